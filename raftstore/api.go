@@ -1,0 +1,21 @@
+package raftstore
+
+import "context"
+
+// StateMachine is what a group replicates; *state.Store is one. Apply, Snapshot and Restore are called by one goroutine
+// at a time, except Snapshot, which may run beside Apply.
+type StateMachine interface {
+	// Apply folds one committed entry; entries at or below the applied index are skipped. An error is fatal.
+	Apply(index, term uint64, entry []byte) (any, error)
+	// Applied returns index and term of the last entry folded, or restored.
+	Applied() (index, term uint64)
+	// Durable returns the index up to which the state is on disk: the log may be truncated up to it, never past it.
+	Durable() uint64
+	// Checkpoint brings everything applied so far to disk and returns when it is durable.
+	Checkpoint(ctx context.Context) error
+	// Snapshot writes a durable copy of the state into dir, which must not exist, on the state's file system.
+	Snapshot(dir string) (index, term uint64, err error)
+	// Restore replaces the state by the files of a snapshot; it takes them over.
+	Restore(dir string) error
+	Close() error
+}

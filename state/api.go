@@ -1,0 +1,261 @@
+package state
+
+import (
+	"errors"
+	"time"
+
+	"deckle/event"
+)
+
+// SinkID names a sink. The numeric values are part of the encodings and never change.
+type SinkID uint8
+
+// The sinks of docs/design.md §6.
+const (
+	SinkEvents SinkID = iota
+	SinkSessions
+	SinkRevisions
+	SinkClickHouse
+	SinkDeadLetter
+	NumSinks
+)
+
+var sinkNames = [NumSinks]string{"events", "sessions", "revisions", "clickhouse", "deadletter"}
+
+// String returns the sink's name as it stands in metrics and logs.
+func (s SinkID) String() string {
+	if s < NumSinks {
+		return sinkNames[s]
+	}
+	return "invalid"
+}
+
+// Status is where a session stands. The numeric values are part of the encodings and of the ClickHouse Enum8.
+type Status uint8
+
+// The statuses of docs/schema.md.
+const (
+	StatusInvalid Status = iota
+	StatusOpen
+	StatusClosed
+	StatusExpired
+)
+
+// String returns the status as the tables show it.
+func (s Status) String() string {
+	return [...]string{"invalid", "open", "closed", "expired"}[min(s, StatusExpired)]
+}
+
+// Position is the place of a record in the shard's topic.
+type Position struct {
+	Partition int32
+	Offset    int64
+}
+
+// Config is what a shard is created with and never changes; it is the first entry of the shard's log, so that Apply
+// depends on nothing outside the log.
+type Config struct {
+	ClusterID   string
+	Pipeline    string // names the job within the cluster; part of Delta's appId
+	Shard       uint32
+	Shards      uint32
+	Topic       string
+	TopicID     [16]byte
+	Partitions  []int32 // the shard's partitions, ascending
+	Sinks       []SinkID
+	IdleTimeout time.Duration // event time; 30 min by default
+	Grace       time.Duration // event time after closing; 30 s by default
+	Retention   time.Duration // event time; 6 h by default
+	MaxTimers   int           // timers fired an entry; 5,000 by default
+}
+
+// BatchEntry is the leader's proposal to move the stream on, or, without ranges, a tick of the clock.
+type BatchEntry struct {
+	Batch event.Batch
+	// Now is the leader's wall clock, Unix milliseconds: used only to hold watermarks down (docs/schema.md, clock).
+	Now int64
+	// Idle are the partitions that are idle now (a successful fetch has shown the next offset at the end of the
+	// partition for the idle time), ascending.
+	Idle []int32
+	// Elapsed is the monotonic time since the leader's previous entry: the clock advances by it when all are idle.
+	Elapsed time.Duration
+}
+
+// Progress is where one sink stands.
+type Progress struct {
+	Acked uint64 // every epoch up to this one is visible and durable in the sink
+	// PlanA and PlanB are the outstanding plan's range (PlanA, PlanB]; PlanB is 0 when there is none.
+	PlanA, PlanB uint64
+}
+
+// PartitionStatus is where one partition stands.
+type PartitionStatus struct {
+	Partition   int32
+	Next        int64 // the next offset to apply
+	LeaderEpoch int32 // of the last record applied, -1 if unknown
+	Watermark   int64 // greatest held event time seen, Unix seconds; 0 if none
+	Idle        bool
+}
+
+// View is a copy of the shard's counters as of an applied index.
+type View struct {
+	Config      Config
+	Configured  bool
+	Index, Term uint64
+	Clock       int64 // Unix seconds of event time, 0 when unset
+	Horizon     int64 // Unix seconds
+	Partitions  []PartitionStatus
+	OpenEpoch   uint64
+	LastClosed  uint64
+	Sinks       [NumSinks]Progress
+	// Open epoch so far.
+	OpenEvents   int64 // applied records in the open epoch, of any verdict
+	OpenSessions int64 // sessions changed in the open epoch
+	// Totals since creation.
+	Applied     int64 // events and session_ends that count
+	Counted     int64 // Applied less the session_ends
+	Duplicates  int64
+	Nulls       int64
+	DeadLetters map[event.Reason]int64
+	// Present state.
+	LiveSessions int64 // in the lookup, of any status
+	OpenStatus   int64 // of them open
+	Resident     int64 // sessions in memory
+	MemoryBytes  int64 // estimate, sessions in memory
+	DirtyBytes   int64 // bytes changed since the last checkpoint
+	DurableIndex uint64
+	TimersDue    bool // timers wait for the clock to be let on: propose a tick
+	NextTimer    int64 // Unix seconds of event time of the next timer, 0 when none
+}
+
+// BatchResult is what Apply returns for a BatchEntry.
+type BatchResult struct {
+	// Rejected says that the whole entry was refused because a range does not start at the stored next offset (or names
+	// a partition that is not the shard's); Next are the stored offsets. Nothing was changed.
+	Rejected bool
+	Next     []PartitionStatus
+	// Left are the accepted items of the batch that were left out: duplicates, too late, session_full.
+	Left []Position
+	// Epoch is the open epoch that the batch was applied to.
+	Epoch      uint64
+	Applied    int64
+	Duplicates int64
+	Clock      int64
+}
+
+// CutResult is what Apply returns for a Cut entry.
+type CutResult struct {
+	Epoch    uint64 // the epoch that was closed, 0 if the open epoch was empty and nothing was done
+	Sessions int64  // images in it
+	Events   int64  // applied items in it
+	Checksum uint64
+}
+
+// PlanResult is what Apply returns for a Plan entry.
+type PlanResult struct {
+	A, B uint64 // the outstanding plan; B = 0: refused, because nothing is closed past A
+}
+
+// Errors of the state machine that are part of a result, not of a failure.
+var (
+	// ErrNotConfigured is returned for an entry before the Config entry.
+	ErrNotConfigured = errors.New("state: shard is not configured")
+	// ErrNoPlan is returned by OpenPlan when the sink has no outstanding plan.
+	ErrNoPlan = errors.New("state: no outstanding plan")
+)
+
+// BatchID is the batch_id column: shard and epoch of the cut that produced an image.
+func BatchID(shard uint32, epoch uint64) uint64 { return uint64(shard)<<40 | epoch }
+
+// SessionRow is the row of one session as of a closed epoch: the columns of docs/schema.md.
+type SessionRow struct {
+	SessionID string
+	Origin    string // "partition/offset"
+	UserID    uint64
+
+	Brand, Country, City, DeviceType, DeviceOS, Browser string
+	SubscriptionTier, UserSegment, Referrer, Timezone   string
+
+	Start, End  int64 // Unix seconds
+	TotalEvents uint32
+	// Counts by event.Type; index event.ArticleView … event.Navigation.
+	Counts [10]uint32
+
+	Categories, ArticleIDs, ArticleTitles               string // JSON arrays of texts
+	PagesVisited, UniquePages, UniqueCategories         uint32
+	PageEvents                                          string // JSON array of objects
+	TimeOnPageSec, VideoWatchSec, AdRevenueMicros       uint64
+	MaxScrollDepth                                      uint8
+	Status                                              Status
+	Revision                                            uint32
+	SessionDate                                         int32  // days since 1970-01-01, UTC, of the opening record
+	Epoch                                               uint64 // of this image
+	BatchID                                             uint64
+	CreatedAt                                           int64 // Unix milliseconds: the cut's clock
+	FirstClosed                                         uint64 // epoch of its first closed image that had a row, 0 while open
+	Pages                                               []PageRow
+}
+
+// PageRow is one row of page_analytics.
+type PageRow struct {
+	ArticleID, ArticleTitle, Category string
+	Type                              event.Type
+	Count                             uint32
+}
+
+// RollupTable names a rollup. The numeric values are part of the encodings and never change.
+type RollupTable uint8
+
+// The rollups of docs/schema.md, page_analytics excepted (it comes from the session's image).
+const (
+	RollupSummary RollupTable = iota
+	RollupBrand
+	RollupDevice
+	RollupGeographic
+	RollupSubscription
+	NumRollups
+)
+
+// RollupDims is how many dimensions a rollup has beside the date.
+var RollupDims = [NumRollups]int{0, 1, 3, 2, 2}
+
+// String returns the name of the view that analysts query.
+func (t RollupTable) String() string {
+	return [...]string{"session_summary", "brand_analytics", "device_analytics", "geographic_analytics", "subscription_analytics", "invalid"}[min(t, NumRollups)]
+}
+
+// RollupRow is one shard's exact totals of one key as of a closed epoch.
+type RollupRow struct {
+	Table RollupTable
+	Date  int32 // days since 1970-01-01, UTC
+	// Dims are the key's texts: brand; device_type, device_os, browser; country, city; subscription_tier, user_segment.
+	Dims     []string
+	Sessions int64
+	Duration int64 // seconds, summed
+	Events   int64
+	// Views, Plays, Signups, AdClicks are summed counts.
+	Views, Plays, Signups, AdClicks int64
+	Epoch                           uint64
+}
+
+// DeadLetter is a record, or a row that a sink refused, on its way to the dead letter queue.
+type DeadLetter struct {
+	event.Reject
+	Seq   uint64
+	Epoch uint64
+	// For SinkRejected: which sink, which row.
+	Sink   SinkID
+	RowKey string
+	Row    []byte // JSON
+}
+
+// EpochInfo is what is known of one closed epoch.
+type EpochInfo struct {
+	Epoch    uint64
+	Clock    int64 // Unix milliseconds: the cut's clock, CreatedAt of its images
+	Ranges   []event.Range
+	LeftOut  []Position // every offset of Ranges that is not an event row: rejected, duplicate, too late, session_full
+	Events   int64      // rows of the events table
+	Sessions int64      // images with a row
+	Checksum uint64
+}
