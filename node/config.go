@@ -109,11 +109,11 @@ type DeltaConfig struct {
 	Path string    `yaml:"path"` // a local folder (one machine only)
 	S3   *S3Config `yaml:"s3"`
 	// Events keeps every raw event in the table events; default true.
-	Events                *bool         `yaml:"events"`
-	Compression           string        `yaml:"compression"`             // zstd (default), snappy, none
-	RevisionInterval      time.Duration `yaml:"revision_interval"`       // default 1m
-	RevisionFilesPerPass  int           `yaml:"revision_files_per_pass"` // default 64
-	CheckpointInterval    int           `yaml:"checkpoint_interval"`     // commits; default 10
+	Events               *bool         `yaml:"events"`
+	Compression          string        `yaml:"compression"`             // zstd (default), snappy, none
+	RevisionInterval     time.Duration `yaml:"revision_interval"`       // default 1m
+	RevisionFilesPerPass int           `yaml:"revision_files_per_pass"` // default 64
+	CheckpointInterval   int           `yaml:"checkpoint_interval"`     // commits; default 10
 }
 
 // S3Config is an S3-compatible store.
@@ -129,7 +129,7 @@ type S3Config struct {
 
 // ClickHouseConfig is the ClickHouse sink.
 type ClickHouseConfig struct {
-	Address     string        `yaml:"address"` // host:port of the native protocol
+	Address     string        `yaml:"address"`  // host:port of the native protocol
 	Database    string        `yaml:"database"` // default analytics
 	User        string        `yaml:"user"`     // default "default"
 	Password    Secret        `yaml:"password"`

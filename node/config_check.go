@@ -1,0 +1,367 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func or[T comparable](p *T, def T) {
+	var zero T
+	if *p == zero {
+		*p = def
+	}
+}
+
+// setDefaults fills in what is zero and has a default. Limits.DiskBytes stays 0 when it is not set: half of what is
+// free when the data folder is created.
+func (c *Config) setDefaults() {
+	cl := &c.Cluster
+	or(&cl.Pipeline, "deckle")
+	if len(cl.Nodes) == 1 {
+		or(&cl.Shards, 1)
+	}
+	or(&cl.Shards, 6)
+	for _, n := range cl.Nodes {
+		if n.Name == c.Node {
+			or(&cl.Listen, n.Address)
+		}
+	}
+	or(&cl.HeartbeatTimeout, 500*time.Millisecond)
+	or(&cl.ElectionTimeout, 500*time.Millisecond)
+	or(&cl.LeaseTimeout, 500*time.Millisecond)
+	or(&cl.CommitTimeout, 250*time.Millisecond)
+	or(&cl.TransportTimeout, 1500*time.Millisecond)
+	or(&cl.StoreDeadline, time.Second)
+
+	k := &c.Kafka
+	or(&k.Topic, "web_clicks")
+	or(&k.DLQ, k.Topic+".dlq")
+	or(&k.Group, "deckle-"+cl.Pipeline)
+	or(&k.Start, "earliest")
+	or(&k.Keyed, "auto")
+	or(&k.IdleAfter, 30*time.Second)
+	or(&k.FetchMaxBytes, 8<<20)
+
+	or(&c.Session.IdleTimeout, 30*time.Minute)
+	or(&c.Session.Grace, 30*time.Second)
+	or(&c.Session.Retention, 6*time.Hour)
+
+	or(&c.Flush.Interval, 10*time.Second)
+	or(&c.Flush.MaxEvents, 500_000)
+
+	or(&c.Limits.InFlightEntries, 4)
+	or(&c.Limits.EntryBytes, 256<<10)
+	or(&c.Limits.SessionMemoryBytes, 512<<20)
+	or(&c.Limits.BufferMemoryBytes, 256<<20)
+	or(&c.Limits.CacheBytes, 64<<20)
+
+	if d := c.Delta; d != nil {
+		if d.Events == nil {
+			d.Events = new(bool)
+			*d.Events = true
+		}
+		or(&d.Compression, "zstd")
+		or(&d.RevisionInterval, time.Minute)
+		or(&d.RevisionFilesPerPass, 64)
+		or(&d.CheckpointInterval, 10)
+		if d.S3 != nil {
+			or(&d.S3.Region, "us-east-1")
+		}
+	}
+	if h := c.ClickHouse; h != nil {
+		or(&h.Database, "analytics")
+		or(&h.User, "default")
+		or(&h.Compression, "lz4")
+		or(&h.ReadTimeout, time.Minute)
+	}
+	or(&c.HTTP.Listen, "127.0.0.1:8080")
+	or(&c.Log.Level, "info")
+	or(&c.Log.Format, "json")
+}
+
+// checker collects problems.
+type checker struct{ problems []Problem }
+
+func (k *checker) add(key, format string, args ...any) {
+	k.problems = append(k.problems, Problem{Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (k *checker) need(key, value, hint string) bool {
+	if value == "" {
+		k.add(key, "is missing: %s", hint)
+	}
+	return value != ""
+}
+
+func (k *checker) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		k.add(key, "%q is not known; use one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+// address checks host:port; port 0 is for listening on any free port.
+func (k *checker) address(key, value string, listen bool) {
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		k.add(key, "%q is not host:port", value)
+		return
+	}
+	p, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || p == 0 && !listen {
+		k.add(key, "%q has no port from 1 to 65535", value)
+	}
+	if host == "" && !listen {
+		k.add(key, "%q has no host: others could not dial it", value)
+	}
+}
+
+func (k *checker) between(key string, value, least, most time.Duration) {
+	if value < least || value > most {
+		k.add(key, "%s is out of range: use %s to %s", short(value), short(least), short(most))
+	}
+}
+
+func (k *checker) atLeast(key string, value, least int64) {
+	if value < least {
+		k.add(key, "%d is too small: use at least %d", value, least)
+	}
+}
+
+// short writes a duration without zero units: 30m, not 30m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+// problems checks a configuration whose defaults are filled in.
+func (c *Config) problems() []Problem {
+	k := &checker{}
+	k.need("node", c.Node, "this node's name, one of cluster.nodes")
+	k.need("data_dir", c.DataDir, "the folder for this node's log and state")
+	c.checkCluster(k)
+	c.checkKafka(k)
+	c.checkSession(k)
+	k.between("flush.interval", c.Flush.Interval, 100*time.Millisecond, time.Hour)
+	k.atLeast("flush.max_events", c.Flush.MaxEvents, 1)
+	c.checkLimits(k)
+	if c.Delta == nil && c.ClickHouse == nil {
+		k.add("delta", "is missing: give delta, clickhouse or both, or nothing would ever be written")
+	}
+	c.checkDelta(k)
+	c.checkClickHouse(k)
+	k.address("http.listen", c.HTTP.Listen, true)
+	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	k.oneOf("log.format", c.Log.Format, "json", "text")
+	return k.problems
+}
+
+func (c *Config) checkCluster(k *checker) {
+	cl := &c.Cluster
+	switch len(cl.Nodes) {
+	case 0:
+		k.add("cluster.nodes", "is missing: list name and address of every node, one or three")
+	case 1, 3:
+	default:
+		k.add("cluster.nodes", "has %d nodes; a cluster has one or three: a third of them may fail, and an even number gains nothing", len(cl.Nodes))
+	}
+	names, addresses := map[string]bool{}, map[string]bool{}
+	for i, n := range cl.Nodes {
+		key := fmt.Sprintf("cluster.nodes[%d]", i)
+		if k.need(key+".name", n.Name, "the name of the node") {
+			if names[n.Name] {
+				k.add(key+".name", "the name %q is given twice: each node needs its own", n.Name)
+			}
+			if strings.ContainsFunc(n.Name, func(r rune) bool {
+				return !(r == '-' || r == '_' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
+			}) {
+				k.add(key+".name", "%q may hold only letters, digits, '-', '_' and '.'", n.Name)
+			}
+		}
+		if k.need(key+".address", n.Address, "host:port at which the other nodes reach it") {
+			if addresses[n.Address] {
+				k.add(key+".address", "the address %q is given twice: each node needs its own", n.Address)
+			}
+			k.address(key+".address", n.Address, false)
+		}
+		names[n.Name], addresses[n.Address] = true, true
+	}
+	if c.Node != "" && len(cl.Nodes) > 0 && !names[c.Node] {
+		k.add("node", "%q is not one of cluster.nodes: add it there or correct the name", c.Node)
+	}
+	if cl.Listen != "" {
+		k.address("cluster.listen", cl.Listen, true)
+	}
+	if cl.Shards < 1 || cl.Shards > 1024 {
+		k.add("cluster.shards", "%d is out of range: use 1 to 1024; it is fixed when the cluster is created", cl.Shards)
+	}
+	if t := cl.TLS; t != nil {
+		hint := "between nodes both ends show a certificate: give ca, cert and key"
+		k.need("cluster.tls.ca", t.CA, hint)
+		k.need("cluster.tls.cert", t.Cert, hint)
+		k.need("cluster.tls.key", t.Key, hint)
+	}
+	if strings.ContainsAny(cl.Pipeline, "/ \t\n") {
+		k.add("cluster.pipeline", "%q may hold neither '/' nor blanks: it is part of the tables' transaction ids", cl.Pipeline)
+	}
+	k.between("cluster.lease_timeout", cl.LeaseTimeout, 5*time.Millisecond, time.Minute)
+	if cl.LeaseTimeout > cl.HeartbeatTimeout {
+		k.add("cluster.lease_timeout", "%s is longer than heartbeat_timeout (%s): a leader would go on after its followers have given it up; lower it", short(cl.LeaseTimeout), short(cl.HeartbeatTimeout))
+	}
+	if cl.HeartbeatTimeout > cl.ElectionTimeout {
+		k.add("cluster.election_timeout", "%s is shorter than heartbeat_timeout (%s): raise it to at least that", short(cl.ElectionTimeout), short(cl.HeartbeatTimeout))
+	}
+	k.between("cluster.election_timeout", cl.ElectionTimeout, 5*time.Millisecond, time.Minute)
+	k.between("cluster.commit_timeout", cl.CommitTimeout, time.Millisecond, time.Minute)
+	k.between("cluster.transport_timeout", cl.TransportTimeout, 10*time.Millisecond, time.Minute)
+	k.between("cluster.store_deadline", cl.StoreDeadline, 10*time.Millisecond, time.Minute)
+}
+
+func (c *Config) checkKafka(k *checker) {
+	kc := &c.Kafka
+	if len(kc.Brokers) == 0 {
+		k.add("kafka.brokers", "is missing: list at least one broker as host:port")
+	}
+	for i, b := range kc.Brokers {
+		k.address(fmt.Sprintf("kafka.brokers[%d]", i), b, false)
+	}
+	if kc.DLQ == kc.Topic {
+		k.add("kafka.dlq", "must not be the source topic %q: dead letters would be read again", kc.Topic)
+	}
+	k.oneOf("kafka.start", kc.Start, "earliest", "latest")
+	k.oneOf("kafka.keyed", kc.Keyed, "auto", "yes", "no")
+	if kc.Keyed == "no" && c.Cluster.Shards > 1 {
+		k.add("kafka.keyed", "without keys a session's events lie in any partition, so cluster.shards (%d) must be 1", c.Cluster.Shards)
+	}
+	checkTLS(k, "kafka.tls", kc.TLS)
+	if s := kc.SASL; s != nil {
+		k.oneOf("kafka.sasl.mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512")
+		k.need("kafka.sasl.user", s.User, "the user name")
+		if !s.Password.IsSet() {
+			k.add("kafka.sasl.password", "is missing: give {env: NAME} or {file: PATH}")
+		}
+	}
+	k.between("kafka.idle_after", kc.IdleAfter, 100*time.Millisecond, time.Hour)
+	if kc.FetchMaxBytes < 1<<20 {
+		k.add("kafka.fetch_max_bytes", "%d is too small: a record may have 1 MiB; use at least 1MiB", kc.FetchMaxBytes)
+	}
+}
+
+func (c *Config) checkSession(k *checker) {
+	s := &c.Session
+	k.between("session.idle_timeout", s.IdleTimeout, time.Second, 7*24*time.Hour)
+	k.between("session.grace", s.Grace, time.Second, 24*time.Hour)
+	k.between("session.retention", s.Retention, time.Second, 31*24*time.Hour)
+	if s.Grace > s.IdleTimeout {
+		k.add("session.grace", "%s is longer than idle_timeout (%s): lower it, or raise idle_timeout", short(s.Grace), short(s.IdleTimeout))
+	}
+	if s.Retention < s.IdleTimeout+s.Grace {
+		k.add("session.retention", "%s is shorter than idle_timeout plus grace (%s): open sessions would be cut short; raise it", short(s.Retention), short(s.IdleTimeout+s.Grace))
+	}
+}
+
+func (c *Config) checkLimits(k *checker) {
+	l := &c.Limits
+	if l.DiskBytes != 0 {
+		k.atLeast("limits.disk_bytes", l.DiskBytes, 64<<20)
+	}
+	k.atLeast("limits.in_flight_entries", int64(l.InFlightEntries), 1)
+	k.atLeast("limits.entry_bytes", int64(l.EntryBytes), 4<<10)
+	if l.EntryBytes > 8<<20 {
+		k.add("limits.entry_bytes", "%d is too large: use at most 8MiB, or followers time out on one entry", l.EntryBytes)
+	}
+	k.atLeast("limits.session_memory_bytes", l.SessionMemoryBytes, 1<<20)
+	k.atLeast("limits.buffer_memory_bytes", l.BufferMemoryBytes, 1<<20)
+	k.atLeast("limits.cache_bytes", l.CacheBytes, 1<<20)
+	k.atLeast("limits.unflushed_epochs", int64(l.UnflushedEpochs), 0)
+}
+
+func (c *Config) checkDelta(k *checker) {
+	d := c.Delta
+	if d == nil {
+		return
+	}
+	switch {
+	case d.Path == "" && d.S3 == nil:
+		k.add("delta", "needs a place: give either path (a local folder) or s3")
+	case d.Path != "" && d.S3 != nil:
+		k.add("delta", "has two places: give either path or s3, not both")
+	}
+	k.oneOf("delta.compression", d.Compression, "zstd", "snappy", "none")
+	k.between("delta.revision_interval", d.RevisionInterval, 100*time.Millisecond, 24*time.Hour)
+	k.atLeast("delta.revision_files_per_pass", int64(d.RevisionFilesPerPass), 1)
+	k.atLeast("delta.checkpoint_interval", int64(d.CheckpointInterval), 1)
+	s := d.S3
+	if s == nil {
+		return
+	}
+	if k.need("delta.s3.endpoint", s.Endpoint, "https://host:port or http://host:port") {
+		checkEndpoint(k, s)
+	}
+	k.need("delta.s3.bucket", s.Bucket, "the bucket's name")
+	if strings.HasPrefix(s.Prefix, "/") {
+		k.add("delta.s3.prefix", "%q must not begin with '/'", s.Prefix)
+	}
+	if !s.AccessKey.IsSet() {
+		k.add("delta.s3.access_key", "is missing: give {env: NAME} or {file: PATH}")
+	}
+	if !s.SecretKey.IsSet() {
+		k.add("delta.s3.secret_key", "is missing: give {env: NAME} or {file: PATH}")
+	}
+	checkTLS(k, "delta.s3.tls", s.TLS)
+}
+
+func checkEndpoint(k *checker, s *S3Config) {
+	u, err := url.Parse(s.Endpoint)
+	switch {
+	case err != nil || u.User != nil || strings.Contains(s.Endpoint, "@"):
+		k.add("delta.s3.endpoint", "must be https://host:port or http://host:port, without user or password: those are access_key and secret_key")
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		k.add("delta.s3.endpoint", "%q needs its scheme: https://host:port, or http://host:port for an unencrypted one", s.Endpoint)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		k.add("delta.s3.endpoint", "%q must hold no path: use bucket and prefix", s.Endpoint)
+	case u.Scheme == "http" && s.TLS != nil:
+		k.add("delta.s3.tls", "makes no sense with an http:// endpoint: write https://, or take tls away")
+	}
+}
+
+func (c *Config) checkClickHouse(k *checker) {
+	h := c.ClickHouse
+	if h == nil {
+		return
+	}
+	if k.need("clickhouse.address", h.Address, "host:port of the native protocol, usually port 9000, or 9440 with tls") {
+		if strings.Contains(h.Address, "://") {
+			k.add("clickhouse.address", "%q must be host:port without a scheme (native protocol, not HTTP)", h.Address)
+		} else {
+			k.address("clickhouse.address", h.Address, false)
+		}
+	}
+	k.oneOf("clickhouse.compression", h.Compression, "lz4", "zstd", "none")
+	k.between("clickhouse.read_timeout", h.ReadTimeout, time.Second, time.Hour)
+	if strings.ContainsFunc(h.Database, func(r rune) bool {
+		return !(r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
+	}) {
+		k.add("clickhouse.database", "%q may hold only letters, digits and '_'", h.Database)
+	}
+	checkTLS(k, "clickhouse.tls", h.TLS)
+}
+
+// checkTLS checks a client's TLS: a certificate and its key come together.
+func checkTLS(k *checker, key string, t *TLSConfig) {
+	if t != nil && (t.Cert == "") != (t.Key == "") {
+		missing := cmp.Or(map[bool]string{true: "cert"}[t.Cert == ""], "key")
+		k.add(key+"."+missing, "is missing: a certificate and its key come together")
+	}
+}

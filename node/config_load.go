@@ -1,0 +1,120 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Problem is one mistake in a configuration.
+type Problem struct {
+	Key          string // e.g. "cluster.nodes[1].address"; "" for the whole file
+	Line, Column int    // in the file, from 1; 0 for a Config built in Go
+	Text         string // what is wrong and what to do
+}
+
+// ConfigError is everything that is wrong with a configuration, in the order of the file.
+type ConfigError struct {
+	Path     string // "" for a Config built in Go
+	Problems []Problem
+}
+
+// Error gives one line for each problem: path:line:column: key: text.
+func (e *ConfigError) Error() string {
+	lines := make([]string, 0, len(e.Problems))
+	for _, p := range e.Problems {
+		line := cmp.Or(e.Path, "configuration")
+		if p.Line > 0 {
+			line += fmt.Sprintf(":%d:%d", p.Line, p.Column)
+		}
+		if p.Key != "" {
+			line += ": " + p.Key
+		}
+		lines = append(lines, line+": "+p.Text)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads the configuration at path, strictly: an unknown key, a wrong type, a missing value or a value that makes
+// no sense is an error (*ConfigError) with its place and what to do; as many as can be told are told at once. Secrets
+// are fetched through env and readFile. The result is complete: every default is filled in.
+func Load(path string, env func(string) (string, bool), readFile func(string) ([]byte, error)) (*Config, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, d, err := parse(text)
+	if err != nil {
+		return nil, withPath(err, path)
+	}
+	if slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == "" }) {
+		return nil, &ConfigError{Path: path, Problems: d.problems}
+	}
+	d.secrets(reflect.ValueOf(cfg).Elem(), "", env, readFile)
+	cfg.setDefaults()
+	decoding := slices.Clone(d.problems)
+	for _, p := range cfg.problems() {
+		// A key that is there but could not be read has its own problem already.
+		if !slices.ContainsFunc(decoding, func(q Problem) bool { return covers(q.Key, p.Key) }) {
+			d.problem(p.Key, "%s", p.Text)
+		}
+	}
+	if len(d.problems) > 0 {
+		slices.SortStableFunc(d.problems, func(a, b Problem) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		})
+		return nil, &ConfigError{Path: path, Problems: d.problems}
+	}
+	return cfg, nil
+}
+
+// Complete fills in the defaults of a Config built in Go and checks it. It may be called again.
+func (c *Config) Complete() error {
+	c.setDefaults()
+	if ps := c.problems(); len(ps) > 0 {
+		return &ConfigError{Problems: ps}
+	}
+	return nil
+}
+
+// parse decodes the text into a Config; what is wrong stands in the decoder. An error is one of syntax.
+func parse(text []byte) (*Config, *decoder, error) {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		var y yaml.Error
+		if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
+			pos := y.GetToken().Position
+			return nil, nil, &ConfigError{Problems: []Problem{{Line: pos.Line, Column: pos.Column, Text: y.GetMessage()}}}
+		}
+		return nil, nil, &ConfigError{Problems: []Problem{{Text: err.Error()}}}
+	}
+	d := &decoder{places: map[string]place{"": {1, 1}}}
+	cfg := new(Config)
+	switch {
+	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
+		return nil, nil, &ConfigError{Problems: []Problem{{Text: "the file is empty; deckle.example.yaml shows a complete one"}}}
+	case len(file.Docs) > 1:
+		return nil, nil, &ConfigError{Problems: []Problem{{Text: "the file holds more than one YAML document (---); give one"}}}
+	}
+	d.value(file.Docs[0].Body, "", reflect.ValueOf(cfg).Elem())
+	return cfg, d, nil
+}
+
+func withPath(err error, path string) error {
+	var c *ConfigError
+	if errors.As(err, &c) {
+		c.Path = path
+	}
+	return err
+}
+
+// covers says whether a problem at key a makes one at key b superfluous: b is a itself or lies inside it.
+func covers(a, b string) bool {
+	return a == b || a != "" && (strings.HasPrefix(b, a+".") || strings.HasPrefix(b, a+"["))
+}

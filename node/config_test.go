@@ -1,0 +1,176 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/goccy/go-yaml"
+)
+
+// testWorld is the environment and the files that test configurations see.
+func testEnv(name string) (string, bool) {
+	v, ok := map[string]string{"PW": "hunter2", "EMPTY": ""}[name]
+	return v, ok
+}
+
+func testFiles(text string) func(string) ([]byte, error) {
+	return func(path string) ([]byte, error) {
+		switch path {
+		case "deckle.yaml":
+			return []byte(text), nil
+		case "/run/secret":
+			return []byte("from-file\r\n"), nil
+		case "/run/empty":
+			return []byte("\n"), nil
+		}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+}
+
+// TestConfig runs testdata/config: "load" prints what is wrong or "ok", "patch" does so for the minimal good file with
+// one line replaced or added, "show" prints the complete configuration.
+func TestConfig(t *testing.T) {
+	datadriven.Walk(t, "testdata/config", func(t *testing.T, path string) {
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			cfg, err := Load("deckle.yaml", testEnv, testFiles(d.Input+"\n"))
+			switch {
+			case err != nil:
+				return err.Error() + "\n"
+			case d.Cmd == "show":
+				b, err := yaml.Marshal(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(b)
+			}
+			return "ok\n"
+		})
+	})
+}
+
+func TestExampleLoads(t *testing.T) {
+	text, err := os.ReadFile("../deckle.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := func(string) (string, bool) { return "x", true }
+	plain, err := Load("deckle.yaml", env, testFiles(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plain.Cluster.Nodes) != 3 || plain.Cluster.Shards != 6 {
+		t.Errorf("nodes %d shards %d", len(plain.Cluster.Nodes), plain.Cluster.Shards)
+	}
+	// What the comments call the default must be the default: with the comments taken away nothing may change but what
+	// is an option that is off.
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		body := strings.TrimLeft(line, " ")
+		indent := line[:len(line)-len(body)]
+		if rest, ok := strings.CutPrefix(body, "# "); ok && strings.Contains(rest, ":") && !strings.Contains(rest, ": deckle run") &&
+			!strings.HasPrefix(rest, "Check") && !strings.HasPrefix(rest, "order") && !strings.HasPrefix(rest, "of bytes") &&
+			!strings.HasPrefix(rest, "path:") {
+			line = indent + rest
+		}
+		lines = append(lines, line)
+	}
+	full, err := Load("deckle.yaml", env, testFiles(strings.Join(lines, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, nil
+	full.Kafka.TLS, full.Kafka.SASL = nil, nil
+	full.Limits.DiskBytes = 0
+	full.Delta.S3.TLS, full.ClickHouse.TLS = nil, nil
+	got, _ := yaml.Marshal(full)
+	want, _ := yaml.Marshal(plain)
+	if string(got) != string(want) {
+		t.Errorf("the example's comments do not show the defaults\nwith comments as keys:\n%s\nwithout:\n%s", got, want)
+	}
+}
+
+func TestSecretsNeverShow(t *testing.T) {
+	s := SecretValue("hunter2")
+	cfg := Config{Kafka: KafkaConfig{SASL: &SASLConfig{Password: s}}, ClickHouse: &ClickHouseConfig{Password: s}}
+	y, err := yaml.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{
+		string(y), string(j), s.String(), s.LogValue().String(), fmt.Sprint(s, &s), fmt.Sprintf("%v %+v %#v %s %q %x", s, s, s, s, s, s),
+		fmt.Sprintf("%v %+v %#v", *cfg.ClickHouse, *cfg.ClickHouse, *cfg.ClickHouse),
+	}
+	for _, text := range texts {
+		if strings.Contains(text, "hunter2") || strings.Contains(text, "68756e74") || !strings.Contains(text, "***") {
+			t.Errorf("a secret shows, or nothing stands for it: %s", text)
+		}
+	}
+	if s.Value() != "hunter2" {
+		t.Errorf("Value() = %q", s.Value())
+	}
+}
+
+func TestSecretSources(t *testing.T) {
+	for src, want := range map[string]string{"{env: PW}": "hunter2", "{file: /run/secret}": "from-file"} {
+		cfg, err := Load("deckle.yaml", testEnv, testFiles(strings.ReplaceAll(`
+node: a
+data_dir: /d
+cluster: {nodes: [{name: a, address: "127.0.0.1:1"}]}
+kafka: {brokers: ["k:9092"]}
+clickhouse: {address: "c:9000", password: SRC}
+`, "SRC", src)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.ClickHouse.Password.Value(); got != want {
+			t.Errorf("%s: %q", src, got)
+		}
+	}
+}
+
+func TestCompleteIsIdempotent(t *testing.T) {
+	cfg := Config{
+		Node: "a", DataDir: "/d", Cluster: ClusterConfig{Nodes: []NodeConfig{{Name: "a", Address: "127.0.0.1:1"}}},
+		Kafka: KafkaConfig{Brokers: []string{"k:1"}}, Delta: &DeltaConfig{Path: "/delta"},
+		Session: SessionConfig{Grace: 2 * time.Second},
+	}
+	if err := cfg.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	once, _ := yaml.Marshal(cfg)
+	if err := cfg.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if twice, _ := yaml.Marshal(cfg); string(once) != string(twice) {
+		t.Errorf("second Complete changed\n%s\nto\n%s", once, twice)
+	}
+	if cfg.Session.Grace != 2*time.Second || cfg.Cluster.Shards != 1 || cfg.Cluster.Listen != "127.0.0.1:1" {
+		t.Errorf("%+v", cfg)
+	}
+	cfg.Delta = nil
+	if err := cfg.Complete(); err == nil || !strings.Contains(err.Error(), "configuration: delta: is missing") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("node: a\n")
+	f.Add("cluster: {nodes: [{name: a, address: 'x:1'}]}\nkafka: {sasl: {password: secret}}\n")
+	f.Add("a: &x {b: *x}\n? {k: v}\n: [1, 2.5, !!int 3]\nlimits: {disk_bytes: 9KiB}\n---\nb: |\n  text\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg, err := Load("deckle.yaml", testEnv, testFiles(text))
+		if err == nil && len(cfg.problems()) > 0 {
+			t.Errorf("accepted with problems %v", cfg.problems())
+		}
+	})
+}
