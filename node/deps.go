@@ -1,0 +1,52 @@
+package node
+
+import (
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Deps is everything of the world that a node touches and a test may replace. The zero value is the real world.
+type Deps struct {
+	FS           vfs.FS                // the data folder's file system; default the operating system's
+	Now          func() time.Time      // wall clock with a monotonic reading; default time.Now
+	Logger       *slog.Logger          // default slog.Default
+	Registerer   prometheus.Registerer // default a registry of the node's own
+	Gatherer     prometheus.Gatherer   // what /metrics shows; default Registerer if it is a Gatherer too
+	KafkaOpts    []kgo.Opt             // added last to every Kafka client, e.g. the dialer of an in-process broker
+	RaftListener net.Listener          // instead of cluster.listen; the node closes it
+	OnFatal      func(error)           // called at most once, when the process should end; Wait returns the error too
+}
+
+func (d *Deps) complete() {
+	if d.FS == nil {
+		d.FS = vfs.Default
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Logger == nil {
+		d.Logger = slog.Default()
+	}
+	if d.Registerer == nil {
+		reg := prometheus.NewRegistry()
+		d.Registerer = reg
+		if d.Gatherer == nil {
+			d.Gatherer = reg
+		}
+	}
+	if d.Gatherer == nil {
+		if g, ok := d.Registerer.(prometheus.Gatherer); ok {
+			d.Gatherer = g
+		} else {
+			d.Gatherer = prometheus.NewRegistry()
+		}
+	}
+	if d.OnFatal == nil {
+		d.OnFatal = func(error) {}
+	}
+}
