@@ -1,0 +1,161 @@
+package raftstore
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Peer is one configured node. Name never changes; Addr is what the other nodes dial (host:port).
+type Peer struct {
+	Name, Addr string
+}
+
+// Timings are the timeouts of the groups. A zero field takes its default. Lease ≤ Heartbeat ≤ Election must hold; the
+// election timeout must exceed the worst ordinary fsync, since heartbeats queue behind it.
+type Timings struct {
+	Heartbeat     time.Duration // a follower without contact for 1–2 of these asks for an election; default 500 ms
+	Election      time.Duration // a candidate without a result for 1–2 of these tries again; default 500 ms
+	Lease         time.Duration // a leader without a quorum for so long steps down; default 500 ms
+	Commit        time.Duration // an idle follower learns the commit index so late; default 250 ms
+	Transport     time.Duration // one RPC, one dial, one header; default 1.5 s
+	StoreDeadline time.Duration // a leader whose StoreLogs takes longer steps down; default 1 s
+}
+
+// Options are everything a Store needs; all that touches the world is injected.
+type Options struct {
+	FS   vfs.FS // default vfs.Default
+	Dir  string // the node's data folder; raftstore owns its layout: identity, wal/, shard-<n>/, snapshots/
+	Name string // this node, one of Nodes
+	// Nodes are all configured nodes, this one included, in the order of the configuration: one or three.
+	Nodes []Peer
+	// Listen is the bind address (host:port); default the own Peer's Addr.
+	Listen string
+	// Listener is used instead of Listen, without TLS wrapped around it yet; the Store closes it.
+	Listener net.Listener
+	// Dial replaces TCP; TLS is wrapped around what it returns.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// TLS turns on mTLS: Certificates, RootCAs and ClientCAs must be set. ServerName defaults to the host dialled.
+	TLS *tls.Config
+	// Shards is the number of groups, fixed when the cluster is created.
+	Shards int
+	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS.
+	NewStateMachine func(ctx context.Context, shard uint32, dir string) (StateMachine, error)
+	Timings         Timings
+	// LogBytes is the length of one group's log, in bytes, that asks for a checkpoint and truncation; default 64 MiB.
+	// About half of it is kept behind the checkpoint for followers that were away.
+	LogBytes int64
+	// WALBytes is the length of the whole node's log, in bytes, at which the groups that hold back its oldest segments
+	// are checkpointed and truncated too; default 2 × Shards × LogBytes.
+	WALBytes   int64
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // optional
+	// OnFatal is called at most once, from any goroutine, when the process should end. Nothing here ends it.
+	OnFatal func(error)
+	// Rand draws incarnations and cluster ids; default crypto/rand.
+	Rand func() uint64
+}
+
+// maxName bounds a node name, in bytes: it is part of every connection header.
+const maxName = 64
+
+// ErrConfig is wrapped by every error of Open that the configuration causes.
+var ErrConfig = errors.New("raftstore: configuration")
+
+// complete fills defaults and checks.
+func (o *Options) complete() error {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Rand == nil {
+		o.Rand = cryptoUint64
+	}
+	if o.OnFatal == nil {
+		o.OnFatal = func(error) {}
+	}
+	if o.LogBytes == 0 {
+		o.LogBytes = 64 << 20
+	}
+	if o.WALBytes == 0 {
+		o.WALBytes = 2 * int64(max(o.Shards, 1)) * o.LogBytes
+	}
+	t := &o.Timings
+	for _, d := range []struct {
+		p   *time.Duration
+		def time.Duration
+	}{
+		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond}, {&t.Lease, 500 * time.Millisecond},
+		{&t.Commit, 250 * time.Millisecond}, {&t.Transport, 1500 * time.Millisecond}, {&t.StoreDeadline, time.Second},
+	} {
+		if *d.p == 0 {
+			*d.p = d.def
+		}
+	}
+	switch {
+	case o.Dir == "":
+		return fmt.Errorf("%w: no data folder", ErrConfig)
+	case o.Shards < 1 || o.Shards > 1<<16:
+		return fmt.Errorf("%w: %d shards", ErrConfig, o.Shards)
+	case o.NewStateMachine == nil:
+		return fmt.Errorf("%w: no state machine", ErrConfig)
+	case len(o.Nodes) != 1 && len(o.Nodes) != 3:
+		return fmt.Errorf("%w: %d nodes, must be one or three", ErrConfig, len(o.Nodes))
+	case t.Lease > t.Heartbeat || t.Heartbeat > t.Election:
+		return fmt.Errorf("%w: must hold lease %v ≤ heartbeat %v ≤ election %v", ErrConfig, t.Lease, t.Heartbeat, t.Election)
+	case t.Lease < 5*time.Millisecond || t.Commit < time.Millisecond || t.Transport < 10*time.Millisecond || t.StoreDeadline < 0:
+		return fmt.Errorf("%w: timings too short: %+v", ErrConfig, *t)
+	case o.LogBytes < 0 || o.WALBytes < 0:
+		return fmt.Errorf("%w: negative log length", ErrConfig)
+	}
+	names, addrs := map[string]bool{}, map[string]bool{}
+	for _, p := range o.Nodes {
+		switch {
+		case p.Name == "" || len(p.Name) > maxName:
+			return fmt.Errorf("%w: node name %q must have 1 to %d bytes", ErrConfig, p.Name, maxName)
+		case p.Addr == "":
+			return fmt.Errorf("%w: node %s has no address", ErrConfig, p.Name)
+		case names[p.Name] || addrs[p.Addr]:
+			return fmt.Errorf("%w: node %s or its address %s stands twice", ErrConfig, p.Name, p.Addr)
+		}
+		names[p.Name], addrs[p.Addr] = true, true
+	}
+	if !names[o.Name] {
+		return fmt.Errorf("%w: node %q is not one of the configured nodes", ErrConfig, o.Name)
+	}
+	if o.TLS != nil && (len(o.TLS.Certificates) == 0 && o.TLS.GetCertificate == nil || o.TLS.ClientCAs == nil ||
+		o.TLS.RootCAs == nil && !o.TLS.InsecureSkipVerify) {
+		return fmt.Errorf("%w: mTLS needs a certificate, RootCAs and ClientCAs", ErrConfig)
+	}
+	return nil
+}
+
+// peer returns the configured node of that name.
+func (o *Options) peer(name string) (Peer, bool) {
+	for _, p := range o.Nodes {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Peer{}, false
+}
+
+func cryptoUint64() uint64 {
+	var b [8]byte
+	if _, err := io.ReadFull(rand.Reader, b[:]); err != nil {
+		panic(err) // crypto/rand never fails
+	}
+	return binary.BigEndian.Uint64(b[:])
+}
