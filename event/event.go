@@ -47,7 +47,7 @@ type Event struct {
 
 	Brand, Category, ArticleID, ArticleTitle, ArticleType, PageURL, Referrer string
 	DeviceType, DeviceOS, Browser, Country, City, Timezone                   string
-	SubscriptionTier, UserSegment                                           string
+	SubscriptionTier, UserSegment                                            string
 
 	// JSON texts of objects as they came; "" when the field is missing, null or "".
 	EngagementMetrics, Metadata string

@@ -1,0 +1,140 @@
+package event
+
+import "strings"
+
+// ParseType returns the type that has the name s in JSON; false if there is none ("invalid" is no name of a type).
+func ParseType(s string) (Type, bool) {
+	switch s { // the compiler turns this into a search by length and text, without a hash
+	case "article_view":
+		return ArticleView, true
+	case "article_click":
+		return ArticleClick, true
+	case "video_play":
+		return VideoPlay, true
+	case "newsletter_signup":
+		return NewsletterSignup, true
+	case "subscription_prompt":
+		return SubscriptionPrompt, true
+	case "ad_click":
+		return AdClick, true
+	case "search":
+		return Search, true
+	case "navigation":
+		return Navigation, true
+	case "session_end":
+		return SessionEnd, true
+	}
+	return TypeInvalid, false
+}
+
+// Valid says whether t is one of the types of docs/schema.md.
+func (t Type) Valid() bool { return t > TypeInvalid && t < numTypes }
+
+// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone is none.
+func (r Reason) Valid() bool { return r > ReasonNone && r < numReasons }
+
+const (
+	uuidLen  = 36
+	hexLower = "0123456789abcdef"
+	noHex    = 0xff
+)
+
+// hexValue is the value of a hexadecimal digit in either case, noHex for every other byte.
+var hexValue = func() (t [256]byte) {
+	for i := range t {
+		t[i] = noHex
+	}
+	for i := range 10 {
+		t['0'+i] = byte(i)
+	}
+	for i := range 6 {
+		t['a'+i], t['A'+i] = byte(10+i), byte(10+i)
+	}
+	return t
+}()
+
+// uuidAt are the places of the 16 bytes' first digits in the canonical text.
+var uuidAt = [16]byte{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+// ParseID reads the canonical form of a UUID, 8-4-4-4-12 hexadecimal digits of any case; false for anything else.
+func ParseID(s string) (ID, bool) {
+	var id ID
+	if len(s) != uuidLen || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return id, false
+	}
+	var bad byte
+	for i, at := range uuidAt {
+		hi, lo := hexValue[s[at]], hexValue[s[at+1]]
+		bad |= hi | lo // a digit's value has no upper bits, noHex has them all
+		id[i] = hi<<4 | lo&0xf
+	}
+	if bad > 0xf {
+		return ID{}, false
+	}
+	return id, true
+}
+
+// String returns the canonical form in lower case.
+func (id ID) String() string {
+	var p [uuidLen]byte
+	id.put(&p)
+	return string(p[:])
+}
+
+// AppendText appends the canonical form in lower case. The error is always nil.
+func (id ID) AppendText(dst []byte) ([]byte, error) {
+	var p [uuidLen]byte
+	id.put(&p)
+	return append(dst, p[:]...), nil
+}
+
+func (id ID) put(p *[uuidLen]byte) {
+	p[8], p[13], p[18], p[23] = '-', '-', '-', '-'
+	for i, at := range uuidAt {
+		p[at], p[at+1] = hexLower[id[i]>>4], hexLower[id[i]&0xf]
+	}
+}
+
+// lowerID is ParseID for texts that String gives back byte for byte.
+func lowerID(s string) (ID, bool) {
+	id, ok := ParseID(s)
+	if !ok {
+		return id, false
+	}
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'F' {
+			return id, false
+		}
+	}
+	return id, true
+}
+
+// texts are the addresses of all texts of an event.
+func (e *Event) texts() [19]*string {
+	return [...]*string{
+		&e.SessionID, &e.Brand, &e.Category, &e.ArticleID, &e.ArticleTitle, &e.ArticleType, &e.PageURL, &e.Referrer,
+		&e.DeviceType, &e.DeviceOS, &e.Browser, &e.Country, &e.City, &e.Timezone, &e.SubscriptionTier, &e.UserSegment,
+		&e.EngagementMetrics, &e.Metadata, &e.Extra,
+	}
+}
+
+// Clone returns a copy that shares no memory with the buffer that e was decoded from. It makes one allocation, which
+// lives as long as any text of the copy.
+func (e *Event) Clone() Event {
+	c := *e
+	texts := c.texts()
+	n := 0
+	for _, t := range texts {
+		n += len(*t)
+	}
+	var all strings.Builder
+	all.Grow(n)
+	for _, t := range texts {
+		all.WriteString(*t)
+	}
+	rest := all.String()
+	for _, t := range texts {
+		*t, rest = rest[:len(*t)], rest[len(*t):]
+	}
+	return c
+}
