@@ -1,0 +1,123 @@
+package event
+
+import (
+	"fmt"
+	"math"
+)
+
+// Limits of a batch. They bound what a hostile encoding can make DecodeBatch allocate, and the leader keeps its batches
+// far below them.
+const (
+	// MaxBatchRecords is how many items and rejects together a batch may hold.
+	MaxBatchRecords = 1 << 16
+	// MaxBatchRanges is how many partitions a batch may touch.
+	MaxBatchRanges = 1 << 12
+	// MaxBatchBytes is how many bytes the texts of a batch's items and the details of its rejects may take together.
+	MaxBatchBytes = 16 << 20
+	// maxColumns bounds the decompressed columns: the texts, and at most twice as much again for numbers and lengths.
+	maxColumns = 3 * MaxBatchBytes
+)
+
+// CorruptError says that bytes are not an encoding of a batch, and where that shows.
+type CorruptError struct {
+	// Offset is in bytes from the start of the encoding; when InColumns is set, from the start of its decompressed
+	// columns.
+	Offset    int
+	InColumns bool
+	What      string
+}
+
+func (e *CorruptError) Error() string {
+	where := "byte"
+	if e.InColumns {
+		where = "byte of the columns"
+	}
+	return fmt.Sprintf("event: corrupt batch: %s (%s %d)", e.What, where, e.Offset)
+}
+
+// Check returns an error if b breaks the rules that Batch states or the limits above. AppendBatch takes only batches
+// that pass, and DecodeBatch returns only such.
+func (b *Batch) Check() error {
+	if n := len(b.Items) + len(b.Rejects); n > MaxBatchRecords {
+		return fmt.Errorf("event: batch of %d records, at most %d", n, MaxBatchRecords)
+	}
+	if len(b.Ranges) > MaxBatchRanges {
+		return fmt.Errorf("event: batch of %d ranges, at most %d", len(b.Ranges), MaxBatchRanges)
+	}
+	if b.Nulls < 0 {
+		return fmt.Errorf("event: batch with %d null records", b.Nulls)
+	}
+	last := int32(-1)
+	items, rejects, bytes := b.Items, b.Rejects, 0
+	for i := range b.Ranges {
+		r := &b.Ranges[i]
+		if r.Partition <= last || r.From < 0 || r.To <= r.From || r.LeaderEpoch < -1 {
+			return fmt.Errorf("event: range %d of a batch: partition %d after %d, [%d, %d), leader epoch %d", i, r.Partition, last,
+				r.From, r.To, r.LeaderEpoch)
+		}
+		last = r.Partition
+		next := r.From
+		for len(items) > 0 && items[0].Partition == r.Partition {
+			it := &items[0]
+			if it.Offset < next || it.Offset >= r.To {
+				return fmt.Errorf("event: item %d/%d out of order or of [%d, %d)", it.Partition, it.Offset, r.From, r.To)
+			}
+			if !it.Type.Valid() || it.SessionID == "" || len(it.SessionID) > MaxSessionID || it.UserID > math.MaxInt64 ||
+				it.Scroll > maxScroll {
+				return fmt.Errorf("event: item %d/%d is not a valid event", it.Partition, it.Offset)
+			}
+			next = it.Offset + 1
+			bytes += it.batchBytes()
+			items = items[1:]
+		}
+		next = r.From
+		for len(rejects) > 0 && rejects[0].Partition == r.Partition {
+			rj := &rejects[0]
+			if rj.Offset < next || rj.Offset >= r.To {
+				return fmt.Errorf("event: reject %d/%d out of order or of [%d, %d)", rj.Partition, rj.Offset, r.From, r.To)
+			}
+			if !rj.Reason.Valid() || len(rj.Detail) > MaxDetail || rj.Length < 0 {
+				return fmt.Errorf("event: reject %d/%d: reason %d, detail of %d bytes, length %d", rj.Partition, rj.Offset,
+					rj.Reason, len(rj.Detail), rj.Length)
+			}
+			next = rj.Offset + 1
+			bytes += len(rj.Detail)
+			rejects = rejects[1:]
+		}
+	}
+	switch {
+	case len(items) > 0:
+		return fmt.Errorf("event: item %d/%d in no range or out of order", items[0].Partition, items[0].Offset)
+	case len(rejects) > 0:
+		return fmt.Errorf("event: reject %d/%d in no range or out of order", rejects[0].Partition, rejects[0].Offset)
+	case bytes > MaxBatchBytes:
+		return fmt.Errorf("event: batch of %d bytes of text, at most %d", bytes, MaxBatchBytes)
+	}
+	return nil
+}
+
+// batchBytes is what the texts that a batch carries count towards MaxBatchBytes.
+func (e *Event) batchBytes() int {
+	n := len(e.SessionID) + len(e.EngagementMetrics)
+	for _, f := range textColumns {
+		n += len(*e.text(f))
+	}
+	return n
+}
+
+// textColumns are the texts of an event that a batch carries in columns of their own, in the order of the encoding.
+var textColumns = [...]field{
+	fieldBrand, fieldCategory, fieldArticleID, fieldArticleTitle, fieldPageURL, fieldReferrer, fieldDeviceType,
+	fieldDeviceOS, fieldBrowser, fieldCountry, fieldCity, fieldTimezone, fieldSubscriptionTier, fieldUserSegment,
+}
+
+const (
+	batchVersion = 1 // the first byte of an encoding
+	typeWidth    = 4 // bits of a Type
+	// How a column of users or texts is laid out.
+	perItem    = 0 // a value for each item
+	perSession = 1 // a value for each session, all items of a session agree
+	// Bits of the column that says which items have a Measure or a Scroll other than 0.
+	hasMeasure = 1
+	hasScroll  = 2
+)

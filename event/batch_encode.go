@@ -1,0 +1,341 @@
+package event
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// AppendBatch appends the encoding of b to dst and returns the result. Equal batches have equal encodings. It does not
+// carry ArticleType, Metadata and Extra: sessions do not need them, and they reach the events table from the leader's
+// memory or from Kafka.
+//
+// b must pass Check; otherwise AppendBatch panics, because an entry that no replica could decode must not reach the
+// log. Texts need not be valid UTF-8. It is safe for concurrent use.
+func AppendBatch(dst []byte, b *Batch) []byte {
+	if err := b.Check(); err != nil {
+		panic(err)
+	}
+	e := encoders.Get().(*batchEncoder)
+	dst = e.append(dst, b)
+	e.release()
+	encoders.Put(e)
+	return dst
+}
+
+var encoders = sync.Pool{New: func() any { return new(batchEncoder) }}
+
+// batchEncoder is the memory of one encoding.
+type batchEncoder struct {
+	out      []byte // the columns
+	tail     []byte // what no compression makes smaller
+	packed   []byte
+	ids      []uint32
+	firstIDs []uint32
+	session  []uint32 // item → session
+	first    []uint32 // session → its first item
+	sessions dict
+	texts    dict // of one column at a time
+	shapes   dict
+	cutter   cutter
+}
+
+// maxKept is how many bytes of columns an encoder or a BatchScratch keeps for the next batch.
+const maxKept = 4 << 20
+
+func (e *batchEncoder) release() {
+	if cap(e.out) > maxKept {
+		*e = batchEncoder{}
+		return
+	}
+	e.sessions.reset()
+	e.texts.reset()
+	e.shapes.reset()
+	e.cutter.undo(0, 0)
+}
+
+func (e *batchEncoder) append(dst []byte, b *Batch) []byte {
+	e.out, e.tail = e.out[:0], e.tail[:0]
+	e.header(b)
+	e.items(b)
+	e.rejects(b)
+	e.packed = s2.Encode(e.packed[:cap(e.packed)], e.out)
+	dst = append(dst, batchVersion)
+	dst = binary.AppendUvarint(dst, uint64(len(e.packed)))
+	dst = append(dst, e.packed...)
+	return append(dst, e.tail...)
+}
+
+func (e *batchEncoder) uint(n uint64) { e.out = binary.AppendUvarint(e.out, n) }
+func (e *batchEncoder) int(n int64)   { e.out = binary.AppendVarint(e.out, n) }
+
+func (e *batchEncoder) header(b *Batch) {
+	e.uint(uint64(len(b.Ranges)))
+	e.uint(uint64(b.Nulls))
+	items, rejects, last := b.Items, b.Rejects, int32(-1)
+	for i := range b.Ranges {
+		r := &b.Ranges[i]
+		e.uint(uint64(r.Partition - last - 1))
+		last = r.Partition
+		e.uint(uint64(r.From))
+		e.uint(uint64(r.To - r.From))
+		e.uint(uint64(int64(r.LeaderEpoch) + 1))
+		n := 0
+		for n < len(items) && items[n].Partition == r.Partition {
+			n++
+		}
+		e.uint(uint64(n))
+		items = items[n:]
+		for n = 0; n < len(rejects) && rejects[n].Partition == r.Partition; n++ {
+		}
+		e.uint(uint64(n))
+		rejects = rejects[n:]
+	}
+}
+
+func (e *batchEncoder) items(b *Batch) {
+	items := b.Items
+	n := len(items)
+	if n == 0 {
+		return
+	}
+	gaps := gapsOf(b.Ranges)
+	for i := range items {
+		e.uint(gaps.next(items[i].Partition, items[i].Offset))
+	}
+	last := int64(0)
+	for i := range items {
+		e.int(items[i].KafkaTimestamp - last)
+		last = items[i].KafkaTimestamp
+	}
+	for i := range items {
+		e.int(items[i].Timestamp - items[i].KafkaTimestamp/1000)
+	}
+	ids := e.grow(n)
+	for i := range items {
+		ids[i] = uint32(items[i].Type)
+		e.tail = append(e.tail, items[i].ID[:]...)
+	}
+	e.out = appendPacked(e.out, ids, typeWidth)
+	e.sessionColumn(items)
+	e.userColumn(items)
+	for _, f := range textColumns {
+		e.textColumn(items, f)
+	}
+	e.measureColumns(items)
+	e.metricsColumn(items)
+}
+
+func (e *batchEncoder) grow(n int) []uint32 {
+	if cap(e.ids) < n {
+		e.ids = make([]uint32, n+n/4)
+	}
+	e.ids = e.ids[:n]
+	return e.ids
+}
+
+func (e *batchEncoder) sessionColumn(items []Item) {
+	e.sessions.reset()
+	e.session, e.first = e.session[:0], e.first[:0]
+	for i := range items {
+		id := e.sessions.id(items[i].SessionID)
+		if int(id) == len(e.first) {
+			e.first = append(e.first, uint32(i))
+		}
+		e.session = append(e.session, id)
+	}
+	k := len(e.first)
+	e.uint(uint64(k))
+	e.out = appendPacked(e.out, e.session, widthOf(k))
+	kinds := e.grow(k)
+	for s, text := range e.sessions.texts {
+		kinds[s] = 0
+		if id, ok := lowerID(text); ok {
+			kinds[s] = 1
+			e.tail = append(e.tail, id[:]...)
+		}
+	}
+	e.out = appendPacked(e.out, kinds, 1)
+	for s, text := range e.sessions.texts {
+		if kinds[s] == 0 {
+			e.uint(uint64(len(text)))
+			e.out = append(e.out, text...)
+		}
+	}
+}
+
+func (e *batchEncoder) userColumn(items []Item) {
+	for i := range items {
+		if items[i].UserID != items[e.first[e.session[i]]].UserID {
+			e.out = append(e.out, perItem)
+			for j := range items {
+				e.uint(items[j].UserID)
+			}
+			return
+		}
+	}
+	e.out = append(e.out, perSession)
+	for _, i := range e.first {
+		e.uint(items[i].UserID)
+	}
+}
+
+func (e *batchEncoder) textColumn(items []Item, f field) {
+	ids := e.grow(len(items))
+	e.texts.reset()
+	same := true
+	if f == fieldPageURL {
+		for i := range items {
+			ids[i] = 0
+			if a := items[i].ArticleID; a != "" && strings.HasSuffix(items[i].PageURL, a) {
+				ids[i] = 1
+			}
+		}
+		e.out = appendPacked(e.out, ids, 1)
+		for i := range items {
+			url, a := items[i].PageURL, items[i].ArticleID
+			if ids[i] == 1 {
+				url = url[:len(url)-len(a)]
+			}
+			ids[i] = e.texts.id(url)
+			same = same && ids[i] == ids[e.first[e.session[i]]]
+		}
+	} else {
+		for i := range items {
+			s := *items[i].text(f)
+			if first := e.first[e.session[i]]; int(first) != i {
+				if s == *items[first].text(f) {
+					ids[i] = ids[first]
+					continue
+				}
+				same = false
+			}
+			ids[i] = e.texts.id(s)
+		}
+	}
+	e.dict(&e.texts)
+	if same {
+		e.firstIDs = e.firstIDs[:0]
+		for _, i := range e.first {
+			e.firstIDs = append(e.firstIDs, ids[i])
+		}
+		ids = e.firstIDs
+		e.out = append(e.out, perSession)
+	} else {
+		e.out = append(e.out, perItem)
+	}
+	e.out = appendPacked(e.out, ids, widthOf(len(e.texts.texts)))
+}
+
+func (e *batchEncoder) dict(d *dict) {
+	e.uint(uint64(len(d.texts)))
+	for _, s := range d.texts {
+		e.uint(uint64(len(s)))
+	}
+	for _, s := range d.texts {
+		e.out = append(e.out, s...)
+	}
+}
+
+func (e *batchEncoder) measureColumns(items []Item) {
+	ids := e.grow(len(items))
+	for i := range items {
+		ids[i] = 0
+		if items[i].Measure != 0 {
+			ids[i] = hasMeasure
+		}
+		if items[i].Scroll != 0 {
+			ids[i] |= hasScroll
+		}
+	}
+	e.out = appendPacked(e.out, ids, 2)
+	for i := range items {
+		if items[i].Measure != 0 {
+			e.uint(items[i].Measure)
+		}
+	}
+	for i := range items {
+		if items[i].Scroll != 0 {
+			e.out = append(e.out, items[i].Scroll)
+		}
+	}
+}
+
+func (e *batchEncoder) metricsColumn(items []Item) {
+	ids := e.grow(len(items))
+	e.shapes.reset()
+	c := &e.cutter
+	c.undo(0, 0)
+	for i := range items {
+		it := &items[i]
+		ints, tokens := len(c.ints), len(c.tokens)
+		if c.cut(it.EngagementMetrics, it.Measure, it.Scroll) {
+			if id, ok := e.shapes.find(alias(c.shape)); ok {
+				ids[i] = id
+				continue
+			}
+			if len(e.shapes.texts) < maxShapes-1 {
+				ids[i] = e.shapes.id(string(c.shape))
+				continue
+			}
+			c.undo(ints, tokens)
+		}
+		ids[i] = e.shapes.id(rawShape)
+		c.tokens = append(c.tokens, it.EngagementMetrics)
+	}
+	e.dict(&e.shapes)
+	e.out = appendPacked(e.out, ids, widthOf(len(e.shapes.texts)))
+	for _, n := range c.ints {
+		e.uint(n)
+	}
+	ids = e.grow(len(c.tokens))
+	e.texts.reset()
+	for i, s := range c.tokens {
+		ids[i] = e.texts.id(s)
+	}
+	e.dict(&e.texts)
+	e.out = appendPacked(e.out, ids, widthOf(len(e.texts.texts)))
+}
+
+func (e *batchEncoder) rejects(b *Batch) {
+	if len(b.Rejects) == 0 {
+		return
+	}
+	gaps := gapsOf(b.Ranges)
+	last := int64(0)
+	ids := e.grow(len(b.Rejects))
+	e.texts.reset()
+	for i := range b.Rejects {
+		r := &b.Rejects[i]
+		e.uint(gaps.next(r.Partition, r.Offset))
+		e.int(r.KafkaTimestamp - last)
+		last = r.KafkaTimestamp
+		e.out = append(e.out, byte(r.Reason))
+		e.uint(uint64(r.Length))
+		ids[i] = e.texts.id(r.Detail)
+		e.tail = append(e.tail, r.SHA256[:]...)
+	}
+	e.dict(&e.texts)
+	e.out = appendPacked(e.out, ids, widthOf(len(e.texts.texts)))
+}
+
+// gaps turns ascending positions into the number of offsets skipped before each.
+type gaps struct {
+	ranges []Range
+	at     int // index of the present range
+	offset int64
+}
+
+func gapsOf(ranges []Range) gaps { return gaps{ranges: ranges, offset: ranges[0].From} }
+
+func (g *gaps) next(partition int32, offset int64) uint64 {
+	for g.ranges[g.at].Partition != partition {
+		g.at++
+		g.offset = g.ranges[g.at].From
+	}
+	gap := offset - g.offset
+	g.offset = offset + 1
+	return uint64(gap)
+}

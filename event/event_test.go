@@ -1,0 +1,125 @@
+package event
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+)
+
+// sampleKafkaTimestamp is later than every event of the sample, so that none is ahead of its record.
+const sampleKafkaTimestamp = 1795357042_000 + 86400_000
+
+// sample returns the records of the publisher's sample.
+func sample(t testing.TB) [][]byte {
+	t.Helper()
+	all, err := os.ReadFile("../testdata/sample_events.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Split(bytes.TrimSpace(all), []byte("\n"))
+}
+
+// sampleBatch returns n items drawn from the sample as a stream of about 2,000 open sessions would bring them: every
+// copy of the sample has its own event, session and article ids.
+func sampleBatch(t testing.TB, n int, seed uint64) *Batch {
+	t.Helper()
+	records := sample(t)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	const copies = 64 // of 30 sessions each
+	type copyState struct {
+		next     int
+		sessions map[string]string
+	}
+	states := make([]copyState, copies)
+	for i := range states {
+		states[i].sessions = map[string]string{}
+		states[i].next = rng.IntN(len(records))
+	}
+	b := &Batch{Ranges: []Range{{Partition: 3, From: 1_000_000, To: 1_000_000 + int64(n), LeaderEpoch: 7}}}
+	var d Decoder
+	for i := range n {
+		c := &states[rng.IntN(copies)]
+		record := slices.Clone(records[c.next])
+		c.next = (c.next + 1) % len(records)
+		for at := 0; ; { // fresh article numbers: "_1234_1795357042"
+			k := bytes.Index(record[at:], []byte("_1795357042"))
+			if k < 0 {
+				break
+			}
+			at += k
+			for j := at - 1; digit(record[j]); j-- {
+				record[j] = '0' + (record[j]-'0'+byte(len(c.sessions)))%10
+			}
+			at++
+		}
+		var ev Event
+		if reason, detail := d.Decode(record, sampleKafkaTimestamp, &ev); reason != ReasonNone {
+			t.Fatalf("%s %s: %s", reason, detail, record)
+		}
+		for j := range ev.ID {
+			ev.ID[j] = byte(rng.Uint32())
+		}
+		session, ok := c.sessions[ev.SessionID]
+		if !ok {
+			var id ID
+			for j := range id {
+				id[j] = byte(rng.Uint32())
+			}
+			session = id.String()
+			c.sessions[ev.SessionID] = session
+		}
+		ev.SessionID = session
+		ev.UserID += 1_000_000
+		ev.Timestamp = 1795357042 + int64(i)/100 - rng.Int64N(3)
+		b.Items = append(b.Items, Item{Event: ev, Partition: 3, Offset: 1_000_000 + int64(i),
+			KafkaTimestamp: (1795357042+int64(i)/100)*1000 + int64(i)%100*10})
+	}
+	return b
+}
+
+// carried returns it without what a batch does not carry.
+func carried(it Item) Item {
+	it.ArticleType, it.Metadata, it.Extra = "", "", ""
+	return it
+}
+
+func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch) []byte {
+	t.Helper()
+	enc := AppendBatch(nil, b)
+	var got Batch
+	if err := DecodeBatch(enc, &got, s); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Items) != len(b.Items) {
+		t.Fatalf("%d items, want %d", len(got.Items), len(b.Items))
+	}
+	for i := range b.Items {
+		if got.Items[i] != carried(b.Items[i]) {
+			t.Fatalf("item %d:\n got %+v\nwant %+v", i, got.Items[i], carried(b.Items[i]))
+		}
+	}
+	if !slices.Equal(got.Ranges, b.Ranges) || !slices.Equal(got.Rejects, b.Rejects) || got.Nulls != b.Nulls {
+		t.Fatalf("ranges, rejects or nulls differ:\n got %+v %+v %d\nwant %+v %+v %d", got.Ranges, got.Rejects, got.Nulls,
+			b.Ranges, b.Rejects, b.Nulls)
+	}
+	return enc
+}
+
+func TestSampleRoundTrip(t *testing.T) {
+	var s BatchScratch
+	for _, n := range []int{0, 1, 2, 300, 3000} {
+		b := sampleBatch(t, n, 1)
+		if n == 0 {
+			b.Ranges = nil
+		}
+		enc := checkRoundTrip(t, b, &s)
+		if n > 0 {
+			t.Logf("%d events: %.1f bytes an event", n, float64(len(enc))/float64(n))
+		}
+		if n >= 300 && len(enc)/n > 70 {
+			t.Errorf("%d events take %d bytes", n, len(enc))
+		}
+	}
+}
