@@ -62,6 +62,7 @@ type Config struct {
 	Topic       string
 	TopicID     [16]byte
 	Partitions  []int32 // the shard's partitions, ascending
+	Starts      []int64 // the first offset to apply of each of Partitions
 	Sinks       []SinkID
 	IdleTimeout time.Duration // event time; 30 min by default
 	Grace       time.Duration // event time after closing; 30 s by default
@@ -107,7 +108,9 @@ type View struct {
 	Partitions  []PartitionStatus
 	OpenEpoch   uint64
 	LastClosed  uint64
-	Sinks       [NumSinks]Progress
+	// LastChecksum is the checksum of epoch LastClosed, for the next Cut.
+	LastChecksum uint64
+	Sinks        [NumSinks]Progress
 	// Open epoch so far.
 	OpenEvents   int64 // applied records in the open epoch, of any verdict
 	OpenSessions int64 // sessions changed in the open epoch
@@ -124,7 +127,7 @@ type View struct {
 	MemoryBytes  int64 // estimate, sessions in memory
 	DirtyBytes   int64 // bytes changed since the last checkpoint
 	DurableIndex uint64
-	TimersDue    bool // timers wait for the clock to be let on: propose a tick
+	TimersDue    bool  // timers wait for the clock to be let on: propose a tick
 	NextTimer    int64 // Unix seconds of event time of the next timer, 0 when none
 }
 
@@ -181,19 +184,19 @@ type SessionRow struct {
 	// Counts by event.Type; index event.ArticleView … event.Navigation.
 	Counts [10]uint32
 
-	Categories, ArticleIDs, ArticleTitles               string // JSON arrays of texts
-	PagesVisited, UniquePages, UniqueCategories         uint32
-	PageEvents                                          string // JSON array of objects
-	TimeOnPageSec, VideoWatchSec, AdRevenueMicros       uint64
-	MaxScrollDepth                                      uint8
-	Status                                              Status
-	Revision                                            uint32
-	SessionDate                                         int32  // days since 1970-01-01, UTC, of the opening record
-	Epoch                                               uint64 // of this image
-	BatchID                                             uint64
-	CreatedAt                                           int64 // Unix milliseconds: the cut's clock
-	FirstClosed                                         uint64 // epoch of its first closed image that had a row, 0 while open
-	Pages                                               []PageRow
+	Categories, ArticleIDs, ArticleTitles         string // JSON arrays of texts
+	PagesVisited, UniquePages, UniqueCategories   uint32
+	PageEvents                                    string // JSON array of objects
+	TimeOnPageSec, VideoWatchSec, AdRevenueMicros uint64
+	MaxScrollDepth                                uint8
+	Status                                        Status
+	Revision                                      uint32
+	SessionDate                                   int32  // days since 1970-01-01, UTC, of the opening record
+	Epoch                                         uint64 // of this image
+	BatchID                                       uint64
+	CreatedAt                                     int64  // Unix milliseconds: the cut's clock
+	FirstClosed                                   uint64 // epoch of its first closed image that had a row, 0 while open
+	Pages                                         []PageRow
 }
 
 // PageRow is one row of page_analytics.
@@ -251,11 +254,13 @@ type DeadLetter struct {
 
 // EpochInfo is what is known of one closed epoch.
 type EpochInfo struct {
-	Epoch    uint64
-	Clock    int64 // Unix milliseconds: the cut's clock, CreatedAt of its images
-	Ranges   []event.Range
-	LeftOut  []Position // every offset of Ranges that is not an event row: rejected, duplicate, too late, session_full
-	Events   int64      // rows of the events table
-	Sessions int64      // images with a row
-	Checksum uint64
+	Epoch   uint64
+	Clock   int64 // Unix milliseconds: the cut's clock, CreatedAt of its images
+	Ranges  []event.Range
+	LeftOut []Position // every offset of Ranges that is not an event row: rejected, duplicate, too late, session_full
+	Events  int64      // rows of the events table
+	// Duplicates and Letters are how many records were left out as such; refused rows count as letters, too.
+	Duplicates, Letters int64
+	Sessions            int64 // images with a row
+	Checksum            uint64
 }

@@ -34,7 +34,9 @@ func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.reader.s
 func (p *Plan) Rollups(yield func(*RollupRow) error) error { return p.reader.rollups(p, yield) }
 
 // DeadLetters calls yield for every dead letter of the plan, ascending by Seq.
-func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error { return p.reader.deadLetters(p, yield) }
+func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error {
+	return p.reader.deadLetters(p, yield)
+}
 
 // Ranges returns the offset ranges of the whole plan, per partition joined, ascending by partition.
 func (p *Plan) Ranges() []event.Range { return joinRanges(p.Epochs) }

@@ -1,0 +1,392 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/event"
+)
+
+const (
+	defaultMaxTimers = 5000
+	// heldAhead is how far an event time may lead its Kafka timestamp and the leader's wall clock as a watermark, seconds.
+	heldAhead = 5 * 60
+)
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+func (s *Store) clock() int64 { return s.meta.ClockMillis / 1000 }
+
+// horizon is the time before which events are too late: max(clock - retention, forced); 0 while the clock is unset.
+func (s *Store) horizon() int64 {
+	if s.meta.ClockMillis == 0 {
+		return s.meta.Forced
+	}
+	return max(s.clock()-seconds(s.meta.Config.Retention), s.meta.Forced)
+}
+
+// lookup returns the live session of an id, from memory or from Pebble, nil if there is none.
+func (s *Store) lookup(sid string) (*session, error) {
+	if ss, ok := s.sessions[sid]; ok {
+		return ss, nil
+	}
+	if _, ok := s.gone[sid]; ok {
+		return nil, nil
+	}
+	ss, err := readLive(s.db, sid)
+	if ss == nil || err != nil {
+		return nil, err
+	}
+	s.keep(ss)
+	s.sessions[ss.id] = ss
+	s.visited = append(s.visited, ss)
+	s.charge(ss)
+	return ss, nil
+}
+
+// keep gives texts that recur their one copy.
+func (s *Store) keep(ss *session) {
+	for i := range ss.dims {
+		ss.dims[i] = s.intern.intern(ss.dims[i])
+	}
+}
+
+// readLive reads the live session of an id from Pebble, nil if there is none.
+func readLive(r pebble.Reader, sid string) (*session, error) {
+	v, closer, err := r.Get(appendLiveKey(nil, sid))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state: looking up session %q: %w", sid, err)
+	}
+	ss, err := readImage(r, sid, v)
+	return ss, errors.Join(err, closer.Close())
+}
+
+// readImage reads the session that a live key points to.
+func readImage(r pebble.Reader, sid string, live []byte) (*session, error) {
+	if len(live) != originSize+8 {
+		return nil, fmt.Errorf("%w: live key of session %q has %d bytes", ErrCorrupt, sid, len(live))
+	}
+	key := appendRowKey(append([]byte{prefixImage}, live[originSize:]...), sid, decodeOrigin(live))
+	v, closer, err := r.Get(key)
+	if err != nil {
+		return nil, fmt.Errorf("state: reading session %q under %x: %w", sid, key, err)
+	}
+	ss, err := decodeStored(key, v)
+	return ss, errors.Join(err, closer.Close())
+}
+
+// charge brings the count of memory up to date with the session's size.
+func (s *Store) charge(ss *session) {
+	n := ss.size()
+	s.memory += n - ss.charged
+	ss.charged = n
+}
+
+// touch marks a session as changed by the entry under way.
+func (s *Store) touch(ss *session) {
+	before := ss.charged
+	s.charge(ss)
+	if !ss.changed {
+		ss.changed = true
+		s.changed = append(s.changed, ss)
+	}
+	if !ss.dirty {
+		ss.dirty = true
+		s.dirtyBytes += ss.charged
+	} else {
+		s.dirtyBytes += ss.charged - before
+	}
+}
+
+func (s *Store) partition(p int32) *PartitionStatus {
+	for i := range s.meta.Partitions {
+		if s.meta.Partitions[i].Partition == p {
+			return &s.meta.Partitions[i]
+		}
+	}
+	return nil
+}
+
+func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
+	b := &e.Batch
+	for _, r := range b.Ranges {
+		if p := s.partition(r.Partition); p == nil || p.Next != r.From || r.To <= r.From {
+			return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
+		}
+	}
+	res := &BatchResult{Epoch: s.meta.OpenEpoch}
+	now := min(e.Now/1000, math.MaxInt64-heldAhead)
+	for i := range b.Items {
+		it := &b.Items[i]
+		verdict, err := s.applyItem(it)
+		if err != nil {
+			return nil, err
+		}
+		switch verdict {
+		case counted:
+			res.Applied++
+		case duplicate:
+			res.Duplicates++
+			res.Left = append(res.Left, Position{it.Partition, it.Offset})
+		default:
+			res.Left = append(res.Left, Position{it.Partition, it.Offset})
+		}
+		p := s.partition(it.Partition)
+		p.Watermark = max(p.Watermark, min(it.Timestamp, min(it.KafkaTimestamp/1000, now)+heldAhead))
+	}
+	s.open.LeftOut = append(s.open.LeftOut, res.Left...)
+	for i := range b.Rejects {
+		r := &b.Rejects[i]
+		s.addLetter(DeadLetter{Reject: *r})
+		s.open.LeftOut = append(s.open.LeftOut, Position{r.Partition, r.Offset})
+	}
+	for _, r := range b.Ranges {
+		p := s.partition(r.Partition)
+		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch
+		s.extendOpen(r)
+	}
+	s.open.Events += res.Applied
+	s.open.Duplicates += res.Duplicates
+	s.meta.Applied += res.Applied
+	s.meta.Duplicates += res.Duplicates
+	s.meta.Nulls += b.Nulls
+	s.dirtyBytes += int64(16*len(res.Left) + 16*len(b.Rejects))
+	for i := range s.meta.Partitions {
+		p := &s.meta.Partitions[i]
+		p.Idle = slices.Contains(e.Idle, p.Partition)
+	}
+	if err := s.advance(s.target(e.Elapsed)); err != nil {
+		return nil, err
+	}
+	res.Clock = s.clock()
+	return res, nil
+}
+
+// extendOpen adds a range that was applied to those of the open epoch.
+func (s *Store) extendOpen(r event.Range) {
+	for i := range s.open.Ranges {
+		if o := &s.open.Ranges[i]; o.Partition == r.Partition {
+			o.To, o.LeaderEpoch = r.To, r.LeaderEpoch
+			return
+		}
+	}
+	s.open.Ranges = append(s.open.Ranges, r)
+}
+
+type verdict uint8
+
+const (
+	counted verdict = iota
+	duplicate
+	deadLetter
+)
+
+// applyItem judges one item and folds it: duplicates first, then too late, then the session's caps.
+func (s *Store) applyItem(it *event.Item) (verdict, error) {
+	ss, err := s.lookup(it.SessionID)
+	if err != nil {
+		return 0, err
+	}
+	if ss != nil && ss.has(it.ID) {
+		return duplicate, nil
+	}
+	if it.Timestamp < s.horizon() {
+		s.refuse(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, s.horizon()))
+		return deadLetter, nil
+	}
+	end := it.Type == event.SessionEnd
+	if ss != nil && (!end && ss.total >= maxCounted || end && ss.ends >= maxSessionEnds) {
+		s.refuse(it, event.SessionFull, fmt.Sprintf("session has %d events and %d session_ends", ss.total, ss.ends))
+		return deadLetter, nil
+	}
+	if ss == nil {
+		ss = &session{
+			id: string(append([]byte(nil), it.SessionID...)), origin: Position{it.Partition, it.Offset},
+			originDay: day(it.Timestamp), status: StatusOpen, last: it.Timestamp,
+		}
+		if end { // what fold sets comes with the first counted event
+			ss.start, ss.end = it.Timestamp, it.Timestamp
+		}
+		s.sessions[ss.id] = ss
+		s.meta.Live++
+		s.meta.Open++
+	}
+	if end {
+		s.endSession(ss, it)
+	} else {
+		s.foldEvent(ss, it)
+	}
+	s.touch(ss)
+	return counted, nil
+}
+
+func (s *Store) foldEvent(ss *session, it *event.Item) {
+	ss.fold(it, s.intern.intern)
+	s.meta.Counted++
+	switch {
+	case ss.status != StatusOpen:
+		s.revise(ss)
+		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
+	case !ss.closing:
+		s.setTimer(ss, ss.last+seconds(s.meta.Config.IdleTimeout+s.meta.Config.Grace))
+	}
+}
+
+func (s *Store) endSession(ss *session, it *event.Item) {
+	ss.remember(it.ID)
+	ss.ends++
+	ss.last = max(ss.last, it.Timestamp)
+	switch {
+	case ss.status == StatusExpired: // closed is what a session is that ever got its end, whatever came first
+		ss.status = StatusClosed
+		s.revise(ss)
+	case ss.status == StatusOpen && !ss.closing:
+		ss.closing = true
+		s.setTimer(ss, max(s.clock(), it.Timestamp)+seconds(s.meta.Config.Grace))
+	}
+	if ss.status != StatusOpen {
+		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
+	}
+	ss.ended = true
+}
+
+// revise counts a change of a row that was published as closed: once an epoch, as the row changes once an image.
+func (s *Store) revise(ss *session) {
+	if ss.firstClosed != 0 && ss.revised != s.meta.OpenEpoch {
+		ss.revision++
+		ss.revised = s.meta.OpenEpoch
+	}
+}
+
+func (s *Store) refuse(it *event.Item, reason event.Reason, detail string) {
+	s.addLetter(DeadLetter{Reject: event.Reject{
+		Partition: it.Partition, Offset: it.Offset, KafkaTimestamp: it.KafkaTimestamp, Reason: reason, Detail: detail,
+	}})
+}
+
+func (s *Store) addLetter(l DeadLetter) {
+	s.meta.NextSeq++
+	l.Seq, l.Epoch = s.meta.NextSeq, s.meta.OpenEpoch
+	l.Detail = string(append([]byte(nil), l.Detail...))
+	s.letters = append(s.letters, l)
+	s.open.Letters++
+	s.meta.DeadLetters[l.Reason]++
+	s.dirtyBytes += int64(100 + len(l.Detail) + len(l.Row))
+}
+
+// target is where the partitions let the clock go, in milliseconds: the least watermark of those that are not idle; when
+// all are idle, on by the time elapsed. It is 0 until one partition has a time and every other has one or is idle.
+func (s *Store) target(elapsed time.Duration) int64 {
+	allIdle, blocked := true, false
+	least, leastAny := int64(math.MaxInt64), int64(math.MaxInt64)
+	for _, p := range s.meta.Partitions {
+		if p.Watermark > 0 {
+			leastAny = min(leastAny, p.Watermark)
+		}
+		if p.Idle {
+			continue
+		}
+		allIdle = false
+		if p.Watermark == 0 {
+			blocked = true
+			continue
+		}
+		least = min(least, p.Watermark)
+	}
+	now := s.meta.ClockMillis
+	switch {
+	case blocked || leastAny == math.MaxInt64:
+		return now
+	case allIdle && now == 0:
+		return leastAny * 1000
+	case allIdle:
+		return now + max(elapsed.Milliseconds(), 0)
+	default:
+		return max(now, least*1000)
+	}
+}
+
+// advance moves the clock to target, firing timers on the way: at most Config.MaxTimers of them; if more are due the clock
+// waits at the last that fired.
+func (s *Store) advance(target int64) error {
+	s.meta.TimersDue = false
+	if target == 0 {
+		return nil
+	}
+	limit := s.meta.Config.MaxTimers
+	if limit <= 0 {
+		limit = defaultMaxTimers
+	}
+	reached := int64(0)
+	fired, more, err := s.due(timerClose, target/1000, limit, func(ss *session) error {
+		reached = ss.deadline
+		if ss.closing {
+			ss.status = StatusClosed
+		} else {
+			ss.status = StatusExpired
+		}
+		s.meta.Open--
+		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
+		s.touch(ss)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if more {
+		target = max(s.meta.ClockMillis, min(target, reached*1000))
+	}
+	s.meta.ClockMillis = max(s.meta.ClockMillis, target)
+	_, morePurges, err := s.due(timerPurge, s.horizon()+seconds(s.meta.Config.Retention), limit-fired, s.purge)
+	s.meta.TimersDue = more || morePurges
+	return err
+}
+
+// purge forgets a closed session: it leaves the lookup at once; its last image stays until every sink has it.
+func (s *Store) purge(ss *session) error {
+	delete(s.sessions, ss.id)
+	s.gone[ss.id] = struct{}{}
+	s.meta.Live--
+	ss.purged = true
+	s.dirtyBytes += 64
+	if ss.storedTimer != 0 {
+		s.pendingDel[string(appendTimerKey(nil, ss.storedKind, ss.storedTimer, ss.id))] = struct{}{}
+		ss.storedTimer = 0
+	}
+	for _, sink := range s.meta.Config.Sinks {
+		delete(s.meta.Refused, refusedKey(sink, ss.rowKey()))
+	}
+	if ss.changed { // the cut writes its last image
+		s.touch(ss)
+		return nil
+	}
+	s.memory -= ss.charged
+	s.leave(ss)
+	return nil
+}
+
+// leave ends what a purged session holds: its count on a date of the rollups, and its last image.
+func (s *Store) leave(ss *session) {
+	if ss.rolled.counted {
+		s.countLive(ss.rolled.date, -1)
+	}
+	s.discard(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, forever)
+}
+
+func (s *Store) applyHorizon(horizon int64) error {
+	c := s.meta.Config
+	if s.meta.ClockMillis > 0 {
+		horizon = min(horizon, s.clock()-seconds(c.IdleTimeout+c.Grace))
+		s.meta.Forced = max(s.meta.Forced, horizon)
+	}
+	s.dirtyBytes++
+	return s.advance(s.meta.ClockMillis)
+}

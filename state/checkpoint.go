@@ -1,0 +1,367 @@
+package state
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// checkpoint brings everything changed since the last one to Pebble in one batch, with the applied index, and starts the
+// flush that makes it durable. Sessions are written under their epoch: that of the cut, or the open one.
+func (s *Store) checkpoint() (done <-chan struct{}, err error) {
+	b := s.db.NewBatch()
+	defer func() { err = errors.Join(err, b.Close()) }()
+	cut := s.open.Epoch == s.meta.LastClosed
+	for _, step := range []func(*pebble.Batch) error{
+		s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage, s.writeMeta,
+	} {
+		if err := step(b); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return nil, fmt.Errorf("committing: %w", err)
+	}
+	done, err = s.db.AsyncFlush()
+	if err != nil {
+		return nil, fmt.Errorf("flushing: %w", err)
+	}
+	s.durable.add(flush{s.meta.Index, done})
+	s.clean(cut)
+	return done, nil
+}
+
+func (s *Store) writeSessions(b *pebble.Batch) error {
+	for _, ss := range s.changed {
+		if !ss.dirty {
+			continue
+		}
+		epoch := s.open.Epoch
+		s.valBuf = ss.encode(s.valBuf[:0])
+		s.keyBuf = appendImageKey(s.keyBuf[:0], epoch, ss.id, ss.origin)
+		if err := b.Set(s.keyBuf, s.valBuf, nil); err != nil {
+			return err
+		}
+		if ss.purged {
+			continue
+		}
+		live := binary.BigEndian.AppendUint64(appendOrigin(nil, ss.origin), epoch)
+		if err := b.Set(appendLiveKey(s.keyBuf[:0], ss.id), live, nil); err != nil {
+			return err
+		}
+		if err := s.writeTimer(b, ss); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {
+	kind := ss.timerKind()
+	if ss.storedTimer == ss.deadline && ss.storedKind == kind {
+		return nil
+	}
+	if ss.storedTimer != 0 {
+		if err := b.Delete(appendTimerKey(s.keyBuf[:0], ss.storedKind, ss.storedTimer, ss.id), nil); err != nil {
+			return err
+		}
+	}
+	ss.storedTimer, ss.storedKind = ss.deadline, kind
+	return b.Set(appendTimerKey(s.keyBuf[:0], kind, ss.deadline, ss.id), nil, nil)
+}
+
+func (s *Store) writeGone(b *pebble.Batch) error {
+	for id := range s.gone {
+		if _, again := s.sessions[id]; again {
+			continue // a new session of that id has written its own key
+		}
+		if err := b.Delete(appendLiveKey(s.keyBuf[:0], id), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeRollups(b *pebble.Batch) error {
+	for _, k := range s.moved {
+		r := s.rollups[k]
+		s.valBuf = r.totals.encode(binary.AppendUvarint(s.valBuf[:0], r.imageEpoch))
+		if err := b.Set(append(append(s.keyBuf[:0], prefixRollup), k...), s.valBuf, nil); err != nil {
+			return err
+		}
+		s.valBuf = r.totals.encode(s.valBuf[:0])
+		if err := b.Set(appendRollupImageKey(s.keyBuf[:0], r.imageEpoch, k), s.valBuf, nil); err != nil {
+			return err
+		}
+	}
+	for _, date := range s.droppedDates {
+		from := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date))
+		to := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date)+1)
+		if err := b.DeleteRange(from, to, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeEpoch(b *pebble.Batch) error {
+	if s.open.empty() && s.open.Checksum == 0 {
+		return nil
+	}
+	s.valBuf = s.open.encode(s.valBuf[:0])
+	return b.Set(epochPrefix(prefixEpoch, s.open.Epoch), s.valBuf, nil)
+}
+
+func (s *Store) writeLetters(b *pebble.Batch) error {
+	for i := range s.letters {
+		l := &s.letters[i]
+		v, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		if err := b.Set(appendLetterKey(s.keyBuf[:0], l.Epoch, l.Seq), v, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeGarbage writes and removes garbage, and deletes what has been acknowledged by all that read it.
+func (s *Store) writeGarbage(b *pebble.Batch) error {
+	for _, g := range s.newGarbage {
+		if sup, ok := s.garbage[g]; ok {
+			if err := b.Set(g.stored(), binary.BigEndian.AppendUint64(nil, sup), nil); err != nil {
+				return err
+			}
+		}
+	}
+	for _, g := range s.oldGarbage {
+		if err := b.Delete(g.stored(), nil); err != nil {
+			return err
+		}
+	}
+	for k := range s.pendingDel {
+		if err := b.Delete([]byte(k), nil); err != nil {
+			return err
+		}
+	}
+	acked := s.minAcked()
+	letters := acked
+	if s.enabled(SinkDeadLetter) {
+		letters = s.meta.Sinks[SinkDeadLetter].Acked
+	}
+	for _, r := range []struct {
+		prefix byte
+		epoch  uint64
+	}{{prefixEpoch, acked}, {prefixRollupImg, acked}, {prefixLetter, letters}} {
+		if r.epoch == 0 {
+			continue
+		}
+		if err := b.DeleteRange([]byte{r.prefix}, afterEpoch(r.prefix, r.epoch), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeMeta(b *pebble.Batch) error {
+	v, err := json.Marshal(&s.meta)
+	if err != nil {
+		return err
+	}
+	return b.Set(metaKey, v, nil)
+}
+
+// clean forgets what the checkpoint has written. After a cut the sessions that need not stay leave the memory: closed
+// ones, and open ones over the budget.
+func (s *Store) clean(cut bool) {
+	for _, ss := range s.changed {
+		ss.dirty = false
+		ss.armed, ss.armedKind = ss.storedTimer, ss.storedKind
+	}
+	if cut {
+		for _, ss := range s.changed {
+			ss.changed = false
+			if ss.purged {
+				s.memory -= ss.charged
+			} else {
+				s.visited = append(s.visited, ss)
+			}
+		}
+		s.changed = s.changed[:0:0]
+		s.open = EpochInfo{Epoch: s.meta.OpenEpoch}
+	}
+	clear(s.gone)
+	clear(s.pendingDel)
+	s.letters, s.newGarbage, s.oldGarbage, s.droppedDates = nil, nil, nil, nil
+	for _, k := range s.moved {
+		s.rollups[k].moved = false
+	}
+	s.moved = nil
+	if len(s.rollups) > maxRollupsInMemory {
+		clear(s.rollups)
+	}
+	s.dirtyBytes = 0
+	s.resetTimers()
+	s.evict()
+}
+
+// evict lets sessions that Pebble has leave the memory. Which ones stay is of no consequence (S1).
+func (s *Store) evict() {
+	let := func(ss *session) {
+		if !ss.changed && s.sessions[ss.id] == ss {
+			delete(s.sessions, ss.id)
+			s.memory -= ss.charged
+		}
+	}
+	for _, ss := range s.visited {
+		if ss.status != StatusOpen {
+			let(ss)
+		}
+	}
+	s.visited = s.visited[:0]
+	if s.memory <= s.opts.SessionMemoryBytes {
+		return
+	}
+	for _, ss := range s.sessions {
+		if let(ss); s.memory <= s.opts.SessionMemoryBytes*3/4 {
+			return
+		}
+	}
+}
+
+// Durable returns the index of the last checkpoint that is on disk.
+func (s *Store) Durable() uint64 { return s.durable.get() }
+
+// durableIndex follows the flushes of checkpoints: the greatest index whose flush is done. It has a lock of its own, so
+// that readers need not wait for Apply.
+type durableIndex struct {
+	mu      sync.Mutex
+	index   uint64
+	flushes []flush // not known to be done, oldest first
+}
+
+// flush is a checkpoint on its way to disk.
+type flush struct {
+	index uint64
+	done  <-chan struct{}
+}
+
+func (d *durableIndex) reset(index uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.index, d.flushes = index, nil
+}
+
+func (d *durableIndex) add(f flush) {
+	d.get() // forgets those that are done
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.flushes = append(d.flushes, f)
+}
+
+func (d *durableIndex) get() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.flushes) > 0 {
+		select {
+		case <-d.flushes[0].done: // memtables are flushed in order
+			d.index = d.flushes[0].index
+			d.flushes = d.flushes[1:]
+			continue
+		default:
+		}
+		break
+	}
+	return d.index
+}
+
+// Checkpoint makes a checkpoint of everything applied and waits until it is on disk.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	_, _, err := s.checkpointNow(ctx)
+	return err
+}
+
+func (s *Store) checkpointNow(ctx context.Context) (index, term uint64, err error) {
+	s.mu.Lock()
+	if s.db == nil {
+		s.mu.Unlock()
+		return 0, 0, ErrClosed
+	}
+	done, err := s.checkpoint()
+	index, term = s.meta.Index, s.meta.Term
+	s.mu.Unlock()
+	if err != nil {
+		return 0, 0, fmt.Errorf("state: checkpoint at index %d: %w", index, err)
+	}
+	select {
+	case <-done:
+		return index, term, nil
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	}
+}
+
+// Snapshot makes a checkpoint and writes a durable copy of the store into dir, which must not exist, on the same file
+// system. The copy's state is that of the index returned or of a later checkpoint: Apply may go on meanwhile.
+func (s *Store) Snapshot(dir string) (index, term uint64, err error) {
+	if index, term, err = s.checkpointNow(context.Background()); err != nil {
+		return 0, 0, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return 0, 0, ErrClosed
+	}
+	// Without a WAL Pebble's checkpoint has what is flushed: whole checkpoints of ours, this one or a later one last.
+	if err := s.db.Checkpoint(dir); err != nil {
+		return 0, 0, fmt.Errorf("state: snapshot into %s: %w", dir, err)
+	}
+	return index, term, nil
+}
+
+// Restore replaces the state by the files of a snapshot, which it takes over by renaming dir. If it is interrupted, the
+// store is empty or new at the next Open, and dir, if it is still there, can be restored again.
+func (s *Store) Restore(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fs := s.opts.FS
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			return fmt.Errorf("state: closing before restore: %w", err)
+		}
+		s.db = nil
+	}
+	old := s.opts.Dir + ".old"
+	if err := fs.RemoveAll(old); err != nil {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	if err := fs.Rename(s.opts.Dir, old); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	if err := fs.Rename(dir, s.opts.Dir); err != nil {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	if err := syncDir(fs, fs.PathDir(s.opts.Dir)); err != nil {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	if err := fs.RemoveAll(old); err != nil {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	return s.openDB()
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

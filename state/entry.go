@@ -1,0 +1,159 @@
+package state
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"deckle/event"
+)
+
+// Kinds of entries: the first byte. The second is the kind's format version.
+const (
+	kindConfig byte = iota + 1
+	kindBatch
+	kindCut
+	kindPlan
+	kindAck
+	kindRefuse
+	kindHorizon
+)
+
+const entryVersion = 1
+
+// EncodeConfig encodes the entry that creates a shard. A second one is ignored.
+func EncodeConfig(c Config) []byte {
+	b, err := json.Marshal(c)
+	if err != nil { // a struct of plain fields always encodes
+		panic(err)
+	}
+	return append([]byte{kindConfig, entryVersion}, b...)
+}
+
+// AppendBatch appends the encoding of a Batch entry to dst.
+func AppendBatch(dst []byte, e *BatchEntry) []byte {
+	dst = append(dst, kindBatch, entryVersion)
+	dst = binary.AppendVarint(dst, e.Now)
+	dst = binary.AppendUvarint(dst, uint64(max(e.Elapsed/time.Millisecond, 0)))
+	dst = binary.AppendUvarint(dst, uint64(len(e.Idle)))
+	for _, p := range e.Idle {
+		dst = binary.AppendUvarint(dst, uint64(p))
+	}
+	if len(e.Batch.Ranges) == 0 {
+		return dst
+	}
+	return event.AppendBatch(dst, &e.Batch)
+}
+
+// EncodeCut encodes the entry that closes the open epoch. nowMillis is the leader's wall clock: created_at of the
+// epoch's images. prevEpoch and prevChecksum are the leader's last closed epoch, which every replica compares with its
+// own (0, 0 compares nothing).
+func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
+	b := binary.AppendVarint([]byte{kindCut, entryVersion}, nowMillis)
+	b = binary.AppendUvarint(b, prevEpoch)
+	return binary.LittleEndian.AppendUint64(b, prevChecksum)
+}
+
+// EncodePlan encodes the entry that gives a sink its next plan: (acked, min(last closed, maxB)]; for SinkRevisions at
+// most up to what SinkSessions has acknowledged. An outstanding plan is returned as it is.
+func EncodePlan(sink SinkID, maxB uint64) []byte {
+	return binary.AppendUvarint([]byte{kindPlan, entryVersion, byte(sink)}, maxB)
+}
+
+// EncodeAck encodes the entry that ends a sink's outstanding plan. One with another B does nothing.
+func EncodeAck(sink SinkID, b uint64) []byte {
+	return binary.AppendUvarint([]byte{kindAck, entryVersion, byte(sink)}, b)
+}
+
+// EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
+// is SessionRow.Key.
+func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
+	b := appendText([]byte{kindRefuse, entryVersion, byte(sink)}, rowKey)
+	return appendText(appendText(b, row), detail)
+}
+
+// EncodeHorizon encodes the entry that forces the horizon up, to seconds at most; Apply holds it to
+// clock - timeout - grace.
+func EncodeHorizon(seconds int64) []byte {
+	return binary.AppendVarint([]byte{kindHorizon, entryVersion}, seconds)
+}
+
+// entry is a decoded entry other than Batch.
+type entry struct {
+	kind     byte
+	config   Config
+	now      int64 // milliseconds
+	epoch    uint64
+	checksum uint64
+	sink     SinkID
+	rowKey   string
+	row      []byte
+	detail   string
+	horizon  int64
+}
+
+func decodeEntry(b []byte) (entry, error) {
+	if len(b) < 2 {
+		return entry{}, fmt.Errorf("%w: entry of %d bytes", ErrCorrupt, len(b))
+	}
+	e := entry{kind: b[0]}
+	if b[1] != entryVersion {
+		return e, fmt.Errorf("%w: entry of kind %d has version %d, this binary knows %d", ErrCorrupt, b[0], b[1], entryVersion)
+	}
+	d := decoder{b: b, pos: 2}
+	sink := func() {
+		if e.sink = SinkID(d.byte()); e.sink >= NumSinks {
+			d.fail("sink")
+		}
+	}
+	switch e.kind {
+	case kindConfig:
+		if err := json.Unmarshal(b[2:], &e.config); err != nil {
+			return e, fmt.Errorf("%w: config entry: %w", ErrCorrupt, err)
+		}
+		return e, nil
+	case kindBatch:
+		return e, nil // decodeBatchEntry reads it
+	case kindCut:
+		e.now, e.epoch = d.varint(), d.uvarint()
+		if c := d.bytes(8); c != nil {
+			e.checksum = binary.LittleEndian.Uint64(c)
+		}
+	case kindPlan, kindAck:
+		sink()
+		e.epoch = d.uvarint()
+	case kindRefuse:
+		sink()
+		e.rowKey, e.row, e.detail = d.string(), []byte(d.string()), d.string()
+	case kindHorizon:
+		e.horizon = d.varint()
+	default:
+		return e, fmt.Errorf("%w: entry of unknown kind %d", ErrCorrupt, e.kind)
+	}
+	return e, d.end()
+}
+
+// decodeBatchEntry decodes into e, reusing its memory; texts alias scratch or b.
+func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) error {
+	d := decoder{b: b, pos: 2}
+	e.Now = d.varint()
+	elapsed := d.uvarint()
+	if elapsed > math.MaxInt32 {
+		d.fail("elapsed")
+	}
+	e.Elapsed = time.Duration(elapsed) * time.Millisecond
+	e.Idle = e.Idle[:0]
+	for range d.length(1) {
+		e.Idle = append(e.Idle, int32(d.uvarint()))
+	}
+	e.Batch.Ranges, e.Batch.Items, e.Batch.Rejects, e.Batch.Nulls = e.Batch.Ranges[:0], e.Batch.Items[:0], e.Batch.Rejects[:0], 0
+	if d.err != nil || d.pos == len(b) {
+		return d.err
+	}
+	if err := event.DecodeBatch(b[d.pos:], &e.Batch, scratch); err != nil {
+		return fmt.Errorf("%w: batch at byte %d: %w", ErrCorrupt, d.pos, err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package state
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// OpenPlan returns a view of the sink's outstanding plan, ErrNoPlan if there is none. Any goroutine may call it; the
+// caller closes the plan.
+func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return nil, ErrClosed
+	}
+	pr := s.meta.Sinks[sink]
+	if pr.PlanB == 0 {
+		return nil, ErrNoPlan
+	}
+	p := &Plan{Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked}
+	if sink == SinkRevisions {
+		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
+	}
+	r := &storeReader{
+		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDel), refused: map[string]uint64{},
+	}
+	for g, sup := range s.garbage {
+		if sup <= p.B {
+			r.superseded[string(g.image())] = sup
+		}
+	}
+	for k, epoch := range s.meta.Refused {
+		if k[0] == '0'+byte(sink) {
+			r.refused[k[1:]] = epoch
+		}
+	}
+	for e := p.A + 1; e <= p.B; e++ {
+		info, err := s.epochInfo(r.snap, e)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("state: plan (%d, %d] of %s: %w", p.A, p.B, sink, err), r.snap.Close())
+		}
+		p.Epochs = append(p.Epochs, info)
+	}
+	p.reader = r
+	return p, nil
+}
+
+// storeReader reads a plan from a snapshot. What the state has deleted since its last checkpoint is still there and must
+// be passed over, so that every replica reads the same.
+type storeReader struct {
+	snap       *pebble.Snapshot
+	superseded map[string]uint64 // keys of images of the plan's range that have a newer one in it
+	deleted    map[string]struct{}
+	refused    map[string]uint64
+	rows       rowBuilder
+}
+
+func (r *storeReader) skip(key []byte) bool {
+	if _, ok := r.deleted[string(key)]; ok {
+		return true
+	}
+	_, ok := r.superseded[string(key)]
+	return ok
+}
+
+func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
+	return scan(r.snap, epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
+		if r.skip(k) {
+			return nil
+		}
+		ss, err := decodeSession(v)
+		if err != nil {
+			return fmt.Errorf("image %x: %w", k, err)
+		}
+		if ss.total == 0 || !p.wants(ss) {
+			return nil
+		}
+		row, err := r.rows.build(ss, p.Config.Shard)
+		if err != nil {
+			return fmt.Errorf("image %x: %w", k, err)
+		}
+		if until, ok := r.refused[row.Key()]; ok && row.Epoch <= until {
+			return nil
+		}
+		return yield(row)
+	})
+}
+
+// wants says whether a session's image belongs to the sink's rows; see Plan.Sessions.
+func (p *Plan) wants(ss *session) bool {
+	switch p.Sink {
+	case SinkSessions:
+		return ss.firstClosed > p.A && ss.firstClosed <= p.B
+	case SinkRevisions:
+		return ss.firstClosed > 0 && ss.firstClosed <= p.SessionsAcked && ss.imageEpoch > ss.firstClosed
+	default:
+		return true
+	}
+}
+
+func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
+	return scan(r.snap, epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
+		if r.skip(k) {
+			return nil
+		}
+		d := decoder{b: v}
+		t := decodeTotals(&d)
+		if err := d.end(); err != nil {
+			return fmt.Errorf("rollup image %x: %w", k, err)
+		}
+		return yieldRollup(string(k[9:]), t, binary.BigEndian.Uint64(k[1:9]), yield)
+	})
+}
+
+func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) error) error {
+	date, table, dims, err := decodeRollupKey(key)
+	if err != nil {
+		return err
+	}
+	return yield(&RollupRow{
+		Table: table, Date: date, Dims: dims, Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
+		Views: t[totalViews], Plays: t[totalPlays], Signups: t[totalSignups], AdClicks: t[totalAdClicks], Epoch: epoch,
+	})
+}
+
+func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error {
+	return scan(r.snap, epochPrefix(prefixLetter, p.A+1), afterEpoch(prefixLetter, p.B), func(k, v []byte) error {
+		var l DeadLetter
+		if err := json.Unmarshal(v, &l); err != nil {
+			return fmt.Errorf("%w: dead letter %x: %w", ErrCorrupt, k, err)
+		}
+		return yield(&l)
+	})
+}
+
+func (r *storeReader) close() error { return r.snap.Close() }
+
+// Session returns the newest row of the live session of an id; ok is false if there is none, or it has no row yet. The
+// row may be newer than any closed epoch.
+func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return nil, false, ErrClosed
+	}
+	if len(id) > 64 {
+		return nil, false, nil
+	}
+	ss := s.sessions[id]
+	if ss == nil {
+		if _, gone := s.gone[id]; gone {
+			return nil, false, nil
+		}
+		var err error
+		if ss, err = readLive(s.db, id); ss == nil || err != nil {
+			return nil, false, err
+		}
+	}
+	if ss.total == 0 {
+		return nil, false, nil
+	}
+	var rb rowBuilder
+	if row, err = rb.build(ss, s.meta.Config.Shard); err != nil {
+		return nil, false, fmt.Errorf("state: session %q: %w", id, err)
+	}
+	return row, true, nil
+}
+
+// Rollups calls yield for the present totals of every rollup key: those of the last cut.
+func (s *Store) Rollups(yield func(*RollupRow) error) error {
+	s.mu.RLock()
+	if s.db == nil {
+		s.mu.RUnlock()
+		return ErrClosed
+	}
+	snap := s.db.NewSnapshot()
+	dropped := slices.Clone(s.droppedDates)
+	s.mu.RUnlock()
+	err := scan(snap, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
+		if len(k) > 5 && slices.Contains(dropped, int32(binary.BigEndian.Uint32(k[1:5]))) {
+			return nil
+		}
+		d := decoder{b: v}
+		epoch := d.uvarint()
+		t := decodeTotals(&d)
+		if err := d.end(); err != nil {
+			return fmt.Errorf("rollup %x: %w", k, err)
+		}
+		return yieldRollup(string(k[1:]), t, epoch, yield)
+	})
+	return errors.Join(err, snap.Close())
+}
+
+// Sessions calls yield for the newest row of every live session that has one, those in Pebble and those in memory, in no
+// order. It is for reconciliation: it reads the whole state under the lock.
+func (s *Store) Sessions(yield func(*SessionRow) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	var rb rowBuilder
+	give := func(ss *session) error {
+		if ss.total == 0 {
+			return nil
+		}
+		row, err := rb.build(ss, s.meta.Config.Shard)
+		if err != nil {
+			return err
+		}
+		return yield(row)
+	}
+	for _, ss := range s.sessions {
+		if err := give(ss); err != nil {
+			return err
+		}
+	}
+	return scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
+		id := string(k[2:])
+		_, inMemory := s.sessions[id]
+		_, gone := s.gone[id]
+		if inMemory || gone {
+			return nil
+		}
+		ss, err := readImage(s.db, id, v)
+		if err != nil {
+			return err
+		}
+		return give(ss)
+	})
+}

@@ -1,0 +1,174 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Indexes of totals.
+const (
+	totalSessions = iota
+	totalDuration
+	totalEvents
+	totalViews
+	totalPlays
+	totalSignups
+	totalAdClicks
+	numTotals
+)
+
+// totals are one rollup key's exact sums.
+type totals [numTotals]int64
+
+func (t *totals) add(o *totals, sign int64) {
+	for i := range t {
+		t[i] += sign * o[i]
+	}
+}
+
+func (t totals) encode(dst []byte) []byte {
+	for _, v := range t {
+		dst = binary.AppendVarint(dst, v)
+	}
+	return dst
+}
+
+func decodeTotals(d *decoder) (t totals) {
+	for i := range t {
+		t[i] = d.varint()
+	}
+	return t
+}
+
+// rollup is one key's present totals. They move at a Cut only, by the difference that each changed session makes.
+type rollup struct {
+	totals     totals
+	imageEpoch uint64 // of its last closed image
+	moved      bool   // in the cut under way
+}
+
+// maxRollupsInMemory bounds the cache of rollup keys between cuts.
+const maxRollupsInMemory = 100_000
+
+func (s *Store) rollup(key []byte) (*rollup, error) {
+	if r, ok := s.rollups[string(key)]; ok {
+		return r, nil
+	}
+	r := &rollup{}
+	v, closer, err := s.db.Get(append([]byte{prefixRollup}, key...))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
+		return nil, fmt.Errorf("state: reading rollup %x: %w", key, err)
+	default:
+		d := decoder{b: v}
+		r.imageEpoch = d.uvarint()
+		r.totals = decodeTotals(&d)
+		err := d.end()
+		if err := errors.Join(err, closer.Close()); err != nil {
+			return nil, fmt.Errorf("state: rollup %x: %w", key, err)
+		}
+	}
+	s.rollups[string(key)] = r
+	return r, nil
+}
+
+// eachRollupKey calls f with the key of every rollup that a contribution is counted in.
+func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error {
+	d := &c.dims
+	for t := range NumRollups {
+		key := buf[:0]
+		switch t {
+		case RollupSummary:
+			key = appendRollupKey(key, c.date, t)
+		case RollupBrand:
+			key = appendRollupKey(key, c.date, t, d[dimBrand])
+		case RollupDevice:
+			key = appendRollupKey(key, c.date, t, d[dimDeviceType], d[dimDeviceOS], d[dimBrowser])
+		case RollupGeographic:
+			key = appendRollupKey(key, c.date, t, d[dimCountry], d[dimCity])
+		case RollupSubscription:
+			key = appendRollupKey(key, c.date, t, d[dimTier], d[dimSegment])
+		}
+		if err := f(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roll moves the rollups by what the session contributes now less what it contributed at its last cut.
+func (s *Store) roll(ss *session) error {
+	now := ss.contribution()
+	old := ss.rolled
+	if now == old {
+		return nil
+	}
+	move := func(c *contribution, sign int64) error {
+		if !c.counted {
+			return nil
+		}
+		return c.eachRollupKey(s.keyBuf[:0], func(key []byte) error {
+			r, err := s.rollup(key)
+			if err != nil {
+				return err
+			}
+			r.totals.add(&c.totals, sign)
+			if !r.moved {
+				r.moved = true
+				s.moved = append(s.moved, string(key))
+			}
+			return nil
+		})
+	}
+	if err := move(&old, -1); err != nil {
+		return err
+	}
+	if err := move(&now, 1); err != nil {
+		return err
+	}
+	if old.counted {
+		s.countLive(old.date, -1)
+	}
+	if now.counted {
+		s.countLive(now.date, 1)
+	}
+	ss.rolled = now
+	return nil
+}
+
+// countLive keeps the number of sessions in the state that are counted on a date: a date whose number is above zero
+// cannot leave.
+func (s *Store) countLive(date int32, by int64) {
+	d := s.meta.Dates[date]
+	d.Live += by
+	s.meta.Dates[date] = d
+}
+
+// dropDates removes the rollups of dates that lie wholly before the horizon, in which no session of the state is
+// counted, and whose last value every sink has.
+func (s *Store) dropDates() {
+	acked := s.minAcked()
+	for date, d := range s.meta.Dates {
+		if d.Live > 0 || d.LastEpoch > acked || (int64(date)+1)*86400 > s.horizon() {
+			continue
+		}
+		delete(s.meta.Dates, date)
+		s.droppedDates = append(s.droppedDates, date)
+		prefix := string(binary.BigEndian.AppendUint32(nil, uint32(date)))
+		for k := range s.rollups {
+			if k[:4] == prefix {
+				delete(s.rollups, k)
+			}
+		}
+	}
+}
+
+// dateState is what is known of one date of the rollups.
+type dateState struct {
+	Live      int64  // sessions in the state that are counted on it
+	LastEpoch uint64 // of the last cut that moved one of its totals
+}

@@ -1,0 +1,175 @@
+package state
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"deckle/event"
+)
+
+// rowBuilder turns sessions into rows; it reuses its memory, so a row is valid until the next one.
+type rowBuilder struct {
+	events     []pageEvent
+	text       []byte
+	distinct   map[string]struct{}
+	pages      []PageRow
+	pageIndex  map[pageKey]int
+	categories []byte
+	articles   []byte
+	titles     []byte
+	row        SessionRow
+}
+
+type pageKey struct {
+	article string
+	typ     event.Type
+}
+
+// build fills a row from a session with at least one counted event.
+func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
+	if rb.distinct == nil {
+		rb.distinct, rb.pageIndex = map[string]struct{}{}, map[pageKey]int{}
+	}
+	if err := rb.decode(s); err != nil {
+		return nil, err
+	}
+	r := &rb.row
+	*r = SessionRow{
+		SessionID: s.id, Origin: s.originText(), UserID: s.userID,
+		Brand: s.dims[dimBrand], Country: s.dims[dimCountry], City: s.dims[dimCity],
+		DeviceType: s.dims[dimDeviceType], DeviceOS: s.dims[dimDeviceOS], Browser: s.dims[dimBrowser],
+		SubscriptionTier: s.dims[dimTier], UserSegment: s.dims[dimSegment], Referrer: s.dims[dimReferrer],
+		Timezone: s.dims[dimTimezone],
+		Start:    s.start, End: s.end, TotalEvents: s.total,
+		TimeOnPageSec: s.timeOnPage, VideoWatchSec: s.videoWatch, AdRevenueMicros: s.adMicros, MaxScrollDepth: s.maxScroll,
+		Status: s.status, Revision: s.revision, SessionDate: s.originDay, Epoch: s.imageEpoch,
+		BatchID: BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt, FirstClosed: s.firstClosed,
+	}
+	copy(r.Counts[:], s.counts[:])
+	rb.lists(r)
+	rb.pageRows(r)
+	return r, nil
+}
+
+// decode reads the session's events and brings them into their order.
+func (rb *rowBuilder) decode(s *session) error {
+	rb.events = rb.events[:0]
+	d := decoder{b: s.events}
+	for d.err == nil && d.pos < len(d.b) {
+		rb.events = append(rb.events, d.pageEvent())
+	}
+	if d.err == nil && len(rb.events) != int(s.total) {
+		d.fail("count of events")
+	}
+	if d.err != nil {
+		return d.err
+	}
+	byOrder := func(a, b pageEvent) int { return a.order.compare(b.order) }
+	if !slices.IsSortedFunc(rb.events, byOrder) {
+		slices.SortFunc(rb.events, byOrder)
+	}
+	return nil
+}
+
+// lists builds the JSON lists: categories, article ids and titles (empty ones left out), page events.
+func (rb *rowBuilder) lists(r *SessionRow) {
+	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n, unique uint32) {
+		clear(rb.distinct)
+		buf = append(buf[:0], '[')
+		for i := range rb.events {
+			t := of(&rb.events[i])
+			if len(t) == 0 {
+				continue
+			}
+			if n++; n > 1 {
+				buf = append(buf, ',')
+			}
+			buf = appendJSONText(buf, t)
+			if _, ok := rb.distinct[string(t)]; !ok {
+				rb.distinct[string(t)] = struct{}{}
+			}
+		}
+		return append(buf, ']'), n, uint32(len(rb.distinct))
+	}
+	rb.categories, _, r.UniqueCategories = list(rb.categories, func(e *pageEvent) []byte { return e.category })
+	rb.articles, r.PagesVisited, r.UniquePages = list(rb.articles, func(e *pageEvent) []byte { return e.article })
+	rb.titles, _, _ = list(rb.titles, func(e *pageEvent) []byte { return e.title })
+	b := append(rb.text[:0], '[')
+	for i := range rb.events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = rb.events[i].appendJSON(b)
+	}
+	rb.text = append(b, ']')
+	r.Categories, r.ArticleIDs, r.ArticleTitles, r.PageEvents = string(rb.categories), string(rb.articles), string(rb.titles), string(rb.text)
+}
+
+func (e *pageEvent) appendJSON(b []byte) []byte {
+	b = append(append(b, `{"event_type":"`...), e.typ.String()...)
+	b = appendJSONText(append(b, `","category":`...), e.category)
+	b = appendJSONText(append(b, `,"article_id":`...), e.article)
+	b = appendJSONText(append(b, `,"article_title":`...), e.title)
+	b = appendJSONText(append(b, `,"page_url":`...), e.url)
+	b = strconv.AppendInt(append(b, `,"timestamp":`...), e.ts, 10)
+	b = append(b, `,"engagement_metrics":`...)
+	if len(e.metrics) == 0 {
+		b = append(b, "null"...)
+	}
+	return append(append(b, e.metrics...), '}')
+}
+
+// pageRows counts the events of each type on each article, in the order of (article, type).
+func (rb *rowBuilder) pageRows(r *SessionRow) {
+	rb.pages = rb.pages[:0]
+	clear(rb.pageIndex)
+	for i := range rb.events {
+		e := &rb.events[i]
+		if len(e.article) == 0 {
+			continue
+		}
+		k := pageKey{string(e.article), e.typ}
+		at, ok := rb.pageIndex[k]
+		if !ok {
+			at = len(rb.pages)
+			rb.pageIndex[k] = at
+			rb.pages = append(rb.pages, PageRow{ArticleID: k.article, ArticleTitle: string(e.title), Category: string(e.category), Type: e.typ})
+		}
+		rb.pages[at].Count++
+	}
+	slices.SortFunc(rb.pages, func(a, b PageRow) int {
+		return cmp.Or(cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.Type, b.Type))
+	})
+	r.Pages = rb.pages
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendJSONText appends a JSON string. Invalid UTF-8 cannot come here: event refuses it.
+func appendJSONText(dst []byte, s []byte) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' || c >= utf8.RuneSelf {
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		start = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return append(append(dst, s[start:]...), '"')
+}

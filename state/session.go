@@ -1,0 +1,376 @@
+package state
+
+import (
+	"cmp"
+	"encoding/binary"
+	"strings"
+
+	"deckle/event"
+)
+
+// Caps of one session.
+const (
+	maxCounted     = 2000 // counted events; a further one is a dead letter, session_full
+	maxSessionEnds = 100  // session_ends, which are not counted, but whose ids must be remembered
+	linearIDs      = 64   // up to so many ids a duplicate is looked for one by one
+)
+
+// Indexes of session.dims.
+const (
+	dimBrand = iota
+	dimCountry
+	dimCity
+	dimDeviceType
+	dimDeviceOS
+	dimBrowser
+	dimTier
+	dimSegment
+	dimReferrer
+	dimTimezone
+	numDims
+)
+
+// order is the order of events within a session wherever order matters: (timestamp, partition, offset).
+type order struct {
+	ts  int64
+	pos Position
+}
+
+func (a order) compare(b order) int {
+	return cmp.Or(cmp.Compare(a.ts, b.ts), comparePositions(a.pos, b.pos))
+}
+
+// session is one session in memory. What encode writes is the session; the rest is bookkeeping of this replica.
+type session struct {
+	id        string
+	origin    Position
+	originDay int32 // session_date
+	userID    uint64
+	dims      [numDims]string
+	first     order // of the first counted event; total > 0
+
+	start, end int64 // Unix seconds, of counted events
+	counts     [event.SessionEnd]uint32
+	total      uint32
+	timeOnPage uint64
+	videoWatch uint64
+	adMicros   uint64
+	maxScroll  uint8
+
+	status      Status
+	closing     bool   // a session_end came; the grace runs
+	ended       bool   // a session_end ever came
+	revision    uint32 // published changes after the first closed image with a row
+	revised     uint64 // the epoch that the last revision was counted for
+	firstClosed uint64 // epoch of the first closed image with a row; 0 before
+	imageEpoch  uint64 // epoch of the last closed image; 0 before
+	createdAt   int64  // clock of the cut of that image, Unix milliseconds
+	last        int64  // greatest timestamp of an accepted record, session_end included
+	deadline    int64  // of its timer, Unix seconds
+	purged      bool
+	rolled      contribution
+
+	ids    []event.ID            // of the counted events and session_ends, in order of arrival
+	idSet  map[event.ID]struct{} // of ids, once there are more than linearIDs
+	ends   int                   // session_ends among ids
+	events []byte                // counted events, encoded, in order of arrival
+
+	// Bookkeeping, not part of the session's value.
+	changed     bool  // since the last cut: it is in Store.changed
+	dirty       bool  // since the last checkpoint
+	storedTimer int64 // deadline of its timer key in Pebble; 0 for none
+	storedKind  timerKind
+	armed       int64 // deadline of its earliest timer entry, in the heap or in Pebble; 0 for none
+	armedKind   timerKind
+	charged     int64 // bytes that Store.memory counts for it
+}
+
+// contribution is what a session adds to its rollups, and where.
+type contribution struct {
+	counted bool
+	date    int32
+	dims    [8]string // brand, country, city, device type, device OS, browser, tier, segment; cut at maxRollupText
+	totals  totals
+}
+
+func (s *session) has(id event.ID) bool {
+	if s.idSet != nil {
+		_, ok := s.idSet[id]
+		return ok
+	}
+	for i := range s.ids {
+		if s.ids[i] == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *session) remember(id event.ID) {
+	s.ids = append(s.ids, id)
+	if s.idSet != nil {
+		s.idSet[id] = struct{}{}
+	} else if len(s.ids) > linearIDs {
+		s.index()
+	}
+}
+
+func (s *session) index() {
+	s.idSet = make(map[event.ID]struct{}, 2*len(s.ids))
+	for _, id := range s.ids {
+		s.idSet[id] = struct{}{}
+	}
+}
+
+// fold adds a counted event. intern keeps one copy of texts that recur.
+func (s *session) fold(it *event.Item, intern func(string) string) {
+	o := order{it.Timestamp, Position{it.Partition, it.Offset}}
+	if s.total == 0 || o.compare(s.first) < 0 {
+		s.first, s.userID = o, it.UserID
+		s.dims = [numDims]string{
+			intern(it.Brand), intern(it.Country), intern(it.City), intern(it.DeviceType), intern(it.DeviceOS),
+			intern(it.Browser), intern(it.SubscriptionTier), intern(it.UserSegment), intern(it.Referrer), intern(it.Timezone),
+		}
+	}
+	if s.total == 0 {
+		s.start, s.end = it.Timestamp, it.Timestamp
+	}
+	s.start, s.end = min(s.start, it.Timestamp), max(s.end, it.Timestamp)
+	s.last = max(s.last, it.Timestamp)
+	s.total++
+	s.counts[it.Type]++
+	switch it.Type {
+	case event.ArticleView:
+		s.timeOnPage += it.Measure
+		s.maxScroll = max(s.maxScroll, it.Scroll)
+	case event.VideoPlay:
+		s.videoWatch += it.Measure
+	case event.AdClick:
+		s.adMicros += it.Measure
+	}
+	s.remember(it.ID)
+	s.appendEvent(it)
+}
+
+// appendEvent encodes what page_events and page_analytics need of a counted event.
+func (s *session) appendEvent(it *event.Item) {
+	b := binary.AppendVarint(s.events, it.Timestamp)
+	b = binary.AppendUvarint(b, uint64(it.Partition))
+	b = binary.AppendUvarint(b, uint64(it.Offset))
+	b = append(b, byte(it.Type))
+	b = appendText(b, it.Category)
+	b = appendText(b, it.ArticleID)
+	b = appendText(b, it.ArticleTitle)
+	b = appendText(b, it.PageURL)
+	s.events = appendText(b, it.EngagementMetrics)
+}
+
+// pageEvent is one counted event as a session's image keeps it; texts alias the image.
+type pageEvent struct {
+	order
+	typ                                    event.Type
+	category, article, title, url, metrics []byte
+}
+
+func (d *decoder) pageEvent() pageEvent {
+	var e pageEvent
+	e.ts = d.varint()
+	e.pos = Position{int32(d.uvarint()), int64(d.uvarint())}
+	if e.typ = event.Type(d.byte()); d.err == nil && (e.typ == event.TypeInvalid || e.typ >= event.SessionEnd) {
+		d.fail("event type")
+	}
+	e.category, e.article, e.title, e.url, e.metrics = d.text(), d.text(), d.text(), d.text(), d.text()
+	return e
+}
+
+const sessionVersion = 1
+
+// encode appends the session's value.
+func (s *session) encode(dst []byte) []byte {
+	dst = append(dst, sessionVersion, byte(s.status), flags(s.closing, s.ended, s.purged, s.rolled.counted))
+	dst = appendText(dst, s.id)
+	dst = appendOrigin(dst, s.origin)
+	dst = binary.AppendVarint(dst, int64(s.originDay))
+	dst = binary.AppendUvarint(dst, s.userID)
+	for _, t := range s.dims {
+		dst = appendText(dst, t)
+	}
+	dst = binary.AppendVarint(dst, s.first.ts)
+	dst = appendOrigin(dst, s.first.pos)
+	dst = binary.AppendVarint(dst, s.start)
+	dst = binary.AppendVarint(dst, s.end-s.start)
+	dst = binary.AppendVarint(dst, s.last-s.end)
+	dst = binary.AppendVarint(dst, s.deadline-s.last)
+	dst = append(dst, s.maxScroll)
+	for _, v := range [...]uint64{
+		uint64(s.total), s.timeOnPage, s.videoWatch, s.adMicros, uint64(s.revision), s.revised, s.firstClosed,
+		s.imageEpoch, uint64(s.createdAt), uint64(s.ends),
+	} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	for _, c := range s.counts[1:] {
+		dst = binary.AppendUvarint(dst, uint64(c))
+	}
+	if s.rolled.counted {
+		dst = binary.AppendVarint(dst, int64(s.rolled.date))
+		for _, t := range s.rolled.dims {
+			dst = appendText(dst, t)
+		}
+		for _, v := range s.rolled.totals {
+			dst = binary.AppendVarint(dst, v)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.ids)))
+	for i := range s.ids {
+		dst = append(dst, s.ids[i][:]...)
+	}
+	return append(dst, s.events...)
+}
+
+func flags(bits ...bool) (f byte) {
+	for i, b := range bits {
+		if b {
+			f |= 1 << i
+		}
+	}
+	return f
+}
+
+// decodeSession decodes a session's value. Texts are copied, events alias b.
+func decodeSession(b []byte) (*session, error) {
+	d := decoder{b: b}
+	if v := d.byte(); d.err == nil && v != sessionVersion {
+		d.fail("session version")
+	}
+	s := &session{status: Status(d.byte())}
+	f := d.byte()
+	s.closing, s.ended, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0, f&8 != 0
+	if d.err == nil && (s.status < StatusOpen || s.status > StatusExpired) {
+		d.fail("status")
+	}
+	s.id = d.string()
+	if o := d.bytes(originSize); o != nil {
+		s.origin = decodeOrigin(o)
+	}
+	s.originDay = int32(d.varint())
+	s.userID = d.uvarint()
+	for i := range s.dims {
+		s.dims[i] = d.string()
+	}
+	s.first.ts = d.varint()
+	if o := d.bytes(originSize); o != nil {
+		s.first.pos = decodeOrigin(o)
+	}
+	s.start = d.varint()
+	s.end = s.start + d.varint()
+	s.last = s.end + d.varint()
+	s.deadline = s.last + d.varint()
+	s.maxScroll = d.byte()
+	s.total = uint32(d.uvarint())
+	s.timeOnPage, s.videoWatch, s.adMicros = d.uvarint(), d.uvarint(), d.uvarint()
+	s.revision = uint32(d.uvarint())
+	s.revised, s.firstClosed, s.imageEpoch = d.uvarint(), d.uvarint(), d.uvarint()
+	s.createdAt = int64(d.uvarint())
+	s.ends = int(d.uvarint())
+	for i := range s.counts[1:] {
+		s.counts[i+1] = uint32(d.uvarint())
+	}
+	if s.rolled.counted {
+		s.rolled.date = int32(d.varint())
+		for i := range s.rolled.dims {
+			s.rolled.dims[i] = d.string()
+		}
+		for i := range s.rolled.totals {
+			s.rolled.totals[i] = d.varint()
+		}
+	}
+	n := d.length(len(event.ID{}))
+	s.ids = make([]event.ID, n)
+	for i := range s.ids {
+		copy(s.ids[i][:], d.bytes(len(event.ID{})))
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	if n != int(s.total)+s.ends || n > maxCounted+maxSessionEnds {
+		d.fail("count of ids")
+		return nil, d.err
+	}
+	s.events = b[d.pos:len(b):len(b)]
+	if n > linearIDs {
+		s.index()
+	}
+	return s, nil
+}
+
+// size estimates the bytes of memory that the session takes.
+func (s *session) size() int64 {
+	n := 700 + len(s.id) + len(s.events) + 16*len(s.ids)
+	if s.idSet != nil {
+		n += 48 * len(s.ids)
+	}
+	return int64(n)
+}
+
+// maxRollupText is the length in bytes at which texts of rollup keys are cut (docs/schema.md).
+const maxRollupText = 256
+
+// CutText returns the longest prefix of at most 256 bytes that ends on a rune boundary.
+func CutText(s string) string {
+	if len(s) <= maxRollupText {
+		return s
+	}
+	n := maxRollupText
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}
+
+// contribution is what the session adds to its rollups now.
+func (s *session) contribution() contribution {
+	if s.total == 0 {
+		return contribution{}
+	}
+	c := contribution{counted: true, date: day(s.start)}
+	for i := range c.dims { // dims begins with the eight that rollups use
+		c.dims[i] = CutText(s.dims[i])
+	}
+	c.totals = totals{
+		totalSessions: 1, totalDuration: s.end - s.start, totalEvents: int64(s.total),
+		totalViews: int64(s.counts[event.ArticleView]), totalPlays: int64(s.counts[event.VideoPlay]),
+		totalSignups: int64(s.counts[event.NewsletterSignup]), totalAdClicks: int64(s.counts[event.AdClick]),
+	}
+	return c
+}
+
+// day is the UTC day of a time, in days since 1970-01-01.
+func day(unix int64) int32 {
+	d := unix / 86400
+	if unix%86400 < 0 {
+		d--
+	}
+	return int32(d)
+}
+
+// interner keeps one copy of texts that recur.
+type interner map[string]string
+
+const maxInterned = 1 << 14
+
+func (in interner) intern(s string) string {
+	if s == "" {
+		return ""
+	}
+	if t, ok := in[s]; ok {
+		return t
+	}
+	t := strings.Clone(s)
+	if len(t) <= 64 {
+		if len(in) >= maxInterned {
+			clear(in)
+		}
+		in[t] = t
+	}
+	return t
+}

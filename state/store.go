@@ -1,0 +1,411 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/event"
+)
+
+// ErrDiverged says that this replica's last closed epoch differs from the leader's: it must not go on.
+var ErrDiverged = errors.New("state: replica has diverged from the leader")
+
+// ErrClosed says that the store is closed.
+var ErrClosed = errors.New("state: store is closed")
+
+// Options of a Store. FS and Dir are required.
+type Options struct {
+	FS  vfs.FS
+	Dir string // the shard's Pebble folder; created if missing
+	// CacheBytes is Pebble's block cache; default 16 MiB. Ignored if Cache is given.
+	CacheBytes int64
+	// Cache is a block cache shared with other shards.
+	Cache *pebble.Cache
+	// SessionMemoryBytes is what sessions in memory may take between checkpoints; default 128 MiB. Sessions changed since
+	// the last cut always stay, so the bytes of one epoch come on top.
+	SessionMemoryBytes int64
+	// CheckpointBytes is how much may change until a checkpoint is made; default 32 MiB. It bounds the batch, the memory and
+	// the entries to apply again after a restart.
+	CheckpointBytes int64
+	Logger          *slog.Logger
+	// OnFatal is told of an error of Pebble's background work; the store is unusable then.
+	OnFatal func(error)
+}
+
+// Store is the state machine of one shard over Pebble. Apply, Checkpoint, Snapshot, Restore and Close exclude each other;
+// View, Session, Rollups and OpenPlan may be called beside them by any goroutine.
+type Store struct {
+	opts Options
+	log  *slog.Logger
+
+	mu   sync.RWMutex
+	db   *pebble.DB
+	meta meta
+
+	sessions map[string]*session // live sessions in memory
+	gone     map[string]struct{} // ids purged since the last checkpoint, that Pebble still shows as live
+	changed  []*session          // since the last cut
+	memory   int64
+	intern   interner
+
+	heap        timerHeap             // timers set since the last checkpoint
+	timerCursor [numTimerKinds][]byte // timer keys of Pebble before it have been seen since the last checkpoint
+	timerNext   [numTimerKinds]int64  // deadline of the first timer key at or after the cursor; -1 if unknown
+
+	rollups      map[string]*rollup
+	moved        []string // keys of rollups moved by the cut under way
+	droppedDates []int32  // since the last checkpoint
+
+	open       EpochInfo // the open epoch so far
+	letters    []DeadLetter
+	pendingDel map[string]struct{} // keys to delete at the next checkpoint
+	garbage    map[garbageKey]uint64
+	newGarbage []garbageKey // since the last checkpoint
+	oldGarbage []garbageKey
+	dirtyBytes int64
+
+	visited []*session // sessions brought to memory, or changed, that may have to leave it at the next checkpoint
+	durable durableIndex
+
+	batch   BatchEntry
+	scratch event.BatchScratch
+	keyBuf  []byte
+	valBuf  []byte
+}
+
+// meta is everything small; it is stored as JSON under one key, in the same batch as all else.
+type meta struct {
+	Version     int
+	Index, Term uint64
+	Configured  bool
+	Config      Config
+	ClockMillis int64 // event time; 0 unset
+	Forced      int64 // the least horizon, seconds
+	TimersDue   bool
+	OpenEpoch   uint64
+	LastClosed  uint64
+	LastSum     uint64
+	LastCut     int64 // clock of the last cut, milliseconds
+	NextSeq     uint64
+	Sinks       [NumSinks]Progress
+	Partitions  []PartitionStatus
+	Applied     int64
+	Counted     int64
+	Duplicates  int64
+	Nulls       int64
+	DeadLetters map[event.Reason]int64
+	Live        int64
+	Open        int64
+	Dates       map[int32]dateState
+	Refused     map[string]uint64 // sink byte + row key: epochs up to this are refused
+}
+
+const metaVersion = 1
+
+// Open opens the shard's store, creating it if it is missing. The state is that of the last checkpoint: the caller applies
+// the log from Applied on.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.CacheBytes <= 0 {
+		opts.CacheBytes = 16 << 20
+	}
+	if opts.SessionMemoryBytes <= 0 {
+		opts.SessionMemoryBytes = 128 << 20
+	}
+	if opts.CheckpointBytes <= 0 {
+		opts.CheckpointBytes = 32 << 20
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{opts: opts, log: opts.Logger}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.openDB(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) openDB() error {
+	cache := s.opts.Cache
+	if cache == nil {
+		cache = pebble.NewCache(s.opts.CacheBytes)
+		defer cache.Unref()
+	}
+	o := &pebble.Options{
+		FS:                 s.opts.FS,
+		Cache:              cache,
+		DisableWAL:         true, // the Raft log is the log
+		FormatMajorVersion: pebble.FormatValueSeparation,
+		MemTableSize:       16 << 20,
+		Logger:             pebbleLogger{s.log},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { s.fatal(fmt.Errorf("state: pebble background work in %s: %w", s.opts.Dir, err)) },
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { s.fatal(fmt.Errorf("state: corrupt file in %s: %v", s.opts.Dir, i)) },
+		},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(s.opts.Dir, o)
+	if err != nil {
+		return fmt.Errorf("state: opening %s: %w", s.opts.Dir, err)
+	}
+	s.db = db
+	if err := s.load(); err != nil {
+		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, err), db.Close())
+	}
+	return nil
+}
+
+func (s *Store) fatal(err error) {
+	s.log.Error("state store failed", "error", err)
+	if s.opts.OnFatal != nil {
+		s.opts.OnFatal(err)
+	}
+}
+
+// load sets the memory to what the last checkpoint holds.
+func (s *Store) load() error {
+	s.meta = meta{Version: metaVersion, OpenEpoch: 1}
+	s.sessions = map[string]*session{}
+	s.gone = map[string]struct{}{}
+	s.changed, s.memory, s.intern = nil, 0, interner{}
+	s.rollups, s.moved, s.droppedDates = map[string]*rollup{}, nil, nil
+	s.letters, s.dirtyBytes, s.visited = nil, 0, nil
+	s.pendingDel, s.garbage, s.newGarbage, s.oldGarbage = map[string]struct{}{}, map[garbageKey]uint64{}, nil, nil
+	s.resetTimers()
+	v, closer, err := s.db.Get(metaKey)
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("reading meta: %w", err)
+	}
+	if err == nil {
+		err = json.Unmarshal(v, &s.meta)
+		if err := errors.Join(err, closer.Close()); err != nil {
+			return fmt.Errorf("%w: meta: %w", ErrCorrupt, err)
+		}
+		if s.meta.Version != metaVersion {
+			return fmt.Errorf("state format version %d, this binary knows %d", s.meta.Version, metaVersion)
+		}
+	}
+	s.durable.reset(s.meta.Index)
+	if s.meta.DeadLetters == nil {
+		s.meta.DeadLetters = map[event.Reason]int64{}
+	}
+	if s.meta.Dates == nil {
+		s.meta.Dates = map[int32]dateState{}
+	}
+	if s.meta.Refused == nil {
+		s.meta.Refused = map[string]uint64{}
+	}
+	if s.open, err = s.epochInfo(s.db, s.meta.OpenEpoch); errors.Is(err, pebble.ErrNotFound) {
+		s.open, err = EpochInfo{Epoch: s.meta.OpenEpoch}, nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.loadGarbage(); err != nil {
+		return err
+	}
+	return s.loadChanged()
+}
+
+// loadChanged brings the sessions that changed in the open epoch back to memory: its cut writes all of them.
+func (s *Store) loadChanged() error {
+	return scan(s.db, epochPrefix(prefixImage, s.meta.OpenEpoch), afterEpoch(prefixImage, s.meta.OpenEpoch), func(k, v []byte) error {
+		ss, err := decodeStored(k, v)
+		if err != nil {
+			return err
+		}
+		s.keep(ss)
+		ss.changed = true
+		s.changed = append(s.changed, ss)
+		s.charge(ss)
+		if !ss.purged {
+			s.sessions[ss.id] = ss
+		}
+		return nil
+	})
+}
+
+// decodeStored decodes a session out of a buffer that Pebble owns.
+func decodeStored(key, value []byte) (*session, error) {
+	ss, err := decodeSession(slices.Clone(value))
+	if err != nil {
+		return nil, fmt.Errorf("session under %x: %w", key, err)
+	}
+	if !ss.purged {
+		ss.storedKind, ss.storedTimer = ss.timerKind(), ss.deadline
+		ss.armedKind, ss.armed = ss.storedKind, ss.storedTimer
+	}
+	return ss, nil
+}
+
+// scan calls f for every key of [lower, upper) that r holds; the slices are valid during the call only.
+func scan(r pebble.Reader, lower, upper []byte, f func(key, value []byte) error) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return fmt.Errorf("state: iterating: %w", err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err == nil {
+			err = f(it.Key(), v)
+		}
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	if err := it.Close(); err != nil {
+		return fmt.Errorf("state: iterating: %w", err)
+	}
+	return nil
+}
+
+// Apply folds one committed Raft entry. The result is *BatchResult, *CutResult, *PlanResult or nil, by the entry's kind, or
+// an error value of this package as the result of an entry that came too early (ErrNotConfigured). An entry at or below
+// the applied index is skipped. An error is fatal for the replica: I/O, corruption, divergence.
+func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil, ErrClosed
+	}
+	if index <= s.meta.Index {
+		return nil, nil
+	}
+	result, err := s.apply(data)
+	if err != nil {
+		return nil, fmt.Errorf("state: entry %d of shard %d: %w", index, s.meta.Config.Shard, err)
+	}
+	s.meta.Index, s.meta.Term = index, term
+	if cut, ok := result.(*CutResult); (ok && cut.Epoch > 0) || s.dirtyBytes >= s.opts.CheckpointBytes {
+		if _, err := s.checkpoint(); err != nil {
+			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w", index, s.meta.Config.Shard, err)
+		}
+	}
+	return result, nil
+}
+
+func (s *Store) apply(data []byte) (any, error) {
+	e, err := decodeEntry(data)
+	if err != nil {
+		return nil, err
+	}
+	if e.kind == kindConfig {
+		s.configure(e.config)
+		return nil, nil
+	}
+	if !s.meta.Configured {
+		return ErrNotConfigured, nil
+	}
+	switch e.kind {
+	case kindBatch:
+		if err := decodeBatchEntry(data, &s.batch, &s.scratch); err != nil {
+			return nil, err
+		}
+		return s.applyBatch(&s.batch)
+	case kindCut:
+		return s.applyCut(e)
+	case kindPlan:
+		return s.applyPlan(e), nil
+	case kindAck:
+		return nil, s.applyAck(e)
+	case kindRefuse:
+		s.applyRefuse(e)
+		return nil, nil
+	default: // kindHorizon
+		return nil, s.applyHorizon(e.horizon)
+	}
+}
+
+func (s *Store) configure(c Config) {
+	if s.meta.Configured {
+		return
+	}
+	s.meta.Configured, s.meta.Config = true, c
+	s.dirtyBytes++
+	for _, p := range slices.Sorted(slices.Values(c.Partitions)) {
+		s.meta.Partitions = append(s.meta.Partitions, PartitionStatus{Partition: p, LeaderEpoch: -1})
+	}
+	for i, o := range c.Starts {
+		if i < len(s.meta.Partitions) {
+			s.meta.Partitions[i].Next = o
+		}
+	}
+}
+
+// View returns a copy of the shard's counters.
+func (s *Store) View() View {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := &s.meta
+	v := View{
+		Config: m.Config, Configured: m.Configured, Index: m.Index, Term: m.Term, Clock: s.clock(), Horizon: s.horizon(),
+		Partitions: slices.Clone(m.Partitions), OpenEpoch: m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
+		Sinks: m.Sinks, OpenEvents: s.open.applied(), OpenSessions: int64(len(s.changed)),
+		Applied: m.Applied, Counted: m.Counted, Duplicates: m.Duplicates, Nulls: m.Nulls,
+		DeadLetters: make(map[event.Reason]int64, len(m.DeadLetters)), LiveSessions: m.Live, OpenStatus: m.Open,
+		Resident: int64(len(s.sessions)), MemoryBytes: s.memory, DirtyBytes: s.dirtyBytes, DurableIndex: s.durable.get(),
+		TimersDue: m.TimersDue,
+	}
+	for r, n := range m.DeadLetters {
+		v.DeadLetters[r] = n
+	}
+	if next, err := s.nextTimer(); err == nil && next < math.MaxInt64 {
+		v.NextTimer = next
+	}
+	return v
+}
+
+// Applied returns index and term of the last entry applied.
+func (s *Store) Applied() (index, term uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.meta.Index, s.meta.Term
+}
+
+// Metrics returns Pebble's own figures.
+func (s *Store) Metrics() *pebble.Metrics {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.db.Metrics()
+}
+
+// Close closes the store without a checkpoint: the log has what the last one lacks.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	err := s.db.Close()
+	s.db = nil
+	return err
+}
+
+// pebbleLogger hands Pebble's messages to slog. Fatalf does not end the process: Pebble calls it where it cannot go on,
+// after BackgroundError has told node, which ends it.
+type pebbleLogger struct{ log *slog.Logger }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.log.Debug(fmt.Sprintf(format, args...), "part", "pebble")
+}
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...), "part", "pebble")
+}
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...), "part", "pebble")
+	panic(fmt.Sprintf("pebble: "+format, args...))
+}
