@@ -1,0 +1,119 @@
+package sim
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+)
+
+// odd makes a legal event strange, in one way.
+func (s *session) odd(r *rand.Rand, typ string, fields []field) []field {
+	number := pick(r, []string{"12.75", "-5", `"12"`, "null", "true", "1e15", "[1, 2]", "0.25", "2.5e1"})
+	switch r.IntN(7) {
+	case 0:
+		switch typ {
+		case "article_view":
+			set(fields, "engagement_metrics", `{"scroll_depth": `+pick(r, []string{"150", "-3", `"80"`, "null"})+`, "time_on_page": `+number+`}`)
+		case "video_play":
+			set(fields, "engagement_metrics", `{"playback_position": `+number+`, "tracks": [{"lang": "de"}, {"lang": null}]}`)
+		case "ad_click":
+			set(fields, "engagement_metrics", `{"ad_revenue": `+pick(r, []string{"0.1234567", "-1", `"2.5"`, "1e9", "0.000001", "7"})+`}`)
+		default:
+			set(fields, "engagement_metrics", `{"nested": {"a": [1, 2.50, "x", null, true], "b": {}}}`)
+		}
+	case 1: // milliseconds
+		ts, _ := strconv.ParseInt(get(fields, "timestamp"), 10, 64)
+		set(fields, "timestamp", strconv.FormatInt(ts*1000+int64(r.IntN(1000)), 10))
+	case 2:
+		fields = append(fields, field{"ab_test", `{"variant": "b", "bucket": ` + strconv.Itoa(r.IntN(100)) + `}`}, field{"app_version", `"4.2.0"`})
+	case 3:
+		set(fields, pick(r, []string{"category", "article_id", "article_title", "referrer", "user_segment"}), "null")
+	case 4:
+		set(fields, pick(r, []string{"category", "article_id", "article_title", "city"}), `""`)
+	case 5:
+		fields = without(fields, pick(r, []string{"metadata", "engagement_metrics", "article_id", "browser"}))
+	case 6:
+		set(fields, "article_title", `"\u00dcbersicht: \"Z\u00fcrich\" \ud83d\ude00 <b>& mehr</b>"`)
+	}
+	return fields
+}
+
+func set(fields []field, name, value string) {
+	for i := range fields {
+		if fields[i].name == name {
+			fields[i].value = value
+		}
+	}
+}
+
+func get(fields []field, name string) string {
+	for _, f := range fields {
+		if f.name == name {
+			return f.value
+		}
+	}
+	return ""
+}
+
+func without(fields []field, name string) []field {
+	out := fields[:0]
+	for _, f := range fields {
+		if f.name != name {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+const oversize = 1<<20 + 1<<16
+
+// malformed makes a record that a decoder must refuse, and says for which reason.
+func malformed(r *rand.Rand, s *session, now int64) (value []byte, reason string) {
+	// A copy takes the changes, so that the session's story goes on as if nothing had been.
+	c := *s
+	c.viewed = append([]string(nil), s.viewed...)
+	fields := c.event(r, now, false)
+	switch n := r.IntN(200); {
+	case n == 0:
+		set(fields, "metadata", `{"padding": "`+strings.Repeat("x", oversize)+`"}`)
+		return object(fields), "too_large"
+	case n < 20:
+		v := object(fields)
+		return v[:1+r.IntN(len(v)-2)], "malformed" // cut off
+	case n < 30:
+		return []byte(pick(r, []string{"not json", "{", `{"event_id" "x"}`, "<event/>"})), "malformed"
+	case n < 40:
+		return bytes.Replace(object(fields), []byte(`"https://`), []byte("\"http\xff\xfe://"), 1), "malformed" // not UTF-8
+	case n < 70:
+		set(fields, "user_id", `"reader"`)
+		return object(fields), "wrong_type"
+	case n < 90:
+		set(fields, pick(r, []string{"brand", "category", "page_url", "city"}), pick(r, []string{"5", "true", `["x"]`, `{"a": 1}`}))
+		return object(fields), "wrong_type"
+	case n < 100:
+		set(fields, pick(r, []string{"engagement_metrics", "metadata"}), pick(r, []string{"5", "[1]", "true"}))
+		return object(fields), "wrong_type"
+	case n < 140:
+		return object(without(fields, pick(r, []string{"event_id", "session_id", "user_id", "event_type", "timestamp"}))), "missing_field"
+	case n < 170:
+		set(fields, "event_type", pick(r, []string{`"page_scroll"`, `"logout"`, `"ARTICLE_VIEW"`}))
+		return object(fields), "unknown_event_type"
+	default:
+		set(fields, "timestamp", pick(r, []string{
+			"0", "-1", "915148800" /* 1999 */, strconv.FormatInt(now+2*86400, 10), strconv.FormatInt((now+7200)*1000, 10)}))
+		return object(fields), "bad_timestamp"
+	}
+}
+
+// tooLate makes an event 12 to 48 hours old, of a session of its own or of a living one.
+func tooLate(r *rand.Rand, s *session, now int64) []byte {
+	c := *s
+	c.viewed = append([]string(nil), s.viewed...)
+	fields := c.event(r, now, false)
+	if r.IntN(2) == 0 {
+		set(fields, "session_id", quote(uuid(r)))
+	}
+	set(fields, "timestamp", strconv.FormatInt(now-12*3600-60-int64(r.IntN(36*3600)), 10))
+	return object(fields)
+}

@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const sessionCap = 2000 // counted events
+
+// acked is a record as the broker has it.
+type acked struct {
+	partition int32
+	offset    int64
+	kafkaTime int64 // Unix milliseconds
+	value     []byte
+}
+
+// verdict is what must come of one session's records.
+type verdict struct {
+	session    *Session // nil if no record was applied
+	duplicates []Position
+	dead       []Dead
+}
+
+// fold works out one session, by the letter of docs/schema.md.
+func fold(id string, records []acked, keyed bool) verdict {
+	slices.SortFunc(records, func(a, b acked) int {
+		return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.offset, b.offset))
+	})
+	var v verdict
+	var counted, applied []*observed
+	seen := map[string]bool{}
+	ended := false
+	for _, r := range records {
+		o, reason := judge(r.value, r.kafkaTime)
+		if reason == "" {
+			o.partition, o.offset = r.partition, r.offset
+			switch {
+			case seen[o.id]:
+				v.duplicates = append(v.duplicates, Position{r.partition, r.offset})
+				continue
+			case o.timestamp < r.kafkaTime/1000-int64(tooOld/time.Second):
+				reason = "too_late"
+			case o.typ != "session_end" && len(counted) == sessionCap:
+				reason = "session_full"
+			}
+		}
+		if reason != "" {
+			v.dead = append(v.dead, Dead{Position: Position{r.partition, r.offset}, Reason: reason})
+			continue
+		}
+		seen[o.id] = true
+		applied = append(applied, o)
+		if o.typ == "session_end" {
+			ended = true
+		} else {
+			counted = append(counted, o)
+		}
+	}
+	if len(applied) == 0 {
+		return v
+	}
+	s := &Session{SessionID: id, Status: "expired"}
+	if ended {
+		s.Status = "closed"
+	}
+	for i, o := range applied {
+		if keyed && i > 0 {
+			break
+		}
+		s.Origins = append(s.Origins, Origin{Position: originText(o), Date: day(o.timestamp)})
+	}
+	for _, o := range applied {
+		s.Events = append(s.Events, EventMark{Position: Position{o.partition, o.offset}, Mark: mark(eventRow(o))})
+	}
+	slices.SortFunc(counted, func(a, b *observed) int {
+		return cmp.Or(cmp.Compare(a.timestamp, b.timestamp), cmp.Compare(a.partition, b.partition), cmp.Compare(a.offset, b.offset))
+	})
+	s.columns(counted)
+	v.session = s
+	return v
+}
+
+func originText(o *observed) string {
+	return strconv.Itoa(int(o.partition)) + "/" + strconv.FormatInt(o.offset, 10)
+}
+
+func day(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.DateOnly) }
+
+// columns fills the columns from the counted events, which are in order.
+func (s *Session) columns(counted []*observed) {
+	s.TotalEvents = int64(len(counted))
+	if len(counted) == 0 {
+		return
+	}
+	first, last := counted[0], counted[len(counted)-1]
+	s.UserID = first.user
+	s.Brand, s.Country, s.City = first.text["brand"], first.text["country"], first.text["city"]
+	s.DeviceType, s.DeviceOS, s.Browser = first.text["device_type"], first.text["device_os"], first.text["browser"]
+	s.SubscriptionTier, s.UserSegment = first.text["subscription_tier"], first.text["user_segment"]
+	s.Referrer, s.Timezone = first.text["referrer"], first.text["timezone"]
+	s.Start, s.End = first.timestamp, last.timestamp
+	s.Duration = s.End - s.Start
+
+	counts := map[string]int64{}
+	pages := map[[2]string]*Page{}
+	var categories, articles, titles []string
+	var events []any
+	for _, o := range counted {
+		counts[counter[o.typ]]++
+		category, article, title := o.text["category"], o.text["article_id"], o.text["article_title"]
+		categories, articles, titles = appendText(categories, category), appendText(articles, article), appendText(titles, title)
+		events = append(events, map[string]any{"event_type": o.typ, "category": category, "article_id": article, "article_title": title,
+			"page_url": o.text["page_url"], "timestamp": o.timestamp, "engagement_metrics": o.metrics})
+		if article != "" {
+			p := pages[[2]string{article, o.typ}]
+			if p == nil {
+				p = &Page{ArticleID: article, EventType: o.typ, Title: title, Category: category}
+				pages[[2]string{article, o.typ}] = p
+			}
+			p.Visits++
+		}
+		switch o.typ {
+		case "article_view":
+			s.TimeOnPage += int64(o.metric("time_on_page", 1e9))
+			s.MaxScroll = max(s.MaxScroll, int64(o.metric("scroll_depth", 100)))
+		case "video_play":
+			s.VideoWatch += int64(o.metric("playback_position", 1e9))
+		case "ad_click":
+			s.AdRevenueMicros += int64(math.Round(o.metric("ad_revenue", 1e6) * 1e6))
+		}
+	}
+	s.ArticleViews, s.ArticleClicks, s.VideoPlays = counts["article_views"], counts["article_clicks"], counts["video_plays"]
+	s.NewsletterSignups, s.AdClicks, s.Searches = counts["newsletter_signups"], counts["ad_clicks"], counts["searches"]
+	s.SubscriptionPrompts, s.Navigations = counts["subscription_prompts"], counts["navigations"]
+	s.Categories, s.ArticleIDs, s.ArticleTitles = jsonText(categories), jsonText(articles), jsonText(titles)
+	s.PagesVisited = int64(len(articles))
+	s.UniquePages, s.UniqueCategories = distinct(articles), distinct(categories)
+	s.PageEvents = CanonicalPageEvents(jsonText(events))
+	for _, p := range pages {
+		s.Pages = append(s.Pages, *p)
+	}
+	slices.SortFunc(s.Pages, func(a, b Page) int {
+		return cmp.Or(cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.EventType, b.EventType))
+	})
+}
+
+func appendText(list []string, text string) []string {
+	if text == "" {
+		return list
+	}
+	return append(list, text)
+}
+
+func distinct(list []string) int64 {
+	m := map[string]bool{}
+	for _, t := range list {
+		m[t] = true
+	}
+	return int64(len(m))
+}
+
+// jsonText is the canonical JSON of a list; "[]" for none.
+func jsonText[T any](list []T) string {
+	if len(list) == 0 {
+		return "[]"
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // it came out of encoding/json
+	}
+	return CanonicalJSON(string(b))
+}
+
+// eventRow is the row of table events, in the order of EventColumns.
+func eventRow(o *observed) []string {
+	row := []string{o.id, o.session, strconv.FormatInt(o.user, 10), o.typ, strconv.FormatInt(o.timestamp, 10)}
+	for _, f := range textFields {
+		row = append(row, o.text[f])
+	}
+	object := func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			panic(err) // it came out of encoding/json
+		}
+		return CanonicalJSON(string(b))
+	}
+	for _, v := range []any{o.metrics, o.metadata} {
+		if v == nil {
+			row = append(row, "")
+		} else {
+			row = append(row, object(v))
+		}
+	}
+	if o.extra == nil {
+		row = append(row, "")
+	} else {
+		row = append(row, object(o.extra))
+	}
+	return append(row, strconv.Itoa(int(o.partition)), strconv.FormatInt(o.offset, 10), strconv.FormatInt(o.kafkaTime, 10), day(o.timestamp))
+}

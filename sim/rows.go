@@ -1,0 +1,173 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+)
+
+// Every row that is compared is a list of texts, one a column, in one canonical form: integers and Unix seconds in
+// decimal (kafka_timestamp in milliseconds), dates as 2006-01-02, JSON as CanonicalJSON gives it, NULL as "".
+
+// EventColumns are the columns of table events that follow from the record, in the order of a row.
+var EventColumns = append(append([]string{"event_id", "session_id", "user_id", "event_type", "timestamp"}, textFields...),
+	"engagement_metrics", "metadata", "extra", "kafka_partition", "kafka_offset", "kafka_timestamp", "event_date")
+
+// SessionColumns are the columns of session_metrics and sessions that follow from the records, in the order of a row:
+// all but revision, batch_id and created_at, which depend on when epochs were cut.
+var SessionColumns = []string{
+	"session_id", "origin", "session_date", "user_id", "brand", "country", "city", "device_type", "device_os", "browser", "subscription_tier",
+	"user_segment", "referrer", "timezone", "session_start", "session_end", "session_duration_sec", "total_events", "article_views",
+	"article_clicks", "video_plays", "newsletter_signups", "ad_clicks", "searches", "subscription_prompts", "navigations",
+	"categories_visited", "article_ids_visited", "article_titles_visited", "pages_visited_count", "unique_pages_count",
+	"unique_categories_count", "page_events", "time_on_page_sec", "video_watch_sec", "max_scroll_depth", "ad_revenue_micros", "status",
+}
+
+// PageColumns are the columns of page_analytics, in the order of a row.
+var PageColumns = []string{"session_id", "origin", "article_id", "event_type", "visit_count", "user_id", "article_title", "category"}
+
+// MetricColumns are the columns of SessionColumns that are summed.
+var MetricColumns = []string{
+	"session_duration_sec", "total_events", "article_views", "article_clicks", "video_plays", "newsletter_signups", "ad_clicks", "searches",
+	"subscription_prompts", "navigations", "pages_visited_count", "unique_pages_count", "unique_categories_count", "time_on_page_sec",
+	"video_watch_sec", "max_scroll_depth", "ad_revenue_micros",
+}
+
+// Row returns the session's row, with the first of its possible origins.
+func (s *Session) Row() []string {
+	n := func(i int64) string { return strconv.FormatInt(i, 10) }
+	return []string{
+		s.SessionID, s.Origins[0].Position, s.Origins[0].Date, n(s.UserID), s.Brand, s.Country, s.City, s.DeviceType, s.DeviceOS, s.Browser, s.SubscriptionTier,
+		s.UserSegment, s.Referrer, s.Timezone, n(s.Start), n(s.End), n(s.Duration), n(s.TotalEvents), n(s.ArticleViews),
+		n(s.ArticleClicks), n(s.VideoPlays), n(s.NewsletterSignups), n(s.AdClicks), n(s.Searches), n(s.SubscriptionPrompts), n(s.Navigations),
+		s.Categories, s.ArticleIDs, s.ArticleTitles, n(s.PagesVisited), n(s.UniquePages),
+		n(s.UniqueCategories), s.PageEvents, n(s.TimeOnPage), n(s.VideoWatch), n(s.MaxScroll), n(s.AdRevenueMicros), s.Status,
+	}
+}
+
+// PageRows returns the session's rows of page_analytics, with the first of its possible origins.
+func (s *Session) PageRows() [][]string {
+	rows := make([][]string, 0, len(s.Pages))
+	for _, p := range s.Pages {
+		rows = append(rows, []string{s.SessionID, s.Origins[0].Position, p.ArticleID, p.EventType, strconv.FormatInt(p.Visits, 10),
+			strconv.FormatInt(s.UserID, 10), p.Title, p.Category})
+	}
+	return rows
+}
+
+// HashRow is 64-bit FNV-1a of a row.
+func HashRow(row []string) uint64 {
+	h := fnv.New64a()
+	var n [4]byte
+	for _, c := range row {
+		binary.LittleEndian.PutUint32(n[:], uint32(len(c)))
+		h.Write(n[:])
+		h.Write([]byte(c))
+	}
+	return h.Sum64()
+}
+
+// Mark is the fingerprint of a row of table events: its hash, and 16 bits of the hash of each column.
+type Mark []byte
+
+func mark(row []string) Mark {
+	m := binary.LittleEndian.AppendUint64(make(Mark, 0, 8+2*len(row)), HashRow(row))
+	for _, c := range row {
+		m = binary.LittleEndian.AppendUint16(m, columnHash(c))
+	}
+	return m
+}
+
+func columnHash(text string) uint16 {
+	h := fnv.New64a()
+	h.Write([]byte(text))
+	s := h.Sum64()
+	return uint16(s ^ s>>16 ^ s>>32 ^ s>>48)
+}
+
+// Hash is the row's HashRow.
+func (m Mark) Hash() uint64 { return binary.LittleEndian.Uint64(m) }
+
+// Differs returns the indexes of the columns in which the row is not the marked one. It is empty for another row only
+// if the columns' short hashes collide; Hash then differs all the same.
+func (m Mark) Differs(row []string) (columns []int) {
+	for i, c := range row {
+		if len(m) < 10+2*i || binary.LittleEndian.Uint16(m[8+2*i:]) != columnHash(c) {
+			columns = append(columns, i)
+		}
+	}
+	return columns
+}
+
+// Column returns the short hash of one column, for a report.
+func (m Mark) Column(i int) string {
+	return fmt.Sprintf("hash %04x", binary.LittleEndian.Uint16(m[8+2*i:]))
+}
+
+// MarshalJSON writes [partition, offset, "mark"].
+func (e EventMark) MarshalJSON() ([]byte, error) {
+	b := fmt.Appendf(nil, `[%d,%d,"`, e.Partition, e.Offset)
+	return append(base64.RawStdEncoding.AppendEncode(b, e.Mark), '"', ']'), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (e *EventMark) UnmarshalJSON(b []byte) error {
+	var text string
+	list := []any{&e.Partition, &e.Offset, &text}
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	m, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return fmt.Errorf("sim: mark of an event: %w", err)
+	}
+	if len(m) != 8+2*len(EventColumns) {
+		return fmt.Errorf("sim: mark of an event has %d bytes, not %d", len(m), 8+2*len(EventColumns))
+	}
+	e.Mark = m
+	return nil
+}
+
+// CanonicalJSON returns the same JSON value in one form: sorted keys, no spaces, numbers as float64. Text that is not
+// JSON is returned marked as such; "" stays "".
+func CanonicalJSON(text string) string {
+	if text == "" {
+		return ""
+	}
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		return "not JSON: " + text
+	}
+	return encode(v)
+}
+
+// CanonicalPageEvents is CanonicalJSON of a page_events column; members of its objects that are null, "" or {} are left
+// out, because they say no more than a missing one.
+func CanonicalPageEvents(text string) string {
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return "not an array of objects: " + text
+	}
+	for _, m := range list {
+		for k, v := range m {
+			if o, ok := v.(map[string]any); v == nil || v == "" || ok && len(o) == 0 {
+				delete(m, k)
+			}
+		}
+	}
+	return encode(list)
+}
+
+func encode(v any) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return "not JSON: " + err.Error()
+	}
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}
