@@ -1,0 +1,206 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"deckle/node/page"
+	"deckle/state"
+)
+
+// Source is where the HTTP handler takes its figures from: one node, or several in one process. Its methods are safe
+// for concurrent use.
+type Source interface {
+	Status() Status
+	// Store returns a replica of the shard, nil while there is none here.
+	Store(shard uint32) Replica
+}
+
+// Replica is what the handler reads of a shard's state; *state.Store is one.
+type Replica interface {
+	Rollups(yield func(*state.RollupRow) error) error
+	Session(id string) (*state.SessionRow, bool, error)
+}
+
+// HTTPOptions are the surroundings of a handler; each may be left out.
+type HTTPOptions struct {
+	Gatherer prometheus.Gatherer // of /metrics; default: the process's own
+	Now      func() time.Time    // default time.Now
+	Logger   *slog.Logger
+}
+
+// NewHandler returns health, metrics, API and page:
+//
+//	GET /                  the page
+//	GET /livez             200 as long as the process serves
+//	GET /readyz            200 or 503, with reasons and warnings
+//	GET /metrics           Prometheus
+//	GET /version           build
+//	GET /api/status        cluster, shards, sinks
+//	GET /api/analytics     brands, devices, countries, subscriptions: of the day, and of all days in the state
+//	GET /api/session/{id}  one session as it stands
+//	GET /debug/pprof/      profiles
+//
+// Nothing here changes anything. It has no authentication: it belongs on the loopback or on a network of operators.
+func NewHandler(src Source, opts HTTPOptions) http.Handler {
+	h := &handler{src: src, now: opts.Now, log: opts.Logger}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	h.start = h.now()
+	h.analytics.read = h.readAnalytics
+	gatherer := opts.Gatherer
+	if gatherer == nil {
+		gatherer = prometheus.DefaultGatherer
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", servePage)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", h.serveReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { h.reply(w, http.StatusOK, Version()) })
+	mux.HandleFunc("GET /api/status", h.serveStatus)
+	mux.HandleFunc("GET /api/analytics", h.serveAnalytics)
+	mux.HandleFunc("GET /api/session/{id}", h.serveSession)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// Serve answers requests on ln with h until ctx ends, then finishes those under way for at most two seconds.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      2 * time.Minute, // a profile of a minute
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		err := srv.Shutdown(bounded)
+		if err != nil {
+			err = srv.Close()
+		}
+		stopped <- err
+	})
+	err := srv.Serve(ln)
+	if stop() { // ended by itself
+		return fmt.Errorf("http: %w", err)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("http: %w", err)
+	}
+	return <-stopped
+}
+
+type handler struct {
+	src       Source
+	now       func() time.Time
+	log       *slog.Logger
+	start     time.Time
+	analytics cached[*Analytics]
+}
+
+func servePage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy",
+		"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(page.HTML)
+}
+
+func (h *handler) reply(w http.ResponseWriter, code int, v any) {
+	body, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		h.log.Error("http answer cannot be encoded", "error", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+type problem struct {
+	Error string `json:"error"`
+}
+
+// ready is the answer of /readyz.
+type ready struct {
+	Node    string   `json:"node"`
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons"`
+	// Warnings do not take the node out of service: intake that rests, a sink or a partition that waits for a person.
+	Warnings []string `json:"warnings"`
+}
+
+func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
+	st := h.src.Status()
+	code := http.StatusOK
+	if !st.Ready {
+		code = http.StatusServiceUnavailable
+	}
+	h.reply(w, code, ready{Node: st.Node, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(&st))})
+}
+
+// warnings are what an operator should see although the node serves.
+func warnings(st *Status) []string {
+	var out []string
+	for i := range st.Shards {
+		s := &st.Shards[i]
+		if s.Paused != "" {
+			out = append(out, fmt.Sprintf("shard %d: intake rests: %s", s.Shard, s.Paused))
+		}
+		for _, what := range sortedKeys(s.Stopped) {
+			out = append(out, fmt.Sprintf("shard %d: %s: %s", s.Shard, what, s.Stopped[what]))
+		}
+	}
+	return out
+}
+
+func (h *handler) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	st := h.src.Status()
+	h.reply(w, http.StatusOK, newAPIStatus(&st, h.now(), h.start))
+}
+
+// list returns s, or an empty list for nil, so that JSON shows [] and not null.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

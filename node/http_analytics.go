@@ -1,0 +1,308 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"deckle/event"
+	"deckle/state"
+)
+
+// Measures are summed figures of sessions.
+type Measures struct {
+	Sessions    int64   `json:"sessions"`
+	Events      int64   `json:"events"`
+	DurationSec int64   `json:"duration_sec"`
+	Views       int64   `json:"article_views"`
+	Plays       int64   `json:"video_plays"`
+	Signups     int64   `json:"newsletter_signups"`
+	AdClicks    int64   `json:"ad_clicks"`
+	AvgDuration float64 `json:"avg_session_duration_sec"`
+	AvgEvents   float64 `json:"avg_events_per_session"`
+	Conversion  float64 `json:"conversion_rate"` // newsletter_signups / sessions
+}
+
+func (m *Measures) add(r *state.RollupRow) {
+	m.Sessions += r.Sessions
+	m.Events += r.Events
+	m.DurationSec += r.Duration
+	m.Views += r.Views
+	m.Plays += r.Plays
+	m.Signups += r.Signups
+	m.AdClicks += r.AdClicks
+}
+
+func (m *Measures) addMeasures(o *Measures) {
+	m.add(&state.RollupRow{
+		Sessions: o.Sessions, Events: o.Events, Duration: o.DurationSec, Views: o.Views, Plays: o.Plays,
+		Signups: o.Signups, AdClicks: o.AdClicks,
+	})
+}
+
+func (m *Measures) averages() {
+	if m.Sessions > 0 {
+		n := float64(m.Sessions)
+		m.AvgDuration, m.AvgEvents, m.Conversion = float64(m.DurationSec)/n, float64(m.Events)/n, float64(m.Signups)/n
+	}
+}
+
+// Group is the figures of one value of a dimension.
+type Group struct {
+	Key string `json:"key"` // "" where the field was empty
+	Measures
+}
+
+// Figures are one period's totals, and by each dimension, most sessions first; at most groupLimit values of a dimension,
+// the rest joined under the key "(other)".
+type Figures struct {
+	Total            Measures `json:"total"`
+	Brands           []Group  `json:"brands"`
+	Devices          []Group  `json:"devices"`
+	OperatingSystems []Group  `json:"operating_systems"`
+	Browsers         []Group  `json:"browsers"`
+	Countries        []Group  `json:"countries"`
+	Cities           []Group  `json:"cities"`
+	Subscriptions    []Group  `json:"subscriptions"`
+	Segments         []Group  `json:"segments"`
+}
+
+const groupLimit = 50
+
+// Analytics is /api/analytics: figures of every session in the state, open ones included, as of this moment on this
+// node's replicas.
+type Analytics struct {
+	Date  string  `json:"date"` // the UTC day of the shards' event clock (of the wall clock while that is unset)
+	Today Figures `json:"today"`
+	All   Figures `json:"all"` // of every day that the state still holds
+	// MissingShards have no replica here yet; their figures are not included.
+	MissingShards []uint32 `json:"missing_shards"`
+}
+
+// cached keeps a value for a second, so that many readers cost one pass over the state.
+type cached[T any] struct {
+	read func() (T, error)
+
+	mu    sync.Mutex
+	value T
+	at    time.Time
+}
+
+func (c *cached[T]) get(now time.Time) (T, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if age := now.Sub(c.at); !c.at.IsZero() && age >= 0 && age < time.Second {
+		return c.value, nil
+	}
+	v, err := c.read()
+	if err != nil {
+		return v, err
+	}
+	c.value, c.at = v, now
+	return v, nil
+}
+
+func (h *handler) serveAnalytics(w http.ResponseWriter, _ *http.Request) {
+	a, err := h.analytics.get(h.now())
+	if err != nil {
+		h.log.Error("analytics cannot be read", "error", err)
+		h.reply(w, http.StatusInternalServerError, problem{"the state cannot be read; the log says why"})
+		return
+	}
+	h.reply(w, http.StatusOK, a)
+}
+
+// tally sums rollup rows of one period.
+type tally struct {
+	total  Measures
+	groups [8]map[string]*Measures // in the order of Figures
+}
+
+func (t *tally) add(r *state.RollupRow) {
+	group := func(i, dim int) {
+		if t.groups[i] == nil {
+			t.groups[i] = map[string]*Measures{}
+		}
+		if dim >= len(r.Dims) {
+			return
+		}
+		m := t.groups[i][r.Dims[dim]]
+		if m == nil {
+			m = new(Measures)
+			t.groups[i][r.Dims[dim]] = m
+		}
+		m.add(r)
+	}
+	switch r.Table {
+	case state.RollupSummary:
+		t.total.add(r)
+	case state.RollupBrand:
+		group(0, 0)
+	case state.RollupDevice:
+		group(1, 0)
+		group(2, 1)
+		group(3, 2)
+	case state.RollupGeographic:
+		group(4, 0)
+		group(5, 1)
+	case state.RollupSubscription:
+		group(6, 0)
+		group(7, 1)
+	}
+}
+
+func (t *tally) figures() Figures {
+	t.total.averages()
+	lists := [8][]Group{}
+	for i, m := range t.groups {
+		lists[i] = topGroups(m)
+	}
+	return Figures{t.total, lists[0], lists[1], lists[2], lists[3], lists[4], lists[5], lists[6], lists[7]}
+}
+
+func topGroups(m map[string]*Measures) []Group {
+	out := []Group{}
+	for key, v := range m {
+		if *v != (Measures{}) { // a total that has gone back to zero is not shown
+			out = append(out, Group{key, *v})
+		}
+	}
+	slices.SortFunc(out, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), cmp.Compare(a.Key, b.Key))
+	})
+	if len(out) > groupLimit {
+		other := Group{Key: "(other)"}
+		for i := range out[groupLimit:] {
+			other.addMeasures(&out[groupLimit+i].Measures)
+		}
+		out = append(out[:groupLimit], other)
+	}
+	for i := range out {
+		out[i].averages()
+	}
+	return out
+}
+
+func (h *handler) readAnalytics() (*Analytics, error) {
+	st := h.src.Status()
+	var clock int64
+	for i := range st.Shards {
+		clock = max(clock, st.Shards[i].State.Clock)
+	}
+	if clock == 0 {
+		clock = h.now().Unix()
+	}
+	today := int32(clock / 86400)
+	out := &Analytics{Date: day(today), MissingShards: []uint32{}}
+	var ofDay, ofAll tally
+	for i := range st.Shards {
+		replica := h.src.Store(st.Shards[i].Shard)
+		if replica == nil {
+			out.MissingShards = append(out.MissingShards, st.Shards[i].Shard)
+			continue
+		}
+		err := replica.Rollups(func(r *state.RollupRow) error {
+			ofAll.add(r)
+			if r.Date == today {
+				ofDay.add(r)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("rollups of shard %d: %w", st.Shards[i].Shard, err)
+		}
+	}
+	out.Today, out.All = ofDay.figures(), ofAll.figures()
+	return out, nil
+}
+
+func day(days int32) string { return time.Unix(int64(days)*86400, 0).UTC().Format(time.DateOnly) }
+
+// apiSession is /api/session/{id}: the columns of docs/schema.md.
+type apiSession struct {
+	SessionID        string           `json:"session_id"`
+	Origin           string           `json:"origin"`
+	Shard            uint32           `json:"shard"`
+	UserID           uint64           `json:"user_id"`
+	Brand            string           `json:"brand"`
+	Country          string           `json:"country"`
+	City             string           `json:"city"`
+	Timezone         string           `json:"timezone"`
+	DeviceType       string           `json:"device_type"`
+	DeviceOS         string           `json:"device_os"`
+	Browser          string           `json:"browser"`
+	SubscriptionTier string           `json:"subscription_tier"`
+	UserSegment      string           `json:"user_segment"`
+	Referrer         string           `json:"referrer"`
+	Start            time.Time        `json:"session_start"`
+	End              time.Time        `json:"session_end"`
+	DurationSec      int64            `json:"session_duration_sec"`
+	Status           string           `json:"status"`
+	Revision         uint32           `json:"revision"`
+	SessionDate      string           `json:"session_date"`
+	TotalEvents      uint32           `json:"total_events"`
+	Counts           map[string]int64 `json:"events_by_type"`
+	TimeOnPageSec    uint64           `json:"time_on_page_sec"`
+	VideoWatchSec    uint64           `json:"video_watch_sec"`
+	AdRevenueMicros  uint64           `json:"ad_revenue_micros"`
+	MaxScrollDepth   uint8            `json:"max_scroll_depth"`
+	Categories       rawJSON          `json:"categories_visited"`
+	ArticleIDs       rawJSON          `json:"article_ids_visited"`
+	ArticleTitles    rawJSON          `json:"article_titles_visited"`
+	PageEvents       rawJSON          `json:"page_events"`
+}
+
+// rawJSON is a JSON text from the state, "" shown as [].
+type rawJSON string
+
+// MarshalJSON returns the text as it is.
+func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(cmp.Or(string(r), "[]")), nil }
+
+func (h *handler) serveSession(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if len(id) > 64 {
+		h.reply(w, http.StatusBadRequest, problem{"a session id has at most 64 bytes"})
+		return
+	}
+	st := h.src.Status()
+	for i := range st.Shards {
+		shard := st.Shards[i].Shard
+		replica := h.src.Store(shard)
+		if replica == nil {
+			continue
+		}
+		row, ok, err := replica.Session(id)
+		if err != nil {
+			h.log.Error("session cannot be read", "shard", shard, "error", err)
+			h.reply(w, http.StatusInternalServerError, problem{"the state cannot be read; the log says why"})
+			return
+		}
+		if ok {
+			h.reply(w, http.StatusOK, newAPISession(shard, row))
+			return
+		}
+	}
+	h.reply(w, http.StatusNotFound, problem{"no such session in the state (it may have ended longer ago than the retention)"})
+}
+
+func newAPISession(shard uint32, r *state.SessionRow) *apiSession {
+	out := &apiSession{
+		SessionID: r.SessionID, Origin: r.Origin, Shard: shard, UserID: r.UserID, Brand: r.Brand, Country: r.Country,
+		City: r.City, Timezone: r.Timezone, DeviceType: r.DeviceType, DeviceOS: r.DeviceOS, Browser: r.Browser,
+		SubscriptionTier: r.SubscriptionTier, UserSegment: r.UserSegment, Referrer: r.Referrer,
+		Start: time.Unix(r.Start, 0).UTC(), End: time.Unix(r.End, 0).UTC(), DurationSec: r.End - r.Start,
+		Status: r.Status.String(), Revision: r.Revision, SessionDate: day(r.SessionDate), TotalEvents: r.TotalEvents,
+		Counts: map[string]int64{}, TimeOnPageSec: r.TimeOnPageSec, VideoWatchSec: r.VideoWatchSec,
+		AdRevenueMicros: r.AdRevenueMicros, MaxScrollDepth: r.MaxScrollDepth, Categories: rawJSON(r.Categories),
+		ArticleIDs: rawJSON(r.ArticleIDs), ArticleTitles: rawJSON(r.ArticleTitles), PageEvents: rawJSON(r.PageEvents),
+	}
+	for t := event.ArticleView; t <= event.Navigation; t++ {
+		if n := r.Counts[t]; n > 0 {
+			out.Counts[t.String()] = int64(n)
+		}
+	}
+	return out
+}

@@ -1,0 +1,227 @@
+package node
+
+import (
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"deckle/event"
+	"deckle/state"
+)
+
+// VersionInfo is what /version and "deckle version" show.
+type VersionInfo struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+	Go       string `json:"go"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+}
+
+// Version returns what the binary knows of its own build.
+func Version() VersionInfo {
+	v := VersionInfo{Version: "(devel)", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if info.Main.Version != "" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Revision = s.Value
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
+		}
+	}
+	return v
+}
+
+// apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it.
+type apiStatus struct {
+	Node      string     `json:"node"`
+	ClusterID string     `json:"cluster_id"`
+	Ready     bool       `json:"ready"`
+	Reasons   []string   `json:"reasons"`
+	Warnings  []string   `json:"warnings"`
+	Version   string     `json:"version"`
+	Now       time.Time  `json:"now"`
+	UptimeSec int64      `json:"uptime_sec"`
+	Totals    apiTotals  `json:"totals"`
+	Sinks     []apiSink  `json:"sinks"`
+	Shards    []apiShard `json:"shards"`
+}
+
+type apiTotals struct {
+	Applied      int64            `json:"applied_events"` // events and session_ends that count
+	Counted      int64            `json:"counted_events"` // less the session_ends
+	Duplicates   int64            `json:"duplicates"`
+	Nulls        int64            `json:"nulls"`
+	DeadLetters  int64            `json:"dead_letters"`
+	ByReason     map[string]int64 `json:"dead_letters_by_reason"`
+	LiveSessions int64            `json:"live_sessions"`
+	OpenSessions int64            `json:"open_sessions"`
+	MemoryBytes  int64            `json:"session_memory_bytes"`
+	LagRecords   *int64           `json:"lag_records"` // over the shards led here
+	LagSeconds   *float64         `json:"lag_seconds"` // the worst of them
+	Leaders      map[string]int   `json:"leaders"`     // node -> shards it leads
+}
+
+type apiSink struct {
+	Sink   string   `json:"sink"`
+	Behind uint64   `json:"epochs_behind"` // the worst shard
+	P50    *float64 `json:"visible_p50_ms"`
+	P99    *float64 `json:"visible_p99_ms"` // the worst shard
+	Max    *float64 `json:"visible_max_ms"`
+	Count  int64    `json:"count"`
+}
+
+type apiShard struct {
+	Shard        uint32              `json:"shard"`
+	Leader       string              `json:"leader"`
+	IsLeader     bool                `json:"is_leader"`
+	Term         uint64              `json:"term"`
+	Index        uint64              `json:"index"`
+	Durable      uint64              `json:"durable_index"`
+	OpenEpoch    uint64              `json:"open_epoch"`
+	LastClosed   uint64              `json:"last_closed_epoch"`
+	Acked        map[string]uint64   `json:"acked_epochs"`
+	Clock        *time.Time          `json:"clock"` // event time; null while unset
+	Applied      int64               `json:"applied_events"`
+	OpenSessions int64               `json:"open_sessions"`
+	LiveSessions int64               `json:"live_sessions"`
+	DirtyBytes   int64               `json:"dirty_bytes"`
+	LagRecords   *int64              `json:"lag_records"`
+	LagSeconds   *float64            `json:"lag_seconds"`
+	Paused       string              `json:"paused,omitempty"`
+	Stopped      map[string]string   `json:"stopped,omitempty"`
+	Visible      map[string]apiDelay `json:"visible,omitempty"`
+	Partitions   []apiPartition      `json:"partitions"`
+}
+
+type apiDelay struct {
+	P50   float64 `json:"p50_ms"`
+	P99   float64 `json:"p99_ms"`
+	Max   float64 `json:"max_ms"`
+	Count int64   `json:"count"`
+}
+
+type apiPartition struct {
+	Partition int32 `json:"partition"`
+	Next      int64 `json:"next_offset"`
+	Idle      bool  `json:"idle"`
+}
+
+func newAPIStatus(st *Status, now, start time.Time) *apiStatus {
+	out := &apiStatus{
+		Node: st.Node, ClusterID: st.ClusterID, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(st)),
+		Version: Version().Version, Now: now.UTC(), UptimeSec: int64(now.Sub(start).Seconds()),
+		Shards: make([]apiShard, 0, len(st.Shards)),
+	}
+	t := &out.Totals
+	t.ByReason, t.Leaders = map[string]int64{}, map[string]int{}
+	sinks := make([]*apiSink, state.NumSinks)
+	for i := range st.Shards {
+		s := &st.Shards[i]
+		out.Shards = append(out.Shards, newAPIShard(s))
+		t.add(s)
+		for _, id := range s.State.Config.Sinks {
+			if id >= state.NumSinks {
+				continue
+			}
+			if sinks[id] == nil {
+				sinks[id] = &apiSink{Sink: id.String()}
+			}
+			sinks[id].add(s, id)
+		}
+	}
+	out.Sinks = []apiSink{}
+	for _, s := range sinks {
+		if s != nil {
+			out.Sinks = append(out.Sinks, *s)
+		}
+	}
+	return out
+}
+
+func (t *apiTotals) add(s *ShardStatus) {
+	v := &s.State
+	t.Applied += v.Applied
+	t.Counted += v.Counted
+	t.Duplicates += v.Duplicates
+	t.Nulls += v.Nulls
+	for _, r := range event.Reasons() {
+		if n := v.DeadLetters[r]; n > 0 {
+			t.DeadLetters += n
+			t.ByReason[r.String()] += n
+		}
+	}
+	t.LiveSessions += v.LiveSessions
+	t.OpenSessions += v.OpenStatus
+	t.MemoryBytes += v.MemoryBytes
+	if s.Leader != "" {
+		t.Leaders[s.Leader]++
+	}
+	if s.IsLeader {
+		t.LagRecords = plus(t.LagRecords, s.LagRecords)
+		t.LagSeconds = greatest(t.LagSeconds, s.LagSeconds)
+	}
+}
+
+func (a *apiSink) add(s *ShardStatus, id state.SinkID) {
+	if p := s.State.Sinks[id]; s.State.LastClosed > p.Acked {
+		a.Behind = max(a.Behind, s.State.LastClosed-p.Acked)
+	}
+	l, ok := s.Visible[a.Sink]
+	if !ok || l.Count == 0 {
+		return
+	}
+	a.P50, a.P99, a.Max = greatest(a.P50, l.P50), greatest(a.P99, l.P99), greatest(a.Max, l.Max)
+	a.Count += l.Count
+}
+
+func newAPIShard(s *ShardStatus) apiShard {
+	v := &s.State
+	out := apiShard{
+		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Term: s.Term, Index: s.Index, Durable: v.DurableIndex,
+		OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{}, Applied: v.Applied,
+		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
+		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
+	}
+	if v.Clock > 0 {
+		clock := time.Unix(v.Clock, 0).UTC()
+		out.Clock = &clock
+	}
+	for _, id := range v.Config.Sinks {
+		if id < state.NumSinks {
+			out.Acked[id.String()] = v.Sinks[id].Acked
+		}
+	}
+	if s.IsLeader {
+		out.LagRecords, out.LagSeconds = &s.LagRecords, &s.LagSeconds
+	}
+	for sink, l := range s.Visible {
+		out.Visible[sink] = apiDelay(l)
+	}
+	for _, p := range v.Partitions {
+		out.Partitions = append(out.Partitions, apiPartition{p.Partition, p.Next, p.Idle})
+	}
+	return out
+}
+
+func plus(p *int64, x int64) *int64 {
+	if p != nil {
+		x += *p
+	}
+	return &x
+}
+
+func greatest(p *float64, x float64) *float64 {
+	if p != nil {
+		x = max(x, *p)
+	}
+	return &x
+}

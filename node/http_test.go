@@ -1,0 +1,327 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/event"
+	"deckle/node/page"
+	"deckle/state"
+)
+
+// fakeSource is a Source with given content.
+type fakeSource struct {
+	status   Status
+	replicas map[uint32]*fakeReplica
+}
+
+func (f *fakeSource) Status() Status { return f.status }
+func (f *fakeSource) Store(shard uint32) Replica {
+	if r := f.replicas[shard]; r != nil {
+		return r
+	}
+	return nil
+}
+
+type fakeReplica struct {
+	rows     []state.RollupRow
+	sessions map[string]*state.SessionRow
+	err      error
+	reads    int
+}
+
+func (f *fakeReplica) Rollups(yield func(*state.RollupRow) error) error {
+	f.reads++
+	for i := range f.rows {
+		if err := yield(&f.rows[i]); err != nil {
+			return err
+		}
+	}
+	return f.err
+}
+
+func (f *fakeReplica) Session(id string) (*state.SessionRow, bool, error) {
+	r, ok := f.sessions[id]
+	return r, ok, f.err
+}
+
+var testNow = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+const testDay = 20779 // 2026-11-22
+
+func rollup(table state.RollupTable, date int32, sessions, events, signups int64, dims ...string) state.RollupRow {
+	return state.RollupRow{Table: table, Date: date, Dims: dims, Sessions: sessions, Events: events, Duration: 60 * sessions, Views: events / 2, Signups: signups}
+}
+
+func newFakeSource() *fakeSource {
+	view := state.View{
+		Config: state.Config{Sinks: []state.SinkID{state.SinkEvents, state.SinkClickHouse}}, Clock: testNow.Unix(),
+		OpenEpoch: 8, LastClosed: 7, Applied: 100, Counted: 90, Duplicates: 3, LiveSessions: 20, OpenStatus: 12,
+		DeadLetters: map[event.Reason]int64{event.Malformed: 2, event.TooLate: 1},
+		Partitions:  []state.PartitionStatus{{Partition: 0, Next: 106}},
+	}
+	view.Sinks[state.SinkEvents].Acked = 7
+	view.Sinks[state.SinkClickHouse].Acked = 2
+	return &fakeSource{
+		status: Status{
+			Node: "a", ClusterID: "c1", Ready: true,
+			Shards: []ShardStatus{
+				{Shard: 0, Leader: "a", IsLeader: true, Term: 2, Index: 900, State: view, LagRecords: 5, LagSeconds: 1.5,
+					Visible: map[string]Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
+				{Shard: 1, Leader: "b", Term: 3, Index: 800, State: view},
+			},
+		},
+		replicas: map[uint32]*fakeReplica{
+			0: {
+				rows: []state.RollupRow{
+					rollup(state.RollupSummary, testDay, 10, 100, 1),
+					rollup(state.RollupSummary, testDay-1, 5, 20, 0),
+					rollup(state.RollupBrand, testDay, 6, 60, 1, "bild"),
+					rollup(state.RollupBrand, testDay, 4, 40, 0, "welt"),
+					rollup(state.RollupBrand, testDay, 0, 0, 0, "gone"),
+					rollup(state.RollupBrand, testDay-1, 5, 20, 0, "welt"),
+					rollup(state.RollupDevice, testDay, 7, 70, 0, "mobile", "iOS", "Safari"),
+					rollup(state.RollupDevice, testDay, 3, 30, 0, "mobile", "Android", "Chrome"),
+					rollup(state.RollupGeographic, testDay, 10, 100, 0, "DE", "Berlin"),
+					rollup(state.RollupSubscription, testDay, 10, 100, 1, "premium", "loyal"),
+				},
+				sessions: map[string]*state.SessionRow{"s/1": {
+					SessionID: "s/1", Origin: "0/7", Brand: "bild", Start: testNow.Unix() - 60, End: testNow.Unix(), TotalEvents: 3,
+					Counts: [10]uint32{event.ArticleView: 2, event.Search: 1}, Status: state.StatusOpen, SessionDate: testDay,
+					Categories: `["a","b"]`,
+				}},
+			},
+			1: {rows: []state.RollupRow{rollup(state.RollupSummary, testDay, 1, 4, 1), rollup(state.RollupBrand, testDay, 1, 4, 1, "welt")}},
+		},
+	}
+}
+
+func request(t *testing.T, h http.Handler, method, path string) (int, string, http.Header) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	return w.Code, w.Body.String(), w.Header()
+}
+
+func decode[T any](t *testing.T, text string) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return v
+}
+
+func testHandler(src Source) http.Handler {
+	return NewHandler(src, HTTPOptions{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return testNow }})
+}
+
+func TestHealth(t *testing.T) {
+	src := newFakeSource()
+	h := testHandler(src)
+	if code, body, _ := request(t, h, "GET", "/livez"); code != 200 || body != "ok\n" {
+		t.Errorf("/livez: %d %q", code, body)
+	}
+	code, body, _ := request(t, h, "GET", "/readyz")
+	if r := decode[ready](t, body); code != 200 || !r.Ready || len(r.Reasons) != 0 || len(r.Warnings) != 0 || !strings.Contains(body, `"reasons": []`) {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	src.status.Ready, src.status.Reasons = false, []string{"shard 1 has no leader"}
+	src.status.Shards[0].Paused = "disk budget"
+	src.status.Shards[1].Stopped = map[string]string{"events": "range lost", "clickhouse": "column missing"}
+	code, body, _ = request(t, h, "GET", "/readyz")
+	r := decode[ready](t, body)
+	want := []string{"shard 0: intake rests: disk budget", "shard 1: clickhouse: column missing", "shard 1: events: range lost"}
+	if code != 503 || r.Ready || !slices.Equal(r.Reasons, src.status.Reasons) || !slices.Equal(r.Warnings, want) {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+}
+
+func TestAPIStatus(t *testing.T) {
+	_, body, _ := request(t, testHandler(newFakeSource()), "GET", "/api/status")
+	s := decode[apiStatus](t, body)
+	if s.Totals.Applied != 200 || s.Totals.DeadLetters != 6 || s.Totals.ByReason["malformed"] != 4 || s.Totals.OpenSessions != 24 {
+		t.Errorf("totals %+v", s.Totals)
+	}
+	if s.Totals.LagRecords == nil || *s.Totals.LagRecords != 5 || *s.Totals.LagSeconds != 1.5 {
+		t.Errorf("lag of the led shards: %s", body)
+	}
+	if s.Totals.Leaders["a"] != 1 || s.Totals.Leaders["b"] != 1 {
+		t.Errorf("leaders %v", s.Totals.Leaders)
+	}
+	if len(s.Sinks) != 2 || s.Sinks[0].Sink != "events" || *s.Sinks[0].P99 != 4000 || s.Sinks[0].Behind != 0 || s.Sinks[1].Behind != 5 || s.Sinks[1].P99 != nil {
+		t.Errorf("sinks %+v", s.Sinks)
+	}
+	if s.Shards[1].LagRecords != nil || s.Shards[0].Acked["clickhouse"] != 2 || s.Shards[0].Clock == nil || s.Shards[0].Partitions[0].Next != 106 {
+		t.Errorf("shards %+v", s.Shards)
+	}
+}
+
+func TestAPIAnalytics(t *testing.T) {
+	src := newFakeSource()
+	src.status.Shards = append(src.status.Shards, ShardStatus{Shard: 2})
+	now := testNow
+	h := NewHandler(src, HTTPOptions{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return now }})
+	_, body, _ := request(t, h, "GET", "/api/analytics")
+	a := decode[Analytics](t, body)
+	if a.Date != "2026-11-22" || !slices.Equal(a.MissingShards, []uint32{2}) {
+		t.Errorf("date %s, missing %v", a.Date, a.MissingShards)
+	}
+	if a.Today.Total.Sessions != 11 || a.All.Total.Sessions != 16 || a.Today.Total.AvgDuration != 60 {
+		t.Errorf("today %+v, all %+v", a.Today.Total, a.All.Total)
+	}
+	keys := func(gs []Group) string {
+		var out []string
+		for _, g := range gs {
+			out = append(out, g.Key)
+		}
+		return strings.Join(out, " ")
+	}
+	if got := keys(a.Today.Brands); got != "bild welt" {
+		t.Errorf("brands of today %s: most sessions first, none of zero", got)
+	}
+	if got := keys(a.All.Brands); got != "welt bild" {
+		t.Errorf("brands of all days %s", got)
+	}
+	if w := a.Today.Brands[1]; w.Sessions != 5 || w.Events != 44 || w.Signups != 1 || w.Conversion != 0.2 {
+		t.Errorf("welt over both shards: %+v", w)
+	}
+	if d := a.Today.Devices; len(d) != 1 || d[0].Sessions != 10 || keys(a.Today.OperatingSystems) != "iOS Android" || keys(a.Today.Browsers) != "Safari Chrome" {
+		t.Errorf("devices %+v", d)
+	}
+	if keys(a.Today.Countries) != "DE" || keys(a.Today.Cities) != "Berlin" || keys(a.Today.Subscriptions) != "premium" || keys(a.Today.Segments) != "loyal" {
+		t.Errorf("%s", body)
+	}
+	// Readers within a second share one pass.
+	request(t, h, "GET", "/api/analytics")
+	if src.replicas[0].reads != 1 {
+		t.Errorf("%d passes for two requests at once", src.replicas[0].reads)
+	}
+	now = now.Add(time.Second)
+	src.replicas[0].err = errors.New("disk")
+	if code, body, _ := request(t, h, "GET", "/api/analytics"); code != 500 || strings.Contains(body, "disk") {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestManyGroupsAreJoined(t *testing.T) {
+	src := newFakeSource()
+	r := src.replicas[0]
+	r.rows = nil
+	for i := range 60 {
+		r.rows = append(r.rows, rollup(state.RollupGeographic, testDay, int64(100-i), 100, 0, "DE", string(rune('A'+i))))
+	}
+	_, body, _ := request(t, testHandler(src), "GET", "/api/analytics")
+	cities := decode[Analytics](t, body).Today.Cities
+	if len(cities) != groupLimit+1 || cities[0].Sessions != 100 || cities[groupLimit].Key != "(other)" || cities[groupLimit].Sessions != 455 {
+		t.Errorf("%d cities, last %+v", len(cities), cities[len(cities)-1])
+	}
+}
+
+func TestAPISession(t *testing.T) {
+	src := newFakeSource()
+	h := testHandler(src)
+	code, body, _ := request(t, h, "GET", "/api/session/s%2F1")
+	s := decode[map[string]any](t, body)
+	if code != 200 || s["origin"] != "0/7" || s["status"] != "open" || s["session_duration_sec"] != 60.0 || s["session_date"] != "2026-11-22" {
+		t.Errorf("%d %s", code, body)
+	}
+	if c := s["categories_visited"].([]any); len(c) != 2 || s["events_by_type"].(map[string]any)["article_view"] != 2.0 {
+		t.Errorf("%s", body)
+	}
+	if code, body, _ := request(t, h, "GET", "/api/session/other"); code != 404 || !strings.Contains(body, "no such session") {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 65)); code != 400 {
+		t.Errorf("long id: %d", code)
+	}
+	src.replicas[0].err = errors.New("disk")
+	if code, _, _ := request(t, h, "GET", "/api/session/s%2F1"); code != 500 {
+		t.Errorf("failing state: %d", code)
+	}
+}
+
+func TestPageAndRest(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "deckle_test_things_total", Help: "x"})
+	reg.MustRegister(c)
+	h := NewHandler(newFakeSource(), HTTPOptions{Gatherer: reg})
+	code, body, header := request(t, h, "GET", "/")
+	if code != 200 || !strings.Contains(body, "<title>Deckle</title>") || header.Get("Content-Security-Policy") == "" {
+		t.Errorf("page: %d", code)
+	}
+	if _, body, _ := request(t, h, "GET", "/metrics"); !strings.Contains(body, "deckle_test_things_total 0") {
+		t.Errorf("metrics: %s", body)
+	}
+	if _, body, _ := request(t, h, "GET", "/version"); !strings.Contains(body, `"go": "go1.`) {
+		t.Errorf("version: %s", body)
+	}
+	for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine?debug=1": 200, "/nothing": 404, "/api/": 404} {
+		if code, _, _ := request(t, h, "GET", path); code != want {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+	if code, _, _ := request(t, h, "POST", "/api/status"); code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", code)
+	}
+}
+
+// The page must work where there is no internet: it may name no address but its own server's.
+func TestPageIsSelfContained(t *testing.T) {
+	text := strings.ReplaceAll(string(page.HTML), "http://www.w3.org/2000/svg", "")
+	text = strings.ReplaceAll(text, "'http%3A", "")
+	for _, bad := range []string{"http:", "https:", "//cdn", "@import", "url(", "<link rel=\"stylesheet", " src="} {
+		if strings.Contains(text, bad) {
+			t.Errorf("the page holds %q", bad)
+		}
+	}
+}
+
+func TestServeEndsInOrder(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	entered := make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-ctx.Done() // the end comes while the request is under way
+		_, _ = io.WriteString(w, "finished")
+	})
+	go func() { done <- Serve(ctx, ln, h, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		<-entered
+		cancel()
+	}()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if string(body) != "finished" {
+		t.Errorf("body %q", body)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// A listener that fails ends Serve with the error.
+	if err := Serve(t.Context(), ln, h, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("no error from a closed listener")
+	}
+}
