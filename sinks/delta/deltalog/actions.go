@@ -1,0 +1,249 @@
+package deltalog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Protocol is the protocol action.
+type Protocol struct {
+	MinReaderVersion int      `json:"minReaderVersion"`
+	MinWriterVersion int      `json:"minWriterVersion"`
+	ReaderFeatures   []string `json:"readerFeatures,omitempty"`
+	WriterFeatures   []string `json:"writerFeatures,omitempty"`
+}
+
+// Format is the file format of a table.
+type Format struct {
+	Provider string            `json:"provider"`
+	Options  map[string]string `json:"options"`
+}
+
+// Metadata is the metaData action.
+type Metadata struct {
+	ID               string            `json:"id"`
+	Name             string            `json:"name,omitempty"`
+	Description      string            `json:"description,omitempty"`
+	Format           Format            `json:"format"`
+	SchemaString     string            `json:"schemaString"`
+	PartitionColumns []string          `json:"partitionColumns"`
+	Configuration    map[string]string `json:"configuration"`
+	CreatedTime      *int64            `json:"createdTime,omitempty"` // Unix milliseconds
+}
+
+// Add is the add action. A partition value "" stands for null, as the protocol has it.
+type Add struct {
+	Path             string            `json:"path"`
+	PartitionValues  map[string]string `json:"partitionValues"`
+	Size             int64             `json:"size"`             // bytes
+	ModificationTime int64             `json:"modificationTime"` // Unix milliseconds
+	DataChange       bool              `json:"dataChange"`
+	Stats            string            `json:"stats,omitempty"` // JSON text
+	Tags             map[string]string `json:"tags,omitempty"`
+}
+
+// Remove is the remove action.
+type Remove struct {
+	Path                 string            `json:"path"`
+	DeletionTimestamp    *int64            `json:"deletionTimestamp,omitempty"` // Unix milliseconds
+	DataChange           bool              `json:"dataChange"`
+	ExtendedFileMetadata bool              `json:"extendedFileMetadata"`
+	PartitionValues      map[string]string `json:"partitionValues,omitempty"`
+	Size                 *int64            `json:"size,omitempty"`
+}
+
+// Txn is the txn action.
+type Txn struct {
+	AppID       string `json:"appId"`
+	Version     int64  `json:"version"`
+	LastUpdated *int64 `json:"lastUpdated,omitempty"` // Unix milliseconds
+}
+
+// CommitInfo is what this package writes about a commit; other writers' fields are not read.
+type CommitInfo struct {
+	Timestamp           int64             `json:"timestamp"` // Unix milliseconds
+	Operation           string            `json:"operation"`
+	OperationParameters map[string]string `json:"operationParameters"`
+	OperationMetrics    map[string]string `json:"operationMetrics,omitempty"`
+	ReadVersion         *int64            `json:"readVersion,omitempty"`
+	IsBlindAppend       bool              `json:"isBlindAppend"`
+	EngineInfo          string            `json:"engineInfo"`
+	TxnID               string            `json:"txnId"` // unique to the commit
+	Node                string            `json:"deckleNode,omitempty"`
+}
+
+// action is one line of a commit: one of its fields is set, or none if the action is not known here.
+type action struct {
+	CommitInfo json.RawMessage `json:"commitInfo,omitempty"`
+	Protocol   *Protocol       `json:"protocol,omitempty"`
+	MetaData   *Metadata       `json:"metaData,omitempty"`
+	Txn        *Txn            `json:"txn,omitempty"`
+	Remove     *Remove         `json:"remove,omitempty"`
+	Add        *Add            `json:"add,omitempty"`
+}
+
+// commit is one parsed commit file.
+type commit struct {
+	txnID    string // of commitInfo, "" if there is none
+	protocol *Protocol
+	metaData *Metadata
+	txns     []Txn
+	removes  []Remove
+	adds     []Add
+}
+
+// CorruptionError says which object of a table cannot be understood, and where.
+type CorruptionError struct {
+	Key  string // object
+	Line int    // 1-based line of a commit, row of a checkpoint; 0 for the whole object
+	Err  error
+}
+
+func (e *CorruptionError) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("delta: %s is damaged: %v", e.Key, e.Err)
+	}
+	return fmt.Sprintf("delta: %s is damaged at line %d: %v", e.Key, e.Line, e.Err)
+}
+func (e *CorruptionError) Unwrap() error { return e.Err }
+
+var (
+	errNoPath    = errors.New("action without path")
+	errDuplicate = errors.New("action given twice")
+)
+
+// parseCommit reads the actions of one commit file. Actions and fields that are not known are ignored.
+func parseCommit(key string, data []byte) (*commit, error) {
+	c := &commit{}
+	adds, removes, txns := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	first := func(m map[string]bool, k string) error {
+		if k == "" {
+			return errNoPath
+		}
+		if m[k] {
+			return fmt.Errorf("%w: %s", errDuplicate, k)
+		}
+		m[k] = true
+		return nil
+	}
+	for n, line := range bytes.Split(data, []byte{'\n'}) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		var a action
+		err := json.Unmarshal(line, &a)
+		switch {
+		case err != nil:
+		case a.Add != nil:
+			if err = first(adds, a.Add.Path); err == nil {
+				c.adds = append(c.adds, *a.Add)
+			}
+		case a.Remove != nil:
+			if err = first(removes, a.Remove.Path); err == nil {
+				c.removes = append(c.removes, *a.Remove)
+			}
+		case a.Txn != nil:
+			if err = first(txns, a.Txn.AppID); err == nil {
+				c.txns = append(c.txns, *a.Txn)
+			}
+		case a.MetaData != nil:
+			if c.metaData != nil {
+				err = errDuplicate
+			}
+			c.metaData = a.MetaData
+		case a.Protocol != nil:
+			if c.protocol != nil {
+				err = errDuplicate
+			}
+			c.protocol = a.Protocol
+		case a.CommitInfo != nil:
+			// Other writers put values of any type into commitInfo; only this package's id matters, if it is there.
+			var info struct {
+				TxnID any `json:"txnId"`
+			}
+			if json.Unmarshal(a.CommitInfo, &info) == nil {
+				c.txnID, _ = info.TxnID.(string)
+			}
+		}
+		if err != nil {
+			return nil, &CorruptionError{Key: key, Line: n + 1, Err: err}
+		}
+	}
+	return c, nil
+}
+
+// encodeCommit renders a commit file.
+func encodeCommit(info *CommitInfo, protocol *Protocol, meta *Metadata, txns []Txn, removes []Remove, adds []Add) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	raw, err := json.Marshal(info)
+	if err != nil {
+		return nil, fmt.Errorf("delta: encode commitInfo: %w", err)
+	}
+	lines := []action{{CommitInfo: raw}}
+	if protocol != nil {
+		lines = append(lines, action{Protocol: protocol})
+	}
+	if meta != nil {
+		lines = append(lines, action{MetaData: meta})
+	}
+	for i := range txns {
+		lines = append(lines, action{Txn: &txns[i]})
+	}
+	for i := range removes {
+		lines = append(lines, action{Remove: &removes[i]})
+	}
+	for i := range adds {
+		lines = append(lines, action{Add: &adds[i]})
+	}
+	for i := range lines {
+		if err := enc.Encode(&lines[i]); err != nil {
+			return nil, fmt.Errorf("delta: encode commit: %w", err)
+		}
+	}
+	return buf.Bytes(), nil
+}
+
+// Tags of a data file that holds one shard's rows.
+const (
+	TagShard = "deckle.shard"
+	TagFrom  = "deckle.from" // exclusive
+	TagTo    = "deckle.to"   // inclusive
+)
+
+// Origin says which shard's rows a file holds, first visible in which epochs (From, To].
+type Origin struct {
+	Tagged   bool
+	Shard    uint32
+	From, To uint64
+}
+
+// Tags renders the origin as tags of an add.
+func (o Origin) Tags() map[string]string {
+	return map[string]string{
+		TagShard: strconv.FormatUint(uint64(o.Shard), 10),
+		TagFrom:  strconv.FormatUint(o.From, 10),
+		TagTo:    strconv.FormatUint(o.To, 10),
+	}
+}
+
+// May reports whether the file may hold a row of the shard first visible in the epoch. A file without tags (rewritten
+// by another tool) may hold any.
+func (o Origin) May(shard uint32, epoch uint64) bool {
+	return !o.Tagged || o.Shard == shard && o.From < epoch && epoch <= o.To
+}
+
+func parseOrigin(tags map[string]string) Origin {
+	shard, err1 := strconv.ParseUint(tags[TagShard], 10, 32)
+	from, err2 := strconv.ParseUint(tags[TagFrom], 10, 64)
+	to, err3 := strconv.ParseUint(tags[TagTo], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return Origin{}
+	}
+	return Origin{Tagged: true, Shard: uint32(shard), From: from, To: to}
+}

@@ -1,0 +1,384 @@
+package deltalog
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/snappy"
+
+	"deckle/sinks/delta/store"
+)
+
+// tombstoneRetention is how long a removed file stays in checkpoints: the protocol's default.
+const tombstoneRetention = 7 * 24 * time.Hour
+
+// The rows of a checkpoint: one action each. Columns are required within their action, or pointers, as the Parquet
+// writer turns zero values of optional columns into null.
+type checkpointRow struct {
+	Txn      *checkpointTxn      `parquet:"txn,optional"`
+	Add      *checkpointAdd      `parquet:"add,optional"`
+	Remove   *checkpointRemove   `parquet:"remove,optional"`
+	MetaData *checkpointMetadata `parquet:"metaData,optional"`
+	Protocol *checkpointProtocol `parquet:"protocol,optional"`
+}
+
+type checkpointTxn struct {
+	AppID       string `parquet:"appId"`
+	Version     int64  `parquet:"version"`
+	LastUpdated *int64 `parquet:"lastUpdated,optional"`
+}
+
+type checkpointAdd struct {
+	Path             string            `parquet:"path"`
+	PartitionValues  map[string]string `parquet:"partitionValues"`
+	Size             int64             `parquet:"size"`
+	ModificationTime int64             `parquet:"modificationTime"`
+	DataChange       bool              `parquet:"dataChange"`
+	Stats            *string           `parquet:"stats,optional"`
+	Tags             map[string]string `parquet:"tags,optional"`
+}
+
+type checkpointRemove struct {
+	Path                 string            `parquet:"path"`
+	DeletionTimestamp    *int64            `parquet:"deletionTimestamp,optional"`
+	DataChange           bool              `parquet:"dataChange"`
+	ExtendedFileMetadata *bool             `parquet:"extendedFileMetadata,optional"`
+	PartitionValues      map[string]string `parquet:"partitionValues,optional"`
+	Size                 *int64            `parquet:"size,optional"`
+}
+
+type checkpointFormat struct {
+	Provider string            `parquet:"provider"`
+	Options  map[string]string `parquet:"options"`
+}
+
+type checkpointMetadata struct {
+	ID               string            `parquet:"id"`
+	Name             *string           `parquet:"name,optional"`
+	Description      *string           `parquet:"description,optional"`
+	Format           checkpointFormat  `parquet:"format"`
+	SchemaString     string            `parquet:"schemaString"`
+	PartitionColumns []string          `parquet:"partitionColumns,list"`
+	Configuration    map[string]string `parquet:"configuration"`
+	CreatedTime      *int64            `parquet:"createdTime,optional"`
+}
+
+type checkpointProtocol struct {
+	MinReaderVersion int32    `parquet:"minReaderVersion"`
+	MinWriterVersion int32    `parquet:"minWriterVersion"`
+	ReaderFeatures   []string `parquet:"readerFeatures,optional,list"`
+	WriterFeatures   []string `parquet:"writerFeatures,optional,list"`
+}
+
+// eachCheckpointRow decodes a checkpoint row by row. The Parquet library panics on some damaged files; that is a
+// CorruptionError here, as any other damage.
+func eachCheckpointRow(key string, data []byte, yield func(*checkpointRow) error) (err error) {
+	row := 0
+	corrupt := func(cause error) error { return &CorruptionError{Key: key, Line: row, Err: cause} }
+	inYield := false
+	defer func() {
+		if p := recover(); p != nil {
+			if inYield {
+				panic(p)
+			}
+			err = corrupt(fmt.Errorf("decoder panicked: %v", p))
+		}
+	}()
+	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	if err != nil {
+		return corrupt(err)
+	}
+	r := parquet.NewGenericReader[checkpointRow](f)
+	defer r.Close()
+	rows := make([]checkpointRow, 64)
+	for {
+		clear(rows)
+		n, err := r.Read(rows)
+		for i := range n {
+			row++
+			inYield = true
+			if err := yield(&rows[i]); err != nil {
+				return err
+			}
+			inYield = false
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return corrupt(err)
+		}
+		if n == 0 {
+			return corrupt(io.ErrNoProgress)
+		}
+	}
+}
+
+// readCheckpoint fills an empty snapshot.
+func (l *Log) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {
+	key := l.checkpointKey(v)
+	data, err := l.opts.Store.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	err = eachCheckpointRow(key, data, func(r *checkpointRow) error {
+		switch {
+		case r.Add != nil:
+			s.add(r.Add.add(), v)
+		case r.Txn != nil:
+			s.Txns[r.Txn.AppID] = Txn(*r.Txn)
+		case r.MetaData != nil:
+			s.Metadata = r.MetaData.metadata()
+		case r.Protocol != nil:
+			s.Protocol = r.Protocol.protocol()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if s.Protocol == nil || s.Metadata == nil {
+		return &CorruptionError{Key: key, Err: errors.New("no protocol or no metaData in the checkpoint")}
+	}
+	s.Version, s.Checkpoint = v, v
+	return nil
+}
+
+// checkpointer folds commits over a former checkpoint and writes the rows of a new one.
+type checkpointer struct {
+	adds     map[string]*Add
+	removes  map[string]*Remove
+	txns     map[string]Txn
+	protocol *Protocol
+	metaData *Metadata
+	cutoff   int64 // tombstones older than this are left out, Unix milliseconds
+
+	w       *parquet.GenericWriter[checkpointRow]
+	rows    []checkpointRow
+	actions int64
+	files   int64
+}
+
+func (c *checkpointer) fold(m *commit) {
+	if m.protocol != nil {
+		c.protocol = m.protocol
+	}
+	if m.metaData != nil {
+		c.metaData = m.metaData
+	}
+	for _, t := range m.txns {
+		c.txns[t.AppID] = t
+	}
+	// A commit does not add and remove the same path without deletion vectors, so the order of the two is free.
+	for i := range m.removes {
+		delete(c.adds, m.removes[i].Path)
+		c.removes[m.removes[i].Path] = &m.removes[i]
+	}
+	for i := range m.adds {
+		delete(c.removes, m.adds[i].Path)
+		c.adds[m.adds[i].Path] = &m.adds[i]
+	}
+}
+
+func (c *checkpointer) write(r checkpointRow) error {
+	c.rows = append(c.rows, r)
+	c.actions++
+	if r.Add != nil {
+		c.files++
+	}
+	if len(c.rows) < 256 {
+		return nil
+	}
+	return c.flush()
+}
+
+func (c *checkpointer) flush() error {
+	_, err := c.w.Write(c.rows)
+	clear(c.rows)
+	c.rows = c.rows[:0]
+	return err
+}
+
+func (c *checkpointer) expired(r *Remove) bool {
+	return r.DeletionTimestamp == nil || *r.DeletionTimestamp < c.cutoff
+}
+
+// base takes over one row of the former checkpoint, unless a later commit speaks of the same thing.
+func (c *checkpointer) base(r *checkpointRow) error {
+	switch {
+	case r.Add != nil:
+		if c.adds[r.Add.Path] == nil && c.removes[r.Add.Path] == nil {
+			return c.write(checkpointRow{Add: fromAdd(r.Add.add())})
+		}
+	case r.Remove != nil:
+		rm := r.Remove.remove()
+		if c.adds[rm.Path] == nil && c.removes[rm.Path] == nil && !c.expired(rm) {
+			return c.write(checkpointRow{Remove: fromRemove(rm)})
+		}
+	case r.Txn != nil:
+		if _, ok := c.txns[r.Txn.AppID]; !ok {
+			c.txns[r.Txn.AppID] = Txn(*r.Txn)
+		}
+	case r.MetaData != nil:
+		if c.metaData == nil {
+			c.metaData = r.MetaData.metadata()
+		}
+	case r.Protocol != nil:
+		if c.protocol == nil {
+			c.protocol = r.Protocol.protocol()
+		}
+	}
+	return nil
+}
+
+// own writes what the commits since the former checkpoint, and both together, have left.
+func (c *checkpointer) own() error {
+	for _, p := range slices.Sorted(maps.Keys(c.adds)) {
+		if err := c.write(checkpointRow{Add: fromAdd(c.adds[p])}); err != nil {
+			return err
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(c.removes)) {
+		if r := c.removes[p]; !c.expired(r) {
+			if err := c.write(checkpointRow{Remove: fromRemove(r)}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.txns)) {
+		t := checkpointTxn(c.txns[id])
+		if err := c.write(checkpointRow{Txn: &t}); err != nil {
+			return err
+		}
+	}
+	if c.protocol == nil || c.metaData == nil {
+		return errors.New("no protocol or no metaData")
+	}
+	if err := c.write(checkpointRow{MetaData: fromMetadata(c.metaData)}); err != nil {
+		return err
+	}
+	return c.write(checkpointRow{Protocol: fromProtocol(c.protocol)})
+}
+
+// WriteCheckpoint writes the checkpoint of an existing version, from the newest older checkpoint known (base, -1 for
+// none) and the commits since, and then the hint.
+func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
+	now := l.opts.Now()
+	c := &checkpointer{
+		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
+		cutoff: now.Add(-tombstoneRetention).UnixMilli(),
+	}
+	for v := base + 1; v <= version; v++ {
+		data, err := l.opts.Store.Get(ctx, l.commitKey(v))
+		if err != nil {
+			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		}
+		m, err := parseCommit(l.commitKey(v), data)
+		if err != nil {
+			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		}
+		c.fold(m)
+	}
+	var buf bytes.Buffer
+	c.w = parquet.NewGenericWriter[checkpointRow](&buf, parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain),
+		parquet.Compression(&snappy.Codec{}), parquet.MaxRowsPerRowGroup(100_000), parquet.CreatedBy("deckle", "1", ""))
+	if base >= 0 {
+		key := l.checkpointKey(base)
+		data, err := l.opts.Store.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		}
+		if err := eachCheckpointRow(key, data, c.base); err != nil {
+			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		}
+	}
+	if err := errors.Join(c.own(), c.flush(), c.w.Close()); err != nil {
+		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+	}
+	// Whoever wrote the checkpoint of this version first wrote the same state.
+	err := l.opts.Store.PutIfAbsent(ctx, l.checkpointKey(version), buf.Bytes())
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+	}
+	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.files}
+	if err == nil {
+		hint.SizeInBytes = int64(buf.Len())
+	}
+	b, err := json.Marshal(hint)
+	if err != nil {
+		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+	}
+	if err := l.opts.Store.Put(ctx, l.root+lastCheckpoint, b); err != nil {
+		return fmt.Errorf("delta: checkpoint %d: hint: %w", version, err)
+	}
+	return nil
+}
+
+func (a *checkpointAdd) add() *Add {
+	return &Add{Path: a.Path, PartitionValues: a.PartitionValues, Size: a.Size, ModificationTime: a.ModificationTime,
+		DataChange: a.DataChange, Stats: deref(a.Stats), Tags: a.Tags}
+}
+
+// fromAdd: in a checkpoint nothing changes data.
+func fromAdd(a *Add) *checkpointAdd {
+	pv := a.PartitionValues
+	if pv == nil {
+		pv = map[string]string{}
+	}
+	return &checkpointAdd{Path: a.Path, PartitionValues: pv, Size: a.Size, ModificationTime: a.ModificationTime,
+		Stats: optional(a.Stats), Tags: a.Tags}
+}
+
+func (r *checkpointRemove) remove() *Remove {
+	return &Remove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, DataChange: r.DataChange,
+		ExtendedFileMetadata: r.ExtendedFileMetadata != nil && *r.ExtendedFileMetadata, PartitionValues: r.PartitionValues, Size: r.Size}
+}
+
+func fromRemove(r *Remove) *checkpointRemove {
+	return &checkpointRemove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, ExtendedFileMetadata: &r.ExtendedFileMetadata,
+		PartitionValues: r.PartitionValues, Size: r.Size}
+}
+
+func (m *checkpointMetadata) metadata() *Metadata {
+	return &Metadata{ID: m.ID, Name: deref(m.Name), Description: deref(m.Description),
+		Format: Format{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
+		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
+}
+
+func fromMetadata(m *Metadata) *checkpointMetadata {
+	return &checkpointMetadata{ID: m.ID, Name: optional(m.Name), Description: optional(m.Description),
+		Format: checkpointFormat{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
+		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
+}
+
+func (p *checkpointProtocol) protocol() *Protocol {
+	return &Protocol{MinReaderVersion: int(p.MinReaderVersion), MinWriterVersion: int(p.MinWriterVersion),
+		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
+}
+
+func fromProtocol(p *Protocol) *checkpointProtocol {
+	return &checkpointProtocol{MinReaderVersion: int32(p.MinReaderVersion), MinWriterVersion: int32(p.MinWriterVersion),
+		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

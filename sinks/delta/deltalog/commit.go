@@ -1,0 +1,276 @@
+package deltalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"deckle/sinks"
+	"deckle/sinks/delta/store"
+)
+
+const engineInfo = "deckle"
+
+// ErrRebuild says that the table has changed under a change: a file to be removed is gone, or the guard objects. The
+// caller reads the table again and makes a new change.
+var ErrRebuild = errors.New("delta: the change must be made again on the newer version")
+
+// Change is what one submitter wants in the log, all or nothing.
+type Change struct {
+	// AppID and Version name the change: if the log has a txn of AppID with at least Version, nothing is to be done.
+	AppID   string
+	Version int64
+	// Last says that the commit carries that txn. A change without it is a part: others with the same name follow.
+	Last    bool
+	Adds    []Add
+	Removes []*File
+	// Guard is asked, if it is set, for every live file that was added after version ReadVersion: true means that the
+	// change was made without knowing that file and must be made again.
+	Guard       func(*File) bool
+	ReadVersion int64
+	Rows        int64  // for the commit's metrics
+	Operation   string // WRITE, MERGE
+}
+
+// check judges a change against the current snapshot.
+func (c *Change) check(s *Snapshot) (done bool, err error) {
+	if s.Done(c.AppID, c.Version) {
+		return true, nil
+	}
+	for _, f := range c.Removes {
+		if s.Files[f.Path] == nil {
+			return false, fmt.Errorf("%w: %s is gone", ErrRebuild, f.Path)
+		}
+	}
+	if c.Guard == nil || s.Version == c.ReadVersion {
+		return false, nil
+	}
+	for _, f := range s.Files {
+		if f.Added > c.ReadVersion && c.Guard(f) {
+			return false, fmt.Errorf("%w: %s is new", ErrRebuild, f.Path)
+		}
+	}
+	return false, nil
+}
+
+const (
+	maxRaces    = 100 // races lost in a row before the submitters get the error and back off
+	maxUnknown  = 5   // unknown answers for one version before the submitters get the error
+	firstPause  = 20 * time.Millisecond
+	longestWait = 2 * time.Second
+)
+
+// commit puts a group of changes into the log as one version, and answers each change by its done function. l.mu is
+// not held.
+func (l *Log) commit(ctx context.Context, group []*pending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	start := l.opts.Now()
+	fail := func(err error) {
+		for _, p := range group {
+			p.finish(err)
+		}
+	}
+	for race := 0; ; race++ {
+		if err := l.snap.checkTable(l.root, l.opts.Create); err != nil {
+			fail(err)
+			return
+		}
+		if group = l.settle(group); len(group) == 0 {
+			return
+		}
+		txnID, err := l.uniqueID()
+		if err != nil {
+			fail(err)
+			return
+		}
+		body, err := l.build(group, txnID)
+		if err != nil {
+			fail(err)
+			return
+		}
+		version := l.snap.Version + 1
+		won, err := l.put(ctx, version, txnID, body)
+		if err != nil {
+			fail(fmt.Errorf("delta: table %s: commit %d: %w", l.name(), version, err))
+			return
+		}
+		if won {
+			c, err := parseCommit(l.commitKey(version), body)
+			if err != nil {
+				fail(err) // not reachable: the body was made above
+				return
+			}
+			l.snap.apply(c)
+			l.listed = start
+			l.committed(group, version, len(c.adds), l.opts.Now().Sub(start))
+			fail(nil)
+			return
+		}
+		l.metrics.conflicts.WithLabelValues(l.name()).Inc()
+		if race == maxRaces {
+			fail(fmt.Errorf("delta: table %s: lost %d races in a row", l.name(), race+1))
+			return
+		}
+		if err := l.refresh(ctx); err != nil {
+			fail(err)
+			return
+		}
+		if err := l.pause(ctx, race); err != nil {
+			fail(err)
+			return
+		}
+	}
+}
+
+// settle answers the changes that need no commit, or cannot have this one, and returns the others.
+func (l *Log) settle(group []*pending) []*pending {
+	rest := group[:0:0]
+	for _, p := range group {
+		done, err := p.change.check(l.snap)
+		switch {
+		case err != nil:
+			p.finish(err)
+		case done:
+			p.finish(nil)
+		case len(p.change.Removes) > 0 && l.snap.Metadata.Configuration[configAppendOnly] == "true":
+			p.finish(&sinks.StopError{Err: fmt.Errorf("delta: table %s is append-only", l.name()),
+				Hint: "unset the property " + configAppendOnly + ": revisions replace rows"})
+		default:
+			rest = append(rest, p)
+		}
+	}
+	return disjoint(rest)
+}
+
+// disjoint fails changes that would remove a file twice; the later one is made again.
+func disjoint(group []*pending) []*pending {
+	seen := map[string]bool{}
+	rest := group[:0]
+	for _, p := range group {
+		clash := false
+		for _, f := range p.change.Removes {
+			clash = clash || seen[f.Path]
+		}
+		if clash {
+			p.finish(fmt.Errorf("%w: another change of this commit removes the same file", ErrRebuild))
+			continue
+		}
+		for _, f := range p.change.Removes {
+			seen[f.Path] = true
+		}
+		rest = append(rest, p)
+	}
+	return rest
+}
+
+// build renders the commit of a group on the current snapshot.
+func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
+	now, read := l.opts.Now().UnixMilli(), l.snap.Version
+	info := &CommitInfo{
+		Timestamp: now, Operation: "WRITE", OperationParameters: map[string]string{"mode": "Append"}, ReadVersion: &read,
+		IsBlindAppend: true, EngineInfo: engineInfo, TxnID: txnID, Node: l.opts.Node,
+	}
+	var (
+		txns    []Txn
+		removes []Remove
+		adds    []Add
+		rows    int64
+		bytes   int64
+	)
+	for _, p := range group {
+		c := p.change
+		if c.Last {
+			txns = append(txns, Txn{AppID: c.AppID, Version: c.Version, LastUpdated: &now})
+		}
+		for _, f := range c.Removes {
+			removes = append(removes, Remove{Path: f.Path, DeletionTimestamp: &now, DataChange: true, ExtendedFileMetadata: true,
+				PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition}, Size: &f.Size})
+		}
+		for _, a := range c.Adds {
+			bytes += a.Size
+		}
+		adds = append(adds, c.Adds...)
+		rows += c.Rows
+		if len(c.Removes) > 0 || c.Guard != nil {
+			info.IsBlindAppend = false
+		}
+		if c.Operation != "" && c.Operation != "WRITE" {
+			info.Operation, info.OperationParameters = c.Operation, map[string]string{}
+		}
+	}
+	info.OperationMetrics = map[string]string{
+		"numFiles": strconv.Itoa(len(adds)), "numRemovedFiles": strconv.Itoa(len(removes)),
+		"numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10),
+	}
+	return encodeCommit(info, nil, nil, txns, removes, adds)
+}
+
+// put writes one version and finds out whether it landed: true if this very commit stands there, false if another
+// does. An error means that nobody knows; the next attempt, by anyone, finds out by the txn.
+func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte) (bool, error) {
+	key := l.commitKey(version)
+	for try := 0; ; try++ {
+		err := l.timed(ctx, func(ctx context.Context) error { return l.opts.Store.PutIfAbsent(ctx, key, body) })
+		if err == nil {
+			return true, nil
+		}
+		var stands []byte
+		gerr := l.timed(ctx, func(ctx context.Context) (err error) {
+			stands, err = l.opts.Store.Get(ctx, key)
+			return err
+		})
+		if gerr == nil {
+			c, perr := parseCommit(key, stands)
+			if perr != nil {
+				return false, perr
+			}
+			return c.txnID == txnID, nil
+		}
+		if !errors.Is(gerr, store.ErrNotFound) {
+			err = errors.Join(err, gerr)
+		}
+		if try+1 >= maxUnknown {
+			return false, err
+		}
+		l.metrics.unknown.WithLabelValues(l.name()).Inc()
+		if perr := l.pause(ctx, try); perr != nil {
+			return false, errors.Join(perr, err)
+		}
+	}
+}
+
+func (l *Log) timed(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, l.opts.PutTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// pause waits with exponential backoff and full jitter.
+func (l *Log) pause(ctx context.Context, n int) error {
+	d := min(firstPause<<min(n, 10), longestWait)
+	var b [2]byte
+	if _, err := l.opts.Rand.Read(b[:]); err != nil {
+		return fmt.Errorf("delta: jitter: %w", err)
+	}
+	d = d * time.Duration(int(b[0])<<8|int(b[1])) / (1 << 16)
+	return l.opts.Sleep(ctx, d)
+}
+
+// committed counts a commit and sets the keeper going.
+func (l *Log) committed(group []*pending, version int64, files int, took time.Duration) {
+	m, name := l.metrics, l.name()
+	m.commits.WithLabelValues(name).Inc()
+	m.commitSeconds.WithLabelValues(name).Observe(took.Seconds())
+	m.files.WithLabelValues(name).Add(float64(files))
+	m.version.WithLabelValues(name).Set(float64(version))
+	for _, p := range group {
+		m.rows.WithLabelValues(name).Add(float64(p.change.Rows))
+		for _, a := range p.change.Adds {
+			m.bytes.WithLabelValues(name).Add(float64(a.Size))
+		}
+	}
+	l.keep(version)
+}

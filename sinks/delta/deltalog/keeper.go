@@ -1,0 +1,137 @@
+package deltalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"deckle/sinks/delta/store"
+)
+
+// keeper makes checkpoints and cleans the log, one at a time, beside the commits.
+type keeper struct {
+	busy    atomic.Bool
+	wait    sync.WaitGroup
+	cleaned time.Time // only used by the one that is busy
+}
+
+// keep starts a checkpoint if one is due at the version just committed. Every tenth version is made by whoever
+// committed it; if that node has died meanwhile, the gap is closed by whoever sees two intervals without one.
+// l.mu is held.
+func (l *Log) keep(version int64) {
+	every := int64(l.opts.CheckpointInterval)
+	if version%every != 0 && version-l.snap.Checkpoint < 2*every || !l.keeper.busy.CompareAndSwap(false, true) {
+		return
+	}
+	base := l.snap.Checkpoint
+	l.keeper.wait.Add(1)
+	go func() {
+		defer l.keeper.wait.Done()
+		defer l.keeper.busy.Store(false)
+		start := l.opts.Now()
+		if err := l.maintain(l.committer.ctx, version, base); err != nil {
+			l.metrics.keepErrors.WithLabelValues(l.name()).Inc()
+			l.opts.Logger.Warn("delta: checkpoint or cleanup failed, the next one is tried later", "table", l.name(), "version", version, "err", err)
+			return
+		}
+		l.metrics.checkpointSeconds.WithLabelValues(l.name()).Observe(l.opts.Now().Sub(start).Seconds())
+	}()
+}
+
+func (l *Log) maintain(ctx context.Context, version, base int64) error {
+	// Another node may have made newer checkpoints than this one has seen.
+	newest, err := l.hint(ctx)
+	if err != nil {
+		return err
+	}
+	if newest < version {
+		if newest < base {
+			newest = base
+		}
+		if err := l.WriteCheckpoint(ctx, version, newest); err != nil {
+			return err
+		}
+		newest = version
+	}
+	l.mu.Lock()
+	l.snap.Checkpoint = max(l.snap.Checkpoint, newest)
+	l.mu.Unlock()
+	if now := l.opts.Now(); now.Sub(l.keeper.cleaned) >= l.opts.CleanupInterval {
+		n, err := l.Cleanup(ctx)
+		if err != nil {
+			return err
+		}
+		l.keeper.cleaned = now
+		if n > 0 {
+			l.opts.Logger.Info("delta: log cleaned", "table", l.name(), "objects", n)
+		}
+	}
+	return nil
+}
+
+var errStop = errors.New("stop")
+
+// Cleanup deletes the commits and checkpoints that are older than the retention and that no newer version needs, by
+// the protocol's steps, and returns how many objects. The newest commit not newer than the cutoff (midnight UTC) stays
+// readable, so a checkpoint at or below it stays, and everything after that.
+func (l *Log) Cleanup(ctx context.Context) (int, error) {
+	cutoff := l.opts.Now().UTC().Add(-l.opts.LogRetention).Truncate(24 * time.Hour)
+	type object struct {
+		info    store.Info
+		version int64
+	}
+	var (
+		old          []object
+		checkpoints  []int64
+		cutoffCommit = int64(-1)
+		latest       time.Time
+	)
+	err := l.opts.Store.List(ctx, l.root+logDir, "", func(info store.Info) error {
+		v, isCommit, isCheckpoint := logName(info.Key[len(l.root+logDir):])
+		switch {
+		case isCommit:
+			// A commit's time is never before its predecessor's, whatever the store's clock did.
+			if info.Modified.After(latest) {
+				latest = info.Modified
+			}
+			if latest.After(cutoff) {
+				return errStop
+			}
+			cutoffCommit = v
+		case isCheckpoint:
+			checkpoints = append(checkpoints, v)
+		default:
+			return nil
+		}
+		old = append(old, object{info, v})
+		return nil
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return 0, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+	}
+	checkpoints = slices.DeleteFunc(checkpoints, func(v int64) bool { return v > cutoffCommit })
+	if len(checkpoints) == 0 {
+		return 0, nil
+	}
+	keep := slices.Max(checkpoints)
+	// The checkpoint that everything will rest on is read before anything is deleted.
+	probe := newSnapshot(false, false)
+	if err := l.readCheckpoint(ctx, keep, probe); err != nil {
+		return 0, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+	}
+	n := 0
+	for _, o := range old {
+		if o.version >= keep {
+			continue
+		}
+		if err := l.opts.Store.Delete(ctx, o.info.Key); err != nil {
+			return n, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+		}
+		n++
+	}
+	return n, nil
+}

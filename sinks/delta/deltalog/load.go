@@ -1,0 +1,203 @@
+package deltalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"deckle/sinks/delta/store"
+)
+
+const (
+	logDir         = "_delta_log/"
+	lastCheckpoint = logDir + "_last_checkpoint"
+	checkpointExt  = ".checkpoint.parquet"
+)
+
+func (l *Log) commitKey(v int64) string { return fmt.Sprintf("%s%s%020d.json", l.root, logDir, v) }
+func (l *Log) checkpointKey(v int64) string {
+	return fmt.Sprintf("%s%s%020d%s", l.root, logDir, v, checkpointExt)
+}
+
+// logName takes apart the name of an object in the log folder.
+func logName(name string) (version int64, isCommit, isCheckpoint bool) {
+	if len(name) < 21 {
+		return 0, false, false
+	}
+	v, err := strconv.ParseInt(name[:20], 10, 64)
+	if err != nil || v < 0 {
+		return 0, false, false
+	}
+	return v, name[20:] == ".json", name[20:] == checkpointExt
+}
+
+// listing is what the log folder holds.
+type listing struct {
+	commits     map[int64]store.Info
+	checkpoints []int64 // ascending; only classic single-file ones
+	last        int64   // newest commit, -1 for none
+}
+
+func (l *Log) list(ctx context.Context, startAfter string) (*listing, error) {
+	ls := &listing{commits: map[int64]store.Info{}, last: -1}
+	err := l.opts.Store.List(ctx, l.root+logDir, startAfter, func(info store.Info) error {
+		name := strings.TrimPrefix(info.Key, l.root+logDir)
+		switch v, isCommit, isCheckpoint := logName(name); {
+		case isCommit:
+			ls.commits[v] = info
+			ls.last = max(ls.last, v)
+		case isCheckpoint:
+			ls.checkpoints = append(ls.checkpoints, v)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("delta: table %s: %w", l.root, err)
+	}
+	return ls, nil
+}
+
+type lastCheckpointHint struct {
+	Version       int64 `json:"version"`
+	Size          int64 `json:"size"` // actions
+	SizeInBytes   int64 `json:"sizeInBytes,omitempty"`
+	NumOfAddFiles int64 `json:"numOfAddFiles,omitempty"`
+}
+
+// hint reads _last_checkpoint; -1 if it is missing or not understood.
+func (l *Log) hint(ctx context.Context) (int64, error) {
+	data, err := l.opts.Store.Get(ctx, l.root+lastCheckpoint)
+	if errors.Is(err, store.ErrNotFound) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, fmt.Errorf("delta: table %s: %w", l.root, err)
+	}
+	h := lastCheckpointHint{Version: -1}
+	if json.Unmarshal(data, &h) != nil || h.Version < 0 {
+		return -1, nil
+	}
+	return h.Version, nil
+}
+
+// load replays the table from its newest readable checkpoint. The hint only shortens the listing.
+func (l *Log) load(ctx context.Context) (*Snapshot, error) {
+	start := l.opts.Now()
+	hint, err := l.hint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if hint >= 0 {
+		ls, err := l.list(ctx, fmt.Sprintf("%s%s%020d", l.root, logDir, hint))
+		if err != nil {
+			return nil, err
+		}
+		if len(ls.checkpoints) > 0 {
+			s, err := l.replay(ctx, ls)
+			if err == nil {
+				l.listed = start
+				return s, nil
+			}
+			var bad *CorruptionError
+			if !errors.As(err, &bad) {
+				return nil, err
+			}
+			l.opts.Logger.Warn("delta: the newest checkpoint does not serve, looking for older ones", "table", l.root, "err", err)
+		}
+	}
+	ls, err := l.list(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.replay(ctx, ls)
+	if err == nil {
+		l.listed = start
+	}
+	return s, err
+}
+
+// replay tries the checkpoints of a listing from the newest to the oldest, then version 0.
+func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
+	if len(ls.commits) == 0 && len(ls.checkpoints) == 0 {
+		return newSnapshot(l.opts.KeepFiles, l.opts.KeepStats), nil
+	}
+	var firstErr error
+	for i := len(ls.checkpoints) - 1; i >= -1; i-- {
+		s := newSnapshot(l.opts.KeepFiles, l.opts.KeepStats)
+		var err error
+		if i >= 0 {
+			err = l.readCheckpoint(ctx, ls.checkpoints[i], s)
+		}
+		for v := s.Version + 1; err == nil && v <= ls.last; v++ {
+			if _, ok := ls.commits[v]; !ok {
+				err = &CorruptionError{Key: l.commitKey(v), Err: errors.New("commit is missing")}
+				break
+			}
+			err = l.applyCommit(ctx, s, v)
+		}
+		if err == nil {
+			return s, nil
+		}
+		var bad *CorruptionError
+		if !errors.As(err, &bad) {
+			return nil, err
+		}
+		if firstErr == nil {
+			firstErr = err
+		}
+	}
+	return nil, firstErr
+}
+
+func (l *Log) applyCommit(ctx context.Context, s *Snapshot, v int64) error {
+	data, err := l.opts.Store.Get(ctx, l.commitKey(v))
+	if err != nil {
+		return err
+	}
+	c, err := parseCommit(l.commitKey(v), data)
+	if err != nil {
+		return err
+	}
+	s.apply(c)
+	return nil
+}
+
+// relistAfter is how old the last look at the folder may be for a missing next commit to mean "none yet". After
+// a longer pause the log may have been cleaned past this snapshot, and the next version must not be taken for free.
+const relistAfter = time.Hour
+
+// refresh brings the snapshot up to the newest commit, by reading commits until one is missing. l.mu is held.
+func (l *Log) refresh(ctx context.Context) error {
+	if l.snap == nil || l.snap.Version < 0 || l.opts.Now().Sub(l.listed) >= relistAfter {
+		s, err := l.load(ctx)
+		if err != nil {
+			return err
+		}
+		return l.adopt(s)
+	}
+	for {
+		start := l.opts.Now()
+		err := l.applyCommit(ctx, l.snap, l.snap.Version+1)
+		if errors.Is(err, store.ErrNotFound) {
+			l.listed = start
+			return l.adopt(l.snap)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// adopt takes a snapshot as the current one, after the checks of invariant 6.
+func (l *Log) adopt(s *Snapshot) error {
+	l.snap = s
+	l.metrics.version.WithLabelValues(l.name()).Set(float64(s.Version))
+	if s.Version < 0 {
+		return nil
+	}
+	return s.checkTable(l.root, l.opts.Create)
+}

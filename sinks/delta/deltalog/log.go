@@ -1,0 +1,209 @@
+package deltalog
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"deckle/sinks/delta/store"
+)
+
+// ErrClosed is returned by Submit after Close.
+var ErrClosed = errors.New("delta: log is closed")
+
+// Creation says what a writer's table must be, and how it is made if it is missing.
+type Creation struct {
+	ClusterID, Pipeline string
+	Fields              []Field
+	PartitionColumn     string
+	StatsColumns        []string // delta.dataSkippingStatsColumns
+	Description         string
+}
+
+// Options of a Log. Store and Name are required.
+type Options struct {
+	Store store.Store
+	Name  string // the table's folder in the store, e.g. "sessions"
+	// Create is nil for a reader: nothing is written then.
+	Create *Creation
+	Node   string // goes into commitInfo only
+	// KeepFiles holds the live files in memory, KeepStats their statistics too.
+	KeepFiles, KeepStats bool
+
+	Now  func() time.Time // default time.Now
+	Rand io.Reader        // unique ids; required for writers
+	// Sleep waits between attempts; default a timer.
+	Sleep  func(context.Context, time.Duration) error
+	Logger *slog.Logger // default: discards
+	// Metrics may be shared by tables; nil: none.
+	Metrics *Metrics
+
+	CheckpointInterval int           // commits; default 10
+	LogRetention       time.Duration // default 30 days
+	CleanupInterval    time.Duration // at least between two cleanups by this process; default 1 hour
+	PutTimeout         time.Duration // one request; default 30 s
+}
+
+func (o *Options) complete() error {
+	if o.Store == nil || o.Name == "" {
+		return errors.New("delta: log needs a store and a name")
+	}
+	if err := store.CheckKey(o.Name); err != nil {
+		return fmt.Errorf("delta: table name: %w", err)
+	}
+	if o.Create != nil && o.Rand == nil {
+		return errors.New("delta: a writer needs a source of unique ids")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.CheckpointInterval <= 0 {
+		o.CheckpointInterval = 10
+	}
+	if o.LogRetention <= 0 {
+		o.LogRetention = 30 * 24 * time.Hour
+	}
+	if o.CleanupInterval <= 0 {
+		o.CleanupInterval = time.Hour
+	}
+	if o.PutTimeout <= 0 {
+		o.PutTimeout = 30 * time.Second
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// Log is a handle on one table's log. A writer's methods are safe for concurrent use.
+type Log struct {
+	opts    Options
+	root    string // name and a slash
+	metrics *Metrics
+
+	mu     sync.Mutex // guards snap and listed, and is held during a commit
+	snap   *Snapshot
+	listed time.Time // when it was last certain that snap was the newest version
+
+	committer committer
+	keeper    keeper
+}
+
+// Open reads the table's newest version, and makes the table if it is missing and opts.Create is set. A writer runs
+// one goroutine until Close.
+func Open(ctx context.Context, opts Options) (*Log, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.refresh(ctx); err != nil {
+		return nil, err
+	}
+	if opts.Create == nil {
+		return l, nil
+	}
+	if l.snap.Version < 0 {
+		if err := l.create(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l.start()
+	return l, nil
+}
+
+func (l *Log) name() string { return strings.TrimSuffix(l.root, "/") }
+
+// create writes version 0, or takes the one that another node has written meanwhile.
+func (l *Log) create(ctx context.Context) error {
+	cr := l.opts.Create
+	id, err := uuid.NewRandomFromReader(l.opts.Rand)
+	if err != nil {
+		return fmt.Errorf("delta: table id: %w", err)
+	}
+	now := l.opts.Now().UnixMilli()
+	txnID, err := l.uniqueID()
+	if err != nil {
+		return err
+	}
+	meta := &Metadata{
+		ID: id.String(), Name: l.name(), Description: cr.Description,
+		Format: Format{Provider: "parquet", Options: map[string]string{}}, SchemaString: SchemaString(cr.Fields),
+		PartitionColumns: []string{cr.PartitionColumn},
+		Configuration: map[string]string{
+			ConfigClusterID: cr.ClusterID, ConfigPipeline: cr.Pipeline,
+			"delta.dataSkippingStatsColumns": strings.Join(cr.StatsColumns, ","),
+		},
+		CreatedTime: &now,
+	}
+	info := &CommitInfo{Timestamp: now, Operation: "CREATE TABLE", OperationParameters: map[string]string{},
+		IsBlindAppend: true, EngineInfo: engineInfo, TxnID: txnID, Node: l.opts.Node}
+	body, err := encodeCommit(info, &Protocol{MinReaderVersion: 1, MinWriterVersion: 2}, meta, nil, nil, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := l.put(ctx, 0, txnID, body); err != nil {
+		return fmt.Errorf("delta: create table %s: %w", l.name(), err)
+	}
+	// Own or another's: what stands there now is judged like any table.
+	return l.refresh(ctx)
+}
+
+func (l *Log) uniqueID() (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(l.opts.Rand, b[:]); err != nil {
+		return "", fmt.Errorf("delta: unique id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// Refresh reads the commits that others have made since.
+func (l *Log) Refresh(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refresh(ctx)
+}
+
+// View calls f with the current snapshot, which f must neither change nor keep. Files themselves are never changed,
+// so f may keep those.
+func (l *Log) View(f func(*Snapshot)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(l.snap)
+}
+
+// Close lets a commit that is under way end (it is cut off after 10 seconds, which is safe), fails what waits, and
+// waits for the checkpoint under way.
+func (l *Log) Close() error {
+	if l.opts.Create == nil {
+		return nil
+	}
+	l.stop()
+	return nil
+}

@@ -1,0 +1,39 @@
+package deltalog
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the figures of the Delta sink's tables, labelled by table.
+type Metrics struct {
+	commits, conflicts, unknown, rows, bytes, files, keepErrors *prometheus.CounterVec
+	commitSeconds, checkpointSeconds                            *prometheus.HistogramVec
+	version                                                     *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics; with nil they are counted for nobody.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	label := []string{"table"}
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_" + name, Help: help}, label)
+	}
+	histogram := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_delta_" + name, Help: help,
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, label)
+	}
+	m := &Metrics{
+		commits:           counter("commits_total", "Commits written."),
+		conflicts:         counter("conflicts_total", "Races for a version lost to another writer."),
+		unknown:           counter("unknown_answers_total", "Commit requests whose outcome had to be tried again."),
+		rows:              counter("rows_total", "Rows committed, replaced ones included."),
+		bytes:             counter("bytes_total", "Bytes of data files committed."),
+		files:             counter("files_total", "Data files committed."),
+		keepErrors:        counter("maintenance_errors_total", "Checkpoints or cleanups that failed."),
+		commitSeconds:     histogram("commit_seconds", "Time of a commit, races included."),
+		checkpointSeconds: histogram("checkpoint_seconds", "Time of a checkpoint and the cleanup after it."),
+		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_log_version",
+			Help: "Newest version of the log that this node knows."}, label),
+	}
+	if reg != nil {
+		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.commitSeconds, m.checkpointSeconds, m.version)
+	}
+	return m
+}

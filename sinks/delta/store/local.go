@@ -1,0 +1,262 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	// tempPrefix hides unfinished files from List; readers of Delta skip names with a leading dot too.
+	tempPrefix    = ".tmp-"
+	writeCategory = vfs.DiskWriteCategory("delta")
+)
+
+// Local keeps objects as files below one folder. A put writes a temporary file in the same folder, syncs it, links
+// (put-if-absent) or renames it to its name and syncs the folder.
+type Local struct {
+	fs   vfs.FS
+	root string
+	// unique makes temporary names of this process distinct; owner those of several processes on one machine.
+	unique atomic.Uint64
+	owner  string
+}
+
+// NewLocal returns a store below root on fs; owner is a text unique to the process ([A-Za-z0-9_-]), used in the names
+// of temporary files. It does no I/O; folders are made when first needed.
+func NewLocal(fs vfs.FS, root, owner string) *Local {
+	return &Local{fs: fs, root: root, owner: owner}
+}
+
+// String implements Store.
+func (l *Local) String() string { return "folder " + l.root }
+
+// Put implements Store.
+func (l *Local) Put(ctx context.Context, key string, data []byte) error {
+	return l.put(ctx, key, data, func(temp, final string) error {
+		if err := l.fs.Rename(temp, final); err != nil {
+			return errors.Join(err, l.fs.Remove(temp))
+		}
+		return nil
+	})
+}
+
+// PutIfAbsent implements Store.
+func (l *Local) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	return l.put(ctx, key, data, func(temp, final string) error {
+		err := l.fs.Link(temp, final)
+		rerr := l.fs.Remove(temp)
+		switch {
+		case errors.Is(err, os.ErrExist):
+			return ErrExists
+		case err != nil:
+			return err
+		}
+		return rerr
+	})
+}
+
+func (l *Local) put(ctx context.Context, key string, data []byte, publish func(temp, final string) error) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	dirs, name := splitKey(key)
+	dir, err := l.makeDir(dirs)
+	if err != nil {
+		return fmt.Errorf("store: put %s: %w", key, err)
+	}
+	temp := l.fs.PathJoin(dir, fmt.Sprintf("%s%s-%d", tempPrefix, l.owner, l.unique.Add(1)))
+	if err := l.writeFile(temp, data); err != nil {
+		// Nothing but this call knows the temporary name, so removing it can hurt nobody.
+		_ = l.fs.Remove(temp)
+		return fmt.Errorf("store: put %s: %w", key, err)
+	}
+	if err := publish(temp, l.fs.PathJoin(dir, name)); err != nil {
+		if errors.Is(err, ErrExists) {
+			return fmt.Errorf("put %s: %w", key, ErrExists)
+		}
+		return fmt.Errorf("store: put %s: %w", key, err)
+	}
+	if err := l.syncDir(dir); err != nil {
+		return fmt.Errorf("store: put %s: %w", key, err)
+	}
+	return nil
+}
+
+func (l *Local) writeFile(path string, data []byte) error {
+	f, err := l.fs.Create(path, writeCategory)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// makeDir makes the folders of a key one by one, and syncs each one's parent if it was missing.
+func (l *Local) makeDir(dirs []string) (string, error) {
+	dir := l.root
+	if _, err := l.fs.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := l.fs.MkdirAll(dir, 0o755); err != nil {
+			return "", err
+		}
+		if err := l.syncDir(l.fs.PathDir(dir)); err != nil {
+			return "", err
+		}
+	}
+	for _, d := range dirs {
+		parent := dir
+		dir = l.fs.PathJoin(dir, d)
+		if _, err := l.fs.Stat(dir); err == nil {
+			continue
+		}
+		if err := l.fs.MkdirAll(dir, 0o755); err != nil {
+			return "", err
+		}
+		if err := l.syncDir(parent); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+func (l *Local) syncDir(dir string) error {
+	d, err := l.fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Get implements Store.
+func (l *Local) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := CheckKey(key); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := l.fs.Open(l.path(key), vfs.SequentialReadsOption)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("get %s: %w", key, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: get %s: %w", key, err)
+	}
+	data, err := readAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("store: get %s: %w", key, err)
+	}
+	return data, nil
+}
+
+func readAll(f vfs.File) ([]byte, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, st.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// List implements Store.
+func (l *Local) List(ctx context.Context, prefix, startAfter string, yield func(Info) error) error {
+	dir := ""
+	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
+		dir = prefix[:i]
+	}
+	var found []Info
+	if err := l.walk(ctx, dir, prefix, startAfter, &found); err != nil {
+		return fmt.Errorf("store: list %s: %w", prefix, err)
+	}
+	slices.SortFunc(found, func(a, b Info) int { return cmp.Compare(a.Key, b.Key) })
+	for _, info := range found {
+		if err := yield(info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Local) walk(ctx context.Context, dir, prefix, startAfter string, found *[]Info) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	names, err := l.fs.List(l.path(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		key := name
+		if dir != "" {
+			key = dir + "/" + name
+		}
+		if strings.HasPrefix(name, tempPrefix) || !strings.HasPrefix(key, prefix) && !strings.HasPrefix(prefix, key+"/") {
+			continue
+		}
+		// '0' follows '/': neither the file of this name nor anything in a folder of this name comes after startAfter.
+		// Judged by name alone, so that the tail of a long log costs no stat a file.
+		if startAfter >= key+"0" {
+			continue
+		}
+		st, err := l.fs.Stat(l.path(key))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if st.IsDir() {
+			if err := l.walk(ctx, key, prefix, startAfter, found); err != nil {
+				return err
+			}
+		} else if key > startAfter && strings.HasPrefix(key, prefix) {
+			*found = append(*found, Info{Key: key, Size: st.Size(), Modified: st.ModTime()})
+		}
+	}
+	return nil
+}
+
+// Delete implements Store.
+func (l *Local) Delete(ctx context.Context, key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := l.fs.Remove(l.path(key)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("store: delete %s: %w", key, err)
+	}
+	return nil
+}
+
+func (l *Local) path(key string) string {
+	if key == "" {
+		return l.root
+	}
+	return l.fs.PathJoin(append([]string{l.root}, strings.Split(key, "/")...)...)
+}
+
+func splitKey(key string) (dirs []string, name string) {
+	els := strings.Split(key, "/")
+	return els[:len(els)-1], els[len(els)-1]
+}

@@ -1,0 +1,202 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// S3Options says where an S3-compatible store is.
+type S3Options struct {
+	Endpoint string // https://host:port or http://host:port
+	Bucket   string
+	Prefix   string // "" or a key prefix without leading slash; a trailing slash is added
+	Region   string // default us-east-1; set, so that the client never asks for the bucket's location
+	// Credentials default to the usual chain: environment, file, IAM.
+	Credentials *credentials.Credentials
+	TLS         *tls.Config // nil: the system's roots
+	// MaxRetries are the client's own attempts of one request; default 3. A repeated conditional PUT may meet its own
+	// object, which the log layer finds out by reading back.
+	MaxRetries int
+	// ResponseTimeout bounds the wait for an answer's header after the request is sent; default 60 s.
+	ResponseTimeout time.Duration
+}
+
+// S3 keeps objects in a bucket. Every put is one PUT request of known size, as only that is conditional.
+type S3 struct {
+	client    *minio.Client
+	transport *http.Transport
+	bucket    string
+	prefix    string
+	name      string
+}
+
+// StaticCredentials returns fixed keys for S3Options.
+func StaticCredentials(accessKey, secretKey string) *credentials.Credentials {
+	return credentials.NewStaticV4(accessKey, secretKey, "")
+}
+
+// NewS3 returns a store in a bucket that exists. It does no I/O.
+func NewS3(opts S3Options) (*S3, error) {
+	u, err := url.Parse(opts.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("store: S3 endpoint %q: want http://host:port or https://host:port", opts.Endpoint)
+	}
+	if opts.Bucket == "" {
+		return nil, errors.New("store: S3 bucket is not set")
+	}
+	prefix := strings.Trim(opts.Prefix, "/")
+	if prefix != "" {
+		if err := CheckKey(prefix); err != nil {
+			return nil, fmt.Errorf("store: S3 prefix: %w", err)
+		}
+		prefix += "/"
+	}
+	creds := opts.Credentials
+	if creds == nil {
+		creds = credentials.NewChainCredentials([]credentials.Provider{
+			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
+		})
+	}
+	transport, err := minio.DefaultTransport(u.Scheme == "https")
+	if err != nil {
+		return nil, fmt.Errorf("store: S3 transport: %w", err)
+	}
+	if opts.TLS != nil {
+		transport.TLSClientConfig = opts.TLS.Clone()
+	}
+	transport.ResponseHeaderTimeout = opts.ResponseTimeout
+	if transport.ResponseHeaderTimeout <= 0 {
+		transport.ResponseHeaderTimeout = time.Minute
+	}
+	region, retries := opts.Region, opts.MaxRetries
+	if region == "" {
+		region = "us-east-1"
+	}
+	if retries <= 0 {
+		retries = 3
+	}
+	client, err := minio.New(u.Host, &minio.Options{
+		Creds: creds, Secure: u.Scheme == "https", Region: region, Transport: transport, MaxRetries: retries,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: S3 client: %w", err)
+	}
+	return &S3{client: client, transport: transport, bucket: opts.Bucket, prefix: prefix,
+		name: fmt.Sprintf("%s/%s/%s", strings.TrimSuffix(opts.Endpoint, "/"), opts.Bucket, prefix)}, nil
+}
+
+// String implements Store.
+func (s *S3) String() string { return s.name }
+
+// Close drops idle connections.
+func (s *S3) Close() error {
+	s.transport.CloseIdleConnections()
+	return nil
+}
+
+// Put implements Store.
+func (s *S3) Put(ctx context.Context, key string, data []byte) error {
+	return s.put(ctx, key, data, minio.PutObjectOptions{DisableMultipart: true, ContentType: contentType(key)})
+}
+
+// PutIfAbsent implements Store.
+func (s *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	opts := minio.PutObjectOptions{DisableMultipart: true, ContentType: contentType(key)}
+	opts.SetMatchETagExcept("*")
+	return s.put(ctx, key, data, opts)
+}
+
+func (s *S3) put(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(data), int64(len(data)), opts)
+	if err == nil {
+		return nil
+	}
+	if minio.ToErrorResponse(err).StatusCode == http.StatusPreconditionFailed {
+		return fmt.Errorf("put %s: %w", key, ErrExists)
+	}
+	// 409 (a concurrent conditional request) too is neither a yes nor a no: the caller reads back and repeats.
+	return fmt.Errorf("store: put %s: %w", key, err)
+}
+
+// Get implements Store.
+func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := CheckKey(key); err != nil {
+		return nil, err
+	}
+	obj, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, s.getError(key, err)
+	}
+	var buf bytes.Buffer
+	_, err = io.Copy(&buf, obj)
+	if cerr := obj.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, s.getError(key, err)
+	}
+	return buf.Bytes(), nil
+}
+
+func (s *S3) getError(key string, err error) error {
+	// Only a missing key is "not found"; a missing bucket is a wrong configuration.
+	if minio.ToErrorResponse(err).Code == minio.NoSuchKey {
+		return fmt.Errorf("get %s: %w", key, ErrNotFound)
+	}
+	return fmt.Errorf("store: get %s: %w", key, err)
+}
+
+// List implements Store.
+func (s *S3) List(ctx context.Context, prefix, startAfter string, yield func(Info) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+	if startAfter != "" {
+		opts.StartAfter = s.prefix + startAfter
+	}
+	for obj := range s.client.ListObjectsIter(ctx, s.bucket, opts) {
+		if obj.Err != nil {
+			return fmt.Errorf("store: list %s: %w", prefix, obj.Err)
+		}
+		key := strings.TrimPrefix(obj.Key, s.prefix)
+		if key <= startAfter {
+			continue // stores that ignore start-after exist
+		}
+		if err := yield(Info{Key: key, Size: obj.Size, Modified: obj.LastModified}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Delete implements Store.
+func (s *S3) Delete(ctx context.Context, key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if err := s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{}); err != nil {
+		return fmt.Errorf("store: delete %s: %w", key, err)
+	}
+	return nil
+}
+
+func contentType(key string) string {
+	if strings.HasSuffix(key, ".json") {
+		return "application/json"
+	}
+	return "application/octet-stream"
+}

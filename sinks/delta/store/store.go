@@ -1,0 +1,117 @@
+// Package store is the tiny object interface under the Delta sink: whole objects, put-if-absent, listing by prefix.
+//
+// Promise:
+//
+//  1. An object is seen whole or not at all; a Put or PutIfAbsent that returned nil is durable.
+//  2. Of all PutIfAbsent calls for one key, by any process, at most one ever takes effect.
+//  3. Get after a successful put returns the new bytes (read after write), List shows the key.
+//
+// What an error says: ErrNotFound is certain. ErrExists says that the key is taken, but perhaps by this very call: a
+// client library that repeats a request whose answer was lost sees its own object. Any other error of a put is
+// ambiguous: the object may be there now, may come later, or never. Whoever must know reads the object back.
+//
+// Assumptions. Local: the folder is on one POSIX file system of one machine, link(2) fails on an existing name, and
+// fsync of a file and of its folder make both durable. S3: the store honours If-None-Match: * on a single PUT, which
+// Probe tests before anything else is written.
+//
+// Rejected: streaming puts (multipart completes are not conditional in the client, and files have a bounded size);
+// O_EXCL instead of link (shows a partial file); deleting what a failed put may have left (it may have become live).
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Errors that callers act on.
+var (
+	// ErrExists says that a put-if-absent met an object, possibly the caller's own.
+	ErrExists = errors.New("store: object exists")
+	// ErrNotFound says that there is no such object.
+	ErrNotFound = errors.New("store: object not found")
+	// ErrKey says that a key is malformed: keys are relative, /-separated, of the bytes [A-Za-z0-9_=./-] and without
+	// empty, "." or ".." elements.
+	ErrKey = errors.New("store: malformed key")
+	// ErrUnconditional says that the store ignores conditional puts.
+	ErrUnconditional = errors.New("store: conditional PUT is not honoured")
+)
+
+// Info is one listed object.
+type Info struct {
+	Key      string
+	Size     int64     // bytes
+	Modified time.Time // by the store's clock
+}
+
+// Store holds whole objects by key. Methods are safe for concurrent use.
+type Store interface {
+	// Put writes the object, replacing a former one.
+	Put(ctx context.Context, key string, data []byte) error
+	// PutIfAbsent writes the object if the key is free; else ErrExists.
+	PutIfAbsent(ctx context.Context, key string, data []byte) error
+	// Get returns the object's bytes, or ErrNotFound.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// List calls yield for every object whose key has the prefix and is greater than startAfter ("" for all),
+	// ascending by key.
+	List(ctx context.Context, prefix, startAfter string, yield func(Info) error) error
+	// Delete removes the object; a missing one is no error.
+	Delete(ctx context.Context, key string) error
+	// String names the store for logs and errors, without secrets.
+	String() string
+}
+
+// CheckKey reports a malformed key with ErrKey.
+func CheckKey(key string) error {
+	if key == "" {
+		return fmt.Errorf("%w: empty", ErrKey)
+	}
+	for _, el := range strings.Split(key, "/") {
+		if el == "" || el == "." || el == ".." {
+			return fmt.Errorf("%w: %q", ErrKey, key)
+		}
+	}
+	for i := range len(key) {
+		c := key[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_=./-", c) >= 0) {
+			return fmt.Errorf("%w: %q", ErrKey, key)
+		}
+	}
+	return nil
+}
+
+// Probe finds out whether the store honours put-if-absent, by two conditional puts of a new key under prefix; random
+// gives the key. It returns an error that wraps ErrUnconditional if the second put took effect or was not refused.
+func Probe(ctx context.Context, s Store, prefix string, random io.Reader) error {
+	var id [16]byte
+	if _, err := io.ReadFull(random, id[:]); err != nil {
+		return fmt.Errorf("store: probe key: %w", err)
+	}
+	key := fmt.Sprintf("%sdeckle-probe-%x", prefix, id)
+	first, second := []byte("first"), []byte("second")
+	if err := s.PutIfAbsent(ctx, key, first); err != nil && !errors.Is(err, ErrExists) {
+		return fmt.Errorf("store: probe of %s: %w", s, err)
+	}
+	errSecond := s.PutIfAbsent(ctx, key, second)
+	got, err := s.Get(ctx, key)
+	if err != nil {
+		return fmt.Errorf("store: probe of %s: read back: %w", s, err)
+	}
+	if derr := s.Delete(ctx, key); derr != nil {
+		return fmt.Errorf("store: probe of %s: delete: %w", s, derr)
+	}
+	switch {
+	case errSecond == nil || !bytes.Equal(got, first):
+		return fmt.Errorf("%w by %s: a second PUT with If-None-Match: * replaced the object, so that two nodes could "+
+			"overwrite each other's commits; use a store that honours it (AWS S3, MinIO from RELEASE.2024-05-07, Ceph, "+
+			"SeaweedFS, Garage or RustFS in a version with conditional writes), and check that no proxy drops the header",
+			ErrUnconditional, s)
+	case !errors.Is(errSecond, ErrExists):
+		return fmt.Errorf("store: probe of %s: second conditional put: %w", s, errSecond)
+	}
+	return nil
+}
