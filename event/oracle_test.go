@@ -1,0 +1,303 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"math/big"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// oracle is Decode written down naively over encoding/json, for comparison: it returns the reason, the field to blame
+// for wrong_type and missing_field, and the event.
+func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
+	var ev Event
+	if len(value) > 1<<20 {
+		return TooLarge, "", ev
+	}
+	if !utf8.Valid(value) || !json.Valid(value) || nesting(value) > 64 || halfSurrogate(value) {
+		return Malformed, "", ev
+	}
+	members, ok := membersOf(value)
+	if !ok {
+		return Malformed, "", ev
+	}
+	values := map[string]json.RawMessage{}
+	var extra []string
+	for _, m := range members {
+		if !slices.Contains(schema, m.name) {
+			extra = append(extra, m.rawName+":"+string(m.value))
+			continue
+		}
+		if _, twice := values[m.name]; twice {
+			return Malformed, "", ev
+		}
+		values[m.name] = m.value
+	}
+	none := func(name string) bool {
+		v, ok := values[name]
+		return !ok || string(v) == "null" || string(v) == `""`
+	}
+	for _, name := range schema { // wrong_type
+		if !none(name) && !oracleType(name, values[name]) {
+			return WrongType, name, ev
+		}
+	}
+	for _, name := range schema[:5] { // missing_field
+		if none(name) {
+			return MissingField, name, ev
+		}
+	}
+	text := func(name string) (s string) {
+		if !none(name) {
+			if err := json.Unmarshal(values[name], &s); err != nil {
+				panic(err)
+			}
+		}
+		return s
+	}
+	raw := func(name string) string {
+		if none(name) {
+			return ""
+		}
+		return string(values[name])
+	}
+	if ev.Type = Type(slices.Index(typeNames[:], text("event_type"))); ev.Type > numTypes || ev.Type < ArticleView {
+		return UnknownEventType, "event_type", ev
+	}
+	stamp, _ := new(big.Int).SetString(string(values["timestamp"]), 10)
+	if stamp.Cmp(big.NewInt(1e11)) >= 0 {
+		if !stamp.IsInt64() {
+			return BadTimestamp, "timestamp", ev
+		}
+		stamp.Div(stamp, big.NewInt(1000))
+	}
+	if !stamp.IsInt64() || stamp.Int64() < 946684800 || stamp.Int64() > kafkaTimestampMillis/1000+3600 {
+		return BadTimestamp, "timestamp", ev
+	}
+	ev.Timestamp = stamp.Int64()
+	hex := new(big.Int)
+	hex.SetString(strings.ReplaceAll(text("event_id"), "-", ""), 16)
+	hex.FillBytes(ev.ID[:])
+	ev.SessionID = text("session_id")
+	ev.UserID, _ = strconv.ParseUint(string(values["user_id"]), 10, 64)
+	for name, p := range map[string]*string{
+		"brand": &ev.Brand, "category": &ev.Category, "article_id": &ev.ArticleID, "article_title": &ev.ArticleTitle,
+		"article_type": &ev.ArticleType, "page_url": &ev.PageURL, "referrer": &ev.Referrer,
+		"device_type": &ev.DeviceType, "device_os": &ev.DeviceOS, "browser": &ev.Browser, "country": &ev.Country,
+		"city": &ev.City, "timezone": &ev.Timezone, "subscription_tier": &ev.SubscriptionTier,
+		"user_segment": &ev.UserSegment,
+	} {
+		*p = text(name)
+	}
+	ev.EngagementMetrics, ev.Metadata = raw("engagement_metrics"), raw("metadata")
+	if len(extra) > 0 {
+		ev.Extra = "{" + strings.Join(extra, ",") + "}"
+	}
+	number := func(name string) (f float64) {
+		if ev.EngagementMetrics == "" {
+			return 0
+		}
+		members, _ := membersOf([]byte(ev.EngagementMetrics))
+		for _, m := range members {
+			if m.name == name {
+				if f = 0; numberPattern.Match(m.value) {
+					f, _ = strconv.ParseFloat(string(m.value), 64)
+				}
+			}
+		}
+		return math.Max(f, 0)
+	}
+	switch ev.Type {
+	case ArticleView:
+		ev.Measure = uint64(math.Trunc(math.Min(number("time_on_page"), 1e9)))
+		ev.Scroll = uint8(math.Trunc(math.Min(number("scroll_depth"), 100)))
+	case VideoPlay:
+		ev.Measure = uint64(math.Trunc(math.Min(number("playback_position"), 1e9)))
+	case AdClick:
+		ev.Measure = uint64(math.Round(math.Min(number("ad_revenue"), 1e6) * 1e6))
+	}
+	return ReasonNone, "", ev
+}
+
+var schema = []string{
+	"event_id", "session_id", "user_id", "event_type", "timestamp", "brand", "category", "article_id", "article_title",
+	"article_type", "page_url", "referrer", "device_type", "device_os", "browser", "country", "city", "timezone",
+	"subscription_tier", "user_segment", "engagement_metrics", "metadata",
+}
+
+var (
+	uuidPattern    = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	integerPattern = regexp.MustCompile(`^-?[0-9]+$`)
+	numberPattern  = regexp.MustCompile(`^-?[0-9]`)
+)
+
+func oracleType(name string, v json.RawMessage) bool {
+	var s string
+	isText := json.Unmarshal(v, &s) == nil
+	switch name {
+	case "user_id":
+		n, ok := new(big.Int).SetString(string(v), 10)
+		return integerPattern.Match(v) && ok && v[0] != '-' && n.IsInt64()
+	case "timestamp":
+		return integerPattern.Match(v)
+	case "engagement_metrics", "metadata":
+		return v[0] == '{'
+	case "event_id":
+		return isText && uuidPattern.MatchString(s)
+	case "session_id":
+		return isText && len(s) <= 64
+	}
+	return isText
+}
+
+type member struct {
+	name, rawName string
+	value         json.RawMessage
+}
+
+// membersOf lists the members of a valid JSON object; false for any other JSON.
+func membersOf(value []byte) (members []member, ok bool) {
+	d := json.NewDecoder(bytes.NewReader(value))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, false
+	}
+	for d.More() {
+		from := d.InputOffset()
+		name, err := d.Token()
+		if err != nil {
+			panic(err)
+		}
+		m := member{name: name.(string), rawName: strings.Trim(string(value[from:d.InputOffset()]), " \t\r\n,")}
+		if err := d.Decode(&m.value); err != nil {
+			panic(err)
+		}
+		members = append(members, m)
+	}
+	return members, true
+}
+
+// nesting is the depth of valid JSON.
+func nesting(value []byte) (deepest int) {
+	depth, inText := 0, false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case inText && c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case !inText && (c == '{' || c == '['):
+			depth++
+			deepest = max(deepest, depth)
+		case !inText && (c == '}' || c == ']'):
+			depth--
+		}
+	}
+	return deepest
+}
+
+// halfSurrogate says that valid JSON escapes half a surrogate pair: encoding/json decodes it to U+FFFD, which then
+// occurs more often than it was written.
+func halfSurrogate(value []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber()
+	decoded := 0
+	for {
+		t, err := d.Token()
+		if err != nil {
+			break
+		}
+		if s, ok := t.(string); ok {
+			decoded += strings.Count(s, "\ufffd")
+		}
+	}
+	escapes := strings.ToLower(strings.ReplaceAll(string(value), `\\`, ""))
+	return decoded > strings.Count(escapes, "\ufffd")+strings.Count(escapes, `\ufffd`)
+}
+
+// checkDecode compares Decode with the oracle.
+func checkDecode(t *testing.T, used *Decoder, value []byte, kafka int64) {
+	t.Helper()
+	before := slices.Clone(value)
+	wantReason, wantField, want := oracle(value, kafka)
+	for _, d := range []*Decoder{new(Decoder), used} {
+		got := Event{Extra: "of the record before", Measure: 1}
+		reason, detail := d.Decode(value, kafka, &got)
+		if reason != wantReason {
+			t.Fatalf("%s %s, want %s %s: %q", reason, detail, wantReason, wantField, value)
+		}
+		if reason == ReasonNone && got != want {
+			t.Fatalf("%q:\n got %+v\nwant %+v", value, got, want)
+		}
+		if clone := got.Clone(); reason == ReasonNone && clone != got {
+			t.Fatalf("clone %+v\n   of %+v", clone, got)
+		}
+		if (detail == "") != (reason == ReasonNone) || len(detail) > MaxDetail || !utf8.ValidString(detail) ||
+			wantField != "" && !strings.HasPrefix(detail, wantField+": ") {
+			t.Fatalf("detail %q of %s, want field %q: %q", detail, reason, wantField, value)
+		}
+	}
+	if !bytes.Equal(value, before) {
+		t.Fatalf("the record was changed: %q, was %q", value, before)
+	}
+	used.Reset()
+}
+
+func TestDecodeSample(t *testing.T) {
+	var d Decoder
+	for _, r := range sample(t) {
+		checkDecode(t, &d, r, sampleKafkaTimestamp)
+	}
+}
+
+// TestDecodeMutations plants one to three random changes at a time in records of the sample.
+func TestDecodeMutations(t *testing.T) {
+	records := sample(t)
+	rng := newRand(t)
+	var d Decoder
+	seen := map[Reason]int{}
+	pieces := []string{
+		`"`, `\`, `\u`, `\ud83d`, `\ude00`, `\n`, ",", ":", "{", "}", "[", "]", "0", "-", ".", "e", "null", "true", `""`, " ",
+		"\x00", "\xff", "\xc3", "\xa9", "é", "\ufffd", "\n", "1e999", `"brand":`, `"brand":1,`, `"x":{},`, "99999999999999999999",
+	}
+	for range 20_000 {
+		r := slices.Clone(records[rng.IntN(len(records))])
+		for range 1 + rng.IntN(3) {
+			from := rng.IntN(len(r))
+			to := min(len(r), from+rng.IntN(6))
+			r = slices.Replace(r, from, to, []byte(pieces[rng.IntN(len(pieces))])...)
+		}
+		checkDecode(t, &d, r, sampleKafkaTimestamp)
+		reason, _ := d.Decode(r, sampleKafkaTimestamp, new(Event))
+		seen[reason]++
+	}
+	for _, reason := range []Reason{ReasonNone, Malformed, WrongType, MissingField, UnknownEventType, BadTimestamp} {
+		if seen[reason] == 0 {
+			t.Errorf("no mutation was %s: %v", reason, seen)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for i, r := range sample(f) {
+		if i%40 == 0 {
+			f.Add(r, int64(sampleKafkaTimestamp))
+		}
+	}
+	for _, r := range []string{
+		`{<valid>,"x":[{"a":null},1.5e-3,"\ud83d\ude00"],"br\u0061nd":"é"}`, `{<valid>,"user_id":1}`, `{"user_id":-0}`,
+		`{<event_id>,<session_id>,<user_id>,"event_type":"article_view","timestamp":1795357069000,` +
+			`"engagement_metrics":{"scroll_depth":1e2,"time_on_page":81.5,"time_on_page":"x"}}`,
+		`{<event_id>,<session_id>,<user_id>,"event_type":"ad_click",<timestamp>,"engagement_metrics":{"ad_revenue":2.31}}`,
+		"{<valid>}\x00", `{<valid>,"city":"\udc00"}`, "",
+	} {
+		f.Add([]byte(fillIn(f, r)), int64(1_795_357_100_000))
+	}
+	var d Decoder
+	f.Fuzz(func(t *testing.T, value []byte, kafka int64) { checkDecode(t, &d, value, kafka) })
+}

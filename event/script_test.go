@@ -1,0 +1,111 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// TestDecodeScripts runs testdata/decode. Each case is
+//
+//	decode [kafka=<Unix milliseconds>]
+//	<record>
+//	----
+//	<what comes out>
+//
+// In a record, <valid> stands for the five required fields, <xNN> for the byte NN, <a*N> for N times the byte a, and
+// the fields event_id, session_id, user_id, event_type and timestamp in angle brackets for one required field each.
+// What comes out is the reason and the detail, or the fields that are set beyond those of <valid>.
+func TestDecodeScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/decode", func(t *testing.T, path string) {
+		var d Decoder
+		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
+			if td.Cmd != "decode" {
+				t.Fatalf("unknown command %s", td.Cmd)
+			}
+			kafka := int64(1_795_357_100_000)
+			td.MaybeScanArgs(t, "kafka", &kafka)
+			var ev Event
+			reason, detail := d.Decode([]byte(fillIn(t, td.Input)), kafka, &ev)
+			if reason != ReasonNone {
+				return fmt.Sprintf("%s\n%s", reason, detail)
+			}
+			return show(&ev)
+		})
+	})
+}
+
+var required = []string{
+	`"event_id":"db3d32d7-986f-463a-b7db-92734198dd82"`, `"session_id":"s1"`, `"user_id":27`, `"event_type":"search"`,
+	`"timestamp":1795357069`,
+}
+
+func fillIn(t testing.TB, in string) string {
+	var out strings.Builder
+	for {
+		before, rest, ok := strings.Cut(in, "<")
+		out.WriteString(before)
+		if !ok {
+			return out.String()
+		}
+		var what string
+		if what, in, ok = strings.Cut(rest, ">"); !ok {
+			t.Fatalf("no > in %q", rest)
+		}
+		switch c, n, repeat := strings.Cut(what, "*"); {
+		case what == "valid":
+			out.WriteString(strings.Join(required, ","))
+		case repeat:
+			times, err := strconv.Atoi(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.WriteString(strings.Repeat(c, times))
+		case what[0] == 'x':
+			b, err := strconv.ParseUint(what[1:], 16, 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.WriteByte(byte(b))
+		default:
+			found := false
+			for _, r := range required {
+				if strings.HasPrefix(r, `"`+what+`"`) {
+					out.WriteString(r)
+					found = true
+				}
+			}
+			if !found {
+				t.Fatalf("unknown <%s>", what)
+			}
+		}
+	}
+}
+
+// show lists the fields of ev that differ from those of <valid>.
+func show(ev *Event) string {
+	valid := Event{SessionID: "s1", UserID: 27, Type: Search, Timestamp: 1795357069}
+	valid.ID, _ = ParseID("db3d32d7-986f-463a-b7db-92734198dd82")
+	out := "ok"
+	v, w := reflect.ValueOf(*ev), reflect.ValueOf(valid)
+	for i := range v.NumField() {
+		x := v.Field(i).Interface()
+		if x == w.Field(i).Interface() {
+			continue
+		}
+		name := v.Type().Field(i).Name
+		switch s, isText := x.(string); {
+		case isText && name != "EngagementMetrics" && name != "Metadata" && name != "Extra":
+			q, _ := json.Marshal(s)
+			out += fmt.Sprintf("\n%s: %s", name, q)
+		default:
+			out += fmt.Sprintf("\n%s: %v", name, x)
+		}
+	}
+	return out
+}
