@@ -35,8 +35,9 @@ type timer struct {
 	sid      string
 }
 
+// compare is the order of the keys in Pebble, where the length of the session id stands before it.
 func (a timer) compare(b timer) int {
-	return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.sid, b.sid))
+	return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(len(a.sid), len(b.sid)), cmp.Compare(a.sid, b.sid))
 }
 
 // timerHeap holds the timers that were set since the last checkpoint, a heap a kind.
@@ -93,7 +94,7 @@ func (s *Store) current(t timer) (*session, error) {
 	return nil, nil
 }
 
-// due calls fire for the sessions whose timers of a kind are due at now, in the order of (deadline, session id), at most
+// due calls fire for the sessions whose timers of a kind are due at now, in the order of their keys, at most
 // limit of them, and returns how many it called and whether more are due. Which sessions are in memory, and when the last
 // checkpoint was, changes neither the order nor the number (S6): entries of the heap and of Pebble are merged, and those
 // that are not current are passed over without counting.

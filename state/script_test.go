@@ -1,0 +1,306 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/event"
+)
+
+// TestScripts runs the scripts of testdata/script, which read as documentation. Each has one shard with partitions 0 and
+// 1; times are Unix seconds, written as seconds after t0 = 2026-01-01 00:00 UTC (a date line of rollups is day 20454).
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
+		sc := &script{fs: vfs.NewMem(), t: t}
+		sc.open()
+		defer func() {
+			if err := sc.s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			sc.t = t
+			return sc.run(d)
+		})
+	})
+}
+
+const t0 = 1767225600
+
+type script struct {
+	t     *testing.T
+	fs    vfs.FS
+	s     *Store
+	index uint64
+	next  map[int32]int64
+}
+
+func (sc *script) open() {
+	s, err := Open(context.Background(), Options{FS: sc.fs, Dir: "shard"})
+	if err != nil {
+		sc.t.Fatal(err)
+	}
+	sc.s = s
+}
+
+func (sc *script) apply(entry []byte) any {
+	sc.t.Helper()
+	sc.index++
+	res, err := sc.s.Apply(sc.index, 1, entry)
+	if err != nil {
+		return err
+	}
+	return res
+}
+
+func (sc *script) run(d *datadriven.TestData) string {
+	var b strings.Builder
+	out := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	num := func(key string, def int64) int64 {
+		if !d.HasArg(key) {
+			return def
+		}
+		var v int64
+		d.ScanArgs(sc.t, key, &v)
+		return v
+	}
+	sink := func() SinkID {
+		i := slices.Index(sinkNames[:], d.CmdArgs[0].Key)
+		if i < 0 {
+			sc.t.Fatalf("%s: unknown sink %s", d.Pos, d.CmdArgs[0].Key)
+		}
+		return SinkID(i)
+	}
+	switch d.Cmd {
+	case "config":
+		c := Config{
+			ClusterID: "c", Pipeline: "p", Shards: 1, Topic: "web_clicks", Partitions: []int32{0, 1}, Starts: []int64{0, 0},
+			Sinks:       []SinkID{SinkEvents, SinkSessions, SinkRevisions, SinkClickHouse, SinkDeadLetter},
+			IdleTimeout: time.Duration(num("timeout", 1800)) * time.Second, Grace: time.Duration(num("grace", 30)) * time.Second,
+			Retention: time.Duration(num("retention", 21600)) * time.Second, MaxTimers: int(num("timers", 5000)),
+		}
+		sc.next = map[int32]int64{}
+		sc.apply(EncodeConfig(c))
+	case "batch", "tick":
+		e := sc.batch(d, num)
+		switch res := sc.apply(AppendBatch(nil, e)).(type) {
+		case *BatchResult:
+			if res.Rejected {
+				out("rejected; next %v", offsets(res.Next))
+				break
+			}
+			for _, r := range e.Batch.Ranges {
+				sc.next[r.Partition] = r.To
+			}
+			out("applied %d, duplicates %d, left out %v, clock %s", res.Applied, res.Duplicates, res.Left, at(res.Clock))
+		default:
+			out("%v", res)
+		}
+	case "cut":
+		res := sc.apply(EncodeCut(1e3*(t0+num("now", 0)), 0, 0)).(*CutResult)
+		out("epoch %d: %d events, %d sessions", res.Epoch, res.Events, res.Sessions)
+	case "plan":
+		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
+		out("(%d, %d]", res.A, res.B)
+	case "ack":
+		sc.apply(EncodeAck(sink(), uint64(num("b", 0))))
+		p := sc.s.View().Sinks[sink()]
+		out("acked %d, plan (%d, %d]", p.Acked, p.PlanA, p.PlanB)
+	case "refuse":
+		sc.apply(EncodeRefuse(sink(), d.CmdArgs[1].Key+"\x00"+d.CmdArgs[2].Key, []byte(`{"row":1}`), "value too large"))
+	case "horizon":
+		sc.apply(EncodeHorizon(t0 + num("to", 0)))
+		out("horizon %s", at(sc.s.View().Horizon))
+	case "read":
+		sc.read(sink(), out)
+	case "view":
+		v := sc.s.View()
+		out("clock %s, horizon %s, epoch %d open, %d closed", at(v.Clock), at(v.Horizon), v.OpenEpoch, v.LastClosed)
+		out("live %d, open %d, applied %d (counted %d), duplicates %d, nulls %d, timers due %t", v.LiveSessions, v.OpenStatus, v.Applied, v.Counted, v.Duplicates, v.Nulls, v.TimersDue)
+		for _, r := range event.Reasons() {
+			if n := v.DeadLetters[r]; n > 0 {
+				out("dead letters %s %d", r, n)
+			}
+		}
+	case "rollups":
+		must(sc.t, sc.s.Rollups(func(r *RollupRow) error { printRollup(out, r); return nil }))
+	case "session":
+		row, ok, err := sc.s.Session(d.CmdArgs[0].Key)
+		must(sc.t, err)
+		if !ok {
+			out("none")
+			break
+		}
+		printRow(out, row)
+		if d.HasArg("full") {
+			out("categories %s\narticles %s\ntitles %s\npages %s", row.Categories, row.ArticleIDs, row.ArticleTitles, row.PageEvents)
+			for _, p := range row.Pages {
+				out("page %s %s %q %q %d", p.ArticleID, p.Type, p.ArticleTitle, p.Category, p.Count)
+			}
+		}
+	case "checkpoint":
+		must(sc.t, sc.s.Checkpoint(context.Background()))
+	case "images": // what Pebble holds: images, less those to be deleted at the next checkpoint
+		must(sc.t, scan(sc.s.db, []byte{prefixImage}, []byte{prefixImage + 1}, func(k, _ []byte) error {
+			sid, origin, err := decodeRowKey(k[9:])
+			if !contains(sc.s.pendingDel, string(k)) {
+				out("%s %d/%d of epoch %d", sid, origin.Partition, origin.Offset, k[8])
+			}
+			return err
+		}))
+	case "reopen": // as after a crash: the last durable checkpoint, and nothing is applied again
+		must(sc.t, sc.s.Close())
+		sc.open()
+		sc.index, _ = sc.s.Applied()
+		out("at index %d", sc.index)
+	default:
+		sc.t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
+	}
+	return b.String()
+}
+
+// batch reads lines of "partition/offset session type at=.. id=.. key=value", "partition/offset reject reason" and
+// "partition/offset null".
+func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *BatchEntry {
+	e := &BatchEntry{Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second}
+	if d.HasArg("idle") {
+		for _, p := range strings.Split(d.CmdArgs[slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {
+			n, err := strconv.Atoi(p)
+			must(sc.t, err)
+			e.Idle = append(e.Idle, int32(n))
+		}
+	}
+	last := map[int32]int64{}
+	for line := range strings.Lines(d.Input) {
+		f := strings.Fields(line)
+		var p int32
+		var o int64
+		_, err := fmt.Sscanf(f[0], "%d/%d", &p, &o)
+		must(sc.t, err)
+		if _, seen := last[p]; !seen {
+			e.Batch.Ranges = append(e.Batch.Ranges, event.Range{Partition: p, From: num("from", sc.next[p]), To: o + 1})
+		}
+		last[p] = o
+		e.Batch.Ranges[len(e.Batch.Ranges)-1].To = o + 1
+		switch f[1] {
+		case "null":
+			e.Batch.Nulls++
+		case "reject":
+			reason := event.Reasons()[slices.IndexFunc(event.Reasons(), func(r event.Reason) bool { return r.String() == f[2] })]
+			e.Batch.Rejects = append(e.Batch.Rejects, event.Reject{Partition: p, Offset: o, Reason: reason, Detail: "by the script", Length: 7})
+		default:
+			e.Batch.Items = append(e.Batch.Items, sc.item(p, o, f))
+		}
+	}
+	return e
+}
+
+func (sc *script) item(p int32, o int64, f []string) event.Item {
+	typ, ok := event.ParseType(f[2])
+	if !ok {
+		sc.t.Fatalf("unknown type %s", f[2])
+	}
+	it := event.Item{Partition: p, Offset: o, Event: event.Event{SessionID: f[1], Type: typ, UserID: 7}}
+	it.ID = event.ID{byte(p), byte(o >> 8), byte(o)}
+	kts := int64(-1)
+	for _, kv := range f[3:] {
+		k, v, _ := strings.Cut(kv, "=")
+		n, _ := strconv.ParseInt(v, 10, 64)
+		switch k {
+		case "at":
+			it.Timestamp = t0 + n
+		case "kafka":
+			kts = n
+		case "id":
+			it.ID = event.ID{255, byte(n >> 8), byte(n)}
+		case "user":
+			it.UserID = uint64(n)
+		case "measure":
+			it.Measure = uint64(n)
+		case "scroll":
+			it.Scroll = uint8(n)
+		case "brand":
+			it.Brand = v
+		case "country":
+			it.Country = v
+		case "category":
+			it.Category = v
+		case "article":
+			it.ArticleID = v
+		case "title":
+			it.ArticleTitle = v
+		case "metrics":
+			it.EngagementMetrics = v
+		default:
+			sc.t.Fatalf("unknown field %s", k)
+		}
+	}
+	it.KafkaTimestamp = 1e3 * it.Timestamp
+	if kts >= 0 {
+		it.KafkaTimestamp = 1e3 * (t0 + kts)
+	}
+	return it
+}
+
+func (sc *script) read(sink SinkID, out func(string, ...any)) {
+	p, err := sc.s.OpenPlan(sink)
+	if errors.Is(err, ErrNoPlan) {
+		out("no plan")
+		return
+	}
+	must(sc.t, err)
+	out("plan (%d, %d]: ranges %v, left out %v", p.A, p.B, p.Ranges(), p.LeftOut())
+	if readsImages(sink) {
+		must(sc.t, p.Sessions(func(r *SessionRow) error { printRow(out, r); return nil }))
+	}
+	if sink == SinkClickHouse {
+		must(sc.t, p.Rollups(func(r *RollupRow) error { printRollup(out, r); return nil }))
+	}
+	if sink == SinkDeadLetter {
+		must(sc.t, p.DeadLetters(func(l *DeadLetter) error {
+			out("letter %d: %d/%d %s: %s %q", l.Seq, l.Partition, l.Offset, l.Reason, l.Detail, l.RowKey)
+			return nil
+		}))
+	}
+	must(sc.t, p.Close())
+}
+
+func printRow(out func(string, ...any), r *SessionRow) {
+	out("%s %s %s rev %d: %d events %s..%s, user %d, brand %q, scroll %d, time %d, revenue %d, epoch %d, first closed %d",
+		r.SessionID, r.Origin, r.Status, r.Revision, r.TotalEvents, at(r.Start), at(r.End), r.UserID, r.Brand,
+		r.MaxScrollDepth, r.TimeOnPageSec, r.AdRevenueMicros, r.Epoch, r.FirstClosed)
+}
+
+func printRollup(out func(string, ...any), r *RollupRow) {
+	out("%s %d %q: sessions %d, duration %d, events %d, views %d", r.Table, r.Date, r.Dims, r.Sessions, r.Duration, r.Events, r.Views)
+}
+
+func offsets(ps []PartitionStatus) (o []string) {
+	for _, p := range ps {
+		o = append(o, fmt.Sprintf("%d/%d", p.Partition, p.Next))
+	}
+	return o
+}
+
+func at(unix int64) string {
+	if unix <= 0 {
+		return "unset"
+	}
+	return fmt.Sprintf("%+d", unix-t0)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
