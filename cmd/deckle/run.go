@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"deckle/node"
+)
+
+func newRunCommand() *cobra.Command {
+	var path string
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Run one node of a cluster",
+		Long: `Run one node of a cluster of three, or the only one. Nodes may be started in any order
+and need no further command. The first SIGINT or SIGTERM ends the node in order:
+intake stops, leadership is handed over, the disk is closed. A second one quits.
+
+The configuration is strict: an unknown key, a wrong type or a missing value is an
+error with its line and column. deckle.example.yaml shows every key.`,
+		Example: `  deckle run --config deckle.yaml
+  deckle run --config deckle.yaml --check     # only check the configuration`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			if check {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node, len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
+				return err
+			}
+			return node.Run(cmd.Context(), cfg, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr())})
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration of the node (required)")
+	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and its secrets, and end")
+	return cmd
+}
+
+// loadConfig reads a configuration; what is wrong with it is the user's to mend.
+func loadConfig(path string) (*node.Config, error) {
+	if path == "" {
+		return nil, usageError{errors.New("--config FILE is missing; deckle.example.yaml shows one")}
+	}
+	cfg, err := node.Load(path, os.LookupEnv, os.ReadFile)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
+}

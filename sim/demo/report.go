@@ -1,0 +1,147 @@
+package demo
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// Report is what a demo ends with.
+type Report struct {
+	ProducedEvents     int64  `json:"produced_events"`   // records in the topic
+	ProducedSessions   int64  `json:"produced_sessions"` // sessions that must have a row
+	AppliedEvents      int64  `json:"applied_events"`    // counted events and session_ends
+	Duplicates         int64  `json:"duplicates"`
+	DeadLetters        int64  `json:"dead_letters"`
+	DeltaEvents        int64  `json:"delta_events"`
+	DeltaSessions      int64  `json:"delta_sessions"`
+	ClickHouseSessions *int64 `json:"clickhouse_sessions"` // null without ClickHouse
+	Equal              bool   `json:"equal"`
+	// EventsPerSecond is records by the time from the first one produced to the last one applied.
+	EventsPerSecond float64 `json:"events_per_second"`
+	// P99VisibleMS is from produce to readable in Delta's events, of the worst shard; null if nothing was measured.
+	P99VisibleMS           *float64 `json:"p99_visible_ms"`
+	P99VisibleClickHouseMS *float64 `json:"p99_visible_clickhouse_ms"`
+
+	Nodes        int          `json:"nodes"`
+	Shards       int          `json:"shards"`
+	Seed         uint64       `json:"seed"`
+	Dir          string       `json:"dir"`
+	DrainSeconds float64      `json:"drain_seconds"`
+	Remaining    string       `json:"remaining,omitempty"` // what the drain did not get done
+	Checks       []Check      `json:"checks"`
+	Differences  []Difference `json:"differences"` // the first of them
+}
+
+// Check is one line of the reconciliation.
+type Check struct {
+	What  string `json:"what"`
+	Truth int64  `json:"truth"`
+	Found int64  `json:"found"`
+	// Differences counts rows and values that differ; 0 with Truth and Found alike means equal.
+	Differences int64 `json:"differences"`
+}
+
+// Equal says whether the line agrees.
+func (c Check) Equal() bool { return c.Truth == c.Found && c.Differences == 0 }
+
+// Difference is one row or value that is not what the truth says.
+type Difference struct {
+	Where  string `json:"where"` // table, replica or queue
+	Row    string `json:"row"`
+	Column string `json:"column,omitempty"` // "" when the whole row is missing, doubled or too much
+	Want   string `json:"want"`
+	Got    string `json:"got"`
+}
+
+// maxDifferences is how many differences a report names; all are counted.
+const maxDifferences = 20
+
+// findings collects checks and differences.
+type findings struct {
+	checks      []Check
+	differences []Difference
+}
+
+// check adds a line; found differences of it are given by differ.
+func (f *findings) check(what string, truth, found int64, differences int64) {
+	f.checks = append(f.checks, Check{what, truth, found, differences})
+}
+
+// differ notes a difference; only the first ones are kept.
+func (f *findings) differ(d Difference) {
+	if len(f.differences) < maxDifferences {
+		d.Want, d.Got = clip(d.Want), clip(d.Got)
+		f.differences = append(f.differences, d)
+	}
+}
+
+func clip(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "…"
+	}
+	return s
+}
+
+func (f *findings) equal() bool {
+	for _, c := range f.checks {
+		if !c.Equal() {
+			return false
+		}
+	}
+	return len(f.checks) > 0 && len(f.differences) == 0
+}
+
+// Table writes the report for people.
+func (r *Report) Table(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(tw, "\ttruth\tfound\tdifferences\t\t\n")
+	for _, c := range r.Checks {
+		verdict := "equal"
+		if !c.Equal() {
+			verdict = "NOT EQUAL"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t\n", c.What, count(c.Truth), count(c.Found), count(c.Differences), verdict)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, d := range r.Differences {
+		fmt.Fprintf(w, "differs: %s, %s%s: want %s, got %s\n", d.Where, d.Row, suffix(", ", d.Column), d.Want, d.Got)
+	}
+	if r.Remaining != "" {
+		fmt.Fprintf(w, "The drain did not come to its end: %s.\n", r.Remaining)
+	}
+	fmt.Fprintf(w, "%s records = %s applied + %s duplicates + %s dead letters; %s events a second",
+		count(r.ProducedEvents), count(r.AppliedEvents), count(r.Duplicates), count(r.DeadLetters), count(int64(r.EventsPerSecond)))
+	if r.P99VisibleMS != nil {
+		fmt.Fprintf(w, "; p99 from produce to readable in Delta %s", duration(*r.P99VisibleMS))
+	}
+	if r.P99VisibleClickHouseMS != nil {
+		fmt.Fprintf(w, ", in ClickHouse %s", duration(*r.P99VisibleClickHouseMS))
+	}
+	verdict := "All is equal."
+	if !r.Equal {
+		verdict = "NOT EQUAL."
+	}
+	_, err := fmt.Fprintf(w, ".\n%s Everything of this run: %s\n", verdict, r.Dir)
+	return err
+}
+
+func suffix(sep, s string) string {
+	if s == "" {
+		return ""
+	}
+	return sep + s
+}
+
+// JSON writes the report as one line.
+func (r *Report) JSON(w io.Writer) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("demo: report: %w", err)
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
