@@ -1,0 +1,270 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"deckle/sim"
+)
+
+// Reader reads the tables of one sink by name.
+type Reader interface {
+	// Count returns how many rows the table shows; it should be cheap, because it is asked while waiting.
+	Count(ctx context.Context, table string) (int64, error)
+	// Rows calls yield for every row that a plain SELECT shows, in any order, in the form of the table's kind. A row is
+	// valid only during the call.
+	Rows(ctx context.Context, table string, yield func(row []string) error) error
+}
+
+// Kind is the shape of a table's rows; see the package comment.
+type Kind uint8
+
+// The kinds of tables.
+const (
+	Events Kind = iota
+	Sessions
+	Pages
+	Rollups // Table.View says which
+	Letters
+)
+
+// Table is one table to be compared.
+type Table struct {
+	Name   string // in the report
+	Kind   Kind
+	View   string // of Rollups: session_summary, brand_analytics, …
+	Source string // name in the Reader; default Name
+	Reader Reader
+}
+
+// Names of the tables that Options.Delta and Options.ClickHouse stand for, in the report.
+const (
+	DeltaEvents        = "delta.events"
+	DeltaSessions      = "delta.sessions"
+	ClickHouseSessions = "clickhouse.session_metrics"
+	ClickHousePages    = "clickhouse.page_analytics"
+	clickHousePrefix   = "clickhouse."
+)
+
+// Options say what is compared with what.
+type Options struct {
+	// Truth are the truths that together describe the whole topic, at least one.
+	Truth []sim.Source
+	// Delta has the tables events and sessions; nil if there is none.
+	Delta Reader
+	// NoEvents says that Delta keeps no raw events.
+	NoEvents bool
+	// ClickHouse has session_metrics, page_analytics and the five rollup views; nil if there is none.
+	ClickHouse Reader
+	// More tables, such as replicas of the state or the dead letter queue.
+	More []Table
+
+	// Wait is how long the tables are followed until they are equal; 0: they are compared once.
+	Wait time.Duration
+	// Quiet ends the wait early: so long nothing has changed. Default 90 s, because a revision may take a minute.
+	Quiet time.Duration
+	// Poll is the pause between two looks; default 1 s.
+	Poll time.Duration
+	// Limit is how many differences of each table are listed; default 100.
+	Limit int
+	// Progress, if set, is told what is going on.
+	Progress func(Progress)
+}
+
+// Progress is one look at the tables.
+type Progress struct {
+	Waited time.Duration
+	// Phase is "truth", "waiting" or "comparing".
+	Phase string
+	// Rows and Want are the rows of each table as of the last count.
+	Rows, Want map[string]int64
+}
+
+// ErrInexact says that a truth cannot be compared with, because the fate of records is unknown.
+var ErrInexact = errors.New("verify: the truth is not exact")
+
+func (o Options) tables() []Table {
+	var ts []Table
+	if o.Delta != nil {
+		if !o.NoEvents {
+			ts = append(ts, Table{Name: DeltaEvents, Source: "events", Kind: Events, Reader: o.Delta})
+		}
+		ts = append(ts, Table{Name: DeltaSessions, Source: "sessions", Kind: Sessions, Reader: o.Delta})
+	}
+	if o.ClickHouse != nil {
+		ts = append(ts,
+			Table{Name: ClickHouseSessions, Source: "session_metrics", Kind: Sessions, Reader: o.ClickHouse},
+			Table{Name: ClickHousePages, Source: "page_analytics", Kind: Pages, Reader: o.ClickHouse})
+		for _, v := range Views {
+			ts = append(ts, Table{Name: clickHousePrefix + v.Name, Source: v.Name, Kind: Rollups, View: v.Name, Reader: o.ClickHouse})
+		}
+	}
+	for _, t := range o.More {
+		if t.Source == "" {
+			t.Source = t.Name
+		}
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+// Verify compares. The error is for what kept it from comparing (a truth that cannot be used, a reader that fails, ctx);
+// that the tables differ is no error but Report.Equal. With ctx done it returns the last report, if there is one.
+func Verify(ctx context.Context, o Options) (*Report, error) {
+	if o.Limit <= 0 {
+		o.Limit = 100
+	}
+	if o.Poll <= 0 {
+		o.Poll = time.Second
+	}
+	if o.Quiet <= 0 {
+		o.Quiet = 90 * time.Second
+	}
+	v := &verifier{o: o, tables: o.tables(), began: time.Now(), rows: map[string]int64{}, want: map[string]int64{}}
+	v.progress("truth")
+	x, err := indexTruth(o.Truth)
+	if err != nil {
+		return nil, err
+	}
+	v.x = x
+	for _, t := range v.tables {
+		if v.want[t.Name], err = x.want(t); err != nil {
+			return nil, err
+		}
+	}
+	return v.follow(ctx)
+}
+
+type verifier struct {
+	o      Options
+	tables []Table
+	x      *index
+	began  time.Time
+
+	rows, want map[string]int64
+}
+
+// follow compares until all is equal, the time is over, or nothing has moved for long enough.
+func (v *verifier) follow(ctx context.Context) (*Report, error) {
+	var seen uint64
+	still := time.Now() // since when nothing has changed
+	for {
+		// Counting is cheap, comparing is not: as long as rows are missing and the counts move, only count.
+		for {
+			moved, reached, err := v.count(ctx)
+			if err != nil {
+				return nil, err
+			}
+			v.progress("waiting")
+			if moved {
+				still = time.Now()
+			}
+			if reached || v.over(still) {
+				break
+			}
+			if err := sleep(ctx, v.o.Poll); err != nil {
+				return nil, err
+			}
+		}
+		v.progress("comparing")
+		began := time.Now()
+		r, content, err := v.compare(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if content != seen {
+			still = began
+		}
+		seen = content
+		if r.Equal || v.over(still) {
+			return r, nil
+		}
+		if err := sleep(ctx, max(v.o.Poll, time.Since(began))); err != nil {
+			return r, err
+		}
+	}
+}
+
+func (v *verifier) over(still time.Time) bool {
+	return time.Since(v.began) >= v.o.Wait || time.Since(still) >= v.o.Quiet
+}
+
+// count asks for the numbers of rows: whether any has changed, and whether all are what they must become.
+func (v *verifier) count(ctx context.Context) (moved, reached bool, err error) {
+	reached = true
+	for _, t := range v.tables {
+		n, err := t.Reader.Count(ctx, t.Source)
+		if err != nil {
+			return false, false, fmt.Errorf("verify: count %s: %w", t.Name, err)
+		}
+		moved = moved || n != v.rows[t.Name]
+		v.rows[t.Name] = n
+		reached = reached && n >= v.want[t.Name]
+	}
+	return moved, reached, nil
+}
+
+func (v *verifier) progress(phase string) {
+	if v.o.Progress == nil {
+		return
+	}
+	p := Progress{Waited: time.Since(v.began), Phase: phase, Rows: map[string]int64{}, Want: map[string]int64{}}
+	for n, c := range v.rows {
+		p.Rows[n] = c
+	}
+	for n, c := range v.want {
+		p.Want[n] = c
+	}
+	v.o.Progress(p)
+}
+
+// compare looks at every table once. content is a hash of all that was read.
+func (v *verifier) compare(ctx context.Context) (r *Report, content uint64, err error) {
+	s := &v.x.sum
+	r = &Report{
+		ProducedEvents: s.Produced, ProducedSessions: s.Sessions, AppliedEvents: s.Applied, Duplicates: s.Duplicates,
+		DeadLetters: s.Dead(), DeadLettersByReason: s.DeadLetters, Tables: map[string]TableReport{}, Differences: []Difference{},
+	}
+	equal := true
+	if s.Produced != s.Applied+s.Duplicates+s.Dead() {
+		equal = false
+		r.Differences = append(r.Differences, Difference{Table: "truth", Kind: Sum, Key: "produced",
+			Want: fmt.Sprint(s.Applied + s.Duplicates + s.Dead()), Got: fmt.Sprint(s.Produced)})
+	}
+	for _, t := range v.tables {
+		res, err := v.x.compare(ctx, t, v.o.Truth, v.o.Limit)
+		if err != nil {
+			return nil, 0, fmt.Errorf("verify: %s: %w", t.Name, err)
+		}
+		v.rows[t.Name] = res.rows
+		content = content*1099511628211 + res.content
+		r.Tables[t.Name] = TableReport{Rows: res.rows, Want: v.want[t.Name], Different: res.different}
+		r.Differences = append(r.Differences, res.diffs...)
+		r.More += res.more
+		equal = equal && res.different == 0 && len(res.diffs) == 0
+		switch t.Name {
+		case DeltaEvents:
+			r.DeltaEvents = &res.rows
+		case DeltaSessions:
+			r.DeltaSessions = &res.rows
+		case ClickHouseSessions:
+			r.ClickHouseSessions = &res.rows
+		}
+	}
+	r.Equal = equal && len(v.tables) > 0
+	r.Waited = time.Since(v.began).Seconds()
+	return r, content, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
