@@ -1,0 +1,86 @@
+//go:build cgo && linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/ClickHouse/ch-go/proto"
+)
+
+// insert takes an INSERT's blocks from the client into a spool file and gives them to the engine as one query.
+func (s *session) insert(q proto.Query, target insertInto) error {
+	header, err := s.header(target)
+	if err != nil {
+		return err // the client has sent no block yet: it waits for the header
+	}
+	if err := s.send(proto.Block{Columns: len(header)}, header); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.spool, "insert-*.native")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+
+	rows := 0
+	var failed error // an error of ours is told only when the client has sent its last block
+	var buf proto.Buffer
+	for {
+		b, res, left, err := s.nextBlock()
+		if err != nil {
+			return err
+		}
+		if left {
+			return &queryError{"Code: 394. DB::Exception: Query was cancelled (QUERY_WAS_CANCELLED)"}
+		}
+		if b.End() {
+			break
+		}
+		if failed != nil || b.Rows == 0 {
+			continue
+		}
+		rows += b.Rows
+		buf.Reset()
+		if failed = b.EncodeRawBlock(&buf, rawRevision, inputs(res)); failed == nil {
+			_, failed = f.Write(buf.Buf)
+		}
+	}
+	if failed != nil {
+		return &queryError{fmt.Sprintf("Code: 1000. DB::Exception: chfront: %v", failed)}
+	}
+	if rows == 0 {
+		return nil
+	}
+	_, err = s.engine("Null", fmt.Sprintf("INSERT INTO %s%s%s SELECT * FROM file(%s, 'Native')",
+		target.table, target.columns, settingsClause(q.Settings), quoteText(f.Name())))
+	return err
+}
+
+// header returns the empty columns that an INSERT is to fill, with the types of the table.
+func (s *session) header(target insertInto) ([]proto.InputColumn, error) {
+	columns := "*"
+	if target.columns != "" {
+		columns = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(target.columns), "("), ")")
+	}
+	desc, err := s.engine("TabSeparatedRaw", "DESCRIBE TABLE (SELECT "+columns+" FROM "+target.table+")")
+	if err != nil {
+		return nil, err
+	}
+	var header []proto.InputColumn
+	for line := range strings.Lines(string(desc)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(f) < 2 {
+			continue
+		}
+		var c proto.ColAuto
+		if err := c.Infer(proto.ColumnType(f[1])); err != nil {
+			return nil, &queryError{fmt.Sprintf("Code: 50. DB::Exception: chfront does not know column %s %s: %v", f[0], f[1], err)}
+		}
+		header = append(header, proto.InputColumn{Name: f[0], Data: c.Data.(proto.ColInput)})
+	}
+	return header, nil
+}

@@ -1,0 +1,131 @@
+//go:build cgo && linux
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+)
+
+func main() {
+	log.SetFlags(log.LstdFlags | log.LUTC | log.Lmicroseconds)
+	log.SetPrefix("chfront: ")
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
+	lib := flag.String("lib", "libchdb.so", "path of libchdb.so")
+	dir := flag.String("path", "chdata", "data folder")
+	addr := flag.String("addr", "127.0.0.1:0", "listen address")
+	addrFile := flag.String("addr-file", "", "file that gets the address once it is served")
+	user := flag.String("user", "default", "user")
+	password := flag.String("password", "", "password")
+	verbose := flag.Bool("v", false, "log every query")
+	flag.Parse()
+
+	data, err := filepath.Abs(*dir)
+	if err != nil {
+		return err
+	}
+	spool := filepath.Join(data, "chfront-spool")
+	if err := os.RemoveAll(spool); err != nil { // of a process that was killed
+		return err
+	}
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return err
+	}
+	eng, err := openEngine(*lib, data)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", *addr)
+	if err != nil {
+		eng.close()
+		return err
+	}
+	if *addrFile != "" {
+		if err := writeFileAtomic(*addrFile, ln.Addr().String()); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("serving %s\n", ln.Addr())
+	log.Printf("serving on %s, data in %s", ln.Addr(), data)
+
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		s := <-stop
+		log.Printf("%v: closing", s)
+		_ = ln.Close()
+	}()
+
+	conns := &connSet{open: map[net.Conn]bool{}}
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			break
+		}
+		if err != nil {
+			log.Printf("accept: %v", err)
+			continue
+		}
+		conns.add(c)
+		go func() {
+			defer conns.remove(c)
+			s := newSession(c, eng, spool, *user, *password, *verbose)
+			if err := s.serve(); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				log.Printf("%s: %v", c.RemoteAddr(), err)
+			}
+		}()
+	}
+	eng.close() // after the query that runs; its answer may still go out
+	conns.closeAll()
+	log.Print("closed")
+	return nil
+}
+
+// connSet holds the open connections, so that they can be closed at the end.
+type connSet struct {
+	mu   sync.Mutex
+	open map[net.Conn]bool
+}
+
+func (s *connSet) add(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = true
+}
+
+func (s *connSet) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+	_ = c.Close()
+}
+
+func (s *connSet) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		_ = c.Close()
+	}
+}
+
+func writeFileAtomic(path, text string) error {
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

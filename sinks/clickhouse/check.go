@@ -1,0 +1,278 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+
+	"deckle/sinks"
+)
+
+// foundTable is what system.tables and system.columns say of one name.
+type foundTable struct {
+	engine, full, partition, key, comment string
+	types                                 map[string]string // by column
+}
+
+// EnsureSchema creates the database and whatever is missing in it, replaces views of another version, and claims the
+// tables for this cluster and pipeline. A table that does not fit, a table missing beside a ledger that has plans, or
+// another owner is a *sinks.StopError. It may be called at any time, by several nodes at once.
+func (s *Sink) EnsureSchema(ctx context.Context) error {
+	s.schemaMu.Lock()
+	defer s.schemaMu.Unlock()
+	err := s.ensureSchema(ctx)
+	s.schemaOK.Store(err == nil)
+	return err
+}
+
+// ready checks the schema once, and again after an error that casts doubt on it.
+func (s *Sink) ready(ctx context.Context) error {
+	if s.schemaOK.Load() {
+		return nil
+	}
+	return s.EnsureSchema(ctx)
+}
+
+// schemaError looks closer at an error of classSchema: the check names what is wrong. If it finds nothing wrong, the
+// error is returned for a retry.
+func (s *Sink) schemaError(ctx context.Context, err error) error {
+	s.schemaOK.Store(false)
+	if e := s.EnsureSchema(ctx); e != nil {
+		return errors.Join(e, err)
+	}
+	return err
+}
+
+func (s *Sink) ensureSchema(ctx context.Context) error {
+	if s.opts.ClusterID == "" || s.opts.Pipeline == "" {
+		return errors.New("clickhouse: ClusterID and Pipeline are required")
+	}
+	db := s.opts.Database
+	if err := s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdent(db)); err != nil {
+		return fmt.Errorf("clickhouse: create database %s: %w", db, err)
+	}
+	found, err := s.readTables(ctx)
+	if err != nil {
+		return err
+	}
+	planned := false
+	if f, ok := found[ledgerTable]; ok {
+		if err := checkTable(db, &ledger, f); err != nil {
+			return err
+		}
+		if planned, err = s.checkOwner(ctx); err != nil {
+			return err
+		}
+	}
+	for _, t := range storedTables {
+		if f, ok := found[t.name]; ok {
+			if err := checkTable(db, t, f); err != nil {
+				return err
+			}
+			if err := s.checkDurability(ctx, t, f); err != nil {
+				return err
+			}
+			continue
+		}
+		if planned {
+			return missing(db, t.name)
+		}
+		if err := s.exec(ctx, t.ddl(db)); err != nil {
+			return fmt.Errorf("clickhouse: create table %s.%s: %w", db, t.name, err)
+		}
+		s.opts.Logger.Info("created ClickHouse table", "database", db, "table", t.name)
+	}
+	if err := s.claim(ctx); err != nil {
+		return err
+	}
+	for _, v := range views(db) {
+		f, ok := found[v.name]
+		if ok && f.engine != "View" {
+			return &sinks.StopError{
+				Err:  fmt.Errorf("clickhouse: %s.%s is a table with engine %s, and the name of a view", db, v.name, f.engine),
+				Hint: "rename the table, or give Deckle another database",
+			}
+		}
+		if ok && f.comment == v.mark() {
+			continue
+		}
+		if err := s.exec(ctx, v.ddl(db)); err != nil {
+			return fmt.Errorf("clickhouse: create view %s.%s: %w", db, v.name, err)
+		}
+		s.opts.Logger.Info("created ClickHouse view", "database", db, "view", v.name, "replaced", ok)
+	}
+	return nil
+}
+
+func missing(db, name string) error {
+	return &sinks.StopError{
+		Err:  fmt.Errorf("clickhouse: table %s.%s is missing, although plans have been written to it", db, name),
+		Hint: "restore it from a backup; Deckle does not create it again, because the rows it held cannot be written again and every total would be wrong",
+	}
+}
+
+// readTables returns the tables and views of the database by name.
+func (s *Sink) readTables(ctx context.Context) (map[string]*foundTable, error) {
+	found := map[string]*foundTable{}
+	err := s.rows(ctx, "SELECT name, engine, engine_full, partition_key, sorting_key, comment FROM system.tables WHERE database = "+quoteText(s.opts.Database),
+		6, func(r []string) error {
+			found[r[0]] = &foundTable{engine: r[1], full: r[2], partition: r[3], key: r[4], comment: r[5], types: map[string]string{}}
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: read system.tables: %w", err)
+	}
+	err = s.rows(ctx, "SELECT table, name, type FROM system.columns WHERE database = "+quoteText(s.opts.Database), 3, func(r []string) error {
+		if f, ok := found[r[0]]; ok {
+			f.types[r[1]] = r[2]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: read system.columns: %w", err)
+	}
+	return found, nil
+}
+
+// checkTable compares a table with what it should be. Columns of its own are allowed: inserts name theirs.
+func checkTable(db string, t *table, f *foundTable) error {
+	refuse := func(format string, args ...any) error {
+		return &sinks.StopError{
+			Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: %s", db, t.name, fmt.Sprintf(format, args...)),
+			Hint: "rename the table so that Deckle creates its own, or give it another database; docs/clickhouse.md shows the tables",
+		}
+	}
+	for _, c := range t.columns {
+		switch typ, ok := f.types[c.name]; {
+		case !ok:
+			return refuse("column %s: expected type %s, found no such column", c.name, c.typ)
+		case squeeze(typ) != squeeze(c.typ):
+			return refuse("column %s: expected type %s, found type %s", c.name, c.typ, typ)
+		}
+	}
+	want := "ReplacingMergeTree(" + t.version + ")"
+	if f.engine != "ReplacingMergeTree" || !strings.HasPrefix(f.full, want) {
+		return refuse("expected engine %s, found %s (replicated tables are not supported yet)", want, engineOf(f))
+	}
+	if key := strings.Join(t.key, ", "); squeeze(f.key) != squeeze(key) {
+		return refuse("expected sorting key (%s), found (%s)", key, f.key)
+	}
+	if squeeze(f.partition) != squeeze(t.partition) {
+		return refuse("expected partition key %q, found %q", t.partition, f.partition)
+	}
+	return nil
+}
+
+func engineOf(f *foundTable) string {
+	full, _, _ := strings.Cut(f.full, " ")
+	return cmp.Or(full, f.engine)
+}
+
+func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
+
+// checkDurability wants the fsync settings on, by the table's own settings or by the server's defaults for tables.
+func (s *Sink) checkDurability(ctx context.Context, t *table, f *foundTable) error {
+	_, own, _ := strings.Cut(f.full, " SETTINGS ")
+	set := map[string]string{}
+	for _, kv := range strings.Split(own, ",") {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			set[strings.TrimSpace(k)] = strings.Trim(strings.TrimSpace(v), "'")
+		}
+	}
+	var unset []string
+	for _, d := range durability {
+		if _, ok := set[d]; !ok {
+			unset = append(unset, quoteText(d))
+		}
+	}
+	if len(unset) > 0 {
+		q := "SELECT name, value FROM system.merge_tree_settings WHERE name IN (" + strings.Join(unset, ", ") + ")"
+		if err := s.rows(ctx, q, 2, func(r []string) error { set[r[0]] = r[1]; return nil }); err != nil {
+			return fmt.Errorf("clickhouse: read system.merge_tree_settings: %w", err)
+		}
+	}
+	for _, d := range durability {
+		if set[d] != "1" {
+			return &sinks.StopError{
+				Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: expected setting %s = 1, found %q", s.opts.Database, t.name, d, set[d]),
+				Hint: fmt.Sprintf("ALTER TABLE %s.%s MODIFY SETTING %s = 1", s.opts.Database, t.name, d),
+			}
+		}
+	}
+	return nil
+}
+
+// checkOwner refuses a ledger of another cluster or pipeline. planned tells whether a plan stands in it.
+func (s *Sink) checkOwner(ctx context.Context) (planned bool, err error) {
+	var owners []string
+	q := "SELECT cluster, pipeline, toString(max(b)) FROM " + s.table(ledgerTable) + " GROUP BY cluster, pipeline"
+	err = s.rows(ctx, q, 3, func(r []string) error {
+		if r[0] != s.opts.ClusterID || r[1] != s.opts.Pipeline {
+			owners = append(owners, r[0]+"/"+r[1])
+		} else if r[2] != "0" {
+			planned = true
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("clickhouse: read the ledger: %w", err)
+	}
+	if len(owners) > 0 {
+		slices.Sort(owners)
+		return false, &sinks.StopError{
+			Err: fmt.Errorf("clickhouse: the tables of database %s belong to %s, this is %s/%s",
+				s.opts.Database, strings.Join(owners, " and "), s.opts.ClusterID, s.opts.Pipeline),
+			Hint: "give each cluster and pipeline a database of its own, or drop the database if that cluster is gone for good",
+		}
+	}
+	return planned, nil
+}
+
+// claim writes this cluster's claim if the ledger has none, and reads it back: of two clusters that claim at the same
+// time, at least one sees the other.
+func (s *Sink) claim(ctx context.Context) error {
+	q := fmt.Sprintf("SELECT toString(count()) FROM %s WHERE cluster = %s AND pipeline = %s AND b = 0",
+		s.table(ledgerTable), quoteText(s.opts.ClusterID), quoteText(s.opts.Pipeline))
+	claimed := false
+	if err := s.rows(ctx, q, 1, func(r []string) error { claimed = r[0] != "0"; return nil }); err != nil {
+		return fmt.Errorf("clickhouse: read the ledger: %w", err)
+	}
+	if !claimed {
+		if err := s.insertLedger(ctx, ledgerRow{}); err != nil {
+			return fmt.Errorf("clickhouse: claim the tables: %w", err)
+		}
+	}
+	_, err := s.checkOwner(ctx)
+	return err
+}
+
+type blockInfo = proto.Block
+
+func discard() proto.Result { var r proto.Results; return r.Auto() }
+
+// rows runs a query whose columns are all texts.
+func (s *Sink) rows(ctx context.Context, q string, columns int, yield func([]string) error) error {
+	cols := make([]proto.ColStr, columns)
+	res := make(proto.Results, columns)
+	for i := range cols {
+		res[i] = proto.ResultColumn{Data: &cols[i]}
+	}
+	return s.query(ctx, ch.Query{Body: q, Result: res, OnResult: func(_ context.Context, b proto.Block) error {
+		row := make([]string, columns)
+		for i := range b.Rows {
+			for j := range cols {
+				row[j] = cols[j].Row(i)
+			}
+			if err := yield(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}

@@ -1,0 +1,184 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+)
+
+// errReadTimeout is returned when the server sent nothing for ReadTimeout. It is no net.Error on purpose: ch-go would
+// wait again.
+var errReadTimeout = errors.New("clickhouse: the server sent nothing within the read timeout")
+
+var errClosed = errors.New("clickhouse: sink is closed")
+
+// guardedConn makes reads end: each one within a timeout, whatever deadline the client library sets.
+type guardedConn struct {
+	net.Conn
+	timeout time.Duration
+}
+
+func (c *guardedConn) Read(p []byte) (int, error) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	var ne net.Error
+	if n == 0 && errors.As(err, &ne) && ne.Timeout() {
+		return 0, errReadTimeout
+	}
+	return n, err
+}
+
+func (c *guardedConn) Write(p []byte) (int, error) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		err = fmt.Errorf("clickhouse: the server took nothing within %s", c.timeout)
+	}
+	return n, err
+}
+
+func (c *guardedConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *guardedConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *guardedConn) SetDeadline(time.Time) error      { return nil }
+
+// client is one connection of the pool.
+type client struct {
+	*ch.Client
+	raw net.Conn
+}
+
+// pool hands out at most cap(slots) connections; idle ones are kept.
+type pool struct {
+	opts  Options
+	slots chan struct{}
+
+	mu     sync.Mutex
+	idle   []*client
+	closed bool
+}
+
+func newPool(opts Options) *pool {
+	return &pool{opts: opts, slots: make(chan struct{}, opts.MaxConns)}
+}
+
+// do runs one query on a connection of its own. It returns when the query is done or ctx is; in the latter case whether
+// the server has executed it is unknown.
+func (p *pool) do(ctx context.Context, q ch.Query) error {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.slots }()
+	c, err := p.get(ctx)
+	if err != nil {
+		return fmt.Errorf("clickhouse: connect to %s: %w", p.opts.Address, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.raw.Close() })
+	err = c.Do(ctx, q)
+	cancelled := !stop()
+	if err != nil || cancelled {
+		// After an exception too: the library may have stopped in the middle of a block.
+		_ = c.Close()
+		if ctx.Err() != nil {
+			err = errors.Join(context.Cause(ctx), err)
+		}
+		return err
+	}
+	p.put(c)
+	return nil
+}
+
+func (p *pool) get(ctx context.Context) (*client, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errClosed
+	}
+	if n := len(p.idle); n > 0 {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return c, nil
+	}
+	p.mu.Unlock()
+	return p.dial(ctx)
+}
+
+func (p *pool) dial(ctx context.Context) (_ *client, err error) {
+	o := &p.opts
+	ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
+	defer cancel()
+	raw, err := o.Dial(ctx, "tcp", o.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = raw.Close()
+		}
+	}()
+	if o.TLS != nil {
+		cfg := o.TLS.Clone()
+		if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
+			if cfg.ServerName, _, err = net.SplitHostPort(o.Address); err != nil {
+				return nil, err
+			}
+		}
+		t := tls.Client(raw, cfg)
+		if err := t.HandshakeContext(ctx); err != nil {
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		raw = t
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer stop()
+	guarded := &guardedConn{Conn: raw, timeout: o.ReadTimeout}
+	// The database stays the server's default: it may not exist yet, and every name is given in full.
+	c, err := ch.Connect(ctx, guarded, ch.Options{
+		User: o.User, Password: o.Password, Compression: o.compression, ClientName: "deckle",
+		ReadTimeout: o.ReadTimeout, DialTimeout: o.DialTimeout, HandshakeTimeout: o.DialTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &client{Client: c, raw: raw}, nil
+}
+
+func (p *pool) put(c *client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = c.Close()
+		return
+	}
+	p.idle = append(p.idle, c)
+}
+
+// dropIdle closes the idle connections: a failure of one often means that the others are dead too.
+func (p *pool) dropIdle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
+		_ = c.Close()
+	}
+	p.idle = nil
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.dropIdle()
+}

@@ -1,0 +1,46 @@
+// Package clickhouse is the sink that keeps session_metrics, page_analytics and the rollups in ClickHouse.
+//
+// Promise. After Write(plan) has returned nil, every row and total of the plan is on ClickHouse's disk (fsynced), and a
+// plain SELECT of the views is exact. Any number of Writes of the same plan, or of an older one, by any past or present
+// leader, at the same time or years late, changes nothing that a SELECT shows.
+//
+//	plan ─┬─ sessions ──► blocks ──► session_metrics_versions ─┬─► view session_metrics
+//	      │   └─ pages ─► blocks ──► page_analytics_versions ──┼─► view page_analytics
+//	      ├─ totals ────► blocks ──► rollup_versions ──────────┴─► views session_summary, brand_analytics, …
+//	      └─ last ──────► one row ─► deckle_ledger                 (position, owner, checksum)
+//
+// The stored tables are ReplacingMergeTree(version); the version is the epoch of the image or total in its shard. Every
+// key has one shard for life (sessions by their origin, totals by a column), so two versions of a key are comparable,
+// and equal versions have equal content (a closed epoch never changes). The views read with FINAL, so that a SELECT
+// never depends on whether a merge has run.
+//
+// Invariants.
+//  1. A row's sorting key and partition key hold only values that never change in its life: versions always meet.
+//  2. Totals are absolute, never increments; a total of zero is stored and hidden by the view.
+//  3. One INSERT is one block (ch-go and ClickHouse are atomic by block): at most Options.BlockRows rows or
+//     Options.BlockBytes bytes. Inserts carry insert_deduplicate=0 and async_insert=0.
+//  4. The ledger's row is inserted after everything else of its plan has been acknowledged: position b in the ledger
+//     implies that every row of epochs ≤ b is visible.
+//  5. The ledger never runs behind what was acknowledged to the state: a position below the plan's A means that
+//     ClickHouse has lost acknowledged rows (a dropped table, an old backup), and stops the shard.
+//  6. All rows of a database are one cluster's and one pipeline's: claimed in the ledger before the first row.
+//  7. A table is never altered, emptied or re-created once it may have held rows.
+//
+// Errors. An exception's code decides (errors.go): a data error bisects the block, by reading the plan again, until one
+// session is left, which is named in a *sinks.RefusedError; a schema error is a *sinks.StopError, because re-creating
+// what is missing would serve wrong totals without a word; everything else, network and unknown codes included, is
+// returned for the node to repeat.
+//
+// Assumptions. fsync_after_insert and fsync_part_directory mean what they say (checked on every table at start). A
+// merge's result is not fsynced at once, but ClickHouse keeps the merged parts for old_parts_lifetime (8 minutes).
+//
+// Connections. ch-go retries a read that timed out for ever and looks at its context only between packets, so the
+// package wraps the connection: a read that brings nothing for ReadTimeout fails, and cancelling closes the socket. A
+// connection that has seen any error is thrown away.
+//
+// Rejected. Insert deduplication tokens (forgotten after their window; a token with other content drops rows in
+// silence). AggregatingMergeTree and materialized views (double on replay). CollapsingMergeTree (needs the old row
+// exactly). One table per rollup: five parts and fsyncs a flush instead of one, and totals of one plan in five steps
+// instead of one. A join for total_users: a filter on a dimension would not reach the sessions; the views append
+// sessions to totals (UNION ALL) and group once. Pages as arrays in the session row: no sort key for articles.
+package clickhouse

@@ -1,0 +1,168 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/sinks"
+	"deckle/state"
+)
+
+// Options say where ClickHouse is and whose tables they are.
+type Options struct {
+	Address     string        // host:port of the native protocol
+	Database    string        // default "analytics"
+	User        string        // default "default"
+	Password    string        // never logged
+	TLS         *tls.Config   // nil: plain TCP
+	Compression string        // "lz4" (default), "zstd", "none"
+	ReadTimeout time.Duration // longest silence of the server within a query; default 60s
+	DialTimeout time.Duration // connection, TLS and hello together; default 5s
+
+	ClusterID string // owner of the tables; required by EnsureSchema and Write
+	Pipeline  string // the same
+	NodeName  string // goes into the ledger, for people
+
+	// MaxConns bounds the connections, and with them the blocks in flight; default 4.
+	MaxConns int
+	// BlockRows and BlockBytes bound one INSERT; defaults (and greatest values) 50,000 rows and 64 MiB. A shard that
+	// writes holds up to two blocks: one of sessions, one of pages.
+	BlockRows  int
+	BlockBytes int
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: metrics are kept but not registered
+	Now        func() time.Time
+	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
+
+	compression ch.Compression
+}
+
+// Bounds of one INSERT (docs/design.md §6).
+const (
+	maxBlockRows  = 50_000
+	maxBlockBytes = 64 << 20
+)
+
+func (o *Options) complete() error {
+	o.Database = cmp.Or(o.Database, "analytics")
+	o.User = cmp.Or(o.User, "default")
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, time.Minute)
+	o.DialTimeout = cmp.Or(o.DialTimeout, 5*time.Second)
+	o.MaxConns = cmp.Or(o.MaxConns, 4)
+	o.BlockRows = cmp.Or(o.BlockRows, maxBlockRows)
+	o.BlockBytes = cmp.Or(o.BlockBytes, maxBlockBytes)
+	if o.Address == "" {
+		return errors.New("clickhouse: no address")
+	}
+	if o.ReadTimeout < 0 || o.DialTimeout < 0 || o.MaxConns < 0 {
+		return errors.New("clickhouse: timeouts and connection count must be positive")
+	}
+	if o.BlockRows < 1 || o.BlockRows > maxBlockRows || o.BlockBytes < 1 || o.BlockBytes > maxBlockBytes {
+		return fmt.Errorf("clickhouse: a block has 1 to %d rows and 1 to %d bytes", maxBlockRows, maxBlockBytes)
+	}
+	switch o.Compression {
+	case "", "lz4":
+		o.compression = ch.CompressionLZ4
+	case "zstd":
+		o.compression = ch.CompressionZSTD
+	case "none":
+		o.compression = ch.CompressionDisabled
+	default:
+		return fmt.Errorf("clickhouse: compression %q is not lz4, zstd or none", o.Compression)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
+	return nil
+}
+
+// Sink writes the plans of all shards that this node leads. It is safe for concurrent use.
+type Sink struct {
+	opts    Options
+	pool    *pool
+	metrics *metrics
+
+	schemaMu sync.Mutex // one check at a time
+	schemaOK atomic.Bool
+}
+
+var _ sinks.Sink = (*Sink)(nil)
+
+// Open returns a sink whose server has answered once: a wrong address, password or certificate is found here.
+// Whether the tables fit is EnsureSchema's question.
+func Open(ctx context.Context, opts Options) (*Sink, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	s := New(opts)
+	if err := s.ping(ctx); err != nil {
+		s.pool.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// New returns a sink without asking the server anything, for a node that starts while ClickHouse is down. Position and
+// Write call EnsureSchema themselves until it has succeeded once. Options must be those that Open accepts.
+func New(opts Options) *Sink {
+	if err := opts.complete(); err != nil {
+		// Only a programmer's mistake gets here; every call reports it.
+		opts.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, err }
+		opts.MaxConns, opts.DialTimeout = 1, time.Second
+	}
+	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer)}
+}
+
+// ID returns state.SinkClickHouse.
+func (s *Sink) ID() state.SinkID { return state.SinkClickHouse }
+
+// Close closes the connections; a Write under way fails.
+func (s *Sink) Close() error {
+	s.pool.close()
+	return nil
+}
+
+func (s *Sink) ping(ctx context.Context) error {
+	return s.exec(ctx, "SELECT 1")
+}
+
+// exec runs a statement without input; rows that come back are dropped.
+func (s *Sink) exec(ctx context.Context, q string, settings ...ch.Setting) error {
+	return s.query(ctx, ch.Query{
+		Body: q, Settings: settings, Result: discard(),
+		OnResult: func(context.Context, blockInfo) error { return nil },
+	})
+}
+
+// query runs a query and counts its failure.
+func (s *Sink) query(ctx context.Context, q ch.Query) error {
+	err := s.pool.do(ctx, q)
+	if err != nil {
+		s.metrics.failure(err)
+		if !ch.IsException(err) {
+			s.pool.dropIdle()
+		}
+	}
+	return err
+}
+
+// table returns a full, quoted name.
+func (s *Sink) table(name string) string { return quoteIdent(s.opts.Database) + "." + quoteIdent(name) }
