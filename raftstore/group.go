@@ -3,14 +3,15 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
 )
-
-// ErrNotLeader says that an entry was certainly not committed and never will be: this node does not lead the group, or
-// refused the entry before it was written.
-var ErrNotLeader = errors.New("raftstore: not the leader")
-
-// ErrUncertain says that an entry may or may not have been committed, or may still be.
-var ErrUncertain = errors.New("raftstore: outcome uncertain")
 
 // Leadership says whether this node leads a group, and since which term.
 type Leadership struct {
@@ -18,42 +19,306 @@ type Leadership struct {
 	Term   uint64
 }
 
-// Result is what became of a committed entry.
-type Result struct {
-	Value any // what StateMachine.Apply returned
-	Index uint64
-	Term  uint64
+// Group is one shard's Raft group on this node.
+type Group struct {
+	shard  uint32
+	store  *Store
+	logger *slog.Logger
+	sm     StateMachine
+	log    *logStore
+	snaps  *snapshots
+	send   *sender
+	fsm    *fsm
+	met    *groupMetrics
+
+	ctx    context.Context // ends when the group stops
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	// installing keeps a local snapshot and an installed one apart.
+	installing sync.Mutex
+	restart    chan uint64 // the index from which the log is to be cut (guard.go)
+	asked      chan struct{}
+	changing   sync.Mutex // one membership change at a time, by this leader
+
+	run atomic.Pointer[running]
+
+	// proposing keeps the order of Propose, and guards what follows.
+	proposing sync.Mutex
+	closing   bool
+	leading   bool
+	term      uint64 // of leading
+	refused   bool   // an entry was refused though this node leads: none is taken until the leadership is announced anew
+	notices   chan Leadership
+	slots     chan struct{} // taken while an entry is on its way
+	waiting   chan *Future
+	pending   atomic.Int64 // futures that Raft has not answered
 }
 
-// Group is one shard's Raft group on this node.
-type Group struct{}
+// running is one life of the group's Raft instance.
+type running struct {
+	raft   *raft.Raft
+	trans  *transport
+	layer  *layer
+	notify chan bool
+	done   chan struct{} // closed when stopped
+}
+
+// maxPending bounds the entries of one group on their way; Propose blocks beyond it.
+const maxPending = 1024
+
+func newGroup(s *Store, shard uint32, sm StateMachine, log *logStore, snaps *snapshots, f *fsm, send *sender) *Group {
+	g := &Group{
+		shard: shard, store: s, logger: s.opts.Logger.With("shard", shard), sm: sm, log: log, snaps: snaps, fsm: f, send: send,
+		met:     s.met.group(shard),
+		restart: make(chan uint64, 1), asked: make(chan struct{}, 1),
+		notices: make(chan Leadership, 1), slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending),
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+func (g *Group) config(notify chan bool) *raft.Config {
+	t := g.store.opts.Timings
+	c := raft.DefaultConfig()
+	c.LocalID = g.store.serverID()
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = t.Heartbeat, t.Election, t.Lease, t.Commit
+	c.MaxAppendEntries = 16 // a count: with entries of 256 KiB it fits one transport timeout
+	c.BatchApplyCh = true   // so that entries which arrive during an fsync share the next one
+	c.ShutdownOnRemove = false
+	c.NoSnapshotRestoreOnStart = true
+	c.RestoreCommittedLogs = false
+	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, time.Hour // maintain.go asks for them
+	c.TrailingLogs = 1 << 20                                   // until maintain.go knows better
+	c.NotifyCh = notify
+	c.NoLegacyTelemetry = true
+	c.Logger = raftLogger(g.store.opts.Logger, g.shard)
+	return c
+}
+
+// start begins a life of the Raft instance.
+func (g *Group) start() (err error) {
+	o := g.store.opts
+	self, _ := o.peer(o.Name)
+	r := &running{
+		layer: newLayer(g.store.net, g.shard, self.Addr), notify: make(chan bool, 16), done: make(chan struct{}),
+	}
+	g.fsm.begin(g.snaps.marker())
+	cfg := g.config(r.notify)
+	r.trans = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: r.layer, ServerAddressProvider: addresses{&g.store.opts}, MaxPool: 3, MaxRPCsInFlight: 1,
+		Timeout: o.Timings.Transport, Logger: cfg.Logger,
+	}))
+	func() { // Raft panics if the term cannot be stored
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("raftstore: start shard %d: %v", g.shard, p)
+			}
+		}()
+		r.raft, err = raft.NewRaft(cfg, g.fsm, g.log, stableStore{g.log.inner, g.log}, g.snaps, r.trans)
+	}()
+	if err != nil {
+		_ = r.trans.Close()
+		return fmt.Errorf("raftstore: start shard %d: %w", g.shard, err)
+	}
+	g.log.running.Store(true)
+	r.trans.wg.Go(func() { g.guard(r) })
+	g.run.Store(r)
+	g.wg.Go(func() { g.watch(r) })
+	return nil
+}
+
+// stop ends the current life. Raft never answers an entry that lies in its queue when it is shut down, so those are
+// waited for, as long as a leader without a quorum may take to notice.
+func (g *Group) stop() {
+	r := g.run.Load()
+	if r == nil {
+		return
+	}
+	for end := time.Now().Add(2*g.store.opts.Timings.Lease + time.Second); g.pending.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	r.trans.release()
+	if err := r.raft.Shutdown().Error(); err != nil {
+		g.logger.Warn("raft shutdown", "error", err)
+	}
+	_ = r.trans.Close()
+	close(r.done)
+}
+
+// watch turns Raft's notices into the group's; it always takes them, or Raft's main loop would stall.
+func (g *Group) watch(r *running) {
+	for {
+		select {
+		case leads := <-r.notify:
+			if !leads {
+				r.trans.release()
+			}
+			g.announce(leads, r.raft.CurrentTerm())
+		case <-r.done:
+			g.announce(false, 0)
+			return
+		}
+	}
+}
+
+func (g *Group) announce(leads bool, term uint64) {
+	g.proposing.Lock()
+	defer g.proposing.Unlock()
+	if g.leading != leads {
+		g.met.changes.Inc()
+		g.logger.Info("leadership", "leads", leads, "term", term)
+	}
+	g.leading, g.term, g.refused = leads, term, false
+	g.publish(Leadership{Leader: leads, Term: term})
+}
+
+// publish replaces a notice that was not received yet. It is called with proposing held.
+func (g *Group) publish(l Leadership) {
+	select {
+	case <-g.notices:
+	default:
+	}
+	g.notices <- l
+}
 
 // Leadership delivers changes of leadership; the latest value wins, and it has one receiver. After ErrNotLeader or
 // ErrUncertain the receiver should wait here for its next turn: if the node still leads, a fresh value is delivered.
-func (g *Group) Leadership() <-chan Leadership { return nil }
+func (g *Group) Leadership() <-chan Leadership { return g.notices }
 
-// IsLeader tells whether this node leads the group.
-func (g *Group) IsLeader() bool { return false }
+// IsLeader tells whether this node leads the group, as far as it knows.
+func (g *Group) IsLeader() bool {
+	r := g.run.Load()
+	return r != nil && r.raft.State() == raft.Leader
+}
 
 // Leader returns the leader's node name, "" if unknown.
-func (g *Group) Leader() string { return "" }
+func (g *Group) Leader() string {
+	r := g.run.Load()
+	if r == nil {
+		return ""
+	}
+	_, id := r.raft.LeaderWithID()
+	return nodeOf(id)
+}
+
+// StateMachine returns the group's state machine.
+func (g *Group) StateMachine() StateMachine { return g.sm }
+
+// Shard returns the group's number.
+func (g *Group) Shard() uint32 { return g.shard }
 
 // Barrier returns when every entry committed before the call has been applied here. It fails with ErrNotLeader or
 // ErrUncertain where this node does not lead.
-func (g *Group) Barrier(ctx context.Context) error { return ErrNotLeader }
+func (g *Group) Barrier(ctx context.Context) error {
+	f := g.enqueue(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
+	_, err := f.Wait(ctx)
+	return err
+}
 
-// Propose enqueues an entry, in order; it does not wait for the commit. The entry must not be changed afterwards.
-func (g *Group) Propose(entry []byte) *Future { return nil }
+// Checkpoint asks for a checkpoint of the state machine and the truncation of the log, soon, in the background.
+func (g *Group) Checkpoint() {
+	select {
+	case g.asked <- struct{}{}:
+	default:
+	}
+}
 
-// StateMachine returns the group's state machine.
-func (g *Group) StateMachine() StateMachine { return nil }
+// configuration returns the latest configuration, committed or not.
+func (g *Group) configuration() raft.Configuration {
+	r := g.run.Load()
+	if r == nil {
+		return raft.Configuration{}
+	}
+	f := r.raft.GetConfiguration()
+	if f.Error() != nil {
+		return raft.Configuration{}
+	}
+	return f.Configuration()
+}
 
-// TransferLeadership hands the group to the named node, and returns when this node no longer leads.
-func (g *Group) TransferLeadership(ctx context.Context, node string) error { return ErrNotLeader }
+// suffrage returns this node's part in the group: "voter", "nonvoter" or "none".
+func (g *Group) suffrage() string { return suffrageOf(g.configuration(), g.store.serverID()) }
 
-// Future is an entry on its way.
-type Future struct{}
+func suffrageOf(c raft.Configuration, id raft.ServerID) string {
+	for _, s := range c.Servers {
+		if s.ID == id {
+			if s.Suffrage == raft.Voter {
+				return standVoter
+			}
+			return standNonvoter
+		}
+	}
+	return "none"
+}
 
-// Wait returns the entry's result, or ErrNotLeader or ErrUncertain (wrapped). Both end the leadership for the caller.
-// If ctx ends first, its error is returned along with ErrUncertain.
-func (f *Future) Wait(ctx context.Context) (Result, error) { return Result{}, ErrNotLeader }
+// preferred is the name of the node that should lead the group.
+func (g *Group) preferred() string {
+	nodes := g.store.opts.Nodes
+	return nodes[int(g.shard)%len(nodes)].Name
+}
+
+func (g *Group) status() GroupStatus {
+	s := GroupStatus{
+		Shard: g.shard, Preferred: g.preferred(), Suffrage: "none", DurableIndex: g.sm.Durable(),
+		MarkerIndex: g.snaps.marker().Index, LogBytes: g.log.inner.Bytes(),
+	}
+	s.FirstIndex, _ = g.log.inner.FirstIndex()
+	s.LastIndex, _ = g.log.inner.LastIndex()
+	s.AppliedIndex = g.fsm.known()
+	if r := g.run.Load(); r != nil {
+		s.Leader, s.IsLeader, s.Suffrage = g.Leader(), r.raft.State() == raft.Leader, g.suffrage()
+		s.Term, s.CommitIndex = r.raft.CurrentTerm(), r.raft.CommitIndex()
+	}
+	return s
+}
+
+// work runs the group's background tasks until the group's context ends.
+func (g *Group) work() {
+	g.wg.Go(g.settle)
+	g.wg.Go(g.supervise)
+	g.wg.Go(g.maintain)
+	if len(g.store.opts.Nodes) > 1 {
+		g.wg.Go(g.prefer)
+		g.wg.Go(g.stand)
+	}
+}
+
+// supervise restarts the Raft instance when the guard has found the log in conflict with a snapshot: what conflicts is
+// cut, and Raft, which keeps the end of the log in memory, learns it by starting anew.
+func (g *Group) supervise() {
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case from := <-g.restart:
+			g.logger.Warn("log conflicts with the leader's snapshot: cutting it and restarting the group", "from", from)
+			g.log.running.Store(false)
+			g.stop()
+			err := g.log.settle(nil)
+			if err == nil {
+				err = g.log.inner.DeleteRange(from, math.MaxUint64)
+			}
+			if err == nil {
+				err = g.start()
+			}
+			if err != nil {
+				g.store.fatal(fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err))
+				return
+			}
+		}
+	}
+}
+
+// shut ends the group: no entry is taken any more, Raft stops, then the tasks.
+func (g *Group) shut() error {
+	g.proposing.Lock()
+	g.closing = true
+	g.proposing.Unlock()
+	g.stop()
+	g.cancel()
+	g.wg.Wait()
+	g.log.running.Store(false)
+	g.log.close()
+	return errors.Join(g.send.sweep(true), g.sm.Close())
+}

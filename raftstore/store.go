@@ -3,31 +3,236 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"deckle/wal"
 )
 
 // Store is one node's part of the cluster: its groups, their log and their state machines.
-type Store struct{}
+type Store struct {
+	opts   Options
+	logger *slog.Logger
+	net    *network
+	wal    *wal.Log
+	met    *metrics
+	groups []*Group // by shard; fixed once Open returns
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	ready  chan struct{}
+	kick   chan struct{} // the identity has changed
+	doomed sync.Once
+
+	mu      sync.Mutex
+	id      *identity
+	started bool // the groups run
+	isReady bool
+	leaving bool // Close has begun: this node takes no leadership
+	closed  bool
+	reasons map[string]string
+}
 
 // Open opens identity, log and state machines, listens, and starts forming or rejoining the cluster in the background;
-// Ready tells when that is done.
+// Ready tells when that is done. On one of three nodes a damaged log is no error: the folder is emptied, loudly, and
+// the node rejoins.
 func Open(ctx context.Context, opts Options) (*Store, error) {
-	return nil, errors.New("raftstore: being written")
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: opts, logger: opts.Logger.With("node", opts.Name), ready: make(chan struct{}), kick: make(chan struct{}, 1),
+		reasons: map[string]string{"cluster": "starting"},
+	}
+	s.opts.Logger = s.logger
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.met = newMetrics(s)
+	s.net = newNetwork(&s.opts)
+	s.net.admit = s.admit
+	var err error
+	if s.id, err = loadIdentity(&s.opts); err != nil {
+		return nil, err
+	}
+	if err = s.openGroups(ctx); damage(err) {
+		if err = s.rejoinEmpty(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+	if err == nil {
+		err = s.net.listen(ctx)
+	}
+	if err == nil {
+		err = s.met.register(opts.Registerer)
+	}
+	if err != nil {
+		s.net.close()
+		return nil, errors.Join(err, s.closeGroups())
+	}
+	s.net.serve()
+	s.wg.Go(s.form)
+	return s, nil
+}
+
+// damage tells whether an error says that something this node promised is lost.
+func damage(err error) bool {
+	var corrupt *wal.CorruptError
+	return errors.As(err, &corrupt) || errors.Is(err, ErrDamaged) || errors.Is(err, errSealBroken)
+}
+
+// rejoinEmpty answers damage: a single node has nobody to rejoin.
+func (s *Store) rejoinEmpty(ctx context.Context, cause error) error {
+	if err := s.closeGroups(); err != nil {
+		s.logger.Warn("closing after damage", "error", err)
+	}
+	if len(s.opts.Nodes) == 1 {
+		return fmt.Errorf("%w: %w. This is a single node, so no other can give back what is lost, and nothing was changed. "+
+			"Either restore the whole of %s from a copy that was made while the node was stopped, or move it away and start "+
+			"with an empty folder and the sinks' tables of a new cluster", ErrDamaged, cause, s.opts.Dir)
+	}
+	id, err := emptyFolder(&s.opts, s.id, cause.Error())
+	if err != nil {
+		return err
+	}
+	s.id = id
+	s.met.rejoins.Inc()
+	return s.openGroups(ctx)
+}
+
+// openGroups opens the log and every shard's state machine, and finishes what a crash left undone.
+func (s *Store) openGroups(ctx context.Context) (err error) {
+	o := &s.opts
+	s.wal, err = wal.Open(ctx, wal.Options{
+		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, "wal"), Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
+	})
+	if err != nil {
+		return fmt.Errorf("raftstore: open log: %w", err)
+	}
+	dir := o.FS.PathJoin(o.Dir, "snapshots")
+	for shard := range uint32(o.Shards) {
+		g, err := s.openGroup(ctx, dir, shard)
+		if err != nil {
+			return errors.Join(err, s.closeGroups())
+		}
+		s.groups = append(s.groups, g)
+	}
+	if err := dropCopies(o.FS, dir); err != nil {
+		return errors.Join(err, s.closeGroups())
+	}
+	return nil
+}
+
+func (s *Store) openGroup(ctx context.Context, dir string, shard uint32) (*Group, error) {
+	o := &s.opts
+	snaps, err := newSnapshots(o.FS, dir, shard)
+	if err != nil {
+		return nil, err
+	}
+	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("shard-%d", shard)))
+	if err != nil {
+		return nil, fmt.Errorf("raftstore: open shard %d: %w", shard, err)
+	}
+	log := newLogStore(s.wal.Group(uint64(shard)), o.Timings.StoreDeadline, s.fatal, s.met.group(shard).observeStore)
+	f := &fsm{sm: sm, snaps: snaps, log: log, fatal: s.fatal}
+	snaps.send = &sender{fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
+	g := newGroup(s, shard, sm, log, snaps, f, snaps.send)
+	f.leaving = g.ctx
+	snaps.count = g.met.install.Inc
+	if err = snaps.finish(sm, log); err == nil {
+		err = checkPromises(sm, log, snaps.marker(), shard)
+	}
+	if err != nil {
+		g.cancel()
+		log.close()
+		return nil, errors.Join(err, sm.Close())
+	}
+	f.begin(snaps.marker())
+	return g, nil
+}
+
+// checkPromises compares what a shard's three files say: the state reaches the marker, and the log reaches the state.
+func checkPromises(sm StateMachine, log *logStore, m marker, shard uint32) error {
+	last, err := log.inner.LastIndex()
+	if err != nil {
+		return err
+	}
+	if d := sm.Durable(); d < m.Applied {
+		return fmt.Errorf("%w: the state of shard %d is durable up to entry %d, but its log was cut up to %d", ErrDamaged, shard, d, m.Applied)
+	}
+	if at, _ := sm.Applied(); at > max(last, m.Index) {
+		return fmt.Errorf("%w: the state of shard %d has applied entry %d, but its log ends at %d", ErrDamaged, shard, at, max(last, m.Index))
+	}
+	return nil
+}
+
+// closeGroups closes what openGroups opened, where Raft does not run.
+func (s *Store) closeGroups() (err error) {
+	for _, g := range s.groups {
+		err = errors.Join(err, g.shut())
+	}
+	s.groups = nil
+	if s.wal != nil {
+		err = errors.Join(err, s.wal.Close())
+		s.wal = nil
+	}
+	return err
+}
+
+// fatal reports the first error after which this node can keep no promise.
+func (s *Store) fatal(err error) {
+	s.doomed.Do(func() {
+		s.reason("fatal", err.Error())
+		s.logger.Error("fatal", "error", err)
+		s.opts.OnFatal(err)
+	})
+}
+
+// reason notes why the node is not ready or what is wrong; an empty text takes it back.
+func (s *Store) reason(key, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reasons[key] != text && text != "" {
+		s.logger.Info("raftstore: "+key, "state", text)
+	}
+	if text == "" {
+		delete(s.reasons, key)
+	} else {
+		s.reasons[key] = text
+	}
+}
+
+func (s *Store) serverID() raft.ServerID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id.serverID()
 }
 
 // Ready is closed once this node is a voting member of every group and its groups run.
-func (s *Store) Ready() <-chan struct{} { return nil }
+func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // ClusterID returns the cluster's id, 16 hexadecimal digits; valid after Ready.
-func (s *Store) ClusterID() string { return "" }
+func (s *Store) ClusterID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id.Cluster
+}
 
 // Group returns the shard's group; valid after Ready, nil before or if there is no such shard.
-func (s *Store) Group(shard uint32) *Group { return nil }
-
-// Status tells where the node stands; safe from any goroutine at any time.
-func (s *Store) Status() Status { return Status{} }
-
-// Close hands leadership over (within ctx), then stops the groups and closes state machines, log and listener.
-func (s *Store) Close(ctx context.Context) error { return nil }
+func (s *Store) Group(shard uint32) *Group {
+	s.mu.Lock()
+	ok := s.isReady
+	s.mu.Unlock()
+	if !ok || uint64(shard) >= uint64(len(s.groups)) {
+		return nil
+	}
+	return s.groups[shard]
+}
 
 // Status is where a node stands.
 type Status struct {
@@ -38,6 +243,7 @@ type Status struct {
 	Reasons   []string // why the node is not ready, or what is wrong; for people
 	Groups    []GroupStatus
 	WALBytes  int64 // length of the node's log
+	WAL       wal.Stats
 }
 
 // GroupStatus is where one group stands, as this node sees it.
@@ -51,8 +257,82 @@ type GroupStatus struct {
 	FirstIndex   uint64 // of the log
 	LastIndex    uint64
 	CommitIndex  uint64
-	AppliedIndex uint64 // handed to the state machine
+	AppliedIndex uint64 // in the state machine
 	DurableIndex uint64 // of the state machine
 	MarkerIndex  uint64 // of the last snapshot marker
 	LogBytes     int64
+}
+
+// Status tells where the node stands; safe from any goroutine at any time.
+func (s *Store) Status() Status {
+	s.mu.Lock()
+	st := Status{Node: s.id.Name, ServerID: string(s.id.serverID()), ClusterID: s.id.Cluster, Ready: s.isReady}
+	for _, k := range slices.Sorted(maps.Keys(s.reasons)) {
+		st.Reasons = append(st.Reasons, k+": "+s.reasons[k])
+	}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return st
+	}
+	st.WAL = s.wal.Stats()
+	st.WALBytes = st.WAL.Bytes
+	for _, g := range s.groups {
+		gs := g.status()
+		if st.Ready && gs.Leader == "" {
+			st.Reasons = append(st.Reasons, fmt.Sprintf("shard %d: no leader is known", g.shard))
+		}
+		st.Groups = append(st.Groups, gs)
+	}
+	return st
+}
+
+// Close hands leadership over (within ctx), then stops the groups and closes state machines, log and listener.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.leaving = true
+	s.mu.Unlock()
+	if len(s.opts.Nodes) > 1 {
+		s.handOver(ctx)
+	}
+	return s.shut()
+}
+
+// shut stops at once, without handing leadership over.
+func (s *Store) shut() (err error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.met.unregister(s.opts.Registerer)
+	s.cancel()
+	s.wg.Wait()
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.groups))
+	for i, g := range s.groups {
+		wg.Go(func() { errs[i] = g.shut() })
+	}
+	wg.Wait()
+	s.net.close()
+	return errors.Join(errors.Join(errs...), s.wal.Close())
+}
+
+// handOver moves every leadership to the best of the other nodes, as far as ctx allows.
+func (s *Store) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, g := range s.groups {
+		if g.IsLeader() {
+			wg.Go(func() {
+				if err := g.leave(ctx); err != nil {
+					g.logger.Warn("could not hand leadership over", "error", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
 }

@@ -1,0 +1,198 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// errReplaying says that the log has not yet been replayed as far as the state machine's own files go.
+var errReplaying = errors.New("raftstore: the log is still being replayed")
+
+// configAt is a configuration and the entry that made it.
+type configAt struct {
+	index, term uint64
+	conf        raft.Configuration
+}
+
+// keptConfigs bounds the configurations remembered; changes are rare.
+const keptConfigs = 64
+
+// fsm is the raft.BatchingFSM over a state machine. Beside applying, it knows which committed configuration belongs to
+// which index, which a snapshot of the state machine, taken at any moment, must carry with it.
+type fsm struct {
+	sm      StateMachine
+	snaps   *snapshots
+	log     *logStore
+	fatal   func(error)
+	leaving context.Context // ends with the group
+
+	mu      sync.Mutex
+	command uint64 // the last command handed over
+	seen    uint64 // the last entry of any kind handed over, or covered by the marker
+	term    uint64 // of seen
+	configs []configAt
+	failed  error // sticky: the group applies nothing any more
+}
+
+// applied is what the FSM returns for a command: the proposer's future takes it apart.
+type applied struct {
+	value any
+	term  uint64
+	err   error
+}
+
+// begin sets the FSM to a marker: at start, and after a snapshot was installed.
+func (f *fsm) begin(m marker) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.command, f.seen, f.term, f.configs = m.Applied, m.Index, m.Term, nil
+	if m.ConfigIndex > 0 {
+		f.configs = []configAt{{m.ConfigIndex, 0, m.Configuration}}
+	}
+}
+
+func (f *fsm) Apply(e *raft.Log) any { return f.ApplyBatch([]*raft.Log{e})[0] }
+
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	results := make([]any, len(logs))
+	for i, e := range logs {
+		results[i] = f.applyOne(e)
+	}
+	return results
+}
+
+func (f *fsm) applyOne(e *raft.Log) any {
+	if err := f.err(); err != nil {
+		return applied{err: err}
+	}
+	var v any
+	if e.Type == raft.LogCommand {
+		var err error
+		if v, err = f.sm.Apply(e.Index, e.Term, e.Data); err != nil {
+			return applied{err: f.fail(fmt.Errorf("raftstore: apply entry %d: %w", e.Index, err))}
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch e.Type {
+	case raft.LogCommand:
+		f.command = e.Index
+	case raft.LogConfiguration:
+		f.configs = append(f.configs, configAt{e.Index, e.Term, raft.DecodeConfiguration(e.Data)})
+		f.configs = f.configs[max(0, len(f.configs)-keptConfigs):]
+	}
+	f.seen, f.term = e.Index, e.Term
+	return applied{value: v, term: e.Term}
+}
+
+// fail makes an error sticky and reports it.
+func (f *fsm) fail(err error) error {
+	f.mu.Lock()
+	if f.failed == nil {
+		f.failed = err
+	}
+	f.mu.Unlock()
+	f.fatal(err)
+	return err
+}
+
+func (f *fsm) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+// known returns the index up to which this node knows entries to be committed, since they are in its state.
+func (f *fsm) known() uint64 {
+	a, _ := f.sm.Applied()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(a, f.seen)
+}
+
+// configuration returns the last committed configuration that was handed over, and its index.
+func (f *fsm) configuration() (raft.Configuration, uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.configs) == 0 {
+		return raft.Configuration{}, 0
+	}
+	c := f.configs[len(f.configs)-1]
+	return c.conf, c.index
+}
+
+// describe turns the state machine's position in a fresh copy of its state into what a snapshot of it is: the index up
+// to which no other command follows, and the configuration there.
+func (f *fsm) describe(index, term uint64, m marker) (marker, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.failed != nil:
+		return marker{}, f.failed
+	case index > f.seen:
+		return marker{}, errReplaying
+	}
+	d := marker{Index: index, Term: term, Applied: index}
+	switch {
+	case f.command <= index: // nothing but configurations since
+		d.Index, d.Term = f.seen, f.term
+	case index <= m.Applied: // the marker said as much
+		d.Index, d.Term = m.Index, m.Term
+	}
+	for _, c := range f.configs {
+		if c.index <= d.Index {
+			d.Configuration, d.ConfigIndex = c.conf, c.index
+		}
+	}
+	if d.ConfigIndex == 0 {
+		return marker{}, fmt.Errorf("raftstore: no configuration known at index %d", d.Index)
+	}
+	return d, nil
+}
+
+// Snapshot is quick: it notes where the state machine is. Persist makes that durable.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	index, _ := f.sm.Applied()
+	return &fsmSnapshot{f, index}, nil
+}
+
+type fsmSnapshot struct {
+	f       *fsm
+	applied uint64
+}
+
+func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	if s.f.sm.Durable() < s.applied {
+		if err := s.f.sm.Checkpoint(s.f.leaving); err != nil {
+			return fmt.Errorf("raftstore: checkpoint: %w", err)
+		}
+		if d := s.f.sm.Durable(); d < s.applied {
+			return fmt.Errorf("raftstore: checkpoint reached %d of %d", d, s.applied)
+		}
+	}
+	own, ok := sink.(*snapshotSink)
+	if !ok {
+		return errors.New("raftstore: foreign snapshot sink")
+	}
+	return own.mark(s.applied)
+}
+
+func (s *fsmSnapshot) Release() {}
+
+// Restore swaps in the snapshot that the sink has staged; the stream itself says nothing more.
+func (f *fsm) Restore(rc io.ReadCloser) error {
+	m, err := f.snaps.swapIn(f.sm, f.log)
+	if err != nil {
+		return f.fail(err)
+	}
+	f.begin(m)
+	return rc.Close()
+}

@@ -1,0 +1,126 @@
+package raftstore
+
+import (
+	"errors"
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// The guard stands between the transport and Raft, since a snapshot that arrives at a node whose log is ahead of it, or
+// conflicts with it, breaks the library (hashicorp/raft #697, #704: the conflicting entries stay, or the end of the log
+// that Raft keeps in memory points to nothing). Of a snapshot at index I and term T:
+//
+//	already applied here, or in the log with term T    answered with success: all of it is here, durably
+//	the log reaches I, with another term there         refused; the log is cut from I on and the group restarts, so that
+//	                                                   the next attempt finds a log that ends below I. What is cut was
+//	                                                   never committed, for I with term T was.
+//	the log ends below I                               Raft installs it; nothing of the log is kept (snapshots.fitLog)
+//
+// An append whose previous entry is older than the log's begin is cut to where the log can check it: what lies below is
+// committed, and so the same as the leader's.
+
+// errConflict answers a snapshot that has to wait for the log to be cut.
+var errConflict = errors.New("raftstore: the log conflicts with the snapshot; it is being cut")
+
+// guard hands requests to Raft, one by one, until the transport closes.
+func (g *Group) guard(r *running) {
+	for {
+		select {
+		case rpc := <-r.trans.NetworkTransport.Consumer():
+			switch req := rpc.Command.(type) {
+			case *raft.AppendEntriesRequest:
+				g.trim(req)
+			case *raft.InstallSnapshotRequest:
+				if g.install(r, rpc, req) {
+					continue
+				}
+			}
+			select {
+			case r.trans.rpcs <- rpc:
+			case <-r.trans.closed:
+				return
+			}
+		case <-r.trans.closed:
+			return
+		}
+	}
+}
+
+// install answers a snapshot that Raft must not see, and lets the others in one at a time.
+func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotRequest) (answered bool) {
+	if req.Term < r.raft.CurrentTerm() {
+		return false // Raft refuses it
+	}
+	index, term := req.LastLogIndex, req.LastLogTerm
+	have, err := g.log.term(index)
+	if err != nil {
+		g.reject(rpc, err)
+		return true
+	}
+	last, err := g.log.inner.LastIndex()
+	switch {
+	case err != nil:
+		g.reject(rpc, err)
+		return true
+	case index <= g.fsm.known() || have == term && index <= r.raft.LastIndex():
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: true}, nil)
+		return true
+	case last >= index:
+		select {
+		case g.restart <- index:
+		default:
+		}
+		g.reject(rpc, errConflict)
+		return true
+	}
+	g.installing.Lock() // waits for a local snapshot under way
+	answer := make(chan raft.RPCResponse, 1)
+	to := rpc.RespChan
+	rpc.RespChan = answer
+	r.trans.wg.Go(func() {
+		defer g.installing.Unlock()
+		select {
+		case a := <-answer:
+			to <- a
+		case <-r.trans.closed:
+		}
+	})
+	select {
+	case r.trans.rpcs <- rpc:
+	case <-r.trans.closed:
+	}
+	return true
+}
+
+func (g *Group) reject(rpc raft.RPC, err error) {
+	_, _ = io.Copy(io.Discard, rpc.Reader)
+	rpc.Respond(&raft.InstallSnapshotResponse{}, err)
+}
+
+// trim cuts an append to what the log can check.
+func (g *Group) trim(req *raft.AppendEntriesRequest) {
+	if req.PrevLogEntry == 0 && len(req.Entries) == 0 {
+		return // a heartbeat
+	}
+	first, err := g.log.inner.FirstIndex()
+	if err != nil || first > 0 && req.PrevLogEntry >= first || req.PrevLogEntry == 0 && first <= 1 && g.snaps.marker().Index == 0 {
+		return
+	}
+	at := g.fsm.known()
+	term, err := g.log.term(at)
+	if err != nil {
+		return
+	}
+	if term == 0 {
+		m := g.snaps.marker()
+		at, term = m.Index, m.Term
+	}
+	if req.PrevLogEntry >= at {
+		return
+	}
+	drop := min(at-req.PrevLogEntry, uint64(len(req.Entries)))
+	req.Entries = req.Entries[drop:]
+	req.PrevLogEntry, req.PrevLogTerm = at, term
+}

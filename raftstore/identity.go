@@ -1,0 +1,163 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// phase is how far a node has come in its life; doc.go draws the way.
+type phase string
+
+const (
+	phaseNew      phase = "new"      // knows no cluster
+	phaseFounding phase = "founding" // has drawn the cluster's id; the groups' first configurations may not be written yet
+	phaseJoining  phase = "joining"  // knows its cluster, asks to take a former incarnation's place
+	phaseMember   phase = "member"   // is part of the groups' configurations
+	phaseVoid     phase = "void"     // the folder is to be emptied: what it promised is void
+)
+
+const identityFormat = 1
+
+// member is a server of the first configuration.
+type member struct {
+	Name, ID, Addr string
+}
+
+// identity says who the folder's node is.
+type identity struct {
+	Format      int
+	Name        string
+	Incarnation string // 16 hexadecimal digits, drawn when the folder is created
+	Cluster     string // 16 hexadecimal digits, "" if none is known
+	Nodes       []string
+	Shards      int
+	Phase       phase
+	Founders    []member `json:",omitempty"` // of phaseFounding
+	VoidReason  string   `json:",omitempty"` // of phaseVoid
+}
+
+// serverID is the Raft server id: it never names two folders.
+func (id *identity) serverID() raft.ServerID { return raft.ServerID(id.Name + "-" + id.Incarnation) }
+
+// nodeOf returns the node's name of a server id, "" if it is none.
+func nodeOf(id raft.ServerID) string {
+	i := strings.LastIndexByte(string(id), '-')
+	return string(id)[:max(i, 0)]
+}
+
+func hex64(v uint64) string { return fmt.Sprintf("%016x", v) }
+
+func nodeNames(nodes []Peer) []string {
+	names := make([]string, len(nodes))
+	for i, p := range nodes {
+		names[i] = p.Name
+	}
+	return names
+}
+
+// Errors of Open that need a person, or a restart.
+var (
+	// ErrForeignFolder says that the data folder belongs to another node, another set of nodes or another number of
+	// shards, or was written by a newer format.
+	ErrForeignFolder = errors.New("raftstore: the data folder does not fit the configuration")
+	// ErrDamaged says that what this node promised cannot be read back. With three nodes Open empties the folder and
+	// rejoins instead of returning it.
+	ErrDamaged = errors.New("raftstore: damaged")
+	// ErrSuperseded is handed to OnFatal when another incarnation has taken this node's place. After a restart the
+	// folder is emptied and the node rejoins with a new incarnation.
+	ErrSuperseded = errors.New("raftstore: another incarnation of this node has taken its place")
+)
+
+// loadIdentity reads the identity, or creates one for an empty folder. A void folder is emptied first, keeping only
+// the cluster's id: a node without its promises must never found a second cluster.
+func loadIdentity(o *Options) (*identity, error) {
+	path := o.FS.PathJoin(o.Dir, "identity")
+	var id identity
+	err := readSealed(o.FS, path, &id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := o.FS.MkdirAll(o.Dir, 0o755); err != nil {
+			return nil, fmt.Errorf("raftstore: create data folder: %w", err)
+		}
+		// An empty folder that was restored without its identity would forget its promises.
+		names, err := o.FS.List(o.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("raftstore: list data folder: %w", err)
+		}
+		for _, n := range names {
+			if n == "wal" || n == "snapshots" || strings.HasPrefix(n, "shard-") {
+				return nil, fmt.Errorf("%w: %s has a %s but no identity; restore the file or empty the folder", ErrForeignFolder, o.Dir, n)
+			}
+		}
+		return newIdentity(o, "")
+	case err != nil:
+		return nil, err
+	case id.Format != identityFormat:
+		return nil, fmt.Errorf("%w: identity format %d, this program knows %d", ErrForeignFolder, id.Format, identityFormat)
+	case id.Name != o.Name:
+		return nil, fmt.Errorf("%w: it is node %q's, this is %q", ErrForeignFolder, id.Name, o.Name)
+	case id.Shards != o.Shards:
+		return nil, fmt.Errorf("%w: it has %d shards, the configuration %d; the number is fixed at creation", ErrForeignFolder, id.Shards, o.Shards)
+	case !slices.Equal(id.Nodes, nodeNames(o.Nodes)):
+		return nil, fmt.Errorf("%w: its nodes are %v, the configuration's %v; membership is fixed at creation", ErrForeignFolder, id.Nodes, nodeNames(o.Nodes))
+	}
+	if id.Phase == phaseVoid {
+		return emptyFolder(o, &id, id.VoidReason)
+	}
+	return &id, nil
+}
+
+func newIdentity(o *Options, cluster string) (*identity, error) {
+	id := &identity{
+		Format: identityFormat, Name: o.Name, Incarnation: hex64(o.Rand()), Cluster: cluster,
+		Nodes: nodeNames(o.Nodes), Shards: o.Shards, Phase: phaseNew,
+	}
+	if cluster != "" {
+		id.Phase = phaseJoining
+	}
+	return id, saveIdentity(o, id)
+}
+
+func saveIdentity(o *Options, id *identity) error {
+	return writeSealed(o.FS, o.FS.PathJoin(o.Dir, "identity"), id)
+}
+
+// emptyFolder voids what the folder promised: the mark first, then the content, then a new incarnation. A crash in
+// between is finished by the next loadIdentity.
+func emptyFolder(o *Options, id *identity, reason string) (*identity, error) {
+	o.Logger.Error("EMPTYING THE DATA FOLDER: this node gives up what it promised and rejoins with a new incarnation",
+		"dir", o.Dir, "former", id.serverID(), "reason", reason)
+	void := *id
+	void.Phase, void.VoidReason, void.Founders = phaseVoid, reason, nil
+	if err := saveIdentity(o, &void); err != nil {
+		return nil, err
+	}
+	names, err := o.FS.List(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("raftstore: list data folder: %w", err)
+	}
+	for _, n := range names {
+		if n == "wal" || n == "snapshots" || strings.HasPrefix(n, "shard-") {
+			if err := removeAll(o.FS, o.FS.PathJoin(o.Dir, n)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := syncDir(o.FS, o.Dir); err != nil {
+		return nil, err
+	}
+	return newIdentity(o, id.Cluster)
+}
+
+func removeAll(fsys vfs.FS, path string) error {
+	if err := fsys.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("raftstore: remove %s: %w", path, err)
+	}
+	return nil
+}

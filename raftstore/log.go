@@ -1,0 +1,220 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// ErrStoreDeadline is what a StoreLogs that took longer than Timings.StoreDeadline returns: a leader steps down, a
+// follower refuses. The write may still land.
+var ErrStoreDeadline = errors.New("raftstore: the disk took longer than the store deadline")
+
+// groupLog is what a group needs of the node's log; *wal.Group is one.
+type groupLog interface {
+	raft.LogStore
+	raft.StableStore
+	Bytes() int64
+	MeanEntryBytes() int64
+}
+
+// logStore gives Raft one group's log.
+//
+// StoreLogs has a deadline, for the library lets a leader with a stalled disk lead on (hashicorp/raft #503). A write
+// that missed it goes on; the next one waits for it, within its own deadline, so that writes stay in order, and voids
+// what it left behind, since storing index i voids every entry ≥ i.
+//
+// Raft panics where a read or a term cannot be had. Nothing here may end the process: the error goes to fatal, and the
+// goroutine that asked ends with it (runtime.Goexit runs its deferred functions, so Raft's Shutdown still returns).
+// The group is then dead on this node, as it has to be.
+type logStore struct {
+	inner    groupLog
+	deadline time.Duration
+	fatal    func(error)
+	observe  func(time.Duration) // metrics
+	running  atomic.Bool         // Raft's own goroutines run: errors end them
+
+	jobs chan *storeJob
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	active *storeJob // the latest write, done or not
+	slow   [2]slowest
+}
+
+// slowest is the slowest write of a period.
+type slowest struct {
+	since time.Time
+	took  time.Duration
+}
+
+// slowPeriod is how long a slow write is remembered, at least.
+const slowPeriod = 10 * time.Second
+
+type storeJob struct {
+	logs  []*raft.Log
+	start time.Time
+	done  chan struct{}
+	err   error
+}
+
+func newLogStore(inner groupLog, deadline time.Duration, fatal func(error), observe func(time.Duration)) *logStore {
+	l := &logStore{inner: inner, deadline: deadline, fatal: fatal, observe: observe, jobs: make(chan *storeJob, 1)}
+	l.wg.Go(func() {
+		for j := range l.jobs {
+			j.err = inner.StoreLogs(j.logs)
+			l.finished(time.Since(j.start))
+			close(j.done)
+		}
+	})
+	return l
+}
+
+// close waits for the last write. StoreLogs must not be called any more.
+func (l *logStore) close() {
+	close(l.jobs)
+	l.wg.Wait()
+}
+
+func (l *logStore) finished(took time.Duration) {
+	l.observe(took)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Sub(l.slow[0].since) > slowPeriod {
+		l.slow[1], l.slow[0] = l.slow[0], slowest{since: now}
+	}
+	l.slow[0].took = max(l.slow[0].took, took)
+}
+
+// lag is how slow the disk is: the slowest write of the last 10 to 20 s, or the age of the one under way.
+func (l *logStore) lag() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var d time.Duration
+	for _, s := range l.slow {
+		if time.Since(s.since) < 2*slowPeriod {
+			d = max(d, s.took)
+		}
+	}
+	if j := l.active; j != nil {
+		select {
+		case <-j.done:
+		default:
+			d = max(d, time.Since(j.start))
+		}
+	}
+	return d
+}
+
+// settle waits until no write is under way. Only Raft's main goroutine starts writes.
+func (l *logStore) settle(timeout <-chan time.Time) error {
+	l.mu.Lock()
+	j := l.active
+	l.mu.Unlock()
+	if j == nil {
+		return nil
+	}
+	select {
+	case <-j.done:
+		return nil
+	case <-timeout:
+		return fmt.Errorf("%w: an earlier write is still under way", ErrStoreDeadline)
+	}
+}
+
+func (l *logStore) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	timer := time.NewTimer(l.deadline)
+	defer timer.Stop()
+	if err := l.settle(timer.C); err != nil {
+		return err
+	}
+	j := &storeJob{logs: slices.Clone(logs), start: time.Now(), done: make(chan struct{})}
+	l.mu.Lock()
+	l.active = j
+	l.mu.Unlock()
+	l.jobs <- j
+	select {
+	case <-j.done:
+		return j.err
+	case <-timer.C:
+		return fmt.Errorf("%w (%v)", ErrStoreDeadline, l.deadline)
+	}
+}
+
+func (l *logStore) DeleteRange(lo, hi uint64) error {
+	timer := time.NewTimer(l.deadline)
+	defer timer.Stop()
+	if err := l.settle(timer.C); err != nil {
+		return err
+	}
+	first, err := l.inner.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if lo > first {
+		hi = math.MaxUint64 // a suffix that conflicts; a late write may have left more of it than Raft knows
+	}
+	return l.inner.DeleteRange(lo, hi)
+}
+
+func (l *logStore) FirstIndex() (uint64, error) { return l.inner.FirstIndex() }
+func (l *logStore) LastIndex() (uint64, error)  { return l.inner.LastIndex() }
+
+func (l *logStore) GetLog(index uint64, out *raft.Log) error {
+	err := l.inner.GetLog(index, out)
+	if err == nil || err == raft.ErrLogNotFound { // the library compares by identity, too
+		return err
+	}
+	return l.fail(fmt.Errorf("raftstore: read entry %d: %w", index, err))
+}
+
+// term returns the term of an entry, 0 if the log does not hold it.
+func (l *logStore) term(index uint64) (uint64, error) {
+	var e raft.Log
+	switch err := l.inner.GetLog(index, &e); {
+	case err == raft.ErrLogNotFound:
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return e.Term, nil
+}
+
+// fail reports a fatal error and, inside Raft, ends the goroutine.
+func (l *logStore) fail(err error) error {
+	l.fatal(err)
+	if l.running.Load() {
+		runtime.Goexit()
+	}
+	return err
+}
+
+// stableStore is the group's term and vote. It has no deadline: Raft panics on its errors.
+type stableStore struct {
+	raft.StableStore
+	log *logStore
+}
+
+func (s stableStore) Set(key, val []byte) error {
+	if err := s.StableStore.Set(key, val); err != nil {
+		return s.log.fail(fmt.Errorf("raftstore: store %s: %w", key, err))
+	}
+	return nil
+}
+
+func (s stableStore) SetUint64(key []byte, val uint64) error {
+	if err := s.StableStore.SetUint64(key, val); err != nil {
+		return s.log.fail(fmt.Errorf("raftstore: store %s: %w", key, err))
+	}
+	return nil
+}

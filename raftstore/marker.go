@@ -1,0 +1,40 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// marker is a group's snapshot as the local disk has it: no data, only the index up to which the state machine's own
+// files stand for the log. Everything up to Index is in the state; the last command of it is Applied, and what lies
+// between are configurations, barriers and no-ops, which a state machine never sees.
+type marker struct {
+	Index, Term   uint64
+	Applied       uint64
+	Configuration raft.Configuration
+	ConfigIndex   uint64
+}
+
+func (m *marker) meta() *raft.SnapshotMeta {
+	return &raft.SnapshotMeta{
+		Version: raft.SnapshotVersionMax, ID: fmt.Sprintf("%s%d-%d", markerPrefix, m.Term, m.Index), Index: m.Index, Term: m.Term,
+		Configuration: m.Configuration, ConfigurationIndex: m.ConfigIndex,
+	}
+}
+
+const (
+	markerPrefix = "marker-"
+	stagedPrefix = "staged-"
+)
+
+// loadMarker returns the zero marker if there is none.
+func loadMarker(fsys vfs.FS, path string) (m marker, err error) {
+	if err := readSealed(fsys, path, &m); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
+	return m, nil
+}

@@ -1,0 +1,126 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the histograms and counters that are fed, and the gauges that are read when asked.
+type metrics struct {
+	store   *Store
+	latency *prometheus.HistogramVec
+	stored  *prometheus.HistogramVec
+	changes *prometheus.CounterVec
+	install *prometheus.CounterVec
+	gauges  []groupGauge
+	rejoins prometheus.Counter
+}
+
+type groupGauge struct {
+	desc *prometheus.Desc
+	get  func(*GroupStatus) float64
+}
+
+// groupMetrics are one group's.
+type groupMetrics struct {
+	latency prometheus.Observer
+	stored  prometheus.Observer
+	changes prometheus.Counter
+	install prometheus.Counter
+}
+
+func newMetrics(s *Store) *metrics {
+	shard := []string{"shard"}
+	buckets := prometheus.ExponentialBuckets(0.0005, 2, 15)
+	m := &metrics{
+		store: s,
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_raft_commit_latency_seconds",
+			Help: "From Propose to applied on the leader.", Buckets: buckets}, shard),
+		stored: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_raft_store_log_seconds",
+			Help: "Time of a StoreLogs, fsync included.", Buckets: buckets}, shard),
+		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_leadership_changes_total",
+			Help: "Leaderships won and lost by this node."}, shard),
+		install: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_snapshots_installed_total",
+			Help: "Snapshots received and swapped in."}, shard),
+		rejoins: prometheus.NewCounter(prometheus.CounterOpts{Name: "deckle_raft_rejoins_total",
+			Help: "Data folders emptied to rejoin with a new incarnation."}),
+	}
+	add := func(name, help string, get func(*GroupStatus) float64) {
+		m.gauges = append(m.gauges, groupGauge{prometheus.NewDesc("deckle_raft_"+name, help, shard, nil), get})
+	}
+	add("term", "Current term.", func(g *GroupStatus) float64 { return float64(g.Term) })
+	add("leader", "1 where this node leads.", func(g *GroupStatus) float64 {
+		if g.IsLeader {
+			return 1
+		}
+		return 0
+	})
+	add("commit_index", "Last index known to be committed.", func(g *GroupStatus) float64 { return float64(g.CommitIndex) })
+	add("applied_index", "Last index applied.", func(g *GroupStatus) float64 { return float64(g.AppliedIndex) })
+	add("durable_index", "Last index that the state machine has on disk.", func(g *GroupStatus) float64 { return float64(g.DurableIndex) })
+	add("marker_index", "Index of the last snapshot marker.", func(g *GroupStatus) float64 { return float64(g.MarkerIndex) })
+	add("first_index", "First index of the log.", func(g *GroupStatus) float64 { return float64(g.FirstIndex) })
+	add("last_index", "Last index of the log.", func(g *GroupStatus) float64 { return float64(g.LastIndex) })
+	add("log_bytes", "Length of the group's part of the log.", func(g *GroupStatus) float64 { return float64(g.LogBytes) })
+	return m
+}
+
+func (m *metrics) group(shard uint32) *groupMetrics {
+	l := strconv.FormatUint(uint64(shard), 10)
+	return &groupMetrics{
+		latency: m.latency.WithLabelValues(l), stored: m.stored.WithLabelValues(l),
+		changes: m.changes.WithLabelValues(l), install: m.install.WithLabelValues(l),
+	}
+}
+
+func (g *groupMetrics) observeStore(d time.Duration) { g.stored.Observe(d.Seconds()) }
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.latency, m.stored, m.changes, m.install, m.rejoins, m}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	if r == nil {
+		return nil
+	}
+	for i, c := range m.collectors() {
+		if err := r.Register(c); err != nil {
+			for _, done := range m.collectors()[:i] {
+				r.Unregister(done)
+			}
+			return fmt.Errorf("raftstore: register metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+func (m *metrics) unregister(r prometheus.Registerer) {
+	if r == nil {
+		return
+	}
+	for _, c := range m.collectors() {
+		r.Unregister(c)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, g := range m.gauges {
+		ch <- g.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, st := range m.store.Status().Groups {
+		for _, g := range m.gauges {
+			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.get(&st), strconv.FormatUint(uint64(st.Shard), 10))
+		}
+	}
+}
+
+var errStopped = errors.New("raftstore: stopped")

@@ -1,0 +1,100 @@
+package raftstore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A sealed file is one line of JSON and one line with its CRC32C. It is replaced as a whole, durably: a crash leaves
+// the old one or the new one.
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errSealBroken is wrapped by readSealed for a file whose content does not fit its checksum.
+var errSealBroken = errors.New("raftstore: damaged file")
+
+func writeSealed(fsys vfs.FS, path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("raftstore: encode %s: %w", path, err)
+	}
+	b = fmt.Appendf(append(b, '\n'), "%08x\n", crc32.Checksum(b, castagnoli))
+	tmp := path + ".tmp"
+	if err := writeFile(fsys, tmp, b); err != nil {
+		return err
+	}
+	if err := fsys.Rename(tmp, path); err != nil {
+		return fmt.Errorf("raftstore: rename %s: %w", path, err)
+	}
+	return syncDir(fsys, fsys.PathDir(path))
+}
+
+// readSealed fills v. A missing file gives an error that is fs.ErrNotExist.
+func readSealed(fsys vfs.FS, path string, v any) error {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return fmt.Errorf("raftstore: open %s: %w", path, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("raftstore: read %s: %w", path, err)
+	}
+	if err := unseal(b, v); err != nil {
+		return fmt.Errorf("raftstore: %s: %w", path, err)
+	}
+	return nil
+}
+
+func unseal(b []byte, v any) error {
+	body, seal, ok := bytes.Cut(b, []byte("\n"))
+	if !ok || string(seal) != fmt.Sprintf("%08x\n", crc32.Checksum(body, castagnoli)) {
+		return fmt.Errorf("%w: checksum", errSealBroken)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("%w: %w", errSealBroken, err)
+	}
+	return nil
+}
+
+func writeFile(fsys vfs.FS, path string, b []byte) error {
+	f, err := fsys.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("raftstore: create %s: %w", path, err)
+	}
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("raftstore: write %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(fsys vfs.FS, dir string) error {
+	d, err := fsys.OpenDir(dir)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("raftstore: sync folder %s: %w", dir, err)
+	}
+	return nil
+}
+
+func exists(fsys vfs.FS, path string) (bool, error) {
+	switch _, err := fsys.Stat(path); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, fmt.Errorf("raftstore: stat %s: %w", path, err)
+	}
+}

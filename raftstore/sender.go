@@ -1,0 +1,154 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// keepSent is how long a copy for sending outlives its last use: Raft opens it before it dials, again at each retry
+	// to a follower that may be dead, and each copy costs the state machine a flush.
+	keepSent = time.Minute
+	// replayWait bounds how long open waits until the log is replayed up to the state machine's files.
+	replayWait = 2 * time.Second
+)
+
+// sender makes copies of the state machine for followers that are too far behind, and streams them.
+type sender struct {
+	fs    vfs.FS
+	dir   string
+	shard uint32
+	sm    StateMachine
+	fsm   *fsm
+	log   *logStore
+
+	mu  sync.Mutex
+	n   int
+	cur *copied
+}
+
+// copied is a copy of the state machine's files.
+type copied struct {
+	dir  string
+	man  manifest
+	d    marker
+	refs int
+	used time.Time
+}
+
+// open returns a stream of a copy that the log still continues: the last one, or a fresh one.
+func (s *sender) open(m marker) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.cur == nil || s.cur.d.Index+1 < first || s.cur.d.Index < m.Index {
+		if err := s.refresh(m); err != nil {
+			return nil, nil, err
+		}
+	}
+	c := s.cur
+	c.refs++
+	meta := c.d.meta()
+	meta.Size = c.man.size()
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = w.CloseWithError(c.man.write(w, s.fs, c.dir))
+	}()
+	return meta, &sending{PipeReader: r, s: s, c: c, done: done}, nil
+}
+
+// refresh replaces the copy. It is called with mu held.
+func (s *sender) refresh(m marker) error {
+	if err := s.drop(); err != nil {
+		return err
+	}
+	s.n++
+	c := &copied{dir: s.fs.PathJoin(s.dir, fmt.Sprintf("send-%d-%d", s.shard, s.n)), used: time.Now()}
+	if err := removeAll(s.fs, c.dir); err != nil {
+		return err
+	}
+	index, term, err := s.sm.Snapshot(c.dir)
+	if err != nil {
+		return errors.Join(fmt.Errorf("raftstore: copy state: %w", err), removeAll(s.fs, c.dir))
+	}
+	c.man = manifest{applied: index, term: term}
+	for end := time.Now().Add(replayWait); ; time.Sleep(5 * time.Millisecond) {
+		if c.d, err = s.fsm.describe(index, term, m); !errors.Is(err, errReplaying) || time.Now().After(end) {
+			break
+		}
+	}
+	if err == nil {
+		err = c.man.scan(s.fs, c.dir, "")
+	}
+	if err != nil {
+		return errors.Join(err, removeAll(s.fs, c.dir))
+	}
+	s.cur = c
+	return nil
+}
+
+// drop forgets the copy; its files go when its last reader has closed.
+func (s *sender) drop() error {
+	c := s.cur
+	s.cur = nil
+	if c == nil || c.refs > 0 {
+		return nil
+	}
+	return removeAll(s.fs, c.dir)
+}
+
+// sweep drops a copy that has not been used for a while, or at any age.
+func (s *sender) sweep(always bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == nil || s.cur.refs > 0 || !always && time.Since(s.cur.used) < keepSent {
+		return nil
+	}
+	return s.drop()
+}
+
+// keeps returns the index behind which the log should stay, because a follower is being sent a copy that ends there;
+// 0 if none is.
+func (s *sender) keeps() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == nil || s.cur.refs == 0 && time.Since(s.cur.used) > keepSent/2 {
+		return 0
+	}
+	return s.cur.d.Index
+}
+
+// sending is one stream of a copy.
+type sending struct {
+	*io.PipeReader
+	s    *sender
+	c    *copied
+	done chan struct{}
+	once sync.Once
+}
+
+func (r *sending) Close() (err error) {
+	r.once.Do(func() {
+		_ = r.PipeReader.Close()
+		<-r.done
+		r.s.mu.Lock()
+		defer r.s.mu.Unlock()
+		r.c.refs--
+		r.c.used = time.Now()
+		if r.c.refs == 0 && r.s.cur != r.c {
+			err = removeAll(r.s.fs, r.c.dir)
+		}
+	})
+	return err
+}

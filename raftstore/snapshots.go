@@ -1,0 +1,282 @@
+package raftstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// errOutrun says that a local snapshot came after one that was installed meanwhile.
+var errOutrun = errors.New("raftstore: a newer snapshot is there")
+
+// snapshots is a group's raft.SnapshotStore. It holds a marker; data goes by, files of the state machine:
+//
+//	snapshots/marker-<n>          the marker
+//	snapshots/staged-<n>/files/   a snapshot being received, and then taken over by the state machine
+//	snapshots/staged-<n>/meta     its marker, written last: from here on it will be swapped in, at the latest at start
+//	snapshots/send-<n>-<k>/       a snapshot being sent
+type snapshots struct {
+	fs    vfs.FS
+	dir   string // snapshots/
+	shard uint32
+	send  *sender
+	count func() // a snapshot was installed
+
+	mu sync.Mutex
+	m  marker
+	// accept refuses a snapshot that Raft must not install here (guard.go has let none of these pass).
+	accept func(index, term uint64) error
+}
+
+func newSnapshots(fsys vfs.FS, dir string, shard uint32) (*snapshots, error) {
+	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("raftstore: create %s: %w", dir, err)
+	}
+	s := &snapshots{fs: fsys, dir: dir, shard: shard, count: func() {}}
+	var err error
+	s.m, err = loadMarker(fsys, s.markerPath())
+	return s, err
+}
+
+func (s *snapshots) markerPath() string {
+	return s.fs.PathJoin(s.dir, fmt.Sprintf("marker-%d", s.shard))
+}
+func (s *snapshots) stagedDir() string {
+	return s.fs.PathJoin(s.dir, fmt.Sprintf("staged-%d", s.shard))
+}
+func (s *snapshots) stagedFiles() string {
+	return s.fs.PathJoin(s.stagedDir(), "files")
+}
+func (s *snapshots) stagedMeta() string { return s.fs.PathJoin(s.stagedDir(), "meta") }
+
+func (s *snapshots) marker() marker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m
+}
+
+func (s *snapshots) setMarker(m marker) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.Index < s.m.Index {
+		return errOutrun
+	}
+	if err := writeSealed(s.fs, s.markerPath(), m); err != nil {
+		return err
+	}
+	s.m = m
+	return nil
+}
+
+// List returns the marker.
+func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	m := s.marker()
+	if m.Index == 0 {
+		return nil, nil
+	}
+	return []*raft.SnapshotMeta{m.meta()}, nil
+}
+
+// Open serves two callers: a leader that sends a snapshot gets a fresh copy of the state machine, with the index that
+// this has; Raft after an install gets nothing to read, for fsm.Restore knows where the files are.
+func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if strings.HasPrefix(id, stagedPrefix) {
+		var m marker
+		if err := readSealed(s.fs, s.stagedMeta(), &m); err != nil {
+			return nil, nil, err
+		}
+		meta := m.meta()
+		meta.ID = id
+		return meta, io.NopCloser(bytes.NewReader(nil)), nil
+	}
+	return s.send.open(s.marker())
+}
+
+// Create begins a snapshot: a local one, which ends with mark, or a received one, which is written to.
+func (s *snapshots) Create(_ raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &snapshotSink{s: s, m: marker{Index: index, Term: term, Configuration: conf, ConfigIndex: confIndex}}, nil
+}
+
+// snapshotSink is one snapshot on its way to disk.
+type snapshotSink struct {
+	s      *snapshots
+	m      marker
+	marked bool
+
+	pipe *io.PipeWriter // of a received one
+	done chan struct{}
+	man  *manifest
+	err  error
+}
+
+func (k *snapshotSink) ID() string {
+	if k.pipe != nil {
+		return fmt.Sprintf("%s%d-%d", stagedPrefix, k.m.Term, k.m.Index)
+	}
+	return k.m.meta().ID
+}
+
+// mark ends a local snapshot whose state is durable up to applied.
+func (k *snapshotSink) mark(applied uint64) error {
+	k.m.Applied = min(applied, k.m.Index) // while the log is replayed, the state is ahead of it
+	k.marked = true
+	return nil
+}
+
+func (k *snapshotSink) Write(b []byte) (int, error) {
+	if k.pipe == nil {
+		if err := k.s.clearStaged(); err != nil {
+			return 0, err
+		}
+		if k.s.accept != nil {
+			if err := k.s.accept(k.m.Index, k.m.Term); err != nil {
+				return 0, err
+			}
+		}
+		var r *io.PipeReader
+		r, k.pipe = io.Pipe()
+		k.done = make(chan struct{})
+		go func() {
+			defer close(k.done)
+			k.man, k.err = readStream(r, k.s.fs, k.s.stagedFiles())
+			_ = r.CloseWithError(k.err)
+		}()
+	}
+	return k.pipe.Write(b)
+}
+
+func (k *snapshotSink) Close() error {
+	if k.pipe == nil {
+		if !k.marked {
+			return errors.New("raftstore: snapshot without content")
+		}
+		return k.s.setMarker(k.m)
+	}
+	_ = k.pipe.Close()
+	<-k.done
+	if k.err != nil {
+		return k.err
+	}
+	k.m.Applied = k.man.applied
+	if k.m.Applied > k.m.Index {
+		return fmt.Errorf("%w: state at %d, snapshot at %d", ErrStream, k.m.Applied, k.m.Index)
+	}
+	if err := syncDir(k.s.fs, k.s.stagedDir()); err != nil {
+		return err
+	}
+	if err := writeSealed(k.s.fs, k.s.stagedMeta(), k.m); err != nil {
+		return err
+	}
+	return syncDir(k.s.fs, k.s.dir)
+}
+
+func (k *snapshotSink) Cancel() error {
+	if k.pipe == nil {
+		return nil
+	}
+	_ = k.pipe.CloseWithError(io.ErrUnexpectedEOF)
+	<-k.done
+	return k.s.clearStaged()
+}
+
+// clearStaged drops what was received and not swapped in; the meta file goes first, and durably.
+func (s *snapshots) clearStaged() error {
+	ok, err := exists(s.fs, s.stagedDir())
+	if err != nil || !ok {
+		return err
+	}
+	if ok, err = exists(s.fs, s.stagedMeta()); err != nil {
+		return err
+	} else if ok {
+		if err := s.fs.Remove(s.stagedMeta()); err != nil {
+			return fmt.Errorf("raftstore: drop staged snapshot: %w", err)
+		}
+		if err := syncDir(s.fs, s.stagedDir()); err != nil {
+			return err
+		}
+	}
+	return removeAll(s.fs, s.stagedDir())
+}
+
+// swapIn makes a completely received snapshot the group's state: the state machine takes the files over, the marker
+// follows, and what the log holds below it goes unless it is known to fit. Each step may be the last before a crash;
+// finish does what is left.
+func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
+	var m marker
+	if err := readSealed(s.fs, s.stagedMeta(), &m); err != nil {
+		return m, err
+	}
+	if at, _ := sm.Applied(); at < m.Applied {
+		if err := sm.Restore(s.stagedFiles()); err != nil {
+			return m, fmt.Errorf("raftstore: restore snapshot at %d: %w", m.Index, err)
+		}
+	}
+	if at, _ := sm.Applied(); at != m.Applied {
+		return m, fmt.Errorf("raftstore: restored snapshot is at %d, not at %d", at, m.Applied)
+	}
+	if d := sm.Durable(); d < m.Applied {
+		return m, fmt.Errorf("raftstore: restored snapshot at %d is durable up to %d", m.Applied, d)
+	}
+	if err := s.setMarker(m); err != nil {
+		return m, err
+	}
+	if err := s.fitLog(log); err != nil {
+		return m, err
+	}
+	if err := s.clearStaged(); err != nil {
+		return m, err
+	}
+	s.count()
+	return m, nil
+}
+
+// finish does at start what a crash may have left undone: a complete snapshot is swapped in, an incomplete one and
+// copies for sending are dropped.
+func (s *snapshots) finish(sm StateMachine, log *logStore) error {
+	ok, err := exists(s.fs, s.stagedMeta())
+	if err != nil {
+		return err
+	}
+	if ok {
+		if _, err := s.swapIn(sm, log); err != nil {
+			return err
+		}
+	} else if err := s.clearStaged(); err != nil {
+		return err
+	}
+	return s.fitLog(log)
+}
+
+// fitLog drops the log if it ends below the marker: what lies below an installed snapshot has never been compared with
+// it, and this node could later send it to others as theirs. Any other misfit is damage.
+func (s *snapshots) fitLog(log *logStore) error {
+	m := s.marker()
+	first, err := log.inner.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := log.inner.LastIndex()
+	if err != nil || last == 0 || m.Index == 0 {
+		return err
+	}
+	if last < m.Index {
+		return log.inner.DeleteRange(0, math.MaxUint64)
+	}
+	term, err := log.term(m.Index)
+	switch {
+	case err != nil:
+		return err
+	case first > m.Index+1:
+		return fmt.Errorf("%w: the log of shard %d begins at %d, the state needs %d", ErrDamaged, s.shard, first, m.Index+1)
+	case term != 0 && term != m.Term:
+		return fmt.Errorf("%w: entry %d of shard %d has term %d, the state's has %d", ErrDamaged, m.Index, s.shard, term, m.Term)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"path"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A snapshot on the wire; integers are big-endian, checksums CRC32C:
+//
+//	"DKSN" | version u8 | applied u64 | term u64 | files u32 | crc u32 of what precedes
+//	per file: name length u16 | name | size u64 | bytes | crc u32 of name, size and bytes
+//	"DKSE"
+//
+// Names are relative, slash-separated and clean. The length of the whole follows from names and sizes, so it is known
+// before the first byte, as Raft needs it.
+
+const (
+	streamVersion = 1
+	streamHead    = 4 + 1 + 8 + 8 + 4 + 4
+	maxFileName   = 1024
+	maxFiles      = 1 << 20
+)
+
+// ErrStream is wrapped by every error that a damaged snapshot stream causes.
+var ErrStream = errors.New("raftstore: damaged snapshot stream")
+
+type streamFile struct {
+	name string
+	size int64
+}
+
+// manifest is what a snapshot folder holds.
+type manifest struct {
+	applied, term uint64 // of the state machine
+	files         []streamFile
+}
+
+// scan lists dir's files, in folders too, sorted by name.
+func (m *manifest) scan(fsys vfs.FS, dir, prefix string) error {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return fmt.Errorf("raftstore: list snapshot: %w", err)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		p := fsys.PathJoin(dir, n)
+		st, err := fsys.Stat(p)
+		if err != nil {
+			return fmt.Errorf("raftstore: stat snapshot file: %w", err)
+		}
+		if st.IsDir() {
+			if err := m.scan(fsys, p, prefix+n+"/"); err != nil {
+				return err
+			}
+			continue
+		}
+		m.files = append(m.files, streamFile{prefix + n, st.Size()})
+	}
+	return nil
+}
+
+// size is the exact length of the stream in bytes.
+func (m *manifest) size() int64 {
+	n := int64(streamHead + 4)
+	for _, f := range m.files {
+		n += 2 + int64(len(f.name)) + 8 + f.size + 4
+	}
+	return n
+}
+
+// write streams the files of dir.
+func (m *manifest) write(w io.Writer, fsys vfs.FS, dir string) error {
+	head := append(make([]byte, 0, streamHead), "DKSN"...)
+	head = append(head, streamVersion)
+	head = binary.BigEndian.AppendUint64(head, m.applied)
+	head = binary.BigEndian.AppendUint64(head, m.term)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(m.files)))
+	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	for _, f := range m.files {
+		if err := writeStreamFile(w, fsys, fsys.PathJoin(dir, f.name), f); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(w, "DKSE")
+	return err
+}
+
+func writeStreamFile(w io.Writer, fsys vfs.FS, p string, f streamFile) error {
+	sum := crc32.New(castagnoli)
+	head := binary.BigEndian.AppendUint16(nil, uint16(len(f.name)))
+	head = append(head, f.name...)
+	head = binary.BigEndian.AppendUint64(head, uint64(f.size))
+	sum.Write(head[2:])
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	in, err := fsys.Open(p)
+	if err != nil {
+		return fmt.Errorf("raftstore: open snapshot file: %w", err)
+	}
+	_, err = io.CopyN(io.MultiWriter(w, sum), in, f.size)
+	if err = errors.Join(err, in.Close()); err != nil {
+		return fmt.Errorf("raftstore: send %s: %w", f.name, err)
+	}
+	_, err = w.Write(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
+	return err
+}
+
+// readStream writes a stream's files into dir, which it creates, durably. Nothing may follow the stream.
+func readStream(r io.Reader, fsys vfs.FS, dir string) (*manifest, error) {
+	var head [streamHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, fmt.Errorf("%w: head: %w", ErrStream, err)
+	}
+	if string(head[:4]) != "DKSN" || crc32.Checksum(head[:streamHead-4], castagnoli) != binary.BigEndian.Uint32(head[streamHead-4:]) {
+		return nil, fmt.Errorf("%w: head", ErrStream)
+	}
+	if head[4] != streamVersion {
+		return nil, fmt.Errorf("%w: version %d, this program knows %d", ErrStream, head[4], streamVersion)
+	}
+	m := &manifest{applied: binary.BigEndian.Uint64(head[5:]), term: binary.BigEndian.Uint64(head[13:])}
+	n := binary.BigEndian.Uint32(head[21:])
+	if n > maxFiles {
+		return nil, fmt.Errorf("%w: %d files", ErrStream, n)
+	}
+	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("raftstore: create %s: %w", dir, err)
+	}
+	dirs := map[string]bool{dir: true}
+	seen := map[string]bool{}
+	for i := range n {
+		f, err := readStreamFile(r, fsys, dir, dirs, seen)
+		if err != nil {
+			return nil, fmt.Errorf("raftstore: snapshot file %d: %w", i, err)
+		}
+		m.files = append(m.files, f)
+	}
+	var tail [5]byte
+	if k, err := io.ReadFull(r, tail[:]); err != io.ErrUnexpectedEOF || k != 4 || string(tail[:4]) != "DKSE" {
+		return nil, fmt.Errorf("%w: tail", ErrStream)
+	}
+	for d := range dirs {
+		if err := syncDir(fsys, d); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func readStreamFile(r io.Reader, fsys vfs.FS, dir string, dirs, seen map[string]bool) (f streamFile, err error) {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:2]); err != nil {
+		return f, fmt.Errorf("%w: %w", ErrStream, err)
+	}
+	name := make([]byte, binary.BigEndian.Uint16(b[:2]))
+	if len(name) > maxFileName {
+		return f, fmt.Errorf("%w: name of %d bytes", ErrStream, len(name))
+	}
+	sum := crc32.New(castagnoli)
+	in := io.TeeReader(r, sum)
+	if _, err := io.ReadFull(in, name); err != nil {
+		return f, fmt.Errorf("%w: %w", ErrStream, err)
+	}
+	if _, err := io.ReadFull(in, b[:8]); err != nil {
+		return f, fmt.Errorf("%w: %w", ErrStream, err)
+	}
+	f = streamFile{string(name), int64(binary.BigEndian.Uint64(b[:8]))}
+	if f.size < 0 || !cleanName(f.name) || seen[f.name] {
+		return f, fmt.Errorf("%w: file %q of %d bytes", ErrStream, f.name, f.size)
+	}
+	seen[f.name] = true
+	if sub := path.Dir(f.name); sub != "." {
+		p := fsys.PathJoin(dir, sub)
+		if err := fsys.MkdirAll(p, 0o755); err != nil {
+			return f, fmt.Errorf("raftstore: create %s: %w", p, err)
+		}
+		for ; sub != "."; sub = path.Dir(sub) {
+			dirs[fsys.PathJoin(dir, sub)] = true
+		}
+	}
+	out, err := fsys.Create(fsys.PathJoin(dir, f.name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return f, fmt.Errorf("raftstore: create snapshot file: %w", err)
+	}
+	_, err = io.CopyN(out, in, f.size)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrStream, err)
+	} else {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return f, err
+	}
+	return f, checkSum(r, sum, f.name)
+}
+
+func checkSum(r io.Reader, sum hash.Hash32, name string) error {
+	want := sum.Sum32()
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil || binary.BigEndian.Uint32(b[:]) != want {
+		return fmt.Errorf("%w: checksum of %q", ErrStream, name)
+	}
+	return nil
+}
+
+// cleanName tells whether a name stays inside its folder.
+func cleanName(n string) bool {
+	return n != "" && n == path.Clean(n) && n[0] != '/' && n != ".." && n != "." && (len(n) < 3 || n[:3] != "../") &&
+		!slices.ContainsFunc([]byte(n), func(c byte) bool { return c == 0 || c == '\\' || c == ':' })
+}

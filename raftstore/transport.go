@@ -1,0 +1,182 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// layer is one group's raft.StreamLayer over the node's port.
+type layer struct {
+	net    *network
+	group  uint32
+	addr   nodeAddr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// nodeAddr is the node's own address as the other nodes know it.
+type nodeAddr string
+
+func (nodeAddr) Network() string  { return "tcp" }
+func (a nodeAddr) String() string { return string(a) }
+
+func newLayer(n *network, group uint32, addr string) *layer {
+	return &layer{net: n, group: group, addr: nodeAddr(addr), conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *layer) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// hand gives an incoming connection to the group's transport.
+func (l *layer) hand(c net.Conn) {
+	select {
+	case l.conns <- c:
+	case <-l.closed:
+		_ = c.Close()
+	case <-l.net.ctx.Done():
+		_ = c.Close()
+	}
+}
+
+func (l *layer) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *layer) Addr() net.Addr { return l.addr }
+
+// Dial takes what transport.ServerAddr made: the server that is meant, and where it is.
+func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	target, addr, ok := strings.Cut(string(address), dialSeparator)
+	if !ok {
+		return nil, errors.New("raftstore: dial without a server id")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.net.dial(ctx, addr, header{kind: kindRaft, group: l.group, target: target})
+}
+
+const dialSeparator = "\x00"
+
+// transport is the library's network transport with what it lacks:
+//   - the server id reaches Dial, for the header;
+//   - no heartbeat fast path, which may raise the term under a running leader loop (hashicorp/raft #695);
+//   - a vote is for a server id, not for an address that its next incarnation will have too;
+//   - the guard (guard.go) sees every request before Raft does;
+//   - calls to a peer that does not answer are held until its heartbeats do, so that the library's backoff, which grows
+//     to seconds, does not delay a peer that has come back.
+type transport struct {
+	*raft.NetworkTransport // embedded, so that its pre-vote and its Close stay visible
+
+	rpcs   chan raft.RPC
+	closed chan struct{}
+	once   sync.Once
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	down map[raft.ServerID]chan struct{} // closed when the peer answers again, or the hold is to end
+}
+
+// maxHold bounds how long one call to a silent peer is held.
+const maxHold = 30 * time.Second
+
+func newTransport(inner *raft.NetworkTransport) *transport {
+	return &transport{
+		NetworkTransport: inner, rpcs: make(chan raft.RPC), closed: make(chan struct{}), down: map[raft.ServerID]chan struct{}{},
+	}
+}
+
+// addresses gives Dial the server id along with the configured address of its node.
+type addresses struct{ opts *Options }
+
+func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	p, ok := a.opts.peer(nodeOf(id))
+	if !ok {
+		return "", errors.New("raftstore: server of no configured node: " + string(id))
+	}
+	return raft.ServerAddress(string(id) + dialSeparator + p.Addr), nil
+}
+
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+func (t *transport) EncodePeer(id raft.ServerID, addr raft.ServerAddress) []byte {
+	return []byte(string(addr) + dialSeparator + string(id))
+}
+
+func (t *transport) DecodePeer(b []byte) raft.ServerAddress {
+	addr, _, _ := strings.Cut(string(b), dialSeparator)
+	return raft.ServerAddress(addr)
+}
+
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	heartbeat := req.PrevLogEntry == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
+	if !heartbeat {
+		t.hold(id)
+	}
+	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	t.note(id, err == nil, heartbeat)
+	return err
+}
+
+// hold waits while the peer is known to be silent.
+func (t *transport) hold(id raft.ServerID) {
+	t.mu.Lock()
+	up := t.down[id]
+	t.mu.Unlock()
+	if up == nil {
+		return
+	}
+	timer := time.NewTimer(maxHold)
+	defer timer.Stop()
+	select {
+	case <-up:
+	case <-timer.C:
+	case <-t.closed:
+	}
+}
+
+func (t *transport) note(id raft.ServerID, ok, heartbeat bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	up := t.down[id]
+	switch {
+	case ok && up != nil:
+		close(up)
+		delete(t.down, id)
+	case !ok && up == nil && heartbeat:
+		t.down[id] = make(chan struct{})
+	}
+}
+
+// release ends all holds: a call of a leadership that has ended is of no use to anybody.
+func (t *transport) release() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, up := range t.down {
+		close(up)
+		delete(t.down, id)
+	}
+}
+
+func (t *transport) Close() error {
+	t.once.Do(func() { close(t.closed) })
+	err := t.NetworkTransport.Close()
+	t.CloseStreams()
+	t.wg.Wait()
+	return err
+}

@@ -1,0 +1,165 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Every connection starts with a header; integers are big-endian:
+//
+//	"DKL1" | kind u8 | group u32 | length u8 | the server id (raft) or node name (control) that the caller means
+//
+// and is answered with one byte: 0, or a refusal, after which it is closed. A raft connection then belongs to that
+// group's transport. A control connection carries one request and one response, each: length u32 | JSON.
+
+type connKind uint8
+
+const (
+	kindRaft connKind = 1 + iota
+	kindControl
+)
+
+const (
+	headerMagic   = "DKL1"
+	maxTarget     = maxName + 1 + 16
+	maxFrameBytes = 64 << 10
+)
+
+// The answers to a header.
+const (
+	answerOK       byte = iota
+	answerNotMe         // the caller means another server: a former incarnation, or another node
+	answerNotReady      // the group does not run here (yet)
+)
+
+// Errors of a refused connection.
+var (
+	errHeader   = errors.New("raftstore: not a connection header")
+	errNotMe    = errors.New("raftstore: refused: the peer is not the server that is meant")
+	errNotReady = errors.New("raftstore: refused: the peer does not run that group")
+	errFrame    = errors.New("raftstore: bad control frame")
+)
+
+type header struct {
+	kind   connKind
+	group  uint32
+	target string
+}
+
+func (h header) append(b []byte) []byte {
+	b = append(b, headerMagic...)
+	b = append(b, byte(h.kind))
+	b = binary.BigEndian.AppendUint32(b, h.group)
+	b = append(b, byte(len(h.target)))
+	return append(b, h.target...)
+}
+
+func readHeader(r io.Reader) (h header, err error) {
+	var b [10]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return h, fmt.Errorf("%w: %w", errHeader, err)
+	}
+	h = header{kind: connKind(b[4]), group: binary.BigEndian.Uint32(b[5:])}
+	if string(b[:4]) != headerMagic || (h.kind != kindRaft && h.kind != kindControl) || b[9] == 0 || int(b[9]) > maxTarget {
+		return h, errHeader
+	}
+	target := make([]byte, b[9])
+	if _, err := io.ReadFull(r, target); err != nil {
+		return h, fmt.Errorf("%w: %w", errHeader, err)
+	}
+	h.target = string(target)
+	return h, nil
+}
+
+func answerError(a byte) error {
+	switch a {
+	case answerOK:
+		return nil
+	case answerNotMe:
+		return errNotMe
+	case answerNotReady:
+		return errNotReady
+	}
+	return fmt.Errorf("raftstore: refused with code %d", a)
+}
+
+// The control requests.
+const (
+	opHello  = "hello"  // who are you?
+	opFound  = "found"  // be part of this new cluster
+	opJoin   = "join"   // to a group's leader: where do I stand; put me in my former incarnation's place
+	opHealth = "health" // could you lead this group?
+)
+
+// request is a control request; which fields count depends on Op.
+type request struct {
+	Op       string
+	From     string   // the caller's server id
+	Cluster  string   `json:",omitempty"`
+	Nodes    []string `json:",omitempty"` // hello: the configured names in order
+	Shards   int      `json:",omitempty"`
+	Founders []member `json:",omitempty"` // found
+	Shard    uint32   `json:",omitempty"` // join, health
+	Inquiry  bool     `json:",omitempty"` // join: only say where I stand
+	Applied  uint64   `json:",omitempty"` // join: how far the caller has come
+}
+
+// Where a server stands in a group, as its leader says.
+const (
+	standVoter      = "voter"
+	standNonvoter   = "nonvoter"
+	standPending    = "pending"    // a change is under way
+	standSuperseded = "superseded" // not a member, and this id never will be again
+	standNotLeader  = "notleader"  // ask Leader
+)
+
+// response answers a request.
+type response struct {
+	Error    string   `json:",omitempty"`
+	ServerID string   `json:",omitempty"` // hello
+	Cluster  string   `json:",omitempty"`
+	Phase    phase    `json:",omitempty"`
+	Nodes    []string `json:",omitempty"`
+	Shards   int      `json:",omitempty"`
+	Stand    string   `json:",omitempty"` // join
+	Leader   string   `json:",omitempty"` // join: a node's name
+	// health
+	Term      uint64 `json:",omitempty"`
+	LastIndex uint64 `json:",omitempty"` // of the log
+	Applied   uint64 `json:",omitempty"`
+	StoreMs   int64  `json:",omitempty"` // the slowest StoreLogs of late, or the age of one under way
+}
+
+func writeFrame(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("raftstore: encode control frame: %w", err)
+	}
+	if len(b) > maxFrameBytes {
+		return fmt.Errorf("%w: %d bytes", errFrame, len(b))
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+func readFrame(r io.Reader, v any) error {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return fmt.Errorf("%w: %w", errFrame, err)
+	}
+	l := binary.BigEndian.Uint32(n[:])
+	if l > maxFrameBytes {
+		return fmt.Errorf("%w: %d bytes", errFrame, l)
+	}
+	b := make([]byte, l)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return fmt.Errorf("%w: %w", errFrame, err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", errFrame, err)
+	}
+	return nil
+}
