@@ -1,0 +1,55 @@
+# deckle demo and make test are all a newcomer needs; see README.md.
+GO ?= go
+DECKLE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deckle/services
+export DECKLE_CACHE
+LINT_VERSION := v2.15.0
+LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
+
+.PHONY: test unit integration race lint fetch up down fuzz clean
+
+# Fetches the real services into the cache folder, then runs all tests, those against real services included.
+test: unit integration
+
+# Everything that needs no outside service.
+unit:
+	$(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+
+# The tests against real services; a service that cannot be had on this machine is skipped with a line that says so, or
+# fails with DECKLE_REQUIRE_SERVICES=1.
+integration:
+	$(GO) test -count=1 -timeout 30m -v ./integration/...
+
+# The packages with goroutines, under the race detector.
+race:
+	$(GO) test -race -short ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+$(LINT):
+	mkdir -p $(DECKLE_CACHE)
+	GOBIN=$(DECKLE_CACHE)/lint GOFLAGS=-mod=mod $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(DECKLE_CACHE)/lint/golangci-lint $@
+
+# Only fetches the services.
+fetch:
+	$(GO) run ./integration/local fetch
+
+# Real services, three nodes and the simulator on loopback ports; down ends exactly what up started.
+up:
+	$(GO) run ./integration/local up
+
+down:
+	$(GO) run ./integration/local down
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+clean:
+	rm -rf deckle deckle-demo .local

@@ -1,0 +1,179 @@
+package services
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// MissingError says that a tool which fetches or runs a service is not on this machine.
+type MissingError struct{ Tool, For string }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s is not installed, which %s needs", e.Tool, e.For)
+}
+
+// Cache is the folder of what was fetched.
+type Cache struct {
+	Dir string
+	Out io.Writer // progress, a line a fetch
+}
+
+// OpenCache opens the cache folder.
+func OpenCache(out io.Writer) (*Cache, error) {
+	dir := os.Getenv("DECKLE_CACHE")
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("services: no cache folder, set DECKLE_CACHE: %w", err)
+		}
+		dir = filepath.Join(base, "deckle", "services")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	return &Cache{Dir: dir, Out: out}, nil
+}
+
+// fetch fills the folder name of the cache by f, once: a stamp file says that it is whole. Another process that fetches the
+// same waits.
+func (c *Cache) fetch(name string, needs []string, f func(dir string) error) (string, error) {
+	dir := filepath.Join(c.Dir, name)
+	stamp := filepath.Join(dir, "fetched")
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("services: %w", err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("services: locking %s: %w", name, err)
+	}
+	if _, err := os.Stat(stamp); err == nil {
+		return dir, nil
+	}
+	for _, tool := range needs {
+		if _, err := exec.LookPath(tool); err != nil {
+			return "", &MissingError{Tool: tool, For: name}
+		}
+	}
+	start := time.Now()
+	_, _ = fmt.Fprintf(c.Out, "fetching %s …\n", name)
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+		return "", fmt.Errorf("services: %w", err)
+	}
+	if err := f(dir); err != nil {
+		return "", fmt.Errorf("services: fetching %s: %w", name, err)
+	}
+	if err := os.WriteFile(stamp, nil, 0o644); err != nil {
+		return "", fmt.Errorf("services: %w", err)
+	}
+	_, _ = fmt.Fprintf(c.Out, "fetched %s in %s\n", name, time.Since(start).Round(time.Second))
+	return dir, nil
+}
+
+// command runs a tool in dir and returns what it printed; an error has the end of it.
+func command(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		text := out.String()
+		return text, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, text[max(0, len(text)-2000):])
+	}
+	return out.String(), nil
+}
+
+// Versions of what is fetched.
+const (
+	kafkaVersion  = "3.9.1"
+	minioVersion  = "v0.0.0-20260212201848-7aac2a2c5b7c"
+	chdbVersion   = "26.5.3"
+	chdbPackage   = "@chdb/lib-linux-x64-gnu"
+	pythonReaders = "deltalake==1.6.6 duckdb==1.5.5 duckdb-extension-delta==1.5.5"
+)
+
+const kafkaPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>deckle.tests</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>` + kafkaVersion + `</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>` + kafkaVersion + `</version></dependency>
+  </dependencies>
+</project>
+`
+
+// FetchKafka returns the folder of Kafka's jars.
+func (c *Cache) FetchKafka(ctx context.Context) (libs string, err error) {
+	dir, err := c.fetch("kafka-"+kafkaVersion, []string{"java", "mvn"}, func(dir string) error {
+		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(kafkaPOM), 0o644); err != nil {
+			return err
+		}
+		_, err := command(ctx, dir, nil, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs")
+		return err
+	})
+	return filepath.Join(dir, "libs"), err
+}
+
+// FetchMinIO returns the path of the MinIO server.
+func (c *Cache) FetchMinIO(ctx context.Context) (binary string, err error) {
+	dir, err := c.fetch("minio-"+minioVersion, []string{"go"}, func(dir string) error {
+		_, err := command(ctx, dir, []string{"GOBIN=" + dir, "GOFLAGS=-mod=mod"}, "go", "install", "github.com/minio/minio@"+minioVersion)
+		return err
+	})
+	return filepath.Join(dir, "minio"), err
+}
+
+// FetchClickHouse returns the path of the engine, libchdb.so.
+func (c *Cache) FetchClickHouse(ctx context.Context) (lib string, err error) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		return "", &MissingError{Tool: "linux/amd64", For: "libchdb"}
+	}
+	dir, err := c.fetch("chdb-"+chdbVersion, []string{"npm", "tar"}, func(dir string) error {
+		out, err := command(ctx, dir, nil, "npm", "pack", "--silent", chdbPackage+"@"+chdbVersion)
+		if err != nil {
+			return err
+		}
+		lines := strings.Fields(out)
+		tgz := lines[len(lines)-1]
+		if _, err := command(ctx, dir, nil, "tar", "xzf", tgz); err != nil {
+			return err
+		}
+		return os.Remove(filepath.Join(dir, tgz))
+	})
+	return filepath.Join(dir, "package", "libchdb.so"), err
+}
+
+// BuildFront builds the native-protocol front of the engine from the tree at root.
+func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err error) {
+	for _, tool := range []string{"go", "cc"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return "", &MissingError{Tool: tool, For: "chfront"}
+		}
+	}
+	binary = filepath.Join(c.Dir, "chfront")
+	_, err = command(ctx, root, []string{"CGO_ENABLED=1"}, "go", "build", "-o", binary, "./integration/chfront")
+	return binary, err
+}
+
+// FetchPython returns the path of a Python interpreter that has deltalake and duckdb.
+func (c *Cache) FetchPython(ctx context.Context) (python string, err error) {
+	dir, err := c.fetch("python-readers-1", []string{"python3"}, func(dir string) error {
+		if _, err := command(ctx, dir, nil, "python3", "-m", "venv", dir); err != nil {
+			return err
+		}
+		args := append([]string{"install", "-q", "--disable-pip-version-check"}, strings.Fields(pythonReaders)...)
+		_, err := command(ctx, dir, nil, filepath.Join(dir, "bin", "pip"), args...)
+		return err
+	})
+	return filepath.Join(dir, "bin", "python"), err
+}

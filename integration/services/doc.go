@@ -1,0 +1,19 @@
+// Package services fetches and runs the real services that the tests need: Apache Kafka, a MinIO server, the ClickHouse
+// engine behind a native-protocol front, and Python with Delta readers that nobody here wrote. They are test tools, never
+// dependencies of Deckle.
+//
+//	service      comes from                                            by
+//	Kafka        org.apache.kafka:kafka_2.13, kafka-tools              Maven (java, mvn)
+//	MinIO        github.com/minio/minio                                go install
+//	ClickHouse   @chdb/lib-linux-x64-gnu + integration/chfront (cgo)   npm pack, go build (npm, cc)
+//	readers      deltalake, duckdb, duckdb-extension-delta             pip (python3)
+//
+// Everything fetched lies in one cache folder outside the tree: $DECKLE_CACHE, by default deckle/services in the user's
+// cache folder. A fetch that was cut off is begun anew: a stamp file is written last.
+//
+// A tool that the machine lacks gives a *MissingError: the tests that need it are skipped with its text, or fail with it
+// where DECKLE_REQUIRE_SERVICES=1.
+//
+// Processes listen on loopback addresses only, write their logs into their folder, are ended by their own process id and
+// die with the program that started them.
+package services

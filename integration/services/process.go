@@ -1,0 +1,180 @@
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a program that was started here; it can be killed and started again with the same arguments.
+type Process struct {
+	Name string
+	Log  string // path of what it prints
+
+	args []string
+	dir  string
+	env  []string
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended
+	err  error         // how it ended
+}
+
+// NewProcess describes a process; its log lies in dir, which is its working directory.
+func NewProcess(name, dir string, env []string, args ...string) *Process {
+	return &Process{Name: name, Log: filepath.Join(dir, name+".log"), args: args, dir: dir, env: env}
+}
+
+// Start starts the process; its output is appended to the log.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		return fmt.Errorf("services: %s runs already", p.Name)
+	}
+	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = childAttributes()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("services: starting %s: %w", p.Name, err)
+	}
+	done := make(chan struct{})
+	p.cmd, p.done = cmd, done
+	go func() {
+		err := cmd.Wait()
+		p.mu.Lock()
+		p.err = err
+		p.mu.Unlock()
+		close(done)
+	}()
+	return nil
+}
+
+// PID returns the process id, 0 when it does not run.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// Done is closed when the process has ended; nil when it was never started.
+func (p *Process) Done() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
+// Err is how the process ended, after Done is closed.
+func (p *Process) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// Signal sends a signal to the process.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return fmt.Errorf("services: %s does not run", p.Name)
+	}
+	return p.cmd.Process.Signal(sig)
+}
+
+// Kill ends the process with SIGKILL and waits for it.
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL, 0) }
+
+// Stop asks the process to end, waits up to timeout, and kills it then.
+func (p *Process) Stop(timeout time.Duration) error { return p.end(syscall.SIGTERM, timeout) }
+
+func (p *Process) end(sig syscall.Signal, timeout time.Duration) error {
+	p.mu.Lock()
+	cmd, done := p.cmd, p.done
+	p.cmd = nil
+	p.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("services: %s: %w", p.Name, err)
+	}
+	if sig == syscall.SIGKILL {
+		<-done
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-time.After(timeout):
+	}
+	if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("services: %s: %w", p.Name, err)
+	}
+	<-done
+	return fmt.Errorf("services: %s did not end within %s and was killed", p.Name, timeout)
+}
+
+// WaitPort waits until addr accepts connections, or the process has ended.
+func (p *Process) WaitPort(ctx context.Context, addr string) error {
+	return p.wait(ctx, "port "+addr, func(ctx context.Context) bool {
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+		return true
+	})
+}
+
+func (p *Process) wait(ctx context.Context, what string, ready func(context.Context) bool) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ready(ctx) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("services: %s: waiting for %s: %w; its log ends with:\n%s", p.Name, what, ctx.Err(), p.Tail(2000))
+		case <-p.Done():
+			return fmt.Errorf("services: %s ended (%v); its log ends with:\n%s", p.Name, p.Err(), p.Tail(2000))
+		case <-tick.C:
+		}
+	}
+}
+
+// Tail returns the last n bytes of the log.
+func (p *Process) Tail(n int) string {
+	b, err := os.ReadFile(p.Log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-n):])
+}
+
+// FreePort returns a loopback port that was free a moment ago.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("services: %w", err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

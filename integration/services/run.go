@@ -1,0 +1,192 @@
+package services
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Kafka is a broker: one process, KRaft.
+type Kafka struct {
+	*Process
+	Addr string
+}
+
+// StartKafka formats a folder, starts a broker in it and waits until it answers.
+func StartKafka(ctx context.Context, libs, dir string) (*Kafka, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	controller, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	properties := filepath.Join(dir, "server.properties")
+	err = os.WriteFile(properties, fmt.Appendf(nil, `process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:%[2]d
+listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d
+advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=%[3]s/data
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+message.max.bytes=4194304
+`, port, controller, dir), 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	classes := filepath.Join(libs, "*")
+	if _, err := os.Stat(filepath.Join(dir, "data", "meta.properties")); err != nil {
+		if _, err := command(ctx, dir, nil, "java", "-cp", classes, "kafka.tools.StorageTool", "format", "-t", "ZGVja2xlLWRlY2tsZS0xMQ", "-c", properties); err != nil {
+			return nil, fmt.Errorf("services: formatting Kafka: %w", err)
+		}
+	}
+	k := &Kafka{
+		Process: NewProcess("kafka", dir, nil, "java", "-Xmx768m", "-XX:+UseSerialGC", "-cp", classes, "kafka.Kafka", properties),
+		Addr:    fmt.Sprintf("127.0.0.1:%d", port),
+	}
+	return k, k.Up(ctx)
+}
+
+// Up starts the broker, again if it was ended, and waits until it answers.
+func (k *Kafka) Up(ctx context.Context) error {
+	if err := k.Start(); err != nil {
+		return err
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Addr))
+	if err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	defer cl.Close()
+	return k.wait(ctx, "the broker", func(ctx context.Context) bool {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := kadm.NewClient(cl).BrokerMetadata(ctx)
+		return err == nil
+	})
+}
+
+// CreateTopic creates a topic.
+func (k *Kafka) CreateTopic(ctx context.Context, topic string, partitions int32) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Addr))
+	if err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	defer cl.Close()
+	size := "2097152"
+	_, err = kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, map[string]*string{"max.message.bytes": &size}, topic)
+	if err != nil {
+		return fmt.Errorf("services: creating topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// MinIO is an S3-compatible store.
+type MinIO struct {
+	*Process
+	Addr, AccessKey, SecretKey string
+}
+
+// StartMinIO starts a server in dir and creates the bucket.
+func StartMinIO(ctx context.Context, binary, dir, bucket string) (*MinIO, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	m := &MinIO{Addr: fmt.Sprintf("127.0.0.1:%d", port), AccessKey: "deckle", SecretKey: "deckle-secret"}
+	m.Process = NewProcess("minio", dir, []string{"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey, "MINIO_CI_CD=1"},
+		binary, "server", "--quiet", "--address", m.Addr, filepath.Join(dir, "data"))
+	if err := m.Start(); err != nil {
+		return nil, err
+	}
+	if err := m.WaitPort(ctx, m.Addr); err != nil {
+		return m, err
+	}
+	cl, err := m.Client()
+	if err != nil {
+		return m, err
+	}
+	return m, m.wait(ctx, "bucket "+bucket, func(ctx context.Context) bool {
+		ok, err := cl.BucketExists(ctx, bucket)
+		if err == nil && !ok {
+			err = cl.MakeBucket(ctx, bucket, minio.MakeBucketOptions{})
+		}
+		return err == nil
+	})
+}
+
+// Client returns a client of the store.
+func (m *MinIO) Client() (*minio.Client, error) {
+	cl, err := minio.New(m.Addr, &minio.Options{Creds: credentials.NewStaticV4(m.AccessKey, m.SecretKey, ""), Region: "us-east-1"})
+	if err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	return cl, nil
+}
+
+// Mirror copies every object below prefix into a local folder, for readers of local tables.
+func (m *MinIO) Mirror(ctx context.Context, bucket, prefix, dir string) error {
+	cl, err := m.Client()
+	if err != nil {
+		return err
+	}
+	for o := range cl.ListObjects(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+		if o.Err != nil {
+			return fmt.Errorf("services: listing %s: %w", prefix, o.Err)
+		}
+		to := filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(o.Key, prefix)))
+		if err := cl.FGetObject(ctx, bucket, o.Key, to, minio.GetObjectOptions{}); err != nil {
+			return fmt.Errorf("services: copying %s: %w", o.Key, err)
+		}
+	}
+	return nil
+}
+
+// ClickHouse is the engine behind its front.
+type ClickHouse struct {
+	*Process
+	Addr, User, Password string
+}
+
+// StartClickHouse starts the front over the engine with its data in dir.
+func StartClickHouse(ctx context.Context, front, lib, dir string) (*ClickHouse, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	c := &ClickHouse{Addr: fmt.Sprintf("127.0.0.1:%d", port), User: "default", Password: "deckle-secret"}
+	c.Process = NewProcess("clickhouse", dir, nil, front, "-lib", lib, "-path", filepath.Join(dir, "data"), "-addr", c.Addr,
+		"-user", c.User, "-password", c.Password)
+	return c, c.Up(ctx)
+}
+
+// Up starts the engine, again if it was ended, and waits until it listens.
+func (c *ClickHouse) Up(ctx context.Context) error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	return c.WaitPort(ctx, c.Addr)
+}
