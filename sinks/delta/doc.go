@@ -1,0 +1,39 @@
+// Package delta writes the Delta tables events and sessions, and reads them back for reconciliation.
+//
+// # Promise
+//
+// Each plan becomes visible exactly once, by one commit that carries txn{cluster/pipeline/shard/table, B}; revisions,
+// whose plans may need several commits, become visible row by row and never go back. Any number of leaders may write
+// the same plan at the same time.
+//
+// # Invariants
+//
+//  1. A plan (A, B] is done if and only if the log has its txn with version ≥ B. A txn strictly inside (A, B) cannot
+//     come from this history and stops the shard. A plan without rows is done without a commit: repeating it does
+//     nothing, and the txn only lags.
+//  2. A data file is written under a name that nobody else uses (an attempt id from Options.Rand), never changed, and
+//     never deleted here: a commit whose answer was lost may have made it live.
+//  3. A file of sessions holds rows of one shard, sorted by (brand, session_id, origin). Its tags give the epochs
+//     (from, to] that contain the first closed image of each of its rows.
+//  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
+//     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
+//     commit that is guarded against such a file appearing meanwhile.
+//  5. Memory: encoded events up to Options.BufferMemoryBytes over all shards; of sessions and revisions one file's worth
+//     of rows a call (Options.FileBytes, raw).
+//
+// # Ways of a plan
+//
+//	events     applied batches ─► buffer (Parquet, column by column, a row group a partition) ─ Seal ─► sealed epochs ┐
+//	           Kafka, read again where no buffer has the plan ────────────────────────────────► files ────────────────┤
+//	sessions   rows, sorted in chunks of FileBytes ───────────────────────────────────────────► files ────────────────┤
+//	revisions  rows ─► candidate files by tags ─► read, replace, write anew (≤ N files a commit) ─────────────────────┤
+//	                                                                       put files, then deltalog.Submit ◄──────────┘
+//
+// # Values
+//
+// events: an empty optional text is null. sessions: no column is null, an empty text is "". Times are UTC microseconds.
+// A number that does not fit a long refuses its row (*sinks.RefusedError).
+//
+// Rejected: one file a shard for several epochs of events held open (a commit needs closed files); a table of its own
+// for revisions (plain SELECTs must be exact); row-level deletes (deletion vectors need reader version 3).
+package delta

@@ -1,0 +1,220 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"deckle/event"
+	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
+	"deckle/state"
+)
+
+// Events is the sink of raw events. It implements sinks.EventsSink.
+type Events struct {
+	writer
+	pool *pool
+	once sync.Once
+
+	mu      sync.Mutex
+	buffers map[uint32]*eventsBuffer // the newest of each shard
+}
+
+func newEvents(w writer) *Events {
+	return &Events{writer: w, pool: &pool{limit: w.opts.BufferMemoryBytes}, buffers: map[uint32]*eventsBuffer{}}
+}
+
+var (
+	_ sinks.EventsSink = (*Events)(nil)
+	_ sinks.Sink       = (*Sessions)(nil)
+	_ sinks.Sink       = (*Revisions)(nil)
+)
+
+// ID implements sinks.Sink.
+func (s *Events) ID() state.SinkID { return state.SinkEvents }
+
+// Position implements sinks.Sink.
+func (s *Events) Position(ctx context.Context, shard uint32) (uint64, error) {
+	return s.position(ctx, s.appID(shard, "events"))
+}
+
+// Close implements sinks.Sink.
+func (s *Events) Close() (err error) {
+	s.once.Do(func() { err = s.log.Close() })
+	return err
+}
+
+// Buffer implements sinks.EventsSink. A former buffer of the shard is discarded.
+func (s *Events) Buffer(shard uint32) sinks.EventsBuffer {
+	b := &eventsBuffer{shard: shard, pool: s.pool, codec: s.codec, fileBytes: s.opts.FileBytes, open: map[int32]*eventsEncoder{}}
+	s.mu.Lock()
+	former := s.buffers[shard]
+	s.buffers[shard] = b
+	s.mu.Unlock()
+	if former != nil {
+		former.Discard()
+	}
+	return b
+}
+
+func (s *Events) buffer(shard uint32) *eventsBuffer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buffers[shard]
+}
+
+// Write implements sinks.Sink: all rows of the plan in one commit.
+func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
+	if err := s.write(ctx, plan); err != nil {
+		return fmt.Errorf("delta: events of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
+	}
+	if b := s.buffer(plan.Config.Shard); b != nil {
+		s.pool.drop(b, plan.B)
+	}
+	return nil
+}
+
+func (s *Events) write(ctx context.Context, plan *state.Plan) error {
+	want := int64(0)
+	for i := range plan.Epochs {
+		want += plan.Epochs[i].Events
+	}
+	if want == 0 {
+		return nil
+	}
+	appID := s.appID(plan.Config.Shard, "events")
+	if done, err := s.done(appID, plan); done || err != nil {
+		return err
+	}
+	attempt, err := s.attemptID()
+	if err != nil {
+		return err
+	}
+	origin := deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}
+	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rows: want}
+	if change.Adds, err = s.buffered(ctx, plan, origin, attempt); err != nil {
+		return err
+	}
+	if change.Adds == nil {
+		if change.Adds, err = s.fetched(ctx, plan, want, origin, attempt); err != nil {
+			return err
+		}
+	}
+	return s.submit(ctx, change)
+}
+
+// buffered uploads the plan's files from the shard's buffer; nil if it does not have them all.
+func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin, attempt string) ([]deltalog.Add, error) {
+	b := s.buffer(plan.Config.Shard)
+	if b == nil {
+		return nil, nil
+	}
+	epochs, ok := s.pool.take(b, plan)
+	if !ok {
+		return nil, nil
+	}
+	var files []*dataFile
+	for _, e := range epochs {
+		files = append(files, e.files...)
+	}
+	adds := make([]deltalog.Add, len(files))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i, f := range files {
+		g.Go(func() (err error) {
+			adds[i], err = s.upload(gctx, f, origin, attempt, i)
+			return err
+		})
+	}
+	return adds, g.Wait()
+}
+
+// fetched reads the plan's records again and uploads their files as they fill.
+func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, origin deltalog.Origin, attempt string) ([]deltalog.Add, error) {
+	source := s.opts.EventSource(plan.Config.Shard)
+	if source == nil {
+		return nil, fmt.Errorf("no buffer has the plan and shard %d has no event source", plan.Config.Shard)
+	}
+	var (
+		adds []deltalog.Add
+		rows int64
+		open = map[int32]*eventsEncoder{}
+		size int64
+	)
+	finish := func(date int32) error {
+		f, err := open[date].finish(0)
+		delete(open, date)
+		if err != nil {
+			return err
+		}
+		add, err := s.upload(ctx, f, origin, attempt, len(adds))
+		adds = append(adds, add)
+		rows += f.rows
+		return err
+	}
+	pending := 0
+	err := source.Events(ctx, plan, func(it *event.Item) error {
+		epoch, ok := epochOf(plan, it)
+		if !ok {
+			return fmt.Errorf("record %d/%d is in no range of the plan", it.Partition, it.Offset)
+		}
+		date := dayOf(it.Timestamp)
+		e := open[date]
+		if e == nil {
+			e = newEventsEncoder(date, s.codec)
+			open[date] = e
+		}
+		if err := e.add(it, int64(state.BatchID(plan.Config.Shard, epoch))); err != nil {
+			return err
+		}
+		// The item's texts are the source's again after this call.
+		if err := e.flush(); err != nil {
+			return err
+		}
+		if pending++; pending < flushRows {
+			return nil
+		}
+		// Several days may be open at once: what all of them hold together is bounded.
+		pending, size = 0, 0
+		largest := date
+		for d, e := range open {
+			size += e.size()
+			if e.size() > open[largest].size() {
+				largest = d
+			}
+		}
+		if size >= s.opts.FileBytes {
+			return finish(largest)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, date := range slices.Sorted(maps.Keys(open)) {
+		if err := finish(date); err != nil {
+			return nil, err
+		}
+	}
+	if rows != want {
+		return nil, fmt.Errorf("the event source gave %d rows, the plan counts %d", rows, want)
+	}
+	return adds, nil
+}
+
+// epochOf finds the epoch of the plan that a record belongs to.
+func epochOf(plan *state.Plan, it *event.Item) (uint64, bool) {
+	for i := range plan.Epochs {
+		for _, r := range plan.Epochs[i].Ranges {
+			if r.Partition == it.Partition && r.From <= it.Offset && it.Offset < r.To {
+				return plan.Epochs[i].Epoch, true
+			}
+		}
+	}
+	return 0, false
+}

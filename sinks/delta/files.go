@@ -1,0 +1,53 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"deckle/sinks/delta/deltalog"
+)
+
+func clone(s string) string { return strings.Clone(s) }
+
+// dataFile is one finished data file.
+type dataFile struct {
+	date  int32 // of its partition, days since 1970-01-01
+	data  []byte
+	rows  int64
+	stats string
+}
+
+// upload puts a data file under a name of this attempt and returns its add action.
+func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin, attempt string, n int) (deltalog.Add, error) {
+	if err := w.opts.step("upload"); err != nil {
+		return deltalog.Add{}, err
+	}
+	date := dateText(f.date)
+	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s-%d.parquet", w.table.partition, date, origin.Shard, origin.To, attempt, n)
+	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
+		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
+	}
+	if err := w.opts.step("uploaded"); err != nil {
+		return deltalog.Add{}, err
+	}
+	var tags map[string]string
+	if origin.Tagged {
+		tags = origin.Tags()
+	}
+	return deltalog.Add{
+		Path: path, PartitionValues: map[string]string{w.table.partition: date}, Size: int64(len(f.data)),
+		ModificationTime: w.opts.Now().UnixMilli(), DataChange: true, Stats: f.stats, Tags: tags,
+	}, nil
+}
+
+// submit hands a change to the table's committer, between two steps that a crash may cut off.
+func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
+	if err := w.opts.step("submit"); err != nil {
+		return err
+	}
+	if err := w.log.Submit(ctx, c); err != nil {
+		return err
+	}
+	return w.opts.step("submitted")
+}

@@ -1,0 +1,165 @@
+package delta
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"deckle/event"
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
+	"deckle/state"
+)
+
+// File is a live data file of a table.
+type File = deltalog.File
+
+// Table reads one of the tables. It writes nothing. Its methods are safe for concurrent use.
+type Table struct {
+	store store.Store
+	name  string
+	log   *deltalog.Log
+}
+
+// OpenTable reads the newest version of the table "sessions" or "events". A table that does not exist yet has
+// Version -1, and appears with Refresh.
+func OpenTable(ctx context.Context, st store.Store, name string) (*Table, error) {
+	if name != sessionsTable.name && name != eventsTable.name {
+		return nil, fmt.Errorf("delta: no table %q: want %s or %s", name, sessionsTable.name, eventsTable.name)
+	}
+	log, err := deltalog.Open(ctx, deltalog.Options{Store: st, Name: name, KeepFiles: true})
+	if err != nil {
+		return nil, err
+	}
+	return &Table{store: st, name: name, log: log}, nil
+}
+
+// Refresh reads the commits since the version known: one request if there are none.
+func (t *Table) Refresh(ctx context.Context) error { return t.log.Refresh(ctx) }
+
+// Snapshot is one version of a table.
+type Snapshot struct {
+	Version int64   // -1: the table does not exist
+	Files   []*File // live, ascending by path; not to be changed
+	Txns    map[string]int64
+	Records int64 // by the statistics of the files, -1 if one has none
+}
+
+// Snapshot returns the version known.
+func (t *Table) Snapshot() Snapshot {
+	var s Snapshot
+	t.log.View(func(sn *deltalog.Snapshot) {
+		s.Version, s.Files, s.Txns = sn.Version, sn.SortedFiles(), map[string]int64{}
+		for id, x := range sn.Txns {
+			s.Txns[id] = x.Version
+		}
+	})
+	for _, f := range s.Files {
+		if f.NumRecords < 0 {
+			s.Records = -1
+			break
+		}
+		s.Records += f.NumRecords
+	}
+	return s
+}
+
+// EventRow is a row of the table events. Measure and Scroll, which are no columns, are 0.
+type EventRow struct {
+	event.Item
+	Date    int32 // days since 1970-01-01, UTC
+	BatchID uint64
+}
+
+// ErrTable says that a method was called for the other table.
+var ErrTable = errors.New("delta: not a method of this table")
+
+// ReadEvents calls yield for every row of the files (of Snapshot, or some of them), file by file; the row is valid
+// only during the call. It fails if an object's size or number of rows is not what the log says.
+func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*EventRow) error) error {
+	if t.name != eventsTable.name {
+		return ErrTable
+	}
+	return readFiles(ctx, t, files, func(f *File, date int32, r *eventRow) error {
+		row, err := r.event(date)
+		if err != nil {
+			return err
+		}
+		return yield(row)
+	})
+}
+
+// ReadSessions calls yield for every row of the files, as ReadEvents does. FirstClosed and Pages are not columns of
+// the table and stay empty.
+func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*state.SessionRow) error) error {
+	if t.name != sessionsTable.name {
+		return ErrTable
+	}
+	return readFiles(ctx, t, files, func(f *File, date int32, r *sessionRow) error {
+		row := r.image(date)
+		return yield(&row)
+	})
+}
+
+func readFiles[T any](ctx context.Context, t *Table, files []*File, yield func(*File, int32, *T) error) error {
+	for _, f := range files {
+		name, err := url.PathUnescape(f.Path)
+		if err != nil {
+			return &deltalog.CorruptionError{Key: f.Path, Err: err}
+		}
+		key := t.name + "/" + name
+		data, err := t.store.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("delta: read %s: %w", t.name, err)
+		}
+		if int64(len(data)) != f.Size {
+			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d bytes, the log says %d", len(data), f.Size)}
+		}
+		date, err := parseDate(f.Partition)
+		if err != nil {
+			return &deltalog.CorruptionError{Key: key, Err: err}
+		}
+		rows := int64(0)
+		err = eachRow(key, data, func(r *T) error {
+			rows++
+			return yield(f, date, r)
+		})
+		if err != nil {
+			return err
+		}
+		if f.NumRecords >= 0 && rows != f.NumRecords {
+			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d rows, the log says %d", rows, f.NumRecords)}
+		}
+	}
+	return nil
+}
+
+func (r *eventRow) event(date int32) (*EventRow, error) {
+	e := &EventRow{Date: date, BatchID: uint64(r.BatchID), Item: event.Item{
+		Partition: r.KafkaPartition, Offset: r.KafkaOffset, KafkaTimestamp: r.KafkaTimestamp / 1e3,
+		Event: event.Event{
+			SessionID: r.SessionID, UserID: uint64(r.UserID), Timestamp: r.Timestamp / 1e6, Brand: r.Brand, Category: r.Category,
+			ArticleID: r.ArticleID, ArticleTitle: r.ArticleTitle, ArticleType: r.ArticleType, PageURL: r.PageURL,
+			Referrer: r.Referrer, DeviceType: r.DeviceType, DeviceOS: r.DeviceOS, Browser: r.Browser, Country: r.Country,
+			City: r.City, Timezone: r.Timezone, SubscriptionTier: r.SubscriptionTier, UserSegment: r.UserSegment,
+			EngagementMetrics: r.EngagementMetrics, Metadata: r.Metadata, Extra: r.Extra,
+		},
+	}}
+	id, err := hex.DecodeString(strings.ReplaceAll(r.EventID, "-", ""))
+	if err != nil || len(id) != len(e.ID) {
+		return nil, fmt.Errorf("delta: event_id %q of %d/%d is no UUID", r.EventID, r.KafkaPartition, r.KafkaOffset)
+	}
+	copy(e.ID[:], id)
+	for t := event.ArticleView; t <= event.SessionEnd; t++ {
+		if t.String() == r.EventType {
+			e.Type = t
+		}
+	}
+	if e.Type == event.TypeInvalid {
+		return nil, fmt.Errorf("delta: event_type %q of %d/%d is unknown", r.EventType, r.KafkaPartition, r.KafkaOffset)
+	}
+	return e, nil
+}

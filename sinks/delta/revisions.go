@@ -1,0 +1,335 @@
+package delta
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"sync"
+
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
+	"deckle/state"
+)
+
+// Revisions is the sink that replaces the rows of sessions that changed after they were closed. It implements
+// sinks.Sink.
+type Revisions struct {
+	writer
+	shared *sharedLog
+	once   sync.Once
+}
+
+// ID implements sinks.Sink.
+func (s *Revisions) ID() state.SinkID { return state.SinkRevisions }
+
+// Position implements sinks.Sink.
+func (s *Revisions) Position(ctx context.Context, shard uint32) (uint64, error) {
+	return s.position(ctx, s.appID(shard, "sessions.revisions"))
+}
+
+// Close implements sinks.Sink.
+func (s *Revisions) Close() (err error) {
+	s.once.Do(func() { err = s.shared.release() })
+	return err
+}
+
+// target is one row of the plan: where it must be, and from which epoch its image is.
+type target struct {
+	key         string
+	date        int32
+	firstClosed uint64
+	epoch       uint64
+	size        int64
+}
+
+// Write implements sinks.Sink. The plan's rows are taken in windows of a file's worth, ordered by where they lie in
+// the table, so that a file is hardly ever rewritten for two windows. The last commit of the last window carries the
+// txn; every commit before it may be repeated, as a row is replaced only by a newer image.
+func (s *Revisions) Write(ctx context.Context, plan *state.Plan) error {
+	if err := s.write(ctx, plan); err != nil {
+		return fmt.Errorf("delta: revisions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
+	}
+	return nil
+}
+
+func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
+	appID := s.appID(plan.Config.Shard, "sessions.revisions")
+	if done, err := s.done(appID, plan); done || err != nil {
+		return err
+	}
+	var targets []target
+	err := plan.Sessions(func(row *state.SessionRow) error {
+		r, err := toSessionRow(row) // a row that the table cannot hold is named before anything is written
+		if err != nil {
+			return err
+		}
+		targets = append(targets, target{key: rowKey(r.SessionID, r.Origin), date: row.SessionDate,
+			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size()})
+		return nil
+	})
+	if err != nil || len(targets) == 0 {
+		return err
+	}
+	slices.SortFunc(targets, func(a, b target) int {
+		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.firstClosed, b.firstClosed), cmp.Compare(a.key, b.key))
+	})
+	if err := s.log.Refresh(ctx); err != nil {
+		return err
+	}
+	attempt, err := s.attemptID()
+	if err != nil {
+		return err
+	}
+	for len(targets) > 0 {
+		n, bytes := 0, int64(0)
+		for n < len(targets) && (n == 0 || bytes+targets[n].size <= s.opts.FileBytes) {
+			bytes += targets[n].size
+			n++
+		}
+		p := &pass{s: s, ctx: ctx, plan: plan, appID: appID, attempt: attempt, last: n == len(targets), seen: map[string][]string{}}
+		if err := p.window(targets[:n]); err != nil {
+			return err
+		}
+		attempt, targets = p.attempt, targets[n:]
+	}
+	return nil
+}
+
+// pass brings the rows of one window into the table.
+type pass struct {
+	s       *Revisions
+	ctx     context.Context
+	plan    *state.Plan
+	appID   string
+	attempt string
+	last    bool // the last window: its last commit carries the txn
+
+	targets map[string]*target
+	images  map[string]*sessionRow
+	// seen are the files that need nothing more: path → the window's rows in it. Files never change.
+	seen map[string][]string
+	// byPlace are the distinct places of the window's rows.
+	byPlace map[string][]uint64 // partition value → first closed epochs
+}
+
+const maxRebuilds = 1000 // of one window; each one means that somebody else has moved the table on
+
+func (p *pass) window(targets []target) error {
+	p.targets, p.byPlace = make(map[string]*target, len(targets)), map[string][]uint64{}
+	p.images = make(map[string]*sessionRow, len(targets))
+	for i := range targets {
+		t := &targets[i]
+		p.targets[t.key] = t
+		d := dateText(t.date)
+		if fs := p.byPlace[d]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
+			p.byPlace[d] = append(fs, t.firstClosed)
+		}
+	}
+	err := p.plan.Sessions(func(row *state.SessionRow) error {
+		key := rowKey(row.SessionID, row.Origin)
+		if p.targets[key] == nil {
+			return nil
+		}
+		r, err := toSessionRow(row)
+		p.images[key] = &r
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for range maxRebuilds {
+		if done, err := p.s.done(p.appID, p.plan); done || err != nil {
+			return err
+		}
+		finished, err := p.step()
+		switch {
+		case errors.Is(err, deltalog.ErrRebuild):
+			// Names of data files are never used twice, not even for an attempt that has failed.
+			if p.attempt, err = p.s.attemptID(); err != nil {
+				return err
+			}
+			if err := p.s.log.Refresh(p.ctx); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case finished:
+			return nil
+		default:
+			if p.attempt, err = p.s.attemptID(); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("the table changed %d times under one window", maxRebuilds)
+}
+
+// holds reports whether a file may hold a row of the window.
+func (p *pass) holds(f *deltalog.File) bool {
+	shard := p.plan.Config.Shard
+	return slices.ContainsFunc(p.byPlace[f.Partition], func(fc uint64) bool { return f.Origin.May(shard, fc) })
+}
+
+// step makes one commit: at most so many files rewritten, and, when no candidate is left, the rows that none holds.
+func (p *pass) step() (finished bool, err error) {
+	var (
+		candidates []*deltalog.File
+		version    int64
+	)
+	p.s.log.View(func(sn *deltalog.Snapshot) {
+		version = sn.Version
+		for _, f := range sn.Files {
+			if p.holds(f) {
+				candidates = append(candidates, f)
+			}
+		}
+	})
+	slices.SortFunc(candidates, func(a, b *deltalog.File) int { return cmp.Compare(a.Path, b.Path) })
+
+	change := &deltalog.Change{AppID: p.appID, Version: int64(p.plan.B), ReadVersion: version, Operation: "MERGE"}
+	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, attempt: p.attempt, change: change}
+	found := map[string]bool{}
+	rewritten := map[string][]string{}
+	for _, f := range candidates {
+		keys, ok := p.seen[f.Path]
+		if !ok {
+			if len(change.Removes) >= p.s.opts.RevisionFilesPerPass {
+				// The rest in the next commit.
+				return false, p.commit(change, rewritten)
+			}
+			if keys, err = p.rewrite(f, b); err != nil {
+				return false, err
+			}
+			if n := len(change.Removes); n > 0 && change.Removes[n-1] == f {
+				rewritten[change.Adds[len(change.Adds)-1].Path] = keys
+			} else {
+				p.seen[f.Path] = keys
+			}
+		}
+		for _, k := range keys {
+			found[k] = true
+		}
+	}
+	if err := p.insert(found, b); err != nil {
+		return false, err
+	}
+	change.Last = p.last
+	if !change.Last && len(change.Adds) == 0 {
+		return true, nil
+	}
+	return true, p.commit(change, rewritten)
+}
+
+func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) error {
+	if err := p.s.submit(p.ctx, change); err != nil {
+		return err
+	}
+	maps.Copy(p.seen, rewritten)
+	return nil
+}
+
+// rewrite reads a file and, if it holds an older image of a row of the window, uploads its successor: the same rows,
+// the same tags. It returns the window's rows in it.
+func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err error) {
+	name, err := url.PathUnescape(f.Path)
+	if err != nil {
+		return nil, &deltalog.CorruptionError{Key: f.Path, Err: err}
+	}
+	key := p.s.table.name + "/" + name
+	data, err := p.s.opts.Store.Get(p.ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, p.vanished(f, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Most files of a pass need nothing: a first look keeps the window's rows only.
+	older := false
+	err = eachRow(key, data, func(r *sessionKeyRow) error {
+		k := rowKey(r.SessionID, r.Origin)
+		if t := p.targets[k]; t != nil {
+			keys = append(keys, k)
+			older = older || uint64(r.BatchID)&epochMask < t.epoch
+		}
+		return nil
+	})
+	if err != nil || !older {
+		return keys, err
+	}
+	var rows []*sessionRow
+	var date int32
+	err = eachRow(key, data, func(r *sessionRow) error {
+		k := rowKey(r.SessionID, r.Origin)
+		if t := p.targets[k]; t != nil && r.epoch() < t.epoch {
+			rows = append(rows, p.images[k])
+			return nil
+		}
+		c := *r
+		rows = append(rows, &c)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if date, err = parseDate(f.Partition); err != nil {
+		return nil, &deltalog.CorruptionError{Key: key, Err: err}
+	}
+	if err := b.file(date, rows, f.Origin); err != nil {
+		return nil, err
+	}
+	b.change.Removes = append(b.change.Removes, f)
+	return keys, nil
+}
+
+// vanished: a file that is not there any more must not be live any more either.
+func (p *pass) vanished(f *deltalog.File, cause error) error {
+	if err := p.s.log.Refresh(p.ctx); err != nil {
+		return err
+	}
+	live := false
+	p.s.log.View(func(sn *deltalog.Snapshot) { live = sn.Files[f.Path] != nil })
+	if live {
+		return &deltalog.CorruptionError{Key: f.Path, Err: cause}
+	}
+	return fmt.Errorf("%w: %s is gone", deltalog.ErrRebuild, f.Path)
+}
+
+// insert uploads the window's rows that no candidate holds, and sets the guard: nobody may have added a file that may
+// hold one of them since the candidates were listed.
+func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
+	dates := map[int32][]*sessionRow{}
+	places := map[string][]uint64{}
+	from, to := ^uint64(0), uint64(0)
+	for key, t := range p.targets {
+		if found[key] {
+			continue
+		}
+		dates[t.date] = append(dates[t.date], p.images[key])
+		places[dateText(t.date)] = append(places[dateText(t.date)], t.firstClosed)
+		from, to = min(from, t.firstClosed-1), max(to, t.firstClosed)
+	}
+	if len(dates) == 0 {
+		return nil
+	}
+	shard := p.plan.Config.Shard
+	for _, date := range slices.Sorted(maps.Keys(dates)) {
+		if err := b.file(date, dates[date], deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}); err != nil {
+			return err
+		}
+	}
+	b.change.Guard = func(f *deltalog.File) bool {
+		return slices.ContainsFunc(places[f.Partition], func(fc uint64) bool { return f.Origin.May(shard, fc) })
+	}
+	return nil
+}
+
+// sessionKeyRow are the columns that tell whether a file needs to be rewritten.
+type sessionKeyRow struct {
+	SessionID string `parquet:"session_id"`
+	Origin    string `parquet:"origin"`
+	BatchID   int64  `parquet:"batch_id"`
+}

@@ -1,0 +1,116 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"deckle/sinks/delta/deltalog"
+	"deckle/state"
+)
+
+// Sessions is the sink that inserts each session once it is closed. It implements sinks.Sink.
+type Sessions struct {
+	writer
+	shared *sharedLog
+	once   sync.Once
+}
+
+// ID implements sinks.Sink.
+func (s *Sessions) ID() state.SinkID { return state.SinkSessions }
+
+// Position implements sinks.Sink.
+func (s *Sessions) Position(ctx context.Context, shard uint32) (uint64, error) {
+	return s.position(ctx, s.appID(shard, "sessions"))
+}
+
+// Close implements sinks.Sink.
+func (s *Sessions) Close() (err error) {
+	s.once.Do(func() { err = s.shared.release() })
+	return err
+}
+
+// Write implements sinks.Sink: all rows of the plan in one commit.
+func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
+	appID := s.appID(plan.Config.Shard, "sessions")
+	if done, err := s.done(appID, plan); done || err != nil {
+		return err
+	}
+	attempt, err := s.attemptID()
+	if err != nil {
+		return err
+	}
+	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true}
+	b := sessionsBuilder{ctx: ctx, w: &s.writer, attempt: attempt, change: change,
+		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
+	err = plan.Sessions(func(row *state.SessionRow) error { return b.add(row) })
+	if err == nil {
+		err = b.flush()
+	}
+	if err != nil {
+		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
+	}
+	if change.Rows == 0 {
+		return nil
+	}
+	if err := s.submit(ctx, change); err != nil {
+		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
+	}
+	return nil
+}
+
+// sessionsBuilder collects rows and uploads a file a partition whenever it holds a file's worth.
+type sessionsBuilder struct {
+	ctx     context.Context
+	w       *writer
+	attempt string
+	origin  deltalog.Origin
+	change  *deltalog.Change
+
+	dates map[int32][]*sessionRow
+	bytes int64
+}
+
+func (b *sessionsBuilder) add(row *state.SessionRow) error {
+	r, err := toSessionRow(row)
+	if err != nil {
+		return err
+	}
+	if b.dates == nil {
+		b.dates = map[int32][]*sessionRow{}
+	}
+	b.dates[row.SessionDate] = append(b.dates[row.SessionDate], &r)
+	b.bytes += r.size()
+	if b.bytes >= b.w.opts.FileBytes {
+		return b.flush()
+	}
+	return nil
+}
+
+func (b *sessionsBuilder) flush() error {
+	for _, date := range slices.Sorted(maps.Keys(b.dates)) {
+		if err := b.file(date, b.dates[date], b.origin); err != nil {
+			return err
+		}
+	}
+	b.dates, b.bytes = nil, 0
+	return nil
+}
+
+// file uploads the rows of one partition and adds them to the change.
+func (b *sessionsBuilder) file(date int32, rows []*sessionRow, origin deltalog.Origin) error {
+	data, stats, err := encodeSessions(rows, b.w.codec)
+	if err != nil {
+		return err
+	}
+	f := &dataFile{date: date, data: data, rows: int64(len(rows)), stats: stats}
+	add, err := b.w.upload(b.ctx, f, origin, b.attempt, len(b.change.Adds))
+	if err != nil {
+		return err
+	}
+	b.change.Adds = append(b.change.Adds, add)
+	b.change.Rows += f.rows
+	return nil
+}
