@@ -18,6 +18,7 @@ import (
 
 	"deckle/node"
 	"deckle/sim"
+	"deckle/sim/verify"
 	"deckle/state"
 )
 
@@ -204,7 +205,7 @@ func (d *demo) newReport(sum *sim.Summary, applied time.Time, drained time.Durat
 	r := &Report{
 		ProducedEvents: sum.Produced, ProducedSessions: sum.Sessions, Nodes: d.o.Nodes, Shards: d.o.Shards, Seed: d.o.Seed,
 		Dir: d.place.dir, DrainSeconds: drained.Seconds(), EventsPerSecond: float64(sum.Produced) / applied.Sub(d.began).Seconds(),
-		Checks: []Check{}, Differences: []Difference{},
+		Checks: []Check{}, Differences: []verify.Difference{},
 	}
 	t := totalsOf(&st)
 	r.AppliedEvents, r.Duplicates, r.DeadLetters = t.applied, t.duplicates, t.dead

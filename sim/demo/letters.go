@@ -9,47 +9,55 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"deckle/sim"
 )
 
-// checkLetters reads the dead letter queue and compares it with the truth: every record that must be there, with its
-// reason, and no other. The queue is compacted by key, so that the last letter of a position is the one that counts.
-func (f *findings) checkLetters(ctx context.Context, brokers []string, topic string, truth sim.Source) error {
-	where := "queue " + topic + ".dlq"
-	got, err := readLetters(ctx, brokers, topic+".dlq")
-	if err != nil {
-		return fmt.Errorf("%s: %w", where, err)
-	}
-	return f.compareLetters(where, topic, got, truth)
+// letters is the dead letter queue as a verify.Reader of kind Letters. The queue is compacted by key, so that the last
+// letter of a position is the one that counts.
+type letters struct {
+	brokers []string
+	topic   string // of the source; the queue is <topic>.dlq
+
+	rows [][]string // read once: when it is asked, the cluster is quiet
+	read bool
 }
 
-func (f *findings) compareLetters(where, topic string, got map[string]string, truth sim.Source) error {
-	var want, differences int64
-	found := int64(len(got))
-	err := truth.Each(func(l sim.Line) error {
-		if l.Dead == nil {
-			return nil
+// Count implements verify.Reader.
+func (l *letters) Count(ctx context.Context, _ string) (int64, error) {
+	if !l.read {
+		reasons, err := readLetters(ctx, l.brokers, l.topic+".dlq")
+		if err != nil {
+			return 0, fmt.Errorf("dead letter queue: %w", err)
 		}
-		want++
-		key := topic + "/" + strconv.Itoa(int(l.Dead.Partition)) + "/" + strconv.FormatInt(l.Dead.Offset, 10)
-		reason, ok := got[key]
-		delete(got, key)
-		if !ok {
-			reason = "missing"
+		for key, reason := range reasons {
+			l.rows = append(l.rows, letterRow(l.topic, key, reason))
 		}
-		if reason != l.Dead.Reason {
-			differences++
-			f.differ(Difference{Where: where, Row: key, Column: "reason", Want: l.Dead.Reason, Got: reason})
-		}
-		return nil
-	})
-	for key, reason := range got {
-		differences++
-		f.differ(Difference{Where: where, Row: key, Want: "nothing", Got: reason})
+		l.read = true
 	}
-	f.check("dead letter queue", want, found, differences)
-	return err
+	return int64(len(l.rows)), nil
+}
+
+// Rows implements verify.Reader.
+func (l *letters) Rows(ctx context.Context, table string, yield func(row []string) error) error {
+	if _, err := l.Count(ctx, table); err != nil {
+		return err
+	}
+	for _, row := range l.rows {
+		if err := yield(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letterRow takes partition and offset from the key topic/partition/offset. Another key is kept whole, to be found as a
+// letter that should not be there.
+func letterRow(topic, key, reason string) []string {
+	rest, ours := strings.CutPrefix(key, topic+"/")
+	partition, offset, ok := strings.Cut(rest, "/")
+	if _, err := strconv.ParseInt(offset, 10, 64); !ours || !ok || err != nil {
+		return []string{key, "", reason}
+	}
+	return []string{partition, offset, reason}
 }
 
 // readLetters returns the reason of each key in the topic; nothing if there is no such topic.
@@ -94,12 +102,15 @@ func readLetters(ctx context.Context, brokers []string, topic string) (map[strin
 		if err := fetches.Err0(); err != nil {
 			return nil, err
 		}
+		for _, e := range fetches.Errors() {
+			return nil, e.Err
+		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			if r.Offset+1 >= open[r.Partition] {
 				delete(open, r.Partition)
 			}
 			for _, h := range r.Headers {
-				if strings.EqualFold(h.Key, "reason") {
+				if h.Key == "reason" {
 					out[string(r.Key)] = string(h.Value)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"deckle/event"
 	"deckle/sim"
+	"deckle/sim/verify"
 	"deckle/state"
 )
 
@@ -58,7 +59,7 @@ func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Sour
 		r := shardOf[partitionOf(s.Origins[0].Position)]
 		if r == nil {
 			differences++
-			f.differ(Difference{Where: where, Row: "session " + s.SessionID, Want: "a shard for " + s.Origins[0].Position, Got: "none"})
+			f.differ(verify.Difference{Table: where, Kind: verify.Lost, Key: "session " + s.SessionID, Want: "a shard for " + s.Origins[0].Position, Got: "none"})
 			return nil
 		}
 		row, ok, err := r.Session(s.SessionID)
@@ -72,7 +73,7 @@ func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Sour
 			found++
 		case !ok:
 			differences++
-			f.differ(Difference{Where: where, Row: "session " + s.SessionID, Want: "present", Got: "missing"})
+			f.differ(verify.Difference{Table: where, Kind: verify.Lost, Key: "session " + s.SessionID, Want: "1 row", Got: "no row"})
 		default:
 			found++
 			if n := f.compareSession(where, s, row); n > 0 {
@@ -86,7 +87,7 @@ func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Sour
 	}
 	if live != sessions-purged {
 		differences++
-		f.differ(Difference{Where: where, Row: "sessions in the lookup", Want: count(sessions - purged), Got: count(live)})
+		f.differ(verify.Difference{Table: where, Kind: verify.Sum, Key: "sessions in the lookup", Want: count(sessions - purged), Got: count(live)})
 	}
 	f.check(where+": sessions", sessions, found, differences)
 	return f.checkRollups(where, replicas, want, horizon)
@@ -99,7 +100,7 @@ func (f *findings) checkReasons(where string, want, got map[string]int64) {
 		wantAll, gotAll = wantAll+w, gotAll+g
 		if w != g {
 			differences++
-			f.differ(Difference{Where: where, Row: "dead letters", Column: r.String(), Want: count(w), Got: count(g)})
+			f.differ(verify.Difference{Table: where, Kind: verify.Sum, Key: "dead letters", Column: r.String(), Want: count(w), Got: count(g)})
 		}
 	}
 	f.check(where+": dead letters", wantAll, gotAll, differences)
@@ -112,7 +113,7 @@ func (f *findings) compareSession(where string, s *sim.Session, row *state.Sessi
 	for i, c := range sim.SessionColumns {
 		if want[i] != got[i] {
 			n++
-			f.differ(Difference{Where: where, Row: "session " + s.SessionID, Column: c, Want: want[i], Got: got[i]})
+			f.differ(verify.Difference{Table: where, Kind: verify.Changed, Key: "session " + s.SessionID, Column: c, Want: want[i], Got: got[i]})
 		}
 	}
 	return n
@@ -224,7 +225,7 @@ func (f *findings) checkRollups(where string, replicas []replica, want rollups, 
 		differences++
 		for i := range w {
 			if w[i] != g[i] {
-				f.differ(Difference{where, k.table.String() + " " + k.String(), rollupColumns[i], count(w[i]), count(g[i])})
+				f.differ(verify.Difference{Table: where, Kind: verify.Changed, Key: k.table.String() + " " + k.String(), Column: rollupColumns[i], Want: count(w[i]), Got: count(g[i])})
 			}
 		}
 	}

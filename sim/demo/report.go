@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"deckle/sim/verify"
 )
 
 // Report is what a demo ends with.
@@ -24,14 +26,14 @@ type Report struct {
 	P99VisibleMS           *float64 `json:"p99_visible_ms"`
 	P99VisibleClickHouseMS *float64 `json:"p99_visible_clickhouse_ms"`
 
-	Nodes        int          `json:"nodes"`
-	Shards       int          `json:"shards"`
-	Seed         uint64       `json:"seed"`
-	Dir          string       `json:"dir"`
-	DrainSeconds float64      `json:"drain_seconds"`
-	Remaining    string       `json:"remaining,omitempty"` // what the drain did not get done
-	Checks       []Check      `json:"checks"`
-	Differences  []Difference `json:"differences"` // the first of them
+	Nodes        int                 `json:"nodes"`
+	Shards       int                 `json:"shards"`
+	Seed         uint64              `json:"seed"`
+	Dir          string              `json:"dir"`
+	DrainSeconds float64             `json:"drain_seconds"`
+	Remaining    string              `json:"remaining,omitempty"` // what the drain did not get done
+	Checks       []Check             `json:"checks"`
+	Differences  []verify.Difference `json:"differences"` // the first of them
 }
 
 // Check is one line of the reconciliation.
@@ -46,22 +48,13 @@ type Check struct {
 // Equal says whether the line agrees.
 func (c Check) Equal() bool { return c.Truth == c.Found && c.Differences == 0 }
 
-// Difference is one row or value that is not what the truth says.
-type Difference struct {
-	Where  string `json:"where"` // table, replica or queue
-	Row    string `json:"row"`
-	Column string `json:"column,omitempty"` // "" when the whole row is missing, doubled or too much
-	Want   string `json:"want"`
-	Got    string `json:"got"`
-}
-
 // maxDifferences is how many differences a report names; all are counted.
 const maxDifferences = 20
 
 // findings collects checks and differences.
 type findings struct {
 	checks      []Check
-	differences []Difference
+	differences []verify.Difference
 }
 
 // check adds a line; found differences of it are given by differ.
@@ -70,18 +63,10 @@ func (f *findings) check(what string, truth, found int64, differences int64) {
 }
 
 // differ notes a difference; only the first ones are kept.
-func (f *findings) differ(d Difference) {
+func (f *findings) differ(d verify.Difference) {
 	if len(f.differences) < maxDifferences {
-		d.Want, d.Got = clip(d.Want), clip(d.Got)
 		f.differences = append(f.differences, d)
 	}
-}
-
-func clip(s string) string {
-	if len(s) > 300 {
-		return s[:300] + "…"
-	}
-	return s
 }
 
 func (f *findings) equal() bool {
@@ -108,7 +93,7 @@ func (r *Report) Table(w io.Writer) error {
 		return err
 	}
 	for _, d := range r.Differences {
-		fmt.Fprintf(w, "differs: %s, %s%s: want %s, got %s\n", d.Where, d.Row, suffix(", ", d.Column), d.Want, d.Got)
+		fmt.Fprintf(w, "  %s\n", d)
 	}
 	if r.Remaining != "" {
 		fmt.Fprintf(w, "The drain did not come to its end: %s.\n", r.Remaining)
@@ -127,13 +112,6 @@ func (r *Report) Table(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, ".\n%s Everything of this run: %s\n", verdict, r.Dir)
 	return err
-}
-
-func suffix(sep, s string) string {
-	if s == "" {
-		return ""
-	}
-	return sep + s
 }
 
 // JSON writes the report as one line.
