@@ -4,4 +4,6 @@ package services
 
 import "syscall"
 
-func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func childAttributes(detached bool) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Setsid: detached}
+}

@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// Detach lets the processes started from now on outlive this program, as `make up` wants it.
+var Detach bool
+
 // Process is a program that was started here; it can be killed and started again with the same arguments.
 type Process struct {
 	Name string
@@ -48,7 +51,7 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = childAttributes()
+	cmd.SysProcAttr = childAttributes(Detach)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("services: starting %s: %w", p.Name, err)
 	}

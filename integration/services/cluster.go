@@ -1,0 +1,171 @@
+package services
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// BuildDeckle builds the binary from the tree at root into dir.
+func BuildDeckle(ctx context.Context, root, dir string, flags ...string) (binary string, err error) {
+	binary = filepath.Join(dir, "deckle")
+	args := append(append([]string{"build", "-o", binary}, flags...), "./cmd/deckle")
+	_, err = command(ctx, root, nil, "go", args...)
+	return binary, err
+}
+
+// Cluster is three deckle nodes over real services.
+type Cluster struct {
+	Binary string
+	Nodes  []*Node
+	Topic  string
+	Bucket string
+
+	kafka *Kafka
+	minio *MinIO
+	click *ClickHouse
+}
+
+// Node is one `deckle run` process.
+type Node struct {
+	*Process
+	Name, Config, DataDir, HTTP string
+}
+
+// ClusterOptions say what differs from the defaults of the configuration.
+type ClusterOptions struct {
+	Binary, Dir, Topic, Bucket string
+	Shards                     int
+	FlushInterval              time.Duration
+	Grace                      time.Duration
+	IdleAfter                  time.Duration
+	RevisionInterval           time.Duration
+}
+
+// NewCluster writes the configurations of three nodes; nothing is started.
+func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, error) {
+	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c}
+	var members strings.Builder
+	names := []string{"node-1", "node-2", "node-3"}
+	https := make([]string, len(names))
+	for i, name := range names {
+		raft, err := FreePort()
+		if err != nil {
+			return nil, err
+		}
+		port, err := FreePort()
+		if err != nil {
+			return nil, err
+		}
+		https[i] = fmt.Sprintf("127.0.0.1:%d", port)
+		fmt.Fprintf(&members, "    - {name: %s, address: \"127.0.0.1:%d\"}\n", name, raft)
+	}
+	for i, name := range names {
+		dir := filepath.Join(o.Dir, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("services: %w", err)
+		}
+		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"), DataDir: filepath.Join(dir, "data"), HTTP: https[i]}
+		text := fmt.Sprintf(`node: %s
+data_dir: %s
+cluster:
+  shards: %d
+  nodes:
+%skafka:
+  brokers: ["%s"]
+  topic: %s
+  idle_after: %s
+session:
+  grace: %s
+flush:
+  interval: %s
+delta:
+  revision_interval: %s
+  s3:
+    endpoint: http://%s
+    bucket: %s
+    access_key: {env: DECKLE_S3_ACCESS_KEY}
+    secret_key: {env: DECKLE_S3_SECRET_KEY}
+clickhouse:
+  address: %s
+  user: %s
+  password: {env: DECKLE_CLICKHOUSE_PASSWORD}
+http:
+  listen: %s
+`, name, n.DataDir, o.Shards, members.String(), k.Addr, o.Topic, o.IdleAfter, o.Grace, o.FlushInterval, o.RevisionInterval,
+			m.Addr, o.Bucket, c.Addr, c.User, n.HTTP)
+		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
+			return nil, fmt.Errorf("services: %w", err)
+		}
+		n.Process = NewProcess(name, dir, cl.Env(), o.Binary, "run", "--config", n.Config)
+		cl.Nodes = append(cl.Nodes, n)
+	}
+	return cl, nil
+}
+
+// Env is the environment with the secrets that the configurations name.
+func (c *Cluster) Env() []string {
+	return []string{
+		"DECKLE_S3_ACCESS_KEY=" + c.minio.AccessKey, "DECKLE_S3_SECRET_KEY=" + c.minio.SecretKey,
+		"DECKLE_CLICKHOUSE_PASSWORD=" + c.click.Password,
+	}
+}
+
+// Start starts every node.
+func (c *Cluster) Start() error {
+	for _, n := range c.Nodes {
+		if err := n.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop ends every node in order.
+func (c *Cluster) Stop() error {
+	var errs []error
+	for _, n := range c.Nodes {
+		errs = append(errs, n.Stop(30*time.Second))
+	}
+	return errors.Join(errs...)
+}
+
+// WaitReady waits until every node says that it is ready.
+func (c *Cluster) WaitReady(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := n.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WaitReady waits until the node says that it is ready.
+func (n *Node) WaitReady(ctx context.Context) error {
+	return n.wait(ctx, "readiness", func(ctx context.Context) bool {
+		_, status, err := n.get(ctx, "/readyz")
+		return err == nil && status == http.StatusOK
+	})
+}
+
+// Get returns a JSON answer of the node's API.
+func (n *Node) Get(ctx context.Context, path string, into any) error {
+	body, status, err := n.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("services: %s %s: status %d: %s", n.Name, path, status, body)
+	}
+	return json.Unmarshal(body, into)
+}
+
+func (n *Node) get(ctx context.Context, path string) ([]byte, int, error) {
+	return httpGet(ctx, "http://"+n.HTTP+path)
+}
