@@ -1,0 +1,104 @@
+package deadletter
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/state"
+)
+
+const (
+	// maxOriginal is how much of an original a letter carries.
+	maxOriginal = 64 << 10
+	// maxRow is how much of a refused row a letter carries: with its headers it stays below Kafka's default of 1 MiB a
+	// batch.
+	maxRow = 896 << 10
+)
+
+// timeFormat is RFC 3339 with milliseconds, in UTC.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// headers collects a record's headers in order.
+type headers []kgo.RecordHeader
+
+func (h *headers) add(key, value string) {
+	*h = append(*h, kgo.RecordHeader{Key: key, Value: []byte(value)})
+}
+
+// epochClock returns the clock of the cut that closed the letter's epoch.
+func epochClock(plan *state.Plan, epoch uint64) time.Time {
+	for i := range plan.Epochs {
+		if plan.Epochs[i].Epoch == epoch {
+			return time.UnixMilli(plan.Epochs[i].Clock).UTC()
+		}
+	}
+	return time.UnixMilli(0).UTC()
+}
+
+// sourceRecord returns the record of a letter that stands for a source record. lost tells that it goes without its
+// original.
+func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte, ok bool) (_ *kgo.Record, lost bool) {
+	lost = !ok || sha256.Sum256(value) != l.SHA256
+	at := epochClock(plan, l.Epoch)
+	var h headers
+	h.add("reason", l.Reason.String())
+	h.add("detail", l.Detail)
+	h.add("length", strconv.FormatInt(l.Length, 10))
+	h.add("sha256", hex.EncodeToString(l.SHA256[:]))
+	h.add("source_topic", s.opts.Topic)
+	h.add("source_partition", strconv.Itoa(int(l.Partition)))
+	h.add("source_offset", strconv.FormatInt(l.Offset, 10))
+	h.add("source_timestamp", time.UnixMilli(l.KafkaTimestamp).UTC().Format(timeFormat))
+	h.add("rejected_at", at.Format(timeFormat))
+	switch {
+	case lost:
+		value = nil
+		h.add("original_lost", "true")
+	case len(value) > maxOriginal:
+		value = value[:maxOriginal]
+		h.add("truncated", "true")
+	}
+	return &kgo.Record{
+		Topic:     s.opts.DLQ,
+		Key:       fmt.Appendf(nil, "%s/%d/%d", s.opts.Topic, l.Partition, l.Offset),
+		Value:     append(make([]byte, 0, len(value)), value...), // never nil; not the source's buffer
+		Headers:   h,
+		Timestamp: at,
+	}, lost
+}
+
+// rowRecord returns the record of a row that a sink refused.
+func (s *Sink) rowRecord(plan *state.Plan, l *state.DeadLetter) *kgo.Record {
+	at := epochClock(plan, l.Epoch)
+	row := strings.ReplaceAll(l.RowKey, "\x00", "/")
+	value := l.Row
+	var h headers
+	h.add("reason", l.Reason.String())
+	h.add("detail", l.Detail)
+	h.add("length", strconv.Itoa(len(l.Row)))
+	sum := sha256.Sum256(l.Row)
+	h.add("sha256", hex.EncodeToString(sum[:]))
+	h.add("source_topic", s.opts.Topic)
+	h.add("sink", l.Sink.String())
+	h.add("shard", strconv.FormatUint(uint64(plan.Config.Shard), 10))
+	h.add("epoch", strconv.FormatUint(l.Epoch, 10))
+	h.add("row_key", row)
+	h.add("rejected_at", at.Format(timeFormat))
+	if len(value) > maxRow {
+		value = value[:maxRow]
+		h.add("truncated", "true")
+	}
+	return &kgo.Record{
+		Topic:     s.opts.DLQ,
+		Key:       fmt.Appendf(nil, "sink/%s/%d/%d/%s", l.Sink, plan.Config.Shard, l.Epoch, row),
+		Value:     append(make([]byte, 0, len(value)), value...),
+		Headers:   h,
+		Timestamp: at,
+	}
+}

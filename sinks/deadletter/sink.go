@@ -1,0 +1,225 @@
+package deadletter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/event"
+	"deckle/sinks"
+	"deckle/state"
+)
+
+// Options say where the letters go.
+type Options struct {
+	// Kafka are the client's options: seed brokers, TLS, SASL, dialer. Options of the producer are set by this package.
+	Kafka []kgo.Opt
+	Topic string // the source's topic: part of the keys
+	DLQ   string // default Topic + ".dlq"
+	// Originals returns what reads a shard's source records again.
+	Originals func(shard uint32) sinks.EventSource
+	// BufferedBytes bounds what is produced and not yet acknowledged, over all shards; default 16 MiB.
+	BufferedBytes int
+	// Timeout is how long one letter may wait for its acknowledgement; default 30s. Write then fails and is repeated.
+	Timeout time.Duration
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+// Sink produces dead letters. It is safe for concurrent use by several shards.
+type Sink struct {
+	opts   Options
+	client *kgo.Client
+
+	topicMu sync.Mutex
+	topicOK atomic.Bool
+
+	letters *prometheus.CounterVec
+	lost    prometheus.Counter
+	bytes   prometheus.Counter
+	seconds prometheus.Histogram
+}
+
+var _ sinks.Sink = (*Sink)(nil)
+
+// Open returns a sink. The topic is created (compacted) if the brokers answer and it is missing; if they do not answer,
+// that is left to the first Write, so that a node can start while Kafka is down.
+func Open(ctx context.Context, opts Options) (*Sink, error) {
+	if opts.Topic == "" || opts.Originals == nil {
+		return nil, errors.New("deadletter: Topic and Originals are required")
+	}
+	opts.DLQ = cmp.Or(opts.DLQ, opts.Topic+".dlq")
+	opts.BufferedBytes = cmp.Or(opts.BufferedBytes, 16<<20)
+	opts.Timeout = cmp.Or(opts.Timeout, 30*time.Second)
+	if opts.DLQ == opts.Topic {
+		return nil, errors.New("deadletter: the dead letter topic is the source's topic")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	client, err := kgo.NewClient(append(slices.Clone(opts.Kafka),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.MaxBufferedBytes(opts.BufferedBytes),
+		kgo.RecordDeliveryTimeout(opts.Timeout),
+		// A letter may be given up in an unknown state: the repeat has its key.
+		kgo.AllowIdempotentProduceCancellation(),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // by the key's hash, as Kafka's own clients
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("deadletter: %w", err)
+	}
+	f := promauto.With(opts.Registerer)
+	name := func(n string) string { return "deckle_deadletter_" + n }
+	s := &Sink{
+		opts: opts, client: client,
+		letters: f.NewCounterVec(prometheus.CounterOpts{Name: name("letters_total"), Help: "Dead letters acknowledged by Kafka, repeats included."}, []string{"reason"}),
+		lost:    f.NewCounter(prometheus.CounterOpts{Name: name("originals_lost_total"), Help: "Dead letters whose original Kafka no longer had."}),
+		bytes:   f.NewCounter(prometheus.CounterOpts{Name: name("bytes_total"), Help: "Bytes of the values acknowledged."}),
+		seconds: f.NewHistogram(prometheus.HistogramOpts{Name: name("write_seconds"), Help: "Time to write one plan.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 15)}),
+	}
+	if err := s.ensureTopic(ctx); err != nil {
+		if ctx.Err() != nil {
+			client.Close()
+			return nil, err
+		}
+		opts.Logger.Warn("dead letter topic is not checked yet", "topic", opts.DLQ, "err", err)
+	}
+	return s, nil
+}
+
+// ID returns state.SinkDeadLetter.
+func (s *Sink) ID() state.SinkID { return state.SinkDeadLetter }
+
+// Position returns 0: the topic keeps no record of plans.
+func (s *Sink) Position(context.Context, uint32) (uint64, error) { return 0, nil }
+
+// Close closes the client; letters not yet acknowledged fail.
+func (s *Sink) Close() error {
+	s.client.Close()
+	return nil
+}
+
+// ensureTopic creates the topic if it is missing: compacted, with as many partitions as the source has.
+func (s *Sink) ensureTopic(ctx context.Context) error {
+	if s.topicOK.Load() {
+		return nil
+	}
+	s.topicMu.Lock()
+	defer s.topicMu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	adm := kadm.NewClient(s.client)
+	meta, err := adm.Metadata(ctx, s.opts.Topic, s.opts.DLQ)
+	if err != nil {
+		return fmt.Errorf("deadletter: metadata: %w", err)
+	}
+	if t, ok := meta.Topics[s.opts.DLQ]; ok && t.Err == nil && len(t.Partitions) > 0 {
+		s.warnUncompacted(ctx, adm)
+		s.topicOK.Store(true)
+		return nil
+	}
+	partitions := max(1, len(meta.Topics[s.opts.Topic].Partitions))
+	replicas := min(3, max(1, len(meta.Brokers)))
+	policy := "compact"
+	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), map[string]*string{"cleanup.policy": &policy}, s.opts.DLQ)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("deadletter: create topic %s: %w", s.opts.DLQ, err)
+	}
+	s.opts.Logger.Info("created dead letter topic", "topic", s.opts.DLQ, "partitions", partitions, "replicas", replicas)
+	s.topicOK.Store(true)
+	return nil
+}
+
+// warnUncompacted says so when the topic is not compacted: repeats would stay, and time would delete letters.
+func (s *Sink) warnUncompacted(ctx context.Context, adm *kadm.Client) {
+	rcs, err := adm.DescribeTopicConfigs(ctx, s.opts.DLQ)
+	if err != nil {
+		return // rights to describe may be missing; it is only a warning
+	}
+	for _, rc := range rcs {
+		for _, c := range rc.Configs {
+			if c.Key == "cleanup.policy" && c.MaybeValue() != "compact" {
+				s.opts.Logger.Warn("dead letter topic is not compacted", "topic", s.opts.DLQ, "cleanup.policy", c.MaybeValue())
+			}
+		}
+	}
+}
+
+// Write produces every dead letter of the plan and waits for all acknowledgements.
+func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
+	start := s.opts.Now()
+	if err := s.ensureTopic(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	source := s.opts.Originals(plan.Config.Shard)
+	var inflight sync.WaitGroup
+	err := plan.DeadLetters(func(l *state.DeadLetter) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		rec, err := s.record(ctx, plan, source, l)
+		if err != nil {
+			return err
+		}
+		reason := l.Reason
+		inflight.Add(1)
+		s.client.Produce(ctx, rec, func(r *kgo.Record, err error) {
+			defer inflight.Done()
+			if err != nil {
+				cancel(fmt.Errorf("deadletter: produce %q to %s: %w", r.Key, s.opts.DLQ, err))
+				return
+			}
+			s.letters.WithLabelValues(reason.String()).Inc()
+			s.bytes.Add(float64(len(r.Value)))
+		})
+		return nil
+	})
+	if err != nil {
+		cancel(err)
+	}
+	inflight.Wait()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+		s.topicOK.Store(!errors.Is(err, kerr.UnknownTopicOrPartition))
+		return err
+	}
+	s.seconds.Observe(s.opts.Now().Sub(start).Seconds())
+	return nil
+}
+
+// record builds a letter's record.
+func (s *Sink) record(ctx context.Context, plan *state.Plan, source sinks.EventSource, l *state.DeadLetter) (*kgo.Record, error) {
+	if l.Reason == event.SinkRejected {
+		return s.rowRecord(plan, l), nil
+	}
+	_, value, ok, err := source.Original(ctx, l.Partition, l.Offset)
+	if err != nil {
+		return nil, fmt.Errorf("deadletter: read the original at %s/%d/%d: %w", s.opts.Topic, l.Partition, l.Offset, err)
+	}
+	rec, lost := s.sourceRecord(plan, l, value, ok)
+	if lost {
+		s.lost.Inc()
+		s.opts.Logger.Warn("dead letter goes without its original", "shard", plan.Config.Shard, "epoch", l.Epoch,
+			"partition", l.Partition, "offset", l.Offset, "found", ok)
+	}
+	return rec, nil
+}
