@@ -8,6 +8,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/sinks"
+	"deckle/state"
 )
 
 // Deps is everything of the world that a node touches and a test may replace. The zero value is the real world.
@@ -20,6 +23,9 @@ type Deps struct {
 	KafkaOpts    []kgo.Opt             // added last to every Kafka client, e.g. the dialer of an in-process broker
 	RaftListener net.Listener          // instead of cluster.listen; the node closes it
 	OnFatal      func(error)           // called at most once, when the process should end; Wait returns the error too
+
+	// openSink replaces the sinks in tests of this package.
+	openSink func(n *Node, id state.SinkID) (sinks.Sink, error)
 }
 
 func (d *Deps) complete() {

@@ -3,30 +3,272 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/raftstore"
 	"deckle/state"
 )
 
 // Node is one running member of a cluster.
 type Node struct {
-	cfg  *Config
-	deps Deps
+	cfg     *Config
+	deps    Deps
+	metrics *metrics
+	kafka   []kgo.Opt
+	admin   *kgo.Client
+	adm     *kadm.Client
+	watch   *topicWatch
+	refetch *refetch
+	cache   *pebble.Cache
+	raft    *raftstore.Store
+	sinks   map[state.SinkID]*sinkSlot
+	budget  *budget
+
+	shards   atomic.Pointer[[]*shard] // nil before the groups run
+	flushers sync.WaitGroup
+	work     sync.WaitGroup
+	stop     context.CancelFunc // of everything in the background
+
+	fatalOnce sync.Once
+	fatal     error
+	done      chan struct{} // closed by a fatal error or at the end of Close
+	closing   sync.Once
+	closeErr  error
 }
 
 // Open opens the disk, joins or forms the cluster and starts everything in the background; it does not wait for a
-// leader. cfg must be complete (Load or Complete).
-func Open(ctx context.Context, cfg *Config, deps Deps) (*Node, error) {
-	return nil, errors.New("node: not there yet")
+// leader. cfg must be complete (Load or Complete). A new cluster of several shards is refused here, before anything
+// exists, if its topic can be sampled and has no keys.
+func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
+	deps.complete()
+	deps.Logger = deps.Logger.With("node", cfg.Node)
+	n := &Node{cfg: cfg, deps: deps, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			n.release()
+		}
+	}()
+	if n.metrics, err = newMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("node: metrics: %w", err)
+	}
+	if n.kafka, err = kafkaOpts(&cfg.Kafka, cfg.Cluster.Pipeline, &n.deps); err != nil {
+		return nil, err
+	}
+	if n.admin, err = kgo.NewClient(n.kafka...); err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	n.adm = kadm.NewClient(n.admin)
+	if n.isNew() {
+		err := checkKeyed(ctx, n.kafka, cfg)
+		switch {
+		case errors.Is(err, errUnkeyed):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil: // asked again before the shards are created
+			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
+		}
+	}
+	if err := deps.FS.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("node: data folder: %w", err)
+	}
+	n.watch = newTopicWatch(n.adm, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
+	n.refetch = &refetch{opts: n.kafka, adm: n.adm, topic: cfg.Kafka.Topic, log: deps.Logger}
+	n.budget = &budget{n: n, limit: diskBudget(deps.FS, cfg)}
+	if err := n.openRaft(ctx); err != nil {
+		return nil, err
+	}
+	n.sinks = n.sinkSlots()
+	if err := deps.Registerer.Register(statusCollector{n}); err != nil {
+		return nil, fmt.Errorf("node: metrics: %w", err)
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	n.work.Go(func() { n.run(run) })
+	n.work.Go(func() { n.budget.run(run) })
+	n.work.Go(func() { n.watch.run(run) })
+	return n, nil
 }
 
-// Wait returns after Close with nil, or with the error that should end the process.
-func (n *Node) Wait() error { return nil }
+// isNew says whether the data folder is empty or missing.
+func (n *Node) isNew() bool {
+	names, err := n.deps.FS.List(n.cfg.DataDir)
+	return err != nil || len(names) == 0
+}
 
-// Close stops intake, hands leadership over and closes, until ctx ends at the latest.
-func (n *Node) Close(ctx context.Context) error { return nil }
+func (n *Node) openRaft(ctx context.Context) error {
+	cfg := n.cfg
+	peers := make([]raftstore.Peer, len(cfg.Cluster.Nodes))
+	for i, p := range cfg.Cluster.Nodes {
+		peers[i] = raftstore.Peer{Name: p.Name, Addr: p.Address}
+	}
+	tls, err := cfg.Cluster.TLS.Mutual(os.ReadFile)
+	if err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	n.cache = pebble.NewCache(max(cfg.Limits.CacheBytes, 1<<20))
+	shards := int64(max(cfg.Cluster.Shards, 1))
+	c := &cfg.Cluster
+	n.raft, err = raftstore.Open(ctx, raftstore.Options{
+		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener,
+		TLS: tls, Shards: c.Shards,
+		NewStateMachine: func(ctx context.Context, shard uint32, dir string) (raftstore.StateMachine, error) {
+			return state.Open(ctx, state.Options{
+				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
+				Logger:  n.deps.Logger.With("shard", shard),
+				OnFatal: func(err error) { n.fail(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+			})
+		},
+		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
+			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
+		Logger: n.deps.Logger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+	})
+	return err
+}
+
+// run starts the shards once this node is a member.
+func (n *Node) run(ctx context.Context) {
+	select {
+	case <-n.raft.Ready():
+	case <-ctx.Done():
+		return
+	}
+	n.deps.Logger.Info("member of the cluster", "cluster", n.raft.ClusterID(), "shards", n.cfg.Cluster.Shards)
+	shards := make([]*shard, 0, n.cfg.Cluster.Shards)
+	for id := range uint32(n.cfg.Cluster.Shards) {
+		group := n.raft.Group(id)
+		store, ok := group.StateMachine().(*state.Store)
+		if !ok {
+			n.fail(fmt.Errorf("node: shard %d has a state machine of type %T", id, group.StateMachine()))
+			return
+		}
+		shards = append(shards, &shard{n: n, id: id, group: group, store: store, log: n.deps.Logger.With("shard", id),
+			failing: map[string]string{}, stopped: map[string]string{}})
+	}
+	n.shards.Store(&shards)
+	var all sync.WaitGroup
+	for _, s := range shards {
+		all.Go(func() { s.run(ctx) })
+	}
+	all.Wait()
+}
+
+// fail takes an error that should end the process; the first counts.
+func (n *Node) fail(err error) {
+	n.fatalOnce.Do(func() {
+		n.fatal = err
+		n.deps.Logger.Error("fatal", "error", err)
+		close(n.done)
+		n.deps.OnFatal(err)
+	})
+}
+
+// Wait returns nil after Close, or, as soon as there is one, the error that should end the process.
+func (n *Node) Wait() error {
+	<-n.done
+	return n.fatal
+}
+
+// Close stops intake and flushers, hands leadership over and closes, until ctx ends at the latest: then it closes what
+// it can and reports the rest. Calls after the first return the first one's error.
+func (n *Node) Close(ctx context.Context) error {
+	n.closing.Do(func() { n.closeErr = n.close(ctx) })
+	return n.closeErr
+}
+
+func (n *Node) close(ctx context.Context) error {
+	n.deps.Logger.Info("closing")
+	n.stop()
+	var errs []error
+	errs = append(errs, within(ctx, "intake", n.work.Wait))
+	errs = append(errs, n.raft.Close(ctx))
+	// A write in flight may take as long as its destination; it is safe to leave behind, but not to close under it.
+	if err := within(ctx, "sinks", n.flushers.Wait); err != nil {
+		errs = append(errs, err)
+	} else {
+		for _, s := range n.sinks {
+			if err := s.close(); err != nil {
+				errs = append(errs, fmt.Errorf("node: sink %s: %w", s.id, err))
+			}
+		}
+	}
+	n.release()
+	n.fatalOnce.Do(func() { close(n.done) })
+	return errors.Join(errs...)
+}
+
+// release frees what needs no order.
+func (n *Node) release() {
+	if n.refetch != nil {
+		n.refetch.close()
+	}
+	if n.admin != nil {
+		n.admin.Close()
+	}
+	if n.cache != nil {
+		n.cache.Unref()
+	}
+}
+
+// within waits for f until ctx ends.
+func within(ctx context.Context, what string, f func()) error {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("node: close: %s still busy: %w", what, context.Cause(ctx))
+	}
+}
+
+func (n *Node) shardList() []*shard {
+	if s := n.shards.Load(); s != nil {
+		return *s
+	}
+	return nil
+}
 
 // Status tells where the node stands. It is cheap enough to be asked every second.
-func (n *Node) Status() Status { return Status{} }
+func (n *Node) Status() Status {
+	rs := n.raft.Status()
+	st := Status{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}}
+	reasons := append([]string(nil), rs.Reasons...)
+	var troubles []string
+	shards := n.shardList()
+	if shards == nil && len(reasons) == 0 {
+		reasons = append(reasons, "the groups do not run yet")
+	}
+	for _, s := range shards {
+		ss, why, trouble := s.status()
+		st.Shards = append(st.Shards, ss)
+		reasons, troubles = append(reasons, why...), append(troubles, trouble...)
+	}
+	select {
+	case <-n.done:
+		if n.fatal != nil {
+			reasons = append(reasons, "fatal: "+n.fatal.Error())
+		} else {
+			reasons = append(reasons, "closed")
+		}
+	default:
+	}
+	st.Ready = len(reasons) == 0 && rs.Ready
+	st.Reasons = append(append(st.Reasons, reasons...), troubles...)
+	return st
+}
 
 // Store returns the local replica of a shard, nil before its group runs.
-func (n *Node) Store(shard uint32) *state.Store { return nil }
+func (n *Node) Store(shard uint32) *state.Store {
+	if l := n.shardList(); int(shard) < len(l) {
+		return l[shard].store
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package node
+
+import (
+	"crypto/sha256"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/event"
+	"deckle/state"
+)
+
+// maxEntryItems bounds an entry's events, whatever their size.
+const maxEntryItems = 8192
+
+// batchBuf collects decoded records until they are proposed, and keeps them until the entry's result is known: events
+// alias the records' values and the decoder's memory. It is used again after its result.
+type batchBuf struct {
+	dec    event.Decoder
+	parts  []*bufPart // ascending by partition
+	free   []*bufPart
+	nulls  int64
+	raw    int // bytes of values
+	count  int // records
+	began  time.Time
+	decode time.Duration
+	batch  event.Batch
+	stamps []int64
+}
+
+type bufPart struct {
+	rng     event.Range
+	items   []event.Item
+	rejects []event.Reject
+	last    int64 // Kafka timestamp of the last record, Unix milliseconds
+}
+
+func (b *batchBuf) empty() bool { return len(b.parts) == 0 }
+
+// reset makes the buffer ready for the next batch and lets go of what it has read.
+func (b *batchBuf) reset() {
+	b.dec.Reset()
+	for _, p := range b.parts {
+		clear(p.items)
+		p.items, p.rejects = p.items[:0], p.rejects[:0]
+	}
+	b.free = append(b.free, b.parts...)
+	clear(b.batch.Items)
+	b.parts, b.stamps = b.parts[:0], b.stamps[:0]
+	b.nulls, b.raw, b.count, b.began, b.decode = 0, 0, 0, time.Time{}, 0
+	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Items: b.batch.Items[:0], Rejects: b.batch.Rejects[:0]}
+}
+
+func (b *batchBuf) part(partition int32, next int64) *bufPart {
+	i, ok := slices.BinarySearchFunc(b.parts, partition, func(p *bufPart, n int32) int { return int(p.rng.Partition) - int(n) })
+	if ok {
+		return b.parts[i]
+	}
+	p := &bufPart{}
+	if n := len(b.free); n > 0 {
+		p, b.free = b.free[n-1], b.free[:n-1]
+	}
+	p.rng = event.Range{Partition: partition, From: next, To: next, LeaderEpoch: -1}
+	b.parts = slices.Insert(b.parts, i, p)
+	return p
+}
+
+// add takes one record, whose partition's next offset is next. noKey makes a record without a key a dead letter. It
+// returns why the record became a dead letter.
+func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
+	p := b.part(r.Partition, next)
+	p.rng.To, p.rng.LeaderEpoch = r.Offset+1, r.LeaderEpoch
+	if r.Attrs.IsControl() {
+		return event.ReasonNone
+	}
+	b.count++
+	b.raw += len(r.Value)
+	stamp := r.Timestamp.UnixMilli()
+	p.last = stamp
+	if r.Value == nil {
+		b.nulls++
+		return event.ReasonNone
+	}
+	p.items = append(p.items, event.Item{})
+	it := &p.items[len(p.items)-1]
+	reason, detail := event.NoKey, "more than one shard needs records that are keyed by session_id"
+	if !noKey || len(r.Key) > 0 {
+		reason, detail = b.dec.Decode(r.Value, stamp, &it.Event)
+	}
+	if reason != event.ReasonNone {
+		p.items = p.items[:len(p.items)-1]
+		p.rejects = append(p.rejects, event.Reject{Partition: r.Partition, Offset: r.Offset, KafkaTimestamp: stamp,
+			Reason: reason, Detail: detail, Length: int64(len(r.Value)), SHA256: sha256.Sum256(r.Value)})
+		return reason
+	}
+	it.Partition, it.Offset, it.KafkaTimestamp = r.Partition, r.Offset, stamp
+	return event.ReasonNone
+}
+
+// finish puts the partitions together. The batch is valid until reset.
+func (b *batchBuf) finish() *event.Batch {
+	b.batch.Nulls = b.nulls
+	for _, p := range b.parts {
+		b.batch.Ranges = append(b.batch.Ranges, p.rng)
+		b.batch.Items = append(b.batch.Items, p.items...)
+		b.batch.Rejects = append(b.batch.Rejects, p.rejects...)
+	}
+	return &b.batch
+}
+
+// counted returns the Kafka timestamps of the items that are not among left (ascending).
+func (b *batchBuf) counted(left []state.Position) []int64 {
+	b.stamps = b.stamps[:0]
+	for i := range b.batch.Items {
+		it := &b.batch.Items[i]
+		if len(left) > 0 && left[0].Partition == it.Partition && left[0].Offset == it.Offset {
+			left = left[1:]
+			continue
+		}
+		b.stamps = append(b.stamps, it.KafkaTimestamp)
+	}
+	return b.stamps
+}

@@ -1,0 +1,172 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/state"
+)
+
+// Reasons for which intake pauses; Status.Paused begins with one.
+var pauseReasons = []string{pauseDisk, pauseFree, pauseMemory, pauseEpochs}
+
+const (
+	pauseDisk   = "disk"   // the data folder is over its budget
+	pauseFree   = "free"   // the file system is nearly full
+	pauseMemory = "memory" // sessions in memory are far over their budget
+	pauseEpochs = "epochs" // a sink is too many epochs behind
+)
+
+// pauseKind is the reason that a Status.Paused begins with.
+func pauseKind(paused string) string {
+	kind, _, _ := strings.Cut(paused, ":")
+	return kind
+}
+
+const (
+	budgetEvery = 2 * time.Second
+	// Pausing begins at the budget and ends below this share of it, so that it does not flutter.
+	resumeShare = 0.95
+	// Sessions that have changed since the last checkpoint stay in memory over the budget; intake pauses where that is
+	// more than the budget again.
+	memoryPause, memoryResume = 2.0, 1.5
+	forceEvery                = 10 * time.Second
+)
+
+// budget watches what the whole node may use of disk and memory.
+type budget struct {
+	n      *Node
+	limit  int64 // bytes of the data folder
+	reason atomic.Pointer[string]
+}
+
+func (b *budget) paused() string {
+	if r := b.reason.Load(); r != nil {
+		return *r
+	}
+	return ""
+}
+
+func (b *budget) run(ctx context.Context) {
+	for {
+		r := b.judge()
+		if before := b.paused(); pauseKind(before) != pauseKind(r) {
+			b.n.deps.Logger.Warn("budget", "paused", r, "before", before)
+		}
+		b.reason.Store(&r)
+		if sleep(ctx, budgetEvery) != nil {
+			return
+		}
+	}
+}
+
+// judge returns why intake must pause, "" if it need not.
+func (b *budget) judge() string {
+	share := func(kind string, pause, resume float64) float64 {
+		if pauseKind(b.paused()) == kind {
+			return resume
+		}
+		return pause
+	}
+	used := folderBytes(b.n.deps.FS, b.n.cfg.DataDir)
+	b.n.metrics.diskBytes.Set(float64(used))
+	if b.limit > 0 && float64(used) > float64(b.limit)*share(pauseDisk, 1, resumeShare) {
+		return fmt.Sprintf("%s: the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", pauseDisk, used>>20, b.limit>>20)
+	}
+	if du, err := b.n.deps.FS.GetDiskUsage(b.n.cfg.DataDir); err == nil {
+		b.n.metrics.freeBytes.Set(float64(du.AvailBytes))
+		if low := float64(min(1<<30, du.TotalBytes/20)); float64(du.AvailBytes) < low*share(pauseFree, 1, 1/resumeShare) {
+			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system", pauseFree, du.AvailBytes>>20)
+		}
+	}
+	var memory int64
+	for _, s := range b.n.shardList() {
+		memory += s.store.View().MemoryBytes
+	}
+	if limit := b.n.cfg.Limits.SessionMemoryBytes; float64(memory) > float64(limit)*share(pauseMemory, memoryPause, memoryResume) {
+		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)", pauseMemory, memory>>20, limit>>20)
+	}
+	return ""
+}
+
+// diskBudget is the configured budget, or half of what the folder and the free space are together.
+func diskBudget(fs vfs.FS, cfg *Config) int64 {
+	if cfg.Limits.DiskBytes > 0 {
+		return cfg.Limits.DiskBytes
+	}
+	du, err := fs.GetDiskUsage(cfg.DataDir)
+	if err != nil {
+		return 0 // a file system that does not know (in memory): no budget
+	}
+	return (int64(du.AvailBytes) + folderBytes(fs, cfg.DataDir)) / 2
+}
+
+// folderBytes adds up the files below dir. Files that vanish meanwhile count nothing.
+func folderBytes(fs vfs.FS, dir string) int64 {
+	names, err := fs.List(dir)
+	if err != nil {
+		return 0
+	}
+	var sum int64
+	for _, name := range names {
+		path := fs.PathJoin(dir, name)
+		info, err := fs.Stat(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist) || err != nil:
+		case info.IsDir():
+			sum += folderBytes(fs, path)
+		default:
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+// judgePause decides whether intake rests, and under disk pressure lets the state forget earlier.
+func (in *intake) judgePause(view *state.View) {
+	why := in.n.budget.paused()
+	if pauseKind(why) == pauseDisk {
+		in.forceHorizon(view)
+	}
+	if limit := in.n.cfg.Limits.UnflushedEpochs; why == "" && limit > 0 {
+		for _, id := range view.Config.Sinks {
+			if behind := int64(view.LastClosed) - int64(view.Sinks[id].Acked); behind > int64(limit) {
+				why = fmt.Sprintf("%s: sink %s is %d epochs behind, %d are allowed (limits.unflushed_epochs)", pauseEpochs, id, behind, limit)
+				break
+			}
+		}
+	}
+	if pauseKind(why) != pauseKind(in.pausedFor) {
+		if why != "" {
+			in.log.Warn("intake pauses", "reason", why)
+		} else {
+			in.log.Info("intake resumes", "paused_for", in.pausedFor)
+		}
+	}
+	in.pausedFor = why
+}
+
+// forceHorizon makes the state forget closed sessions earlier, by an eighth of the retention at a time, where every sink
+// has them: otherwise it would free nothing.
+func (in *intake) forceHorizon(view *state.View) {
+	now := in.n.deps.Now()
+	limit := view.Clock - int64((in.cfg.IdleTimeout+in.cfg.Grace)/time.Second)
+	behind := slices.ContainsFunc(view.Config.Sinks, func(id state.SinkID) bool { return view.Sinks[id].Acked+1 < view.LastClosed })
+	if view.Clock == 0 || view.Horizon >= limit || behind || now.Sub(in.forced) < forceEvery || in.inFlight > in.limit() {
+		return
+	}
+	in.forced = now
+	to := min(limit, view.Horizon+max(int64(in.cfg.Retention/time.Second)/8, 1))
+	in.log.Warn("disk pressure: the horizon is forced up", "from", view.Horizon, "to", to)
+	in.n.metrics.horizonForced.WithLabelValues(in.label()).Inc()
+	in.dirty = true
+	in.send(entryHorizon, nil, state.EncodeHorizon(to), now)
+}

@@ -1,0 +1,87 @@
+package node
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestHistogramQuantilesAreExactToOnePartIn64(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var h histogram
+	var all []int64
+	for range 20000 {
+		v := int64(rng.ExpFloat64() * 3000)
+		all = append(all, v)
+		h.observe(v, 1)
+	}
+	slices.Sort(all)
+	got := h.latency()
+	for _, c := range []struct {
+		q    float64
+		have float64
+	}{{0.5, got.P50}, {0.99, got.P99}} {
+		want := float64(all[int(c.q*float64(len(all)))-1])
+		if c.have < want || c.have > want*(1+1.0/64)+1 {
+			t.Errorf("quantile %v: %v, exact %v", c.q, c.have, want)
+		}
+	}
+	if got.Max != float64(all[len(all)-1]) || got.Count != 20000 {
+		t.Errorf("max %v count %d", got.Max, got.Count)
+	}
+}
+
+func TestHistogramBucketsAreContiguous(t *testing.T) {
+	last := -1
+	for v := int64(0); v < 1<<20; v++ {
+		b := histogramBucket(v)
+		if b != last && b != last+1 {
+			t.Fatalf("value %d: bucket %d after %d", v, b, last)
+		}
+		if v > histogramUpper(b) || b > 0 && v <= histogramUpper(b-1) {
+			t.Fatalf("value %d: bucket %d ends at %d", v, b, histogramUpper(b))
+		}
+		last = b
+	}
+}
+
+func TestPipelineMeasuresEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
+	p := newPipeline()
+	for e := uint64(5); e <= 8; e++ {
+		p.apply([]int64{1000, 1000, 2000})
+		p.cut(e, 3)
+	}
+	if b := p.reach(4, 8, 7); b != 6 {
+		t.Errorf("two epochs of three rows fit into 7, got up to %d", b)
+	}
+	if b := p.reach(2, 8, 7); b != 3 {
+		t.Errorf("an epoch from before the leadership goes alone, got up to %d", b)
+	}
+	if b := p.reach(4, 8, 1); b != 5 {
+		t.Errorf("at least one epoch, got up to %d", b)
+	}
+	var h histogram
+	p.acked(4, 6, 5, 3000, &h)
+	l := h.latency()
+	if l.Count != 6 || l.Max < 1996 || l.Max > 2004 {
+		t.Errorf("latency %+v", l)
+	}
+	if _, ok := p.epochs[5]; ok {
+		t.Error("an epoch that every sink has is kept")
+	}
+	if _, ok := p.epochs[6]; !ok {
+		t.Error("an epoch that a sink lacks is gone")
+	}
+}
+
+func TestArrivalsStayBounded(t *testing.T) {
+	a := newArrivals()
+	var n int64
+	for i := range int64(100000) {
+		a.add(i*1000, 1)
+	}
+	a.each(func(_, c int64) { n += c })
+	if len(a.counts) > maxArrivalBuckets || n != 100000 {
+		t.Fatalf("%d buckets, %d records", len(a.counts), n)
+	}
+}

@@ -1,0 +1,186 @@
+package node
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/event"
+)
+
+// metrics are the node's own figures; raftstore, wal and the state's Pebble register theirs.
+type metrics struct {
+	records, bytes, nulls, duplicates *prometheus.CounterVec // by shard
+	rejects                           *prometheus.CounterVec // by reason
+	decode                            prometheus.Histogram   // seconds an entry
+	entryEvents, entryBytes           prometheus.Histogram
+	commit                            prometheus.Histogram // seconds from Propose to the result
+	resyncs                           *prometheus.CounterVec
+	cuts                              *prometheus.CounterVec
+	flush                             *prometheus.HistogramVec // seconds by sink
+	retries                           *prometheus.CounterVec   // by sink and "source"
+	sourceErrors                      *prometheus.CounterVec   // by kind
+	groupCommits                      *prometheus.CounterVec   // by result
+	horizonForced                     *prometheus.CounterVec
+	diskBytes, freeBytes              prometheus.Gauge
+	unread                            *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	shard := []string{"shard"}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	hist := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	}
+	m := &metrics{
+		records:      vec("deckle_source_records_total", "Records read from Kafka by this leader.", shard...),
+		bytes:        vec("deckle_source_bytes_total", "Bytes of record values read from Kafka.", shard...),
+		nulls:        vec("deckle_source_nulls_total", "Records without a value, skipped.", shard...),
+		duplicates:   vec("deckle_source_duplicates_total", "Records whose event had been counted before.", shard...),
+		rejects:      vec("deckle_source_rejects_total", "Records that became dead letters when they were read.", "reason"),
+		decode:       hist("deckle_source_decode_seconds", "Time to decode one entry's records.", prometheus.ExponentialBuckets(1e-4, 2, 14)),
+		entryEvents:  hist("deckle_shard_entry_events", "Events an entry.", prometheus.ExponentialBuckets(1, 4, 8)),
+		entryBytes:   hist("deckle_shard_entry_bytes", "Bytes an entry.", prometheus.ExponentialBuckets(256, 4, 8)),
+		commit:       hist("deckle_shard_commit_seconds", "Time from proposing an entry to its result.", prometheus.ExponentialBuckets(5e-4, 2, 15)),
+		resyncs:      vec("deckle_shard_resyncs_total", "Times that intake began again from the applied offsets.", shard...),
+		cuts:         vec("deckle_shard_epochs_total", "Epochs closed by this leader.", shard...),
+		retries:      vec("deckle_node_retries_total", "Failed attempts of a sink, or of the source, that are repeated.", "part"),
+		sourceErrors: vec("deckle_source_errors_total", "Errors that Kafka's client reported for a partition.", "kind"),
+		groupCommits: vec("deckle_source_group_commits_total", "Commits of the advisory group offsets.", "result"),
+		horizonForced: vec("deckle_shard_horizon_forced_total",
+			"Times that disk pressure made the leader force the horizon up.", shard...),
+		flush: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_sink_flush_seconds",
+			Help: "Time of one successful write of a plan.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"sink"}),
+		diskBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_bytes", Help: "Bytes in the data folder."}),
+		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_free_bytes", Help: "Bytes free on its file system."}),
+		unread: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_source_unread_partitions",
+			Help: "Partitions added to the topic after the cluster was created; nobody reads them."}, shard),
+	}
+	for _, c := range []prometheus.Collector{m.records, m.bytes, m.nulls, m.duplicates, m.rejects, m.decode, m.entryEvents,
+		m.entryBytes, m.commit, m.resyncs, m.cuts, m.retries, m.sourceErrors, m.groupCommits, m.horizonForced, m.flush,
+		m.diskBytes, m.freeBytes, m.unread} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range event.Reasons() {
+		m.rejects.WithLabelValues(r.String())
+	}
+	return m, nil
+}
+
+// statusCollector shows Node.Status and the latency histograms as metrics when they are asked for.
+type statusCollector struct{ n *Node }
+
+var (
+	descReady   = prometheus.NewDesc("deckle_node_ready", "1 when /readyz says so.", nil, nil)
+	descVisible = prometheus.NewDesc("deckle_sink_visible_seconds",
+		"Time from a record's Kafka timestamp to its visibility in the sink.", []string{"shard", "sink"}, nil)
+	descState = map[string]*prometheus.Desc{}
+	shardDims = []string{"shard"}
+	sinkDims  = []string{"shard", "sink"}
+)
+
+func shardDesc(name, help string, labels []string) *prometheus.Desc {
+	d := prometheus.NewDesc(name, help, labels, nil)
+	descState[name] = d
+	return d
+}
+
+var (
+	descLeader     = shardDesc("deckle_shard_leader", "1 on the shard's leader.", shardDims)
+	descLag        = shardDesc("deckle_source_lag_records", "Committed records in Kafka not applied yet (leader).", shardDims)
+	descLagSeconds = shardDesc("deckle_source_lag_seconds", "Age of the last applied record while there is lag (leader).", shardDims)
+	descPaused     = shardDesc("deckle_shard_paused", "1 while intake rests, by reason (leader).", []string{"shard", "reason"})
+	descStopped    = shardDesc("deckle_shard_stopped", "1 for each part that waits for a person (leader).", []string{"shard", "part"})
+	descFailing    = shardDesc("deckle_shard_failing", "1 for each part that is being retried (leader).", []string{"shard", "part"})
+	descIndex      = shardDesc("deckle_state_applied_index", "Last applied index.", shardDims)
+	descDurable    = shardDesc("deckle_state_durable_index", "Index of the last durable checkpoint.", shardDims)
+	descClock      = shardDesc("deckle_state_clock_seconds", "The shard's clock, event time.", shardDims)
+	descHorizon    = shardDesc("deckle_state_horizon_seconds", "The shard's horizon, event time.", shardDims)
+	descClosed     = shardDesc("deckle_state_closed_epoch", "Last closed epoch.", shardDims)
+	descAcked      = shardDesc("deckle_sink_acked_epoch", "Last epoch that is visible and durable in the sink.", sinkDims)
+	descBehind     = shardDesc("deckle_sink_behind_epochs", "Closed epochs that the sink does not have yet.", sinkDims)
+	descApplied    = shardDesc("deckle_state_applied_events_total", "Events and session ends that count.", shardDims)
+	descDuplicates = shardDesc("deckle_state_duplicates_total", "Duplicate events.", shardDims)
+	descLetters    = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
+	descLive       = shardDesc("deckle_state_live_sessions", "Sessions in the state.", shardDims)
+	descOpen       = shardDesc("deckle_state_open_sessions", "Sessions that are open.", shardDims)
+	descResident   = shardDesc("deckle_state_resident_sessions", "Sessions in memory.", shardDims)
+	descMemory     = shardDesc("deckle_state_memory_bytes", "Estimate of the memory of sessions.", shardDims)
+	descDirty      = shardDesc("deckle_state_dirty_bytes", "Bytes changed since the last checkpoint.", shardDims)
+)
+
+// Describe implements prometheus.Collector.
+func (c statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descReady
+	ch <- descVisible
+	for _, d := range descState {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.n.Status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descReady, flag(st.Ready))
+	for _, s := range c.n.shardList() {
+		for _, id := range measured {
+			if h := &s.visible[id]; h.latency().Count > 0 {
+				ch <- h.prometheus(descVisible, s.label(), id.String())
+			}
+		}
+	}
+	for _, s := range st.Shards {
+		shard, v := strconv.Itoa(int(s.Shard)), &s.State
+		gauge(descLeader, flag(s.IsLeader), shard)
+		gauge(descIndex, float64(s.Index), shard)
+		gauge(descDurable, float64(v.DurableIndex), shard)
+		gauge(descClock, float64(v.Clock), shard)
+		gauge(descHorizon, float64(v.Horizon), shard)
+		gauge(descClosed, float64(v.LastClosed), shard)
+		for _, id := range v.Config.Sinks {
+			gauge(descAcked, float64(v.Sinks[id].Acked), shard, id.String())
+			gauge(descBehind, float64(v.LastClosed-min(v.Sinks[id].Acked, v.LastClosed)), shard, id.String())
+		}
+		counter(descApplied, v.Applied, shard)
+		counter(descDuplicates, v.Duplicates, shard)
+		for r, n := range v.DeadLetters {
+			counter(descLetters, n, shard, r.String())
+		}
+		gauge(descLive, float64(v.LiveSessions), shard)
+		gauge(descOpen, float64(v.OpenStatus), shard)
+		gauge(descResident, float64(v.Resident), shard)
+		gauge(descMemory, float64(v.MemoryBytes), shard)
+		gauge(descDirty, float64(v.DirtyBytes), shard)
+		if !s.IsLeader {
+			continue
+		}
+		gauge(descLag, float64(s.LagRecords), shard)
+		gauge(descLagSeconds, s.LagSeconds, shard)
+		for _, r := range pauseReasons {
+			gauge(descPaused, flag(pauseKind(s.Paused) == r), shard, r)
+		}
+		for part := range s.Stopped {
+			gauge(descStopped, 1, shard, part)
+		}
+		for part := range s.Failing {
+			gauge(descFailing, 1, shard, part)
+		}
+	}
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

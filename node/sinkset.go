@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"deckle/sinks"
+	"deckle/state"
+)
+
+// sinkSlot is one sink of the node, opened when it is first needed and then shared by all shards. A sink that cannot be
+// opened keeps no other one from working.
+type sinkSlot struct {
+	id   state.SinkID
+	open func(ctx context.Context) (sinks.Sink, error)
+	now  func() time.Time
+
+	mu     sync.Mutex
+	sink   sinks.Sink
+	err    error     // of the last attempt
+	tried  time.Time // when it ended
+	closed bool
+}
+
+// openPause is how long a failed attempt answers for the shards that ask after it.
+const openPause = 500 * time.Millisecond
+
+var errClosed = errors.New("node: closed")
+
+// get returns the sink, opening it if nobody has. A *sinks.StopError is final.
+func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	var stop *sinks.StopError
+	if s.sink != nil || errors.As(s.err, &stop) || s.err != nil && s.now().Sub(s.tried) < openPause {
+		return s.sink, s.err
+	}
+	s.sink, s.err = s.open(ctx)
+	s.tried = s.now()
+	if s.err != nil && ctx.Err() != nil {
+		s.err = nil // the caller's end says nothing of the sink
+		return nil, ctx.Err()
+	}
+	return s.sink, s.err
+}
+
+// opened returns the sink if it is open, without waiting for one that is being opened.
+func (s *sinkSlot) opened() sinks.Sink {
+	if s == nil || !s.mu.TryLock() {
+		return nil
+	}
+	defer s.mu.Unlock()
+	return s.sink
+}
+
+func (s *sinkSlot) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.sink == nil {
+		return nil
+	}
+	err := s.sink.Close()
+	s.sink = nil
+	return err
+}
+
+// eventsSink returns the sink of raw events if it is open and takes them while they arrive.
+func (n *Node) eventsSink() sinks.EventsSink {
+	s, _ := n.sinks[state.SinkEvents].opened().(sinks.EventsSink)
+	return s
+}

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/state"
+)
+
+const (
+	// maxBatchBytes bounds what one compressed record batch may expand to: far above the broker's message limit, far
+	// below what a bomb would need.
+	maxBatchBytes = 64 << 20
+	// fetchWait is how long a broker may hold a fetch for which it has nothing.
+	fetchWait = 500 * time.Millisecond
+	// maxFetches bounds the fetches a client has in flight or buffered.
+	maxFetches = 4
+	// pollRecords bounds one chunk.
+	pollRecords = 2000
+)
+
+// consumeOpts are the options of every client that reads the topic from given offsets: committed records only,
+// transaction markers kept so that the position can pass them, no reset whatever happens, bounded memory.
+func consumeOpts(topic string, from map[int32]kgo.Offset, fetchBytes int64) []kgo.Opt {
+	bytes := int32(min(max(fetchBytes, 64<<10), 1<<30))
+	return []kgo.Opt{
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(bytes),
+		kgo.FetchMaxPartitionBytes(min(bytes, 1<<20)),
+		kgo.FetchMaxWait(fetchWait),
+		kgo.MaxConcurrentFetches(maxFetches),
+		kgo.MaxDecompressBatchBytes(maxBatchBytes),
+		kgo.BrokerMaxReadBytes(max(100<<20, 2*bytes)),
+	}
+}
+
+// chunk is what one poll brought.
+type chunk struct {
+	parts []chunkPart
+	err   error // of the client as a whole; it goes on trying
+}
+
+// chunkPart is one partition's share: records in offset order, or an error.
+type chunkPart struct {
+	partition int32
+	records   []*kgo.Record
+	logStart  int64 // -1 if unknown
+	end       int64 // last stable offset, -1 if unknown
+	err       error
+	fatal     bool // the partition must stop
+}
+
+// source reads a shard's partitions from given offsets. It lives as long as one run of the intake.
+type source struct {
+	topic  string
+	cl     *kgo.Client
+	out    chan chunk
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// openSource starts to fetch. next are the offsets to begin with.
+func openSource(ctx context.Context, opts []kgo.Opt, topic string, next []state.PartitionStatus, fetchBytes int64) (*source, error) {
+	from := map[int32]kgo.Offset{}
+	for _, p := range next {
+		// The stored epoch lets the client ask the broker first whether its log still has that history.
+		from[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
+	}
+	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)], consumeOpts(topic, from, fetchBytes)...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &source{topic: topic, cl: cl, out: make(chan chunk), cancel: cancel}
+	s.done.Go(func() { s.poll(ctx) })
+	return s, nil
+}
+
+// poll hands over one chunk at a time: while nobody takes it, nothing more is polled, and the client stops to fetch.
+func (s *source) poll(ctx context.Context) {
+	for {
+		fetches := s.cl.PollRecords(ctx, pollRecords)
+		if ctx.Err() != nil || fetches.IsClientClosed() {
+			return
+		}
+		var c chunk
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if p.Partition < 0 || p.Topic != "" && p.Topic != s.topic {
+				if p.Err != nil {
+					c.err = p.Err
+				}
+				return
+			}
+			part := chunkPart{partition: p.Partition, records: p.Records, logStart: -1, end: -1, err: p.Err}
+			if p.Err == nil {
+				part.logStart, part.end = p.LogStartOffset, p.LastStableOffset
+			}
+			part.fatal = fatalFetchError(p.Err)
+			c.parts = append(c.parts, part)
+		})
+		select {
+		case s.out <- c:
+		case <-ctx.Done():
+			return
+		}
+		if c.err != nil { // the client has backed off already; this only keeps a broken one from spinning
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// fatalFetchError tells the errors after which going on would skip or repeat records of another history.
+func fatalFetchError(err error) bool {
+	var loss *kgo.ErrDataLoss
+	return errors.As(err, &loss) || errors.Is(err, kerr.OffsetOutOfRange) || errors.Is(err, kerr.UnknownTopicID) ||
+		errors.Is(err, kerr.InconsistentTopicID)
+}
+
+func (s *source) pause(partition int32) {
+	s.cl.PauseFetchPartitions(map[string][]int32{s.topic: {partition}})
+}
+
+func (s *source) resume(partition int32) {
+	s.cl.ResumeFetchPartitions(map[string][]int32{s.topic: {partition}})
+}
+
+func (s *source) close() {
+	s.cancel()
+	s.done.Wait()
+	s.cl.Close()
+}
