@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,8 +27,9 @@ type Local struct {
 	fs   vfs.FS
 	root string
 	// unique makes temporary names of this process distinct; owner those of several processes on one machine.
-	unique atomic.Uint64
-	owner  string
+	unique  atomic.Uint64
+	owner   string
+	durable sync.Map // folders whose names are on disk
 }
 
 // NewLocal returns a store below root on fs; owner is a text unique to the process ([A-Za-z0-9_-]), used in the names
@@ -105,31 +107,47 @@ func (l *Local) writeFile(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// makeDir makes the folders of a key one by one, and syncs each one's parent if it was missing.
+// makeDir makes the folders of a key, and makes each one's name durable the first time this process meets it: one that
+// exists may have been made by a process that died before it synced.
 func (l *Local) makeDir(dirs []string) (string, error) {
 	dir := l.root
-	if _, err := l.fs.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := l.fs.MkdirAll(dir, 0o755); err != nil {
-			return "", err
-		}
-		if err := l.syncDir(l.fs.PathDir(dir)); err != nil {
-			return "", err
-		}
+	if err := l.durableDir(dir); err != nil {
+		return "", err
 	}
 	for _, d := range dirs {
-		parent := dir
 		dir = l.fs.PathJoin(dir, d)
-		if _, err := l.fs.Stat(dir); err == nil {
-			continue
-		}
-		if err := l.fs.MkdirAll(dir, 0o755); err != nil {
-			return "", err
-		}
-		if err := l.syncDir(parent); err != nil {
+		if err := l.durableDir(dir); err != nil {
 			return "", err
 		}
 	}
 	return dir, nil
+}
+
+func (l *Local) durableDir(dir string) error {
+	if _, ok := l.durable.Load(dir); ok {
+		return nil
+	}
+	parent := l.fs.PathDir(dir)
+	if parent == dir {
+		return nil // the root of the file system, or the working folder
+	}
+	if len(dir) < len(l.root) {
+		// Above the store's root: what exists is not this store's affair, and may not be readable.
+		if _, err := l.fs.Stat(dir); err == nil {
+			return nil
+		}
+	}
+	if err := l.durableDir(parent); err != nil {
+		return err
+	}
+	if err := l.fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := l.syncDir(parent); err != nil {
+		return err
+	}
+	l.durable.Store(dir, struct{}{})
+	return nil
 }
 
 func (l *Local) syncDir(dir string) error {

@@ -1,0 +1,257 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"deckle/sinks/delta/store"
+	"deckle/sinks/delta/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stores are the implementations that must behave alike.
+func stores(t *testing.T) map[string]store.Store {
+	s3, _ := fakeS3(t)
+	return map[string]store.Store{
+		"local-mem":  store.NewLocal(vfs.NewMem(), "root/deep", "p1"),
+		"local-disk": store.NewLocal(vfs.Default, t.TempDir()+"/new/root", "p1"),
+		"s3":         s3,
+		"mem":        storetest.NewMem(nil),
+	}
+}
+
+func fakeS3(t *testing.T) (*store.S3, *storetest.S3) {
+	t.Helper()
+	fake := &storetest.S3{Bucket: "lake", PageSize: 3}
+	srv := httptest.NewServer(fake)
+	s, err := store.NewS3(store.S3Options{Endpoint: srv.URL, Bucket: "lake", Prefix: "/team/deckle/",
+		Credentials: store.StaticCredentials("key", "secret"), MaxRetries: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); srv.Close() })
+	return s, fake
+}
+
+func TestStore(t *testing.T) {
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			check := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			check(store.Probe(ctx, s, "", rand.Reader))
+			if _, err := s.Get(ctx, "t/none"); !errors.Is(err, store.ErrNotFound) {
+				t.Fatalf("Get of a missing key: %v", err)
+			}
+			check(s.Delete(ctx, "t/none"))
+			check(s.PutIfAbsent(ctx, "t/_log/a.json", []byte("one")))
+			if err := s.PutIfAbsent(ctx, "t/_log/a.json", []byte("two")); !errors.Is(err, store.ErrExists) {
+				t.Fatalf("second PutIfAbsent: %v", err)
+			}
+			got, err := s.Get(ctx, "t/_log/a.json")
+			if err != nil || string(got) != "one" {
+				t.Fatalf("Get: %q, %v", got, err)
+			}
+			check(s.Put(ctx, "t/_log/a.json", []byte("three")))
+			if got, _ := s.Get(ctx, "t/_log/a.json"); string(got) != "three" {
+				t.Fatalf("Get after Put: %q", got)
+			}
+			check(s.Put(ctx, "t/empty", nil))
+			if got, err := s.Get(ctx, "t/empty"); err != nil || len(got) != 0 {
+				t.Fatalf("empty object: %q, %v", got, err)
+			}
+			big := bytes.Repeat([]byte("0123456789abcdef"), 20<<16) // 20 MiB: above the client's multipart threshold
+			check(s.PutIfAbsent(ctx, "t/big", big))
+			if err := s.PutIfAbsent(ctx, "t/big", big[1:]); !errors.Is(err, store.ErrExists) {
+				t.Fatalf("second PutIfAbsent of a large object: %v", err)
+			}
+			if got, err := s.Get(ctx, "t/big"); err != nil || !bytes.Equal(got, big) {
+				t.Fatalf("large object: %d bytes, %v", len(got), err)
+			}
+			for i := range 8 {
+				check(s.Put(ctx, fmt.Sprintf("l/_log/%03d", i), []byte{byte(i)}))
+				check(s.Put(ctx, fmt.Sprintf("l/d=%d/x", i), nil))
+			}
+			list := func(prefix, after string) string {
+				var keys []string
+				check(s.List(ctx, prefix, after, func(i store.Info) error {
+					keys = append(keys, i.Key)
+					if i.Modified.IsZero() {
+						t.Errorf("%s has no time", i.Key)
+					}
+					return nil
+				}))
+				if !slices.IsSorted(keys) {
+					t.Fatalf("not in order: %q", keys)
+				}
+				return strings.Join(keys, " ")
+			}
+			if got := list("l/_log/", "l/_log/004"); got != "l/_log/005 l/_log/006 l/_log/007" {
+				t.Fatalf("list after: %s", got)
+			}
+			if got := list("l/_log/00", "l/_log/006"); got != "l/_log/007" {
+				t.Fatalf("list of a name prefix: %s", got)
+			}
+			if got := list("l/", "l/d=7"); got != "l/d=7/x" {
+				t.Fatalf("list into a folder: %s", got)
+			}
+			if got := strings.Fields(list("l/", "")); len(got) != 16 {
+				t.Fatalf("list of everything: %q", got)
+			}
+			if got := list("none/", ""); got != "" {
+				t.Fatalf("list of nothing: %s", got)
+			}
+			stop := errors.New("stop")
+			if err := s.List(ctx, "l/", "", func(store.Info) error { return stop }); !errors.Is(err, stop) {
+				t.Fatalf("List did not pass the error on: %v", err)
+			}
+			for _, bad := range []string{"", "/a", "a/", "a//b", "../a", "a/./b", "a b", "a%20b", "ä"} {
+				if err := s.Put(ctx, bad, nil); !errors.Is(err, store.ErrKey) {
+					t.Errorf("Put(%q): %v", bad, err)
+				}
+			}
+		})
+	}
+}
+
+// One of many racing writers wins each key, and the object is the winner's, whole.
+func TestRacingWriters(t *testing.T) {
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			for v := range 10 {
+				key := fmt.Sprintf("t/_log/%020d.json", v)
+				var won atomic.Int64
+				var winner atomic.Value
+				var wg sync.WaitGroup
+				for w := range 8 {
+					wg.Go(func() {
+						body := bytes.Repeat(fmt.Appendf(nil, "%d", w), 1000)
+						err := s.PutIfAbsent(context.Background(), key, body)
+						if err == nil {
+							won.Add(1)
+							winner.Store(body)
+						} else if !errors.Is(err, store.ErrExists) {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				if won.Load() != 1 {
+					t.Fatalf("%s: %d writers won", key, won.Load())
+				}
+				got, err := s.Get(context.Background(), key)
+				if err != nil || !bytes.Equal(got, winner.Load().([]byte)) {
+					t.Fatalf("%s is not the winner's: %v", key, err)
+				}
+			}
+		})
+	}
+}
+
+func TestProbe(t *testing.T) {
+	ctx := context.Background()
+	s3, fake := fakeS3(t)
+	fake.IgnoreConditions = true
+	mem := storetest.NewMem(nil)
+	mem.Unconditional = true
+	for _, s := range []store.Store{s3, mem} {
+		err := store.Probe(ctx, s, "", rand.Reader)
+		if !errors.Is(err, store.ErrUnconditional) || !strings.Contains(err.Error(), "use a store that honours it") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	if n := len(mem.Keys("")); n != 0 {
+		t.Errorf("the probe left %d objects", n)
+	}
+}
+
+// The client repeats a PUT whose answer was lost and then meets its own object: the store says ErrExists, and the
+// object is there.
+func TestS3OwnObject(t *testing.T) {
+	s, fake := fakeS3(t)
+	lost := 0
+	fake.Fault = func(r *http.Request, applied bool) int {
+		if applied && lost == 0 {
+			lost++
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	}
+	err := s.PutIfAbsent(context.Background(), "k", []byte("mine"))
+	if !errors.Is(err, store.ErrExists) || lost != 1 {
+		t.Fatalf("got %v", err)
+	}
+	if got, err := s.Get(context.Background(), "k"); err != nil || string(got) != "mine" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+}
+
+func TestS3Errors(t *testing.T) {
+	s, fake := fakeS3(t)
+	fake.Fault = func(*http.Request, bool) int { return http.StatusForbidden }
+	if err := s.PutIfAbsent(context.Background(), "k", nil); err == nil || errors.Is(err, store.ErrExists) {
+		t.Errorf("403: %v", err)
+	}
+	fake.Fault = func(*http.Request, bool) int { return http.StatusConflict }
+	if err := s.PutIfAbsent(context.Background(), "k", nil); err == nil || errors.Is(err, store.ErrExists) {
+		t.Errorf("409 is neither a yes nor a no: %v", err)
+	}
+	fake.Fault = nil
+	fake.Bucket = "other"
+	if _, err := s.Get(context.Background(), "k"); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a missing bucket is no missing key: %v", err)
+	}
+	for _, opts := range []store.S3Options{{Endpoint: "host:9000", Bucket: "b"}, {Endpoint: "http://h/path", Bucket: "b"}, {Endpoint: "http://h"}, {Endpoint: "http://h", Bucket: "b", Prefix: "a b"}} {
+		if _, err := store.NewS3(opts); err == nil {
+			t.Errorf("%+v was accepted", opts)
+		}
+	}
+}
+
+// What was answered with nil survives a power cut; what was not is there whole or not at all.
+func TestLocalPowerCut(t *testing.T) {
+	for seed := range uint64(30) {
+		fs := vfs.NewCrashableMem()
+		s := store.NewLocal(fs, "a/root", "p1")
+		ctx := context.Background()
+		want := map[string][]byte{}
+		for i := range 10 {
+			key := fmt.Sprintf("t/d=%d/f%d", i%3, i)
+			body := bytes.Repeat([]byte{byte('a' + i)}, 5000)
+			put := s.Put
+			if i%2 == 0 {
+				put = s.PutIfAbsent
+			}
+			if err := put(ctx, key, body); err != nil {
+				t.Fatal(err)
+			}
+			want[key] = body
+		}
+		after := store.NewLocal(fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 30, RNG: mrand.New(mrand.NewPCG(seed, 2))}), "a/root", "p2")
+		for key, body := range want {
+			got, err := after.Get(ctx, key)
+			if err != nil || !bytes.Equal(got, body) {
+				t.Fatalf("seed %d: %s lost: %d bytes, %v", seed, key, len(got), err)
+			}
+		}
+	}
+}
