@@ -138,7 +138,7 @@ func (g *Group) stop() {
 	for end := time.Now().Add(2*g.store.opts.Timings.Lease + time.Second); g.pending.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
-	r.trans.release()
+	close(r.trans.ending)
 	if err := r.raft.Shutdown().Error(); err != nil {
 		g.logger.Warn("raft shutdown", "error", err)
 	}

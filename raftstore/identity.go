@@ -82,8 +82,8 @@ func loadIdentity(o *Options) (*identity, error) {
 	err := readSealed(o.FS, path, &id)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := o.FS.MkdirAll(o.Dir, 0o755); err != nil {
-			return nil, fmt.Errorf("raftstore: create data folder: %w", err)
+		if err := makeDir(o.FS, o.Dir); err != nil {
+			return nil, err
 		}
 		// An empty folder that was restored without its identity would forget its promises.
 		names, err := o.FS.List(o.Dir)

@@ -98,3 +98,31 @@ func exists(fsys vfs.FS, path string) (bool, error) {
 		return false, fmt.Errorf("raftstore: stat %s: %w", path, err)
 	}
 }
+
+// makeDir creates a folder and makes the names of those it created durable.
+func makeDir(fsys vfs.FS, dir string) error {
+	var created []string
+	for d := dir; ; d = fsys.PathDir(d) {
+		ok, err := exists(fsys, d)
+		if err != nil {
+			return err
+		}
+		if ok || d == fsys.PathDir(d) {
+			break
+		}
+		created = append(created, d)
+	}
+	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("raftstore: create %s: %w", dir, err)
+	}
+	for _, d := range created {
+		parent := fsys.PathDir(d)
+		if parent == "" {
+			parent = "."
+		}
+		if err := syncDir(fsys, parent); err != nil {
+			return err
+		}
+	}
+	return nil
+}

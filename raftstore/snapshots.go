@@ -36,8 +36,8 @@ type snapshots struct {
 }
 
 func newSnapshots(fsys vfs.FS, dir string, shard uint32) (*snapshots, error) {
-	if err := fsys.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("raftstore: create %s: %w", dir, err)
+	if err := makeDir(fsys, dir); err != nil {
+		return nil, err
 	}
 	s := &snapshots{fs: fsys, dir: dir, shard: shard, count: func() {}}
 	var err error

@@ -289,13 +289,18 @@ func (s *Store) Status() Status {
 
 // Close hands leadership over (within ctx), then stops the groups and closes state machines, log and listener.
 func (s *Store) Close(ctx context.Context) error {
-	s.mu.Lock()
-	s.leaving = true
-	s.mu.Unlock()
+	s.leave()
 	if len(s.opts.Nodes) > 1 {
 		s.handOver(ctx)
 	}
 	return s.shut()
+}
+
+// leave lets this node report itself unfit, so that nobody hands it a leadership.
+func (s *Store) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = true
 }
 
 // shut stops at once, without handing leadership over.
@@ -322,6 +327,12 @@ func (s *Store) shut() (err error) {
 
 // handOver moves every leadership to the best of the other nodes, as far as ctx allows.
 func (s *Store) handOver(ctx context.Context) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -84,6 +84,7 @@ type transport struct {
 	rpcs   chan raft.RPC
 	closed chan struct{}
 	once   sync.Once
+	ending chan struct{} // closed before Raft is shut down, which waits for held calls
 	wg     sync.WaitGroup
 
 	mu   sync.Mutex
@@ -95,7 +96,8 @@ const maxHold = 30 * time.Second
 
 func newTransport(inner *raft.NetworkTransport) *transport {
 	return &transport{
-		NetworkTransport: inner, rpcs: make(chan raft.RPC), closed: make(chan struct{}), down: map[raft.ServerID]chan struct{}{},
+		NetworkTransport: inner, rpcs: make(chan raft.RPC), closed: make(chan struct{}), ending: make(chan struct{}),
+		down: map[raft.ServerID]chan struct{}{},
 	}
 }
 
@@ -146,7 +148,7 @@ func (t *transport) hold(id raft.ServerID) {
 	select {
 	case <-up:
 	case <-timer.C:
-	case <-t.closed:
+	case <-t.ending:
 	}
 }
 

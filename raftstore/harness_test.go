@@ -1,0 +1,365 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeState is a state machine that keeps a count and a hash chain of what it applied, so that two are equal exactly if
+// they applied the same entries in the same order. It is durable where Checkpoint wrote it.
+type fakeState struct {
+	fs  vfs.FS
+	dir string
+
+	mu      sync.Mutex
+	st      fakeImage
+	durable uint64
+	failAt  uint64 // Apply fails at this index
+	closed  bool
+}
+
+type fakeImage struct {
+	Index, Term, Count, Hash uint64
+}
+
+// fakeFiller makes a snapshot large enough to be more than one write.
+const fakeFiller = 300 << 10
+
+func openFake(fsys vfs.FS, dir string) (*fakeState, error) {
+	f := &fakeState{fs: fsys, dir: dir}
+	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	p := fsys.PathJoin(dir, "state")
+	if ok, err := exists(fsys, p); err != nil || !ok {
+		return f, err
+	}
+	if err := readSealed(fsys, p, &f.st); err != nil {
+		return nil, err
+	}
+	f.durable = f.st.Index
+	return f, nil
+}
+
+func (f *fakeState) Apply(index, term uint64, entry []byte) (any, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if index <= f.st.Index {
+		return nil, nil
+	}
+	if f.failAt > 0 && index >= f.failAt {
+		return nil, errors.New("fake: apply fails")
+	}
+	h := fnv.New64a()
+	var b [24]byte
+	binary.BigEndian.PutUint64(b[:], f.st.Hash)
+	binary.BigEndian.PutUint64(b[8:], index)
+	binary.BigEndian.PutUint64(b[16:], term)
+	h.Write(b[:])
+	h.Write(entry)
+	f.st = fakeImage{index, term, f.st.Count + 1, h.Sum64()}
+	return f.st.Count, nil
+}
+
+func (f *fakeState) image() fakeImage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.st
+}
+
+func (f *fakeState) Applied() (uint64, uint64) {
+	st := f.image()
+	return st.Index, st.Term
+}
+
+func (f *fakeState) Durable() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.durable
+}
+
+func (f *fakeState) Checkpoint(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.durable == f.st.Index {
+		return nil
+	}
+	if err := writeSealed(f.fs, f.fs.PathJoin(f.dir, "state"), f.st); err != nil {
+		return err
+	}
+	f.durable = f.st.Index
+	return nil
+}
+
+func (f *fakeState) Snapshot(dir string) (uint64, uint64, error) {
+	st := f.image()
+	if err := f.fs.MkdirAll(f.fs.PathJoin(dir, "sub"), 0o755); err != nil {
+		return 0, 0, err
+	}
+	if err := writeFile(f.fs, f.fs.PathJoin(dir, "sub", "filler"), make([]byte, fakeFiller)); err != nil {
+		return 0, 0, err
+	}
+	return st.Index, st.Term, writeSealed(f.fs, f.fs.PathJoin(dir, "state"), st)
+}
+
+func (f *fakeState) Restore(dir string) error {
+	var st fakeImage
+	if err := readSealed(f.fs, f.fs.PathJoin(dir, "state"), &st); err != nil {
+		return err
+	}
+	if fi, err := f.fs.Stat(f.fs.PathJoin(dir, "sub", "filler")); err != nil || fi.Size() != fakeFiller {
+		return fmt.Errorf("fake: filler: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := writeSealed(f.fs, f.fs.PathJoin(f.dir, "state"), st); err != nil {
+		return err
+	}
+	f.st, f.durable = st, st.Index
+	return f.fs.RemoveAll(dir)
+}
+
+func (f *fakeState) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+// cluster is a few nodes in one process, each on a crashable file system, over loopback TCP.
+type cluster struct {
+	t      *testing.T
+	peers  []Peer
+	nodes  []*node
+	shards int
+	tune   func(i int, o *Options)
+	sent   atomic.Uint64
+}
+
+type node struct {
+	i     int
+	fs    *vfs.MemFS
+	store *Store
+	fatal chan error
+}
+
+var testTimings = Timings{
+	Heartbeat: 100 * time.Millisecond, Election: 100 * time.Millisecond, Lease: 100 * time.Millisecond,
+	Commit: 20 * time.Millisecond, Transport: 600 * time.Millisecond, StoreDeadline: 2 * time.Second,
+}
+
+func newCluster(t *testing.T, n, shards int, tune func(i int, o *Options)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, shards: shards, tune: tune}
+	for i := range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.peers = append(c.peers, Peer{Name: string(rune('a' + i)), Addr: ln.Addr().String()})
+		_ = ln.Close()
+		c.nodes = append(c.nodes, &node{i: i, fs: vfs.NewCrashableMem()})
+	}
+	t.Cleanup(func() {
+		for i := range c.nodes {
+			c.stop(i)
+		}
+	})
+	return c
+}
+
+func testLogger(t *testing.T) *slog.Logger {
+	if os.Getenv("RAFTSTORE_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (c *cluster) open(i int) (*Store, error) {
+	n := c.nodes[i]
+	n.fatal = make(chan error, 1)
+	fsys := n.fs
+	o := Options{
+		FS: fsys, Dir: "data", Name: c.peers[i].Name, Nodes: c.peers, Shards: c.shards, Timings: testTimings,
+		LogBytes: 1 << 20, Logger: testLogger(c.t), OnFatal: func(err error) { n.fatal <- err },
+		Rand: rand.Uint64,
+	}
+	if c.tune != nil {
+		c.tune(i, &o)
+	}
+	if o.NewStateMachine == nil {
+		base := o.FS
+		o.NewStateMachine = func(_ context.Context, _ uint32, dir string) (StateMachine, error) { return openFake(base, dir) }
+	}
+	return Open(context.Background(), o)
+}
+
+func (c *cluster) start(is ...int) {
+	c.t.Helper()
+	for _, i := range is {
+		s, err := c.open(i)
+		if err != nil {
+			c.t.Fatalf("open %s: %v", c.peers[i].Name, err)
+		}
+		c.nodes[i].store = s
+	}
+}
+
+func (c *cluster) all() []int {
+	is := make([]int, len(c.nodes))
+	for i := range is {
+		is[i] = i
+	}
+	return is
+}
+
+// stop ends a node at once: its leaderships are not handed over.
+func (c *cluster) stop(i int) {
+	c.t.Helper()
+	if s := c.nodes[i].store; s != nil {
+		c.nodes[i].store = nil
+		if err := s.shut(); err != nil {
+			c.t.Errorf("stop %s: %v", c.peers[i].Name, err)
+		}
+	}
+}
+
+// kill takes a node's power: what was not synced is lost.
+func (c *cluster) kill(i int) {
+	c.t.Helper()
+	after := c.nodes[i].fs.CrashClone(vfs.CrashCloneCfg{})
+	c.stop(i)
+	c.nodes[i].fs = after
+}
+
+func (c *cluster) wipe(i int) {
+	c.stop(i)
+	c.nodes[i].fs = vfs.NewCrashableMem()
+}
+
+// eventually waits for a condition, for as long as an overloaded machine may take.
+func (c *cluster) eventually(what string, cond func() bool) {
+	c.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			for _, n := range c.nodes {
+				if n.store != nil {
+					c.t.Logf("%+v", n.store.Status())
+				}
+			}
+			c.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func (c *cluster) ready(is ...int) {
+	c.t.Helper()
+	for _, i := range is {
+		c.eventually(c.peers[i].Name+" is ready", func() bool {
+			select {
+			case <-c.nodes[i].store.Ready():
+				return true
+			default:
+				return false
+			}
+		})
+	}
+}
+
+// leader returns the node that leads the shard.
+func (c *cluster) leader(shard uint32) int {
+	c.t.Helper()
+	at := -1
+	c.eventually(fmt.Sprintf("shard %d has a leader", shard), func() bool {
+		for i, n := range c.nodes {
+			if n.store != nil {
+				if g := n.store.Group(shard); g != nil && g.IsLeader() {
+					at = i
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return at
+}
+
+// put commits one entry at whoever leads, repeating it until it is certainly committed.
+func (c *cluster) put(shard uint32, size int) Result {
+	c.t.Helper()
+	entry := make([]byte, max(size, 8))
+	binary.BigEndian.PutUint64(entry, c.sent.Add(1))
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		for _, n := range c.nodes {
+			if n.store == nil {
+				continue
+			}
+			g := n.store.Group(shard)
+			if g == nil || !g.IsLeader() {
+				continue
+			}
+			res, err := g.Propose(entry).Wait(ctx)
+			if err == nil {
+				return res
+			}
+			if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUncertain) {
+				c.t.Fatalf("propose: %v", err)
+			}
+		}
+		if ctx.Err() != nil {
+			c.t.Fatalf("nothing could be committed to shard %d", shard)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (c *cluster) image(i int, shard uint32) fakeImage {
+	return c.nodes[i].store.groups[shard].sm.(*fakeState).image()
+}
+
+// agree waits until the nodes have applied the same entries, and returns what they came to.
+func (c *cluster) agree(shard uint32, is ...int) fakeImage {
+	c.t.Helper()
+	var images []fakeImage
+	c.eventually(fmt.Sprintf("nodes %v agree on shard %d", is, shard), func() bool {
+		images = images[:0]
+		for _, i := range is {
+			images = append(images, c.image(i, shard))
+		}
+		return len(slices.Compact(images)) == 1
+	})
+	return images[0]
+}
+
+// others returns every node but i.
+func (c *cluster) others(i int) []int {
+	return slices.DeleteFunc(c.all(), func(k int) bool { return k == i })
+}
+
+func (c *cluster) config(i int, shard uint32) []string {
+	var ids []string
+	for _, s := range c.nodes[i].store.groups[shard].configuration().Servers {
+		ids = append(ids, string(s.ID)+" "+s.Suffrage.String())
+	}
+	slices.Sort(ids)
+	return ids
+}
