@@ -99,7 +99,7 @@ const (
 	minioVersion  = "v0.0.0-20260212201848-7aac2a2c5b7c"
 	chdbVersion   = "26.5.3"
 	chdbPackage   = "@chdb/lib-linux-x64-gnu"
-	pythonReaders = "deltalake==1.6.6 duckdb==1.5.5 duckdb-extension-delta==1.5.5"
+	pythonReaders = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 clickhouse-driver==0.2.11"
 )
 
 const kafkaPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -167,7 +167,7 @@ func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err
 
 // FetchPython returns the path of a Python interpreter that has deltalake and duckdb.
 func (c *Cache) FetchPython(ctx context.Context) (python string, err error) {
-	dir, err := c.fetch("python-readers-1", []string{"python3"}, func(dir string) error {
+	dir, err := c.fetch("python-readers-2", []string{"python3"}, func(dir string) error {
 		if _, err := command(ctx, dir, nil, "python3", "-m", "venv", dir); err != nil {
 			return err
 		}

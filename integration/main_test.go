@@ -1,0 +1,94 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"deckle/integration/services"
+)
+
+// need ends the test if a service cannot be had on this machine: skipped with a line that says so, or failed where
+// DECKLE_REQUIRE_SERVICES=1.
+func need(t *testing.T, err error) {
+	t.Helper()
+	var missing *services.MissingError
+	switch {
+	case err == nil:
+	case errors.As(err, &missing) && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1":
+		t.Skipf("skipped: %v", err)
+	default:
+		t.Fatal(err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// folder is the test's folder: kept under DECKLE_KEEP if that is set, for a look at logs and tables.
+func folder(t *testing.T) string {
+	t.Helper()
+	if keep := os.Getenv("DECKLE_KEEP"); keep != "" {
+		dir, err := filepath.Abs(filepath.Join(keep, t.Name()))
+		must(t, err)
+		must(t, os.RemoveAll(dir))
+		must(t, os.MkdirAll(dir, 0o755))
+		return dir
+	}
+	return t.TempDir()
+}
+
+// world are the services of one test.
+type world struct {
+	kafka  *services.Kafka
+	minio  *services.MinIO
+	click  *services.ClickHouse
+	python string
+	deckle string
+}
+
+const (
+	topic  = "web_clicks"
+	bucket = "lake"
+)
+
+func startWorld(ctx context.Context, t *testing.T, dir string) *world {
+	t.Helper()
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	libs, err := cache.FetchKafka(ctx)
+	need(t, err)
+	minio, err := cache.FetchMinIO(ctx)
+	need(t, err)
+	lib, err := cache.FetchClickHouse(ctx)
+	need(t, err)
+	front, err := cache.BuildFront(ctx, "..")
+	need(t, err)
+	w := &world{}
+	w.python, err = cache.FetchPython(ctx)
+	need(t, err)
+	w.deckle, err = services.BuildDeckle(ctx, "..", dir)
+	must(t, err)
+	w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(dir, "kafka"))
+	if w.kafka != nil {
+		t.Cleanup(func() { must(t, w.kafka.Kill()) })
+	}
+	must(t, err)
+	w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(dir, "minio"), bucket)
+	if w.minio != nil {
+		t.Cleanup(func() { must(t, w.minio.Kill()) })
+	}
+	must(t, err)
+	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(dir, "clickhouse"))
+	if w.click != nil {
+		t.Cleanup(func() { must(t, w.click.Kill()) })
+	}
+	must(t, err)
+	return w
+}
