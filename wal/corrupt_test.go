@@ -231,6 +231,17 @@ func TestCorruption(t *testing.T) {
 			d.flip(t, 4, d.rec(4, 1)+30)
 			return want{4, d.rec(4, 1), 2, "checksum"}
 		}},
+		"newest: bit flip in a record written again by Open": {damage: func(t *testing.T, d *damaged) want {
+			// The last write of a crashed log was copied to the head of segment 5, and nothing came after it.
+			l := mustOpen(t, d.fs)
+			again := d.fs.CrashClone(vfs.CrashCloneCfg{})
+			check(t, l.Close())
+			*d = damaged{fs: again, segs: segments(t, again), offs: map[uint64][]int64{}}
+			d.offs[5] = frames(5, d.segs[5])
+			off := d.rec(5, -1)
+			d.flip(t, 5, off+70)
+			return want{5, off, 1, "checksum"}
+		}},
 		"newest: head of a log with another past": {damage: func(t *testing.T, d *damaged) want {
 			// Group 2's term as of the head was 7; the checksum is right.
 			b := slices.Clone(d.segs[4])

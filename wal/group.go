@@ -181,7 +181,7 @@ func (g *Group) DeleteRange(min, max uint64) error {
 		var from, to int
 		from, to, ok = s.span(min, max)
 		empty = from == to && len(g.log.queue) == 0 && !g.log.writing
-		if len(s.locs) > 0 && from < to {
+		if ok && from < to {
 			// A write whose caller gave up may still be queued before this deletion. The record therefore says what
 			// was meant: a prefix, or everything from min on.
 			if from == 0 {
