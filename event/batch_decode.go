@@ -478,7 +478,6 @@ func (r *reader) rejects(b *Batch, n int) {
 	}
 	s := r.s
 	b.Rejects = slices.Grow(b.Rejects[:0], n)[:n]
-	clear(b.Rejects)
 	at, last := 0, int64(0)
 	for i, c := range r.counts {
 		next := b.Ranges[i].From

@@ -96,6 +96,16 @@ func TestOddBatches(t *testing.T) {
 	}
 }
 
+// TestManyShapes has more shapes than a batch may hold: the others are kept as they are.
+func TestManyShapes(t *testing.T) {
+	b := Batch{Ranges: []Range{{To: 2 * maxShapes}}}
+	for i := range 2 * maxShapes {
+		b.Items = append(b.Items, Item{Offset: int64(i), Event: Event{SessionID: "s", Type: Search,
+			EngagementMetrics: fmt.Sprintf(`{"%x":%d,"a":"b"}`, i, i)}})
+	}
+	checkRoundTrip(t, &b, new(BatchScratch))
+}
+
 // TestShapes shows what engagement_metrics are cut into, for measure 81 and scroll depth 41; I, T, M and S stand for
 // the slots.
 func TestShapes(t *testing.T) {
@@ -303,6 +313,10 @@ func TestHostileBatches(t *testing.T) {
 		return frame(c, nil)
 	}
 	long := strings.Repeat(" ", 4000)
+	// One shape of 1,000 tokens for every item: the columns of many(Event{}) end with one empty shape and no token.
+	slots, ids := split(t, many(Event{}))
+	slots = binary.AppendUvarint(slots[:len(slots)-2], 1000)
+	slots = append(append(slots, strings.Repeat("\x02", 1000)...), 1, 0)
 	for name, c := range map[string]struct {
 		enc  []byte
 		want string
@@ -314,6 +328,8 @@ func TestHostileBatches(t *testing.T) {
 		"count of ranges":      {columns(1 << 40), "number of ranges"},
 		"count of items":       {columns(1, 0, 0, 0, 5, 0, 1<<40, 0), "number of items"},
 		"count of rejects":     {columns(1, 0, 0, 0, 5, 0, 0, 1<<40), "number of rejects"},
+		"items of two ranges":  {columns(2, 0, 0, 0, 5, 0, MaxBatchRecords, 0, 0, 0, 5, 0, 1, 0), "(byte of the columns 16)"},
+		"values of a shape":    {frame(slots, ids), "too many values"},
 		"items without ids":    {columns(1, 0, 0, 0, 1<<20, 0, MaxBatchRecords, 0), "ends early"},
 		"decompressed columns": {append([]byte{batchVersion, 6}, binary.AppendUvarint(nil, maxColumns+1)...), "decompressed"},
 	} {

@@ -97,7 +97,9 @@ func carried(it Item) Item {
 func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch) []byte {
 	t.Helper()
 	enc := AppendBatch(nil, b)
-	var got Batch
+	// A batch that was used before.
+	left := Item{Event: Event{ArticleType: "x", Metadata: "x", Extra: "x", Measure: 9, Scroll: 9, EngagementMetrics: "x"}}
+	got := Batch{Items: slices.Repeat([]Item{left}, len(b.Items)), Rejects: make([]Reject, 100), Nulls: 9}
 	if err := DecodeBatch(enc, &got, s); err != nil {
 		t.Fatal(err)
 	}
