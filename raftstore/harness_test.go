@@ -161,7 +161,7 @@ type node struct {
 }
 
 var testTimings = Timings{
-	Heartbeat: 100 * time.Millisecond, Election: 100 * time.Millisecond, Lease: 100 * time.Millisecond,
+	Heartbeat: 100 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 100 * time.Millisecond,
 	Commit: 20 * time.Millisecond, Transport: 600 * time.Millisecond, StoreDeadline: 2 * time.Second,
 }
 

@@ -37,6 +37,7 @@ type groupLog interface {
 type logStore struct {
 	inner    groupLog
 	deadline time.Duration
+	remember time.Duration // how long a slow write counts, at least; at most twice that
 	fatal    func(error)
 	observe  func(time.Duration) // metrics
 	running  atomic.Bool         // Raft's own goroutines run: errors end them
@@ -55,9 +56,6 @@ type slowest struct {
 	took  time.Duration
 }
 
-// slowPeriod is how long a slow write is remembered, at least.
-const slowPeriod = 10 * time.Second
-
 type storeJob struct {
 	logs  []*raft.Log
 	start time.Time
@@ -65,8 +63,8 @@ type storeJob struct {
 	err   error
 }
 
-func newLogStore(inner groupLog, deadline time.Duration, fatal func(error), observe func(time.Duration)) *logStore {
-	l := &logStore{inner: inner, deadline: deadline, fatal: fatal, observe: observe, jobs: make(chan *storeJob, 1)}
+func newLogStore(inner groupLog, deadline, remember time.Duration, fatal func(error), observe func(time.Duration)) *logStore {
+	l := &logStore{inner: inner, deadline: deadline, remember: remember, fatal: fatal, observe: observe, jobs: make(chan *storeJob, 1)}
 	l.wg.Go(func() {
 		for j := range l.jobs {
 			j.err = inner.StoreLogs(j.logs)
@@ -88,19 +86,19 @@ func (l *logStore) finished(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Sub(l.slow[0].since) > slowPeriod {
+	if now.Sub(l.slow[0].since) > l.remember {
 		l.slow[1], l.slow[0] = l.slow[0], slowest{since: now}
 	}
 	l.slow[0].took = max(l.slow[0].took, took)
 }
 
-// lag is how slow the disk is: the slowest write of the last 10 to 20 s, or the age of the one under way.
+// lag is how slow the disk is: the slowest write of late, or the age of the one under way.
 func (l *logStore) lag() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var d time.Duration
 	for _, s := range l.slow {
-		if time.Since(s.since) < 2*slowPeriod {
+		if time.Since(s.since) < 2*l.remember {
 			d = max(d, s.took)
 		}
 	}
