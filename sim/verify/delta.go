@@ -1,0 +1,201 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
+
+	"deckle/sim"
+	"deckle/sinks/delta"
+	"deckle/sinks/delta/store"
+)
+
+// OpenDelta reads the tables events and sessions below the store's root. They need not exist yet. The log is read by
+// package delta, but the rows are read here column by column as they lie in the files, and not by the structures that
+// the sink writes them with: an error of those would cancel itself.
+func OpenDelta(ctx context.Context, st store.Store) (Reader, error) {
+	d := &deltaReader{store: st, tables: map[string]*deltaTable{
+		"events":   {columns: sim.EventColumns, partition: "event_date"},
+		"sessions": {columns: sim.SessionColumns, partition: "session_date"},
+	}}
+	for name, t := range d.tables {
+		var err error
+		if t.Table, err = delta.OpenTable(ctx, st, name); err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+	}
+	return d, nil
+}
+
+type deltaReader struct {
+	store  store.Store
+	tables map[string]*deltaTable
+}
+
+type deltaTable struct {
+	*delta.Table
+	columns   []string
+	partition string // the column that is not in the files
+}
+
+// snapshot is the newest version; a table that does not exist is empty.
+func (d *deltaReader) snapshot(ctx context.Context, table string) (*deltaTable, delta.Snapshot, error) {
+	t := d.tables[table]
+	if t == nil {
+		return nil, delta.Snapshot{}, fmt.Errorf("there is no table %q", table)
+	}
+	if err := t.Refresh(ctx); err != nil {
+		return nil, delta.Snapshot{}, err
+	}
+	return t, t.Snapshot(), nil
+}
+
+func (d *deltaReader) Count(ctx context.Context, table string) (int64, error) {
+	_, s, err := d.snapshot(ctx, table)
+	if err != nil || s.Records >= 0 {
+		return s.Records, err
+	}
+	n := int64(0) // a file without statistics: of another writer
+	err = d.Rows(ctx, table, func([]string) error { n++; return nil })
+	return n, err
+}
+
+func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]string) error) error {
+	t, s, err := d.snapshot(ctx, table)
+	if err != nil {
+		return err
+	}
+	for _, f := range s.Files {
+		name, err := url.PathUnescape(f.Path)
+		if err != nil {
+			return fmt.Errorf("path %q in the log: %w", f.Path, err)
+		}
+		key := table + "/" + name
+		data, err := d.store.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		if int64(len(data)) != f.Size {
+			return fmt.Errorf("%s has %d bytes, the log says %d", key, len(data), f.Size)
+		}
+		rows, err := t.read(data, f.Partition, yield)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		if f.NumRecords >= 0 && rows != f.NumRecords {
+			return fmt.Errorf("%s has %d rows, the log says %d", key, rows, f.NumRecords)
+		}
+	}
+	return nil
+}
+
+// read calls yield for every row of a file.
+func (t *deltaTable) read(data []byte, partition string, yield func([]string) error) (n int64, err error) {
+	file, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return 0, err
+	}
+	leaves := file.Schema().Columns()
+	place := make([]int, len(leaves)) // of each leaf in the row, -1 if it is not compared
+	scale := make([]int64, len(leaves))
+	found := map[string]bool{t.partition: true}
+	for i, path := range leaves {
+		name := strings.Join(path, ".")
+		place[i], scale[i] = -1, 1
+		for j, c := range t.columns {
+			if c == name {
+				place[i], found[c] = j, true
+			}
+		}
+		leaf, _ := file.Schema().Lookup(path...)
+		l := leaf.Node.Type().LogicalType()
+		if l == nil {
+			continue
+		}
+		if stamp, ok := l.Value.(*format.TimestampType); ok {
+			if stamp.Unit.Value.Duration() != time.Microsecond || !stamp.IsAdjustedToUTC {
+				return 0, fmt.Errorf("column %s is %v, not UTC microseconds", name, stamp)
+			}
+			if scale[i] = 1e6; name == "kafka_timestamp" {
+				scale[i] = 1e3
+			}
+		}
+	}
+	for _, c := range t.columns {
+		if !found[c] {
+			return 0, fmt.Errorf("column %s is missing", c)
+		}
+	}
+	row := make([]string, len(t.columns))
+	buf := make([]parquet.Row, 64)
+	for _, g := range file.RowGroups() {
+		err := func() error {
+			r := g.Rows()
+			defer r.Close()
+			for {
+				got, err := r.ReadRows(buf)
+				for _, values := range buf[:got] {
+					clear(row)
+					for _, v := range values {
+						if at := place[v.Column()]; at >= 0 {
+							row[at] = canonical(t.columns[at], v, scale[v.Column()])
+						}
+					}
+					for j, c := range t.columns {
+						if c == t.partition {
+							row[j] = partition
+						}
+					}
+					n++
+					if err := yield(row); err != nil {
+						return err
+					}
+				}
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}()
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// canonical is a value of a column in the form of package sim.
+func canonical(column string, v parquet.Value, scale int64) string {
+	if v.IsNull() {
+		return ""
+	}
+	switch v.Kind() {
+	case parquet.Int32, parquet.Int64:
+		n := v.Int64()
+		if n%scale != 0 { // a fraction is a difference, and must not be cut off
+			return strconv.FormatFloat(float64(n)/float64(scale), 'f', -1, 64)
+		}
+		return strconv.FormatInt(n/scale, 10)
+	case parquet.ByteArray:
+		text := string(v.ByteArray())
+		switch column {
+		case "engagement_metrics", "metadata", "extra", "categories_visited", "article_ids_visited", "article_titles_visited":
+			return sim.CanonicalJSON(text)
+		case "page_events":
+			return sim.CanonicalPageEvents(text)
+		}
+		return text
+	}
+	return v.String()
+}
