@@ -102,3 +102,22 @@ func TestID(t *testing.T) {
 		}
 	}
 }
+
+// TestClone spoils the record, and the decoder's memory, after the clone was made.
+func TestClone(t *testing.T) {
+	var d Decoder
+	var ev Event
+	record := []byte(fillIn(t, `{<valid>,"brand":"b","city":"\u00fc","metadata":{"a":1},"engagement_metrics":{"b":2},"x":3}`))
+	if reason, detail := d.Decode(record, sampleKafkaTimestamp, &ev); reason != ReasonNone {
+		t.Fatal(reason, detail)
+	}
+	clone := ev.Clone()
+	clear(record)
+	clear(d.arena.chunks[0])
+	if got, want := show(&clone), "ok\nBrand: \"b\"\nCity: \"ü\"\nEngagementMetrics: {\"b\":2}\nMetadata: {\"a\":1}\nExtra: {\"x\":3}"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if n := testing.AllocsPerRun(10, func() { _ = ev.Clone() }); n > 1 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
