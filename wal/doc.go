@@ -80,8 +80,8 @@
 //   - Unsynced pages reach the disk in any order or not at all; a missing page may read as zeros or as the end of the
 //     file. Nothing is assumed about the atomicity of sectors.
 //   - Bits may rot anywhere: each record is verified when Open reads it and again when GetLog reads it. What cannot be
-//     told from a torn write is rot within the last group before a crash, as no later record proves it synced; after
-//     an orderly Close the mark does. Loss of the newest segment's file is noticed only where its predecessor was
+//     told from a torn write is rot within the last group before a crash, as no later record proves it synced (after
+//     an orderly Close the mark does), and the newest file cut short at any place behind its head. Loss of the newest segment's file is noticed only where its predecessor was
 //     sealed; loss of all is an empty log. The owner compares its last applied index for these.
 //
 // # Limits
