@@ -25,6 +25,7 @@
 //  3. An exception leaves the stream in step: every block that the client still sends for the failed query is read.
 //
 // Limits: one user; no external tables; no progress, profile or log packets; queries run one at a time; a query is not
-// cancelled when its client leaves; results are held in memory whole. Protocol 54453, the last one whose blocks are
+// cancelled when its client leaves; results are held in memory whole; SYNC behind a DROP
+// is ignored (the engine as a library would hang in it). Protocol 54453, the last one whose blocks are
 // the engine's Native format byte for byte.
 package main

@@ -17,7 +17,9 @@ type insertInto struct {
 var (
 	insertRE = regexp.MustCompile(`(?is)^\s*INSERT\s+INTO\s+(?:TABLE\s+)?((?:[^\s(]|"[^"]*"|` + "`[^`]*`" + `)+)\s*(\([^)]*\))?\s*(?:FORMAT\s+\w+|VALUES)?\s*;?\s*$`)
 	selectRE = regexp.MustCompile(`(?is)^[\s(]*(SELECT|WITH)\b`)
-	codeRE   = regexp.MustCompile(`Code: (\d+)`)
+	// dropRE is a DROP that waits for the background: libchdb has none that would do it, and would wait for ever.
+	dropRE = regexp.MustCompile(`(?is)^(\s*(?:DROP|DETACH|TRUNCATE)\s.*?)\s+(?:SYNC|NO\s+DELAY)\s*$`)
+	codeRE = regexp.MustCompile(`Code: (\d+)`)
 )
 
 // insertTarget tells whether a query is an INSERT that is followed by blocks (not one with a SELECT or inline values).
@@ -30,9 +32,13 @@ func insertTarget(q string) (insertInto, bool) {
 	return insertInto{table: r.Replace(m[1]), columns: r.Replace(m[2])}, true
 }
 
-// withSettings puts the settings of the protocol behind a SELECT that has none of its own; other statements go without.
+// withSettings returns the text of a statement for the engine: it puts the settings of the protocol behind a SELECT that has none of its
+// own (other statements go without), and takes SYNC from a DROP.
 func withSettings(q string, settings []proto.Setting) string {
 	q = strings.TrimRight(strings.TrimSpace(q), ";")
+	if m := dropRE.FindStringSubmatch(q); m != nil {
+		return m[1]
+	}
 	if !selectRE.MatchString(q) || strings.Contains(strings.ToUpper(q), "SETTINGS") {
 		return q
 	}

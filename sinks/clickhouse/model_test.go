@@ -1,0 +1,311 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"deckle/event"
+	"deckle/state"
+)
+
+// model is a naive state: every session's newest row, by shard.
+type model struct {
+	rng    *rand.Rand
+	shards []*modelShard
+}
+
+type modelShard struct {
+	epoch    uint64
+	planned  uint64
+	sessions map[string]*state.SessionRow
+	keys     map[string]state.RollupRow // every key that ever had a total
+}
+
+func newModel(rng *rand.Rand, shards int) *model {
+	m := &model{rng: rng}
+	for range shards {
+		m.shards = append(m.shards, &modelShard{sessions: map[string]*state.SessionRow{}, keys: map[string]state.RollupRow{}})
+	}
+	return m
+}
+
+const modelDay = 20_000 // 2024-10-04
+
+var modelTexts = []string{"", "bild", "welt", "münchen", strings.Repeat("x", 255) + "é", strings.Repeat("x", 255) + "ü", strings.Repeat("€", 90)}
+
+// advance changes sessions over the given number of epochs and returns the plan that covers them.
+func (m *model) advance(shard, epochs int) *state.Plan {
+	sh := m.shards[shard]
+	changed := map[string]*state.SessionRow{}
+	totals := map[string]state.RollupRow{}
+	var infos []state.EpochInfo
+	for range epochs {
+		sh.epoch++
+		for range 25 {
+			id := fmt.Sprintf("s-%d-%d", shard, m.rng.IntN(60))
+			if sh.epoch == 1 {
+				id = fmt.Sprintf("s-%d-%d", shard, len(changed)) // dense at first: tests name some of them
+			}
+			row := m.mutate(shard, sh, id)
+			sh.sessions[id], changed[id] = row, row
+		}
+		for key, r := range sh.rollups() {
+			if old, ok := sh.keys[key]; !ok || !sameTotals(&old, &r) {
+				r.Epoch = sh.epoch
+				sh.keys[key], totals[key] = r, r
+			}
+		}
+		infos = append(infos, state.EpochInfo{Epoch: sh.epoch, Clock: int64(sh.epoch) * 10_000, Checksum: sh.epoch * 77})
+	}
+	var d state.TestData
+	for _, r := range changed {
+		d.Rows = append(d.Rows, *r)
+	}
+	slices.SortFunc(d.Rows, func(a, b state.SessionRow) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.SessionID, b.SessionID))
+	})
+	for _, k := range slices.Sorted(maps.Keys(totals)) {
+		d.Totals = append(d.Totals, totals[k])
+	}
+	cfg := state.Config{ClusterID: "cluster-1", Pipeline: "deckle", Shard: uint32(shard)}
+	p := state.NewTestPlan(cfg, state.SinkClickHouse, sh.planned, sh.epoch, infos, d)
+	sh.planned = sh.epoch
+	return p
+}
+
+// mutate returns the session's next image: more events, and sometimes, as after a late first event, other dimensions, an
+// earlier start and another user.
+func (m *model) mutate(shard int, sh *modelShard, id string) *state.SessionRow {
+	rng := m.rng
+	pick := func() string { return modelTexts[rng.IntN(len(modelTexts))] }
+	r := state.SessionRow{SessionID: id, Origin: fmt.Sprintf("%d/%s", shard, id[2:]), SessionDate: modelDay + int32(rng.IntN(40)), Status: state.StatusOpen}
+	if old, ok := sh.sessions[id]; ok {
+		r = *old
+		r.Pages = slices.Clone(old.Pages)
+		r.Revision++
+	}
+	if r.TotalEvents == 0 || rng.IntN(3) == 0 {
+		r.UserID = uint64(rng.IntN(12))
+		r.Brand, r.Country, r.City, r.DeviceType, r.DeviceOS, r.Browser = pick(), pick(), pick(), pick(), pick(), pick()
+		r.SubscriptionTier, r.UserSegment, r.Referrer, r.Timezone = pick(), pick(), pick(), pick()
+		r.Start = int64(r.SessionDate)*86_400 - 7_200 + rng.Int64N(10_000)
+		r.End = max(r.End, r.Start)
+	}
+	r.End += rng.Int64N(500)
+	t := event.Type(1 + rng.IntN(8))
+	r.TotalEvents++
+	r.Counts[t]++
+	article := fmt.Sprintf("a%d", rng.IntN(4))
+	i := slices.IndexFunc(r.Pages, func(p state.PageRow) bool { return p.ArticleID == article && p.Type == t })
+	if i < 0 {
+		r.Pages = append(r.Pages, state.PageRow{ArticleID: article, Type: t})
+		i = len(r.Pages) - 1
+	}
+	r.Pages[i].Count++
+	r.Pages[i].ArticleTitle, r.Pages[i].Category = "title "+pick(), pick()
+	r.Categories, r.ArticleIDs, r.ArticleTitles = `["x"]`, fmt.Sprintf(`[%q]`, article), "[]"
+	r.PagesVisited, r.UniquePages, r.UniqueCategories = r.TotalEvents, uint32(len(r.Pages)), 1
+	r.PageEvents = fmt.Sprintf(`[{"n":%d}]`, r.TotalEvents)
+	r.TimeOnPageSec += rng.Uint64N(1000)
+	r.VideoWatchSec += rng.Uint64N(1000)
+	r.AdRevenueMicros += rng.Uint64N(1 << 40)
+	r.MaxScrollDepth = uint8(rng.IntN(101))
+	r.Status = state.Status(1 + rng.IntN(3))
+	r.Epoch, r.BatchID, r.CreatedAt = sh.epoch, state.BatchID(uint32(shard), sh.epoch), int64(sh.epoch)*10_000+7
+	return &r
+}
+
+// naiveCut drops characters until 256 bytes are left.
+func naiveCut(s string) string {
+	for len(s) > 256 {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
+}
+
+func dimsOf(table state.RollupTable, r *state.SessionRow) []string {
+	d := [state.NumRollups][]string{
+		{}, {r.Brand}, {r.DeviceType, r.DeviceOS, r.Browser}, {r.Country, r.City}, {r.SubscriptionTier, r.UserSegment},
+	}[table]
+	d = slices.Clone(d)
+	for i := range d {
+		d[i] = naiveCut(d[i])
+	}
+	return d
+}
+
+func rollupKey(table state.RollupTable, date int32, dims []string) string {
+	return fmt.Sprintf("%d %d %q", table, date, dims)
+}
+
+// rollups counts the shard's sessions anew; keys that have become empty have zeros.
+func (sh *modelShard) rollups() map[string]state.RollupRow {
+	out := map[string]state.RollupRow{}
+	for k, old := range sh.keys {
+		out[k] = state.RollupRow{Table: old.Table, Date: old.Date, Dims: old.Dims}
+	}
+	for _, r := range sh.sessions {
+		for table := range state.NumRollups {
+			date, dims := int32(r.Start/86_400), dimsOf(table, r)
+			k := rollupKey(table, date, dims)
+			t := out[k]
+			t.Table, t.Date, t.Dims = table, date, dims
+			t.Sessions++
+			t.Duration += r.End - r.Start
+			t.Events += int64(r.TotalEvents)
+			t.Views += int64(r.Counts[event.ArticleView])
+			t.Plays += int64(r.Counts[event.VideoPlay])
+			t.Signups += int64(r.Counts[event.NewsletterSignup])
+			t.AdClicks += int64(r.Counts[event.AdClick])
+			out[k] = t
+		}
+	}
+	return out
+}
+
+func sameTotals(a, b *state.RollupRow) bool {
+	return [7]int64{a.Sessions, a.Duration, a.Events, a.Views, a.Plays, a.Signups, a.AdClicks} ==
+		[7]int64{b.Sessions, b.Duration, b.Events, b.Views, b.Plays, b.Signups, b.AdClicks}
+}
+
+// all returns every session of all shards, by (session_id, origin).
+func (m *model) all() []*state.SessionRow {
+	var out []*state.SessionRow
+	for _, sh := range m.shards {
+		out = slices.AppendSeq(out, maps.Values(sh.sessions))
+	}
+	slices.SortFunc(out, func(a, b *state.SessionRow) int {
+		return cmp.Or(cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.Origin, b.Origin))
+	})
+	return out
+}
+
+func (m *model) sessions() (out []Session) {
+	for _, r := range m.all() {
+		out = append(out, sessionOf(r))
+	}
+	return out
+}
+
+func (m *model) pages() (out []Page) {
+	for _, r := range m.all() {
+		for _, p := range r.Pages {
+			out = append(out, Page{
+				SessionID: r.SessionID, Origin: r.Origin, ArticleID: p.ArticleID, EventType: p.Type.String(), VisitCount: p.Count,
+				UserID: r.UserID, ArticleTitle: p.ArticleTitle, Category: p.Category, SessionDate: dayOf(r.SessionDate),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b Page) int {
+		return cmp.Or(cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.Origin, b.Origin),
+			cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.EventType, b.EventType))
+	})
+	return out
+}
+
+func (m *model) rollup(table state.RollupTable) (out []Rollup) {
+	type acc struct {
+		Rollup
+		users       map[uint64]bool
+		sec, events int64
+	}
+	accs := map[string]*acc{}
+	for _, r := range m.all() {
+		date, dims := int32(r.Start/86_400), dimsOf(table, r)
+		k := rollupKey(table, date, dims)
+		a := accs[k]
+		if a == nil {
+			a = &acc{Rollup: Rollup{Date: dayOf(date), Dims: dims}, users: map[uint64]bool{}}
+			accs[k] = a
+		}
+		a.users[r.UserID] = true
+		a.Sessions++
+		a.sec += r.End - r.Start
+		a.events += int64(r.TotalEvents)
+		a.Views += int64(r.Counts[event.ArticleView])
+		a.Plays += int64(r.Counts[event.VideoPlay])
+		a.Signups += int64(r.Counts[event.NewsletterSignup])
+		a.AdClicks += int64(r.Counts[event.AdClick])
+	}
+	for _, a := range accs {
+		a.Users = uint64(len(a.users))
+		a.AvgDuration, a.AvgEvents = float64(a.sec)/float64(a.Sessions), float64(a.events)/float64(a.Sessions)
+		if table == state.RollupSubscription {
+			a.Conversion = float64(a.Signups) / float64(a.Sessions)
+		}
+		if len(a.Dims) == 0 {
+			a.Dims = nil
+		}
+		out = append(out, a.Rollup)
+	}
+	slices.SortFunc(out, func(a, b Rollup) int { return cmp.Or(a.Date.Compare(b.Date), slices.Compare(a.Dims, b.Dims)) })
+	return out
+}
+
+// compare reads every view and compares it row by row, in order.
+func (m *model) compare(t *testing.T, r *Reader, when string) {
+	t.Helper()
+	diff(t, when+" session_metrics", m.sessions(), r.Sessions)
+	diff(t, when+" page_analytics", m.pages(), r.Pages)
+	for table := range state.NumRollups {
+		diff(t, when+" "+table.String(), m.rollup(table), func(ctx context.Context, yield func(*Rollup) error) error {
+			return r.Rollup(ctx, table, yield)
+		})
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+func diff[T any](t *testing.T, what string, want []T, read func(context.Context, func(*T) error) error) {
+	t.Helper()
+	var got []T
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := read(ctx, func(r *T) error { got = append(got, *r); return nil }); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if len(want) == 0 {
+		t.Fatalf("%s: the model is empty", what)
+	}
+	shown := 0
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			t.Errorf("%s: row %d is missing: %+v", what, i, want[i])
+		case i >= len(want):
+			t.Errorf("%s: row %d is too much: %+v", what, i, got[i])
+		case !reflect.DeepEqual(got[i], want[i]):
+			t.Errorf("%s: row %d\n got %+v\nwant %+v", what, i, got[i], want[i])
+		default:
+			continue
+		}
+		if shown++; shown == 3 {
+			return
+		}
+	}
+}
+
+func rowsOf(p *state.Plan) (rows []state.SessionRow) {
+	_ = p.Sessions(func(r *state.SessionRow) error { rows = append(rows, *r); return nil })
+	return rows
+}
+
+// planOf returns the plan with other sessions.
+func planOf(p *state.Plan, rows []state.SessionRow) *state.Plan {
+	return state.NewTestPlan(p.Config, p.Sink, p.A, p.B, p.Epochs, state.TestData{Rows: rows})
+}
+
+func without(p *state.Plan, key string) *state.Plan {
+	return planOf(p, slices.DeleteFunc(rowsOf(p), func(r state.SessionRow) bool { return rowKey(&r) == key }))
+}
