@@ -81,6 +81,7 @@ func (l *leader) session(ctx context.Context) error {
 	if err := l.group.Barrier(ctx); err != nil {
 		return err
 	}
+	l.n.awaitEventsSink(ctx)
 	view := l.store.View()
 	in := l.newIntake(&view)
 	ctx, cancel := context.WithCancel(ctx)
@@ -137,7 +138,7 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 		return nil
 	}
 	dctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	info, err := describeTopic(dctx, in.n.adm, in.cfg.Topic)
+	info, err := describeTopic(dctx, in.n.admin, in.cfg.Topic)
 	cancel()
 	if err != nil {
 		// The topic's absence is no reason to keep what is in the state from the sinks: run without a source for now, until
@@ -157,7 +158,7 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 		return nil
 	}
 	fetch := in.n.cfg.Kafka.FetchMaxBytes / int64(max(in.n.cfg.Cluster.Shards, 1))
-	in.src, err = openSource(ctx, in.n.kafka, in.cfg.Topic, next, max(fetch, 1<<20))
+	in.src, err = openSource(ctx, in.n.kafka, in.cfg.Topic, in.cfg.TopicID, next, max(fetch, 1<<20))
 	return err
 }
 

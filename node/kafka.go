@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
@@ -19,6 +21,7 @@ func kafkaOpts(cfg *KafkaConfig, pipeline string, deps *Deps) ([]kgo.Opt, error)
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID("deckle-" + pipeline),
+		kgo.DisableClientMetrics(),
 		kgo.WithLogger(kafkaLogger{deps.Logger.With("part", "kafka")}),
 	}
 	if cfg.TLS != nil {
@@ -74,21 +77,27 @@ type topicInfo struct {
 
 var errNoTopic = errors.New("the topic does not exist")
 
-// describeTopic asks for the topic's id and number of partitions. errNoTopic is wrapped if it does not exist.
-func describeTopic(ctx context.Context, adm *kadm.Client, topic string) (topicInfo, error) {
-	topics, err := adm.ListTopics(ctx, topic)
+// describeTopic asks for the topic's id and number of partitions, past the client's cache: a topic that was deleted and
+// created again must show. errNoTopic is wrapped if it does not exist.
+func describeTopic(ctx context.Context, cl *kgo.Client, topic string) (topicInfo, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &topic
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
 		return topicInfo{}, fmt.Errorf("kafka: metadata of %s: %w", topic, err)
 	}
-	t, ok := topics[topic]
-	if !ok || len(t.Partitions) == 0 {
-		err := errNoTopic
-		if ok && t.Err != nil {
-			err = fmt.Errorf("%w: %w", errNoTopic, t.Err)
+	if len(resp.Topics) != 1 {
+		return topicInfo{}, fmt.Errorf("kafka: metadata of %s: %d topics in the answer", topic, len(resp.Topics))
+	}
+	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			err = fmt.Errorf("%w: %w", errNoTopic, err)
 		}
 		return topicInfo{}, fmt.Errorf("kafka: %s: %w", topic, err)
 	}
-	return topicInfo{id: t.ID, partitions: len(t.Partitions)}, nil
+	return topicInfo{id: resp.Topics[0].TopicID, partitions: len(resp.Topics[0].Partitions)}, nil
 }
 
 // listing is one look at the ends of the topic's partitions. It is never changed once published.
@@ -100,12 +109,12 @@ type listing struct {
 }
 
 // listEnds asks for the last stable offsets of all partitions.
-func listEnds(ctx context.Context, adm *kadm.Client, topic string, now func() time.Time) *listing {
+func listEnds(ctx context.Context, cl *kgo.Client, topic string, now func() time.Time) *listing {
 	l := &listing{begun: now()}
-	if l.info, l.err = describeTopic(ctx, adm, topic); l.err != nil {
+	if l.info, l.err = describeTopic(ctx, cl, topic); l.err != nil {
 		return l
 	}
-	offsets, err := adm.ListCommittedOffsets(ctx, topic)
+	offsets, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, topic)
 	var shards *kadm.ShardErrors
 	if err != nil && !errors.As(err, &shards) { // ShardErrors: some brokers answered
 		l.err = fmt.Errorf("kafka: end offsets of %s: %w", topic, err)

@@ -146,7 +146,7 @@ func TestSampleTellsKeys(t *testing.T) {
 
 func openTestSource(t *testing.T, b *broker, next ...state.PartitionStatus) *source {
 	t.Helper()
-	s, err := openSource(testContext(t), b.opts, testTopic, next, 1<<20)
+	s, err := openSource(testContext(t), b.opts, testTopic, [16]byte{}, next, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestSourcePassesTransactionMarkers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	end := listEnds(ctx, b.adm, testTopic, time.Now).ends[0]
+	end := listEnds(ctx, b.out, testTopic, time.Now).ends[0]
 	s := openTestSource(t, b, state.PartitionStatus{Partition: 0, LeaderEpoch: -1})
 	var buf batchBuf
 	var next int64
@@ -232,7 +232,7 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 		b.produce(record(int32(i%2), "s", i))
 	}
 	b.produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")}, &kgo.Record{Partition: 0, Key: []byte("k")})
-	f := &refetch{opts: b.opts, adm: b.adm, topic: testTopic, log: testLog(t)}
+	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
 	t.Cleanup(f.close)
 	plan := func(from int64, events int64) *state.Plan {
 		return state.NewTestPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
@@ -276,7 +276,7 @@ func TestOriginalGivesTheBytes(t *testing.T) {
 		want = append(want, r.Value)
 		b.produce(r)
 	}
-	f := &refetch{opts: b.opts, adm: b.adm, topic: testTopic, log: testLog(t)}
+	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
 	t.Cleanup(f.close)
 	ctx := testContext(t)
 	for _, o := range []int64{3, 4, 550, 100, 599} {

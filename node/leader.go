@@ -107,7 +107,7 @@ func (l *leader) newConfig(ctx context.Context) (*state.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	n, cfg := l.n, l.n.cfg
-	info, err := describeTopic(ctx, n.adm, cfg.Kafka.Topic)
+	info, err := describeTopic(ctx, n.admin, cfg.Kafka.Topic)
 	if err != nil {
 		return nil, err
 	}

@@ -79,8 +79,8 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 	if err := deps.FS.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("node: data folder: %w", err)
 	}
-	n.watch = newTopicWatch(n.adm, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
-	n.refetch = &refetch{opts: n.kafka, adm: n.adm, topic: cfg.Kafka.Topic, log: deps.Logger}
+	n.watch = newTopicWatch(n.admin, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
+	n.refetch = &refetch{opts: n.kafka, admin: n.admin, topic: cfg.Kafka.Topic, log: deps.Logger}
 	n.budget = &budget{n: n, limit: diskBudget(deps.FS, cfg)}
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err

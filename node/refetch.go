@@ -30,7 +30,7 @@ const (
 // holds one fetch at a time for each caller, and a small cache.
 type refetch struct {
 	opts  []kgo.Opt
-	adm   *kadm.Client
+	admin *kgo.Client
 	topic string
 	log   *slog.Logger
 
@@ -138,7 +138,7 @@ func (f *refetch) readRange(ctx context.Context, r event.Range, left []state.Pos
 			continue
 		}
 		// Nothing for a while: the rest of the range may be records that compaction has removed since.
-		if l := listEnds(ctx, f.adm, f.topic, time.Now); l.err == nil && l.ends[r.Partition] >= r.To {
+		if l := listEnds(ctx, f.admin, f.topic, time.Now); l.err == nil && l.ends[r.Partition] >= r.To {
 			if start, err := f.start(ctx, r); err == nil && start > next {
 				return lost(fmt.Errorf("%w: partition %d from offset %d", errLost, r.Partition, next))
 			}
@@ -157,7 +157,7 @@ func (f *refetch) atEndOfLog(l *listing, r event.Range, next int64) bool {
 
 // start is where the range can be read from: the log's start may lie inside it.
 func (f *refetch) start(ctx context.Context, r event.Range) (int64, error) {
-	offsets, err := f.adm.ListStartOffsets(ctx, f.topic)
+	offsets, err := kadm.NewClient(f.admin).ListStartOffsets(ctx, f.topic)
 	if err != nil {
 		return 0, fmt.Errorf("kafka: start offsets of %s: %w", f.topic, err)
 	}
@@ -234,7 +234,7 @@ func (f *refetch) Original(ctx context.Context, partition int32, offset int64) (
 		case f.at.Offset > offset: // passed it: compaction has removed it
 			return nil, nil, false, nil
 		case !seen:
-			l := listEnds(ctx, f.adm, f.topic, time.Now)
+			l := listEnds(ctx, f.admin, f.topic, time.Now)
 			if l.err != nil {
 				return nil, nil, false, l.err
 			}

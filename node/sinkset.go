@@ -22,6 +22,13 @@ type sinkSlot struct {
 	err    error     // of the last attempt
 	tried  time.Time // when it ended
 	closed bool
+
+	first    sync.Once
+	attempt1 chan struct{} // closed when the first attempt is over, whatever came of it
+}
+
+func newSinkSlot(id state.SinkID, now func() time.Time) *sinkSlot {
+	return &sinkSlot{id: id, now: now, attempt1: make(chan struct{})}
 }
 
 // openPause is how long a failed attempt answers for the shards that ask after it.
@@ -46,6 +53,7 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 		s.err = nil // the caller's end says nothing of the sink
 		return nil, ctx.Err()
 	}
+	s.first.Do(func() { close(s.attempt1) })
 	return s.sink, s.err
 }
 
@@ -68,6 +76,24 @@ func (s *sinkSlot) close() error {
 	err := s.sink.Close()
 	s.sink = nil
 	return err
+}
+
+// firstAttempt is how long an intake waits for the sink of raw events to be opened for the first time: without it, the
+// first epoch would have to be fetched again.
+const firstAttempt = time.Second
+
+func (n *Node) awaitEventsSink(ctx context.Context) {
+	s := n.sinks[state.SinkEvents]
+	if s == nil {
+		return
+	}
+	t := time.NewTimer(firstAttempt)
+	defer t.Stop()
+	select {
+	case <-s.attempt1:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // eventsSink returns the sink of raw events if it is open and takes them while they arrive.

@@ -62,14 +62,15 @@ type chunkPart struct {
 // source reads a shard's partitions from given offsets. It lives as long as one run of the intake.
 type source struct {
 	topic  string
+	id     [16]byte // of the topic; zero if unknown
 	cl     *kgo.Client
 	out    chan chunk
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// openSource starts to fetch. next are the offsets to begin with.
-func openSource(ctx context.Context, opts []kgo.Opt, topic string, next []state.PartitionStatus, fetchBytes int64) (*source, error) {
+// openSource starts to fetch. id is the topic's that the offsets belong to, next are the offsets to begin with.
+func openSource(ctx context.Context, opts []kgo.Opt, topic string, id [16]byte, next []state.PartitionStatus, fetchBytes int64) (*source, error) {
 	from := map[int32]kgo.Offset{}
 	for _, p := range next {
 		// The stored epoch lets the client ask the broker first whether its log still has that history.
@@ -80,7 +81,7 @@ func openSource(ctx context.Context, opts []kgo.Opt, topic string, next []state.
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &source{topic: topic, cl: cl, out: make(chan chunk), cancel: cancel}
+	s := &source{topic: topic, id: id, cl: cl, out: make(chan chunk), cancel: cancel}
 	s.done.Go(func() { s.poll(ctx) })
 	return s, nil
 }
@@ -93,19 +94,8 @@ func (s *source) poll(ctx context.Context) {
 			return
 		}
 		var c chunk
-		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-			if p.Partition < 0 || p.Topic != "" && p.Topic != s.topic {
-				if p.Err != nil {
-					c.err = p.Err
-				}
-				return
-			}
-			part := chunkPart{partition: p.Partition, records: p.Records, logStart: -1, end: -1, err: p.Err}
-			if p.Err == nil {
-				part.logStart, part.end = p.LogStartOffset, p.LastStableOffset
-			}
-			part.fatal = fatalFetchError(p.Err)
-			c.parts = append(c.parts, part)
+		fetches.EachTopic(func(t kgo.FetchTopic) {
+			t.EachPartition(func(p kgo.FetchPartition) { s.add(&c, &t, &p) })
 		})
 		select {
 		case s.out <- c:
@@ -122,11 +112,33 @@ func (s *source) poll(ctx context.Context) {
 	}
 }
 
-// fatalFetchError tells the errors after which going on would skip or repeat records of another history.
+// add puts one partition's share into the chunk. Records of another topic of the same name are not handed on.
+func (s *source) add(c *chunk, t *kgo.FetchTopic, p *kgo.FetchPartition) {
+	if p.Partition < 0 || t.Topic != "" && t.Topic != s.topic {
+		if p.Err != nil {
+			c.err = p.Err
+		}
+		return
+	}
+	part := chunkPart{partition: p.Partition, records: p.Records, logStart: -1, end: -1, err: p.Err, fatal: fatalFetchError(p.Err)}
+	var none [16]byte
+	switch {
+	case p.Err != nil:
+	case t.TopicID != none && s.id != none && t.TopicID != s.id:
+		part = chunkPart{partition: p.Partition, err: errRecreated, fatal: true}
+	default:
+		part.logStart, part.end = p.LogStartOffset, p.LastStableOffset
+	}
+	c.parts = append(c.parts, part)
+}
+
+var errRecreated = errors.New(recreated)
+
+// fatalFetchError tells the errors after which going on would skip or repeat records of another history. An unknown
+// topic id is not among them: brokers give it for a while after a topic was created; a new run asks for the id.
 func fatalFetchError(err error) bool {
 	var loss *kgo.ErrDataLoss
-	return errors.As(err, &loss) || errors.Is(err, kerr.OffsetOutOfRange) || errors.Is(err, kerr.UnknownTopicID) ||
-		errors.Is(err, kerr.InconsistentTopicID)
+	return errors.As(err, &loss) || errors.Is(err, kerr.OffsetOutOfRange)
 }
 
 func (s *source) pause(partition int32) {

@@ -5,13 +5,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // topicWatch looks at the topic's id and ends again and again, for all shards of the node: a fetch that finds nothing
 // does not reach the client's user, so being at the end is learnt by asking.
 type topicWatch struct {
-	adm   *kadm.Client
+	cl    *kgo.Client
 	topic string
 	every time.Duration
 	now   func() time.Time
@@ -23,8 +23,8 @@ func watchInterval(idleAfter time.Duration) time.Duration {
 	return min(max(idleAfter/4, 100*time.Millisecond), 3*time.Second)
 }
 
-func newTopicWatch(adm *kadm.Client, topic string, idleAfter time.Duration, now func() time.Time) *topicWatch {
-	return &topicWatch{adm: adm, topic: topic, every: watchInterval(idleAfter), now: now}
+func newTopicWatch(cl *kgo.Client, topic string, idleAfter time.Duration, now func() time.Time) *topicWatch {
+	return &topicWatch{cl: cl, topic: topic, every: watchInterval(idleAfter), now: now}
 }
 
 // latest returns the last look, nil before the first.
@@ -37,7 +37,7 @@ func (w *topicWatch) run(ctx context.Context) {
 	for {
 		// A broker that does not answer must not hide that the last look has grown old.
 		lctx, cancel := context.WithTimeout(ctx, w.every+10*time.Second)
-		l := listEnds(lctx, w.adm, w.topic, w.now)
+		l := listEnds(lctx, w.cl, w.topic, w.now)
 		cancel()
 		if ctx.Err() != nil {
 			return

@@ -25,7 +25,7 @@ func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
 	slots := map[state.SinkID]*sinkSlot{}
 	shared := &deltaTables{n: n}
 	for _, id := range wantedSinks(n.cfg) {
-		slot := &sinkSlot{id: id, now: n.deps.Now}
+		slot := newSinkSlot(id, n.deps.Now)
 		switch {
 		case n.deps.openSink != nil:
 			slot.open = func(context.Context) (sinks.Sink, error) { return n.deps.openSink(n, id) }

@@ -1,0 +1,369 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/event"
+	"deckle/sinks"
+	"deckle/state"
+)
+
+// table is a destination that outlives nodes: what the sinks of all nodes have made visible, judged as analysts would.
+type table struct {
+	mu       sync.Mutex
+	sessions map[string]state.SessionRow            // newest image by row key
+	events   map[uint32]map[state.Position]event.ID // by shard
+	twice    []state.Position
+	acked    map[state.SinkID]map[uint32]uint64
+	letters  map[string]event.Reason
+	fail     map[state.SinkID]error
+	writes   map[state.SinkID]int
+	refetch  int
+	refuse   string // a row key that clickhouse refuses
+}
+
+func newTable() *table {
+	return &table{sessions: map[string]state.SessionRow{}, events: map[uint32]map[state.Position]event.ID{},
+		acked: map[state.SinkID]map[uint32]uint64{}, letters: map[string]event.Reason{}, fail: map[state.SinkID]error{},
+		writes: map[state.SinkID]int{}}
+}
+
+func (t *table) setFail(id state.SinkID, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fail[id] = err
+}
+
+func (t *table) countEvents() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.events {
+		n += len(m)
+	}
+	return n
+}
+
+func (t *table) totals() (sessions int, events uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.sessions {
+		sessions++
+		events += r.TotalEvents
+	}
+	return sessions, events
+}
+
+// memSink is a sink of a node on a table. Like the real ones it may be asked for the same plan again and again.
+type memSink struct {
+	id state.SinkID
+	t  *table
+	n  *Node
+
+	mu     sync.Mutex
+	sealed map[uint32]map[uint64][]event.Item
+}
+
+func (t *table) open(n *Node, id state.SinkID) (sinks.Sink, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.fail[id]; err != nil {
+		return nil, err
+	}
+	return &memSink{id: id, t: t, n: n, sealed: map[uint32]map[uint64][]event.Item{}}, nil
+}
+
+func (s *memSink) ID() state.SinkID { return s.id }
+func (s *memSink) Close() error     { return nil }
+
+func (s *memSink) Position(_ context.Context, shard uint32) (uint64, error) {
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	if s.id == state.SinkDeadLetter {
+		return 0, nil
+	}
+	return s.t.acked[s.id][shard], s.t.fail[s.id]
+}
+
+func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
+	s.t.mu.Lock()
+	err := s.t.fail[s.id]
+	s.t.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	switch s.id {
+	case state.SinkEvents:
+		err = s.writeEvents(ctx, p)
+	case state.SinkClickHouse:
+		err = p.Sessions(func(r *state.SessionRow) error {
+			s.t.mu.Lock()
+			defer s.t.mu.Unlock()
+			if s.t.refuse == r.Key() {
+				return &sinks.RefusedError{RowKey: r.Key(), Row: []byte("{}"), Err: errDown}
+			}
+			if old, ok := s.t.sessions[r.Key()]; !ok || old.Epoch <= r.Epoch {
+				s.t.sessions[r.Key()] = *r
+			}
+			return nil
+		})
+	case state.SinkDeadLetter:
+		err = p.DeadLetters(func(l *state.DeadLetter) error {
+			var err error
+			if l.Partition >= 0 {
+				_, _, _, err = s.n.refetch.Original(ctx, l.Partition, l.Offset)
+			}
+			s.t.mu.Lock()
+			defer s.t.mu.Unlock()
+			s.t.letters[fmt.Sprintf("%d/%d", l.Partition, l.Offset)] = l.Reason
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	s.t.writes[s.id]++
+	if s.t.acked[s.id] == nil {
+		s.t.acked[s.id] = map[uint32]uint64{}
+	}
+	s.t.acked[s.id][p.Config.Shard] = max(s.t.acked[s.id][p.Config.Shard], p.B)
+	return nil
+}
+
+// writeEvents takes the plan's rows from the buffer, or from Kafka. An epoch that is there already changes nothing.
+func (s *memSink) writeEvents(ctx context.Context, p *state.Plan) error {
+	s.t.mu.Lock()
+	done := s.t.acked[s.id][p.Config.Shard] >= p.B
+	s.t.mu.Unlock()
+	if done {
+		return nil
+	}
+	var items []event.Item
+	s.mu.Lock()
+	buffered := true
+	for _, e := range p.Epochs {
+		rows, ok := s.sealed[p.Config.Shard][e.Epoch]
+		buffered = buffered && ok
+		items = append(items, rows...)
+	}
+	s.mu.Unlock()
+	if !buffered {
+		items = nil
+		s.t.mu.Lock()
+		s.t.refetch++
+		s.t.mu.Unlock()
+		if err := s.n.refetch.Events(ctx, p, func(it *event.Item) error { items = append(items, *it); return nil }); err != nil {
+			return err
+		}
+	}
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	rows := s.t.events[p.Config.Shard]
+	if rows == nil {
+		rows = map[state.Position]event.ID{}
+		s.t.events[p.Config.Shard] = rows
+	}
+	if s.t.acked[s.id][p.Config.Shard] >= p.B {
+		return nil // another leader was quicker: txn
+	}
+	for _, it := range items {
+		pos := state.Position{Partition: it.Partition, Offset: it.Offset}
+		if _, ok := rows[pos]; ok {
+			s.t.twice = append(s.t.twice, pos)
+		}
+		rows[pos] = it.ID
+	}
+	if s.t.acked[s.id] == nil {
+		s.t.acked[s.id] = map[uint32]uint64{}
+	}
+	s.t.acked[s.id][p.Config.Shard] = p.B
+	return nil
+}
+
+func (s *memSink) Buffer(shard uint32) sinks.EventsBuffer { return &memBuffer{s: s, shard: shard} }
+
+type memBuffer struct {
+	s     *memSink
+	shard uint32
+	open  []event.Item
+}
+
+func (b *memBuffer) Append(batch *event.Batch, left []state.Position) error {
+	for _, it := range batch.Items {
+		if len(left) > 0 && left[0] == (state.Position{Partition: it.Partition, Offset: it.Offset}) {
+			left = left[1:]
+			continue
+		}
+		b.open = append(b.open, event.Item{Event: event.Event{ID: it.ID}, Partition: it.Partition, Offset: it.Offset})
+	}
+	return nil
+}
+
+func (b *memBuffer) Seal(epoch uint64, complete bool) {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	if complete {
+		if b.s.sealed[b.shard] == nil {
+			b.s.sealed[b.shard] = map[uint64][]event.Item{}
+		}
+		b.s.sealed[b.shard][epoch] = b.open
+	}
+	b.open = nil
+}
+
+func (b *memBuffer) Discard() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	delete(b.s.sealed, b.shard)
+}
+
+// cluster is one or three nodes over one broker and one table.
+type cluster struct {
+	t     *testing.T
+	b     *broker
+	table *table
+	fs    vfs.FS
+	ports []string
+	lns   []net.Listener
+	nodes []*Node
+	tune  func(*Config)
+	ends  int // session_ends among what was produced
+}
+
+func newCluster(t *testing.T, b *broker, n int, tune func(*Config)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, b: b, table: newTable(), fs: vfs.NewMem(), tune: tune, nodes: make([]*Node, n)}
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.lns, c.ports = append(c.lns, ln), append(c.ports, ln.Addr().String())
+	}
+	t.Cleanup(func() {
+		for i := range c.nodes {
+			c.stop(i)
+		}
+		for _, ln := range c.lns {
+			if ln != nil {
+				_ = ln.Close()
+			}
+		}
+	})
+	return c
+}
+
+func (c *cluster) config(i int) *Config {
+	cfg := &Config{
+		Node: fmt.Sprint("n", i), DataDir: fmt.Sprint("data/n", i),
+		Kafka:      KafkaConfig{Brokers: c.b.ListenAddrs(), Topic: testTopic, IdleAfter: 300 * time.Millisecond},
+		Session:    SessionConfig{IdleTimeout: 30 * time.Minute, Grace: time.Second, Retention: 6 * time.Hour},
+		Flush:      FlushConfig{Interval: 200 * time.Millisecond},
+		Delta:      &DeltaConfig{Path: "delta", RevisionInterval: 200 * time.Millisecond},
+		Limits:     LimitsConfig{DiskBytes: 1 << 40},
+		ClickHouse: &ClickHouseConfig{Address: "127.0.0.1:1"},
+	}
+	for j, p := range c.ports {
+		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, NodeConfig{Name: fmt.Sprint("n", j), Address: p})
+	}
+	if c.tune != nil {
+		c.tune(cfg)
+	}
+	if err := cfg.Complete(); err != nil {
+		c.t.Fatal(err)
+	}
+	return cfg
+}
+
+func (c *cluster) open(i int) (*Node, error) {
+	if c.lns[i] == nil {
+		var err error
+		if c.lns[i], err = net.Listen("tcp", c.ports[i]); err != nil {
+			return nil, err
+		}
+	}
+	ln := c.lns[i]
+	c.lns[i] = nil
+	return Open(testContext(c.t), c.config(i), Deps{FS: c.fs, Logger: testLog(c.t), RaftListener: ln, openSink: c.table.open})
+}
+
+func (c *cluster) start(i int) *Node {
+	c.t.Helper()
+	n, err := c.open(i)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes[i] = n
+	return n
+}
+
+func (c *cluster) stop(i int) {
+	if c.nodes[i] == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := c.nodes[i].Close(ctx); err != nil {
+		c.t.Errorf("close of node %d: %v", i, err)
+	}
+	if err := c.nodes[i].Wait(); err != nil {
+		c.t.Errorf("node %d failed: %v", i, err)
+	}
+	c.nodes[i] = nil
+}
+
+// until waits for a condition, looked at often.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(40 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// leader returns the node that leads a shard and its status there.
+func (c *cluster) leader(shard uint32) (int, *Node, ShardStatus) {
+	for i, n := range c.nodes {
+		if n == nil {
+			continue
+		}
+		for _, s := range n.Status().Shards {
+			if s.Shard == shard && s.IsLeader {
+				return i, n, s
+			}
+		}
+	}
+	return -1, nil, ShardStatus{}
+}
+
+// sum adds up a counter of all shards' leaders.
+func (c *cluster) sum(f func(*state.View) int64) (n int64) {
+	var shards int
+	for _, node := range c.nodes {
+		if node != nil {
+			shards = node.cfg.Cluster.Shards
+		}
+	}
+	for shard := range uint32(shards) {
+		if _, node, s := c.leader(shard); node != nil {
+			n += f(&s.State)
+		}
+	}
+	return n
+}
+
+var errDown = errors.New("the store is down for the test")
+
+func counted(v *state.View) int64 { return v.Counted }
+
+func applied(v *state.View) int64 { return v.Applied }

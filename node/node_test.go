@@ -1,0 +1,363 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/event"
+	"deckle/sinks"
+	"deckle/state"
+)
+
+// produceSample writes the sample, some of it twice, and some broken records. It returns how many valid, distinct ones.
+func produceSample(t *testing.T, b *broker, partitions int) (distinct, ends, duplicates, broken int) {
+	t.Helper()
+	var rs []*kgo.Record
+	for i, v := range sampleEvents(t) {
+		var s struct{ SessionID string }
+		id := strings.SplitN(strings.SplitN(string(v), `"session_id": "`, 2)[1], `"`, 2)[0]
+		s.SessionID = id
+		part := int32(hash(id)) % int32(partitions)
+		rs = append(rs, &kgo.Record{Partition: part, Key: []byte(id), Value: v})
+		distinct++
+		if strings.Contains(string(v), `"event_type": "session_end"`) {
+			ends++
+		}
+		if i%50 == 7 {
+			rs = append(rs, &kgo.Record{Partition: part, Key: []byte(id), Value: v})
+			duplicates++
+		}
+		if i%100 == 3 {
+			rs = append(rs, &kgo.Record{Partition: part, Key: []byte(id), Value: []byte(`{"event_id":`)})
+			broken++
+		}
+	}
+	for _, r := range rs { // the sample's timestamps are fixed: so are Kafka's
+		r.Timestamp = time.Unix(1795357100, 0)
+	}
+	b.produce(rs...)
+	return distinct, ends, duplicates, broken
+}
+
+func (c *cluster) checkExact(t *testing.T, distinct, duplicates, broken int) {
+	t.Helper()
+	until(t, "all events visible", func() bool {
+		_, total := c.table.totals()
+		return c.table.countEvents() == distinct && int64(total) == c.sum(counted) && int64(total) == int64(distinct-c.ends) && len(c.table.copyLetters()) == broken
+	})
+	if got := c.sum(applied); got != int64(distinct) {
+		t.Errorf("applied %d, want %d", got, distinct)
+	}
+	if got := c.sum(func(v *state.View) int64 { return v.Duplicates }); got != int64(duplicates) {
+		t.Errorf("duplicates %d, want %d", got, duplicates)
+	}
+	if len(c.table.twice) > 0 {
+		t.Errorf("rows twice in events: %v", c.table.twice)
+	}
+}
+
+func (t *table) copyLetters() map[string]event.Reason {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := map[string]event.Reason{}
+	for k, v := range t.letters {
+		m[k] = v
+	}
+	return m
+}
+
+func TestOneNodeIsExactAcrossARestart(t *testing.T) {
+	b := newBroker(t, 3)
+	c := newCluster(t, b, 1, nil)
+	d, ends, dup, broken := produceSample(t, b, 3)
+	c.ends = ends
+	c.start(0)
+	c.checkExact(t, d, dup, broken)
+	_, n, s := c.leader(0)
+	if st := n.Status(); !st.Ready || len(st.Reasons) > 0 {
+		t.Errorf("not ready: %v", st.Reasons)
+	}
+	if l := s.Visible["events"]; l.Count != int64(d) {
+		t.Errorf("latency of %d events, want %d: %+v", l.Count, d, l)
+	}
+	c.stop(0)
+	for i := range 100 {
+		b.produce(record(int32(i%3), fmt.Sprint("later", i%3), i))
+	}
+	c.start(0)
+	c.checkExact(t, d+100, dup, broken)
+	if c.table.refetch != 0 {
+		t.Errorf("%d plans were fetched again although every epoch was seen whole", c.table.refetch)
+	}
+	until(t, "group offsets in Kafka", func() bool {
+		os, err := b.adm.FetchOffsets(testContext(t), c.nodes[0].cfg.Kafka.Group)
+		var at int64
+		for _, o := range os.Offsets()[testTopic] {
+			at += o.At
+		}
+		return err == nil && at == int64(d+dup+broken+100)
+	})
+}
+
+func TestRestartInTheMiddleOfFlushes(t *testing.T) {
+	b := newBroker(t, 2)
+	c := newCluster(t, b, 1, nil)
+	c.table.setFail(state.SinkEvents, errDown)
+	c.table.setFail(state.SinkClickHouse, errDown)
+	c.start(0)
+	produced := 0
+	more := func(n int) {
+		for range n {
+			b.produce(record(int32(produced%2), fmt.Sprint("s", produced%2), produced))
+			produced++
+		}
+	}
+	for range 3 {
+		more(20)
+		until(t, "applied", func() bool { return c.sum(applied) == int64(produced) })
+		c.stop(0)
+		c.start(0)
+	}
+	more(5)
+	c.table.setFail(state.SinkEvents, nil)
+	c.table.setFail(state.SinkClickHouse, nil)
+	c.checkExact(t, produced, 0, 0)
+	if c.table.refetch == 0 {
+		t.Error("epochs of former runs cannot have come from a buffer")
+	}
+}
+
+func TestSinksDoNotWaitForEachOther(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	n := c.start(0)
+	b.produce(record(0, "s", 0))
+	c.checkExact(t, 1, 0, 0)
+	c.table.setFail(state.SinkClickHouse, errDown)
+	for i := 1; i <= 5; i++ {
+		b.produce(record(0, "s", i))
+		until(t, "events go on", func() bool { return c.table.countEvents() == i+1 })
+	}
+	_, _, s := c.leader(0)
+	if _, rows := c.table.totals(); rows != 1 || s.Failing["clickhouse"] == "" || len(s.Failing) != 1 {
+		t.Errorf("clickhouse shows %d events, failing: %v", rows, s.Failing)
+	}
+	if st := n.Status(); !st.Ready || len(st.Reasons) != 1 {
+		t.Errorf("ready %v, reasons %v", st.Ready, st.Reasons)
+	}
+	c.table.setFail(state.SinkClickHouse, nil)
+	c.checkExact(t, 6, 0, 0)
+	until(t, "nothing fails any more", func() bool { _, _, s := c.leader(0); return len(s.Failing) == 0 })
+}
+
+func TestStopErrorStopsOneSink(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	c.table.setFail(state.SinkClickHouse, &sinks.StopError{Err: errDown, Hint: "call somebody"})
+	c.start(0)
+	b.produce(record(0, "s", 0))
+	until(t, "events", func() bool { return c.table.countEvents() == 1 })
+	until(t, "stopped", func() bool {
+		_, _, s := c.leader(0)
+		return strings.Contains(s.Stopped["clickhouse"], "call somebody")
+	})
+}
+
+func TestRefusedRowBecomesADeadLetter(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	c.table.refuse = "bad\x000/0"
+	c.start(0)
+	b.produce(record(0, "bad", 0), record(0, "good", 1))
+	until(t, "the good row", func() bool { n, _ := c.table.totals(); return n == 1 })
+	until(t, "the letter", func() bool { return c.table.copyLetters()["-1/-1"] == event.SinkRejected })
+}
+
+func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
+	b := newBroker(t, 6)
+	c := newCluster(t, b, 3, func(cfg *Config) { cfg.Cluster.Shards = 3 })
+	for i := range 3 {
+		c.start(i)
+	}
+	produced := 0
+	more := func(n int) {
+		var rs []*kgo.Record
+		for range n {
+			p := produced % 6
+			rs = append(rs, record(int32(p), fmt.Sprint("s", p), produced))
+			produced++
+		}
+		b.produce(rs...)
+	}
+	more(300)
+	until(t, "applied", func() bool { return c.sum(applied) == int64(produced) })
+	for round := range 3 {
+		more(60)
+		i, _, _ := c.leader(uint32(round))
+		if i < 0 {
+			t.Fatalf("shard %d has no leader", round)
+		}
+		c.stop(i)
+		more(60)
+		until(t, "the others take over", func() bool { return c.sum(applied) == int64(produced) })
+		c.start(i)
+		until(t, "ready again", func() bool { return c.nodes[i].Status().Ready })
+	}
+	c.checkExact(t, produced, 0, 0)
+}
+
+func TestLostOffsetsStopThePartitionAlone(t *testing.T) {
+	b := newBroker(t, 2)
+	c := newCluster(t, b, 1, nil)
+	c.start(0)
+	for i := range 10 {
+		b.produce(record(int32(i%2), fmt.Sprint("s", i%2), i))
+	}
+	c.checkExact(t, 10, 0, 0)
+	c.stop(0)
+	for i := 10; i < 30; i++ {
+		b.produce(record(int32(i%2), fmt.Sprint("s", i%2), i))
+	}
+	if err := b.DeleteRecords(testTopic, 1, 9); err != nil {
+		t.Fatal(err)
+	}
+	n := c.start(0)
+	until(t, "stopped", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 1"] != "" })
+	until(t, "the other partition goes on", func() bool { return c.table.countEvents() == 20 })
+	_, _, s := c.leader(0)
+	if s.State.Partitions[1].Next != 5 || s.State.Partitions[1].Idle || n.Status().Ready {
+		t.Errorf("partition 1: %+v", s.State.Partitions[1])
+	}
+}
+
+func TestRecreatedTopicStops(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	c.start(0)
+	b.produce(record(0, "s", 0))
+	c.checkExact(t, 1, 0, 0)
+	if err := b.DeleteTopic(testTopic); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CreateTopic(testTopic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "stopped", func() bool {
+		_, _, s := c.leader(0)
+		return strings.Contains(s.Stopped["partition 0"], "created again")
+	})
+	b.out.PurgeTopicsFromClient(testTopic)
+	b.produce(record(0, "other", 1), record(0, "other", 2))
+	c.stop(0)
+	c.start(0)
+	until(t, "stopped after a restart", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 0"] != "" })
+	if got := c.sum(applied); got != 1 {
+		t.Errorf("%d events applied, the new topic's are another history", got)
+	}
+}
+
+func TestUnkeyedTopicIsRefusedBeforeAnythingExists(t *testing.T) {
+	b := newBroker(t, 3)
+	for i := range 30 {
+		b.produce(&kgo.Record{Partition: int32(i % 3), Value: eventJSON("x", i, "search")})
+	}
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Cluster.Shards = 3 })
+	if _, err := c.open(0); !errors.Is(err, errUnkeyed) || !strings.Contains(err.Error(), "cluster.shards") {
+		t.Fatalf("opened: %v", err)
+	}
+	if names, _ := c.fs.List("data"); len(names) > 0 {
+		t.Errorf("something exists: %v", names)
+	}
+}
+
+func TestKeysAreMissed(t *testing.T) {
+	b := newBroker(t, 2)
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Cluster.Shards = 2 })
+	b.produce(record(0, "s", 0), record(1, "z", 0))
+	c.start(0)
+	c.checkExact(t, 2, 0, 0)
+	b.produce(&kgo.Record{Partition: 0, Value: eventJSON("s", 1, "search")}, record(0, "s", 2))
+	c.checkExact(t, 3, 0, 1)
+	if c.table.copyLetters()["0/1"] != event.NoKey {
+		t.Errorf("letters %v", c.table.copyLetters())
+	}
+	c.stop(0)
+	var rs []*kgo.Record
+	for i := range 50 {
+		rs = append(rs, &kgo.Record{Partition: 1, Value: eventJSON("z", 10+i, "search")})
+	}
+	b.produce(rs...)
+	c.start(0)
+	until(t, "stopped", func() bool { _, _, s := c.leader(1); return strings.Contains(s.Stopped["partition 1"], "no key") })
+	if got := c.sum(applied); got != 3 {
+		t.Errorf("%d applied", got)
+	}
+}
+
+func TestIntakePausesAtItsBudgetAndResumes(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Limits.UnflushedEpochs = 2 })
+	c.start(0)
+	c.table.setFail(state.SinkEvents, errDown)
+	i := 0
+	until(t, "paused", func() bool {
+		b.produce(record(0, "s", i))
+		i++
+		_, _, s := c.leader(0)
+		return pauseKind(s.Paused) == pauseEpochs
+	})
+	before := c.sum(applied)
+	for range 50 {
+		b.produce(record(0, "s", i))
+		i++
+	}
+	time.Sleep(3 * housekeeping) // long enough for intake to have moved, were it not paused
+	if got := c.sum(applied); got > before+50 {
+		t.Errorf("intake went on: %d, then %d", before, got)
+	}
+	until(t, "lag is shown", func() bool { _, _, s := c.leader(0); return s.LagRecords >= 50 })
+	c.table.setFail(state.SinkEvents, nil)
+	c.checkExact(t, i, 0, 0)
+	until(t, "resumed", func() bool { _, _, s := c.leader(0); return s.Paused == "" && s.LagRecords == 0 })
+}
+
+func TestSinkAheadOfTheStateStopsTheShard(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	c.table.acked[state.SinkEvents] = map[uint32]uint64{0: 7}
+	b.produce(record(0, "s", 0))
+	n := c.start(0)
+	until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "epoch 7") })
+	if st := n.Status(); st.Ready {
+		t.Error("ready")
+	}
+}
+
+func TestChangedConfigurationStopsTheShard(t *testing.T) {
+	b := newBroker(t, 1)
+	grace := time.Second
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Session.Grace = grace })
+	c.start(0)
+	b.produce(record(0, "s", 0))
+	c.checkExact(t, 1, 0, 0)
+	c.stop(0)
+	grace = 2 * time.Second
+	c.start(0)
+	until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "session.grace") })
+}
+
+func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
+	b := newBroker(t, 2)
+	c := newCluster(t, b, 1, nil)
+	c.start(0)
+	b.produce(record(0, "s", 0), &kgo.Record{Partition: 0, Key: []byte("s"), Value: eventJSON("s", 1, "session_end")})
+	until(t, "the session is closed by the clock, although the other partition has nothing", func() bool {
+		row, ok, err := c.nodes[0].Store(0).Session("s")
+		return err == nil && ok && row.Status == state.StatusClosed
+	})
+}
