@@ -32,10 +32,10 @@
 //
 //	0000000000000001.wal   0000000000000002.wal   0000000000000003.wal
 //	(deleted)              ┌────────┬───────┬───────┬───────────┬────────┬─────────┬ ─ ─ ─ ─┬──────┐
-//	                       │ header │ state │ state │ records…  │ group  │ group   │ group…  │ seal │
+//	                       │ header │ state │ state │ records…  │ write  │ write   │ write…  │ seal │
 //	                       └────────┴───────┴───────┴───────────┴────────┴─────────┴ ─ ─ ─ ─┴──────┘
-//	                       └────────── head, synced before ────┘└ one write, one    ┘ next segment's
-//	                                   the file has its name      fsync each          prevEnd ▲
+//	                       └────────── head, synced before ────┘└ one fsync each    ┘ next segment's
+//	                                   the file has its name                          prevEnd ▲
 //
 //	header  ┌─────────┬─────────┬────────┬─────┬─────────┬──────┬──────┬─────┐
 //	40 B    │ magic 8 │ version │ states │ seq │ prevEnd │ head │ zero │ crc │
@@ -52,21 +52,21 @@
 //
 // The CRC (32 bits, Castagnoli) covers segment number and offset too: bytes copied elsewhere are no record, so an
 // entry may hold pieces of a log. `synced` is how much of this segment an fsync had covered when the record was
-// written. One group is in flight at a time, so it is where the record's own group starts.
+// written. One write is in flight at a time, so it is where the record's own write starts.
 //
 // # Torn or damaged
 //
-// Groups are synced one after the other, so a crash can only hurt the last one. Reading the newest segment, Open stops
+// Writes are synced one after the other, so a crash can only hurt the last one. Reading the newest segment, Open stops
 // at the first record at X that does not read back. It is damage, if X lies in the head, or below the synced offset of
 // a record before X, or of any whole record found behind X by its marker. A whole record behind X whose synced offset
 // is no greater proves nothing: a disk may keep the later pages of one unsynced write and lose earlier ones. Then the
 // tail from X is cut: the next segment's prevEnd says so, and the file is left as it is.
 //
-// Records of the last group that do read back are written again into the head of the fresh segment, because nothing
+// Records of the last write that do read back are written again into the head of the fresh segment, because nothing
 // proves that they are on disk: a process may have died before its fsync, or a failed fsync may have left clean pages
 // in memory that never reached the disk. What Open shows is therefore durable.
 //
-//	         ┌──────────── group synced ───────────┐
+//	         ┌──────────── write synced ───────────┐
 //	(queue)──► write ─► fsync ─► apply to table ─► wake waiters
 //	             │        │
 //	             └────────┴─► failed: sticky ErrFailed, OnFatal once
@@ -80,7 +80,7 @@
 //   - Unsynced pages reach the disk in any order or not at all; a missing page may read as zeros or as the end of the
 //     file. Nothing is assumed about the atomicity of sectors.
 //   - Bits may rot anywhere: each record is verified when Open reads it and again when GetLog reads it. What cannot be
-//     told from a torn write is rot within the last group before a crash, as no later record proves it synced (after
+//     told from a torn write is rot within the last write before a crash, as no later record proves it synced (after
 //     an orderly Close the mark does), and the newest file cut short at any place behind its head. Loss of the newest segment's file is noticed only where its predecessor was
 //     sealed; loss of all is an empty log. The owner compares its last applied index for these.
 //
