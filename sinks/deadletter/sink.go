@@ -32,7 +32,9 @@ type Options struct {
 	Originals func(shard uint32) sinks.EventSource
 	// BufferedBytes bounds what is produced and not yet acknowledged, over all shards; default 16 MiB.
 	BufferedBytes int
-	// Timeout is how long one letter may wait for its acknowledgement; default 30s. Write then fails and is repeated.
+	// Timeout is how long a Write waits without any progress (an original read, a letter acknowledged); default 30s. It
+	// then fails and is repeated. (Kafka clients measure a record's own delivery timeout from its timestamp, which here
+	// is the epoch's clock.)
 	Timeout time.Duration
 
 	Logger     *slog.Logger
@@ -77,7 +79,6 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	client, err := kgo.NewClient(append(slices.Clone(opts.Kafka),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.MaxBufferedBytes(opts.BufferedBytes),
-		kgo.RecordDeliveryTimeout(opts.Timeout),
 		// A letter may be given up in an unknown state: the repeat has its key.
 		kgo.AllowIdempotentProduceCancellation(),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // by the key's hash, as Kafka's own clients
@@ -170,6 +171,10 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	watchdog := time.AfterFunc(s.opts.Timeout, func() {
+		cancel(fmt.Errorf("deadletter: no progress within %s: %s takes no letters", s.opts.Timeout, s.opts.DLQ))
+	})
+	defer watchdog.Stop()
 	source := s.opts.Originals(plan.Config.Shard)
 	var inflight sync.WaitGroup
 	err := plan.DeadLetters(func(l *state.DeadLetter) error {
@@ -180,6 +185,7 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 		if err != nil {
 			return err
 		}
+		watchdog.Reset(s.opts.Timeout)
 		reason := l.Reason
 		inflight.Add(1)
 		s.client.Produce(ctx, rec, func(r *kgo.Record, err error) {
@@ -188,6 +194,7 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 				cancel(fmt.Errorf("deadletter: produce %q to %s: %w", r.Key, s.opts.DLQ, err))
 				return
 			}
+			watchdog.Reset(s.opts.Timeout)
 			s.letters.WithLabelValues(reason.String()).Inc()
 			s.bytes.Add(float64(len(r.Value)))
 		})
