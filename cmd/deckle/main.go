@@ -86,7 +86,7 @@ Try it with nothing installed:  deckle demo`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemoCommand(), newRunCommand(), newSimCommand(), newVersionCommand())
+	root.AddCommand(newDemoCommand(), newRunCommand(), newSimCommand(), newVerifyCommand(), newVersionCommand())
 	return root
 }
 

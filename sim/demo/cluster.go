@@ -95,7 +95,7 @@ func openCluster(ctx context.Context, o *Options, r *runPlace, brokers []string,
 			return c, err
 		}
 		n, err := node.Open(ctx, &cfg, node.Deps{
-			Now: o.Now, Logger: log.With("node", name), RaftListener: listeners[i],
+			Now: o.Now, Logger: log, RaftListener: listeners[i],
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, reg),
 		})
 		if err != nil {

@@ -127,7 +127,7 @@ func (d *demo) work(ctx, work context.Context) (*Report, error) {
 		if b.Records == 0 && b.Waiting == "" && applied.IsZero() {
 			applied = time.Now()
 		}
-		if time.Since(shown) >= 2*time.Second {
+		if !b.done() && time.Since(shown) >= 2*time.Second {
 			shown = time.Now()
 			d.live.say("%s left: %v", clockText(d.o.DrainTimeout-time.Since(begin)), b)
 		}
@@ -196,6 +196,9 @@ func (d *demo) sample() sample {
 	if p := d.producer.Load(); p != nil {
 		s.sent = p.Stats()
 		s.elapsed = s.sent.Elapsed
+		if s.phase == "producing" && s.of > 0 && s.elapsed > s.of {
+			s.phase = "ending the sessions"
+		}
 	}
 	return s
 }

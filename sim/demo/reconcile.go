@@ -2,7 +2,7 @@ package demo
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 
@@ -25,18 +25,19 @@ func (d *demo) reconcile(ctx context.Context, report *Report, sum *sim.Summary) 
 			return err
 		}
 	}
-	tables, err := d.tables(ctx)
+	opts := verify.Options{
+		Truth: []sim.Source{d.truth}, Limit: maxDifferences,
+		More: []verify.Table{{
+			Name: "dead letter queue", Kind: verify.Letters, Reader: &letters{brokers: d.broker.addrs, topic: d.place.topic},
+		}},
+	}
+	cfg := d.o.config(d.place, d.broker.addrs)
+	closeTables, err := opts.Open(ctx, &cfg)
 	if err != nil {
 		return err
 	}
-	defer tables.close()
-	opts := tables.options
-	opts.Truth, opts.Limit = []sim.Source{d.truth}, maxDifferences
-	opts.More = append(opts.More, verify.Table{
-		Name: "dead letter queue", Kind: verify.Letters, Reader: &letters{brokers: d.broker.addrs, topic: d.place.topic},
-	})
 	v, err := verify.Verify(ctx, opts)
-	if err != nil {
+	if err = errors.Join(err, closeTables()); err != nil {
 		return err
 	}
 	f.addTables(v)
@@ -67,14 +68,4 @@ func (r *Report) take(f *findings, v *verify.Report) {
 	}
 	r.ClickHouseSessions = v.ClickHouseSessions
 	r.Equal = r.Equal && v.DeltaEvents != nil && v.DeltaSessions != nil
-}
-
-// openTables are the readers of the sinks, as options of verify.
-type openTables struct {
-	options verify.Options
-	close   func()
-}
-
-func (d *demo) tables(context.Context) (*openTables, error) {
-	return nil, fmt.Errorf("demo: no reader of the tables yet")
 }

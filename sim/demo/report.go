@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"deckle/sim/verify"
 )
@@ -48,13 +47,14 @@ type Check struct {
 // Equal says whether the line agrees.
 func (c Check) Equal() bool { return c.Truth == c.Found && c.Differences == 0 }
 
-// maxDifferences is how many differences a report names; all are counted.
+// maxDifferences is how many differences of a table, or of a node's state, a report names; all are counted.
 const maxDifferences = 20
 
 // findings collects checks and differences.
 type findings struct {
 	checks      []Check
 	differences []verify.Difference
+	named       map[string]int // by table
 }
 
 // check adds a line; found differences of it are given by differ.
@@ -64,7 +64,10 @@ func (f *findings) check(what string, truth, found int64, differences int64) {
 
 // differ notes a difference; only the first ones are kept.
 func (f *findings) differ(d verify.Difference) {
-	if len(f.differences) < maxDifferences {
+	if f.named == nil {
+		f.named = map[string]int{}
+	}
+	if f.named[d.Table]++; f.named[d.Table] <= maxDifferences {
 		f.differences = append(f.differences, d)
 	}
 }
@@ -80,17 +83,15 @@ func (f *findings) equal() bool {
 
 // Table writes the report for people.
 func (r *Report) Table(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(tw, "\ttruth\tfound\tdifferences\t\t\n")
+	if _, err := fmt.Fprintf(w, "%-46s %12s %12s\n", "", "truth", "found"); err != nil {
+		return err
+	}
 	for _, c := range r.Checks {
 		verdict := "equal"
 		if !c.Equal() {
-			verdict = "NOT EQUAL"
+			verdict = fmt.Sprintf("NOT EQUAL, %s differ", count(max(1, c.Differences)))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t\n", c.What, count(c.Truth), count(c.Found), count(c.Differences), verdict)
-	}
-	if err := tw.Flush(); err != nil {
-		return err
+		fmt.Fprintf(w, "%-46s %12s %12s  %s\n", c.What, count(c.Truth), count(c.Found), verdict)
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintf(w, "  %s\n", d)

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// TestCommands runs testdata/commands: the input is a command line, the output its exit code and what it prints. {good}
+// and {bad} stand for configurations.
+func TestCommands(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("good.yaml", `
+node: a
+data_dir: /nowhere
+cluster: {nodes: [{name: a, address: "127.0.0.1:1"}]}
+kafka: {brokers: ["127.0.0.1:1"]}
+delta: {path: /nowhere}
+`)
+	bad := write("bad.yaml", "node: a\nnoed: b\n")
+	for _, name := range []string{"DECKLE_S3_ACCESS_KEY", "DECKLE_S3_SECRET_KEY", "DECKLE_CLICKHOUSE_PASSWORD", "DECKLE_KAFKA_PASSWORD"} {
+		t.Setenv(name, "")
+	}
+	datadriven.RunTest(t, "testdata/commands", func(t *testing.T, d *datadriven.TestData) string {
+		line := strings.NewReplacer("{good}", good, "{bad}", bad).Replace(strings.TrimSpace(d.Input))
+		var stdout, stderr bytes.Buffer
+		code := run(context.Background(), strings.Fields(line), &stdout, &stderr)
+		out := "exit " + string(rune('0'+code)) + "\n"
+		for name, b := range map[string]*bytes.Buffer{"stdout": &stdout} {
+			if b.Len() > 0 {
+				out += name + ":\n" + b.String()
+			}
+		}
+		if stderr.Len() > 0 {
+			out += "stderr:\n" + stderr.String()
+		}
+		lines := strings.Split(strings.ReplaceAll(out, dir, "DIR"), "\n")
+		for i := range lines {
+			if lines[i] == "" && i < len(lines)-1 {
+				lines[i] = "." // a blank line would end the expectation
+			}
+		}
+		return strings.Join(lines, "\n")
+	})
+}
+
+func TestVersionJSON(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(context.Background(), []string{"version", "--json"}, &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit %d: %s", code, stderr.String())
+	}
+	var v map[string]any
+	if err := json.Unmarshal(stdout.Bytes(), &v); err != nil || v["go"] == nil {
+		t.Errorf("%v: %s", err, stdout.String())
+	}
+}
+
+// A second signal must end the process at once: after the first one Go's own handling is off again.
+func TestSignals(t *testing.T) {
+	ctx, stop := signalContext(context.Background())
+	defer stop()
+	// This keeps the test alive when the process's own handling is given back.
+	keep := make(chan os.Signal, 4)
+	signal.Notify(keep, syscall.SIGTERM)
+	defer signal.Stop(keep)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("a signal did not end the context")
+	}
+	<-keep
+}
