@@ -259,9 +259,9 @@ func (sourceOf) Original(context.Context, int32, int64) (k, v []byte, ok bool, e
 // Several leaders write the same random plans at once, crash between any two steps, and the store fails in every way:
 // each row is there exactly once, with the newest image, and each txn is at its plan's end.
 func TestExactlyOnce(t *testing.T) {
-	seeds := 12
+	seeds := 4
 	if testing.Short() {
-		seeds = 3
+		seeds = 1
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { exactlyOnce(t, seed) })

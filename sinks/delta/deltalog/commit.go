@@ -73,6 +73,12 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			p.finish(err)
 		}
 	}
+	if l.stale() {
+		if err := l.refresh(ctx); err != nil {
+			fail(err)
+			return
+		}
+	}
 	for race := 0; ; race++ {
 		if err := l.snap.checkTable(l.root, l.opts.Create); err != nil {
 			fail(err)
