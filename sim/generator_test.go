@@ -39,7 +39,7 @@ func faulty(seed uint64) Options {
 }
 
 func TestSameSeedSameBytes(t *testing.T) {
-	a, b := all(t, faulty(7), 0, 30000), all(t, faulty(7), 0, 30000)
+	a, b := all(t, faulty(7), 0, 22000), all(t, faulty(7), 0, 22000)
 	if len(a) != len(b) {
 		t.Fatalf("%d and %d records", len(a), len(b))
 	}
@@ -72,7 +72,7 @@ func TestSeedsAndProducersShareNoSession(t *testing.T) {
 func TestEverySessionEnds(t *testing.T) {
 	last, ended := map[string]bool{}, map[string]bool{}
 	kinds := map[Kind]int{}
-	for _, r := range all(t, faulty(3), 0, 30000) {
+	for _, r := range all(t, faulty(3), 0, 22000) {
 		kinds[r.Kind]++
 		if r.SessionID == "" {
 			if r.Reason == "" || r.Last {
@@ -100,7 +100,7 @@ func TestEverySessionEnds(t *testing.T) {
 }
 
 func TestShares(t *testing.T) {
-	const n = 100000
+	const n = 80000
 	o := faulty(5)
 	o.Faults.Odd = 0
 	kinds, types, brandsSeen, reasons := map[Kind]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}
@@ -158,7 +158,7 @@ func TestShares(t *testing.T) {
 func TestTimes(t *testing.T) {
 	o := faulty(9)
 	o.Faults.Odd = 0
-	for i, r := range all(t, o, 0, 40000) {
+	for i, r := range all(t, o, 0, 25000) {
 		var e struct {
 			Timestamp int64 `json:"timestamp"`
 		}
@@ -264,7 +264,7 @@ func shapeOf(t *testing.T, text []byte) (typ, shape string) {
 // The naive judge and the generator, two independent pieces, agree on every record.
 func TestJudgeAgrees(t *testing.T) {
 	reasons := map[string]int{}
-	for _, r := range all(t, faulty(11), 0, 60000) {
+	for _, r := range all(t, faulty(11), 0, 40000) {
 		_, reason := judge(r.Value, r.Time.UnixMilli())
 		if r.Kind == KindTooLate {
 			if reason != "" {
