@@ -63,13 +63,10 @@ func mustOpen(t *testing.T, opts Options) *Delta {
 type model struct {
 	rng    *rand.Rand
 	shards int
-	items  map[uint32][]event.Item       // by shard, in the order of (partition, offset) within a partition
 	closed map[string]state.SessionRow   // newest image by row key, as of the last plan
 	first  map[uint32][]state.SessionRow // of a shard: rows that can still be revised
 	epoch  map[uint32]uint64
 	next   map[int32]int64
-	plans  []func() *state.Plan // in the order in which each shard's sink must take them
-	who    []planID
 	events map[state.Position]event.Item
 	batch  map[state.Position]uint64
 }
@@ -130,7 +127,6 @@ func (m *model) eventEpochs(shard uint32, n int) (func() *state.Plan, [][]event.
 						continue
 					}
 					info.Events++
-					m.items[shard] = append(m.items[shard], it)
 					m.events[pos], m.batch[pos] = it, state.BatchID(shard, info.Epoch)
 				}
 				if m.next[p] > start {
@@ -271,7 +267,6 @@ func TestExactlyOnce(t *testing.T) {
 func exactlyOnce(t *testing.T, seed uint64) {
 	const shards, leaders = 3, 3
 	m := newModel(seed, shards)
-	m.items = map[uint32][]event.Item{}
 	mem := storetest.NewMem(nil)
 	source := func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
 	mem.SetFaults(seed, storetest.Faults{Before: 0.03, Lost: 0.05, OwnTwice: 0.05, Late: 0.05})
