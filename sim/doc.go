@@ -27,6 +27,9 @@
 //  5. Memory: records of unfinished sessions and at most MaxBuffered records in the client. A finished session is
 //     written and forgotten (the in-memory truth keeps it, of course).
 //
+// Cost, measured: a record takes some 8 µs of CPU to make, and its truth, naive as it is, some 45 µs. So a truth bounds a
+// run at about 20,000 records a second and core; measurements of throughput go without.
+//
 // # Faults
 //
 //   - duplicate: the same bytes again, 1 to 10 × Sessions records later;
