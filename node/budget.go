@@ -138,6 +138,9 @@ func (in *intake) judgePause(view *state.View) {
 	}
 	if limit := in.n.cfg.Limits.UnflushedEpochs; why == "" && limit > 0 {
 		for _, id := range view.Config.Sinks {
+			if id == state.SinkRevisions {
+				continue // trails by a pass, by design
+			}
 			if behind := int64(view.LastClosed) - int64(view.Sinks[id].Acked); behind > int64(limit) {
 				why = fmt.Sprintf("%s: sink %s is %d epochs behind, %d are allowed (limits.unflushed_epochs)", pauseEpochs, id, behind, limit)
 				break

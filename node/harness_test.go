@@ -236,7 +236,10 @@ type cluster struct {
 	lns   []net.Listener
 	nodes []*Node
 	tune  func(*Config)
-	ends  int // session_ends among what was produced
+	// realSinks uses the real ones instead of the table.
+	realSinks bool
+
+	ends int // session_ends among what was produced
 }
 
 func newCluster(t *testing.T, b *broker, n int, tune func(*Config)) *cluster {
@@ -293,7 +296,11 @@ func (c *cluster) open(i int) (*Node, error) {
 	}
 	ln := c.lns[i]
 	c.lns[i] = nil
-	return Open(testContext(c.t), c.config(i), Deps{FS: c.fs, Logger: testLog(c.t), RaftListener: ln, openSink: c.table.open})
+	deps := Deps{FS: c.fs, Logger: testLog(c.t), RaftListener: ln, openSink: c.table.open}
+	if c.realSinks {
+		deps.openSink = nil
+	}
+	return Open(testContext(c.t), c.config(i), deps)
 }
 
 func (c *cluster) start(i int) *Node {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -188,11 +189,13 @@ func (n *Node) close(ctx context.Context) error {
 	n.stop()
 	var errs []error
 	errs = append(errs, within(ctx, "intake", n.work.Wait))
-	errs = append(errs, n.raft.Close(ctx))
-	// A write in flight may take as long as its destination; it is safe to leave behind, but not to close under it.
-	if err := within(ctx, "sinks", n.flushers.Wait); err != nil {
-		errs = append(errs, err)
-	} else {
+	// Flushers read plans from the state, which raft closes. Their writes are cancelled; one that does not end is safe to
+	// leave behind, but must not keep leadership from being handed over.
+	fctx, cancel := context.WithTimeout(ctx, flushersEnd)
+	flushed := within(fctx, "sinks", n.flushers.Wait)
+	cancel()
+	errs = append(errs, flushed, n.raft.Close(ctx))
+	if flushed == nil {
 		for _, s := range n.sinks {
 			if err := s.close(); err != nil {
 				errs = append(errs, fmt.Errorf("node: sink %s: %w", s.id, err))
@@ -203,6 +206,9 @@ func (n *Node) close(ctx context.Context) error {
 	n.fatalOnce.Do(func() { close(n.done) })
 	return errors.Join(errs...)
 }
+
+// flushersEnd is how long Close waits for cancelled writes before leadership is handed over.
+const flushersEnd = 5 * time.Second
 
 // release frees what needs no order.
 func (n *Node) release() {

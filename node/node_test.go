@@ -294,6 +294,7 @@ func TestKeysAreMissed(t *testing.T) {
 	b.produce(rs...)
 	c.start(0)
 	until(t, "stopped", func() bool { _, _, s := c.leader(1); return strings.Contains(s.Stopped["partition 1"], "no key") })
+	until(t, "both shards run", func() bool { return c.sum(applied) >= 3 })
 	if got := c.sum(applied); got != 3 {
 		t.Errorf("%d applied", got)
 	}
@@ -360,4 +361,43 @@ func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
 		row, ok, err := c.nodes[0].Store(0).Session("s")
 		return err == nil && ok && row.Status == state.StatusClosed
 	})
+}
+
+// With the real Delta tables and dead letter topic, on the same file system in memory.
+func TestRealSinks(t *testing.T) {
+	b := newBroker(t, 2)
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.ClickHouse = nil })
+	c.realSinks = true
+	c.start(0)
+	d, _, dup, broken := produceSample(t, b, 2)
+	until(t, "all applied", func() bool { return c.sum(applied) == int64(d) })
+	until(t, "all acknowledged", func() bool {
+		_, _, s := c.leader(0)
+		done := s.State.LastClosed > 0 && s.State.OpenEvents == 0
+		for _, id := range s.State.Config.Sinks {
+			done = done && s.State.Sinks[id].Acked == s.State.LastClosed
+		}
+		return done
+	})
+	_, n, s := c.leader(0)
+	if len(s.Failing)+len(s.Stopped) > 0 || s.Visible["events"].Count != int64(d) || !n.Status().Ready {
+		t.Errorf("failing %v, stopped %v, visible %+v", s.Failing, s.Stopped, s.Visible)
+	}
+	if got := c.sum(func(v *state.View) int64 { return v.Duplicates }); got != int64(dup) {
+		t.Errorf("%d duplicates, want %d", got, dup)
+	}
+	ends, err := b.adm.ListEndOffsets(testContext(t), testTopic+".dlq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var letters int64
+	for _, o := range ends[testTopic+".dlq"] {
+		letters += o.Offset
+	}
+	if letters != int64(broken) {
+		t.Errorf("%d dead letters, want %d", letters, broken)
+	}
+	if mfs, err := n.deps.Gatherer.Gather(); err != nil || len(mfs) < 40 {
+		t.Errorf("%d metrics: %v", len(mfs), err)
+	}
 }
