@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -37,13 +36,15 @@ func (b *block) reset() {
 	clear(b.pool)
 }
 
-// intern returns a copy of s that outlives the row, one for each distinct text of the block.
+// intern returns a copy of s that outlives the row, one for each distinct text of the block, and
+// counts its bytes.
 func (b *block) intern(s string) string {
 	if t, ok := b.pool[s]; ok {
 		return t
 	}
 	t := strings.Clone(s)
 	b.pool[t] = t
+	b.bytes += len(t)
 	return t
 }
 
@@ -258,6 +259,6 @@ func (b *rollupBlock) append(shard uint32, r *state.RollupRow) error {
 	}
 	b.shard.Append(shard)
 	b.version.Append(r.Epoch)
-	b.count(min(b.rows, math.MaxInt-1), 1, size)
+	b.count(0, 1, size)
 	return nil
 }
