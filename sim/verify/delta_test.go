@@ -25,7 +25,7 @@ import (
 // TestDelta writes a truth through the sink into real tables, and plants faults by commits of its own.
 func TestDelta(t *testing.T) {
 	w := build(t, true)
-	st := store.NewLocal(vfs.NewMem(), "/delta", "test")
+	st := store.NewLocal(vfs.Default, t.TempDir(), "test")
 	items := eventItems(t, w)
 	cfg := state.Config{ClusterID: "c", Pipeline: "p", Shards: 1}
 	sink, err := delta.Open(t.Context(), delta.Options{Store: st, ClusterID: "c", Pipeline: "p", Events: true,
