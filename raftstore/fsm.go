@@ -107,9 +107,13 @@ func (f *fsm) err() error {
 	return f.failed
 }
 
-// known returns the index up to which this node knows entries to be committed, since they are in its state.
+// known returns the index up to which this node knows entries to be committed, since they are in its state, and has
+// them in its log or behind its marker.
 func (f *fsm) known() uint64 {
 	a, _ := f.sm.Applied()
+	if last, err := f.log.inner.LastIndex(); err != nil || a > last {
+		a = 0
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return max(a, f.seen)

@@ -33,6 +33,8 @@ type fakeState struct {
 	durable uint64
 	failAt  uint64 // Apply fails at this index
 	closed  bool
+
+	snapTime time.Duration
 }
 
 type fakeImage struct {
@@ -43,7 +45,7 @@ type fakeImage struct {
 const fakeFiller = 300 << 10
 
 func openFake(fsys vfs.FS, dir string) (*fakeState, error) {
-	f := &fakeState{fs: fsys, dir: dir}
+	f := &fakeState{fs: fsys, dir: dir, snapTime: 20 * time.Millisecond}
 	if err := fsys.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -109,6 +111,8 @@ func (f *fakeState) Checkpoint(context.Context) error {
 }
 
 func (f *fakeState) Snapshot(dir string) (uint64, uint64, error) {
+	before := f.image()
+	time.Sleep(f.snapTime) // Apply goes on: the copy may be younger than it is said to be
 	st := f.image()
 	if err := f.fs.MkdirAll(f.fs.PathJoin(dir, "sub"), 0o755); err != nil {
 		return 0, 0, err
@@ -116,7 +120,7 @@ func (f *fakeState) Snapshot(dir string) (uint64, uint64, error) {
 	if err := writeFile(f.fs, f.fs.PathJoin(dir, "sub", "filler"), make([]byte, fakeFiller)); err != nil {
 		return 0, 0, err
 	}
-	return st.Index, st.Term, writeSealed(f.fs, f.fs.PathJoin(dir, "state"), st)
+	return before.Index, before.Term, writeSealed(f.fs, f.fs.PathJoin(dir, "state"), st)
 }
 
 func (f *fakeState) Restore(dir string) error {

@@ -13,8 +13,11 @@ import (
 // files stand for the log. Everything up to Index is in the state; the last command of it is Applied, and what lies
 // between are configurations, barriers and no-ops, which a state machine never sees.
 type marker struct {
-	Index, Term   uint64
-	Applied       uint64
+	Index, Term uint64
+	Applied     uint64
+	// State is what an installed state had applied: a copy may be younger than the index it was announced with, and
+	// then reaches further than the log, until that has caught up.
+	State         uint64 `json:",omitempty"`
 	Configuration raft.Configuration
 	ConfigIndex   uint64
 }

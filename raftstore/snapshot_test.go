@@ -355,7 +355,8 @@ func TestLaggardIsTruncated(t *testing.T) {
 		t.Fatal(err)
 	}
 	sm, _ := openFake(fsys, "s")
-	g := &Group{sm: sm, fsm: &fsm{sm: sm, seen: 3}, log: &logStore{inner: quiet}, send: &sender{},
+	l := &logStore{inner: quiet}
+	g := &Group{sm: sm, fsm: &fsm{sm: sm, log: l, seen: 3}, log: l, send: &sender{},
 		store: &Store{wal: w, opts: Options{LogBytes: 1 << 20, WALBytes: 8 << 10}}}
 	trailing, due, err := g.cut(false)
 	if err != nil || !due || trailing != 0 {

@@ -218,8 +218,9 @@ func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
 			return m, fmt.Errorf("raftstore: restore snapshot at %d: %w", m.Index, err)
 		}
 	}
-	if at, _ := sm.Applied(); at != m.Applied {
-		return m, fmt.Errorf("raftstore: restored snapshot is at %d, not at %d", at, m.Applied)
+	m.State, _ = sm.Applied()
+	if m.State < m.Applied {
+		return m, fmt.Errorf("raftstore: restored snapshot is at %d, not at %d", m.State, m.Applied)
 	}
 	if d := sm.Durable(); d < m.Applied {
 		return m, fmt.Errorf("raftstore: restored snapshot at %d is durable up to %d", m.Applied, d)

@@ -165,7 +165,7 @@ func checkPromises(sm StateMachine, log *logStore, m marker, shard uint32) error
 	if d := sm.Durable(); d < m.Applied {
 		return fmt.Errorf("%w: the state of shard %d is durable up to entry %d, but its log was cut up to %d", ErrDamaged, shard, d, m.Applied)
 	}
-	if at, _ := sm.Applied(); at > max(last, m.Index) {
+	if at, _ := sm.Applied(); at > max(last, m.Index, m.State) {
 		return fmt.Errorf("%w: the state of shard %d has applied entry %d, but its log ends at %d", ErrDamaged, shard, at, max(last, m.Index))
 	}
 	return nil
