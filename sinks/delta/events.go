@@ -91,17 +91,14 @@ func (s *Events) write(ctx context.Context, plan *state.Plan) error {
 	if done, err := s.done(appID, plan); done || err != nil {
 		return err
 	}
-	attempt, err := s.attemptID()
-	if err != nil {
-		return err
-	}
+	var err error
 	origin := deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}
 	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rows: want}
-	if change.Adds, err = s.buffered(ctx, plan, origin, attempt); err != nil {
+	if change.Adds, err = s.buffered(ctx, plan, origin); err != nil {
 		return err
 	}
 	if change.Adds == nil {
-		if change.Adds, err = s.fetched(ctx, plan, want, origin, attempt); err != nil {
+		if change.Adds, err = s.fetched(ctx, plan, want, origin); err != nil {
 			return err
 		}
 	}
@@ -109,7 +106,7 @@ func (s *Events) write(ctx context.Context, plan *state.Plan) error {
 }
 
 // buffered uploads the plan's files from the shard's buffer; nil if it does not have them all.
-func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin, attempt string) ([]deltalog.Add, error) {
+func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin) ([]deltalog.Add, error) {
 	b := s.buffer(plan.Config.Shard)
 	if b == nil {
 		return nil, nil
@@ -127,7 +124,7 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 	g.SetLimit(4)
 	for i, f := range files {
 		g.Go(func() (err error) {
-			adds[i], err = s.upload(gctx, f, origin, attempt, i)
+			adds[i], err = s.upload(gctx, f, origin)
 			return err
 		})
 	}
@@ -135,7 +132,7 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 }
 
 // fetched reads the plan's records again and uploads their files as they fill.
-func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, origin deltalog.Origin, attempt string) ([]deltalog.Add, error) {
+func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, origin deltalog.Origin) ([]deltalog.Add, error) {
 	source := s.opts.EventSource(plan.Config.Shard)
 	if source == nil {
 		return nil, fmt.Errorf("no buffer has the plan and shard %d has no event source", plan.Config.Shard)
@@ -152,7 +149,7 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, orig
 		if err != nil {
 			return err
 		}
-		add, err := s.upload(ctx, f, origin, attempt, len(adds))
+		add, err := s.upload(ctx, f, origin)
 		adds = append(adds, add)
 		rows += f.rows
 		return err

@@ -18,13 +18,17 @@ type dataFile struct {
 	stats string
 }
 
-// upload puts a data file under a name of this attempt and returns its add action.
-func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin, attempt string, n int) (deltalog.Add, error) {
+// upload puts a data file under a name that is drawn for this one put, and returns its add action.
+func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin) (deltalog.Add, error) {
 	if err := w.opts.step("upload"); err != nil {
 		return deltalog.Add{}, err
 	}
+	attempt, err := w.attemptID()
+	if err != nil {
+		return deltalog.Add{}, err
+	}
 	date := dateText(f.date)
-	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s-%d.parquet", w.table.partition, date, origin.Shard, origin.To, attempt, n)
+	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", w.table.partition, date, origin.Shard, origin.To, attempt)
 	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
 	}

@@ -40,7 +40,7 @@ func seeded(rng *rand.Rand) *rand.ChaCha8 {
 func testOptions(st store.Store, rng *rand.Rand) Options {
 	return Options{
 		Store: st, ClusterID: "c1", Pipeline: "p", Node: "n1", Events: true, Rand: seeded(rng), sleep: noSleep,
-		EventSource: func(uint32) sinks.EventSource { return nil }, RevisionFilesPerPass: 2, CheckpointInterval: 5,
+		EventSource: func(uint32) sinks.EventSource { return nil }, RevisionFilesPerPass: 2, CheckpointInterval: 5, FileBytes: 2000,
 	}
 }
 

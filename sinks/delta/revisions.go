@@ -80,33 +80,28 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 	if err := s.log.Refresh(ctx); err != nil {
 		return err
 	}
-	attempt, err := s.attemptID()
-	if err != nil {
-		return err
-	}
 	for len(targets) > 0 {
 		n, bytes := 0, int64(0)
 		for n < len(targets) && (n == 0 || bytes+targets[n].size <= s.opts.FileBytes) {
 			bytes += targets[n].size
 			n++
 		}
-		p := &pass{s: s, ctx: ctx, plan: plan, appID: appID, attempt: attempt, last: n == len(targets), seen: map[string][]string{}}
+		p := &pass{s: s, ctx: ctx, plan: plan, appID: appID, last: n == len(targets), seen: map[string][]string{}}
 		if err := p.window(targets[:n]); err != nil {
 			return err
 		}
-		attempt, targets = p.attempt, targets[n:]
+		targets = targets[n:]
 	}
 	return nil
 }
 
 // pass brings the rows of one window into the table.
 type pass struct {
-	s       *Revisions
-	ctx     context.Context
-	plan    *state.Plan
-	appID   string
-	attempt string
-	last    bool // the last window: its last commit carries the txn
+	s     *Revisions
+	ctx   context.Context
+	plan  *state.Plan
+	appID string
+	last  bool // the last window: its last commit carries the txn
 
 	targets map[string]*target
 	images  map[string]*sessionRow
@@ -148,10 +143,6 @@ func (p *pass) window(targets []target) error {
 		finished, err := p.step()
 		switch {
 		case errors.Is(err, deltalog.ErrRebuild):
-			// Names of data files are never used twice, not even for an attempt that has failed.
-			if p.attempt, err = p.s.attemptID(); err != nil {
-				return err
-			}
 			if err := p.s.log.Refresh(p.ctx); err != nil {
 				return err
 			}
@@ -159,10 +150,6 @@ func (p *pass) window(targets []target) error {
 			return err
 		case finished:
 			return nil
-		default:
-			if p.attempt, err = p.s.attemptID(); err != nil {
-				return err
-			}
 		}
 	}
 	return fmt.Errorf("the table changed %d times under one window", maxRebuilds)
@@ -191,7 +178,7 @@ func (p *pass) step() (finished bool, err error) {
 	slices.SortFunc(candidates, func(a, b *deltalog.File) int { return cmp.Compare(a.Path, b.Path) })
 
 	change := &deltalog.Change{AppID: p.appID, Version: int64(p.plan.B), ReadVersion: version, Operation: "MERGE"}
-	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, attempt: p.attempt, change: change}
+	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, change: change}
 	found := map[string]bool{}
 	rewritten := map[string][]string{}
 	for _, f := range candidates {

@@ -38,14 +38,10 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 	if done, err := s.done(appID, plan); done || err != nil {
 		return err
 	}
-	attempt, err := s.attemptID()
-	if err != nil {
-		return err
-	}
 	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true}
-	b := sessionsBuilder{ctx: ctx, w: &s.writer, attempt: attempt, change: change,
+	b := sessionsBuilder{ctx: ctx, w: &s.writer, change: change,
 		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
-	err = plan.Sessions(func(row *state.SessionRow) error { return b.add(row) })
+	err := plan.Sessions(func(row *state.SessionRow) error { return b.add(row) })
 	if err == nil {
 		err = b.flush()
 	}
@@ -63,11 +59,10 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 
 // sessionsBuilder collects rows and uploads a file a partition whenever it holds a file's worth.
 type sessionsBuilder struct {
-	ctx     context.Context
-	w       *writer
-	attempt string
-	origin  deltalog.Origin
-	change  *deltalog.Change
+	ctx    context.Context
+	w      *writer
+	origin deltalog.Origin
+	change *deltalog.Change
 
 	dates map[int32][]*sessionRow
 	bytes int64
@@ -106,7 +101,7 @@ func (b *sessionsBuilder) file(date int32, rows []*sessionRow, origin deltalog.O
 		return err
 	}
 	f := &dataFile{date: date, data: data, rows: int64(len(rows)), stats: stats}
-	add, err := b.w.upload(b.ctx, f, origin, b.attempt, len(b.change.Adds))
+	add, err := b.w.upload(b.ctx, f, origin)
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,9 @@ func TestOpenRefuses(t *testing.T) {
 func TestRevisions(t *testing.T) {
 	mem := storetest.NewMem(nil)
 	m := newModel(3, 1)
-	d := mustOpen(t, testOptions(mem, m.rng))
+	opts := testOptions(mem, m.rng)
+	opts.FileBytes = 0 // the default: all rows in one window
+	d := mustOpen(t, opts)
 	defer d.Close()
 	ctx := context.Background()
 	var rows []state.SessionRow
