@@ -175,6 +175,11 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 			}
 			c.cutLog(0, last+10)
 			c.cutLog(1, last+10)
+			// A new leader begins at its own end of the log; the old one still holds an append for the follower.
+			c.eventually("the leader changes", func() bool {
+				led := c.leader(0)
+				return c.nodes[led].store.groups[0].TransferLeadership(ctx, c.peers[1-led].Name) == nil
+			})
 			c.start(2)
 			c.put(0, 1000)
 			c.agree(0, c.all()...)
