@@ -103,7 +103,7 @@ func (d *Decoder) record() (f field, ok bool) {
 	if i = d.space(i + 1); i < len(d.in) && d.in[i] == '}' {
 		return f, d.end(i + 1)
 	}
-	previous := field(fieldExtra)
+	previous := fieldExtra
 	for {
 		start, keyEnd := i, 0
 		f = d.next[previous]
@@ -361,7 +361,7 @@ func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
 			return WrongType, detail(f, d.why[f], d.in[d.spans[f].from:d.spans[f].to])
 		}
 	}
-	for f := range field(lastRequired + 1) {
+	for f := range lastRequired + 1 {
 		switch {
 		case d.seen&(1<<f) == 0:
 			return MissingField, detail(f, "missing", nil)

@@ -31,11 +31,13 @@ def unix(value):
 
 
 def clean(value):
-    """A page event's member that is null, empty or {} says no more than a missing one."""
+    """One form of the same JSON: a member that is null, empty or {} says no more than a missing one; 1.0 is 1."""
     if isinstance(value, list):
         return [clean(v) for v in value]
     if isinstance(value, dict):
-        return {k: v for k, v in value.items() if v not in (None, "", {})}
+        return {k: clean(v) for k, v in value.items() if v not in (None, "", {})}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value
 
 

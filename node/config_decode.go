@@ -245,7 +245,7 @@ func (d *decoder) secrets(v reflect.Value, key string, env func(string) (string,
 	if v.Kind() != reflect.Struct {
 		return
 	}
-	if s, ok := v.Addr().Interface().(*Secret); ok {
+	if s, ok := reflect.TypeAssert[*Secret](v.Addr()); ok {
 		if _, named := d.places[key]; !named {
 			return
 		}

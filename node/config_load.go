@@ -107,8 +107,7 @@ func parse(text []byte) (*Config, *decoder, error) {
 }
 
 func withPath(err error, path string) error {
-	var c *ConfigError
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[*ConfigError](err); ok {
 		c.Path = path
 	}
 	return err

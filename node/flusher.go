@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -206,12 +207,7 @@ func (f *flusher) acked(plan *state.Plan, nowMillis int64) {
 }
 
 func (f *flusher) enabled(v *state.View, id state.SinkID) bool {
-	for _, s := range v.Config.Sinks {
-		if s == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(v.Config.Sinks, id)
 }
 
 // errAgain repeats at once: a refused row has been left out.

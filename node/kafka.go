@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -166,7 +167,7 @@ func sampleKeys(ctx context.Context, opts []kgo.Opt, topic string) (keyed, unkey
 	if len(from) == 0 {
 		return 0, 0, nil
 	}
-	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)], consumeOpts(topic, from, 2<<20)...)...)
+	cl, err := kgo.NewClient(append(slices.Clip(opts), consumeOpts(topic, from, 2<<20)...)...)
 	if err != nil {
 		return 0, 0, fmt.Errorf("kafka: %w", err)
 	}

@@ -33,7 +33,7 @@ func TestHistogramQuantilesAreExactToOnePartIn64(t *testing.T) {
 
 func TestHistogramBucketsAreContiguous(t *testing.T) {
 	last := -1
-	for v := int64(0); v < 1<<20; v++ {
+	for v := range int64(1 << 20) {
 		b := histogramBucket(v)
 		if b != last && b != last+1 {
 			t.Fatalf("value %d: bucket %d after %d", v, b, last)

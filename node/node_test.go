@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func produceSample(t *testing.T, b *broker, partitions int) (distinct, ends, dup
 	var rs []*kgo.Record
 	for i, v := range sampleEvents(t) {
 		var s struct{ SessionID string }
-		id := strings.SplitN(strings.SplitN(string(v), `"session_id": "`, 2)[1], `"`, 2)[0]
+		id, _, _ := strings.Cut(strings.SplitN(string(v), `"session_id": "`, 2)[1], `"`)
 		s.SessionID = id
 		part := int32(hash(id)) % int32(partitions)
 		rs = append(rs, &kgo.Record{Partition: part, Key: []byte(id), Value: v})
@@ -65,9 +66,7 @@ func (t *table) copyLetters() map[string]event.Reason {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m := map[string]event.Reason{}
-	for k, v := range t.letters {
-		m[k] = v
-	}
+	maps.Copy(m, t.letters)
 	return m
 }
 

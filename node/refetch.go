@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,7 +171,7 @@ func (f *refetch) start(ctx context.Context, r event.Range) (int64, error) {
 
 func (f *refetch) client(partition int32, from int64) (*kgo.Client, error) {
 	at := map[int32]kgo.Offset{partition: kgo.NewOffset().At(from)}
-	cl, err := kgo.NewClient(append(f.opts[:len(f.opts):len(f.opts)], consumeOpts(f.topic, at, refetchBytes)...)...)
+	cl, err := kgo.NewClient(append(slices.Clip(f.opts), consumeOpts(f.topic, at, refetchBytes)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}

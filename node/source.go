@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func openSource(ctx context.Context, opts []kgo.Opt, topic string, id [16]byte, 
 		// The stored epoch lets the client ask the broker first whether its log still has that history.
 		from[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
 	}
-	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)], consumeOpts(topic, from, fetchBytes)...)...)
+	cl, err := kgo.NewClient(append(slices.Clip(opts), consumeOpts(topic, from, fetchBytes)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}

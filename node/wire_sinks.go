@@ -142,8 +142,7 @@ type latestRegisterer struct{ prometheus.Registerer }
 // Register implements prometheus.Registerer.
 func (r latestRegisterer) Register(c prometheus.Collector) error {
 	err := r.Registerer.Register(c)
-	var twice prometheus.AlreadyRegisteredError
-	if errors.As(err, &twice) {
+	if twice, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		r.Unregister(twice.ExistingCollector)
 		err = r.Registerer.Register(c)
 	}

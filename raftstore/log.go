@@ -170,7 +170,7 @@ func (l *logStore) LastIndex() (uint64, error)  { return l.inner.LastIndex() }
 
 func (l *logStore) GetLog(index uint64, out *raft.Log) error {
 	err := l.inner.GetLog(index, out)
-	if err == nil || err == raft.ErrLogNotFound { // the library compares by identity, too
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) { // the library compares by identity, too
 		return err
 	}
 	return l.fail(fmt.Errorf("raftstore: read entry %d: %w", index, err))
@@ -180,7 +180,7 @@ func (l *logStore) GetLog(index uint64, out *raft.Log) error {
 func (l *logStore) term(index uint64) (uint64, error) {
 	var e raft.Log
 	switch err := l.inner.GetLog(index, &e); {
-	case err == raft.ErrLogNotFound:
+	case errors.Is(err, raft.ErrLogNotFound):
 		return 0, nil
 	case err != nil:
 		return 0, err

@@ -275,10 +275,10 @@ func (f TruthFile) Each(yield func(Line) error) error {
 	last := Line{}
 	for n := 1; ; n++ {
 		text, err := r.ReadBytes('\n')
-		if err == io.EOF && len(text) == 0 {
+		if errors.Is(err, io.EOF) && len(text) == 0 {
 			break
 		}
-		if err == io.EOF { // a line without its end: the simulator was killed while writing
+		if errors.Is(err, io.EOF) { // a line without its end: the simulator was killed while writing
 			return fmt.Errorf("%s:%d: %w", f, n, ErrUnfinished)
 		}
 		if err != nil {

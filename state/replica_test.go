@@ -84,7 +84,7 @@ func (g *generator) session() string { return fmt.Sprintf("session-%d", g.r.IntN
 
 func (g *generator) batch() *BatchEntry {
 	e := &BatchEntry{Now: g.now * 1000}
-	for p := int32(0); p < 3; p++ {
+	for p := range int32(3) {
 		if g.r.IntN(4) == 0 {
 			e.Idle = append(e.Idle, p)
 			continue

@@ -173,7 +173,7 @@ func (sc *script) run(d *datadriven.TestData) string {
 func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *BatchEntry {
 	e := &BatchEntry{Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second}
 	if d.HasArg("idle") {
-		for _, p := range strings.Split(d.CmdArgs[slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {
+		for p := range strings.SplitSeq(d.CmdArgs[slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {
 			n, err := strconv.Atoi(p)
 			must(sc.t, err)
 			e.Idle = append(e.Idle, int32(n))

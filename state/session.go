@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"deckle/event"
@@ -98,12 +99,7 @@ func (s *session) has(id event.ID) bool {
 		_, ok := s.idSet[id]
 		return ok
 	}
-	for i := range s.ids {
-		if s.ids[i] == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.ids, id)
 }
 
 func (s *session) remember(id event.ID) {

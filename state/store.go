@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -360,9 +361,7 @@ func (s *Store) View() View {
 		Resident: int64(len(s.sessions)), MemoryBytes: s.memory, DirtyBytes: s.dirtyBytes, DurableIndex: s.durable.get(),
 		TimersDue: m.TimersDue,
 	}
-	for r, n := range m.DeadLetters {
-		v.DeadLetters[r] = n
-	}
+	maps.Copy(v.DeadLetters, m.DeadLetters)
 	if next, err := s.nextTimer(); err == nil && next < math.MaxInt64 {
 		v.NextTimer = next
 	}

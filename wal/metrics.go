@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -46,7 +47,7 @@ func (l *Log) Stats() Stats {
 		s.EntriesPerFsync = float64(s.EntriesWritten) / float64(s.Fsyncs)
 	}
 	s.UnsyncedBytes, s.UnsyncedCalls = l.queued+l.inFlight, len(l.queue)
-	s.Failed = l.err != nil && l.err != ErrClosed
+	s.Failed = l.err != nil && !errors.Is(l.err, ErrClosed)
 	return s
 }
 

@@ -29,7 +29,6 @@ var (
 	errShort  = errors.New("record runs past the end of the file")
 	errMarker = errors.New("no record marker")
 	errCRC    = errors.New("checksum mismatch")
-	errZeros  = errors.New("nothing but zeros")
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -84,7 +84,7 @@ func run() error {
 		go func() {
 			defer conns.remove(c)
 			s := newSession(c, eng, spool, *user, *password, *verbose)
-			if err := s.serve(); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			if err := s.serve(); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				log.Printf("%s: %v", c.RemoteAddr(), err)
 			}
 		}()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"deckle/sim"
@@ -211,12 +212,8 @@ func (v *verifier) progress(phase string) {
 		return
 	}
 	p := Progress{Waited: time.Since(v.began), Phase: phase, Rows: map[string]int64{}, Want: map[string]int64{}}
-	for n, c := range v.rows {
-		p.Rows[n] = c
-	}
-	for n, c := range v.want {
-		p.Want[n] = c
-	}
+	maps.Copy(p.Rows, v.rows)
+	maps.Copy(p.Want, v.want)
 	v.o.Progress(p)
 }
 

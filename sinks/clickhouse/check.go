@@ -180,7 +180,7 @@ func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
 func (s *Sink) checkDurability(ctx context.Context, t *table, f *foundTable) error {
 	_, own, _ := strings.Cut(f.full, " SETTINGS ")
 	set := map[string]string{}
-	for _, kv := range strings.Split(own, ",") {
+	for kv := range strings.SplitSeq(own, ",") {
 		if k, v, ok := strings.Cut(kv, "="); ok {
 			set[strings.TrimSpace(k)] = strings.Trim(strings.TrimSpace(v), "'")
 		}

@@ -73,8 +73,7 @@ func (e *rowError) Unwrap() error { return e.err }
 
 // classify returns the class of an error.
 func classify(err error) class {
-	var re *rowError
-	if errors.As(err, &re) {
+	if _, ok := errors.AsType[*rowError](err); ok {
 		return classData
 	}
 	if e, ok := ch.AsException(err); ok {

@@ -28,9 +28,7 @@ func (l *Log) keep(version int64) {
 		return
 	}
 	base := l.snap.Checkpoint
-	l.keeper.wait.Add(1)
-	go func() {
-		defer l.keeper.wait.Done()
+	l.keeper.wait.Go(func() {
 		defer l.keeper.busy.Store(false)
 		start := l.opts.Now()
 		if err := l.maintain(l.committer.ctx, version, base); err != nil {
@@ -39,7 +37,7 @@ func (l *Log) keep(version int64) {
 			return
 		}
 		l.metrics.checkpointSeconds.WithLabelValues(l.name()).Observe(l.opts.Now().Sub(start).Seconds())
-	}()
+	})
 }
 
 func (l *Log) maintain(ctx context.Context, version, base int64) error {

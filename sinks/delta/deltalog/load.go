@@ -102,8 +102,7 @@ func (l *Log) load(ctx context.Context) (*Snapshot, error) {
 				l.listed = start
 				return s, nil
 			}
-			var bad *CorruptionError
-			if !errors.As(err, &bad) {
+			if _, ok := errors.AsType[*CorruptionError](err); !ok {
 				return nil, err
 			}
 			l.opts.Logger.Warn("delta: the newest checkpoint does not serve, looking for older ones", "table", l.root, "err", err)
@@ -142,8 +141,7 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 		if err == nil {
 			return s, nil
 		}
-		var bad *CorruptionError
-		if !errors.As(err, &bad) {
+		if _, ok := errors.AsType[*CorruptionError](err); !ok {
 			return nil, err
 		}
 		if firstErr == nil {

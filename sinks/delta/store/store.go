@@ -70,7 +70,7 @@ func CheckKey(key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: empty", ErrKey)
 	}
-	for _, el := range strings.Split(key, "/") {
+	for el := range strings.SplitSeq(key, "/") {
 		if el == "" || el == "." || el == ".." {
 			return fmt.Errorf("%w: %q", ErrKey, key)
 		}
