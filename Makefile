@@ -5,23 +5,27 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit integration race lint fetch up down fuzz clean
+.PHONY: test unit engine integration race lint fetch up down fuzz clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
-test: unit integration
+test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	$(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+
+# The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
+engine:
+	$(GO) run ./integration/local engine -- $(GO) test -count=1 ./sinks/clickhouse ./sim/verify ./integration/chfront
 
 # The tests against real services; a service that cannot be had on this machine is skipped with a line that says so, or
 # fails with DECKLE_REQUIRE_SERVICES=1.
 integration:
-	$(GO) test -count=1 -timeout 30m -v ./integration/...
+	$(GO) test -count=1 -timeout 30m -v ./integration
 
 # The packages with goroutines, under the race detector.
 race:
-	$(GO) test -race -short ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
 
 lint: $(LINT)
 	$(LINT) run ./...

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,55 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return down(out)
 		}
 	}
-	return errors.New("usage: go run ./integration/local fetch|up|down")
+	if len(args) > 2 && args[0] == "engine" && args[1] == "--" {
+		return engine(ctx, args[2:], out)
+	}
+	return errors.New("usage: go run ./integration/local fetch|up|down|engine -- COMMAND [ARG…]")
+}
+
+// engine runs a command with a ClickHouse engine to test against, named by its environment. Where the machine cannot have
+// one the command runs without: its tests then skip what needs it, or fail with DECKLE_REQUIRE_SERVICES=1. An address in
+// the environment already, a real server's for one, is left as it is.
+func engine(ctx context.Context, args []string, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, os.Stderr, os.Environ()
+	if os.Getenv("DECKLE_TEST_CLICKHOUSE") != "" {
+		return cmd.Run()
+	}
+	dir, err := os.MkdirTemp("", "deckle-engine-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	c, err := startEngine(ctx, dir, out)
+	var missing *services.MissingError
+	switch {
+	case errors.As(err, &missing):
+		_, _ = fmt.Fprintf(out, "no ClickHouse engine: %v\n", err)
+	case err != nil:
+		return err
+	default:
+		defer func() { _ = c.Kill() }()
+		cmd.Env = append(cmd.Env, "DECKLE_TEST_CLICKHOUSE="+c.Addr, "DECKLE_TEST_CLICKHOUSE_USER="+c.User,
+			"DECKLE_TEST_CLICKHOUSE_PASSWORD="+c.Password)
+	}
+	return cmd.Run()
+}
+
+func startEngine(ctx context.Context, dir string, out io.Writer) (*services.ClickHouse, error) {
+	cache, err := services.OpenCache(out)
+	if err != nil {
+		return nil, err
+	}
+	lib, err := cache.FetchClickHouse(ctx)
+	if err != nil {
+		return nil, err
+	}
+	front, err := cache.BuildFront(ctx, ".")
+	if err != nil {
+		return nil, err
+	}
+	return services.StartClickHouse(ctx, front, lib, dir)
 }
 
 type fetched struct{ libs, minio, front, lib string }

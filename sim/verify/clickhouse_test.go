@@ -23,7 +23,10 @@ import (
 func TestClickHouse(t *testing.T) {
 	address := os.Getenv("DECKLE_TEST_CLICKHOUSE")
 	if address == "" {
-		t.Skip("DECKLE_TEST_CLICKHOUSE is not set: no engine to test against")
+		if os.Getenv("DECKLE_REQUIRE_SERVICES") == "1" {
+			t.Fatal("DECKLE_TEST_CLICKHOUSE is not set, and DECKLE_REQUIRE_SERVICES=1")
+		}
+		t.Skip("skipped: DECKLE_TEST_CLICKHOUSE is not set, so there is no engine to test against")
 	}
 	w := build(t, true)
 	db := fmt.Sprintf("verify_%d", time.Now().UnixNano())
