@@ -1,6 +1,7 @@
 // Command deckle is the binary: subcommands and flags, no logic. Logs go to standard error, results to standard output.
 //
-// Exit codes: 0 success; 1 failure, or what was compared is not equal; 2 wrong usage or a wrong configuration.
+// Exit codes: 0 success; 1 failure, or what was compared is not equal; 2 wrong usage or a wrong configuration; 130 or
+// 143 ended at once by a second SIGINT or SIGTERM. The first one ends a command in order.
 package main
 
 import (
@@ -9,8 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -31,18 +30,10 @@ func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
 func main() {
-	ctx, stop := signalContext(context.Background())
+	ctx, stop := signalContext(context.Background(), os.Exit)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
-}
-
-// signalContext ends with the first SIGINT or SIGTERM; from then on the system's default applies, so that a second one
-// ends the process at once.
-func signalContext(parent context.Context) (context.Context, func()) {
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
 }
 
 // run runs one command line and returns the exit code.

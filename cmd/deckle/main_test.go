@@ -5,12 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/datadriven"
 )
@@ -69,23 +66,4 @@ func TestVersionJSON(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &v); err != nil || v["go"] == nil {
 		t.Errorf("%v: %s", err, stdout.String())
 	}
-}
-
-// A second signal must end the process at once: after the first one Go's own handling is off again.
-func TestSignals(t *testing.T) {
-	ctx, stop := signalContext(context.Background())
-	defer stop()
-	// This keeps the test alive when the process's own handling is given back.
-	keep := make(chan os.Signal, 4)
-	signal.Notify(keep, syscall.SIGTERM)
-	defer signal.Stop(keep)
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("a signal did not end the context")
-	}
-	<-keep
 }
