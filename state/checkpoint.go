@@ -328,7 +328,7 @@ func (s *Store) Snapshot(dir string) (index, term uint64, err error) {
 }
 
 // Restore replaces the state by the files of a snapshot, which it takes over by renaming dir. If it is interrupted, the
-// store is empty or new at the next Open, and dir, if it is still there, can be restored again.
+// next Open has the former state or the new one, and dir, if it is still there, can be restored again.
 func (s *Store) Restore(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -339,23 +339,48 @@ func (s *Store) Restore(dir string) error {
 		}
 		s.db = nil
 	}
-	old := s.opts.Dir + ".old"
-	if err := fs.RemoveAll(old); err != nil {
-		return fmt.Errorf("state: restore: %w", err)
+	if err := settleRestore(fs, s.opts.Dir); err != nil {
+		return err
 	}
-	if err := fs.Rename(s.opts.Dir, old); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := fs.Rename(s.opts.Dir, formerDir(s.opts.Dir)); err != nil {
 		return fmt.Errorf("state: restore: %w", err)
 	}
 	if err := fs.Rename(dir, s.opts.Dir); err != nil {
 		return fmt.Errorf("state: restore: %w", err)
 	}
-	if err := syncDir(fs, fs.PathDir(s.opts.Dir)); err != nil {
-		return fmt.Errorf("state: restore: %w", err)
-	}
-	if err := fs.RemoveAll(old); err != nil {
-		return fmt.Errorf("state: restore: %w", err)
+	if err := settleRestore(fs, s.opts.Dir); err != nil {
+		return err
 	}
 	return s.openDB()
+}
+
+// formerDir is where the state waits while Restore puts another in its place.
+func formerDir(dir string) string { return dir + ".old" }
+
+// settleRestore ends a Restore, which may have been cut off at any step: if dir is missing the former state is put back,
+// else it goes, once dir's name is durable.
+func settleRestore(fs vfs.FS, dir string) error {
+	former := formerDir(dir)
+	if _, err := fs.Stat(former); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	_, err := fs.Stat(dir)
+	back := errors.Is(err, os.ErrNotExist)
+	if back {
+		err = fs.Rename(former, dir)
+	}
+	if err == nil {
+		err = syncDir(fs, fs.PathDir(dir))
+	}
+	if err == nil && !back {
+		err = fs.RemoveAll(former)
+	}
+	if err != nil {
+		return fmt.Errorf("state: restore: %w", err)
+	}
+	return nil
 }
 
 func syncDir(fs vfs.FS, dir string) error {

@@ -41,6 +41,14 @@
 //	                                    for the plans or sinks that still need it
 //	rollup key: <date 4> <table 1> (<length 2> <text>)*
 //
+// # Restore
+//
+// A snapshot replaces the folder as a whole; Open ends what a crash has cut off:
+//
+//	<dir> is renamed to <dir>.old ──► the snapshot to <dir> ──► folder above synced ──► <dir>.old removed
+//	                               │                         │
+//	                   Open: .old is put back             Open: .old is removed
+//
 // # Invariants
 //
 //	S1 Apply is a function of the stored state and the entry. In particular what a checkpoint writes, and when, changes

@@ -27,7 +27,7 @@ var ErrClosed = errors.New("state: store is closed")
 // Options of a Store. FS and Dir are required.
 type Options struct {
 	FS  vfs.FS
-	Dir string // the shard's Pebble folder; created if missing
+	Dir string // the shard's Pebble folder; created if missing. Restore needs Dir+".old", too
 	// CacheBytes is Pebble's block cache; default 16 MiB. Ignored if Cache is given.
 	CacheBytes int64
 	// Cache is a block cache shared with other shards.
@@ -113,8 +113,8 @@ type meta struct {
 
 const metaVersion = 1
 
-// Open opens the shard's store, creating it if it is missing. The state is that of the last checkpoint: the caller applies
-// the log from Applied on.
+// Open opens the shard's store, creating it if it is missing, and ends a Restore that was cut off. The state is that of the
+// last checkpoint: the caller applies the log from Applied on.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.CacheBytes <= 0 {
 		opts.CacheBytes = 16 << 20
@@ -130,6 +130,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s := &Store{opts: opts, log: opts.Logger}
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := settleRestore(opts.FS, opts.Dir); err != nil {
 		return nil, err
 	}
 	if err := s.openDB(); err != nil {
