@@ -15,7 +15,8 @@ type StateMachine interface {
 	Checkpoint(ctx context.Context) error
 	// Snapshot writes a durable copy of the state into dir, which must not exist, on the state's file system.
 	Snapshot(dir string) (index, term uint64, err error)
-	// Restore replaces the state by the files of a snapshot; it takes them over.
+	// Restore replaces the state by the files of a snapshot; it takes them over. If it is cut off, the next open has the
+	// former state or the new one, and in the first case dir is still there.
 	Restore(dir string) error
 	Close() error
 }

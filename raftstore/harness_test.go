@@ -46,7 +46,10 @@ const fakeFiller = 300 << 10
 
 func openFake(fsys vfs.FS, dir string) (*fakeState, error) {
 	f := &fakeState{fs: fsys, dir: dir, snapTime: 20 * time.Millisecond}
-	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+	if err := f.settle(); err != nil {
+		return nil, err
+	}
+	if err := makeDir(fsys, dir); err != nil {
 		return nil, err
 	}
 	p := fsys.PathJoin(dir, "state")
@@ -133,11 +136,29 @@ func (f *fakeState) Restore(dir string) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := writeSealed(f.fs, f.fs.PathJoin(f.dir, "state"), st); err != nil {
+	if err := errors.Join(f.fs.Rename(f.dir, f.dir+".old"), f.fs.Rename(dir, f.dir), f.settle()); err != nil {
 		return err
 	}
 	f.st, f.durable = st, st.Index
-	return f.fs.RemoveAll(dir)
+	return nil
+}
+
+// settle ends a Restore, as the real state machine does: the folders are renamed.
+func (f *fakeState) settle() error {
+	if ok, err := exists(f.fs, f.dir+".old"); err != nil || !ok {
+		return err
+	}
+	ok, err := exists(f.fs, f.dir)
+	if err == nil && !ok {
+		err = f.fs.Rename(f.dir+".old", f.dir)
+	}
+	if err == nil {
+		err = syncDir(f.fs, f.fs.PathDir(f.dir))
+	}
+	if err == nil && ok {
+		err = f.fs.RemoveAll(f.dir + ".old")
+	}
+	return err
 }
 
 func (f *fakeState) Close() error {

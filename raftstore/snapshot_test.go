@@ -498,9 +498,6 @@ func openParts(t *testing.T, fsys vfs.FS) (*snapshots, *fakeState, *logStore, fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := makeDir(fsys, "d/shard-0"); err != nil {
-		t.Fatal(err)
-	}
 	sm, err := openFake(fsys, "d/shard-0")
 	if err != nil {
 		t.Fatal(err)

@@ -214,16 +214,22 @@ func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
 		return m, err
 	}
 	if at, _ := sm.Applied(); at < m.Applied {
+		switch ok, err := exists(s.fs, s.stagedFiles()); {
+		case err != nil:
+			return m, err
+		case !ok: // taken over, and lost since
+			return m, fmt.Errorf("%w: shard %d has taken a snapshot at %d over, but its state is at %d", ErrDamaged, s.shard, m.Applied, at)
+		}
 		if err := sm.Restore(s.stagedFiles()); err != nil {
 			return m, fmt.Errorf("raftstore: restore snapshot at %d: %w", m.Index, err)
 		}
 	}
 	m.State, _ = sm.Applied()
 	if m.State < m.Applied {
-		return m, fmt.Errorf("raftstore: restored snapshot is at %d, not at %d", m.State, m.Applied)
+		return m, fmt.Errorf("%w: the restored snapshot of shard %d is at %d, not at %d", ErrDamaged, s.shard, m.State, m.Applied)
 	}
 	if d := sm.Durable(); d < m.Applied {
-		return m, fmt.Errorf("raftstore: restored snapshot at %d is durable up to %d", m.Applied, d)
+		return m, fmt.Errorf("%w: the restored snapshot of shard %d at %d is durable up to %d", ErrDamaged, s.shard, m.Applied, d)
 	}
 	if err := s.setMarker(m); err != nil {
 		return m, err
