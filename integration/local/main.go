@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -211,10 +212,13 @@ nodes       http://%[10]s  http://%[11]s  http://%[12]s   page, /readyz, /metric
 simulator   1000 events/s; what must come out: %[13]s
 data, logs  %[14]s
 
-End all of it: make down. Then the truth is complete, and with the services up again it can be compared:
-deckle verify --config %[15]s --truth %[13]s
+Compare with the truth: end the simulator (kill %[16]d), then
+            %[17]s \
+              %[18]s verify --config %[15]s --truth %[13]s
+End all of it: make down
 `, k.Addr, topic, m.Addr, bucket, m.AccessKey, m.SecretKey, c.Addr, c.User, c.Password,
-		cl.Nodes[0].HTTP, cl.Nodes[1].HTTP, cl.Nodes[2].HTTP, truth, dir, cl.Nodes[0].Config)
+		cl.Nodes[0].HTTP, cl.Nodes[1].HTTP, cl.Nodes[2].HTTP, truth, dir, cl.Nodes[0].Config, sim.PID(),
+		strings.Join(cl.Env(), " "), binary)
 	return err
 }
 
