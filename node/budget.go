@@ -97,18 +97,6 @@ func (b *budget) judge() string {
 	return ""
 }
 
-// diskBudget is the configured budget, or half of what the folder and the free space are together.
-func diskBudget(fs vfs.FS, cfg *Config) int64 {
-	if cfg.Limits.DiskBytes > 0 {
-		return cfg.Limits.DiskBytes
-	}
-	du, err := fs.GetDiskUsage(cfg.DataDir)
-	if err != nil {
-		return 0 // a file system that does not know (in memory): no budget
-	}
-	return (int64(du.AvailBytes) + folderBytes(fs, cfg.DataDir)) / 2
-}
-
 // folderBytes adds up the files below dir. Files that vanish meanwhile count nothing.
 func folderBytes(fs vfs.FS, dir string) int64 {
 	names, err := fs.List(dir)

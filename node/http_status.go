@@ -97,6 +97,7 @@ type apiShard struct {
 	LagRecords   *int64              `json:"lag_records"`
 	LagSeconds   *float64            `json:"lag_seconds"`
 	Paused       string              `json:"paused,omitempty"`
+	Ahead        []int32             `json:"ahead_partitions,omitempty"` // not read until the others have followed
 	Stopped      map[string]string   `json:"stopped,omitempty"`
 	Visible      map[string]apiDelay `json:"visible,omitempty"`
 	Partitions   []apiPartition      `json:"partitions"`
@@ -188,7 +189,7 @@ func newAPIShard(s *ShardStatus) apiShard {
 	out := apiShard{
 		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Term: s.Term, Index: s.Index, Durable: v.DurableIndex,
 		OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{}, Applied: v.Applied,
-		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
+		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused, Ahead: s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
 	}
 	if v.Clock > 0 {

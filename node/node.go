@@ -52,9 +52,15 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 	deps.Logger = deps.Logger.With("node", cfg.Node)
 	n := &Node{cfg: cfg, deps: deps, done: make(chan struct{})}
 	defer func() {
-		if err != nil {
-			n.release()
+		if err == nil {
+			return
 		}
+		if n.raft != nil {
+			cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+			err = errors.Join(err, n.raft.Close(cctx))
+			cancel()
+		}
+		n.release()
 	}()
 	if n.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
@@ -82,8 +88,11 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 	}
 	n.watch = newTopicWatch(n.admin, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
 	n.refetch = &refetch{opts: n.kafka, admin: n.admin, topic: cfg.Kafka.Topic, log: deps.Logger}
-	n.budget = &budget{n: n, limit: diskBudget(deps.FS, cfg)}
 	if err := n.openRaft(ctx); err != nil {
+		return nil, err
+	}
+	n.budget = &budget{n: n}
+	if n.budget.limit, err = n.diskBudget(); err != nil {
 		return nil, err
 	}
 	n.sinks = n.sinkSlots()

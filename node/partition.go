@@ -243,8 +243,12 @@ func (in *intake) judgeAhead(view *state.View) {
 func (in *intake) measureLag(now time.Time) {
 	var records int64
 	var oldest time.Duration
+	var ahead []int32
 	for _, id := range in.order {
 		p := in.parts[id]
+		if p.ahead {
+			ahead = append(ahead, id)
+		}
 		if p.end <= p.applied {
 			continue
 		}
@@ -255,5 +259,6 @@ func (in *intake) measureLag(now time.Time) {
 	}
 	in.shard.mu.Lock()
 	in.shard.records, in.shard.seconds, in.shard.paused = records, oldest.Seconds(), in.pausedFor
+	in.shard.ahead = ahead
 	in.shard.mu.Unlock()
 }

@@ -38,6 +38,7 @@ type shard struct {
 	term    uint64 // of the leadership
 	waiting string // what a leader that does not run yet waits for
 	paused  string
+	ahead   []int32 // never changed once set
 	failing map[string]string
 	stopped map[string]string
 	records int64 // lag
@@ -73,7 +74,7 @@ func (s *shard) run(ctx context.Context) {
 func (s *shard) turn(ctx context.Context, term uint64) {
 	log := s.log.With("term", term)
 	s.mu.Lock()
-	s.term, s.waiting, s.paused = term, "applying what is committed", ""
+	s.term, s.waiting, s.paused, s.ahead = term, "applying what is committed", "", nil
 	s.failing, s.stopped = map[string]string{}, map[string]string{}
 	s.mu.Unlock()
 	log.Info("leadership won")
@@ -81,7 +82,7 @@ func (s *shard) turn(ctx context.Context, term uint64) {
 	var stop *stopError
 	stopped := errors.As(err, &stop)
 	s.mu.Lock()
-	s.running, s.paused, s.records, s.seconds = false, "", 0, 0
+	s.running, s.paused, s.ahead, s.records, s.seconds = false, "", nil, 0, 0
 	s.waiting = "the next leadership"
 	s.failing = map[string]string{}
 	if stopped {
@@ -196,6 +197,7 @@ func (s *shard) status() (st ShardStatus, reasons, troubles []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Term, st.Paused, st.LagRecords, st.LagSeconds = max(s.term, view.Term), s.paused, s.records, s.seconds
+	st.Ahead = s.ahead
 	maps.Copy(st.Failing, s.failing)
 	maps.Copy(st.Stopped, s.stopped)
 	if !s.running && len(s.stopped) == 0 {

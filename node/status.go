@@ -12,7 +12,8 @@ type Status struct {
 	Shards  []ShardStatus
 }
 
-// ShardStatus is where one shard stands. Lag, Paused, Failing, Stopped and Visible are known to the shard's leader only.
+// ShardStatus is where one shard stands. Lag, Paused, Ahead, Failing, Stopped and Visible are known to the shard's leader
+// only.
 type ShardStatus struct {
 	Shard       uint32
 	Leader      string // node name, "" if unknown
@@ -23,6 +24,9 @@ type ShardStatus struct {
 	LagSeconds  float64 // age of the last applied record while there is lag, else 0
 	// Paused says why intake rests, "" when it does not.
 	Paused string
+	// Ahead are the partitions, ascending, that are not read for now because they run more than an hour of event time
+	// ahead of the shard's clock: they wait until the others have followed.
+	Ahead []int32
 	// Failing maps "source" or a sink to the error for which it is being retried.
 	Failing map[string]string
 	// Stopped maps "shard", "partition <n>" or a sink to the reason for which it waits for a person.

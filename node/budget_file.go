@@ -1,0 +1,100 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// budgetName is the file of the data folder that holds the default disk budget: {"disk_bytes":N}. It is written once,
+// when the folder is created. Were the default decided at each start, it would follow what others do to the file
+// system: a full disk would lower it below what the node holds already, and intake would never resume.
+const budgetName = "disk_budget"
+
+type budgetFile struct {
+	DiskBytes int64 `json:"disk_bytes"`
+}
+
+// errBudgetFile is wrapped for a budget file that cannot be one.
+var errBudgetFile = errors.New("node: damaged file")
+
+// diskBudget is the configured budget of the data folder in bytes, or the one stored when the folder was created, or,
+// the first time, half of what the folder and the free space are together. 0, no budget, is given for a file system
+// that does not know its free space (one in memory). A damaged file is replaced: it promises nothing to anybody.
+func (n *Node) diskBudget() (int64, error) {
+	dir, fsys := n.cfg.DataDir, n.deps.FS
+	if n.cfg.Limits.DiskBytes > 0 {
+		return n.cfg.Limits.DiskBytes, nil
+	}
+	path := fsys.PathJoin(dir, budgetName)
+	stored, err := readBudget(fsys, path)
+	switch {
+	case err == nil:
+		return stored, nil
+	case errors.Is(err, errBudgetFile):
+		n.deps.Logger.Warn("the stored disk budget is decided again", "error", err)
+	case !errors.Is(err, fs.ErrNotExist):
+		return 0, err
+	}
+	du, err := fsys.GetDiskUsage(dir)
+	if err != nil {
+		n.deps.Logger.Warn("no disk budget: the file system does not tell its free space (limits.disk_bytes sets one)", "error", err)
+		return 0, nil
+	}
+	bytes := max((int64(du.AvailBytes)+folderBytes(fsys, dir))/2, 1)
+	if err := writeBudget(fsys, dir, path, bytes); err != nil {
+		return 0, fmt.Errorf("node: disk budget: %w", err)
+	}
+	n.deps.Logger.Info("disk budget decided", "bytes", bytes)
+	return bytes, nil
+}
+
+// readBudget returns fs.ErrNotExist, wrapped, if there is none, and errBudgetFile if it is damaged.
+func readBudget(fsys vfs.FS, path string) (int64, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("node: disk budget: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return 0, fmt.Errorf("node: disk budget: %w", err)
+	}
+	var v budgetFile
+	if err := json.Unmarshal(b, &v); err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", errBudgetFile, path, err)
+	}
+	if v.DiskBytes <= 0 {
+		return 0, fmt.Errorf("%w: %s: disk_bytes is %d", errBudgetFile, path, v.DiskBytes)
+	}
+	return v.DiskBytes, nil
+}
+
+// writeBudget replaces the file durably and as a whole.
+func writeBudget(fsys vfs.FS, dir, path string, bytes int64) error {
+	b, err := json.Marshal(budgetFile{bytes})
+	if err != nil {
+		return err
+	}
+	f, err := fsys.Create(path+".tmp", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(append(b, '\n')); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fsys.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	d, err := fsys.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

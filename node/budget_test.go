@@ -1,0 +1,251 @@
+package node
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/state"
+)
+
+func (c *cluster) memFS() *vfs.MemFS { return c.fs.(*vfs.MemFS) }
+
+func setFree(fs *vfs.MemFS, avail, total uint64) {
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: avail, TotalBytes: total, UsedBytes: total - avail})
+}
+
+func writeTestFile(t *testing.T, fs vfs.FS, path string, bytes int) {
+	t.Helper()
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = f.Write(make([]byte, bytes)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// paused says whether shard 0's intake rests for a kind of reason; "" if it does not rest.
+func (c *cluster) paused(kind string) func() bool {
+	return func() bool {
+		_, n, s := c.leader(0)
+		return n != nil && s.State.Configured && pauseKind(s.Paused) == kind
+	}
+}
+
+// pauseAndResume makes intake rest, sees that it takes nothing meanwhile and says so, and that it goes on by itself.
+func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
+	t.Helper()
+	before := c.sum(applied)
+	begin()
+	until(t, "paused for "+kind, c.paused(kind))
+	for i := range 10 {
+		c.b.produce(record(0, "s-"+kind, i))
+	}
+	// That the records are seen and not taken: the lag shows them while intake rests.
+	until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 10 })
+	if got := c.sum(applied); got != before || !c.paused(kind)() {
+		t.Errorf("%s: applied %d, then %d, while paused", kind, before, got)
+	}
+	if st := c.nodes[0].Status(); !st.Ready || !strings.Contains(strings.Join(st.Reasons, "\n"), "paused: "+kind) {
+		t.Errorf("%s: ready %v, reasons %v", kind, st.Ready, st.Reasons)
+	}
+	end()
+	until(t, "resumed after "+kind, func() bool { return c.paused("")() && c.sum(applied) == before+10 })
+}
+
+func TestIntakePausesForDiskAndResumes(t *testing.T) {
+	b := newBroker(t, 1)
+	const budget = 64 << 20
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Limits.DiskBytes = budget })
+	setFree(c.memFS(), 100<<30, 1<<40)
+	c.start(0)
+	b.produce(record(0, "first", 0))
+	until(t, "applied", func() bool { return c.sum(applied) == 1 })
+	dir := c.nodes[0].cfg.DataDir
+	ballast := c.fs.PathJoin(dir, "ballast")
+	c.pauseAndResume(t, pauseDisk, func() { writeTestFile(t, c.fs, ballast, budget) }, func() {
+		if err := c.fs.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	})
+	c.pauseAndResume(t, pauseFree, func() { setFree(c.memFS(), 1<<30-1, 1<<40) }, func() { setFree(c.memFS(), 2<<30, 1<<40) })
+	c.checkExact(t, 21, 0, 0)
+}
+
+// Sessions that have changed since the last checkpoint cannot leave the memory; the next epoch's can.
+func TestIntakePausesForMemoryAndResumes(t *testing.T) {
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, func(cfg *Config) {
+		cfg.Limits.SessionMemoryBytes = 1 << 20
+		cfg.Flush.Interval = 3 * time.Second // longer than the budget takes to be judged
+	})
+	c.start(0)
+	i := 0
+	until(t, "paused for memory", func() bool {
+		if behind := int64(i) - c.sum(applied); behind < 1000 {
+			var rs []*kgo.Record
+			for range 1000 { // sessions of one event
+				rs = append(rs, record(0, fmt.Sprint("m", i), i))
+				i++
+			}
+			b.produce(rs...)
+		}
+		return c.paused(pauseMemory)()
+	})
+	until(t, "resumed, all is applied", func() bool { return c.paused("")() && c.sum(applied) == int64(i) })
+	c.checkExact(t, i, 0, 0)
+}
+
+// Pausing begins at a limit and ends below it, so that it does not flutter.
+func TestBudgetHysteresis(t *testing.T) {
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll("d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &Config{DataDir: "d"}
+	b := &budget{n: &Node{cfg: cfg, metrics: m, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}, limit: 1000}
+	for i, step := range []struct {
+		used        int
+		avail, disk uint64
+		want        string
+	}{
+		{1000, 2 << 30, 1 << 40, ""},
+		{1001, 2 << 30, 1 << 40, pauseDisk},
+		{1000, 2 << 30, 1 << 40, pauseDisk},
+		{951, 2 << 30, 1 << 40, pauseDisk},
+		{950, 2 << 30, 1 << 40, ""},
+		{1000, 1 << 30, 1 << 40, ""},
+		{1000, 1<<30 - 1, 1 << 40, pauseFree},
+		{1000, 1 << 30, 1 << 40, pauseFree},
+		{1000, 1<<30 + 1<<27, 1 << 40, ""},
+		{1000, 51, 1000, ""}, // a small disk: a twentieth
+		{1000, 49, 1000, pauseFree},
+		{1001, 49, 1000, pauseDisk},
+		{0, 1 << 30, 1 << 31, ""},
+	} {
+		writeTestFile(t, fs, "d/used", step.used)
+		setFree(fs, step.avail, step.disk)
+		why := b.judge()
+		if pauseKind(why) != step.want {
+			t.Errorf("step %d: %q, want %q", i, why, step.want)
+		}
+		b.reason.Store(&why)
+	}
+}
+
+// Every sink counts but revisions, which trails by a pass by design.
+func TestUnflushedEpochs(t *testing.T) {
+	all := []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse, state.SinkDeadLetter}
+	for _, enabled := range [][]state.SinkID{all, {state.SinkClickHouse, state.SinkDeadLetter}} {
+		for _, slow := range all {
+			for _, behind := range []uint64{3, 4} {
+				cfg := &Config{Limits: LimitsConfig{UnflushedEpochs: 3}}
+				n := &Node{cfg: cfg}
+				n.budget = &budget{n: n}
+				in := &intake{leader: &leader{shard: &shard{n: n}, log: slog.New(slog.DiscardHandler)}}
+				view := &state.View{LastClosed: 10}
+				view.Config.Sinks = enabled
+				for _, id := range all {
+					view.Sinks[id].Acked = 10
+				}
+				view.Sinks[slow].Acked = 10 - behind
+				in.judgePause(view)
+				on := false
+				for _, id := range enabled {
+					on = on || id == slow
+				}
+				want := on && slow != state.SinkRevisions && behind > 3
+				if got := pauseKind(in.pausedFor) == pauseEpochs; got != want {
+					t.Errorf("sinks %v, %v is %d behind: paused %v (%s)", enabled, slow, behind, got, in.pausedFor)
+				}
+				if want && !strings.Contains(in.pausedFor, slow.String()) {
+					t.Errorf("%q does not name %v", in.pausedFor, slow)
+				}
+			}
+		}
+	}
+}
+
+// budgetNode is as much of a node as decides its budget.
+func budgetNode(fs vfs.FS, configured int64) *Node {
+	return &Node{cfg: &Config{DataDir: "d", Limits: LimitsConfig{DiskBytes: configured}}, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
+}
+
+func TestDiskBudgetIsDecidedOnce(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	if err := fs.MkdirAll("d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := fs.OpenDir("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	want := func(fs vfs.FS, configured, bytes int64) {
+		t.Helper()
+		if got, err := budgetNode(fs, configured).diskBudget(); err != nil || got != bytes {
+			t.Errorf("budget %d, want %d: %v", got, bytes, err)
+		}
+	}
+	want(fs, 0, 0) // unknown free space is no decision
+	setFree(fs, 1000, 2000)
+	want(fs, 70, 70) // neither is a configured one
+	want(fs, 0, 500)
+	setFree(fs, 10, 2000)
+	want(fs, 0, 500)
+	want(fs, 70, 70)
+	// After a power cut that loses everything that is not synced, too.
+	cut := fs.CrashClone(vfs.CrashCloneCfg{})
+	setFree(cut, 20, 2000)
+	want(cut, 0, 500)
+
+	for _, damage := range []string{"", "{", `{"disk_bytes":0}`, `{"disk_bytes":"x"}`} {
+		fs := vfs.NewMem()
+		if err := fs.MkdirAll("d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		f, err := fs.Create("d/"+budgetName, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(f, damage); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		setFree(fs, 4000-uint64(len(damage)), 8000)
+		want(fs, 0, 2000)
+		setFree(fs, 1, 8000)
+		want(fs, 0, 2000)
+	}
+}
+
+// A whole node takes the stored budget after a restart on a disk that has filled up.
+func TestDiskBudgetOutlivesARestart(t *testing.T) {
+	c := newCluster(t, newBroker(t, 1), 1, func(cfg *Config) { cfg.Limits.DiskBytes = 0 })
+	setFree(c.memFS(), 100<<30, 1<<40)
+	first := c.start(0).budget.limit
+	c.stop(0)
+	setFree(c.memFS(), 10<<30, 1<<40)
+	if again := c.start(0).budget.limit; again != first || first < 50<<30 {
+		t.Errorf("budget %d, then %d", first, again)
+	}
+}
