@@ -65,6 +65,7 @@ func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
 }
 
 func TestIntakePausesForDiskAndResumes(t *testing.T) {
+	t.Parallel()
 	b := newBroker(t, 1)
 	const budget = 64 << 20
 	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Limits.DiskBytes = budget })
@@ -85,6 +86,7 @@ func TestIntakePausesForDiskAndResumes(t *testing.T) {
 
 // Sessions that have changed since the last checkpoint cannot leave the memory; the next epoch's can.
 func TestIntakePausesForMemoryAndResumes(t *testing.T) {
+	t.Parallel()
 	b := newBroker(t, 1)
 	c := newCluster(t, b, 1, func(cfg *Config) {
 		cfg.Limits.SessionMemoryBytes = 1 << 20
@@ -240,6 +242,7 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 
 // A whole node takes the stored budget after a restart on a disk that has filled up.
 func TestDiskBudgetOutlivesARestart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, newBroker(t, 1), 1, func(cfg *Config) { cfg.Limits.DiskBytes = 0 })
 	setFree(c.memFS(), 100<<30, 1<<40)
 	first := c.start(0).budget.limit

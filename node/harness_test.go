@@ -238,6 +238,7 @@ type cluster struct {
 	tune  func(*Config)
 	// realSinks uses the real ones instead of the table.
 	realSinks bool
+	brokers   []string // where the broker will be, if it is not up yet
 
 	ends int // session_ends among what was produced
 }
@@ -266,9 +267,13 @@ func newCluster(t *testing.T, b *broker, n int, tune func(*Config)) *cluster {
 }
 
 func (c *cluster) config(i int) *Config {
+	brokers := c.brokers
+	if brokers == nil {
+		brokers = c.b.ListenAddrs()
+	}
 	cfg := &Config{
 		Node: fmt.Sprint("n", i), DataDir: fmt.Sprint("data/n", i),
-		Kafka:      KafkaConfig{Brokers: c.b.ListenAddrs(), Topic: testTopic, IdleAfter: 300 * time.Millisecond},
+		Kafka:      KafkaConfig{Brokers: brokers, Topic: testTopic, IdleAfter: 300 * time.Millisecond},
 		Session:    SessionConfig{IdleTimeout: 30 * time.Minute, Grace: time.Second, Retention: 6 * time.Hour},
 		Flush:      FlushConfig{Interval: 200 * time.Millisecond},
 		Delta:      &DeltaConfig{Path: "delta", RevisionInterval: 200 * time.Millisecond},
@@ -328,10 +333,13 @@ func (c *cluster) stop(i int) {
 	c.nodes[i] = nil
 }
 
+// patience bounds every wait: a machine that does much else must not fail a test.
+const patience = time.Minute
+
 // until waits for a condition, looked at often.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}

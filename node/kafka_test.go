@@ -28,7 +28,7 @@ const testTopic = "web_clicks"
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -80,9 +80,13 @@ func record(partition int32, session string, i int) *kgo.Record {
 
 // eventJSON makes the i-th event of a session, now.
 func eventJSON(session string, i int, kind string) []byte {
+	return eventJSONAt(session, i, kind, time.Now())
+}
+
+func eventJSONAt(session string, i int, kind string, at time.Time) []byte {
 	v, err := json.Marshal(map[string]any{
 		"event_id": fmt.Sprintf("00000000-0000-4000-8000-%04x%08x", len(session), hash(session)<<8+uint32(i)), "session_id": session, "user_id": 7,
-		"event_type": kind, "timestamp": time.Now().Unix(), "brand": "welt", "article_id": fmt.Sprintf("a%d", i),
+		"event_type": kind, "timestamp": at.Unix(), "brand": "welt", "article_id": fmt.Sprintf("a%d", i),
 	})
 	if err != nil {
 		panic(err)
@@ -159,7 +163,7 @@ func nextChunk(t *testing.T, s *source) chunk {
 	select {
 	case c := <-s.out:
 		return c
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing from Kafka")
 		return chunk{}
 	}

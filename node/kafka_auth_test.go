@@ -1,0 +1,94 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A broker that takes no connection without TLS and no request without SASL is reached with the configuration's keys,
+// and not without them.
+func TestKafkaTLSAndSASL(t *testing.T) {
+	t.Parallel()
+	cert, key := pemPair(t)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, testTopic), kfake.EnableSASL(),
+		kfake.Superuser("PLAIN", "p", "secret p"), kfake.Superuser("SCRAM-SHA-256", "s2", "secret s2"),
+		kfake.Superuser("SCRAM-SHA-512", "s5", "secret s5"), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+
+	trusted := &TLSConfig{CA: ca, ServerName: "node.example"}
+	ask := func(tls *TLSConfig, sasl *SASLConfig) error {
+		cfg := &KafkaConfig{Brokers: fake.ListenAddrs(), Topic: testTopic, TLS: tls, SASL: sasl}
+		// A refusal must not be waited for.
+		deps := &Deps{Logger: slog.New(slog.DiscardHandler), KafkaOpts: []kgo.Opt{kgo.RequestRetries(1)}}
+		opts, err := kafkaOpts(cfg, "test", deps)
+		if err != nil {
+			return err
+		}
+		cl, err := kgo.NewClient(opts...)
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		info, err := describeTopic(ctx, cl, testTopic)
+		if err == nil && info.partitions != 3 {
+			t.Errorf("%d partitions", info.partitions)
+		}
+		return err
+	}
+	sasl := func(mechanism, user, password string) *SASLConfig {
+		return &SASLConfig{Mechanism: mechanism, User: user, Password: SecretValue(password)}
+	}
+	for _, c := range []struct {
+		name string
+		tls  *TLSConfig
+		sasl *SASLConfig
+		want string // in the error; "" for none, " " for any: kfake ends the connection
+	}{
+		{"plain", trusted, sasl("plain", "p", "secret p"), ""},
+		{"scram-sha-256", trusted, sasl("scram-sha-256", "s2", "secret s2"), ""},
+		{"scram-sha-512", trusted, sasl("scram-sha-512", "s5", "secret s5"), ""},
+		{"insecure", &TLSConfig{InsecureSkipVerify: true}, sasl("plain", "p", "secret p"), ""},
+		{"wrong password", trusted, sasl("plain", "p", "wrong"), " "},
+		{"wrong scram password", trusted, sasl("scram-sha-256", "s2", "wrong"), " "},
+		{"the user of another mechanism", trusted, sasl("scram-sha-512", "s2", "secret s2"), " "},
+		{"no SASL", trusted, nil, " "},
+		{"no TLS", nil, sasl("plain", "p", "secret p"), " "},
+		{"another name in the certificate", &TLSConfig{CA: ca, ServerName: "other.example"}, sasl("plain", "p", "secret p"), "certificate"},
+		{"an unknown CA", &TLSConfig{ServerName: "node.example"}, sasl("plain", "p", "secret p"), "certificate"},
+		{"no such file", &TLSConfig{CA: ca + ".none"}, nil, "tls ca"},
+		{"unknown mechanism", trusted, sasl("gssapi", "p", "secret p"), "gssapi"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			began := time.Now()
+			err := ask(c.tls, c.sasl)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q, after %v", err, c.want, time.Since(began))
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+		})
+	}
+}
