@@ -280,6 +280,10 @@ func (c *cluster) config(i int) *Config {
 		Limits:     LimitsConfig{DiskBytes: 1 << 40},
 		ClickHouse: &ClickHouseConfig{Address: "127.0.0.1:1"},
 	}
+	cfg.Cluster.StoreDeadline = 20 * time.Second // a disk in memory is slow only where the CPU is
+	if len(c.ports) > 1 {
+		cfg.Cluster.HeartbeatTimeout, cfg.Cluster.ElectionTimeout, cfg.Cluster.LeaseTimeout = time.Second, time.Second, time.Second
+	}
 	for j, p := range c.ports {
 		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, NodeConfig{Name: fmt.Sprint("n", j), Address: p})
 	}
@@ -322,7 +326,7 @@ func (c *cluster) stop(i int) {
 	if c.nodes[i] == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.nodes[i].Close(ctx); err != nil {
 		c.t.Errorf("close of node %d: %v", i, err)

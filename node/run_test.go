@@ -67,8 +67,8 @@ func TestRun(t *testing.T) {
 	case err := <-done:
 		t.Fatalf("ended before it ran: %v", err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	deadline := time.Now().Add(30 * time.Second)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	deadline := time.Now().Add(patience)
 	for code := 0; code != http.StatusOK; {
 		resp, err := client.Get(url + "/readyz")
 		if err != nil {
@@ -77,7 +77,7 @@ func TestRun(t *testing.T) {
 		code = resp.StatusCode
 		_ = resp.Body.Close()
 		if time.Now().After(deadline) {
-			t.Fatalf("not ready after 30 s: %d", code)
+			t.Fatalf("not ready after %v: %d", patience, code)
 		}
 		<-time.After(20 * time.Millisecond)
 	}

@@ -50,7 +50,7 @@ func TestDemo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var live syncBuffer
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	seen := make(chan node.Analytics, 1)
 	report, err := Run(ctx, Options{
 		Rate: 500, Shards: 3, Dir: t.TempDir(), Seed: 1, FlushInterval: time.Second, HTTP: taken.Addr().String(), Live: &live,
