@@ -190,24 +190,14 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 }
 
 func (f *flusher) acked(plan *state.Plan, nowMillis int64) {
-	v := f.l.store.View()
-	all := v.LastClosed
-	for _, id := range measured {
-		if f.enabled(&v, id) {
-			all = min(all, v.Sinks[id].Acked)
-		}
-	}
-	for _, id := range measured {
-		if id == f.id {
-			f.l.pipe.acked(plan.A, plan.B, all, nowMillis, &f.l.visible[id])
-			f.l.reached(id, plan)
-		}
+	if slices.Contains(measured, f.id) {
+		all := slices.DeleteFunc(slices.Clone(measured), func(id state.SinkID) bool {
+			return !slices.Contains(plan.Config.Sinks, id)
+		})
+		f.l.pipe.acked(f.id, plan.A, plan.B, nowMillis, &f.l.visible[f.id], all)
+		f.l.reached(f.id, plan)
 	}
 	f.l.kick() // revisions wait for sessions
-}
-
-func (f *flusher) enabled(v *state.View, id state.SinkID) bool {
-	return slices.Contains(v.Config.Sinks, id)
 }
 
 // errAgain repeats at once: a refused row has been left out.

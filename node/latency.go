@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/state"
 )
 
 // arrivals is the distribution of the Kafka timestamps of one epoch's records. Buckets start at 4 ms and are doubled
@@ -50,10 +52,11 @@ type pipeline struct {
 	epochs map[uint64]*arrivals
 	events map[uint64]int64 // rows of the events table
 	oldest uint64
+	seen   map[state.SinkID]uint64 // the last epoch that each sink has observed
 }
 
 func newPipeline() *pipeline {
-	return &pipeline{open: newArrivals(), epochs: map[uint64]*arrivals{}, events: map[uint64]int64{}}
+	return &pipeline{open: newArrivals(), epochs: map[uint64]*arrivals{}, events: map[uint64]int64{}, seen: map[state.SinkID]uint64{}}
 }
 
 // apply notes the Kafka timestamps of records that have become part of the open epoch.
@@ -90,9 +93,10 @@ func (p *pipeline) drop(epoch uint64) {
 	p.oldest = epoch + 1
 }
 
-// acked observes into h how long the records of the epochs (a, b] took until now, and forgets the epochs up to all,
-// which every sink has.
-func (p *pipeline) acked(a, b, all uint64, nowMillis int64, h *histogram) {
+// acked observes into h how long the records of the epochs (a, b] took until now to be visible in the sink id, and
+// forgets the epochs that all of the sinks have observed. That the state has a sink's acknowledgement is not enough: its
+// flusher may not have come here yet.
+func (p *pipeline) acked(id state.SinkID, a, b uint64, nowMillis int64, h *histogram, all []state.SinkID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for e := max(a+1, p.oldest); e <= b && p.oldest > 0; e++ {
@@ -100,7 +104,12 @@ func (p *pipeline) acked(a, b, all uint64, nowMillis int64, h *histogram) {
 			arr.each(func(millis, n int64) { h.observe(nowMillis-millis, n) })
 		}
 	}
-	for p.oldest > 0 && p.oldest <= all && len(p.epochs) > 0 {
+	p.seen[id] = max(p.seen[id], b)
+	least := p.seen[id]
+	for _, other := range all {
+		least = min(least, p.seen[other])
+	}
+	for p.oldest > 0 && p.oldest <= least && len(p.epochs) > 0 {
 		p.drop(p.oldest)
 	}
 }

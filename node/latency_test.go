@@ -1,9 +1,12 @@
 package node
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"deckle/state"
 )
 
 func TestHistogramQuantilesAreExactToOnePartIn64(t *testing.T) {
@@ -60,18 +63,26 @@ func TestPipelineMeasuresEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
 	if b := p.reach(4, 8, 1); b != 5 {
 		t.Errorf("at least one epoch, got up to %d", b)
 	}
-	var h histogram
-	p.acked(4, 6, 5, 3000, &h)
-	l := h.latency()
-	if l.Count != 6 || l.Max < 1996 || l.Max > 2004 {
+	both := []state.SinkID{state.SinkEvents, state.SinkSessions}
+	kept := func(want ...uint64) {
+		t.Helper()
+		if got := slices.Sorted(maps.Keys(p.epochs)); !slices.Equal(got, want) {
+			t.Errorf("epochs %v are kept, want %v", got, want)
+		}
+	}
+	var events, sessions histogram
+	p.acked(state.SinkEvents, 4, 6, 3000, &events, both)
+	if l := events.latency(); l.Count != 6 || l.Max < 1996 || l.Max > 2004 {
 		t.Errorf("latency %+v", l)
 	}
-	if _, ok := p.epochs[5]; ok {
-		t.Error("an epoch that every sink has is kept")
+	kept(5, 6, 7, 8) // the other sink has observed none
+	p.acked(state.SinkSessions, 4, 5, 4000, &sessions, both)
+	kept(6, 7, 8)
+	p.acked(state.SinkSessions, 5, 8, 4000, &sessions, both)
+	if l := sessions.latency(); l.Count != 12 {
+		t.Errorf("latency %+v", l)
 	}
-	if _, ok := p.epochs[6]; !ok {
-		t.Error("an epoch that a sink lacks is gone")
-	}
+	kept(7, 8)
 }
 
 func TestArrivalsStayBounded(t *testing.T) {
