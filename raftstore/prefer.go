@@ -48,13 +48,19 @@ func (g *Group) prefer() {
 		err = g.TransferLeadership(ctx, p.Name)
 		cancel()
 		if err != nil && g.ctx.Err() == nil {
-			pause = min(max(2*pause, 2*every), 2*time.Minute)
+			pause = backOff(pause, every)
 			g.logger.Warn("could not hand the leadership to the preferred node", "node", p.Name, "retry", pause, "error", err)
 		} else {
 			pause = 2 * every
 		}
 		next = time.Now().Add(pause)
 	}
+}
+
+// backOff is how long to wait after a failed attempt: two rounds, then twice as long each time, at most two minutes, for
+// during each the group takes no entries.
+func backOff(pause, every time.Duration) time.Duration {
+	return min(max(2*pause, 2*every), 2*time.Minute)
 }
 
 // TransferLeadership hands the group to the named node, and returns when this node no longer leads.

@@ -75,7 +75,7 @@ func (s *Store) Checksum() (uint64, error) {
 	writeSorted(sum, garbage)
 
 	letters := map[string]string{}
-	from := uint64(0)
+	from := s.minAcked() // as writeGarbage deletes them
 	if s.enabled(SinkDeadLetter) {
 		from = s.meta.Sinks[SinkDeadLetter].Acked
 	}
