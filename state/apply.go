@@ -147,6 +147,10 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		r := &b.Rejects[i]
 		s.addLetter(DeadLetter{Reject: *r})
 		s.open.LeftOut = append(s.open.LeftOut, Position{r.Partition, r.Offset})
+		// A partition that carries nothing but rejects has no event time and is not idle either. That it moves says that
+		// time has passed: its Kafka time, less the time that a session may be silent, holds nobody up for ever.
+		p := s.partition(r.Partition)
+		p.Watermark = max(p.Watermark, min(r.KafkaTimestamp/1000, now)-seconds(s.meta.Config.IdleTimeout))
 	}
 	for _, r := range b.Ranges {
 		p := s.partition(r.Partition)
@@ -356,13 +360,10 @@ func (s *Store) purge(ss *session) error {
 	s.gone[ss.id] = struct{}{}
 	s.meta.Live--
 	ss.purged = true
-	s.dirtyBytes += 64
+	s.dirtyBytes += ss.charged
 	if ss.storedTimer != 0 {
 		s.pendingDel[string(appendTimerKey(nil, ss.storedKind, ss.storedTimer, ss.id))] = struct{}{}
 		ss.storedTimer = 0
-	}
-	for _, sink := range s.meta.Config.Sinks {
-		delete(s.meta.Refused, refusedKey(sink, ss.rowKey()))
 	}
 	if ss.changed { // the cut writes its last image
 		s.touch(ss)

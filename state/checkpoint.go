@@ -330,6 +330,10 @@ func (s *Store) Snapshot(dir string) (index, term uint64, err error) {
 // Restore replaces the state by the files of a snapshot, which it takes over by renaming dir. If it is interrupted, the
 // next Open has the former state or the new one, and dir, if it is still there, can be restored again.
 func (s *Store) Restore(dir string) error {
+	if err := s.plans.end(); err != nil {
+		return fmt.Errorf("state: ending plans before restore: %w", err)
+	}
+	defer s.plans.begin()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fs := s.opts.FS

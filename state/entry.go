@@ -56,8 +56,9 @@ func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, prevChecksum)
 }
 
-// EncodePlan encodes the entry that gives a sink its next plan: (acked, min(last closed, maxB)]; for SinkRevisions at
-// most up to what SinkSessions has acknowledged. An outstanding plan is returned as it is.
+// EncodePlan encodes the entry that gives a sink its next plan: (acked, last closed]; for SinkEvents at most up to maxB,
+// which the others ignore; for SinkRevisions at most up to what SinkSessions has acknowledged. An outstanding plan is
+// returned as it is.
 func EncodePlan(sink SinkID, maxB uint64) []byte {
 	return binary.AppendUvarint([]byte{kindPlan, entryVersion, byte(sink)}, maxB)
 }

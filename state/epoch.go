@@ -172,7 +172,12 @@ func (s *Store) applyPlan(e entry) *PlanResult {
 	if p.PlanB != 0 {
 		return &PlanResult{A: p.PlanA, B: p.PlanB}
 	}
-	b := min(s.meta.LastClosed, e.epoch)
+	b := s.meta.LastClosed
+	if e.sink == SinkEvents {
+		// Only this one may be bounded: it reads ranges. The images of an epoch that is not the last closed one may be
+		// superseded and gone, and a plan that ends there would not hold every session and total as of its end.
+		b = min(b, e.epoch)
+	}
 	if e.sink == SinkRevisions && s.enabled(SinkSessions) {
 		b = min(b, s.meta.Sinks[SinkSessions].Acked)
 	}
@@ -190,6 +195,11 @@ func (s *Store) applyAck(e entry) error {
 		return nil
 	}
 	*p = Progress{Acked: p.PlanB}
+	for k, epoch := range s.meta.Refused { // later plans do not read so far back
+		if k[0] == '0'+byte(e.sink) && epoch <= p.Acked {
+			delete(s.meta.Refused, k)
+		}
+	}
 	s.dirtyBytes++
 	s.sweep()
 	s.dropDates()
@@ -198,8 +208,6 @@ func (s *Store) applyAck(e entry) error {
 
 // Key is what a refusal names the row by: session id, NUL, origin.
 func (r *SessionRow) Key() string { return r.SessionID + "\x00" + r.Origin }
-
-func (s *session) rowKey() string { return s.id + "\x00" + s.originText() }
 
 func (s *session) originText() string {
 	return fmt.Sprintf("%d/%d", s.origin.Partition, s.origin.Offset)

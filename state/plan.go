@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -16,7 +18,7 @@ import (
 func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.db == nil {
+	if s.db == nil || s.plans.closing() {
 		return nil, ErrClosed
 	}
 	pr := s.meta.Sinks[sink]
@@ -48,7 +50,66 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		p.Epochs = append(p.Epochs, info)
 	}
 	p.reader = r
+	if !s.plans.add(r) {
+		return nil, errors.Join(ErrClosed, r.snap.Close())
+	}
 	return p, nil
+}
+
+// openPlans are the plans that are being read. Pebble cannot be closed under them: Close and Restore end them first, and
+// whoever still reads one gets ErrClosed.
+type openPlans struct {
+	mu     sync.Mutex
+	ending bool
+	open   map[*storeReader]struct{}
+}
+
+func (o *openPlans) closing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ending
+}
+
+func (o *openPlans) add(r *storeReader) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ending {
+		return false
+	}
+	if o.open == nil {
+		o.open = map[*storeReader]struct{}{}
+	}
+	r.plans = o
+	o.open[r] = struct{}{}
+	return true
+}
+
+func (o *openPlans) remove(r *storeReader) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.open, r)
+}
+
+// end refuses new plans and closes those that are open; it waits for the row that a reader is at. Store.mu must not be
+// held: a reader may want it for that row.
+func (o *openPlans) end() error {
+	o.mu.Lock()
+	o.ending = true
+	open := slices.Collect(maps.Keys(o.open))
+	o.mu.Unlock()
+	var errs []error
+	for _, r := range open {
+		r.dead.Store(true)
+		errs = append(errs, r.close())
+	}
+	return errors.Join(errs...)
+}
+
+// begin lets plans be opened again.
+func (o *openPlans) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ending = false
 }
 
 // storeReader reads a plan from a snapshot. What the state has deleted since its last checkpoint is still there and must
@@ -59,6 +120,26 @@ type storeReader struct {
 	deleted    map[string]struct{}
 	refused    map[string]uint64
 	rows       rowBuilder
+
+	plans  *openPlans
+	dead   atomic.Bool
+	mu     sync.Mutex // held while the snapshot is read or closed
+	closed bool
+}
+
+// scan reads the snapshot from lower to upper until the plan is ended.
+func (r *storeReader) scan(lower, upper []byte, f func(k, v []byte) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	return scan(r.snap, lower, upper, func(k, v []byte) error {
+		if r.dead.Load() {
+			return ErrClosed
+		}
+		return f(k, v)
+	})
 }
 
 func (r *storeReader) skip(key []byte) bool {
@@ -70,7 +151,7 @@ func (r *storeReader) skip(key []byte) bool {
 }
 
 func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
-	return scan(r.snap, epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
+	return r.scan(epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
 		if r.skip(k) {
 			return nil
 		}
@@ -105,7 +186,7 @@ func (p *Plan) wants(ss *session) bool {
 }
 
 func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
-	return scan(r.snap, epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
+	return r.scan(epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
 		if r.skip(k) {
 			return nil
 		}
@@ -130,7 +211,7 @@ func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) erro
 }
 
 func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error {
-	return scan(r.snap, epochPrefix(prefixLetter, p.A+1), afterEpoch(prefixLetter, p.B), func(k, v []byte) error {
+	return r.scan(epochPrefix(prefixLetter, p.A+1), afterEpoch(prefixLetter, p.B), func(k, v []byte) error {
 		var l DeadLetter
 		if err := json.Unmarshal(v, &l); err != nil {
 			return fmt.Errorf("%w: dead letter %x: %w", ErrCorrupt, k, err)
@@ -139,7 +220,16 @@ func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error 
 	})
 }
 
-func (r *storeReader) close() error { return r.snap.Close() }
+func (r *storeReader) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	r.plans.remove(r)
+	return r.snap.Close()
+}
 
 // Session returns the newest row of the live session of an id; ok is false if there is none, or it has no row yet. The
 // row may be newer than any closed epoch.
@@ -175,15 +265,12 @@ func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
 // Rollups calls yield for the present totals of every rollup key: those of the last cut.
 func (s *Store) Rollups(yield func(*RollupRow) error) error {
 	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if s.db == nil {
-		s.mu.RUnlock()
 		return ErrClosed
 	}
-	snap := s.db.NewSnapshot()
-	dropped := slices.Clone(s.droppedDates)
-	s.mu.RUnlock()
-	err := scan(snap, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
-		if len(k) > 5 && slices.Contains(dropped, int32(binary.BigEndian.Uint32(k[1:5]))) {
+	return scan(s.db, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
+		if len(k) > 5 && slices.Contains(s.droppedDates, int32(binary.BigEndian.Uint32(k[1:5]))) {
 			return nil
 		}
 		d := decoder{b: v}
@@ -194,7 +281,6 @@ func (s *Store) Rollups(yield func(*RollupRow) error) error {
 		}
 		return yieldRollup(string(k[1:]), t, epoch, yield)
 	})
-	return errors.Join(err, snap.Close())
 }
 
 // Sessions calls yield for the newest row of every live session that has one, those in Pebble and those in memory, in no

@@ -196,7 +196,13 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 			e.Batch.Nulls++
 		case "reject":
 			reason := event.Reasons()[slices.IndexFunc(event.Reasons(), func(r event.Reason) bool { return r.String() == f[2] })]
-			e.Batch.Rejects = append(e.Batch.Rejects, event.Reject{Partition: p, Offset: o, Reason: reason, Detail: "by the script", Length: 7})
+			r := event.Reject{Partition: p, Offset: o, Reason: reason, Detail: "by the script", Length: 7}
+			if len(f) > 3 {
+				n, err := strconv.ParseInt(strings.TrimPrefix(f[3], "kafka="), 10, 64)
+				must(sc.t, err)
+				r.KafkaTimestamp = 1e3 * (t0 + n)
+			}
+			e.Batch.Rejects = append(e.Batch.Rejects, r)
 		default:
 			e.Batch.Items = append(e.Batch.Items, sc.item(p, o, f))
 		}

@@ -75,6 +75,7 @@ type Store struct {
 	oldGarbage []garbageKey
 	dirtyBytes int64
 
+	plans   openPlans
 	visited []*session // sessions brought to memory, or changed, that may have to leave it at the next checkpoint
 	durable durableIndex
 
@@ -294,7 +295,11 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 		return nil, fmt.Errorf("state: entry %d of shard %d: %w", index, s.meta.Config.Shard, err)
 	}
 	s.meta.Index, s.meta.Term = index, term
-	if cut, ok := result.(*CutResult); (ok && cut.Epoch > 0) || s.dirtyBytes >= s.opts.CheckpointBytes {
+	// A Cut and a forced horizon make one of whatever there is: when nothing comes in, what was purged and acknowledged
+	// must still leave the disk.
+	cut, _ := result.(*CutResult)
+	idle := (data[0] == kindCut || data[0] == kindHorizon) && s.dirtyBytes > 0
+	if cut != nil && cut.Epoch > 0 || idle || s.dirtyBytes >= s.opts.CheckpointBytes {
 		if _, err := s.checkpoint(); err != nil {
 			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w", index, s.meta.Config.Shard, err)
 		}
@@ -386,13 +391,15 @@ func (s *Store) Metrics() *pebble.Metrics {
 }
 
 // Close closes the store without a checkpoint: the log has what the last one lacks.
+// Plans that are open end with ErrClosed.
 func (s *Store) Close() error {
+	err := s.plans.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.db == nil {
-		return nil
+		return err
 	}
-	err := s.db.Close()
+	err = errors.Join(err, s.db.Close())
 	s.db = nil
 	return err
 }

@@ -44,13 +44,20 @@ func epochClock(plan *state.Plan, epoch uint64) time.Time {
 // sourceRecord returns the record of a letter that stands for a source record. lost tells that it goes without its
 // original.
 func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte, ok bool) (_ *kgo.Record, lost bool) {
-	lost = !ok || sha256.Sum256(value) != l.SHA256
+	sum, length := sha256.Sum256(value), int64(len(value))
+	known := l.SHA256 != [sha256.Size]byte{} // the state judges what a batch carries, which is not the original
+	lost = !ok || known && sum != l.SHA256
+	if known {
+		sum, length = l.SHA256, l.Length
+	}
 	at := epochClock(plan, l.Epoch)
 	var h headers
 	h.add("reason", l.Reason.String())
 	h.add("detail", l.Detail)
-	h.add("length", strconv.FormatInt(l.Length, 10))
-	h.add("sha256", hex.EncodeToString(l.SHA256[:]))
+	if known || !lost {
+		h.add("length", strconv.FormatInt(length, 10))
+		h.add("sha256", hex.EncodeToString(sum[:]))
+	}
 	h.add("source_topic", s.opts.Topic)
 	h.add("source_partition", strconv.Itoa(int(l.Partition)))
 	h.add("source_offset", strconv.FormatInt(l.Offset, 10))
