@@ -65,11 +65,11 @@ func (in *intake) stopAll(reason string) {
 	}
 }
 
-// take looks at what a poll brought and keeps the records for fill. An error begins a new run.
+// take looks at what a poll brought and keeps the records for fill, whatever else the poll reports: the client will not
+// bring them again. An error begins a new run.
 func (in *intake) take(c *chunk) error {
 	if c.err != nil {
 		in.setFailing("source", c.err)
-		return nil
 	}
 	for i := range c.parts {
 		part := &c.parts[i]
@@ -88,12 +88,18 @@ func (in *intake) take(c *chunk) error {
 			return fmt.Errorf("kafka: %s/%d: %w", in.cfg.Topic, part.partition, part.err)
 		}
 		p.end = max(p.end, part.end)
+		next := in.taken(p)
+		if part.from != next {
+			// A range says that all of it has been read: what went astray between source and here must be read again.
+			return fmt.Errorf("%w: partition %d: the source handed over everything below %d, taken is everything below %d",
+				errResync, p.id, part.from, next)
+		}
 		if len(part.records) == 0 {
 			continue
 		}
-		if first := part.records[0].Offset; first > p.next && part.logStart > p.next {
+		if first := part.records[0].Offset; first > next && part.logStart > next {
 			in.stop(p, fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are lost "+
-				"to this cluster; nothing has been skipped", part.logStart, p.next))
+				"to this cluster; nothing has been skipped", part.logStart, next))
 			continue
 		}
 		if in.cfg.Shards > 1 && !p.keyed && in.withoutKeys(p, part.records) {
@@ -104,6 +110,17 @@ func (in *intake) take(c *chunk) error {
 		in.pending = append(in.pending, *part)
 	}
 	return nil
+}
+
+// taken is the offset after the last record taken from the source, pending ones included.
+func (in *intake) taken(p *partition) int64 {
+	next := p.next
+	for i := range in.pending {
+		if part := &in.pending[i]; part.partition == p.id && len(part.records) > 0 {
+			next = max(next, part.records[len(part.records)-1].Offset+1)
+		}
+	}
+	return next
 }
 
 // withoutKeys looks at the first records of a partition. A few without a key are dead letters; if there is not one with

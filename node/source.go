@@ -44,7 +44,8 @@ func consumeOpts(topic string, from map[int32]kgo.Offset, fetchBytes int64) []kg
 	}
 }
 
-// chunk is what one poll brought.
+// chunk is what one poll brought. It may have parts and an error: the client has moved past the records of the parts,
+// so they must be taken all the same.
 type chunk struct {
 	parts []chunkPart
 	err   error // of the client as a whole; it goes on trying
@@ -53,6 +54,7 @@ type chunk struct {
 // chunkPart is one partition's share: records in offset order, or an error.
 type chunkPart struct {
 	partition int32
+	from      int64 // everything below it has been handed over before, or was not asked for
 	records   []*kgo.Record
 	logStart  int64 // -1 if unknown
 	end       int64 // last stable offset, -1 if unknown
@@ -65,6 +67,7 @@ type source struct {
 	topic  string
 	id     [16]byte // of the topic; zero if unknown
 	cl     *kgo.Client
+	handed map[int32]int64 // the offset after the last record handed over, by partition; of the polling goroutine
 	out    chan chunk
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -72,8 +75,9 @@ type source struct {
 
 // openSource starts to fetch. id is the topic's that the offsets belong to, next are the offsets to begin with.
 func openSource(ctx context.Context, opts []kgo.Opt, topic string, id [16]byte, next []state.PartitionStatus, fetchBytes int64) (*source, error) {
-	from := map[int32]kgo.Offset{}
+	from, handed := map[int32]kgo.Offset{}, map[int32]int64{}
 	for _, p := range next {
+		handed[p.Partition] = p.Next
 		// The stored epoch lets the client ask the broker first whether its log still has that history.
 		from[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
 	}
@@ -82,7 +86,7 @@ func openSource(ctx context.Context, opts []kgo.Opt, topic string, id [16]byte, 
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &source{topic: topic, id: id, cl: cl, out: make(chan chunk), cancel: cancel}
+	s := &source{topic: topic, id: id, cl: cl, handed: handed, out: make(chan chunk), cancel: cancel}
 	s.done.Go(func() { s.poll(ctx) })
 	return s, nil
 }
@@ -121,14 +125,18 @@ func (s *source) add(c *chunk, t *kgo.FetchTopic, p *kgo.FetchPartition) {
 		}
 		return
 	}
-	part := chunkPart{partition: p.Partition, records: p.Records, logStart: -1, end: -1, err: p.Err, fatal: fatalFetchError(p.Err)}
+	from := s.handed[p.Partition]
+	part := chunkPart{partition: p.Partition, from: from, records: p.Records, logStart: -1, end: -1, err: p.Err, fatal: fatalFetchError(p.Err)}
 	var none [16]byte
 	switch {
 	case p.Err != nil:
 	case t.TopicID != none && s.id != none && t.TopicID != s.id:
-		part = chunkPart{partition: p.Partition, err: errRecreated, fatal: true}
+		part = chunkPart{partition: p.Partition, from: from, err: errRecreated, fatal: true}
 	default:
 		part.logStart, part.end = p.LogStartOffset, p.LastStableOffset
+	}
+	if n := len(part.records); n > 0 {
+		s.handed[p.Partition] = max(from, part.records[n-1].Offset+1)
 	}
 	c.parts = append(c.parts, part)
 }
