@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ const (
 	refetchBytes = 4 << 20
 	// refetchQuiet without records makes refetch ask whether there can be any more.
 	refetchQuiet = 3 * time.Second
+	// quietRounds in a row without a record end an attempt: together they outlast a change of the partition's leader.
+	quietRounds = 5
 	// lettersCached are the newest records kept for Original: dead letters come in clusters.
 	lettersCached = 512
 	lettersBytes  = 8 << 20
@@ -34,6 +37,7 @@ type refetch struct {
 	admin *kgo.Client
 	topic string
 	log   *slog.Logger
+	quiet time.Duration // instead of refetchQuiet, if set
 
 	mu    sync.Mutex // of the client below and its cache
 	cl    *kgo.Client
@@ -44,11 +48,17 @@ type refetch struct {
 
 var _ sinks.EventSource = (*refetch)(nil)
 
-var errLost = errors.New("Kafka does not have records any more that were read before")
+var (
+	// errLost is a fact: the log begins after a record that was read before, or the topic is another one.
+	errLost = errors.New("Kafka does not have records any more that were read before")
+	// errSilent may pass: the partition gives nothing, although its log should go on.
+	errSilent = errors.New("Kafka gives no records of a range that was read before")
+)
 
 // Events implements sinks.EventSource.
 func (f *refetch) Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error {
 	var want, got int64
+	cut := false // the log begins inside or past a range
 	for i := range plan.Epochs {
 		want += plan.Epochs[i].Events
 	}
@@ -58,16 +68,18 @@ func (f *refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 		for n < len(left) && left[n].Partition == r.Partition {
 			n++
 		}
-		if err := f.readRange(ctx, r, left[:n], func(it *event.Item) error { got++; return yield(it) }); err != nil {
+		start, err := f.readRange(ctx, &plan.Config, r, left[:n], func(it *event.Item) error { got++; return yield(it) })
+		if err != nil {
 			return err
 		}
+		cut = cut || start > r.From
 		left = left[n:]
 	}
 	switch {
-	case got > want:
-		return fmt.Errorf("node: epochs %d to %d have %d events, Kafka gave %d", plan.A+1, plan.B, want, got)
-	case got < want:
+	case got < want && cut:
 		return lost(fmt.Errorf("%w: epochs %d to %d have %d events, Kafka still has %d of them", errLost, plan.A+1, plan.B, want, got))
+	case got != want:
+		return fmt.Errorf("node: epochs %d to %d have %d events, Kafka gave %d", plan.A+1, plan.B, want, got)
 	}
 	return nil
 }
@@ -77,29 +89,38 @@ func lost(err error) error {
 		"rollups are not affected. Raise the topic's retention; recording the gap is the operator's decision"}
 }
 
-// readRange yields the accepted records of [r.From, r.To).
-func (f *refetch) readRange(ctx context.Context, r event.Range, left []state.Position, yield func(*event.Item) error) error {
+// readRange yields the accepted records of [r.From, r.To), and returns where the log let it begin: past r.From, there may
+// have been more, and the count tells whether there was.
+func (f *refetch) readRange(ctx context.Context, cfg *state.Config, r event.Range, left []state.Position, yield func(*event.Item) error) (int64, error) {
+	if err := f.checkTopic(ctx, cfg); err != nil {
+		return 0, err
+	}
 	from, err := f.start(ctx, r)
 	if err != nil || from >= r.To {
-		return err // all of it is below the log's start: the count tells whether there was something
+		return from, err
 	}
 	cl, err := f.client(r.Partition, from)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer cl.Close()
 	var dec event.Decoder
 	var item event.Item
 	next := from
-	for next < r.To {
-		pctx, cancel := context.WithTimeout(ctx, refetchQuiet)
+	for rounds := 0; next < r.To; {
+		pctx, cancel := context.WithTimeout(ctx, f.quietFor())
 		fetches := cl.PollRecords(pctx, pollRecords)
 		cancel()
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 		seen := false
 		var fail error
+		fetches.EachTopic(func(t kgo.FetchTopic) {
+			if !sameTopic(cfg, t.TopicID) {
+				fail = anotherTopic()
+			}
+		})
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			if p.Err != nil && !errors.Is(p.Err, context.DeadlineExceeded) && fail == nil {
 				fail = p.Err
@@ -132,23 +153,53 @@ func (f *refetch) readRange(ctx context.Context, r event.Range, left []state.Pos
 		dec.Reset()
 		switch {
 		case errors.Is(fail, kerr.OffsetOutOfRange):
-			return lost(fmt.Errorf("%w: partition %d, offset %d: %w", errLost, r.Partition, next, fail))
+			return 0, lost(fmt.Errorf("%w: partition %d, offset %d: %w", errLost, r.Partition, next, fail))
 		case fail != nil:
-			return fail
+			return 0, fail
 		case seen:
+			rounds = 0
 			continue
 		}
-		// Nothing for a while: the rest of the range may be records that compaction has removed since.
-		if l := listEnds(ctx, f.admin, f.topic, time.Now); l.err == nil && l.ends[r.Partition] >= r.To {
-			if start, err := f.start(ctx, r); err == nil && start > next {
-				return lost(fmt.Errorf("%w: partition %d from offset %d", errLost, r.Partition, next))
-			}
-			if f.atEndOfLog(l, r, next) {
-				return nil
-			}
+		// Nothing for a while. The broker may be slow, or another one has become the leader; or the rest of the range may be
+		// records that compaction has removed since.
+		if err := f.checkTopic(ctx, cfg); err != nil {
+			return 0, err
+		}
+		if start, err := f.start(ctx, r); err == nil && start > next {
+			return 0, lost(fmt.Errorf("%w: partition %d from offset %d", errLost, r.Partition, next))
+		}
+		if rounds++; rounds < quietRounds {
+			continue
+		}
+		l := listEnds(ctx, f.admin, f.topic, time.Now)
+		if end, ok := l.ends[r.Partition]; ok && f.atEndOfLog(l, r, next) {
+			break // the count tells whether something is missing
+		} else if !ok {
+			return 0, fmt.Errorf("%w: partition %d from offset %d: its end is not known: %w", errSilent, r.Partition, next, errors.Join(l.err, errNoOffset))
+		} else {
+			return 0, fmt.Errorf("%w: partition %d from offset %d, its log ends at %d", errSilent, r.Partition, next, end)
 		}
 	}
+	return from, nil
+}
+
+func (f *refetch) quietFor() time.Duration { return cmp.Or(f.quiet, refetchQuiet) }
+
+// checkTopic asks whether the topic is still the one that the shard was created with. Only a clear no is a *StopError.
+func (f *refetch) checkTopic(ctx context.Context, cfg *state.Config) error {
+	info, err := describeTopic(ctx, f.admin, f.topic)
+	if err != nil {
+		return err
+	}
+	if !sameTopic(cfg, info.id) {
+		return anotherTopic()
+	}
 	return nil
+}
+
+func anotherTopic() error {
+	return &sinks.StopError{Err: fmt.Errorf("%w: %w", errLost, errRecreated),
+		Hint: "raw events of the old topic that were not flushed in time are gone; sessions and rollups are not affected"}
 }
 
 // atEndOfLog says whether the log's end is the range's: no record can follow that would show that the range is done.
@@ -200,8 +251,8 @@ func (f *refetch) Original(ctx context.Context, partition int32, offset int64) (
 		}
 		f.at = want
 	}
-	for {
-		pctx, cancel := context.WithTimeout(ctx, refetchQuiet)
+	for rounds := 0; ; {
+		pctx, cancel := context.WithTimeout(ctx, f.quietFor())
 		fetches := f.cl.PollRecords(pctx, lettersCached)
 		cancel()
 		if ctx.Err() != nil {
@@ -242,6 +293,12 @@ func (f *refetch) Original(ctx context.Context, partition int32, offset int64) (
 			if end, known := l.ends[partition]; known && end <= offset {
 				return nil, nil, false, nil
 			}
+			if rounds++; rounds >= quietRounds {
+				f.drop()
+				return nil, nil, false, fmt.Errorf("%w: partition %d, offset %d", errSilent, partition, offset)
+			}
+		default:
+			rounds = 0
 		}
 	}
 }

@@ -1,0 +1,105 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"deckle/event"
+	"deckle/sinks"
+	"deckle/state"
+)
+
+func planOf(cfg state.Config, events int64, rs ...event.Range) *state.Plan {
+	return state.NewTestPlan(cfg, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Ranges: rs, Events: events}}, state.TestData{})
+}
+
+// A partition that answers nothing for a while is no proof of a loss: the attempt ends, and a later one succeeds.
+func TestSilenceIsNotLoss(t *testing.T) {
+	b := newBroker(t, 1)
+	for i := range 10 {
+		b.produce(record(0, "s", i))
+	}
+	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t), quiet: 20 * time.Millisecond}
+	t.Cleanup(f.close)
+	ctx := testContext(t)
+	events := func(to int64) (n int64, err error) {
+		plan := planOf(state.Config{}, to, event.Range{Partition: 0, From: 0, To: to})
+		err = f.Events(ctx, plan, func(*event.Item) error { n++; return nil })
+		return n, err
+	}
+	moved := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: testTopic, Err: kerr.NotLeaderForPartition, Count: -1})
+	var stop *sinks.StopError
+	for _, to := range []int64{10, 9} { // the range's end is the log's, or is not
+		if _, err := events(to); err == nil || errors.As(err, &stop) || errors.Is(err, errLost) {
+			t.Errorf("up to %d, silence: %v", to, err)
+		}
+	}
+	if _, _, ok, err := f.Original(ctx, 0, 4); ok || !errors.Is(err, errSilent) {
+		t.Errorf("one record, silence: %v %v", ok, err)
+	}
+	moved.Remove()
+	f.quiet = 0
+	for _, to := range []int64{10, 9} {
+		if n, err := events(to); err != nil || n != to {
+			t.Errorf("up to %d, afterwards: %d events, %v", to, n, err)
+		}
+	}
+	if _, v, ok, err := f.Original(ctx, 0, 4); !ok || err != nil || len(v) == 0 {
+		t.Errorf("one record, afterwards: %v %v", ok, err)
+	}
+}
+
+// The log's start inside a range loses something only if the count says so.
+func TestLogStartInsideARange(t *testing.T) {
+	b := newBroker(t, 1)
+	for i := range 10 {
+		b.produce(record(0, "s", i))
+	}
+	if err := b.DeleteRecords(testTopic, 0, 3); err != nil {
+		t.Fatal(err)
+	}
+	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
+	none := func(*event.Item) error { return nil }
+	r := event.Range{Partition: 0, From: 2, To: 10}
+	if err := f.Events(testContext(t), planOf(state.Config{}, 7, r), none); err != nil {
+		t.Errorf("the record before the start did not count: %v", err)
+	}
+	var stop *sinks.StopError
+	if err := f.Events(testContext(t), planOf(state.Config{}, 8, r), none); !errors.As(err, &stop) || !errors.Is(err, errLost) {
+		t.Errorf("the record before the start counted: %v", err)
+	}
+	if err := f.Events(testContext(t), planOf(state.Config{}, 2, event.Range{Partition: 0, From: 0, To: 2}), none); !errors.As(err, &stop) {
+		t.Errorf("all of the range is before the start: %v", err)
+	}
+}
+
+// Offsets of a topic that was deleted say nothing about one of the same name.
+func TestRefetchKnowsItsTopic(t *testing.T) {
+	b := newBroker(t, 1)
+	for i := range 5 {
+		b.produce(record(0, "s", i))
+	}
+	ctx := testContext(t)
+	info, err := describeTopic(ctx, b.out, testTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
+	n := 0
+	events := func() error {
+		return f.Events(ctx, planOf(state.Config{TopicID: info.id}, 5, event.Range{Partition: 0, From: 0, To: 5}), func(*event.Item) error { n++; return nil })
+	}
+	if err := events(); err != nil || n != 5 {
+		t.Fatalf("%d events, %v", n, err)
+	}
+	info.id[0]++ // the same offsets, the same number of events, another topic
+	var stop *sinks.StopError
+	if err := events(); !errors.As(err, &stop) || !errors.Is(err, errRecreated) || n != 5 {
+		t.Fatalf("another topic: %v, %d events", err, n)
+	}
+}
