@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -43,16 +44,35 @@ func newFlusher(l *leader, id state.SinkID) *flusher {
 		wait: newBackoff(retryFirst, retryMost)}
 }
 
-func (f *flusher) run(ctx context.Context) {
-	err := f.loop(ctx)
-	var stop *sinks.StopError
-	switch {
-	case ctx.Err() != nil:
-	case errors.As(err, &stop):
-		f.log.Error("sink stopped, a person is needed", "error", err)
-		f.l.setStopped(f.id.String(), stop.Error())
-	default: // the group tells the shard, if this node leads on
-		f.log.Warn("flusher ends with the leadership", "error", err)
+func (f *flusher) run(ctx context.Context) { f.keep(ctx, f.loop) }
+
+// keep repeats loop until ctx ends, a person is needed or the leadership is over: while this node leads, no sink is
+// without its flusher.
+func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
+	wait := newBackoff(retryFirst, retryMost)
+	for {
+		began := f.l.n.deps.Now()
+		err := loop(ctx)
+		var stop *sinks.StopError
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.As(err, &stop):
+			f.log.Error("sink stopped, a person is needed", "error", err)
+			f.l.setStopped(f.id.String(), stop.Error())
+			return
+		case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
+			f.log.Warn("flusher ends with the leadership", "error", err) // the group tells the shard, if this node leads on
+			return
+		}
+		if f.l.n.deps.Now().Sub(began) > 2*retryMost {
+			wait.Reset()
+		}
+		f.log.Warn("flusher begins again", "error", err)
+		f.l.setFailing(f.id.String(), err)
+		if sleep(ctx, wait.NextBackOff()) != nil {
+			return
+		}
 	}
 }
 
@@ -66,9 +86,9 @@ func (f *flusher) loop(ctx context.Context) error {
 		if err := f.await(ctx); err != nil {
 			return err
 		}
-		maxB := f.l.sealed.Load()
+		maxB := uint64(math.MaxUint64) // only plans of raw events can end before the last closed epoch
 		if f.id == state.SinkEvents {
-			maxB = f.l.pipe.reach(f.l.store.View().Sinks[f.id].Acked, maxB, planEvents)
+			maxB = f.l.pipe.reach(f.l.store.View().Sinks[f.id].Acked, f.l.sealed.Load(), planEvents)
 		}
 		res, err := f.l.group.Propose(state.EncodePlan(f.id, maxB)).Wait(ctx)
 		if err != nil {
@@ -124,8 +144,11 @@ func (f *flusher) await(ctx context.Context) error {
 	for {
 		v := f.l.store.View()
 		p := v.Sinks[f.id]
-		closed := min(v.LastClosed, f.l.sealed.Load())
-		if f.id == state.SinkRevisions {
+		closed := v.LastClosed
+		switch f.id {
+		case state.SinkEvents:
+			closed = min(closed, f.l.sealed.Load())
+		case state.SinkRevisions:
 			closed = min(closed, v.Sinks[state.SinkSessions].Acked)
 		}
 		if p.PlanB != 0 || closed > p.Acked {
@@ -142,21 +165,27 @@ func (f *flusher) await(ctx context.Context) error {
 // flush writes the outstanding plan and acknowledges it.
 func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResult) error {
 	log := f.log.With("from", p.A, "epoch", p.B)
-	var plan *state.Plan
-	reopen := func() (err error) {
+	var plan *state.Plan // nil: to be opened
+	forget := func() {
 		if plan != nil {
 			_ = plan.Close() // a snapshot that nobody reads any more
+			plan = nil
 		}
-		plan, err = f.l.store.OpenPlan(f.id)
-		return err
 	}
-	if err := reopen(); err != nil {
-		return fmt.Errorf("node: plan of sink %s: %w", f.id, err)
-	}
-	defer func() { _ = plan.Close() }()
-	err := f.retry(ctx, func() error {
+	defer forget()
+	err := f.retry(ctx, func() (err error) {
+		if plan == nil {
+			switch plan, err = f.l.store.OpenPlan(f.id); {
+			case errors.Is(err, state.ErrNoPlan):
+				plan = nil
+				return nil
+			case err != nil:
+				plan = nil
+				return fmt.Errorf("node: plan of sink %s: %w", f.id, err)
+			}
+		}
 		began := f.l.n.deps.Now()
-		err := sink.Write(ctx, plan)
+		err = sink.Write(ctx, plan)
 		took := f.l.n.deps.Now().Sub(began)
 		if err == nil {
 			f.l.n.metrics.flush.WithLabelValues(f.id.String()).Observe(took.Seconds())
@@ -173,19 +202,33 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 			return backoff.Permanent(err)
 		}
 		f.l.refused.Store(true)
-		if err := reopen(); err != nil {
-			return backoff.Permanent(fmt.Errorf("node: plan of sink %s: %w", f.id, err))
-		}
+		forget() // the refusal shows in a new snapshot only
 		return errAgain
 	})
-	if err != nil {
+	if err != nil || plan == nil { // nil: the plan has been acknowledged already
 		return err
 	}
 	now := f.l.n.deps.Now().UnixMilli()
-	if _, err := f.l.group.Propose(state.EncodeAck(f.id, p.B)).Wait(ctx); err != nil {
+	if _, err := f.l.group.Propose(state.EncodeAck(f.id, plan.B)).Wait(ctx); err != nil {
+		return err
+	}
+	if err := f.noted(ctx, plan.B); err != nil {
 		return err
 	}
 	f.acked(plan, now)
+	return nil
+}
+
+// noted waits until the intake has noted the arrivals up to an epoch: the state closes it a moment before the intake
+// hears of it.
+func (f *flusher) noted(ctx context.Context, epoch uint64) error {
+	for f.l.sealed.Load() < epoch {
+		select {
+		case <-f.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
 }
 
