@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 		return nil, err
 	}
 	n.sinks = n.sinkSlots()
-	if err := deps.Registerer.Register(statusCollector{n}); err != nil {
+	if err := errors.Join(deps.Registerer.Register(statusCollector{n}), deps.Registerer.Register(pebbleCollector{n})); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -383,10 +383,13 @@ func (s *Store) Applied() (index, term uint64) {
 	return s.meta.Index, s.meta.Term
 }
 
-// Metrics returns Pebble's own figures.
+// Metrics returns Pebble's own figures, nil when the store is closed.
 func (s *Store) Metrics() *pebble.Metrics {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.db == nil {
+		return nil
+	}
 	return s.db.Metrics()
 }
 
