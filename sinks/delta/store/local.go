@@ -101,7 +101,14 @@ func (l *Local) writeFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil {
+	// A vfs.File may change what it is given to write, and data is the caller's: it goes through a copy, a piece at a time.
+	buf := make([]byte, min(len(data), 256<<10))
+	for rest := data; len(rest) > 0 && err == nil; {
+		n := copy(buf, rest)
+		_, err = f.Write(buf[:n])
+		rest = rest[n:]
+	}
+	if err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
