@@ -103,10 +103,12 @@ func (l *Local) writeFile(path string, data []byte) error {
 	}
 	// A vfs.File may change what it is given to write, and data is the caller's: it goes through a copy, a piece at a time.
 	buf := make([]byte, min(len(data), 256<<10))
-	for rest := data; len(rest) > 0 && err == nil; {
+	for rest := data; err == nil; {
 		n := copy(buf, rest)
 		_, err = f.Write(buf[:n])
-		rest = rest[n:]
+		if rest = rest[n:]; len(rest) == 0 {
+			break
+		}
 	}
 	if err == nil {
 		err = f.Sync()
