@@ -174,7 +174,7 @@ func (c *Config) checkCluster(k *checker) {
 		k.add("cluster.nodes", "is missing: list name and address of every node, one or three")
 	case 1, 3:
 	default:
-		k.add("cluster.nodes", "has %d nodes; a cluster has one or three: a third of them may fail, and an even number gains nothing", len(cl.Nodes))
+		k.add("cluster.nodes", "has %d nodes; a cluster has one or three: of three any one may fail, of two none", len(cl.Nodes))
 	}
 	names, addresses := map[string]bool{}, map[string]bool{}
 	for i, n := range cl.Nodes {

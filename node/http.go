@@ -155,7 +155,7 @@ type ready struct {
 	Node    string   `json:"node"`
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
-	// Warnings do not take the node out of service: intake that rests, a sink or a partition that waits for a person.
+	// Warnings are what an operator should look at: intake that rests, and what waits for a person (a Reason, too).
 	Warnings []string `json:"warnings"`
 }
 
@@ -168,7 +168,7 @@ func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
 	h.reply(w, code, ready{Node: st.Node, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(&st))})
 }
 
-// warnings are what an operator should see although the node serves.
+// warnings are what an operator should look at, whether the node is ready or not.
 func warnings(st *Status) []string {
 	var out []string
 	for i := range st.Shards {

@@ -76,7 +76,7 @@ type topicInfo struct {
 	partitions int
 }
 
-var errNoTopic = errors.New("the topic does not exist")
+var errNoTopic = errors.New("the topic does not exist (create it, or correct kafka.topic)")
 
 // describeTopic asks for the topic's id and number of partitions, past the client's cache: a topic that was deleted and
 // created again must show. errNoTopic is wrapped if it does not exist.

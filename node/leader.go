@@ -75,7 +75,7 @@ func (l *leader) configure(ctx context.Context) error {
 	if view := l.store.View(); view.Configured {
 		return l.checkConfig(&view.Config)
 	}
-	l.setWaiting("the topic, to create the shard")
+	l.setWaiting("waiting for the topic, to create the shard")
 	wait := newBackoff(200*time.Millisecond, 10*time.Second)
 	for {
 		cfg, err := l.newConfig(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,8 @@ type Node struct {
 	sinks   map[state.SinkID]*sinkSlot
 	budget  *budget
 
+	raftLogger *slog.Logger
+
 	shards   atomic.Pointer[[]*shard] // nil before the groups run
 	flushers sync.WaitGroup
 	work     sync.WaitGroup
@@ -49,8 +52,9 @@ type Node struct {
 // exists, if its topic can be sampled and has no keys.
 func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 	deps.complete()
+	raftLogger := deps.Logger // raftstore names the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
-	n := &Node{cfg: cfg, deps: deps, done: make(chan struct{})}
+	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{})}
 	defer func() {
 		if err == nil {
 			return
@@ -138,7 +142,7 @@ func (n *Node) openRaft(ctx context.Context) error {
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		Logger: n.deps.Logger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+		Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
 	})
 	return err
 }

@@ -43,7 +43,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) error {
 	var httpEnded bool
 	select {
 	case <-ctx.Done():
-		log.Info("node ends")
+		log.Info("node ends", "node", cfg.Node)
 	case cause = <-waited:
 		waited <- nil
 	case cause = <-served:

@@ -5,7 +5,8 @@ import "deckle/state"
 // Status is what a node knows of itself and of the shards, as Node.Status and /api/status show it.
 type Status struct {
 	Node, ClusterID string
-	// Ready says that the node is a member, every shard has a known leader, and the shards led here run.
+	// Ready says that the node is a member, every shard has a known leader, and of the shards led here all run and nothing
+	// has stopped for a person. A sink that fails and is retried leaves it ready.
 	Ready bool
 	// Reasons say why the node is not ready, and, ready or not, what else goes wrong (a store that does not answer).
 	Reasons []string

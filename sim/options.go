@@ -50,6 +50,12 @@ type Options struct {
 	OnAck func(rec *Record, partition int32, offset int64)
 }
 
+// Check says what is wrong with the options, nil if nothing is. It asks no broker.
+func (o Options) Check() error {
+	_, err := o.complete()
+	return err
+}
+
 func (o Options) complete() (Options, error) {
 	if o.Topic == "" {
 		o.Topic = "web_clicks"
@@ -78,9 +84,13 @@ func (o Options) complete() (Options, error) {
 	if o.Sessions < o.Producers {
 		return o, fmt.Errorf("sim: %d live sessions cannot be shared by %d producers", o.Sessions, o.Producers)
 	}
-	for _, s := range []float64{o.Faults.Duplicates, o.Faults.Late, o.Faults.OutOfOrder, o.Faults.Malformed, o.Faults.TooLate, o.Faults.Odd} {
-		if !(s >= 0 && s <= 0.9) {
-			return o, fmt.Errorf("sim: the share %v is not between 0 and 0.9", s)
+	f := &o.Faults
+	for _, s := range []struct {
+		of    string
+		share float64
+	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed", f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}} {
+		if !(s.share >= 0 && s.share <= 0.9) {
+			return o, fmt.Errorf("sim: the share of %s records, %v, is not between 0 and 0.9", s.of, s.share)
 		}
 	}
 	return o, nil

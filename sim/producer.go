@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,11 @@ func (s *Simulator) check(ctx context.Context) error {
 		return fmt.Errorf("sim: Kafka: %w", err)
 	}
 	if err := topics[s.opts.Topic].Err; err != nil || len(topics) == 0 {
-		return fmt.Errorf("sim: topic %q: %w", s.opts.Topic, errors.Join(err, errNoTopic(err)))
+		err = cmp.Or(err, error(kerr.UnknownTopicOrPartition))
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return fmt.Errorf("sim: topic %q does not exist; create it first: %w", s.opts.Topic, err)
+		}
+		return fmt.Errorf("sim: topic %q: %w", s.opts.Topic, err)
 	}
 	if s.truth == nil {
 		return nil
@@ -111,13 +116,6 @@ func (s *Simulator) check(ctx context.Context) error {
 				return fmt.Errorf("sim: topic %q has message.timestamp.type=LogAppendTime: the truth needs CreateTime, because a producer is not told the other", s.opts.Topic)
 			}
 		}
-	}
-	return nil
-}
-
-func errNoTopic(err error) error {
-	if err == nil {
-		return kerr.UnknownTopicOrPartition
 	}
 	return nil
 }

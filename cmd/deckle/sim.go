@@ -86,6 +86,9 @@ same events.`,
 				return err
 			}
 			o.KafkaOpts = opts
+			if err := o.Check(); err != nil { // before the truth's file is begun
+				return usageError{err}
+			}
 			var truth *sim.Truth
 			if truthPath != "" {
 				if truth, err = sim.CreateTruth(truthPath); err != nil {

@@ -236,6 +236,7 @@ func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slo
 	}
 	url := "http://" + ln.Addr().String() + "/"
 	d.live.say("Page: %s", url)
+	d.live.say("Ctrl-C ends the readers' sessions and begins the comparison; a second one quits.")
 	if d.o.OnListen != nil {
 		d.o.OnListen(url)
 	}

@@ -102,7 +102,7 @@ func (r *Report) Table(w io.Writer) error {
 	fmt.Fprintf(w, "%s records = %s applied + %s duplicates + %s dead letters; %s events a second",
 		count(r.ProducedEvents), count(r.AppliedEvents), count(r.Duplicates), count(r.DeadLetters), count(int64(r.EventsPerSecond)))
 	if r.P99VisibleMS != nil {
-		fmt.Fprintf(w, "; p99 from produce to readable in Delta %s", duration(*r.P99VisibleMS))
+		fmt.Fprintf(w, ".\np99 from produce to readable in Delta %s", duration(*r.P99VisibleMS))
 	}
 	if r.P99VisibleClickHouseMS != nil {
 		fmt.Fprintf(w, ", in ClickHouse %s", duration(*r.P99VisibleClickHouseMS))
