@@ -31,7 +31,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	}
 	lock, err := opts.FS.Lock(opts.FS.PathJoin(opts.Dir, lockName))
 	if err != nil {
-		return nil, fmt.Errorf("wal: lock %s: %w", opts.Dir, err)
+		return nil, fmt.Errorf("wal: lock %s (does another process use this folder?): %w", opts.Dir, err)
 	}
 	l := newLog(opts, lock)
 	if err := l.open(ctx); err != nil {

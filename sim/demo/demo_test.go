@@ -379,7 +379,7 @@ func TestLiveText(t *testing.T) {
 	l := &live{w: &b, tty: true}
 	l.block(lines(&last, &now))
 	l.say("a line that stays")
-	if s := b.String(); !strings.Contains(s, "01:02 of 01:30") || !strings.Contains(s, "\x1b[6A\x1b[J") {
+	if s := b.String(); !strings.Contains(s, "01:02 of 01:30") || !strings.Contains(s, "\r\x1b[6A\x1b[J") {
 		t.Errorf("%q", s)
 	}
 	if s := fmt.Sprintln(count(-1234567), count(12), count(123456)); s != "-1,234,567 12 123,456\n" {

@@ -45,7 +45,7 @@ func (l *live) block(lines []string) {
 
 func (l *live) clear() {
 	if l.lines > 0 {
-		fmt.Fprintf(l.w, "\x1b[%dA\x1b[J", l.lines) // up so many lines, then clear to the end of the screen
+		fmt.Fprintf(l.w, "\r\x1b[%dA\x1b[J", l.lines) // to the first column (a typed ^C stands there), up so many lines, clear the rest
 		l.lines = 0
 	}
 }
