@@ -161,7 +161,7 @@ func TestViewsAreExact(t *testing.T) {
 				// An answer is lost: the server may have inserted the block, and the writer does not know.
 				flaky.loseAfter.Store(1 + rng.Int64N(8))
 				s.pool.dropIdle()
-				w := &writer{sink: s, plan: p, shard: p.Config.Shard}
+				w := newWriter(s, p)
 				if err := w.run(t.Context()); err == nil {
 					t.Log("an attempt that was to lose an answer has ended before")
 				} else if classify(err) != classRetry {
@@ -170,7 +170,7 @@ func TestViewsAreExact(t *testing.T) {
 				flaky.loseAfter.Store(0)
 				s.pool.dropIdle()
 			}
-			w := &writer{sink: s, plan: p, shard: p.Config.Shard}
+			w := newWriter(s, p)
 			if err := w.run(t.Context()); err != nil {
 				t.Fatal(err)
 			}

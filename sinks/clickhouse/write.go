@@ -72,8 +72,7 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 			Hint: "restore the database " + s.opts.Database + " from a backup that is not older than that, or write it anew from the Delta tables",
 		}
 	}
-	w := &writer{sink: s, plan: plan, shard: cfg.Shard}
-	err = w.run(ctx)
+	err = newWriter(s, plan).run(ctx)
 	if err != nil && classify(err) == classSchema {
 		err = s.schemaError(ctx, err)
 	}
@@ -82,10 +81,15 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 
 // writer is one attempt to write one plan.
 type writer struct {
-	sink  *Sink
-	plan  *state.Plan
-	shard uint32
-	rows  uint64
+	sink   *Sink
+	plan   *state.Plan
+	shard  uint32
+	rows   uint64
+	insert func(context.Context, *block) error // of sessions and pages
+}
+
+func newWriter(s *Sink, plan *state.Plan) *writer {
+	return &writer{sink: s, plan: plan, shard: plan.Config.Shard, insert: s.insert}
 }
 
 func (w *writer) run(ctx context.Context) error {
@@ -106,8 +110,17 @@ func (w *writer) run(ctx context.Context) error {
 	return nil
 }
 
-// sessions inserts sessions and pages.
+// sessions inserts sessions and pages. A block that is refused is traced to one of its sessions.
 func (w *writer) sessions(ctx context.Context) error {
+	err := w.blocks(ctx)
+	if r, ok := errors.AsType[*refusedBlock](err); ok {
+		return w.bisect(ctx, r)
+	}
+	return err
+}
+
+// blocks inserts sessions and pages block by block, up to the first that fails.
+func (w *writer) blocks(ctx context.Context) error {
 	sb, pb := newSessionBlock(), newPageBlock()
 	flushSessions := func() error { return w.flush(ctx, &sb.block) }
 	flushPages := func() error { return w.flush(ctx, &pb.block) }
@@ -149,20 +162,31 @@ func (s *Sink) full(b *block, rows, bytes int) bool {
 	return b.rows > 0 && (b.rows+rows > s.opts.BlockRows || b.bytes+bytes > s.opts.BlockBytes)
 }
 
-// flush inserts a block of sessions or pages; an error that a row has caused is traced to its session.
+// refusedBlock is a block that the table has refused for the data of a row. It is an error of its own because flush is
+// called while the plan is being read, and a plan cannot be read again (by bisect) before that has ended.
+type refusedBlock struct {
+	table    *table
+	from, to int // ordinals of its sessions in the plan: [from, to)
+	cause    error
+}
+
+func (r *refusedBlock) Error() string { return r.cause.Error() }
+func (r *refusedBlock) Unwrap() error { return r.cause }
+
+// flush inserts a block of sessions or pages; if a row's data is at fault, the error is a *refusedBlock.
 func (w *writer) flush(ctx context.Context, b *block) error {
 	if b.rows == 0 {
 		return nil
 	}
 	from, to, rows := b.from, b.to, b.rows
-	err := w.sink.insert(ctx, b)
+	err := w.insert(ctx, b)
 	b.reset()
 	if err == nil {
 		w.rows += uint64(rows)
 		return nil
 	}
 	if classify(err) == classData {
-		return w.bisect(ctx, b, from, to, err)
+		return &refusedBlock{b.table, from, to, err}
 	}
 	return err
 }
@@ -224,12 +248,14 @@ func (s *Sink) insert(ctx context.Context, b *block) error {
 
 var errEndOfWindow = errors.New("end of window")
 
-// bisect finds a session among [from, to) of the plan whose rows the table refuses, and returns it as refused. The
-// halves that are accepted are rows of the plan: that they are inserted on the way does no harm.
-func (w *writer) bisect(ctx context.Context, b *block, from, to int, cause error) error {
+// bisect finds a session of the block whose rows the table refuses, and returns it as refused. The halves that are
+// accepted are rows of the plan: that they are inserted on the way does no harm. It reads the plan: nobody else may be
+// reading it.
+func (w *writer) bisect(ctx context.Context, r *refusedBlock) error {
+	from, to, cause := r.from, r.to, r.cause
 	for to-from > 1 {
 		mid := from + (to-from)/2
-		_, err := w.window(ctx, b.table, from, mid)
+		_, err := w.window(ctx, r.table, from, mid)
 		switch {
 		case err == nil:
 			from = mid
@@ -239,7 +265,7 @@ func (w *writer) bisect(ctx context.Context, b *block, from, to int, cause error
 			return err
 		}
 	}
-	row, err := w.window(ctx, b.table, from, to)
+	row, err := w.window(ctx, r.table, from, to)
 	if err == nil {
 		return fmt.Errorf("clickhouse: a block was refused, but none of its rows is: %w", cause)
 	}
@@ -301,7 +327,7 @@ func (w *writer) window(ctx context.Context, t *table, from, to int) (*refusedRo
 	if b.rows == 0 {
 		return last, nil
 	}
-	return last, w.sink.insert(ctx, b)
+	return last, w.insert(ctx, b)
 }
 
 // ledgerRow is a plan in the ledger, or, with b = 0, a claim.
