@@ -198,7 +198,7 @@ func (s *Sink) checkDurability(ctx context.Context, t *table, f *foundTable) err
 		}
 	}
 	for _, d := range durability {
-		if set[d] != "1" {
+		if v := set[d]; v != "1" && !strings.EqualFold(v, "true") { // engine_full has it as the statement had it
 			return &sinks.StopError{
 				Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: expected setting %s = 1, found %q", s.opts.Database, t.name, d, set[d]),
 				Hint: fmt.Sprintf("ALTER TABLE %s.%s MODIFY SETTING %s = 1", s.opts.Database, t.name, d),

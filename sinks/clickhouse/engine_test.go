@@ -273,6 +273,19 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Run("fsync in words", func(t *testing.T) {
+		s := openEngine(t, engineOptions(t))
+		ddl := sessions.ddl(s.opts.Database)
+		words := strings.Replace(ddl, fsync, "SETTINGS fsync_after_insert = true, fsync_part_directory = true", 1)
+		if words == ddl {
+			t.Fatalf("%q is not in %s", fsync, ddl)
+		}
+		s.mustExec(t, "CREATE DATABASE %s", quoteIdent(s.opts.Database))
+		s.mustExec(t, "%s", words)
+		if err := s.EnsureSchema(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("table in a view's place", func(t *testing.T) {
 		s := openEngine(t, engineOptions(t))
 		s.mustExec(t, "CREATE DATABASE %s", quoteIdent(s.opts.Database))

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"deckle/event"
+	"deckle/sinks"
 	"deckle/state"
 )
 
@@ -177,6 +178,28 @@ func TestRowsThatDoNotFit(t *testing.T) {
 	bad := state.RollupRow{Table: state.RollupBrand}
 	if err := newRollupBlock().append(0, &bad); classify(err) != classData {
 		t.Errorf("a total without its dimension: %v", err)
+	}
+}
+
+// TestDurabilitySettings: a Boolean may be written in several ways; engine_full shows it as it was written.
+func TestDurabilitySettings(t *testing.T) {
+	s := &Sink{opts: Options{Database: "analytics"}}
+	for value, want := range map[string]bool{"1": true, "true": true, "True": true, "'1'": true, "0": false, "false": false, "''": false} {
+		for _, d := range durability {
+			full := "ReplacingMergeTree(version) ORDER BY session_id SETTINGS index_granularity = 8192"
+			for _, e := range durability {
+				v := "1"
+				if e == d {
+					v = value
+				}
+				full += ", " + e + " = " + v
+			}
+			err := s.checkDurability(t.Context(), &sessions, &foundTable{full: full})
+			var stop *sinks.StopError
+			if want && err != nil || !want && (!errors.As(err, &stop) || !strings.Contains(stop.Hint, "MODIFY SETTING "+d+" = 1")) {
+				t.Errorf("%s = %s: %v", d, value, err)
+			}
+		}
 	}
 }
 
