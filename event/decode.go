@@ -22,6 +22,7 @@ const (
 const (
 	minTimestamp    = 946684800 // 2000-01-01T00:00:00Z
 	maxAhead        = 3600      // seconds past the record's Kafka timestamp
+	maxTimestamp    = 1<<32 - 1 // 2106-02-07T06:28:15Z: the end of ClickHouse's DateTime
 	firstMillis     = 1e11      // timestamps from here on are milliseconds
 	maxDetailSample = 64        // bytes of a value that a detail shows
 )
@@ -375,12 +376,17 @@ func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
 	why := "more than an hour ahead of the record's Kafka timestamp"
 	if !d.stampOK || d.ev.Timestamp < minTimestamp {
 		why = "not a time from the year 2000 on in seconds or milliseconds"
+	} else if d.ev.Timestamp > maxTimestamp {
+		why = "past 2106-02-07"
 	}
 	return BadTimestamp, detail(fieldTimestamp, why, d.in[d.stamp.from:d.stamp.to])
 }
 
 // latest is the greatest timestamp, in Unix seconds, of a record with this Kafka timestamp.
-func latest(kafkaTimestampMillis int64) int64 { return kafkaTimestampMillis/1000 + maxAhead }
+// A broker takes any Kafka timestamp that a producer sets, so there is an end to it.
+func latest(kafkaTimestampMillis int64) int64 {
+	return min(kafkaTimestampMillis/1000+maxAhead, maxTimestamp)
+}
 
 func (d *Decoder) malformed(f field) string {
 	var b strings.Builder

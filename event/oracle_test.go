@@ -77,7 +77,7 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 		}
 		stamp.Div(stamp, big.NewInt(1000))
 	}
-	if !stamp.IsInt64() || stamp.Int64() < 946684800 || stamp.Int64() > kafkaTimestampMillis/1000+3600 {
+	if !stamp.IsInt64() || stamp.Int64() < 946684800 || stamp.Int64() > kafkaTimestampMillis/1000+3600 || stamp.Int64() >= 1<<32 {
 		return BadTimestamp, "timestamp", ev
 	}
 	ev.Timestamp = stamp.Int64()

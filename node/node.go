@@ -207,7 +207,15 @@ func (n *Node) close(ctx context.Context) error {
 	fctx, cancel := context.WithTimeout(ctx, flushersEnd)
 	flushed := within(fctx, "sinks", n.flushers.Wait)
 	cancel()
-	errs = append(errs, flushed, n.raft.Close(ctx))
+	// raftstore hands leadership over within ctx; a disk that does not answer could hold up the rest for ever.
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), raftEnd)
+	closed := make(chan error, 1)
+	err := within(rctx, "raft", func() { closed <- n.raft.Close(ctx) })
+	if err == nil {
+		err = <-closed
+	}
+	cancel()
+	errs = append(errs, flushed, err)
 	if flushed == nil {
 		for _, s := range n.sinks {
 			if err := s.close(); err != nil {
@@ -222,6 +230,9 @@ func (n *Node) close(ctx context.Context) error {
 
 // flushersEnd is how long Close waits for cancelled writes before leadership is handed over.
 const flushersEnd = 5 * time.Second
+
+// raftEnd is how long Close waits for raftstore, which itself ends its handing over with Close's context.
+const raftEnd = time.Minute
 
 // release frees what needs no order.
 func (n *Node) release() {

@@ -33,6 +33,7 @@ type Group struct {
 
 	ctx    context.Context // ends when the group stops
 	cancel context.CancelFunc
+	unhold context.CancelFunc // ends what a checkpoint waits for, before the library is shut down
 	wg     sync.WaitGroup
 
 	// installing keeps a local snapshot and an installed one apart.
@@ -315,6 +316,7 @@ func (g *Group) shut() error {
 	g.proposing.Lock()
 	g.closing = true
 	g.proposing.Unlock()
+	g.unhold() // a checkpoint that a stalled disk holds up must not hold up the library's end, which waits for it
 	g.stop()
 	g.cancel()
 	g.wg.Wait()

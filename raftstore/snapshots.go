@@ -68,6 +68,9 @@ func (s *snapshots) setMarker(m marker) error {
 	if m.Index < s.m.Index {
 		return errOutrun
 	}
+	if s.m.State > m.Index { // the log has not reached the copy that was installed yet: its promise stands
+		m.State = max(m.State, s.m.State)
+	}
 	if err := writeSealed(s.fs, s.markerPath(), m); err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func (s *Store) openGroup(ctx context.Context, dir string, shard uint32) (*Group
 	f := &fsm{sm: sm, snaps: snaps, log: log, fatal: s.fatal}
 	snaps.send = &sender{fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
 	g := newGroup(s, shard, sm, log, snaps, f, snaps.send)
-	f.leaving = g.ctx
+	f.leaving, g.unhold = context.WithCancel(g.ctx)
 	snaps.count = g.met.install.Inc
 	if err = snaps.finish(sm, log); err == nil {
 		err = checkPromises(sm, log, snaps.marker(), shard)

@@ -111,7 +111,7 @@ func judge(value []byte, kafkaMillis int64) (*observed, string) {
 	if o.timestamp >= 1e11 {
 		o.timestamp /= 1000
 	}
-	if o.timestamp < time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix() || o.timestamp > kafkaMillis/1000+3600 {
+	if o.timestamp < time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix() || o.timestamp > kafkaMillis/1000+3600 || o.timestamp > 4294967295 {
 		return nil, "bad_timestamp"
 	}
 	for name, v := range m {

@@ -16,6 +16,8 @@ const (
 	defaultMaxTimers = 5000
 	// heldAhead is how far an event time may lead its Kafka timestamp and the leader's wall clock as a watermark, seconds.
 	heldAhead = 5 * 60
+	// maxVisited is how many sessions may be brought to memory until it is looked whether some should leave.
+	maxVisited = 4096
 )
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
@@ -171,6 +173,9 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		return nil, err
 	}
 	res.Clock = s.clock()
+	if len(s.visited) >= maxVisited && s.memory > s.opts.SessionMemoryBytes {
+		s.evict() // duplicates and late records bring sessions to memory without changing much: no checkpoint comes soon
+	}
 	return res, nil
 }
 

@@ -90,21 +90,24 @@ func (s *Store) writeGone(b *pebble.Batch) error {
 }
 
 func (s *Store) writeRollups(b *pebble.Batch) error {
+	for _, date := range s.droppedDates {
+		from := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date))
+		to := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date)+1)
+		if err := b.DeleteRange(from, to, nil); err != nil {
+			return err
+		}
+	}
 	for _, k := range s.moved {
-		r := s.rollups[k]
+		r, ok := s.rollups[k]
+		if !ok {
+			continue // its date was dropped by the same cut
+		}
 		s.valBuf = r.totals.encode(binary.AppendUvarint(s.valBuf[:0], r.imageEpoch))
 		if err := b.Set(append(append(s.keyBuf[:0], prefixRollup), k...), s.valBuf, nil); err != nil {
 			return err
 		}
 		s.valBuf = r.totals.encode(s.valBuf[:0])
 		if err := b.Set(appendRollupImageKey(s.keyBuf[:0], r.imageEpoch, k), s.valBuf, nil); err != nil {
-			return err
-		}
-	}
-	for _, date := range s.droppedDates {
-		from := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date))
-		to := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date)+1)
-		if err := b.DeleteRange(from, to, nil); err != nil {
 			return err
 		}
 	}
@@ -202,7 +205,9 @@ func (s *Store) clean(cut bool) {
 	clear(s.pendingDel)
 	s.letters, s.newGarbage, s.oldGarbage, s.droppedDates = nil, nil, nil, nil
 	for _, k := range s.moved {
-		s.rollups[k].moved = false
+		if r, ok := s.rollups[k]; ok {
+			r.moved = false
+		}
 	}
 	s.moved = nil
 	if len(s.rollups) > maxRollupsInMemory {
