@@ -133,7 +133,7 @@ func (e *eventsEncoder) add(it *event.Item, batchID int64) error {
 	}
 	put(parquet.Int32Value(it.Partition).Level(0, 0, col))
 	long(it.Offset)
-	long(it.KafkaTimestamp * 1e3)
+	long(kafkaMicros(it.KafkaTimestamp))
 	if batchID >= 0 {
 		long(batchID)
 	} else {
@@ -167,7 +167,7 @@ func (e *eventsEncoder) count(it *event.Item, batchID int64) {
 	text(statDevice, it.DeviceType)
 	s[statPartition].Int(int64(it.Partition))
 	s[statOffset].Int(it.Offset)
-	s[statKafkaTimestamp].Int(it.KafkaTimestamp * 1e3)
+	s[statKafkaTimestamp].Int(kafkaMicros(it.KafkaTimestamp))
 	if batchID >= 0 {
 		s[statBatch].Int(batchID)
 	}
@@ -235,6 +235,13 @@ func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	}
 	return &dataFile{date: e.date, data: e.out.Bytes(), rows: e.rows, stats: deltalog.Stats(e.rows, e.stats)}, nil
 }
+
+// lastMillis is 9999-12-31T23:59:59.999Z, the last millisecond that every reader of the tables can show.
+const lastMillis = 253402300799999
+
+// kafkaMicros turns a record's timestamp, Unix milliseconds, into the column's microseconds. Any producer may set any
+// number, -1 for none: what no reader could show becomes the nearest that it can.
+func kafkaMicros(ms int64) int64 { return min(max(ms, 0), lastMillis) * 1e3 }
 
 // alias shows a text as bytes without a copy; the Parquet columns copy what they take and change nothing.
 func alias(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -1,0 +1,44 @@
+package delta
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+// A Kafka timestamp that no reader of the table could show is written as the nearest one that it can.
+func TestKafkaTimestampOutOfRange(t *testing.T) {
+	m := newModel(7, 1)
+	c, err := codec("none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEventsEncoder(0, c)
+	for _, ms := range []int64{math.MinInt64, -1, 0, lastMillis, lastMillis + 1, math.MaxInt64} {
+		it := m.item(0)
+		it.KafkaTimestamp = ms
+		if err := e.add(&it, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := e.finish(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []int64{0, 0, 0, lastMillis * 1e3, lastMillis * 1e3, lastMillis * 1e3}
+	if err := eachRow("k", f.data, func(r *eventRow) error {
+		if r.KafkaTimestamp != want[0] {
+			t.Errorf("got %d, want %d", r.KafkaTimestamp, want[0])
+		}
+		want = want[1:]
+		return nil
+	}); err != nil || len(want) > 0 {
+		t.Fatalf("%d rows are missing, %v", len(want), err)
+	}
+	if !strings.Contains(f.stats, `"kafka_timestamp":"1970-01-01T`) || !strings.Contains(f.stats, `"kafka_timestamp":"9999-12-31T23:59:59.999`) {
+		t.Errorf("statistics %s", f.stats)
+	}
+}
