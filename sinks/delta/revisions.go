@@ -226,6 +226,9 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: f.Path, Err: err}
 	}
+	if err := checkSize(p.s.table.name, name, f.Size, candidateLimit(p.s.opts.FileBytes)); err != nil {
+		return nil, err
+	}
 	key := p.s.table.name + "/" + name
 	data, err := p.s.opts.Store.Get(p.ctx, key)
 	if errors.Is(err, store.ErrNotFound) {

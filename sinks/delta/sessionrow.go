@@ -201,7 +201,7 @@ func fileOptions(c compress.Codec) []parquet.WriterOption {
 }
 
 // eachRow decodes a data file row by row; the row is valid only during the call. A file that the decoder cannot take,
-// by error or by panic, is a CorruptionError.
+// by error or by panic, is a CorruptionError; one whose columns are stored with other types than ours a *sinks.StopError.
 func eachRow[T any](key string, data []byte, yield func(*T) error) (err error) {
 	row, inYield := 0, false
 	corrupt := func(cause error) error { return &deltalog.CorruptionError{Key: key, Line: row, Err: cause} }
@@ -216,6 +216,9 @@ func eachRow[T any](key string, data []byte, yield func(*T) error) (err error) {
 	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return corrupt(err)
+	}
+	if err := checkTypes[T](key, f); err != nil {
+		return err
 	}
 	r := parquet.NewGenericReader[T](f)
 	defer func() { _ = r.Close() }() // of memory: nothing to fail

@@ -1,0 +1,193 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/deprecated"
+
+	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store/storetest"
+	"deckle/state"
+)
+
+// retyped is a file of one row with T's columns, except those that change gives another node, or nil for none.
+func retyped[T any](t *testing.T, change map[string]parquet.Node) []byte {
+	t.Helper()
+	group := parquet.Group{}
+	for _, f := range parquet.SchemaOf(new(T)).Fields() {
+		group[f.Name()] = f
+	}
+	for name, n := range change {
+		if n == nil {
+			delete(group, name)
+		} else {
+			group[name] = n
+		}
+	}
+	schema := parquet.NewSchema("spark_schema", group)
+	var row parquet.Row
+	for i, path := range schema.Columns() {
+		leaf, _ := schema.Lookup(path...)
+		kind := leaf.Node.Type().Kind()
+		v := parquet.ZeroValue(kind)
+		switch kind {
+		case parquet.Int96:
+			v = parquet.Int96Value(deprecated.Int96{1, 2, 2460000})
+		case parquet.ByteArray:
+			v = parquet.ByteArrayValue([]byte("x"))
+		}
+		row = append(row, v.Level(0, leaf.MaxDefinitionLevel, i))
+	}
+	var buf bytes.Buffer
+	w := parquet.NewGenericWriter[any](&buf, schema)
+	if _, err := w.WriteRows([]parquet.Row{row}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestTypesOfForeignFiles(t *testing.T) {
+	micros := func(utc bool) parquet.Node {
+		return parquet.TimestampAdjusted(parquet.Microsecond, utc)
+	}
+	for name, tc := range map[string]struct {
+		column string
+		node   parquet.Node
+		want   string // "": taken
+	}{
+		"as ours":       {"session_start", micros(true), ""},
+		"optional":      {"session_start", parquet.Optional(micros(true)), ""},
+		"bare bytes":    {"brand", parquet.Leaf(parquet.ByteArrayType), ""},
+		"signed int":    {"user_id", parquet.Int(64), ""},
+		"int96":         {"session_start", parquet.Optional(parquet.Leaf(parquet.Int96Type)), "column session_start is stored as INT96"},
+		"millis":        {"session_end", parquet.Timestamp(parquet.Millisecond), "column session_end is stored as"},
+		"nanos":         {"created_at", parquet.Timestamp(parquet.Nanosecond), "column created_at is stored as"},
+		"local time":    {"session_start", micros(false), "isAdjustedToUTC=false"},
+		"plain long":    {"session_start", parquet.Leaf(parquet.Int64Type), "column session_start is stored as INT64, want"},
+		"narrow":        {"user_id", parquet.Leaf(parquet.Int32Type), "column user_id is stored as INT32"},
+		"wide":          {"revision", parquet.Leaf(parquet.Int64Type), "column revision is stored as INT64"},
+		"unsigned":      {"user_id", parquet.Uint(64), "column user_id is stored as"},
+		"decimal":       {"user_id", parquet.Decimal(2, 18, parquet.Int64Type), "column user_id is stored as"},
+		"text as bytes": {"user_id", parquet.String(), "column user_id is stored as BYTE_ARRAY"},
+		"repeated":      {"user_id", parquet.Repeated(parquet.Leaf(parquet.Int64Type)), "column user_id is repeated"},
+		"group":         {"user_id", parquet.Group{"a": parquet.Int(64)}, "column user_id is a group"},
+		"missing":       {"batch_id", nil, "column batch_id is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := retyped[sessionRow](t, map[string]parquet.Node{tc.column: tc.node})
+			rows := 0
+			err := eachRow("sessions/f.parquet", data, func(*sessionRow) error { rows++; return nil })
+			if tc.want == "" {
+				if err != nil || rows != 1 {
+					t.Fatalf("%d rows, %v", rows, err)
+				}
+				return
+			}
+			var stop *sinks.StopError
+			if !errors.As(err, &stop) || rows != 0 || !strings.Contains(err.Error(), tc.want) ||
+				!strings.Contains(err.Error(), "sessions/f.parquet") || !strings.Contains(stop.Hint, "TIMESTAMP_MICROS") {
+				t.Fatalf("%d rows, %v", rows, err)
+			}
+		})
+	}
+	data := retyped[eventRow](t, map[string]parquet.Node{"timestamp": parquet.Leaf(parquet.Int96Type)})
+	if err := eachRow("k", data, func(*eventRow) error { return nil }); err == nil || !strings.Contains(err.Error(), "column timestamp is stored as INT96") {
+		t.Errorf("events: %v", err)
+	}
+}
+
+// int96Rows are the rows of a data file as Spark would rewrite them by default.
+func int96Rows(t *testing.T, data []byte) []byte {
+	t.Helper()
+	typ := reflect.TypeFor[sessionRow]()
+	fields := make([]reflect.StructField, typ.NumField())
+	for i := range fields {
+		fields[i] = typ.Field(i)
+		if strings.Contains(string(fields[i].Tag), "timestamp(") {
+			fields[i].Type = reflect.TypeFor[deprecated.Int96]()
+			fields[i].Tag = reflect.StructTag(strings.Replace(string(fields[i].Tag), ",timestamp(microsecond)", "", 1))
+		}
+	}
+	other := reflect.StructOf(fields)
+	var buf bytes.Buffer
+	w := parquet.NewWriter(&buf, parquet.SchemaOf(reflect.New(other).Interface()))
+	err := eachRow("k", data, func(r *sessionRow) error {
+		row := reflect.New(other).Elem()
+		for i := range fields {
+			if from := reflect.ValueOf(r).Elem().Field(i); from.Type() == fields[i].Type {
+				row.Field(i).Set(from)
+			} else {
+				us := from.Int()
+				ns := uint64(us%(day*1e6)) * 1000
+				row.Field(i).Set(reflect.ValueOf(deprecated.Int96{uint32(ns), uint32(ns >> 32), uint32(us/(day*1e6) + 2440588)}))
+			}
+		}
+		return w.Write(row.Addr().Interface())
+	})
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// A file that another tool has compacted with INT96 times, or into more than can be held, stops the revisions of the
+// shard before they write anything, and the reader names it.
+func TestForeignFilesStopRevisions(t *testing.T) {
+	for _, size := range []int64{0, 513 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			ctx := context.Background()
+			mem := storetest.NewMem(nil)
+			m := newModel(8, 1)
+			d := mustOpen(t, testOptions(mem, m.rng))
+			defer d.Close()
+			row := m.sessionRow(0, 1, 1)
+			row.SessionDate = 19_000
+			plan := state.NewTestPlan(state.Config{}, state.SinkSessions, 0, 1, nil, state.TestData{Rows: []state.SessionRow{row}})
+			if err := d.Sessions().Write(ctx, plan); err != nil {
+				t.Fatal(err)
+			}
+			sn := openTable(t, mem, "sessions").Snapshot()
+			f := sn.Files[0]
+			data, err := mem.Get(ctx, "sessions/"+f.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "spark.databricks.delta.optimize.maxFileSize"
+			if size == 0 {
+				data, want = int96Rows(t, data), "is stored as INT96"
+				size = int64(len(data))
+			}
+			mem.Overwrite("sessions/session_date=2022-01-08/optimized.parquet", data)
+			mem.Overwrite(fmt.Sprintf("sessions/_delta_log/%020d.json", sn.Version+1), fmt.Appendf(nil,
+				"{\"remove\":{\"path\":%q,\"dataChange\":false}}\n{\"add\":{\"path\":\"session_date=2022-01-08/optimized.parquet\",\"partitionValues\":{\"session_date\":\"2022-01-08\"},\"size\":%d,\"modificationTime\":1,\"dataChange\":false}}\n", f.Path, size))
+			m.image(&row, 0, 2)
+			before := mem.Keys("")
+			err = d.Revisions().Write(ctx, state.NewTestPlan(state.Config{}, state.SinkRevisions, 1, 2, nil, state.TestData{Rows: []state.SessionRow{row}}))
+			var stop *sinks.StopError
+			if !errors.As(err, &stop) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "optimized.parquet") {
+				t.Errorf("revisions: %v", err)
+			}
+			if after := mem.Keys(""); !slices.Equal(before, after) {
+				t.Errorf("something was written: %q", after)
+			}
+			tab := openTable(t, mem, "sessions")
+			err = tab.ReadSessions(ctx, tab.Snapshot().Files, func(*state.SessionRow) error { t.Error("a row was read"); return nil })
+			var bad *deltalog.CorruptionError
+			if size > 512<<20 && !errors.As(err, &bad) || size <= 512<<20 && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("reader: %v", err)
+			}
+		})
+	}
+}
