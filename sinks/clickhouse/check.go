@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 // foundTable is what system.tables and system.columns say of one name.
 type foundTable struct {
 	engine, full, partition, key, comment string
+	create                                string            // the whole statement
 	types                                 map[string]string // by column
 }
 
@@ -120,9 +122,9 @@ func missing(db, name string) error {
 // readTables returns the tables and views of the database by name.
 func (s *Sink) readTables(ctx context.Context) (map[string]*foundTable, error) {
 	found := map[string]*foundTable{}
-	err := s.rows(ctx, "SELECT name, engine, engine_full, partition_key, sorting_key, comment FROM system.tables WHERE database = "+quoteText(s.opts.Database),
-		6, func(r []string) error {
-			found[r[0]] = &foundTable{engine: r[1], full: r[2], partition: r[3], key: r[4], comment: r[5], types: map[string]string{}}
+	err := s.rows(ctx, "SELECT name, engine, engine_full, partition_key, sorting_key, comment, create_table_query FROM system.tables WHERE database = "+quoteText(s.opts.Database),
+		7, func(r []string) error {
+			found[r[0]] = &foundTable{engine: r[1], full: r[2], partition: r[3], key: r[4], comment: r[5], create: r[6], types: map[string]string{}}
 			return nil
 		})
 	if err != nil {
@@ -166,7 +168,36 @@ func checkTable(db string, t *table, f *foundTable) error {
 	if squeeze(f.partition) != squeeze(t.partition) {
 		return refuse("expected partition key %q, found %q", t.partition, f.partition)
 	}
-	return nil
+	return checkTTL(db, t, f)
+}
+
+// checkTTL refuses a TTL. A merge that applies one deletes a row's newest version, or resets a column of it, while an
+// older version may lie in a part that is not merged yet: FINAL would show that one, and every total would be wrong.
+func checkTTL(db string, t *table, f *foundTable) error {
+	var what, remove string
+	switch {
+	case hasTTL(f.full):
+		what, remove = "a TTL", "REMOVE TTL"
+	case hasTTL(f.create):
+		what, remove = "a column with a TTL", "MODIFY COLUMN <that column> REMOVE TTL"
+	default:
+		return nil
+	}
+	return &sinks.StopError{
+		Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: it has %s, and a merge that applies it may bring superseded rows back", db, t.name, what),
+		Hint: fmt.Sprintf("ALTER TABLE %s.%s %s; what the TTL has deleted already must come from a backup", db, t.name, remove),
+	}
+}
+
+var (
+	quoted  = regexp.MustCompile("(?s)'(?:[^'\\\\]|\\\\.|'')*'|`(?:[^`\\\\]|\\\\.|``)*`|\"(?:[^\"\\\\]|\\\\.)*\"")
+	ttlWord = regexp.MustCompile(`\bTTL\b`)
+)
+
+// hasTTL tells whether a statement, as the server shows it (keywords in capitals), has a TTL clause: texts and quoted
+// names do not count.
+func hasTTL(statement string) bool {
+	return ttlWord.MatchString(quoted.ReplaceAllString(statement, "''"))
 }
 
 func engineOf(f *foundTable) string {

@@ -33,6 +33,8 @@
 //
 // Assumptions. fsync_after_insert and fsync_part_directory mean what they say (checked on every table at start). A
 // merge's result is not fsynced at once, but ClickHouse keeps the merged parts for old_parts_lifetime (8 minutes).
+// Nothing but Deckle deletes versions: a table with a TTL is refused (checked at start), because a merge may delete a
+// row's newest version and leave an older one in another part, for FINAL to show.
 //
 // Connections. ch-go retries a read that timed out for ever and looks at its context only between packets, so the
 // package wraps the connection: a read that brings nothing for ReadTimeout fails, and cancelling closes the socket. A

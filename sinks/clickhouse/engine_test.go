@@ -256,6 +256,8 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 		{"version", "ReplacingMergeTree(version)", "ReplacingMergeTree(batch_id)", "found ReplacingMergeTree(batch_id)"},
 		{"key", "(session_date, session_id, origin)", "(session_date, session_id)", "expected sorting key (session_date, session_id, origin), found (session_date, session_id)"},
 		{"partition", "PARTITION BY toYYYYMM(session_date)", "", `expected partition key "toYYYYMM(session_date)", found ""`},
+		{"ttl", fsync, "TTL session_date + INTERVAL 30 DAY " + fsync, "it has a TTL"},
+		{"ttl of a column", "`city` String COMMENT 'City of the first event'", "`city` String TTL session_date + INTERVAL 30 DAY", "it has a column with a TTL"},
 		{"fsync", fsync, "SETTINGS fsync_after_insert = 1", "expected setting fsync_part_directory = 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -203,6 +203,39 @@ func TestDurabilitySettings(t *testing.T) {
 	}
 }
 
+func TestTTLIsRefused(t *testing.T) {
+	for _, tb := range storedTables {
+		full := "ReplacingMergeTree(" + tb.version + ")"
+		if tb.partition != "" {
+			full += " PARTITION BY " + tb.partition
+		}
+		full += " ORDER BY (" + strings.Join(tb.key, ", ") + ")"
+		settings := " SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1"
+		for _, tc := range []struct{ column, ttl, hint string }{
+			{"", "", ""},
+			{"", " TTL d + toIntervalDay(30)", "REMOVE TTL"},
+			{" TTL d + toIntervalDay(30)", "", "MODIFY COLUMN <that column> REMOVE TTL"},
+			{" COMMENT 'no TTL, it\\'s TTL \\\\'", "", ""},
+			{" COMMENT 'it''s no TTL'", "", ""},
+			{", `a TTL` String DEFAULT \"TTL\"", "", ""},
+			{" COMMENT 'x' TTL d COMMENT 'y'", "", "MODIFY COLUMN <that column> REMOVE TTL"},
+		} {
+			f := &foundTable{
+				engine: "ReplacingMergeTree", full: full + tc.ttl + settings, partition: tb.partition, key: strings.Join(tb.key, ", "),
+				create: "CREATE TABLE x.y (`own` String" + tc.column + ") ENGINE = " + full + tc.ttl + settings, types: map[string]string{},
+			}
+			for _, c := range tb.columns {
+				f.types[c.name] = c.typ
+			}
+			err := checkTable("analytics", tb, f)
+			var stop *sinks.StopError
+			if tc.hint == "" && err != nil || tc.hint != "" && (!errors.As(err, &stop) || !strings.Contains(stop.Hint, "ALTER TABLE analytics."+tb.name+" "+tc.hint)) {
+				t.Errorf("%s: %v", f.create, err)
+			}
+		}
+	}
+}
+
 func TestFull(t *testing.T) {
 	s := &Sink{opts: Options{BlockRows: 3, BlockBytes: 100}}
 	for _, tc := range []struct {
