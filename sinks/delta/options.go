@@ -52,6 +52,9 @@ type Options struct {
 	sleep func(context.Context, time.Duration) error
 }
 
+// requestTimeout is of one request to the store, see store.WithTimeouts.
+const requestTimeout = 30 * time.Second
+
 func (o *Options) complete() error {
 	switch {
 	case o.Store == nil:
@@ -61,6 +64,7 @@ func (o *Options) complete() error {
 	case o.Events && o.EventSource == nil:
 		return errors.New("delta: Options.EventSource is not set")
 	}
+	o.Store = store.WithTimeouts(o.Store, requestTimeout)
 	if o.RevisionFilesPerPass <= 0 {
 		o.RevisionFilesPerPass = 64
 	}

@@ -219,15 +219,11 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte) (bool, error) {
 	key := l.commitKey(version)
 	for try := 0; ; try++ {
-		err := l.timed(ctx, func(ctx context.Context) error { return l.opts.Store.PutIfAbsent(ctx, key, body) })
+		err := l.opts.Store.PutIfAbsent(ctx, key, body)
 		if err == nil {
 			return true, nil
 		}
-		var stands []byte
-		gerr := l.timed(ctx, func(ctx context.Context) (err error) {
-			stands, err = l.opts.Store.Get(ctx, key)
-			return err
-		})
+		stands, gerr := l.opts.Store.Get(ctx, key)
 		if gerr == nil {
 			c, perr := parseCommit(key, stands)
 			if perr != nil {
@@ -246,12 +242,6 @@ func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte)
 			return false, errors.Join(perr, err)
 		}
 	}
-}
-
-func (l *Log) timed(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, l.opts.PutTimeout)
-	defer cancel()
-	return f(ctx)
 }
 
 // pause waits with exponential backoff and full jitter.

@@ -49,7 +49,7 @@ type Options struct {
 	CheckpointInterval int           // commits; default 10
 	LogRetention       time.Duration // default 30 days
 	CleanupInterval    time.Duration // at least between two cleanups by this process; default 1 hour
-	PutTimeout         time.Duration // one request; default 30 s
+	PutTimeout         time.Duration // one request, see store.WithTimeouts; default 30 s
 }
 
 func (o *Options) complete() error {
@@ -86,6 +86,8 @@ func (o *Options) complete() error {
 	if o.PutTimeout <= 0 {
 		o.PutTimeout = 30 * time.Second
 	}
+	// The log's lock is held during requests: none may last for ever.
+	o.Store = store.WithTimeouts(o.Store, o.PutTimeout)
 	return nil
 }
 

@@ -1,0 +1,75 @@
+package deltalog
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"deckle/sinks/delta/store"
+	"deckle/sinks/delta/store/storetest"
+)
+
+// stallStore stops answering reads amid the body while it is told to.
+type stallStore struct {
+	*storetest.Mem
+	stall atomic.Bool
+}
+
+func (s *stallStore) wait(ctx context.Context) error {
+	if s.stall.Load() {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (s *stallStore) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
+	return s.Mem.Get(ctx, key)
+}
+
+func (s *stallStore) List(ctx context.Context, prefix, after string, yield func(store.Info) error) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.Mem.List(ctx, prefix, after, yield)
+}
+
+// A store that goes silent fails the changes under way and leaves the log able to commit once it answers again.
+func TestStalledStore(t *testing.T) {
+	for _, stale := range []bool{false, true} { // by the GET of the next commit, by the LIST of the folder
+		synctest.Test(t, func(t *testing.T) {
+			mem := storetest.NewMem(nil)
+			st := &stallStore{Mem: mem}
+			opts := writerOptions(mem)
+			other := open(t, opts)
+			opts.Store = st
+			l, err := Open(t.Context(), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = l.Close() }()
+			submit(t, other, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}}) // l must read this first
+			if stale {
+				time.Sleep(2 * relistAfter)
+			}
+			st.stall.Store(true)
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			err = l.Submit(ctx, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f2", Origin{})}})
+			if err == nil || ctx.Err() != nil || time.Since(start) > 10*time.Minute {
+				t.Fatalf("after %v: %v", time.Since(start), err)
+			}
+			st.stall.Store(false)
+			submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f2", Origin{})}})
+			if s := snapshot(l); s.Version != 2 || len(s.Files) != 2 {
+				t.Fatalf("%+v", s)
+			}
+			_, _ = other.Close(), l.Close()
+		})
+	}
+}

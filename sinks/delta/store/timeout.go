@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// slowest is the transfer rate, bytes a second, that a request may go down to before it is cut off.
+const slowest = 1 << 20
+
+// largeGet is how many times longer the Get of a Parquet object may take: its size is not known before.
+const largeGet = 10
+
+type timeouts struct {
+	s   Store
+	per time.Duration
+}
+
+// WithTimeouts returns s with an end to every request, so that a server that stops answering amid a body holds up
+// nobody for ever: per for the request itself, and for what a put carries a second more each MiB. The Get of a
+// Parquet object may take ten times per; a List may take per from one object to the next.
+func WithTimeouts(s Store, per time.Duration) Store { return &timeouts{s: s, per: per} }
+
+func (t *timeouts) do(ctx context.Context, d time.Duration, op, key string, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	err := f(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("store: %s %s: no answer within %v: %w", op, key, d, err)
+	}
+	return err
+}
+
+func (t *timeouts) sized(data []byte) time.Duration {
+	return t.per + time.Duration(len(data))*time.Second/slowest
+}
+
+// Put implements Store.
+func (t *timeouts) Put(ctx context.Context, key string, data []byte) error {
+	return t.do(ctx, t.sized(data), "put", key, func(ctx context.Context) error { return t.s.Put(ctx, key, data) })
+}
+
+// PutIfAbsent implements Store.
+func (t *timeouts) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	return t.do(ctx, t.sized(data), "put", key, func(ctx context.Context) error { return t.s.PutIfAbsent(ctx, key, data) })
+}
+
+// Get implements Store.
+func (t *timeouts) Get(ctx context.Context, key string) (data []byte, err error) {
+	d := t.per
+	if strings.HasSuffix(key, ".parquet") {
+		d *= largeGet
+	}
+	err = t.do(ctx, d, "get", key, func(ctx context.Context) (err error) {
+		data, err = t.s.Get(ctx, key)
+		return err
+	})
+	return data, err
+}
+
+// List implements Store.
+func (t *timeouts) List(ctx context.Context, prefix, startAfter string, yield func(Info) error) error {
+	limited, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.AfterFunc(t.per, cancel)
+	defer timer.Stop()
+	err := t.s.List(limited, prefix, startAfter, func(i Info) error {
+		timer.Reset(t.per)
+		return yield(i)
+	})
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("store: list %s: no answer within %v: %w", prefix, t.per, err)
+	}
+	return err
+}
+
+// Delete implements Store.
+func (t *timeouts) Delete(ctx context.Context, key string) error {
+	return t.do(ctx, t.per, "delete", key, func(ctx context.Context) error { return t.s.Delete(ctx, key) })
+}
+
+// String implements Store.
+func (t *timeouts) String() string { return t.s.String() }
