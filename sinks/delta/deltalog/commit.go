@@ -225,6 +225,9 @@ func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte)
 		}
 		stands, gerr := l.opts.Store.Get(ctx, key)
 		if gerr == nil {
+			gerr = l.settleNames(ctx, version)
+		}
+		if gerr == nil {
 			c, perr := parseCommit(key, stands)
 			if perr != nil {
 				return false, perr

@@ -10,6 +10,7 @@
 //     and every check that Submit makes (txn, files to be removed, guard) holds at the moment the commit lands.
 //  2. A commit carries a unique id (commitInfo.txnId). After any answer but a plain yes the object is read back: that
 //     id means done, another means a lost race, none means repeat the same bytes at the same version.
+//     A commit that was read is believed by a writer only after its name is durable (store.SyncNames).
 //  3. At most one txn an application id, one add and one remove a path in a commit; a txn's version never falls.
 //  4. A checkpoint of version n holds what replay of 0..n holds (live adds, unexpired tombstones, newest txn,
 //     metaData, protocol), and is written after commit n exists.

@@ -152,16 +152,29 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 }
 
 func (l *Log) applyCommit(ctx context.Context, s *Snapshot, v int64) error {
-	data, err := l.opts.Store.Get(ctx, l.commitKey(v))
-	if err != nil {
-		return err
-	}
-	c, err := parseCommit(l.commitKey(v), data)
+	c, err := l.readCommit(ctx, v)
 	if err != nil {
 		return err
 	}
 	s.apply(c)
 	return nil
+}
+
+func (l *Log) readCommit(ctx context.Context, v int64) (*commit, error) {
+	data, err := l.opts.Store.Get(ctx, l.commitKey(v))
+	if err != nil {
+		return nil, err
+	}
+	return parseCommit(l.commitKey(v), data)
+}
+
+// settleNames comes between reading commits, the last of which is v, and believing them: a writer acknowledges what it
+// has read there, so that it must outlast a power cut even if whoever wrote it did not live to see to that.
+func (l *Log) settleNames(ctx context.Context, v int64) error {
+	if l.opts.Create == nil {
+		return nil
+	}
+	return store.SyncNames(ctx, l.opts.Store, l.commitKey(v))
 }
 
 // relistAfter is how old the last look at the folder may be for a missing next commit to mean "none yet". After
@@ -176,6 +189,9 @@ func (l *Log) stale() bool { return l.opts.Now().Round(0).Sub(l.listed.Round(0))
 func (l *Log) refresh(ctx context.Context) error {
 	if l.snap == nil || l.snap.Version < 0 || l.stale() {
 		s, err := l.load(ctx)
+		if err == nil && s.Version >= 0 {
+			err = l.settleNames(ctx, s.Version)
+		}
 		if err != nil {
 			return err
 		}
@@ -183,14 +199,18 @@ func (l *Log) refresh(ctx context.Context) error {
 	}
 	for {
 		start := l.opts.Now()
-		err := l.applyCommit(ctx, l.snap, l.snap.Version+1)
+		c, err := l.readCommit(ctx, l.snap.Version+1)
 		if errors.Is(err, store.ErrNotFound) {
 			l.listed = start
 			return l.adopt(l.snap)
 		}
+		if err == nil {
+			err = l.settleNames(ctx, l.snap.Version+1)
+		}
 		if err != nil {
 			return err
 		}
+		l.snap.apply(c)
 	}
 }
 

@@ -159,6 +159,26 @@ func (l *Local) durableDir(dir string) error {
 	return nil
 }
 
+// SyncNames syncs the folder of key, and the first time those above it: an object in it that can be read was linked by
+// somebody whose own sync may have failed or may never have come. Its bytes were synced before it got its name.
+func (l *Local) SyncNames(ctx context.Context, key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	dirs, _ := splitKey(key)
+	dir, err := l.makeDir(dirs)
+	if err == nil {
+		err = l.syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("store: sync the folder of %s: %w", key, err)
+	}
+	return nil
+}
+
 func (l *Local) syncDir(dir string) error {
 	d, err := l.fs.OpenDir(dir)
 	if err != nil {

@@ -6,6 +6,8 @@
 //  2. Of all PutIfAbsent calls for one key, by any process, at most one ever takes effect.
 //  3. Get after a successful put returns the new bytes (read after write), List shows the key.
 //
+// A Local object can be seen before it is durable, until the put that made it has returned nil: SyncNames.
+//
 // What an error says: ErrNotFound is certain. ErrExists says that the key is taken, but perhaps by this very call: a
 // client library that repeats a request whose answer was lost sees its own object. Any other error of a put is
 // ambiguous: the object may be there now, may come later, or never. Whoever must know reads the object back.
@@ -63,6 +65,18 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	// String names the store for logs and errors, without secrets.
 	String() string
+}
+
+// SyncNames makes the names of the objects that have been seen in the folder of key durable, if s is of a kind where one
+// may be seen before it is. Whoever acts on an object that another has put, or on an own one after an error of its put,
+// calls it between reading and acting.
+func SyncNames(ctx context.Context, s Store, key string) error {
+	if n, ok := s.(interface {
+		SyncNames(ctx context.Context, key string) error
+	}); ok {
+		return n.SyncNames(ctx, key)
+	}
+	return nil
 }
 
 // CheckKey reports a malformed key with ErrKey.

@@ -81,5 +81,10 @@ func (t *timeouts) Delete(ctx context.Context, key string) error {
 	return t.do(ctx, t.per, "delete", key, func(ctx context.Context) error { return t.s.Delete(ctx, key) })
 }
 
+// SyncNames is that of the store below.
+func (t *timeouts) SyncNames(ctx context.Context, key string) error {
+	return t.do(ctx, t.per, "sync", key, func(ctx context.Context) error { return SyncNames(ctx, t.s, key) })
+}
+
 // String implements Store.
 func (t *timeouts) String() string { return t.s.String() }
