@@ -46,10 +46,18 @@ func (l *Log) maintain(ctx context.Context, version, base int64) error {
 	if err != nil {
 		return err
 	}
-	if newest < version {
-		if newest < base {
+	// The hint may name one that this package cannot build on, in several parts, or that is gone.
+	if newest > base {
+		ok, err := l.hasCheckpoint(ctx, newest)
+		if err != nil {
+			return err
+		}
+		if !ok {
 			newest = base
 		}
+	}
+	if newest < version {
+		newest = max(newest, base)
 		if err := l.WriteCheckpoint(ctx, version, newest); err != nil {
 			return err
 		}
@@ -69,6 +77,19 @@ func (l *Log) maintain(ctx context.Context, version, base int64) error {
 		}
 	}
 	return nil
+}
+
+// hasCheckpoint reports whether there is a checkpoint of the version in one file.
+func (l *Log) hasCheckpoint(ctx context.Context, v int64) (found bool, err error) {
+	key := l.checkpointKey(v)
+	err = l.opts.Store.List(ctx, key, "", func(info store.Info) error {
+		found = found || info.Key == key
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("delta: table %s: %w", l.name(), err)
+	}
+	return found, nil
 }
 
 var errStop = errors.New("stop")

@@ -66,9 +66,10 @@ type lastCheckpointHint struct {
 	Size          int64 `json:"size"` // actions
 	SizeInBytes   int64 `json:"sizeInBytes,omitempty"`
 	NumOfAddFiles int64 `json:"numOfAddFiles,omitempty"`
+	Parts         int64 `json:"parts,omitempty"` // of a checkpoint in several files, which is not read here
 }
 
-// hint reads _last_checkpoint; -1 if it is missing or not understood.
+// hint reads _last_checkpoint; -1 if it is missing, not understood, or of a checkpoint in several parts.
 func (l *Log) hint(ctx context.Context) (int64, error) {
 	data, err := l.opts.Store.Get(ctx, l.root+lastCheckpoint)
 	if errors.Is(err, store.ErrNotFound) {
@@ -78,7 +79,7 @@ func (l *Log) hint(ctx context.Context) (int64, error) {
 		return -1, fmt.Errorf("delta: table %s: %w", l.root, err)
 	}
 	h := lastCheckpointHint{Version: -1}
-	if json.Unmarshal(data, &h) != nil || h.Version < 0 {
+	if json.Unmarshal(data, &h) != nil || h.Version < 0 || h.Parts != 0 {
 		return -1, nil
 	}
 	return h.Version, nil
