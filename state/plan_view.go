@@ -1,6 +1,11 @@
 package state
 
-import "deckle/event"
+import (
+	"errors"
+	"sync/atomic"
+
+	"deckle/event"
+)
 
 // Plan is a read-only view of one sink's outstanding plan. It is taken at one moment under a Pebble snapshot and may be
 // read by other goroutines while Apply goes on. Its content is a function of the log: every replica, before and after
@@ -27,7 +32,7 @@ type planReader interface {
 // among those of (A, B], ascending by (epoch, session id, origin). The row and what it points to are valid only during
 // the call. For SinkSessions only sessions whose FirstClosed lies in (A, B] are given; for SinkRevisions only those
 // with FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; for SinkClickHouse all, open ones
-// included. Rows that the sink has refused are left out.
+// included. Rows that the sink has refused are left out. During the call the plan must not be read otherwise, nor closed.
 func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.reader.sessions(p, yield) }
 
 // Rollups calls yield for the newest totals ≤ B of every rollup key that changed in (A, B].
@@ -58,36 +63,44 @@ type TestData struct {
 // NewTestPlan returns a plan with the given content, as a sink would see it (no filter by sink is applied). It serves
 // tests of sinks only.
 func NewTestPlan(cfg Config, sink SinkID, a, b uint64, epochs []EpochInfo, d TestData) *Plan {
-	return &Plan{Config: cfg, Sink: sink, A: a, B: b, Epochs: epochs, SessionsAcked: b, reader: &testReader{d}}
+	return &Plan{Config: cfg, Sink: sink, A: a, B: b, Epochs: epochs, SessionsAcked: b, reader: &testReader{d: d}}
 }
 
-type testReader struct{ d TestData }
+type testReader struct {
+	d       TestData
+	reading atomic.Bool
+}
+
+// errNested is what a sink gets that reads a plan while it reads it: the store's plan would wait for itself for ever.
+var errNested = errors.New("state: a plan is read within its own reading")
+
+func (t *testReader) read(f func() error) error {
+	if !t.reading.CompareAndSwap(false, true) {
+		return errNested
+	}
+	defer t.reading.Store(false)
+	return f()
+}
 
 func (t *testReader) sessions(_ *Plan, yield func(*SessionRow) error) error {
-	for i := range t.d.Rows {
-		if err := yield(&t.d.Rows[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.read(func() error { return each(t.d.Rows, yield) })
 }
 
 func (t *testReader) rollups(_ *Plan, yield func(*RollupRow) error) error {
-	for i := range t.d.Totals {
-		if err := yield(&t.d.Totals[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.read(func() error { return each(t.d.Totals, yield) })
 }
 
 func (t *testReader) deadLetters(_ *Plan, yield func(*DeadLetter) error) error {
-	for i := range t.d.Letters {
-		if err := yield(&t.d.Letters[i]); err != nil {
+	return t.read(func() error { return each(t.d.Letters, yield) })
+}
+
+func (t *testReader) close() error { return nil }
+
+func each[T any](list []T, yield func(*T) error) error {
+	for i := range list {
+		if err := yield(&list[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-func (t *testReader) close() error { return nil }
