@@ -41,6 +41,21 @@ func (c *crashImages) MaybeError(op errorfs.Op) error {
 	return nil
 }
 
+func (c *crashImages) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = true
+}
+
+// end notes a last image and returns all; Pebble's goroutines may still be writing.
+func (c *crashImages) end() ([]crashImage, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note("after all")
+	c.on = false
+	return c.images, c.err
+}
+
 func (c *crashImages) String() string { return "crash images" }
 
 func (c *crashImages) note(at string) {
@@ -116,18 +131,17 @@ func restoreCutOff(t *testing.T, seed uint64) {
 		must(t, syncDir(mem, dir))
 	}
 
-	crash.on = true
+	crash.begin()
 	must(t, s.Restore("data/staged/files"))
-	crash.note("after all")
-	crash.on = false
-	must(t, crash.err)
+	images, err := crash.end()
+	must(t, err)
 	if got := sum(s); got != next {
 		t.Fatalf("restored state %x, want %x", got, next)
 	}
 	must(t, s.Close())
 
 	count := map[string]int{}
-	for _, im := range crash.images {
+	for _, im := range images {
 		_, err := im.fs.Stat("data/shard-0")
 		between := errors.Is(err, os.ErrNotExist)
 		s, err := Open(context.Background(), Options{FS: im.fs, Dir: "data/shard-0"})
@@ -164,7 +178,7 @@ func restoreCutOff(t *testing.T, seed uint64) {
 		}
 		must(t, s.Close())
 	}
-	t.Log(len(crash.images), "images:", count)
+	t.Log(len(images), "images:", count)
 	if count["former"] == 0 || count["put back"] == 0 || count["new"] == 0 {
 		t.Fatalf("not all cases were met: %v", count)
 	}
