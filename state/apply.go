@@ -264,7 +264,6 @@ func (s *Store) endSession(ss *session, it *event.Item) {
 	if ss.status != StatusOpen {
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
 	}
-	ss.ended = true
 }
 
 // revise counts a change of a row that was published as closed: once an epoch, as the row changes once an image.

@@ -60,7 +60,6 @@ type session struct {
 
 	status      Status
 	closing     bool   // a session_end came; the grace runs
-	ended       bool   // a session_end ever came
 	revision    uint32 // published changes after the first closed image with a row
 	revised     uint64 // the epoch that the last revision was counted for
 	firstClosed uint64 // epoch of the first closed image with a row; 0 before
@@ -183,7 +182,7 @@ const sessionVersion = 1
 
 // encode appends the session's value.
 func (s *session) encode(dst []byte) []byte {
-	dst = append(dst, sessionVersion, byte(s.status), flags(s.closing, s.ended, s.purged, s.rolled.counted))
+	dst = append(dst, sessionVersion, byte(s.status), flags(s.closing, s.purged, s.rolled.counted))
 	dst = appendText(dst, s.id)
 	dst = appendOrigin(dst, s.origin)
 	dst = binary.AppendVarint(dst, int64(s.originDay))
@@ -240,7 +239,7 @@ func decodeSession(b []byte) (*session, error) {
 	}
 	s := &session{status: Status(d.byte())}
 	f := d.byte()
-	s.closing, s.ended, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0, f&8 != 0
+	s.closing, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0
 	if d.err == nil && (s.status < StatusOpen || s.status > StatusExpired) {
 		d.fail("status")
 	}
