@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/sinks"
+	"deckle/sinks/delta/store"
 	"deckle/state"
 )
 
@@ -22,6 +24,14 @@ type Deps struct {
 	Gatherer     prometheus.Gatherer   // what /metrics shows; default Registerer if it is a Gatherer too
 	KafkaOpts    []kgo.Opt             // added last to every Kafka client, e.g. the dialer of an in-process broker
 	RaftListener net.Listener          // instead of cluster.listen; the node closes it
+	// RaftDial and ClickHouseDial replace TCP on the way to the other nodes and to ClickHouse.
+	RaftDial       func(ctx context.Context, addr string) (net.Conn, error)
+	ClickHouseDial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DeltaStore is the object store of the Delta tables instead of the one that the configuration names.
+	DeltaStore store.Store
+	// WrapSink, if set, is asked for a sink to use in the place of each one that was opened, for an observer of its plans.
+	// What it returns for the sink of raw events must be a sinks.EventsSink.
+	WrapSink func(sinks.Sink) sinks.Sink
 	OnFatal      func(error)           // called at most once, when the process should end; Wait returns the error too
 
 	// openSink replaces the sinks in tests of this package.

@@ -131,7 +131,7 @@ func (n *Node) openRaft(ctx context.Context) error {
 	shards := int64(max(cfg.Cluster.Shards, 1))
 	c := &cfg.Cluster
 	n.raft, err = raftstore.Open(ctx, raftstore.Options{
-		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener,
+		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener, Dial: n.deps.RaftDial,
 		TLS: tls, Shards: c.Shards,
 		NewStateMachine: func(ctx context.Context, shard uint32, dir string) (raftstore.StateMachine, error) {
 			return state.Open(ctx, state.Options{

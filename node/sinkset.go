@@ -15,6 +15,7 @@ import (
 type sinkSlot struct {
 	id   state.SinkID
 	open func(ctx context.Context) (sinks.Sink, error)
+	wrap func(sinks.Sink) sinks.Sink // nil: none
 	now  func() time.Time
 
 	mu     sync.Mutex
@@ -52,6 +53,9 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	if s.err != nil && ctx.Err() != nil {
 		s.err = nil // the caller's end says nothing of the sink
 		return nil, ctx.Err()
+	}
+	if s.err == nil && s.wrap != nil {
+		s.sink = s.wrap(s.sink)
 	}
 	s.first.Do(func() { close(s.attempt1) })
 	return s.sink, s.err

@@ -26,6 +26,7 @@ func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
 	shared := &deltaTables{n: n}
 	for _, id := range wantedSinks(n.cfg) {
 		slot := newSinkSlot(id, n.deps.Now)
+		slot.wrap = n.deps.WrapSink
 		switch {
 		case n.deps.openSink != nil:
 			slot.open = func(context.Context) (sinks.Sink, error) { return n.deps.openSink(n, id) }
@@ -86,6 +87,9 @@ func (n *Node) openDelta(ctx context.Context) (*delta.Delta, error) {
 }
 
 func (n *Node) deltaStore(cfg *DeltaConfig) (store.Store, error) {
+	if n.deps.DeltaStore != nil {
+		return n.deps.DeltaStore, nil
+	}
 	if cfg.S3 == nil {
 		if cfg.Path == "" {
 			return nil, errors.New("neither delta.path nor delta.s3 is set")
@@ -117,7 +121,7 @@ func (n *Node) clickHouse() func(context.Context) (sinks.Sink, error) {
 				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: cfg.Password.Value(), TLS: tls,
 				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, ClusterID: n.raft.ClusterID(),
 				Pipeline: n.cfg.Cluster.Pipeline, NodeName: n.cfg.Node, Logger: n.deps.Logger.With("part", "clickhouse"),
-				Registerer: n.deps.Registerer, Now: n.deps.Now,
+				Registerer: n.deps.Registerer, Now: n.deps.Now, Dial: n.deps.ClickHouseDial,
 			})
 		}
 		if err := sink.EnsureSchema(ctx); err != nil {
