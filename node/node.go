@@ -136,13 +136,14 @@ func (n *Node) openRaft(ctx context.Context) error {
 		NewStateMachine: func(ctx context.Context, shard uint32, dir string) (raftstore.StateMachine, error) {
 			return state.Open(ctx, state.Options{
 				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
+				CheckpointBytes: n.deps.CheckpointBytes,
 				Logger:  n.deps.Logger.With("shard", shard),
 				OnFatal: func(err error) { n.fail(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
 			})
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+		LogBytes: n.deps.LogBytes, Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
 	})
 	return err
 }
