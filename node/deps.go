@@ -35,7 +35,7 @@ type Deps struct {
 	// LogBytes and CheckpointBytes replace the defaults of raftstore.Options and state.Options, so that little data is
 	// enough for truncated logs and sent snapshots; 0: the defaults.
 	LogBytes, CheckpointBytes int64
-	OnFatal  func(error) // called at most once, when the process should end; Wait returns the error too
+	OnFatal                   func(error) // called at most once, when the process should end; Wait returns the error too
 
 	// openSink replaces the sinks in tests of this package.
 	openSink func(n *Node, id state.SinkID) (sinks.Sink, error)

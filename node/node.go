@@ -137,8 +137,8 @@ func (n *Node) openRaft(ctx context.Context) error {
 			return state.Open(ctx, state.Options{
 				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
 				CheckpointBytes: n.deps.CheckpointBytes,
-				Logger:  n.deps.Logger.With("shard", shard),
-				OnFatal: func(err error) { n.fail(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+				Logger:          n.deps.Logger.With("shard", shard),
+				OnFatal:         func(err error) { n.fail(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
 			})
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
