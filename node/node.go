@@ -87,11 +87,8 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
 		}
 	}
-	if err := deps.FS.MkdirAll(cfg.DataDir, 0o755); err != nil {
-		return nil, fmt.Errorf("node: data folder: %w", err)
-	}
 	n.watch = newTopicWatch(n.admin, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
-	n.refetch = &refetch{opts: n.kafka, admin: n.admin, topic: cfg.Kafka.Topic, log: deps.Logger}
+	n.refetch = newRefetch(n.kafka, n.admin, cfg.Kafka.Topic, deps.Logger)
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
