@@ -130,12 +130,12 @@ func (n *Node) openRaft(ctx context.Context) error {
 	n.raft, err = raftstore.Open(ctx, raftstore.Options{
 		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener, Dial: n.deps.RaftDial,
 		TLS: tls, Shards: c.Shards,
-		NewStateMachine: func(ctx context.Context, shard uint32, dir string) (raftstore.StateMachine, error) {
+		NewStateMachine: func(ctx context.Context, shard uint32, dir string, fatal func(error)) (raftstore.StateMachine, error) {
 			return state.Open(ctx, state.Options{
 				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
 				CheckpointBytes: n.deps.CheckpointBytes,
 				Logger:          n.deps.Logger.With("shard", shard),
-				OnFatal:         func(err error) { n.fail(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+				OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
 			})
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,

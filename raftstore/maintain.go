@@ -85,7 +85,7 @@ func (g *Group) truncate(asked bool) error {
 		return err
 	}
 	if err := g.sm.Checkpoint(g.ctx); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+		return g.fsm.failDamaged(fmt.Errorf("checkpoint: %w", err))
 	}
 	c := r.raft.ReloadableConfig()
 	c.TrailingLogs = trailing
