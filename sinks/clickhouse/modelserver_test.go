@@ -202,58 +202,138 @@ func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 	}
 }
 
-// TestDeduplication: what a server with a window drops, in the model and, if there is one, in the engine.
-func TestDeduplication(t *testing.T) {
+// onBoth runs a test on the model and, if there is one, on the engine, each with an empty database and a way to insert
+// rows of texts. The engine gets them as statements: an INSERT SELECT, as which chfront passes blocks on, has settings
+// of its own.
+func onBoth(t *testing.T, test func(t *testing.T, s *clickhouse.Sink, db string, insert inserter)) {
 	t.Run("model", func(t *testing.T) {
 		srv := clicktest.New(clicktest.Options{})
 		t.Cleanup(srv.Close)
-		opts := modelOptions(srv)
-		testDeduplication(t, opts, func(s *clickhouse.Sink, table string, settings [][2]string, rows [][2]int) error {
-			q := ch.Query{Body: "INSERT INTO " + table + " (k, d) VALUES"}
-			var k proto.ColUInt64
-			var d proto.ColDate
-			for _, r := range rows {
-				k.Append(uint64(r[0]))
-				d = append(d, proto.Date(r[1]))
+		s := clickhouse.OpenEngine(t, modelOptions(srv))
+		s.Exec(t, "CREATE DATABASE `%s`", modelDB)
+		test(t, s, modelDB, func(t *testing.T, table string, settings [][2]string, rows [][]any) {
+			t.Helper()
+			q := ch.Query{Body: "INSERT INTO `" + modelDB + "`.`" + table + "` VALUES"}
+			for c := range rows[0] {
+				var col proto.ColInput
+				for _, r := range rows {
+					switch v := r[c].(type) {
+					case uint64:
+						if col == nil {
+							col = new(proto.ColUInt64)
+						}
+						col.(*proto.ColUInt64).Append(v)
+					case proto.Date:
+						if col == nil {
+							col = new(proto.ColDate)
+						}
+						*col.(*proto.ColDate) = append(*col.(*proto.ColDate), v)
+					case string:
+						if col == nil {
+							col = new(proto.ColStr)
+						}
+						col.(*proto.ColStr).Append(v)
+					}
+				}
+				q.Input = append(q.Input, proto.InputColumn{Name: string(rune('a' + c)), Data: col})
 			}
-			q.Input = proto.Input{{Name: "k", Data: &k}, {Name: "d", Data: &d}}
 			for _, kv := range settings {
 				q.Settings = append(q.Settings, ch.Setting{Key: kv[0], Value: kv[1], Important: true})
 			}
-			return s.Query(t.Context(), q)
+			if err := s.Query(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
 		})
 	})
 	t.Run("engine", func(t *testing.T) {
-		// As text: an INSERT SELECT, as which chfront passes blocks on, has settings of its own.
-		testDeduplication(t, clickhouse.EngineOptions(t), func(s *clickhouse.Sink, table string, settings [][2]string, rows [][2]int) error {
+		opts := clickhouse.EngineOptions(t)
+		s := clickhouse.OpenEngine(t, opts)
+		s.Exec(t, "CREATE DATABASE `%s`", opts.Database)
+		test(t, s, opts.Database, func(t *testing.T, table string, settings [][2]string, rows [][]any) {
+			t.Helper()
 			var set, values []string
 			for _, kv := range settings {
 				set = append(set, fmt.Sprintf("%s = '%s'", kv[0], kv[1]))
 			}
 			for _, r := range rows {
-				values = append(values, fmt.Sprintf("(%d, toDate(%d))", r[0], r[1]))
+				var row []string
+				for _, v := range r {
+					switch v := v.(type) {
+					case uint64:
+						row = append(row, fmt.Sprint(v))
+					case proto.Date:
+						row = append(row, fmt.Sprintf("toDate(%d)", v))
+					case string:
+						row = append(row, "'"+v+"'")
+					}
+				}
+				values = append(values, "("+strings.Join(row, ", ")+")")
 			}
-			return s.Statement(t.Context(), fmt.Sprintf("INSERT INTO %s (k, d) SETTINGS %s VALUES %s", table, strings.Join(set, ", "), strings.Join(values, ", ")))
+			s.Exec(t, "INSERT INTO `%s`.`%s` SETTINGS %s VALUES %s", opts.Database, table, strings.Join(set, ", "), strings.Join(values, ", "))
 		})
 	})
 }
 
-func testDeduplication(t *testing.T, opts clickhouse.Options, insert func(s *clickhouse.Sink, table string, settings [][2]string, rows [][2]int) error) {
-	s := clickhouse.OpenEngine(t, opts)
-	s.Exec(t, "CREATE DATABASE `%s`", opts.Database)
+// inserter inserts rows into a table with columns a, b, and so on.
+type inserter func(t *testing.T, table string, settings [][2]string, rows [][]any)
+
+// TestReplacing: which of several versions FINAL shows, ties included, in one block and over blocks and partitions.
+func TestReplacing(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	var shown [][][]string
+	onBoth(t, func(t *testing.T, s *clickhouse.Sink, db string, insert inserter) {
+		s.Exec(t, "CREATE TABLE `%s`.`r` (a UInt64, b Date, c UInt64, d String) ENGINE = ReplacingMergeTree(c) PARTITION BY toYYYYMM(b) ORDER BY a", db)
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var states [][]string
+		n := 0
+		for range 40 {
+			var rows [][]any
+			for range 1 + rng.IntN(6) {
+				n++
+				rows = append(rows, []any{rng.Uint64N(5), proto.Date(100 + 40*rng.IntN(2)), rng.Uint64N(4), fmt.Sprint(n)})
+			}
+			insert(t, "r", [][2]string{{"insert_deduplicate", "0"}}, rows)
+			var state []string
+			for _, r := range s.Rows(t, 4, "SELECT toString(a), toString(b), toString(c), d FROM `%s`.`r` FINAL ORDER BY a, b, d SETTINGS do_not_merge_across_partitions_select_final = 1", db) {
+				state = append(state, strings.Join(r, " "))
+			}
+			states = append(states, state)
+		}
+		shown = append(shown, states)
+	})
+	if t.Failed() || len(shown) == 0 {
+		return
+	}
+	if last := shown[0][39]; len(last) != 10 {
+		t.Errorf("%d rows of 5 keys in 2 partitions: %v", len(last), last)
+	}
+	if len(shown) == 2 {
+		for i := range shown[0] {
+			if !slices.Equal(shown[0][i], shown[1][i]) {
+				t.Fatalf("after insert %d:\nmodel  %v\nengine %v", i, shown[0][i], shown[1][i])
+			}
+		}
+	}
+}
+
+// TestDeduplication: what a server with a window drops, in the model and, if there is one, in the engine.
+func TestDeduplication(t *testing.T) { onBoth(t, testDeduplication) }
+
+func testDeduplication(t *testing.T, s *clickhouse.Sink, db string, insert inserter) {
 	for name, settings := range map[string]string{"with": "SETTINGS non_replicated_deduplication_window = 2", "without": ""} {
-		s.Exec(t, "CREATE TABLE `%s`.`%s` (k UInt64, d Date) ENGINE = MergeTree PARTITION BY toYYYYMM(d) ORDER BY k %s", opts.Database, name, settings)
+		s.Exec(t, "CREATE TABLE `%s`.`%s` (a UInt64, b Date) ENGINE = MergeTree PARTITION BY toYYYYMM(b) ORDER BY a %s", db, name, settings)
 	}
 	plain := [][2]string{{"insert_deduplicate", "1"}}
 	old := [][2]string{{"insert_deduplicate", "0"}}
 	off := [][2]string{{"insert_deduplicate", "0"}, {"deduplicate_insert", "disable"}}
 	choice := [][2]string{{"insert_deduplicate", "0"}, {"deduplicate_insert", "backward_compatible_choice"}}
 	token := [][2]string{{"insert_deduplicate", "1"}, {"insert_deduplication_token", "x"}}
-	row := func(k int) [][2]int { return [][2]int{{k, 100}} }
+	row := func(k uint64) [][]any { return [][]any{{k, proto.Date(100)}} }
 	for i, step := range []struct {
 		table    string
 		settings [][2]string
-		rows     [][2]int
+		rows     [][]any
 		want     int
 	}{
 		{"without", plain, row(1), 1},
@@ -266,15 +346,13 @@ func testDeduplication(t *testing.T, opts clickhouse.Options, insert func(s *cli
 		{"with", choice, row(1), 4},
 		{"with", plain, row(2), 5},
 		{"with", plain, row(3), 6},
-		{"with", plain, row(1), 7},                       // its id has left the window
-		{"with", plain, [][2]int{{1, 100}, {9, 200}}, 8}, // one partition is a repeat, the other is not
+		{"with", plain, row(1), 7}, // its id has left the window
+		{"with", plain, append(row(1), []any{uint64(9), proto.Date(200)}), 8}, // one partition is a repeat, the other is not
 		{"with", token, row(5), 9},
 		{"with", token, row(6), 9}, // the same token: other rows are lost without a word
 	} {
-		if err := insert(s, "`"+opts.Database+"`.`"+step.table+"`", step.settings, step.rows); err != nil {
-			t.Fatal(err)
-		}
-		got := s.Rows(t, 1, "SELECT toString(count()) FROM `%s`.`%s`", opts.Database, step.table)
+		insert(t, step.table, step.settings, step.rows)
+		got := s.Rows(t, 1, "SELECT toString(count()) FROM `%s`.`%s`", db, step.table)
 		if got[0][0] != fmt.Sprint(step.want) {
 			t.Errorf("step %d, %s, %v, %v: %s rows, want %d", i, step.table, step.settings, step.rows, got[0][0], step.want)
 		}

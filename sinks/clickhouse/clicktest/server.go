@@ -88,7 +88,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 }
 
-// Dial connects to the server through net.Pipe; it fits Options.Dial of the sink.
+// Dial connects to the server through the process; it fits Options.Dial of the sink.
 func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, errors.New("clicktest: connection refused")
 	}
 	client, server := net.Pipe()
-	s.wg.Go(func() { _ = s.ServeConn(server) })
+	s.wg.Go(func() { _ = s.ServeConn(newPump(server)) })
 	return client, nil
 }
 
