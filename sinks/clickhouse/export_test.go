@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/ClickHouse/ch-go"
+
 	"deckle/state"
 )
 
@@ -57,3 +59,9 @@ func OpenEngine(t *testing.T, opts Options) *Sink { return openEngine(t, opts) }
 
 // IsRetry tells whether the node would repeat the query.
 func IsRetry(err error) bool { return classify(err) == classRetry }
+
+// Query runs a query.
+func (s *Sink) Query(ctx context.Context, q ch.Query) error { return s.query(ctx, q) }
+
+// Statement runs a statement and drops its rows.
+func (s *Sink) Statement(ctx context.Context, q string) error { return s.exec(ctx, q) }

@@ -18,7 +18,8 @@
 //     greatest version, of equal versions the last one inserted. A merge only hides what FINAL does not show.
 //  2. The rows of one INSERT in one partition become visible together, under the lock; the partitions one after another.
 //     A connection that breaks before its last block inserts nothing.
-//  3. With insert_deduplicate=0 nothing is dropped and nothing remembered. With 1, and a window, a partition's block is
+//  3. With deduplicate_insert=disable nothing is dropped and nothing remembered; on servers older than 26.2
+//     insert_deduplicate=0 has that effect, and only there. Otherwise, if there is a window, a partition's block is
 //     dropped if one of the same content, or of the same token whatever its content, is among the last ones remembered.
 //  4. Sorting key, partition key, version column, types, constraints and comments are those of the CREATE statement, and
 //     system.tables and system.columns show what was created.

@@ -120,7 +120,7 @@ func sessionAt(c cursor) SessionVersion {
 func (s *Server) Sessions(database string) []SessionVersion {
 	var out []SessionVersion
 	s.each(database, sessionsTable, 0, true, func(c cursor) { out = append(out, sessionAt(c)) })
-	slices.SortStableFunc(out, func(a, b SessionVersion) int {
+	slices.SortFunc(out, func(a, b SessionVersion) int {
 		return cmp.Or(strings.Compare(a.SessionID, b.SessionID), strings.Compare(a.Origin, b.Origin))
 	})
 	return out
@@ -146,7 +146,7 @@ func pageAt(c cursor) PageVersion {
 func (s *Server) Pages(database string) []PageVersion {
 	var out []PageVersion
 	s.each(database, pagesTable, 0, true, func(c cursor) { out = append(out, pageAt(c)) })
-	slices.SortStableFunc(out, func(a, b PageVersion) int {
+	slices.SortFunc(out, func(a, b PageVersion) int {
 		return cmp.Or(strings.Compare(a.SessionID, b.SessionID), strings.Compare(a.Origin, b.Origin),
 			strings.Compare(a.ArticleID, b.ArticleID), strings.Compare(a.EventType, b.EventType))
 	})
@@ -180,7 +180,7 @@ func totalAt(c cursor) TotalVersion {
 func (s *Server) Totals(database string) []TotalVersion {
 	var out []TotalVersion
 	s.each(database, totalsTable, 0, true, func(c cursor) { out = append(out, totalAt(c)) })
-	slices.SortStableFunc(out, func(a, b TotalVersion) int {
+	slices.SortFunc(out, func(a, b TotalVersion) int {
 		return cmp.Or(strings.Compare(a.Table, b.Table), a.Date.Compare(b.Date), slices.Compare(a.Dims, b.Dims), cmp.Compare(a.Shard, b.Shard))
 	})
 	return out

@@ -16,6 +16,8 @@ type Options struct {
 	User, Password string
 	// DedupWindow is the server's default of the table setting non_replicated_deduplication_window.
 	DedupWindow int
+	// Before262 is a server older than 26.2, which does not know the setting deduplicate_insert.
+	Before262 bool
 }
 
 // Server is the model: the databases, and any number of connections to them. It is safe for concurrent use. Inside a
@@ -86,7 +88,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 }
 
-// Dial connects to the server through net.Pipe; it fits Options.Dial of the sink.
+// Dial connects to the server through the process; it fits Options.Dial of the sink.
 func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -102,7 +104,7 @@ func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, errors.New("clicktest: connection refused")
 	}
 	client, server := net.Pipe()
-	s.wg.Go(func() { _ = s.ServeConn(server) })
+	s.wg.Go(func() { _ = s.ServeConn(newPump(server)) })
 	return client, nil
 }
 
@@ -304,12 +306,23 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 		return nil
 	}
 	b := t.newBlock(columns, given, info.Rows)
-	b.dedup = true
+	// Since 26.2 deduplicate_insert, which is on by default, overrides insert_deduplicate.
+	overrides, older := "enable", true
+	if s.opts.Before262 {
+		overrides = "backward_compatible_choice"
+	}
 	most := 100
 	for _, set := range q.Settings {
 		switch set.Key {
 		case "insert_deduplicate":
-			b.dedup = set.Value != "0"
+			older = set.Value != "0"
+		case "deduplicate_insert":
+			switch {
+			case !s.opts.Before262:
+				overrides = set.Value
+			case set.Important:
+				return exception(proto.ErrUnknownSetting, "Setting %s is neither a builtin setting nor started with the prefix 'SQL_'", set.Key)
+			}
 		case "insert_deduplication_token":
 			b.token = set.Value
 		case "max_partitions_per_insert_block":
@@ -318,6 +331,7 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 			}
 		}
 	}
+	b.dedup = overrides == "enable" || overrides == "backward_compatible_choice" && older
 	info.Partitions = len(b.parts)
 	if most > 0 && info.Partitions > most {
 		return exception(proto.ErrTooManyParts, "Too many partitions for single INSERT block (more than %d)", most)
