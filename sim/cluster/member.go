@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -29,12 +28,16 @@ type member struct {
 	clock clock
 
 	mu      sync.Mutex
+	boot    *incarnation // being opened
 	run     *incarnation // nil while it is down
 	hold    int          // faults that keep it down
 	wake    chan struct{}
 	damaged bool // a bit of its disk was flipped: it may find that out at any time, until it has a new folder
 	starts  int
 }
+
+// errKilled says that a process was killed while it was being opened.
+var errKilled = errors.New("killed at its start")
 
 // incarnation is one process.
 type incarnation struct {
@@ -63,7 +66,7 @@ func (m *member) supervise(ctx context.Context) {
 		}
 		inc, err := m.start(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, errKilled) {
 				m.refusedToStart(err)
 				_ = wait(ctx, 500*time.Millisecond)
 			}
@@ -97,6 +100,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
 	m.starts++
 	inc := &incarnation{gate: newGate(), host: m.name}
+	m.boot = inc
 	m.mu.Unlock()
 	w := m.w
 	ln, err := w.net.Listen(m.name, nodeAddr(m.index))
@@ -120,13 +124,20 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		WrapSink:       w.oracle.watch(inc),
 		LogBytes:       w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
 	})
-	if err != nil {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.boot = nil
+	switch {
+	case inc.gate.dead():
+		if err == nil {
+			w.bury(inc)
+		}
+		return nil, errKilled
+	case err != nil:
 		inc.gate.kill()
 		w.net.Kill(m.name)
 		return nil, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.run = inc
 	w.history.add(m.name, "runs")
 	return inc, nil
@@ -183,12 +194,13 @@ func (m *member) current() *incarnation {
 // but for so much percent.
 func (m *member) kill(percent int) (release func()) {
 	m.mu.Lock()
-	inc := m.run
+	for _, inc := range []*incarnation{m.run, m.boot} {
+		if inc != nil {
+			inc.gate.kill()
+		}
+	}
 	m.run = nil
 	m.hold++
-	if inc != nil {
-		inc.gate.kill()
-	}
 	m.mu.Unlock()
 	m.disk.lose(percent)
 	m.w.net.Kill(m.name)
@@ -227,5 +239,3 @@ func (m *member) ready() bool {
 	inc := m.current()
 	return inc != nil && inc.node.Status().Ready
 }
-
-var _ = slog.LevelWarn
