@@ -90,6 +90,8 @@ func (o *Options) complete() error {
 	if o.LogBytes == 0 {
 		o.LogBytes = 64 << 20
 	}
+	// gofail: var raftLogBytes int
+	// o.LogBytes = int64(raftLogBytes)
 	if o.WALBytes == 0 {
 		o.WALBytes = 2 * int64(max(o.Shards, 1)) * o.LogBytes
 	}

@@ -32,6 +32,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
 	}
+	// gofail: var deltaFileStaged struct{}
 	if err := w.opts.step("uploaded"); err != nil {
 		return deltalog.Add{}, err
 	}
