@@ -58,9 +58,11 @@ type Options struct {
 	LogBytes int64
 	// WALBytes is the length of the whole node's log, in bytes, at which the groups that hold back its oldest segments
 	// are checkpointed and truncated too; default 2 × Shards × LogBytes.
-	WALBytes   int64
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer // optional
+	WALBytes int64
+	// SegmentBytes is the length at which a segment of the node's log is closed; default wal.DefaultSegmentBytes.
+	SegmentBytes int64
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer // optional
 	// OnFatal is called at most once, from any goroutine, when the process should end. Nothing here ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,7 +116,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		return w.net.Dial(ctx, m.name, addr)
 	}
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
-		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel),
+		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
 		Registerer: prometheus.NewRegistry(), RaftListener: ln,
 		RaftDial:       func(ctx context.Context, addr string) (net.Conn, error) { return w.raftDial(ctx, m.name, addr, dial) },
 		ClickHouseDial: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
@@ -123,6 +124,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		DeltaStore:     &client{o: w.objects, gate: inc.gate},
 		WrapSink:       w.oracle.watch(inc),
 		LogBytes:       w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
+		SegmentBytes: max(w.opts.LogBytes/4, 4<<10),
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -169,6 +171,13 @@ func (m *member) ended(inc *incarnation, err error) {
 		m.w.history.fail("%s gave up, and no fault of its disk explains it: %v", m.name, err)
 	}
 	_ = wait(context.Background(), m.w.rng.between(200*time.Millisecond, 2*time.Second))
+}
+
+// logged hears what the node logs. A node must not give up its folder unless a fault has damaged it.
+func (m *member) logged(message string) {
+	if strings.HasPrefix(message, "EMPTYING THE DATA FOLDER") && !m.isDamaged() {
+		m.w.history.fail("%s gives up its folder, and no fault of its disk explains it", m.name)
+	}
 }
 
 func (m *member) isDamaged() bool {

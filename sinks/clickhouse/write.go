@@ -233,6 +233,11 @@ func (w *writer) rollups(ctx context.Context) error {
 				return err
 			}
 		}
+		// gofail: var bugTotalsTwice struct{}
+		// if twice := *r; true {
+		// 	twice.Sessions, twice.Events = 2*r.Sessions, 2*r.Events
+		// 	r = &twice
+		// }
 		last = fmt.Sprintf("%s %s %q", r.Table, dayOf(r.Date).Format(time.DateOnly), r.Dims)
 		return b.append(w.shard, r)
 	})
