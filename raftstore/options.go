@@ -49,8 +49,9 @@ type Options struct {
 	TLS *tls.Config
 	// Shards is the number of groups, fixed when the cluster is created.
 	Shards int
-	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS.
-	NewStateMachine func(ctx context.Context, shard uint32, dir string) (StateMachine, error)
+	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS. The state machine tells fatal, from
+	// any goroutine, what makes it unusable and no caller of it would learn: errors of its background work.
+	NewStateMachine func(ctx context.Context, shard uint32, dir string, fatal func(error)) (StateMachine, error)
 	Timings         Timings
 	// LogBytes is the length of one group's log, in bytes, that asks for a checkpoint and truncation; default 64 MiB.
 	// About half of it is kept behind the checkpoint for followers that were away.
