@@ -140,7 +140,7 @@ func (n *Node) openRaft(ctx context.Context) error {
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		LogBytes: n.deps.LogBytes, Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
 	})
 	return err
 }

@@ -67,6 +67,8 @@ func (f *refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 		want += plan.Epochs[i].Events
 	}
 	left := plan.LeftOut()
+	// gofail: var bugForgetLeftOut struct{}
+	// left = nil
 	for _, r := range plan.Ranges() {
 		n := 0
 		for n < len(left) && left[n].Partition == r.Partition {

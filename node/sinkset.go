@@ -52,14 +52,16 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	if s.sink != nil || errors.As(s.err, &stop) || s.err != nil && s.now().Sub(s.tried) < openPause {
 		return s.sink, s.err
 	}
-	s.sink, s.err = s.open(ctx)
-	s.tried = s.now()
-	if s.err != nil && ctx.Err() != nil {
-		s.err = nil // the caller's end says nothing of the sink
-		return nil, ctx.Err()
+	sink, err := s.open(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // the caller's end says nothing of the sink
 	}
-	if s.err == nil && s.wrap != nil {
-		s.sink = s.wrap(s.sink)
+	s.tried = s.now()
+	// What comes with an error is no sink, even if it is not nil: it may be a nil pointer of a sink's type.
+	if s.err = err; err == nil {
+		if s.sink = sink; s.wrap != nil {
+			s.sink = s.wrap(sink)
+		}
 	}
 	s.first.Do(func() { close(s.attempt1) })
 	return s.sink, s.err

@@ -84,6 +84,11 @@ func (g *Group) truncate(asked bool) error {
 	if err != nil || !due {
 		return err
 	}
+	// gofail: var bugTruncateEarly struct{}
+	// if early := r.raft.ReloadableConfig(); true {
+	// 	early.TrailingLogs = 0
+	// 	return errors.Join(r.raft.ReloadConfig(early), r.raft.Snapshot().Error())
+	// }
 	if err := g.sm.Checkpoint(g.ctx); err != nil {
 		return g.fsm.failDamaged(fmt.Errorf("checkpoint: %w", err))
 	}

@@ -77,14 +77,15 @@ func (h *history) print(w io.Writer) {
 }
 
 // logger returns the log of one node. Only warnings and errors are kept, unless level says more.
-func (h *history) logger(who string, level slog.Level) *slog.Logger {
-	return slog.New(&historyHandler{h: h, who: who, level: level})
+func (h *history) logger(who string, level slog.Level, hear func(message string)) *slog.Logger {
+	return slog.New(&historyHandler{h: h, who: who, level: level, hear: hear})
 }
 
 type historyHandler struct {
 	h     *history
 	who   string
 	level slog.Level
+	hear  func(message string) // of what is kept
 	attrs string
 }
 
@@ -95,6 +96,7 @@ func (l *historyHandler) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(r.Level.String() + " " + r.Message + l.attrs)
 	r.Attrs(func(a slog.Attr) bool { b.WriteString(" " + a.String()); return true })
 	l.h.add(l.who, "%s", b.String())
+	l.hear(r.Message)
 	return nil
 }
 

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,12 +29,16 @@ type member struct {
 	clock clock
 
 	mu      sync.Mutex
+	boot    *incarnation // being opened
 	run     *incarnation // nil while it is down
 	hold    int          // faults that keep it down
 	wake    chan struct{}
 	damaged bool // a bit of its disk was flipped: it may find that out at any time, until it has a new folder
 	starts  int
 }
+
+// errKilled says that a process was killed while it was being opened.
+var errKilled = errors.New("killed at its start")
 
 // incarnation is one process.
 type incarnation struct {
@@ -63,7 +67,7 @@ func (m *member) supervise(ctx context.Context) {
 		}
 		inc, err := m.start(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, errKilled) {
 				m.refusedToStart(err)
 				_ = wait(ctx, 500*time.Millisecond)
 			}
@@ -97,6 +101,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
 	m.starts++
 	inc := &incarnation{gate: newGate(), host: m.name}
+	m.boot = inc
 	m.mu.Unlock()
 	w := m.w
 	ln, err := w.net.Listen(m.name, nodeAddr(m.index))
@@ -111,7 +116,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		return w.net.Dial(ctx, m.name, addr)
 	}
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
-		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel),
+		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
 		Registerer: prometheus.NewRegistry(), RaftListener: ln,
 		RaftDial:       func(ctx context.Context, addr string) (net.Conn, error) { return w.raftDial(ctx, m.name, addr, dial) },
 		ClickHouseDial: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
@@ -119,14 +124,22 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		DeltaStore:     &client{o: w.objects, gate: inc.gate},
 		WrapSink:       w.oracle.watch(inc),
 		LogBytes:       w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
+		SegmentBytes: max(w.opts.LogBytes/4, 4<<10),
 	})
-	if err != nil {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.boot = nil
+	switch {
+	case inc.gate.dead():
+		if err == nil {
+			w.bury(inc)
+		}
+		return nil, errKilled
+	case err != nil:
 		inc.gate.kill()
 		w.net.Kill(m.name)
 		return nil, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.run = inc
 	w.history.add(m.name, "runs")
 	return inc, nil
@@ -160,6 +173,13 @@ func (m *member) ended(inc *incarnation, err error) {
 	_ = wait(context.Background(), m.w.rng.between(200*time.Millisecond, 2*time.Second))
 }
 
+// logged hears what the node logs. A node must not give up its folder unless a fault has damaged it.
+func (m *member) logged(message string) {
+	if strings.HasPrefix(message, "EMPTYING THE DATA FOLDER") && !m.isDamaged() {
+		m.w.history.fail("%s gives up its folder, and no fault of its disk explains it", m.name)
+	}
+}
+
 func (m *member) isDamaged() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -183,12 +203,13 @@ func (m *member) current() *incarnation {
 // but for so much percent.
 func (m *member) kill(percent int) (release func()) {
 	m.mu.Lock()
-	inc := m.run
+	for _, inc := range []*incarnation{m.run, m.boot} {
+		if inc != nil {
+			inc.gate.kill()
+		}
+	}
 	m.run = nil
 	m.hold++
-	if inc != nil {
-		inc.gate.kill()
-	}
 	m.mu.Unlock()
 	m.disk.lose(percent)
 	m.w.net.Kill(m.name)
@@ -227,5 +248,3 @@ func (m *member) ready() bool {
 	inc := m.current()
 	return inc != nil && inc.node.Status().Ready
 }
-
-var _ = slog.LevelWarn

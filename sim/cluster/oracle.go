@@ -33,8 +33,10 @@ type oracle struct {
 	delta    deltaLooks
 	click    clickLooks
 
-	looks    int64
-	compared int64
+	entries map[entryAt]uint64 // checksum of each log entry seen on a disk
+
+	looks, audits int64
+	compared      int64
 }
 
 type sinkShard struct {
@@ -82,7 +84,7 @@ type seenSum struct {
 
 func newOracle(w *world) *oracle {
 	return &oracle{w: w, plans: map[planKey]*planRecord{}, last: map[sinkShard]uint64{}, sums: map[shardIndex]seenSum{},
-		promised: map[int32]int64{}, delta: newDeltaLooks(), click: newClickLooks()}
+		promised: map[int32]int64{}, entries: map[entryAt]uint64{}, delta: newDeltaLooks(), click: newClickLooks()}
 }
 
 // watch returns what a process puts in the place of its sinks.
@@ -224,6 +226,9 @@ func (o *oracle) look(ctx context.Context) {
 	o.mu.Unlock()
 	o.replicas()
 	o.tables(ctx)
+	if o.w.rng.IntN(3) == 0 {
+		o.audit()
+	}
 }
 
 // replicas looks at every replica that runs.

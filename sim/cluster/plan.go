@@ -208,14 +208,22 @@ var kinds = []kind{
 	}},
 	{"store_late_put", 6, 12 * time.Second, func(_ context.Context, w *world) func() {
 		w.history.fault("store_late_put", "")
-		return w.storeFaults(objectFaults{lateput: 0.1 + 0.4*w.rng.Float64()})
+		return w.storeFaults(objectFaults{lateput: 0.1 + 0.9*w.rng.Float64()})
 	}},
 	{"store_slow", 3, 12 * time.Second, func(_ context.Context, w *world) func() {
 		d := w.rng.between(time.Second, 10*time.Second)
 		w.history.fault("store_slow", "up to %v", d)
 		return w.storeFaults(objectFaults{slow: d})
 	}},
+	{"store_outage", 0, 3 * time.Minute, func(_ context.Context, w *world) func() {
+		w.history.fault("store_outage", "")
+		return w.storeFaults(objectFaults{down: true})
+	}},
 	// ClickHouse.
+	{"click_outage", 0, 3 * time.Minute, func(_ context.Context, w *world) func() {
+		w.history.fault("click_outage", "")
+		return w.cutFrom([]string{nodeName(0), nodeName(1), nodeName(2)}, "click")
+	}},
 	{"click_away", 4, 12 * time.Second, func(_ context.Context, w *world) func() {
 		hosts := w.someHosts()
 		w.history.fault("click_away", "from %v", hosts)
@@ -253,7 +261,11 @@ func (w *world) plan(ctx context.Context) {
 	var list []kind
 	for _, k := range kinds {
 		if w.opts.Kinds == nil || slices.Contains(w.opts.Kinds, k.name) {
-			for range k.weight {
+			n := k.weight
+			if w.opts.Kinds != nil || w.opts.Purge {
+				n = max(n, 3) // those that last too long for most runs
+			}
+			for range n {
 				list = append(list, k)
 			}
 		}
@@ -311,14 +323,10 @@ func (w *world) leader() *member {
 // survivors is how much of what was not synced a crash leaves, in percent.
 func (w *world) survivors() int { return []int{0, 0, 30, 70, 100}[w.rng.IntN(5)] }
 
-// loseDisk crashes a node and damages its disk, and waits until the node is a member again: two disks at a time are more
-// than three nodes can bear. Nothing happens unless all nodes are ready.
+// loseDisk crashes a node and damages its disk, and waits until all nodes are members again: two disks at a time are more
+// than three nodes can bear. Whatever else is wrong with the others is no reason to wait.
 func (w *world) loseDisk(ctx context.Context, name string, damage func(m *member) bool) func() {
 	if !w.oneDisk.TryLock() {
-		return nothing
-	}
-	if !w.allReady() {
-		w.oneDisk.Unlock()
 		return nothing
 	}
 	m, p := w.anyMember(), w.survivors()
@@ -331,7 +339,7 @@ func (w *world) loseDisk(ctx context.Context, name string, damage func(m *member
 		release()
 		if did {
 			// It may find the damage late, long after it was ready: it counts as damaged until the end.
-			_ = w.until(ctx, 2*time.Minute, m.name+" is a member again", m.ready)
+			_ = w.until(ctx, 5*time.Minute, m.name+" is a member again", w.allReady)
 		}
 		w.oneDisk.Unlock()
 	}

@@ -48,6 +48,8 @@ type Options struct {
 	NoWorkload bool
 	// Partitions of the topic; default 4.
 	Partitions int32
+	// Purge lets sessions be purged within the run; by default one seed in eight does.
+	Purge bool
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
 	Quiet time.Duration
 }
@@ -68,9 +70,9 @@ type world struct {
 	oracle  *oracle
 	truth   *sim.Truth
 
-	flush, revision, idleTimeout time.Duration
-	shards                       int
-	ckptInterval                 int
+	flush, revision, idleTimeout, retention time.Duration
+	shards                                  int
+	ckptInterval                            int
 
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
@@ -134,6 +136,11 @@ func newWorld(o Options) *world {
 	w.revision = rng.between(time.Second, 5*time.Second)
 	w.idleTimeout = rng.between(5*time.Second, 40*time.Second)
 	w.ckptInterval = 2 + rng.IntN(9)
+	w.retention = 20 * time.Minute
+	if purge := rng.IntN(8) == 0; purge || o.Purge {
+		// Everything is purged a minute after its last event, also while a sink is down.
+		w.opts.Purge, w.retention, w.opts.Quiet = true, time.Minute, 2*time.Minute+30*time.Second
+	}
 	w.oracle = newOracle(w)
 	return w
 }
@@ -147,7 +154,7 @@ func (w *world) config(m *member) *node.Config {
 	cfg := &node.Config{
 		Node: m.name, DataDir: "data",
 		Kafka:      node.KafkaConfig{Brokers: brokers, Topic: topic, IdleAfter: 2 * time.Second, Keyed: "yes"},
-		Session:    node.SessionConfig{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: 20 * time.Minute},
+		Session:    node.SessionConfig{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: w.retention},
 		Flush:      node.FlushConfig{Interval: w.flush},
 		Delta:      &node.DeltaConfig{Path: "delta", RevisionInterval: w.revision, Compression: "none", CheckpointInterval: w.ckptInterval},
 		ClickHouse: &node.ClickHouseConfig{Address: clickAddr, Compression: "none", ReadTimeout: 5 * time.Second},
@@ -253,6 +260,9 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 		EventsPerSession: 3 + 9*w.rng.Float64(), KafkaOpts: w.kafkaOpts("sim"),
 		Faults:       sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.02},
 		DrainTimeout: 5 * time.Minute,
+	}
+	if w.opts.Purge {
+		o.Faults.Late = 0 // what comes later than the retention is too late, which the truth of the workload does not know
 	}
 	if w.opts.Workload != nil {
 		w.opts.Workload(&o)

@@ -213,6 +213,8 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		"numFiles": strconv.Itoa(len(adds)), "numRemovedFiles": strconv.Itoa(len(removes)),
 		"numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10),
 	}
+	// gofail: var bugDeltaNoTxn struct{}
+	// txns = nil
 	return encodeCommit(info, nil, nil, txns, removes, adds)
 }
 
@@ -223,6 +225,7 @@ func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte)
 	for try := 0; ; try++ {
 		err := l.opts.Store.PutIfAbsent(ctx, key, body)
 		if err == nil {
+			// gofail: var deltaCommitPut struct{}
 			return true, nil
 		}
 		stands, gerr := l.opts.Store.Get(ctx, key)
