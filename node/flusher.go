@@ -185,6 +185,8 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 				return fmt.Errorf("node: plan of sink %s: %w", f.id, err)
 			}
 		}
+		// gofail: var bugAckUnwritten struct{}
+		// return nil
 		began := f.l.n.deps.Now()
 		err = sink.Write(ctx, plan)
 		took := f.l.n.deps.Now().Sub(began)

@@ -31,6 +31,7 @@ type Node struct {
 	cache   *pebble.Cache
 	raft    *raftstore.Store
 	sinks   map[state.SinkID]*sinkSlot
+	delta   *deltaTables
 	budget  *budget
 
 	raftLogger *slog.Logger
@@ -87,11 +88,8 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
 		}
 	}
-	if err := deps.FS.MkdirAll(cfg.DataDir, 0o755); err != nil {
-		return nil, fmt.Errorf("node: data folder: %w", err)
-	}
 	n.watch = newTopicWatch(n.admin, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
-	n.refetch = &refetch{opts: n.kafka, admin: n.admin, topic: cfg.Kafka.Topic, log: deps.Logger}
+	n.refetch = newRefetch(n.kafka, n.admin, cfg.Kafka.Topic, deps.Logger)
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
@@ -133,16 +131,17 @@ func (n *Node) openRaft(ctx context.Context) error {
 	n.raft, err = raftstore.Open(ctx, raftstore.Options{
 		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener, Dial: n.deps.RaftDial,
 		TLS: tls, Shards: c.Shards,
-		NewStateMachine: func(ctx context.Context, shard uint32, dir string) (raftstore.StateMachine, error) {
+		NewStateMachine: func(ctx context.Context, shard uint32, dir string, fatal func(error)) (raftstore.StateMachine, error) {
 			return state.Open(ctx, state.Options{
 				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
-				Logger:  n.deps.Logger.With("shard", shard),
-				OnFatal: func(err error) { n.fail(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+				CheckpointBytes: n.deps.CheckpointBytes,
+				Logger:          n.deps.Logger.With("shard", shard),
+				OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
 			})
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
 	})
 	return err
 }
@@ -222,6 +221,7 @@ func (n *Node) close(ctx context.Context) error {
 				errs = append(errs, fmt.Errorf("node: sink %s: %w", s.id, err))
 			}
 		}
+		errs = append(errs, n.delta.close())
 	}
 	n.release()
 	n.fatalOnce.Do(func() { close(n.done) })

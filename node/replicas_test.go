@@ -122,10 +122,10 @@ func (r *replicas) start(is ...int) {
 				return m.link((&net.Dialer{}).DialContext(ctx, "tcp", addr))
 			},
 			// Replicas differ in all that must not matter.
-			NewStateMachine: func(ctx context.Context, _ uint32, dir string) (raftstore.StateMachine, error) {
+			NewStateMachine: func(ctx context.Context, _ uint32, dir string, fail func(error)) (raftstore.StateMachine, error) {
 				return state.Open(ctx, state.Options{
 					FS: fsys, Dir: dir, CheckpointBytes: []int64{0, 30 << 10, 200 << 10}[i], SessionMemoryBytes: []int64{0, 1, 100 << 10}[i],
-					OnFatal: func(err error) { fatal <- err },
+					OnFatal: fail,
 				})
 			},
 			Timings: raftstore.Timings{Heartbeat: 100 * time.Millisecond, Election: 300 * time.Millisecond,
@@ -475,29 +475,7 @@ func TestReplicasStayEqual(t *testing.T) {
 	r.advance(100)
 
 	stop()
-	// What was proposed last may still be committed: the look is repeated until it finds all at one index, each from before
-	// its checksum to after it.
-	var sums [3]uint64
-	r.eventually("all have applied the same", func() bool {
-		var at [3]uint64
-		for i := range r.members {
-			still := false
-			r.look(i, func(_ *raftstore.Store, sm *state.Store) {
-				var err error
-				at[i], _ = sm.Applied()
-				if sums[i], err = sm.Checksum(); err != nil {
-					t.Fatal(err)
-				}
-				after, _ := sm.Applied()
-				still = after == at[i]
-			})
-			if !still {
-				return false
-			}
-		}
-		to = at[0]
-		return at[1] == to && at[2] == to
-	})
+	to = r.equal()
 	for i := range r.members {
 		r.look(i, func(_ *raftstore.Store, sm *state.Store) {
 			v := sm.View()
@@ -519,7 +497,36 @@ func TestReplicasStayEqual(t *testing.T) {
 			}
 		})
 	}
+}
+
+// equal waits until all have applied the same, returns that index, and fails unless their states are equal.
+func (r *replicas) equal() (to uint64) {
+	r.t.Helper()
+	// What was proposed last may still be committed: the look is repeated until it finds all at one index, each from before
+	// its checksum to after it.
+	var sums [3]uint64
+	r.eventually("all have applied the same", func() bool {
+		var at [3]uint64
+		for i := range r.members {
+			still := false
+			r.look(i, func(_ *raftstore.Store, sm *state.Store) {
+				var err error
+				at[i], _ = sm.Applied()
+				if sums[i], err = sm.Checksum(); err != nil {
+					r.t.Fatal(err)
+				}
+				after, _ := sm.Applied()
+				still = after == at[i]
+			})
+			if !still {
+				return false
+			}
+		}
+		to = at[0]
+		return at[1] == to && at[2] == to
+	})
 	if sums[0] != sums[1] || sums[1] != sums[2] {
-		t.Fatalf("checksums %x at index %d", sums, to)
+		r.t.Fatalf("checksums %x at index %d", sums, to)
 	}
+	return to
 }

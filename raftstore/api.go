@@ -4,6 +4,9 @@ import "context"
 
 // StateMachine is what a group replicates; *state.Store is one. Apply, Snapshot and Restore are called by one goroutine
 // at a time, except Snapshot, which may run beside Apply.
+//
+// An error of it that has, somewhere in its chain, a method Damaged() bool that returns true says that its files are
+// lost: the folder is emptied and rejoins, at once if Open met it, else with the next start.
 type StateMachine interface {
 	// Apply folds one committed entry; entries at or below the applied index are skipped. An error is fatal.
 	Apply(index, term uint64, entry []byte) (any, error)

@@ -14,10 +14,13 @@
 //     "founding": after a majority of the founders has noted the cluster's id. A node that knows a cluster never founds
 //     another.
 //  3. The log is cut only up to a marker, and a marker is written only when the state machine is durable up to it. At
-//     start: durable ≥ marker, log ≥ applied; anything else is damage.
+//     start: durable ≥ marker, log ≥ applied; anything else is damage, and so are a log record, a sealed file or a file of
+//     the state machine that do not fit their checksum.
 //  4. A node keeps no log entry below an installed snapshot (it was never compared with it), and cuts a log only where
 //     it conflicts with what is known to be committed.
 //  5. An error of the state machine or of the log stops the group for good and reaches OnFatal once. Nothing is skipped.
+//     If it is damage, the identity says "void" before the process can end, so that it is answered by the next Open and
+//     not met again and again.
 //  6. Entries of one leadership are accepted in order: after one was refused, none is taken until the leadership has
 //     been announced anew.
 //
@@ -30,9 +33,12 @@
 //	│  new   ├───────────────────────────────────────────────►┌────────┐  replaced by another   ┌──────┐
 //	└───────┬┘                         ┌──────────┐           │ member ├──────────────────────►│ void │
 //	        └─────────────────────────►│ joining  ├──────────►└────────┘  incarnation           └──┬───┘
-//	          peers have a cluster     └────▲─────┘ voter in every group                          │
+//	          peers have a cluster     └────▲─────┘ voter in every group, or damage at run time   │
 //	                                        └───────────── folder emptied, new incarnation ◄──────┘
 //	                                                        (damage found by Open comes here, too)
+//
+// A single node has nobody to rejoin: damage found by Open is its error, and nothing is changed; a void folder is refused
+// at every start, until the whole of it is restored from a copy or moved away.
 //
 // A joining node asks each group's leader, which first asks the node itself at its configured address, then removes the
 // former server, adds the new one as a non-voter, and makes it a voter when it has caught up. Every step is plain Raft
@@ -49,10 +55,13 @@
 //
 // # Assumptions
 //
-// The disk: what Sync has returned for is there after a power cut, a rename is atomic, and damage shows in a checksum.
+// The disk: what Sync has returned for is there after a power cut, a rename is atomic, and damage shows in a checksum:
+// of a log record, of a sealed file, of a block of the state machine's tables. A snapshot carries one for each file, and
+// the state machine has checked its own before, so that damage does not travel.
 // The network may lose, delay, repeat and cut. Clocks only run: no two nodes' times are compared. The two other nodes
 // of a cluster keep a majority's folders; all three lost at once is a new cluster, or, where one still knows the id, a
-// cluster that waits.
+// cluster that waits. Damage is a matter of one disk: of two nodes that find some at the same time both are emptied, and
+// with them a majority. So an error that every replica would meet alike must not call itself damage (StateMachine).
 //
 // # Known limits
 //

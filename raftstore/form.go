@@ -266,12 +266,21 @@ func (s *Store) supersede() {
 		s.mu.Unlock()
 		return
 	}
-	next := *s.id
-	next.Phase, next.VoidReason = phaseVoid, ErrSuperseded.Error()
-	err := saveIdentity(&s.opts, &next)
-	if err == nil {
-		s.id = &next
-	}
+	err := s.void(ErrSuperseded.Error())
 	s.mu.Unlock()
 	s.fatal(errors.Join(ErrSuperseded, err))
+}
+
+// void makes the folder void, durably, unless it is. It is called with mu held.
+func (s *Store) void(reason string) error {
+	if s.id.Phase == phaseVoid {
+		return nil
+	}
+	next := *s.id
+	next.Phase, next.VoidReason, next.Founders = phaseVoid, reason, nil
+	if err := saveIdentity(&s.opts, &next); err != nil {
+		return err
+	}
+	s.id = &next
+	return nil
 }

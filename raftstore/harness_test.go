@@ -231,7 +231,9 @@ func (c *cluster) open(i int) (*Store, error) {
 	}
 	if o.NewStateMachine == nil {
 		base := o.FS
-		o.NewStateMachine = func(_ context.Context, _ uint32, dir string) (StateMachine, error) { return openFake(base, dir) }
+		o.NewStateMachine = func(_ context.Context, _ uint32, dir string, _ func(error)) (StateMachine, error) {
+			return openFake(base, dir)
+		}
 	}
 	return Open(context.Background(), o)
 }
@@ -358,7 +360,7 @@ func (c *cluster) put(shard uint32, size int) Result {
 }
 
 func (c *cluster) image(i int, shard uint32) fakeImage {
-	return c.nodes[i].store.groups[shard].sm.(*fakeState).image()
+	return c.nodes[i].store.groups[shard].sm.(interface{ image() fakeImage }).image()
 }
 
 // agree waits until the nodes have applied the same entries, and returns what they came to.

@@ -19,7 +19,7 @@ const (
 	phaseFounding phase = "founding" // has drawn the cluster's id; the groups' first configurations may not be written yet
 	phaseJoining  phase = "joining"  // knows its cluster, asks to take a former incarnation's place
 	phaseMember   phase = "member"   // is part of the groups' configurations
-	phaseVoid     phase = "void"     // the folder is to be emptied: what it promised is void
+	phaseVoid     phase = "void"     // the folder is to be emptied (of a single node: replaced): what it promised is void
 )
 
 const identityFormat = 1
@@ -67,7 +67,7 @@ var (
 	// shards, or was written by a newer format.
 	ErrForeignFolder = errors.New("raftstore: the data folder does not fit the configuration")
 	// ErrDamaged says that what this node promised cannot be read back. With three nodes Open empties the folder and
-	// rejoins instead of returning it.
+	// rejoins instead of returning it. Damage found later is fatal, and answered by the next Open.
 	ErrDamaged = errors.New("raftstore: damaged")
 	// ErrSuperseded is handed to OnFatal when another incarnation has taken this node's place. After a restart the
 	// folder is emptied and the node rejoins with a new incarnation.
@@ -108,6 +108,9 @@ func loadIdentity(o *Options) (*identity, error) {
 		return nil, fmt.Errorf("%w: its nodes are %v, the configuration's %v; membership is fixed at creation", ErrForeignFolder, id.Nodes, nodeNames(o.Nodes))
 	}
 	if id.Phase == phaseVoid {
+		if len(o.Nodes) == 1 {
+			return nil, beyondRepair(o, errors.New(id.VoidReason))
+		}
 		return emptyFolder(o, &id, id.VoidReason)
 	}
 	return &id, nil
@@ -118,6 +121,8 @@ func newIdentity(o *Options, cluster string) (*identity, error) {
 		Format: identityFormat, Name: o.Name, Incarnation: hex64(o.Rand()), Cluster: cluster,
 		Nodes: nodeNames(o.Nodes), Shards: o.Shards, Phase: phaseNew,
 	}
+	// gofail: var bugSameIncarnation struct{}
+	// id.Incarnation = "00000000deadbeef"
 	if cluster != "" {
 		id.Phase = phaseJoining
 	}

@@ -273,7 +273,7 @@ func TestReplacementSurvivesCrashes(t *testing.T) {
 func TestVoidFolderIsEmptiedAtAnyCrash(t *testing.T) {
 	fsys := vfs.NewCrashableMem()
 	o := Options{FS: fsys, Dir: "d", Name: "a", Nodes: []Peer{{"a", "x:1"}, {"b", "x:2"}, {"c", "x:3"}}, Shards: 1,
-		NewStateMachine: func(context.Context, uint32, string) (StateMachine, error) { return nil, nil }}
+		NewStateMachine: func(context.Context, uint32, string, func(error)) (StateMachine, error) { return nil, nil }}
 	if err := o.complete(); err != nil {
 		t.Fatal(err)
 	}

@@ -49,17 +49,20 @@ type Options struct {
 	TLS *tls.Config
 	// Shards is the number of groups, fixed when the cluster is created.
 	Shards int
-	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS.
-	NewStateMachine func(ctx context.Context, shard uint32, dir string) (StateMachine, error)
+	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS. The state machine tells fatal, from
+	// any goroutine, what makes it unusable and no caller of it would learn: errors of its background work.
+	NewStateMachine func(ctx context.Context, shard uint32, dir string, fatal func(error)) (StateMachine, error)
 	Timings         Timings
 	// LogBytes is the length of one group's log, in bytes, that asks for a checkpoint and truncation; default 64 MiB.
 	// About half of it is kept behind the checkpoint for followers that were away.
 	LogBytes int64
 	// WALBytes is the length of the whole node's log, in bytes, at which the groups that hold back its oldest segments
 	// are checkpointed and truncated too; default 2 × Shards × LogBytes.
-	WALBytes   int64
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer // optional
+	WALBytes int64
+	// SegmentBytes is the length at which a segment of the node's log is closed; default wal.DefaultSegmentBytes.
+	SegmentBytes int64
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer // optional
 	// OnFatal is called at most once, from any goroutine, when the process should end. Nothing here ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.

@@ -80,7 +80,7 @@ func (s *sender) refresh(m marker) error {
 	}
 	index, term, err := s.sm.Snapshot(c.dir)
 	if err != nil {
-		return errors.Join(fmt.Errorf("raftstore: copy state: %w", err), removeAll(s.fs, c.dir))
+		return errors.Join(s.fsm.failDamaged(fmt.Errorf("raftstore: copy state: %w", err)), removeAll(s.fs, c.dir))
 	}
 	c.man = manifest{applied: index, term: term}
 	for end := time.Now().Add(replayWait); ; time.Sleep(5 * time.Millisecond) {

@@ -33,7 +33,9 @@ type Store struct {
 
 	mu      sync.Mutex
 	id      *identity
-	started bool // the groups run
+	opening bool  // Open is at work, and answers damage itself
+	harm    error // damage that was reported meanwhile
+	started bool  // the groups run
 	isReady bool
 	leaving bool // Close has begun: this node takes no leadership
 	closed  bool
@@ -60,9 +62,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if s.id, err = loadIdentity(&s.opts); err != nil {
 		return nil, err
 	}
-	if err = s.openGroups(ctx); damage(err) {
-		if err = s.rejoinEmpty(ctx, err); err != nil {
-			return nil, err
+	if err = s.openAll(ctx); damage(err) {
+		if err = s.rejoinEmpty(err); err == nil {
+			err = s.openAll(ctx)
 		}
 	}
 	if err == nil {
@@ -83,18 +85,22 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 // damage tells whether an error says that something this node promised is lost.
 func damage(err error) bool {
 	var corrupt *wal.CorruptError
-	return errors.As(err, &corrupt) || errors.Is(err, ErrDamaged) || errors.Is(err, errSealBroken)
+	var state interface{ Damaged() bool }
+	return errors.As(err, &corrupt) || errors.Is(err, ErrDamaged) || errors.Is(err, errSealBroken) ||
+		errors.As(err, &state) && state.Damaged()
 }
 
-// rejoinEmpty answers damage: a single node has nobody to rejoin.
-func (s *Store) rejoinEmpty(ctx context.Context, cause error) error {
-	if err := s.closeGroups(); err != nil {
-		s.logger.Warn("closing after damage", "error", err)
-	}
+// beyondRepair is the error of a single node, which has nobody to rejoin.
+func beyondRepair(o *Options, cause error) error {
+	return fmt.Errorf("%w: %w. This is a single node, so no other can give back what is lost, and nothing was changed. "+
+		"Either restore the whole of %s from a copy that was made while the node was stopped, or move it away and start "+
+		"with an empty folder and the sinks' tables of a new cluster", ErrDamaged, cause, o.Dir)
+}
+
+// rejoinEmpty answers damage that Open has met.
+func (s *Store) rejoinEmpty(cause error) error {
 	if len(s.opts.Nodes) == 1 {
-		return fmt.Errorf("%w: %w. This is a single node, so no other can give back what is lost, and nothing was changed. "+
-			"Either restore the whole of %s from a copy that was made while the node was stopped, or move it away and start "+
-			"with an empty folder and the sinks' tables of a new cluster", ErrDamaged, cause, s.opts.Dir)
+		return beyondRepair(&s.opts, cause)
 	}
 	id, err := emptyFolder(&s.opts, s.id, cause.Error())
 	if err != nil {
@@ -102,14 +108,36 @@ func (s *Store) rejoinEmpty(ctx context.Context, cause error) error {
 	}
 	s.id = id
 	s.met.rejoins.Inc()
-	return s.openGroups(ctx)
+	return nil
+}
+
+// openAll opens the groups. Damage that a state machine reports meanwhile is its error, and no fatal one.
+func (s *Store) openAll(ctx context.Context) error {
+	s.mu.Lock()
+	s.opening, s.harm = true, nil
+	s.mu.Unlock()
+	err := s.openGroups(ctx)
+	s.mu.Lock()
+	harm := s.harm
+	s.opening = harm != nil // while the groups close, more of the same may come
+	s.mu.Unlock()
+	if harm != nil {
+		if cerr := s.closeGroups(); cerr != nil {
+			s.logger.Warn("closing after damage", "error", cerr)
+		}
+		err = errors.Join(err, harm)
+		s.mu.Lock()
+		s.opening = false
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // openGroups opens the log and every shard's state machine, and finishes what a crash left undone.
 func (s *Store) openGroups(ctx context.Context) (err error) {
 	o := &s.opts
 	s.wal, err = wal.Open(ctx, wal.Options{
-		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, "wal"), Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
+		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, "wal"), SegmentBytes: o.SegmentBytes, Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
 	})
 	if err != nil {
 		return fmt.Errorf("raftstore: open log: %w", err)
@@ -134,7 +162,7 @@ func (s *Store) openGroup(ctx context.Context, dir string, shard uint32) (*Group
 	if err != nil {
 		return nil, err
 	}
-	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("shard-%d", shard)))
+	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("shard-%d", shard)), s.fatal)
 	if err != nil {
 		return nil, fmt.Errorf("raftstore: open shard %d: %w", shard, err)
 	}
@@ -184,13 +212,33 @@ func (s *Store) closeGroups() (err error) {
 	return err
 }
 
-// fatal reports the first error after which this node can keep no promise.
+// fatal reports the first error after which this node can keep no promise. Damage makes the folder void, before the
+// process ends: or it would be met again and again.
 func (s *Store) fatal(err error) {
+	if damage(err) && s.condemn(err) {
+		return
+	}
 	s.doomed.Do(func() {
 		s.reason("fatal", err.Error())
 		s.logger.Error("fatal", "error", err)
 		s.opts.OnFatal(err)
 	})
+}
+
+// condemn notes in the identity that the folder is damaged. While Open runs it is Open that answers.
+func (s *Store) condemn(cause error) (answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opening {
+		if s.harm == nil {
+			s.harm = cause
+		}
+		return true
+	}
+	if err := s.void(cause.Error()); err != nil {
+		s.logger.Error("the damage could not be noted: the next start will not know of it", "error", err)
+	}
+	return false
 }
 
 // reason notes why the node is not ready or what is wrong; an empty text takes it back.

@@ -236,7 +236,7 @@ func TestOptions(t *testing.T) {
 	ok := func() Options {
 		return Options{
 			FS: vfs.NewMem(), Dir: "d", Name: "a", Nodes: []Peer{{"a", "x:1"}, {"b", "x:2"}, {"c", "x:3"}}, Shards: 1,
-			NewStateMachine: func(context.Context, uint32, string) (StateMachine, error) { return nil, nil },
+			NewStateMachine: func(context.Context, uint32, string, func(error)) (StateMachine, error) { return nil, nil },
 		}
 	}
 	o := ok()

@@ -19,6 +19,12 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	b := s.db.NewBatch()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	cut := s.open.Epoch == s.meta.LastClosed
+	// gofail: var bugOffsetsApart struct{}
+	// if ahead := s.db.NewBatch(); true {
+	// 	if err := errors.Join(s.writeMeta(ahead), ahead.Commit(pebble.NoSync), ahead.Close(), s.db.Flush()); err != nil {
+	// 		return nil, err
+	// 	}
+	// }
 	for _, step := range []func(*pebble.Batch) error{
 		s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage, s.writeMeta,
 	} {
@@ -64,6 +70,10 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 }
 
 func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {
+	// gofail: var bugForgetTimer struct{}
+	// if ss.deadline%5 == 0 {
+	// 	return nil
+	// }
 	kind := ss.timerKind()
 	if ss.storedTimer == ss.deadline && ss.storedKind == kind {
 		return nil
@@ -304,7 +314,7 @@ func (s *Store) checkpointNow(ctx context.Context) (index, term uint64, err erro
 	index, term = s.meta.Index, s.meta.Term
 	s.mu.Unlock()
 	if err != nil {
-		return 0, 0, fmt.Errorf("state: checkpoint at index %d: %w", index, err)
+		return 0, 0, fmt.Errorf("state: checkpoint at index %d: %w", index, damaged(s.opts.Dir, err))
 	}
 	select {
 	case <-done:
@@ -315,21 +325,34 @@ func (s *Store) checkpointNow(ctx context.Context) (index, term uint64, err erro
 }
 
 // Snapshot makes a checkpoint and writes a durable copy of the store into dir, which must not exist, on the same file
-// system. The copy's state is that of the index returned or of a later checkpoint: Apply may go on meanwhile.
+// system. The copy's state is that of the index returned or of a later checkpoint: Apply may go on meanwhile. Every table
+// of it is read and checked: a damaged one is a *DamageError, and no snapshot.
 func (s *Store) Snapshot(dir string) (index, term uint64, err error) {
+	// gofail: var bugStaleSnapshot struct{}
+	// index, term = s.Applied()
+	// s.mu.RLock()
+	// defer s.mu.RUnlock()
+	// return index, term, s.db.Checkpoint(dir)
 	if index, term, err = s.checkpointNow(context.Background()); err != nil {
 		return 0, 0, err
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil {
-		return 0, 0, ErrClosed
+	if err := s.copyTo(dir); err != nil {
+		return 0, 0, fmt.Errorf("state: snapshot into %s: %w", dir, damaged(s.opts.Dir, err))
 	}
-	// Without a WAL Pebble's checkpoint has what is flushed: whole checkpoints of ours, this one or a later one last.
-	if err := s.db.Checkpoint(dir); err != nil {
+	if err := verifyTables(s.opts.FS, dir); err != nil {
 		return 0, 0, fmt.Errorf("state: snapshot into %s: %w", dir, err)
 	}
 	return index, term, nil
+}
+
+func (s *Store) copyTo(dir string) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	// Without a WAL Pebble's checkpoint has what is flushed: whole checkpoints of ours, this one or a later one last.
+	return s.db.Checkpoint(dir)
 }
 
 // Restore replaces the state by the files of a snapshot, which it takes over by renaming dir. If it is interrupted, the

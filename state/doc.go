@@ -49,6 +49,16 @@
 //	                               │                         │
 //	                   Open: .old is put back             Open: .old is removed
 //
+// # Damage
+//
+// Every block of a table has a checksum; the MANIFEST is a log of records with checksums. What does not fit, or is
+// missing, is a DamageError: returned by whatever met it, and reported to OnFatal, for Pebble meets most of it in the
+// background. Only what Pebble blames on a file counts: an entry or a value that does not decode would be the same on every
+// replica, and is an ordinary error, fatal as it is. A MANIFEST that breaks off may look like one that ends there: the
+// state is then an earlier one, Durable says so, and raftstore compares that with its marker. OPTIONS has no checksum: a
+// flipped bit there does nothing, is damage, or makes Open refuse. Snapshot reads every block of the copy before it goes
+// to another replica.
+//
 // # Invariants
 //
 //	S1 Apply is a function of the stored state and the entry. In particular what a checkpoint writes, and when, changes

@@ -39,7 +39,8 @@ type Options struct {
 	// the entries to apply again after a restart.
 	CheckpointBytes int64
 	Logger          *slog.Logger
-	// OnFatal is told of an error of Pebble's background work; the store is unusable then.
+	// OnFatal is told of an error of Pebble's background work, and of every damaged file, whoever met it (*DamageError);
+	// the store is unusable then. It may be called with the store's lock held, and more than once.
 	OnFatal func(error)
 }
 
@@ -156,8 +157,12 @@ func (s *Store) openDB() error {
 		MemTableSize:       16 << 20,
 		Logger:             pebbleLogger{s.log},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { s.fatal(fmt.Errorf("state: pebble background work in %s: %w", s.opts.Dir, err)) },
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { s.fatal(fmt.Errorf("state: corrupt file in %s: %v", s.opts.Dir, i)) },
+			BackgroundError: func(err error) {
+				s.fatal(fmt.Errorf("state: pebble background work in %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)))
+			},
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				s.fatal(&DamageError{s.opts.Dir, fmt.Errorf("%s: %w", i.Path, i.Details)})
+			},
 		},
 	}
 	for i := range o.Levels {
@@ -165,11 +170,12 @@ func (s *Store) openDB() error {
 	}
 	db, err := pebble.Open(s.opts.Dir, o)
 	if err != nil {
-		return fmt.Errorf("state: opening %s: %w", s.opts.Dir, err)
+		return fmt.Errorf("state: opening %s: %w", s.opts.Dir, damagedAtOpen(s.opts.Dir, err))
 	}
 	s.db = db
 	if err := s.load(); err != nil {
-		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, err), db.Close())
+		s.db = nil
+		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)), db.Close())
 	}
 	return nil
 }
@@ -280,7 +286,7 @@ func scan(r pebble.Reader, lower, upper []byte, f func(key, value []byte) error)
 
 // Apply folds one committed Raft entry. The result is *BatchResult, *CutResult, *PlanResult or nil, by the entry's kind, or
 // an error value of this package as the result of an entry that came too early (ErrNotConfigured). An entry at or below
-// the applied index is skipped. An error is fatal for the replica: I/O, corruption, divergence.
+// the applied index is skipped. An error is fatal for the replica: I/O, damage (*DamageError), divergence.
 func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,7 +298,7 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	}
 	result, err := s.apply(data)
 	if err != nil {
-		return nil, fmt.Errorf("state: entry %d of shard %d: %w", index, s.meta.Config.Shard, err)
+		return nil, fmt.Errorf("state: entry %d of shard %d: %w", index, s.meta.Config.Shard, damaged(s.opts.Dir, err))
 	}
 	s.meta.Index, s.meta.Term = index, term
 	// A Cut and a forced horizon make one of whatever there is: when nothing comes in, what was purged and acknowledged
@@ -301,7 +307,7 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	idle := (data[0] == kindCut || data[0] == kindHorizon) && s.dirtyBytes > 0
 	if cut != nil && cut.Epoch > 0 || idle || s.dirtyBytes >= s.opts.CheckpointBytes {
 		if _, err := s.checkpoint(); err != nil {
-			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w", index, s.meta.Config.Shard, err)
+			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w", index, s.meta.Config.Shard, damaged(s.opts.Dir, err))
 		}
 	}
 	return result, nil

@@ -17,6 +17,9 @@ import (
 // insertSettings go with every INSERT.
 var insertSettings = []ch.Setting{
 	{Key: "insert_deduplicate", Value: "0", Important: true},
+	// From 26.2 on this one, on by default, overrides it. Older servers do not know it, and ignore it as it is not
+	// marked important.
+	{Key: "deduplicate_insert", Value: "disable"},
 	{Key: "async_insert", Value: "0", Important: true},
 	// A backlog may touch any number of months; the default refuses more than 100 in one block.
 	{Key: "max_partitions_per_insert_block", Value: "0", Important: true},
@@ -230,6 +233,11 @@ func (w *writer) rollups(ctx context.Context) error {
 				return err
 			}
 		}
+		// gofail: var bugTotalsTwice struct{}
+		// if twice := *r; true {
+		// 	twice.Sessions, twice.Events = 2*r.Sessions, 2*r.Events
+		// 	r = &twice
+		// }
 		last = fmt.Sprintf("%s %s %q", r.Table, dayOf(r.Date).Format(time.DateOnly), r.Dims)
 		return b.append(w.shard, r)
 	})

@@ -52,6 +52,10 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 		return err
 	}
 	if err := w.log.Submit(ctx, c); err != nil {
+		// gofail: var bugDeleteStaged struct{}
+		// for _, a := range c.Adds {
+		// 	_ = w.opts.Store.Delete(context.WithoutCancel(ctx), w.table.name+"/"+a.Path)
+		// }
 		return err
 	}
 	return w.opts.step("submitted")

@@ -62,17 +62,19 @@ const (
 	longestWait = 2 * time.Second
 )
 
-// commit puts a group of changes into the log as one version, and answers each change by its done function. l.mu is
-// not held.
+// commit puts a group of changes into the log as one version, and answers each change by its done function.
 func (l *Log) commit(ctx context.Context, group []*pending) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	start := l.opts.Now()
 	fail := func(err error) {
 		for _, p := range group {
 			p.finish(err)
 		}
 	}
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		fail(err)
+		return
+	}
+	defer l.turn.Release(1)
+	start := l.opts.Now()
 	if l.stale() {
 		if err := l.refresh(ctx); err != nil {
 			fail(err)

@@ -1,0 +1,250 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// damageRig is a closed store, what its state was at every index, and what the checkpoints of it left on disk.
+type damageRig struct {
+	fs    *vfs.MemFS
+	sums  map[uint64]uint64
+	last  uint64
+	files []string
+	g     *generator
+}
+
+func newDamageRig(t *testing.T, seed, entries uint64) *damageRig {
+	r := &damageRig{fs: vfs.NewMem(), sums: map[uint64]uint64{}, g: newGenerator(seed)}
+	s, err := Open(context.Background(), Options{FS: r.fs, Dir: "shard", CheckpointBytes: 8 << 10})
+	must(t, err)
+	r.sums[0], err = s.Checksum()
+	must(t, err)
+	for r.last < entries {
+		entry := EncodeConfig(testConfig())
+		if r.last > 0 {
+			entry = r.g.entry()
+		}
+		r.last++
+		res, err := s.Apply(r.last, 1, entry)
+		must(t, err)
+		r.g.learn(entry, res, s)
+		r.sums[r.last], err = s.Checksum()
+		must(t, err)
+	}
+	must(t, s.Checkpoint(context.Background()))
+	must(t, s.Close())
+	r.files, err = r.fs.List("shard")
+	must(t, err)
+	return r
+}
+
+// copyFS returns the rig's disk as it was.
+func (r *damageRig) copyFS(t *testing.T) *vfs.MemFS {
+	t.Helper()
+	to := vfs.NewMem()
+	_, err := vfs.Clone(r.fs, to, "", "")
+	must(t, err)
+	return to
+}
+
+func flip(t *testing.T, fsys vfs.FS, path string, bit int64) {
+	t.Helper()
+	f, err := fsys.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	must(t, err)
+	var b [1]byte
+	_, err = f.ReadAt(b[:], bit/8)
+	must(t, err)
+	b[0] ^= 1 << (bit % 8)
+	_, err = f.WriteAt(b[:], bit/8)
+	must(t, errors.Join(err, f.Close()))
+}
+
+// use opens the store, reads all of it, and lets it go on until everything has been compacted and copied. It returns the
+// index and the checksum that the open state had, and the first error, the reported ones included.
+func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
+	var mu sync.Mutex
+	var reported error
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		err = errors.Join(reported, err)
+	}()
+	s, err := Open(context.Background(), Options{FS: fsys, Dir: "shard", OnFatal: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		reported = errors.Join(reported, err)
+	}})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	index, _ = s.Applied()
+	if sum, err = s.Checksum(); err != nil {
+		return index, sum, err
+	}
+	if err = s.db.Compact(context.Background(), []byte{0}, []byte{255}, false); err != nil {
+		return index, sum, err
+	}
+	for i := range uint64(20) {
+		if _, err = s.Apply(index+i+1, 1, g.entry()); err != nil {
+			return index, sum, err
+		}
+	}
+	_, _, err = s.Snapshot("copy")
+	return index, sum, err
+}
+
+// TestBitFlips flips one bit, in every file of the folder, at many places. Whatever comes of it is either a DamageError
+// or a state that was: that of the last checkpoint, or, where Pebble takes a broken MANIFEST for one that ends there, of
+// an earlier one, which raftstore measures against its marker.
+func TestBitFlips(t *testing.T) {
+	for _, seed := range seeds(t, 1) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		r := newDamageRig(t, seed, 200)
+		count := map[string]int{}
+		for _, name := range r.files {
+			st, err := r.fs.Stat("shard/" + name)
+			must(t, err)
+			kind := strings.Trim(name, "0123456789.")
+			tries := 12
+			if testing.Short() {
+				tries = 3
+			}
+			if st.Size() == 0 {
+				continue
+			}
+			for range tries {
+				bit := rng.Int64N(st.Size() * 8)
+				fsys := r.copyFS(t)
+				flip(t, fsys, "shard/"+name, bit)
+				index, sum, err := use(fsys, newGenerator(seed))
+				what := fmt.Sprintf("seed %d: bit %d of %s (%d bytes)", seed, bit, name, st.Size())
+				var d *DamageError
+				switch {
+				case errors.As(err, &d):
+					count[kind+" damage"]++
+				case err != nil && kind == "OPTIONS-" && strings.Contains(err.Error(), "name from file"):
+					count[kind+" refused"]++ // this file has no checksum: it may as well be another program's folder
+				case err != nil:
+					t.Errorf("%s: %v", what, err)
+				case sum != r.sums[index]:
+					t.Errorf("%s: state %x at index %d, was %x", what, sum, index, r.sums[index])
+				case index == r.last:
+					count[kind+" no effect"]++
+				default:
+					count[kind+" earlier state"]++
+				}
+			}
+		}
+		t.Log(count)
+		if count["sst damage"] == 0 || count["sst earlier state"] > 0 {
+			t.Errorf("seed %d: %v", seed, count)
+		}
+	}
+}
+
+// TestMissingFiles takes each file of the folder away.
+func TestMissingFiles(t *testing.T) {
+	r := newDamageRig(t, 1, 200)
+	for _, name := range r.files {
+		fsys := r.copyFS(t)
+		must(t, fsys.Remove("shard/"+name))
+		index, sum, err := use(fsys, newGenerator(1))
+		var d *DamageError
+		switch {
+		case errors.As(err, &d):
+			t.Logf("%s: damage", name)
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+		case sum != r.sums[index]:
+			t.Errorf("%s: state %x at index %d, was %x", name, sum, index, r.sums[index])
+		case strings.HasSuffix(name, ".sst"):
+			t.Errorf("%s is gone, and nobody notices", name)
+		default:
+			t.Logf("%s: state of index %d of %d", name, index, r.last)
+		}
+	}
+}
+
+// TestSnapshotOfDamage: what nobody has read yet must not go to another replica. The bits lie where opening the store, and
+// making the copy, do not look.
+func TestSnapshotOfDamage(t *testing.T) {
+	r := newDamageRig(t, 1, 800)
+	rng := rand.New(rand.NewPCG(1, 5))
+	unseen := 0
+	for range 200 {
+		fsys := r.copyFS(t)
+		var largest string
+		var size int64
+		for _, name := range r.files {
+			if st, err := fsys.Stat("shard/" + name); err != nil || strings.HasSuffix(name, ".sst") && st.Size() > size {
+				must(t, err)
+				largest, size = name, st.Size()
+			}
+		}
+		flip(t, fsys, "shard/"+largest, rng.Int64N(size*8))
+		s, err := Open(context.Background(), Options{FS: fsys, Dir: "shard"})
+		if err != nil {
+			continue
+		}
+		_, _, err = s.Snapshot("copy")
+		var d *DamageError
+		if err != nil && !errors.As(err, &d) {
+			t.Fatal(err)
+		}
+		if err != nil && d.Dir == "copy" {
+			unseen++
+		}
+		if _, serr := s.Checksum(); serr != nil && err == nil {
+			t.Fatalf("a snapshot was made of a state that cannot be read: %v", serr)
+		}
+		must(t, s.Close())
+	}
+	t.Logf("%d of 200 were found by reading the copy", unseen)
+	if unseen == 0 {
+		t.Fatal("no copy was refused")
+	}
+}
+
+// TestNoDamage: what every replica would meet alike is no damage.
+func TestNoDamage(t *testing.T) {
+	s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard", OnFatal: func(err error) { t.Error(err) }})
+	must(t, err)
+	_, err = s.Apply(1, 1, EncodeConfig(testConfig()))
+	must(t, err)
+	entry := newGenerator(1).entry()
+	_, aerr := s.Apply(2, 1, entry[:len(entry)-1])
+	_, _, serr := s.Snapshot("shard")
+	must(t, s.Close())
+	var d *DamageError
+	for _, err := range []error{aerr, serr, damaged("shard", pebble.ErrBatchTooLarge), damaged("shard", pebble.ErrClosed)} {
+		if err == nil || errors.As(err, &d) {
+			t.Errorf("%v", err)
+		}
+	}
+	// A folder that another process has open, and one on a disk that cannot be read, are as good as before.
+	fsys := vfs.NewMem()
+	s, err = Open(context.Background(), Options{FS: fsys, Dir: "shard"})
+	must(t, err)
+	must(t, s.Close())
+	failing := errorfs.Wrap(fsys, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	if _, err := Open(context.Background(), Options{FS: failing, Dir: "shard"}); err == nil || errors.As(err, &d) {
+		t.Errorf("open of a disk that cannot be read gave %v", err)
+	}
+}
