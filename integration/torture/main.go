@@ -216,7 +216,7 @@ func (w *world) round(ctx context.Context, rep *report, i, n int, r round) error
 
 // afterwards brings back what is down and waits until all nodes follow and all sinks go on.
 func (w *world) afterwards(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for i, n := range w.Nodes {
 		if n.PID() == 0 {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -142,5 +144,5 @@ func (r *report) write(path string, out io.Writer) error {
 	if _, err := out.Write(b); err != nil {
 		return err
 	}
-	return os.WriteFile(path, b, 0o644)
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644))
 }

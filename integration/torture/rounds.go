@@ -20,9 +20,9 @@ const (
 	stopFor    = 5 * time.Second  // SIGSTOP
 	downFor    = 3 * time.Second  // a service
 	awayFor    = 25 * time.Second // a node that stays away until Raft's back-off is at its greatest
-	reachFor   = 20 * time.Second // a failpoint
-	recoverFor = 60 * time.Second
-	readyFor   = 60 * time.Second
+	reachFor   = 30 * time.Second // a failpoint
+	recoverFor = 2 * time.Minute
+	readyFor   = 2 * time.Minute
 )
 
 var allShards = []uint32{0, 1, 2, 3, 4, 5}
