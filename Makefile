@@ -5,14 +5,14 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down failpoints fuzz clean
+.PHONY: test unit engine integration race lint fetch up down failpoints torture torture-ci torture-bug fuzz clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/... ./integration/proxy ./integration/torture
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:
@@ -50,6 +50,23 @@ down:
 # names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …
 failpoints:
 	$(GO) run ./integration/failpoint -o .local/failpoints -list
+
+# Three real nodes and real services under SIGKILL, SIGSTOP, failpoints, bad links and restarts, while readers watch; writes
+# torture.json. SEED repeats a plan; 0 draws one.
+KILLS ?= 20
+SEED ?= 0
+torture:
+	$(GO) run ./integration/torture -kills $(KILLS) -seed $(SEED)
+
+# The short form: at least 5 kills besides those at each failpoint, and some of the bad links.
+torture-ci:
+	$(GO) run ./integration/torture -kills 5 -short -seed $(SEED)
+
+# Bugs planted in the real binary, each of which a short torture must find.
+torture-bug:
+	@for bug in bugDeltaNoTxn bugClickHouseLedgerFirst bugClickHouseTotalsFirst; do \
+		$(GO) run ./integration/torture -bug $$bug -must-fail -seed $(SEED) -out .local/torture-$$bug.json || exit 1; \
+	done
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s

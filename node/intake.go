@@ -343,6 +343,10 @@ func (in *intake) landed(r *landing) error {
 		if r.buf != nil {
 			in.applied(r.buf, res, now)
 		}
+		if in.behind && r.buf != nil && in.caughtUp() {
+			// What had to wait for a leader is not kept waiting for the end of the interval, too.
+			in.behind, in.wantCut = false, true
+		}
 	case *state.CutResult:
 		in.cutAloft = false
 		in.closed(res)
@@ -354,6 +358,16 @@ func (in *intake) landed(r *landing) error {
 		return fmt.Errorf("%w: result %T", errResync, r.res.Value)
 	}
 	return nil
+}
+
+// caughtUp says whether everything has been applied that the last fetches have shown to be there.
+func (in *intake) caughtUp() bool {
+	for _, p := range in.parts {
+		if p.stopped == "" && p.applied < p.end {
+			return false
+		}
+	}
+	return true
 }
 
 // applied takes a batch's verdicts.

@@ -33,6 +33,8 @@ type leader struct {
 	// buf holds the events of the open epoch; bufWhole says that it has seen all of them. Of the intake goroutine.
 	buf      sinks.EventsBuffer
 	bufWhole bool
+	// behind says that this leadership has not yet read what had gathered before it. Of the intake goroutine.
+	behind bool
 
 	mu      sync.Mutex
 	sinkTo  map[state.SinkID]map[int32]int64 // the offsets that each sink has reached

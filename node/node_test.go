@@ -175,6 +175,24 @@ func TestRefusedRowBecomesADeadLetter(t *testing.T) {
 	until(t, "the letter", func() bool { return c.table.copyLetters()["-1/-1"] == event.SinkRejected })
 }
 
+// What has gathered while there was no leader is visible as soon as one has read it, and not only when the interval is over.
+func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Flush.Interval = time.Hour })
+	for round := range 3 {
+		for i := range 50 {
+			b.produce(record(0, "s", 50*round+i))
+		}
+		c.start(0)
+		until(t, "what was there before is visible", func() bool { return c.table.countEvents() == 50*(round+1) })
+		if _, _, s := c.leader(0); s.State.LastClosed != uint64(round+1) {
+			t.Errorf("round %d closed %d epochs in all: one each is enough", round, s.State.LastClosed)
+		}
+		c.stop(0)
+	}
+}
+
 func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
 	b := newBroker(t, 6)
 	c := newCluster(t, b, 3, func(cfg *Config) { cfg.Cluster.Shards = 3 })

@@ -109,7 +109,7 @@ func (s *shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leader{shard: s, log: log, pipe: newPipeline(), sinkTo: map[state.SinkID]map[int32]int64{},
-		offsets: make(chan map[int32]int64, 1)}
+		offsets: make(chan map[int32]int64, 1), behind: true}
 	if err := l.configure(ctx); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,6 +47,7 @@ type ClusterOptions struct {
 	Grace                      time.Duration
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
+	LogLevel                   string // default info
 
 	// Wire, if set, says by which addresses a node reaches the others and the services; listen are the addresses on which
 	// the nodes listen, its own among them.
@@ -125,8 +127,10 @@ clickhouse:
   password: {env: DECKLE_CLICKHOUSE_PASSWORD}
 http:
   listen: %s
+log:
+  level: %s
 `, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace, o.FlushInterval,
-			o.RevisionInterval, to.MinIO, o.Bucket, to.ClickHouse, c.User, n.HTTP)
+			o.RevisionInterval, to.MinIO, o.Bucket, to.ClickHouse, c.User, n.HTTP, cmp.Or(o.LogLevel, "info"))
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}

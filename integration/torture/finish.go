@@ -95,9 +95,12 @@ func (w *world) finish(ctx context.Context, rep *report) error {
 func (w *world) watched(rep *report) {
 	d, c := w.watch.delta, w.watch.click
 	rep.Violations, rep.FirstViolations = w.watch.v.list()
+	if d.next["events"] == 0 || d.next["sessions"] == 0 || d.replayed == 0 || c.full == 0 || c.history.exact == 0 {
+		rep.Failures = append(rep.Failures, fmt.Sprintf("a reader has seen nothing: the last failures are %v and %v", d.failed, c.failed))
+	}
 	rep.Watched = watched{
 		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed, Looks: c.looks,
-		AtRest: c.history.exact, SlowestLookMS: c.slowest.Milliseconds(), Failed: d.failures + c.failures,
+		FullLooks: c.full, AtRest: c.history.exact, SlowestLookMS: c.slowest.Milliseconds(), Failed: d.failures + c.failures,
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +26,9 @@ type options struct {
 	bug      string
 	mustFail bool
 	dir, out string
+	services string
 	keep     bool
+	debug    bool
 	limit    time.Duration
 }
 
@@ -39,15 +43,17 @@ func main() {
 	f.StringVar(&o.bug, "bug", "", "switch on this planted bug, and run only the rounds that bring it out")
 	f.BoolVar(&o.mustFail, "must-fail", false, "succeed only if rows were lost, doubled or wrong, or a reader saw what none may")
 	f.StringVar(&o.dir, "dir", "", "folder for data and logs (default: a temporary one, removed after success)")
+	f.StringVar(&o.services, "services", "", "folder for the data of Kafka, MinIO and ClickHouse (default: in a memory file system if there is room, else -dir)")
 	f.StringVar(&o.out, "out", "torture.json", "file for the report")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
+	f.BoolVar(&o.debug, "debug", false, "let the nodes log everything")
 	f.DurationVar(&o.limit, "limit", 4*time.Hour, "give up after so long")
 	_ = f.Parse(os.Args[1:]) // exits on error
 	if o.seed == 0 {
 		o.seed = rand.Uint64() >> 20
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends at once
 	os.Exit(exitCode(ctx, o))
 }
 
@@ -78,7 +84,7 @@ func exitCode(ctx context.Context, o options) int {
 		fmt.Fprintln(os.Stderr, "torture: nothing was found, and something had to be")
 		return 1
 	case !rep.Passed:
-		fmt.Fprintf(os.Stderr, "torture: failed: %s (repeat with -seed %d)\n", rep.wrong(), o.seed)
+		fmt.Fprintf(os.Stderr, "torture: failed: %s (repeat with -seed %d)\n", strings.Join(append(rep.Failures, rep.wrong()), "; "), o.seed)
 		return 1
 	}
 	return 0
@@ -96,13 +102,19 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	if w.dir, err = filepath.Abs(w.dir); err != nil {
 		return nil, err
 	}
-	w.say("seed %d, at least %d kills, in %s", o.seed, o.kills, w.dir)
+	if err := w.servicesFolder(); err != nil {
+		return nil, err
+	}
+	w.say("seed %d, at least %d kills; nodes in %s, services in %s", o.seed, o.kills, w.dir, w.services)
 	defer func() {
 		err = errors.Join(err, w.end())
 		if err == nil && !o.keep && (rep.Passed || o.mustFail && rep.wrong() != "") {
 			err = os.RemoveAll(w.dir)
 		} else {
-			w.say("data and logs: %s", w.dir)
+			w.say("configurations and logs: %s", w.dir)
+		}
+		if w.services != w.dir && !o.keep { // memory is not for keeping
+			err = errors.Join(err, os.RemoveAll(w.services))
 		}
 	}()
 	if err := w.start(ctx); err != nil {
@@ -110,6 +122,9 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	}
 	w.say("three nodes are ready")
 	rep = newReport(o)
+	if rep.ServicesIn = "disk"; strings.HasPrefix(w.services, memory) {
+		rep.ServicesIn = "memory"
+	}
 	if err := w.workload(ctx); err != nil {
 		return nil, err
 	}
@@ -122,6 +137,28 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 		}
 	}
 	return rep, w.finish(ctx, rep)
+}
+
+// memory is where Linux has a memory file system, and memoryRoom what must be free there for the services' data.
+const (
+	memory     = "/dev/shm"
+	memoryRoom = 6 << 30
+)
+
+// servicesFolder chooses where the services keep their data. In earnest they are other machines, whose disks the nodes do not
+// share; on one machine with one disk they would be measured waiting for each other's fsyncs.
+func (w *world) servicesFolder() (err error) {
+	if w.services = w.opts.services; w.services != "" {
+		w.services, err = filepath.Abs(w.services)
+		return errors.Join(err, os.RemoveAll(w.services), os.MkdirAll(w.services, 0o755))
+	}
+	w.services = w.dir
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memory, &fs); err == nil && uint64(fs.Bsize)*fs.Bavail >= memoryRoom {
+		w.services, err = os.MkdirTemp(memory, "deckle-torture-")
+		return err
+	}
+	return nil
 }
 
 // workload starts what is produced, and the readers once there are tables.
@@ -162,11 +199,9 @@ func (w *world) round(ctx context.Context, rep *report, i, n int, r round) error
 	}
 	rep.take(r.kind, &res)
 	line := fmt.Sprintf("%d/%d %s: %s", i+1, n, r.kind, res.detail)
-	if rec := res.recovery; rec != nil && err == nil {
-		line += fmt.Sprintf("; visible after %d ms in Delta, %d ms in ClickHouse, closed sessions after %d ms", rec.events.Milliseconds(), rec.clickhouse.Milliseconds(), rec.sessions.Milliseconds())
-	}
-	if rec := res.all; rec != nil && err == nil {
-		line += fmt.Sprintf("; visible after %d ms in Delta, %d ms in ClickHouse, closed sessions after %d ms", rec.events.Milliseconds(), rec.clickhouse.Milliseconds(), rec.sessions.Milliseconds())
+	if rec := cmp.Or(res.recovery, res.all, res.calm); rec != nil && err == nil {
+		line += fmt.Sprintf("; visible after %d ms in Delta, %d ms in ClickHouse, closed sessions after %d ms",
+			rec.events.Milliseconds(), rec.clickhouse.Milliseconds(), rec.sessions.Milliseconds())
 	}
 	if res.follow > 0 {
 		line += fmt.Sprintf("; followed after %d ms", res.follow.Milliseconds())
@@ -181,7 +216,7 @@ func (w *world) round(ctx context.Context, rep *report, i, n int, r round) error
 
 // afterwards brings back what is down and waits until all nodes follow and all sinks go on.
 func (w *world) afterwards(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for i, n := range w.Nodes {
 		if n.PID() == 0 {

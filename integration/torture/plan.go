@@ -21,6 +21,7 @@ type round struct {
 type result struct {
 	detail   string
 	kills    int
+	calm     *recovery     // without any fault: what the others are to be compared with
 	recovery *recovery     // of a leader's SIGKILL without any other fault
 	all      *recovery     // of all three, killed and started again
 	follow   time.Duration // of a node that came back
@@ -32,6 +33,7 @@ func kinds(points []string) (must []round, weights []int) {
 	add := func(weight, kills int, kind string, run func(ctx context.Context, w *world, r *result) error) {
 		must, weights = append(must, round{kind, kills, run}), append(weights, weight)
 	}
+	add(2, 0, "nothing", nothing)
 	add(12, 1, "kill leader", killLeader)
 	add(4, 1, "kill follower", killFollower)
 	add(4, 2, "kill two", killTwo)

@@ -144,7 +144,7 @@ func (w *world) awaitClickHouse(ctx context.Context, all []*probed) (time.Time, 
 		if err == nil && n == int64(len(all)) {
 			return time.Now(), nil
 		}
-		if serr := sleep(ctx, 50*time.Millisecond); serr != nil {
+		if serr := sleep(ctx, 100*time.Millisecond); serr != nil {
 			return time.Time{}, fmt.Errorf("%d of %d probes are visible in ClickHouse: %w (last error: %w)", n, len(all), serr, err)
 		}
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,23 +28,25 @@ type report struct {
 	VerifyEqual        bool  `json:"verify_equal"`
 	ReadersAgree       bool  `json:"readers_agree"`
 	Violations         int   `json:"violations"` // what the readers saw meanwhile and may never see
-	RecoveryMS         stat  `json:"recovery_ms"`
-	RecoveryDeltaMS    stat  `json:"recovery_delta_events_ms"`
-	RecoveryClickMS    stat  `json:"recovery_clickhouse_ms"`
-	RecoverySessionsMS stat  `json:"recovery_delta_sessions_ms"` // a row needs the end of its session and 1 s of grace
-	RecoveryAllMS      stat  `json:"recovery_all_killed_ms"`
-	FollowMS           stat  `json:"follow_ms"` // start of a node that was killed → it has what the others had then
-	RejoinMS           stat  `json:"rejoin_ms"` // the same with an empty folder, and ready
-	Seconds            int64 `json:"seconds"`
-	recovery, events   []time.Duration
-	clickhouse, all    []time.Duration
-	sessions           []time.Duration
-	follow, rejoin     []time.Duration
-	RoundsByKind       map[string]int `json:"rounds_by_kind"`
-	Watched            watched        `json:"readers"`
-	FirstViolations    []violation    `json:"first_violations"`
-	Failures           []string       `json:"failures"`
-	began              time.Time
+
+	Recovery         stat `json:"recovery_ms"` // of a leader's SIGKILL: the worse sink, the worst of its shards
+	RecoveryDelta    stat `json:"recovery_delta_events_ms"`
+	RecoveryClick    stat `json:"recovery_clickhouse_ms"`
+	RecoverySessions stat `json:"recovery_delta_sessions_ms"` // a row needs the end of its session and 1 s of grace
+	RecoveryAll      stat `json:"recovery_all_killed_ms"`
+	Visible          stat `json:"visible_without_fault_ms"` // the same without any fault, for comparison
+	Follow           stat `json:"follow_ms"`                // start of a node that was killed → it has what the others had then
+	Rejoin           stat `json:"rejoin_ms"`                // the same with an empty folder, and ready
+
+	Seconds         int64          `json:"seconds"`
+	ServicesIn      string         `json:"services_in"` // memory or disk
+	RoundsByKind    map[string]int `json:"rounds_by_kind"`
+	Watched         watched        `json:"readers"`
+	FirstViolations []violation    `json:"first_violations"`
+	Failures        []string       `json:"failures"`
+
+	began time.Time
+	times struct{ worst, events, clickhouse, sessions, all, calm, follow, rejoin []time.Duration }
 }
 
 // stat is a set of times.
@@ -58,6 +62,7 @@ type watched struct {
 	SessionVersions int64 `json:"delta_sessions_versions"`
 	Snapshots       int64 `json:"delta_snapshots_compared"`
 	Looks           int64 `json:"clickhouse_looks"`
+	FullLooks       int64 `json:"clickhouse_full_looks"`
 	AtRest          int64 `json:"clickhouse_shards_at_rest"` // compared exactly
 	SlowestLookMS   int64 `json:"clickhouse_slowest_look_ms"`
 	Failed          int64 `json:"failed_reads"` // while a service was down
@@ -72,18 +77,22 @@ func (r *report) take(kind string, res *result) {
 	r.Rounds++
 	r.RoundsByKind[kind]++
 	r.Kills += res.kills
+	t := &r.times
 	if rec := res.recovery; rec != nil {
-		r.recovery = append(r.recovery, rec.worst())
-		r.events, r.clickhouse, r.sessions = append(r.events, rec.events), append(r.clickhouse, rec.clickhouse), append(r.sessions, rec.sessions)
+		t.worst, t.events = append(t.worst, rec.worst()), append(t.events, rec.events)
+		t.clickhouse, t.sessions = append(t.clickhouse, rec.clickhouse), append(t.sessions, rec.sessions)
 	}
 	if rec := res.all; rec != nil {
-		r.all = append(r.all, rec.worst())
+		t.all = append(t.all, rec.worst())
+	}
+	if rec := res.calm; rec != nil {
+		t.calm = append(t.calm, rec.worst())
 	}
 	if res.follow > 0 {
-		r.follow = append(r.follow, res.follow)
+		t.follow = append(t.follow, res.follow)
 	}
 	if res.rejoin > 0 {
-		r.rejoin = append(r.rejoin, res.rejoin)
+		t.rejoin = append(t.rejoin, res.rejoin)
 	}
 }
 
@@ -118,9 +127,10 @@ func (r *report) wrong() string {
 }
 
 func (r *report) complete(kills int) {
-	r.RecoveryMS, r.RecoveryDeltaMS, r.RecoveryClickMS = statOf(r.recovery), statOf(r.events), statOf(r.clickhouse)
-	r.RecoverySessionsMS, r.RecoveryAllMS = statOf(r.sessions), statOf(r.all)
-	r.FollowMS, r.RejoinMS = statOf(r.follow), statOf(r.rejoin)
+	t := &r.times
+	r.Recovery, r.RecoveryDelta, r.RecoveryClick = statOf(t.worst), statOf(t.events), statOf(t.clickhouse)
+	r.RecoverySessions, r.RecoveryAll, r.Visible = statOf(t.sessions), statOf(t.all), statOf(t.calm)
+	r.Follow, r.Rejoin = statOf(t.follow), statOf(t.rejoin)
 	r.Seconds = int64(time.Since(r.began).Seconds())
 	r.Passed = r.wrong() == "" && len(r.Failures) == 0 && (r.Kills >= kills || r.Bug != "")
 }
@@ -134,5 +144,5 @@ func (r *report) write(path string, out io.Writer) error {
 	if _, err := out.Write(b); err != nil {
 		return err
 	}
-	return os.WriteFile(path, b, 0o644)
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644))
 }

@@ -72,7 +72,9 @@ type clickWatch struct {
 
 	mu       sync.Mutex
 	looks    int64
+	full     int64
 	failures int64
+	failed   error // the last failure
 	slowest  time.Duration
 }
 
@@ -81,30 +83,39 @@ const (
 	rowBuckets     = 64 // of session_metrics, row by row, one in a look
 	keptEpochs     = 50 // of a shard, whose rows are counted
 	fullEvery      = 5  // looks: the dear part of a look
+	lastTries      = 10 // of the last look
 )
 
-// follow looks until ctx ends, and then once more. It takes at most a quarter of the engine's time: the engine runs one query
+// follow looks until ctx ends, and then once more. It takes at most a tenth of the engine's time: the engine runs one query
 // at a time, the sinks' inserts among them.
 func (w *clickWatch) follow(ctx context.Context) {
 	defer w.conn.close()
+	tries := 0
 	for n := int64(0); ; n++ {
 		last := ctx.Err() != nil
+		full := n%fullEvery == 0 || last
 		began := time.Now()
-		err := w.look(context.WithoutCancel(ctx), n, n%fullEvery == 0 || last)
+		err := w.look(context.WithoutCancel(ctx), n, full)
 		took := time.Since(began)
 		w.mu.Lock()
 		if err != nil { // down, or being restarted
 			w.failures++
+			w.failed = err
 		} else {
 			w.looks++
 			w.slowest = max(w.slowest, took)
+			if full {
+				w.full++
+			}
 		}
 		w.mu.Unlock()
-		if last && err == nil {
-			return
+		if last {
+			if tries++; err == nil || tries == lastTries {
+				return
+			}
 		}
 		select {
-		case <-time.After(max(500*time.Millisecond, 3*took)):
+		case <-time.After(max(500*time.Millisecond, 9*took)):
 		case <-ctx.Done():
 			if last {
 				time.Sleep(time.Second)
@@ -124,7 +135,7 @@ func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
 	}
 	err = w.conn.rows(ctx, 5, 9, func(t []string, n []int64) {
 		l.totals[totalKey{t[0], t[1], t[2] + "/" + t[3] + "/" + t[4], uint32(n[0])}] = totalState{uint64(n[1]), measures(n[2:])}
-	}, `SELECT toString(rollup), toString(date), dim1, dim2, dim3, toInt64(shard), toInt64(version), sessions, duration_sec, events,
+	}, `SELECT CAST(rollup AS String), toString(date), dim1, dim2, dim3, toInt64(shard), toInt64(version), sessions, duration_sec, events,
 		article_views, video_plays, newsletter_signups, ad_clicks FROM %s.rollup_versions FINAL`, w.db)
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type deltaWatch struct {
 	pending  []checkpointed
 	replayed int64 // snapshots found equal to the versions read one by one
 	failures int64
+	failed   error // the last failure
 }
 
 type checkpointed struct {
@@ -61,25 +62,30 @@ const pollDelta = 50 * time.Millisecond
 
 // follow reads a table until ctx ends, and then up to the newest version.
 func (w *deltaWatch) follow(ctx context.Context, table string) {
-	for {
+	for tries := 0; ; {
 		more, err := w.step(context.WithoutCancel(ctx), table)
 		if err != nil { // the store is down, or being restarted
-			w.mu.Lock()
-			w.failures++
-			w.mu.Unlock()
+			w.fail(err)
 		}
 		if more {
 			continue
 		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
+			if tries++; err == nil || tries == 20*lastTries {
 				return
 			}
 		default:
 		}
 		time.Sleep(pollDelta)
 	}
+}
+
+func (w *deltaWatch) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures++
+	w.failed = err
 }
 
 // step reads the next version, if it is there.
@@ -310,9 +316,7 @@ func (w *deltaWatch) snapshots(ctx context.Context, every time.Duration) {
 		case <-tick.C:
 			for _, table := range []string{"events", "sessions"} {
 				if err := w.snapshot(ctx, table); err != nil {
-					w.mu.Lock()
-					w.failures++
-					w.mu.Unlock()
+					w.fail(err)
 				}
 			}
 		case <-ctx.Done():

@@ -26,13 +26,14 @@ const (
 
 // world is everything that runs.
 type world struct {
-	opts   options
-	rng    *rand.Rand // of the plan and its rounds; of one goroutine
-	dir    string
-	root   string // of the module
-	began  time.Time
-	points []string // the failpoints of the binary, but for planted bugs
-	python string
+	opts     options
+	rng      *rand.Rand // of the plan and its rounds; of one goroutine
+	dir      string     // of the nodes, the truth and the logs
+	services string     // folder of the services' data
+	root     string     // of the module
+	began    time.Time
+	points   []string // the failpoints of the binary, but for planted bugs
+	python   string
 
 	kafka  *services.Kafka
 	minio  *services.MinIO
@@ -131,16 +132,16 @@ func (w *world) startServices(ctx context.Context, libs, minio, front, lib strin
 		}
 		listeners = append(listeners, services.KafkaListener{Port: port, Advertised: l})
 	}
-	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.dir, "kafka"), listeners...); err != nil {
+	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.services, "kafka"), listeners...); err != nil {
 		return err
 	}
 	if err := w.kafka.CreateTopic(ctx, topic, shards); err != nil {
 		return err
 	}
-	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.dir, "minio"), bucket); err != nil {
+	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.services, "minio"), bucket); err != nil {
 		return err
 	}
-	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.dir, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.services, "clickhouse"))
 	return err
 }
 
@@ -163,9 +164,13 @@ func (w *world) wire(binary string) (err error) {
 		}
 		w.gofail = append(w.gofail, fmt.Sprintf("127.0.0.1:%d", port))
 	}
+	level := "info"
+	if w.opts.debug {
+		level = "debug"
+	}
 	w.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: binary, Dir: w.dir, Topic: topic, Bucket: bucket, Shards: shards, FlushInterval: time.Second,
-		Grace: time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second,
+		Grace: time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {
