@@ -5,14 +5,14 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down fuzz clean
+.PHONY: test unit engine integration race lint fetch up down failpoints fuzz clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/...
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:
@@ -45,6 +45,11 @@ up:
 
 down:
 	$(GO) run ./integration/local down
+
+# A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and their
+# names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …
+failpoints:
+	$(GO) run ./integration/failpoint -o .local/failpoints -list
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s

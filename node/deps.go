@@ -32,7 +32,10 @@ type Deps struct {
 	// WrapSink, if set, is asked for a sink to use in the place of each one that was opened, for an observer of its plans.
 	// What it returns for the sink of raw events must be a sinks.EventsSink.
 	WrapSink func(sinks.Sink) sinks.Sink
-	OnFatal  func(error) // called at most once, when the process should end; Wait returns the error too
+	// LogBytes, SegmentBytes and CheckpointBytes replace the defaults of raftstore.Options and state.Options, so that little
+	// data is enough for closed segments, truncated logs and sent snapshots; 0: the defaults.
+	LogBytes, SegmentBytes, CheckpointBytes int64
+	OnFatal                                 func(error) // called at most once, when the process should end; Wait returns the error too
 
 	// openSink replaces the sinks in tests of this package.
 	openSink func(n *Node, id state.SinkID) (sinks.Sink, error)

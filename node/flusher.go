@@ -101,6 +101,7 @@ func (f *flusher) loop(ctx context.Context) error {
 		if plan.B == 0 {
 			continue
 		}
+		// gofail: var nodePlanApplied struct{}
 		if err := f.flush(ctx, sink, plan); err != nil {
 			return err
 		}
@@ -184,6 +185,8 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 				return fmt.Errorf("node: plan of sink %s: %w", f.id, err)
 			}
 		}
+		// gofail: var bugAckUnwritten struct{}
+		// return nil
 		began := f.l.n.deps.Now()
 		err = sink.Write(ctx, plan)
 		took := f.l.n.deps.Now().Sub(began)
@@ -209,7 +212,10 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		return err
 	}
 	now := f.l.n.deps.Now().UnixMilli()
-	if _, err := f.l.group.Propose(state.EncodeAck(f.id, plan.B)).Wait(ctx); err != nil {
+	// gofail: var nodeSinkWritten struct{}
+	ack := f.l.group.Propose(state.EncodeAck(f.id, plan.B))
+	// gofail: var nodeAckProposed struct{}
+	if _, err := ack.Wait(ctx); err != nil {
 		return err
 	}
 	if err := f.noted(ctx, plan.B); err != nil {

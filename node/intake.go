@@ -394,5 +394,6 @@ func (in *intake) closed(res *state.CutResult) {
 	in.sealed.Store(res.Epoch)
 	in.n.metrics.cuts.WithLabelValues(in.label()).Inc()
 	in.log.Debug("epoch closed", "epoch", res.Epoch, "sessions", res.Sessions, "events", res.Events)
+	// gofail: var nodeCutApplied struct{}
 	in.kick()
 }

@@ -236,7 +236,7 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 		b.produce(record(int32(i%2), "s", i))
 	}
 	b.produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")}, &kgo.Record{Partition: 0, Key: []byte("k")})
-	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
+	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
 	t.Cleanup(f.close)
 	plan := func(from int64, events int64) *state.Plan {
 		return state.NewTestPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
@@ -280,7 +280,7 @@ func TestOriginalGivesTheBytes(t *testing.T) {
 		want = append(want, r.Value)
 		b.produce(r)
 	}
-	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
+	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
 	t.Cleanup(f.close)
 	ctx := testContext(t)
 	for _, o := range []int64{3, 4, 550, 100, 599} {

@@ -87,11 +87,8 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
 		}
 	}
-	if err := deps.FS.MkdirAll(cfg.DataDir, 0o755); err != nil {
-		return nil, fmt.Errorf("node: data folder: %w", err)
-	}
 	n.watch = newTopicWatch(n.admin, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
-	n.refetch = &refetch{opts: n.kafka, admin: n.admin, topic: cfg.Kafka.Topic, log: deps.Logger}
+	n.refetch = newRefetch(n.kafka, n.admin, cfg.Kafka.Topic, deps.Logger)
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
@@ -136,13 +133,14 @@ func (n *Node) openRaft(ctx context.Context) error {
 		NewStateMachine: func(ctx context.Context, shard uint32, dir string, fatal func(error)) (raftstore.StateMachine, error) {
 			return state.Open(ctx, state.Options{
 				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
-				Logger:  n.deps.Logger.With("shard", shard),
-				OnFatal: func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+				CheckpointBytes: n.deps.CheckpointBytes,
+				Logger:          n.deps.Logger.With("shard", shard),
+				OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
 			})
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
 	})
 	return err
 }

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/semaphore"
 
 	"deckle/event"
 	"deckle/sinks"
@@ -39,7 +39,7 @@ type refetch struct {
 	log   *slog.Logger
 	quiet time.Duration // instead of refetchQuiet, if set
 
-	mu    sync.Mutex // of the client below and its cache
+	turn  *semaphore.Weighted // of whoever uses the client below and its cache; a wait for it ends with its context
 	cl    *kgo.Client
 	at    state.Position // where cl goes on
 	cache map[state.Position]*kgo.Record
@@ -47,6 +47,10 @@ type refetch struct {
 }
 
 var _ sinks.EventSource = (*refetch)(nil)
+
+func newRefetch(opts []kgo.Opt, admin *kgo.Client, topic string, log *slog.Logger) *refetch {
+	return &refetch{opts: opts, admin: admin, topic: topic, log: log, turn: semaphore.NewWeighted(1)}
+}
 
 var (
 	// errLost is a fact: the log begins after a record that was read before, or the topic is another one.
@@ -63,6 +67,8 @@ func (f *refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 		want += plan.Epochs[i].Events
 	}
 	left := plan.LeftOut()
+	// gofail: var bugForgetLeftOut struct{}
+	// left = nil
 	for _, r := range plan.Ranges() {
 		n := 0
 		for n < len(left) && left[n].Partition == r.Partition {
@@ -231,8 +237,10 @@ func (f *refetch) client(partition int32, from int64) (*kgo.Client, error) {
 
 // Original implements sinks.EventSource. Letters close to one another cost one fetch.
 func (f *refetch) Original(ctx context.Context, partition int32, offset int64) (key, value []byte, ok bool, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if err := f.turn.Acquire(ctx, 1); err != nil {
+		return nil, nil, false, err
+	}
+	defer f.turn.Release(1)
 	want := state.Position{Partition: partition, Offset: offset}
 	if r, ok := f.cache[want]; ok {
 		return r.Key, r.Value, true, nil
@@ -316,7 +324,7 @@ func (f *refetch) keep(r *kgo.Record) {
 	f.at = state.Position{Partition: r.Partition, Offset: r.Offset + 1}
 }
 
-// drop ends the client of Original. The lock is held.
+// drop ends the client of Original, whose turn it is.
 func (f *refetch) drop() {
 	if f.cl != nil {
 		f.cl.Close()
@@ -325,8 +333,8 @@ func (f *refetch) drop() {
 }
 
 func (f *refetch) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	_ = f.turn.Acquire(context.Background(), 1)
+	defer f.turn.Release(1)
 	f.drop()
 	f.cache = nil
 }

@@ -24,7 +24,8 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	for i := range 10 {
 		b.produce(record(0, "s", i))
 	}
-	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t), quiet: 20 * time.Millisecond}
+	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
+	f.quiet = 20 * time.Millisecond
 	t.Cleanup(f.close)
 	ctx := testContext(t)
 	events := func(to int64) (n int64, err error) {
@@ -63,7 +64,7 @@ func TestLogStartInsideARange(t *testing.T) {
 	if err := b.DeleteRecords(testTopic, 0, 3); err != nil {
 		t.Fatal(err)
 	}
-	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
+	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
 	none := func(*event.Item) error { return nil }
 	r := event.Range{Partition: 0, From: 2, To: 10}
 	if err := f.Events(testContext(t), planOf(state.Config{}, 7, r), none); err != nil {
@@ -89,7 +90,7 @@ func TestRefetchKnowsItsTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &refetch{opts: b.opts, admin: b.out, topic: testTopic, log: testLog(t)}
+	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
 	n := 0
 	events := func() error {
 		return f.Events(ctx, planOf(state.Config{TopicID: info.id}, 5, event.Range{Partition: 0, From: 0, To: 5}), func(*event.Item) error { n++; return nil })

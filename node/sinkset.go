@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -18,7 +20,7 @@ type sinkSlot struct {
 	wrap func(sinks.Sink) sinks.Sink // nil: none
 	now  func() time.Time
 
-	mu     sync.Mutex
+	turn   *semaphore.Weighted // of whoever uses what follows; opening may take long, and a wait for it ends with its context
 	sink   sinks.Sink
 	err    error     // of the last attempt
 	tried  time.Time // when it ended
@@ -29,7 +31,7 @@ type sinkSlot struct {
 }
 
 func newSinkSlot(id state.SinkID, now func() time.Time) *sinkSlot {
-	return &sinkSlot{id: id, now: now, attempt1: make(chan struct{})}
+	return &sinkSlot{id: id, now: now, turn: semaphore.NewWeighted(1), attempt1: make(chan struct{})}
 }
 
 // openPause is how long a failed attempt answers for the shards that ask after it.
@@ -39,8 +41,10 @@ var errClosed = errors.New("node: closed")
 
 // get returns the sink, opening it if nobody has. A *sinks.StopError is final.
 func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.turn.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer s.turn.Release(1)
 	if s.closed {
 		return nil, errClosed
 	}
@@ -48,14 +52,16 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	if s.sink != nil || errors.As(s.err, &stop) || s.err != nil && s.now().Sub(s.tried) < openPause {
 		return s.sink, s.err
 	}
-	s.sink, s.err = s.open(ctx)
-	s.tried = s.now()
-	if s.err != nil && ctx.Err() != nil {
-		s.err = nil // the caller's end says nothing of the sink
-		return nil, ctx.Err()
+	sink, err := s.open(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // the caller's end says nothing of the sink
 	}
-	if s.err == nil && s.wrap != nil {
-		s.sink = s.wrap(s.sink)
+	s.tried = s.now()
+	// What comes with an error is no sink, even if it is not nil: it may be a nil pointer of a sink's type.
+	if s.err = err; err == nil {
+		if s.sink = sink; s.wrap != nil {
+			s.sink = s.wrap(sink)
+		}
 	}
 	s.first.Do(func() { close(s.attempt1) })
 	return s.sink, s.err
@@ -63,16 +69,16 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 
 // opened returns the sink if it is open, without waiting for one that is being opened.
 func (s *sinkSlot) opened() sinks.Sink {
-	if s == nil || !s.mu.TryLock() {
+	if s == nil || !s.turn.TryAcquire(1) {
 		return nil
 	}
-	defer s.mu.Unlock()
+	defer s.turn.Release(1)
 	return s.sink
 }
 
 func (s *sinkSlot) close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	_ = s.turn.Acquire(context.Background(), 1)
+	defer s.turn.Release(1)
 	s.closed = true
 	if s.sink == nil {
 		return nil

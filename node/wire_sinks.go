@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"deckle/sinks"
 	"deckle/sinks/clickhouse"
@@ -23,7 +23,7 @@ import (
 // conditional puts, tables of this cluster that fit.
 func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
 	slots := map[state.SinkID]*sinkSlot{}
-	shared := &deltaTables{n: n}
+	shared := &deltaTables{n: n, turn: semaphore.NewWeighted(1)}
 	for _, id := range wantedSinks(n.cfg) {
 		slot := newSinkSlot(id, n.deps.Now)
 		slot.wrap = n.deps.WrapSink
@@ -44,14 +44,16 @@ func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
 
 // deltaTables opens the Delta tables once for the three sinks on them.
 type deltaTables struct {
-	n  *Node
-	mu sync.Mutex
-	d  *delta.Delta
+	n    *Node
+	turn *semaphore.Weighted // of whoever opens them; a wait for it ends with its context
+	d    *delta.Delta
 }
 
 func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.turn.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer t.turn.Release(1)
 	if t.d == nil {
 		d, err := t.n.openDelta(ctx)
 		if err != nil {

@@ -182,6 +182,10 @@ type fsmSnapshot struct {
 }
 
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	// gofail: var bugMarkEarly struct{}
+	// if own, ok := sink.(*snapshotSink); ok {
+	// 	return own.mark(s.applied)
+	// }
 	if s.f.sm.Durable() < s.applied {
 		if err := s.f.sm.Checkpoint(s.f.leaving); err != nil {
 			return s.f.failDamaged(fmt.Errorf("raftstore: checkpoint: %w", err))

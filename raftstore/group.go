@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sync/semaphore"
 )
 
 // Leadership says whether this node leads a group, and since which term.
@@ -37,7 +38,7 @@ type Group struct {
 	wg     sync.WaitGroup
 
 	// installing keeps a local snapshot and an installed one apart.
-	installing sync.Mutex
+	installing *semaphore.Weighted
 	restart    chan uint64 // the index from which the log is to be cut (guard.go)
 	asked      chan struct{}
 	changing   sync.Mutex // one membership change at a time, by this leader
@@ -71,7 +72,7 @@ const maxPending = 1024
 func newGroup(s *Store, shard uint32, sm StateMachine, log *logStore, snaps *snapshots, f *fsm, send *sender) *Group {
 	g := &Group{
 		shard: shard, store: s, logger: s.opts.Logger.With("shard", shard), sm: sm, log: log, snaps: snaps, fsm: f, send: send,
-		met:     s.met.group(shard),
+		met: s.met.group(shard), installing: semaphore.NewWeighted(1),
 		restart: make(chan uint64, 1), asked: make(chan struct{}, 1),
 		notices: make(chan Leadership, 1), slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending),
 	}

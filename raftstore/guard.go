@@ -80,12 +80,15 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 		refuse(rpc, errConflict)
 		return true
 	}
-	g.installing.Lock() // waits for a local snapshot under way
+	if err := g.installing.Acquire(g.ctx, 1); err != nil { // waits for a local snapshot under way
+		g.reject(rpc, err)
+		return true
+	}
 	answer := make(chan raft.RPCResponse, 1)
 	to := rpc.RespChan
 	rpc.RespChan = answer
 	r.trans.wg.Go(func() {
-		defer g.installing.Unlock()
+		defer g.installing.Release(1)
 		select {
 		case a := <-answer:
 			to <- a

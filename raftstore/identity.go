@@ -121,6 +121,8 @@ func newIdentity(o *Options, cluster string) (*identity, error) {
 		Format: identityFormat, Name: o.Name, Incarnation: hex64(o.Rand()), Cluster: cluster,
 		Nodes: nodeNames(o.Nodes), Shards: o.Shards, Phase: phaseNew,
 	}
+	// gofail: var bugSameIncarnation struct{}
+	// id.Incarnation = "00000000deadbeef"
 	if cluster != "" {
 		id.Phase = phaseJoining
 	}

@@ -84,6 +84,11 @@ func (g *Group) truncate(asked bool) error {
 	if err != nil || !due {
 		return err
 	}
+	// gofail: var bugTruncateEarly struct{}
+	// if early := r.raft.ReloadableConfig(); true {
+	// 	early.TrailingLogs = 0
+	// 	return errors.Join(r.raft.ReloadConfig(early), r.raft.Snapshot().Error())
+	// }
 	if err := g.sm.Checkpoint(g.ctx); err != nil {
 		return g.fsm.failDamaged(fmt.Errorf("checkpoint: %w", err))
 	}
@@ -92,8 +97,10 @@ func (g *Group) truncate(asked bool) error {
 	if err := r.raft.ReloadConfig(c); err != nil {
 		return fmt.Errorf("set trailing logs: %w", err)
 	}
-	g.installing.Lock()
-	defer g.installing.Unlock()
+	if err := g.installing.Acquire(g.ctx, 1); err != nil {
+		return err
+	}
+	defer g.installing.Release(1)
 	switch err := r.raft.Snapshot().Error(); {
 	case errors.Is(err, raft.ErrNothingNewToSnapshot):
 		// Raft has applied nothing since it started; a barrier gives it something, on every replica.

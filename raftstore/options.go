@@ -58,9 +58,11 @@ type Options struct {
 	LogBytes int64
 	// WALBytes is the length of the whole node's log, in bytes, at which the groups that hold back its oldest segments
 	// are checkpointed and truncated too; default 2 × Shards × LogBytes.
-	WALBytes   int64
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer // optional
+	WALBytes int64
+	// SegmentBytes is the length at which a segment of the node's log is closed; default wal.DefaultSegmentBytes.
+	SegmentBytes int64
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer // optional
 	// OnFatal is called at most once, from any goroutine, when the process should end. Nothing here ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.
@@ -90,6 +92,8 @@ func (o *Options) complete() error {
 	if o.LogBytes == 0 {
 		o.LogBytes = 64 << 20
 	}
+	// gofail: var raftLogBytes int
+	// o.LogBytes = int64(raftLogBytes)
 	if o.WALBytes == 0 {
 		o.WALBytes = 2 * int64(max(o.Shards, 1)) * o.LogBytes
 	}

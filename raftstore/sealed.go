@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,7 +100,9 @@ func exists(fsys vfs.FS, path string) (bool, error) {
 	}
 }
 
-// makeDir creates a folder and makes the names of those it created durable.
+// makeDir creates a folder and makes the names of those it created durable. The name of one that is there already is made
+// so too, as far as rights allow: whoever has created it may have ended before that, and a power cut would take the whole
+// node with it.
 func makeDir(fsys vfs.FS, dir string) error {
 	var created []string
 	for d := dir; ; d = fsys.PathDir(d) {
@@ -115,12 +118,14 @@ func makeDir(fsys vfs.FS, dir string) error {
 	if err := fsys.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("raftstore: create %s: %w", dir, err)
 	}
+	parent := func(d string) string { return cmp.Or(fsys.PathDir(d), ".") }
 	for _, d := range created {
-		parent := fsys.PathDir(d)
-		if parent == "" {
-			parent = "."
+		if err := syncDir(fsys, parent(d)); err != nil {
+			return err
 		}
-		if err := syncDir(fsys, parent); err != nil {
+	}
+	if len(created) == 0 {
+		if err := syncDir(fsys, parent(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}

@@ -137,7 +137,7 @@ func (s *Store) openAll(ctx context.Context) error {
 func (s *Store) openGroups(ctx context.Context) (err error) {
 	o := &s.opts
 	s.wal, err = wal.Open(ctx, wal.Options{
-		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, "wal"), Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
+		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, "wal"), SegmentBytes: o.SegmentBytes, Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
 	})
 	if err != nil {
 		return fmt.Errorf("raftstore: open log: %w", err)

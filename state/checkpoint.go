@@ -19,6 +19,12 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	b := s.db.NewBatch()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	cut := s.open.Epoch == s.meta.LastClosed
+	// gofail: var bugOffsetsApart struct{}
+	// if ahead := s.db.NewBatch(); true {
+	// 	if err := errors.Join(s.writeMeta(ahead), ahead.Commit(pebble.NoSync), ahead.Close(), s.db.Flush()); err != nil {
+	// 		return nil, err
+	// 	}
+	// }
 	for _, step := range []func(*pebble.Batch) error{
 		s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage, s.writeMeta,
 	} {
@@ -64,6 +70,10 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 }
 
 func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {
+	// gofail: var bugForgetTimer struct{}
+	// if ss.deadline%5 == 0 {
+	// 	return nil
+	// }
 	kind := ss.timerKind()
 	if ss.storedTimer == ss.deadline && ss.storedKind == kind {
 		return nil
@@ -318,6 +328,11 @@ func (s *Store) checkpointNow(ctx context.Context) (index, term uint64, err erro
 // system. The copy's state is that of the index returned or of a later checkpoint: Apply may go on meanwhile. Every table
 // of it is read and checked: a damaged one is a *DamageError, and no snapshot.
 func (s *Store) Snapshot(dir string) (index, term uint64, err error) {
+	// gofail: var bugStaleSnapshot struct{}
+	// index, term = s.Applied()
+	// s.mu.RLock()
+	// defer s.mu.RUnlock()
+	// return index, term, s.db.Checkpoint(dir)
 	if index, term, err = s.checkpointNow(context.Background()); err != nil {
 		return 0, 0, err
 	}

@@ -122,6 +122,15 @@ func (s *Store) discard(g garbageKey, sup uint64) {
 
 // needed says whether an image of an epoch, superseded at sup, is still to be read by a sink (S4).
 func (s *Store) needed(epoch, sup uint64) bool {
+	// gofail: var bugPurgeEarly struct{}
+	// if sup == forever {
+	// 	return false
+	// }
+
+	// gofail: var bugSupersedeEarly struct{}
+	// if sup != forever {
+	// 	return false
+	// }
 	for _, sink := range s.meta.Config.Sinks {
 		p := s.meta.Sinks[sink]
 		if p.PlanB != 0 && p.PlanA < epoch && epoch <= p.PlanB && p.PlanB < sup {

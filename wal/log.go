@@ -193,6 +193,9 @@ func (l *Log) append(b []byte) error {
 	}
 	begin := l.opts.Now()
 	l.setSyncing(begin)
+	// gofail: var bugSkipFsync struct{}
+	// l.setSyncing(time.Time{})
+	// return nil
 	err := l.w.SyncData()
 	l.setSyncing(time.Time{})
 	if err != nil {

@@ -118,6 +118,15 @@ func (t *table) apply(m *mutation, at loc, cached bool) {
 // store voids every entry from l's index on and appends l. An index that leaves a gap starts the log anew: the library
 // writes one only after it installed a snapshot, and nothing before a gap can be replicated again.
 func (g *group) store(l *raft.Log, at loc, cached bool, maxCache int64) {
+	// gofail: var bugLateWriteStays struct{}
+	// if n := uint64(len(g.locs)); n > 0 && l.Index >= g.first && l.Index < g.first+n {
+	// 	g.free(g.locs[l.Index-g.first])
+	// 	g.locs[l.Index-g.first] = at
+	// 	g.bytes += int64(at.len)
+	// 	at.seg.live++
+	// 	g.cache, g.cacheBytes = nil, 0
+	// 	return
+	// }
 	if n := len(g.locs); n > 0 {
 		switch {
 		case l.Index < g.first || l.Index > g.last()+1:

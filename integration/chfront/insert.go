@@ -8,34 +8,33 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
+
+	"deckle/sinks/clickhouse/clicktest"
 )
 
 // insert takes an INSERT's blocks from the client into a spool file and gives them to the engine as one query.
-func (s *session) insert(q proto.Query, target insertInto) error {
-	header, err := s.header(target)
+func (f *front) insert(s *clicktest.Session, q *proto.Query, target insertInto) error {
+	header, err := f.header(s, target)
 	if err != nil {
 		return err // the client has sent no block yet: it waits for the header
 	}
-	if err := s.send(proto.Block{Columns: len(header)}, header); err != nil {
+	if err := s.Send(proto.Block{Columns: len(header)}, header); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.spool, "insert-*.native")
+	spool, err := os.CreateTemp(f.spool, "insert-*.native")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	defer os.Remove(spool.Name())
+	defer spool.Close()
 
 	rows := 0
 	var failed error // an error of ours is told only when the client has sent its last block
 	var buf proto.Buffer
 	for {
-		b, res, left, err := s.nextBlock()
+		b, res, err := s.NextBlock()
 		if err != nil {
 			return err
-		}
-		if left {
-			return &queryError{"Code: 394. DB::Exception: Query was cancelled (QUERY_WAS_CANCELLED)"}
 		}
 		if b.End() {
 			break
@@ -46,27 +45,27 @@ func (s *session) insert(q proto.Query, target insertInto) error {
 		rows += b.Rows
 		buf.Reset()
 		if failed = b.EncodeRawBlock(&buf, rawRevision, inputs(res)); failed == nil {
-			_, failed = f.Write(buf.Buf)
+			_, failed = spool.Write(buf.Buf)
 		}
 	}
 	if failed != nil {
-		return &queryError{fmt.Sprintf("Code: 1000. DB::Exception: chfront: %v", failed)}
+		return queryError(fmt.Sprintf("Code: 1000. DB::Exception: chfront: %v", failed))
 	}
 	if rows == 0 {
 		return nil
 	}
-	_, err = s.engine("Null", fmt.Sprintf("INSERT INTO %s%s%s SELECT * FROM file(%s, 'Native')",
-		target.table, target.columns, settingsClause(q.Settings), quoteText(f.Name())))
+	_, err = f.engine(s, "Null", fmt.Sprintf("INSERT INTO %s%s%s SELECT * FROM file(%s, 'Native')",
+		target.table, target.columns, settingsClause(q.Settings), quoteText(spool.Name())))
 	return err
 }
 
 // header returns the empty columns that an INSERT is to fill, with the types of the table.
-func (s *session) header(target insertInto) ([]proto.InputColumn, error) {
+func (f *front) header(s *clicktest.Session, target insertInto) ([]proto.InputColumn, error) {
 	columns := "*"
 	if target.columns != "" {
 		columns = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(target.columns), "("), ")")
 	}
-	desc, err := s.engine("TabSeparatedRaw", "DESCRIBE TABLE (SELECT "+columns+" FROM "+target.table+")")
+	desc, err := f.engine(s, "TabSeparatedRaw", "DESCRIBE TABLE (SELECT "+columns+" FROM "+target.table+")")
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +77,7 @@ func (s *session) header(target insertInto) ([]proto.InputColumn, error) {
 		}
 		var c proto.ColAuto
 		if err := c.Infer(proto.ColumnType(f[1])); err != nil {
-			return nil, &queryError{fmt.Sprintf("Code: 50. DB::Exception: chfront does not know column %s %s: %v", f[0], f[1], err)}
+			return nil, queryError(fmt.Sprintf("Code: 50. DB::Exception: chfront does not know column %s %s: %v", f[0], f[1], err))
 		}
 		header = append(header, proto.InputColumn{Name: f[0], Data: c.Data.(proto.ColInput)})
 	}

@@ -70,6 +70,7 @@ func run() error {
 		_ = ln.Close()
 	}()
 
+	fr := &front{eng, spool, *user, *password, *verbose}
 	conns := &connSet{open: map[net.Conn]bool{}}
 	for {
 		c, err := ln.Accept()
@@ -83,8 +84,7 @@ func run() error {
 		conns.add(c)
 		go func() {
 			defer conns.remove(c)
-			s := newSession(c, eng, spool, *user, *password, *verbose)
-			if err := s.serve(); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			if err := fr.serve(c); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				log.Printf("%s: %v", c.RemoteAddr(), err)
 			}
 		}()

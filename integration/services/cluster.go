@@ -46,15 +46,26 @@ type ClusterOptions struct {
 	Grace                      time.Duration
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
+
+	// Wire, if set, says by which addresses a node reaches the others and the services; listen are the addresses on which
+	// the nodes listen, its own among them.
+	Wire func(node int, listen []string) (Addresses, error)
+	// Environment, if set, is a node's environment besides its secrets.
+	Environment func(node int) []string
+}
+
+// Addresses are what one node dials.
+type Addresses struct {
+	Peers                    []string // of all nodes; its own is not dialled
+	Kafka, MinIO, ClickHouse string
 }
 
 // NewCluster writes the configurations of three nodes; nothing is started.
 func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, error) {
 	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c}
-	var members strings.Builder
 	names := []string{"node-1", "node-2", "node-3"}
-	https := make([]string, len(names))
-	for i, name := range names {
+	https, listen := make([]string, len(names)), make([]string, len(names))
+	for i := range names {
 		raft, err := FreePort()
 		if err != nil {
 			return nil, err
@@ -64,18 +75,34 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 			return nil, err
 		}
 		https[i] = fmt.Sprintf("127.0.0.1:%d", port)
-		fmt.Fprintf(&members, "    - {name: %s, address: \"127.0.0.1:%d\"}\n", name, raft)
+		listen[i] = fmt.Sprintf("127.0.0.1:%d", raft)
 	}
 	for i, name := range names {
 		dir := filepath.Join(o.Dir, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}
+		to := Addresses{Peers: listen, Kafka: k.Addr, MinIO: m.Addr, ClickHouse: c.Addr}
+		if o.Wire != nil {
+			var err error
+			if to, err = o.Wire(i, listen); err != nil {
+				return nil, err
+			}
+		}
+		var members strings.Builder
+		for j, addr := range to.Peers {
+			fmt.Fprintf(&members, "    - {name: %s, address: \"%s\"}\n", names[j], addr)
+		}
+		env := cl.Env()
+		if o.Environment != nil {
+			env = append(env, o.Environment(i)...)
+		}
 		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"), DataDir: filepath.Join(dir, "data"), HTTP: https[i]}
 		text := fmt.Sprintf(`node: %s
 data_dir: %s
 cluster:
   shards: %d
+  listen: %s
   nodes:
 %skafka:
   brokers: ["%s"]
@@ -98,12 +125,12 @@ clickhouse:
   password: {env: DECKLE_CLICKHOUSE_PASSWORD}
 http:
   listen: %s
-`, name, n.DataDir, o.Shards, members.String(), k.Addr, o.Topic, o.IdleAfter, o.Grace, o.FlushInterval, o.RevisionInterval,
-			m.Addr, o.Bucket, c.Addr, c.User, n.HTTP)
+`, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace, o.FlushInterval,
+			o.RevisionInterval, to.MinIO, o.Bucket, to.ClickHouse, c.User, n.HTTP)
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}
-		n.Process = NewProcess(name, dir, cl.Env(), o.Binary, "run", "--config", n.Config)
+		n.Process = NewProcess(name, dir, env, o.Binary, "run", "--config", n.Config)
 		cl.Nodes = append(cl.Nodes, n)
 	}
 	return cl, nil

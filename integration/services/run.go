@@ -20,8 +20,14 @@ type Kafka struct {
 	Addr string
 }
 
+// KafkaListener is a further listener of the broker, for clients that are to reach it through something else.
+type KafkaListener struct {
+	Port       int    // on loopback
+	Advertised string // host:port that the broker names to those clients
+}
+
 // StartKafka formats a folder, starts a broker in it and waits until it answers.
-func StartKafka(ctx context.Context, libs, dir string) (*Kafka, error) {
+func StartKafka(ctx context.Context, libs, dir string, more ...KafkaListener) (*Kafka, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("services: %w", err)
 	}
@@ -33,14 +39,21 @@ func StartKafka(ctx context.Context, libs, dir string) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
+	var listen, advertise, protocols strings.Builder
+	for i, l := range more {
+		fmt.Fprintf(&listen, ",MORE%d://127.0.0.1:%d", i, l.Port)
+		fmt.Fprintf(&advertise, ",MORE%d://%s", i, l.Advertised)
+		fmt.Fprintf(&protocols, ",MORE%d:PLAINTEXT", i)
+	}
 	properties := filepath.Join(dir, "server.properties")
 	err = os.WriteFile(properties, fmt.Appendf(nil, `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:%[2]d
-listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d
-advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d
+listeners=PLAINTEXT://127.0.0.1:%[1]d,CONTROLLER://127.0.0.1:%[2]d%[4]s
+advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d%[5]s
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT%[6]s
 log.dirs=%[3]s/data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -48,7 +61,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 message.max.bytes=4194304
-`, port, controller, dir), 0o644)
+`, port, controller, dir, &listen, &advertise, &protocols), 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("services: %w", err)
 	}
@@ -102,6 +115,7 @@ func (k *Kafka) CreateTopic(ctx context.Context, topic string, partitions int32)
 type MinIO struct {
 	*Process
 	Addr, AccessKey, SecretKey string
+	bucket                     string
 }
 
 // StartMinIO starts a server in dir and creates the bucket.
@@ -116,20 +130,26 @@ func StartMinIO(ctx context.Context, binary, dir, bucket string) (*MinIO, error)
 	m := &MinIO{Addr: fmt.Sprintf("127.0.0.1:%d", port), AccessKey: "deckle", SecretKey: "deckle-secret"}
 	m.Process = NewProcess("minio", dir, []string{"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey, "MINIO_CI_CD=1"},
 		binary, "server", "--quiet", "--address", m.Addr, filepath.Join(dir, "data"))
+	m.bucket = bucket
+	return m, m.Up(ctx)
+}
+
+// Up starts the server, again if it was ended, and waits until it has its bucket.
+func (m *MinIO) Up(ctx context.Context) error {
 	if err := m.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := m.WaitPort(ctx, m.Addr); err != nil {
-		return m, err
+		return err
 	}
 	cl, err := m.Client()
 	if err != nil {
-		return m, err
+		return err
 	}
-	return m, m.wait(ctx, "bucket "+bucket, func(ctx context.Context) bool {
-		ok, err := cl.BucketExists(ctx, bucket)
+	return m.wait(ctx, "bucket "+m.bucket, func(ctx context.Context) bool {
+		ok, err := cl.BucketExists(ctx, m.bucket)
 		if err == nil && !ok {
-			err = cl.MakeBucket(ctx, bucket, minio.MakeBucketOptions{})
+			err = cl.MakeBucket(ctx, m.bucket, minio.MakeBucketOptions{})
 		}
 		return err == nil
 	})

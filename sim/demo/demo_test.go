@@ -331,16 +331,6 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestLetterRow(t *testing.T) {
-	for key, want := range map[string][]string{
-		"web/clicks/3/17": {"3", "17", "malformed"}, "other/3/17": {"other/3/17", "", "malformed"}, "web/clicks/x": {"web/clicks/x", "", "malformed"},
-	} {
-		if got := letterRow("web/clicks", key, "malformed"); !slices.Equal(got, want) {
-			t.Errorf("%s: %q", key, got)
-		}
-	}
-}
-
 func TestPlacesAreFresh(t *testing.T) {
 	now := time.Date(2026, 11, 22, 19, 30, 0, 0, time.UTC)
 	o, err := Options{Dir: filepath.Join(t.TempDir(), "d"), Now: func() time.Time { return now }, Brokers: []string{"k:1"},

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"deckle/sim"
 	"deckle/sim/verify"
 )
@@ -28,7 +30,8 @@ func (d *demo) reconcile(ctx context.Context, report *Report, sum *sim.Summary) 
 	opts := verify.Options{
 		Truth: []sim.Source{d.truth}, Limit: maxDifferences,
 		More: []verify.Table{{
-			Name: "dead letter queue", Kind: verify.Letters, Reader: &letters{brokers: d.broker.addrs, topic: d.place.topic},
+			Name: "dead letter queue", Kind: verify.Letters,
+			Reader: verify.DeadLetters(d.place.topic, kgo.SeedBrokers(d.broker.addrs...)),
 		}},
 	}
 	cfg := d.o.config(d.place, d.broker.addrs)

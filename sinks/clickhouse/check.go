@@ -26,8 +26,10 @@ type foundTable struct {
 // tables for this cluster and pipeline. A table that does not fit, a table missing beside a ledger that has plans, or
 // another owner is a *sinks.StopError. It may be called at any time, by several nodes at once.
 func (s *Sink) EnsureSchema(ctx context.Context) error {
-	s.schemaMu.Lock()
-	defer s.schemaMu.Unlock()
+	if err := s.checking.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer s.checking.Release(1)
 	err := s.ensureSchema(ctx)
 	s.schemaOK.Store(err == nil)
 	return err

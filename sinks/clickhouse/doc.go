@@ -18,7 +18,8 @@
 //  1. A row's sorting key and partition key hold only values that never change in its life: versions always meet.
 //  2. Totals are absolute, never increments; a total of zero is stored and hidden by the view.
 //  3. One INSERT is one block (ch-go and ClickHouse are atomic by block): at most Options.BlockRows rows or
-//     Options.BlockBytes bytes. Inserts carry insert_deduplicate=0 and async_insert=0.
+//     Options.BlockBytes bytes. Inserts carry insert_deduplicate=0, deduplicate_insert=disable (which overrides it from
+//     26.2 on) and async_insert=0.
 //  4. The ledger's row is inserted after everything else of its plan has been acknowledged: position b in the ledger
 //     implies that every row of epochs ≤ b is visible.
 //  5. The ledger never runs behind what was acknowledged to the state: a position below the plan's A means that

@@ -126,12 +126,17 @@ func TestEveryTableViewAndColumnHasAComment(t *testing.T) {
 
 // TestViewsAreExact writes plans of several shards over several rounds, with repeats of older plans and attempts cut
 // off in the middle, in random order, while merges are stopped: after each round every view must equal a naive model.
-func TestViewsAreExact(t *testing.T) {
+func TestViewsAreExact(t *testing.T) { ViewsAreExact(t, engineOptions(t)) }
+
+// ViewsAreExact is TestViewsAreExact against any server.
+func ViewsAreExact(t *testing.T, opts Options) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	opts := engineOptions(t)
-	flaky := &flakyDialer{}
+	flaky := &flakyDialer{to: opts.Dial}
+	if flaky.to == nil {
+		flaky.to = (&net.Dialer{}).DialContext
+	}
 	opts.Dial = flaky.dial
 	opts.BlockRows = 40 // several blocks a plan
 	s := openEngine(t, opts)
@@ -210,10 +215,13 @@ func TestViewsAreExact(t *testing.T) {
 }
 
 // flakyDialer makes connections that lose an answer: a read that has succeeded fails all the same.
-type flakyDialer struct{ loseAfter, lost atomic.Int64 }
+type flakyDialer struct {
+	to              func(ctx context.Context, network, addr string) (net.Conn, error)
+	loseAfter, lost atomic.Int64
+}
 
 func (d *flakyDialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	c, err := d.to(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

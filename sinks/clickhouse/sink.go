@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"deckle/sinks"
 	"deckle/state"
@@ -100,7 +100,7 @@ type Sink struct {
 	pool    *pool
 	metrics *metrics
 
-	schemaMu sync.Mutex // one check at a time
+	checking *semaphore.Weighted // one check at a time; a wait for it ends with its context
 	schemaOK atomic.Bool
 }
 
@@ -128,7 +128,7 @@ func New(opts Options) *Sink {
 		opts.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 		opts.MaxConns, opts.DialTimeout = 1, time.Second
 	}
-	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer)}
+	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer), checking: semaphore.NewWeighted(1)}
 }
 
 // ID returns state.SinkClickHouse.

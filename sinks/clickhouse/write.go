@@ -17,6 +17,9 @@ import (
 // insertSettings go with every INSERT.
 var insertSettings = []ch.Setting{
 	{Key: "insert_deduplicate", Value: "0", Important: true},
+	// From 26.2 on this one, on by default, overrides it. Older servers do not know it, and ignore it as it is not
+	// marked important.
+	{Key: "deduplicate_insert", Value: "disable"},
 	{Key: "async_insert", Value: "0", Important: true},
 	// A backlog may touch any number of months; the default refuses more than 100 in one block.
 	{Key: "max_partitions_per_insert_block", Value: "0", Important: true},
@@ -93,12 +96,28 @@ func newWriter(s *Sink, plan *state.Plan) *writer {
 }
 
 func (w *writer) run(ctx context.Context) error {
+	// gofail: var bugClickHouseLedgerFirst struct{}
+	// if err := w.ledger(ctx); err != nil {
+	//	return err
+	// }
+
+	// gofail: var bugClickHouseTotalsFirst struct{}
+	// if err := w.rollups(ctx); err != nil {
+	//	return err
+	// }
 	if err := w.sessions(ctx); err != nil {
 		return err
 	}
+	// gofail: var clickhousePagesInserted struct{}
 	if err := w.rollups(ctx); err != nil {
 		return err
 	}
+	// gofail: var clickhouseTotalsInserted struct{}
+	return w.ledger(ctx)
+}
+
+// ledger says that everything else of the plan is visible.
+func (w *writer) ledger(ctx context.Context) error {
 	var checksum uint64
 	if n := len(w.plan.Epochs); n > 0 {
 		checksum = w.plan.Epochs[n-1].Checksum
@@ -107,6 +126,7 @@ func (w *writer) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("clickhouse: insert into the ledger: %w", err)
 	}
+	// gofail: var clickhouseLedgerInserted struct{}
 	return nil
 }
 
@@ -153,6 +173,7 @@ func (w *writer) blocks(ctx context.Context) error {
 	if err := flushSessions(); err != nil {
 		return err
 	}
+	// gofail: var clickhouseSessionsInserted struct{}
 	return flushPages()
 }
 
@@ -212,6 +233,11 @@ func (w *writer) rollups(ctx context.Context) error {
 				return err
 			}
 		}
+		// gofail: var bugTotalsTwice struct{}
+		// if twice := *r; true {
+		// 	twice.Sessions, twice.Events = 2*r.Sessions, 2*r.Events
+		// 	r = &twice
+		// }
 		last = fmt.Sprintf("%s %s %q", r.Table, dayOf(r.Date).Format(time.DateOnly), r.Dims)
 		return b.append(w.shard, r)
 	})

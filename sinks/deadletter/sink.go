@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/semaphore"
 
 	"deckle/event"
 	"deckle/sinks"
@@ -47,7 +48,7 @@ type Sink struct {
 	opts   Options
 	client *kgo.Client
 
-	topicMu sync.Mutex
+	asking  *semaphore.Weighted // one question for the topic at a time; a wait for it ends with its context
 	topicOK atomic.Bool
 
 	letters *prometheus.CounterVec
@@ -89,7 +90,7 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	f := promauto.With(opts.Registerer)
 	name := func(n string) string { return "deckle_deadletter_" + n }
 	s := &Sink{
-		opts: opts, client: client,
+		opts: opts, client: client, asking: semaphore.NewWeighted(1),
 		letters: f.NewCounterVec(prometheus.CounterOpts{Name: name("letters_total"), Help: "Dead letters acknowledged by Kafka, repeats included."}, []string{"reason"}),
 		lost:    f.NewCounter(prometheus.CounterOpts{Name: name("originals_lost_total"), Help: "Dead letters whose original Kafka no longer had."}),
 		bytes:   f.NewCounter(prometheus.CounterOpts{Name: name("bytes_total"), Help: "Bytes of the values acknowledged."}),
@@ -122,8 +123,10 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	if s.topicOK.Load() {
 		return nil
 	}
-	s.topicMu.Lock()
-	defer s.topicMu.Unlock()
+	if err := s.asking.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer s.asking.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	adm := kadm.NewClient(s.client)
@@ -209,6 +212,7 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 		s.topicOK.Store(!errors.Is(err, kerr.UnknownTopicOrPartition))
 		return err
 	}
+	// gofail: var deadLettersProduced struct{}
 	s.seconds.Observe(s.opts.Now().Sub(start).Seconds())
 	return nil
 }

@@ -32,6 +32,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
 	}
+	// gofail: var deltaFileStaged struct{}
 	if err := w.opts.step("uploaded"); err != nil {
 		return deltalog.Add{}, err
 	}
@@ -51,6 +52,10 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 		return err
 	}
 	if err := w.log.Submit(ctx, c); err != nil {
+		// gofail: var bugDeleteStaged struct{}
+		// for _, a := range c.Adds {
+		// 	_ = w.opts.Store.Delete(context.WithoutCancel(ctx), w.table.name+"/"+a.Path)
+		// }
 		return err
 	}
 	return w.opts.step("submitted")

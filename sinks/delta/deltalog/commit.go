@@ -62,17 +62,19 @@ const (
 	longestWait = 2 * time.Second
 )
 
-// commit puts a group of changes into the log as one version, and answers each change by its done function. l.mu is
-// not held.
+// commit puts a group of changes into the log as one version, and answers each change by its done function.
 func (l *Log) commit(ctx context.Context, group []*pending) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	start := l.opts.Now()
 	fail := func(err error) {
 		for _, p := range group {
 			p.finish(err)
 		}
 	}
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		fail(err)
+		return
+	}
+	defer l.turn.Release(1)
+	start := l.opts.Now()
 	if l.stale() {
 		if err := l.refresh(ctx); err != nil {
 			fail(err)
@@ -211,6 +213,8 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		"numFiles": strconv.Itoa(len(adds)), "numRemovedFiles": strconv.Itoa(len(removes)),
 		"numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10),
 	}
+	// gofail: var bugDeltaNoTxn struct{}
+	// txns = nil
 	return encodeCommit(info, nil, nil, txns, removes, adds)
 }
 
@@ -221,6 +225,7 @@ func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte)
 	for try := 0; ; try++ {
 		err := l.opts.Store.PutIfAbsent(ctx, key, body)
 		if err == nil {
+			// gofail: var deltaCommitPut struct{}
 			return true, nil
 		}
 		stands, gerr := l.opts.Store.Get(ctx, key)

@@ -21,7 +21,7 @@ type keeper struct {
 
 // keep starts a checkpoint if one is due at the version just committed. Every tenth version is made by whoever
 // committed it; if that node has died meanwhile, the gap is closed by whoever sees two intervals without one.
-// l.mu is held.
+// It is the caller's turn.
 func (l *Log) keep(version int64) {
 	every := int64(l.opts.CheckpointInterval)
 	if version%every != 0 && version-l.snap.Checkpoint < 2*every || !l.keeper.busy.CompareAndSwap(false, true) {
@@ -63,9 +63,11 @@ func (l *Log) maintain(ctx context.Context, version, base int64) error {
 		}
 		newest = version
 	}
-	l.mu.Lock()
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		return err
+	}
 	l.snap.Checkpoint = max(l.snap.Checkpoint, newest)
-	l.mu.Unlock()
+	l.turn.Release(1)
 	if now := l.opts.Now(); now.Sub(l.keeper.cleaned) >= l.opts.CleanupInterval {
 		n, err := l.Cleanup(ctx)
 		if err != nil {

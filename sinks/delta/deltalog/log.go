@@ -8,10 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
 
 	"deckle/sinks/delta/store"
 )
@@ -86,7 +86,7 @@ func (o *Options) complete() error {
 	if o.PutTimeout <= 0 {
 		o.PutTimeout = 30 * time.Second
 	}
-	// The log's lock is held during requests: none may last for ever.
+	// A turn at the log lasts as long as its requests: none may last for ever.
 	o.Store = store.WithTimeouts(o.Store, o.PutTimeout)
 	return nil
 }
@@ -108,7 +108,7 @@ type Log struct {
 	root    string // name and a slash
 	metrics *Metrics
 
-	mu     sync.Mutex // guards snap and listed, and is held during a commit
+	turn   *semaphore.Weighted // of whoever uses snap and listed; it lasts as long as a commit, and a wait for it ends with its context
 	snap   *Snapshot
 	listed time.Time // when it was last certain that snap was the newest version
 
@@ -122,9 +122,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics, turn: semaphore.NewWeighted(1)}
 	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -187,16 +185,18 @@ func (l *Log) uniqueID() (string, error) {
 
 // Refresh reads the commits that others have made since.
 func (l *Log) Refresh(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer l.turn.Release(1)
 	return l.refresh(ctx)
 }
 
 // View calls f with the current snapshot, which f must neither change nor keep. Files themselves are never changed,
 // so f may keep those.
 func (l *Log) View(f func(*Snapshot)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	_ = l.turn.Acquire(context.Background(), 1)
+	defer l.turn.Release(1)
 	f(l.snap)
 }
 

@@ -1,4 +1,4 @@
-package demo
+package verify
 
 import (
 	"context"
@@ -11,20 +11,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// letters is the dead letter queue as a verify.Reader of kind Letters. The queue is compacted by key, so that the last
-// letter of a position is the one that counts.
-type letters struct {
-	brokers []string
-	topic   string // of the source; the queue is <topic>.dlq
+// DeadLetters reads the dead letter queue of a topic, <topic>.dlq, as a table of kind Letters. The queue is compacted by
+// key, so that the last letter of a position is the one that counts. It is read once, by the first call of the Reader:
+// whoever compares has waited until all letters are acknowledged. kafka are the options of the client: brokers, dialer.
+func DeadLetters(topic string, kafka ...kgo.Opt) Reader { return &letters{kafka: kafka, topic: topic} }
 
-	rows [][]string // read once: when it is asked, the cluster is quiet
+type letters struct {
+	kafka []kgo.Opt
+	topic string // of the source
+
+	rows [][]string
 	read bool
 }
 
-// Count implements verify.Reader.
+// Count implements Reader.
 func (l *letters) Count(ctx context.Context, _ string) (int64, error) {
 	if !l.read {
-		reasons, err := readLetters(ctx, l.brokers, l.topic+".dlq")
+		reasons, err := readLetters(ctx, l.kafka, l.topic+".dlq")
 		if err != nil {
 			return 0, fmt.Errorf("dead letter queue: %w", err)
 		}
@@ -36,7 +39,7 @@ func (l *letters) Count(ctx context.Context, _ string) (int64, error) {
 	return int64(len(l.rows)), nil
 }
 
-// Rows implements verify.Reader.
+// Rows implements Reader.
 func (l *letters) Rows(ctx context.Context, table string, yield func(row []string) error) error {
 	if _, err := l.Count(ctx, table); err != nil {
 		return err
@@ -61,10 +64,10 @@ func letterRow(topic, key, reason string) []string {
 }
 
 // readLetters returns the reason of each key in the topic; nothing if there is no such topic.
-func readLetters(ctx context.Context, brokers []string, topic string) (map[string]string, error) {
+func readLetters(ctx context.Context, kafka []kgo.Opt, topic string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID("deckle-demo"))
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.ClientID("deckle-verify")}, kafka...)...)
 	if err != nil {
 		return nil, err
 	}

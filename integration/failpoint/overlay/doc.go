@@ -1,0 +1,39 @@
+// Package overlay switches on the failpoints of the module's sources (go.etcd.io/gofail) without touching the sources:
+// it writes rewritten copies into a folder of its own, and an overlay that lets `go build` and `go test` read those
+// instead.
+//
+//	node/flusher.go          // gofail: var nodeAckProposed struct{}        a comment, and nothing more, in production
+//	      │ gofail's rewriter
+//	      ▼
+//	DIR/src/node/flusher.go          if … := __fp_nodeAckProposed.Acquire(); …
+//	DIR/src/node/flusher.fail.go     var __fp_nodeAckProposed = runtime.NewFailpoint("nodeAckProposed")
+//	DIR/overlay.json                 {"Replace": {".../node/flusher.go": "DIR/src/node/flusher.go", …}}
+//
+// # Promise
+//
+//  1. The tree is only read. A build without the overlay is the build without failpoints: they are comments.
+//  2. Every non-test file of the module is looked at: not testdata, nor folders that begin with a dot or an underscore, nor
+//     modules within the module.
+//  3. Names are unique in the module, as gofail's runtime wants them; two of one name are an error that names both files.
+//
+// # Writing one
+//
+// The comment stands where the point is, and a line that is no comment follows, or lines of code as comments:
+//
+//	// gofail: var nodeCutApplied struct{}
+//	in.kick()
+//
+//	// gofail: var bugDeltaNoTxn struct{}
+//	// txns = nil
+//	return encodeCommit(…)
+//
+// The first kind is for killing or stopping a process exactly there (sleep), the second plants a bug that a test must find.
+// gofail jumps over the code, so it must declare no variable at its outermost level; two points one after the other need an
+// empty line between them. Names of the second kind begin with
+// "bug".
+//
+// # At run time
+//
+// Nothing is on until it is armed: by the environment (GOFAIL_FAILPOINTS="name=term;…"), or, with GOFAIL_HTTP=host:port, by
+// PUT /name with a term such as 1*sleep(20000), then GET /name/count and DELETE /name.
+package overlay

@@ -1,0 +1,395 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"deckle/integration/proxy"
+	"deckle/integration/services"
+)
+
+// Times within a round.
+const (
+	badFor     = 7 * time.Second  // a bad link: longer than any lease, election or first retry
+	stopFor    = 5 * time.Second  // SIGSTOP
+	downFor    = 3 * time.Second  // a service
+	awayFor    = 25 * time.Second // a node that stays away until Raft's back-off is at its greatest
+	reachFor   = 20 * time.Second // a failpoint
+	recoverFor = 60 * time.Second
+	readyFor   = 60 * time.Second
+)
+
+// kill ends a node with SIGKILL and says when.
+func (w *world) kill(r *result, node int) (time.Time, error) {
+	err := w.Nodes[node].Kill()
+	r.kills++
+	return time.Now(), err
+}
+
+// back starts a node and waits until it follows; it returns how long that took.
+func (w *world) back(ctx context.Context, node int) (time.Duration, error) {
+	began := time.Now()
+	if err := w.Nodes[node].Start(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyFor)
+	defer cancel()
+	err := w.follows(ctx, node)
+	return time.Since(began), err
+}
+
+func (w *world) recovered(ctx context.Context, killed time.Time, shards []uint32) (*recovery, error) {
+	ctx, cancel := context.WithTimeout(ctx, recoverFor)
+	defer cancel()
+	rec, err := w.recover(ctx, killed, shards)
+	return &rec, err
+}
+
+// killLeader kills a node, measures the recovery of all shards that it led, and starts it again.
+func killLeader(ctx context.Context, w *world, r *result) error {
+	lead, err := w.awaitLeaders(ctx)
+	if err != nil {
+		return err
+	}
+	node := lead[uint32(w.pick(shards))]
+	of := led(lead, node)
+	r.detail = fmt.Sprintf("node-%d, leader of %v", node+1, of)
+	killed, err := w.kill(r, node)
+	if err != nil {
+		return err
+	}
+	if r.recovery, err = w.recovered(ctx, killed, of); err != nil {
+		return err
+	}
+	r.follow, err = w.back(ctx, node)
+	return err
+}
+
+func killFollower(ctx context.Context, w *world, r *result) error {
+	lead, err := w.awaitLeaders(ctx)
+	if err != nil {
+		return err
+	}
+	node := w.pick(nodes)
+	for n := range nodes { // one that leads nothing, if there is one
+		if len(led(lead, n)) < len(led(lead, node)) {
+			node = n
+		}
+	}
+	r.detail = fmt.Sprintf("node-%d, leader of %v", node+1, led(lead, node))
+	if _, err := w.kill(r, node); err != nil {
+		return err
+	}
+	if err := sleep(ctx, w.upTo(2*time.Second)); err != nil {
+		return err
+	}
+	r.follow, err = w.back(ctx, node)
+	return err
+}
+
+// killLong lets the others give a dead node up, as far as they ever do, before it comes back.
+func killLong(ctx context.Context, w *world, r *result) (err error) {
+	node := w.pick(nodes)
+	r.detail = fmt.Sprintf("node-%d, away for %s", node+1, awayFor)
+	if _, err := w.kill(r, node); err != nil {
+		return err
+	}
+	if err := sleep(ctx, awayFor); err != nil {
+		return err
+	}
+	r.follow, err = w.back(ctx, node)
+	return err
+}
+
+// killTwo leaves no majority for a while.
+func killTwo(ctx context.Context, w *world, r *result) error {
+	spared := w.pick(nodes)
+	r.detail = fmt.Sprintf("all but node-%d", spared+1)
+	for n := range nodes {
+		if n != spared {
+			if _, err := w.kill(r, n); err != nil {
+				return err
+			}
+		}
+	}
+	if err := sleep(ctx, w.upTo(3*time.Second)); err != nil {
+		return err
+	}
+	for n := range nodes {
+		if n != spared {
+			if err := w.Nodes[n].Start(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// killAll kills all three at once, starts them, and measures how long it takes until all shards are visible again.
+func killAll(ctx context.Context, w *world, r *result) error {
+	r.detail = "and start them at once"
+	var group sync.WaitGroup
+	errs := make([]error, nodes)
+	for n := range nodes {
+		group.Go(func() { errs[n] = w.Nodes[n].Kill() })
+	}
+	group.Wait()
+	killed := time.Now()
+	r.kills += nodes
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := w.Start(); err != nil {
+		return err
+	}
+	var err error
+	r.all, err = w.recovered(ctx, killed, []uint32{0, 1, 2, 3, 4, 5})
+	return err
+}
+
+// deleteFolder takes a node's disk away: it must come back through snapshots.
+func deleteFolder(ctx context.Context, w *world, r *result) error {
+	node := w.pick(nodes)
+	n := w.Nodes[node]
+	r.detail = fmt.Sprintf("of node-%d", node+1)
+	if _, err := w.kill(r, node); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(n.DataDir); err != nil {
+		return err
+	}
+	if err := sleep(ctx, w.upTo(5*time.Second)); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := n.Start(); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, readyFor)
+	defer cancel()
+	if err := n.WaitReady(wait); err != nil {
+		return err
+	}
+	if err := w.follows(wait, node); err != nil {
+		return err
+	}
+	r.rejoin = time.Since(began)
+	installed, err := w.metric(ctx, n, "deckle_raft_snapshots_installed_total")
+	if err != nil {
+		return err
+	}
+	r.detail += fmt.Sprintf(", %d snapshots installed", int(installed))
+	if w.logsAreCut() && installed < shards {
+		return fmt.Errorf("node-%d came back with %v snapshots, not one for each of %d shards", node+1, installed, shards)
+	}
+	return nil
+}
+
+// logsAreCut says whether the cluster is old enough for its logs to begin after their first entries.
+func (w *world) logsAreCut() bool { return time.Since(w.began) > 5*time.Minute }
+
+// rollingRestart ends each node in order and starts it again.
+func rollingRestart(ctx context.Context, w *world, r *result) error {
+	for i, n := range w.Nodes {
+		if err := n.Stop(30 * time.Second); err != nil {
+			return err
+		}
+		if err := n.Err(); err != nil {
+			return fmt.Errorf("%s ended with %w after SIGTERM:\n%s", n.Name, err, n.Tail(2000))
+		}
+		if _, err := w.back(ctx, i); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, readyFor)
+		err := n.WaitReady(wait)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stop pauses nodes with SIGSTOP.
+func (w *world) stop(ctx context.Context, of ...int) error {
+	for _, n := range of {
+		if err := w.Nodes[n].Signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+	}
+	err := sleep(ctx, stopFor)
+	for _, n := range of {
+		err = errors.Join(err, w.Nodes[n].Signal(syscall.SIGCONT))
+	}
+	return err
+}
+
+func stopLeader(ctx context.Context, w *world, r *result) error {
+	lead, err := w.awaitLeaders(ctx)
+	if err != nil {
+		return err
+	}
+	node := lead[uint32(w.pick(shards))]
+	r.detail = fmt.Sprintf("node-%d, leader of %v", node+1, led(lead, node))
+	return w.stop(ctx, node)
+}
+
+func stopTwo(ctx context.Context, w *world, r *result) error {
+	spared := w.pick(nodes)
+	r.detail = fmt.Sprintf("all but node-%d", spared+1)
+	return w.stop(ctx, (spared+1)%nodes, (spared+2)%nodes)
+}
+
+// restart kills a service and starts it again after a while.
+func (w *world) restart(ctx context.Context, p *services.Process, up func(context.Context) error) error {
+	if err := p.Kill(); err != nil {
+		return err
+	}
+	if err := sleep(ctx, downFor); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyFor)
+	defer cancel()
+	return up(ctx)
+}
+
+func restartMinIO(ctx context.Context, w *world, _ *result) error {
+	return w.restart(ctx, w.minio.Process, w.minio.Up)
+}
+
+func restartClickHouse(ctx context.Context, w *world, _ *result) error {
+	return w.restart(ctx, w.click.Process, w.click.Up)
+}
+
+func restartKafka(ctx context.Context, w *world, _ *result) error {
+	return w.restart(ctx, w.kafka.Process, w.kafka.Up)
+}
+
+// reach arms a failpoint on one node after the other, the given one first, until one sits in it.
+func (w *world) reach(ctx context.Context, first int, point string, hold time.Duration) (node int, err error) {
+	for i := range 2 * nodes {
+		node = (first + i) % nodes
+		if err := w.arm(ctx, node, point, fmt.Sprintf("1*sleep(%d)", hold.Milliseconds())); err != nil {
+			return 0, err
+		}
+		for until := time.Now().Add(reachFor); time.Now().Before(until); {
+			n, err := w.hits(ctx, node, point)
+			if err != nil {
+				return 0, err
+			}
+			if n > 0 {
+				return node, nil
+			}
+			if err := sleep(ctx, 5*time.Millisecond); err != nil {
+				return 0, err
+			}
+		}
+		if err := w.disarm(ctx, node, point); err != nil {
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("failpoint %s was not reached on any node", point)
+}
+
+// killAt kills a node that sits between two steps of a flush.
+func killAt(ctx context.Context, w *world, r *result, point string) error {
+	node, err := w.reach(ctx, w.pick(nodes), point, time.Minute)
+	if err != nil {
+		return err
+	}
+	r.detail = fmt.Sprintf("node-%d", node+1)
+	if _, err := w.kill(r, node); err != nil {
+		return err
+	}
+	if w.rng.IntN(2) == 0 { // the others take over before it is back, or perhaps not
+		if err := sleep(ctx, w.upTo(4*time.Second)); err != nil {
+			return err
+		}
+	}
+	r.follow, err = w.back(ctx, node)
+	return err
+}
+
+// stopAt lets a node sit between two steps of a flush while it is cut off from the others, which take its shards over; then
+// it goes on with that step, which is no longer its own.
+func stopAt(ctx context.Context, w *world, r *result) error {
+	point := w.points[w.pick(len(w.points))]
+	node, err := w.reach(ctx, w.pick(nodes), point, badFor)
+	if err != nil {
+		return err
+	}
+	r.detail = fmt.Sprintf("node-%d at %s", node+1, point)
+	peers := w.linksOf(func(l *link) bool {
+		return l.node == node && strings.HasPrefix(l.to, "node-") || l.to == w.Nodes[node].Name
+	})
+	for _, l := range peers {
+		l.Cut()
+	}
+	return sleep(ctx, badFor+2*time.Second)
+}
+
+// badLink makes some of a node's links bad for a while.
+func badLink(ctx context.Context, w *world, r *result, to string, spoil func(*link)) error {
+	node := w.pick(nodes)
+	peer := (node + 1 + w.pick(nodes-1)) % nodes
+	r.detail = fmt.Sprintf("node-%d", node+1)
+	spoilt := w.linksOf(func(l *link) bool {
+		if l.node != node {
+			return false
+		}
+		switch to {
+		case "a peer":
+			return l.to == w.Nodes[peer].Name
+		case "both peers":
+			return strings.HasPrefix(l.to, "node-")
+		case "everything":
+			return true
+		}
+		return l.to == to
+	})
+	for _, l := range spoilt {
+		spoil(l)
+	}
+	return sleep(ctx, badFor)
+}
+
+// killWithBadLink kills a node while another one's links are bad.
+func killWithBadLink(ctx context.Context, w *world, r *result) error {
+	node := w.pick(nodes)
+	other := (node + 1 + w.pick(nodes-1)) % nodes
+	bad := w.linksOf(func(l *link) bool { return l.node == other && l.to != w.Nodes[node].Name })
+	l := bad[w.pick(len(bad))]
+	how := "cut"
+	if w.rng.IntN(2) == 0 {
+		how = "black-holed"
+		hole := [][2]bool{{true, true}, {true, false}, {false, true}}[w.pick(3)]
+		l.Set(proxy.Link{Hold: hole[0]}, proxy.Link{Hold: hole[1]})
+	} else {
+		l.Cut()
+	}
+	r.detail = fmt.Sprintf("node-%d, while %s is %s", node+1, l, how)
+	if err := sleep(ctx, w.upTo(2*time.Second)); err != nil {
+		return err
+	}
+	if _, err := w.kill(r, node); err != nil {
+		return err
+	}
+	if err := sleep(ctx, 2*time.Second+w.upTo(4*time.Second)); err != nil {
+		return err
+	}
+	return w.Nodes[node].Start()
+}
+
+// pick draws one of n.
+func (w *world) pick(n int) int { return w.rng.IntN(n) }
+
+// upTo draws a time.
+func (w *world) upTo(d time.Duration) time.Duration {
+	return time.Duration(w.rng.Float64() * float64(d))
+}

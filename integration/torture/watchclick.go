@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+)
+
+// clickConn is one connection, made anew after an error.
+type clickConn struct {
+	opts   ch.Options
+	client *ch.Client
+}
+
+// rows runs a query whose columns are texts first, and then numbers.
+func (c *clickConn) rows(ctx context.Context, texts, numbers int, row func(t []string, n []int64), query string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if c.client == nil || c.client.IsClosed() {
+		client, err := ch.Dial(ctx, c.opts)
+		if err != nil {
+			return err
+		}
+		c.client = client
+	}
+	tc, nc := make([]proto.ColStr, texts), make([]proto.ColInt64, numbers)
+	var result proto.Results
+	for i := range tc {
+		result = append(result, proto.ResultColumn{Data: &tc[i]})
+	}
+	for i := range nc {
+		result = append(result, proto.ResultColumn{Data: &nc[i]})
+	}
+	t, n := make([]string, texts), make([]int64, numbers)
+	err := c.client.Do(ctx, ch.Query{
+		Body: fmt.Sprintf(query, args...), Result: result,
+		OnResult: func(_ context.Context, b proto.Block) error {
+			for i := range b.Rows {
+				for j := range tc {
+					t[j] = tc[j].Row(i)
+				}
+				for j := range nc {
+					n[j] = nc[j][i]
+				}
+				row(t, n)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		_ = c.client.Close() // it has failed already
+		c.client = nil
+	}
+	return err
+}
+
+func (c *clickConn) close() {
+	if c.client != nil {
+		_ = c.client.Close() // it was only read from
+	}
+}
+
+// clickWatch looks at the ClickHouse tables again and again.
+type clickWatch struct {
+	conn    *clickConn
+	db      string
+	history *clickHistory
+
+	mu       sync.Mutex
+	looks    int64
+	failures int64
+	slowest  time.Duration
+}
+
+const (
+	sessionBuckets = 16 // of session_metrics, for sums
+	rowBuckets     = 64 // of session_metrics, row by row, one in a look
+	keptEpochs     = 50 // of a shard, whose rows are counted
+	fullEvery      = 5  // looks: the dear part of a look
+)
+
+// follow looks until ctx ends, and then once more. It takes at most a quarter of the engine's time: the engine runs one query
+// at a time, the sinks' inserts among them.
+func (w *clickWatch) follow(ctx context.Context) {
+	defer w.conn.close()
+	for n := int64(0); ; n++ {
+		last := ctx.Err() != nil
+		began := time.Now()
+		err := w.look(context.WithoutCancel(ctx), n, n%fullEvery == 0 || last)
+		took := time.Since(began)
+		w.mu.Lock()
+		if err != nil { // down, or being restarted
+			w.failures++
+		} else {
+			w.looks++
+			w.slowest = max(w.slowest, took)
+		}
+		w.mu.Unlock()
+		if last && err == nil {
+			return
+		}
+		select {
+		case <-time.After(max(500*time.Millisecond, 3*took)):
+		case <-ctx.Done():
+			if last {
+				time.Sleep(time.Second)
+			}
+		}
+	}
+}
+
+// look reads and judges one look, all of it or, if a query fails, nothing.
+func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
+	l := &look{ledger: map[uint32]uint64{}, totals: map[totalKey]totalState{}, sessions: map[groupKey]groupState{}, floor: map[uint32]uint64{}, bucket: -1}
+	// The order matters: see clickHistory.compare.
+	err := w.conn.rows(ctx, 0, 2, func(_ []string, n []int64) { l.ledger[uint32(n[0])] = uint64(n[1]) },
+		"SELECT toInt64(shard), toInt64(max(b)) FROM %s.deckle_ledger WHERE b > 0 GROUP BY shard", w.db)
+	if err != nil {
+		return err
+	}
+	err = w.conn.rows(ctx, 5, 9, func(t []string, n []int64) {
+		l.totals[totalKey{t[0], t[1], t[2] + "/" + t[3] + "/" + t[4], uint32(n[0])}] = totalState{uint64(n[1]), measures(n[2:])}
+	}, `SELECT toString(rollup), toString(date), dim1, dim2, dim3, toInt64(shard), toInt64(version), sessions, duration_sec, events,
+		article_views, video_plays, newsletter_signups, ad_clicks FROM %s.rollup_versions FINAL`, w.db)
+	if err != nil {
+		return err
+	}
+	err = w.conn.rows(ctx, 0, 11, func(_ []string, n []int64) {
+		l.sessions[groupKey{uint32(n[0]), n[1]}] = groupState{m: measures(n[4:]), revision: n[2], epoch: uint64(n[3])}
+	}, `SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(cityHash64(session_id) %% %d) AS k, toInt64(sum(revision)),
+		toInt64(max(bitAnd(batch_id, 1099511627775))), toInt64(count()), toInt64(sum(session_duration_sec)), toInt64(sum(total_events)),
+		toInt64(sum(article_views)), toInt64(sum(video_plays)), toInt64(sum(newsletter_signups)), toInt64(sum(ad_clicks))
+		FROM %s.session_metrics GROUP BY s, k`, sessionBuckets, w.db)
+	if err != nil {
+		return err
+	}
+	if full {
+		if err := w.lookFully(ctx, l, n/fullEvery); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.history.look(l)
+	return nil
+}
+
+// lookFully reads the dear part.
+func (w *clickWatch) lookFully(ctx context.Context, l *look, n int64) error {
+	low := uint64(1 << 62)
+	for _, b := range l.ledger {
+		low = min(low, b)
+	}
+	low -= min(low, keptEpochs)
+	for shard := range uint32(shards) {
+		l.floor[shard] = low
+	}
+	l.epochs = map[epochKey]int64{}
+	err := w.conn.rows(ctx, 0, 4, func(_ []string, n []int64) { l.epochs[epochKey{uint32(n[0]), n[1], uint64(n[2])}] = n[3] },
+		`SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(toYYYYMM(session_date)) AS m, toInt64(bitAnd(batch_id, 1099511627775)) AS e,
+		toInt64(count()) FROM %s.session_metrics WHERE bitAnd(batch_id, 1099511627775) > %d GROUP BY s, m, e`, w.db, low)
+	if err != nil {
+		return err
+	}
+	l.bucket, l.rows = n%rowBuckets, map[string]rowState{}
+	err = w.conn.rows(ctx, 2, 3, func(t []string, n []int64) { l.rows[t[0]+" "+t[1]] = rowState{uint64(n[0]), n[1], n[2]} },
+		`SELECT session_id, origin, toInt64(batch_id), toInt64(revision), toInt64(total_events) FROM %s.session_metrics
+		WHERE cityHash64(session_id) %% %d = %d`, w.db, rowBuckets, l.bucket)
+	if err != nil {
+		return err
+	}
+	l.pages = map[groupKey]groupState{}
+	err = w.conn.rows(ctx, 0, 3, func(_ []string, n []int64) { l.pages[groupKey{bucket: n[0]}] = groupState{m: measures{n[1], n[2]}} },
+		"SELECT toInt64(cityHash64(session_id) %% %d) AS k, toInt64(count()), toInt64(sum(visit_count)) FROM %s.page_analytics GROUP BY k",
+		sessionBuckets, w.db)
+	if err != nil {
+		return err
+	}
+	l.views = map[string]int64{}
+	for _, view := range views {
+		err := w.conn.rows(ctx, 0, 1, func(_ []string, n []int64) { l.views[view] = n[0] },
+			"SELECT toInt64(sum(total_sessions)) FROM %s.%s", w.db, view)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var views = []string{"session_summary", "brand_analytics", "device_analytics", "geographic_analytics", "subscription_analytics"}

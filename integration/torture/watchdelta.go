@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/parquet-go/parquet-go"
+
+	"deckle/sinks/delta"
+	"deckle/sinks/delta/store"
+)
+
+// deltaWatch reads every version of the two Delta tables as soon as it is there, from the files of the log and not through
+// Deckle's reader of it: a version is a state that any reader may see.
+type deltaWatch struct {
+	client *minio.Client
+	bucket string
+	fresh  store.Store // for the comparison with what the newest checkpoint says
+
+	events   *eventsHistory
+	sessions *sessionsHistory
+	v        *violations
+
+	mu       sync.Mutex
+	next     map[string]int64            // version that is read next, by table
+	live     map[string]uint64           // sum of the hashes of the live paths
+	digests  map[string]map[int64]uint64 // of each version
+	probed   map[string]chan time.Time   // what somebody waits for → when it was seen
+	pending  []checkpointed
+	replayed int64 // snapshots found equal to the versions read one by one
+	failures int64
+}
+
+type checkpointed struct {
+	table   string
+	version int64
+	digest  uint64
+}
+
+func newDeltaWatch(client *minio.Client, bucket string, fresh store.Store, v *violations) *deltaWatch {
+	return &deltaWatch{
+		client: client, bucket: bucket, fresh: fresh, v: v, events: newEventsHistory(v), sessions: newSessionsHistory(v),
+		next: map[string]int64{}, live: map[string]uint64{}, probed: map[string]chan time.Time{},
+		digests: map[string]map[int64]uint64{"events": {}, "sessions": {}},
+	}
+}
+
+// pollDelta is the pause after the newest version has been read.
+const pollDelta = 50 * time.Millisecond
+
+// follow reads a table until ctx ends, and then up to the newest version.
+func (w *deltaWatch) follow(ctx context.Context, table string) {
+	for {
+		more, err := w.step(context.WithoutCancel(ctx), table)
+		if err != nil { // the store is down, or being restarted
+			w.mu.Lock()
+			w.failures++
+			w.mu.Unlock()
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			if err == nil {
+				return
+			}
+		default:
+		}
+		time.Sleep(pollDelta)
+	}
+}
+
+// step reads the next version, if it is there.
+func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	w.mu.Lock()
+	version := w.next[table]
+	w.mu.Unlock()
+	body, err := w.get(ctx, fmt.Sprintf("%s/_delta_log/%020d.json", table, version))
+	if minio.ToErrorResponse(err).StatusCode == 404 {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c, err := w.read(ctx, table, version, body)
+	if err != nil {
+		return false, err
+	}
+	w.judge(table, c)
+	return true, nil
+}
+
+func (w *deltaWatch) get(ctx context.Context, key string) ([]byte, error) {
+	o, err := w.client.GetObject(ctx, w.bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = o.Close() }()
+	return io.ReadAll(o)
+}
+
+// read parses a commit and reads the rows that it adds.
+func (w *deltaWatch) read(ctx context.Context, table string, version int64, body []byte) (*commit, error) {
+	c := &commit{version: version, txns: map[string]int64{}}
+	for line := range bytes.Lines(body) {
+		var a struct {
+			Txn *struct {
+				AppID   string `json:"appId"`
+				Version int64  `json:"version"`
+			} `json:"txn"`
+			Add    *struct{ Path string } `json:"add"`
+			Remove *struct{ Path string } `json:"remove"`
+		}
+		if err := json.Unmarshal(line, &a); err != nil {
+			return nil, fmt.Errorf("%s version %d: %w", table, version, err)
+		}
+		switch {
+		case a.Txn != nil:
+			c.txns[a.Txn.AppID] = a.Txn.Version
+		case a.Remove != nil:
+			c.removes = append(c.removes, a.Remove.Path)
+		case a.Add != nil:
+			name, err := url.PathUnescape(a.Add.Path)
+			if err != nil {
+				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
+			}
+			data, err := w.get(ctx, table+"/"+name)
+			if err != nil {
+				return nil, err
+			}
+			rows, err := rowsOf(table, data)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			c.adds = append(c.adds, addedFile{a.Add.Path, rows})
+		}
+	}
+	return c, nil
+}
+
+type eventColumns struct {
+	Partition int32 `parquet:"kafka_partition"`
+	Offset    int64 `parquet:"kafka_offset"`
+	Batch     int64 `parquet:"batch_id"`
+}
+
+type sessionColumns struct {
+	Session  string `parquet:"session_id"`
+	Origin   string `parquet:"origin"`
+	Revision int32  `parquet:"revision"`
+	Total    int64  `parquet:"total_events"`
+	Batch    int64  `parquet:"batch_id"`
+}
+
+func rowsOf(table string, data []byte) ([]deltaRow, error) {
+	if table == "events" {
+		return readRows(data, func(r *eventColumns) deltaRow {
+			return deltaRow{partition: r.Partition, offset: r.Offset, batch: uint64(r.Batch)}
+		})
+	}
+	return readRows(data, func(r *sessionColumns) deltaRow {
+		return deltaRow{session: strings.Clone(r.Session), origin: strings.Clone(r.Origin), revision: int64(r.Revision), total: r.Total, batch: uint64(r.Batch)}
+	})
+}
+
+func readRows[T any](data []byte, row func(*T) deltaRow) ([]deltaRow, error) {
+	r := parquet.NewGenericReader[T](bytes.NewReader(data))
+	defer func() { _ = r.Close() }() // of memory: nothing to fail
+	rows, buf := make([]deltaRow, 0, r.NumRows()), make([]T, 256)
+	for {
+		n, err := r.Read(buf)
+		for i := range buf[:n] {
+			rows = append(rows, row(&buf[i]))
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if int64(len(rows)) != r.NumRows() {
+		return nil, fmt.Errorf("%d rows of %d could be read", len(rows), r.NumRows())
+	}
+	return rows, nil
+}
+
+// judge takes a version into the history and tells who waits for something in it.
+func (w *deltaWatch) judge(table string, c *commit) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if table == "events" {
+		w.events.commit(c)
+	} else {
+		w.sessions.commit(c)
+	}
+	for _, f := range c.adds {
+		w.live[table] += hashOf(f.path)
+		if len(w.probed) == 0 {
+			continue
+		}
+		for i := range f.rows {
+			key := f.rows[i].session + " " + f.rows[i].origin
+			if table == "events" {
+				key = eventKey(f.rows[i].partition, f.rows[i].offset)
+			}
+			if ch, ok := w.probed[key]; ok {
+				delete(w.probed, key)
+				ch <- now
+			}
+		}
+	}
+	for _, path := range c.removes {
+		w.live[table] -= hashOf(path)
+	}
+	w.digests[table][c.version] = w.live[table]
+	w.next[table] = c.version + 1
+	w.settle()
+}
+
+func eventKey(partition int32, offset int64) string {
+	return strconv.Itoa(int(partition)) + "/" + strconv.FormatInt(offset, 10)
+}
+
+func hashOf(path string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(path)) // a hash never fails
+	return h.Sum64()
+}
+
+// expect returns where the time is told at which a record, and the session that it has opened, are first seen.
+func (w *deltaWatch) expect(session string, partition int32, offset int64) (event, row <-chan time.Time) {
+	e, r, at := make(chan time.Time, 1), make(chan time.Time, 1), eventKey(partition, offset)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if set := w.events.partitions[partition]; set != nil && set.has(offset) {
+		e <- time.Now()
+	} else {
+		w.probed[at] = e
+	}
+	if _, ok := w.sessions.rows[session+" "+at]; ok {
+		r <- time.Now()
+	} else {
+		w.probed[session+" "+at] = r
+	}
+	return e, r
+}
+
+// snapshot opens a table anew, as a reader who comes now would: from the newest checkpoint. Its files must be those that
+// the versions one by one have left.
+func (w *deltaWatch) snapshot(ctx context.Context, table string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	t, err := delta.OpenTable(ctx, w.fresh, table)
+	if err != nil {
+		return err
+	}
+	s := t.Snapshot()
+	if s.Version < 0 {
+		return nil
+	}
+	c := checkpointed{table: table, version: s.Version}
+	for _, f := range s.Files {
+		c.digest += hashOf(f.Path)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending = append(w.pending, c)
+	w.settle()
+	return nil
+}
+
+// settle compares the snapshots whose versions have been read by now.
+func (w *deltaWatch) settle() {
+	rest := w.pending[:0]
+	for _, c := range w.pending {
+		switch digest, ok := w.digests[c.table][c.version]; {
+		case !ok:
+			rest = append(rest, c)
+		case digest != c.digest:
+			w.v.add("delta."+c.table, "version %d: the checkpoint and what follows have other files than the versions one by one", c.version)
+		default:
+			w.replayed++
+		}
+	}
+	w.pending = rest
+}
+
+// snapshots looks at both tables from time to time until ctx ends.
+func (w *deltaWatch) snapshots(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			for _, table := range []string{"events", "sessions"} {
+				if err := w.snapshot(ctx, table); err != nil {
+					w.mu.Lock()
+					w.failures++
+					w.mu.Unlock()
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// appID takes an application id apart: cluster/pipeline/shard/kind.
+func appID(id string) (shard uint32, kind string) {
+	parts := strings.Split(id, "/")
+	if len(parts) != 4 {
+		return 0, ""
+	}
+	n, err := strconv.ParseUint(parts[2], 10, 32)
+	if err != nil {
+		return 0, ""
+	}
+	return uint32(n), parts[3]
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"deckle/integration/failpoint/overlay"
+	"deckle/integration/proxy"
+	"deckle/integration/services"
+)
+
+const (
+	topic    = "web_clicks"
+	bucket   = "lake"
+	database = "analytics"
+	shards   = 6 // and as many partitions: shard n has partition n
+	nodes    = 3
+)
+
+// world is everything that runs.
+type world struct {
+	opts   options
+	rng    *rand.Rand // of the plan and its rounds; of one goroutine
+	dir    string
+	root   string // of the module
+	began  time.Time
+	points []string // the failpoints of the binary, but for planted bugs
+	python string
+
+	kafka  *services.Kafka
+	minio  *services.MinIO
+	click  *services.ClickHouse
+	links  []*link
+	gofail []string // address of each node's failpoints
+	*services.Cluster
+
+	sim   *services.Process
+	probe *prober
+	truth []string // files
+	watch *watch
+
+	lines sync.Mutex
+}
+
+// link is a proxied connection of one node.
+type link struct {
+	node int
+	to   string // another node's name, or a service
+	*proxy.Proxy
+}
+
+func (l *link) String() string { return fmt.Sprintf("node-%d→%s", l.node+1, l.to) }
+
+func (w *world) say(format string, args ...any) {
+	w.lines.Lock()
+	defer w.lines.Unlock()
+	fmt.Printf("%7.1f s  %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// start fetches, builds and starts everything, and returns when the nodes are ready.
+func (w *world) start(ctx context.Context) error {
+	cache, err := services.OpenCache(os.Stdout)
+	if err != nil {
+		return err
+	}
+	libs, err := cache.FetchKafka(ctx)
+	if err != nil {
+		return err
+	}
+	minio, err := cache.FetchMinIO(ctx)
+	if err != nil {
+		return err
+	}
+	lib, err := cache.FetchClickHouse(ctx)
+	if err != nil {
+		return err
+	}
+	front, err := cache.BuildFront(ctx, w.root)
+	if err != nil {
+		return err
+	}
+	if w.python, err = cache.FetchPython(ctx); err != nil {
+		return err
+	}
+	points, err := overlay.Write(w.root, filepath.Join(w.dir, "failpoints"))
+	if err != nil {
+		return err
+	}
+	binary, err := services.BuildDeckle(ctx, w.root, w.dir, "-overlay", points.Path)
+	if err != nil {
+		return err
+	}
+	for _, p := range points.Points {
+		if !overlay.IsBug(p.Name) && !isSetting(p.Name) {
+			w.points = append(w.points, p.Name)
+		}
+	}
+	if bug := w.opts.bug; bug != "" && !slices.ContainsFunc(points.Points, func(p overlay.Point) bool { return p.Name == bug }) {
+		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Names(overlay.IsBug))
+	}
+	w.say("binary with %d failpoints built", len(w.points))
+	if err := w.startServices(ctx, libs, minio, front, lib); err != nil {
+		return err
+	}
+	if err := w.wire(binary); err != nil {
+		return err
+	}
+	if err := w.Start(); err != nil {
+		return err
+	}
+	return w.WaitReady(ctx)
+}
+
+func (w *world) startServices(ctx context.Context, libs, minio, front, lib string) (err error) {
+	var listeners []services.KafkaListener
+	for node := range nodes {
+		port, err := services.FreePort()
+		if err != nil {
+			return err
+		}
+		l, err := w.link(node, "kafka", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, services.KafkaListener{Port: port, Advertised: l})
+	}
+	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.dir, "kafka"), listeners...); err != nil {
+		return err
+	}
+	if err := w.kafka.CreateTopic(ctx, topic, shards); err != nil {
+		return err
+	}
+	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.dir, "minio"), bucket); err != nil {
+		return err
+	}
+	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.dir, "clickhouse"))
+	return err
+}
+
+// link makes a proxy for a node's connections to a target and returns its address.
+func (w *world) link(node int, to, target string) (string, error) {
+	p, err := proxy.Listen(target)
+	if err != nil {
+		return "", err
+	}
+	w.links = append(w.links, &link{node, to, p})
+	return p.Addr, nil
+}
+
+// wire writes the configurations: each node reaches everything through proxies of its own.
+func (w *world) wire(binary string) (err error) {
+	for range nodes {
+		port, err := services.FreePort()
+		if err != nil {
+			return err
+		}
+		w.gofail = append(w.gofail, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	w.Cluster, err = services.NewCluster(services.ClusterOptions{
+		Binary: binary, Dir: w.dir, Topic: topic, Bucket: bucket, Shards: shards, FlushInterval: time.Second,
+		Grace: time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second,
+		Wire: func(node int, listen []string) (a services.Addresses, err error) {
+			for i, addr := range listen {
+				if i != node {
+					addr, err = w.link(node, fmt.Sprintf("node-%d", i+1), addr)
+				}
+				a.Peers = append(a.Peers, addr)
+				if err != nil {
+					return a, err
+				}
+			}
+			for _, l := range w.links {
+				if l.node == node && l.to == "kafka" {
+					a.Kafka = l.Addr
+				}
+			}
+			if a.MinIO, err = w.link(node, "minio", w.minio.Addr); err != nil {
+				return a, err
+			}
+			a.ClickHouse, err = w.link(node, "clickhouse", w.click.Addr)
+			return a, err
+		},
+		Environment: func(node int) []string {
+			on := fmt.Sprintf("GOFAIL_FAILPOINTS=raftLogBytes=return(%d)", logBytes)
+			if w.opts.bug != "" {
+				on += ";" + w.opts.bug + "=return"
+			}
+			return []string{"GOFAIL_HTTP=" + w.gofail[node], on}
+		},
+	}, w.kafka, w.minio, w.click)
+	return err
+}
+
+// logBytes is the length of a group's log at which it is cut: short, so that a node which comes back with an empty folder, or
+// after a while, needs a snapshot.
+const logBytes = 4 << 20
+
+// isSetting tells a point that changes a figure from one to be stopped at.
+func isSetting(name string) bool { return name == "raftLogBytes" }
+
+// linksOf are the links that a predicate finds.
+func (w *world) linksOf(is func(*link) bool) []*link {
+	var out []*link
+	for _, l := range w.links {
+		if is(l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// heal makes every link good.
+func (w *world) heal() {
+	for _, l := range w.links {
+		l.Heal()
+	}
+}
+
+// end ends everything that was started here.
+func (w *world) end() error {
+	var errs []error
+	kill := func(p *services.Process) {
+		if p != nil {
+			errs = append(errs, p.Kill())
+		}
+	}
+	kill(w.sim)
+	if w.Cluster != nil {
+		for _, n := range w.Nodes {
+			kill(n.Process)
+		}
+	}
+	if w.click != nil {
+		kill(w.click.Process)
+	}
+	if w.minio != nil {
+		kill(w.minio.Process)
+	}
+	if w.kafka != nil {
+		kill(w.kafka.Process)
+	}
+	for _, l := range w.links {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}

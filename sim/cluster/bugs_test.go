@@ -1,0 +1,95 @@
+//go:build gofail
+
+package cluster
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+
+	gofail "go.etcd.io/gofail/runtime"
+)
+
+var (
+	bugSeeds = flag.Int("bugseeds", 20, "how many seeds TestBugs tries until a planted bug must have been caught")
+	bugKeep  = flag.Bool("bugkeep", false, "run all of them, and tell how many catch the bug")
+)
+
+// bug is a planted bug: a failpoint in the code, by its full name, and the faults that give it an occasion.
+type bug struct {
+	name   string
+	points map[string]string // failpoint: term
+	kinds  []string          // of faults; nil: all
+	tune   func(o *Options)
+}
+
+// bugs are wrong on purpose, one at a time. Each must be caught.
+var bugs = []bug{
+	{name: "an fsync is skipped", points: map[string]string{"bugSkipFsync": "return"}},
+	{name: "acknowledged before the quorum", points: map[string]string{"bugAckBeforeQuorum": "return"}},
+	{name: "a commit without txn", points: map[string]string{"bugDeltaNoTxn": "return"}},
+	{name: "timers are forgotten", points: map[string]string{"bugForgetTimer": "return"}},
+	{name: "offsets in another batch than the sessions", points: map[string]string{"bugOffsetsApart": "return"},
+		kinds: []string{"crash_at_write", "crash", "crash_all"}},
+	{name: "an epoch is flushed twice as increments", points: map[string]string{"bugTotalsTwice": "20.0%return"}},
+	{name: "the log is truncated too early", points: map[string]string{"bugTruncateEarly": "return", "bugMarkEarly": "return"},
+		kinds: []string{"crash", "crash_leader", "crash_all", "crash_at_write"}, tune: func(o *Options) { o.LogBytes = 8 << 10 }},
+	{name: "a staged file is deleted after an ambiguous PUT", points: map[string]string{"bugDeleteStaged": "return"},
+		kinds: []string{"store_lost_answer", "store_late_put", "crash_leader", "store_down"}},
+	{name: "purged before every sink has the last image", points: map[string]string{"bugPurgeEarly": "return"},
+		tune: purging},
+	{name: "a late WAL write stays", points: map[string]string{"bugLateWriteStays": "return"},
+		kinds: []string{"slow_disk", "isolate", "one_way", "delay", "crash_leader"}},
+	{name: "a wiped node keeps its server id", points: map[string]string{"bugSameIncarnation": "return"},
+		kinds: []string{"wipe", "isolate", "crash", "cut_pair"}},
+	{name: "offsets left out of an epoch are dropped on a re-fetch", points: map[string]string{"bugForgetLeftOut": "return"}},
+	// More than was asked for.
+	{name: "acknowledged to the state before the sink has it", points: map[string]string{"bugAckUnwritten": "10.0%return"}},
+	{name: "a batch that does not follow is accepted", points: map[string]string{"bugAcceptGap": "return"}},
+	{name: "images are superseded under an outstanding plan", points: map[string]string{"bugSupersedeEarly": "return"}},
+	{name: "a snapshot claims more than it holds", points: map[string]string{"bugStaleSnapshot": "return"},
+		kinds: []string{"wipe", "crash", "isolate"}},
+	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"}},
+}
+
+// TestBugs: each planted bug is caught, within -bugseeds seeds.
+func TestBugs(t *testing.T) {
+	for _, b := range bugs {
+		t.Run(strings.ReplaceAll(b.name, " ", "_"), func(t *testing.T) {
+			for name, term := range b.points {
+				if err := gofail.Enable(name, term); err != nil {
+					t.Fatalf("%s: %v (is this the overlay's build?)", name, err)
+				}
+				t.Cleanup(func() {
+					if err := gofail.Disable(name); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			caught, tried, first := 0, 0, ""
+			for seed := uint64(1); seed <= uint64(*bugSeeds) && (caught == 0 || *bugKeep); seed++ {
+				o := Options{Seed: seed, Kinds: b.kinds}
+				if b.tune != nil {
+					b.tune(&o)
+				}
+				r := simulate(t, o, false)
+				tried++
+				if len(r.Failures) > 0 {
+					if caught++; first == "" {
+						first = fmt.Sprintf("seed %d: %s", seed, r.Failures[0])
+					}
+				}
+			}
+			if caught == 0 {
+				t.Fatalf("not caught by %d seeds", tried)
+			}
+			t.Logf("caught by %d of %d seeds; %s", caught, tried, first)
+		})
+	}
+}
+
+// purging lets sessions be purged while a sink is down.
+func purging(o *Options) {
+	o.Kinds, o.Faults, o.Purge = []string{"click_outage", "store_outage"}, 3, true
+}

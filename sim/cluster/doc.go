@@ -1,0 +1,45 @@
+// Package cluster simulates the whole of Deckle under virtual time: three nodes, broker, object store and ClickHouse in
+// one process and one bubble of testing/synctest, while a fault plan does to them what disks, networks, clocks and
+// services do, and checks the invariants of docs/design.md §9 while it runs and the tables against the ground truth at
+// the end.
+//
+//	           ┌──────────────────────────── one bubble, virtual time ────────────────────────────┐
+//	seed ──┬──►│ sim (workload) ──► kfake ──► node n0, n1, n2 ──► objects (S3)                     │
+//	       │   │                     ▲          │  │  │           └► clicktest (ClickHouse)        │
+//	       └──►│ fault plan ─────────┴──────────┴──┴──┴── disk, gate, clock, simnet                │
+//	           │ oracle: every plan that a sink is given ──► polls of replicas and tables          │
+//	           └───────────────────────────────────────────────────────────────────────────────────┘
+//	then: heal everything ─► drain ─► sim/verify against the truth ─► Result
+//
+// # What is real and what is a model
+//
+// Real: all of Deckle (package node and below), with the Kafka client, Raft, Pebble and the Parquet files. Models:
+// the broker (kfake), the network (simnet: buffered connections, no packets), the disk (Pebble's crashable file
+// system: what was not synced may be lost, torn by blocks or reordered), the object store (put-if-absent, ambiguous
+// answers, late puts), the server of ClickHouse (clicktest: versions, partitions, deduplication, late inserts).
+//
+// # Invariants checked
+//
+//   - I1: on every replica, at every look, offsets = applied + duplicates + nulls + dead letters.
+//   - I2: replicas at one index have one checksum, whenever they were looked at, whatever they have been through.
+//   - I3: an offset that any replica has applied is never lost again.
+//   - I4: a plan (sink, shard, b) has the same content for every process that ever writes it, and follows the one before.
+//   - I5, I7: at every look each table shows what the plans say it must, or may, show: see oracle.go.
+//   - I6 and I8 show as errors of the others, and as a node that stops or a drain that does not end.
+//   - A node gives up, or stops a part of itself, only if a fault of its own disk explains it.
+//
+// # Seeds
+//
+// A seed decides the workload and the fault plan, not the order of goroutines: the same seed again meets the same faults
+// at the same virtual times, but another interleaving. A failure prints its history; -seed S -count N repeats it.
+//
+// # What the bubble cannot do
+//
+// Virtual time goes on only when every goroutine waits for a channel, a condition or time itself. One that waits for a
+// mutex does not count. So nothing may sleep, nor wait for another process, while it holds a mutex that others want:
+// Deckle's own locks that last as long as a request are semaphores (whose waits end with their context, which is better in
+// any case), but Pebble holds mutexes while it writes files. Therefore:
+//   - a slow disk slows the log's syncs, not Pebble's;
+//   - a paused process sends and receives nothing, but may write to its disk what its timers ask for, as if that had
+//     happened when it goes on.
+package cluster

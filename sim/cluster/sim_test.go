@@ -1,0 +1,139 @@
+package cluster
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	seeds   = flag.Int("seeds", 6, "how many seeds TestSim runs")
+	first   = flag.Uint64("first", 1, "the first of them")
+	oneSeed = flag.Uint64("seed", 0, "run this seed alone (repeat it with -count)")
+	outFile = flag.String("out", "", "write the summary of TestSim as JSON to this file")
+	verbose = flag.Bool("history", false, "print the history of every run, not only of those that fail")
+)
+
+// summary is what TestSim prints and writes.
+type summary struct {
+	Seeds    int            `json:"seeds"`
+	First    uint64         `json:"first"`
+	Faults   map[string]int `json:"faults"` // injected, by kind
+	Events   int64          `json:"events"` // records whose outcome was compared with the truth
+	Looks    int64          `json:"looks"`  // at replicas and tables, while they ran
+	Virtual  float64        `json:"virtual_seconds"`
+	Seconds  float64        `json:"seconds"`
+	Failures []failure      `json:"failures"`
+}
+
+type failure struct {
+	Seed uint64   `json:"seed"`
+	What []string `json:"what"`
+}
+
+// simulate runs one seed in a bubble of its own. The history of one that fails is printed, unless failing is expected.
+func simulate(t *testing.T, o Options, tell bool) (r *Result) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
+	if len(r.Failures) > 0 && tell || *verbose {
+		r.history.print(os.Stderr)
+	}
+	return r
+}
+
+// TestSim runs the whole cluster under seeded faults: -seeds, -first, -seed, -out.
+func TestSim(t *testing.T) {
+	list := make([]uint64, 0, *seeds)
+	for i := range uint64(*seeds) {
+		list = append(list, *first+i)
+	}
+	if *oneSeed != 0 {
+		list = []uint64{*oneSeed}
+	}
+	began := time.Now()
+	sum := summary{Seeds: len(list), First: list[0], Faults: map[string]int{}, Failures: []failure{}}
+	var mu sync.Mutex
+	t.Run("seed", func(t *testing.T) {
+		for _, seed := range list {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				r := simulate(t, Options{Seed: seed}, true)
+				mu.Lock()
+				defer mu.Unlock()
+				sum.add(r)
+				for _, f := range r.Failures {
+					t.Error(f)
+				}
+			})
+		}
+	})
+	sum.Seconds = time.Since(began).Seconds()
+	if err := sum.write(*outFile); err != nil {
+		t.Error(err)
+	}
+	if sum.Events == 0 && len(sum.Failures) == 0 {
+		t.Error("nothing was compared")
+	}
+}
+
+func (s *summary) add(r *Result) {
+	for k, n := range r.Faults {
+		s.Faults[k] += n
+	}
+	s.Events += r.Events
+	s.Looks += r.Looks
+	s.Virtual += r.Virtual
+	if len(r.Failures) > 0 {
+		s.Failures = append(s.Failures, failure{r.Seed, r.Failures})
+	}
+}
+
+func (s *summary) write(file string) error {
+	var kinds []string
+	for _, k := range slices.Sorted(maps.Keys(s.Faults)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.Faults[k]))
+	}
+	fmt.Printf("seeds %d (from %d), events %d, looks %d, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n", s.Seeds, s.First, s.Events,
+		s.Looks, s.Virtual, s.Seconds, len(s.Failures), strings.Join(kinds, ", "))
+	if file == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(b, '\n'), 0o644)
+}
+
+// Package time must keep the wall clock where offWall looks for it.
+func TestClockJumps(t *testing.T) {
+	now := time.Now()
+	for _, s := range []int64{1, -1, 86400 * 3, -86400 * 3, 0} {
+		then := offWall(now, s)
+		if then.Sub(now) != 0 {
+			t.Errorf("by %d s: the monotonic reading has moved by %v", s, then.Sub(now))
+		}
+		if then.UnixNano()-now.UnixNano() != s*1e9 {
+			t.Errorf("by %d s: the wall clock has moved by %d ns", s, then.UnixNano()-now.UnixNano())
+		}
+	}
+}
+
+// Without faults everything holds, too.
+func TestWithoutFaults(t *testing.T) {
+	r := simulate(t, Options{Seed: 1, Faults: -1}, true)
+	for _, f := range r.Failures {
+		t.Error(f)
+	}
+	if r.Events == 0 || r.Looks == 0 {
+		t.Errorf("nothing was compared: %+v", r)
+	}
+}

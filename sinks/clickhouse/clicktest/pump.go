@@ -1,0 +1,57 @@
+package clicktest
+
+import (
+	"net"
+	"sync"
+)
+
+// pump is a net.Pipe's end that takes whatever comes at once, as a kernel's buffer does. On the bare pipe a client that
+// gives up would wait for a busy server to read its cancellation.
+type pump struct {
+	net.Conn
+	done sync.WaitGroup
+
+	mu   sync.Mutex
+	more *sync.Cond
+	buf  []byte
+	err  error
+}
+
+func newPump(c net.Conn) *pump {
+	p := &pump{Conn: c}
+	p.more = sync.NewCond(&p.mu)
+	p.done.Go(func() {
+		chunk := make([]byte, 4096)
+		for {
+			n, err := c.Read(chunk)
+			p.mu.Lock()
+			p.buf, p.err = append(p.buf, chunk[:n]...), err
+			p.more.Signal()
+			p.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	})
+	return p
+}
+
+func (p *pump) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.buf) == 0 && p.err == nil {
+		p.more.Wait()
+	}
+	if len(p.buf) == 0 {
+		return 0, p.err
+	}
+	n := copy(b, p.buf)
+	p.buf = p.buf[n:]
+	return n, nil
+}
+
+func (p *pump) Close() error {
+	err := p.Conn.Close()
+	p.done.Wait()
+	return err
+}

@@ -1,0 +1,67 @@
+package clickhouse
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/ClickHouse/ch-go"
+
+	"deckle/state"
+)
+
+// What the tests of package clickhouse_test, which may import clicktest, use of this one.
+
+// Model is the naive state that the views are compared with.
+type Model = model
+
+// NewModel returns one without a session.
+func NewModel(rng *rand.Rand, shards int) *Model { return newModel(rng, shards) }
+
+// Advance is advance.
+func (m *model) Advance(shard, epochs int) *state.Plan { return m.advance(shard, epochs) }
+
+// Compare is compare.
+func (m *model) Compare(t *testing.T, r *Reader, when string) { m.compare(t, r, when) }
+
+// ModelSessions, ModelPages and ModelRollup are what the views must show.
+func (m *model) ModelSessions() []Session { return m.sessions() }
+
+// ModelPages is the same for page_analytics.
+func (m *model) ModelPages() []Page { return m.pages() }
+
+// ModelRollup is the same for a rollup.
+func (m *model) ModelRollup(table state.RollupTable) []Rollup { return m.rollup(table) }
+
+// Attempt writes the plan as a leader would that knows nothing of the ledger.
+func (s *Sink) Attempt(ctx context.Context, p *state.Plan) error { return newWriter(s, p).run(ctx) }
+
+// ReaderOf returns a reader over the sink's connections.
+func ReaderOf(s *Sink) *Reader { return &Reader{s} }
+
+// Rows runs a query whose columns are texts.
+func (s *Sink) Rows(t *testing.T, columns int, format string, args ...any) [][]string {
+	t.Helper()
+	return s.texts(t, columns, format, args...)
+}
+
+// Exec runs a statement.
+func (s *Sink) Exec(t *testing.T, format string, args ...any) {
+	t.Helper()
+	s.mustExec(t, format, args...)
+}
+
+// EngineOptions returns the options of a real server, or skips.
+func EngineOptions(t *testing.T) Options { return engineOptions(t) }
+
+// OpenEngine opens a sink on a database of its own.
+func OpenEngine(t *testing.T, opts Options) *Sink { return openEngine(t, opts) }
+
+// IsRetry tells whether the node would repeat the query.
+func IsRetry(err error) bool { return classify(err) == classRetry }
+
+// Query runs a query.
+func (s *Sink) Query(ctx context.Context, q ch.Query) error { return s.query(ctx, q) }
+
+// Statement runs a statement and drops its rows.
+func (s *Sink) Statement(ctx context.Context, q string) error { return s.exec(ctx, q) }

@@ -1,0 +1,280 @@
+package clickhouse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"deckle/sinks"
+	"deckle/sinks/clickhouse"
+	"deckle/sinks/clickhouse/clicktest"
+	"deckle/state"
+)
+
+const sessionsTable = "session_metrics_versions"
+
+// TestFaults: what each fault leaves behind, at once and a minute later, what the client is told and how long that takes;
+// and that the plan's repetition makes up for it.
+func TestFaults(t *testing.T) {
+	const memory = int(proto.ErrMemoryLimitExceeded)
+	none, all, some := 0, 1, 2
+	for _, tc := range []struct {
+		name       string
+		fault      clicktest.Fault
+		now, later int
+		took       time.Duration
+		err        string
+	}{
+		{"nothing", clicktest.Fault{}, all, all, 0, ""},
+		{"fail before", clicktest.FailBefore(memory), none, none, 0, "MEMORY_LIMIT_EXCEEDED"},
+		{"fail after", clicktest.FailAfter(memory), all, all, 0, "MEMORY_LIMIT_EXCEEDED"},
+		{"fail in the middle", clicktest.FailMiddle(memory), some, some, 0, "MEMORY_LIMIT_EXCEEDED"},
+		{"close before", clicktest.CloseBefore(), none, none, 0, "EOF"},
+		{"close after", clicktest.CloseAfter(), all, all, 0, "EOF"},
+		{"close, and late", clicktest.CloseLate(10 * time.Second), none, all, 0, "EOF"},
+		{"stall before", clicktest.StallBefore(), none, none, 30 * time.Second, "read timeout"},
+		{"stall after", clicktest.StallAfter(), all, all, 30 * time.Second, "read timeout"},
+		{"slow", clicktest.Slow(10 * time.Second), all, all, 20 * time.Second, ""},
+		{"slower than the client waits", clicktest.Slow(40 * time.Second), none, all, 30 * time.Second, "read timeout"},
+		{"month by month", clicktest.Fault{Between: time.Second}, all, all, time.Second, ""},
+		{"late and no code", clicktest.Fault{Effect: clicktest.Late, Late: time.Second}, none, all, 0, "UNKNOWN_STATUS_OF_INSERT"},
+		{"nothing, which is no truth", clicktest.Fault{Effect: clicktest.Nothing}, none, none, 0, "UNKNOWN_STATUS_OF_INSERT"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, s := openModel(t, nil)
+				m := clickhouse.NewModel(rand.New(rand.NewPCG(7, 7)), 1)
+				p := m.Advance(0, 1)
+				rows := 0
+				srv.SetHook(func(q clicktest.Query) clicktest.Fault {
+					if q.Kind == clicktest.Insert && q.Table == sessionsTable {
+						if q.Partitions != 2 {
+							t.Errorf("%d partitions: the middle of the block is not tested", q.Partitions)
+						}
+						rows = q.Rows
+						return tc.fault
+					}
+					return clicktest.Fault{}
+				})
+				check := func(when string, want int) {
+					n := len(srv.Sessions(modelDB))
+					if (want == none) != (n == 0) || (want == all) != (n == rows) {
+						t.Errorf("%s: %d rows of %d", when, n, rows)
+					}
+				}
+				start := time.Now()
+				err := s.Attempt(t.Context(), p)
+				if took := time.Since(start); took != tc.took {
+					t.Errorf("it took %s, want %s", took, tc.took)
+				}
+				if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err) || !clickhouse.IsRetry(err)) {
+					t.Errorf("got %v, want %q", err, tc.err)
+				}
+				check("at once", tc.now)
+				time.Sleep(time.Minute)
+				check("later", tc.later)
+				srv.SetHook(nil)
+				if err := s.Write(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+				m.Compare(t, clickhouse.ReaderOf(s), "repeated")
+			})
+		})
+	}
+}
+
+// TestRefusedRow: a constraint that an operator has added.
+func TestRefusedRowOfTheModel(t *testing.T) {
+	srv, s := openModel(t, nil)
+	if err := srv.Exec(modelDB, "ALTER TABLE "+sessionsTable+" ADD CONSTRAINT c CHECK session_id != 's-0-7'"); err != nil {
+		t.Fatal(err)
+	}
+	p := clickhouse.NewModel(rand.New(rand.NewPCG(2, 2)), 1).Advance(0, 1)
+	r, ok := errors.AsType[*sinks.RefusedError](s.Write(t.Context(), p))
+	if !ok || !strings.HasPrefix(r.RowKey, "s-0-7\x00") {
+		t.Errorf("got %v", r)
+	}
+	if err := srv.Exec(modelDB, "DROP TABLE "+sessionsTable); err != nil {
+		t.Fatal(err)
+	}
+	var stop *sinks.StopError
+	if err := s.Write(t.Context(), p); err == nil || errors.As(err, &stop) {
+		t.Errorf("a dropped table before any plan is created anew at the next check: %v", err)
+	}
+}
+
+// TestExactUnderRandomFaults: leaders, two of which may believe that they lead the same shard, write plans until they
+// are acknowledged, on a server where everything goes wrong. No visible row ever goes back, and in the end the views are
+// exact.
+func TestExactUnderRandomFaults(t *testing.T) {
+	runs := 20
+	if testing.Short() {
+		runs = 5
+	}
+	first := uint64(time.Now().UnixNano())
+	total := map[string]int{}
+	for i := range runs {
+		seed := first + uint64(i)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for k, n := range randomFaults(t, seed) {
+					total[k] += n
+				}
+			})
+		})
+	}
+	t.Logf("faults: %v", total)
+	for _, k := range []string{"fail", "close", "stall", "late", "middle", "slow"} {
+		if total[k] == 0 {
+			t.Errorf("no fault of the kind %q", k)
+		}
+	}
+}
+
+// faultPlan draws faults.
+type faultPlan struct {
+	mu    sync.Mutex
+	rng   *rand.Rand
+	count map[string]int
+}
+
+func (p *faultPlan) draw(q clicktest.Query) clicktest.Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rng.IntN(10) > 0 { // a plan is a dozen queries, and begins anew after each failure
+		return clicktest.Fault{}
+	}
+	soon := time.Duration(p.rng.Int64N(int64(20 * time.Second)))
+	code := []int{int(proto.ErrMemoryLimitExceeded), int(proto.ErrTooManyParts), 0}[p.rng.IntN(3)]
+	switch p.rng.IntN(9) {
+	case 0:
+		p.count["fail"]++
+		return clicktest.FailBefore(code)
+	case 1:
+		p.count["fail"]++
+		return clicktest.FailAfter(code)
+	case 2:
+		p.count["close"]++
+		return clicktest.CloseBefore()
+	case 3:
+		p.count["close"]++
+		return clicktest.CloseAfter()
+	case 4:
+		p.count["stall"]++
+		return clicktest.StallBefore()
+	case 5:
+		p.count["stall"]++
+		return clicktest.StallAfter()
+	case 6:
+		p.count["late"]++
+		return clicktest.CloseLate(5 * soon)
+	case 7:
+		if q.Partitions > 1 {
+			p.count["middle"]++
+		}
+		return clicktest.FailMiddle(code)
+	default:
+		p.count["slow"]++
+		return clicktest.Fault{Before: soon, Between: soon / 4, After: soon / 2}
+	}
+}
+
+func randomFaults(t *testing.T, seed uint64) map[string]int {
+	rng := rand.New(rand.NewPCG(seed, 8))
+	srv, s := openModel(t, func(o *clickhouse.Options) { o.BlockRows = 40 })
+	faults := &faultPlan{rng: rand.New(rand.NewPCG(seed, 9)), count: map[string]int{}}
+	srv.SetHook(faults.draw)
+	const shards = 3
+	m := clickhouse.NewModel(rng, shards)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var watcher sync.WaitGroup
+	watcher.Go(func() { watch(ctx, t, srv) })
+
+	plans, delays := make([][]*state.Plan, shards), make([][]time.Duration, shards)
+	for shard := range shards {
+		for range 4 {
+			delays[shard] = append(delays[shard], time.Duration(rng.Int64N(int64(5*time.Minute))))
+			plans[shard] = append(plans[shard], m.Advance(shard, 1+rng.IntN(2)))
+		}
+	}
+	var old, leaders sync.WaitGroup
+	for shard, own := range plans {
+		leaders.Go(func() {
+			for i, p := range own {
+				// Another leader of the same plan, deposed by now, that knows nothing of the ledger.
+				old.Go(func() {
+					time.Sleep(delays[shard][i])
+					for range 5 {
+						if s.Attempt(t.Context(), p) == nil {
+							return
+						}
+					}
+				})
+				for attempt := 0; ; attempt++ {
+					err := s.Write(t.Context(), p)
+					if err == nil {
+						break
+					}
+					if !clickhouse.IsRetry(err) || attempt > 1000 {
+						t.Errorf("shard %d: %v", shard, err)
+						return
+					}
+					time.Sleep(time.Second)
+				}
+			}
+		})
+	}
+	leaders.Wait()
+	old.Wait()
+	srv.SetHook(nil)
+	if n := srv.Late(); n > 0 && rng.IntN(2) == 0 {
+		srv.Settle()
+	} else {
+		time.Sleep(5 * time.Minute)
+	}
+	if n := srv.Late(); n != 0 {
+		t.Errorf("%d inserts are still to come", n)
+	}
+	cancel()
+	watcher.Wait()
+	if !t.Failed() {
+		m.Compare(t, clickhouse.ReaderOf(s), "in the end")
+	}
+	return faults.count
+}
+
+// watch looks at the visible rows all the time: no version goes back, and what the ledger promises is there.
+func watch(ctx context.Context, t *testing.T, srv *clicktest.Server) {
+	versions := map[string]uint64{}
+	newest := func(key string, v uint64) {
+		if v < versions[key] {
+			t.Errorf("%s goes back from version %d to %d", key, versions[key], v)
+		}
+		versions[key] = v
+	}
+	var seen uint64
+	for ctx.Err() == nil {
+		if n := srv.Changes(); n != seen {
+			seen = n
+			for _, r := range srv.Sessions(modelDB) {
+				newest(r.SessionID+" "+r.Origin, r.Version)
+			}
+			for _, r := range srv.Totals(modelDB) {
+				newest(fmt.Sprintf("%s %s %q %d", r.Table, r.Date, r.Dims, r.Shard), r.Version)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
