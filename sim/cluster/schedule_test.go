@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/event"
 	"deckle/node"
 	"deckle/sim"
 	"deckle/sim/verify"
@@ -398,3 +399,10 @@ func (d *disk) clone() *vfs.MemFS {
 	defer d.mu.Unlock()
 	return d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100})
 }
+
+// Reasons of dead letters.
+const (
+	badTimestamp = event.BadTimestamp
+	tooLate      = event.TooLate
+	sessionFull  = event.SessionFull
+)
