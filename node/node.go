@@ -31,6 +31,7 @@ type Node struct {
 	cache   *pebble.Cache
 	raft    *raftstore.Store
 	sinks   map[state.SinkID]*sinkSlot
+	delta   *deltaTables
 	budget  *budget
 
 	raftLogger *slog.Logger
@@ -220,6 +221,7 @@ func (n *Node) close(ctx context.Context) error {
 				errs = append(errs, fmt.Errorf("node: sink %s: %w", s.id, err))
 			}
 		}
+		errs = append(errs, n.delta.close())
 	}
 	n.release()
 	n.fatalOnce.Do(func() { close(n.done) })

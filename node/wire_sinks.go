@@ -23,7 +23,7 @@ import (
 // conditional puts, tables of this cluster that fit.
 func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
 	slots := map[state.SinkID]*sinkSlot{}
-	shared := &deltaTables{n: n, turn: semaphore.NewWeighted(1)}
+	n.delta = &deltaTables{n: n, turn: semaphore.NewWeighted(1)}
 	for _, id := range wantedSinks(n.cfg) {
 		slot := newSinkSlot(id, n.deps.Now)
 		slot.wrap = n.deps.WrapSink
@@ -35,7 +35,7 @@ func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
 		case id == state.SinkDeadLetter:
 			slot.open = n.openDeadLetters
 		default:
-			slot.open = func(ctx context.Context) (sinks.Sink, error) { return shared.sink(ctx, id) }
+			slot.open = func(ctx context.Context) (sinks.Sink, error) { return n.delta.sink(ctx, id) }
 		}
 		slots[id] = slot
 	}
@@ -70,6 +70,16 @@ func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, er
 		return t.d.Revisions(), nil
 	}
 	return nil, fmt.Errorf("node: %s is not a Delta sink", id)
+}
+
+// close closes the tables, those of sinks that nobody has asked for included.
+func (t *deltaTables) close() error {
+	_ = t.turn.Acquire(context.Background(), 1)
+	defer t.turn.Release(1)
+	if t.d == nil {
+		return nil
+	}
+	return t.d.Close()
 }
 
 func (n *Node) openDelta(ctx context.Context) (*delta.Delta, error) {

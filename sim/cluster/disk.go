@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -237,8 +238,8 @@ func (g *gate) dead() bool {
 	}
 }
 
-// wait returns when the process is not paused, or dead.
-func (g *gate) wait() {
+// wait returns when the process is not paused, or dead, or when ctx ends.
+func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
 		shut := g.shut
@@ -249,6 +250,8 @@ func (g *gate) wait() {
 		select {
 		case <-shut:
 		case <-g.end:
+			return
+		case <-ctx.Done():
 			return
 		}
 	}

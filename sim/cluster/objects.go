@@ -93,7 +93,7 @@ func (c *client) request(ctx context.Context, op string) (objectFaults, error) {
 	if err := wait(ctx, delay); err != nil {
 		return f, err
 	}
-	c.gate.wait()
+	c.gate.wait(ctx)
 	switch {
 	case c.gate.dead():
 		return f, fmt.Errorf("%w: the process is dead", errObjects)

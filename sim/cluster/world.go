@@ -351,6 +351,7 @@ func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
 		return true
 	})
 	if err != nil {
+		DEBUGDUMP()
 		return fmt.Errorf("%w: %s", err, what)
 	}
 	return nil

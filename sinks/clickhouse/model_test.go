@@ -40,7 +40,7 @@ func newModel(rng *rand.Rand, shards int) *model {
 
 const modelDay = 20_000 // 2024-10-04
 
-var modelTexts = []string{"", "bild", "welt", "münchen", strings.Repeat("x", 255) + "é", strings.Repeat("x", 255) + "ü", strings.Repeat("€", 90)}
+var modelTexts = []string{"", "bild", "welt", "münchen", strings.Repeat("x", 255) + "é", strings.Repeat("x", 255) + "ü", strings.Repeat("€", 90), strings.Repeat("x", 257)}
 
 // advance changes sessions over the given number of epochs and returns the plan that covers them.
 func (m *model) advance(shard, epochs int) *state.Plan {

@@ -166,14 +166,14 @@ func (e *expr) name() string {
 
 // rows is the expression over each row.
 func (e *expr) rows(r relation) (vec, error) {
-	switch {
-	case e.fn == "number":
+	switch e.fn {
+	case "number":
 		v := mustVec("UInt8")
 		for range r.rows {
 			v.n = append(v.n, e.num)
 		}
 		return v, nil
-	case e.fn == "tostring":
+	case "tostring":
 		in, err := e.arg.rows(r)
 		if err != nil {
 			return vec{}, err

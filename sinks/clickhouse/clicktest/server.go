@@ -410,11 +410,14 @@ func (s *Server) relation(database string, st *selection) (relation, error) {
 		if err != nil {
 			return relation{}, err
 		}
-		for _, c := range v.def.columns { // the view has these alone
+		own := map[string]int{} // what the view shows
+		for _, c := range v.def.columns {
 			if _, err := inner.column(c.name); err != nil {
 				return relation{}, err
 			}
+			own[c.name] = inner.byName[c.name]
 		}
+		inner.byName = own
 		if len(v.plain.where) > 0 || v.plain.grouped {
 			return relation{}, exception(proto.ErrNotImplemented, "The model knows no view with a condition")
 		}
