@@ -129,7 +129,7 @@ type ev struct {
 	id    int       // of the event; default a new one
 	brand string
 	size  int  // bytes of page_url
-	lone  bool // the truth takes it for itself: a dead letter, whatever its session
+	dead  string // the reason of the dead letter that it becomes: the truth takes it for itself
 }
 
 // record makes the record, and its number.
@@ -171,8 +171,8 @@ func (s *stage) send(evs ...ev) []state.Position {
 		at[i] = state.Position{Partition: r.Partition, Offset: r.Offset}
 		s.ends[r.Partition] = max(s.ends[r.Partition], r.Offset+1)
 		rec := &sim.Record{Key: r.Key, Value: r.Value, SessionID: evs[i].sid}
-		if evs[i].lone {
-			rec.SessionID, rec.Reason = "", "too_late"
+		if evs[i].dead != "" {
+			rec.SessionID, rec.Reason = "", evs[i].dead
 		}
 		s.truth.Sent(rec)
 		s.truth.Acked(rec, r.Partition, r.Offset, r.Timestamp.UnixMilli())
