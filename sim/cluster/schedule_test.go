@@ -30,9 +30,8 @@ import (
 // stage is what a schedule works on.
 type stage struct {
 	*world
-	ctx   context.Context
-	cl    *kgo.Client
-	began time.Time
+	ctx context.Context
+	cl  *kgo.Client
 
 	mu   sync.Mutex
 	ids  int
@@ -76,13 +75,9 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 		}()
 		w.truth = sim.NewTruth()
 		w.truth.Begin(sim.Header{Topic: topic, Seed: o.Seed, Keyed: true})
-		cl, err := kgo.NewClient(append(w.kafkaOpts("script"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-			kgo.MaxBufferedRecords(1<<20))...)
-		if err != nil {
-			return err
-		}
-		defer cl.Close()
-		s := &stage{world: w, ctx: ctx, cl: cl, began: time.Now(), ends: map[int32]int64{}}
+		s := &stage{world: w, ctx: ctx, ends: map[int32]int64{}}
+		s.connect()
+		defer func() { s.cl.Close() }()
 		script(s)
 		done = true
 		return nil
@@ -95,6 +90,17 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 		t.Error("the script did not run to its end")
 	}
 	return r
+}
+
+// connect gives the script a new producer.
+func (s *stage) connect() {
+	if s.cl != nil {
+		s.cl.Close()
+	}
+	var err error
+	s.cl, err = kgo.NewClient(append(s.kafkaOpts("script"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.MaxBufferedRecords(1<<20))...)
+	s.must(err)
 }
 
 // must ends the script if there is an error.
@@ -128,7 +134,7 @@ type ev struct {
 	kafka time.Time // Kafka timestamp; default at
 	id    int       // of the event; default a new one
 	brand string
-	size  int  // bytes of page_url
+	size  int    // bytes of page_url
 	dead  string // the reason of the dead letter that it becomes: the truth takes it for itself
 }
 
