@@ -5,7 +5,7 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down failpoints torture torture-ci torture-bug fuzz clean
+.PHONY: test unit engine integration race lint fetch up down sim sim-bugs failpoints torture torture-ci torture-bug fuzz clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
@@ -45,6 +45,19 @@ up:
 
 down:
 	$(GO) run ./integration/local down
+
+# The whole cluster under seeded faults and virtual time: SEEDS seeds from FIRST on; a failure prints its history.
+SEEDS ?= 200
+FIRST ?= 1
+sim:
+	mkdir -p .local
+	$(GO) test -count=1 -timeout 60m ./sim/cluster -run '^TestSim$$' -seeds $(SEEDS) -first $(FIRST) -out $(CURDIR)/.local/sim.json
+
+# Bugs planted in the sources, each of which the simulator must catch within BUGSEEDS seeds.
+BUGSEEDS ?= 20
+sim-bugs:
+	$(GO) run ./integration/failpoint -o .local/failpoints
+	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster -run '^TestBugs$$' -bugseeds $(BUGSEEDS)
 
 # A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and their
 # names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …

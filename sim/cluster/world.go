@@ -38,6 +38,8 @@ type Options struct {
 	Tune func(cfg *node.Config)
 	// LogBytes and CheckpointBytes are small by default: logs are cut and snapshots sent within a run.
 	LogBytes, CheckpointBytes int64
+	// AuditEvery adds a look at the nodes' logs so often.
+	AuditEvery time.Duration
 	// LogLevel of the nodes' log in the history; default: warnings.
 	LogLevel slog.Level
 	// Script, if set, runs in the place of the fault plan, beside the workload.
@@ -229,6 +231,13 @@ func (w *world) run(ctx context.Context) (err error) {
 	looks, stopLooks := context.WithCancel(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { w.oracle.follow(looks) })
+	if w.opts.AuditEvery > 0 {
+		looking.Go(func() {
+			for wait(looks, w.opts.AuditEvery) == nil {
+				w.oracle.audit()
+			}
+		})
+	}
 	defer func() { stopLooks(); looking.Wait() }()
 
 	var faults sync.WaitGroup
