@@ -28,6 +28,11 @@ func (g *Group) guard(r *running) {
 	for {
 		select {
 		case rpc := <-r.trans.NetworkTransport.Consumer():
+			if err := sane(rpc.Command); err != nil {
+				g.logger.Warn("request refused", "error", err)
+				refuse(rpc, err)
+				continue
+			}
 			switch req := rpc.Command.(type) {
 			case *raft.AppendEntriesRequest:
 				g.trim(req)
@@ -55,13 +60,13 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 	index, term := req.LastLogIndex, req.LastLogTerm
 	have, err := g.log.term(index)
 	if err != nil {
-		g.reject(rpc, err)
+		refuse(rpc, err)
 		return true
 	}
 	last, err := g.log.inner.LastIndex()
 	switch {
 	case err != nil:
-		g.reject(rpc, err)
+		refuse(rpc, err)
 		return true
 	case index <= g.fsm.known() || have == term && index <= r.raft.LastIndex():
 		_, _ = io.Copy(io.Discard, rpc.Reader)
@@ -72,7 +77,7 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 		case g.restart <- index:
 		default:
 		}
-		g.reject(rpc, errConflict)
+		refuse(rpc, errConflict)
 		return true
 	}
 	if err := g.installing.Acquire(g.ctx, 1); err != nil { // waits for a local snapshot under way
@@ -97,9 +102,15 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 	return true
 }
 
-func (g *Group) reject(rpc raft.RPC, err error) {
-	_, _ = io.Copy(io.Discard, rpc.Reader)
-	rpc.Respond(&raft.InstallSnapshotResponse{}, err)
+// refuse answers with an error; what follows a snapshot's request on the connection is read away.
+func refuse(rpc raft.RPC, err error) {
+	switch rpc.Command.(type) {
+	case *raft.InstallSnapshotRequest:
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(&raft.InstallSnapshotResponse{}, err)
+	default:
+		rpc.Respond(&raft.AppendEntriesResponse{}, err)
+	}
 }
 
 // trim cuts an append to what the log can check.

@@ -67,18 +67,21 @@ func readLive(r pebble.Reader, sid string) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: looking up session %q: %w", sid, err)
 	}
-	ss, err := readImage(r, sid, v)
-	return ss, errors.Join(err, closer.Close())
+	_, origin, epoch, err := decodeLive(appendLiveKey(nil, sid), v)
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return nil, err
+	}
+	return readImage(r, sid, origin, epoch)
 }
 
 // readImage reads the session that a live key points to.
-func readImage(r pebble.Reader, sid string, live []byte) (*session, error) {
-	if len(live) != originSize+8 {
-		return nil, fmt.Errorf("%w: live key of session %q has %d bytes", ErrCorrupt, sid, len(live))
-	}
-	key := appendRowKey(append([]byte{prefixImage}, live[originSize:]...), sid, decodeOrigin(live))
+func readImage(r pebble.Reader, sid string, origin Position, epoch uint64) (*session, error) {
+	key := appendImageKey(nil, epoch, sid, origin)
 	v, closer, err := r.Get(key)
-	if err != nil {
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return nil, fmt.Errorf("%w: the live key of session %q points to no image at %x", ErrCorrupt, sid, key)
+	case err != nil:
 		return nil, fmt.Errorf("state: reading session %q under %x: %w", sid, key, err)
 	}
 	ss, err := decodeStored(key, v)

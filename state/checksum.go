@@ -40,10 +40,11 @@ func (s *Store) Checksum() (uint64, error) {
 		values[string(appendImageKey(nil, s.open.Epoch, ss.id, ss.origin))] = string(ss.encode(nil))
 	}
 	err = scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
-		if id := string(k[2:]); !contains(s.gone, id) {
-			live[id] = string(v[:originSize])
+		id, origin, _, err := decodeLive(k, v)
+		if err == nil && !contains(s.gone, id) {
+			live[id] = string(appendOrigin(nil, origin))
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return 0, err

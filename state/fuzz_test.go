@@ -2,8 +2,19 @@ package state
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
 )
@@ -90,5 +101,185 @@ func FuzzStored(f *testing.F) {
 			t.Fatal("rollup key changes")
 		}
 		_, _, _ = decodeTimerKey(b)
+	})
+}
+
+// FuzzEntryAgain: an entry that decodes encodes to one that decodes to the same.
+func FuzzEntryAgain(f *testing.F) {
+	f.Add(EncodeConfig(testConfig()))
+	f.Add(EncodeCut(1700000000000, 7, 0xdeadbeef))
+	f.Add(EncodePlan(SinkRevisions, 9))
+	f.Add(EncodeAck(SinkClickHouse, 1<<63))
+	f.Add(EncodeRefuse(SinkClickHouse, "s\x000/1", []byte(`{}`), "because"))
+	f.Add(EncodeHorizon(-1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := decodeEntry(b)
+		if err != nil || e.kind == kindBatch {
+			return // event.FuzzBatchRoundTrip
+		}
+		again := encodeEntry(&e)
+		d, err := decodeEntry(again)
+		if err != nil || !reflect.DeepEqual(d, e) || !bytes.Equal(encodeEntry(&d), again) {
+			t.Fatalf("%+v, again %+v: %v", e, d, err)
+		}
+	})
+}
+
+func encodeEntry(e *entry) []byte {
+	switch e.kind {
+	case kindConfig:
+		return EncodeConfig(e.config)
+	case kindCut:
+		return EncodeCut(e.now, e.epoch, e.checksum)
+	case kindPlan:
+		return EncodePlan(e.sink, e.epoch)
+	case kindAck:
+		return EncodeAck(e.sink, e.epoch)
+	case kindRefuse:
+		return EncodeRefuse(e.sink, e.rowKey, e.row, e.detail)
+	default:
+		return EncodeHorizon(e.horizon)
+	}
+}
+
+// FuzzFolder puts anything under any key of a store that was closed in order. Open and every reader say ErrCorrupt, or
+// read it; the store that opened goes on or says ErrCorrupt. Nothing panics.
+func FuzzFolder(f *testing.F) {
+	base := vfs.NewMem()
+	s, err := Open(context.Background(), Options{FS: base, Dir: "shard"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	g := newGenerator(3)
+	for i := range uint64(60) {
+		entry := EncodeConfig(testConfig())
+		if i > 0 {
+			entry = g.entry()
+		}
+		res, err := s.Apply(i+1, 1, entry)
+		if err != nil {
+			f.Fatal(err)
+		}
+		g.learn(entry, res, s)
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		f.Fatal(err)
+	}
+	seen := map[byte]int{}
+	if err := scan(s.db, []byte{0}, []byte{255}, func(k, v []byte) error {
+		if seen[k[0]]++; seen[k[0]] < 4 {
+			f.Add(bytes.Clone(k), bytes.Clone(v))
+			f.Add(bytes.Clone(k), bytes.Clone(v[:len(v)/2]))
+			f.Add(bytes.Clone(k[:len(k)-1]), bytes.Clone(v))
+		}
+		return nil
+	}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte("m"), []byte(`{"Version":1,"Index":5,"Configured":true,"OpenEpoch":1}`))
+	f.Add([]byte("m"), []byte(`{"Version":1,"Index":5,"Configured":true,"OpenEpoch":18446744073709551615,"LastClosed":18446744073709551615,"Refused":{"":7}}`))
+	if err := s.Close(); err != nil {
+		f.Fatal(err)
+	}
+	rest := make([][]byte, 40) // what a leader would go on with
+	for i := range rest {
+		rest[i] = g.entry()
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		if len(key) == 0 {
+			return
+		}
+		defer time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("%q = %q: no end", key, value)) }).Stop()
+		fsys := vfs.NewMem()
+		if _, err := vfs.Clone(base, fsys, "shard", "shard"); err != nil {
+			t.Fatal(err)
+		}
+		db, err := pebble.Open("shard", &pebble.Options{FS: fsys, DisableWAL: true, Logger: pebbleLogger{slog.New(slog.DiscardHandler)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(db.Set(key, value, pebble.NoSync), db.Flush(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		typed := func(err error) bool {
+			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDiverged) && !strings.Contains(err.Error(), "state format version") {
+				t.Fatalf("%q = %q: not typed as corruption: %v", key, value, err)
+			}
+			return err == nil
+		}
+		s, err := Open(context.Background(), Options{FS: fsys, Dir: "shard"})
+		if !typed(err) {
+			return
+		}
+		defer func() { must(t, s.Close()) }()
+		s.View()
+		_, err = s.Checksum()
+		typed(err)
+		typed(s.Sessions(func(*SessionRow) error { return nil }))
+		typed(s.Rollups(func(*RollupRow) error { return nil }))
+		for sink := range NumSinks {
+			p, err := s.OpenPlan(sink)
+			if errors.Is(err, ErrNoPlan) || !typed(err) {
+				continue
+			}
+			typed(p.Sessions(func(*SessionRow) error { return nil }))
+			typed(p.Rollups(func(*RollupRow) error { return nil }))
+			typed(p.DeadLetters(func(*DeadLetter) error { return nil }))
+			must(t, p.Close())
+		}
+		index, _ := s.Applied()
+		for _, entry := range rest {
+			index++
+			if _, err := s.Apply(index, 1, entry); !typed(err) {
+				return
+			}
+		}
+	})
+}
+
+// FuzzApply applies anything that might stand in a log, one entry after the other, to two replicas of different habits.
+// They agree on every result and in the end on the state, or both stop; nothing panics.
+func FuzzApply(f *testing.F) {
+	g := newGenerator(4)
+	list := func(es ...[]byte) (b []byte) {
+		for _, e := range es {
+			b = append(binary.BigEndian.AppendUint16(b, uint16(len(e))), e...)
+		}
+		return b
+	}
+	for range 6 {
+		f.Add(list(g.entry(), g.entry(), EncodeCut(g.now*1000, 0, 0), EncodePlan(SinkClickHouse, 1<<40), g.entry(), EncodeAck(SinkClickHouse, 1)))
+	}
+	f.Add(list(EncodeHorizon(1<<62), EncodeCut(1<<62, 5, 5), EncodePlan(SinkEvents, 0), EncodeAck(SinkEvents, 1<<63)))
+	f.Add(list(EncodeConfig(Config{Partitions: []int32{1, 1}, Starts: []int64{-1}, Sinks: []SinkID{200}, MaxTimers: -1})))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var entries [][]byte
+		for len(b) >= 2 {
+			n := min(int(binary.BigEndian.Uint16(b)), len(b)-2)
+			entries, b = append(entries, b[2:2+n]), b[2+n:]
+		}
+		var sums [2]uint64
+		var log [2][]string
+		for i := range 2 {
+			s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard", CheckpointBytes: []int64{0, 1}[i], SessionMemoryBytes: []int64{0, 1}[i]})
+			must(t, err)
+			_, err = s.Apply(1, 1, EncodeConfig(testConfig()))
+			must(t, err)
+			for k, e := range entries {
+				res, err := s.Apply(uint64(k)+2, 1, e)
+				log[i] = append(log[i], fmt.Sprintf("%T %v", res, err))
+				if err != nil {
+					if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDiverged) {
+						t.Fatalf("entry %d: %v", k, err)
+					}
+					break
+				}
+			}
+			sums[i], err = s.Checksum()
+			must(t, errors.Join(err, s.Close()))
+		}
+		if !slices.Equal(log[0], log[1]) || sums[0] != sums[1] {
+			t.Fatalf("%x and %x\n%v\n%v", sums[0], sums[1], log[0], log[1])
+		}
 	})
 }

@@ -76,6 +76,14 @@ func appendRollupImageKey(dst []byte, epoch uint64, key string) []byte {
 
 func appendLiveKey(dst []byte, sid string) []byte { return appendSID(append(dst, prefixLive), sid) }
 
+// decodeLive takes a live key and its value apart.
+func decodeLive(k, v []byte) (sid string, origin Position, epoch uint64, err error) {
+	if len(k) < 2 || len(k) != 2+int(k[1]) || len(v) != originSize+8 {
+		return "", Position{}, 0, fmt.Errorf("%w: live key %x with %d bytes", ErrCorrupt, k, len(v))
+	}
+	return string(k[2:]), decodeOrigin(v), binary.BigEndian.Uint64(v[originSize:]), nil
+}
+
 func appendTimerKey(dst []byte, kind timerKind, deadline int64, sid string) []byte {
 	dst = append(dst, prefixTimer, byte(kind))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(deadline))
@@ -93,6 +101,14 @@ func appendLetterKey(dst []byte, epoch, seq uint64) []byte {
 	dst = append(dst, prefixLetter)
 	dst = binary.BigEndian.AppendUint64(dst, epoch)
 	return binary.BigEndian.AppendUint64(dst, seq)
+}
+
+// decodeRollupImageKey takes the key of a rollup's image apart.
+func decodeRollupImageKey(k []byte) (epoch uint64, key string, err error) {
+	if len(k) < 9 {
+		return 0, "", fmt.Errorf("%w: key of a rollup image %x", ErrCorrupt, k)
+	}
+	return binary.BigEndian.Uint64(k[1:9]), string(k[9:]), nil
 }
 
 // appendRollupKey is <date> <table> (<length> <text>)*.

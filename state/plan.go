@@ -190,12 +190,16 @@ func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
 		if r.skip(k) {
 			return nil
 		}
+		epoch, key, err := decodeRollupImageKey(k)
+		if err != nil {
+			return err
+		}
 		d := decoder{b: v}
 		t := decodeTotals(&d)
 		if err := d.end(); err != nil {
 			return fmt.Errorf("rollup image %x: %w", k, err)
 		}
-		return yieldRollup(string(k[9:]), t, binary.BigEndian.Uint64(k[1:9]), yield)
+		return yieldRollup(key, t, epoch, yield)
 	})
 }
 
@@ -308,13 +312,16 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 		}
 	}
 	return scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
-		id := string(k[2:])
+		id, origin, epoch, err := decodeLive(k, v)
+		if err != nil {
+			return err
+		}
 		_, inMemory := s.sessions[id]
 		_, gone := s.gone[id]
 		if inMemory || gone {
 			return nil
 		}
-		ss, err := readImage(s.db, id, v)
+		ss, err := readImage(s.db, id, origin, epoch)
 		if err != nil {
 			return err
 		}

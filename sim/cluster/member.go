@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
+	"deckle/sim/cluster/simnet"
 )
 
 // member is one node of the cluster: its disk and clock, which stay, and the processes that come and go.
@@ -45,6 +46,7 @@ type incarnation struct {
 	node *node.Node
 	gate *gate
 	host string
+	net  *simnet.Process
 }
 
 func newMember(w *world, i int) *member {
@@ -100,21 +102,16 @@ func (m *member) held() bool {
 func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
 	m.starts++
-	inc := &incarnation{gate: newGate(), host: m.name}
+	inc := &incarnation{gate: newGate(), host: m.name, net: m.w.net.Process(m.name)}
 	m.boot = inc
 	m.mu.Unlock()
 	w := m.w
-	ln, err := w.net.Listen(m.name, nodeAddr(m.index))
+	ln, err := inc.net.Listen(nodeAddr(m.index))
 	if err != nil {
 		return nil, err
 	}
 	cfg := w.config(m)
-	dial := func(ctx context.Context, addr string) (net.Conn, error) {
-		if inc.gate.dead() {
-			return nil, errors.New("the process is dead")
-		}
-		return w.net.Dial(ctx, m.name, addr)
-	}
+	dial := inc.net.Dial
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
 		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
 		Registerer: prometheus.NewRegistry(), RaftListener: ln,
@@ -211,8 +208,9 @@ func (m *member) kill(percent int) (release func()) {
 	m.run = nil
 	m.hold++
 	m.mu.Unlock()
-	m.disk.lose(percent)
+	// The network first: what the process still says must not rest on a disk that has lost it.
 	m.w.net.Kill(m.name)
+	m.disk.lose(percent)
 	return sync.OnceFunc(func() {
 		m.mu.Lock()
 		m.hold--

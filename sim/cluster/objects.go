@@ -19,8 +19,9 @@ type objects struct {
 
 	mu     sync.Mutex
 	faults objectFaults
-	late   sync.WaitGroup // puts that take effect after their client gave up
-	put    map[string]int // how often each key was written: a data file is never written twice
+	meet   func(gate *gate, key string) fate // asked for the fate of each put, if set
+	late   sync.WaitGroup                    // puts that take effect after their client gave up
+	put    map[string]int                    // how often each key was written: a data file is never written twice
 }
 
 // objectFaults are probabilities of one request; the rest says how long.
@@ -33,6 +34,12 @@ type objectFaults struct {
 	slow     time.Duration // up to so long
 }
 
+// fate is what a script lets happen to one put.
+type fate struct {
+	late time.Duration // it takes effect so much later, and its client is told of a timeout now
+	then func()        // called when it has taken effect and has not been answered
+}
+
 var errObjects = errors.New("simulated store")
 
 func newObjects(rng *lockedRand) *objects {
@@ -43,6 +50,23 @@ func (o *objects) set(f objectFaults) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.faults = f
+}
+
+// script sets what decides the fate of puts, nil for none.
+func (o *objects) script(meet func(gate *gate, key string) fate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.meet = meet
+}
+
+func (o *objects) fateOf(gate *gate, key string) fate {
+	o.mu.Lock()
+	meet := o.meet
+	o.mu.Unlock()
+	if meet == nil {
+		return fate{}
+	}
+	return meet(gate, key)
 }
 
 func (o *objects) now() objectFaults {
@@ -107,8 +131,12 @@ func (c *client) write(ctx context.Context, op, key string, data []byte, conditi
 		}
 		return c.o.Mem.Put(context.Background(), key, data)
 	}
-	if f.lateput > 0 && c.o.rng.Float64() < f.lateput {
-		after := c.o.rng.between(0, 20*time.Second)
+	its := c.o.fateOf(c.gate, key)
+	if its.late > 0 || f.lateput > 0 && c.o.rng.Float64() < f.lateput {
+		after := its.late
+		if after == 0 {
+			after = c.o.rng.between(0, 20*time.Second)
+		}
 		data = slices.Clone(data)
 		c.o.late.Go(func() {
 			time.Sleep(after)
@@ -119,6 +147,9 @@ func (c *client) write(ctx context.Context, op, key string, data []byte, conditi
 	}
 	if err := do(); err != nil {
 		return err
+	}
+	if its.then != nil {
+		its.then()
 	}
 	switch {
 	case f.lost > 0 && c.o.rng.Float64() < f.lost:

@@ -215,7 +215,7 @@ func rowDigest(r *state.SessionRow) uint64 {
 
 // follow looks at replicas and tables until ctx ends.
 func (o *oracle) follow(ctx context.Context) {
-	for wait(ctx, o.w.rng.between(300*time.Millisecond, 5*time.Second)) == nil {
+	for wait(ctx, o.w.rng.between(300*time.Millisecond, o.w.opts.Looks)) == nil {
 		o.look(ctx)
 	}
 }

@@ -125,11 +125,13 @@ var kinds = []kind{
 	{"clock", 5, 10 * time.Second, func(_ context.Context, w *world) func() {
 		m := w.anyMember()
 		s := int64(w.rng.IntN(3600) + 1)
-		switch w.rng.IntN(3) {
-		case 0:
+		switch w.rng.IntN(6) {
+		case 0, 1:
 			s = -s
-		case 1:
+		case 2:
 			s = int64(w.rng.IntN(86400 * 3))
+		case 3:
+			s = 86400 * 400
 		}
 		w.history.fault("clock", "%s is set by %d s", m.name, s)
 		m.clock.off.Store(s)

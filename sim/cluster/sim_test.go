@@ -115,16 +115,23 @@ func (s *summary) write(file string) error {
 
 // Package time must keep the wall clock where offWall looks for it.
 func TestClockJumps(t *testing.T) {
-	now := time.Now()
-	for _, s := range []int64{1, -1, 86400 * 3, -86400 * 3, 0} {
-		then := offWall(now, s)
-		if then.Sub(now) != 0 {
-			t.Errorf("by %d s: the monotonic reading has moved by %v", s, then.Sub(now))
+	synctest.Test(t, func(t *testing.T) {
+		for _, s := range []int64{1, -1, 86400 * 3, -86400 * 3, 86400 * 400, 0} {
+			now := time.Now()
+			before := offWall(now, 0)
+			time.Sleep(1500 * time.Millisecond)
+			after := offWall(time.Now(), s)
+			if d := after.Sub(before); d != 1500*time.Millisecond {
+				t.Errorf("by %d s: %v have passed instead of 1.5 s", s, d)
+			}
+			if d := after.UnixNano() - now.UnixNano(); d != s*1e9+1.5e9 {
+				t.Errorf("by %d s: the wall clock has moved by %d ns", s, d)
+			}
+			if d := after.Round(0).Sub(before.Round(0)); d != time.Duration(s)*time.Second+1500*time.Millisecond {
+				t.Errorf("by %d s: by the wall clock %v have passed", s, d)
+			}
 		}
-		if then.UnixNano()-now.UnixNano() != s*1e9 {
-			t.Errorf("by %d s: the wall clock has moved by %d ns", s, then.UnixNano()-now.UnixNano())
-		}
-	}
+	})
 }
 
 // Without faults everything holds, too.

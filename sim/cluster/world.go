@@ -50,6 +50,12 @@ type Options struct {
 	Partitions int32
 	// Purge lets sessions be purged within the run; by default one seed in eight does.
 	Purge bool
+	// Shards of the cluster; by default the seed decides between 1 and 2.
+	Shards int
+	// Forming, if set, is called before the nodes are started for the first time.
+	Forming func(w *World)
+	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs what the tables hold.
+	Looks time.Duration
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
 	Quiet time.Duration
 }
@@ -131,7 +137,12 @@ func newWorld(o Options) *world {
 	if w.opts.Partitions == 0 {
 		w.opts.Partitions = 4
 	}
-	w.shards = 1 + rng.IntN(2)
+	if w.shards = 1 + rng.IntN(2); w.opts.Shards > 0 {
+		w.shards = w.opts.Shards
+	}
+	if w.opts.Looks == 0 {
+		w.opts.Looks = 5 * time.Second
+	}
 	w.flush = rng.between(time.Second, 3*time.Second).Truncate(100 * time.Millisecond)
 	w.revision = rng.between(time.Second, 5*time.Second)
 	w.idleTimeout = rng.between(5*time.Second, 40*time.Second)
@@ -205,6 +216,9 @@ func (w *world) run(ctx context.Context) (err error) {
 	}()
 	for i := range 3 {
 		w.members = append(w.members, newMember(w, i))
+	}
+	if w.opts.Forming != nil {
+		w.opts.Forming(w)
 	}
 	for _, m := range w.members {
 		nodes.Go(func() { m.supervise(nctx) })
@@ -337,7 +351,6 @@ func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
 		return true
 	})
 	if err != nil {
-		DEBUGDUMP()
 		return fmt.Errorf("%w: %s", err, what)
 	}
 	return nil

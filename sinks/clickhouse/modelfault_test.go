@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,21 +54,21 @@ func TestFaults(t *testing.T) {
 				srv, s := openModel(t, nil)
 				m := clickhouse.NewModel(rand.New(rand.NewPCG(7, 7)), 1)
 				p := m.Advance(0, 1)
-				rows := 0
+				var rows atomic.Int64
 				srv.SetHook(func(q clicktest.Query) clicktest.Fault {
 					if q.Kind == clicktest.Insert && q.Table == sessionsTable {
 						if q.Partitions != 2 {
 							t.Errorf("%d partitions: the middle of the block is not tested", q.Partitions)
 						}
-						rows = q.Rows
+						rows.Store(int64(q.Rows))
 						return tc.fault
 					}
 					return clicktest.Fault{}
 				})
 				check := func(when string, want int) {
-					n := len(srv.Sessions(modelDB))
-					if (want == none) != (n == 0) || (want == all) != (n == rows) {
-						t.Errorf("%s: %d rows of %d", when, n, rows)
+					n, of := len(srv.Sessions(modelDB)), int(rows.Load())
+					if (want == none) != (n == 0) || (want == all) != (n == of) {
+						t.Errorf("%s: %d rows of %d", when, n, of)
 					}
 				}
 				start := time.Now()

@@ -55,10 +55,7 @@ func (f *flow) send(c chunk) {
 		f.arrive(c)
 		return
 	}
-	c.at = time.Now().Add(d)
-	if k := len(f.queue); k > 0 && f.queue[k-1].at.After(c.at) {
-		c.at = f.queue[k-1].at
-	}
+	c.at = time.Now().Add(d) // or when what is before it has arrived
 	f.queue = append(f.queue, c)
 	f.pump()
 }

@@ -220,7 +220,7 @@ func (r *Relay) deliver(m copied) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if err := c.SetDeadline(time.Now().Add(repeatTimeout)); err != nil {
 		return err
 	}

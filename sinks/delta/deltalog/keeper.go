@@ -96,11 +96,38 @@ func (l *Log) hasCheckpoint(ctx context.Context, v int64) (found bool, err error
 
 var errStop = errors.New("stop")
 
+// newestCommit is when the version known was written, by the store's clock.
+func (l *Log) newestCommit(ctx context.Context) (at time.Time, err error) {
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		return at, err
+	}
+	key := l.commitKey(l.snap.Version)
+	l.turn.Release(1)
+	err = l.opts.Store.List(ctx, key, "", func(info store.Info) error {
+		if info.Key == key {
+			at = info.Modified
+		}
+		return nil
+	})
+	if err != nil {
+		return at, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+	}
+	return at, nil
+}
+
 // Cleanup deletes the commits and checkpoints that are older than the retention and that no newer version needs, by
-// the protocol's steps, and returns how many objects. The newest commit not newer than the cutoff (midnight UTC) stays
+// the protocol's steps, and returns how many objects. Ages are measured by the store's clock. The newest commit not newer than the cutoff (midnight UTC) stays
 // readable, so a checkpoint at or below it stays, and everything after that.
 func (l *Log) Cleanup(ctx context.Context) (int, error) {
-	cutoff := l.opts.Now().UTC().Add(-l.opts.LogRetention).Truncate(24 * time.Hour)
+	newest, err := l.newestCommit(ctx)
+	if err != nil {
+		return 0, err
+	}
+	now := l.opts.Now()
+	if now.After(newest) {
+		now = newest // a clock that is ahead must not make young commits old: others still build on them
+	}
+	cutoff := now.UTC().Add(-l.opts.LogRetention).Truncate(24 * time.Hour)
 	type object struct {
 		info    store.Info
 		version int64
@@ -111,7 +138,7 @@ func (l *Log) Cleanup(ctx context.Context) (int, error) {
 		cutoffCommit = int64(-1)
 		latest       time.Time
 	)
-	err := l.opts.Store.List(ctx, l.root+logDir, "", func(info store.Info) error {
+	err = l.opts.Store.List(ctx, l.root+logDir, "", func(info store.Info) error {
 		v, isCommit, isCheckpoint := logName(info.Key[len(l.root+logDir):])
 		switch {
 		case isCommit:

@@ -3,6 +3,7 @@ package deltalog
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"deckle/sinks/delta/store/storetest"
 )
@@ -41,5 +42,28 @@ func TestForeignHint(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A node whose clock is a year ahead deletes no young commit: another, whose snapshot is a few versions old, would take
+// the deleted version for a free one, and write what no reader would ever see.
+func TestCleanupWithAClockThatIsAhead(t *testing.T) {
+	mem := storetest.NewMem(nil)
+	behind := open(t, writerOptions(mem))
+	submit(t, behind, &Change{AppID: "behind", Version: 1, Last: true, Adds: []Add{add("b1", Origin{})}})
+	opts := writerOptions(mem)
+	opts.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
+	ahead := open(t, opts)
+	for v := int64(1); v <= 25; v++ {
+		submit(t, ahead, &Change{AppID: "ahead", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("a", v), Origin{})}})
+	}
+	ahead.keeper.wait.Wait()
+	if n, err := ahead.Cleanup(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d young objects were deleted, %v", n, err)
+	}
+	submit(t, behind, &Change{AppID: "behind", Version: 2, Last: true, Adds: []Add{add("b2", Origin{})}})
+	s := snapshot(open(t, writerOptions(mem)))
+	if s.Txns["behind"].Version != 2 || len(s.Files) != 27 {
+		t.Fatalf("a reader sees txn %d and %d files of 27", s.Txns["behind"].Version, len(s.Files))
 	}
 }

@@ -182,11 +182,14 @@ func (l *Log) settleNames(ctx context.Context, v int64) error {
 // a longer pause the log may have been cleaned past this snapshot, and the next version must not be taken for free.
 const relistAfter = time.Hour
 
-// stale reports whether the snapshot is too old to be built on. It goes by the wall clock: the monotonic one stands
-// still while a machine sleeps.
-func (l *Log) stale() bool { return l.opts.Now().Round(0).Sub(l.listed.Round(0)) >= relistAfter }
+// stale reports whether the snapshot is too old to be built on, by either clock: the monotonic one stands still while a
+// machine sleeps, and the wall clock may have been set back.
+func (l *Log) stale() bool {
+	now := l.opts.Now()
+	return now.Sub(l.listed) >= relistAfter || now.Round(0).Sub(l.listed.Round(0)) >= relistAfter
+}
 
-// refresh brings the snapshot up to the newest commit, by reading commits until one is missing. l.mu is held.
+// refresh brings the snapshot up to the newest commit, by reading commits until one is missing. It is the caller's turn.
 func (l *Log) refresh(ctx context.Context) error {
 	if l.snap == nil || l.snap.Version < 0 || l.stale() {
 		s, err := l.load(ctx)
