@@ -42,9 +42,12 @@ type Node struct {
 // ClusterOptions say what differs from the defaults of the configuration.
 type ClusterOptions struct {
 	Binary, Dir, Topic, Bucket string
+	Data                       string // the nodes' data folders lie in it; default Dir
 	Shards                     int
 	FlushInterval              time.Duration
 	Grace                      time.Duration
+	IdleTimeout                time.Duration // default 30m
+	Retention                  time.Duration // default 6h
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
 	LogLevel                   string // default info
@@ -99,7 +102,7 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		if o.Environment != nil {
 			env = append(env, o.Environment(i)...)
 		}
-		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"), DataDir: filepath.Join(dir, "data"), HTTP: https[i]}
+		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"), DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i]}
 		text := fmt.Sprintf(`node: %s
 data_dir: %s
 cluster:
@@ -112,6 +115,8 @@ cluster:
   idle_after: %s
 session:
   grace: %s
+  idle_timeout: %s
+  retention: %s
 flush:
   interval: %s
 delta:
@@ -129,7 +134,8 @@ http:
   listen: %s
 log:
   level: %s
-`, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace, o.FlushInterval,
+`, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace,
+			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
 			o.RevisionInterval, to.MinIO, o.Bucket, to.ClickHouse, c.User, n.HTTP, cmp.Or(o.LogLevel, "info"))
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+)
 
 // measures are the sums that the totals and the sessions have in common: sessions, seconds, events, article views, video
 // plays, newsletter signups, ad clicks.
@@ -90,9 +93,7 @@ func (h *clickHistory) look(l *look) {
 			h.v.add("page_analytics", "bucket %d goes from %d rows and %d visits to %d and %d", k.bucket, was.m[0], was.m[1], now.m[0], now.m[1])
 		}
 	}
-	for k, now := range l.pages {
-		h.pages[k] = now
-	}
+	maps.Copy(h.pages, l.pages)
 	for view, n := range l.views {
 		if n < h.views[view] {
 			h.v.add(view, "total_sessions of all rows goes from %d to %d", h.views[view], n)
@@ -182,9 +183,7 @@ func (h *clickHistory) lookEpochs(l *look) {
 			h.epochs[k] = 0 // all replaced by newer ones: none may come back
 		}
 	}
-	for k, n := range l.epochs {
-		h.epochs[k] = n
-	}
+	maps.Copy(h.epochs, l.epochs)
 }
 
 // seen says whether the month of the key has been seen at a newer epoch: another month's rows come when they come.

@@ -26,7 +26,7 @@ type options struct {
 	bug      string
 	mustFail bool
 	dir, out string
-	services string
+	data     string
 	keep     bool
 	debug    bool
 	limit    time.Duration
@@ -42,8 +42,8 @@ func main() {
 	f.StringVar(&o.only, "only", "", "only rounds whose name contains this")
 	f.StringVar(&o.bug, "bug", "", "switch on this planted bug, and run only the rounds that bring it out")
 	f.BoolVar(&o.mustFail, "must-fail", false, "succeed only if rows were lost, doubled or wrong, or a reader saw what none may")
-	f.StringVar(&o.dir, "dir", "", "folder for data and logs (default: a temporary one, removed after success)")
-	f.StringVar(&o.services, "services", "", "folder for the data of Kafka, MinIO and ClickHouse (default: in a memory file system if there is room, else -dir)")
+	f.StringVar(&o.dir, "dir", "", "folder for configurations, logs and the truth (default: a temporary one, removed after success)")
+	f.StringVar(&o.data, "data", "", "folder for the data of nodes and services (default: in memory if there is room, else -dir)")
 	f.StringVar(&o.out, "out", "torture.json", "file for the report")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
 	f.BoolVar(&o.debug, "debug", false, "let the nodes log everything")
@@ -102,19 +102,20 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	if w.dir, err = filepath.Abs(w.dir); err != nil {
 		return nil, err
 	}
-	if err := w.servicesFolder(); err != nil {
+	if err := w.dataFolder(); err != nil {
 		return nil, err
 	}
-	w.say("seed %d, at least %d kills; nodes in %s, services in %s", o.seed, o.kills, w.dir, w.services)
+	w.say("seed %d, at least %d kills; configurations and logs in %s, data in %s", o.seed, o.kills, w.dir, w.data)
 	defer func() {
 		err = errors.Join(err, w.end())
-		if err == nil && !o.keep && (rep.Passed || o.mustFail && rep.wrong() != "") {
+		passed := err == nil && (rep.Passed || o.mustFail && rep.wrong() != "")
+		if passed && !o.keep {
 			err = os.RemoveAll(w.dir)
 		} else {
 			w.say("configurations and logs: %s", w.dir)
 		}
-		if w.services != w.dir && !o.keep { // memory is not for keeping
-			err = errors.Join(err, os.RemoveAll(w.services))
+		if w.data != w.dir && !o.keep { // memory is not for keeping
+			err = errors.Join(err, os.RemoveAll(w.data))
 		}
 	}()
 	if err := w.start(ctx); err != nil {
@@ -122,8 +123,8 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	}
 	w.say("three nodes are ready")
 	rep = newReport(o)
-	if rep.ServicesIn = "disk"; strings.HasPrefix(w.services, memory) {
-		rep.ServicesIn = "memory"
+	if rep.DataIn = "disk"; strings.HasPrefix(w.data, memory) {
+		rep.DataIn = "memory"
 	}
 	if err := w.workload(ctx); err != nil {
 		return nil, err
@@ -139,23 +140,24 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	return rep, w.finish(ctx, rep)
 }
 
-// memory is where Linux has a memory file system, and memoryRoom what must be free there for the services' data.
+// memory is where Linux has a memory file system, and memoryRoom what must be free there for all data.
 const (
 	memory     = "/dev/shm"
-	memoryRoom = 6 << 30
+	memoryRoom = 12 << 30
 )
 
-// servicesFolder chooses where the services keep their data. In earnest they are other machines, whose disks the nodes do not
-// share; on one machine with one disk they would be measured waiting for each other's fsyncs.
-func (w *world) servicesFolder() (err error) {
-	if w.services = w.opts.services; w.services != "" {
-		w.services, err = filepath.Abs(w.services)
-		return errors.Join(err, os.RemoveAll(w.services), os.MkdirAll(w.services, 0o755))
+// dataFolder chooses where nodes and services keep their data: in memory if there is room. In earnest they are six machines
+// with disks of their own. On one disk they wait for each other's fsyncs (three nodes that close an epoch a second write some
+// 60 MB/s together), until leaders lose their leases; and what SIGKILL leaves behind is the same in memory.
+func (w *world) dataFolder() (err error) {
+	if w.data = w.opts.data; w.data != "" {
+		w.data, err = filepath.Abs(w.data)
+		return errors.Join(err, os.RemoveAll(w.data), os.MkdirAll(w.data, 0o755))
 	}
-	w.services = w.dir
+	w.data = w.dir
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(memory, &fs); err == nil && uint64(fs.Bsize)*fs.Bavail >= memoryRoom {
-		w.services, err = os.MkdirTemp(memory, "deckle-torture-")
+		w.data, err = os.MkdirTemp(memory, "deckle-torture-")
 		return err
 	}
 	return nil

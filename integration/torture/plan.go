@@ -91,8 +91,8 @@ func plan(rng *rand.Rand, points []string, o options) []round {
 		return planBug(rng, points)
 	}
 	must, weights := kinds(points)
-	for i := len(must) - 1; i >= 0; i-- {
-		if !strings.Contains(must[i].kind, o.only) {
+	for i, r := range slices.Backward(must) {
+		if !strings.Contains(r.kind, o.only) {
 			must, weights = slices.Delete(must, i, i+1), slices.Delete(weights, i, i+1)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -133,14 +134,14 @@ func (w *world) recover(ctx context.Context, killed time.Time, shards []uint32) 
 func (w *world) awaitClickHouse(ctx context.Context, all []*probed) (time.Time, error) {
 	conn := w.clickConn()
 	defer conn.close()
-	list := ""
-	for _, p := range all {
-		list += ",'" + p.session + "'"
+	list := make([]string, len(all))
+	for i, p := range all {
+		list[i] = "'" + p.session + "'"
 	}
 	for {
 		n := int64(0)
 		err := conn.rows(ctx, 0, 1, func(_ []string, c []int64) { n = c[0] },
-			"SELECT toInt64(count()) FROM %s.session_metrics WHERE session_id IN (%s) AND session_date >= today() - 1", database, list[1:])
+			"SELECT toInt64(count()) FROM %s.session_metrics WHERE session_id IN (%s) AND session_date >= today() - 1", database, strings.Join(list, ","))
 		if err == nil && n == int64(len(all)) {
 			return time.Now(), nil
 		}

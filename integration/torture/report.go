@@ -39,7 +39,7 @@ type report struct {
 	Rejoin           stat `json:"rejoin_ms"`                // the same with an empty folder, and ready
 
 	Seconds         int64          `json:"seconds"`
-	ServicesIn      string         `json:"services_in"` // memory or disk
+	DataIn          string         `json:"data_in"` // memory or disk
 	RoundsByKind    map[string]int `json:"rounds_by_kind"`
 	Watched         watched        `json:"readers"`
 	FirstViolations []violation    `json:"first_violations"`

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -96,7 +97,7 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 	version := w.next[table]
 	w.mu.Unlock()
 	body, err := w.get(ctx, fmt.Sprintf("%s/_delta_log/%020d.json", table, version))
-	if minio.ToErrorResponse(err).StatusCode == 404 {
+	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 		return false, nil
 	}
 	if err != nil {

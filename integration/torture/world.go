@@ -26,14 +26,14 @@ const (
 
 // world is everything that runs.
 type world struct {
-	opts     options
-	rng      *rand.Rand // of the plan and its rounds; of one goroutine
-	dir      string     // of the nodes, the truth and the logs
-	services string     // folder of the services' data
-	root     string     // of the module
-	began    time.Time
-	points   []string // the failpoints of the binary, but for planted bugs
-	python   string
+	opts   options
+	rng    *rand.Rand // of the plan and its rounds; of one goroutine
+	dir    string     // of configurations, logs and the truth
+	data   string     // folder of the data of nodes and services
+	root   string     // of the module
+	began  time.Time
+	points []string // the failpoints of the binary, but for planted bugs
+	python string
 
 	kafka  *services.Kafka
 	minio  *services.MinIO
@@ -132,16 +132,16 @@ func (w *world) startServices(ctx context.Context, libs, minio, front, lib strin
 		}
 		listeners = append(listeners, services.KafkaListener{Port: port, Advertised: l})
 	}
-	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.services, "kafka"), listeners...); err != nil {
+	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.data, "kafka"), listeners...); err != nil {
 		return err
 	}
 	if err := w.kafka.CreateTopic(ctx, topic, shards); err != nil {
 		return err
 	}
-	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.services, "minio"), bucket); err != nil {
+	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.data, "minio"), bucket); err != nil {
 		return err
 	}
-	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.services, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.data, "clickhouse"))
 	return err
 }
 
@@ -169,8 +169,8 @@ func (w *world) wire(binary string) (err error) {
 		level = "debug"
 	}
 	w.Cluster, err = services.NewCluster(services.ClusterOptions{
-		Binary: binary, Dir: w.dir, Topic: topic, Bucket: bucket, Shards: shards, FlushInterval: time.Second,
-		Grace: time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level,
+		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards, FlushInterval: time.Second,
+		Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention, IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {
@@ -202,6 +202,13 @@ func (w *world) wire(binary string) (err error) {
 	}, w.kafka, w.minio, w.click)
 	return err
 }
+
+// What the nodes keep is bounded, so that a long run needs no more memory than a short one, and purges what is old. A record
+// of the simulator is at most 4 minutes late and 5 minutes older than its neighbours.
+const (
+	idleTimeout = 5 * time.Minute
+	retention   = 15 * time.Minute
+)
 
 // logBytes is the length of a group's log at which it is cut: short, so that a node which comes back with an empty folder, or
 // after a while, needs a snapshot.
