@@ -81,7 +81,7 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 		return true
 	}
 	if err := g.installing.Acquire(g.ctx, 1); err != nil { // waits for a local snapshot under way
-		g.reject(rpc, err)
+		refuse(rpc, err)
 		return true
 	}
 	answer := make(chan raft.RPCResponse, 1)
