@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +45,15 @@ var errKilled = errors.New("killed at its start")
 type incarnation struct {
 	node *node.Node
 	gate *gate
-	host string
+	host string        // of the member that it was started as
+	from atomic.Value  // string: the host that it dials from
+	left chan struct{} // closed when it has left its member
+}
+
+func newIncarnation(name string) *incarnation {
+	inc := &incarnation{gate: newGate(), host: name, left: make(chan struct{})}
+	inc.from.Store(name)
+	return inc
 }
 
 func newMember(w *world, i int) *member {
@@ -80,6 +89,7 @@ func (m *member) supervise(ctx context.Context) {
 			m.ended(inc, err)
 		case <-inc.gate.end:
 			m.w.bury(inc)
+		case <-inc.left:
 		case <-ctx.Done():
 			m.mu.Lock()
 			m.run = nil
@@ -100,7 +110,7 @@ func (m *member) held() bool {
 func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
 	m.starts++
-	inc := &incarnation{gate: newGate(), host: m.name}
+	inc := newIncarnation(m.name)
 	m.boot = inc
 	m.mu.Unlock()
 	w := m.w
@@ -113,7 +123,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		if inc.gate.dead() {
 			return nil, errors.New("the process is dead")
 		}
-		return w.net.Dial(ctx, m.name, addr)
+		return w.net.Dial(ctx, inc.from.Load().(string), addr)
 	}
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
 		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
@@ -242,6 +252,24 @@ func (m *member) restart() {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// leave lets the running process live on as another host, cut from the other nodes, with the disk that it has: its address is
+// taken from it, and the member is started anew on an empty disk. Who calls it ends the process.
+func (m *member) leave() *incarnation {
+	m.mu.Lock()
+	inc := m.run
+	m.run = nil
+	m.mu.Unlock()
+	former := m.name + "-former"
+	inc.from.Store(former)
+	for i := range m.w.members {
+		m.w.net.Cut(former, nodeName(i))
+	}
+	m.disk.wipe()
+	m.w.net.Kill(m.name)
+	close(inc.left)
+	return inc
 }
 
 func (m *member) ready() bool {

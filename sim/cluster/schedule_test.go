@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -400,10 +401,11 @@ func (s *stage) cutPower(percent int) (release func()) {
 func (s *stage) ready() { s.await(3*time.Minute, "the cluster is ready", s.allReady) }
 
 // clone copies a disk as it is.
-func (d *disk) clone() *vfs.MemFS {
+func (d *disk) clone() (c *vfs.MemFS) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100})
+	d.rng.with(func(r *rand.Rand) { c = d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: r}) })
+	return c
 }
 
 // Reasons of dead letters.
