@@ -157,11 +157,22 @@ func (s *stage) record(e *ev) *kgo.Record {
 		m["brand"] = e.brand
 	}
 	if e.size > 0 {
-		m["page_url"] = strings.Repeat("x", e.size)
+		m["page_url"] = s.noise(e.size)
 	}
 	value, err := json.Marshal(m)
 	s.must(err)
 	return &kgo.Record{Topic: topic, Partition: e.part, Key: []byte(e.sid), Value: value, Timestamp: e.kafka}
+}
+
+// noise is a text of so many bytes that no compression makes shorter than half.
+func (s *stage) noise(n int) string {
+	b := make([]byte, n)
+	s.rng.with(func(r *rand.Rand) {
+		for i := range b {
+			b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[r.IntN(36)]
+		}
+	})
+	return string(b)
 }
 
 // send produces records, waits until the broker has them, and tells the truth. It returns their positions.
