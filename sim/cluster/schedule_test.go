@@ -34,7 +34,7 @@ type stage struct {
 	ctx context.Context
 	cl  *kgo.Client
 
-	mu   sync.Mutex
+	turn chan struct{} // of whoever sends: a wait for it is one that virtual time knows of
 	ids  int
 	ends map[int32]int64 // next offset of each partition
 }
@@ -76,7 +76,7 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 		}()
 		w.truth = sim.NewTruth()
 		w.truth.Begin(sim.Header{Topic: topic, Seed: o.Seed, Keyed: true})
-		s := &stage{world: w, ctx: ctx, ends: map[int32]int64{}}
+		s := &stage{world: w, ctx: ctx, turn: make(chan struct{}, 1), ends: map[int32]int64{}}
 		s.connect()
 		defer func() { s.cl.Close() }()
 		script(s)
@@ -177,8 +177,8 @@ func (s *stage) noise(n int) string {
 
 // send produces records, waits until the broker has them, and tells the truth. It returns their positions.
 func (s *stage) send(evs ...ev) []state.Position {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	recs := make([]*kgo.Record, len(evs))
 	for i := range evs {
 		recs[i] = s.record(&evs[i])
