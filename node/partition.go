@@ -211,8 +211,10 @@ func (in *intake) keepHouse() error {
 	in.judgePause(&view)
 	in.judgeIdle(now)
 	in.measureLag(now)
+	full := in.holdsTooMuch(&view)
+	in.wantCut = in.wantCut || full
 	due := view.TimersDue || view.LiveSessions > 0 && now.Sub(in.lastEntry) >= tickEvery
-	if due && in.inFlight == 0 && in.cur.empty() {
+	if due && !full && in.inFlight == 0 && in.cur.empty() {
 		in.tick(now)
 	}
 	return nil

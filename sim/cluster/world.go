@@ -56,6 +56,8 @@ type Options struct {
 	Shards int
 	// Forming, if set, is called before the nodes are started for the first time.
 	Forming func(w *World)
+	// DiskBytes is the nodes' disk budget, if not 0; smaller than a configuration may set it.
+	DiskBytes int64
 	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs what the tables hold.
 	Looks time.Duration
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
@@ -182,6 +184,9 @@ func (w *world) config(m *member) *node.Config {
 	}
 	if err := cfg.Complete(); err != nil {
 		panic(err) // of a test's own making
+	}
+	if w.opts.DiskBytes > 0 {
+		cfg.Limits.DiskBytes = w.opts.DiskBytes
 	}
 	return cfg
 }
