@@ -25,13 +25,10 @@ const (
 	refetchQuiet = 3 * time.Second
 	// quietRounds in a row without a record end an attempt: together they outlast a change of the partition's leader.
 	quietRounds = 5
-	// lettersCached are the newest records kept for Original: dead letters come in clusters.
-	lettersCached = 512
-	lettersBytes  = 8 << 20
 )
 
 // refetch reads records again from Kafka: the raw events of a plan that no buffer has, the bytes of dead letters. It
-// holds one fetch at a time for each caller, and a small cache.
+// holds one fetch at a time for each caller, and what originals.go says.
 type refetch struct {
 	opts  []kgo.Opt
 	admin *kgo.Client
@@ -39,17 +36,15 @@ type refetch struct {
 	log   *slog.Logger
 	quiet time.Duration // instead of refetchQuiet, if set
 
-	turn  *semaphore.Weighted // of whoever uses the client below and its cache; a wait for it ends with its context
-	cl    *kgo.Client
-	at    state.Position // where cl goes on
-	cache map[state.Position]*kgo.Record
-	bytes int
+	turn      *semaphore.Weighted // of whoever uses what is below; a wait for it ends with its context
+	originals map[int32]*originals
+	used      uint64 // counts the uses
 }
 
 var _ sinks.EventSource = (*refetch)(nil)
 
 func newRefetch(opts []kgo.Opt, admin *kgo.Client, topic string, log *slog.Logger) *refetch {
-	return &refetch{opts: opts, admin: admin, topic: topic, log: log, turn: semaphore.NewWeighted(1)}
+	return &refetch{opts: opts, admin: admin, topic: topic, log: log, turn: semaphore.NewWeighted(1), originals: map[int32]*originals{}}
 }
 
 var (
@@ -233,108 +228,4 @@ func (f *refetch) client(partition int32, from int64) (*kgo.Client, error) {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	return cl, nil
-}
-
-// Original implements sinks.EventSource. Letters close to one another cost one fetch.
-func (f *refetch) Original(ctx context.Context, partition int32, offset int64) (key, value []byte, ok bool, err error) {
-	if err := f.turn.Acquire(ctx, 1); err != nil {
-		return nil, nil, false, err
-	}
-	defer f.turn.Release(1)
-	want := state.Position{Partition: partition, Offset: offset}
-	if r, ok := f.cache[want]; ok {
-		return r.Key, r.Value, true, nil
-	}
-	if f.cl == nil || f.at.Partition != partition || offset < f.at.Offset || offset > f.at.Offset+4*pollRecords {
-		from, err := f.start(ctx, event.Range{Partition: partition, From: offset})
-		if err != nil {
-			return nil, nil, false, err
-		}
-		if from > offset {
-			return nil, nil, false, nil
-		}
-		f.drop()
-		if f.cl, err = f.client(partition, offset); err != nil {
-			return nil, nil, false, err
-		}
-		f.at = want
-	}
-	for rounds := 0; ; {
-		pctx, cancel := context.WithTimeout(ctx, f.quietFor())
-		fetches := f.cl.PollRecords(pctx, lettersCached)
-		cancel()
-		if ctx.Err() != nil {
-			return nil, nil, false, ctx.Err()
-		}
-		var fail error
-		var found *kgo.Record
-		seen := false
-		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-			if p.Err != nil && !errors.Is(p.Err, context.DeadlineExceeded) {
-				fail = p.Err
-			}
-			for _, r := range p.Records {
-				seen = true
-				f.keep(r)
-				if r.Offset == offset {
-					found = r
-				}
-			}
-		})
-		if found != nil {
-			return found.Key, found.Value, true, nil
-		}
-		switch {
-		case errors.Is(fail, kerr.OffsetOutOfRange):
-			f.drop()
-			return nil, nil, false, nil
-		case fail != nil:
-			f.drop()
-			return nil, nil, false, fmt.Errorf("kafka: %s/%d offset %d: %w", f.topic, partition, offset, fail)
-		case f.at.Offset > offset: // passed it: compaction has removed it
-			return nil, nil, false, nil
-		case !seen:
-			l := listEnds(ctx, f.admin, f.topic, time.Now)
-			if l.err != nil {
-				return nil, nil, false, l.err
-			}
-			if end, known := l.ends[partition]; known && end <= offset {
-				return nil, nil, false, nil
-			}
-			if rounds++; rounds >= quietRounds {
-				f.drop()
-				return nil, nil, false, fmt.Errorf("%w: partition %d, offset %d", errSilent, partition, offset)
-			}
-		default:
-			rounds = 0
-		}
-	}
-}
-
-// keep caches one record; the cache is emptied when it is full.
-func (f *refetch) keep(r *kgo.Record) {
-	if len(f.cache) >= lettersCached || f.bytes > lettersBytes {
-		f.cache, f.bytes = nil, 0
-	}
-	if f.cache == nil {
-		f.cache = map[state.Position]*kgo.Record{}
-	}
-	f.cache[state.Position{Partition: r.Partition, Offset: r.Offset}] = r
-	f.bytes += len(r.Key) + len(r.Value)
-	f.at = state.Position{Partition: r.Partition, Offset: r.Offset + 1}
-}
-
-// drop ends the client of Original, whose turn it is.
-func (f *refetch) drop() {
-	if f.cl != nil {
-		f.cl.Close()
-		f.cl = nil
-	}
-}
-
-func (f *refetch) close() {
-	_ = f.turn.Acquire(context.Background(), 1)
-	defer f.turn.Release(1)
-	f.drop()
-	f.cache = nil
 }
