@@ -145,7 +145,7 @@ func (in *intake) look(l *listing, now time.Time) error {
 		in.setFailing("source", l.err)
 		return nil
 	}
-	in.setFailing("source", nil)
+	in.setFailing("source", l.failing(in.order))
 	if !sameTopic(&in.cfg, l.info.id) {
 		in.stopAll(recreated)
 		return nil

@@ -135,16 +135,21 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		keys []kmsg.Key
+		err  *kerr.Error
 	}{
-		{"fetch", []kmsg.Key{kmsg.Fetch}},
-		{"fetch and listing", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}},
+		{"fetch", []kmsg.Key{kmsg.Fetch}, kerr.UnknownServerError},
+		{"fetch and listing", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.UnknownServerError},
+		{"silently", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.KafkaStorageError}, // which the client keeps to itself
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
+				for i := range s.members { // a client that is told of an error at once asks again at once
+					s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
+				}
 				at := s.now()
 				s.send(ev{part: 0, sid: "failing", at: at}, ev{part: 1, sid: "idle", at: at})
 				s.applied()
-				fault := s.broker.Fault(kfake.Fault{Keys: c.keys, Topic: topic, Partitions: []int32{0}, Err: kerr.UnknownServerError, Count: -1})
+				fault := s.broker.Fault(kfake.Fault{Keys: c.keys, Topic: topic, Partitions: []int32{0}, Err: c.err, Count: -1})
 				s.sleep(100 * time.Millisecond)
 				s.send(ev{part: 0, sid: "failing", at: at.Add(10 * time.Second), kafka: at.Add(10 * time.Second)})
 				s.sleep(10 * time.Minute)

@@ -51,7 +51,7 @@ func (s *stage) commits(table string) map[string]int {
 		}
 		data, err := s.objects.Mem.Get(s.ctx, key)
 		s.must(err)
-		for _, line := range bytes.Split(data, []byte("\n")) {
+		for line := range bytes.SplitSeq(data, []byte("\n")) {
 			var a struct {
 				Txn *struct {
 					AppID   string `json:"appId"`
