@@ -145,6 +145,14 @@ func (in *intake) judgePause(view *state.View) {
 	in.pausedFor = why
 }
 
+// holdsTooMuch says that the sessions that have changed since the last cut, which stay in memory until the next one, are too
+// many for the budget: the cut is due then, whatever the flush interval, and no timer fires until it has let them go. After
+// hours without a leader all timers come due at once, and each brings its session to memory.
+func (in *intake) holdsTooMuch(view *state.View) bool {
+	share := float64(in.n.cfg.Limits.SessionMemoryBytes) / float64(max(in.n.cfg.Cluster.Shards, 1))
+	return view.OpenSessions > 0 && float64(view.MemoryBytes) > share*memoryResume
+}
+
 // forceHorizon makes the state forget closed sessions earlier, by an eighth of the retention at a time, where every sink
 // has them: otherwise it would free nothing.
 func (in *intake) forceHorizon(view *state.View) {

@@ -273,11 +273,11 @@ func ParseBytes(s string) (int64, error) {
 		"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 		"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 	}[unit]
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if !ok || err != nil || n < 0 || n > math.MaxInt64/factor {
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if !ok || err != nil || int64(n) > math.MaxInt64/factor {
 		return 0, fmt.Errorf(`%q is not a size; write a number of bytes or, for example, "256KiB", "64MiB", "2GiB"`, s)
 	}
-	return n * factor, nil
+	return int64(n) * factor, nil
 }
 
 // nearest returns the name that a misspelt key most likely means, "" if none is near.

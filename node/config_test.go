@@ -162,15 +162,3 @@ func TestCompleteIsIdempotent(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
-
-func FuzzLoad(f *testing.F) {
-	f.Add("node: a\n")
-	f.Add("cluster: {nodes: [{name: a, address: 'x:1'}]}\nkafka: {sasl: {password: secret}}\n")
-	f.Add("a: &x {b: *x}\n? {k: v}\n: [1, 2.5, !!int 3]\nlimits: {disk_bytes: 9KiB}\n---\nb: |\n  text\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		cfg, err := Load("deckle.yaml", testEnv, testFiles(text))
-		if err == nil && len(cfg.problems()) > 0 {
-			t.Errorf("accepted with problems %v", cfg.problems())
-		}
-	})
-}

@@ -118,7 +118,7 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 		err = p.DeadLetters(func(l *state.DeadLetter) error {
 			var err error
 			if l.Partition >= 0 {
-				_, _, _, err = s.n.refetch.Original(ctx, l.Partition, l.Offset)
+				err = s.n.refetch.Originals(ctx, []state.Position{{Partition: l.Partition, Offset: l.Offset}}, func(int, []byte, bool) error { return nil })
 			}
 			s.t.mu.Lock()
 			defer s.t.mu.Unlock()

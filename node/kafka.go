@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,6 +108,7 @@ type listing struct {
 	err   error     // the whole look failed
 	info  topicInfo
 	ends  map[int32]int64 // last stable offset; partitions that failed are missing
+	errs  map[int32]error // of those
 }
 
 // listEnds asks for the last stable offsets of all partitions.
@@ -121,13 +123,26 @@ func listEnds(ctx context.Context, cl *kgo.Client, topic string, now func() time
 		l.err = fmt.Errorf("kafka: end offsets of %s: %w", topic, err)
 		return l
 	}
-	l.ends = map[int32]int64{}
+	l.ends, l.errs = map[int32]int64{}, map[int32]error{}
 	for p, o := range offsets[topic] {
 		if o.Err == nil && o.Offset >= 0 {
 			l.ends[p] = o.Offset
+		} else {
+			l.errs[p] = o.Err
 		}
 	}
 	return l
+}
+
+// failing says which of the partitions the listing has no end of; nil if it has all. Such a partition is not idle, and so
+// holds its shard's clock, although the client may keep the reason to itself.
+func (l *listing) failing(partitions []int32) error {
+	for _, p := range partitions {
+		if _, ok := l.ends[p]; !ok {
+			return fmt.Errorf("kafka: partition %d: %w", p, cmp.Or(l.errs[p], errNoOffset))
+		}
+	}
+	return nil
 }
 
 // Limits of the sample that tells whether producers set keys.

@@ -237,7 +237,6 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 	}
 	b.produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")}, &kgo.Record{Partition: 0, Key: []byte("k")})
 	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
-	t.Cleanup(f.close)
 	plan := func(from int64, events int64) *state.Plan {
 		return state.NewTestPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
 			{Epoch: 1, Ranges: []event.Range{{Partition: 0, From: from, To: 10}, {Partition: 1, From: 0, To: 10}},
@@ -269,33 +268,5 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 	}
 	if err := f.Events(ctx, plan(0, 5), func(*event.Item) error { return nil }); !errors.As(err, &stop) || !errors.Is(err, errLost) {
 		t.Fatalf("lost range: %v", err)
-	}
-}
-
-func TestOriginalGivesTheBytes(t *testing.T) {
-	b := newBroker(t, 1)
-	var want [][]byte
-	for i := range 600 {
-		r := record(0, "s", i)
-		want = append(want, r.Value)
-		b.produce(r)
-	}
-	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
-	t.Cleanup(f.close)
-	ctx := testContext(t)
-	for _, o := range []int64{3, 4, 550, 100, 599} {
-		_, v, ok, err := f.Original(ctx, 0, o)
-		if err != nil || !ok || string(v) != string(want[o]) {
-			t.Fatalf("offset %d: %q %v %v", o, v, ok, err)
-		}
-	}
-	if err := b.DeleteRecords(testTopic, 0, 50); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, ok, err := f.Original(ctx, 0, 10); ok || err != nil {
-		t.Fatalf("a lost record: %v %v", ok, err)
-	}
-	if _, _, ok, err := f.Original(ctx, 0, 600); ok || err != nil {
-		t.Fatalf("a record that never was: %v %v", ok, err)
 	}
 }

@@ -236,9 +236,6 @@ const raftEnd = time.Minute
 
 // release frees what needs no order.
 func (n *Node) release() {
-	if n.refetch != nil {
-		n.refetch.close()
-	}
 	if n.admin != nil {
 		n.admin.Close()
 	}

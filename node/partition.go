@@ -145,7 +145,7 @@ func (in *intake) look(l *listing, now time.Time) error {
 		in.setFailing("source", l.err)
 		return nil
 	}
-	in.setFailing("source", nil)
+	in.setFailing("source", l.failing(in.order))
 	if !sameTopic(&in.cfg, l.info.id) {
 		in.stopAll(recreated)
 		return nil
@@ -211,8 +211,10 @@ func (in *intake) keepHouse() error {
 	in.judgePause(&view)
 	in.judgeIdle(now)
 	in.measureLag(now)
+	full := in.holdsTooMuch(&view)
+	in.wantCut = in.wantCut || full
 	due := view.TimersDue || view.LiveSessions > 0 && now.Sub(in.lastEntry) >= tickEvery
-	if due && in.inFlight == 0 && in.cur.empty() {
+	if due && !full && in.inFlight == 0 && in.cur.empty() {
 		in.tick(now)
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sync/semaphore"
 
 	"deckle/event"
 	"deckle/sinks"
@@ -27,24 +26,20 @@ const (
 	quietRounds = 5
 )
 
-// refetch reads records again from Kafka: the raw events of a plan that no buffer has, the bytes of dead letters. It
-// holds one fetch at a time for each caller, and what originals.go says.
+// refetch reads records again from Kafka: the raw events of a plan that no buffer has, the bytes of dead letters. It keeps
+// nothing between calls, which may come from all shards at once: each has a client of its own, and one fetch at a time.
 type refetch struct {
 	opts  []kgo.Opt
 	admin *kgo.Client
 	topic string
 	log   *slog.Logger
 	quiet time.Duration // instead of refetchQuiet, if set
-
-	turn      *semaphore.Weighted // of whoever uses what is below; a wait for it ends with its context
-	originals map[int32]*originals
-	used      uint64 // counts the uses
 }
 
 var _ sinks.EventSource = (*refetch)(nil)
 
 func newRefetch(opts []kgo.Opt, admin *kgo.Client, topic string, log *slog.Logger) *refetch {
-	return &refetch{opts: opts, admin: admin, topic: topic, log: log, turn: semaphore.NewWeighted(1), originals: map[int32]*originals{}}
+	return &refetch{opts: opts, admin: admin, topic: topic, log: log}
 }
 
 var (

@@ -26,7 +26,6 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	}
 	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
 	f.quiet = 20 * time.Millisecond
-	t.Cleanup(f.close)
 	ctx := testContext(t)
 	events := func(to int64) (n int64, err error) {
 		plan := planOf(state.Config{}, to, event.Range{Partition: 0, From: 0, To: to})
@@ -40,8 +39,8 @@ func TestSilenceIsNotLoss(t *testing.T) {
 			t.Errorf("up to %d, silence: %v", to, err)
 		}
 	}
-	if _, _, ok, err := f.Original(ctx, 0, 4); ok || !errors.Is(err, errSilent) {
-		t.Errorf("one record, silence: %v %v", ok, err)
+	if _, err := originalsOf(ctx, f, state.Position{Offset: 4}); !errors.Is(err, errSilent) {
+		t.Errorf("one record, silence: %v", err)
 	}
 	moved.Remove()
 	f.quiet = 0
@@ -50,8 +49,8 @@ func TestSilenceIsNotLoss(t *testing.T) {
 			t.Errorf("up to %d, afterwards: %d events, %v", to, n, err)
 		}
 	}
-	if _, v, ok, err := f.Original(ctx, 0, 4); !ok || err != nil || len(v) == 0 {
-		t.Errorf("one record, afterwards: %v %v", ok, err)
+	if got, err := originalsOf(ctx, f, state.Position{Offset: 4}); err != nil || got[0] == "" {
+		t.Errorf("one record, afterwards: %q %v", got, err)
 	}
 }
 
@@ -103,38 +102,4 @@ func TestRefetchKnowsItsTopic(t *testing.T) {
 	if err := events(); !errors.As(err, &stop) || !errors.Is(err, errRecreated) || n != 5 {
 		t.Fatalf("another topic: %v, %d events", err, n)
 	}
-}
-
-// The letters of several shards take turns: none begins to read its partition anew for each, and only so many are read on.
-func TestOriginalsOfSeveralPartitions(t *testing.T) {
-	const partitions = lettersPartitions + 1
-	b := newBroker(t, partitions)
-	for p := range int32(partitions) {
-		for i := range 50 {
-			b.produce(record(p, "s", 1000*int(p)+i))
-		}
-	}
-	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
-	t.Cleanup(f.close)
-	ctx := testContext(t)
-	read := func(p int32, offset int64) {
-		t.Helper()
-		if _, v, ok, err := f.Original(ctx, p, offset); !ok || err != nil || len(v) == 0 {
-			t.Fatalf("original of %d/%d: %v %v", p, offset, ok, err)
-		}
-	}
-	starts := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: testTopic, Count: -1, Observe: true})
-	for offset := range int64(50) {
-		for p := range int32(lettersPartitions) {
-			read(p, offset)
-		}
-	}
-	if n := starts.Hits(); n > lettersPartitions {
-		t.Errorf("%d times a partition was begun, for %d partitions", n, lettersPartitions)
-	}
-	read(lettersPartitions, 0)
-	if n := len(f.originals); n != lettersPartitions || f.originals[0] != nil {
-		t.Errorf("%d partitions are read on; the first: %v", n, f.originals[0])
-	}
-	read(0, 7)
 }

@@ -167,28 +167,3 @@ func TestCanonical(t *testing.T) {
 		t.Errorf("%s and %s", a, b)
 	}
 }
-
-// FuzzParseLine: any line is read or refused, and what was read can be written and read again.
-func FuzzParseLine(f *testing.F) {
-	f.Add([]byte(`{"kind":"header","version":1,"topic":"web_clicks","seed":7,"keyed":true}`))
-	f.Add([]byte(`{"kind":"dead","partition":3,"offset":120,"reason":"malformed"}`))
-	f.Add([]byte(`{"kind":"session","session_id":"s","origins":[{"position":"0/1","date":"2026-11-22"}],"events":[[0,1,"AA"]]}`))
-	f.Add([]byte(`{"kind":"summary","produced":5,"dead_letters":null}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		l, err := ParseLine(text)
-		if err != nil {
-			return
-		}
-		b, err := json.Marshal(l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if l.Session != nil {
-			l.Session.Row()
-			l.Session.PageRows()
-		}
-		if len(b) == 0 {
-			t.Fatal("nothing")
-		}
-	})
-}

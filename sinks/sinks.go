@@ -57,8 +57,10 @@ type EventSource interface {
 	// partition in offset order. It never judges: a record that does not decode although the epoch counts it is an
 	// error. A *StopError says that Kafka has lost a range.
 	Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error
-	// Original returns the key and the value of one record as they stand in Kafka, or ok=false if Kafka has lost it.
-	Original(ctx context.Context, partition int32, offset int64) (key, value []byte, ok bool, err error)
+	// Originals calls yield for each of the positions, which ascend by partition and offset, with the value that stands
+	// there in Kafka, or ok = false if Kafka has lost the record. i is the position's place in at; the value is valid only
+	// during the call.
+	Originals(ctx context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error
 }
 
 // StopError says that a sink of a shard must stop until a person has acted; Hint says what to do.

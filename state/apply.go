@@ -123,10 +123,6 @@ func (s *Store) partition(p int32) *PartitionStatus {
 func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	b := &e.Batch
 	for _, r := range b.Ranges {
-		// gofail: var bugAcceptGap struct{}
-		// if s.partition(r.Partition) != nil {
-		// 	continue
-		// }
 		if p := s.partition(r.Partition); p == nil || p.Next != r.From || r.To <= r.From {
 			return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
 		}

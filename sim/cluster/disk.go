@@ -22,7 +22,7 @@ type disk struct {
 
 	mu       sync.Mutex
 	mem      *vfs.MemFS
-	syncs    time.Duration // how much longer a sync of the log takes; see doc.go
+	syncs    time.Duration // a sync of the log takes up to so much longer; see doc.go
 	full     bool          // writes have no room
 	failSync int           // so many syncs are still to fail
 	crashIn  int           // the write operations until crash is called; 0: none
@@ -71,7 +71,7 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
 		if strings.Contains(op.Path, "wal/") {
-			wait = d.syncs
+			wait = d.rng.between(0, d.syncs)
 		}
 		if d.failSync > 0 {
 			d.failSync--

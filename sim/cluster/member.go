@@ -7,13 +7,13 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
-	"deckle/sim/cluster/simnet"
 )
 
 // member is one node of the cluster: its disk and clock, which stay, and the processes that come and go.
@@ -45,8 +45,15 @@ var errKilled = errors.New("killed at its start")
 type incarnation struct {
 	node *node.Node
 	gate *gate
-	host string
-	net  *simnet.Process
+	host string        // of the member that it was started as
+	from atomic.Value  // string: the host that it dials from
+	left chan struct{} // closed when it has left its member
+}
+
+func newIncarnation(name string) *incarnation {
+	inc := &incarnation{gate: newGate(), host: name, left: make(chan struct{})}
+	inc.from.Store(name)
+	return inc
 }
 
 func newMember(w *world, i int) *member {
@@ -82,6 +89,7 @@ func (m *member) supervise(ctx context.Context) {
 			m.ended(inc, err)
 		case <-inc.gate.end:
 			m.w.bury(inc)
+		case <-inc.left:
 		case <-ctx.Done():
 			m.mu.Lock()
 			m.run = nil
@@ -102,16 +110,21 @@ func (m *member) held() bool {
 func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
 	m.starts++
-	inc := &incarnation{gate: newGate(), host: m.name, net: m.w.net.Process(m.name)}
+	inc := newIncarnation(m.name)
 	m.boot = inc
 	m.mu.Unlock()
 	w := m.w
-	ln, err := inc.net.Listen(nodeAddr(m.index))
+	ln, err := w.net.Listen(m.name, nodeAddr(m.index))
 	if err != nil {
 		return nil, err
 	}
 	cfg := w.config(m)
-	dial := inc.net.Dial
+	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		if inc.gate.dead() {
+			return nil, errors.New("the process is dead")
+		}
+		return w.net.Dial(ctx, inc.from.Load().(string), addr)
+	}
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
 		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
 		Registerer: prometheus.NewRegistry(), RaftListener: ln,
@@ -240,6 +253,24 @@ func (m *member) restart() {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// leave lets the running process live on as another host, cut from the other nodes, with the disk that it has: its address is
+// taken from it, and the member is started anew on an empty disk. Who calls it ends the process.
+func (m *member) leave() *incarnation {
+	m.mu.Lock()
+	inc := m.run
+	m.run = nil
+	m.mu.Unlock()
+	former := m.name + "-former"
+	inc.from.Store(former)
+	for i := range m.w.members {
+		m.w.net.Cut(former, nodeName(i))
+	}
+	m.disk.wipe()
+	m.w.net.Kill(m.name)
+	close(inc.left)
+	return inc
 }
 
 func (m *member) ready() bool {

@@ -100,8 +100,11 @@ var kinds = []kind{
 		})
 	}},
 	{"slow_disk", 6, 8 * time.Second, func(_ context.Context, w *world) func() {
-		m, d := w.anyMember(), w.rng.between(20*time.Millisecond, 3*time.Second)
-		w.history.fault("slow_disk", "%s, %v a sync", m.name, d)
+		m, d := w.anyMember(), w.rng.between(20*time.Millisecond, 5*time.Second)
+		if w.rng.IntN(2) == 0 {
+			m = w.leader()
+		}
+		w.history.fault("slow_disk", "%s, up to %v a sync", m.name, d)
 		m.disk.set(func(k *disk) { k.syncs = d })
 		return func() { m.disk.set(func(k *disk) { k.syncs = 0 }) }
 	}},

@@ -135,16 +135,21 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		keys []kmsg.Key
+		err  *kerr.Error
 	}{
-		{"fetch", []kmsg.Key{kmsg.Fetch}},
-		{"fetch and listing", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}},
+		{"fetch", []kmsg.Key{kmsg.Fetch}, kerr.UnknownServerError},
+		{"fetch and listing", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.UnknownServerError},
+		{"silently", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.KafkaStorageError}, // which the client keeps to itself
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
+				for i := range s.members { // a client that is told of an error at once asks again at once
+					s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
+				}
 				at := s.now()
 				s.send(ev{part: 0, sid: "failing", at: at}, ev{part: 1, sid: "idle", at: at})
 				s.applied()
-				fault := s.broker.Fault(kfake.Fault{Keys: c.keys, Topic: topic, Partitions: []int32{0}, Err: kerr.UnknownServerError, Count: -1})
+				fault := s.broker.Fault(kfake.Fault{Keys: c.keys, Topic: topic, Partitions: []int32{0}, Err: c.err, Count: -1})
 				s.sleep(100 * time.Millisecond)
 				s.send(ev{part: 0, sid: "failing", at: at.Add(10 * time.Second), kafka: at.Add(10 * time.Second)})
 				s.sleep(10 * time.Minute)
@@ -160,6 +165,30 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The broker is away while every partition was idle: what it takes in meanwhile is not too late when it is back, because nobody
+// can know that there is nothing.
+func TestBrokerAwayHoldsTheClock(t *testing.T) {
+	schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
+		at := s.now()
+		s.send(ev{part: 0, sid: "a", at: at}, ev{part: 1, sid: "b", at: at})
+		s.applied()
+		s.await(time.Minute, "all are idle", func() bool {
+			v := s.view()
+			return v.Partitions[0].Idle && v.Partitions[1].Idle && v.Clock > at.Unix()+2
+		})
+		release := s.hold()
+		s.send(ev{part: 0, sid: "a", at: s.now()})
+		then := s.now().Unix()
+		s.sleep(10 * time.Minute)
+		s.check(s.view().Clock <= then+20, "the clock ran %d s on", s.view().Clock-then)
+		release()
+		s.applied()
+		s.want("a", row{"0/0", "expired", 2, 0, at.Unix(), then, ""})
+		s.check(s.view().DeadLetters[tooLate] == 0, "too late: %v", s.view().DeadLetters)
+		s.settle()
+	})
 }
 
 // A bot's session that lives for days: it is capped at 2,000 counted events, further ones are dead letters, move neither its

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/node"
 	"deckle/sinks/clickhouse"
@@ -70,6 +73,30 @@ func TestPurgedWhileSinkIsDown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The dead letter queue takes nothing for longer than the retention: the other sinks go on, and every letter reaches it afterwards.
+func TestPurgedWhileDeadLetterQueueIsDown(t *testing.T) {
+	schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = time.Minute }}, func(s *stage) {
+		at := s.now()
+		s.send(ev{sid: "a", at: at})
+		s.await(time.Minute, "there is a clock", func() bool { return s.view().Clock > 0 })
+		s.send(ev{sid: "a", at: at.Add(-time.Hour), kafka: at, dead: "too_late"})
+		s.flushed()
+		before := len(s.letters())
+		fault := s.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".dlq", Err: kerr.TopicAuthorizationFailed, Count: -1})
+		late := s.send(ev{sid: "a", at: at.Add(-2 * time.Hour), kafka: at, dead: "too_late"}, ev{part: 1, sid: "b", at: at.Add(2 * time.Hour), kafka: at, dead: "bad_timestamp"})
+		s.send(ev{sid: "a", at: s.now(), typ: "session_end"})
+		s.await(10*time.Minute, "all are purged", func() bool { return s.view().LiveSessions == 0 })
+		s.sleep(time.Minute)
+		s.want("a", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
+		s.check(len(s.letters()) == before && s.status().Failing["deadletter"] != "", "letters %v, failing %v", s.letters(), s.status().Failing)
+		fault.Remove()
+		s.flushed()
+		s.await(time.Minute, "the letters", func() bool { return len(s.letters()) == before+2 })
+		got := s.letters()
+		s.check(got[late[0]] == "too_late" && got[late[1]] == "bad_timestamp", "letters: %v", got)
+	})
 }
 
 // A late first event changes a session's dimensions and its date: totals move exactly, and those that are zero are hidden.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ type stage struct {
 	ctx context.Context
 	cl  *kgo.Client
 
-	mu   sync.Mutex
+	turn chan struct{} // of whoever sends: a wait for it is one that virtual time knows of
 	ids  int
 	ends map[int32]int64 // next offset of each partition
 }
@@ -75,7 +76,7 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 		}()
 		w.truth = sim.NewTruth()
 		w.truth.Begin(sim.Header{Topic: topic, Seed: o.Seed, Keyed: true})
-		s := &stage{world: w, ctx: ctx, ends: map[int32]int64{}}
+		s := &stage{world: w, ctx: ctx, turn: make(chan struct{}, 1), ends: map[int32]int64{}}
 		s.connect()
 		defer func() { s.cl.Close() }()
 		script(s)
@@ -156,17 +157,28 @@ func (s *stage) record(e *ev) *kgo.Record {
 		m["brand"] = e.brand
 	}
 	if e.size > 0 {
-		m["page_url"] = strings.Repeat("x", e.size)
+		m["page_url"] = s.noise(e.size)
 	}
 	value, err := json.Marshal(m)
 	s.must(err)
 	return &kgo.Record{Topic: topic, Partition: e.part, Key: []byte(e.sid), Value: value, Timestamp: e.kafka}
 }
 
+// noise is a text of so many bytes that no compression makes shorter than half.
+func (s *stage) noise(n int) string {
+	b := make([]byte, n)
+	s.rng.with(func(r *rand.Rand) {
+		for i := range b {
+			b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[r.IntN(36)]
+		}
+	})
+	return string(b)
+}
+
 // send produces records, waits until the broker has them, and tells the truth. It returns their positions.
 func (s *stage) send(evs ...ev) []state.Position {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	recs := make([]*kgo.Record, len(evs))
 	for i := range evs {
 		recs[i] = s.record(&evs[i])
@@ -400,10 +412,11 @@ func (s *stage) cutPower(percent int) (release func()) {
 func (s *stage) ready() { s.await(3*time.Minute, "the cluster is ready", s.allReady) }
 
 // clone copies a disk as it is.
-func (d *disk) clone() *vfs.MemFS {
+func (d *disk) clone() (c *vfs.MemFS) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100})
+	d.rng.with(func(r *rand.Rand) { c = d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: r}) })
+	return c
 }
 
 // Reasons of dead letters.

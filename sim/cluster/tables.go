@@ -259,7 +259,8 @@ func hasImage(list []image, im image) bool {
 // planned; nothing goes back, and no total is another than that of its epoch.
 func (o *oracle) lookAtClickHouse() {
 	ledger, _ := o.w.click.Ledger(clickDatabase, 0) // first: the rows that it speaks of were there before it
-	sessions, totalRows := o.w.click.Sessions(clickDatabase), o.w.click.Totals(clickDatabase)
+	totalRows := o.w.click.Totals(clickDatabase)    // before the sessions: they are written after them
+	sessions := o.w.click.Sessions(clickDatabase)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := &o.click
@@ -307,7 +308,26 @@ func (o *oracle) lookAtClickHouse() {
 		}
 	}
 	compare(o, "the total", leastTotal, totals, c.totals)
+	o.totalsFollow(done, totals, rows)
 	c.sessions, c.totals = rows, totals
+}
+
+// totalsFollow: where a plan is being written, a total of it is visible only when all its sessions are.
+func (o *oracle) totalsFollow(done map[uint32]uint64, totals map[shardTotal]uint64, rows map[string]uint64) {
+	newest := map[uint32]uint64{}
+	for t, epoch := range totals {
+		newest[t.shard] = max(newest[t.shard], epoch)
+	}
+	for k, rec := range o.plans {
+		if k.sink != state.SinkClickHouse || k.b <= done[k.shard] || newest[k.shard] <= rec.a {
+			continue
+		}
+		for key, im := range rec.rows {
+			if rows[key] < im.epoch {
+				o.w.history.fail("I7: ClickHouse shows totals of epoch %d of shard %d, and the session %q of epoch %d is not there", newest[k.shard], k.shard, key, im.epoch)
+			}
+		}
+	}
 }
 
 // compare holds the rows that ClickHouse shows against what the done plans have and what it showed before.

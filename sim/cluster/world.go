@@ -38,6 +38,8 @@ type Options struct {
 	Tune func(cfg *node.Config)
 	// LogBytes and CheckpointBytes are small by default: logs are cut and snapshots sent within a run.
 	LogBytes, CheckpointBytes int64
+	// AuditEvery adds a look at the nodes' logs so often.
+	AuditEvery time.Duration
 	// LogLevel of the nodes' log in the history; default: warnings.
 	LogLevel slog.Level
 	// Script, if set, runs in the place of the fault plan, beside the workload.
@@ -54,6 +56,8 @@ type Options struct {
 	Shards int
 	// Forming, if set, is called before the nodes are started for the first time.
 	Forming func(w *World)
+	// DiskBytes is the nodes' disk budget, if not 0; smaller than a configuration may set it.
+	DiskBytes int64
 	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs what the tables hold.
 	Looks time.Duration
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
@@ -181,6 +185,9 @@ func (w *world) config(m *member) *node.Config {
 	if err := cfg.Complete(); err != nil {
 		panic(err) // of a test's own making
 	}
+	if w.opts.DiskBytes > 0 {
+		cfg.Limits.DiskBytes = w.opts.DiskBytes
+	}
 	return cfg
 }
 
@@ -229,6 +236,13 @@ func (w *world) run(ctx context.Context) (err error) {
 	looks, stopLooks := context.WithCancel(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { w.oracle.follow(looks) })
+	if w.opts.AuditEvery > 0 {
+		looking.Go(func() {
+			for wait(looks, w.opts.AuditEvery) == nil {
+				w.oracle.audit()
+			}
+		})
+	}
 	defer func() { stopLooks(); looking.Wait() }()
 
 	var faults sync.WaitGroup

@@ -194,8 +194,8 @@ func (m memorySource) Events(_ context.Context, _ *state.Plan, yield func(*event
 	return nil
 }
 
-func (m memorySource) Original(context.Context, int32, int64) ([]byte, []byte, bool, error) {
-	return nil, nil, false, nil
+func (m memorySource) Originals(context.Context, []state.Position, func(int, []byte, bool) error) error {
+	return nil
 }
 
 // eventItems are the rows of events as the decoder would give them.

@@ -166,6 +166,10 @@ func (s *Sink) warnUncompacted(ctx context.Context, adm *kadm.Client) {
 	}
 }
 
+// windowLetters are read from Kafka together, in the order in which it has them and not in that in which they were judged:
+// a plan's letters come from all of the shard's partitions in turn.
+const windowLetters = 4096
+
 // Write produces every dead letter of the plan and waits for all acknowledgements.
 func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	start := s.opts.Now()
@@ -180,16 +184,11 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	defer watchdog.Stop()
 	source := s.opts.Originals(plan.Config.Shard)
 	var inflight sync.WaitGroup
-	err := plan.DeadLetters(func(l *state.DeadLetter) error {
+	produce := func(rec *kgo.Record, reason event.Reason) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		rec, err := s.record(ctx, plan, source, l)
-		if err != nil {
-			return err
-		}
 		watchdog.Reset(s.opts.Timeout)
-		reason := l.Reason
 		inflight.Add(1)
 		s.client.Produce(ctx, rec, func(r *kgo.Record, err error) {
 			defer inflight.Done()
@@ -202,7 +201,22 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 			s.bytes.Add(float64(len(r.Value)))
 		})
 		return nil
+	}
+	window := make([]state.DeadLetter, 0, windowLetters)
+	err := plan.DeadLetters(func(l *state.DeadLetter) error {
+		if l.Reason == event.SinkRejected {
+			return produce(s.rowRecord(plan, l), l.Reason)
+		}
+		if window = append(window, *l); len(window) < windowLetters {
+			return nil
+		}
+		err := s.writeWindow(ctx, plan, source, window, produce)
+		window = window[:0]
+		return err
 	})
+	if err == nil {
+		err = s.writeWindow(ctx, plan, source, window, produce)
+	}
 	if err != nil {
 		cancel(err)
 	}
@@ -217,20 +231,32 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	return nil
 }
 
-// record builds a letter's record.
-func (s *Sink) record(ctx context.Context, plan *state.Plan, source sinks.EventSource, l *state.DeadLetter) (*kgo.Record, error) {
-	if l.Reason == event.SinkRejected {
-		return s.rowRecord(plan, l), nil
+// writeWindow produces letters of source records.
+func (s *Sink) writeWindow(ctx context.Context, plan *state.Plan, source sinks.EventSource, window []state.DeadLetter, produce func(*kgo.Record, event.Reason) error) error {
+	if len(window) == 0 {
+		return nil
 	}
-	_, value, ok, err := source.Original(ctx, l.Partition, l.Offset)
-	if err != nil {
-		return nil, fmt.Errorf("deadletter: read the original at %s/%d/%d: %w", s.opts.Topic, l.Partition, l.Offset, err)
+	slices.SortFunc(window, func(a, b state.DeadLetter) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	at := make([]state.Position, len(window))
+	for i := range window {
+		at[i] = state.Position{Partition: window[i].Partition, Offset: window[i].Offset}
 	}
-	rec, lost := s.sourceRecord(plan, l, value, ok)
-	if lost {
-		s.lost.Inc()
-		s.opts.Logger.Warn("dead letter goes without its original", "shard", plan.Config.Shard, "epoch", l.Epoch,
-			"partition", l.Partition, "offset", l.Offset, "found", ok)
+	var produced error
+	err := source.Originals(ctx, at, func(i int, value []byte, ok bool) error {
+		l := &window[i]
+		rec, lost := s.sourceRecord(plan, l, value, ok)
+		if lost {
+			s.lost.Inc()
+			s.opts.Logger.Warn("dead letter goes without its original", "shard", plan.Config.Shard, "epoch", l.Epoch,
+				"partition", l.Partition, "offset", l.Offset, "found", ok)
+		}
+		produced = produce(rec, l.Reason)
+		return produced
+	})
+	if err != nil && produced == nil {
+		return fmt.Errorf("deadletter: read originals of %s: %w", s.opts.Topic, err)
 	}
-	return rec, nil
+	return err
 }

@@ -30,15 +30,28 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type originals struct {
 	values map[state.Position][]byte
 	err    error
+	calls  int
 }
 
 func (o *originals) Events(context.Context, *state.Plan, func(*event.Item) error) error {
 	return errors.New("not for dead letters")
 }
 
-func (o *originals) Original(_ context.Context, partition int32, offset int64) (key, value []byte, ok bool, err error) {
-	v, ok := o.values[state.Position{Partition: partition, Offset: offset}]
-	return nil, v, ok, o.err
+func (o *originals) Originals(_ context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error {
+	o.calls++
+	for i, p := range at {
+		if i > 0 && (at[i-1].Partition > p.Partition || at[i-1].Partition == p.Partition && at[i-1].Offset >= p.Offset) {
+			return fmt.Errorf("%v after %v", p, at[i-1])
+		}
+		if o.err != nil {
+			return o.err
+		}
+		v, ok := o.values[p]
+		if err := yield(i, v, ok); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newCluster(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, []kgo.Opt) {
@@ -291,5 +304,31 @@ func TestOptions(t *testing.T) {
 			_ = s.Close()
 			t.Errorf("%+v is accepted", opts)
 		}
+	}
+}
+
+// TestWindows: letters that come from all partitions in turn are read from Kafka a window at a time.
+func TestWindows(t *testing.T) {
+	_, kafka := newCluster(t)
+	o := &originals{values: map[state.Position][]byte{}}
+	letters := make([]state.DeadLetter, 0, 2*windowLetters+10)
+	for seq := range uint64(cap(letters)) {
+		letters = append(letters, o.letter(seq, 7+seq%2, event.Malformed, fmt.Appendf(nil, "broken %d", seq)))
+	}
+	s := openSink(t, o, kafka, time.Minute)
+	if err := s.Write(t.Context(), plan(letters...)); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range readAll(t, kafka) {
+		got[string(r.Key)] = string(r.Value)
+	}
+	for seq := range letters {
+		if v := got[fmt.Sprintf("web_clicks/%d/%d", seq%2, 100+seq)]; v != fmt.Sprint("broken ", seq) {
+			t.Fatalf("letter %d: %q", seq, v)
+		}
+	}
+	if len(got) != len(letters) || o.calls != 3 {
+		t.Errorf("%d letters of %d, read in %d windows", len(got), len(letters), o.calls)
 	}
 }

@@ -248,8 +248,8 @@ func (s sourceOf) Events(_ context.Context, plan *state.Plan, yield func(*event.
 	return nil
 }
 
-func (sourceOf) Original(context.Context, int32, int64) (k, v []byte, ok bool, err error) {
-	return nil, nil, false, nil
+func (sourceOf) Originals(context.Context, []state.Position, func(int, []byte, bool) error) error {
+	return nil
 }
 
 // Several leaders write the same random plans at once, crash between any two steps, and the store fails in every way:

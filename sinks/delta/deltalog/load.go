@@ -28,11 +28,11 @@ func logName(name string) (version int64, isCommit, isCheckpoint bool) {
 	if len(name) < 21 {
 		return 0, false, false
 	}
-	v, err := strconv.ParseInt(name[:20], 10, 64)
-	if err != nil || v < 0 {
+	v, err := strconv.ParseUint(name[:20], 10, 63) // digits alone: "+0000000000000000007" is no version
+	if err != nil {
 		return 0, false, false
 	}
-	return v, name[20:] == ".json", name[20:] == checkpointExt
+	return int64(v), name[20:] == ".json", name[20:] == checkpointExt
 }
 
 // listing is what the log folder holds.
