@@ -36,7 +36,7 @@ func FuzzLoad(f *testing.F) {
 			if !ok || bad.Path != "deckle.yaml" || len(bad.Problems) == 0 {
 				t.Fatalf("untyped: %v", err)
 			}
-			lines := strings.Count(text, "\n") + 1
+			lines := strings.Count(text, "\n") + strings.Count(text, "\r") + 1 // as YAML counts them
 			for _, p := range bad.Problems {
 				if p.Text == "" || p.Line > lines+1 {
 					t.Errorf("problem %+v in a text of %d lines", p, lines)

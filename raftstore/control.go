@@ -96,7 +96,9 @@ func (s *Store) found(req *request) error {
 		return fmt.Errorf("raftstore: %s is no founder of cluster %s", own, req.Cluster)
 	case s.id.Cluster == req.Cluster && req.Cluster != "":
 		return nil // told before
-	case s.id.Phase != phaseNew || req.Cluster == "":
+	case !isHex64(req.Cluster):
+		return fmt.Errorf("raftstore: %q is no cluster's id", req.Cluster)
+	case s.id.Phase != phaseNew:
 		return fmt.Errorf("raftstore: %s is part of cluster %q", own, s.id.Cluster)
 	case req.Shards != s.id.Shards || !slices.Equal(req.Nodes, s.id.Nodes):
 		return fmt.Errorf("raftstore: %s is configured for %d shards on %v", own, s.id.Shards, s.id.Nodes)

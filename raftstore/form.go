@@ -110,6 +110,8 @@ func (s *Store) discover(ctx context.Context, id identity) error {
 		case resp.Shards != id.Shards || !slices.Equal(resp.Nodes, id.Nodes):
 			return fmt.Errorf("%w: %s is configured for %d shards on %v, this node for %d on %v",
 				ErrConfig, p.Name, resp.Shards, resp.Nodes, id.Shards, id.Nodes)
+		case resp.Cluster != "" && !isHex64(resp.Cluster):
+			return fmt.Errorf("%s is of cluster %q, which is no cluster's id", p.Name, resp.Cluster)
 		case resp.Phase == phaseFounding:
 			return fmt.Errorf("%s is founding cluster %s", p.Name, resp.Cluster)
 		case resp.Cluster != "" && cluster != "" && resp.Cluster != cluster:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -45,6 +46,13 @@ type identity struct {
 // serverID is the Raft server id: it never names two folders.
 func (id *identity) serverID() raft.ServerID { return raft.ServerID(id.Name + "-" + id.Incarnation) }
 
+// whole tells whether the identity is one that this package writes.
+func (id *identity) whole() bool {
+	alone := id.Phase == phaseNew || id.Phase == phaseVoid
+	return isHex64(id.Incarnation) && (id.Cluster == "" && alone || isHex64(id.Cluster) &&
+		(alone || id.Phase == phaseFounding || id.Phase == phaseJoining || id.Phase == phaseMember))
+}
+
 // nodeOf returns the node's name of a server id, "" if it is none.
 func nodeOf(id raft.ServerID) string {
 	i := strings.LastIndexByte(string(id), '-')
@@ -52,6 +60,11 @@ func nodeOf(id raft.ServerID) string {
 }
 
 func hex64(v uint64) string { return fmt.Sprintf("%016x", v) }
+
+func isHex64(s string) bool {
+	v, err := strconv.ParseUint(s, 16, 64)
+	return err == nil && s == hex64(v)
+}
 
 func nodeNames(nodes []Peer) []string {
 	names := make([]string, len(nodes))
@@ -100,6 +113,8 @@ func loadIdentity(o *Options) (*identity, error) {
 		return nil, err
 	case id.Format != identityFormat:
 		return nil, fmt.Errorf("%w: identity format %d, this program knows %d", ErrForeignFolder, id.Format, identityFormat)
+	case !id.whole():
+		return nil, fmt.Errorf("%w: %s says %+v", errSealBroken, path, id)
 	case id.Name != o.Name:
 		return nil, fmt.Errorf("%w: it is node %q's, this is %q", ErrForeignFolder, id.Name, o.Name)
 	case id.Shards != o.Shards:

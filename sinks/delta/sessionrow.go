@@ -213,6 +213,9 @@ func eachRow[T any](key string, data []byte, yield func(*T) error) (err error) {
 			err = corrupt(fmt.Errorf("decoder panicked: %v", p))
 		}
 	}()
+	if err := deltalog.CheckFooter(data); err != nil {
+		return corrupt(err)
+	}
 	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return corrupt(err)

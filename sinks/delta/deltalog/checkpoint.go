@@ -92,6 +92,9 @@ func eachCheckpointRow(key string, data []byte, yield func(*checkpointRow) error
 			err = corrupt(fmt.Errorf("decoder panicked: %v", p))
 		}
 	}()
+	if err := CheckFooter(data); err != nil {
+		return corrupt(err)
+	}
 	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return corrupt(err)

@@ -494,22 +494,32 @@ func FuzzCommit(f *testing.F) {
 	})
 }
 
-func FuzzCheckpoint(f *testing.F) {
+// checkpointFile is a small checkpoint.
+func checkpointFile(tb testing.TB) []byte {
+	tb.Helper()
 	mem := storetest.NewMem(nil)
 	l, err := Open(context.Background(), writerOptions(mem))
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := l.Submit(context.Background(), &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f", Origin{true, 1, 0, 1})}}); err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := l.WriteCheckpoint(context.Background(), 1, -1); err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
-	data, _ := mem.Get(context.Background(), l.checkpointKey(1))
+	data, err := mem.Get(context.Background(), l.checkpointKey(1))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+func FuzzCheckpoint(f *testing.F) {
+	data := checkpointFile(f)
 	f.Add(data)
 	f.Add(data[:len(data)-9])
 	f.Add([]byte("PAR1"))
