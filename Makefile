@@ -23,9 +23,9 @@ engine:
 integration:
 	$(GO) test -count=1 -timeout 30m -v ./integration
 
-# The packages with goroutines, under the race detector.
+# The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim ./sim/demo/... ./sim/verify/... ./sim/cluster/simnet ./sinks/... ./state/... ./wal/...
 
 lint: $(LINT)
 	$(LINT) run ./...
