@@ -12,7 +12,7 @@ test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/... ./integration/proxy ./integration/torture ./integration/malformed
+	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/... ./integration/proxy ./integration/torture ./integration/malformed
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:
@@ -23,9 +23,9 @@ engine:
 integration:
 	$(GO) test -count=1 -timeout 30m -v ./integration
 
-# The packages with goroutines, under the race detector.
+# The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim ./sim/demo/... ./sim/verify/... ./sim/cluster/simnet ./sinks/... ./state/... ./wal/...
 
 lint: $(LINT)
 	$(LINT) run ./...
@@ -54,7 +54,7 @@ sim:
 	$(GO) test -count=1 -timeout 60m ./sim/cluster -run '^TestSim$$' -seeds $(SEEDS) -first $(FIRST) -out $(CURDIR)/.local/sim.json
 
 # Bugs planted in the sources, each of which the simulator must catch within BUGSEEDS seeds.
-BUGSEEDS ?= 20
+BUGSEEDS ?= 60
 sim-bugs:
 	$(GO) run ./integration/failpoint -o .local/failpoints
 	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster -run '^TestBugs$$' -bugseeds $(BUGSEEDS)

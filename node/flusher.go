@@ -88,7 +88,10 @@ func (f *flusher) loop(ctx context.Context) error {
 		}
 		maxB := uint64(math.MaxUint64) // only plans of raw events can end before the last closed epoch
 		if f.id == state.SinkEvents {
-			maxB = f.l.pipe.reach(f.l.store.View().Sinks[f.id].Acked, f.l.sealed.Load(), planEvents)
+			var err error
+			if maxB, err = f.l.pipe.reach(f.l.store.View().Sinks[f.id].Acked, f.l.sealed.Load(), planEvents, f.l.store.EpochEvents); err != nil {
+				return err
+			}
 		}
 		res, err := f.l.group.Propose(state.EncodePlan(f.id, maxB)).Wait(ctx)
 		if err != nil {

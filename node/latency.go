@@ -115,8 +115,9 @@ func (p *pipeline) acked(id state.SinkID, a, b uint64, nowMillis int64, h *histo
 }
 
 // reach returns the last epoch b of (a, closed] such that the epochs up to it have at most limit event rows together;
-// at least a+1. An epoch from before this leadership counts as the limit, so that it goes alone.
-func (p *pipeline) reach(a, closed uint64, limit int64) uint64 {
+// at least a+1. What epochs from before this leadership have, earlier knows: if they went one by one, a sink that is behind
+// would fall further behind with every change of leader.
+func (p *pipeline) reach(a, closed uint64, limit int64, earlier func(epoch uint64) (int64, error)) (uint64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var sum int64
@@ -124,14 +125,17 @@ func (p *pipeline) reach(a, closed uint64, limit int64) uint64 {
 	for b < closed {
 		n, ok := p.events[b+1]
 		if !ok {
-			n = limit
+			var err error
+			if n, err = earlier(b + 1); err != nil {
+				return 0, err
+			}
 		}
 		if sum += n; sum > limit && b > a {
 			break
 		}
 		b++
 	}
-	return b
+	return b, nil
 }
 
 // histogram is a log-linear histogram of milliseconds: exact below 64 ms, then 64 buckets a power of two.

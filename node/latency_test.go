@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -54,14 +55,31 @@ func TestPipelineMeasuresEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
 		p.apply([]int64{1000, 1000, 2000})
 		p.cut(e, 3)
 	}
-	if b := p.reach(4, 8, 7); b != 6 {
-		t.Errorf("two epochs of three rows fit into 7, got up to %d", b)
+	earlier := map[uint64]int64{3: 2, 4: 2}
+	for _, c := range []struct {
+		a     uint64
+		limit int64
+		want  uint64
+		why   string
+	}{
+		{4, 7, 6, "so many as the limit allows"},
+		{4, 1, 5, "at least one"},
+		{2, 3, 3, "epochs from before the leadership count, too"},
+		{2, 7, 5, "and go together with those after it"},
+	} {
+		b, err := p.reach(c.a, 8, c.limit, func(e uint64) (int64, error) {
+			n, ok := earlier[e]
+			if !ok {
+				t.Errorf("epoch %d is asked for", e)
+			}
+			return n, nil
+		})
+		if b != c.want || err != nil {
+			t.Errorf("from %d with a limit of %d: up to %d, %v, want %d: %s", c.a, c.limit, b, err, c.want, c.why)
+		}
 	}
-	if b := p.reach(2, 8, 7); b != 3 {
-		t.Errorf("an epoch from before the leadership goes alone, got up to %d", b)
-	}
-	if b := p.reach(4, 8, 1); b != 5 {
-		t.Errorf("at least one epoch, got up to %d", b)
+	if _, err := p.reach(2, 8, 7, func(uint64) (int64, error) { return 0, errDown }); !errors.Is(err, errDown) {
+		t.Errorf("what cannot be known: %v", err)
 	}
 	both := []state.SinkID{state.SinkEvents, state.SinkSessions}
 	kept := func(want ...uint64) {

@@ -175,6 +175,34 @@ func TestRefusedRowBecomesADeadLetter(t *testing.T) {
 	until(t, "the letter", func() bool { return c.table.copyLetters()["-1/-1"] == event.SinkRejected })
 }
 
+// A sink of raw events that is many epochs behind when the leader changes catches up with a few plans, and not with one an
+// epoch, each of which has to be read again from Kafka.
+func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	c.start(0)
+	c.table.setFail(state.SinkEvents, errDown)
+	const epochs = 12
+	for i := range epochs {
+		b.produce(record(0, "s", i))
+		until(t, "an epoch is closed", func() bool {
+			_, _, s := c.leader(0)
+			return s.State.Applied == int64(i+1) && s.State.OpenEvents == 0
+		})
+	}
+	c.stop(0)
+	c.table.setFail(state.SinkEvents, nil)
+	c.start(0)
+	until(t, "all is there", func() bool { return c.table.countEvents() == epochs })
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	// The plan that was outstanding, the rest, and at most one for what has been closed meanwhile.
+	if n := c.table.writes[state.SinkEvents]; n > 3 {
+		t.Errorf("%d plans for %d epochs", n, epochs)
+	}
+}
+
 // What has gathered while there was no leader is visible as soon as one has read it, and not only when the interval is over.
 func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 	t.Parallel()

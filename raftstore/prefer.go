@@ -24,8 +24,7 @@ func (g *Group) prefer() {
 	if p.Name == g.store.opts.Name {
 		return
 	}
-	var pause time.Duration
-	var next time.Time
+	var w waiting
 	for {
 		select {
 		case <-g.ctx.Done():
@@ -34,10 +33,10 @@ func (g *Group) prefer() {
 		}
 		r := g.run.Load()
 		if r == nil || r.raft.State() != raft.Leader {
-			next = time.Now().Add(every) // a new leader first leads for a while
+			w.lost()
 			continue
 		}
-		if time.Now().Before(next) {
+		if !w.due(time.Now(), every) {
 			continue
 		}
 		h, err := g.store.call(g.ctx, p, &request{Op: opHealth, Shard: g.shard})
@@ -47,13 +46,47 @@ func (g *Group) prefer() {
 		ctx, cancel := context.WithTimeout(g.ctx, 4*g.store.opts.Timings.Transport)
 		err = g.TransferLeadership(ctx, p.Name)
 		cancel()
+		w.tried(time.Now(), every, err)
 		if err != nil && g.ctx.Err() == nil {
-			pause = backOff(pause, every)
-			g.logger.Warn("could not hand the leadership to the preferred node", "node", p.Name, "retry", pause, "error", err)
-		} else {
-			pause = 2 * every
+			g.logger.Warn("could not hand the leadership to the preferred node", "node", p.Name, "retry", w.pause, "error", err)
 		}
-		next = time.Now().Add(pause)
+	}
+}
+
+// waiting says when the leadership may be handed to the preferred node: a new leader first leads for a while, and longer each
+// time that the lead comes back soon after it was handed over. A node that cannot keep the lead (its disk, its processor or
+// its network stalls now and then) would otherwise be given it every few seconds; each time the group stands still, and what
+// the sinks had begun begins anew.
+type waiting struct {
+	leads  bool
+	next   time.Time     // not before
+	pause  time.Duration // of the last wait
+	handed time.Time     // the last attempt
+}
+
+// steady is how many rounds the preferred node must have kept the lead for it to count as able to.
+const steady = 30
+
+func (w *waiting) lost() { w.leads = false }
+
+func (w *waiting) due(now time.Time, every time.Duration) bool {
+	if !w.leads {
+		w.leads = true
+		if w.handed.IsZero() || now.Sub(w.handed) > steady*every+w.pause {
+			w.pause = every
+		} else {
+			w.pause = backOff(w.pause, every)
+		}
+		w.next = now.Add(w.pause)
+	}
+	return !now.Before(w.next)
+}
+
+func (w *waiting) tried(now time.Time, every time.Duration, err error) {
+	w.handed = now
+	if err != nil {
+		w.pause = backOff(w.pause, every)
+		w.next = now.Add(w.pause)
 	}
 }
 

@@ -293,6 +293,21 @@ func decodeEpochInfo(b []byte) (EpochInfo, error) {
 	return e, d.end()
 }
 
+// EpochEvents returns how many rows of the events table a closed epoch has; some sink must not have acknowledged it yet. Any
+// goroutine may call it.
+func (s *Store) EpochEvents(epoch uint64) (int64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return 0, ErrClosed
+	}
+	info, err := s.epochInfo(s.db, epoch)
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	return info.Events, nil
+}
+
 // epochInfo reads an epoch's info; pebble.ErrNotFound if there is none.
 func (s *Store) epochInfo(r pebble.Reader, epoch uint64) (EpochInfo, error) {
 	v, closer, err := r.Get(epochPrefix(prefixEpoch, epoch))

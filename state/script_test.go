@@ -108,6 +108,11 @@ func (sc *script) run(d *datadriven.TestData) string {
 	case "cut":
 		res := sc.apply(EncodeCut(1e3*(t0+num("now", 0)), 0, 0)).(*CutResult)
 		out("epoch %d: %d events, %d sessions", res.Epoch, res.Events, res.Sessions)
+		if res.Epoch > 0 {
+			if n, err := sc.s.EpochEvents(res.Epoch); n != res.Events || err != nil {
+				out("but its stored number of events is %d, %v", n, err)
+			}
+		}
 	case "plan":
 		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
 		out("(%d, %d]", res.A, res.B)

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	bugSeeds = flag.Int("bugseeds", 20, "how many seeds TestBugs tries until a planted bug must have been caught")
+	bugSeeds = flag.Int("bugseeds", 60, "how many seeds TestBugs tries until a planted bug must have been caught")
 	bugKeep  = flag.Bool("bugkeep", false, "run all of them, and tell how many catch the bug")
 )
 
@@ -37,7 +37,7 @@ var bugs = []bug{
 	{name: "the log is truncated too early", points: map[string]string{"bugTruncateEarly": "return", "bugMarkEarly": "return"},
 		kinds: []string{"crash", "crash_leader", "crash_all", "crash_at_write"}, tune: func(o *Options) { o.LogBytes = 8 << 10 }},
 	{name: "a staged file is deleted after an ambiguous PUT", points: map[string]string{"bugDeleteStaged": "return"},
-		kinds: []string{"store_lost_answer", "store_late_put", "crash_leader", "store_down"}},
+		kinds: []string{"store_lost_answer", "store_late_put"}, tune: func(o *Options) { o.Faults = 10 }},
 	{name: "purged before every sink has the last image", points: map[string]string{"bugPurgeEarly": "return"},
 		tune: purging},
 	{name: "a late WAL write stays", points: map[string]string{"bugLateWriteStays": "return"},

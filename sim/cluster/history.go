@@ -61,12 +61,6 @@ func (h *history) fail(format string, args ...any) {
 	}
 }
 
-func (h *history) failed() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.fails) > 0
-}
-
 func (h *history) print(w io.Writer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -51,6 +51,9 @@ func simulate(t *testing.T, o Options, tell bool) (r *Result) {
 
 // TestSim runs the whole cluster under seeded faults: -seeds, -first, -seed, -out.
 func TestSim(t *testing.T) {
+	if testing.Short() && *seeds == 6 {
+		*seeds = 2 // the race detector is slow
+	}
 	list := make([]uint64, 0, *seeds)
 	for i := range uint64(*seeds) {
 		list = append(list, *first+i)

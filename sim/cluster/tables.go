@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,6 @@ type tableRow struct {
 type clickLooks struct {
 	sessions map[string]uint64 // epoch, by row key
 	totals   map[shardTotal]uint64
-	version  uint64 // of the database at the last look
 }
 
 type shardTotal struct {
@@ -247,12 +247,7 @@ func (o *oracle) lookAtSessions(ctx context.Context) error {
 }
 
 func hasImage(list []image, im image) bool {
-	for _, x := range list {
-		if x == im {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, im)
 }
 
 // lookAtClickHouse: every row is the one of a plan, not older than the ledger's plans say and not newer than what was

@@ -86,7 +86,6 @@ type world struct {
 
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
-	dead      context.Context
 }
 
 // Result is what came of one run.

@@ -1,10 +1,12 @@
 package clicktest
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/ClickHouse/ch-go/compress"
@@ -201,13 +203,21 @@ func (s *Session) Send(b proto.Block, in []proto.InputColumn) error {
 		if s.w == nil {
 			s.w = compress.NewWriter(compress.LevelZero, compress.LZ4)
 		}
-		if err := s.w.Compress(s.buf.Buf[start:]); err != nil {
-			return err
+		// In frames, as a server does it: clients refuse a frame as large as a block may be.
+		out := bytes.Clone(s.buf.Buf[:start])
+		for part := range slices.Chunk(s.buf.Buf[start:], frameBytes) {
+			if err := s.w.Compress(part); err != nil {
+				return err
+			}
+			out = append(out, s.w.Data...)
 		}
-		s.buf.Buf = append(s.buf.Buf[:start], s.w.Data...)
+		s.buf.Buf = out
 	}
 	return s.flush()
 }
+
+// frameBytes is how much of a block is compressed at once: the server's max_compress_block_size.
+const frameBytes = 1 << 20
 
 // untilClosed reads and drops whatever still comes.
 func (s *Session) untilClosed() error {
