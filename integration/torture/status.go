@@ -138,15 +138,20 @@ func (w *world) progress(ctx context.Context) error {
 // follows waits until a node has applied, of every shard, what its leader had applied when this was called.
 func (w *world) follows(ctx context.Context, node int) error {
 	want := map[uint32]uint64{}
-	for i, st := range w.statuses(ctx) {
-		for _, s := range st.Shards {
-			if i != node {
-				want[s.Shard] = max(want[s.Shard], s.Index)
+	for {
+		for i, st := range w.statuses(ctx) {
+			for _, s := range st.Shards {
+				if i != node {
+					want[s.Shard] = max(want[s.Shard], s.Index)
+				}
 			}
 		}
-	}
-	if len(want) != shards {
-		return fmt.Errorf("only %d shards are known to others than node-%d", len(want), node+1)
+		if len(want) == shards {
+			break
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil { // the others are only starting
+			return fmt.Errorf("only %d shards are known to others than node-%d: %w", len(want), node+1, err)
+		}
 	}
 	for {
 		var st status
