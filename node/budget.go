@@ -35,8 +35,8 @@ const (
 	budgetEvery = 2 * time.Second
 	// Pausing begins at the budget and ends below this share of it, so that it does not flutter.
 	resumeShare = 0.95
-	// Sessions that have changed since the last checkpoint stay in memory over the budget; intake pauses where that is
-	// more than the budget again.
+	// Sessions that have changed since the last cut stay in memory over the budget. A shard makes a cut early at half as
+	// much again (holdsTooMuch); intake pauses where cuts cannot keep up.
 	memoryPause, memoryResume = 2.0, 1.5
 	forceEvery                = 10 * time.Second
 )
@@ -44,7 +44,8 @@ const (
 // budget watches what the whole node may use of disk and memory.
 type budget struct {
 	n      *Node
-	limit  int64 // bytes of the data folder
+	limit  int64        // bytes of the data folder
+	memory func() int64 // bytes of sessions in memory
 	reason atomic.Pointer[string]
 }
 
@@ -87,14 +88,20 @@ func (b *budget) judge() string {
 			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system", pauseFree, du.AvailBytes>>20)
 		}
 	}
-	var memory int64
-	for _, s := range b.n.shardList() {
-		memory += s.store.View().MemoryBytes
-	}
+	memory := b.memory()
 	if limit := b.n.cfg.Limits.SessionMemoryBytes; float64(memory) > float64(limit)*share(pauseMemory, memoryPause, memoryResume) {
 		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)", pauseMemory, memory>>20, limit>>20)
 	}
 	return ""
+}
+
+// sessionMemory adds up what the sessions of all shards take in memory.
+func (n *Node) sessionMemory() int64 {
+	var sum int64
+	for _, s := range n.shardList() {
+		sum += s.store.View().MemoryBytes
+	}
+	return sum
 }
 
 // folderBytes adds up the files below dir. Files that vanish meanwhile count nothing.

@@ -84,17 +84,20 @@ func TestIntakePausesForDiskAndResumes(t *testing.T) {
 	c.checkExact(t, 21, 0, 0)
 }
 
-// Sessions that have changed since the last checkpoint cannot leave the memory; the next epoch's can.
-func TestIntakePausesForMemoryAndResumes(t *testing.T) {
+// Sessions that have changed since the last cut cannot leave the memory: where they fill it, a cut comes before its time.
+func TestFullMemoryMakesCuts(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, 1)
+	const limit = 1 << 20
+	interval := time.Hour
 	c := newCluster(t, b, 1, func(cfg *Config) {
-		cfg.Limits.SessionMemoryBytes = 1 << 20
-		cfg.Flush.Interval = 3 * time.Second // longer than the budget takes to be judged
+		cfg.Limits.SessionMemoryBytes = limit
+		cfg.Flush.Interval = interval
 	})
 	c.start(0)
+	epochs := func() uint64 { _, _, s := c.leader(0); return s.State.LastClosed }
 	i := 0
-	until(t, "paused for memory", func() bool {
+	until(t, "two early cuts", func() bool {
 		if behind := int64(i) - c.sum(applied); behind < 1000 {
 			var rs []*kgo.Record
 			for range 1000 { // sessions of one event
@@ -103,9 +106,16 @@ func TestIntakePausesForMemoryAndResumes(t *testing.T) {
 			}
 			b.produce(rs...)
 		}
-		return c.paused(pauseMemory)()
+		return epochs() >= 2
 	})
-	until(t, "resumed, all is applied", func() bool { return c.paused("")() && c.sum(applied) == int64(i) })
+	until(t, "all is applied", func() bool { return c.sum(applied) == int64(i) })
+	until(t, "memory is let go", func() bool {
+		_, n, _ := c.leader(0)
+		return n != nil && n.sessionMemory() <= limit*memoryResume
+	})
+	c.stop(0)
+	interval = time.Second
+	c.start(0) // for the last cut, which the hour is too long for
 	c.checkExact(t, i, 0, 0)
 }
 
@@ -120,28 +130,39 @@ func TestBudgetHysteresis(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := &Config{DataDir: "d"}
-	b := &budget{n: &Node{cfg: cfg, metrics: m, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}, limit: 1000}
+	cfg.Limits.SessionMemoryBytes = 1000
+	var memory int64
+	n := &Node{cfg: cfg, metrics: m, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
+	b := &budget{n: n, limit: 1000, memory: func() int64 { return memory }}
 	for i, step := range []struct {
 		used        int
 		avail, disk uint64
+		memory      int64
 		want        string
 	}{
-		{1000, 2 << 30, 1 << 40, ""},
-		{1001, 2 << 30, 1 << 40, pauseDisk},
-		{1000, 2 << 30, 1 << 40, pauseDisk},
-		{951, 2 << 30, 1 << 40, pauseDisk},
-		{950, 2 << 30, 1 << 40, ""},
-		{1000, 1 << 30, 1 << 40, ""},
-		{1000, 1<<30 - 1, 1 << 40, pauseFree},
-		{1000, 1 << 30, 1 << 40, pauseFree},
-		{1000, 1<<30 + 1<<27, 1 << 40, ""},
-		{1000, 51, 1000, ""}, // a small disk: a twentieth
-		{1000, 49, 1000, pauseFree},
-		{1001, 49, 1000, pauseDisk},
-		{0, 1 << 30, 1 << 31, ""},
+		{1000, 2 << 30, 1 << 40, 0, ""},
+		{1001, 2 << 30, 1 << 40, 0, pauseDisk},
+		{1000, 2 << 30, 1 << 40, 0, pauseDisk},
+		{951, 2 << 30, 1 << 40, 0, pauseDisk},
+		{950, 2 << 30, 1 << 40, 0, ""},
+		{1000, 1 << 30, 1 << 40, 0, ""},
+		{1000, 1<<30 - 1, 1 << 40, 0, pauseFree},
+		{1000, 1 << 30, 1 << 40, 0, pauseFree},
+		{1000, 1<<30 + 1<<27, 1 << 40, 0, ""},
+		{1000, 51, 1000, 0, ""}, // a small disk: a twentieth
+		{1000, 49, 1000, 0, pauseFree},
+		{1001, 49, 1000, 0, pauseDisk},
+		{0, 1 << 30, 1 << 31, 0, ""},
+		{0, 2 << 30, 1 << 40, 2000, ""},
+		{0, 2 << 30, 1 << 40, 2001, pauseMemory},
+		{0, 2 << 30, 1 << 40, 1501, pauseMemory},
+		{0, 2 << 30, 1 << 40, 1500, ""},
+		{0, 2 << 30, 1 << 40, 2000, ""},
+		{1001, 2 << 30, 1 << 40, 2001, pauseDisk},
 	} {
 		writeTestFile(t, fs, "d/used", step.used)
 		setFree(fs, step.avail, step.disk)
+		memory = step.memory
 		why := b.judge()
 		if pauseKind(why) != step.want {
 			t.Errorf("step %d: %q, want %q", i, why, step.want)

@@ -93,7 +93,7 @@ func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
-	n.budget = &budget{n: n}
+	n.budget = &budget{n: n, memory: n.sessionMemory}
 	if n.budget.limit, err = n.diskBudget(); err != nil {
 		return nil, err
 	}
