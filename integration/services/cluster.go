@@ -21,7 +21,7 @@ func BuildDeckle(ctx context.Context, root, dir string, flags ...string) (binary
 	return binary, err
 }
 
-// Cluster is three deckle nodes over real services.
+// Cluster is one or three deckle nodes over real services.
 type Cluster struct {
 	Binary string
 	Nodes  []*Node
@@ -43,6 +43,9 @@ type Node struct {
 type ClusterOptions struct {
 	Binary, Dir, Topic, Bucket string
 	Data                       string // the nodes' data folders lie in it; default Dir
+	Nodes                      int    // 1 or 3; default 3
+	Prefix, Database           string // of the tables; default none and analytics
+	NoEvents                   bool   // Delta keeps no raw events
 	Shards                     int
 	FlushInterval              time.Duration
 	Grace                      time.Duration
@@ -65,10 +68,10 @@ type Addresses struct {
 	Kafka, MinIO, ClickHouse string
 }
 
-// NewCluster writes the configurations of three nodes; nothing is started.
+// NewCluster writes the configurations of the nodes; nothing is started.
 func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, error) {
 	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c}
-	names := []string{"node-1", "node-2", "node-3"}
+	names := []string{"node-1", "node-2", "node-3"}[:cmp.Or(o.Nodes, 3)]
 	https, listen := make([]string, len(names)), make([]string, len(names))
 	for i := range names {
 		raft, err := FreePort()
@@ -121,13 +124,16 @@ flush:
   interval: %s
 delta:
   revision_interval: %s
+  events: %t
   s3:
     endpoint: http://%s
     bucket: %s
+    prefix: "%s"
     access_key: {env: DECKLE_S3_ACCESS_KEY}
     secret_key: {env: DECKLE_S3_SECRET_KEY}
 clickhouse:
   address: %s
+  database: %s
   user: %s
   password: {env: DECKLE_CLICKHOUSE_PASSWORD}
 http:
@@ -136,7 +142,7 @@ log:
   level: %s
 `, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
-			o.RevisionInterval, to.MinIO, o.Bucket, to.ClickHouse, c.User, n.HTTP, cmp.Or(o.LogLevel, "info"))
+			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix, to.ClickHouse, cmp.Or(o.Database, "analytics"), c.User, n.HTTP, cmp.Or(o.LogLevel, "info"))
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}

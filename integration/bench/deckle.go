@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"deckle/integration/services"
+)
+
+// variant is one way to run Deckle.
+type variant struct {
+	name     string
+	nodes    int
+	shards   int
+	events   bool // every raw event in Delta
+	interval time.Duration
+}
+
+var variants = []variant{
+	{name: "deckle", nodes: 1, shards: 1},
+	{name: "deckle_raw", nodes: 1, shards: 1, events: true},
+	{name: "deckle3", nodes: 3, shards: 6},
+}
+
+// cluster are the nodes of one run.
+type cluster struct {
+	*services.Cluster
+	w     *world
+	v     variant
+	topic string
+	dir   string
+}
+
+// deploy writes the configurations of a cluster of its own: data folders, prefix and database are new.
+func (w *world) deploy(v variant, topic string) (*cluster, error) {
+	w.runs++
+	name := fmt.Sprintf("%s_%d", v.name, w.runs)
+	c := &cluster{w: w, v: v, topic: topic, dir: filepath.Join(w.dir, name)}
+	var err error
+	c.Cluster, err = services.NewCluster(services.ClusterOptions{
+		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name, Nodes: v.nodes, Shards: v.shards,
+		NoEvents: !v.events, FlushInterval: max(v.interval, time.Second), Grace: 30 * time.Second, IdleAfter: 30 * time.Second,
+		RevisionInterval: time.Minute, LogLevel: "warn",
+	}, w.kafka, w.minio, w.click)
+	return c, err
+}
+
+func (c *cluster) pids() []int {
+	var pids []int
+	for _, n := range c.Nodes {
+		pids = append(pids, n.PID())
+	}
+	return pids
+}
+
+// kill ends the nodes and removes what they have on disk.
+func (c *cluster) kill() error {
+	var errs []error
+	for _, n := range c.Nodes {
+		errs = append(errs, n.Kill())
+	}
+	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
+}
+
+// status is what is read of /api/status.
+type status struct {
+	Totals struct {
+		Memory int64 `json:"session_memory_bytes"`
+	} `json:"totals"`
+	Shards []struct {
+		Shard      uint32            `json:"shard"`
+		IsLeader   bool              `json:"is_leader"`
+		OpenEpoch  uint64            `json:"open_epoch"`
+		LastClosed uint64            `json:"last_closed_epoch"`
+		Acked      map[string]uint64 `json:"acked_epochs"`
+		Stopped    map[string]string `json:"stopped"`
+		Partitions []struct {
+			Next int64 `json:"next_offset"`
+		} `json:"partitions"`
+		Visible map[string]delay `json:"visible"`
+	} `json:"shards"`
+}
+
+type delay struct {
+	P50   float64 `json:"p50_ms"`
+	P99   float64 `json:"p99_ms"`
+	Max   float64 `json:"max_ms"`
+	Count int64   `json:"count"`
+}
+
+// progress is how far a cluster is, by what its leaders say.
+type progress struct {
+	taken  int64             // records that were applied
+	epochs map[uint32]uint64 // the open epoch of each shard
+	acked  map[uint32]uint64 // the last epoch that every sink has
+}
+
+// progress asks every node. Of a shard without a leader it knows nothing.
+func (c *cluster) progress(ctx context.Context) (progress, error) {
+	p := progress{epochs: map[uint32]uint64{}, acked: map[uint32]uint64{}}
+	for _, n := range c.Nodes {
+		var st status
+		if err := n.Get(ctx, "/api/status", &st); err != nil {
+			return p, err
+		}
+		for _, s := range st.Shards {
+			if !s.IsLeader {
+				continue
+			}
+			for what, why := range s.Stopped {
+				return p, fmt.Errorf("%s: shard %d: %s stopped: %s", n.Name, s.Shard, what, why)
+			}
+			p.epochs[s.Shard] = s.OpenEpoch
+			p.acked[s.Shard] = s.LastClosed
+			for sink, acked := range s.Acked {
+				if sink != "revisions" { // trails by a pass, and has nothing to do here: nothing is late
+					p.acked[s.Shard] = min(p.acked[s.Shard], acked)
+				}
+			}
+			for _, part := range s.Partitions {
+				p.taken += part.Next
+			}
+		}
+	}
+	return p, nil
+}
+
+// sampleEvery is the time between two looks; each costs a node about a millisecond, which counts as its own work.
+const sampleEvery = 50 * time.Millisecond
+
+// consume runs a cluster over a backlog, and measures what comes after the first warm records.
+func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures, error) {
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
+	if err := c.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	f := &figures{}
+	profiled := make(chan error, 1)
+	profiled <- nil
+	var opened, applied time.Time
+	var before usage
+	var first int64
+	var until map[uint32]uint64 // epochs that must be in every sink
+	for {
+		p, err := c.progress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		if opened.IsZero() && p.taken >= warm {
+			if p.taken >= b.records {
+				return nil, fmt.Errorf("bench: all %d records were taken before the window opened: use more", b.records)
+			}
+			if before, err = usageOf(c.pids()...); err != nil {
+				return nil, err
+			}
+			opened, first = now, p.taken
+			if dir := c.w.opts.profile; dir != "" {
+				<-profiled
+				go func() { profiled <- c.profile(ctx, dir) }()
+			}
+		}
+		if until == nil && p.taken >= b.records {
+			applied, until = now, maps.Clone(p.epochs)
+		}
+		if until != nil && !slices.ContainsFunc(slices.Collect(maps.Keys(until)), func(s uint32) bool { return p.acked[s] < until[s] }) {
+			after, err := usageOf(c.pids()...)
+			if err != nil {
+				return nil, err
+			}
+			f.Events = b.records - first
+			f.CPUSeconds = (after.CPU - before.CPU).Seconds()
+			f.WallSeconds = now.Sub(opened).Seconds()
+			f.AppliedSeconds = applied.Sub(opened).Seconds()
+			f.PeakRSS = after.Peak
+			f.EventsPerCPUSecond = float64(f.Events) / f.CPUSeconds
+			break
+		}
+		if err := pause(ctx, sampleEvery); err != nil {
+			return nil, fmt.Errorf("bench: %s: %d of %d records taken, %v of epochs %v visible: %w", c.v.name, p.taken, b.records, p.acked, until, err)
+		}
+	}
+	return f, errors.Join(c.written(ctx, b, f), <-profiled)
+}
+
+// written fills in what the nodes say that they have written, from the start on.
+func (c *cluster) written(ctx context.Context, b *backlog, f *figures) error {
+	log := 0.0
+	f.Written = map[string]wrote{}
+	for _, n := range c.Nodes {
+		m, err := metricsOf(ctx, n)
+		if err != nil {
+			return err
+		}
+		log = max(log, sum(m["deckle_wal_written_bytes_total"], "")[""])
+		for _, x := range []struct{ prefix, rows, bytes string }{
+			{"delta.", "deckle_delta_rows_total", "deckle_delta_bytes_total"},
+			{"clickhouse.", "deckle_clickhouse_rows_total", "deckle_clickhouse_bytes_total"},
+		} {
+			bytes := sum(m[x.bytes], "table")
+			for table, rows := range sum(m[x.rows], "table") {
+				t := f.Written[x.prefix+table]
+				f.Written[x.prefix+table] = wrote{t.Rows + int64(rows), t.Bytes + int64(bytes[table])}
+			}
+		}
+	}
+	f.LogBytesPerEvent = log / float64(b.records) // of one replica
+	return nil
+}
+
+// equal asks deckle verify whether all tables are what must come of the backlog.
+func (c *cluster) equal(ctx context.Context, b *backlog) (bool, error) {
+	cmd := exec.CommandContext(ctx, c.Binary, "verify", "--config", c.Nodes[0].Config, "--truth", string(b.truth), "--wait", "2m")
+	cmd.Env = append(os.Environ(), c.Env()...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		c.w.say("%s is not equal to the truth:\n%s", c.v.name, out.String())
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("deckle verify: %w\n%s", err, out.String())
+	}
+	return true, nil
+}
+
+func metricsOf(ctx context.Context, n *services.Node) (map[string]*dto.MetricFamily, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, err
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(strings.NewReader(string(body)))
+}
+
+// sum adds up a family's counters or gauges by the value of a label; "" adds up all.
+func sum(f *dto.MetricFamily, label string) map[string]float64 {
+	out := map[string]float64{}
+	for _, m := range f.GetMetric() {
+		key := ""
+		for _, l := range m.GetLabel() {
+			if l.GetName() == label {
+				key = l.GetValue()
+			}
+		}
+		out[key] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return out
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"deckle/integration/services"
+)
+
+type options struct {
+	events, warm int64
+	runs         int
+	seed         uint64
+	only         string
+	interval     time.Duration
+	out, dir     string
+	keep         bool
+	limit        time.Duration
+	profile      string
+}
+
+func main() {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ExitOnError)
+	f.Int64Var(&o.events, "events", 600_000, "records of the backlog that are measured")
+	f.Int64Var(&o.warm, "warm", 150_000, "records before them")
+	f.IntVar(&o.runs, "runs", 3, "alternating runs of each")
+	f.Uint64Var(&o.seed, "seed", 1, "of the events")
+	f.StringVar(&o.only, "only", "spark,deckle,deckle_raw,deckle3", "what is run, in this order")
+	f.DurationVar(&o.interval, "interval", 10*time.Second, "flush interval, and Spark's trigger")
+	f.StringVar(&o.out, "out", "bench.json", "file for the report")
+	f.StringVar(&o.dir, "dir", "", "folder for everything (default: a temporary one)")
+	f.BoolVar(&o.keep, "keep", false, "keep the folder")
+	f.StringVar(&o.profile, "profile", "", "folder for CPU and heap profiles of the first node")
+	f.DurationVar(&o.limit, "limit", time.Hour, "give up after so long")
+	_ = f.Parse(os.Args[1:]) // exits on error
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
+	os.Exit(exitCode(ctx, o))
+}
+
+func exitCode(ctx context.Context, o options) int {
+	ctx, cancel := context.WithTimeout(ctx, o.limit)
+	defer cancel()
+	equal, err := run(ctx, o)
+	var missing *services.MissingError
+	switch {
+	case errors.As(err, &missing) && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1":
+		fmt.Printf("bench is skipped: %v\n", err)
+		return 0
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		return 1
+	case !equal:
+		fmt.Fprintln(os.Stderr, "bench: results differ from the truth; the figures are worth nothing")
+		return 1
+	}
+	return 0
+}
+
+func run(ctx context.Context, o options) (equal bool, err error) {
+	w := &world{opts: o, root: ".", began: time.Now(), dir: o.dir}
+	if w.dir == "" {
+		if w.dir, err = os.MkdirTemp("", "deckle-bench-"); err != nil {
+			return false, err
+		}
+	} else if err := errors.Join(os.RemoveAll(w.dir), os.MkdirAll(w.dir, 0o755)); err != nil {
+		return false, err
+	}
+	if w.dir, err = filepath.Abs(w.dir); err != nil {
+		return false, err
+	}
+	defer func() {
+		err = errors.Join(err, w.end())
+		if o.keep {
+			w.say("everything: %s", w.dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(w.dir))
+	}()
+	if err := w.start(ctx); err != nil {
+		return false, err
+	}
+	w.say("producing %d records", o.warm+o.events)
+	b, err := w.fill(ctx, o.warm+o.events, 2000)
+	if err != nil {
+		return false, err
+	}
+	w.say("backlog: %d records, %d bytes each", b.records, b.bytes/b.records)
+	rep := &report{Records: b.records, WarmUp: o.warm, BytesEach: float64(b.bytes) / float64(b.records)}
+	runs := map[string][]*figures{}
+	names := strings.Split(o.only, ",")
+	for i := range o.runs {
+		for _, name := range names {
+			f, err := w.turn(ctx, name, b)
+			if err != nil {
+				return false, fmt.Errorf("%s: %w", name, err)
+			}
+			runs[name] = append(runs[name], f)
+			w.say("%d/%d %s: %.0f events/CPU s (%d events, %.2f CPU s, %.1f s), peak %d MiB, log %.1f B/event, equal %v", i+1, o.runs, name,
+				f.EventsPerCPUSecond, f.Events, f.CPUSeconds, f.WallSeconds, f.PeakRSS>>20, f.LogBytesPerEvent, f.Equal)
+		}
+	}
+	rep.complete(runs)
+	return rep.equal(), rep.write(o.out, os.Stdout)
+}
+
+// turn is one run of one system.
+func (w *world) turn(ctx context.Context, name string, b *backlog) (f *figures, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	i := slices.IndexFunc(variants, func(v variant) bool { return v.name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("bench: there is no %q", name)
+	}
+	v := variants[i]
+	v.interval = w.opts.interval
+	c, err := w.deploy(v, b.topic)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.kill()) }()
+	if f, err = c.consume(ctx, b, w.opts.warm); err != nil {
+		return nil, err
+	}
+	f.Equal, err = c.equal(ctx, b)
+	return f, err
+}

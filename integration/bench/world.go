@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/integration/services"
+	"deckle/sim"
+)
+
+const (
+	bucket     = "lake"
+	partitions = 4
+)
+
+// world is what every run uses.
+type world struct {
+	opts  options
+	root  string // of the module
+	dir   string
+	began time.Time
+
+	cache  *services.Cache
+	binary string
+	kafka  *services.Kafka
+	minio  *services.MinIO
+	click  *services.ClickHouse
+	runs   int
+
+	lines sync.Mutex
+}
+
+func (w *world) say(format string, args ...any) {
+	w.lines.Lock()
+	defer w.lines.Unlock()
+	fmt.Fprintf(os.Stderr, "%7.1f s  %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// start fetches, builds and starts the services.
+func (w *world) start(ctx context.Context) (err error) {
+	if w.cache, err = services.OpenCache(os.Stderr); err != nil {
+		return err
+	}
+	libs, err := w.cache.FetchKafka(ctx)
+	if err != nil {
+		return err
+	}
+	minio, err := w.cache.FetchMinIO(ctx)
+	if err != nil {
+		return err
+	}
+	lib, err := w.cache.FetchClickHouse(ctx)
+	if err != nil {
+		return err
+	}
+	front, err := w.cache.BuildFront(ctx, w.root)
+	if err != nil {
+		return err
+	}
+	if w.binary, err = services.BuildDeckle(ctx, w.root, w.dir); err != nil {
+		return err
+	}
+	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.dir, "kafka")); err != nil {
+		return err
+	}
+	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.dir, "minio"), bucket); err != nil {
+		return err
+	}
+	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.dir, "clickhouse"))
+	return err
+}
+
+// end ends what start started.
+func (w *world) end() error {
+	var errs []error
+	if w.click != nil {
+		errs = append(errs, w.click.Kill())
+	}
+	if w.minio != nil {
+		errs = append(errs, w.minio.Kill())
+	}
+	if w.kafka != nil {
+		errs = append(errs, w.kafka.Kill())
+	}
+	return errors.Join(errs...)
+}
+
+// backlog is a topic full of records.
+type backlog struct {
+	topic   string
+	records int64 // session_ends included
+	bytes   int64 // of their values
+	truth   sim.TruthFile
+}
+
+// fill produces a backlog of n records into a topic of its own: 2,000 live sessions of 12 events, as 2,000 events a second
+// would have made them.
+func (w *world) fill(ctx context.Context, n int64, sessions int) (*backlog, error) {
+	w.runs++
+	b := &backlog{topic: fmt.Sprintf("backlog-%d", w.runs)}
+	if err := w.kafka.CreateTopic(ctx, b.topic, partitions); err != nil {
+		return nil, err
+	}
+	b.truth = sim.TruthFile(filepath.Join(w.dir, b.topic+".truth.jsonl"))
+	truth, err := sim.CreateTruth(string(b.truth))
+	if err != nil {
+		return nil, err
+	}
+	s, err := sim.Open(ctx, sim.Options{
+		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, Events: n, Sessions: sessions, Seed: w.opts.seed,
+		Start: time.Now().Add(-time.Duration(n) * time.Second / 2000).Truncate(time.Second),
+	}, truth)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if _, err := s.Run(ctx); err != nil {
+		return nil, err
+	}
+	b.bytes = s.Stats().Bytes
+	sum, err := truth.Close()
+	if err != nil {
+		return nil, err
+	}
+	for _, span := range sum.Partitions {
+		b.records += span.Records
+	}
+	return b, nil
+}
