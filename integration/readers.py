@@ -90,8 +90,8 @@ class Truth:
 
 
 def compare(want, got):
-    """want: {key: value}; got: [(key, value)] -> counts and a few examples."""
-    seen, r = collections.Counter(), {"rows": len(got), "missing": 0, "doubled": 0, "extra": 0, "different": 0, "examples": []}
+    """want: {key: value}; got: (key, value) one by one -> counts and a few examples."""
+    seen, r = collections.Counter(), {"rows": 0, "missing": 0, "doubled": 0, "extra": 0, "different": 0, "examples": []}
 
     def note(kind, *what):
         r[kind] += 1
@@ -99,6 +99,7 @@ def compare(want, got):
             r["examples"].append([kind, *map(str, what)])
 
     for key, value in got:
+        r["rows"] += 1
         seen[key] += 1
         if key not in want:
             note("extra", key)
@@ -115,11 +116,11 @@ def compare(want, got):
 
 
 def sessions(truth, rows):
-    return compare(truth.sessions, [(r["session_id"], session(r, r["session_date"], r["origin"])) for r in rows])
+    return compare(truth.sessions, ((r["session_id"], session(r, r["session_date"], r["origin"])) for r in rows))
 
 
 def events(truth, rows):
-    return compare({e: () for e in truth.events}, [((r["kafka_partition"], r["kafka_offset"]), ()) for r in rows])
+    return compare(dict.fromkeys(truth.events, ()), (((r["kafka_partition"], r["kafka_offset"]), ()) for r in rows))
 
 
 def delta_rs(truth, s):
@@ -129,7 +130,12 @@ def delta_rs(truth, s):
         "AWS_ENDPOINT_URL": s["s3_endpoint"], "AWS_ACCESS_KEY_ID": s["s3_access_key"],
         "AWS_SECRET_ACCESS_KEY": s["s3_secret_key"], "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
     }
-    read = lambda table, columns: DeltaTable(f"s3://{s['bucket']}/{table}", storage_options=options).to_pyarrow_table(columns=columns).to_pylist()
+
+    def read(table, columns):
+        data = DeltaTable(f"s3://{s['bucket']}/{table}", storage_options=options).to_pyarrow_dataset()
+        for batch in data.to_batches(columns=columns, batch_size=10_000, batch_readahead=1, fragment_readahead=1):
+            yield from batch.to_pylist()
+
     return {"sessions": sessions(truth, read("sessions", SESSION_COLUMNS)), "events": events(truth, read("events", EVENT_COLUMNS))}
 
 
@@ -144,7 +150,8 @@ def duckdb(truth, s):
 
     def read(table, columns):
         cur = con.execute(f"SELECT {', '.join(columns)} FROM delta_scan('{s['mirror']}/{table}')")
-        return [dict(zip(columns, r)) for r in cur.fetchall()]
+        while rows := cur.fetchmany(10_000):
+            yield from (dict(zip(columns, r)) for r in rows)
 
     return {"sessions": sessions(truth, read("sessions", SESSION_COLUMNS)), "events": events(truth, read("events", EVENT_COLUMNS))}
 
@@ -157,7 +164,7 @@ def client(s):
 
 
 def select(c, columns, source):
-    return [dict(zip(columns, r)) for r in c.execute(f"SELECT {', '.join(columns)} FROM {source}")]
+    return (dict(zip(columns, r)) for r in c.execute_iter(f"SELECT {', '.join(columns)} FROM {source}"))
 
 
 def clickhouse_delta(truth, s):
@@ -183,10 +190,10 @@ def clickhouse_sql(truth, s):
     for view, dims in ROLLUPS.items():
         rows = select(c, ["date"] + dims + MEASURES, f"{db}.{view}")
         value = lambda r: tuple(round(float(r[m]), 6) if m.startswith("avg") else int(r[m]) for m in MEASURES)
-        out[view] = compare(truth.rollup(dims), [((str(r["date"]), *(r[d] for d in dims)), value(r)) for r in rows])
+        out[view] = compare(truth.rollup(dims), (((str(r["date"]), *(r[d] for d in dims)), value(r)) for r in rows))
     columns = "session_id origin article_id event_type visit_count user_id article_title category".split()
     rows = select(c, columns, db + ".page_analytics")
-    out["page_analytics"] = compare(truth.pages(), [(tuple(r[k] for k in columns[:4]), tuple(r[k] for k in columns[4:])) for r in rows])
+    out["page_analytics"] = compare(truth.pages(), ((tuple(r[k] for k in columns[:4]), tuple(r[k] for k in columns[4:])) for r in rows))
     return out
 
 
