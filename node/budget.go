@@ -161,18 +161,22 @@ func (in *intake) holdsTooMuch(view *state.View) bool {
 }
 
 // forceHorizon makes the state forget closed sessions earlier, by an eighth of the retention at a time, where every sink
-// has them: otherwise it would free nothing.
+// has them: otherwise it would free nothing. Where there is nothing more to forget it repeats itself: each such entry makes a
+// checkpoint, with the deletions that wait for one, and Pebble gives room back only after some of them, when it compacts.
+// Nothing else would come while intake rests.
 func (in *intake) forceHorizon(view *state.View) {
 	now := in.n.deps.Now()
 	limit := view.Clock - int64((in.cfg.IdleTimeout+in.cfg.Grace)/time.Second)
 	behind := slices.ContainsFunc(view.Config.Sinks, func(id state.SinkID) bool { return view.Sinks[id].Acked+1 < view.LastClosed })
-	if view.Clock == 0 || view.Horizon >= limit || behind || now.Sub(in.forced) < forceEvery || in.inFlight > in.limit() {
+	if view.Clock == 0 || behind || now.Sub(in.forced) < forceEvery || in.inFlight > in.limit() {
 		return
 	}
 	in.forced = now
-	to := min(limit, view.Horizon+max(int64(in.cfg.Retention/time.Second)/8, 1))
-	in.log.Warn("disk pressure: the horizon is forced up", "from", view.Horizon, "to", to)
-	in.n.metrics.horizonForced.WithLabelValues(in.label()).Inc()
+	to := max(view.Horizon, min(limit, view.Horizon+max(int64(in.cfg.Retention/time.Second)/8, 1)))
+	if to > view.Horizon {
+		in.log.Warn("disk pressure: the horizon is forced up", "from", view.Horizon, "to", to)
+		in.n.metrics.horizonForced.WithLabelValues(in.label()).Inc()
+	}
 	in.dirty = true
 	in.send(entryHorizon, nil, state.EncodeHorizon(to), now)
 }

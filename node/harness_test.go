@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -110,7 +111,7 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 				return &sinks.RefusedError{RowKey: r.Key(), Row: []byte("{}"), Err: errDown}
 			}
 			if old, ok := s.t.sessions[r.Key()]; !ok || old.Epoch <= r.Epoch {
-				s.t.sessions[r.Key()] = *r
+				s.t.sessions[r.Key()] = keep(r)
 			}
 			return nil
 		})
@@ -137,6 +138,19 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 	}
 	s.t.acked[s.id][p.Config.Shard] = max(s.t.acked[s.id][p.Config.Shard], p.B)
 	return nil
+}
+
+// keep copies what tests look at of a row, which is only lent.
+func keep(r *state.SessionRow) state.SessionRow {
+	c := *r
+	for _, s := range []*string{
+		&c.SessionID, &c.Origin, &c.Brand, &c.Country, &c.City, &c.DeviceType, &c.DeviceOS, &c.Browser, &c.SubscriptionTier, &c.UserSegment,
+		&c.Referrer, &c.Timezone, &c.Categories, &c.ArticleIDs, &c.ArticleTitles, &c.PageEvents,
+	} {
+		*s = strings.Clone(*s)
+	}
+	c.Pages = nil
+	return c
 }
 
 // writeEvents takes the plan's rows from the buffer, or from Kafka. An epoch that is there already changes nothing.

@@ -37,6 +37,9 @@ func (s *Store) lookup(sid string) (*session, error) {
 	if ss, ok := s.sessions[sid]; ok {
 		return ss, nil
 	}
+	if !s.live.mayHave(sid) {
+		return nil, nil
+	}
 	if _, ok := s.gone[sid]; ok {
 		return nil, nil
 	}
@@ -228,6 +231,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 			ss.start, ss.end = it.Timestamp, it.Timestamp
 		}
 		s.sessions[ss.id] = ss
+		s.live.add(ss.id)
 		s.meta.Live++
 		s.meta.Open++
 	}
@@ -365,6 +369,7 @@ func (s *Store) advance(target int64) error {
 func (s *Store) purge(ss *session) error {
 	delete(s.sessions, ss.id)
 	s.gone[ss.id] = struct{}{}
+	s.live.remove(ss.id)
 	s.meta.Live--
 	ss.purged = true
 	s.dirtyBytes += ss.charged

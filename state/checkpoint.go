@@ -16,7 +16,7 @@ import (
 // checkpoint brings everything changed since the last one to Pebble in one batch, with the applied index, and starts the
 // flush that makes it durable. Sessions are written under their epoch: that of the cut, or the open one.
 func (s *Store) checkpoint() (done <-chan struct{}, err error) {
-	b := s.db.NewBatch()
+	b := s.db.NewBatchWithSize(s.batchBytes())
 	defer func() { err = errors.Join(err, b.Close()) }()
 	cut := s.open.Epoch == s.meta.LastClosed
 	// gofail: var bugOffsetsApart struct{}
@@ -42,6 +42,19 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	s.durable.add(flush{s.meta.Index, done})
 	s.clean(cut)
 	return done, nil
+}
+
+// batchBytes is about what the sessions of a checkpoint take in its batch. A batch that grows instead is copied again and
+// again, and garbage of twice its size stays behind.
+func (s *Store) batchBytes() int {
+	const keysAndFixed = 500 // three keys, and what a session's value has besides ids and events
+	n := 4 << 10
+	for _, ss := range s.changed {
+		if ss.dirty {
+			n += keysAndFixed + 3*len(ss.id) + 16*len(ss.ids) + len(ss.events)
+		}
+	}
+	return n
 }
 
 func (s *Store) writeSessions(b *pebble.Batch) error {

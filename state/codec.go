@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unsafe"
 )
 
 // ErrCorrupt says that a stored value or an entry is not what this package wrote. It is wrapped with the key or the
@@ -12,9 +13,10 @@ var ErrCorrupt = errors.New("state: corrupt")
 
 // decoder reads the encodings of this package; the first fault sticks.
 type decoder struct {
-	b   []byte
-	pos int
-	err error
+	b     []byte
+	pos   int
+	err   error
+	alias bool // string returns texts that alias b
 }
 
 func (d *decoder) fail(what string) {
@@ -84,7 +86,16 @@ func (d *decoder) byte() byte {
 // text reads a length and so many bytes; they alias the input.
 func (d *decoder) text() []byte { return d.bytes(d.length(1)) }
 
-func (d *decoder) string() string { return string(d.text()) }
+func (d *decoder) string() string {
+	if t := d.text(); d.alias {
+		return aliased(t)
+	} else {
+		return string(t)
+	}
+}
+
+// aliased shows bytes as a text without a copy: it is valid as long as they do not change.
+func aliased(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // end says whether all was read without a fault.
 func (d *decoder) end() error {

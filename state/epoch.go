@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
@@ -220,8 +221,10 @@ func (s *Store) applyAck(e entry) error {
 // Key is what a refusal names the row by: session id, NUL, origin.
 func (r *SessionRow) Key() string { return r.SessionID + "\x00" + r.Origin }
 
-func (s *session) originText() string {
-	return fmt.Sprintf("%d/%d", s.origin.Partition, s.origin.Offset)
+// appendOrigin appends the origin as the tables show it.
+func (s *session) appendOrigin(dst []byte) []byte {
+	dst = append(strconv.AppendInt(dst, int64(s.origin.Partition), 10), '/')
+	return strconv.AppendInt(dst, s.origin.Offset, 10)
 }
 
 func refusedKey(sink SinkID, rowKey string) string { return string([]byte{'0' + byte(sink)}) + rowKey }

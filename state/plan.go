@@ -119,6 +119,7 @@ type storeReader struct {
 	superseded map[string]uint64 // keys of images of the plan's range that have a newer one in it
 	deleted    map[string]struct{}
 	refused    map[string]uint64
+	image      session // the one that is being read
 	rows       rowBuilder
 
 	plans  *openPlans
@@ -155,8 +156,8 @@ func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
 		if r.skip(k) {
 			return nil
 		}
-		ss, err := decodeSession(v)
-		if err != nil {
+		ss := &r.image
+		if err := ss.view(v); err != nil {
 			return fmt.Errorf("image %x: %w", k, err)
 		}
 		if ss.total == 0 || !p.wants(ss) {
@@ -166,8 +167,10 @@ func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
 		if err != nil {
 			return fmt.Errorf("image %x: %w", k, err)
 		}
-		if until, ok := r.refused[row.Key()]; ok && row.Epoch <= until {
-			return nil
+		if len(r.refused) > 0 {
+			if until, ok := r.refused[row.Key()]; ok && row.Epoch <= until {
+				return nil
+			}
 		}
 		return yield(row)
 	})

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strconv"
@@ -9,18 +10,24 @@ import (
 	"deckle/event"
 )
 
-// rowBuilder turns sessions into rows; it reuses its memory, so a row is valid until the next one.
+// rowBuilder turns sessions into rows. It reuses its memory, and the row's texts alias it and the session: a row is valid
+// until the next one.
 type rowBuilder struct {
 	events     []pageEvent
-	text       []byte
+	texts      [][]byte // those of a list
 	distinct   map[string]struct{}
 	pages      []PageRow
 	pageIndex  map[pageKey]int
+	origin     []byte
 	categories []byte
 	articles   []byte
 	titles     []byte
+	text       []byte
 	row        SessionRow
 }
+
+// few is up to how many things a look at one after the other is faster than a map.
+const few = 32
 
 type pageKey struct {
 	article string
@@ -36,8 +43,9 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
 		return nil, err
 	}
 	r := &rb.row
+	rb.origin = s.appendOrigin(rb.origin[:0])
 	*r = SessionRow{
-		SessionID: s.id, Origin: s.originText(), UserID: s.userID,
+		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID,
 		Brand: s.dims[dimBrand], Country: s.dims[dimCountry], City: s.dims[dimCity],
 		DeviceType: s.dims[dimDeviceType], DeviceOS: s.dims[dimDeviceOS], Browser: s.dims[dimBrowser],
 		SubscriptionTier: s.dims[dimTier], UserSegment: s.dims[dimSegment], Referrer: s.dims[dimReferrer],
@@ -76,7 +84,7 @@ func (rb *rowBuilder) decode(s *session) error {
 // lists builds the JSON lists: categories, article ids and titles (empty ones left out), page events.
 func (rb *rowBuilder) lists(r *SessionRow) {
 	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n, unique uint32) {
-		clear(rb.distinct)
+		rb.texts = rb.texts[:0]
 		buf = append(buf[:0], '[')
 		for i := range rb.events {
 			t := of(&rb.events[i])
@@ -87,11 +95,9 @@ func (rb *rowBuilder) lists(r *SessionRow) {
 				buf = append(buf, ',')
 			}
 			buf = appendJSONText(buf, t)
-			if _, ok := rb.distinct[string(t)]; !ok {
-				rb.distinct[string(t)] = struct{}{}
-			}
+			rb.texts = append(rb.texts, t)
 		}
-		return append(buf, ']'), n, uint32(len(rb.distinct))
+		return append(buf, ']'), n, rb.unique()
 	}
 	rb.categories, _, r.UniqueCategories = list(rb.categories, func(e *pageEvent) []byte { return e.category })
 	rb.articles, r.PagesVisited, r.UniquePages = list(rb.articles, func(e *pageEvent) []byte { return e.article })
@@ -104,7 +110,26 @@ func (rb *rowBuilder) lists(r *SessionRow) {
 		b = rb.events[i].appendJSON(b)
 	}
 	rb.text = append(b, ']')
-	r.Categories, r.ArticleIDs, r.ArticleTitles, r.PageEvents = string(rb.categories), string(rb.articles), string(rb.titles), string(rb.text)
+	r.Categories, r.ArticleIDs, r.ArticleTitles, r.PageEvents = aliased(rb.categories), aliased(rb.articles), aliased(rb.titles), aliased(rb.text)
+}
+
+// unique counts the distinct texts.
+func (rb *rowBuilder) unique() (n uint32) {
+	if len(rb.texts) <= few {
+		for i, t := range rb.texts {
+			if !slices.ContainsFunc(rb.texts[:i], func(u []byte) bool { return bytes.Equal(t, u) }) {
+				n++
+			}
+		}
+		return n
+	}
+	clear(rb.distinct)
+	for _, t := range rb.texts {
+		if _, ok := rb.distinct[string(t)]; !ok {
+			rb.distinct[aliased(t)] = struct{}{}
+		}
+	}
+	return uint32(len(rb.distinct))
 }
 
 func (e *pageEvent) appendJSON(b []byte) []byte {
@@ -124,18 +149,34 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 // pageRows counts the events of each type on each article, in the order of (article, type).
 func (rb *rowBuilder) pageRows(r *SessionRow) {
 	rb.pages = rb.pages[:0]
-	clear(rb.pageIndex)
+	mapped := len(rb.events) > few
+	if mapped {
+		clear(rb.pageIndex)
+	}
 	for i := range rb.events {
 		e := &rb.events[i]
 		if len(e.article) == 0 {
 			continue
 		}
-		k := pageKey{string(e.article), e.typ}
-		at, ok := rb.pageIndex[k]
-		if !ok {
+		k, at := pageKey{aliased(e.article), e.typ}, -1
+		if mapped {
+			if found, ok := rb.pageIndex[k]; ok {
+				at = found
+			}
+		} else {
+			for j := range rb.pages {
+				if rb.pages[j].Type == k.typ && rb.pages[j].ArticleID == k.article {
+					at = j
+					break
+				}
+			}
+		}
+		if at < 0 {
 			at = len(rb.pages)
-			rb.pageIndex[k] = at
-			rb.pages = append(rb.pages, PageRow{ArticleID: k.article, ArticleTitle: string(e.title), Category: string(e.category), Type: e.typ})
+			if mapped {
+				rb.pageIndex[k] = at
+			}
+			rb.pages = append(rb.pages, PageRow{ArticleID: k.article, ArticleTitle: aliased(e.title), Category: aliased(e.category), Type: e.typ})
 		}
 		rb.pages[at].Count++
 	}

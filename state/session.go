@@ -233,11 +233,41 @@ func flags(bits ...bool) (f byte) {
 
 // decodeSession decodes a session's value. Texts are copied, events alias b.
 func decodeSession(b []byte) (*session, error) {
+	s := new(session)
 	d := decoder{b: b}
+	n, err := s.decode(&d)
+	if err != nil {
+		return nil, err
+	}
+	s.ids = make([]event.ID, n)
+	for i := range s.ids {
+		copy(s.ids[i][:], d.bytes(len(event.ID{})))
+	}
+	s.events = b[d.pos:len(b):len(b)]
+	if n > linearIDs {
+		s.index()
+	}
+	return s, nil
+}
+
+// view decodes what a row is made of: all texts alias b, and the ids are passed over.
+func (s *session) view(b []byte) error {
+	*s = session{}
+	d := decoder{b: b, alias: true}
+	n, err := s.decode(&d)
+	if err != nil {
+		return err
+	}
+	s.events = b[d.pos+n*len(event.ID{}) : len(b) : len(b)]
+	return nil
+}
+
+// decode reads all but ids and events, and returns how many ids follow.
+func (s *session) decode(d *decoder) (ids int, err error) {
 	if v := d.byte(); d.err == nil && v != sessionVersion {
 		d.fail("session version")
 	}
-	s := &session{status: Status(d.byte())}
+	s.status = Status(d.byte())
 	f := d.byte()
 	s.closing, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0
 	if d.err == nil && (s.status < StatusOpen || s.status > StatusExpired) {
@@ -280,22 +310,10 @@ func decodeSession(b []byte) (*session, error) {
 		}
 	}
 	n := d.length(len(event.ID{}))
-	s.ids = make([]event.ID, n)
-	for i := range s.ids {
-		copy(s.ids[i][:], d.bytes(len(event.ID{})))
-	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	if n != int(s.total)+s.ends || n > maxCounted+maxSessionEnds {
+	if d.err == nil && (n != int(s.total)+s.ends || n > maxCounted+maxSessionEnds) {
 		d.fail("count of ids")
-		return nil, d.err
 	}
-	s.events = b[d.pos:len(b):len(b)]
-	if n > linearIDs {
-		s.index()
-	}
-	return s, nil
+	return n, d.err
 }
 
 // size estimates the bytes of memory that the session takes.

@@ -56,6 +56,7 @@ type Store struct {
 
 	sessions map[string]*session // live sessions in memory
 	gone     map[string]struct{} // ids purged since the last checkpoint, that Pebble still shows as live
+	live     liveIDs             // of the live sessions, wherever they are
 	changed  []*session          // since the last cut
 	memory   int64
 	intern   interner
@@ -170,7 +171,10 @@ func (s *Store) openDB() error {
 			},
 		},
 	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	for i := range o.Levels {
+		// A session's image is some 2 KB: in blocks of 4 KB one or two are compressed at a time, at a worse ratio and more cost.
+		o.Levels[i].BlockSize = 32 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	db, err := pebble.Open(s.opts.Dir, o)
@@ -214,6 +218,9 @@ func (s *Store) load() error {
 		if s.meta.Version != metaVersion {
 			return fmt.Errorf("state format version %d, this binary knows %d", s.meta.Version, metaVersion)
 		}
+	}
+	if s.live, err = loadLive(s.db, s.meta.Live); err != nil {
+		return err
 	}
 	s.durable.reset(s.meta.Index)
 	if s.meta.DeadLetters == nil {

@@ -152,8 +152,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 		return nil, err
 	}
 	f := &figures{}
-	profiled := make(chan error, 1)
-	profiled <- nil
+	var profiled chan error
 	var opened, applied time.Time
 	var before usage
 	var first int64
@@ -173,7 +172,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			}
 			opened, first = now, p.taken
 			if dir := c.w.opts.profile; dir != "" {
-				<-profiled
+				profiled = make(chan error, 1)
 				go func() { profiled <- c.profile(ctx, dir) }()
 			}
 		}
@@ -197,7 +196,11 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			return nil, fmt.Errorf("bench: %s: %d of %d records taken, %v of epochs %v visible: %w", c.v.name, p.taken, b.records, p.acked, until, err)
 		}
 	}
-	return f, errors.Join(c.written(ctx, b, f), <-profiled)
+	err := c.written(ctx, b, f)
+	if profiled != nil {
+		err = errors.Join(err, <-profiled)
+	}
+	return f, err
 }
 
 // written fills in what the nodes say that they have written, from the start on.

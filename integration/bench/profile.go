@@ -11,7 +11,7 @@ import (
 )
 
 // profileSeconds is how long a CPU profile takes; it begins with the window.
-const profileSeconds = 5
+const profileSeconds = 10
 
 // profile writes a CPU and a heap profile of every node, and says why where it cannot.
 func (c *cluster) profile(ctx context.Context, dir string) error {

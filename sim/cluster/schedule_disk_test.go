@@ -25,7 +25,8 @@ var smallDisk = Options{
 }
 
 // A sink is down, and closed sessions that it does not have fill the disk: intake pauses; the horizon stays, because nothing
-// would be freed; nothing is dropped. When the sink is back, what every sink has is forgotten early, and intake resumes.
+// would be freed; nothing is dropped. When the sink is back, what every sink has makes room (superseded images do, and where that is not enough,
+// TestHorizonIsForced, the horizon is forced up), and intake resumes.
 func TestDiskFullOfClosedSessions(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -61,7 +62,6 @@ func TestDiskFullOfClosedSessions(t *testing.T) {
 				up()
 				s.await(10*time.Minute, "intake resumes", func() bool { return s.status().Paused == "" })
 				s.applied()
-				s.check(s.logged("the horizon is forced up") > 0, "the horizon was not forced")
 				s.settle()
 				s.check(s.view().DeadLetters[tooLate] == 0, "too late: %v", s.view().DeadLetters)
 				s.history.add("script", "%d sessions; the fullest folder: %s", n, st.Paused)
@@ -77,7 +77,7 @@ func TestHorizonIsForced(t *testing.T) {
 		at := s.now()
 		s.send(ev{sid: "old", at: at}, ev{part: 1, sid: "open", at: at}, ev{sid: "old", at: at, typ: "session_end"})
 		n := 0
-		for ; s.logged("the horizon is forced up") == 0 && n < 4000; n++ {
+		for ; s.view().Horizon <= at.Unix() && n < 8000; n++ { // the first steps free only what was superseded
 			s.closedSession(fmt.Sprint("s-", n), int32(n)%2)
 			if n%20 == 0 {
 				s.send(ev{part: 1, sid: "open", at: s.now()})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,8 +37,9 @@ type Options struct {
 
 	// MaxConns bounds the connections, and with them the blocks in flight; default 4.
 	MaxConns int
-	// BlockRows and BlockBytes bound one INSERT; defaults (and greatest values) 50,000 rows and 64 MiB. A shard that
-	// writes holds up to two blocks: one of sessions, one of pages.
+	// BlockRows and BlockBytes bound one INSERT; defaults 50,000 rows and 16 MiB, greatest values 50,000 rows and 64 MiB. A
+	// shard that writes holds up to two blocks: one of sessions, one of pages; each is in memory about three times, as
+	// columns, encoded and compressed.
 	BlockRows  int
 	BlockBytes int
 
@@ -51,8 +53,9 @@ type Options struct {
 
 // Bounds of one INSERT (docs/design.md §6).
 const (
-	maxBlockRows  = 50_000
-	maxBlockBytes = 64 << 20
+	maxBlockRows      = 50_000
+	maxBlockBytes     = 64 << 20
+	defaultBlockBytes = 16 << 20
 )
 
 func (o *Options) complete() error {
@@ -62,7 +65,7 @@ func (o *Options) complete() error {
 	o.DialTimeout = cmp.Or(o.DialTimeout, 5*time.Second)
 	o.MaxConns = cmp.Or(o.MaxConns, 4)
 	o.BlockRows = cmp.Or(o.BlockRows, maxBlockRows)
-	o.BlockBytes = cmp.Or(o.BlockBytes, maxBlockBytes)
+	o.BlockBytes = cmp.Or(o.BlockBytes, defaultBlockBytes)
 	if o.Address == "" {
 		return errors.New("clickhouse: no address")
 	}
@@ -100,6 +103,7 @@ type Sink struct {
 	pool    *pool
 	metrics *metrics
 
+	blocks   sync.Pool           // of *blocks: their columns have grown to the size that is needed
 	checking *semaphore.Weighted // one check at a time; a wait for it ends with its context
 	schemaOK atomic.Bool
 }

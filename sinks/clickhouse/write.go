@@ -141,7 +141,9 @@ func (w *writer) sessions(ctx context.Context) error {
 
 // blocks inserts sessions and pages block by block, up to the first that fails.
 func (w *writer) blocks(ctx context.Context) error {
-	sb, pb := newSessionBlock(), newPageBlock()
+	free := w.sink.takeBlocks()
+	defer w.sink.blocks.Put(free)
+	sb, pb := free.sessions, free.pages
 	flushSessions := func() error { return w.flush(ctx, &sb.block) }
 	flushPages := func() error { return w.flush(ctx, &pb.block) }
 	ord := 0
@@ -175,6 +177,22 @@ func (w *writer) blocks(ctx context.Context) error {
 	}
 	// gofail: var clickhouseSessionsInserted struct{}
 	return flushPages()
+}
+
+// blocks are a shard's blocks of one write.
+type blocks struct {
+	sessions *sessionBlock
+	pages    *pageBlock
+}
+
+// takeBlocks returns empty blocks.
+func (s *Sink) takeBlocks() *blocks {
+	if b, ok := s.blocks.Get().(*blocks); ok {
+		b.sessions.reset()
+		b.pages.reset()
+		return b
+	}
+	return &blocks{newSessionBlock(), newPageBlock()}
 }
 
 // full tells whether the block must be inserted before it takes so much more. A row that is larger than a block goes

@@ -3,12 +3,9 @@ package delta
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"deckle/sinks/delta/deltalog"
 )
-
-func clone(s string) string { return strings.Clone(s) }
 
 // dataFile is one finished data file.
 type dataFile struct {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
@@ -90,20 +91,43 @@ func toSessionRow(s *state.SessionRow) (sessionRow, error) {
 		}
 	}
 	c := func(t event.Type) int64 { return int64(s.Counts[t]) }
-	return sessionRow{
-		SessionID: clone(s.SessionID), UserID: int64(s.UserID), Brand: clone(s.Brand), Country: clone(s.Country),
-		City: clone(s.City), DeviceType: clone(s.DeviceType), DeviceOS: clone(s.DeviceOS), Browser: clone(s.Browser),
-		SubscriptionTier: clone(s.SubscriptionTier), UserSegment: clone(s.UserSegment), Referrer: clone(s.Referrer),
-		Timezone: clone(s.Timezone), Start: s.Start * 1e6, End: s.End * 1e6, Duration: s.End - s.Start,
+	r := sessionRow{
+		SessionID: s.SessionID, UserID: int64(s.UserID), Brand: s.Brand, Country: s.Country,
+		City: s.City, DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser,
+		SubscriptionTier: s.SubscriptionTier, UserSegment: s.UserSegment, Referrer: s.Referrer,
+		Timezone: s.Timezone, Start: s.Start * 1e6, End: s.End * 1e6, Duration: s.End - s.Start,
 		TotalEvents: int64(s.TotalEvents), ArticleViews: c(event.ArticleView), ArticleClicks: c(event.ArticleClick),
 		VideoPlays: c(event.VideoPlay), NewsletterSignups: c(event.NewsletterSignup), AdClicks: c(event.AdClick),
 		Searches: c(event.Search), SubscriptionPrompts: c(event.SubscriptionPrompt), Navigations: c(event.Navigation),
-		Categories: clone(s.Categories), ArticleIDs: clone(s.ArticleIDs), ArticleTitles: clone(s.ArticleTitles),
+		Categories: s.Categories, ArticleIDs: s.ArticleIDs, ArticleTitles: s.ArticleTitles,
 		PagesVisited: int64(s.PagesVisited), UniquePages: int64(s.UniquePages), UniqueCategories: int64(s.UniqueCategories),
-		PageEvents: clone(s.PageEvents), TimeOnPage: int64(s.TimeOnPageSec), VideoWatch: int64(s.VideoWatchSec),
+		PageEvents: s.PageEvents, TimeOnPage: int64(s.TimeOnPageSec), VideoWatch: int64(s.VideoWatchSec),
 		MaxScroll: int32(s.MaxScrollDepth), AdRevenue: int64(s.AdRevenueMicros), Status: s.Status.String(),
-		Revision: int32(s.Revision), Origin: clone(s.Origin), BatchID: int64(s.BatchID), CreatedAt: s.CreatedAt * 1e3,
-	}, nil
+		Revision: int32(s.Revision), Origin: s.Origin, BatchID: int64(s.BatchID), CreatedAt: s.CreatedAt * 1e3,
+	}
+	r.own()
+	return r, nil
+}
+
+// own copies the row's texts, into one piece of memory.
+func (r *sessionRow) own() {
+	texts := [...]*string{
+		&r.SessionID, &r.Brand, &r.Country, &r.City, &r.DeviceType, &r.DeviceOS, &r.Browser, &r.SubscriptionTier, &r.UserSegment,
+		&r.Referrer, &r.Timezone, &r.Categories, &r.ArticleIDs, &r.ArticleTitles, &r.PageEvents, &r.Origin,
+	}
+	n := 0
+	for _, t := range texts {
+		n += len(*t)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	for _, t := range texts {
+		b.WriteString(*t)
+	}
+	all := b.String()
+	for _, t := range texts {
+		*t, all = all[:len(*t)], all[len(*t):]
+	}
 }
 
 // image is the way back, for readers; FirstClosed and Pages are not in the table.
@@ -138,14 +162,17 @@ func compareSessionRows(a, b *sessionRow) int {
 	return cmp.Or(cmp.Compare(a.Brand, b.Brand), cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.Origin, b.Origin))
 }
 
+// writeRows is how many rows go to the Parquet writer at once: a call costs as much as some rows.
+const writeRows = 64
+
 // encodeSessions sorts the rows and makes one file of them.
 func encodeSessions(rows []*sessionRow, c compress.Codec) (data []byte, stats string, err error) {
 	slices.SortFunc(rows, compareSessionRows)
 	cols := sessionsTable.newStats()
 	var buf bytes.Buffer
 	w := parquet.NewGenericWriter[sessionRow](&buf, fileOptions(c)...)
-	one := make([]sessionRow, 1)
-	for _, r := range rows {
+	chunk := make([]sessionRow, 0, min(len(rows), writeRows))
+	for j, r := range rows {
 		for i := range cols {
 			c := &cols[i]
 			switch c.Name {
@@ -181,10 +208,13 @@ func encodeSessions(rows []*sessionRow, c compress.Codec) (data []byte, stats st
 				panic("delta: no statistics for " + c.Name)
 			}
 		}
-		one[0] = *r
-		if _, err := w.Write(one); err != nil {
+		if chunk = append(chunk, *r); len(chunk) < writeRows && j < len(rows)-1 {
+			continue
+		}
+		if _, err := w.Write(chunk); err != nil {
 			return nil, "", fmt.Errorf("delta: encode sessions: %w", err)
 		}
+		chunk = chunk[:0]
 	}
 	if err := w.Close(); err != nil {
 		return nil, "", fmt.Errorf("delta: encode sessions: %w", err)

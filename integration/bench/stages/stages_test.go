@@ -12,6 +12,7 @@ import (
 
 	"deckle/event"
 	"deckle/sim"
+	"deckle/sinks"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store/storetest"
 	"deckle/state"
@@ -156,7 +157,7 @@ type shard struct {
 	index uint64
 }
 
-func openShard(b *testing.B, sinks ...state.SinkID) *shard {
+func openShard(b *testing.B, ids ...state.SinkID) *shard {
 	b.Helper()
 	s, err := state.Open(context.Background(), state.Options{FS: vfs.NewMem(), Dir: "state"})
 	if err != nil {
@@ -164,7 +165,7 @@ func openShard(b *testing.B, sinks ...state.SinkID) *shard {
 	}
 	sh := &shard{Store: s, b: b}
 	sh.apply(state.EncodeConfig(state.Config{
-		ClusterID: uuid.NewString(), Pipeline: "bench", Shards: 1, Topic: "t", Partitions: []int32{0}, Starts: []int64{0}, Sinks: sinks,
+		ClusterID: uuid.NewString(), Pipeline: "bench", Shards: 1, Topic: "t", Partitions: []int32{0}, Starts: []int64{0}, Sinks: ids,
 		IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second, Retention: 6 * time.Hour,
 	}))
 	return sh
@@ -272,6 +273,7 @@ func openDelta(b *testing.B, events bool) *delta.Delta {
 	b.Helper()
 	d, err := delta.Open(context.Background(), delta.Options{
 		Store: storetest.NewMem(time.Now), ClusterID: uuid.NewString(), Pipeline: "bench", Node: "bench", Events: events,
+		EventSource: func(uint32) sinks.EventSource { return nil }, // the buffer has all
 	})
 	if err != nil {
 		b.Fatal(err)
