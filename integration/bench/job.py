@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -59,6 +60,7 @@ def options():
     p.add_argument("--brokers", required=True)
     p.add_argument("--topic", required=True)
     p.add_argument("--events", type=int, required=True, help="end when so many records are written to both sinks; 0: on SIGTERM")
+    p.add_argument("--warm", type=int, default=0, help="first process so many records of the topic for nothing, into tables of their own")
     p.add_argument("--max-offsets", type=int, default=150000, help="records a batch")
     p.add_argument("--trigger", default="0 seconds", help="interval of the trigger; 0: as fast as possible")
     p.add_argument("--endpoint", required=True, help="S3 endpoint, http://host:port; keys in SPARK_S3_ACCESS_KEY, SPARK_S3_SECRET_KEY")
@@ -71,7 +73,7 @@ def options():
     p.add_argument("--jars", required=True)
     p.add_argument("--heap", type=int, default=2048, help="MB")
     p.add_argument("--cores", type=int, default=2)
-    p.add_argument("--java", default="-XX:+UseParallelGC -XX:-DontCompileHugeMethods", help="options of the JVM")
+    p.add_argument("--java", default="-XX:+UseParallelGC -XX:MetaspaceSize=256m -XX:-DontCompileHugeMethods", help="options of the JVM")
     p.add_argument("--conf", action="append", default=[], help="KEY=VALUE, over the settings here")
     p.add_argument("--progress", required=True)
     return p.parse_args()
@@ -85,7 +87,7 @@ def session(o):
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraClassPath": os.path.join(o.jars, "*"),
-        "spark.driver.extraJavaOptions": o.java,
+        "spark.driver.extraJavaOptions": f"-Xms{o.heap}m {o.java}",
         "spark.local.dir": os.path.join(o.dir, "local"),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -107,8 +109,6 @@ def session(o):
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
         "spark.sql.streaming.stateStore.rocksdb.compression": "lz4",
-        "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
-        "spark.sql.streaming.stateStore.rocksdb.maxMemoryUsageMB": "128",
         "spark.sql.streaming.stateStore.formatValidation.enabled": "false",
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "10",
@@ -129,7 +129,7 @@ def session(o):
     for c in o.conf:
         conf.set(*c.split("=", 1))
     s = SparkSession.builder.config(conf=conf).getOrCreate()
-    s.sparkContext.setLogLevel("WARN")
+    if not os.environ.get("DEVLOG"): s.sparkContext.setLogLevel("WARN")
     return s
 
 
@@ -154,12 +154,12 @@ def sessions(spark, o):
         .selectExpr("*", f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m",
                     "type <> 'session_end' counted")
         .selectExpr(
-            "session_id", "type", "counted", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
+            "session_id", f"case {' '.join(f'when type = {t!r} then {i}' for i, t in enumerate(COUNTED.values()))} else -1 end code", "counted", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
             f"if(counted, named_struct('ts', ts, 'pos', pos, 'user_id', user_id, {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
             # The object of page_events: its members from Spark, the metrics as they came.
             "if(counted, named_struct('ts', ts, 'pos', pos, 'category', category, 'article_id', article_id, 'title', article_title, 'page',"
-            "  concat('{\"engagement_metrics\":', coalesce(metrics, 'null'), ',', substring(to_json(named_struct('event_type', type,"
-            "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url, 'timestamp', ts)), 2))), null) item",
+            "  concat('{\"engagement_metrics\":', coalesce(metrics, 'null'), ',', cast(substring(cast(to_json(named_struct('event_type', type,"
+            "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url, 'timestamp', ts)) as binary), 2) as string))), null) item",
             f"if(type = 'article_view', cast({held('time_on_page', '1e9')} as bigint), 0L) time_on_page",
             f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll_depth",
             f"if(type = 'video_play', cast({held('playback_position', '1e9')} as bigint), 0L) watched",
@@ -167,7 +167,7 @@ def sessions(spark, o):
     return (
         events.groupBy("session_id").agg(
             F.min("opened").alias("opened"), F.min("first").alias("first"), F.max("ts").alias("last"), F.count("ts").alias("total_events"),
-            *[F.expr(f"count_if(type = '{t}')").alias(c) for c, t in COUNTED.items()],
+            *[F.expr(f"count_if(code = {i})").alias(c) for i, c in enumerate(COUNTED)],
             F.expr("bool_or(not counted)").alias("ended"), F.expr("sort_array(collect_list(item))").alias("items"),
             F.sum("time_on_page").alias("time_on_page_sec"), F.sum("watched").alias("video_watch_sec"),
             F.max("scroll_depth").alias("max_scroll_depth"), F.sum("revenue").alias("ad_revenue_micros"))
@@ -189,26 +189,24 @@ def sessions(spark, o):
 class Sinks:
     """Writes a batch to both sinks and says so."""
 
-    def __init__(self, spark, o):
-        self.spark, self.o = spark, o
-        self.table = f"s3a://{o.bucket}/{o.prefix}/sessions"
+    def __init__(self, spark, o, name, progress):
+        self.spark, self.o, self.progress = spark, o, progress
+        self.table = f"s3a://{o.bucket}/{o.prefix}{name}/sessions"
+        self.database = o.database + name
+        self.checkpoint = os.path.join(o.dir, "checkpoint" + name)
         self.seen = 0  # events that are in both sinks
         self.failed = None
-        self.progress = open(o.progress, "a", buffering=1)
         host, port = o.clickhouse.rsplit(":", 1)
         self.click = Client(host, port=int(port), user=o.clickhouse_user, password=os.environ["SPARK_CLICKHOUSE_PASSWORD"], compression="lz4",
                             settings={"strings_as_bytes": True})
-        self.insert = f"INSERT INTO {o.database}.session_metrics ({', '.join(c for c, _ in TABLE)}) VALUES"
-        # Paths of Spark's own file of a batch's end offsets, and Hadoop's to read a commit.
-        self.offsets = os.path.join(o.dir, "checkpoint", "offsets")
-        path = spark._jvm.org.apache.hadoop.fs.Path(self.table)
-        self.fs = path.getFileSystem(spark._jsc.hadoopConfiguration())
+        self.insert = f"INSERT INTO {self.database}.session_metrics ({', '.join(c for c, _ in TABLE)}) VALUES"
+        self.fs = spark._jvm.org.apache.hadoop.fs.Path(self.table).getFileSystem(spark._jsc.hadoopConfiguration())
 
     def create(self):
-        self.click.execute(f"CREATE DATABASE IF NOT EXISTS {self.o.database}")
+        self.click.execute(f"CREATE DATABASE IF NOT EXISTS {self.database}")
         columns = ", ".join(f"{c} {t}" for c, t in TABLE)
         self.click.execute(
-            f"CREATE TABLE IF NOT EXISTS {self.o.database}.session_metrics ({columns}) ENGINE = ReplacingMergeTree(batch_id) "
+            f"CREATE TABLE IF NOT EXISTS {self.database}.session_metrics ({columns}) ENGINE = ReplacingMergeTree(batch_id) "
             "PARTITION BY toYYYYMM(session_date) ORDER BY (session_id, origin) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1")
 
     def write(self, frame, batch):
@@ -239,10 +237,9 @@ class Sinks:
             raise RuntimeError("insert into ClickHouse failed") from result["error"]
         frame.unpersist(blocking=False)
         ended = time.time_ns()
-        self.seen = self.events(batch)
-        self.progress.write(json.dumps({"batch": batch, "ended_unix_ns": ended, "events": self.seen, "rows": rows,
-                                        "delta_bytes": self.committed(batch), "clickhouse_bytes": raw,
-                                        "seconds": round(time.time() - now, 3)}) + "\n")
+        events = self.events(batch)
+        report(self.progress, batch=batch, ended_unix_ns=ended, events=events, rows=rows, delta_bytes=self.committed(batch), clickhouse_bytes=raw)
+        self.seen = events
 
     def to_clickhouse(self, blocks, batch, now, result):
         try:
@@ -265,7 +262,7 @@ class Sinks:
 
     def events(self, batch):
         """The events up to the end of a batch, by the offsets that Spark wrote before it began it."""
-        with open(os.path.join(self.offsets, str(batch))) as f:
+        with open(os.path.join(self.checkpoint, "offsets", str(batch))) as f:
             ends = json.loads(f.read().splitlines()[-1])
         return sum(ends[self.o.topic].values())
 
@@ -289,27 +286,51 @@ def column(name, array):
     return array.to_numpy(zero_copy_only=False).tolist()
 
 
-def main():
-    o = options()
-    os.makedirs(o.dir, exist_ok=True)
-    spark = session(o)
-    sinks = Sinks(spark, o)
+def report(file, **line):
+    file.write(json.dumps(line) + "\n")
+
+
+def run(spark, o, sinks, events, stopped):
+    """Runs the query until so many events are in both sinks, or it is to stop; returns what it failed with."""
     sinks.create()
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     query = (sessions(spark, o).writeStream.outputMode("update").foreachBatch(sinks.write).trigger(processingTime=o.trigger)
-             .option("checkpointLocation", os.path.join(o.dir, "checkpoint")).start())
+             .option("checkpointLocation", sinks.checkpoint).start())
     while not stopped.wait(0.1):
         if sinks.failed is not None or not query.isActive:
             break
-        if o.events and sinks.seen >= o.events:
+        if events and sinks.seen >= events:
             break
     failed = sinks.failed or query.exception()
     if failed is None:
         query.stop()
-    else:
+    return failed
+
+
+def main():
+    o = options()
+    os.makedirs(o.dir, exist_ok=True)
+    spark = session(o)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    failed, warmed, rounds = None, 0, 0
+    with open(o.progress, "a", buffering=1) as progress, open(os.devnull, "w") as nowhere:
+        while failed is None and warmed < o.warm and not stopped.is_set():
+            sinks = Sinks(spark, o, f"_warm{rounds}", nowhere)
+            failed = run(spark, o, sinks, min(o.warm - warmed, o.events or o.warm), stopped)
+            sinks.click.execute(f"DROP DATABASE {sinks.database}")
+            warmed, rounds = warmed + sinks.seen, rounds + 1
+        if failed is None and not stopped.is_set():
+            report(progress, batch=-1, ended_unix_ns=time.time_ns(), events=0, rows=0, delta_bytes=0, clickhouse_bytes=0)
+            failed = run(spark, o, Sinks(spark, o, "", progress), o.events, stopped)
+    if failed is not None:
         traceback.print_exception(failed)
+    jvm = spark.sparkContext._gateway.proc
     spark.stop()
+    jvm.stdin.close()  # which ends it
+    try:
+        jvm.wait(20)
+    except subprocess.TimeoutExpired:  # RocksDB can wait for ever after an error
+        jvm.kill()
     return 0 if failed is None else 1
 
 

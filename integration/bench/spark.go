@@ -26,12 +26,13 @@ type sparkOptions struct {
 	HeapMB                          int
 	MaxOffsets                      int64    // records a batch
 	Events                          int64    // the job ends when so many records are in both sinks; 0: when it is stopped
+	Warm                            int64    // records that it processes for nothing before, so that the JVM is warm
 	More                            []string // further arguments of job.py, for trials
 }
 
 // sparkBatch is a batch that both sinks have.
 type sparkBatch struct {
-	Batch           int64 `json:"batch"`
+	Batch           int64 `json:"batch"` // -1: none, but the job is warm and begins
 	EndedUnixNS     int64 `json:"ended_unix_ns"`
 	Events          int64 `json:"events"`           // records of the topic up to its end
 	Rows            int64 `json:"rows"`             // that it wrote to each sink
@@ -58,7 +59,7 @@ func startSpark(o sparkOptions) (*sparkRun, error) {
 	}
 	r := &sparkRun{progress: filepath.Join(o.Dir, "progress.jsonl")}
 	args := []string{o.Spark.Python, job, "--brokers", o.Kafka.Addr, "--topic", o.Topic, "--events", fmt.Sprint(o.Events),
-		"--max-offsets", fmt.Sprint(o.MaxOffsets), "--endpoint", "http://" + o.MinIO.Addr, "--bucket", o.Bucket, "--prefix", o.Prefix,
+		"--warm", fmt.Sprint(o.Warm), "--max-offsets", fmt.Sprint(o.MaxOffsets), "--endpoint", "http://" + o.MinIO.Addr, "--bucket", o.Bucket, "--prefix", o.Prefix,
 		"--clickhouse", o.Click.Addr, "--clickhouse-user", o.Click.User, "--database", o.Database, "--dir", filepath.Join(o.Dir, "work"),
 		"--jars", o.Spark.Jars, "--heap", fmt.Sprint(o.HeapMB), "--progress", r.progress}
 	r.Process = services.NewProcess("spark", o.Dir, []string{
