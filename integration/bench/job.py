@@ -73,7 +73,7 @@ def options():
     p.add_argument("--jars", required=True)
     p.add_argument("--heap", type=int, default=2048, help="MB")
     p.add_argument("--cores", type=int, default=2)
-    p.add_argument("--java", default="-XX:+UseParallelGC -XX:MetaspaceSize=256m -XX:-DontCompileHugeMethods", help="options of the JVM")
+    p.add_argument("--java", default="-XX:+UseParallelGC -XX:MetaspaceSize=256m", help="options of the JVM")
     p.add_argument("--conf", action="append", default=[], help="KEY=VALUE, over the settings here")
     p.add_argument("--progress", required=True)
     return p.parse_args()
@@ -113,7 +113,7 @@ def session(o):
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.databricks.delta.writeChecksumFile.enabled": "false",
+        "spark.sql.codegen.cache.maxEntries": "2000",
         "spark.hadoop.fs.s3a.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
         "spark.hadoop.fs.s3a.endpoint": o.endpoint,
         "spark.hadoop.fs.s3a.access.key": os.environ["SPARK_S3_ACCESS_KEY"],
@@ -226,9 +226,11 @@ class Sinks:
         click.start()
         del blocks
         try:
-            (frame.selectExpr("*", f"cast('{batch + 1}' as bigint) batch_id", f"cast('{now:.3f}' as double) created")
-             .withColumns({"session_start": F.expr("timestamp_seconds(session_start)"), "session_end": F.expr("timestamp_seconds(session_end)"),
-                           "created_at": F.expr("timestamp_micros(cast(created * 1000000 as bigint))")}).drop("created")
+            # A number that changes would stand in the generated code, which would be compiled anew for every batch: a text does not.
+            def number(n):
+                return f"cast(concat('{n}', substring(session_id, 1, 0)) as bigint)"
+            (frame.withColumns({"session_start": F.expr("timestamp_seconds(session_start)"), "session_end": F.expr("timestamp_seconds(session_end)"),
+                                "batch_id": F.expr(number(batch + 1)), "created_at": F.expr(f"timestamp_millis({number(int(now * 1000))})")})
              .write.format("delta").mode("append").partitionBy("session_date").option("delta.dataSkippingStatsColumns", STATISTICS)
              .option("txnAppId", "sessions").option("txnVersion", batch).save(self.table))
         finally:
