@@ -108,7 +108,8 @@ def session(o):
         "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
-        "spark.sql.streaming.stateStore.rocksdb.compression": "lz4",
+        "spark.sql.streaming.stateStore.rocksdb.compression": "none",
+        "spark.sql.streaming.stateStore.rocksdb.writeBufferSizeMB": "32",
         "spark.sql.streaming.stateStore.formatValidation.enabled": "false",
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "10",
@@ -311,6 +312,7 @@ def run(spark, o, sinks, events, stopped):
 def main():
     o = options()
     os.makedirs(o.dir, exist_ok=True)
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # of RocksDB: glibc's arenas, one a thread, would keep what is freed
     spark = session(o)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -320,6 +322,7 @@ def main():
             sinks = Sinks(spark, o, f"_warm{rounds}", nowhere)
             failed = run(spark, o, sinks, min(o.warm - warmed, o.events or o.warm), stopped)
             sinks.click.execute(f"DROP DATABASE {sinks.database}")
+            spark._jvm.org.apache.spark.sql.execution.streaming.state.StateStore.stop()  # or that of the last round stays in memory
             warmed, rounds = warmed + sinks.seen, rounds + 1
         if failed is None and not stopped.is_set():
             report(progress, batch=-1, ended_unix_ns=time.time_ns(), events=0, rows=0, delta_bytes=0, clickhouse_bytes=0)
