@@ -266,7 +266,7 @@ class Sinks:
             result["error"] = e
 
     def events(self, batch):
-        """The events up to the end of a batch, by the offsets that Spark wrote before it began it."""
+        """The events up to the end of a batch, by the offsets that Spark wrote before it began it; the topic begins at 0."""
         with open(os.path.join(self.checkpoint, "offsets", str(batch))) as f:
             ends = json.loads(f.read().splitlines()[-1])
         return sum(ends[self.o.topic].values())
