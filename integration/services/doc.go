@@ -1,12 +1,14 @@
 // Package services fetches and runs the real services that the tests need: Apache Kafka, a MinIO server, the ClickHouse
-// engine behind a native-protocol front, and Python with Delta readers that nobody here wrote. They are test tools, never
-// dependencies of Deckle.
+// engine behind a native-protocol front, Python with Delta readers that nobody here wrote, and Spark to be measured against.
+// They are test tools, never dependencies of Deckle.
 //
 //	service      comes from                                            by
 //	Kafka        org.apache.kafka:kafka_2.13, kafka-tools              Maven (java, mvn)
 //	MinIO        github.com/minio/minio                                go install
 //	ClickHouse   @chdb/lib-linux-x64-gnu + integration/chfront (cgo)   npm pack, go build (npm, cc)
 //	readers      deltalake, duckdb, duckdb-extension-delta             pip (python3)
+//	Spark        pyspark, clickhouse-driver; Kafka's source, delta-    pip, Maven (java, mvn, python3)
+//	             spark, hadoop-aws
 //
 // Everything fetched lies in one cache folder outside the tree: $DECKLE_CACHE, by default deckle/services in the user's
 // cache folder. A fetch that was cut off is begun anew: a stamp file is written last.

@@ -1,0 +1,345 @@
+"""The job that Deckle is measured against: Spark Structured Streaming, Kafka -> sessions -> Delta on S3 + ClickHouse.
+
+It writes, for each session that a batch touched, one row with the columns of docs/schema.md: appended to a Delta table and
+inserted into a ReplacingMergeTree. The image with the greatest batch_id is the session. What makes it fast, and what each
+choice brought, stands in docs/performance.md.
+
+  - One pass: a batch is computed and its rows are kept once; Arrow carries them to ClickHouse while Delta is written.
+  - What is per event runs before the shuffle (JSON, texts, numbers); a session's list is sorted once a batch.
+  - State lies in RocksDB with a changelog, on a local folder, in as many partitions as there are cores.
+
+With every progress line (JSON, one a batch, when both sinks have it) the events up to there are final.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import pyarrow as pa
+from clickhouse_driver import Client
+from pyspark import SparkConf, StorageLevel
+from pyspark.sql import SparkSession, functions as F
+
+DIMENSIONS = ["brand", "country", "city", "device_type", "device_os", "browser", "subscription_tier", "user_segment", "referrer",
+              "timezone"]
+COUNTED = {"article_views": "article_view", "article_clicks": "article_click", "video_plays": "video_play",
+           "newsletter_signups": "newsletter_signup", "ad_clicks": "ad_click", "searches": "search",
+           "subscription_prompts": "subscription_prompt", "navigations": "navigation"}
+
+# Only what is used is taken out of the JSON. engagement_metrics stays text: page_events has it as it came.
+EVENT = ", ".join(["session_id string", "user_id bigint", "event_type string", "timestamp bigint", "category string",
+                   "article_id string", "article_title string", "page_url string", "engagement_metrics string"]
+                  + [d + " string" for d in DIMENSIONS])
+METRICS = "time_on_page double, scroll_depth double, playback_position double, ad_revenue double"
+
+LOW, TEXT, N = "LowCardinality(String)", "String", "UInt32"
+TABLE = (
+    [("session_id", TEXT), ("user_id", "UInt64")]
+    + [(d, TEXT if d in ("city", "referrer") else LOW) for d in DIMENSIONS]
+    + [("session_start", "DateTime('UTC')"), ("session_end", "DateTime('UTC')"), ("session_duration_sec", N), ("total_events", N)]
+    + [(c, N) for c in COUNTED]
+    + [("categories_visited", TEXT), ("article_ids_visited", TEXT), ("article_titles_visited", TEXT), ("pages_visited_count", N),
+       ("unique_pages_count", N), ("unique_categories_count", N), ("page_events", TEXT), ("time_on_page_sec", "UInt64"),
+       ("video_watch_sec", "UInt64"), ("max_scroll_depth", "UInt8"), ("ad_revenue_micros", "UInt64"),
+       ("status", "Enum8('open' = 1, 'closed' = 2, 'expired' = 3)"), ("revision", N), ("session_date", "Date"), ("origin", TEXT),
+       ("batch_id", "UInt64"), ("created_at", "DateTime64(3, 'UTC')")])
+
+# The columns with statistics in Delta are those of Deckle's table.
+STATISTICS = ("session_id,user_id,brand,country,device_type,subscription_tier,session_start,session_end,session_duration_sec,"
+              "total_events,status,revision,batch_id,created_at")
+
+
+# Columns whose values rarely repeat: Parquet is not to try a dictionary.
+UNLIKE = ["session_id", "page_events", "categories_visited", "article_ids_visited", "article_titles_visited", "origin"]
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--brokers", required=True)
+    p.add_argument("--topic", required=True)
+    p.add_argument("--events", type=int, required=True, help="end when so many records are written to both sinks; 0: on SIGTERM")
+    p.add_argument("--warm", type=int, default=0, help="first process so many records of the topic for nothing, into tables of their own")
+    p.add_argument("--max-offsets", type=int, default=300000, help="records a batch")
+    p.add_argument("--trigger", default="0 seconds", help="interval of the trigger; 0: as fast as possible")
+    p.add_argument("--endpoint", required=True, help="S3 endpoint, http://host:port; keys in SPARK_S3_ACCESS_KEY, SPARK_S3_SECRET_KEY")
+    p.add_argument("--bucket", required=True)
+    p.add_argument("--prefix", required=True, help="the Delta table is PREFIX/sessions")
+    p.add_argument("--clickhouse", required=True, help="host:port of the native protocol; password in SPARK_CLICKHOUSE_PASSWORD")
+    p.add_argument("--clickhouse-user", default="default")
+    p.add_argument("--database", default="spark")
+    p.add_argument("--dir", required=True, help="local folder of checkpoint, state and shuffle files")
+    p.add_argument("--jars", required=True)
+    p.add_argument("--heap", type=int, default=1536, help="MB")
+    p.add_argument("--cores", type=int, default=2)
+    p.add_argument("--java", default="-XX:+UseSerialGC -XX:MetaspaceSize=256m", help="options of the JVM")
+    p.add_argument("--conf", action="append", default=[], help="KEY=VALUE, over the settings here")
+    p.add_argument("--progress", required=True)
+    return p.parse_args()
+
+
+def session(o):
+    conf = SparkConf().setAll({
+        "spark.master": f"local[{o.cores}]",
+        "spark.app.name": "sessions",
+        "spark.driver.memory": f"{o.heap}m",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraClassPath": os.path.join(o.jars, "*"),
+        "spark.driver.extraJavaOptions": f"-Xms{o.heap}m {o.java}",
+        "spark.local.dir": os.path.join(o.dir, "local"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+        "spark.shuffle.compress": "false",  # to the page cache and back within one machine
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.shuffle.partitions": str(o.cores),
+        "spark.sql.adaptive.enabled": "false",
+        # Aggregation with collect_list goes by a hash map of objects; by default it sorts beyond 128 groups.
+        "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "10000000",
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "0",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.sql.maxConcurrentOutputFileWriters": "8",  # no sort by the partition column
+        "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
+        "spark.sql.streaming.stateStore.rocksdb.compression": "none",
+        "spark.sql.streaming.stateStore.formatValidation.enabled": "false",
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.streaming.minBatchesToRetain": "10",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.codegen.cache.maxEntries": "2000",
+        "spark.hadoop.fs.s3a.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.fs.s3a.endpoint": o.endpoint,
+        "spark.hadoop.fs.s3a.access.key": os.environ["SPARK_S3_ACCESS_KEY"],
+        "spark.hadoop.fs.s3a.secret.key": os.environ["SPARK_S3_SECRET_KEY"],
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+        "spark.hadoop.fs.s3a.fast.upload.buffer": "array",
+        "spark.hadoop.fs.s3a.directory.marker.retention": "keep",
+    }.items())
+    for c in UNLIKE:
+        conf.set("spark.hadoop.parquet.enable.dictionary#" + c, "false")
+    for c in o.conf:
+        conf.set(*c.split("=", 1))
+    s = SparkSession.builder.config(conf=conf).getOrCreate()
+    s.sparkContext.setLogLevel("WARN")
+    return s
+
+
+def held(name, most):
+    return f"coalesce(least(greatest(m.{name}, 0D), {most}), 0D)"
+
+
+def sessions(spark, o):
+    """The streaming query's frame: one row a touched session."""
+    text = [f"coalesce(e.{c}, '') {c}" for c in ["category", "article_id", "article_title", "page_url"] + DIMENSIONS]
+    events = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", o.brokers).option("subscribe", o.topic).option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", o.max_offsets)
+        .option("kafka.max.partition.fetch.bytes", 8 << 20).option("kafka.fetch.max.bytes", 64 << 20)
+        .option("kafka.max.poll.records", 20000).option("kafka.receive.buffer.bytes", 1 << 20)
+        .load()
+        # One number orders the positions, for partitions below 2^15 and offsets below 2^48.
+        .select(F.expr("shiftleft(cast(partition as bigint), 48) | offset").alias("pos"), F.expr(f"from_json(cast(value as string), '{EVENT}')").alias("e"))
+        .selectExpr("pos", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
+                    "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp) ts", *text)
+        .selectExpr("*", f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m",
+                    "type <> 'session_end' counted")
+        .selectExpr(
+            "session_id", f"case {' '.join(f'when type = {t!r} then {i}' for i, t in enumerate(COUNTED.values()))} else -1 end code", "counted", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
+            f"if(counted, named_struct('ts', ts, 'pos', pos, 'user_id', user_id, {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
+            # The object of page_events: its members from Spark, the metrics as they came.
+            "if(counted, named_struct('ts', ts, 'pos', pos, 'category', category, 'article_id', article_id, 'title', article_title, 'page',"
+            "  concat('{\"engagement_metrics\":', coalesce(metrics, 'null'), ',', cast(substring(cast(to_json(named_struct('event_type', type,"
+            "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url, 'timestamp', ts)) as binary), 2) as string))), null) item",
+            f"if(type = 'article_view', cast({held('time_on_page', '1e9')} as bigint), 0L) time_on_page",
+            f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll_depth",
+            f"if(type = 'video_play', cast({held('playback_position', '1e9')} as bigint), 0L) watched",
+            f"if(type = 'ad_click', cast(floor({held('ad_revenue', '1e6')} * 1e6 + 0.5D) as bigint), 0L) revenue"))
+    return (
+        events.groupBy("session_id").agg(
+            F.min("opened").alias("opened"), F.min("first").alias("first"), F.max("ts").alias("last"), F.count("ts").alias("total_events"),
+            *[F.expr(f"count_if(code = {i})").alias(c) for i, c in enumerate(COUNTED)],
+            F.expr("bool_or(not counted)").alias("ended"), F.expr("sort_array(collect_list(item))").alias("items"),
+            F.sum("time_on_page").alias("time_on_page_sec"), F.sum("watched").alias("video_watch_sec"),
+            F.max("scroll_depth").alias("max_scroll_depth"), F.sum("revenue").alias("ad_revenue_micros"))
+        .where("total_events > 0")
+        .selectExpr("*", "array_remove(items.category, '') categories", "array_remove(items.article_id, '') articles",
+                    "array_remove(items.title, '') titles")
+        .selectExpr(
+            "session_id", "first.user_id", *["first." + d for d in DIMENSIONS], "first.ts session_start", "last session_end",
+            "last - first.ts session_duration_sec", "total_events", *COUNTED, "to_json(categories) categories_visited",
+            "to_json(articles) article_ids_visited", "to_json(titles) article_titles_visited",
+            "cast(size(articles) as bigint) pages_visited_count", "cast(size(array_distinct(articles)) as bigint) unique_pages_count",
+            "cast(size(array_distinct(categories)) as bigint) unique_categories_count",
+            "concat('[', array_join(items.page, ','), ']') page_events", "time_on_page_sec", "video_watch_sec", "max_scroll_depth",
+            "ad_revenue_micros", "if(ended, 'closed', 'open') status", "0 revision",
+            "date_from_unix_date(cast(opened.ts div 86400 as int)) session_date",
+            "concat(shiftright(opened.pos, 48), '/', opened.pos & 281474976710655) origin"))
+
+
+class Sinks:
+    """Writes a batch to both sinks and says so."""
+
+    def __init__(self, spark, o, name, progress):
+        self.spark, self.o, self.progress = spark, o, progress
+        self.table = f"s3a://{o.bucket}/{o.prefix}{name}/sessions"
+        self.database = o.database + name
+        self.checkpoint = os.path.join(o.dir, "checkpoint" + name)
+        self.seen = 0  # events that are in both sinks
+        self.failed = None
+        host, port = o.clickhouse.rsplit(":", 1)
+        self.click = Client(host, port=int(port), user=o.clickhouse_user, password=os.environ["SPARK_CLICKHOUSE_PASSWORD"], compression="lz4",
+                            settings={"strings_as_bytes": True})
+        self.insert = f"INSERT INTO {self.database}.session_metrics ({', '.join(c for c, _ in TABLE)}) VALUES"
+        self.fs = spark._jvm.org.apache.hadoop.fs.Path(self.table).getFileSystem(spark._jsc.hadoopConfiguration())
+
+    def create(self):
+        self.click.execute(f"CREATE DATABASE IF NOT EXISTS {self.database}")
+        columns = ", ".join(f"{c} {t}" for c, t in TABLE)
+        self.click.execute(
+            f"CREATE TABLE IF NOT EXISTS {self.database}.session_metrics ({columns}) ENGINE = ReplacingMergeTree(batch_id) "
+            "PARTITION BY toYYYYMM(session_date) ORDER BY (session_id, origin) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1")
+
+    def write(self, frame, batch):
+        try:
+            self.both(frame, batch)
+        except BaseException as e:
+            self.failed = e
+            raise
+
+    def both(self, frame, batch):
+        now = time.time()
+        frame.persist(StorageLevel.MEMORY_AND_DISK)
+        blocks = frame._collect_as_arrow()  # computes the batch and its state
+        raw, rows = sum(b.nbytes for b in blocks), sum(b.num_rows for b in blocks)
+        result = {}
+        click = threading.Thread(target=self.to_clickhouse, args=(blocks, batch, now, result))
+        click.start()
+        del blocks
+        try:
+            # A number that changes would stand in the generated code, which would be compiled anew for every batch: a text does not.
+            def number(n):
+                return f"cast(concat('{n}', substring(session_id, 1, 0)) as bigint)"
+            (frame.withColumns({"session_start": F.expr("timestamp_seconds(session_start)"), "session_end": F.expr("timestamp_seconds(session_end)"),
+                                "batch_id": F.expr(number(batch + 1)), "created_at": F.expr(f"timestamp_millis({number(int(now * 1000))})")})
+             .write.format("delta").mode("append").partitionBy("session_date").option("delta.dataSkippingStatsColumns", STATISTICS)
+             .option("txnAppId", "sessions").option("txnVersion", batch).save(self.table))
+        finally:
+            click.join()
+        if "error" in result:
+            raise RuntimeError("insert into ClickHouse failed") from result["error"]
+        frame.unpersist(blocking=False)
+        ended = time.time_ns()
+        events = self.events(batch)
+        report(self.progress, batch=batch, ended_unix_ns=ended, events=events, rows=rows, delta_bytes=self.committed(batch), clickhouse_bytes=raw)
+        self.seen = events
+
+    def to_clickhouse(self, blocks, batch, now, result):
+        try:
+            while blocks:
+                b = blocks.pop()
+                n = b.num_rows
+                if n == 0:
+                    continue
+                columns = []
+                for name, _ in TABLE:
+                    if name == "batch_id":
+                        columns.append([batch + 1] * n)
+                    elif name == "created_at":
+                        columns.append([int(now * 1000)] * n)
+                    else:
+                        columns.append(column(name, b.column(name)))
+                self.click.execute(self.insert, columns, columnar=True)
+        except BaseException as e:
+            result["error"] = e
+
+    def events(self, batch):
+        """The events up to the end of a batch, by the offsets that Spark wrote before it began it; the topic begins at 0."""
+        with open(os.path.join(self.checkpoint, "offsets", str(batch))) as f:
+            ends = json.loads(f.read().splitlines()[-1])
+        return sum(ends[self.o.topic].values())
+
+    def committed(self, batch):
+        """Bytes of the files that the batch added: this job alone writes, so that a batch is a version."""
+        jvm = self.spark._jvm
+        stream = self.fs.open(jvm.org.apache.hadoop.fs.Path(f"{self.table}/_delta_log/{batch:020d}.json"))
+        try:
+            text = jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
+        finally:
+            stream.close()
+        return sum(json.loads(line).get("add", {}).get("size", 0) for line in text.splitlines())
+
+
+def column(name, array):
+    """A list of what ClickHouse's driver takes quickest: bytes for texts, numbers, and whole seconds for times."""
+    if pa.types.is_string(array.type) and name != "status":
+        array = array.cast(pa.binary())
+    if pa.types.is_date(array.type):
+        return array.to_pylist()
+    return array.to_numpy(zero_copy_only=False).tolist()
+
+
+def report(file, **line):
+    file.write(json.dumps(line) + "\n")
+
+
+def run(spark, o, sinks, events, stopped):
+    """Runs the query until so many events are in both sinks, or it is to stop; returns what it failed with."""
+    sinks.create()
+    query = (sessions(spark, o).writeStream.outputMode("update").foreachBatch(sinks.write).trigger(processingTime=o.trigger)
+             .option("checkpointLocation", sinks.checkpoint).start())
+    while not stopped.wait(0.1):
+        if sinks.failed is not None or not query.isActive:
+            break
+        if events and sinks.seen >= events:
+            break
+    failed = sinks.failed or query.exception()
+    if failed is None:
+        query.stop()
+    return failed
+
+
+def main():
+    o = options()
+    os.makedirs(o.dir, exist_ok=True)
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # of RocksDB: glibc's arenas, one a thread, would keep what is freed
+    spark = session(o)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    failed, warmed, rounds = None, 0, 0
+    with open(o.progress, "a", buffering=1) as progress, open(os.devnull, "w") as nowhere:
+        while failed is None and warmed < o.warm and not stopped.is_set():
+            sinks = Sinks(spark, o, f"_warm{rounds}", nowhere)
+            failed = run(spark, o, sinks, min(o.warm - warmed, o.events or o.warm), stopped)
+            sinks.click.execute(f"DROP DATABASE {sinks.database}")
+            spark._jvm.org.apache.spark.sql.execution.streaming.state.StateStore.stop()  # or that of the last round stays in memory
+            warmed, rounds = warmed + sinks.seen, rounds + 1
+        if failed is None and not stopped.is_set():
+            report(progress, batch=-1, ended_unix_ns=time.time_ns(), events=0, rows=0, delta_bytes=0, clickhouse_bytes=0)
+            failed = run(spark, o, Sinks(spark, o, "", progress), o.events, stopped)
+    if failed is not None:
+        traceback.print_exception(failed)
+    jvm = spark.sparkContext._gateway.proc
+    spark.stop()
+    jvm.stdin.close()  # which ends it
+    try:
+        jvm.wait(20)
+    except subprocess.TimeoutExpired:  # RocksDB can wait for ever after an error
+        jvm.kill()
+    return 0 if failed is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

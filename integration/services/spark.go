@@ -1,0 +1,74 @@
+package services
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Versions of what a Spark job needs. hadoop-aws must be of the Hadoop that pyspark carries, and delta-spark of Spark's minor
+// version; the Arrow that pyspark hands to Python is read by pyarrow.
+const (
+	sparkVersion      = "3.5.7"
+	sparkDeltaVersion = "3.3.2"
+	sparkHadoop       = "3.3.4"
+	sparkPython       = "pyspark==" + sparkVersion + " clickhouse-driver==0.2.11 lz4==4.4.5 clickhouse-cityhash==1.0.2.5 " +
+		"pyarrow==21.0.0 numpy==2.2.6 pandas==2.3.3"
+)
+
+// The jars that pyspark has already are left out.
+const sparkPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>deckle.tests</groupId><artifactId>spark</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.spark</groupId><artifactId>spark-sql-kafka-0-10_2.12</artifactId><version>` + sparkVersion + `</version>
+      <exclusions>
+        <exclusion><groupId>org.apache.hadoop</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>org.lz4</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>org.xerial.snappy</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>org.slf4j</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>com.github.luben</groupId><artifactId>*</artifactId></exclusion>
+      </exclusions>
+    </dependency>
+    <dependency>
+      <groupId>io.delta</groupId><artifactId>delta-spark_2.12</artifactId><version>` + sparkDeltaVersion + `</version>
+      <exclusions><exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>org.antlr</groupId><artifactId>*</artifactId></exclusion></exclusions>
+    </dependency>
+    <dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-aws</artifactId><version>` + sparkHadoop + `</version></dependency>
+  </dependencies>
+</project>
+`
+
+// Spark is what a pyspark job runs with.
+type Spark struct {
+	Python string // interpreter with pyspark, clickhouse-driver, pyarrow, numpy and pandas
+	Jars   string // folder of the jars of Kafka's source, Delta and S3, besides pyspark's own
+}
+
+// FetchSpark returns a Python interpreter with pyspark and the jars of its connectors.
+func (c *Cache) FetchSpark(ctx context.Context) (*Spark, error) {
+	dir, err := c.fetch("spark-"+sparkVersion, []string{"java", "mvn", "python3"}, func(dir string) error {
+		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(sparkPOM), 0o644); err != nil {
+			return err
+		}
+		_, err := command(ctx, dir, nil, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars")
+		if err != nil {
+			return err
+		}
+		venv := filepath.Join(dir, "python")
+		if _, err := command(ctx, dir, nil, "python3", "-m", "venv", venv); err != nil {
+			return err
+		}
+		args := append([]string{"install", "-q", "--disable-pip-version-check"}, strings.Fields(sparkPython)...)
+		_, err = command(ctx, dir, nil, filepath.Join(venv, "bin", "pip"), args...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Spark{Python: filepath.Join(dir, "python", "bin", "python"), Jars: filepath.Join(dir, "jars")}, nil
+}
