@@ -5,14 +5,14 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down sim sim-bugs failpoints torture torture-ci torture-bug fuzz malformed clean
+.PHONY: test unit engine integration race lint fetch up down sim sim-bugs failpoints torture torture-ci torture-bug fuzz malformed bench bench-ci profile clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/... ./integration/proxy ./integration/torture ./integration/malformed
+	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/... ./integration/proxy ./integration/torture ./integration/malformed ./integration/bench/...
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:
@@ -98,6 +98,22 @@ fuzz:
 RECORDS ?= 1000000
 malformed:
 	$(GO) test -count=1 -timeout 60m -v ./integration/malformed -malformed $(RECORDS)
+
+# Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are fetched
+# the first time (1 GB).
+EVENTS ?= 600000
+BENCHRUNS ?= 3
+bench:
+	$(GO) run ./integration/bench -events $(EVENTS) -runs $(BENCHRUNS)
+
+# The benchmarks of each stage on a recorded commit and on this tree, in turns; fails on a significant loss of more than 25 %.
+bench-ci:
+	$(GO) run ./integration/bench/regress
+
+# CPU and heap profiles of a node over the same backlog, in .local/profile.
+profile:
+	mkdir -p .local
+	$(GO) run ./integration/bench -events $(EVENTS) -runs 1 -only deckle,deckle_raw -profile .local/profile -out .local/profile.json
 
 clean:
 	rm -rf deckle deckle-demo .local

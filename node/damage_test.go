@@ -197,7 +197,7 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 	}
 	propose(state.EncodeConfig(state.Config{Shards: 1, Topic: "t", Partitions: []int32{0, 1, 2}, Starts: []int64{0, 0, 0}, Sinks: []state.SinkID{state.SinkEvents}}))
 	next := map[int32]int64{}
-	for range 50 {
+	for range 400 { // images for several blocks: some are not read when the store is opened
 		propose(state.AppendBatch(nil, l.batch(next)))
 	}
 	propose(state.EncodeCut(l.now*1000, 0, 0))

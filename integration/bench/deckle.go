@@ -141,7 +141,7 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 }
 
 // sampleEvery is the time between two looks; each costs a node about a millisecond, which counts as its own work.
-const sampleEvery = 50 * time.Millisecond
+const sampleEvery = 100 * time.Millisecond
 
 // consume runs a cluster over a backlog, and measures what comes after the first warm records.
 func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures, error) {
@@ -154,7 +154,9 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 	f := &figures{}
 	var profiled chan error
 	var opened, applied time.Time
-	var before usage
+	var before time.Duration
+	memory := followPeak(ctx, c.pids())
+	defer memory.end()
 	var first int64
 	var until map[uint32]uint64 // epochs that must be in every sink
 	for {
@@ -167,7 +169,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			if p.taken >= b.records {
 				return nil, fmt.Errorf("bench: all %d records were taken before the window opened: use more", b.records)
 			}
-			if before, err = usageOf(c.pids()...); err != nil {
+			if before, err = cpuOf(c.pids()); err != nil {
 				return nil, err
 			}
 			opened, first = now, p.taken
@@ -180,15 +182,15 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			applied, until = now, maps.Clone(p.epochs)
 		}
 		if until != nil && !slices.ContainsFunc(slices.Collect(maps.Keys(until)), func(s uint32) bool { return p.acked[s] < until[s] }) {
-			after, err := usageOf(c.pids()...)
+			after, err := cpuOf(c.pids())
 			if err != nil {
 				return nil, err
 			}
 			f.Events = b.records - first
-			f.CPUSeconds = (after.CPU - before.CPU).Seconds()
+			f.CPUSeconds = (after - before).Seconds()
 			f.WallSeconds = now.Sub(opened).Seconds()
 			f.AppliedSeconds = applied.Sub(opened).Seconds()
-			f.PeakRSS = after.Peak
+			f.PeakRSS = memory.end()
 			f.EventsPerCPUSecond = float64(f.Events) / f.CPUSeconds
 			break
 		}

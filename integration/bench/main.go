@@ -96,7 +96,12 @@ func run(ctx context.Context, o options) (equal bool, err error) {
 		return false, err
 	}
 	w.say("backlog: %d records, %d bytes each", b.records, b.bytes/b.records)
-	rep := &report{Records: b.records, WarmUp: o.warm, BytesEach: float64(b.bytes) / float64(b.records)}
+	if slices.Contains(strings.Split(o.only, ","), "spark") {
+		if w.spark, err = w.cache.FetchSpark(ctx); err != nil {
+			return false, err
+		}
+	}
+	rep := &report{HeapMB: sparkHeapMB, Records: b.records, WarmUp: o.warm, BytesEach: float64(b.bytes) / float64(b.records)}
 	runs := map[string][]*figures{}
 	names := strings.Split(o.only, ",")
 	for i := range o.runs {
@@ -118,6 +123,9 @@ func run(ctx context.Context, o options) (equal bool, err error) {
 func (w *world) turn(ctx context.Context, name string, b *backlog) (f *figures, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
+	if name == "spark" {
+		return w.sparkTurn(ctx, b)
+	}
 	i := slices.IndexFunc(variants, func(v variant) bool { return v.name == name })
 	if i < 0 {
 		return nil, fmt.Errorf("bench: there is no %q", name)

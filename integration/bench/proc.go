@@ -1,72 +1,105 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
 )
 
-// usage is what a set of processes has used.
-type usage struct {
-	CPU  time.Duration // user and system, since they began
-	Peak int64         // bytes: the sum of each process's greatest resident set
-}
+// userHz is the unit of CPU times in /proc, fixed on Linux.
+const userHz = 100
 
-// usageOf sums over the processes below the given ones, themselves included.
-func usageOf(roots ...int) (usage, error) {
+// tree lists the processes below the given ones, themselves included.
+func tree(roots []int) (map[int]procfs.ProcStat, error) {
 	all, err := procfs.AllProcs()
 	if err != nil {
-		return usage{}, fmt.Errorf("bench: %w", err)
+		return nil, fmt.Errorf("bench: %w", err)
 	}
-	stats := map[int]procfs.ProcStat{}
-	children := map[int][]int{}
+	stats, children := map[int]procfs.ProcStat{}, map[int][]int{}
 	for _, p := range all {
-		s, err := p.Stat()
+		if s, err := p.Stat(); err == nil { // else it has ended meanwhile
+			stats[s.PID] = s
+			children[s.PPID] = append(children[s.PPID], s.PID)
+		}
+	}
+	out := map[int]procfs.ProcStat{}
+	for todo := roots; len(todo) > 0; todo = todo[1:] {
+		if s, ok := stats[todo[0]]; ok {
+			out[s.PID] = s
+			todo = append(slices.Clip(todo), children[s.PID]...)
+		}
+	}
+	for _, pid := range roots {
+		if _, ok := out[pid]; !ok {
+			return nil, fmt.Errorf("bench: process %d does not run", pid)
+		}
+	}
+	return out, nil
+}
+
+// cpuOf is the user and system time of the processes below the given ones since they began. A child that has ended and was
+// waited for counts with its parent.
+func cpuOf(roots []int) (time.Duration, error) {
+	procs, err := tree(roots)
+	if err != nil {
+		return 0, err
+	}
+	var ticks float64
+	for _, s := range procs {
+		ticks += s.CPUTime()*userHz + float64(s.CUTime+s.CSTime)
+	}
+	return time.Duration(ticks / userHz * float64(time.Second)), nil
+}
+
+// pssOf is the memory of the processes below the given ones, in bytes: pages that several share, as after a fork, count once
+// in all.
+func pssOf(roots []int) (int64, error) {
+	procs, err := tree(roots)
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for pid := range procs {
+		p, err := procfs.NewProc(pid)
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		stats[s.PID] = s
-		children[s.PPID] = append(children[s.PPID], s.PID)
-	}
-	var u usage
-	var add func(pid int) error
-	add = func(pid int) error {
-		s, ok := stats[pid]
-		if !ok {
-			return nil
-		}
-		// A child that has ended and was waited for counts with its parent.
-		u.CPU += time.Duration((s.CPUTime() + float64(s.CUTime+s.CSTime)/userHz) * float64(time.Second))
-		p, err := procfs.NewProc(pid)
-		if err == nil {
-			var st procfs.ProcStatus
-			if st, err = p.NewStatus(); err == nil {
-				u.Peak += int64(st.VmHWM)
-			}
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("bench: process %d: %w", pid, err)
-		}
-		for _, c := range children[pid] {
-			if err := add(c); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, pid := range roots {
-		if _, ok := stats[pid]; !ok {
-			return usage{}, fmt.Errorf("bench: process %d does not run", pid)
-		}
-		if err := add(pid); err != nil {
-			return usage{}, err
+		if m, err := p.ProcSMapsRollup(); err == nil {
+			sum += int64(m.Pss)
 		}
 	}
-	return u, nil
+	return sum, nil
 }
 
-// userHz is the unit of CPU times in /proc, fixed on Linux.
-const userHz = 100
+// peak follows the memory of processes until it is asked for the greatest.
+type peak struct {
+	stop context.CancelFunc
+	done sync.WaitGroup
+	most int64
+}
+
+func followPeak(ctx context.Context, roots []int) *peak {
+	ctx, stop := context.WithCancel(ctx)
+	p := &peak{stop: stop}
+	p.done.Go(func() {
+		for {
+			if n, err := pssOf(roots); err == nil {
+				p.most = max(p.most, n)
+			}
+			if pause(ctx, 200*time.Millisecond) != nil {
+				return
+			}
+		}
+	})
+	return p
+}
+
+func (p *peak) end() int64 {
+	p.stop()
+	p.done.Wait()
+	return p.most
+}

@@ -16,7 +16,7 @@ type figures struct {
 	WallSeconds        float64          `json:"wall_seconds"`    // until the last row was visible in every sink
 	AppliedSeconds     float64          `json:"applied_seconds"` // until the last record was taken
 	EventsPerCPUSecond float64          `json:"events_per_cpu_second"`
-	PeakRSS            int64            `json:"peak_rss_bytes"`
+	PeakRSS            int64            `json:"peak_rss_bytes"`      // as PSS: shared pages count once
 	LogBytesPerEvent   float64          `json:"log_bytes_per_event"` // of one replica; 0 for Spark, which has no such log
 	Equal              bool             `json:"equal"`
 	Written            map[string]wrote `json:"written"` // by table, warm-up included

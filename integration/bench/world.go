@@ -29,6 +29,7 @@ type world struct {
 
 	cache  *services.Cache
 	binary string
+	spark  *services.Spark
 	kafka  *services.Kafka
 	minio  *services.MinIO
 	click  *services.ClickHouse

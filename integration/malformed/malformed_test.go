@@ -252,7 +252,7 @@ func TestMalformedRecords(t *testing.T) {
 	stopSampling := func() { cancel(); sampling.Wait() }
 	defer stopSampling()
 	sampling.Go(func() {
-		every := time.NewTicker(max(200*time.Millisecond, time.Duration(*records)*2*time.Microsecond))
+		every := time.NewTicker(max(50*time.Millisecond, time.Duration(*records)*2*time.Microsecond))
 		defer every.Stop()
 		for ctx.Err() == nil {
 			runtime.GC()

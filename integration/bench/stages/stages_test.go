@@ -2,7 +2,9 @@ package stages
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,49 +29,50 @@ const (
 
 var start = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 
-// values are the simulator's records.
-func values(b *testing.B) [][]byte {
-	b.Helper()
-	g, err := sim.NewGenerator(sim.Options{Seed: 1, Sessions: 2000, Start: start}, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	out := make([][]byte, records)
-	for i := range out {
-		r, ok := g.Next()
-		if !ok {
-			b.Fatal("the generator has ended")
-		}
-		out[i] = slices.Clone(r.Value)
-	}
-	return out
-}
-
-// stream is what a leader makes of the records: batches, and their entries.
+// stream is the simulator's records, and what a leader makes of them: batches from one partition, and their entries.
 type stream struct {
+	values  [][]byte
 	batches []*event.Batch
 	entries [][]byte
 }
 
+// theStream is made once for all benchmarks; none changes it.
+var theStream = sync.OnceValues(makeStream)
+
 func newStream(b *testing.B) *stream {
 	b.Helper()
-	var d event.Decoder
+	s, err := theStream()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func makeStream() (*stream, error) {
+	g, err := sim.NewGenerator(sim.Options{Seed: 1, Sessions: 2000, Start: start}, 0)
+	if err != nil {
+		return nil, err
+	}
 	s := &stream{}
-	all := values(b)
-	for from := 0; from < len(all); from += perEntry {
+	for range records {
+		r, _ := g.Next()
+		s.values = append(s.values, slices.Clone(r.Value))
+	}
+	var d event.Decoder
+	for from := 0; from < records; from += perEntry {
 		e := &state.BatchEntry{Now: start.Add(time.Hour).UnixMilli()}
 		e.Batch.Ranges = []event.Range{{From: int64(from), To: int64(from + perEntry), LeaderEpoch: 1}}
 		e.Batch.Items = make([]event.Item, perEntry)
-		for i, v := range all[from : from+perEntry] {
+		for i, v := range s.values[from : from+perEntry] {
 			it := &e.Batch.Items[i]
 			it.Offset, it.KafkaTimestamp = int64(from+i), start.Add(time.Minute).UnixMilli()
 			if reason, detail := d.Decode(v, it.KafkaTimestamp, &it.Event); reason != event.ReasonNone {
-				b.Fatal(reason, detail)
+				return nil, fmt.Errorf("%s: %s", reason, detail)
 			}
 		}
 		s.batches, s.entries = append(s.batches, &e.Batch), append(s.entries, state.AppendBatch(nil, e))
 	}
-	return s
+	return s, nil
 }
 
 func perEvent(b *testing.B, events int) {
@@ -78,7 +81,7 @@ func perEvent(b *testing.B, events int) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	all := values(b)
+	all := newStream(b).values
 	var d event.Decoder
 	var ev event.Event
 	for b.Loop() {

@@ -1,0 +1,209 @@
+// Command regress says whether the stages have become slower: it runs the benchmarks of package stages on the tree of a recorded
+// commit (the file baseline) and on this one, in turns, and fails where a loss is both large and significant.
+//
+//	baseline commit ──git archive──► folder + this tree's stages_test.go ──go test -c──► old ─┐
+//	this tree ───────────────────────────────────────────────────────────go test -c──► new ─┴─► in turns, -runs of each
+//
+// Significant is what benchstat calls so: the Mann-Whitney U test on ns/event, alpha 0.05. Only ratios within one call are
+// compared, because machines differ and are shared.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/perf/benchmath"
+)
+
+//go:embed baseline
+var baseline string
+
+const stages = "integration/bench/stages"
+
+type options struct {
+	runs   int
+	time   string
+	most   float64
+	commit string
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.runs, "runs", 10, "runs of each tree")
+	flag.StringVar(&o.time, "benchtime", "200ms", "of one benchmark of one run")
+	flag.Float64Var(&o.most, "most", 1.25, "greatest ratio new/old that is no loss")
+	flag.StringVar(&o.commit, "commit", strings.TrimSpace(baseline), "that is compared with")
+	flag.Parse()
+	if err := run(context.Background(), o); err != nil {
+		fmt.Fprintln(os.Stderr, "regress:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	if out, err := exec.CommandContext(ctx, "git", "cat-file", "-e", o.commit+"^{commit}").CombinedOutput(); err != nil {
+		return fmt.Errorf("commit %s is not in this clone (a shallow one?): fetch it, or name another with -commit: %w\n%s", o.commit, err, out)
+	}
+	dir, err := os.MkdirTemp("", "deckle-regress-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	old, now := filepath.Join(dir, "old.test"), filepath.Join(dir, "new.test")
+	tree := filepath.Join(dir, "tree")
+	if err := checkout(ctx, o.commit, tree); err != nil {
+		return err
+	}
+	if err := build(ctx, tree, old); err != nil {
+		return fmt.Errorf("the benchmarks do not build on the baseline; record a newer one: %w", err)
+	}
+	if err := build(ctx, ".", now); err != nil {
+		return err
+	}
+	got := map[string]*[2][]float64{}
+	for i := range o.runs {
+		order := []int{i % 2, 1 - i%2} // neither is always the first
+		for _, which := range order {
+			if err := measure(ctx, []string{old, now}[which], o.time, func(name string, ns float64) {
+				if got[name] == nil {
+					got[name] = new([2][]float64)
+				}
+				got[name][which] = append(got[name][which], ns)
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return judge(o, got)
+}
+
+// checkout writes the tree of a commit, with the benchmarks of this one.
+func checkout(ctx context.Context, commit, dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, stages), 0o755); err != nil {
+		return err
+	}
+	archive := exec.CommandContext(ctx, "git", "archive", commit)
+	tar := exec.CommandContext(ctx, "tar", "-x", "-C", dir)
+	pipe, err := archive.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	tar.Stdin = pipe
+	if err := archive.Start(); err != nil {
+		return err
+	}
+	if err := errors.Join(tar.Run(), archive.Wait()); err != nil {
+		return fmt.Errorf("git archive %s | tar -x: %w", commit, err)
+	}
+	files, err := filepath.Glob(stages + "/*.go")
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("%s has no files: run it from the root of the module: %w", stages, errors.Join(err, fs.ErrNotExist))
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, f), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func build(ctx context.Context, dir, binary string) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./"+stages)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go test -c in %s: %w\n%s", dir, err, out)
+	}
+	return nil
+}
+
+// BenchmarkFold-2   	       7	 150748631 ns/op	      1570 ns/event …
+var line = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s.*?([0-9.]+) ns/event`)
+
+func measure(ctx context.Context, binary, benchtime string, yield func(name string, ns float64)) error {
+	cmd := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", ".", "-test.benchtime", benchtime)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s%s", binary, err, out, errs.Bytes())
+	}
+	found := 0
+	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
+		if m := line.FindStringSubmatch(s.Text()); m != nil {
+			ns, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				return err
+			}
+			yield(m[1], ns)
+			found++
+		}
+	}
+	if found == 0 {
+		return fmt.Errorf("%s: no benchmark has reported ns/event:\n%s", binary, out)
+	}
+	return nil
+}
+
+// judge prints what was measured and fails where something has become slower.
+func judge(o options, got map[string]*[2][]float64) error {
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(t, "stage\told ns/event\tnew ns/event\tnew/old\tp\tn\n")
+	var losses []string
+	var names []string
+	for name := range got {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		x := got[name]
+		if len(x[0]) != o.runs || len(x[1]) != o.runs {
+			return fmt.Errorf("%s ran %d times on the old tree and %d times on the new one", name, len(x[0]), len(x[1]))
+		}
+		ratio, p := compare(x[0], x[1])
+		_, _ = fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.2f\t%.3f\t%d\n", name, middle(x[0]), middle(x[1]), ratio, p, o.runs)
+		if lost(ratio, p, o.most) {
+			losses = append(losses, fmt.Sprintf("%s takes %.2f times as long (p=%.3f)", name, ratio, p))
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(losses) > 0 {
+		return fmt.Errorf("slower than %.12s: %s", o.commit, strings.Join(losses, "; "))
+	}
+	return nil
+}
+
+// compare returns the ratio of the medians and the probability that the two are the same.
+func compare(old, now []float64) (ratio, p float64) {
+	th := benchmath.DefaultThresholds
+	a, b := benchmath.NewSample(slices.Clone(old), &th), benchmath.NewSample(slices.Clone(now), &th)
+	return middle(now) / middle(old), benchmath.AssumeNothing.Compare(a, b).P
+}
+
+func lost(ratio, p, most float64) bool {
+	return ratio > most && p < benchmath.DefaultThresholds.CompareAlpha
+}
+
+func middle(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"deckle/sim"
+	"deckle/sim/verify"
+)
+
+// How the job runs best, by docs/performance.md.
+const (
+	sparkHeapMB = 1536
+	sparkWarm   = 1_400_000 // records until the JVM has compiled what there is to compile
+	sparkBatchN = 300_000
+)
+
+// sparkTurn is one run of the job. Its window is the whole backlog: it warms itself by other means before (the same records into
+// tables that are thrown away), because a JVM needs many more records than Deckle until it is at its speed.
+func (w *world) sparkTurn(ctx context.Context, b *backlog) (f *figures, err error) {
+	w.runs++
+	name := fmt.Sprintf("spark_%d", w.runs)
+	batches := (b.records + sparkBatchN - 1) / sparkBatchN
+	o := sparkOptions{
+		Spark: w.spark, Kafka: w.kafka, MinIO: w.minio, Click: w.click, Topic: b.topic, Bucket: bucket, Prefix: name, Database: name,
+		Dir: filepath.Join(w.dir, name), HeapMB: sparkHeapMB, Warm: max(sparkWarm, b.records), Events: b.records,
+		MaxOffsets: b.records/batches + 1000, // of one size: a last batch of a few records would cost it seconds
+	}
+	r, err := startSpark(o)
+	if err != nil {
+		return nil, err
+	}
+	memory := followPeak(ctx, r.pids())
+	defer func() { _ = r.Kill() }() // what has ended by itself is no matter
+	f = &figures{Written: map[string]wrote{}}
+	var began time.Time
+	var before, now time.Duration
+	for f.Events == 0 {
+		if err := pause(ctx, sampleEvery); err != nil {
+			return nil, fmt.Errorf("bench: the Spark job did not end: %w\n%s", err, r.Tail(4000))
+		}
+		select {
+		case <-r.Done():
+			return nil, fmt.Errorf("bench: the Spark job has ended early: %w\n%s", r.Err(), r.Tail(4000))
+		default:
+		}
+		if now, err = cpuOf(r.pids()); err != nil {
+			return nil, err
+		}
+		list, err := r.batches()
+		if err != nil {
+			return nil, err
+		}
+		for _, batch := range list {
+			switch {
+			case batch.Batch < 0 && began.IsZero():
+				began, before = time.Now(), now
+			case batch.Batch >= 0 && batch.Events >= b.records:
+				f.Events, f.WallSeconds = b.records, time.Since(began).Seconds()
+				f.AppliedSeconds, f.CPUSeconds = f.WallSeconds, (now - before).Seconds()
+			}
+		}
+		if f.Events > 0 {
+			var d, c wrote
+			for _, batch := range list {
+				d = wrote{d.Rows + batch.Rows, d.Bytes + batch.DeltaBytes}
+				c = wrote{c.Rows + batch.Rows, c.Bytes + batch.ClickHouseBytes}
+			}
+			f.Written["delta.sessions"], f.Written["clickhouse.session_metrics"] = d, c
+		}
+	}
+	f.PeakRSS = memory.end()
+	f.EventsPerCPUSecond = float64(f.Events) / f.CPUSeconds
+	if err := r.wait(ctx); err != nil {
+		return nil, err
+	}
+	f.Equal, err = w.sparkEqual(ctx, o, b)
+	return f, err
+}
+
+func (w *world) sparkEqual(ctx context.Context, o sparkOptions, b *backlog) (equal bool, err error) {
+	tables, closeAll, err := sparkTables(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if cerr := closeAll(); err == nil {
+			err = cerr
+		}
+	}()
+	rep, err := verify.Verify(ctx, verify.Options{Truth: []sim.Source{b.truth}, More: tables})
+	if err != nil {
+		return false, err
+	}
+	if !rep.Equal {
+		w.say("Spark's tables are not equal to the truth: %v", rep.Differences[:min(len(rep.Differences), 5)])
+	}
+	return rep.Equal, nil
+}
