@@ -28,9 +28,11 @@ type sender struct {
 	fsm   *fsm
 	log   *logStore
 
-	mu  sync.Mutex
-	n   int
-	cur *copied
+	// busy is the lock of what follows: full while somebody holds it. It is no mutex, because refresh holds it while it waits
+	// for the log to be replayed, and a wait for a mutex makes virtual time stand still (sim/cluster).
+	busy chan struct{}
+	n    int
+	cur  *copied
 }
 
 // copied is a copy of the state machine's files.
@@ -42,10 +44,15 @@ type copied struct {
 	used time.Time
 }
 
+// hold takes the lock and returns what gives it back.
+func (s *sender) hold() (release func()) {
+	s.busy <- struct{}{}
+	return func() { <-s.busy }
+}
+
 // open returns a stream of a copy that the log still continues: the last one, or a fresh one.
 func (s *sender) open(m marker) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.hold()()
 	first, err := s.log.FirstIndex()
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +75,7 @@ func (s *sender) open(m marker) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	return meta, &sending{PipeReader: r, s: s, c: c, done: done}, nil
 }
 
-// refresh replaces the copy. It is called with mu held.
+// refresh replaces the copy. It is called with the lock held.
 func (s *sender) refresh(m marker) error {
 	if err := s.drop(); err != nil {
 		return err
@@ -110,8 +117,7 @@ func (s *sender) drop() error {
 
 // sweep drops a copy that has not been used for a while, or at any age.
 func (s *sender) sweep(always bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.hold()()
 	if s.cur == nil || s.cur.refs > 0 || !always && time.Since(s.cur.used) < keepSent {
 		return nil
 	}
@@ -121,8 +127,7 @@ func (s *sender) sweep(always bool) error {
 // keeps returns the index behind which the log should stay, because a follower is being sent a copy that ends there;
 // 0 if none is.
 func (s *sender) keeps() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.hold()()
 	if s.cur == nil || s.cur.refs == 0 && time.Since(s.cur.used) > keepSent/2 {
 		return 0
 	}
@@ -142,8 +147,7 @@ func (r *sending) Close() (err error) {
 	r.once.Do(func() {
 		_ = r.PipeReader.Close()
 		<-r.done
-		r.s.mu.Lock()
-		defer r.s.mu.Unlock()
+		defer r.s.hold()()
 		r.c.refs--
 		r.c.used = time.Now()
 		if r.c.refs == 0 && r.s.cur != r.c {

@@ -361,7 +361,7 @@ func TestLaggardIsTruncated(t *testing.T) {
 	}
 	sm, _ := openFake(fsys, "s")
 	l := &logStore{inner: quiet}
-	g := &Group{sm: sm, fsm: &fsm{sm: sm, log: l, seen: 3}, log: l, send: &sender{},
+	g := &Group{sm: sm, fsm: &fsm{sm: sm, log: l, seen: 3}, log: l, send: &sender{busy: make(chan struct{}, 1)},
 		store: &Store{wal: w, opts: Options{LogBytes: 1 << 20, WALBytes: 8 << 10}}}
 	trailing, due, err := g.cut(false)
 	if err != nil || !due || trailing != 0 {

@@ -168,7 +168,7 @@ func (s *Store) openGroup(ctx context.Context, dir string, shard uint32) (*Group
 	}
 	log := newLogStore(s.wal.Group(uint64(shard)), o.Timings.StoreDeadline, 20*o.Timings.Election, s.fatal, s.met.group(shard).observeStore)
 	f := &fsm{sm: sm, snaps: snaps, log: log, fatal: s.fatal}
-	snaps.send = &sender{fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
+	snaps.send = &sender{busy: make(chan struct{}, 1), fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
 	g := newGroup(s, shard, sm, log, snaps, f, snaps.send)
 	f.leaving, g.unhold = context.WithCancel(g.ctx)
 	snaps.count = g.met.install.Inc
