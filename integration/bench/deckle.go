@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -107,12 +106,26 @@ type delay struct {
 type progress struct {
 	taken  int64             // records that were applied
 	epochs map[uint32]uint64 // the open epoch of each shard
+	closed map[uint32]uint64
 	acked  map[uint32]uint64 // the last epoch that every sink has
 }
 
+// has says whether every sink has these epochs.
+func (p *progress) has(epochs map[uint32]uint64) bool {
+	for shard, e := range epochs {
+		if p.acked[shard] < e {
+			return false
+		}
+	}
+	return true
+}
+
+// flushed says whether every sink has all that is closed.
+func (p *progress) flushed() bool { return p.has(p.closed) }
+
 // progress asks every node. Of a shard without a leader it knows nothing.
 func (c *cluster) progress(ctx context.Context) (progress, error) {
-	p := progress{epochs: map[uint32]uint64{}, acked: map[uint32]uint64{}}
+	p := progress{epochs: map[uint32]uint64{}, closed: map[uint32]uint64{}, acked: map[uint32]uint64{}}
 	for _, n := range c.Nodes {
 		var st status
 		if err := n.Get(ctx, "/api/status", &st); err != nil {
@@ -126,7 +139,7 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 				return p, fmt.Errorf("%s: shard %d: %s stopped: %s", n.Name, s.Shard, what, why)
 			}
 			p.epochs[s.Shard] = s.OpenEpoch
-			p.acked[s.Shard] = s.LastClosed
+			p.closed[s.Shard], p.acked[s.Shard] = s.LastClosed, s.LastClosed
 			for sink, acked := range s.Acked {
 				if sink != "revisions" { // trails by a pass, and has nothing to do here: nothing is late
 					p.acked[s.Shard] = min(p.acked[s.Shard], acked)
@@ -153,7 +166,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 	}
 	f := &figures{}
 	var profiled chan error
-	var opened, applied time.Time
+	var opened, applied, rest time.Time // rest: since when every sink has all that is closed
 	var before time.Duration
 	memory := followPeak(ctx, c.pids())
 	defer memory.end()
@@ -181,14 +194,25 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 		if until == nil && p.taken >= b.records {
 			applied, until = now, maps.Clone(p.epochs)
 		}
-		if until != nil && !slices.ContainsFunc(slices.Collect(maps.Keys(until)), func(s uint32) bool { return p.acked[s] < until[s] }) {
+		if until != nil && p.flushed() {
+			if rest.IsZero() {
+				rest = now
+			}
+		} else {
+			rest = time.Time{}
+		}
+		// An epoch that was empty when the last record was taken is not closed until something else happens.
+		if until != nil && (p.has(until) || !rest.IsZero() && now.Sub(rest) > c.v.interval+2*time.Second) {
 			after, err := cpuOf(c.pids())
 			if err != nil {
 				return nil, err
 			}
+			if p.has(until) {
+				rest = now
+			}
 			f.Events = b.records - first
 			f.CPUSeconds = (after - before).Seconds()
-			f.WallSeconds = now.Sub(opened).Seconds()
+			f.WallSeconds = rest.Sub(opened).Seconds()
 			f.AppliedSeconds = applied.Sub(opened).Seconds()
 			f.PeakRSS = memory.end()
 			f.EventsPerCPUSecond = float64(f.Events) / f.CPUSeconds
