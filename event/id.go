@@ -123,6 +123,13 @@ func (e *Event) texts() [19]*string {
 func (e *Event) Clone() Event {
 	c := *e
 	texts := c.texts()
+	CloneTexts(texts[:])
+	return c
+}
+
+// CloneTexts copies texts that alias memory which is used again, in place. It makes one allocation, which lives as long as
+// any of them.
+func CloneTexts(texts []*string) {
 	n := 0
 	for _, t := range texts {
 		n += len(*t)
@@ -136,5 +143,4 @@ func (e *Event) Clone() Event {
 	for _, t := range texts {
 		*t, rest = rest[:len(*t)], rest[len(*t):]
 	}
-	return c
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,12 +142,10 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 // keep copies what tests look at of a row, which is only lent.
 func keep(r *state.SessionRow) state.SessionRow {
 	c := *r
-	for _, s := range []*string{
+	event.CloneTexts([]*string{
 		&c.SessionID, &c.Origin, &c.Brand, &c.Country, &c.City, &c.DeviceType, &c.DeviceOS, &c.Browser, &c.SubscriptionTier, &c.UserSegment,
 		&c.Referrer, &c.Timezone, &c.Categories, &c.ArticleIDs, &c.ArticleTitles, &c.PageEvents,
-	} {
-		*s = strings.Clone(*s)
-	}
+	})
 	c.Pages = nil
 	return c
 }

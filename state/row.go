@@ -149,41 +149,39 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 // pageRows counts the events of each type on each article, in the order of (article, type).
 func (rb *rowBuilder) pageRows(r *SessionRow) {
 	rb.pages = rb.pages[:0]
-	mapped := len(rb.events) > few
-	if mapped {
-		clear(rb.pageIndex)
-	}
+	clear(rb.pageIndex)
 	for i := range rb.events {
 		e := &rb.events[i]
 		if len(e.article) == 0 {
 			continue
 		}
-		k, at := pageKey{aliased(e.article), e.typ}, -1
-		if mapped {
-			if found, ok := rb.pageIndex[k]; ok {
-				at = found
-			}
-		} else {
-			for j := range rb.pages {
-				if rb.pages[j].Type == k.typ && rb.pages[j].ArticleID == k.article {
-					at = j
-					break
-				}
-			}
+		p := rb.page(pageKey{aliased(e.article), e.typ})
+		if p.Count++; p.Count == 1 {
+			p.ArticleTitle, p.Category = aliased(e.title), aliased(e.category)
 		}
-		if at < 0 {
-			at = len(rb.pages)
-			if mapped {
-				rb.pageIndex[k] = at
-			}
-			rb.pages = append(rb.pages, PageRow{ArticleID: k.article, ArticleTitle: aliased(e.title), Category: aliased(e.category), Type: e.typ})
-		}
-		rb.pages[at].Count++
 	}
 	slices.SortFunc(rb.pages, func(a, b PageRow) int {
 		return cmp.Or(cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.Type, b.Type))
 	})
 	r.Pages = rb.pages
+}
+
+// page returns the page of a key, a new one if there is none. The first few are looked for one by one, the others by a map.
+func (rb *rowBuilder) page(k pageKey) *PageRow {
+	for i := range rb.pages[:min(len(rb.pages), few)] {
+		if p := &rb.pages[i]; p.Type == k.typ && p.ArticleID == k.article {
+			return p
+		}
+	}
+	if at, ok := rb.pageIndex[k]; ok {
+		return &rb.pages[at]
+	}
+	at := len(rb.pages)
+	if at >= few {
+		rb.pageIndex[k] = at
+	}
+	rb.pages = append(rb.pages, PageRow{ArticleID: k.article, Type: k.typ})
+	return &rb.pages[at]
 }
 
 const hexDigits = "0123456789abcdef"

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
@@ -105,29 +104,11 @@ func toSessionRow(s *state.SessionRow) (sessionRow, error) {
 		MaxScroll: int32(s.MaxScrollDepth), AdRevenue: int64(s.AdRevenueMicros), Status: s.Status.String(),
 		Revision: int32(s.Revision), Origin: s.Origin, BatchID: int64(s.BatchID), CreatedAt: s.CreatedAt * 1e3,
 	}
-	r.own()
-	return r, nil
-}
-
-// own copies the row's texts, into one piece of memory.
-func (r *sessionRow) own() {
-	texts := [...]*string{
+	event.CloneTexts([]*string{
 		&r.SessionID, &r.Brand, &r.Country, &r.City, &r.DeviceType, &r.DeviceOS, &r.Browser, &r.SubscriptionTier, &r.UserSegment,
 		&r.Referrer, &r.Timezone, &r.Categories, &r.ArticleIDs, &r.ArticleTitles, &r.PageEvents, &r.Origin,
-	}
-	n := 0
-	for _, t := range texts {
-		n += len(*t)
-	}
-	var b strings.Builder
-	b.Grow(n)
-	for _, t := range texts {
-		b.WriteString(*t)
-	}
-	all := b.String()
-	for _, t := range texts {
-		*t, all = all[:len(*t)], all[len(*t):]
-	}
+	})
+	return r, nil
 }
 
 // image is the way back, for readers; FirstClosed and Pages are not in the table.
