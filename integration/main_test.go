@@ -62,30 +62,24 @@ func startWorld(ctx context.Context, t *testing.T, dir string) *world {
 	t.Helper()
 	cache, err := services.OpenCache(os.Stderr)
 	must(t, err)
-	libs, err := cache.FetchKafka(ctx)
-	need(t, err)
-	minio, err := cache.FetchMinIO(ctx)
-	need(t, err)
-	lib, err := cache.FetchClickHouse(ctx)
-	need(t, err)
-	front, err := cache.BuildFront(ctx, "..")
+	f, err := cache.FetchServices(ctx, "..")
 	need(t, err)
 	w := &world{}
 	w.python, err = cache.FetchPython(ctx)
 	need(t, err)
 	w.deckle, err = services.BuildDeckle(ctx, "..", dir)
 	must(t, err)
-	w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(dir, "kafka"))
+	w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(dir, "kafka"))
 	if w.kafka != nil {
 		t.Cleanup(func() { must(t, w.kafka.Kill()) })
 	}
 	must(t, err)
-	w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(dir, "minio"), bucket)
+	w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(dir, "minio"), bucket)
 	if w.minio != nil {
 		t.Cleanup(func() { must(t, w.minio.Kill()) })
 	}
 	must(t, err)
-	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(dir, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(dir, "clickhouse"))
 	if w.click != nil {
 		t.Cleanup(func() { must(t, w.click.Kill()) })
 	}

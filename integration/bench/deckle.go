@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -78,9 +75,6 @@ func (c *cluster) kill() error {
 
 // status is what is read of /api/status.
 type status struct {
-	Totals struct {
-		Memory int64 `json:"session_memory_bytes"`
-	} `json:"totals"`
 	Shards []struct {
 		Shard      uint32            `json:"shard"`
 		IsLeader   bool              `json:"is_leader"`
@@ -91,15 +85,7 @@ type status struct {
 		Partitions []struct {
 			Next int64 `json:"next_offset"`
 		} `json:"partitions"`
-		Visible map[string]delay `json:"visible"`
 	} `json:"shards"`
-}
-
-type delay struct {
-	P50   float64 `json:"p50_ms"`
-	P99   float64 `json:"p99_ms"`
-	Max   float64 `json:"max_ms"`
-	Count int64   `json:"count"`
 }
 
 // progress is how far a cluster is, by what its leaders say.
@@ -194,12 +180,11 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 		if until == nil && p.taken >= b.records {
 			applied, until = now, maps.Clone(p.epochs)
 		}
-		if until != nil && p.flushed() {
-			if rest.IsZero() {
-				rest = now
-			}
-		} else {
+		switch {
+		case until == nil || !p.flushed():
 			rest = time.Time{}
+		case rest.IsZero():
+			rest = now
 		}
 		// An epoch that was empty when the last record was taken is not closed until something else happens.
 		if until != nil && (p.has(until) || !rest.IsZero() && now.Sub(rest) > c.v.interval+2*time.Second) {
@@ -273,20 +258,12 @@ func (c *cluster) equal(ctx context.Context, b *backlog) (bool, error) {
 }
 
 func metricsOf(ctx context.Context, n *services.Node) (map[string]*dto.MetricFamily, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", nil)
+	body, err := n.Read(ctx, "/metrics")
 	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, err
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(strings.NewReader(string(body)))
+	return parser.TextToMetricFamilies(bytes.NewReader(body))
 }
 
 // sum adds up a family's counters or gauges by the value of a label; "" adds up all.

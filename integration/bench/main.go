@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,7 +35,7 @@ func main() {
 	f.IntVar(&o.runs, "runs", 3, "alternating runs of each")
 	f.Uint64Var(&o.seed, "seed", 1, "of the events")
 	f.StringVar(&o.only, "only", "spark,deckle,deckle_raw,deckle3", "what is run, in this order")
-	f.DurationVar(&o.interval, "interval", 10*time.Second, "flush interval, and Spark's trigger")
+	f.DurationVar(&o.interval, "interval", 10*time.Second, "flush interval of Deckle; Spark's batches follow one another at once")
 	f.StringVar(&o.out, "out", "bench.json", "file for the report")
 	f.StringVar(&o.dir, "dir", "", "folder for everything (default: a temporary one)")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
@@ -68,15 +67,8 @@ func exitCode(ctx context.Context, o options) int {
 }
 
 func run(ctx context.Context, o options) (equal bool, err error) {
-	w := &world{opts: o, root: ".", began: time.Now(), dir: o.dir}
-	if w.dir == "" {
-		if w.dir, err = os.MkdirTemp("", "deckle-bench-"); err != nil {
-			return false, err
-		}
-	} else if err := errors.Join(os.RemoveAll(w.dir), os.MkdirAll(w.dir, 0o755)); err != nil {
-		return false, err
-	}
-	if w.dir, err = filepath.Abs(w.dir); err != nil {
+	w := &world{opts: o, root: ".", began: time.Now()}
+	if w.dir, err = services.Folder(o.dir, "deckle-bench-"); err != nil {
 		return false, err
 	}
 	defer func() {
@@ -91,19 +83,19 @@ func run(ctx context.Context, o options) (equal bool, err error) {
 		return false, err
 	}
 	w.say("producing %d records", o.warm+o.events)
-	b, err := w.fill(ctx, o.warm+o.events, 2000)
+	b, err := w.fill(ctx, o.warm+o.events)
 	if err != nil {
 		return false, err
 	}
 	w.say("backlog: %d records, %d bytes each", b.records, b.bytes/b.records)
-	if slices.Contains(strings.Split(o.only, ","), "spark") {
+	names := strings.Split(o.only, ",")
+	if slices.Contains(names, "spark") {
 		if w.spark, err = w.cache.FetchSpark(ctx); err != nil {
 			return false, err
 		}
 	}
 	rep := &report{HeapMB: sparkHeapMB, Records: b.records, WarmUp: o.warm, BytesEach: float64(b.bytes) / float64(b.records)}
 	runs := map[string][]*figures{}
-	names := strings.Split(o.only, ",")
 	for i := range o.runs {
 		for _, name := range names {
 			f, err := w.turn(ctx, name, b)

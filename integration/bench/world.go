@@ -49,32 +49,20 @@ func (w *world) start(ctx context.Context) (err error) {
 	if w.cache, err = services.OpenCache(os.Stderr); err != nil {
 		return err
 	}
-	libs, err := w.cache.FetchKafka(ctx)
-	if err != nil {
-		return err
-	}
-	minio, err := w.cache.FetchMinIO(ctx)
-	if err != nil {
-		return err
-	}
-	lib, err := w.cache.FetchClickHouse(ctx)
-	if err != nil {
-		return err
-	}
-	front, err := w.cache.BuildFront(ctx, w.root)
+	f, err := w.cache.FetchServices(ctx, w.root)
 	if err != nil {
 		return err
 	}
 	if w.binary, err = services.BuildDeckle(ctx, w.root, w.dir); err != nil {
 		return err
 	}
-	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.dir, "kafka")); err != nil {
+	if w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(w.dir, "kafka")); err != nil {
 		return err
 	}
-	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.dir, "minio"), bucket); err != nil {
+	if w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(w.dir, "minio"), bucket); err != nil {
 		return err
 	}
-	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.dir, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(w.dir, "clickhouse"))
 	return err
 }
 
@@ -101,9 +89,11 @@ type backlog struct {
 	truth   sim.TruthFile
 }
 
-// fill produces a backlog of n records into a topic of its own: 2,000 live sessions of 12 events, as 2,000 events a second
-// would have made them.
-func (w *world) fill(ctx context.Context, n int64, sessions int) (*backlog, error) {
+// liveSessions is how many sessions of the backlog are live at once, of 12 events each.
+const liveSessions = 2000
+
+// fill produces a backlog of n records into a topic of its own, as 2,000 events a second would have made them.
+func (w *world) fill(ctx context.Context, n int64) (*backlog, error) {
 	w.runs++
 	b := &backlog{topic: fmt.Sprintf("backlog-%d", w.runs)}
 	err := w.kafka.CreateTopic(ctx, b.topic, partitions)
@@ -118,7 +108,7 @@ func (w *world) fill(ctx context.Context, n int64, sessions int) (*backlog, erro
 		}
 	}
 	s, err := sim.Open(ctx, sim.Options{
-		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, Events: n, Sessions: sessions, Seed: w.opts.seed,
+		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, Events: n, Sessions: liveSessions, Seed: w.opts.seed,
 		Start: time.Now().Add(-time.Duration(n) * time.Second / 2000).Truncate(time.Second),
 	}, truth)
 	if err != nil {

@@ -97,26 +97,15 @@ func startEngine(ctx context.Context, dir string, out io.Writer) (*services.Clic
 	return services.StartClickHouse(ctx, front, lib, dir)
 }
 
-type fetched struct{ libs, minio, front, lib string }
-
-func fetch(ctx context.Context, out io.Writer) (f fetched, err error) {
+func fetch(ctx context.Context, out io.Writer) (f services.Fetched, err error) {
 	c, err := services.OpenCache(out)
 	if err != nil {
 		return f, err
 	}
-	if f.libs, err = c.FetchKafka(ctx); err != nil {
+	if f, err = c.FetchServices(ctx, "."); err != nil {
 		return f, err
 	}
-	if f.minio, err = c.FetchMinIO(ctx); err != nil {
-		return f, err
-	}
-	if f.lib, err = c.FetchClickHouse(ctx); err != nil {
-		return f, err
-	}
-	if _, err = c.FetchPython(ctx); err != nil {
-		return f, err
-	}
-	f.front, err = c.BuildFront(ctx, ".")
+	_, err = c.FetchPython(ctx)
 	return f, err
 }
 
@@ -149,7 +138,7 @@ func up(ctx context.Context, out io.Writer) (err error) {
 		}
 	}()
 	services.Detach = true
-	k, err := services.StartKafka(ctx, f.libs, filepath.Join(dir, "kafka"))
+	k, err := services.StartKafka(ctx, f.KafkaLibs, filepath.Join(dir, "kafka"))
 	if k != nil {
 		err = errors.Join(err, started(k.Process))
 	}
@@ -159,14 +148,14 @@ func up(ctx context.Context, out io.Writer) (err error) {
 	if err := k.CreateTopic(ctx, topic, 6); err != nil {
 		return err
 	}
-	m, err := services.StartMinIO(ctx, f.minio, filepath.Join(dir, "minio"), bucket)
+	m, err := services.StartMinIO(ctx, f.MinIO, filepath.Join(dir, "minio"), bucket)
 	if m != nil {
 		err = errors.Join(err, started(m.Process))
 	}
 	if err != nil {
 		return err
 	}
-	c, err := services.StartClickHouse(ctx, f.front, f.lib, filepath.Join(dir, "clickhouse"))
+	c, err := services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(dir, "clickhouse"))
 	if c != nil {
 		err = errors.Join(err, started(c.Process))
 	}

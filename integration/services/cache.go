@@ -165,6 +165,46 @@ func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err
 	return binary, err
 }
 
+// Folder makes an empty folder for a run and returns its absolute path: the one named, which is emptied, or, where path is
+// "", a temporary one whose name begins with prefix.
+func Folder(path, prefix string) (string, error) {
+	if path == "" {
+		dir, err := os.MkdirTemp("", prefix)
+		if err != nil {
+			return "", err
+		}
+		return filepath.Abs(dir)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return path, errors.Join(os.RemoveAll(path), os.MkdirAll(path, 0o755))
+}
+
+// Fetched is where the services are.
+type Fetched struct {
+	KafkaLibs  string // folder of jars
+	MinIO      string // binary
+	ClickHouse string // libchdb.so
+	Front      string // binary
+}
+
+// FetchServices fetches Kafka, MinIO and the ClickHouse engine, and builds the engine's front from the tree at root.
+func (c *Cache) FetchServices(ctx context.Context, root string) (f Fetched, err error) {
+	if f.KafkaLibs, err = c.FetchKafka(ctx); err != nil {
+		return f, err
+	}
+	if f.MinIO, err = c.FetchMinIO(ctx); err != nil {
+		return f, err
+	}
+	if f.ClickHouse, err = c.FetchClickHouse(ctx); err != nil {
+		return f, err
+	}
+	f.Front, err = c.BuildFront(ctx, root)
+	return f, err
+}
+
 // FetchPython returns the path of a Python interpreter that has deltalake and duckdb.
 func (c *Cache) FetchPython(ctx context.Context) (python string, err error) {
 	dir, err := c.fetch("python-readers-2", []string{"python3"}, func(dir string) error {

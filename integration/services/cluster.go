@@ -199,14 +199,23 @@ func (n *Node) WaitReady(ctx context.Context) error {
 
 // Get returns a JSON answer of the node's API.
 func (n *Node) Get(ctx context.Context, path string, into any) error {
-	body, status, err := n.get(ctx, path)
+	body, err := n.Read(ctx, path)
 	if err != nil {
 		return err
 	}
-	if status != http.StatusOK {
-		return fmt.Errorf("services: %s %s: status %d: %s", n.Name, path, status, body)
-	}
 	return json.Unmarshal(body, into)
+}
+
+// Read returns a quick answer of the node's HTTP server.
+func (n *Node) Read(ctx context.Context, path string) ([]byte, error) {
+	body, status, err := n.get(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("services: %s %s: status %d: %s", n.Name, path, status, body)
+	}
+	return body, nil
 }
 
 func (n *Node) get(ctx context.Context, path string) ([]byte, int, error) {

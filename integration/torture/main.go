@@ -91,15 +91,8 @@ func exitCode(ctx context.Context, o options) int {
 }
 
 func run(ctx context.Context, o options) (rep *report, err error) {
-	w := &world{opts: o, root: ".", began: time.Now(), dir: o.dir, rng: rand.New(rand.NewPCG(o.seed, 1))}
-	if w.dir == "" {
-		if w.dir, err = os.MkdirTemp("", "deckle-torture-"); err != nil {
-			return nil, err
-		}
-	} else if err := errors.Join(os.RemoveAll(w.dir), os.MkdirAll(w.dir, 0o755)); err != nil {
-		return nil, err
-	}
-	if w.dir, err = filepath.Abs(w.dir); err != nil {
+	w := &world{opts: o, root: ".", began: time.Now(), rng: rand.New(rand.NewPCG(o.seed, 1))}
+	if w.dir, err = services.Folder(o.dir, "deckle-torture-"); err != nil {
 		return nil, err
 	}
 	if err := w.dataFolder(); err != nil {
@@ -151,8 +144,8 @@ const (
 // 60 MB/s together), until leaders lose their leases; and what SIGKILL leaves behind is the same in memory.
 func (w *world) dataFolder() (err error) {
 	if w.data = w.opts.data; w.data != "" {
-		w.data, err = filepath.Abs(w.data)
-		return errors.Join(err, os.RemoveAll(w.data), os.MkdirAll(w.data, 0o755))
+		w.data, err = services.Folder(w.data, "")
+		return err
 	}
 	w.data = w.dir
 	var fs syscall.Statfs_t

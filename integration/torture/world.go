@@ -71,19 +71,7 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	libs, err := cache.FetchKafka(ctx)
-	if err != nil {
-		return err
-	}
-	minio, err := cache.FetchMinIO(ctx)
-	if err != nil {
-		return err
-	}
-	lib, err := cache.FetchClickHouse(ctx)
-	if err != nil {
-		return err
-	}
-	front, err := cache.BuildFront(ctx, w.root)
+	fetched, err := cache.FetchServices(ctx, w.root)
 	if err != nil {
 		return err
 	}
@@ -107,7 +95,7 @@ func (w *world) start(ctx context.Context) error {
 		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Names(overlay.IsBug))
 	}
 	w.say("binary with %d failpoints built", len(w.points))
-	if err := w.startServices(ctx, libs, minio, front, lib); err != nil {
+	if err := w.startServices(ctx, fetched); err != nil {
 		return err
 	}
 	if err := w.wire(binary); err != nil {
@@ -119,7 +107,7 @@ func (w *world) start(ctx context.Context) error {
 	return w.WaitReady(ctx)
 }
 
-func (w *world) startServices(ctx context.Context, libs, minio, front, lib string) (err error) {
+func (w *world) startServices(ctx context.Context, f services.Fetched) (err error) {
 	var listeners []services.KafkaListener
 	for node := range nodes {
 		port, err := services.FreePort()
@@ -132,16 +120,16 @@ func (w *world) startServices(ctx context.Context, libs, minio, front, lib strin
 		}
 		listeners = append(listeners, services.KafkaListener{Port: port, Advertised: l})
 	}
-	if w.kafka, err = services.StartKafka(ctx, libs, filepath.Join(w.data, "kafka"), listeners...); err != nil {
+	if w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(w.data, "kafka"), listeners...); err != nil {
 		return err
 	}
 	if err := w.kafka.CreateTopic(ctx, topic, shards); err != nil {
 		return err
 	}
-	if w.minio, err = services.StartMinIO(ctx, minio, filepath.Join(w.data, "minio"), bucket); err != nil {
+	if w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(w.data, "minio"), bucket); err != nil {
 		return err
 	}
-	w.click, err = services.StartClickHouse(ctx, front, lib, filepath.Join(w.data, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(w.data, "clickhouse"))
 	return err
 }
 
