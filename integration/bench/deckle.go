@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +49,7 @@ func (w *world) deploy(v variant, topic string) (*cluster, error) {
 	var err error
 	c.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name, Nodes: v.nodes, Shards: v.shards,
-		NoEvents: !v.events, FlushInterval: max(v.interval, time.Second), Grace: 30 * time.Second, IdleAfter: 30 * time.Second,
+		NoEvents: !v.events, FlushInterval: max(v.interval, time.Second), Grace: 30 * time.Second, IdleAfter: 5 * time.Second,
 		RevisionInterval: time.Minute, LogLevel: "warn",
 	}, w.kafka, w.minio, w.click)
 	return c, err
@@ -76,13 +75,13 @@ func (c *cluster) kill() error {
 // status is what is read of /api/status.
 type status struct {
 	Shards []struct {
-		Shard      uint32            `json:"shard"`
-		IsLeader   bool              `json:"is_leader"`
-		OpenEpoch  uint64            `json:"open_epoch"`
-		LastClosed uint64            `json:"last_closed_epoch"`
-		Acked      map[string]uint64 `json:"acked_epochs"`
-		Stopped    map[string]string `json:"stopped"`
-		Partitions []struct {
+		Shard        uint32            `json:"shard"`
+		IsLeader     bool              `json:"is_leader"`
+		LastClosed   uint64            `json:"last_closed_epoch"`
+		Acked        map[string]uint64 `json:"acked_epochs"`
+		OpenSessions int64             `json:"open_sessions"`
+		Stopped      map[string]string `json:"stopped"`
+		Partitions   []struct {
 			Next int64 `json:"next_offset"`
 		} `json:"partitions"`
 	} `json:"shards"`
@@ -90,28 +89,14 @@ type status struct {
 
 // progress is how far a cluster is, by what its leaders say.
 type progress struct {
-	taken  int64             // records that were applied
-	epochs map[uint32]uint64 // the open epoch of each shard
-	closed map[uint32]uint64
-	acked  map[uint32]uint64 // the last epoch that every sink has
+	taken  int64  // records that were applied
+	open   int64  // sessions
+	behind uint64 // closed epochs that some sink does not have, of all shards together
 }
-
-// has says whether every sink has these epochs.
-func (p *progress) has(epochs map[uint32]uint64) bool {
-	for shard, e := range epochs {
-		if p.acked[shard] < e {
-			return false
-		}
-	}
-	return true
-}
-
-// flushed says whether every sink has all that is closed.
-func (p *progress) flushed() bool { return p.has(p.closed) }
 
 // progress asks every node. Of a shard without a leader it knows nothing.
 func (c *cluster) progress(ctx context.Context) (progress, error) {
-	p := progress{epochs: map[uint32]uint64{}, closed: map[uint32]uint64{}, acked: map[uint32]uint64{}}
+	var p progress
 	for _, n := range c.Nodes {
 		var st status
 		if err := n.Get(ctx, "/api/status", &st); err != nil {
@@ -124,13 +109,14 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 			for what, why := range s.Stopped {
 				return p, fmt.Errorf("%s: shard %d: %s stopped: %s", n.Name, s.Shard, what, why)
 			}
-			p.epochs[s.Shard] = s.OpenEpoch
-			p.closed[s.Shard], p.acked[s.Shard] = s.LastClosed, s.LastClosed
+			p.open += s.OpenSessions
+			least := s.LastClosed
 			for sink, acked := range s.Acked {
 				if sink != "revisions" { // trails by a pass, and has nothing to do here: nothing is late
-					p.acked[s.Shard] = min(p.acked[s.Shard], acked)
+					least = min(least, acked)
 				}
 			}
+			p.behind += s.LastClosed - least
 			for _, part := range s.Partitions {
 				p.taken += part.Next
 			}
@@ -152,12 +138,11 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 	}
 	f := &figures{}
 	var profiled chan error
-	var opened, applied, rest time.Time // rest: since when every sink has all that is closed
-	var before time.Duration
+	var opened, applied, rest time.Time // rest: since when all is closed, and in every sink
+	var before, after time.Duration
 	memory := followPeak(ctx, c.pids())
 	defer memory.end()
 	var first int64
-	var until map[uint32]uint64 // epochs that must be in every sink
 	for {
 		p, err := c.progress(ctx)
 		if err != nil {
@@ -177,24 +162,20 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 				go func() { profiled <- c.profile(ctx, dir) }()
 			}
 		}
-		if until == nil && p.taken >= b.records {
-			applied, until = now, maps.Clone(p.epochs)
+		if applied.IsZero() && p.taken >= b.records {
+			applied = now
 		}
 		switch {
-		case until == nil || !p.flushed():
+		case applied.IsZero() || p.open > 0 || p.behind > 0:
 			rest = time.Time{}
 		case rest.IsZero():
-			rest = now
-		}
-		// An epoch that was empty when the last record was taken is not closed until something else happens.
-		if until != nil && (p.has(until) || !rest.IsZero() && now.Sub(rest) > c.v.interval+2*time.Second) {
-			after, err := cpuOf(c.pids())
-			if err != nil {
+			if after, err = cpuOf(c.pids()); err != nil {
 				return nil, err
 			}
-			if p.has(until) {
-				rest = now
-			}
+			rest = now
+		}
+		// What the last sessions' ends have changed is cut within an interval: only then nothing is left.
+		if !rest.IsZero() && now.Sub(rest) > c.v.interval+2*time.Second {
 			f.Events = b.records - first
 			f.CPUSeconds = (after - before).Seconds()
 			f.WallSeconds = rest.Sub(opened).Seconds()
@@ -204,7 +185,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			break
 		}
 		if err := pause(ctx, sampleEvery); err != nil {
-			return nil, fmt.Errorf("bench: %s: %d of %d records taken, %v of epochs %v visible: %w", c.v.name, p.taken, b.records, p.acked, until, err)
+			return nil, fmt.Errorf("bench: %s: %d of %d records taken, %d sessions open, sinks %d epochs behind: %w", c.v.name, p.taken, b.records, p.open, p.behind, err)
 		}
 	}
 	err := c.written(ctx, b, f)

@@ -21,7 +21,7 @@
 // The window opens at the first sample after the warm-up's records have been taken; its events are the backlog less what
 // was taken then. (Spark warms itself with more records, into tables that are thrown away, and its window is the whole
 // backlog: a JVM is cold for a million records.) The CPU seconds are user and system time of all processes of the measured system (Spark: the JVM and the
-// Python driver), not of the broker and the stores. The window closes when the last row is visible in every sink, so that
+// Python driver), not of the broker and the stores. The window closes when every session is closed and the last row is visible in every sink, so that
 // nothing that was measured is left undone.
 //
 // # Promise

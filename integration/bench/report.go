@@ -13,7 +13,7 @@ import (
 type figures struct {
 	Events             int64            `json:"events"` // of the window
 	CPUSeconds         float64          `json:"cpu_seconds"`
-	WallSeconds        float64          `json:"wall_seconds"`    // until the last row was visible in every sink
+	WallSeconds        float64          `json:"wall_seconds"`    // until the last row was visible in every sink; Deckle waits for the last sessions' grace first
 	AppliedSeconds     float64          `json:"applied_seconds"` // until the last record was taken
 	EventsPerCPUSecond float64          `json:"events_per_cpu_second"`
 	PeakRSS            int64            `json:"peak_rss_bytes"`      // as PSS: shared pages count once
