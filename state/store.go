@@ -176,6 +176,7 @@ func (s *Store) openDB() error {
 		// A session's image is some 2 KB: in blocks of 4 KB one or two are compressed at a time, at a worse ratio and more cost.
 		o.Levels[i].BlockSize = 32 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.TargetFileSizes[i] = 32 << 20 // a checkpoint is one file or a few, not one for every 2 MB: each has its fsync
 	}
 	db, err := pebble.Open(s.opts.Dir, o)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"deckle/node"
@@ -34,7 +36,9 @@ error with its line and column. deckle.example.yaml shows every key.`,
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node, len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
 				return err
 			}
-			return node.Run(cmd.Context(), cfg, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr())})
+			reg := prometheus.NewRegistry()
+			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			return node.Run(cmd.Context(), cfg, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr()), Registerer: reg})
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration of the node (required)")
