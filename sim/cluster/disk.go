@@ -23,6 +23,7 @@ type disk struct {
 	mu       sync.Mutex
 	mem      *vfs.MemFS
 	syncs    time.Duration // a sync of the log takes up to so much longer; see doc.go
+	stuck    chan struct{} // a sync of the log takes until it is closed
 	full     bool          // writes have no room
 	failSync int           // so many syncs are still to fail
 	crashIn  int           // the write operations until crash is called; 0: none
@@ -67,11 +68,12 @@ func (p *process) MaybeError(op errorfs.Op) error {
 		}
 	}
 	var wait time.Duration
+	var stuck chan struct{}
 	var err error
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
 		if strings.Contains(op.Path, "wal/") {
-			wait = d.rng.between(0, d.syncs)
+			wait, stuck = d.rng.between(0, d.syncs), d.stuck
 		}
 		if d.failSync > 0 {
 			d.failSync--
@@ -90,6 +92,9 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	}
 	if wait > 0 {
 		time.Sleep(wait)
+	}
+	if stuck != nil {
+		<-stuck
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", op.Path, err)
@@ -112,6 +117,21 @@ func (d *disk) wipe() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mem, d.crashIn, d.crash, d.failed = vfs.NewCrashableMem(), 0, nil, false
+}
+
+// stick lets no sync of the log return until release is called. It returns nil if another fault has done so.
+func (d *disk) stick() (release func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stuck != nil {
+		return nil
+	}
+	stuck := make(chan struct{})
+	d.stuck = stuck
+	return func() {
+		d.set(func(d *disk) { d.stuck = nil })
+		close(stuck)
+	}
 }
 
 func (d *disk) set(f func(d *disk)) {
