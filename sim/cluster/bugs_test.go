@@ -45,7 +45,7 @@ var bugs = []bug{
 	{name: "purged before every sink has the last image", points: map[string]string{"bugPurgeEarly": "return"},
 		tune: purging},
 	{name: "a late WAL write stays", points: map[string]string{"bugLateWriteStays": "return"},
-		kinds: []string{"stuck_sync"}, tune: func(o *Options) { o.Faults = 10 }},
+		kinds: []string{"stuck_sync"}, tune: func(o *Options) { o.Faults, o.LogBytes = 10, 16<<10 }},
 	{name: "a wiped node keeps its server id", points: map[string]string{"bugSameIncarnation": "return"},
 		kinds: []string{"wipe_witness"}},
 	{name: "offsets left out of an epoch are dropped on a re-fetch", points: map[string]string{"bugForgetLeftOut": "return"}},

@@ -37,21 +37,25 @@ func (w *world) loseWitness(ctx context.Context) func() {
 	}
 }
 
-// stickSync lets a leader's sync take until the others have another leader: what it was writing becomes durable only then,
-// though nobody waits for it any more, and what the new leader sends must void all of it. The logs are looked at closely
-// while that comes in.
+// stickSync lets a leader's sync take until it has given up: what it was writing becomes durable only then, though nobody
+// waits for it any more, and the little that the next leader sends at first must void all of it. The logs are looked at
+// closely while that comes in.
+//
+//	syncs slow: several entries wait for each ─► one is stuck past the deadline ─► it returns ─► the next leader's first entry
 func (w *world) stickSync(ctx context.Context) func() {
 	m := w.leader()
-	release := m.disk.stick()
-	if release == nil {
-		return nothing // another fault's
-	}
 	w.history.fault("stuck_sync", "%s", m.name)
-	_ = wait(ctx, w.rng.between(1500*time.Millisecond, 3*time.Second))
+	m.disk.set(func(d *disk) { d.syncs = 600 * time.Millisecond })
+	_ = wait(ctx, time.Second)
+	release := m.disk.stick()
+	_ = wait(ctx, w.rng.between(time.Second, 1600*time.Millisecond))
+	m.disk.set(func(d *disk) { d.syncs = 0 })
 	release()
-	for range 50 {
+	for range 150 {
+		if wait(ctx, 10*time.Millisecond) != nil {
+			break
+		}
 		w.oracle.audit()
-		_ = wait(ctx, 10*time.Millisecond)
 	}
 	return nothing
 }

@@ -68,12 +68,13 @@ func (p *process) MaybeError(op errorfs.Op) error {
 		}
 	}
 	var wait time.Duration
-	var stuck chan struct{}
+	var log bool
 	var err error
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
 		if strings.Contains(op.Path, "wal/") {
-			wait, stuck = d.rng.between(0, d.syncs), d.stuck
+			wait = d.rng.between(0, d.syncs)
+			log = true
 		}
 		if d.failSync > 0 {
 			d.failSync--
@@ -93,13 +94,26 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	if wait > 0 {
 		time.Sleep(wait)
 	}
-	if stuck != nil {
-		<-stuck
+	if log {
+		d.pass()
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", op.Path, err)
 	}
 	return nil
+}
+
+// pass returns when no sync is stuck.
+func (d *disk) pass() {
+	for {
+		d.mu.Lock()
+		stuck := d.stuck
+		d.mu.Unlock()
+		if stuck == nil {
+			return
+		}
+		<-stuck
+	}
 }
 
 // lose is a loss of power: of what was not synced, so much percent of the blocks and names survive, in any order.
@@ -119,17 +133,18 @@ func (d *disk) wipe() {
 	d.mem, d.crashIn, d.crash, d.failed = vfs.NewCrashableMem(), 0, nil, false
 }
 
-// stick lets no sync of the log return until release is called. It returns nil if another fault has done so.
+// stick lets no sync of the log return until release is called.
 func (d *disk) stick() (release func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stuck != nil {
-		return nil
-	}
 	stuck := make(chan struct{})
 	d.stuck = stuck
 	return func() {
-		d.set(func(d *disk) { d.stuck = nil })
+		d.set(func(d *disk) {
+			if d.stuck == stuck { // a later one's otherwise
+				d.stuck = nil
+			}
+		})
 		close(stuck)
 	}
 }
