@@ -12,6 +12,9 @@ import (
 	"time"
 
 	gofail "go.etcd.io/gofail/runtime"
+
+	"deckle/node"
+	"deckle/sim"
 )
 
 var (
@@ -45,7 +48,7 @@ var bugs = []bug{
 	{name: "purged before every sink has the last image", points: map[string]string{"bugPurgeEarly": "return"},
 		tune: purging},
 	{name: "a late WAL write stays", points: map[string]string{"bugLateWriteStays": "return"},
-		kinds: []string{"stuck_sync"}, tune: func(o *Options) { o.Faults, o.LogBytes = 10, 16<<10 }},
+		kinds: []string{"stuck_sync"}, tune: busy},
 	{name: "a wiped node keeps its server id", points: map[string]string{"bugSameIncarnation": "return"},
 		kinds: []string{"wipe_witness"}},
 	{name: "offsets left out of an epoch are dropped on a re-fetch", points: map[string]string{"bugForgetLeftOut": "return"}},
@@ -122,6 +125,13 @@ func simulateBug(t *testing.T, o Options) (r *Result) {
 		r.history.print(os.Stderr)
 	}
 	return r
+}
+
+// busy has many entries on their way to the logs all the time, so that several of one shard wait for one sync, for a minute.
+func busy(o *Options) {
+	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 16<<10, 2, 1500
+	o.Workload = func(w *sim.Options) { w.Rate = 25 }
+	o.Tune = func(cfg *node.Config) { cfg.Flush.Interval = 500 * time.Millisecond }
 }
 
 // purging lets sessions be purged while a sink is down.
