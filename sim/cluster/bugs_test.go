@@ -51,7 +51,8 @@ var bugs = []bug{
 		kinds: []string{"stuck_sync"}, tune: busy},
 	{name: "a wiped node keeps its server id", points: map[string]string{"bugSameIncarnation": "return"},
 		kinds: []string{"wipe_witness"}},
-	{name: "offsets left out of an epoch are dropped on a re-fetch", points: map[string]string{"bugForgetLeftOut": "return"}},
+	{name: "offsets left out of an epoch are dropped on a re-fetch", points: map[string]string{"bugForgetLeftOut": "return"},
+		kinds: []string{"crash_leader", "store_slow"}, tune: repeating},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it", points: map[string]string{"bugAckUnwritten": "10.0%return"}},
 	{name: "totals are written before the sessions", points: map[string]string{"bugClickHouseTotalsFirst": "return"}},
@@ -132,6 +133,12 @@ func busy(o *Options) {
 	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 16<<10, 2, 1500
 	o.Workload = func(w *sim.Options) { w.Rate = 25 }
 	o.Tune = func(cfg *node.Config) { cfg.Flush.Interval = 500 * time.Millisecond }
+}
+
+// repeating has much to leave out.
+func repeating(o *Options) {
+	o.Faults = 12
+	o.Workload = func(w *sim.Options) { w.Faults.Duplicates = 0.1 }
 }
 
 // purging lets sessions be purged while a sink is down.
