@@ -130,7 +130,7 @@ func simulateBug(t *testing.T, o Options) (r *Result) {
 
 // busy has many entries on their way to the logs all the time, so that several of one shard wait for one sync, for a minute.
 func busy(o *Options) {
-	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 16<<10, 2, 1500
+	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 8<<10, 2, 1500
 	o.Workload = func(w *sim.Options) { w.Rate = 25 }
 	o.Tune = func(cfg *node.Config) { cfg.Flush.Interval = 500 * time.Millisecond }
 }

@@ -51,8 +51,8 @@ func (w *world) stickSync(ctx context.Context) func() {
 	_ = wait(ctx, w.rng.between(time.Second, 1600*time.Millisecond))
 	m.disk.set(func(d *disk) { d.syncs = 0 })
 	release()
-	for range 150 {
-		if wait(ctx, 10*time.Millisecond) != nil {
+	for range 60 {
+		if wait(ctx, 20*time.Millisecond) != nil {
 			break
 		}
 		w.oracle.audit()

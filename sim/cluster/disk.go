@@ -72,6 +72,9 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	var err error
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+		if strings.HasSuffix(op.Path, ".sst") {
+			wait = d.rng.between(0, d.syncs)
+		}
 		if strings.Contains(op.Path, "wal/") {
 			wait = d.rng.between(0, d.syncs)
 			log = true
