@@ -22,7 +22,7 @@ type disk struct {
 
 	mu       sync.Mutex
 	mem      *vfs.MemFS
-	syncs    time.Duration // a sync of the log takes up to so much longer; see doc.go
+	syncs    time.Duration // a sync of the log or of a table takes up to so much longer; see doc.go
 	stuck    chan struct{} // a sync of the log takes until it is closed
 	full     bool          // writes have no room
 	failSync int           // so many syncs are still to fail
@@ -73,7 +73,7 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
 		if strings.HasSuffix(op.Path, ".sst") {
-			wait = d.rng.between(0, d.syncs)
+			wait = d.rng.between(0, d.syncs) // in a flush or a compaction, which holds no mutex meanwhile
 		}
 		if strings.Contains(op.Path, "wal/") {
 			wait = d.rng.between(0, d.syncs)
