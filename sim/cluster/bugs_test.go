@@ -59,7 +59,8 @@ var bugs = []bug{
 	{name: "images are superseded under an outstanding plan", points: map[string]string{"bugSupersedeEarly": "return"}},
 	{name: "a snapshot claims more than it holds", points: map[string]string{"bugStaleSnapshot": "return"},
 		kinds: []string{"wipe", "crash", "isolate"}},
-	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"}},
+	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"},
+		kinds: []string{"click_before", "click_middle", "click_away", "crash_leader"}, tune: func(o *Options) { o.Faults = 12 }},
 }
 
 // TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, for there is nothing
