@@ -5,7 +5,7 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down sim sim-bugs failpoints torture torture-ci torture-bug fuzz malformed bench bench-ci profile clean
+.PHONY: test unit engine integration race lint fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-ci profile clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
@@ -53,11 +53,19 @@ sim:
 	mkdir -p .local
 	$(GO) test -count=1 -timeout 60m ./sim/cluster -run '^TestSim$$' -seeds $(SEEDS) -first $(FIRST) -out $(CURDIR)/.local/sim.json
 
-# Bugs planted in the sources, each of which the simulator must catch within BUGSEEDS seeds.
-BUGSEEDS ?= 60
+# Bugs planted in the sources, each of which the simulator must catch within BUGSEEDS seeds; the first that catches it is
+# enough. BUGFLAGS=-bugkeep runs all of them and counts; BUGFLAGS=-bugoff plants nothing, and
+# nothing may be caught.
+BUGSEEDS ?= 20
+BUGFLAGS ?=
 sim-bugs:
 	$(GO) run ./integration/failpoint -o .local/failpoints
-	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster -run '^TestBugs$$' -bugseeds $(BUGSEEDS)
+	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster -run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
+
+# A million open sessions that all come due at once; the ordinary tests have fewer.
+TIMERS ?= 1000000
+timers:
+	$(GO) test -count=1 -timeout 20m -v ./state -run '^TestMillionTimers$$' -timers $(TIMERS)
 
 # A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and their
 # names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …

@@ -22,7 +22,8 @@ type disk struct {
 
 	mu       sync.Mutex
 	mem      *vfs.MemFS
-	syncs    time.Duration // a sync of the log takes up to so much longer; see doc.go
+	syncs    time.Duration // a sync of the log or of a table takes up to so much longer; see doc.go
+	stuck    chan struct{} // a sync of the log takes until it is closed
 	full     bool          // writes have no room
 	failSync int           // so many syncs are still to fail
 	crashIn  int           // the write operations until crash is called; 0: none
@@ -67,11 +68,16 @@ func (p *process) MaybeError(op errorfs.Op) error {
 		}
 	}
 	var wait time.Duration
+	var log bool
 	var err error
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+		if strings.HasSuffix(op.Path, ".sst") {
+			wait = d.rng.between(0, d.syncs) // in a flush or a compaction, which holds no mutex meanwhile
+		}
 		if strings.Contains(op.Path, "wal/") {
 			wait = d.rng.between(0, d.syncs)
+			log = true
 		}
 		if d.failSync > 0 {
 			d.failSync--
@@ -91,10 +97,26 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	if wait > 0 {
 		time.Sleep(wait)
 	}
+	if log {
+		d.pass()
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", op.Path, err)
 	}
 	return nil
+}
+
+// pass returns when no sync is stuck.
+func (d *disk) pass() {
+	for {
+		d.mu.Lock()
+		stuck := d.stuck
+		d.mu.Unlock()
+		if stuck == nil {
+			return
+		}
+		<-stuck
+	}
 }
 
 // lose is a loss of power: of what was not synced, so much percent of the blocks and names survive, in any order.
@@ -112,6 +134,22 @@ func (d *disk) wipe() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mem, d.crashIn, d.crash, d.failed = vfs.NewCrashableMem(), 0, nil, false
+}
+
+// stick lets no sync of the log return until release is called.
+func (d *disk) stick() (release func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stuck := make(chan struct{})
+	d.stuck = stuck
+	return func() {
+		d.set(func(d *disk) {
+			if d.stuck == stuck { // a later one's otherwise
+				d.stuck = nil
+			}
+		})
+		close(stuck)
+	}
 }
 
 func (d *disk) set(f func(d *disk)) {

@@ -20,6 +20,7 @@ type history struct {
 	lost   int
 	faults map[string]int // injected, by kind
 	fails  []string
+	failed func() // called with every failure, if set
 }
 
 const (
@@ -58,6 +59,9 @@ func (h *history) fail(format string, args ...any) {
 	h.addLocked("BROKEN", text)
 	if len(h.fails) < maxFailures {
 		h.fails = append(h.fails, text)
+	}
+	if h.failed != nil {
+		h.failed()
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // the plan calls heal after so long.
 type kind struct {
 	name   string
-	weight int
+	weight int // 0: only for those who ask for it by its name
 	// last is the longest time from begin to heal.
 	last  time.Duration
 	begin func(ctx context.Context, w *world) (heal func())
@@ -108,6 +108,8 @@ var kinds = []kind{
 		m.disk.set(func(k *disk) { k.syncs = d })
 		return func() { m.disk.set(func(k *disk) { k.syncs = 0 }) }
 	}},
+	{"wipe_witness", 0, 8 * time.Second, func(ctx context.Context, w *world) func() { return w.loseWitness(ctx) }},
+	{"stuck_sync", 0, 3 * time.Second, func(ctx context.Context, w *world) func() { return w.stickSync(ctx) }},
 	{"disk_full", 4, 4 * time.Second, func(_ context.Context, w *world) func() {
 		m := w.anyMember()
 		w.history.fault("disk_full", "%s", m.name)

@@ -60,6 +60,8 @@ type Options struct {
 	DiskBytes int64
 	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs what the tables hold.
 	Looks time.Duration
+	// EndAtFailure ends the run with the first failure, which is all that one who waits for any wants to know.
+	EndAtFailure bool
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
 	Quiet time.Duration
 }
@@ -107,6 +109,11 @@ func Run(ctx context.Context, o Options) *Result {
 	time.Sleep(26*365*24*time.Hour + time.Duration(o.Seed%86_400)*time.Second)
 	w := newWorld(o)
 	w.history.began = time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if o.EndAtFailure {
+		w.history.failed = cancel
+	}
 	began := time.Now()
 	if err := w.run(ctx); err != nil {
 		w.history.fail("%v", err)

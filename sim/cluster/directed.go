@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"context"
+	"time"
+)
+
+// Faults that are several in a certain order, each the hardest moment of one rule: drawn one by one they meet too seldom.
+
+// loseWitness is the hardest moment to lose a disk: a node that has acknowledged what the third one has not seen comes back
+// empty, and meets that third one alone. The two are a majority that knows nothing of it.
+//
+//	behind   ──cut off──────────────┐ can reach lost alone
+//	lost     ──acknowledges─ wiped ─┴───────────────────────┐ all can reach all
+//	holds    ──acknowledges────────── cut off ──────────────┘
+func (w *world) loseWitness(ctx context.Context) func() {
+	if !w.oneDisk.TryLock() {
+		return nothing
+	}
+	i, p := w.rng.IntN(3), w.survivors()
+	j := (i + 1 + w.rng.IntN(2)) % 3
+	behind, lost, holds := w.members[i], w.members[j], w.members[3-i-j]
+	w.history.fault("wipe_witness", "%s is cut off, then %s is wiped and meets it alone", behind.name, lost.name)
+	join := w.cutAll(behind.index, true, true)
+	_ = wait(ctx, w.rng.between(2*time.Second, 6*time.Second))
+	release := lost.kill(p)
+	lost.disk.wipe()
+	rejoin := w.cutAll(holds.index, true, true)
+	join()
+	w.net.Cut(behind.name, holds.name)
+	w.net.Cut(holds.name, behind.name)
+	release()
+	return func() {
+		rejoin()
+		_ = w.until(ctx, 90*time.Second, lost.name+" is a member again", w.allReady)
+		w.oneDisk.Unlock()
+	}
+}
+
+// stickSync lets a leader's sync take until it has given up: what it was writing becomes durable only then, though nobody
+// waits for it any more, and the little that the next leader sends at first must void all of it. The logs are looked at
+// closely while that comes in.
+//
+//	syncs slow: several entries wait for each ─► one is stuck past the deadline ─► it returns ─► the next leader's first entry
+func (w *world) stickSync(ctx context.Context) func() {
+	m := w.leader()
+	w.history.fault("stuck_sync", "%s", m.name)
+	m.disk.set(func(d *disk) { d.syncs = 600 * time.Millisecond })
+	_ = wait(ctx, time.Second)
+	release := m.disk.stick()
+	_ = wait(ctx, w.rng.between(time.Second, 1600*time.Millisecond))
+	m.disk.set(func(d *disk) { d.syncs = 0 })
+	release()
+	for range 60 {
+		if wait(ctx, 20*time.Millisecond) != nil {
+			break
+		}
+		w.oracle.audit()
+	}
+	return nothing
+}
