@@ -49,7 +49,7 @@ func (w *world) deploy(v variant, topic string) (*cluster, error) {
 	var err error
 	c.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name, Nodes: v.nodes, Shards: v.shards,
-		NoEvents: !v.events, FlushInterval: max(v.interval, time.Second), Grace: 30 * time.Second, IdleAfter: 5 * time.Second,
+		NoEvents: !v.events, FlushInterval: max(v.interval, time.Second), Grace: 5 * time.Second, IdleAfter: 5 * time.Second,
 		RevisionInterval: time.Minute, LogLevel: "warn",
 	}, w.kafka, w.minio, w.click)
 	return c, err
@@ -126,7 +126,7 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 }
 
 // sampleEvery is the time between two looks; each costs a node about a millisecond, which counts as its own work.
-const sampleEvery = 100 * time.Millisecond
+const sampleEvery = 250 * time.Millisecond
 
 // consume runs a cluster over a backlog, and measures what comes after the first warm records.
 func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures, error) {

@@ -37,7 +37,7 @@ type Options struct {
 
 	// MaxConns bounds the connections, and with them the blocks in flight; default 4.
 	MaxConns int
-	// BlockRows and BlockBytes bound one INSERT; defaults 50,000 rows and 16 MiB, greatest values 50,000 rows and 64 MiB. A
+	// BlockRows and BlockBytes bound one INSERT; defaults 50,000 rows and 8 MiB, greatest values 50,000 rows and 64 MiB. A
 	// shard that writes holds up to two blocks: one of sessions, one of pages; each is in memory about three times, as
 	// columns, encoded and compressed.
 	BlockRows  int
@@ -55,7 +55,7 @@ type Options struct {
 const (
 	maxBlockRows      = 50_000
 	maxBlockBytes     = 64 << 20
-	defaultBlockBytes = 16 << 20
+	defaultBlockBytes = 8 << 20
 )
 
 func (o *Options) complete() error {
