@@ -36,15 +36,21 @@ SUMMED = {"time_on_page_sec": "article_view", "video_watch_sec": "video_play", "
 EVENT = ", ".join(["event_id string", "session_id string", "user_id bigint", "event_type string", "timestamp bigint", "category string",
                    "article_id string", "article_title string", "page_url string", "engagement_metrics string"]
                   + [d + " string" for d in DIMENSIONS])
+TIME = "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp)"
+CODE = f"case {' '.join(f'when e.event_type = {t!r} then {i}' for i, t in enumerate(TYPES))} when e.event_type = 'session_end' then -1 end"
+
 # Why a record is refused, null if it is not. What a JSON parser lets pass is not looked for: texts that are numbers, names that
 # stand twice, UTF-8 that is broken.
-REFUSED = """case
+REFUSED = f"""case
     when octet_length(value) > 1048576 then 'too_large'
-    when coalesce(event_id, session_id, type) is null and user_id is null and ts is null then 'malformed'
-    when length(event_id) <> 36 or octet_length(session_id) > 64 or user_id < 0 then 'wrong_type'
-    when coalesce(event_id, '') = '' or coalesce(session_id, '') = '' or user_id is null or coalesce(type, '') = '' or ts is null then 'missing_field'
-    when code is null then 'unknown_event_type'
-    when ts < 946684800 or ts > made + 3600 or ts > 4294967295 then 'bad_timestamp' end"""
+    when length(e.event_id) = 36 and octet_length(e.session_id) between 1 and 64 and e.user_id >= 0 and {CODE} is not null
+        and {TIME} between 946684800 and least(made + 3600, 4294967295) then null
+    when coalesce(e.event_id, e.session_id, e.event_type) is null and e.user_id is null and e.timestamp is null then 'malformed'
+    when length(e.event_id) not in (0, 36) or octet_length(e.session_id) > 64 or e.user_id < 0 then 'wrong_type'
+    when coalesce(e.event_id, '') = '' or coalesce(e.session_id, '') = '' or e.user_id is null or coalesce(e.event_type, '') = ''
+        or e.timestamp is null then 'missing_field'
+    when {CODE} is null then 'unknown_event_type'
+    else 'bad_timestamp' end"""
 METRICS = "time_on_page double, scroll_depth double, playback_position double, ad_revenue double"
 
 # The columns with statistics in Delta are those of Deckle's table.
@@ -139,7 +145,8 @@ def held(name, most):
 
 def sessions(spark, o):
     """The streaming query's frame: one row a touched session, and one a record that is refused, under a key of its own."""
-    text = [f"coalesce(e.{c}, '') {c}" for c in ["category", "article_id", "article_title", "page_url"] + DIMENSIONS]
+    names = ["category", "article_id", "article_title", "page_url"] + DIMENSIONS
+    text = [f"coalesce(e.{c}, '') {c}" for c in names]
     events = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", o.brokers).option("subscribe", o.topic).option("startingOffsets", "earliest")
@@ -151,12 +158,12 @@ def sessions(spark, o):
         # One number orders the positions, for partitions below 2^15 and offsets below 2^48.
         .selectExpr("shiftleft(cast(partition as bigint), 48) | offset pos", "value", "unix_seconds(timestamp) made",
                     f"from_json(cast(value as string), '{EVENT}') e")
-        .selectExpr("pos", "value", "made", "e.event_id", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
-                    "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp) ts", *text)
-        .selectExpr("*", f"case {' '.join(f'when type = {t!r} then {i}' for i, t in enumerate(TYPES))} when type = 'session_end' then -1 end code")
-        .selectExpr("*", f"{REFUSED} reason")
-        .selectExpr("*", f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m",
-                    "reason is null and code >= 0 counted")
+        .selectExpr("pos", "value", "e.event_id", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
+                    f"{TIME} ts", f"{CODE} code", f"{REFUSED} reason", *text)
+        # A record's bytes go no further, unless it is refused: every step copies them.
+        .selectExpr("pos", "event_id", "session_id", "user_id", "type", "metrics", "ts", "code", *names, "reason is null and code >= 0 counted",
+                    "if(reason is null, null, named_struct('reason', reason, 'value', value)) letter",
+                    f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m")
         .selectExpr(
             "*", f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll",
             # What the type sums up: seconds on the page, seconds watched or millionths of revenue.
@@ -164,7 +171,7 @@ def sessions(spark, o):
             f"  when type = 'video_play' then cast({held('playback_position', '1e9')} as bigint)"
             f"  when type = 'ad_click' then cast(floor({held('ad_revenue', '1e6')} * 1e6 + 0.5D) as bigint) else 0L end amount")
         .selectExpr(
-            "if(reason is null, session_id, concat('\\u0000', pos)) session_id", "if(reason is null, null, named_struct('reason', reason, 'value', value)) letter",
+            "if(letter is null, session_id, concat('\\u0000', pos)) session_id", "letter",
             "if(counted, code, -1) code", "counted", "if(counted, scroll, 0) scroll", "amount", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
             f"if(counted, named_struct('ts', ts, 'pos', pos, 'user_id', user_id, {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
             # With the object of page_events: its members from Spark, the metrics as they came.
