@@ -2,9 +2,9 @@
 
 It writes, for each session that a batch touched, one row with the columns of docs/schema.md: appended to a Delta table and
 inserted into a ReplacingMergeTree. The image with the greatest batch_id is the session. With it go the session's rows of
-page_analytics and what the batch adds to the rollups. An event whose event_id stands in its session already counts once. A record
-that cannot be used becomes a dead letter. The names, columns and views of ClickHouse are those of docs/schema.md. What makes it fast,
-and what each choice brought, stands in docs/performance.md.
+page_analytics and what the batch adds to the rollups. An event whose event_id stands in its session already counts once. The
+names, columns and views of ClickHouse are those of docs/schema.md. What makes it fast, and what each choice brought, stands in
+docs/performance.md.
 
   - One pass: a batch is computed and its rows are kept once; Arrow carries them to ClickHouse while Delta is written.
   - Pages and rollups are worked out of the same rows, in Arrow's columns.
@@ -36,21 +36,6 @@ SUMMED = {"time_on_page_sec": "article_view", "video_watch_sec": "video_play", "
 EVENT = ", ".join(["event_id string", "session_id string", "user_id bigint", "event_type string", "timestamp bigint", "category string",
                    "article_id string", "article_title string", "page_url string", "engagement_metrics string"]
                   + [d + " string" for d in DIMENSIONS])
-TIME = "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp)"
-CODE = f"case {' '.join(f'when e.event_type = {t!r} then {i}' for i, t in enumerate(TYPES))} when e.event_type = 'session_end' then -1 end"
-
-# Why a record is refused, null if it is not. What a JSON parser lets pass is not looked for: texts that are numbers, names that
-# stand twice, UTF-8 that is broken.
-REFUSED = f"""case
-    when octet_length(value) > 1048576 then 'too_large'
-    when length(e.event_id) = 36 and octet_length(e.session_id) between 1 and 64 and e.user_id >= 0 and {CODE} is not null
-        and {TIME} between 946684800 and least(made + 3600, 4294967295) then null
-    when coalesce(e.event_id, e.session_id, e.event_type) is null and e.user_id is null and e.timestamp is null then 'malformed'
-    when length(e.event_id) not in (0, 36) or octet_length(e.session_id) > 64 or e.user_id < 0 then 'wrong_type'
-    when coalesce(e.event_id, '') = '' or coalesce(e.session_id, '') = '' or e.user_id is null or coalesce(e.event_type, '') = ''
-        or e.timestamp is null then 'missing_field'
-    when {CODE} is null then 'unknown_event_type'
-    else 'bad_timestamp' end"""
 METRICS = "time_on_page double, scroll_depth double, playback_position double, ad_revenue double"
 
 # The columns with statistics in Delta are those of Deckle's table.
@@ -144,9 +129,8 @@ def held(name, most):
 
 
 def sessions(spark, o):
-    """The streaming query's frame: one row a touched session, and one a record that is refused, under a key of its own."""
-    names = ["category", "article_id", "article_title", "page_url"] + DIMENSIONS
-    text = [f"coalesce(e.{c}, '') {c}" for c in names]
+    """The streaming query's frame: one row a touched session."""
+    text = [f"coalesce(e.{c}, '') {c}" for c in ["category", "article_id", "article_title", "page_url"] + DIMENSIONS]
     events = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", o.brokers).option("subscribe", o.topic).option("startingOffsets", "earliest")
@@ -154,28 +138,23 @@ def sessions(spark, o):
         .option("kafka.max.partition.fetch.bytes", 8 << 20).option("kafka.fetch.max.bytes", 64 << 20)
         .option("kafka.max.poll.records", 20000).option("kafka.receive.buffer.bytes", 1 << 20)
         .load()
-        .where("value is not null")
         # One number orders the positions, for partitions below 2^15 and offsets below 2^48.
-        .selectExpr("shiftleft(cast(partition as bigint), 48) | offset pos", "value", "unix_seconds(timestamp) made",
-                    f"from_json(cast(value as string), '{EVENT}') e")
-        .selectExpr("pos", "value", "e.event_id", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
-                    f"{TIME} ts", f"{CODE} code", f"{REFUSED} reason", *text)
-        # A record's bytes go no further, unless it is refused: every step copies them.
-        .selectExpr("pos", "event_id", "session_id", "user_id", "type", "metrics", "ts", "code", *names, "reason is null and code >= 0 counted",
-                    "if(reason is null, null, named_struct('reason', reason, 'value', value)) letter",
-                    f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m")
+        .select(F.expr("shiftleft(cast(partition as bigint), 48) | offset").alias("pos"), F.expr(f"from_json(cast(value as string), '{EVENT}')").alias("e"))
+        .selectExpr("pos", "e.event_id", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
+                    "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp) ts", *text)
+        .selectExpr("*", f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m",
+                    "type <> 'session_end' counted", f"case {' '.join(f'when type = {t!r} then {i}' for i, t in enumerate(TYPES))} else -1 end code")
         .selectExpr(
             "*", f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll",
             # What the type sums up: seconds on the page, seconds watched or millionths of revenue.
             f"case when type = 'article_view' then cast({held('time_on_page', '1e9')} as bigint)"
             f"  when type = 'video_play' then cast({held('playback_position', '1e9')} as bigint)"
-            f"  when type = 'ad_click' then cast(floor({held('ad_revenue', '1e6')} * 1e6 + 0.5D) as bigint) else 0L end amount")
+            f"  when type = 'ad_click' then cast(floor({held('ad_revenue', '1e6')} * 1e6 + 0.5D) as bigint) else 0L end value")
         .selectExpr(
-            "if(letter is null, session_id, concat('\\u0000', pos)) session_id", "letter",
-            "if(counted, code, -1) code", "counted", "if(counted, scroll, 0) scroll", "amount", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
+            "session_id", "code", "counted", "scroll", "value", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
             f"if(counted, named_struct('ts', ts, 'pos', pos, 'user_id', user_id, {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
             # With the object of page_events: its members from Spark, the metrics as they came.
-            "if(counted, named_struct('ts', ts, 'pos', pos, 'id', xxhash64(event_id), 'code', code, 'scroll', scroll, 'amount', amount,"
+            "if(counted, named_struct('ts', ts, 'pos', pos, 'id', xxhash64(event_id), 'code', code, 'scroll', scroll, 'value', value,"
             "  'category', category, 'article_id', article_id, 'title', article_title, 'page',"
             "  concat('{\"engagement_metrics\":', coalesce(metrics, 'null'), ',', cast(substring(cast(to_json(named_struct('event_type', type,"
             "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url, 'timestamp', ts)) as binary), 2) as string))), null) item"))
@@ -184,9 +163,9 @@ def sessions(spark, o):
             F.min("opened").alias("opened"), F.min("first").alias("first"), F.max("ts").alias("last"), F.count("ts").alias("total_events"),
             *[F.expr(f"count_if(code = {i})").alias(c) for i, c in enumerate(COUNTED)],
             F.expr("bool_or(not counted)").alias("ended"), F.expr("sort_array(collect_list(item))").alias("items"),
-            *[F.expr(f"sum(if(code = {TYPES.index(t)}, amount, 0L))").alias(c) for c, t in SUMMED.items()],
-            F.max("scroll").alias("max_scroll_depth"), F.max("letter").alias("letter"))
-        .where("total_events > 0 or letter is not null")
+            *[F.expr(f"sum(if(code = {TYPES.index(t)}, value, 0L))").alias(c) for c, t in SUMMED.items()],
+            F.max("scroll").alias("max_scroll_depth"))
+        .where("total_events > 0")
         # Sums and counts grow by event, and are right as long as no event stands twice; few sessions have one that does, and only
         # those are counted anew from their lists. Minima and maxima are the same with a repeat.
         .selectExpr("*", "size(array_distinct(items.id)) < size(items) twice")
@@ -204,12 +183,12 @@ def sessions(spark, o):
         "cast(size(articles) as bigint) pages_visited_count", "cast(size(array_distinct(articles)) as bigint) unique_pages_count",
         "cast(size(array_distinct(categories)) as bigint) unique_categories_count",
         "concat('[', array_join(events.page, ','), ']') page_events",
-        *[counted(c, f"aggregate(events, 0L, (sum, x) -> sum + if(x.code = {TYPES.index(t)}, x.amount, 0L))") for c, t in SUMMED.items()],
+        *[counted(c, f"aggregate(events, 0L, (sum, x) -> sum + if(x.code = {TYPES.index(t)}, x.value, 0L))") for c, t in SUMMED.items()],
         "max_scroll_depth", "if(ended, 'closed', 'open') status", "0 revision",
         "date_from_unix_date(cast(opened.ts div 86400 as int)) session_date",
         "concat(shiftright(opened.pos, 48), '/', opened.pos & 281474976710655) origin",
         # Only for ClickHouse: of page_analytics and rollups.
-        "events.code codes", "events.article_id articles", "events.title titles", "events.category categories", "opened.pos opened", "letter")
+        "events.code codes", "events.article_id articles", "events.title titles", "events.category categories", "opened.pos opened")
 
 
 class Sinks:
@@ -235,10 +214,6 @@ class Sinks:
         now = time.time()
         frame.persist(StorageLevel.MEMORY_AND_DISK)
         blocks = frame._collect_as_arrow()  # computes the batch and its state
-        refused = sum(b.num_rows - b.column("letter").null_count for b in blocks)
-        if refused > 0:
-            self.refuse(frame)
-            blocks = [b.filter(b.column("letter").is_null()) for b in blocks]
         rows = sum(b.num_rows for b in blocks)
         result = {}
         click = threading.Thread(target=self.to_clickhouse, args=(blocks, batch, now, result))
@@ -248,7 +223,7 @@ class Sinks:
             # A number that changes would stand in the generated code, which would be compiled anew for every batch: a text does not.
             def number(n):
                 return f"cast(concat('{n}', substring(session_id, 1, 0)) as bigint)"
-            (frame.where("letter is null").select([c for c, _ in SESSIONS if c not in ("batch_id", "created_at")])
+            (frame.select([c for c, _ in SESSIONS if c not in ("batch_id", "created_at")])
              .withColumns({"session_start": F.expr("timestamp_seconds(session_start)"), "session_end": F.expr("timestamp_seconds(session_end)"),
                            "batch_id": F.expr(number(batch + 1)), "created_at": F.expr(f"timestamp_millis({number(int(now * 1000))})")})
              .write.format("delta").mode("append").partitionBy("session_date").option("delta.dataSkippingStatsColumns", STATISTICS)
@@ -260,16 +235,9 @@ class Sinks:
         frame.unpersist(blocking=False)
         ended = time.time_ns()
         events = self.events(batch)
-        written = {"delta.sessions": (rows, self.committed(batch)), "kafka.dlq": (refused, 0), **{"clickhouse." + t: w for t, w in result["written"].items()}}
+        written = {"delta.sessions": (rows, self.committed(batch)), **{"clickhouse." + t: w for t, w in result["written"].items()}}
         report(self.progress, batch=batch, ended_unix_ns=ended, events=events, written={t: {"rows": r, "bytes": b} for t, (r, b) in written.items()})
         self.seen = events
-
-    def refuse(self, frame):
-        """Sends a batch's dead letters; a repeated batch sends them again under the same keys."""
-        (frame.where("letter is not null")
-         .selectExpr(f"concat('{self.o.topic}/', origin) key", "substring(letter.value, 1, 65536) value",
-                     "array(named_struct('key', 'reason', 'value', cast(letter.reason as binary))) headers")
-         .write.format("kafka").option("kafka.bootstrap.servers", self.o.brokers).option("topic", self.o.topic + ".dlq").save())
 
     def to_clickhouse(self, blocks, batch, now, result):
         try:
