@@ -5,7 +5,7 @@
 //
 //	simulator ──► Kafka: a backlog of warm-up + EVENTS records, 4 partitions, Snappy     (before, and not measured)
 //	                 │
-//	                 ├──► spark       sessions → Delta append + ClickHouse, latest image wins
+//	                 ├──► spark       sessions → Delta append + ClickHouse, latest image wins; rollups, pages
 //	                 ├──► deckle      one node: sessions, revisions, rollups, pages, dead letters; no raw events
 //	                 ├──► deckle_raw  the same, and every raw event in Delta
 //	                 └──► deckle3     three nodes on this machine, no raw events

@@ -1,10 +1,13 @@
 """The job that Deckle is measured against: Spark Structured Streaming, Kafka -> sessions -> Delta on S3 + ClickHouse.
 
 It writes, for each session that a batch touched, one row with the columns of docs/schema.md: appended to a Delta table and
-inserted into a ReplacingMergeTree. The image with the greatest batch_id is the session. What makes it fast, and what each
-choice brought, stands in docs/performance.md.
+inserted into a ReplacingMergeTree. The image with the greatest batch_id is the session. With it go the session's rows of
+page_analytics and what the batch adds to the rollups. An event whose event_id stands in its session already counts once. The
+names, columns and views of ClickHouse are those of docs/schema.md. What makes it fast, and what each choice brought, stands in
+docs/performance.md.
 
   - One pass: a batch is computed and its rows are kept once; Arrow carries them to ClickHouse while Delta is written.
+  - Pages and rollups are worked out of the same rows, in Arrow's columns.
   - What is per event runs before the shuffle (JSON, texts, numbers); a session's list is sorted once a batch.
   - State lies in RocksDB with a changelog, on a local folder, in as many partitions as there are cores.
 
@@ -21,34 +24,19 @@ import threading
 import time
 import traceback
 
-import pyarrow as pa
-from clickhouse_driver import Client
+import numpy as np
 from pyspark import SparkConf, StorageLevel
 from pyspark.sql import SparkSession, functions as F
 
-DIMENSIONS = ["brand", "country", "city", "device_type", "device_os", "browser", "subscription_tier", "user_segment", "referrer",
-              "timezone"]
-COUNTED = {"article_views": "article_view", "article_clicks": "article_click", "video_plays": "video_play",
-           "newsletter_signups": "newsletter_signup", "ad_clicks": "ad_click", "searches": "search",
-           "subscription_prompts": "subscription_prompt", "navigations": "navigation"}
+from jobclick import COUNTED, DIMENSIONS, SESSIONS, TYPES, Click
+
+SUMMED = {"time_on_page_sec": "article_view", "video_watch_sec": "video_play", "ad_revenue_micros": "ad_click"}
 
 # Only what is used is taken out of the JSON. engagement_metrics stays text: page_events has it as it came.
-EVENT = ", ".join(["session_id string", "user_id bigint", "event_type string", "timestamp bigint", "category string",
+EVENT = ", ".join(["event_id string", "session_id string", "user_id bigint", "event_type string", "timestamp bigint", "category string",
                    "article_id string", "article_title string", "page_url string", "engagement_metrics string"]
                   + [d + " string" for d in DIMENSIONS])
 METRICS = "time_on_page double, scroll_depth double, playback_position double, ad_revenue double"
-
-LOW, TEXT, N = "LowCardinality(String)", "String", "UInt32"
-TABLE = (
-    [("session_id", TEXT), ("user_id", "UInt64")]
-    + [(d, TEXT if d in ("city", "referrer") else LOW) for d in DIMENSIONS]
-    + [("session_start", "DateTime('UTC')"), ("session_end", "DateTime('UTC')"), ("session_duration_sec", N), ("total_events", N)]
-    + [(c, N) for c in COUNTED]
-    + [("categories_visited", TEXT), ("article_ids_visited", TEXT), ("article_titles_visited", TEXT), ("pages_visited_count", N),
-       ("unique_pages_count", N), ("unique_categories_count", N), ("page_events", TEXT), ("time_on_page_sec", "UInt64"),
-       ("video_watch_sec", "UInt64"), ("max_scroll_depth", "UInt8"), ("ad_revenue_micros", "UInt64"),
-       ("status", "Enum8('open' = 1, 'closed' = 2, 'expired' = 3)"), ("revision", N), ("session_date", "Date"), ("origin", TEXT),
-       ("batch_id", "UInt64"), ("created_at", "DateTime64(3, 'UTC')")])
 
 # The columns with statistics in Delta are those of Deckle's table.
 STATISTICS = ("session_id,user_id,brand,country,device_type,subscription_tier,session_start,session_end,session_duration_sec,"
@@ -152,41 +140,55 @@ def sessions(spark, o):
         .load()
         # One number orders the positions, for partitions below 2^15 and offsets below 2^48.
         .select(F.expr("shiftleft(cast(partition as bigint), 48) | offset").alias("pos"), F.expr(f"from_json(cast(value as string), '{EVENT}')").alias("e"))
-        .selectExpr("pos", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
+        .selectExpr("pos", "e.event_id", "e.session_id", "e.user_id", "e.event_type type", "e.engagement_metrics metrics",
                     "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp) ts", *text)
         .selectExpr("*", f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m",
-                    "type <> 'session_end' counted")
+                    "type <> 'session_end' counted", f"case {' '.join(f'when type = {t!r} then {i}' for i, t in enumerate(TYPES))} else -1 end code")
         .selectExpr(
-            "session_id", f"case {' '.join(f'when type = {t!r} then {i}' for i, t in enumerate(COUNTED.values()))} else -1 end code", "counted", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
+            "*", f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll",
+            # What the type sums up: seconds on the page, seconds watched or millionths of revenue.
+            f"case when type = 'article_view' then cast({held('time_on_page', '1e9')} as bigint)"
+            f"  when type = 'video_play' then cast({held('playback_position', '1e9')} as bigint)"
+            f"  when type = 'ad_click' then cast(floor({held('ad_revenue', '1e6')} * 1e6 + 0.5D) as bigint) else 0L end value")
+        .selectExpr(
+            "session_id", "code", "counted", "scroll", "value", "if(counted, ts, null) ts", "named_struct('pos', pos, 'ts', ts) opened",
             f"if(counted, named_struct('ts', ts, 'pos', pos, 'user_id', user_id, {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
-            # The object of page_events: its members from Spark, the metrics as they came.
-            "if(counted, named_struct('ts', ts, 'pos', pos, 'category', category, 'article_id', article_id, 'title', article_title, 'page',"
+            # With the object of page_events: its members from Spark, the metrics as they came.
+            "if(counted, named_struct('ts', ts, 'pos', pos, 'id', xxhash64(event_id), 'code', code, 'scroll', scroll, 'value', value,"
+            "  'category', category, 'article_id', article_id, 'title', article_title, 'page',"
             "  concat('{\"engagement_metrics\":', coalesce(metrics, 'null'), ',', cast(substring(cast(to_json(named_struct('event_type', type,"
-            "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url, 'timestamp', ts)) as binary), 2) as string))), null) item",
-            f"if(type = 'article_view', cast({held('time_on_page', '1e9')} as bigint), 0L) time_on_page",
-            f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll_depth",
-            f"if(type = 'video_play', cast({held('playback_position', '1e9')} as bigint), 0L) watched",
-            f"if(type = 'ad_click', cast(floor({held('ad_revenue', '1e6')} * 1e6 + 0.5D) as bigint), 0L) revenue"))
-    return (
+            "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url, 'timestamp', ts)) as binary), 2) as string))), null) item"))
+    frame = (
         events.groupBy("session_id").agg(
             F.min("opened").alias("opened"), F.min("first").alias("first"), F.max("ts").alias("last"), F.count("ts").alias("total_events"),
             *[F.expr(f"count_if(code = {i})").alias(c) for i, c in enumerate(COUNTED)],
             F.expr("bool_or(not counted)").alias("ended"), F.expr("sort_array(collect_list(item))").alias("items"),
-            F.sum("time_on_page").alias("time_on_page_sec"), F.sum("watched").alias("video_watch_sec"),
-            F.max("scroll_depth").alias("max_scroll_depth"), F.sum("revenue").alias("ad_revenue_micros"))
+            *[F.expr(f"sum(if(code = {TYPES.index(t)}, value, 0L))").alias(c) for c, t in SUMMED.items()],
+            F.max("scroll").alias("max_scroll_depth"))
         .where("total_events > 0")
-        .selectExpr("*", "array_remove(items.category, '') categories", "array_remove(items.article_id, '') articles",
-                    "array_remove(items.title, '') titles")
-        .selectExpr(
-            "session_id", "first.user_id", *["first." + d for d in DIMENSIONS], "first.ts session_start", "last session_end",
-            "last - first.ts session_duration_sec", "total_events", *COUNTED, "to_json(categories) categories_visited",
-            "to_json(articles) article_ids_visited", "to_json(titles) article_titles_visited",
-            "cast(size(articles) as bigint) pages_visited_count", "cast(size(array_distinct(articles)) as bigint) unique_pages_count",
-            "cast(size(array_distinct(categories)) as bigint) unique_categories_count",
-            "concat('[', array_join(items.page, ','), ']') page_events", "time_on_page_sec", "video_watch_sec", "max_scroll_depth",
-            "ad_revenue_micros", "if(ended, 'closed', 'open') status", "0 revision",
-            "date_from_unix_date(cast(opened.ts div 86400 as int)) session_date",
-            "concat(shiftright(opened.pos, 48), '/', opened.pos & 281474976710655) origin"))
+        # Sums and counts grow by event, and are right as long as no event stands twice; few sessions have one that does, and only
+        # those are counted anew from their lists. Minima and maxima are the same with a repeat.
+        .selectExpr("*", "size(array_distinct(items.id)) < size(items) twice")
+        .selectExpr("*", "if(twice, filter(items, x -> not exists(items, y -> y.id = x.id and y.pos < x.pos)), items) events")
+        .selectExpr("*", "array_remove(events.category, '') categories", "array_remove(events.article_id, '') articles",
+                    "array_remove(events.title, '') titles"))
+
+    def counted(c, anew):
+        return f"if(twice, {anew}, {c}) {c}"
+    return frame.selectExpr(
+        "session_id", "first.user_id", *["first." + d for d in DIMENSIONS], "first.ts session_start", "last session_end",
+        "last - first.ts session_duration_sec", counted("total_events", "cast(size(events) as bigint)"),
+        *[counted(c, f"cast(size(filter(events, x -> x.code = {i})) as bigint)") for i, c in enumerate(COUNTED)],
+        "to_json(categories) categories_visited", "to_json(articles) article_ids_visited", "to_json(titles) article_titles_visited",
+        "cast(size(articles) as bigint) pages_visited_count", "cast(size(array_distinct(articles)) as bigint) unique_pages_count",
+        "cast(size(array_distinct(categories)) as bigint) unique_categories_count",
+        "concat('[', array_join(events.page, ','), ']') page_events",
+        *[counted(c, f"aggregate(events, 0L, (sum, x) -> sum + if(x.code = {TYPES.index(t)}, x.value, 0L))") for c, t in SUMMED.items()],
+        "max_scroll_depth", "if(ended, 'closed', 'open') status", "0 revision",
+        "date_from_unix_date(cast(opened.ts div 86400 as int)) session_date",
+        "concat(shiftright(opened.pos, 48), '/', opened.pos & 281474976710655) origin",
+        # Only for ClickHouse: of page_analytics and rollups.
+        "events.code codes", "events.article_id articles", "events.title titles", "events.category categories", "opened.pos opened")
 
 
 class Sinks:
@@ -195,22 +197,11 @@ class Sinks:
     def __init__(self, spark, o, name, progress):
         self.spark, self.o, self.progress = spark, o, progress
         self.table = f"s3a://{o.bucket}/{o.prefix}{name}/sessions"
-        self.database = o.database + name
         self.checkpoint = os.path.join(o.dir, "checkpoint" + name)
         self.seen = 0  # events that are in both sinks
         self.failed = None
-        host, port = o.clickhouse.rsplit(":", 1)
-        self.click = Client(host, port=int(port), user=o.clickhouse_user, password=os.environ["SPARK_CLICKHOUSE_PASSWORD"], compression="lz4",
-                            settings={"strings_as_bytes": True})
-        self.insert = f"INSERT INTO {self.database}.session_metrics ({', '.join(c for c, _ in TABLE)}) VALUES"
+        self.click = Click(o.clickhouse, o.clickhouse_user, o.database + name)
         self.fs = spark._jvm.org.apache.hadoop.fs.Path(self.table).getFileSystem(spark._jsc.hadoopConfiguration())
-
-    def create(self):
-        self.click.execute(f"CREATE DATABASE IF NOT EXISTS {self.database}")
-        columns = ", ".join(f"{c} {t}" for c, t in TABLE)
-        self.click.execute(
-            f"CREATE TABLE IF NOT EXISTS {self.database}.session_metrics ({columns}) ENGINE = ReplacingMergeTree(batch_id) "
-            "PARTITION BY toYYYYMM(session_date) ORDER BY (session_id, origin) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1")
 
     def write(self, frame, batch):
         try:
@@ -223,7 +214,7 @@ class Sinks:
         now = time.time()
         frame.persist(StorageLevel.MEMORY_AND_DISK)
         blocks = frame._collect_as_arrow()  # computes the batch and its state
-        raw, rows = sum(b.nbytes for b in blocks), sum(b.num_rows for b in blocks)
+        rows = sum(b.num_rows for b in blocks)
         result = {}
         click = threading.Thread(target=self.to_clickhouse, args=(blocks, batch, now, result))
         click.start()
@@ -232,8 +223,9 @@ class Sinks:
             # A number that changes would stand in the generated code, which would be compiled anew for every batch: a text does not.
             def number(n):
                 return f"cast(concat('{n}', substring(session_id, 1, 0)) as bigint)"
-            (frame.withColumns({"session_start": F.expr("timestamp_seconds(session_start)"), "session_end": F.expr("timestamp_seconds(session_end)"),
-                                "batch_id": F.expr(number(batch + 1)), "created_at": F.expr(f"timestamp_millis({number(int(now * 1000))})")})
+            (frame.select([c for c, _ in SESSIONS if c not in ("batch_id", "created_at")])
+             .withColumns({"session_start": F.expr("timestamp_seconds(session_start)"), "session_end": F.expr("timestamp_seconds(session_end)"),
+                           "batch_id": F.expr(number(batch + 1)), "created_at": F.expr(f"timestamp_millis({number(int(now * 1000))})")})
              .write.format("delta").mode("append").partitionBy("session_date").option("delta.dataSkippingStatsColumns", STATISTICS)
              .option("txnAppId", "sessions").option("txnVersion", batch).save(self.table))
         finally:
@@ -243,33 +235,28 @@ class Sinks:
         frame.unpersist(blocking=False)
         ended = time.time_ns()
         events = self.events(batch)
-        report(self.progress, batch=batch, ended_unix_ns=ended, events=events, rows=rows, delta_bytes=self.committed(batch), clickhouse_bytes=raw)
+        written = {"delta.sessions": (rows, self.committed(batch)), **{"clickhouse." + t: w for t, w in result["written"].items()}}
+        report(self.progress, batch=batch, ended_unix_ns=ended, events=events, written={t: {"rows": r, "bytes": b} for t, (r, b) in written.items()})
         self.seen = events
 
     def to_clickhouse(self, blocks, batch, now, result):
         try:
-            while blocks:
-                b = blocks.pop()
-                n = b.num_rows
-                if n == 0:
-                    continue
-                columns = []
-                for name, _ in TABLE:
-                    if name == "batch_id":
-                        columns.append([batch + 1] * n)
-                    elif name == "created_at":
-                        columns.append([int(now * 1000)] * n)
-                    else:
-                        columns.append(column(name, b.column(name)))
-                self.click.execute(self.insert, columns, columnar=True)
+            before = self.ends(batch - 1) if batch > 0 else {}
+            starts = np.zeros(1 + max(map(int, self.ends(batch))), dtype=np.int64)
+            for partition, offset in before.items():
+                starts[int(partition)] = offset
+            result["written"] = self.click.write(blocks, batch + 1, now, starts)
         except BaseException as e:
             result["error"] = e
 
     def events(self, batch):
-        """The events up to the end of a batch, by the offsets that Spark wrote before it began it; the topic begins at 0."""
+        """The events up to the end of a batch; the topic begins at 0."""
+        return sum(self.ends(batch).values())
+
+    def ends(self, batch):
+        """The offsets at which a batch ends, by partition: Spark wrote them before it began it."""
         with open(os.path.join(self.checkpoint, "offsets", str(batch))) as f:
-            ends = json.loads(f.read().splitlines()[-1])
-        return sum(ends[self.o.topic].values())
+            return json.loads(f.read().splitlines()[-1])[self.o.topic]
 
     def committed(self, batch):
         """Bytes of the files that the batch added: this job alone writes, so that a batch is a version."""
@@ -282,22 +269,13 @@ class Sinks:
         return sum(json.loads(line).get("add", {}).get("size", 0) for line in text.splitlines())
 
 
-def column(name, array):
-    """A list of what ClickHouse's driver takes quickest: bytes for texts, numbers, and whole seconds for times."""
-    if pa.types.is_string(array.type) and name != "status":
-        array = array.cast(pa.binary())
-    if pa.types.is_date(array.type):
-        return array.to_pylist()
-    return array.to_numpy(zero_copy_only=False).tolist()
-
-
 def report(file, **line):
     file.write(json.dumps(line) + "\n")
 
 
 def run(spark, o, sinks, events, stopped):
     """Runs the query until so many events are in both sinks, or it is to stop; returns what it failed with."""
-    sinks.create()
+    sinks.click.create()
     query = (sessions(spark, o).writeStream.outputMode("update").foreachBatch(sinks.write).trigger(processingTime=o.trigger)
              .option("checkpointLocation", sinks.checkpoint).start())
     while not stopped.wait(0.1):
@@ -323,11 +301,11 @@ def main():
         while failed is None and warmed < o.warm and not stopped.is_set():
             sinks = Sinks(spark, o, f"_warm{rounds}", nowhere)
             failed = run(spark, o, sinks, min(o.warm - warmed, o.events or o.warm), stopped)
-            sinks.click.execute(f"DROP DATABASE {sinks.database}")
+            sinks.click.drop()
             spark._jvm.org.apache.spark.sql.execution.streaming.state.StateStore.stop()  # or that of the last round stays in memory
             warmed, rounds = warmed + sinks.seen, rounds + 1
         if failed is None and not stopped.is_set():
-            report(progress, batch=-1, ended_unix_ns=time.time_ns(), events=0, rows=0, delta_bytes=0, clickhouse_bytes=0)
+            report(progress, batch=-1, ended_unix_ns=time.time_ns(), events=0, written={})
             failed = run(spark, o, Sinks(spark, o, "", progress), o.events, stopped)
     if failed is not None:
         traceback.print_exception(failed)

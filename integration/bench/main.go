@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"deckle/integration/services"
+	"deckle/sim"
 )
 
 type options struct {
 	events, warm int64
 	runs         int
 	seed         uint64
+	faults       sim.Faults
 	only         string
 	interval     time.Duration
 	out, dir     string
@@ -34,6 +36,8 @@ func main() {
 	f.Int64Var(&o.warm, "warm", 150_000, "records before them")
 	f.IntVar(&o.runs, "runs", 3, "alternating runs of each")
 	f.Uint64Var(&o.seed, "seed", 1, "of the events")
+	f.Float64Var(&o.faults.Duplicates, "duplicates", 0, "share of records that stand in the topic twice")
+	f.Float64Var(&o.faults.Odd, "odd", 0, "share of events with legal, but strange values")
 	f.StringVar(&o.only, "only", "spark,deckle,deckle_raw,deckle3", "what is run, in this order")
 	f.DurationVar(&o.interval, "interval", 10*time.Second, "flush interval of Deckle; Spark's batches follow one another at once")
 	f.StringVar(&o.out, "out", "bench.json", "file for the report")

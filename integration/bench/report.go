@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"text/tabwriter"
@@ -105,13 +106,19 @@ func (r *report) complete(runs map[string][]*figures) {
 	}
 }
 
+type system struct {
+	name string
+	f    *figures
+}
+
+// systems are those that ran.
+func (r *report) systems() []system {
+	return slices.DeleteFunc([]system{{"spark", r.Spark}, {"deckle", r.Deckle}, {"deckle_raw", r.Raw}, {"deckle3", r.Three}},
+		func(s system) bool { return s.f == nil })
+}
+
 func (r *report) equal() bool {
-	for _, f := range []*figures{r.Spark, r.Deckle, r.Raw, r.Three} {
-		if f != nil && !f.Equal {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(r.systems(), func(s system) bool { return !s.f.Equal })
 }
 
 func (r *report) write(path string, out io.Writer) error {
@@ -124,17 +131,19 @@ func (r *report) write(path string, out io.Writer) error {
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "\tevents\tCPU s\tevents/CPU s\t(least–greatest of)\twall s\tpeak MiB\tlog B/event\tequal\t")
-	for _, x := range []struct {
-		name string
-		f    *figures
-	}{{"spark", r.Spark}, {"deckle", r.Deckle}, {"deckle_raw", r.Raw}, {"deckle3", r.Three}} {
-		if f := x.f; f != nil {
-			_, _ = fmt.Fprintf(t, "%s\t%d\t%.2f\t%.0f\t(%.0f–%.0f of %d)\t%.1f\t%d\t%.1f\t%v\t\n", x.name, f.Events, f.CPUSeconds, f.EventsPerCPUSecond,
-				f.Spread.Min, f.Spread.Max, f.Spread.N, f.WallSeconds, f.PeakRSS>>20, f.LogBytesPerEvent, f.Equal)
-		}
+	for _, x := range r.systems() {
+		f := x.f
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%.2f\t%.0f\t(%.0f–%.0f of %d)\t%.1f\t%d\t%.1f\t%v\t\n", x.name, f.Events, f.CPUSeconds, f.EventsPerCPUSecond,
+			f.Spread.Min, f.Spread.Max, f.Spread.N, f.WallSeconds, f.PeakRSS>>20, f.LogBytesPerEvent, f.Equal)
 	}
 	if r.Ratio > 0 {
 		_, _ = fmt.Fprintf(t, "ratio to Spark\t%.1f, with raw events %.1f\t\n", r.Ratio, r.RatioRaw)
+	}
+	_, _ = fmt.Fprintln(t, "\nwritten\ttable\trows\tMiB\t")
+	for _, x := range r.systems() {
+		for _, table := range slices.Sorted(maps.Keys(x.f.Written)) {
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t\n", x.name, table, x.f.Written[table].Rows, float64(x.f.Written[table].Bytes)/(1<<20))
+		}
 	}
 	return t.Flush()
 }

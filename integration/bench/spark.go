@@ -32,12 +32,10 @@ type sparkOptions struct {
 
 // sparkBatch is a batch that both sinks have.
 type sparkBatch struct {
-	Batch           int64 `json:"batch"` // -1: none, but the job is warm and begins
-	EndedUnixNS     int64 `json:"ended_unix_ns"`
-	Events          int64 `json:"events"`           // records of the topic up to its end
-	Rows            int64 `json:"rows"`             // that it wrote to each sink
-	DeltaBytes      int64 `json:"delta_bytes"`      // of its Parquet files
-	ClickHouseBytes int64 `json:"clickhouse_bytes"` // of its rows in memory, uncompressed
+	Batch       int64            `json:"batch"` // -1: none, but the job is warm and begins
+	EndedUnixNS int64            `json:"ended_unix_ns"`
+	Events      int64            `json:"events"` // records of the topic up to its end
+	Written     map[string]wrote `json:"written"`
 }
 
 // sparkRun is a job that was started.

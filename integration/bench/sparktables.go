@@ -8,45 +8,39 @@ import (
 	"io"
 	"net/url"
 	"strconv"
-	"strings"
 
-	"github.com/ClickHouse/ch-go"
-	"github.com/ClickHouse/ch-go/proto"
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/sim"
 	"deckle/sim/verify"
+	"deckle/sinks/clickhouse"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
 )
 
-// Names of the job's tables in a report.
-const (
-	sparkDelta      = "spark.delta.sessions"
-	sparkClickHouse = "spark.clickhouse.session_metrics"
-)
+// sparkDelta is the name of the job's Delta table in a report.
+const sparkDelta = "spark.delta.sessions"
 
-// sparkTables opens what the job wrote, for verify.Options.More: of each sink the last image of every session. The caller
-// calls the returned function when it is done; it is never nil.
-func sparkTables(ctx context.Context, o sparkOptions) ([]verify.Table, func() error, error) {
+// sparkTables opens what the job wrote: the last image of every session in Delta, and the views of its database in ClickHouse,
+// which have the names and columns of Deckle's. The caller calls the returned function when it is done; it is never nil.
+func sparkTables(ctx context.Context, o sparkOptions) (t verify.Options, closeAll func() error, err error) {
 	none := func() error { return nil }
 	st, err := store.NewS3(store.S3Options{Endpoint: "http://" + o.MinIO.Addr, Bucket: o.Bucket, Prefix: o.Prefix, Region: "us-east-1",
 		Credentials: store.StaticCredentials(o.MinIO.AccessKey, o.MinIO.SecretKey)})
 	if err != nil {
-		return nil, none, err
+		return t, none, err
 	}
 	table, err := delta.OpenTable(ctx, st, "sessions")
 	if err != nil {
-		return nil, none, errors.Join(err, st.Close())
+		return t, none, errors.Join(err, st.Close())
 	}
-	click, err := ch.Dial(ctx, ch.Options{Address: o.Click.Addr, User: o.Click.User, Password: o.Click.Password, Compression: ch.CompressionLZ4})
+	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{Address: o.Click.Addr, Database: o.Database, User: o.Click.User, Password: o.Click.Password})
 	if err != nil {
-		return nil, none, errors.Join(fmt.Errorf("spark's tables in ClickHouse: %w", err), st.Close())
+		return t, none, errors.Join(fmt.Errorf("spark's tables in ClickHouse: %w", err), st.Close())
 	}
-	return []verify.Table{
-		{Name: sparkDelta, Kind: verify.Sessions, Reader: &sparkDeltaReader{store: st, table: table}},
-		{Name: sparkClickHouse, Kind: verify.Sessions, Reader: &sparkClickReader{client: click, table: o.Database + ".session_metrics"}},
-	}, func() error { return errors.Join(click.Close(), st.Close()) }, nil
+	t.ClickHouse = verify.ClickHouse(click)
+	t.More = []verify.Table{{Name: sparkDelta, Kind: verify.Sessions, Reader: &sparkDeltaReader{store: st, table: table}}}
+	return t, func() error { return errors.Join(click.Close(), st.Close()) }, nil
 }
 
 // sparkDeltaReader reads an append-only table of images: once for the last image of each session, once for their rows.
@@ -186,72 +180,6 @@ func sparkRows[T any](ctx context.Context, d *sparkDeltaReader, yield func(date 
 		}
 		if f.NumRecords >= 0 && rows != f.NumRecords {
 			return fmt.Errorf("%s has %d rows, the log says %d", name, rows, f.NumRecords)
-		}
-	}
-	return nil
-}
-
-// sparkClickReader reads the job's table with FINAL: the last image of each key.
-type sparkClickReader struct {
-	client *ch.Client
-	table  string
-}
-
-func (c *sparkClickReader) Count(ctx context.Context, _ string) (int64, error) {
-	var n proto.ColUInt64
-	err := c.client.Do(ctx, ch.Query{Body: "SELECT count() AS n FROM " + c.table + " FINAL", Result: proto.Results{{Name: "n", Data: &n}}})
-	if err != nil {
-		return 0, err
-	}
-	if len(n) != 1 {
-		return 0, fmt.Errorf("count of %s: %d rows", c.table, len(n))
-	}
-	return int64(n[0]), nil
-}
-
-// sparkParts is in how many queries the table is read: an engine may hold a result in memory whole.
-const sparkParts = 16
-
-func (c *sparkClickReader) Rows(ctx context.Context, _ string, yield func([]string) error) error {
-	columns := make([]string, len(sim.SessionColumns))
-	for i, name := range sim.SessionColumns {
-		switch name {
-		case "session_start", "session_end":
-			columns[i] = "toString(toUnixTimestamp(" + name + "))"
-		default:
-			columns[i] = "CAST(" + name + ", 'String')"
-		}
-		columns[i] += " AS c" + strconv.Itoa(i)
-	}
-	for part := range sparkParts {
-		data := make([]proto.ColStr, len(columns))
-		results := make(proto.Results, len(columns))
-		for i := range columns {
-			results[i] = proto.ResultColumn{Name: "c" + strconv.Itoa(i), Data: &data[i]}
-		}
-		row := make([]string, len(columns))
-		err := c.client.Do(ctx, ch.Query{
-			Body:   fmt.Sprintf("SELECT %s FROM %s FINAL WHERE cityHash64(session_id) %% %d = %d", strings.Join(columns, ", "), c.table, sparkParts, part),
-			Result: results,
-			OnResult: func(_ context.Context, b proto.Block) error {
-				for n := range b.Rows {
-					for i, name := range sim.SessionColumns {
-						switch row[i] = data[i].Row(n); name {
-						case "categories_visited", "article_ids_visited", "article_titles_visited":
-							row[i] = sim.CanonicalJSON(row[i])
-						case "page_events":
-							row[i] = sim.CanonicalPageEvents(row[i])
-						}
-					}
-					if err := yield(row); err != nil {
-						return err
-					}
-				}
-				return nil
-			},
-		})
-		if err != nil {
-			return fmt.Errorf("read %s: %w", c.table, err)
 		}
 	}
 	return nil

@@ -63,12 +63,11 @@ func (w *world) sparkTurn(ctx context.Context, b *backlog) (f *figures, err erro
 			}
 		}
 		if f.Events > 0 {
-			var d, c wrote
 			for _, batch := range list {
-				d = wrote{d.Rows + batch.Rows, d.Bytes + batch.DeltaBytes}
-				c = wrote{c.Rows + batch.Rows, c.Bytes + batch.ClickHouseBytes}
+				for table, n := range batch.Written {
+					f.Written[table] = wrote{f.Written[table].Rows + n.Rows, f.Written[table].Bytes + n.Bytes}
+				}
 			}
-			f.Written["delta.sessions"], f.Written["clickhouse.session_metrics"] = d, c
 		}
 	}
 	f.PeakRSS = memory.end()
@@ -90,7 +89,8 @@ func (w *world) sparkEqual(ctx context.Context, o sparkOptions, b *backlog) (equ
 			err = cerr
 		}
 	}()
-	rep, err := verify.Verify(ctx, verify.Options{Truth: []sim.Source{b.truth}, More: tables})
+	tables.Truth = []sim.Source{b.truth}
+	rep, err := verify.Verify(ctx, tables)
 	if err != nil {
 		return false, err
 	}

@@ -108,7 +108,7 @@ func (w *world) fill(ctx context.Context, n int64) (*backlog, error) {
 		}
 	}
 	s, err := sim.Open(ctx, sim.Options{
-		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, Events: n, Sessions: liveSessions, Seed: w.opts.seed,
+		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, Events: n, Sessions: liveSessions, Seed: w.opts.seed, Faults: w.opts.faults,
 		Start: time.Now().Add(-time.Duration(n) * time.Second / 2000).Truncate(time.Second),
 	}, truth)
 	if err != nil {
