@@ -43,6 +43,8 @@ type cluster struct {
 	topic string
 	name  string // prefix of its tables in the bucket, and database
 	dir   string
+
+	slowest time.Duration // answer of all nodes to look
 }
 
 const revisionInterval = time.Minute

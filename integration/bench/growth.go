@@ -15,8 +15,9 @@ import (
 type openFigures struct {
 	Idle       int64   `json:"idle_sessions"`
 	Window     *window `json:"window"`
-	Before     int64   `json:"pss_bytes_before"` // with the sessions, at rest, before the load
-	StateBytes int64   `json:"disk_bytes"`       // of the data folder, at the end
+	Before     int64   `json:"pss_bytes_before"`       // with the sessions, at rest, before the load
+	StateBytes int64   `json:"disk_bytes"`             // of the data folder, at the end
+	Slowest    float64 `json:"slowest_status_seconds"` // longest wait for an answer of /api/status, while the sessions were preloaded
 }
 
 // numbers reads a list of flags.
@@ -68,7 +69,7 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 	if err := c.rest(ctx, n, false); err != nil {
 		return nil, err
 	}
-	p, err := c.progress(ctx)
+	p, err := c.look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -79,12 +80,14 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 	if f.Before, err = pssOf(c.pids()); err != nil {
 		return nil, err
 	}
-	w.say("%s: preloaded, PSS %d MiB", c.name, f.Before>>20)
+	f.Slowest = c.slowest.Seconds()
+	w.say("%s: preloaded, PSS %d MiB, slowest answer of /api/status %.1f s", c.name, f.Before>>20, f.Slowest)
 	l, err := w.produce(ctx, topic, sim.Options{Rate: w.opts.rate, Sessions: liveSessions})
 	if err != nil {
 		return nil, err
 	}
 	defer l.stop()
+	l.from = n
 	if err := pause(ctx, w.opts.warmUp); err != nil {
 		return nil, err
 	}

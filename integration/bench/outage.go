@@ -110,7 +110,7 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	if err := pause(ctx, 8*time.Second); err != nil {
 		return err
 	}
-	p, err := c.progress(ctx)
+	p, err := c.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	}
 	f.Ready = time.Since(began).Seconds()
 	for {
-		p, err := c.progress(ctx)
+		p, err := c.look(ctx)
 		if err != nil {
 			return err
 		}
@@ -251,7 +251,7 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 	}
 	began = time.Now()
 	for down != "" {
-		p, err := c.progress(ctx)
+		p, err := c.look(ctx)
 		if err != nil {
 			return nil, err
 		}
