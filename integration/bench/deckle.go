@@ -27,6 +27,8 @@ type variant struct {
 	interval time.Duration
 	grace    time.Duration // default 30s
 	idle     time.Duration // timeout of sessions, default 30m
+
+	retention time.Duration // default 6h
 }
 
 var variants = []variant{
@@ -57,7 +59,7 @@ func (w *world) deploy(v variant, topic string) (*cluster, error) {
 	var err error
 	c.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name, Nodes: v.nodes, Shards: v.shards,
-		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 30*time.Second), IdleTimeout: v.idle,
+		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 30*time.Second), IdleTimeout: v.idle, Retention: v.retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, LogLevel: "warn",
 	}, w.kafka, w.minio, w.click)
 	return c, err

@@ -55,7 +55,7 @@
 //		soak      3      -soak-rate for -soak                             memory: last half minute ÷ the one after the first minute
 //		latency   3      -rate, interval 10 s and 1 s, raw events         delay of each record: p50, p99, max
 //		commits   1      5,000/s, interval 250 ms, raw events             CPU an event, time of a commit, after N commits
-//		recovery  1      until the data folder has -state-bytes           SIGKILL between two cuts; start until ready, until caught up
+//		recovery  1      until the state has -state-bytes on disk         SIGKILL between two cuts; start until ready, until caught up
 //		outage    1      -outage-rate, raw events, a service killed       slope of the data folder, also without an outage
 //		late      3      -rate, 1 % late, sessions of 12 s, grace 1 s     bytes of Delta files that replace others; delays
 //

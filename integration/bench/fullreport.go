@@ -47,7 +47,7 @@ func (r *fullReport) markdown() string {
 		table("idle open sessions | events/s applied | CPU, µs an event | ÷ the first | memory (PSS), median and peak, MiB | data folder, MiB | load")
 		for _, f := range r.Sessions {
 			row("%d | %.0f | %.1f | **%.2f** | %d, %d | %d | %.1f", f.Idle, f.Window.Applied, f.Window.Micros, f.Window.Micros/r.Sessions[0].Window.Micros,
-				mib(f.Window.Median), mib(f.Window.Peak), mib(f.StateBytes), f.Window.MachineRan)
+				mib(f.Window.Median), mib(f.Window.Peak), mib(f.DiskBytes), f.Window.MachineRan)
 		}
 	}
 	if len(r.Commits) > 0 {
@@ -71,8 +71,8 @@ func (r *fullReport) markdown() string {
 			f.Passes, f.PerEvent, f.Events.P99, f.ClickHouse.P99, f.Window.MachineRan)
 	}
 	if f := r.Recovery; f != nil {
-		table("data folder, MiB | records in it | ready after, s | records that had come meanwhile | all applied after, s | memory then, MiB")
-		row("%d | %d | **%.2f** | %d | %.2f | %d", mib(f.DiskBytes), f.Events, f.Ready, f.Waiting, f.Applied, mib(f.PSS))
+		table("state, MiB | data folder, MiB | records in it | ready after, s | records that had come meanwhile | all applied after, s | memory then, MiB")
+		row("%d | %d | %d | **%.2f** | %d | %.2f | %d", mib(f.State), mib(f.DiskBytes), f.Events, f.Ready, f.Waiting, f.Applied, mib(f.PSS))
 	}
 	if len(r.Outages) > 0 {
 		table("down | for, s | events/s | disk before, after, MiB | bytes an event | GiB an hour, extrapolated | caught up after, s")

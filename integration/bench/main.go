@@ -57,7 +57,7 @@ func main() {
 	f.StringVar(&o.commits, "commits", "10,100,1000", "-full: Delta commits")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "-full: length of the soak")
 	f.Float64Var(&o.soakRate, "soak-rate", 10_000, "-full: records a second of the soak")
-	f.Int64Var(&o.stateBytes, "state-bytes", 1<<30, "-full: bytes of state that a node starts with")
+	f.Int64Var(&o.stateBytes, "state-bytes", 1<<30, "-full: bytes of state on disk that a node starts with")
 	f.DurationVar(&o.outage, "outage", 3*time.Minute, "-full: length of an outage")
 	f.Float64Var(&o.outageRate, "outage-rate", 5_000, "-full: records a second during an outage")
 	_ = f.Parse(os.Args[1:]) // exits on error

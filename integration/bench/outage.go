@@ -6,19 +6,25 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"deckle/sim"
 )
 
-// diskBytes is what the nodes' data folders take on disk, all together. A file with several names counts once: snapshots are
-// hard links. Files come and go meanwhile.
-func (c *cluster) diskBytes() (int64, error) {
+// onDisk is what the nodes' data folders take on disk, all together.
+type onDisk struct {
+	all   int64
+	state int64 // of all, the Pebble stores of the shards
+}
+
+// diskBytes counts a file with several names once: snapshots are hard links. Files come and go meanwhile.
+func (c *cluster) diskBytes() (sum onDisk, err error) {
 	type inode struct{ dev, ino uint64 }
-	seen, sum := map[inode]bool{}, int64(0)
+	seen := map[inode]bool{}
 	for _, n := range c.Nodes {
-		err := filepath.WalkDir(n.DataDir, func(_ string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(n.DataDir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return ignoreGone(err)
 			}
@@ -32,12 +38,15 @@ func (c *cluster) diskBytes() (int64, error) {
 			}
 			if id := (inode{uint64(st.Dev), st.Ino}); !seen[id] {
 				seen[id] = true
-				sum += st.Blocks * 512
+				sum.all += st.Blocks * 512
+				if strings.HasPrefix(filepath.Base(filepath.Dir(path)), "shard-") {
+					sum.state += st.Blocks * 512
+				}
 			}
 			return nil
 		})
 		if err != nil {
-			return 0, err
+			return sum, err
 		}
 	}
 	return sum, nil
@@ -52,7 +61,8 @@ func ignoreGone(err error) error {
 
 // recoveryFigures are of one node that was killed with a large state.
 type recoveryFigures struct {
-	DiskBytes int64   `json:"disk_bytes"` // of the data folder, log included
+	State     int64   `json:"state_bytes"` // on disk
+	DiskBytes int64   `json:"disk_bytes"`  // of the data folder, log included
 	Events    int64   `json:"events"`
 	Ready     float64 `json:"ready_seconds"`   // from the start of the process until it says that it is ready
 	Applied   float64 `json:"applied_seconds"` // until it has applied all that came while it was away
@@ -82,16 +92,17 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	}
 	defer l.stop()
 	f := &recoveryFigures{}
-	for said := time.Now(); f.DiskBytes < w.opts.stateBytes; {
+	var disk onDisk
+	for said := time.Now(); disk.state < w.opts.stateBytes; {
 		if err := pause(ctx, time.Second); err != nil {
-			return fmt.Errorf("%d of %d bytes of state: %w", f.DiskBytes, w.opts.stateBytes, err)
+			return fmt.Errorf("%d of %d bytes of state: %w", disk.state, w.opts.stateBytes, err)
 		}
-		if f.DiskBytes, err = c.diskBytes(); err != nil {
+		if disk, err = c.diskBytes(); err != nil {
 			return err
 		}
 		if time.Since(said) > 20*time.Second {
 			said = time.Now()
-			w.say("%s: %d MiB of state after %d records", c.name, f.DiskBytes>>20, l.sim.Stats().Acked)
+			w.say("%s: %d MiB of state after %d records", c.name, disk.state>>20, l.sim.Stats().Acked)
 		}
 	}
 	if err := l.end(); err != nil {
@@ -122,9 +133,10 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	}
 	total := acked + more.sim.Stats().Acked
 	f.Events, f.Waiting = p.taken, total-p.taken
-	if f.DiskBytes, err = c.diskBytes(); err != nil {
+	if disk, err = c.diskBytes(); err != nil {
 		return err
 	}
+	f.State, f.DiskBytes = disk.state, disk.all
 	began := time.Now()
 	if err := c.up(ctx); err != nil {
 		return err
@@ -146,7 +158,7 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	if f.PSS, err = pssOf(c.pids()); err != nil {
 		return err
 	}
-	w.say("%s: %d MiB on disk: ready after %.2f s, %d waiting records applied after %.2f s, PSS %d MiB", c.name, f.DiskBytes>>20, f.Ready, f.Waiting, f.Applied, f.PSS>>20)
+	w.say("%s: %d MiB of state, %d MiB on disk: ready after %.2f s, %d waiting records applied after %.2f s, PSS %d MiB", c.name, f.State>>20, f.DiskBytes>>20, f.Ready, f.Waiting, f.Applied, f.PSS>>20)
 	r.Recovery = f
 	return nil
 }
@@ -217,9 +229,11 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 		}
 	}()
 	f = &outageFigures{Down: down}
-	if f.Before, err = c.diskBytes(); err != nil {
+	disk, err := c.diskBytes()
+	if err != nil {
 		return nil, err
 	}
+	f.Before = disk.all
 	first, err := c.allLed(ctx)
 	if err != nil {
 		return nil, err
@@ -227,9 +241,10 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 	began := time.Now()
 	var line slope
 	for time.Since(began) < w.opts.outage {
-		if f.After, err = c.diskBytes(); err != nil {
+		if disk, err = c.diskBytes(); err != nil {
 			return nil, err
 		}
+		f.After = disk.all
 		line.add(time.Since(began).Seconds(), float64(f.After))
 		if err := pause(ctx, time.Second); err != nil {
 			return nil, err
