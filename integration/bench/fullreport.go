@@ -44,10 +44,10 @@ func (r *fullReport) markdown() string {
 		}
 	}
 	if len(r.Sessions) > 0 {
-		table("idle open sessions | events/s applied | CPU, µs an event | ÷ the first | memory (PSS), median and peak, MiB | data folder, MiB | load")
+		table("idle open sessions | events/s applied | CPU, µs an event | ÷ the first | memory (PSS), median and peak, MiB | sessions in memory; by the node's estimate, MiB | data folder, MiB | load")
 		for _, f := range r.Sessions {
-			row("%d | %.0f | %.1f | **%.2f** | %d, %d | %d | %.1f", f.Idle, f.Window.Applied, f.Window.Micros, f.Window.Micros/r.Sessions[0].Window.Micros,
-				mib(f.Window.Median), mib(f.Window.Peak), mib(f.DiskBytes), f.Window.MachineRan)
+			row("%d | %.0f | %.1f | **%.2f** | %d, %d | %d; %d | %d | %.1f", f.Idle, f.Window.Applied, f.Window.Micros, f.Window.Micros/r.Sessions[0].Window.Micros,
+				mib(f.Window.Median), mib(f.Window.Peak), f.Resident, mib(f.Estimate), mib(f.DiskBytes), f.Window.MachineRan)
 		}
 	}
 	if len(r.Commits) > 0 {

@@ -18,6 +18,8 @@ type openFigures struct {
 	Before    int64   `json:"pss_bytes_before"`       // with the sessions, at rest, before the load
 	DiskBytes int64   `json:"disk_bytes"`             // of the data folder, at the end
 	Slowest   float64 `json:"slowest_status_seconds"` // longest wait for an answer of /api/status, while the sessions were preloaded
+	Resident  int64   `json:"resident_sessions"`      // in memory, at the end
+	Estimate  int64   `json:"session_memory_bytes"`   // of them, by the node's own estimate
 }
 
 // numbers reads a list of flags.
@@ -102,6 +104,12 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 		return nil, err
 	}
 	f.DiskBytes = disk.all
+	m, err := metricsOf(ctx, c.Nodes[0])
+	if err != nil {
+		return nil, err
+	}
+	f.Resident, f.Estimate = int64(sum(m["deckle_state_resident_sessions"], "")[""]), int64(sum(m["deckle_state_memory_bytes"], "")[""])
+	w.say("%s: %d sessions in memory, %d MiB by the node's own estimate", c.name, f.Resident, f.Estimate>>20)
 	return f, l.end()
 }
 
