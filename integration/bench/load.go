@@ -185,12 +185,16 @@ func (c *cluster) observe(ctx context.Context, l *load, d time.Duration) (*windo
 	} else {
 		profiled <- nil
 	}
-	for time.Since(w.opened) < d {
+	for said := time.Now(); time.Since(w.opened) < d; {
 		pss, err := pssOf(c.pids())
 		if err != nil {
 			return nil, err
 		}
 		w.memory = append(w.memory, pss)
+		if time.Since(said) > time.Minute {
+			said = time.Now()
+			c.w.say("%s: %s of %s, PSS %d MiB", c.name, time.Since(w.opened).Round(time.Second), d, pss>>20)
+		}
 		select {
 		case err := <-l.done:
 			l.done <- err
