@@ -5,7 +5,7 @@ export DECKLE_CACHE
 LINT_VERSION := v2.15.0
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-ci profile clean
+.PHONY: test unit engine integration race lint fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
@@ -113,6 +113,13 @@ EVENTS ?= 600000
 BENCHRUNS ?= 3
 bench:
 	$(GO) run ./integration/bench -events $(EVENTS) -runs $(BENCHRUNS)
+
+# Latency, growth, soak, recovery and outages of Deckle alone, about 50 minutes; writes bench-full.json and prints tables.
+# PARTS picks some (sessions,soak,latency,commits,recovery,outage,late); FULLFLAGS are flags of the program (-rate 10000).
+PARTS ?=
+FULLFLAGS ?=
+bench-full:
+	$(GO) run ./integration/bench -full -only '$(PARTS)' $(FULLFLAGS)
 
 # The benchmarks of each stage on a recorded commit and on this tree, in turns; fails on a significant loss of more than 25 %.
 bench-ci:

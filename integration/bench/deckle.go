@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,10 @@ type variant struct {
 	shards   int
 	events   bool // every raw event in Delta
 	interval time.Duration
+	grace    time.Duration // default 30s
+	idle     time.Duration // timeout of sessions, default 30m
+
+	retention time.Duration // default 6h
 }
 
 var variants = []variant{
@@ -38,19 +43,24 @@ type cluster struct {
 	w     *world
 	v     variant
 	topic string
+	name  string // prefix of its tables in the bucket, and database
 	dir   string
+
+	slowest time.Duration // answer of all nodes to look
 }
+
+const revisionInterval = time.Minute
 
 // deploy writes the configurations of a cluster of its own: data folders, prefix and database are new.
 func (w *world) deploy(v variant, topic string) (*cluster, error) {
 	w.runs++
 	name := fmt.Sprintf("%s_%d", v.name, w.runs)
-	c := &cluster{w: w, v: v, topic: topic, dir: filepath.Join(w.dir, name)}
+	c := &cluster{w: w, v: v, topic: topic, name: name, dir: filepath.Join(w.dir, name)}
 	var err error
 	c.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name, Nodes: v.nodes, Shards: v.shards,
-		NoEvents: !v.events, FlushInterval: max(v.interval, time.Second), Grace: 5 * time.Second, IdleAfter: 5 * time.Second,
-		RevisionInterval: time.Minute, LogLevel: "warn",
+		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 5*time.Second), IdleTimeout: v.idle, Retention: v.retention,
+		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, LogLevel: "warn",
 	}, w.kafka, w.minio, w.click)
 	return c, err
 }
@@ -89,9 +99,11 @@ type status struct {
 
 // progress is how far a cluster is, by what its leaders say.
 type progress struct {
+	led    int    // shards with a leader
 	taken  int64  // records that were applied
 	open   int64  // sessions
 	behind uint64 // closed epochs that some sink does not have, of all shards together
+	late   uint64 // closed epochs that revisions do not have: they trail by a pass
 }
 
 // progress asks every node. Of a shard without a leader it knows nothing.
@@ -109,10 +121,13 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 			for what, why := range s.Stopped {
 				return p, fmt.Errorf("%s: shard %d: %s stopped: %s", n.Name, s.Shard, what, why)
 			}
+			p.led++
 			p.open += s.OpenSessions
 			least := s.LastClosed
 			for sink, acked := range s.Acked {
-				if sink != "revisions" { // trails by a pass, and has nothing to do here: nothing is late
+				if sink == "revisions" { // trails by a pass
+					p.late += s.LastClosed - acked
+				} else {
 					least = min(least, acked)
 				}
 			}
@@ -260,6 +275,20 @@ func sum(f *dto.MetricFamily, label string) map[string]float64 {
 		out[key] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 	}
 	return out
+}
+
+// timesOf adds up a histogram's seconds and number of observations by the value of a label.
+func timesOf(f *dto.MetricFamily, label string) (seconds, count map[string]float64) {
+	seconds, count = map[string]float64{}, map[string]float64{}
+	for _, m := range f.GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == label {
+				seconds[l.GetValue()] += m.GetHistogram().GetSampleSum()
+				count[l.GetValue()] += float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return seconds, count
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -27,6 +28,13 @@ type options struct {
 	keep         bool
 	limit        time.Duration
 	profile      string
+
+	full                         bool // the parts of full.go in place of the comparison
+	rate, soakRate, outageRate   float64
+	warmUp, window, soak, outage time.Duration
+	open                         string
+	commits                      string
+	stateBytes                   int64
 }
 
 func main() {
@@ -38,14 +46,29 @@ func main() {
 	f.Uint64Var(&o.seed, "seed", 1, "of the events")
 	f.Float64Var(&o.faults.Duplicates, "duplicates", 0, "share of records that stand in the topic twice")
 	f.Float64Var(&o.faults.Odd, "odd", 0, "share of events with legal, but strange values")
-	f.StringVar(&o.only, "only", "spark,deckle,deckle_raw,deckle3", "what is run, in this order")
+	f.StringVar(&o.only, "only", "", "what is run, in this order (default: all; -full: "+strings.Join(partNames(), ",")+")")
 	f.DurationVar(&o.interval, "interval", 10*time.Second, "flush interval of Deckle; Spark's batches follow one another at once")
-	f.StringVar(&o.out, "out", "bench.json", "file for the report")
+	f.StringVar(&o.out, "out", "", "file for the report (default: bench.json; -full: bench-full.json)")
 	f.StringVar(&o.dir, "dir", "", "folder for everything (default: a temporary one)")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
 	f.StringVar(&o.profile, "profile", "", "folder for CPU and heap profiles of the nodes; nothing is compared then")
-	f.DurationVar(&o.limit, "limit", time.Hour, "give up after so long")
+	f.DurationVar(&o.limit, "limit", time.Hour, "give up after so long (-full: each part has a limit of its own)")
+	f.BoolVar(&o.full, "full", false, "latency, growth, soak, recovery and outages of Deckle alone, and no comparison")
+	f.Float64Var(&o.rate, "rate", 20_000, "-full: records a second")
+	f.DurationVar(&o.warmUp, "warm-up", 20*time.Second, "-full: load before a window")
+	f.DurationVar(&o.window, "window", time.Minute, "-full: what is measured of each load; late: three times that")
+	f.StringVar(&o.open, "open", "10000,100000,1000000", "-full: idle sessions")
+	f.StringVar(&o.commits, "commits", "10,100,1000", "-full: Delta commits")
+	f.DurationVar(&o.soak, "soak", 10*time.Minute, "-full: length of the soak")
+	f.Float64Var(&o.soakRate, "soak-rate", 10_000, "-full: records a second of the soak")
+	f.Int64Var(&o.stateBytes, "state-bytes", 1<<30, "-full: bytes of state on disk that a node starts with")
+	f.DurationVar(&o.outage, "outage", 3*time.Minute, "-full: length of an outage")
+	f.Float64Var(&o.outageRate, "outage-rate", 5_000, "-full: records a second during an outage")
 	_ = f.Parse(os.Args[1:]) // exits on error
+	if o.full {
+		o.only, o.out, o.limit = cmp.Or(o.only, strings.Join(partNames(), ",")), cmp.Or(o.out, "bench-full.json"), 3*time.Hour
+	}
+	o.only, o.out = cmp.Or(o.only, "spark,deckle,deckle_raw,deckle3"), cmp.Or(o.out, "bench.json")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	os.Exit(exitCode(ctx, o))
@@ -85,6 +108,9 @@ func run(ctx context.Context, o options) (equal bool, err error) {
 	}()
 	if err := w.start(ctx); err != nil {
 		return false, err
+	}
+	if o.full {
+		return true, w.runFull(ctx)
 	}
 	w.say("producing %d records", o.warm+o.events)
 	b, err := w.fill(ctx, o.warm+o.events)

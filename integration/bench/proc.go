@@ -103,3 +103,16 @@ func (p *peak) end() int64 {
 	p.done.Wait()
 	return p.most
 }
+
+// loadAverage is the number of processes that ran or wanted to in the last minute, on the whole machine.
+func loadAverage() float64 {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0
+	}
+	l, err := fs.LoadAvg()
+	if err != nil {
+		return 0
+	}
+	return l.Load1
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"deckle/sim"
+)
+
+// latencyFigures are of one load and flush interval, three nodes, raw events on.
+type latencyFigures struct {
+	Interval   float64 `json:"flush_interval_seconds"`
+	Records    int     `json:"records"` // of the window
+	Events     quantil `json:"delta_events"`
+	ClickHouse quantil `json:"clickhouse"`
+	Window     *window `json:"window"`
+}
+
+// quantil are seconds from production to visibility.
+type quantil struct {
+	P50 float64 `json:"p50_seconds"`
+	P99 float64 `json:"p99_seconds"`
+	Max float64 `json:"max_seconds"`
+}
+
+func quantilOf(d delays) quantil { return quantil{d.seconds(0.5), d.seconds(0.99), d.seconds(1)} }
+
+func (w *world) latencyPart(ctx context.Context, r *fullReport) error {
+	for _, interval := range []time.Duration{10 * time.Second, time.Second} {
+		v := variant{name: "latency", interval: interval}
+		f, err := w.latency(ctx, v, sim.Options{Rate: w.opts.rate, Sessions: liveSessions}, w.opts.window, nil)
+		if err != nil {
+			return fmt.Errorf("interval %s: %w", interval, err)
+		}
+		r.Latency = append(r.Latency, f)
+	}
+	return nil
+}
+
+// shards of three nodes in the parts of -full, a partition each.
+const shards3 = 6
+
+// latency runs three nodes under a load. After it everything must be visible, and as much of it as was produced. then, if set,
+// is called when the cluster rests.
+func (w *world) latency(ctx context.Context, v variant, o sim.Options, length time.Duration, then func(*cluster, *load) error) (f *latencyFigures, err error) {
+	v.nodes, v.shards, v.events = 3, shards3, true
+	topic, err := w.topic(ctx, v.name, shards3)
+	if err != nil {
+		return nil, err
+	}
+	c, err := w.deploy(v, topic)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.kill()) }()
+	if err := c.up(ctx); err != nil {
+		return nil, err
+	}
+	h, err := c.follow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.end()) }()
+	l, err := w.produce(ctx, topic, o)
+	if err != nil {
+		return nil, err
+	}
+	defer l.stop()
+	if err := pause(ctx, max(w.opts.warmUp, 2*v.interval)); err != nil {
+		return nil, err
+	}
+	f = &latencyFigures{Interval: v.interval.Seconds()}
+	if f.Window, err = c.observe(ctx, l, length); err != nil {
+		return nil, err
+	}
+	if err := l.end(); err != nil {
+		return nil, err
+	}
+	if err := h.all(ctx, l.made); err != nil {
+		return nil, err
+	}
+	events, click, err := h.delays(l.made, f.Window.opened, f.Window.closed)
+	if err != nil {
+		return nil, err
+	}
+	f.Records, f.Events, f.ClickHouse = len(events), quantilOf(events), quantilOf(click)
+	w.say("%s: %d records; Delta events p50 %.2f p99 %.2f max %.2f s; ClickHouse p50 %.2f p99 %.2f max %.2f s", c.name, f.Records,
+		f.Events.P50, f.Events.P99, f.Events.Max, f.ClickHouse.P50, f.ClickHouse.P99, f.ClickHouse.Max)
+	// The ledger is Deckle's word. The rows are counted, too.
+	rows, err := h.click.Count(ctx, "session_metrics")
+	if err != nil {
+		return nil, err
+	}
+	if rows != uint64(l.ended) {
+		return nil, fmt.Errorf("bench: ClickHouse has %d sessions, %d were produced", rows, l.ended)
+	}
+	if then != nil {
+		err = then(c, l)
+	}
+	return f, err
+}
+
+// lateFigures are of a load of which one event in a hundred comes late.
+type lateFigures struct {
+	latencyFigures
+	Late      int64   `json:"late_events"`
+	Passes    int64   `json:"revision_commits"`
+	Inserted  int64   `json:"inserted_bytes"`  // of table sessions, by its first commits of each session
+	Rewritten int64   `json:"rewritten_bytes"` // of data files that replace others
+	Files     int64   `json:"replaced_files"`
+	Rows      int64   `json:"rewritten_rows"`
+	PerEvent  float64 `json:"rewritten_bytes_per_event"` // of all events of the run
+}
+
+// lateGrace is short, and a session goes on for about twelve seconds, so that most of what is late finds its session closed and
+// its row in Delta.
+const lateGrace = time.Second
+
+func (w *world) latePart(ctx context.Context, r *fullReport) error {
+	f := &lateFigures{}
+	o := sim.Options{Rate: w.opts.rate, Sessions: max(int(w.opts.rate), 1), Faults: sim.Faults{Late: 0.01}}
+	v := variant{name: "late", interval: 10 * time.Second, grace: lateGrace}
+	l, err := w.latency(ctx, v, o, 3*w.opts.window, func(c *cluster, l *load) error {
+		acked := l.sim.Stats().Acked
+		if err := c.rest(ctx, acked, true); err != nil {
+			return err
+		}
+		f.Late = l.late
+		if err := c.rewritten(ctx, f); err != nil {
+			return err
+		}
+		f.PerEvent = float64(f.Rewritten) / float64(acked)
+		w.say("%s: %d late events; Delta sessions: %d MiB inserted, %d MiB rewritten by %d commits (%d files, %d rows), %.0f bytes an event", c.name,
+			f.Late, f.Inserted>>20, f.Rewritten>>20, f.Passes, f.Files, f.Rows, f.PerEvent)
+		if f.Passes == 0 || f.Rewritten == 0 {
+			return errors.New("bench: nothing was revised: the run was too short for a pass")
+		}
+		return nil
+	})
+	if l != nil {
+		f.latencyFigures = *l
+	}
+	if err == nil {
+		r.Late = f
+	}
+	return err
+}
+
+// rewritten reads the whole log of table sessions: what was inserted, and what was replaced.
+func (c *cluster) rewritten(ctx context.Context, f *lateFigures) error {
+	store, err := c.w.minio.Client()
+	if err != nil {
+		return err
+	}
+	for version := 0; ; version++ {
+		body, err := getObject(ctx, store, fmt.Sprintf("%s/sessions/_delta_log/%020d.json", c.name, version))
+		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound && version > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d, err := parseCommit(body)
+		if err != nil {
+			return fmt.Errorf("sessions, version %d: %w", version, err)
+		}
+		if d.removes > 0 {
+			f.Passes++
+			f.Files += d.removes
+		}
+		for _, a := range d.adds {
+			// A file that replaces another keeps its tags; that of a commit that inserts, too, has the epoch of this one.
+			if d.removes > 0 && a.to != d.txns[txnKey{a.shard, "sessions"}] {
+				f.Rewritten, f.Rows = f.Rewritten+a.size, f.Rows+a.rows
+			} else {
+				f.Inserted += a.size
+			}
+		}
+	}
+}
