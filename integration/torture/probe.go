@@ -130,7 +130,9 @@ func (w *world) recover(ctx context.Context, killed time.Time, shards []uint32) 
 	return worst, nil
 }
 
-// awaitClickHouse polls until every probe has its row, and says when that was.
+// awaitClickHouse polls until every probe has its row, and says when that was. It polls the stored table, and then reads the
+// view once, which shows what is stored: the engine runs one statement at a time, and a view's FINAL ten times a second
+// would hold up the inserts that are waited for.
 func (w *world) awaitClickHouse(ctx context.Context, all []*probed) (time.Time, error) {
 	conn := w.clickConn()
 	defer conn.close()
@@ -138,14 +140,23 @@ func (w *world) awaitClickHouse(ctx context.Context, all []*probed) (time.Time, 
 	for i, p := range all {
 		list[i] = "'" + p.session + "'"
 	}
+	count := func(table string) (n int64, err error) {
+		err = conn.rows(ctx, 0, 1, func(_ []string, c []int64) { n = c[0] },
+			"SELECT toInt64(uniqExact(session_id)) FROM %s.%s WHERE session_id IN (%s) AND session_date >= today() - 1", database, table, strings.Join(list, ","))
+		return n, err
+	}
 	for {
-		n := int64(0)
-		err := conn.rows(ctx, 0, 1, func(_ []string, c []int64) { n = c[0] },
-			"SELECT toInt64(count()) FROM %s.session_metrics WHERE session_id IN (%s) AND session_date >= today() - 1", database, strings.Join(list, ","))
-		if err == nil && n == int64(len(all)) {
-			return time.Now(), nil
+		began := time.Now()
+		n, err := count("session_metrics_versions")
+		if at := time.Now(); err == nil && n == int64(len(all)) {
+			if n, err = count("session_metrics"); err == nil && n == int64(len(all)) {
+				return at, nil
+			}
+			if err == nil {
+				return at, fmt.Errorf("%d probes are stored in ClickHouse, and the view shows %d", len(all), n)
+			}
 		}
-		if serr := sleep(ctx, 100*time.Millisecond); serr != nil {
+		if serr := sleep(ctx, max(100*time.Millisecond, 3*time.Since(began))); serr != nil {
 			return time.Time{}, fmt.Errorf("%d of %d probes are visible in ClickHouse: %w (last error: %w)", n, len(all), serr, err)
 		}
 	}
