@@ -58,12 +58,14 @@ func (s *Sink) ensureSchema(ctx context.Context) error {
 		return errors.New("clickhouse: ClusterID and Pipeline are required")
 	}
 	db := s.opts.Database
-	if err := s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdent(db)); err != nil {
-		return fmt.Errorf("clickhouse: create database %s: %w", db, err)
-	}
 	found, err := s.readTables(ctx)
 	if err != nil {
 		return err
+	}
+	if len(found) == 0 {
+		if err := s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdent(db)); err != nil {
+			return fmt.Errorf("clickhouse: create database %s: %w", db, err)
+		}
 	}
 	planned := false
 	if f, ok := found[ledgerTable]; ok {
@@ -92,8 +94,10 @@ func (s *Sink) ensureSchema(ctx context.Context) error {
 		}
 		s.opts.Logger.Info("created ClickHouse table", "database", db, "table", t.name)
 	}
-	if err := s.claim(ctx); err != nil {
-		return err
+	if !planned { // a plan is written after the claim
+		if err := s.claim(ctx); err != nil {
+			return err
+		}
 	}
 	for _, v := range views(db) {
 		f, ok := found[v.name]

@@ -23,7 +23,8 @@
 //  4. The ledger's row is inserted after everything else of its plan has been acknowledged: position b in the ledger
 //     implies that every row of epochs ≤ b is visible.
 //  5. The ledger never runs behind what was acknowledged to the state: a position below the plan's A means that
-//     ClickHouse has lost acknowledged rows (a dropped table, an old backup), and stops the shard.
+//     ClickHouse has lost acknowledged rows (a dropped table, an old backup), and stops the shard. It is read before a
+//     plan is written, unless it was seen at the plan's A within five seconds and nothing has failed since.
 //  6. All rows of a database are one cluster's and one pipeline's: claimed in the ledger before the first row.
 //  7. A table is never altered, emptied or re-created once it may have held rows.
 //

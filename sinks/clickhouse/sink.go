@@ -106,6 +106,35 @@ type Sink struct {
 	blocks   sync.Pool           // of *blocks: their columns have grown to the size that is needed
 	checking *semaphore.Weighted // one check at a time; a wait for it ends with its context
 	schemaOK atomic.Bool
+
+	mu     sync.Mutex
+	ledger map[uint32]seen // by shard: what its ledger was seen at; empty again after any error
+}
+
+// seen is a position that was read, or written by this sink.
+type seen struct {
+	pos uint64
+	at  time.Time
+}
+
+// trustFor is how long a position is believed without being read again. Another leader may have moved it meanwhile; a
+// position that is not the plan's A is read again in any case. It spares a statement a plan where epochs are short, and
+// the second of two at the start of a leadership.
+const trustFor = 5 * time.Second
+
+func (s *Sink) note(shard uint32, pos uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ledger[shard] = seen{pos, s.opts.Now()}
+}
+
+// standsAt tells whether the shard's ledger was seen at this position a moment ago.
+func (s *Sink) standsAt(shard uint32, pos uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok := s.ledger[shard]
+	age := s.opts.Now().Sub(l.at)
+	return ok && l.pos == pos && age >= 0 && age < trustFor
 }
 
 var _ sinks.Sink = (*Sink)(nil)
@@ -132,7 +161,8 @@ func New(opts Options) *Sink {
 		opts.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 		opts.MaxConns, opts.DialTimeout = 1, time.Second
 	}
-	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer), checking: semaphore.NewWeighted(1)}
+	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer), checking: semaphore.NewWeighted(1),
+		ledger: map[uint32]seen{}}
 }
 
 // ID returns state.SinkClickHouse.
@@ -161,6 +191,9 @@ func (s *Sink) query(ctx context.Context, q ch.Query) error {
 	err := s.pool.do(ctx, q)
 	if err != nil {
 		s.metrics.failure(err)
+		s.mu.Lock()
+		clear(s.ledger) // the server may have been put back to an earlier state
+		s.mu.Unlock()
 		if !ch.IsException(err) {
 			s.pool.dropIdle()
 		}

@@ -49,6 +49,7 @@ func (s *Sink) Position(ctx context.Context, shard uint32) (uint64, error) {
 		}
 		return 0, fmt.Errorf("clickhouse: read the position of shard %d: %w", shard, err)
 	}
+	s.note(shard, pos)
 	return pos, nil
 }
 
@@ -62,20 +63,22 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 			Hint: "the shard's log belongs to another cluster: check data_dir",
 		}
 	}
-	pos, err := s.Position(ctx, cfg.Shard)
-	switch {
-	case err != nil:
-		return err
-	case pos >= plan.B:
-		return nil
-	case pos < plan.A:
-		return &sinks.StopError{
-			Err: fmt.Errorf("clickhouse: the ledger of shard %d ends at epoch %d, but epoch %d was acknowledged: rows are lost",
-				cfg.Shard, pos, plan.A),
-			Hint: "restore the database " + s.opts.Database + " from a backup that is not older than that, or write it anew from the Delta tables",
+	if !s.standsAt(cfg.Shard, plan.A) {
+		pos, err := s.Position(ctx, cfg.Shard)
+		switch {
+		case err != nil:
+			return err
+		case pos >= plan.B:
+			return nil
+		case pos < plan.A:
+			return &sinks.StopError{
+				Err: fmt.Errorf("clickhouse: the ledger of shard %d ends at epoch %d, but epoch %d was acknowledged: rows are lost",
+					cfg.Shard, pos, plan.A),
+				Hint: "restore the database " + s.opts.Database + " from a backup that is not older than that, or write it anew from the Delta tables",
+			}
 		}
 	}
-	err = newWriter(s, plan).run(ctx)
+	err := newWriter(s, plan).run(ctx)
 	if err != nil && classify(err) == classSchema {
 		err = s.schemaError(ctx, err)
 	}
@@ -126,6 +129,7 @@ func (w *writer) ledger(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("clickhouse: insert into the ledger: %w", err)
 	}
+	w.sink.note(w.shard, w.plan.B)
 	// gofail: var clickhouseLedgerInserted struct{}
 	return nil
 }
