@@ -57,7 +57,7 @@ func (c *Config) setDefaults() {
 
 	or(&c.Limits.InFlightEntries, 4)
 	or(&c.Limits.EntryBytes, 256<<10)
-	or(&c.Limits.SessionMemoryBytes, 512<<20)
+	or(&c.Limits.SessionMemoryBytes, 256<<20)
 	or(&c.Limits.BufferMemoryBytes, 256<<20)
 	or(&c.Limits.CacheBytes, 64<<20)
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -12,10 +11,6 @@ import (
 
 	"deckle/node"
 )
-
-// gcPercent is the default of GOGC. Most of a node's heap is sessions and buffers that live for an epoch: at Go's own 100 as
-// much again is garbage. Half of that costs some five per cent of the CPU over a backlog (docs/performance.md).
-const gcPercent = 50
 
 func newRunCommand() *cobra.Command {
 	var path string
@@ -40,9 +35,6 @@ error with its line and column. deckle.example.yaml shows every key.`,
 			if check {
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node, len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
 				return err
-			}
-			if _, set := os.LookupEnv("GOGC"); !set {
-				debug.SetGCPercent(gcPercent)
 			}
 			reg := prometheus.NewRegistry()
 			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
