@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -93,7 +97,9 @@ func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 	if sum, err = s.Checksum(); err != nil {
 		return index, sum, err
 	}
-	if err = s.db.Compact(context.Background(), []byte{0}, []byte{255}, false); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err = s.db.Compact(ctx, []byte{0}, []byte{255}, false); err != nil { // never done if damage was seen before: none is begun
 		return index, sum, err
 	}
 	for i := range uint64(20) {
@@ -215,6 +221,41 @@ func TestSnapshotOfDamage(t *testing.T) {
 	if unseen == 0 {
 		t.Fatal("no copy was refused")
 	}
+}
+
+// TestDamageEndsCompactions: Pebble would repeat a compaction that meets damage at once and for ever, and no virtual time
+// would pass.
+func TestDamageEndsCompactions(t *testing.T) {
+	r := newDamageRig(t, 1, 200)
+	for _, name := range r.files {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		st, err := r.fs.Stat("shard/" + name)
+		must(t, err)
+		for off := range st.Size() / 2 { // blocks, not the index
+			flip(t, r.fs, "shard/"+name, off*8)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var told atomic.Int64
+		s := &Store{opts: Options{FS: r.fs, Dir: "shard", OnFatal: func(error) { told.Add(1) }}, log: slog.New(slog.DiscardHandler)}
+		cache := pebble.NewCache(1 << 20)
+		defer cache.Unref()
+		o := s.pebbleOptions(cache)
+		o.L0CompactionThreshold = 1
+		db, err := pebble.Open("shard", o)
+		must(t, err)
+		for range 3 {
+			must(t, db.Set([]byte("z"), nil, pebble.NoSync))
+			must(t, db.Flush())
+		}
+		time.Sleep(time.Second)
+		if told.Load() == 0 {
+			t.Error("no compaction has met the damage")
+		}
+		must(t, db.Close())
+	})
 }
 
 // TestNoDamage: what every replica would meet alike is no damage.

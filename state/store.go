@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -150,6 +151,20 @@ func (s *Store) openDB() error {
 		cache = pebble.NewCache(s.opts.CacheBytes)
 		defer cache.Unref()
 	}
+	db, err := pebble.Open(s.opts.Dir, s.pebbleOptions(cache))
+	if err != nil {
+		return fmt.Errorf("state: opening %s: %w", s.opts.Dir, damagedAtOpen(s.opts.Dir, err))
+	}
+	s.db = db
+	if err := s.load(); err != nil {
+		s.db = nil
+		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)), db.Close())
+	}
+	return nil
+}
+
+func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
+	var failed atomic.Bool
 	o := &pebble.Options{
 		FS:                 s.opts.FS,
 		Cache:              cache,
@@ -164,9 +179,11 @@ func (s *Store) openDB() error {
 		Logger:                pebbleLogger{s.log},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
+				failed.Store(true)
 				s.fatal(fmt.Errorf("state: pebble background work in %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)))
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				failed.Store(true)
 				s.fatal(&DamageError{s.opts.Dir, fmt.Errorf("%s: %w", i.Path, i.Details)})
 			},
 		},
@@ -178,16 +195,8 @@ func (s *Store) openDB() error {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.TargetFileSizes[i] = 32 << 20 // a checkpoint is one file or a few, not one for every 2 MB: each has its fsync
 	}
-	db, err := pebble.Open(s.opts.Dir, o)
-	if err != nil {
-		return fmt.Errorf("state: opening %s: %w", s.opts.Dir, damagedAtOpen(s.opts.Dir, err))
-	}
-	s.db = db
-	if err := s.load(); err != nil {
-		s.db = nil
-		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)), db.Close())
-	}
-	return nil
+	o.Experimental.CompactionScheduler = newCompactions(&failed)
+	return o
 }
 
 func (s *Store) fatal(err error) {
