@@ -55,7 +55,8 @@ var bugs = []bug{
 		kinds: []string{"crash_leader", "store_slow"}, tune: repeating},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it", points: map[string]string{"bugAckUnwritten": "10.0%return"}},
-	{name: "totals are written before the sessions", points: map[string]string{"bugClickHouseTotalsFirst": "return"}},
+	{name: "totals are written before the sessions", points: map[string]string{"bugClickHouseTotalsFirst": "return"},
+		kinds: []string{"click_before", "click_middle", "click_away", "crash_leader"}, tune: func(o *Options) { o.Faults = 12 }},
 	{name: "images are superseded under an outstanding plan", points: map[string]string{"bugSupersedeEarly": "return"},
 		kinds: []string{"store_slow", "store_down", "click_away", "click_late", "crash_leader"}, tune: func(o *Options) { o.Faults = 12 }},
 	{name: "a snapshot claims more than it holds", points: map[string]string{"bugStaleSnapshot": "return"},
