@@ -165,6 +165,10 @@ func (s *Store) openDB() error {
 
 func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 	var failed atomic.Bool
+	fail := func(err error) {
+		failed.Store(true)
+		s.fatal(err)
+	}
 	o := &pebble.Options{
 		FS:                 s.opts.FS,
 		Cache:              cache,
@@ -179,12 +183,10 @@ func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 		Logger:                pebbleLogger{s.log},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
-				failed.Store(true)
-				s.fatal(fmt.Errorf("state: pebble background work in %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)))
+				fail(fmt.Errorf("state: pebble background work in %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)))
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				failed.Store(true)
-				s.fatal(&DamageError{s.opts.Dir, fmt.Errorf("%s: %w", i.Path, i.Details)})
+				fail(&DamageError{s.opts.Dir, fmt.Errorf("%s: %w", i.Path, i.Details)})
 			},
 		},
 	}

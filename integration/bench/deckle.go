@@ -25,7 +25,7 @@ type variant struct {
 	shards   int
 	events   bool // every raw event in Delta
 	interval time.Duration
-	grace    time.Duration // default 30s
+	grace    time.Duration // default 5s
 	idle     time.Duration // timeout of sessions, default 30m
 
 	retention time.Duration // default 6h
@@ -145,10 +145,7 @@ const sampleEvery = 250 * time.Millisecond
 
 // consume runs a cluster over a backlog, and measures what comes after the first warm records.
 func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures, error) {
-	if err := c.Start(); err != nil {
-		return nil, err
-	}
-	if err := c.WaitReady(ctx); err != nil {
+	if err := c.up(ctx); err != nil {
 		return nil, err
 	}
 	f := &figures{}

@@ -53,16 +53,12 @@ func (w *world) sessionsPart(ctx context.Context, r *fullReport) error {
 // openSessions preloads a node with n sessions that stay open, waits until they are in every sink, and then measures a load.
 func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err error) {
 	v := variant{name: fmt.Sprintf("open%d", n), nodes: 1, shards: 1, interval: 10 * time.Second, idle: 5 * time.Hour}
-	topic, err := w.topic(ctx, v.name, partitions)
-	if err != nil {
-		return nil, err
-	}
-	c, err := w.deploy(v, topic)
+	c, err := w.fresh(ctx, v, partitions)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.kill()) }()
-	if err := w.preload(ctx, topic, n); err != nil {
+	if err := w.preload(ctx, c.topic, n); err != nil {
 		return nil, err
 	}
 	if err := c.up(ctx); err != nil {
@@ -84,7 +80,7 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 	}
 	f.Slowest = c.slowest.Seconds()
 	w.say("%s: preloaded, PSS %d MiB, slowest answer of /api/status %.1f s", c.name, f.Before>>20, f.Slowest)
-	l, err := w.produce(ctx, topic, sim.Options{Rate: w.opts.rate, Sessions: liveSessions})
+	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.rate, Sessions: liveSessions})
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +127,6 @@ const (
 
 // commitsPart lets sessions end, be closed and be forgotten within half a minute, so that neither the table sessions, which gets
 // commits only once sessions are closed, nor a growing state makes one window differ from another.
-
 func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
 	at, err := numbers(w.opts.commits)
 	if err != nil {
@@ -139,11 +134,7 @@ func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
 	}
 	v := variant{name: "commits", nodes: 1, shards: 1, events: true, interval: commitInterval,
 		grace: time.Second, idle: 10 * time.Second, retention: 15 * time.Second}
-	topic, err := w.topic(ctx, v.name, partitions)
-	if err != nil {
-		return err
-	}
-	c, err := w.deploy(v, topic)
+	c, err := w.fresh(ctx, v, partitions)
 	if err != nil {
 		return err
 	}
@@ -151,7 +142,7 @@ func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
 	if err := c.up(ctx); err != nil {
 		return err
 	}
-	l, err := w.produce(ctx, topic, sim.Options{Rate: min(commitRate, w.opts.rate), Sessions: 500})
+	l, err := w.produce(ctx, c.topic, sim.Options{Rate: min(commitRate, w.opts.rate), Sessions: 500})
 	if err != nil {
 		return err
 	}
@@ -232,11 +223,7 @@ func (w *world) soakPart(ctx context.Context, r *fullReport) (err error) {
 		return errors.New("bench: a soak of less than two minutes has nothing to compare")
 	}
 	v := variant{name: "soak", nodes: 3, shards: shards3, events: true, interval: 10 * time.Second}
-	topic, err := w.topic(ctx, v.name, shards3)
-	if err != nil {
-		return err
-	}
-	c, err := w.deploy(v, topic)
+	c, err := w.fresh(ctx, v, shards3)
 	if err != nil {
 		return err
 	}
@@ -244,7 +231,7 @@ func (w *world) soakPart(ctx context.Context, r *fullReport) (err error) {
 	if err := c.up(ctx); err != nil {
 		return err
 	}
-	l, err := w.produce(ctx, topic, sim.Options{Rate: w.opts.soakRate, Sessions: liveSessions})
+	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.soakRate, Sessions: liveSessions})
 	if err != nil {
 		return err
 	}

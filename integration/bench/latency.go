@@ -9,6 +9,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"deckle/integration/services"
 	"deckle/sim"
 )
 
@@ -49,11 +50,7 @@ const shards3 = 6
 // is called when the cluster rests.
 func (w *world) latency(ctx context.Context, v variant, o sim.Options, length time.Duration, then func(*cluster, *load) error) (f *latencyFigures, err error) {
 	v.nodes, v.shards, v.events = 3, shards3, true
-	topic, err := w.topic(ctx, v.name, shards3)
-	if err != nil {
-		return nil, err
-	}
-	c, err := w.deploy(v, topic)
+	c, err := w.fresh(ctx, v, shards3)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +63,7 @@ func (w *world) latency(ctx context.Context, v variant, o sim.Options, length ti
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.end()) }()
-	l, err := w.produce(ctx, topic, o)
+	l, err := w.produce(ctx, c.topic, o)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +155,7 @@ func (c *cluster) rewritten(ctx context.Context, f *lateFigures) error {
 		return err
 	}
 	for version := 0; ; version++ {
-		body, err := getObject(ctx, store, fmt.Sprintf("%s/sessions/_delta_log/%020d.json", c.name, version))
+		body, err := services.ReadObject(ctx, store, bucket, fmt.Sprintf("%s/sessions/_delta_log/%020d.json", c.name, version))
 		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound && version > 0 {
 			return nil
 		}

@@ -72,11 +72,14 @@ func (l *load) end() error {
 	return <-l.done
 }
 
-// topic creates a topic of its own.
-func (w *world) topic(ctx context.Context, name string, partitions int32) (string, error) {
+// fresh deploys a cluster over a topic of its own, and does not start it.
+func (w *world) fresh(ctx context.Context, v variant, partitions int32) (*cluster, error) {
 	w.runs++
-	name = fmt.Sprintf("%s-%d", name, w.runs)
-	return name, w.kafka.CreateTopic(ctx, name, partitions)
+	topic := fmt.Sprintf("%s-%d", v.name, w.runs)
+	if err := w.kafka.CreateTopic(ctx, topic, partitions); err != nil {
+		return nil, err
+	}
+	return w.deploy(v, topic)
 }
 
 // preload produces n sessions of one event each, which nothing ends. They are begun within the minute before last.

@@ -74,11 +74,7 @@ type recoveryFigures struct {
 // starts it again.
 func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	v := variant{name: "recovery", nodes: 1, shards: 1, interval: 10 * time.Second}
-	topic, err := w.topic(ctx, v.name, partitions)
-	if err != nil {
-		return err
-	}
-	c, err := w.deploy(v, topic)
+	c, err := w.fresh(ctx, v, partitions)
 	if err != nil {
 		return err
 	}
@@ -86,7 +82,7 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	if err := c.up(ctx); err != nil {
 		return err
 	}
-	l, err := w.produce(ctx, topic, sim.Options{Sessions: liveSessions, Rate: 2 * w.opts.rate})
+	l, err := w.produce(ctx, c.topic, sim.Options{Sessions: liveSessions, Rate: 2 * w.opts.rate})
 	if err != nil {
 		return err
 	}
@@ -113,7 +109,7 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 		return err
 	}
 	// Not at rest: between two cuts is where a crash costs most.
-	more, err := w.produce(ctx, topic, sim.Options{Sessions: liveSessions, Rate: w.opts.rate / 2, Seed: w.opts.seed + 1})
+	more, err := w.produce(ctx, c.topic, sim.Options{Sessions: liveSessions, Rate: w.opts.rate / 2, Seed: w.opts.seed + 1})
 	if err != nil {
 		return err
 	}
@@ -190,11 +186,7 @@ func (w *world) outagePart(ctx context.Context, r *fullReport) error {
 // outageOf runs one node under a load, raw events on, and takes a service away.
 func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, err error) {
 	v := variant{name: "outage" + down, nodes: 1, shards: 1, events: true, interval: 10 * time.Second}
-	topic, err := w.topic(ctx, v.name, partitions)
-	if err != nil {
-		return nil, err
-	}
-	c, err := w.deploy(v, topic)
+	c, err := w.fresh(ctx, v, partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +194,7 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 	if err := c.up(ctx); err != nil {
 		return nil, err
 	}
-	l, err := w.produce(ctx, topic, sim.Options{Rate: w.opts.outageRate, Sessions: liveSessions})
+	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.outageRate, Sessions: liveSessions})
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"deckle/integration/services"
 	"deckle/sinks/clickhouse"
 )
 
@@ -117,7 +117,7 @@ func (h *watch) positions(ctx context.Context) (bool, error) {
 
 // commit reads the next version of the table events, if it is there.
 func (h *watch) commit(ctx context.Context) (bool, error) {
-	body, err := getObject(ctx, h.store, fmt.Sprintf("%s/events/_delta_log/%020d.json", h.prefix, h.version))
+	body, err := services.ReadObject(ctx, h.store, bucket, fmt.Sprintf("%s/events/_delta_log/%020d.json", h.prefix, h.version))
 	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 		return false, nil
 	}
@@ -224,15 +224,6 @@ func (h *watch) delays(made [][]int64, from, to time.Time) (events, click delays
 // seconds returns the delay that the share q of all does not exceed.
 func (d delays) seconds(q float64) float64 {
 	return float64(d[max(int(math.Ceil(q*float64(len(d))))-1, 0)]) / 1e3
-}
-
-func getObject(ctx context.Context, store *minio.Client, key string) ([]byte, error) {
-	o, err := store.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = o.Close() }() // it was only read from
-	return io.ReadAll(o)
 }
 
 // deltaCommit is what is read of a commit.

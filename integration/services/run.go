@@ -3,6 +3,7 @@ package services
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,6 +163,16 @@ func (m *MinIO) Client() (*minio.Client, error) {
 		return nil, fmt.Errorf("services: %w", err)
 	}
 	return cl, nil
+}
+
+// ReadObject returns the whole of an object.
+func ReadObject(ctx context.Context, client *minio.Client, bucket, key string) ([]byte, error) {
+	o, err := client.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = o.Close() }() // it was only read from
+	return io.ReadAll(o)
 }
 
 // Mirror copies every object below prefix into a local folder, for readers of local tables.

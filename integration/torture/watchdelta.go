@@ -18,6 +18,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/parquet-go/parquet-go"
 
+	"deckle/integration/services"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
 )
@@ -96,7 +97,7 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 	w.mu.Lock()
 	version := w.next[table]
 	w.mu.Unlock()
-	body, err := w.get(ctx, fmt.Sprintf("%s/_delta_log/%020d.json", table, version))
+	body, err := services.ReadObject(ctx, w.client, w.bucket, fmt.Sprintf("%s/_delta_log/%020d.json", table, version))
 	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 		return false, nil
 	}
@@ -109,15 +110,6 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 	}
 	w.judge(table, c)
 	return true, nil
-}
-
-func (w *deltaWatch) get(ctx context.Context, key string) ([]byte, error) {
-	o, err := w.client.GetObject(ctx, w.bucket, key, minio.GetObjectOptions{})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = o.Close() }()
-	return io.ReadAll(o)
 }
 
 // read parses a commit and reads the rows that it adds.
@@ -145,7 +137,7 @@ func (w *deltaWatch) read(ctx context.Context, table string, version int64, body
 			if err != nil {
 				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
 			}
-			data, err := w.get(ctx, table+"/"+name)
+			data, err := services.ReadObject(ctx, w.client, w.bucket, table+"/"+name)
 			if err != nil {
 				return nil, err
 			}

@@ -72,12 +72,9 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	var err error
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		if strings.HasSuffix(op.Path, ".sst") {
-			wait = d.rng.between(0, d.syncs) // in a flush or a compaction, which holds no mutex meanwhile
-		}
-		if strings.Contains(op.Path, "wal/") {
+		log = strings.Contains(op.Path, "wal/")
+		if log || strings.HasSuffix(op.Path, ".sst") { // of a table: in a flush or a compaction, which holds no mutex meanwhile
 			wait = d.rng.between(0, d.syncs)
-			log = true
 		}
 		if d.failSync > 0 {
 			d.failSync--
