@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
 )
-
-// errReplaying says that the log has not yet been replayed as far as the state machine's own files go.
-var errReplaying = errors.New("raftstore: the log is still being replayed")
 
 // configAt is a configuration and the entry that made it.
 type configAt struct {
@@ -143,20 +141,25 @@ func (f *fsm) configuration() (raft.Configuration, uint64) {
 func (f *fsm) describe(index, term uint64, m marker) (marker, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case f.failed != nil:
+	if f.failed != nil {
 		return marker{}, f.failed
-	case index > f.seen:
-		return marker{}, errReplaying
 	}
-	d := marker{Index: index, Term: term, Applied: index}
+	d, configs := marker{Index: index, Term: term, Applied: index}, f.configs
 	switch {
+	case index > f.seen:
+		// The log is still being replayed, and a leader may need this copy to get the quorum that lets it go on. What is in
+		// the state is committed, and the log has it.
+		later, err := f.configsUpTo(index)
+		if err != nil {
+			return marker{}, err
+		}
+		configs = slices.Concat(configs, later)
 	case f.command <= index: // nothing but configurations since
 		d.Index, d.Term = f.seen, f.term
 	case index <= m.Applied: // the marker said as much
 		d.Index, d.Term = m.Index, m.Term
 	}
-	for _, c := range f.configs {
+	for _, c := range configs {
 		if c.index <= d.Index {
 			d.Configuration, d.ConfigIndex = c.conf, c.index
 		}
@@ -165,6 +168,20 @@ func (f *fsm) describe(index, term uint64, m marker) (marker, error) {
 		return marker{}, fmt.Errorf("raftstore: no configuration known at index %d", d.Index)
 	}
 	return d, nil
+}
+
+// configsUpTo returns the configurations of the log between what was handed over and an index. f.mu is held.
+func (f *fsm) configsUpTo(index uint64) (found []configAt, err error) {
+	for i := f.seen + 1; i <= index; i++ {
+		var e raft.Log
+		if err := f.log.inner.GetLog(i, &e); err != nil {
+			return nil, fmt.Errorf("raftstore: configurations up to entry %d: entry %d: %w", index, i, err)
+		}
+		if e.Type == raft.LogConfiguration {
+			found = append(found, configAt{i, e.Term, raft.DecodeConfiguration(e.Data)})
+		}
+	}
+	return found, nil
 }
 
 // Snapshot is quick: it notes where the state machine is. Persist makes that durable.

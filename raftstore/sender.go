@@ -11,13 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-const (
-	// keepSent is how long a copy for sending outlives its last use: Raft opens it before it dials, again at each retry
-	// to a follower that may be dead, and each copy costs the state machine a flush.
-	keepSent = time.Minute
-	// replayWait bounds how long open waits until the log is replayed up to the state machine's files.
-	replayWait = 2 * time.Second
-)
+// keepSent is how long a copy for sending outlives its last use: Raft opens it before it dials, again at each retry to a
+// follower that may be dead, and each copy costs the state machine a flush.
+const keepSent = time.Minute
 
 // sender makes copies of the state machine for followers that are too far behind, and streams them.
 type sender struct {
@@ -28,8 +24,8 @@ type sender struct {
 	fsm   *fsm
 	log   *logStore
 
-	// busy is the lock of what follows: full while somebody holds it. It is no mutex, because refresh holds it while it waits
-	// for the log to be replayed, and a wait for a mutex makes virtual time stand still (sim/cluster).
+	// busy is the lock of what follows: full while somebody holds it. It is no mutex, because refresh holds it while the state
+	// machine waits for its disk, and a wait for a mutex makes virtual time stand still (sim/cluster).
 	busy chan struct{}
 	n    int
 	cur  *copied
@@ -90,12 +86,7 @@ func (s *sender) refresh(m marker) error {
 		return errors.Join(s.fsm.failDamaged(fmt.Errorf("raftstore: copy state: %w", err)), removeAll(s.fs, c.dir))
 	}
 	c.man = manifest{applied: index, term: term}
-	for end := time.Now().Add(replayWait); ; time.Sleep(5 * time.Millisecond) {
-		if c.d, err = s.fsm.describe(index, term, m); !errors.Is(err, errReplaying) || time.Now().After(end) {
-			break
-		}
-	}
-	if err == nil {
+	if c.d, err = s.fsm.describe(index, term, m); err == nil {
 		err = c.man.scan(s.fs, c.dir, "")
 	}
 	if err != nil {

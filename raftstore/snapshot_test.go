@@ -373,6 +373,40 @@ func TestLaggardIsTruncated(t *testing.T) {
 	}
 }
 
+// A copy of a state whose log is still being replayed has the configuration of its own index: a leader without a quorum
+// cannot wait for that.
+func TestCopyWhileTheLogIsReplayed(t *testing.T) {
+	w, err := wal.Open(context.Background(), wal.Options{FS: vfs.NewCrashableMem(), Dir: "w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	of := func(id raft.ServerID) raft.Configuration {
+		return raft.Configuration{Servers: []raft.Server{{ID: id, Address: "a"}}}
+	}
+	log := w.Group(0)
+	for i := uint64(1); i <= 12; i++ {
+		e := &raft.Log{Index: i, Term: 2}
+		if i == 7 || i == 11 {
+			e.Type, e.Data = raft.LogConfiguration, raft.EncodeConfiguration(of(raft.ServerID(fmt.Sprint(i))))
+		}
+		if err := log.StoreLog(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &fsm{log: &logStore{inner: log}}
+	f.begin(marker{Index: 3, Term: 1, Applied: 3, ConfigIndex: 1, Configuration: of("1")})
+	for index, want := range map[uint64]uint64{5: 1, 7: 7, 10: 7, 12: 11} {
+		d, err := f.describe(index, 2, marker{})
+		if err != nil || d.Index != index || d.Term != 2 || d.ConfigIndex != want || d.Configuration.Servers[0].ID != raft.ServerID(fmt.Sprint(want)) {
+			t.Errorf("at %d: %+v, %v; want configuration %d", index, d, err, want)
+		}
+	}
+	if _, err := f.describe(13, 2, marker{}); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("beyond the log: %v", err)
+	}
+}
+
 // An install is cut off at every step by a crash.
 func TestSwapInSurvivesCrashes(t *testing.T) {
 	type step struct {

@@ -14,7 +14,7 @@ import (
 //	lost     ──acknowledges─ wiped ─┴───────────────────────┐ all can reach all
 //	holds    ──acknowledges────────── cut off ──────────────┘
 func (w *world) loseWitness(ctx context.Context) func() {
-	if !w.oneDisk.TryLock() {
+	if !w.mayLoseDisk() {
 		return nothing
 	}
 	i, p := w.rng.IntN(3), w.survivors()

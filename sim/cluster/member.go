@@ -35,6 +35,7 @@ type member struct {
 	hold    int          // faults that keep it down
 	wake    chan struct{}
 	damaged bool // a bit of its disk was flipped: it may find that out at any time, until it has a new folder
+	emptied bool // it has found that out, and is on its way to be a member again
 	starts  int
 }
 
@@ -185,9 +186,26 @@ func (m *member) ended(inc *incarnation, err error) {
 
 // logged hears what the node logs. A node must not give up its folder unless a fault has damaged it.
 func (m *member) logged(message string) {
-	if strings.HasPrefix(message, "EMPTYING THE DATA FOLDER") && !m.isDamaged() {
+	if !strings.HasPrefix(message, "EMPTYING THE DATA FOLDER") {
+		return
+	}
+	if !m.isDamaged() {
 		m.w.history.fail("%s gives up its folder, and no fault of its disk explains it", m.name)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.emptied = true
+}
+
+// atRisk says whether a flipped bit may still cost the node its disk, or has, and the node is no member again.
+func (m *member) atRisk() bool {
+	again := m.ready()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.emptied && again {
+		m.damaged, m.emptied = false, false
+	}
+	return m.damaged
 }
 
 func (m *member) isDamaged() bool {

@@ -333,7 +333,7 @@ func (w *world) survivors() int { return []int{0, 0, 30, 70, 100}[w.rng.IntN(5)]
 // loseDisk crashes a node and damages its disk, and waits until all nodes are members again: two disks at a time are more
 // than three nodes can bear. Whatever else is wrong with the others is no reason to wait.
 func (w *world) loseDisk(ctx context.Context, name string, damage func(m *member) bool) func() {
-	if !w.oneDisk.TryLock() {
+	if !w.mayLoseDisk() {
 		return nothing
 	}
 	m, p := w.anyMember(), w.survivors()
@@ -345,11 +345,24 @@ func (w *world) loseDisk(ctx context.Context, name string, damage func(m *member
 	return func() {
 		release()
 		if did {
-			// It may find the damage late, long after it was ready: it counts as damaged until the end.
+			// It may find a flipped bit later, long after it was ready: see mayLoseDisk.
 			_ = w.until(ctx, 5*time.Minute, m.name+" is a member again", w.allReady)
 		}
 		w.oneDisk.Unlock()
 	}
+}
+
+// mayLoseDisk takes oneDisk, if no disk is lost or may still be: two disks at a time are too many, also if the bit that costs
+// the first one was flipped long ago.
+func (w *world) mayLoseDisk() bool {
+	if !w.oneDisk.TryLock() {
+		return false
+	}
+	if slices.ContainsFunc(w.members, (*member).atRisk) {
+		w.oneDisk.Unlock()
+		return false
+	}
+	return true
 }
 
 // flip changes a bit of one of its files.
