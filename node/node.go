@@ -214,11 +214,6 @@ func (n *Node) close(ctx context.Context) error {
 		err = <-closed
 	}
 	cancel()
-	if flushed != nil { // raft, and with it the state that they may have waited for, has ended since
-		fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushersEnd)
-		flushed = within(fctx, "sinks", n.flushers.Wait)
-		cancel()
-	}
 	errs = append(errs, flushed, err)
 	if flushed == nil {
 		for _, s := range n.sinks {

@@ -22,7 +22,7 @@ type disk struct {
 
 	mu       sync.Mutex
 	mem      *vfs.MemFS
-	syncs    time.Duration // a sync of the log or of a table takes up to so much longer; see doc.go
+	syncs    time.Duration // a sync of the log takes up to so much longer; see doc.go
 	stuck    chan struct{} // a sync of the log takes until it is closed
 	full     bool          // writes have no room
 	failSync int           // so many syncs are still to fail
@@ -72,8 +72,7 @@ func (p *process) MaybeError(op errorfs.Op) error {
 	var err error
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		log = strings.Contains(op.Path, "wal/")
-		if log || strings.HasSuffix(op.Path, ".sst") { // of a table: in a flush or a compaction, which holds no mutex meanwhile
+		if log = strings.Contains(op.Path, "wal/"); log {
 			wait = d.rng.between(0, d.syncs)
 		}
 		if d.failSync > 0 {

@@ -39,8 +39,8 @@
 // mutex does not count. So nothing may sleep, nor wait for another process, while it holds a mutex that others want:
 // Deckle's own locks that last as long as a request are semaphores (whose waits end with their context, which is better in
 // any case), but Pebble holds mutexes while it writes files. Therefore:
-//   - a slow disk slows the syncs of the log and of Pebble's tables (flushes and compactions make them without a mutex), and
-//     nothing else of Pebble's;
+//   - a slow disk slows the log's syncs, not Pebble's (a flush holds none of Pebble's mutexes while it syncs a table, but who
+//     waits for it may hold the state's);
 //   - a paused process sends and receives nothing, but may write to its disk what its timers ask for, as if that had
 //     happened when it goes on.
 package cluster

@@ -184,9 +184,18 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	defer watchdog.Stop()
 	source := s.opts.Originals(plan.Config.Shard)
 	var inflight sync.WaitGroup
+	identified := false
 	produce := func(rec *kgo.Record, reason event.Reason) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if !identified {
+			// The client would ask for its producer id with the first letter, holding a mutex that the letters to every other
+			// broker wait for; in virtual time (sim/cluster) such a wait never ends.
+			if _, _, err := s.client.ProducerID(ctx); err != nil {
+				return fmt.Errorf("deadletter: producer id: %w", cmp.Or(context.Cause(ctx), err))
+			}
+			identified = true
 		}
 		watchdog.Reset(s.opts.Timeout)
 		inflight.Add(1)
