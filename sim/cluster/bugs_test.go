@@ -122,6 +122,7 @@ func simulateBug(t *testing.T, o Options) (r *Result) {
 			t.Logf("seed %d: goroutines are left behind", o.Seed)
 		}
 	}()
+	defer watchTime(o.Seed)()
 	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
 	if *verbose {
 		r.history.print(os.Stderr)

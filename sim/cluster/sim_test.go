@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -42,11 +43,32 @@ type failure struct {
 // simulate runs one seed in a bubble of its own. The history of one that fails is printed, unless failing is expected.
 func simulate(t *testing.T, o Options, tell bool) (r *Result) {
 	t.Helper()
+	defer watchTime(o.Seed)()
 	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
 	if len(r.Failures) > 0 && tell || *verbose {
 		r.history.print(os.Stderr)
 	}
 	return r
+}
+
+// standstill is what a seed may take of real time: a hundred times what most take.
+const standstill = 3 * time.Minute
+
+// watchTime ends the process when a seed does not end, because virtual time stands still (see doc.go), and prints the goroutines
+// that hold it: those of a bubble that wait for something else than their bubble. The function that it returns ends the watch.
+func watchTime(seed uint64) func() {
+	watch := time.AfterFunc(standstill, func() {
+		stacks := make([]byte, 256<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		fmt.Fprintf(os.Stderr, "seed %d has not ended in %v of real time; the goroutines that hold its virtual time, or others':\n\n", seed, standstill)
+		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+			if state, _, _ := strings.Cut(stack, "\n"); strings.Contains(state, "synctest bubble") && !strings.Contains(state, "durable") {
+				fmt.Fprintf(os.Stderr, "%s\n\n", stack)
+			}
+		}
+		os.Exit(2) // a test cannot be failed from here while its goroutines hang
+	})
+	return func() { watch.Stop() }
 }
 
 // TestSim runs the whole cluster under seeded faults: -seeds, -first, -seed, -out.
