@@ -39,7 +39,8 @@ type Group struct {
 
 	// installing keeps a local snapshot and an installed one apart.
 	installing *semaphore.Weighted
-	restart    chan uint64 // the index from which the log is to be cut (guard.go)
+	lives      *semaphore.Weighted // of Raft instances: one begins or ends at a time
+	restart    chan cut
 	asked      chan struct{}
 	changing   sync.Mutex // one membership change at a time, by this leader
 
@@ -57,6 +58,20 @@ type Group struct {
 	pending   atomic.Int64 // futures that Raft has not answered
 }
 
+// cut asks for a new life of the Raft instance, which keeps in memory what its log does not hold.
+type cut struct {
+	from uint64 // the index from which the log is to be cut
+	why  string
+}
+
+// again asks for a restart of the Raft instance; one that is asked for and has not begun stands for this one, too.
+func (g *Group) again(c cut) {
+	select {
+	case g.restart <- c:
+	default:
+	}
+}
+
 // running is one life of the group's Raft instance.
 type running struct {
 	raft   *raft.Raft
@@ -72,11 +87,12 @@ const maxPending = 1024
 func newGroup(s *Store, shard uint32, sm StateMachine, log *logStore, snaps *snapshots, f *fsm, send *sender) *Group {
 	g := &Group{
 		shard: shard, store: s, logger: s.opts.Logger.With("shard", shard), sm: sm, log: log, snaps: snaps, fsm: f, send: send,
-		met: s.met.group(shard), installing: semaphore.NewWeighted(1),
-		restart: make(chan uint64, 1), asked: make(chan struct{}, 1),
+		met: s.met.group(shard), installing: semaphore.NewWeighted(1), lives: semaphore.NewWeighted(1),
+		restart: make(chan cut, 1), asked: make(chan struct{}, 1),
 		notices: make(chan Leadership, 1), slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	log.orphan = func(index uint64) { g.again(cut{index, "a configuration could not be stored"}) }
 	return g
 }
 
@@ -130,15 +146,21 @@ func (g *Group) start() (err error) {
 	return nil
 }
 
-// stop ends the current life. Raft never answers an entry that lies in its queue when it is shut down, so those are
-// waited for, as long as a leader without a quorum may take to notice.
+// stop ends the current life. Raft never answers an entry that lies in its queue when it is shut down, so no more are taken and those are
+// waited for; if the group is closing, only as long as a leader without a quorum or with a slow disk may take to
+// notice. It is called with lives held.
 func (g *Group) stop() {
-	r := g.run.Load()
+	g.proposing.Lock()
+	r := g.run.Swap(nil)
+	g.proposing.Unlock()
 	if r == nil {
 		return
 	}
-	for end := time.Now().Add(2*g.store.opts.Timings.Lease + time.Second); g.pending.Load() > 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+	t := g.store.opts.Timings
+	for end := time.Now().Add(2*(t.Lease+t.StoreDeadline) + time.Second); g.pending.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) && g.ends() {
+			break
+		}
 	}
 	close(r.trans.ending)
 	if err := r.raft.Shutdown().Error(); err != nil {
@@ -286,30 +308,48 @@ func (g *Group) work() {
 	}
 }
 
-// supervise restarts the Raft instance when the guard has found the log in conflict with a snapshot: what conflicts is
-// cut, and Raft, which keeps the end of the log in memory, learns it by starting anew.
+// supervise restarts the Raft instance where its log and what it keeps in memory do not agree: when the guard has found the log in conflict
+// with a snapshot, and when a leader could not store a configuration, which the library goes on with all the same,
+// for good: for a node that the others have as no voter, say, it would never ask for a vote again.
 func (g *Group) supervise() {
 	for {
 		select {
 		case <-g.ctx.Done():
 			return
-		case from := <-g.restart:
-			g.logger.Warn("log conflicts with the leader's snapshot: cutting it and restarting the group", "from", from)
-			g.log.running.Store(false)
-			g.stop()
-			err := g.log.settle(nil)
-			if err == nil {
-				err = g.log.inner.DeleteRange(from, math.MaxUint64)
-			}
-			if err == nil {
-				err = g.start()
-			}
-			if err != nil {
+		case c := <-g.restart:
+			if err := g.begin(c); err != nil {
 				g.store.fatal(fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err))
 				return
 			}
 		}
 	}
+}
+
+// begin ends the current life of the Raft instance, cuts the log, and begins another life.
+func (g *Group) begin(c cut) error {
+	if g.lives.Acquire(g.ctx, 1) != nil {
+		return nil // the group ends
+	}
+	defer g.lives.Release(1)
+	if g.ends() {
+		return nil
+	}
+	g.logger.Warn("cutting the log and restarting the group: "+c.why, "from", c.from)
+	g.stop()
+	g.log.running.Store(false)
+	if err := g.log.settle(nil); err != nil {
+		return err
+	}
+	if err := g.log.inner.DeleteRange(c.from, math.MaxUint64); err != nil {
+		return err
+	}
+	return g.start()
+}
+
+func (g *Group) ends() bool {
+	g.proposing.Lock()
+	defer g.proposing.Unlock()
+	return g.closing
 }
 
 // shut ends the group: no entry is taken any more, Raft stops, then the tasks.
@@ -318,7 +358,9 @@ func (g *Group) shut() error {
 	g.closing = true
 	g.proposing.Unlock()
 	g.unhold() // a checkpoint that a stalled disk holds up must not hold up the library's end, which waits for it
+	_ = g.lives.Acquire(context.Background(), 1)
 	g.stop()
+	g.lives.Release(1)
 	g.cancel()
 	g.wg.Wait()
 	g.log.running.Store(false)

@@ -73,10 +73,7 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: true}, nil)
 		return true
 	case last >= index:
-		select {
-		case g.restart <- index:
-		default:
-		}
+		g.again(cut{index, "the log conflicts with the leader's snapshot"})
 		refuse(rpc, errConflict)
 		return true
 	}

@@ -40,6 +40,7 @@ type logStore struct {
 	remember time.Duration // how long a slow write counts, at least; at most twice that
 	fatal    func(error)
 	observe  func(time.Duration) // metrics
+	orphan   func(index uint64)  // is told of a configuration that Raft could not store
 	running  atomic.Bool         // Raft's own goroutines run: errors end them
 
 	jobs chan *storeJob
@@ -130,7 +131,22 @@ func (l *logStore) settle(timeout <-chan time.Time) error {
 
 func (l *logStore) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
+// StoreLogs appends entries, or replaces what there is from the first one's index on. Where a configuration is among them and it fails,
+// a leader of the library has taken that configuration for its own nevertheless, and never gives it up; orphan is told.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	err := l.store(logs)
+	if err != nil && l.running.Load() {
+		for _, e := range logs {
+			if e.Type == raft.LogConfiguration {
+				l.orphan(e.Index)
+				break
+			}
+		}
+	}
+	return err
+}
+
+func (l *logStore) store(logs []*raft.Log) error {
 	timer := time.NewTimer(l.deadline)
 	defer timer.Stop()
 	if err := l.settle(timer.C); err != nil {

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,16 @@ func (g *gate) wait() {
 	}
 }
 
+// gatedFS is fs with syncs of the log that wait at a gate.
+func gatedFS(fs vfs.FS, g *gate) vfs.FS {
+	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.Contains(op.Path, "wal") && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
+			g.wait()
+		}
+		return nil
+	}))
+}
+
 // A leader's disk stands still: it steps down after the deadline, another leads, and when the disk goes on the late
 // write changes nothing.
 func TestStalledDiskStepsDown(t *testing.T) {
@@ -49,12 +60,7 @@ func TestStalledDiskStepsDown(t *testing.T) {
 	c := newCluster(t, 3, 1, nil)
 	c.tune = func(i int, o *Options) {
 		o.Timings.StoreDeadline = 300 * time.Millisecond
-		o.FS = errorfs.Wrap(c.nodes[i].fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if strings.Contains(op.Path, "wal") && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
-				gates[i].wait()
-			}
-			return nil
-		}))
+		o.FS = gatedFS(c.nodes[i].fs, &gates[i])
 	}
 	t.Cleanup(func() {
 		for i := range gates {
@@ -95,6 +101,51 @@ func TestStalledDiskStepsDown(t *testing.T) {
 	c.ready(led)
 	c.put(0, 10)
 	c.agree(0, c.all()...)
+}
+
+// A leader cannot store a change of the configuration. The library goes on with it in memory all the same; here it is given up, and
+// the group has on every node the configuration that its log has.
+func TestConfigurationThatWasNotStored(t *testing.T) {
+	gates := [3]gate{}
+	c := newCluster(t, 3, 1, nil)
+	c.tune = func(i int, o *Options) {
+		o.Timings.StoreDeadline = 300 * time.Millisecond
+		o.FS = gatedFS(c.nodes[i].fs, &gates[i])
+	}
+	t.Cleanup(func() {
+		for i := range gates {
+			gates[i].open()
+		}
+	})
+	c.start(0, 1, 2)
+	c.ready(c.all()...)
+	for range 20 {
+		c.put(0, 10)
+	}
+	led := c.leader(0)
+	before := c.config(led, 0)
+	g := c.nodes[led].store.Group(0)
+	first := g.run.Load()
+	gates[led].close()
+	removed := c.nodes[c.others(led)[0]].store.serverID()
+	if err := first.raft.RemoveServer(removed, 0, time.Second).Error(); !errors.Is(err, ErrStoreDeadline) {
+		t.Fatalf("the change gave %v", err)
+	}
+	gates[led].open()
+	c.eventually("the group lives anew", func() bool {
+		r := g.run.Load()
+		return r != nil && r != first
+	})
+	c.ready(c.all()...)
+	for range 20 {
+		c.put(0, 10)
+	}
+	c.agree(0, c.all()...)
+	for _, i := range c.all() {
+		if now := c.config(i, 0); !slices.Equal(now, before) {
+			t.Errorf("node %d has %v, not %v", i, now, before)
+		}
+	}
 }
 
 // slowLog is an in-memory log whose writes wait at a gate.

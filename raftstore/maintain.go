@@ -105,11 +105,7 @@ func (g *Group) truncate(asked bool) error {
 	case errors.Is(err, raft.ErrNothingNewToSnapshot):
 		// Raft has applied nothing since it started; a barrier gives it something, on every replica.
 		if r.raft.State() == raft.Leader {
-			g.pending.Add(1)
-			go func() {
-				defer g.pending.Add(-1)
-				_ = r.raft.Barrier(0).Error()
-			}()
+			g.barrier()
 		}
 		return nil
 	default:

@@ -155,6 +155,24 @@ func (g *Group) refuse() {
 	g.wg.Go(func() { g.renew(term) })
 }
 
+// barrier puts an entry of the library's own behind all others. Its answer may never come if the group is closing; false says
+// that it is.
+func (g *Group) barrier() (answer <-chan error, ok bool) {
+	g.proposing.Lock()
+	defer g.proposing.Unlock()
+	r := g.run.Load()
+	if g.closing || r == nil {
+		return nil, false
+	}
+	c := make(chan error, 1)
+	g.pending.Add(1) // while closing cannot begin: who closes waits for it
+	go func() {
+		defer g.pending.Add(-1)
+		c <- r.raft.Barrier(0).Error()
+	}()
+	return c, true
+}
+
 // renew announces the leadership anew once Raft takes entries again, unless it has been lost meanwhile.
 func (g *Group) renew(term uint64) {
 	tick := time.NewTicker(max(g.store.opts.Timings.Election/4, time.Millisecond))
@@ -166,17 +184,15 @@ func (g *Group) renew(term uint64) {
 		case <-tick.C:
 		}
 		g.proposing.Lock()
-		r, over := g.run.Load(), !g.refused || g.term != term || g.closing
+		over := !g.refused || g.term != term
 		g.proposing.Unlock()
-		if over || r == nil {
+		if over {
 			return
 		}
-		answer := make(chan error, 1)
-		g.pending.Add(1)
-		go func() {
-			defer g.pending.Add(-1)
-			answer <- r.raft.Barrier(0).Error()
-		}()
+		answer, ok := g.barrier()
+		if !ok {
+			return
+		}
 		select {
 		case <-g.ctx.Done():
 			return

@@ -55,20 +55,35 @@ func simulate(t *testing.T, o Options, tell bool) (r *Result) {
 const standstill = 3 * time.Minute
 
 // watchTime ends the process when a seed does not end, because virtual time stands still (see doc.go), and prints the goroutines
-// that hold it: those of a bubble that wait for something else than their bubble. The function that it returns ends the watch.
+// that hold it: those of a bubble that wait for something else than their bubble. The function that it returns, to be deferred,
+// ends the watch; if goroutines outlive their seed it prints them.
 func watchTime(seed uint64) func() {
 	watch := time.AfterFunc(standstill, func() {
-		stacks := make([]byte, 256<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
 		fmt.Fprintf(os.Stderr, "seed %d has not ended in %v of real time; the goroutines that hold its virtual time, or others':\n\n", seed, standstill)
-		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-			if state, _, _ := strings.Cut(stack, "\n"); strings.Contains(state, "synctest bubble") && !strings.Contains(state, "durable") {
-				fmt.Fprintf(os.Stderr, "%s\n\n", stack)
-			}
-		}
+		printStacks(func(state string) bool { return !strings.Contains(state, "durable") })
 		os.Exit(2) // a test cannot be failed from here while its goroutines hang
 	})
-	return func() { watch.Stop() }
+	return func() {
+		watch.Stop()
+		if why := recover(); why != nil {
+			if strings.Contains(fmt.Sprint(why), "blocked goroutines remain") {
+				fmt.Fprintf(os.Stderr, "seed %d has left goroutines; all that are in a bubble, those of other seeds too:\n\n", seed)
+				printStacks(func(string) bool { return true })
+			}
+			panic(why)
+		}
+	}
+}
+
+// printStacks prints the goroutines of bubbles whose state, the first line of their stack, is wanted.
+func printStacks(wanted func(state string) bool) {
+	stacks := make([]byte, 256<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if state, _, _ := strings.Cut(stack, "\n"); strings.Contains(state, "synctest bubble") && wanted(state) {
+			fmt.Fprintf(os.Stderr, "%s\n\n", stack)
+		}
+	}
 }
 
 // TestSim runs the whole cluster under seeded faults: -seeds, -first, -seed, -out.
