@@ -23,6 +23,8 @@
 //     not met again and again.
 //  6. Entries of one leadership are accepted in order: after one was refused, none is taken until the leadership has
 //     been announced anew.
+//  7. What Raft keeps in memory is what its log and its marker say: where the two part (the log conflicts with a
+//     snapshot, a leader's change of the configuration could not be stored), the instance ends and another one begins.
 //
 // # A node's life (file identity)
 //

@@ -4,8 +4,11 @@
 //	baseline commit ──git archive──► folder + this tree's stages_test.go ──go test -c──► old ─┐
 //	this tree ───────────────────────────────────────────────────────────go test -c──► new ─┴─► in turns, -runs of each
 //
+// The block of ClickHouse is a benchmark of its own package, since nothing outside of it makes one; each tree has its own.
+//
 // Significant is what benchstat calls so: the Mann-Whitney U test on ns/event, alpha 0.05. Only ratios within one call are
-// compared, because machines differ and are shared.
+// compared, because machines differ and are shared; a stage that has lost is measured once more, alone, and fails if it loses again:
+// of a dozen stages one may lose by chance.
 package main
 
 import (
@@ -17,6 +20,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,12 +38,19 @@ var baseline string
 
 const stages = "integration/bench/stages"
 
+// packages have the benchmarks, one binary each.
+var packages = []string{stages, "sinks/clickhouse"}
+
 type options struct {
 	runs   int
 	time   string
 	most   float64
 	commit string
+	ifAny  bool
 }
+
+// errNoBaseline says that the commit to compare with is not there.
+var errNoBaseline = errors.New("no baseline")
 
 func main() {
 	var o options
@@ -47,8 +58,14 @@ func main() {
 	flag.StringVar(&o.time, "benchtime", "200ms", "of one benchmark of one run")
 	flag.Float64Var(&o.most, "most", 1.25, "greatest ratio new/old that is no loss")
 	flag.StringVar(&o.commit, "commit", strings.TrimSpace(baseline), "that is compared with")
+	flag.BoolVar(&o.ifAny, "if-any", false, "succeed, and say so, where the tree has no history to compare with (a checkout without .git, a shallow clone)")
 	flag.Parse()
-	if err := run(context.Background(), o); err != nil {
+	err := run(context.Background(), o)
+	if o.ifAny && errors.Is(err, errNoBaseline) {
+		fmt.Println("NOTHING WAS COMPARED:", err)
+		return
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "regress:", err)
 		os.Exit(1)
 	}
@@ -56,14 +73,14 @@ func main() {
 
 func run(ctx context.Context, o options) (err error) {
 	if out, err := exec.CommandContext(ctx, "git", "cat-file", "-e", o.commit+"^{commit}").CombinedOutput(); err != nil {
-		return fmt.Errorf("commit %s is not in this clone (a shallow one?): fetch it, or name another with -commit: %w\n%s", o.commit, err, out)
+		return fmt.Errorf("%w: commit %s is not in this clone (a shallow one?): fetch it, or name another with -commit: %w\n%s", errNoBaseline, o.commit, err, out)
 	}
 	dir, err := os.MkdirTemp("", "deckle-regress-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	old, now := filepath.Join(dir, "old.test"), filepath.Join(dir, "new.test")
+	old, now := filepath.Join(dir, "old"), filepath.Join(dir, "new")
 	tree := filepath.Join(dir, "tree")
 	if err := checkout(ctx, o.commit, tree); err != nil {
 		return err
@@ -74,17 +91,31 @@ func run(ctx context.Context, o options) (err error) {
 	if err := build(ctx, ".", now); err != nil {
 		return err
 	}
+	losses, err := compareAll(ctx, o, old, now, ".")
+	if err != nil || len(losses) == 0 {
+		return err
+	}
+	fmt.Println("once more:", strings.Join(slices.Sorted(maps.Keys(losses)), ", "))
+	again, err := compareAll(ctx, o, old, now, "^Benchmark("+strings.Join(slices.Sorted(maps.Keys(losses)), "|")+")$")
+	if err != nil || len(again) == 0 {
+		return err
+	}
+	return fmt.Errorf("slower than %.12s: %s", o.commit, strings.Join(slices.Sorted(maps.Values(again)), "; "))
+}
+
+// compareAll runs the benchmarks that match on both binaries, in turns, prints what they took, and says which have lost how much.
+func compareAll(ctx context.Context, o options, old, now, match string) (losses map[string]string, err error) {
 	got := map[string]*[2][]float64{}
 	for i := range o.runs {
 		order := []int{i % 2, 1 - i%2} // neither is always the first
 		for _, which := range order {
-			if err := measure(ctx, []string{old, now}[which], o.time, func(name string, ns float64) {
+			if err := measure(ctx, []string{old, now}[which], match, o.time, func(name string, ns float64) {
 				if got[name] == nil {
 					got[name] = new([2][]float64)
 				}
 				got[name][which] = append(got[name][which], ns)
 			}); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
@@ -125,71 +156,70 @@ func checkout(ctx context.Context, commit, dir string) error {
 	return nil
 }
 
-func build(ctx context.Context, dir, binary string) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./"+stages)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go test -c in %s: %w\n%s", dir, err, out)
+// build makes the binaries of a tree, in the folder to.
+func build(ctx context.Context, tree, to string) error {
+	for _, pkg := range packages {
+		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary(to, pkg), "./"+pkg)
+		cmd.Dir = tree
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go test -c in %s: %w\n%s", tree, err, out)
+		}
 	}
 	return nil
+}
+
+func binary(dir, pkg string) string {
+	return filepath.Join(dir, strings.ReplaceAll(pkg, "/", "-")+".test")
 }
 
 // BenchmarkFold-2   	       7	 150748631 ns/op	      1570 ns/event …
 var line = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s.*?([0-9.]+) ns/event`)
 
-func measure(ctx context.Context, binary, benchtime string, yield func(name string, ns float64)) error {
-	cmd := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", ".", "-test.benchtime", benchtime)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s%s", binary, err, out, errs.Bytes())
-	}
+// measure runs what matches of one tree's benchmarks.
+func measure(ctx context.Context, dir, match, benchtime string, yield func(name string, ns float64)) error {
 	found := 0
-	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
-		if m := line.FindStringSubmatch(s.Text()); m != nil {
-			ns, err := strconv.ParseFloat(m[2], 64)
-			if err != nil {
-				return err
+	for _, pkg := range packages {
+		cmd := exec.CommandContext(ctx, binary(dir, pkg), "-test.run", "^$", "-test.bench", match, "-test.benchtime", benchtime)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("%s: %w\n%s%s", pkg, err, out, errs.Bytes())
+		}
+		for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
+			if m := line.FindStringSubmatch(s.Text()); m != nil {
+				ns, err := strconv.ParseFloat(m[2], 64)
+				if err != nil {
+					return err
+				}
+				yield(m[1], ns)
+				found++
 			}
-			yield(m[1], ns)
-			found++
 		}
 	}
 	if found == 0 {
-		return fmt.Errorf("%s: no benchmark has reported ns/event:\n%s", binary, out)
+		return errors.New("no benchmark has reported ns/event")
 	}
 	return nil
 }
 
-// judge prints what was measured and fails where something has become slower.
-func judge(o options, got map[string]*[2][]float64) error {
+// judge prints what was measured, and returns what has become slower.
+func judge(o options, got map[string]*[2][]float64) (losses map[string]string, err error) {
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintf(t, "stage\told ns/event\tnew ns/event\tnew/old\tp\tn\n")
-	var losses []string
-	var names []string
-	for name := range got {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	losses = map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
 		x := got[name]
 		if len(x[0]) != o.runs || len(x[1]) != o.runs {
-			return fmt.Errorf("%s ran %d times on the old tree and %d times on the new one", name, len(x[0]), len(x[1]))
+			return nil, fmt.Errorf("%s ran %d times on the old tree and %d times on the new one", name, len(x[0]), len(x[1]))
 		}
 		ratio, p := compare(x[0], x[1])
 		_, _ = fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.2f\t%.3f\t%d\n", name, middle(x[0]), middle(x[1]), ratio, p, o.runs)
 		if lost(ratio, p, o.most) {
-			losses = append(losses, fmt.Sprintf("%s takes %.2f times as long (p=%.3f)", name, ratio, p))
+			losses[name] = fmt.Sprintf("%s takes %.2f times as long (p=%.3f)", name, ratio, p)
 		}
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if len(losses) > 0 {
-		return fmt.Errorf("slower than %.12s: %s", o.commit, strings.Join(losses, "; "))
-	}
-	return nil
+	return losses, t.Flush()
 }
 
 // compare returns the ratio of the medians and the probability that the two are the same.
