@@ -99,7 +99,7 @@ func (b *budget) judge() string {
 func (n *Node) sessionMemory() int64 {
 	var sum int64
 	for _, s := range n.shardList() {
-		sum += s.store.View().MemoryBytes
+		sum += s.store.Peek().MemoryBytes
 	}
 	return sum
 }

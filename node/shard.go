@@ -180,7 +180,7 @@ func (s *shard) setWaiting(what string) {
 
 // status is the shard as Status shows it, and the reasons why it keeps the node from being ready.
 func (s *shard) status() (st ShardStatus, reasons, troubles []string) {
-	view := s.store.View()
+	view := s.store.Peek()
 	st = ShardStatus{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term, Index: view.Index,
 		State: view, Failing: map[string]string{}, Stopped: map[string]string{}, Visible: map[string]Latency{}}
 	for _, id := range measured {

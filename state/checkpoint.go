@@ -325,6 +325,7 @@ func (s *Store) checkpointNow(ctx context.Context) (index, term uint64, err erro
 	}
 	done, err := s.checkpoint()
 	index, term = s.meta.Index, s.meta.Term
+	s.publish()
 	s.mu.Unlock()
 	if err != nil {
 		return 0, 0, fmt.Errorf("state: checkpoint at index %d: %w", index, damaged(s.opts.Dir, err))
@@ -379,10 +380,9 @@ func (s *Store) Restore(dir string) error {
 	defer s.mu.Unlock()
 	fs := s.opts.FS
 	if s.db != nil {
-		if err := s.db.Close(); err != nil {
+		if err := s.closeDB(); err != nil {
 			return fmt.Errorf("state: closing before restore: %w", err)
 		}
-		s.db = nil
 	}
 	if err := settleRestore(fs, s.opts.Dir); err != nil {
 		return err

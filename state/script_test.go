@@ -59,6 +59,7 @@ func (sc *script) apply(entry []byte) any {
 	if err != nil {
 		return err
 	}
+	samePeek(sc.t, sc.s)
 	return res
 }
 

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,7 +44,8 @@ type Options struct {
 }
 
 // Store is the state machine of one shard over Pebble. Apply, Checkpoint, Snapshot, Restore and Close exclude each other;
-// View, Session, Rollups and OpenPlan may be called beside them by any goroutine.
+// View, Session, Rollups and OpenPlan may be called beside them by any goroutine; they wait for the one that is under way, which may
+// take seconds (the cut of a million sessions). Peek and Metrics do not.
 type Store struct {
 	opts Options
 	log  *slog.Logger
@@ -77,6 +76,9 @@ type Store struct {
 	newGarbage []garbageKey // since the last checkpoint
 	oldGarbage []garbageKey
 	dirtyBytes int64
+
+	recent atomic.Pointer[View] // as of the latest entry applied, for Peek
+	handle sync.RWMutex         // held while db changes, for those who read it without mu
 
 	plans   openPlans
 	visited []*session // sessions brought to memory, or changed, that may have to leave it at the next checkpoint
@@ -155,11 +157,11 @@ func (s *Store) openDB() error {
 	if err != nil {
 		return fmt.Errorf("state: opening %s: %w", s.opts.Dir, damagedAtOpen(s.opts.Dir, err))
 	}
-	s.db = db
+	s.setDB(db)
 	if err := s.load(); err != nil {
-		s.db = nil
-		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)), db.Close())
+		return errors.Join(fmt.Errorf("state: loading %s: %w", s.opts.Dir, damaged(s.opts.Dir, err)), s.closeDB())
 	}
+	s.publish()
 	return nil
 }
 
@@ -325,6 +327,7 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 		return nil, fmt.Errorf("state: entry %d of shard %d: %w", index, s.meta.Config.Shard, damaged(s.opts.Dir, err))
 	}
 	s.meta.Index, s.meta.Term = index, term
+	defer s.publish()
 	// A Cut and a forced horizon make one of whatever there is: when nothing comes in, what was purged and acknowledged
 	// must still leave the disk.
 	cut, _ := result.(*CutResult)
@@ -385,42 +388,11 @@ func (s *Store) configure(c Config) {
 	}
 }
 
-// View returns a copy of the shard's counters.
-func (s *Store) View() View {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	m := &s.meta
-	v := View{
-		Config: m.Config, Configured: m.Configured, Index: m.Index, Term: m.Term, Clock: s.clock(), Horizon: s.horizon(),
-		Partitions: slices.Clone(m.Partitions), OpenEpoch: m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
-		Sinks: m.Sinks, OpenEvents: s.open.applied(), OpenSessions: int64(len(s.changed)),
-		Applied: m.Applied, Counted: m.Counted, Duplicates: m.Duplicates, Nulls: m.Nulls,
-		DeadLetters: make(map[event.Reason]int64, len(m.DeadLetters)), LiveSessions: m.Live, OpenStatus: m.Open,
-		Resident: int64(len(s.sessions)), MemoryBytes: s.memory, DirtyBytes: s.dirtyBytes, DurableIndex: s.durable.get(),
-		TimersDue: m.TimersDue,
-	}
-	maps.Copy(v.DeadLetters, m.DeadLetters)
-	if next, err := s.nextTimer(); err == nil && next < math.MaxInt64 {
-		v.NextTimer = next
-	}
-	return v
-}
-
 // Applied returns index and term of the last entry applied.
 func (s *Store) Applied() (index, term uint64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.meta.Index, s.meta.Term
-}
-
-// Metrics returns Pebble's own figures, nil when the store is closed.
-func (s *Store) Metrics() *pebble.Metrics {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil {
-		return nil
-	}
-	return s.db.Metrics()
 }
 
 // Close closes the store without a checkpoint: the log has what the last one lacks.
@@ -432,9 +404,7 @@ func (s *Store) Close() error {
 	if s.db == nil {
 		return err
 	}
-	err = errors.Join(err, s.db.Close())
-	s.db = nil
-	return err
+	return errors.Join(err, s.closeDB())
 }
 
 // pebbleLogger hands Pebble's messages to slog. Fatalf does not end the process: Pebble calls it where it cannot go on,
