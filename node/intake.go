@@ -217,11 +217,18 @@ func (in *intake) run(ctx context.Context) error {
 	}
 }
 
-// untilCut is the time to the next multiple of the flush interval: shards that are cut together are flushed in one
-// Delta commit.
+// untilCut is the time to this node's next cut. The shards of a node are cut together, so that one Delta commit has all of
+// them; the nodes take turns within the interval, so that their commits do not meet and stores and machines are busy evenly.
 func (in *intake) untilCut() time.Duration {
-	now, every := in.n.deps.Now(), in.n.cfg.Flush.Interval
-	return max(now.Truncate(every).Add(every).Sub(now), time.Millisecond)
+	nodes, every := in.n.cfg.Cluster.Nodes, in.n.cfg.Flush.Interval
+	turn := slices.IndexFunc(nodes, func(c NodeConfig) bool { return c.Name == in.n.cfg.Node })
+	return untilTurn(in.n.deps.Now(), every, turn, len(nodes))
+}
+
+// untilTurn is the time to the next multiple of every plus the turn's part of it.
+func untilTurn(now time.Time, every time.Duration, turn, of int) time.Duration {
+	phase := every * time.Duration(turn) / time.Duration(of)
+	return max(now.Add(-phase).Truncate(every).Add(every+phase).Sub(now), time.Millisecond)
 }
 
 // limit is how many entries may be in flight; a cut, a tick and a forced horizon may come on top.
