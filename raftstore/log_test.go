@@ -53,11 +53,10 @@ func gatedFS(fs vfs.FS, g *gate) vfs.FS {
 	}))
 }
 
-// A leader's disk stands still: it steps down after the deadline, another leads, and when the disk goes on the late
-// write changes nothing.
-func TestStalledDiskStepsDown(t *testing.T) {
-	gates := [3]gate{}
-	c := newCluster(t, 3, 1, nil)
+// gatedCluster is a cluster that has taken entries, whose logs' syncs wait at a gate each, and a store deadline of 300 ms.
+func gatedCluster(t *testing.T) (c *cluster, gates *[3]gate) {
+	t.Helper()
+	c, gates = newCluster(t, 3, 1, nil), new([3]gate)
 	c.tune = func(i int, o *Options) {
 		o.Timings.StoreDeadline = 300 * time.Millisecond
 		o.FS = gatedFS(c.nodes[i].fs, &gates[i])
@@ -72,6 +71,13 @@ func TestStalledDiskStepsDown(t *testing.T) {
 	for range 20 {
 		c.put(0, 10)
 	}
+	return c, gates
+}
+
+// A leader's disk stands still: it steps down after the deadline, another leads, and when the disk goes on the late
+// write changes nothing.
+func TestStalledDiskStepsDown(t *testing.T) {
+	c, gates := gatedCluster(t)
 	led := c.leader(0)
 	g := c.nodes[led].store.Group(0)
 	gates[led].close()
@@ -106,22 +112,7 @@ func TestStalledDiskStepsDown(t *testing.T) {
 // A leader cannot store a change of the configuration. The library goes on with it in memory all the same; here it is given up, and
 // the group has on every node the configuration that its log has.
 func TestConfigurationThatWasNotStored(t *testing.T) {
-	gates := [3]gate{}
-	c := newCluster(t, 3, 1, nil)
-	c.tune = func(i int, o *Options) {
-		o.Timings.StoreDeadline = 300 * time.Millisecond
-		o.FS = gatedFS(c.nodes[i].fs, &gates[i])
-	}
-	t.Cleanup(func() {
-		for i := range gates {
-			gates[i].open()
-		}
-	})
-	c.start(0, 1, 2)
-	c.ready(c.all()...)
-	for range 20 {
-		c.put(0, 10)
-	}
+	c, gates := gatedCluster(t)
 	led := c.leader(0)
 	before := c.config(led, 0)
 	g := c.nodes[led].store.Group(0)

@@ -114,6 +114,7 @@ func (b *bug) plant(t *testing.T) {
 // proposals without an answer, beyond the library's end, and those who wait for one would end all tests.
 func simulateBug(t *testing.T, o Options) (r *Result) {
 	t.Helper()
+	defer watchTime(o.Seed)() // first, so that it sees only the panics that are not expected
 	defer func() {
 		if why := recover(); why != nil {
 			if !strings.Contains(fmt.Sprint(why), "blocked goroutines remain") {
@@ -122,7 +123,6 @@ func simulateBug(t *testing.T, o Options) (r *Result) {
 			t.Logf("seed %d: goroutines are left behind", o.Seed)
 		}
 	}()
-	defer watchTime(o.Seed)()
 	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
 	if *verbose {
 		r.history.print(os.Stderr)
