@@ -204,7 +204,7 @@ func (n *Node) close(ctx context.Context) error {
 	// Flushers read plans from the state, which raft closes. Their writes are cancelled; one that does not end is safe to
 	// leave behind, but must not keep leadership from being handed over.
 	fctx, cancel := context.WithTimeout(ctx, flushersEnd)
-	flushed := within(fctx, "sinks", n.flushers.Wait)
+	_ = within(fctx, "sinks", n.flushers.Wait) // asked again below
 	cancel()
 	// raftstore hands leadership over within ctx; a disk that does not answer could hold up the rest for ever.
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), raftEnd)
@@ -214,21 +214,32 @@ func (n *Node) close(ctx context.Context) error {
 		err = <-closed
 	}
 	cancel()
-	errs = append(errs, flushed, err)
-	if flushed == nil {
-		for _, s := range n.sinks {
-			if err := s.close(); err != nil {
-				errs = append(errs, fmt.Errorf("node: sink %s: %w", s.id, err))
-			}
-		}
-		errs = append(errs, n.delta.close())
+	errs = append(errs, err)
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushersEnd)
+	gone := make(chan error, 1)
+	err = within(sctx, "sinks", func() { n.flushers.Wait(); gone <- n.closeSinks() }) // late, if a flusher is late
+	if err == nil {
+		err = <-gone
 	}
+	cancel()
+	errs = append(errs, err)
 	n.release()
 	n.fatalOnce.Do(func() { close(n.done) })
 	return errors.Join(errs...)
 }
 
-// flushersEnd is how long Close waits for cancelled writes before leadership is handed over.
+// closeSinks is called when no flusher is left.
+func (n *Node) closeSinks() error {
+	var errs []error
+	for _, s := range n.sinks {
+		if err := s.close(); err != nil {
+			errs = append(errs, fmt.Errorf("node: sink %s: %w", s.id, err))
+		}
+	}
+	return errors.Join(append(errs, n.delta.close())...)
+}
+
+// flushersEnd is how long Close waits for cancelled writes before leadership is handed over, and for the sinks after that.
 const flushersEnd = 5 * time.Second
 
 // raftEnd is how long Close waits for raftstore, which itself ends its handing over with Close's context.

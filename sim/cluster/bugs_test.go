@@ -3,12 +3,15 @@
 package cluster
 
 import (
+	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	gofail "go.etcd.io/gofail/runtime"
@@ -21,6 +24,7 @@ var (
 	bugSeeds = flag.Int("bugseeds", 20, "how many seeds TestBugs tries until a planted bug must have been caught")
 	bugFirst = flag.Uint64("bugfirst", 1, "the first of them")
 	bugKeep  = flag.Bool("bugkeep", false, "run all of them, and tell how many catch the bug")
+	bugOne   = flag.String("bugone", "", "run -seed alone with this bug, as TestBugs has each of its processes do")
 	bugOff   = flag.Bool("bugoff", false, "plant nothing: the same faults must find nothing")
 )
 
@@ -65,26 +69,30 @@ var bugs = []bug{
 
 // TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, for there is nothing
 // to be found: a bug is caught by what it does, not by what is done to it.
+//
+// Each seed runs in a process of its own, which ends with the first failure: what a bug has done to a log may leave promises
+// of the Raft library without an answer, or have it try for ever.
 func TestBugs(t *testing.T) {
+	if *bugOne != "" {
+		runBug(t)
+		return
+	}
 	for _, b := range bugs {
 		t.Run(strings.ReplaceAll(b.name, " ", "_"), func(t *testing.T) {
-			if !*bugOff {
-				b.plant(t)
-			}
 			began, tried, first := time.Now(), 0, ""
 			var caught []uint64
 			for seed := *bugFirst; tried < *bugSeeds && (len(caught) == 0 || *bugKeep || *bugOff); seed++ {
-				o := Options{Seed: seed, Kinds: b.kinds, EndAtFailure: true}
-				if b.tune != nil {
-					b.tune(&o)
-				}
-				r := simulateBug(t, o)
+				failure, err := b.try(t.Context(), seed)
 				tried++
-				if r == nil || len(r.Failures) == 0 {
-					continue
-				}
-				if caught = append(caught, seed); first == "" {
-					first = fmt.Sprintf("seed %d: %s", seed, r.Failures[0])
+				switch {
+				case failure != "":
+					if caught = append(caught, seed); first == "" {
+						first = fmt.Sprintf("seed %d: %s", seed, failure)
+					}
+				case err != nil && *bugOff:
+					t.Errorf("seed %d: %v", seed, err)
+				case err != nil: // it is wrong, but nothing has said so
+					t.Logf("seed %d: %v", seed, err)
 				}
 			}
 			t.Logf("caught by %d of %d seeds, %v; %.1f s; %s", len(caught), tried, caught, time.Since(began).Seconds(), first)
@@ -93,6 +101,61 @@ func TestBugs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failureMark begins the line by which the process of a seed tells what it has found.
+const failureMark = "FAILURE "
+
+// try runs one seed in a process of its own and returns the first failure, or why the process has not ended well.
+func (b *bug) try(ctx context.Context, seed uint64) (failure string, _ error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, standstill+time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe, "-test.run=^TestBugs$", "-bugone="+b.name, fmt.Sprint("-seed=", seed),
+		fmt.Sprint("-bugoff=", *bugOff), fmt.Sprint("-history=", *verbose))
+	var out, told bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &told
+	err = cmd.Run()
+	for line := range strings.Lines(out.String()) {
+		if text, ok := strings.CutPrefix(line, failureMark); ok {
+			failure = strings.TrimSpace(text)
+			break
+		}
+	}
+	if *verbose {
+		_, _ = os.Stderr.Write(told.Bytes())
+	}
+	if failure == "" && err != nil {
+		return "", fmt.Errorf("%w: %s%s", err, out.String(), told.String())
+	}
+	return failure, nil
+}
+
+// runBug is the process of one seed.
+func runBug(t *testing.T) {
+	i := slices.IndexFunc(bugs, func(b bug) bool { return b.name == *bugOne })
+	if i < 0 {
+		t.Fatalf("no bug %q", *bugOne)
+	}
+	b := bugs[i]
+	if !*bugOff {
+		b.plant(t)
+	}
+	// Two logs that contradict each other have the library try again and again at once: only latency has time go on then.
+	o := Options{Seed: *oneSeed, Kinds: b.kinds, Latency: time.Millisecond}
+	if b.tune != nil {
+		b.tune(&o)
+	}
+	o.OnFailure = func(failure string) {
+		fmt.Printf("%s%s\n", failureMark, strings.ReplaceAll(failure, "\n", " "))
+		if !*verbose {
+			os.Exit(0)
+		}
+	}
+	simulate(t, o, false)
 }
 
 // plant switches the bug on for one test.
@@ -108,26 +171,6 @@ func (b *bug) plant(t *testing.T) {
 			}
 		})
 	}
-}
-
-// simulateBug is simulate, but for what a planted bug may do to the Raft library: a log that contradicts itself leaves
-// proposals without an answer, beyond the library's end, and those who wait for one would end all tests.
-func simulateBug(t *testing.T, o Options) (r *Result) {
-	t.Helper()
-	defer watchTime(o.Seed)() // first, so that it sees only the panics that are not expected
-	defer func() {
-		if why := recover(); why != nil {
-			if !strings.Contains(fmt.Sprint(why), "blocked goroutines remain") {
-				panic(why)
-			}
-			t.Logf("seed %d: goroutines are left behind", o.Seed)
-		}
-	}()
-	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
-	if *verbose {
-		r.history.print(os.Stderr)
-	}
-	return r
 }
 
 // busy has many entries on their way to the logs all the time, so that several of one shard wait for one sync, for a minute.

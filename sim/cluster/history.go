@@ -20,7 +20,7 @@ type history struct {
 	lost   int
 	faults map[string]int // injected, by kind
 	fails  []string
-	failed func() // called with every failure, if set
+	failed func(failure string) // called with every failure, if set
 }
 
 const (
@@ -28,7 +28,9 @@ const (
 	maxFailures = 20
 )
 
-func newHistory() *history { return &history{began: time.Now(), faults: map[string]int{}} }
+func newHistory(failed func(string)) *history {
+	return &history{began: time.Now(), faults: map[string]int{}, failed: failed}
+}
 
 func (h *history) add(who, format string, args ...any) {
 	h.mu.Lock()
@@ -53,15 +55,15 @@ func (h *history) fault(kind, format string, args ...any) {
 
 // fail notes that an invariant does not hold.
 func (h *history) fail(format string, args ...any) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	text := fmt.Sprintf(format, args...)
+	h.mu.Lock()
 	h.addLocked("BROKEN", text)
 	if len(h.fails) < maxFailures {
 		h.fails = append(h.fails, text)
 	}
+	h.mu.Unlock()
 	if h.failed != nil {
-		h.failed()
+		h.failed(text)
 	}
 }
 

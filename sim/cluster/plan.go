@@ -165,7 +165,7 @@ var kinds = []kind{
 		base, jitter := w.rng.between(0, 200*time.Millisecond), w.rng.between(0, 300*time.Millisecond)
 		w.history.fault("delay", "between nodes, %v + up to %v", base, jitter)
 		w.eachPair(func(a, b string) { w.net.Delay(a, b, base, jitter) })
-		return func() { w.eachPair(func(a, b string) { w.net.Delay(a, b, 0, 0) }) }
+		return func() { w.eachPair(func(a, b string) { w.net.Delay(a, b, w.opts.Latency, 0) }) }
 	}},
 	{"duplicate", 5, 10 * time.Second, func(_ context.Context, w *world) func() {
 		w.history.fault("duplicate", "requests between nodes come again, later")
