@@ -4,9 +4,9 @@ extension, ClickHouse's own Delta reader, and SQL over ClickHouse's native proto
 usage: python readers.py SETTINGS.json      prints one JSON object {reader: {table: {...}}}; exit code 1 if any differs
 """
 
-import collections
 import datetime
 import glob
+import hashlib
 import json
 import os
 import sys
@@ -50,77 +50,177 @@ def session(row, date, origin):
     return tuple(out)
 
 
+ROLLUPS = {
+    "session_summary": [], "brand_analytics": ["brand"], "device_analytics": ["device_type", "device_os", "browser"],
+    "geographic_analytics": ["country", "city"], "subscription_analytics": ["subscription_tier", "user_segment"],
+}
+MEASURES = """total_sessions total_users avg_session_duration_sec avg_events_per_session total_article_views
+total_video_plays total_newsletter_signups total_ad_clicks""".split()
+ROLLUP_SUMS = """session_duration_sec total_events article_views video_plays newsletter_signups ad_clicks""".split()
+
+
+def digest(value):
+    """64 bits of a row: the truth of millions of events must leave room for those who read them."""
+    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")
+
+
+class Offsets:
+    """How often each offset of each partition is there: wanted once, or seen."""
+
+    def __init__(self):
+        self.partitions = {}
+
+    def add(self, partition, offset):
+        counts = self.partitions.setdefault(partition, bytearray())
+        if offset >= len(counts):
+            counts.extend(bytes(offset + 1 - len(counts) + len(counts) // 2))
+        counts[offset] = min(counts[offset] + 1, 255)
+        return counts[offset]
+
+    def get(self, partition, offset):
+        counts = self.partitions.get(partition, b"")
+        return counts[offset] if offset < len(counts) else 0
+
+    def each(self):
+        for partition, counts in self.partitions.items():
+            for offset, n in enumerate(counts):
+                if n:
+                    yield partition, offset
+
+
 class Truth:
+    """What the tables must show. Of sessions and pages it keeps digests; describe reads the rows again."""
+
     def __init__(self, paths):
-        self.sessions, self.events, self.rows, self.duplicates, self.dead = {}, set(), [], 0, 0
-        for path in paths:
+        self.paths, self.events, self.sessions, self.pages = paths, Offsets(), {}, {}
+        self.rollups = {view: {} for view in ROLLUPS}
+        for t in self.lines():
+            for partition, offset, _ in t["events"]:
+                if not self.events.get(partition, offset):
+                    self.events.add(partition, offset)
+            if t["total_events"]:
+                key, value = self.session(t)
+                self.sessions[key] = digest(value)
+                for key, value in self.pages_of(t):
+                    self.pages[digest(key)] = digest(value)
+                self.count(t)
+
+    def lines(self):
+        for path in self.paths:
             with open(path) as f:
                 for line in f:
                     t = json.loads(line)
                     if t["kind"] == "session":
-                        for partition, offset, _ in t["events"]:
-                            self.events.add((partition, offset))
-                        if t["total_events"]:
-                            origin = t["origins"][0]
-                            self.rows.append(t)
-                            self.sessions[t["session_id"]] = session(t, origin["date"], origin["position"])
+                        yield t
 
-    def pages(self):
-        out = {}
-        for t in self.rows:
-            for p in t["pages"]:
-                key = (t["session_id"], t["origins"][0]["position"], p["article_id"], p["event_type"])
-                out[key] = (p["visit_count"], t["user_id"], p["article_title"], p["category"])
-        return out
+    def session(self, t):
+        return t["session_id"], session(t, t["origins"][0]["date"], t["origins"][0]["position"])
 
-    def rollup(self, dims):
-        groups = collections.defaultdict(list)
-        for t in self.rows:
-            day = datetime.datetime.fromtimestamp(t["session_start"], datetime.timezone.utc).date().isoformat()
-            groups[(day, *(t[d] for d in dims))].append(t)
-        total = lambda ts, c: sum(t[c] for t in ts)
+    def pages_of(self, t):
+        for p in t["pages"]:
+            key = (t["session_id"], t["origins"][0]["position"], p["article_id"], p["event_type"])
+            yield key, (p["visit_count"], t["user_id"], p["article_title"], p["category"])
+
+    def count(self, t):
+        day = datetime.datetime.fromtimestamp(t["session_start"], datetime.timezone.utc).date().isoformat()
+        for view, dims in ROLLUPS.items():
+            g = self.rollups[view].setdefault((day, *(t[d] for d in dims)), [set()] + [0] * (1 + len(ROLLUP_SUMS)))
+            g[0].add(t["user_id"])
+            g[1] += 1
+            for i, c in enumerate(ROLLUP_SUMS):
+                g[2 + i] += t[c]
+
+    def rollup(self, view):
         return {
-            k: (
-                len(ts), len({t["user_id"] for t in ts}), round(total(ts, "session_duration_sec") / len(ts), 6),
-                round(total(ts, "total_events") / len(ts), 6), total(ts, "article_views"), total(ts, "video_plays"),
-                total(ts, "newsletter_signups"), total(ts, "ad_clicks"),
-            )
-            for k, ts in groups.items()
+            key: (n, len(users), round(duration / n, 6), round(total / n, 6), *sums)
+            for key, (users, n, duration, total, *sums) in self.rollups[view].items()
         }
 
+    def describe(self, wanted):
+        """The values of a few sessions or pages, whose keys or digests are given."""
+        out = {}
+        for t in self.lines():
+            if t["total_events"]:
+                key, value = self.session(t)
+                if key in wanted:
+                    out[key] = (key, value)
+                for key, value in self.pages_of(t):
+                    if digest(key) in wanted:
+                        out[digest(key)] = (key, value)
+        return out
 
-def compare(want, got):
-    """want: {key: value}; got: (key, value) one by one -> counts and a few examples."""
-    seen, r = collections.Counter(), {"rows": 0, "missing": 0, "doubled": 0, "extra": 0, "different": 0, "examples": []}
 
-    def note(kind, *what):
-        r[kind] += 1
-        if len(r["examples"]) < 5:
-            r["examples"].append([kind, *map(str, what)])
+EXAMPLES = 5
 
-    for key, value in got:
-        r["rows"] += 1
-        seen[key] += 1
+
+class Counts:
+    """The outcome of one table's comparison, with a few examples."""
+
+    def __init__(self):
+        self.r = {"rows": 0, "missing": 0, "doubled": 0, "extra": 0, "different": 0, "examples": []}
+
+    def note(self, kind, *what):
+        self.r[kind] += 1
+        if len(self.r["examples"]) < EXAMPLES:
+            self.r["examples"].append([kind, *what])
+
+    def end(self):
+        r = self.r
+        r["equal"] = not (r["missing"] or r["doubled"] or r["extra"] or r["different"])
+        return r
+
+
+def compare(want, got, describe=None):
+    """want: {key: value}; got: (key, value, row) one by one -> counts and a few examples. describe(keys) -> {key: (row's key,
+    row)} of the truth, if want has digests."""
+    seen, c = set(), Counts()
+    for key, value, *row in got:
+        c.r["rows"] += 1
         if key not in want:
-            note("extra", key)
-        elif seen[key] > 1:
-            note("doubled", key)
+            c.note("extra", key, *row)
+        elif key in seen:
+            c.note("doubled", key, *row)
         elif want[key] != value:
-            note("different", key, [p for p in zip(SESSION_COLUMNS, want[key], value) if p[1] != p[2]]
-                 if len(value) == len(SESSION_COLUMNS) else (want[key], value))
+            c.note("different", key, *(row or [value]))
+        seen.add(key)
     for key in want:
-        if not seen[key]:
-            note("missing", key)
-    r["equal"] = not (r["missing"] or r["doubled"] or r["extra"] or r["different"])
+        if key not in seen:
+            c.note("missing", key)
+    r, truth = c.end(), {}
+    if describe and r["examples"]:
+        truth = describe({e[1] for e in r["examples"]})
+    for e in r["examples"]:
+        want_key, want_row = truth.get(e[1], (e[1], want.get(e[1])))
+        got_row = e[2] if len(e) > 2 else None
+        if e[0] == "different" and len(got_row) == len(want_row) == len(SESSION_COLUMNS):
+            e[1:] = [str(want_key), str([p for p in zip(SESSION_COLUMNS, want_row, got_row) if p[1] != p[2]])]
+        else:
+            e[1:] = [str(want_key), f"truth: {want_row}", f"table: {got_row}"]
     return r
 
 
 def sessions(truth, rows):
-    return compare(truth.sessions, ((r["session_id"], session(r, r["session_date"], r["origin"])) for r in rows))
+    def got():
+        for r in rows:
+            value = session(r, r["session_date"], r["origin"])
+            yield r["session_id"], digest(value), value
+
+    return compare(truth.sessions, got(), truth.describe)
 
 
 def events(truth, rows):
-    return compare(dict.fromkeys(truth.events, ()), (((r["kafka_partition"], r["kafka_offset"]), ()) for r in rows))
+    seen, c = Offsets(), Counts()
+    for r in rows:
+        at = r["kafka_partition"], r["kafka_offset"]
+        c.r["rows"] += 1
+        if not truth.events.get(*at):
+            c.note("extra", str(at))
+        elif seen.add(*at) > 1:
+            c.note("doubled", str(at))
+    for at in truth.events.each():
+        if not seen.get(*at):
+            c.note("missing", str(at))
+    return c.end()
 
 
 def delta_rs(truth, s):
@@ -176,24 +276,21 @@ def clickhouse_delta(truth, s):
     }
 
 
-ROLLUPS = {
-    "session_summary": [], "brand_analytics": ["brand"], "device_analytics": ["device_type", "device_os", "browser"],
-    "geographic_analytics": ["country", "city"], "subscription_analytics": ["subscription_tier", "user_segment"],
-}
-MEASURES = """total_sessions total_users avg_session_duration_sec avg_events_per_session total_article_views
-total_video_plays total_newsletter_signups total_ad_clicks""".split()
-
-
 def clickhouse_sql(truth, s):
     c, db = client(s), s["database"]
     out = {"session_metrics": sessions(truth, select(c, SESSION_COLUMNS, db + ".session_metrics"))}
     for view, dims in ROLLUPS.items():
         rows = select(c, ["date"] + dims + MEASURES, f"{db}.{view}")
         value = lambda r: tuple(round(float(r[m]), 6) if m.startswith("avg") else int(r[m]) for m in MEASURES)
-        out[view] = compare(truth.rollup(dims), (((str(r["date"]), *(r[d] for d in dims)), value(r)) for r in rows))
+        out[view] = compare(truth.rollup(view), (((str(r["date"]), *(r[d] for d in dims)), value(r)) for r in rows))
     columns = "session_id origin article_id event_type visit_count user_id article_title category".split()
-    rows = select(c, columns, db + ".page_analytics")
-    out["page_analytics"] = compare(truth.pages(), ((tuple(r[k] for k in columns[:4]), tuple(r[k] for k in columns[4:])) for r in rows))
+
+    def pages():
+        for r in select(c, columns, db + ".page_analytics"):
+            key, value = tuple(r[k] for k in columns[:4]), tuple(r[k] for k in columns[4:])
+            yield digest(key), digest(value), value
+
+    out["page_analytics"] = compare(truth.pages, pages(), truth.describe)
     return out
 
 

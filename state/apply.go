@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -47,18 +48,10 @@ func (s *Store) lookup(sid string) (*session, error) {
 	if ss == nil || err != nil {
 		return nil, err
 	}
-	s.keep(ss)
 	s.sessions[ss.id] = ss
 	s.visited = append(s.visited, ss)
 	s.charge(ss)
 	return ss, nil
-}
-
-// keep gives texts that recur their one copy.
-func (s *Store) keep(ss *session) {
-	for i := range ss.dims {
-		ss.dims[i] = s.intern.intern(ss.dims[i])
-	}
 }
 
 // readLive reads the live session of an id from Pebble, nil if there is none.
@@ -224,7 +217,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 	}
 	if ss == nil {
 		ss = &session{
-			id: string(append([]byte(nil), it.SessionID...)), origin: Position{it.Partition, it.Offset},
+			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
 			originDay: day(it.Timestamp), status: StatusOpen, last: it.Timestamp,
 		}
 		if end { // what fold sets comes with the first counted event
@@ -245,7 +238,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 }
 
 func (s *Store) foldEvent(ss *session, it *event.Item) {
-	ss.fold(it, s.intern.intern)
+	ss.fold(it, s.valBuf[:0])
 	s.meta.Counted++
 	switch {
 	case ss.status != StatusOpen:
@@ -290,7 +283,7 @@ func (s *Store) refuse(it *event.Item, reason event.Reason, detail string) {
 func (s *Store) addLetter(l DeadLetter) {
 	s.meta.NextSeq++
 	l.Seq, l.Epoch = s.meta.NextSeq, s.meta.OpenEpoch
-	l.Detail = string(append([]byte(nil), l.Detail...))
+	l.Detail = strings.Clone(l.Detail)
 	s.letters = append(s.letters, l)
 	s.open.Letters++
 	s.meta.DeadLetters[l.Reason]++

@@ -52,7 +52,7 @@ func FuzzSession(f *testing.F) {
 	for range 20 {
 		it := g.item(1, int64(g.items))
 		if it.Type < event.SessionEnd {
-			s.fold(&it, func(s string) string { return s })
+			s.fold(&it, nil)
 		}
 	}
 	s.rolled = s.contribution()

@@ -78,7 +78,8 @@ func (s *Store) rollup(key []byte) (*rollup, error) {
 
 // eachRollupKey calls f with the key of every rollup that a contribution is counted in.
 func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error {
-	d := &c.dims
+	var d [numRolled]string
+	c.texts.split(d[:])
 	for t := range NumRollups {
 		key := buf[:0]
 		switch t {

@@ -44,12 +44,14 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
 	}
 	r := &rb.row
 	rb.origin = s.appendOrigin(rb.origin[:0])
+	var dims [numDims]string
+	s.texts.split(dims[:])
 	*r = SessionRow{
 		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID,
-		Brand: s.dims[dimBrand], Country: s.dims[dimCountry], City: s.dims[dimCity],
-		DeviceType: s.dims[dimDeviceType], DeviceOS: s.dims[dimDeviceOS], Browser: s.dims[dimBrowser],
-		SubscriptionTier: s.dims[dimTier], UserSegment: s.dims[dimSegment], Referrer: s.dims[dimReferrer],
-		Timezone: s.dims[dimTimezone],
+		Brand: dims[dimBrand], Country: dims[dimCountry], City: dims[dimCity],
+		DeviceType: dims[dimDeviceType], DeviceOS: dims[dimDeviceOS], Browser: dims[dimBrowser],
+		SubscriptionTier: dims[dimTier], UserSegment: dims[dimSegment], Referrer: dims[dimReferrer],
+		Timezone: dims[dimTimezone],
 		Start:    s.start, End: s.end, TotalEvents: s.total,
 		TimeOnPageSec: s.timeOnPage, VideoWatchSec: s.videoWatch, AdRevenueMicros: s.adMicros, MaxScrollDepth: s.maxScroll,
 		Status: s.status, Revision: s.revision, SessionDate: s.originDay, Epoch: s.imageEpoch,

@@ -16,21 +16,6 @@ const (
 	linearIDs      = 64   // up to so many ids a duplicate is looked for one by one
 )
 
-// Indexes of session.dims.
-const (
-	dimBrand = iota
-	dimCountry
-	dimCity
-	dimDeviceType
-	dimDeviceOS
-	dimBrowser
-	dimTier
-	dimSegment
-	dimReferrer
-	dimTimezone
-	numDims
-)
-
 // order is the order of events within a session wherever order matters: (timestamp, partition, offset).
 type order struct {
 	ts  int64
@@ -47,7 +32,7 @@ type session struct {
 	origin    Position
 	originDay int32 // session_date
 	userID    uint64
-	dims      [numDims]string
+	texts     texts
 	first     order // of the first counted event; total > 0
 
 	start, end int64 // Unix seconds, of counted events
@@ -89,7 +74,7 @@ type session struct {
 type contribution struct {
 	counted bool
 	date    int32
-	dims    [8]string // brand, country, city, device type, device OS, browser, tier, segment; cut at maxRollupText
+	texts   texts // the first numRolled, cut at maxRollupText
 	totals  totals
 }
 
@@ -117,15 +102,11 @@ func (s *session) index() {
 	}
 }
 
-// fold adds a counted event. intern keeps one copy of texts that recur.
-func (s *session) fold(it *event.Item, intern func(string) string) {
+// fold adds a counted event. buf is room for its texts.
+func (s *session) fold(it *event.Item, buf []byte) {
 	o := order{it.Timestamp, Position{it.Partition, it.Offset}}
 	if s.total == 0 || o.compare(s.first) < 0 {
-		s.first, s.userID = o, it.UserID
-		s.dims = [numDims]string{
-			intern(it.Brand), intern(it.Country), intern(it.City), intern(it.DeviceType), intern(it.DeviceOS),
-			intern(it.Browser), intern(it.SubscriptionTier), intern(it.UserSegment), intern(it.Referrer), intern(it.Timezone),
-		}
+		s.first, s.userID, s.texts = o, it.UserID, textsOf(it, buf)
 	}
 	if s.total == 0 {
 		s.start, s.end = it.Timestamp, it.Timestamp
@@ -187,9 +168,7 @@ func (s *session) encode(dst []byte) []byte {
 	dst = appendOrigin(dst, s.origin)
 	dst = binary.AppendVarint(dst, int64(s.originDay))
 	dst = binary.AppendUvarint(dst, s.userID)
-	for _, t := range s.dims {
-		dst = appendText(dst, t)
-	}
+	dst = append(dst, cmp.Or(s.texts, noTexts)...)
 	dst = binary.AppendVarint(dst, s.first.ts)
 	dst = appendOrigin(dst, s.first.pos)
 	dst = binary.AppendVarint(dst, s.start)
@@ -208,9 +187,7 @@ func (s *session) encode(dst []byte) []byte {
 	}
 	if s.rolled.counted {
 		dst = binary.AppendVarint(dst, int64(s.rolled.date))
-		for _, t := range s.rolled.dims {
-			dst = appendText(dst, t)
-		}
+		dst = append(dst, s.rolled.texts...)
 		for _, v := range s.rolled.totals {
 			dst = binary.AppendVarint(dst, v)
 		}
@@ -279,9 +256,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	}
 	s.originDay = int32(d.varint())
 	s.userID = d.uvarint()
-	for i := range s.dims {
-		s.dims[i] = d.string()
-	}
+	s.texts = d.texts(numDims)
 	s.first.ts = d.varint()
 	if o := d.bytes(originSize); o != nil {
 		s.first.pos = decodeOrigin(o)
@@ -302,8 +277,8 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	}
 	if s.rolled.counted {
 		s.rolled.date = int32(d.varint())
-		for i := range s.rolled.dims {
-			s.rolled.dims[i] = d.string()
+		if s.rolled.texts = d.texts(numRolled); strings.HasPrefix(string(s.texts), string(s.rolled.texts)) {
+			s.rolled.texts = s.texts[:len(s.rolled.texts)] // one piece of memory for both
 		}
 		for i := range s.rolled.totals {
 			s.rolled.totals[i] = d.varint()
@@ -318,7 +293,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 
 // size estimates the bytes of memory that the session takes.
 func (s *session) size() int64 {
-	n := 700 + len(s.id) + len(s.events) + 16*len(s.ids)
+	n := 450 + len(s.id) + len(s.texts) + len(s.events) + 16*len(s.ids)
 	if s.idSet != nil {
 		n += 48 * len(s.ids)
 	}
@@ -345,10 +320,7 @@ func (s *session) contribution() contribution {
 	if s.total == 0 {
 		return contribution{}
 	}
-	c := contribution{counted: true, date: day(s.start)}
-	for i := range c.dims { // dims begins with the eight that rollups use
-		c.dims[i] = CutText(s.dims[i])
-	}
+	c := contribution{counted: true, date: day(s.start), texts: s.texts.rolled()}
 	c.totals = totals{
 		totalSessions: 1, totalDuration: s.end - s.start, totalEvents: int64(s.total),
 		totalViews: int64(s.counts[event.ArticleView]), totalPlays: int64(s.counts[event.VideoPlay]),
@@ -364,26 +336,4 @@ func day(unix int64) int32 {
 		d--
 	}
 	return int32(d)
-}
-
-// interner keeps one copy of texts that recur.
-type interner map[string]string
-
-const maxInterned = 1 << 14
-
-func (in interner) intern(s string) string {
-	if s == "" {
-		return ""
-	}
-	if t, ok := in[s]; ok {
-		return t
-	}
-	t := strings.Clone(s)
-	if len(t) <= 64 {
-		if len(in) >= maxInterned {
-			clear(in)
-		}
-		in[t] = t
-	}
-	return t
 }

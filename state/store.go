@@ -59,7 +59,6 @@ type Store struct {
 	live     liveIDs             // of the live sessions, wherever they are
 	changed  []*session          // since the last cut
 	memory   int64
-	intern   interner
 
 	heap        timerHeap             // timers set since the last checkpoint
 	timerCursor [numTimerKinds][]byte // timer keys of Pebble before it have been seen since the last checkpoint
@@ -215,7 +214,7 @@ func (s *Store) load() error {
 	s.meta = meta{Version: metaVersion, OpenEpoch: 1}
 	s.sessions = map[string]*session{}
 	s.gone = map[string]struct{}{}
-	s.changed, s.memory, s.intern = nil, 0, interner{}
+	s.changed, s.memory = nil, 0
 	s.rollups, s.moved, s.droppedDates = map[string]*rollup{}, nil, nil
 	s.letters, s.dirtyBytes, s.visited = nil, 0, nil
 	s.pendingDel, s.garbage, s.newGarbage, s.oldGarbage = map[string]struct{}{}, map[garbageKey]uint64{}, nil, nil
@@ -265,7 +264,6 @@ func (s *Store) loadChanged() error {
 		if err != nil {
 			return err
 		}
-		s.keep(ss)
 		ss.changed = true
 		s.changed = append(s.changed, ss)
 		s.charge(ss)

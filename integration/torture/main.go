@@ -77,6 +77,9 @@ func exitCode(ctx context.Context, o options) int {
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "torture: %v\n", err)
 		return 1
+	case len(rep.Unchecked) > 0: // says nothing of a planted bug either
+		fmt.Fprintf(os.Stderr, "torture: not everything could be compared: %s (repeat with -seed %d)\n", strings.Join(rep.Unchecked, "; "), o.seed)
+		return 1
 	case o.mustFail && rep.wrong() != "":
 		fmt.Printf("the planted bug was found: %s\n", rep.wrong())
 		return 0
@@ -130,7 +133,8 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 			break
 		}
 	}
-	return rep, w.finish(ctx, rep)
+	w.finish(ctx, rep)
+	return rep, nil
 }
 
 // memory is where Linux has a memory file system, and memoryRoom what must be free there for all data.
