@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // BuildDeckle builds the binary from the tree at root into dir.
@@ -179,14 +181,13 @@ func (c *Cluster) Stop() error {
 	return errors.Join(errs...)
 }
 
-// WaitReady waits until every node says that it is ready.
+// WaitReady waits until every node says that it is ready, or one has ended: the others would wait for it.
 func (c *Cluster) WaitReady(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.Nodes {
-		if err := n.WaitReady(ctx); err != nil {
-			return err
-		}
+		g.Go(func() error { return n.WaitReady(ctx) })
 	}
-	return nil
+	return g.Wait()
 }
 
 // WaitReady waits until the node says that it is ready.

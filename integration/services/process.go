@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -172,12 +173,34 @@ func (p *Process) Tail(n int) string {
 	return string(b[max(0, len(b)-n):])
 }
 
-// FreePort returns a loopback port that was free a moment ago.
+// Ports below those that the system gives away by itself: to outgoing connections, and to who listens on port 0. One of
+// those may be taken before the process that it is meant for has started.
+const firstPort, lastPort = 15_000, 32_767
+
+var ports struct {
+	mu    sync.Mutex
+	given map[int]bool
+}
+
+// FreePort returns a loopback port on which nothing listens, and which it has not returned before.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("services: %w", err)
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	var err error
+	for range 1000 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		if ports.given[port] {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+			continue
+		}
+		if ports.given == nil {
+			ports.given = map[int]bool{}
+		}
+		ports.given[port] = true
+		return port, l.Close()
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("services: no free port between %d and %d: %w", firstPort, lastPort, err)
 }

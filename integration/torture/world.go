@@ -104,6 +104,8 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.Start(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	return w.WaitReady(ctx)
 }
 
