@@ -90,7 +90,7 @@ type SessionConfig struct {
 // FlushConfig says when epochs are cut.
 type FlushConfig struct {
 	Interval  time.Duration `yaml:"interval"`   // default 10s
-	MaxEvents int64         `yaml:"max_events"` // an epoch is cut early at so many events; default 200000
+	MaxEvents int64         `yaml:"max_events"` // an epoch is cut early at so many events; default 75000
 }
 
 // LimitsConfig are the budgets at which intake pauses.

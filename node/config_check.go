@@ -53,7 +53,7 @@ func (c *Config) setDefaults() {
 	or(&c.Session.Retention, 6*time.Hour)
 
 	or(&c.Flush.Interval, 10*time.Second)
-	or(&c.Flush.MaxEvents, 200_000)
+	or(&c.Flush.MaxEvents, 75_000)
 
 	or(&c.Limits.InFlightEntries, 4)
 	or(&c.Limits.EntryBytes, 256<<10)
