@@ -86,12 +86,14 @@ func (d *decoder) byte() byte {
 // text reads a length and so many bytes; they alias the input.
 func (d *decoder) text() []byte { return d.bytes(d.length(1)) }
 
-func (d *decoder) string() string {
-	if t := d.text(); d.alias {
-		return aliased(t)
-	} else {
-		return string(t)
+func (d *decoder) string() string { return d.own(d.text()) }
+
+// own returns bytes of the input as a text: one that aliases it, or a copy.
+func (d *decoder) own(b []byte) string {
+	if d.alias {
+		return aliased(b)
 	}
+	return string(b)
 }
 
 // aliased shows bytes as a text without a copy: it is valid as long as they do not change.

@@ -1,6 +1,10 @@
 package state
 
-import "deckle/event"
+import (
+	"unsafe"
+
+	"deckle/event"
+)
 
 // Indexes of a session's texts. Rollups are counted by the first numRolled of them.
 const (
@@ -44,52 +48,35 @@ func (d *decoder) texts(n int) texts {
 	if d.err != nil {
 		return ""
 	}
-	if b := d.b[from:d.pos]; d.alias {
-		return texts(aliased(b))
-	} else {
-		return texts(b)
-	}
+	return texts(d.own(d.b[from:d.pos]))
 }
 
-// next cuts the first text off. What has no whole text, which no decoder has let in, has an empty one.
-func (t texts) next() (first string, rest texts) {
-	n, i := 0, 0
-	for shift := 0; i < len(t); shift += 7 {
-		c := t[i]
-		i++
-		n |= int(c&0x7f) << shift
-		if c < 0x80 {
-			break
-		}
-	}
-	if n < 0 || n > len(t)-i {
-		return "", ""
-	}
-	return string(t[i : i+n]), t[i+n:]
+// decoder reads them one by one; they alias t. What has no whole text, which no decoder has let in, has empty ones.
+func (t texts) decoder() decoder {
+	return decoder{b: unsafe.Slice(unsafe.StringData(string(t)), len(t)), alias: true}
 }
 
 // split fills dims with the first of them.
 func (t texts) split(dims []string) {
+	d := t.decoder()
 	for i := range dims {
-		dims[i], t = t.next()
+		dims[i] = d.string()
 	}
 }
 
 // rolled returns the first numRolled as rollups cut them: most often the beginning of t.
 func (t texts) rolled() texts {
-	rest, long := t, false
+	d, long := t.decoder(), false
 	for range numRolled {
-		var one string
-		one, rest = rest.next()
-		long = long || len(one) > maxRollupText
+		long = len(d.text()) > maxRollupText || long
 	}
 	if !long {
-		return t[:len(t)-len(rest)]
+		return t[:d.pos]
 	}
+	var dims [numRolled]string
+	t.split(dims[:])
 	var b []byte
-	for range numRolled {
-		var one string
-		one, t = t.next()
+	for _, one := range dims {
 		b = appendText(b, CutText(one))
 	}
 	return texts(b)

@@ -155,7 +155,7 @@ func runBug(t *testing.T) {
 			os.Exit(0)
 		}
 	}
-	simulate(t, o, false)
+	simulate(t, o)
 }
 
 // plant switches the bug on for one test.

@@ -83,7 +83,7 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 		done = true
 		return nil
 	}
-	r := simulate(t, o, true)
+	r := simulate(t, o)
 	for _, f := range r.Failures {
 		t.Error(f)
 	}

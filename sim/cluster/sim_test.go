@@ -40,12 +40,12 @@ type failure struct {
 	What []string `json:"what"`
 }
 
-// simulate runs one seed in a bubble of its own. The history of one that fails is printed, unless failing is expected.
-func simulate(t *testing.T, o Options, tell bool) (r *Result) {
+// simulate runs one seed in a bubble of its own. The history of one that fails is printed.
+func simulate(t *testing.T, o Options) (r *Result) {
 	t.Helper()
 	defer watchTime(o.Seed)()
 	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
-	if len(r.Failures) > 0 && tell || *verbose {
+	if len(r.Failures) > 0 || *verbose {
 		r.history.print(os.Stderr)
 	}
 	return r
@@ -105,7 +105,7 @@ func TestSim(t *testing.T) {
 		for _, seed := range list {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
-				r := simulate(t, Options{Seed: seed}, true)
+				r := simulate(t, Options{Seed: seed})
 				mu.Lock()
 				defer mu.Unlock()
 				sum.add(r)
@@ -176,7 +176,7 @@ func TestClockJumps(t *testing.T) {
 
 // Without faults everything holds, too.
 func TestWithoutFaults(t *testing.T) {
-	r := simulate(t, Options{Seed: 1, Faults: -1}, true)
+	r := simulate(t, Options{Seed: 1, Faults: -1})
 	for _, f := range r.Failures {
 		t.Error(f)
 	}
