@@ -92,8 +92,11 @@ func FuzzFolder(f *testing.F) {
 				}
 				return
 			}
-			if s.id.Name != "a" || s.id.Shards != 1 || !s.id.whole() {
-				t.Fatalf("opened as %+v", s.id)
+			s.mu.Lock() // what it was founding or joining may be done already
+			now := *s.id
+			s.mu.Unlock()
+			if now.Name != "a" || now.Shards != 1 || !now.whole() {
+				t.Fatalf("opened as %+v", now)
 			}
 			if err := s.shut(); err != nil {
 				t.Fatal(err)
