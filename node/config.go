@@ -97,10 +97,10 @@ type FlushConfig struct {
 type LimitsConfig struct {
 	DiskBytes          int64 `yaml:"disk_bytes"`           // default: half of what is free at creation
 	InFlightEntries    int   `yaml:"in_flight_entries"`    // a shard; default 4
-	EntryBytes         int   `yaml:"entry_bytes"`          // a Batch entry before it is proposed; default 256 KiB
+	EntryBytes         int   `yaml:"entry_bytes"`          // a Batch entry before it is proposed; default 64 KiB
 	SessionMemoryBytes int64 `yaml:"session_memory_bytes"` // all shards; default 256 MiB
 	BufferMemoryBytes  int64 `yaml:"buffer_memory_bytes"`  // encoded events waiting for a flush, all shards; default 256 MiB
-	CacheBytes         int64 `yaml:"cache_bytes"`          // Pebble's block cache, all shards; default 64 MiB
+	CacheBytes         int64 `yaml:"cache_bytes"`          // Pebble's block cache, all shards; default 32 MiB
 	UnflushedEpochs    int   `yaml:"unflushed_epochs"`     // closed epochs a sink may be behind before intake pauses; default 0: disk decides
 }
 

@@ -56,10 +56,10 @@ func (c *Config) setDefaults() {
 	or(&c.Flush.MaxEvents, 75_000)
 
 	or(&c.Limits.InFlightEntries, 4)
-	or(&c.Limits.EntryBytes, 256<<10)
+	or(&c.Limits.EntryBytes, 64<<10)
 	or(&c.Limits.SessionMemoryBytes, 256<<20)
 	or(&c.Limits.BufferMemoryBytes, 256<<20)
-	or(&c.Limits.CacheBytes, 64<<20)
+	or(&c.Limits.CacheBytes, 32<<20)
 
 	if d := c.Delta; d != nil {
 		if d.Events == nil {

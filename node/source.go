@@ -18,8 +18,13 @@ const (
 	// maxBatchBytes bounds what one compressed record batch may expand to: far above the broker's message limit, far
 	// below what a bomb would need.
 	maxBatchBytes = 64 << 20
-	// fetchWait is how long a broker may hold a fetch for which it has nothing.
+	// fetchWait is how long a broker may hold a fetch for which it has nothing; a reader that must not wait for more than a
+	// record sets nothing else.
 	fetchWait = 500 * time.Millisecond
+	// gatherBytes is what a source's fetch waits for, gatherWait how long at most. Without it the answer comes with the
+	// first record, and a steady stream costs a fetch, an entry and its fsyncs every few records.
+	gatherBytes = 256 << 10
+	gatherWait  = 100 * time.Millisecond
 	// maxFetches bounds the fetches a client has in flight or buffered.
 	maxFetches = 4
 	// pollRecords bounds one chunk.
@@ -81,7 +86,8 @@ func openSource(ctx context.Context, opts []kgo.Opt, topic string, id [16]byte, 
 		// The stored epoch lets the client ask the broker first whether its log still has that history.
 		from[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
 	}
-	cl, err := kgo.NewClient(append(slices.Clip(opts), consumeOpts(topic, from, fetchBytes)...)...)
+	opts = append(slices.Clip(opts), consumeOpts(topic, from, fetchBytes)...)
+	cl, err := kgo.NewClient(append(opts, kgo.FetchMinBytes(gatherBytes), kgo.FetchMaxWait(gatherWait))...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}

@@ -14,7 +14,7 @@ const (
 	// DefaultSegmentBytes is the length at which a segment is closed.
 	DefaultSegmentBytes int64 = 64 << 20
 	// DefaultCacheBytes is the memory a group's newest entries may take.
-	DefaultCacheBytes int64 = 8 << 20
+	DefaultCacheBytes int64 = 2 << 20
 
 	minSegmentBytes int64 = 1 << 10
 	maxSegmentBytes int64 = 1 << 30
@@ -70,7 +70,7 @@ type Options struct {
 	// SegmentBytes closes a segment; default 64 MiB, at least 1 KiB, at most 1 GiB. Smaller segments free space
 	// sooner and cost an fsync of file and folder each. Open reads one segment at a time into memory.
 	SegmentBytes int64
-	// CacheBytes bounds the newest entries kept in memory, a group; default 8 MiB, negative for none. Too small, and
+	// CacheBytes bounds the newest entries kept in memory, a group; default 2 MiB, negative for none. Too small, and
 	// each entry is read from the file once a follower.
 	CacheBytes int64
 	Logger     *slog.Logger
