@@ -217,12 +217,26 @@ func (in *intake) run(ctx context.Context) error {
 	}
 }
 
-// untilCut is the time to this node's next cut. The shards of a node are cut together, so that one Delta commit has all of
-// them; the nodes take turns within the interval, so that their commits do not meet and stores and machines are busy evenly.
+// untilCut is the time to the shard's next cut. Nodes take turns within the interval, so that their commits do not meet
+// and stores and machines are busy evenly. A node cuts its shards together, so that one Delta commit has all of them, or,
+// where its turn is long, in two halves: what the first writes to ClickHouse does not wait for what the second does.
 func (in *intake) untilCut() time.Duration {
 	nodes, every := in.n.cfg.Cluster.Nodes, in.n.cfg.Flush.Interval
-	turn := slices.IndexFunc(nodes, func(c NodeConfig) bool { return c.Name == in.n.cfg.Node })
-	return untilTurn(in.n.deps.Now(), every, turn, len(nodes))
+	node := slices.IndexFunc(nodes, func(c NodeConfig) bool { return c.Name == in.n.cfg.Node })
+	turn, of := cutTurn(every, node, len(nodes), in.id)
+	return untilTurn(in.n.deps.Now(), every, turn, of)
+}
+
+// halfTurn is how long half of a node's turn must be for its shards to be cut in two halves.
+const halfTurn = time.Second
+
+// cutTurn is the shard's turn on a node, and how many there are. A shard is at home on node shard % nodes, so that each
+// node has both halves where all are at home.
+func cutTurn(every time.Duration, node, nodes int, shard uint32) (turn, of int) {
+	if every/time.Duration(2*nodes) < halfTurn {
+		return node, nodes
+	}
+	return 2*node + int(shard)/nodes%2, 2 * nodes
 }
 
 // untilTurn is the time to the next multiple of every plus the turn's part of it.
