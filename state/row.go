@@ -3,9 +3,10 @@ package state
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
+	"math/bits"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"deckle/event"
 )
@@ -14,7 +15,7 @@ import (
 // until the next one.
 type rowBuilder struct {
 	events     []pageEvent
-	texts      [][]byte // those of a list
+	texts      [][]byte // categories
 	distinct   map[string]struct{}
 	pages      []PageRow
 	pageIndex  map[pageKey]int
@@ -59,6 +60,7 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
 	}
 	copy(r.Counts[:], s.counts[:])
 	rb.lists(r)
+	r.UniqueCategories = rb.uniqueCategories()
 	rb.pageRows(r)
 	return r, nil
 }
@@ -85,8 +87,7 @@ func (rb *rowBuilder) decode(s *session) error {
 
 // lists builds the JSON lists: categories, article ids and titles (empty ones left out), page events.
 func (rb *rowBuilder) lists(r *SessionRow) {
-	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n, unique uint32) {
-		rb.texts = rb.texts[:0]
+	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n uint32) {
 		buf = append(buf[:0], '[')
 		for i := range rb.events {
 			t := of(&rb.events[i])
@@ -97,13 +98,12 @@ func (rb *rowBuilder) lists(r *SessionRow) {
 				buf = append(buf, ',')
 			}
 			buf = appendJSONText(buf, t)
-			rb.texts = append(rb.texts, t)
 		}
-		return append(buf, ']'), n, rb.unique()
+		return append(buf, ']'), n
 	}
-	rb.categories, _, r.UniqueCategories = list(rb.categories, func(e *pageEvent) []byte { return e.category })
-	rb.articles, r.PagesVisited, r.UniquePages = list(rb.articles, func(e *pageEvent) []byte { return e.article })
-	rb.titles, _, _ = list(rb.titles, func(e *pageEvent) []byte { return e.title })
+	rb.categories, _ = list(rb.categories, func(e *pageEvent) []byte { return e.category })
+	rb.articles, r.PagesVisited = list(rb.articles, func(e *pageEvent) []byte { return e.article })
+	rb.titles, _ = list(rb.titles, func(e *pageEvent) []byte { return e.title })
 	b := append(rb.text[:0], '[')
 	for i := range rb.events {
 		if i > 0 {
@@ -115,8 +115,14 @@ func (rb *rowBuilder) lists(r *SessionRow) {
 	r.Categories, r.ArticleIDs, r.ArticleTitles, r.PageEvents = aliased(rb.categories), aliased(rb.articles), aliased(rb.titles), aliased(rb.text)
 }
 
-// unique counts the distinct texts.
-func (rb *rowBuilder) unique() (n uint32) {
+// uniqueCategories counts the distinct categories.
+func (rb *rowBuilder) uniqueCategories() (n uint32) {
+	rb.texts = rb.texts[:0]
+	for i := range rb.events {
+		if c := rb.events[i].category; len(c) > 0 {
+			rb.texts = append(rb.texts, c)
+		}
+	}
 	if len(rb.texts) <= few {
 		for i, t := range rb.texts {
 			if !slices.ContainsFunc(rb.texts[:i], func(u []byte) bool { return bytes.Equal(t, u) }) {
@@ -148,7 +154,7 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 	return append(append(b, e.metrics...), '}')
 }
 
-// pageRows counts the events of each type on each article, in the order of (article, type).
+// pageRows counts the events of each type on each article, in the order of (article, type), and the articles.
 func (rb *rowBuilder) pageRows(r *SessionRow) {
 	rb.pages = rb.pages[:0]
 	clear(rb.pageIndex)
@@ -166,6 +172,11 @@ func (rb *rowBuilder) pageRows(r *SessionRow) {
 		return cmp.Or(cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.Type, b.Type))
 	})
 	r.Pages = rb.pages
+	for i := range rb.pages {
+		if i == 0 || rb.pages[i].ArticleID != rb.pages[i-1].ArticleID {
+			r.UniquePages++
+		}
+	}
 }
 
 // page returns the page of a key, a new one if there is none. The first few are looked for one by one, the others by a map.
@@ -191,15 +202,13 @@ const hexDigits = "0123456789abcdef"
 // appendJSONText appends a JSON string. Invalid UTF-8 cannot come here: event refuses it.
 func appendJSONText(dst []byte, s []byte) []byte {
 	dst = append(dst, '"')
-	start := 0
-	for i := range s {
-		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' || c >= utf8.RuneSelf {
-			continue
+	for {
+		n := plain(s)
+		dst = append(dst, s[:n]...)
+		if n == len(s) {
+			return append(dst, '"')
 		}
-		dst = append(dst, s[start:i]...)
-		start = i + 1
-		switch c {
+		switch c := s[n]; c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)
 		case '\n':
@@ -211,6 +220,30 @@ func appendJSONText(dst []byte, s []byte) []byte {
 		default:
 			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 		}
+		s = s[n+1:]
 	}
-	return append(append(dst, s[start:]...), '"')
+}
+
+// plain is the number of bytes up to the first that a JSON string must escape: a control character, a quote, a backslash.
+func plain(s []byte) int {
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		if n := plain8(binary.LittleEndian.Uint64(s[i:])); n < 8 {
+			return i + n
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return i
+}
+
+// plain8 is plain of eight bytes, the first of them the lowest. Of each term, the lowest bit that is set marks a byte below
+// 0x20 (or below 1, after the xor); only above it the borrow may mark others, too.
+func plain8(w uint64) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	quote, slash := w^'"'*ones, w^'\\'*ones
+	return bits.TrailingZeros64(((w-0x20*ones)&^w|(quote-ones)&^quote|(slash-ones)&^slash)&tops) / 8
 }
