@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 
 	"deckle/event"
 )
@@ -17,7 +18,9 @@ type rowBuilder struct {
 	events     []pageEvent
 	texts      [][]byte // categories
 	distinct   map[string]struct{}
-	pages      []PageRow
+	pages      []PageRow // by their first event
+	order      []int     // of pages, by article and type
+	sorted     []PageRow
 	pageIndex  map[pageKey]int
 	origin     []byte
 	categories []byte
@@ -168,15 +171,26 @@ func (rb *rowBuilder) pageRows(r *SessionRow) {
 			p.ArticleTitle, p.Category = aliased(e.title), aliased(e.category)
 		}
 	}
-	slices.SortFunc(rb.pages, func(a, b PageRow) int {
-		return cmp.Or(cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.Type, b.Type))
-	})
-	r.Pages = rb.pages
+	rb.order = rb.order[:0] // rows are dearer to move: they hold texts, which the garbage collector must hear of
 	for i := range rb.pages {
-		if i == 0 || rb.pages[i].ArticleID != rb.pages[i-1].ArticleID {
+		rb.order = append(rb.order, i)
+	}
+	slices.SortFunc(rb.order, func(i, j int) int {
+		a, b := &rb.pages[i], &rb.pages[j]
+		if c := strings.Compare(a.ArticleID, b.ArticleID); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.Type, b.Type)
+	})
+	rb.sorted = rb.sorted[:0]
+	for _, i := range rb.order {
+		p := &rb.pages[i]
+		if n := len(rb.sorted); n == 0 || rb.sorted[n-1].ArticleID != p.ArticleID {
 			r.UniquePages++
 		}
+		rb.sorted = append(rb.sorted, *p)
 	}
+	r.Pages = rb.sorted
 }
 
 // page returns the page of a key, a new one if there is none. The first few are looked for one by one, the others by a map.
