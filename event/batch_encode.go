@@ -37,7 +37,9 @@ type batchEncoder struct {
 	session  []uint32 // item → session
 	first    []uint32 // session → its first item
 	sessions dict
-	texts    dict // of one column at a time
+	columns  [len(textColumns)]dict
+	textIDs  []uint32 // of all columns
+	texts    dict     // of what stands in one column at a time
 	shapes   dict
 	cutter   cutter
 }
@@ -51,6 +53,9 @@ func (e *batchEncoder) release() {
 		return
 	}
 	e.sessions.reset()
+	for c := range e.columns {
+		e.columns[c].reset()
+	}
 	e.texts.reset()
 	e.shapes.reset()
 	e.cutter.undo(0, 0)
@@ -121,19 +126,20 @@ func (e *batchEncoder) items(b *Batch) {
 	e.out = appendPacked(e.out, ids, typeWidth)
 	e.sessionColumn(items)
 	e.userColumn(items)
-	for _, f := range textColumns {
-		e.textColumn(items, f)
-	}
+	e.textColumns(items)
 	e.measureColumns(items)
 	e.metricsColumn(items)
 }
 
-func (e *batchEncoder) grow(n int) []uint32 {
-	if cap(e.ids) < n {
-		e.ids = make([]uint32, n+n/4)
+func (e *batchEncoder) grow(n int) []uint32 { return room(&e.ids, n) }
+
+// room makes s that long; what it holds is anything.
+func room(s *[]uint32, n int) []uint32 {
+	if cap(*s) < n {
+		*s = make([]uint32, n+n/4)
 	}
-	e.ids = e.ids[:n]
-	return e.ids
+	*s = (*s)[:n]
+	return *s
 }
 
 func (e *batchEncoder) sessionColumn(items []Item) {
@@ -182,51 +188,55 @@ func (e *batchEncoder) userColumn(items []Item) {
 	}
 }
 
-func (e *batchEncoder) textColumn(items []Item, f field) {
-	ids := e.grow(len(items))
-	e.texts.reset()
-	same := true
-	if f == fieldPageURL {
-		for i := range items {
-			ids[i] = 0
-			if a := items[i].ArticleID; a != "" && strings.HasSuffix(items[i].PageURL, a) {
-				ids[i] = 1
-			}
-		}
-		e.out = appendPacked(e.out, ids, 1)
-		for i := range items {
-			url, a := items[i].PageURL, items[i].ArticleID
-			if ids[i] == 1 {
-				url = url[:len(url)-len(a)]
-			}
-			ids[i] = e.texts.id(url)
-			same = same && ids[i] == ids[e.first[e.session[i]]]
-		}
-	} else {
-		for i := range items {
-			s := *items[i].text(f)
-			if first := e.first[e.session[i]]; int(first) != i {
-				if s == *items[first].text(f) {
-					ids[i] = ids[first]
-					continue
+// textColumns numbers the texts item by item, for an item's texts lie together in memory, and then writes column by column.
+func (e *batchEncoder) textColumns(items []Item) {
+	n := len(items)
+	all := room(&e.textIDs, n*(len(textColumns)+1))
+	suffixed := all[:n]
+	var ids [len(textColumns)][]uint32
+	var differ [len(textColumns)]bool // within a session
+	for c := range ids {
+		ids[c] = all[(c+1)*n : (c+2)*n]
+		e.columns[c].reset()
+	}
+	for i := range items {
+		it, first := &items[i], int(e.first[e.session[i]])
+		suffixed[i] = 0
+		for c, f := range textColumns {
+			s := *it.text(f)
+			switch {
+			case f == fieldPageURL:
+				if a := it.ArticleID; a != "" && strings.HasSuffix(s, a) {
+					suffixed[i] = 1
+					s = s[:len(s)-len(a)]
 				}
-				same = false
+			case first != i && s == *items[first].text(f):
+				ids[c][i] = ids[c][first]
+				continue
 			}
-			ids[i] = e.texts.id(s)
+			id := e.columns[c].id(s)
+			ids[c][i] = id
+			differ[c] = differ[c] || id != ids[c][first]
 		}
 	}
-	e.dict(&e.texts)
-	if same {
-		e.firstIDs = e.firstIDs[:0]
-		for _, i := range e.first {
-			e.firstIDs = append(e.firstIDs, ids[i])
+	for c, f := range textColumns {
+		if f == fieldPageURL {
+			e.out = appendPacked(e.out, suffixed, 1)
 		}
-		ids = e.firstIDs
-		e.out = append(e.out, perSession)
-	} else {
-		e.out = append(e.out, perItem)
+		e.dict(&e.columns[c])
+		of := ids[c]
+		if differ[c] {
+			e.out = append(e.out, perItem)
+		} else {
+			e.out = append(e.out, perSession)
+			e.firstIDs = e.firstIDs[:0]
+			for _, i := range e.first {
+				e.firstIDs = append(e.firstIDs, of[i])
+			}
+			of = e.firstIDs
+		}
+		e.out = appendPacked(e.out, of, widthOf(len(e.columns[c].texts)))
 	}
-	e.out = appendPacked(e.out, ids, widthOf(len(e.texts.texts)))
 }
 
 func (e *batchEncoder) dict(d *dict) {
