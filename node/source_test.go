@@ -72,6 +72,46 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	}
 }
 
+// A steady stream costs a fetch every gatherWait, not one every record.
+func TestFetchesGather(t *testing.T) {
+	b := newBroker(t, 1)
+	s, err := openSource(testContext(t), b.opts, testTopic, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	const records = 100
+	chunks, got := 0, 0
+	take := func(c chunk) {
+		for _, p := range c.parts {
+			if p.err != nil {
+				t.Fatal(p.err)
+			}
+			got += len(p.records)
+		}
+		chunks++
+	}
+	began := time.Now()
+	for i := range records {
+		b.produce(record(0, "s", i))
+		for next := time.After(5 * time.Millisecond); next != nil; {
+			select {
+			case c := <-s.out:
+				take(c)
+			case <-next:
+				next = nil
+			}
+		}
+	}
+	for got < records {
+		take(nextChunk(t, s))
+	}
+	took := time.Since(began)
+	if most := int(took/gatherWait) + 2; chunks > most {
+		t.Errorf("%d records in %v came in %d chunks, want at most %d", records, took, chunks, most)
+	}
+}
+
 func fetchOf(offsets ...int64) (*kgo.FetchTopic, *kgo.FetchPartition) {
 	p := &kgo.FetchPartition{LogStartOffset: 0, LastStableOffset: 1000}
 	for _, o := range offsets {
