@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,8 +142,8 @@ func TestBitFlips(t *testing.T) {
 				switch {
 				case errors.As(err, &d):
 					count[kind+" damage"]++
-				case err != nil && kind == "OPTIONS-" && strings.Contains(err.Error(), "name from file"):
-					count[kind+" refused"]++ // this file has no checksum: it may as well be another program's folder
+				case kind == "OPTIONS-" && refusedOptions(err):
+					count[kind+" refused"]++
 				case err != nil:
 					t.Errorf("%s: %v", what, err)
 				case sum != r.sums[index]:
@@ -156,6 +158,48 @@ func TestBitFlips(t *testing.T) {
 		t.Log(count)
 		if count["sst damage"] == 0 || count["sst earlier state"] > 0 {
 			t.Errorf("seed %d: %v", seed, count)
+		}
+	}
+}
+
+// refusedOptions says that Open has refused what OPTIONS says of names of the comparer or the merger, or of a folder for
+// the log that we never have. The file has no checksum: the folder may as well be another program's.
+func refusedOptions(err error) bool {
+	_, ok := errors.AsType[pebble.ErrMissingWALRecoveryDir](err)
+	return ok || err != nil && strings.Contains(err.Error(), "name from file")
+}
+
+// TestBitFlipsInOptions flips every bit of the two lines whose damage makes Open refuse: all others are TestBitFlips's.
+func TestBitFlipsInOptions(t *testing.T) {
+	r := newDamageRig(t, 1, 20)
+	at := slices.IndexFunc(r.files, func(name string) bool { return strings.HasPrefix(name, "OPTIONS-") })
+	name := "shard/" + r.files[at]
+	f, err := r.fs.Open(name)
+	must(t, err)
+	text, err := io.ReadAll(f)
+	must(t, errors.Join(err, f.Close()))
+	for _, line := range []string{"  wal_dir=\n", "  comparer=leveldb.BytewiseComparator\n"} {
+		refused := 0
+		from := strings.Index(string(text), line)
+		if from < 0 {
+			t.Fatalf("no %q in %s", line, text)
+		}
+		for bit := 8 * from; bit < 8*(from+len(line)); bit++ {
+			fsys := r.copyFS(t)
+			flip(t, fsys, name, int64(bit))
+			s, err := Open(context.Background(), Options{FS: fsys, Dir: "shard"})
+			_, damage := errors.AsType[*DamageError](err)
+			switch {
+			case err == nil:
+				must(t, s.Close())
+			case refusedOptions(err):
+				refused++
+			case !damage:
+				t.Errorf("bit %d of %q: %v", bit-8*from, line, err)
+			}
+		}
+		if refused == 0 {
+			t.Errorf("no bit of %q was refused", line)
 		}
 	}
 }
