@@ -18,8 +18,7 @@ const (
 	// maxBatchBytes bounds what one compressed record batch may expand to: far above the broker's message limit, far
 	// below what a bomb would need.
 	maxBatchBytes = 64 << 20
-	// fetchWait is how long a broker may hold a fetch for which it has nothing; a reader that must not wait for more than a
-	// record sets nothing else.
+	// fetchWait is how long a broker may hold a fetch for which it has nothing, where the first record ends the wait.
 	fetchWait = 500 * time.Millisecond
 	// gatherBytes is what a source's fetch waits for, gatherWait how long at most. Without it the answer comes with the
 	// first record, and a steady stream costs a fetch, an entry and its fsyncs every few records.

@@ -169,7 +169,7 @@ func refusedOptions(err error) bool {
 	return ok || err != nil && strings.Contains(err.Error(), "name from file")
 }
 
-// TestBitFlipsInOptions flips every bit of the two lines whose damage makes Open refuse: all others are TestBitFlips's.
+// TestBitFlipsInOptions flips every bit of the three lines whose damage makes Open refuse: all others are TestBitFlips's.
 func TestBitFlipsInOptions(t *testing.T) {
 	r := newDamageRig(t, 1, 20)
 	at := slices.IndexFunc(r.files, func(name string) bool { return strings.HasPrefix(name, "OPTIONS-") })
@@ -178,7 +178,7 @@ func TestBitFlipsInOptions(t *testing.T) {
 	must(t, err)
 	text, err := io.ReadAll(f)
 	must(t, errors.Join(err, f.Close()))
-	for _, line := range []string{"  wal_dir=\n", "  comparer=leveldb.BytewiseComparator\n"} {
+	for _, line := range []string{"  wal_dir=\n", "  comparer=leveldb.BytewiseComparator\n", "  merger=pebble.concatenate\n"} {
 		refused := 0
 		from := strings.Index(string(text), line)
 		if from < 0 {
