@@ -7,29 +7,6 @@ import (
 	"deckle/event"
 )
 
-// SinkID names a sink. The numeric values are part of the encodings and never change.
-type SinkID uint8
-
-// The sinks of docs/design.md §6.
-const (
-	SinkEvents SinkID = iota
-	SinkSessions
-	SinkRevisions
-	SinkClickHouse
-	SinkDeadLetter
-	NumSinks
-)
-
-var sinkNames = [NumSinks]string{"events", "sessions", "revisions", "clickhouse", "deadletter"}
-
-// String returns the sink's name as it stands in metrics and logs.
-func (s SinkID) String() string {
-	if s < NumSinks {
-		return sinkNames[s]
-	}
-	return "invalid"
-}
-
 // Status is where a session stands. The numeric values are part of the encodings and of the ClickHouse Enum8.
 type Status uint8
 

@@ -179,14 +179,10 @@ func (s *Store) writeGarbage(b *pebble.Batch) error {
 		}
 	}
 	acked := s.minAcked()
-	letters := acked
-	if s.enabled(SinkDeadLetter) {
-		letters = s.meta.Sinks[SinkDeadLetter].Acked
-	}
 	for _, r := range []struct {
 		prefix byte
 		epoch  uint64
-	}{{prefixEpoch, acked}, {prefixRollupImg, acked}, {prefixLetter, letters}} {
+	}{{prefixEpoch, acked}, {prefixRollupImg, acked}, {prefixLetter, s.lettersAcked()}} {
 		if r.epoch == 0 {
 			continue
 		}

@@ -76,14 +76,11 @@ func (s *Store) Checksum() (uint64, error) {
 	writeSorted(sum, garbage)
 
 	letters := map[string]string{}
-	from := s.minAcked() // as writeGarbage deletes them
-	if s.enabled(SinkDeadLetter) {
-		from = s.meta.Sinks[SinkDeadLetter].Acked
-	}
-	err = scan(s.db, afterEpoch(prefixLetter, from), afterEpoch(prefixLetter, math.MaxUint64), func(k, v []byte) error {
-		letters[string(k)] = string(v)
-		return nil
-	})
+	err = scan(s.db, afterEpoch(prefixLetter, s.lettersAcked()), // as writeGarbage deletes them
+		afterEpoch(prefixLetter, math.MaxUint64), func(k, v []byte) error {
+			letters[string(k)] = string(v)
+			return nil
+		})
 	if err != nil {
 		return 0, err
 	}

@@ -137,16 +137,11 @@ func (s *Store) needed(epoch, sup uint64) bool {
 		if p.PlanB != 0 && p.PlanA < epoch && epoch <= p.PlanB && p.PlanB < sup {
 			return true
 		}
-		if sup == forever && readsImages(sink) && p.Acked < epoch {
+		if sup == forever && sink.reads(readsImages) && p.Acked < epoch {
 			return true
 		}
 	}
 	return false
-}
-
-// readsImages says whether a sink reads sessions or rollups.
-func readsImages(sink SinkID) bool {
-	return sink == SinkSessions || sink == SinkRevisions || sink == SinkClickHouse
 }
 
 // sweep deletes the garbage that nothing needs any more.
@@ -160,20 +155,6 @@ func (s *Store) sweep() {
 	}
 }
 
-// minAcked is the epoch up to which every sink has acknowledged everything.
-func (s *Store) minAcked() uint64 {
-	if len(s.meta.Config.Sinks) == 0 {
-		return s.meta.LastClosed
-	}
-	acked := uint64(math.MaxUint64)
-	for _, sink := range s.meta.Config.Sinks {
-		acked = min(acked, s.meta.Sinks[sink].Acked)
-	}
-	return acked
-}
-
-func (s *Store) enabled(sink SinkID) bool { return slices.Contains(s.meta.Config.Sinks, sink) }
-
 func (s *Store) applyPlan(e entry) *PlanResult {
 	if !s.enabled(e.sink) {
 		return &PlanResult{}
@@ -182,14 +163,9 @@ func (s *Store) applyPlan(e entry) *PlanResult {
 	if p.PlanB != 0 {
 		return &PlanResult{A: p.PlanA, B: p.PlanB}
 	}
-	b := s.meta.LastClosed
-	if e.sink == SinkEvents {
-		// Only this one may be bounded: it reads ranges. The images of an epoch that is not the last closed one may be
-		// superseded and gone, and a plan that ends there would not hold every session and total as of its end.
+	b := lastFor(e.sink, s.meta.LastClosed, &s.meta.Config, &s.meta.Sinks)
+	if sinkTable[e.sink].Bounded {
 		b = min(b, e.epoch)
-	}
-	if e.sink == SinkRevisions && s.enabled(SinkSessions) {
-		b = min(b, s.meta.Sinks[SinkSessions].Acked)
 	}
 	if b <= p.Acked {
 		return &PlanResult{A: p.Acked}

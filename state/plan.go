@@ -26,7 +26,7 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		return nil, ErrNoPlan
 	}
 	p := &Plan{Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked}
-	if sink == SinkRevisions {
+	if sink.reads(ReadsRevised) {
 		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
 	}
 	r := &storeReader{
@@ -178,10 +178,10 @@ func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
 
 // wants says whether a session's image belongs to the sink's rows; see Plan.Sessions.
 func (p *Plan) wants(ss *session) bool {
-	switch p.Sink {
-	case SinkSessions:
+	switch {
+	case p.Sink.reads(ReadsFirstClosed):
 		return ss.firstClosed > p.A && ss.firstClosed <= p.B
-	case SinkRevisions:
+	case p.Sink.reads(ReadsRevised):
 		return ss.firstClosed > 0 && ss.firstClosed <= p.SessionsAcked && ss.imageEpoch > ss.firstClosed
 	default:
 		return true

@@ -286,7 +286,7 @@ func dumpPlan(t *testing.T, s *Store, sink SinkID) string {
 	if sink == SinkDeadLetter {
 		must(t, p.DeadLetters(func(l *DeadLetter) error { out += fmt.Sprintf("%+v\n", *l); return nil }))
 	}
-	if !readsImages(sink) { // what others have acknowledged may be gone
+	if !sink.reads(readsImages) { // what others have acknowledged may be gone
 		must(t, p.Close())
 		return out
 	}

@@ -75,7 +75,7 @@ func (sc *script) run(d *datadriven.TestData) string {
 		return v
 	}
 	sink := func() SinkID {
-		i := slices.Index(sinkNames[:], d.CmdArgs[0].Key)
+		i := slices.IndexFunc(sinkTable[:], func(s SinkSpec) bool { return s.Name == d.CmdArgs[0].Key })
 		if i < 0 {
 			sc.t.Fatalf("%s: unknown sink %s", d.Pos, d.CmdArgs[0].Key)
 		}
@@ -271,7 +271,7 @@ func (sc *script) read(sink SinkID, out func(string, ...any)) {
 	}
 	must(sc.t, err)
 	out("plan (%d, %d]: ranges %v, left out %v", p.A, p.B, p.Ranges(), p.LeftOut())
-	if readsImages(sink) {
+	if sink.reads(readsImages) {
 		must(sc.t, p.Sessions(func(r *SessionRow) error { printRow(out, r); return nil }))
 	}
 	if sink == SinkClickHouse {

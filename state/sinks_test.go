@@ -40,7 +40,7 @@ func (tb *table) write(p *Plan, again bool) {
 		c.Pages = nil
 		return fmt.Sprintf("%+v", c)
 	}
-	if readsImages(p.Sink) {
+	if p.Sink.reads(readsImages) {
 		must(t, p.Sessions(func(r *SessionRow) error {
 			k := r.Key()
 			switch p.Sink {
