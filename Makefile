@@ -3,6 +3,8 @@ GO ?= go
 DECKLE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deckle/services
 export DECKLE_CACHE
 LINT_VERSION := v2.15.0
+# ./... stays in the module of the folder it is given in; go.work has two.
+MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
 .PHONY: test unit engine integration race lint fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
@@ -28,11 +30,11 @@ race:
 	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim ./sim/demo/... ./sim/verify/... ./sim/cluster/simnet ./sinks/... ./state/... ./wal/...
 
 lint: $(LINT)
-	$(LINT) run ./...
+	$(LINT) run $(MODULES)
 
 $(LINT):
 	mkdir -p $(DECKLE_CACHE)
-	GOBIN=$(DECKLE_CACHE)/lint GOFLAGS=-mod=mod $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	GOBIN=$(DECKLE_CACHE)/lint GOWORK=off GOFLAGS=-mod=mod $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv $(DECKLE_CACHE)/lint/golangci-lint $@
 
 # Only fetches the services.
@@ -95,7 +97,7 @@ FUZZTIME ?= 30s
 FUZZEXECS ?= $(FUZZTIME)
 FUZZ ?= .
 fuzz:
-	@for p in $$($(GO) list ./...); do \
+	@for p in $$($(GO) list $(MODULES)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 			echo "$$p $$f" | grep -q -e '$(FUZZ)' || continue; \
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZEXECS) -fuzzminimizetime 20x $$p || exit 1; \
