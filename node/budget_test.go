@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/config"
 	"deckle/state"
 )
 
@@ -68,7 +69,7 @@ func TestIntakePausesForDiskAndResumes(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, 1)
 	const budget = 64 << 20
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Limits.DiskBytes = budget })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = budget })
 	setFree(c.memFS(), 100<<30, 1<<40)
 	c.start(0)
 	b.produce(record(0, "first", 0))
@@ -90,7 +91,7 @@ func TestFullMemoryMakesCuts(t *testing.T) {
 	b := newBroker(t, 1)
 	const limit = 1 << 20
 	interval := time.Hour
-	c := newCluster(t, b, 1, func(cfg *Config) {
+	c := newCluster(t, b, 1, func(cfg *config.Config) {
 		cfg.Limits.SessionMemoryBytes = limit
 		cfg.Flush.Interval = interval
 	})
@@ -129,7 +130,7 @@ func TestBudgetHysteresis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := &Config{DataDir: "d"}
+	cfg := &config.Config{DataDir: "d"}
 	cfg.Limits.SessionMemoryBytes = 1000
 	var memory int64
 	n := &Node{cfg: cfg, metrics: m, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
@@ -177,7 +178,7 @@ func TestUnflushedEpochs(t *testing.T) {
 	for _, enabled := range [][]state.SinkID{all, {state.SinkClickHouse, state.SinkDeadLetter}} {
 		for _, slow := range all {
 			for _, behind := range []uint64{3, 4} {
-				cfg := &Config{Limits: LimitsConfig{UnflushedEpochs: 3}}
+				cfg := &config.Config{Limits: config.Limits{UnflushedEpochs: 3}}
 				n := &Node{cfg: cfg}
 				n.budget = &budget{n: n}
 				in := &intake{leader: &leader{shard: &shard{n: n}, log: slog.New(slog.DiscardHandler)}}
@@ -206,7 +207,7 @@ func TestUnflushedEpochs(t *testing.T) {
 
 // budgetNode is as much of a node as decides its budget.
 func budgetNode(fs vfs.FS, configured int64) *Node {
-	return &Node{cfg: &Config{DataDir: "d", Limits: LimitsConfig{DiskBytes: configured}}, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
+	return &Node{cfg: &config.Config{DataDir: "d", Limits: config.Limits{DiskBytes: configured}}, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
 }
 
 func TestDiskBudgetIsDecidedOnce(t *testing.T) {
@@ -264,7 +265,7 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 // A whole node takes the stored budget after a restart on a disk that has filled up.
 func TestDiskBudgetOutlivesARestart(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, newBroker(t, 1), 1, func(cfg *Config) { cfg.Limits.DiskBytes = 0 })
+	c := newCluster(t, newBroker(t, 1), 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = 0 })
 	setFree(c.memFS(), 100<<30, 1<<40)
 	first := c.start(0).budget.limit
 	c.stop(0)

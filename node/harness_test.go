@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -246,7 +247,7 @@ type cluster struct {
 	ports []string
 	lns   []net.Listener
 	nodes []*Node
-	tune  func(*Config)
+	tune  func(*config.Config)
 	// realSinks uses the real ones instead of the table.
 	realSinks bool
 	brokers   []string // where the broker will be, if it is not up yet
@@ -254,7 +255,7 @@ type cluster struct {
 	ends int // session_ends among what was produced
 }
 
-func newCluster(t *testing.T, b *broker, n int, tune func(*Config)) *cluster {
+func newCluster(t *testing.T, b *broker, n int, tune func(*config.Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, b: b, table: newTable(), fs: vfs.NewMem(), tune: tune, nodes: make([]*Node, n)}
 	for range n {
@@ -277,26 +278,26 @@ func newCluster(t *testing.T, b *broker, n int, tune func(*Config)) *cluster {
 	return c
 }
 
-func (c *cluster) config(i int) *Config {
+func (c *cluster) config(i int) *config.Config {
 	brokers := c.brokers
 	if brokers == nil {
 		brokers = c.b.ListenAddrs()
 	}
-	cfg := &Config{
+	cfg := &config.Config{
 		Node: fmt.Sprint("n", i), DataDir: fmt.Sprint("data/n", i),
-		Kafka:      KafkaConfig{Brokers: brokers, Topic: testTopic, IdleAfter: 300 * time.Millisecond},
-		Session:    SessionConfig{IdleTimeout: 30 * time.Minute, Grace: time.Second, Retention: 6 * time.Hour},
-		Flush:      FlushConfig{Interval: 200 * time.Millisecond},
-		Delta:      &DeltaConfig{Path: "delta", RevisionInterval: 200 * time.Millisecond},
-		Limits:     LimitsConfig{DiskBytes: 1 << 40},
-		ClickHouse: &ClickHouseConfig{Address: "127.0.0.1:1"},
+		Kafka:      config.Kafka{Brokers: brokers, Topic: testTopic, IdleAfter: 300 * time.Millisecond},
+		Session:    config.Session{IdleTimeout: 30 * time.Minute, Grace: time.Second, Retention: 6 * time.Hour},
+		Flush:      config.Flush{Interval: 200 * time.Millisecond},
+		Delta:      &config.Delta{Path: "delta", RevisionInterval: 200 * time.Millisecond},
+		Limits:     config.Limits{DiskBytes: 1 << 40},
+		ClickHouse: &config.ClickHouse{Address: "127.0.0.1:1"},
 	}
 	cfg.Cluster.StoreDeadline = 20 * time.Second // a disk in memory is slow only where the CPU is
 	if len(c.ports) > 1 {
 		cfg.Cluster.HeartbeatTimeout, cfg.Cluster.ElectionTimeout, cfg.Cluster.LeaseTimeout = time.Second, time.Second, time.Second
 	}
 	for j, p := range c.ports {
-		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, NodeConfig{Name: fmt.Sprint("n", j), Address: p})
+		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, config.Node{Name: fmt.Sprint("n", j), Address: p})
 	}
 	if c.tune != nil {
 		c.tune(cfg)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"deckle/node/config"
 	"deckle/raftstore"
 	"deckle/state"
 )
@@ -222,7 +223,7 @@ func (in *intake) run(ctx context.Context) error {
 // where its turn is long, in two halves: what the first writes to ClickHouse does not wait for what the second does.
 func (in *intake) untilCut() time.Duration {
 	nodes, every := in.n.cfg.Cluster.Nodes, in.n.cfg.Flush.Interval
-	node := slices.IndexFunc(nodes, func(c NodeConfig) bool { return c.Name == in.n.cfg.Node })
+	node := slices.IndexFunc(nodes, func(c config.Node) bool { return c.Name == in.n.cfg.Node })
 	turn, of := cutTurn(every, node, len(nodes), in.id)
 	return untilTurn(in.n.deps.Now(), every, turn, of)
 }

@@ -16,10 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"deckle/node/config"
 )
 
 // kafkaOpts are the options of every Kafka client: brokers, TLS, SASL, log, and last what Deps adds.
-func kafkaOpts(cfg *KafkaConfig, pipeline string, deps *Deps) ([]kgo.Opt, error) {
+func kafkaOpts(cfg *config.Kafka, pipeline string, deps *Deps) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID("deckle-" + pipeline),
@@ -217,7 +219,7 @@ func sampleKeys(ctx context.Context, opts []kgo.Opt, topic string) (keyed, unkey
 var errUnkeyed = errors.New("records without keys and more than one shard")
 
 // checkKeyed refuses to create a cluster of several shards over a topic without keys.
-func checkKeyed(ctx context.Context, opts []kgo.Opt, cfg *Config) error {
+func checkKeyed(ctx context.Context, opts []kgo.Opt, cfg *config.Config) error {
 	if cfg.Cluster.Shards <= 1 || cfg.Kafka.Keyed == "yes" {
 		return nil
 	}

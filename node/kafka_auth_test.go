@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,17 +14,19 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/node/config"
 )
 
 // A broker that takes no connection without TLS and no request without SASL is reached with the configuration's keys,
 // and not without them.
 func TestKafkaTLSAndSASL(t *testing.T) {
 	t.Parallel()
-	cert, key := pemPair(t)
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	// The certificate that the standard library keeps for tests is its own CA and bears the name example.com.
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	pair := server.TLS.Certificates[0]
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, cert, 0o600); err != nil {
 		t.Fatal(err)
@@ -35,9 +39,9 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	}
 	t.Cleanup(fake.Close)
 
-	trusted := &TLSConfig{CA: ca, ServerName: "node.example"}
-	ask := func(tls *TLSConfig, sasl *SASLConfig) error {
-		cfg := &KafkaConfig{Brokers: fake.ListenAddrs(), Topic: testTopic, TLS: tls, SASL: sasl}
+	trusted := &config.TLS{CA: ca, ServerName: "example.com"}
+	ask := func(tls *config.TLS, sasl *config.SASL) error {
+		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: testTopic, TLS: tls, SASL: sasl}
 		// A refusal must not be waited for.
 		deps := &Deps{Logger: slog.New(slog.DiscardHandler), KafkaOpts: []kgo.Opt{kgo.RequestRetries(1)}}
 		opts, err := kafkaOpts(cfg, "test", deps)
@@ -57,27 +61,27 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 		}
 		return err
 	}
-	sasl := func(mechanism, user, password string) *SASLConfig {
-		return &SASLConfig{Mechanism: mechanism, User: user, Password: SecretValue(password)}
+	sasl := func(mechanism, user, password string) *config.SASL {
+		return &config.SASL{Mechanism: mechanism, User: user, Password: config.SecretValue(password)}
 	}
 	for _, c := range []struct {
 		name string
-		tls  *TLSConfig
-		sasl *SASLConfig
+		tls  *config.TLS
+		sasl *config.SASL
 		want string // in the error; "" for none, " " for any: kfake ends the connection
 	}{
 		{"plain", trusted, sasl("plain", "p", "secret p"), ""},
 		{"scram-sha-256", trusted, sasl("scram-sha-256", "s2", "secret s2"), ""},
 		{"scram-sha-512", trusted, sasl("scram-sha-512", "s5", "secret s5"), ""},
-		{"insecure", &TLSConfig{InsecureSkipVerify: true}, sasl("plain", "p", "secret p"), ""},
+		{"insecure", &config.TLS{InsecureSkipVerify: true}, sasl("plain", "p", "secret p"), ""},
 		{"wrong password", trusted, sasl("plain", "p", "wrong"), " "},
 		{"wrong scram password", trusted, sasl("scram-sha-256", "s2", "wrong"), " "},
 		{"the user of another mechanism", trusted, sasl("scram-sha-512", "s2", "secret s2"), " "},
 		{"no SASL", trusted, nil, " "},
 		{"no TLS", nil, sasl("plain", "p", "secret p"), " "},
-		{"another name in the certificate", &TLSConfig{CA: ca, ServerName: "other.example"}, sasl("plain", "p", "secret p"), "certificate"},
-		{"an unknown CA", &TLSConfig{ServerName: "node.example"}, sasl("plain", "p", "secret p"), "certificate"},
-		{"no such file", &TLSConfig{CA: ca + ".none"}, nil, "tls ca"},
+		{"another name in the certificate", &config.TLS{CA: ca, ServerName: "other.example"}, sasl("plain", "p", "secret p"), "certificate"},
+		{"an unknown CA", &config.TLS{ServerName: "example.com"}, sasl("plain", "p", "secret p"), "certificate"},
+		{"no such file", &config.TLS{CA: ca + ".none"}, nil, "tls ca"},
 		{"unknown mechanism", trusted, sasl("gssapi", "p", "secret p"), "gssapi"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/event"
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -139,7 +140,7 @@ func TestSampleTellsKeys(t *testing.T) {
 			for i := range c.plain {
 				b.produce(&kgo.Record{Partition: int32(i % 3), Value: eventJSON("x", i, "search")})
 			}
-			cfg := &Config{Cluster: ClusterConfig{Shards: c.shards}, Kafka: KafkaConfig{Topic: testTopic, Keyed: c.setting}}
+			cfg := &config.Config{Cluster: config.Cluster{Shards: c.shards}, Kafka: config.Kafka{Topic: testTopic, Keyed: c.setting}}
 			err := checkKeyed(testContext(t), b.opts, cfg)
 			if errors.Is(err, errUnkeyed) != c.refused || !c.refused && err != nil {
 				t.Fatalf("got %v, want refused %v", err, c.refused)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -58,7 +59,7 @@ func (l *leader) discard() {
 }
 
 // wantedSinks are the sinks that the configuration asks for, ascending.
-func wantedSinks(cfg *Config) []state.SinkID {
+func wantedSinks(cfg *config.Config) []state.SinkID {
 	var ids []state.SinkID
 	if d := cfg.Delta; d != nil {
 		if d.Events == nil || *d.Events {

@@ -14,13 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/config"
 	"deckle/raftstore"
 	"deckle/state"
 )
 
 // Node is one running member of a cluster.
 type Node struct {
-	cfg     *Config
+	cfg     *config.Config
 	deps    Deps
 	metrics *metrics
 	kafka   []kgo.Opt
@@ -51,7 +52,7 @@ type Node struct {
 // Open opens the disk, joins or forms the cluster and starts everything in the background; it does not wait for a
 // leader. cfg must be complete (Load or Complete). A new cluster of several shards is refused here, before anything
 // exists, if its topic can be sampled and has no keys.
-func Open(ctx context.Context, cfg *Config, deps Deps) (_ *Node, err error) {
+func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err error) {
 	deps.complete()
 	raftLogger := deps.Logger // raftstore names the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/event"
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -207,7 +208,7 @@ func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
 func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, 1)
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Flush.Interval = time.Hour })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Flush.Interval = time.Hour })
 	for round := range 3 {
 		for i := range 50 {
 			b.produce(record(0, "s", 50*round+i))
@@ -223,7 +224,7 @@ func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 
 func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
 	b := newBroker(t, 6)
-	c := newCluster(t, b, 3, func(cfg *Config) { cfg.Cluster.Shards = 3 })
+	c := newCluster(t, b, 3, func(cfg *config.Config) { cfg.Cluster.Shards = 3 })
 	for i := range 3 {
 		c.start(i)
 	}
@@ -309,7 +310,7 @@ func TestUnkeyedTopicIsRefusedBeforeAnythingExists(t *testing.T) {
 	for i := range 30 {
 		b.produce(&kgo.Record{Partition: int32(i % 3), Value: eventJSON("x", i, "search")})
 	}
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Cluster.Shards = 3 })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Cluster.Shards = 3 })
 	if _, err := c.open(0); !errors.Is(err, errUnkeyed) || !strings.Contains(err.Error(), "cluster.shards") {
 		t.Fatalf("opened: %v", err)
 	}
@@ -320,7 +321,7 @@ func TestUnkeyedTopicIsRefusedBeforeAnythingExists(t *testing.T) {
 
 func TestKeysAreMissed(t *testing.T) {
 	b := newBroker(t, 2)
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Cluster.Shards = 2 })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Cluster.Shards = 2 })
 	b.produce(record(0, "s", 0), record(1, "z", 0))
 	c.start(0)
 	c.checkExact(t, 2, 0, 0)
@@ -345,7 +346,7 @@ func TestKeysAreMissed(t *testing.T) {
 
 func TestIntakePausesAtItsBudgetAndResumes(t *testing.T) {
 	b := newBroker(t, 1)
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Limits.UnflushedEpochs = 2 })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Limits.UnflushedEpochs = 2 })
 	c.start(0)
 	c.table.setFail(state.SinkEvents, errDown)
 	i := 0
@@ -384,7 +385,7 @@ func TestSinkAheadOfTheStateStopsTheShard(t *testing.T) {
 func TestChangedConfigurationStopsTheShard(t *testing.T) {
 	b := newBroker(t, 1)
 	grace := time.Second
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Session.Grace = grace })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Session.Grace = grace })
 	c.start(0)
 	b.produce(record(0, "s", 0))
 	c.checkExact(t, 1, 0, 0)
@@ -408,7 +409,7 @@ func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
 // With the real Delta tables and dead letter topic, on the same file system in memory.
 func TestRealSinks(t *testing.T) {
 	b := newBroker(t, 2)
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.ClickHouse = nil })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.ClickHouse = nil })
 	c.realSinks = true
 	c.start(0)
 	d, _, dup, broken := produceSample(t, b, 2)

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -127,7 +128,7 @@ func TestClickHouseDownAtStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.ClickHouse = &ClickHouseConfig{Address: ln.Addr().String()} })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.ClickHouse = &config.ClickHouse{Address: ln.Addr().String()} })
 	if err := ln.Close(); err != nil { // nobody listens there
 		t.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestSchemaRefusalStopsClickHouseAlone(t *testing.T) {
 func TestPartitionAheadWaits(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, 2)
-	c := newCluster(t, b, 1, func(cfg *Config) { cfg.Kafka.IdleAfter = time.Hour })
+	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Kafka.IdleAfter = time.Hour })
 	c.start(0)
 	past := time.Now().Add(-5 * time.Hour)
 	at := func(partition int32, session string, i int, after time.Duration) *kgo.Record {

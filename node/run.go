@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"time"
+
+	"deckle/node/config"
 )
 
 // closeTimeout bounds an orderly end: intake stops, leadership is handed over, the disk is closed.
@@ -15,14 +15,14 @@ const closeTimeout = 20 * time.Second
 
 // Run runs one node until ctx ends, then ends it in order; it returns nil after that, or the error that made the node
 // give up. It is the whole of "deckle run" but for flags and signals.
-func Run(ctx context.Context, cfg *Config, deps Deps) error {
+func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	deps.complete()
 	log := deps.Logger
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP.Listen)
 	if err != nil {
 		return fmt.Errorf("http: %w (http.listen names another address)", err)
 	}
-	for _, name := range cfg.insecure() {
+	for _, name := range cfg.UnverifiedTLS() {
 		log.Warn("certificates are not verified: anyone between could read and change everything", "key", name+".insecure_skip_verify")
 	}
 	n, err := Open(ctx, cfg, deps)
@@ -60,33 +60,4 @@ func Run(ctx context.Context, cfg *Config, deps Deps) error {
 		cause = errors.Join(cause, <-served)
 	}
 	return errors.Join(cause, closeErr)
-}
-
-// insecure names the TLS blocks that do not verify certificates.
-func (c *Config) insecure() []string {
-	var out []string
-	add := func(key string, t *TLSConfig) {
-		if t != nil && t.InsecureSkipVerify {
-			out = append(out, key)
-		}
-	}
-	add("cluster.tls", c.Cluster.TLS)
-	add("kafka.tls", c.Kafka.TLS)
-	if c.Delta != nil && c.Delta.S3 != nil {
-		add("delta.s3.tls", c.Delta.S3.TLS)
-	}
-	if c.ClickHouse != nil {
-		add("clickhouse.tls", c.ClickHouse.TLS)
-	}
-	return out
-}
-
-// NewLogger returns the logger that the configuration asks for.
-func (c LogConfig) NewLogger(w io.Writer) *slog.Logger {
-	level := map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError}[c.Level]
-	opts := &slog.HandlerOptions{Level: level}
-	if c.Format == "text" {
-		return slog.New(slog.NewTextHandler(w, opts))
-	}
-	return slog.New(slog.NewJSONHandler(w, opts))
 }

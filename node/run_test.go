@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"deckle/node/config"
 )
 
 // addressLog is a log that gives away the address of the page.
@@ -46,10 +48,10 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cfg := &Config{
-		Node: "a", DataDir: filepath.Join(dir, "a"), HTTP: HTTPConfig{Listen: "127.0.0.1:0"},
-		Cluster: ClusterConfig{Nodes: []NodeConfig{{Name: "a", Address: raft.Addr().String()}}},
-		Kafka:   KafkaConfig{Brokers: fake.ListenAddrs(), Keyed: "yes"}, Delta: &DeltaConfig{Path: filepath.Join(dir, "delta")},
+	cfg := &config.Config{
+		Node: "a", DataDir: filepath.Join(dir, "a"), HTTP: config.HTTP{Listen: "127.0.0.1:0"},
+		Cluster: config.Cluster{Nodes: []config.Node{{Name: "a", Address: raft.Addr().String()}}},
+		Kafka:   config.Kafka{Brokers: fake.ListenAddrs(), Keyed: "yes"}, Delta: &config.Delta{Path: filepath.Join(dir, "delta")},
 	}
 	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)
@@ -93,7 +95,7 @@ func TestRunSaysWhichPortIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	cfg := &Config{HTTP: HTTPConfig{Listen: ln.Addr().String()}}
+	cfg := &config.Config{HTTP: config.HTTP{Listen: ln.Addr().String()}}
 	if err := Run(t.Context(), cfg, Deps{Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "http.listen") {
 		t.Errorf("%v", err)
 	}

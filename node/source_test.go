@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"deckle/node/config"
 	"deckle/state"
 )
 
@@ -23,7 +24,7 @@ func newTestIntake(t *testing.T) (*intake, *partition) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{cfg: &Config{}, deps: Deps{Now: time.Now}, metrics: m}
+	n := &Node{cfg: &config.Config{}, deps: Deps{Now: time.Now}, metrics: m}
 	n.cfg.Limits.EntryBytes = 1 << 20
 	s := &shard{n: n, log: testLog(t), failing: map[string]string{}, stopped: map[string]string{}}
 	p := &partition{id: 0}

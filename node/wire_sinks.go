@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/deadletter"
@@ -98,7 +99,7 @@ func (n *Node) openDelta(ctx context.Context) (*delta.Delta, error) {
 	})
 }
 
-func (n *Node) deltaStore(cfg *DeltaConfig) (store.Store, error) {
+func (n *Node) deltaStore(cfg *config.Delta) (store.Store, error) {
 	if n.deps.DeltaStore != nil {
 		return n.deps.DeltaStore, nil
 	}

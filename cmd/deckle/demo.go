@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 	"deckle/sim/demo"
 )
@@ -31,7 +31,7 @@ func (s *services) register(cmd *cobra.Command) {
 	f.StringVar(&s.clickhouseUser, "clickhouse-user", "", "user (default \"default\")")
 }
 
-func (s *services) s3() (*node.S3Config, error) {
+func (s *services) s3() (*config.S3, error) {
 	if s.s3Endpoint == "" {
 		if s.s3Bucket != "" {
 			return nil, usageError{fmt.Errorf("--s3-bucket needs --s3-endpoint")}
@@ -42,23 +42,23 @@ func (s *services) s3() (*node.S3Config, error) {
 	if s.s3Bucket == "" || access == "" || secret == "" {
 		return nil, usageError{fmt.Errorf("--s3-endpoint needs --s3-bucket, and DECKLE_S3_ACCESS_KEY and DECKLE_S3_SECRET_KEY in the environment")}
 	}
-	c := &node.S3Config{
+	c := &config.S3{
 		Endpoint: s.s3Endpoint, Bucket: s.s3Bucket, Prefix: s.s3Prefix, Region: s.s3Region,
-		AccessKey: node.SecretValue(access), SecretKey: node.SecretValue(secret),
+		AccessKey: config.SecretValue(access), SecretKey: config.SecretValue(secret),
 	}
 	if s.s3CA != "" {
-		c.TLS = &node.TLSConfig{CA: s.s3CA}
+		c.TLS = &config.TLS{CA: s.s3CA}
 	}
 	return c, nil
 }
 
-func (s *services) clickHouse() *node.ClickHouseConfig {
+func (s *services) clickHouse() *config.ClickHouse {
 	if s.clickhouse == "" {
 		return nil
 	}
-	return &node.ClickHouseConfig{
+	return &config.ClickHouse{
 		Address: s.clickhouse, Database: s.clickhouseDB, User: s.clickhouseUser,
-		Password: node.SecretValue(os.Getenv("DECKLE_CLICKHOUSE_PASSWORD")),
+		Password: config.SecretValue(os.Getenv("DECKLE_CLICKHOUSE_PASSWORD")),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"deckle/node"
+	"deckle/node/config"
 )
 
 func newRunCommand() *cobra.Command {
@@ -47,11 +48,11 @@ error with its line and column. deckle.example.yaml shows every key.`,
 }
 
 // loadConfig reads a configuration; what is wrong with it is the user's to mend.
-func loadConfig(path string) (*node.Config, error) {
+func loadConfig(path string) (*config.Config, error) {
 	if path == "" {
 		return nil, usageError{errors.New("--config FILE is missing; deckle.example.yaml shows one")}
 	}
-	cfg, err := node.Load(path, os.LookupEnv, os.ReadFile)
+	cfg, err := config.Load(path, os.LookupEnv, os.ReadFile)
 	if err != nil {
 		return nil, usageError{err}
 	}

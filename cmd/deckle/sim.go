@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 )
 
@@ -38,7 +38,7 @@ func (k *kafkaFlags) register(cmd *cobra.Command) {
 func (k *kafkaFlags) opts() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(k.brokers...)}
 	if k.useTLS || k.ca != "" || k.cert != "" {
-		t, err := (&node.TLSConfig{CA: k.ca, Cert: k.cert, Key: k.key}).Client(os.ReadFile)
+		t, err := (&config.TLS{CA: k.ca, Cert: k.cert, Key: k.key}).Client(os.ReadFile)
 		if err != nil {
 			return nil, usageError{err}
 		}

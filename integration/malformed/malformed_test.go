@@ -29,6 +29,7 @@ import (
 
 	"deckle/event"
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
 	"deckle/state"
@@ -96,25 +97,25 @@ func check(t *testing.T, err error) {
 func startNodes(t *testing.T, broker, dir string) []*node.Node {
 	t.Helper()
 	var listeners []net.Listener
-	var peers []node.NodeConfig
+	var peers []config.Node
 	for i := range 3 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		check(t, err)
 		listeners = append(listeners, ln)
-		peers = append(peers, node.NodeConfig{Name: string(rune('a' + i)), Address: ln.Addr().String()})
+		peers = append(peers, config.Node{Name: string(rune('a' + i)), Address: ln.Addr().String()})
 	}
 	nodes := make([]*node.Node, 0, len(peers))
 	for i, p := range peers {
-		cfg := node.Config{
+		cfg := config.Config{
 			Node: p.Name, DataDir: filepath.Join(dir, p.Name),
-			Cluster: node.ClusterConfig{Nodes: peers, Shards: shards, Pipeline: "p",
+			Cluster: config.Cluster{Nodes: peers, Shards: shards, Pipeline: "p",
 				// The machine is kept busy: a leadership that is lost for that reason is none of this test's business.
 				HeartbeatTimeout: 3 * time.Second, ElectionTimeout: 3 * time.Second, LeaseTimeout: 3 * time.Second, StoreDeadline: 10 * time.Second},
-			Kafka:  node.KafkaConfig{Brokers: []string{broker}, Topic: topic, Keyed: "yes", IdleAfter: 2 * time.Second},
-			Flush:  node.FlushConfig{Interval: 2 * time.Second},
-			Delta:  &node.DeltaConfig{Path: filepath.Join(dir, "delta")},
-			Limits: node.LimitsConfig{SessionMemoryBytes: 64 << 20, BufferMemoryBytes: 64 << 20, CacheBytes: 32 << 20, DiskBytes: diskBudget},
-			HTTP:   node.HTTPConfig{Listen: "127.0.0.1:0"},
+			Kafka:  config.Kafka{Brokers: []string{broker}, Topic: topic, Keyed: "yes", IdleAfter: 2 * time.Second},
+			Flush:  config.Flush{Interval: 2 * time.Second},
+			Delta:  &config.Delta{Path: filepath.Join(dir, "delta")},
+			Limits: config.Limits{SessionMemoryBytes: 64 << 20, BufferMemoryBytes: 64 << 20, CacheBytes: 32 << 20, DiskBytes: diskBudget},
+			HTTP:   config.HTTP{Listen: "127.0.0.1:0"},
 		}
 		check(t, cfg.Complete())
 		log := slog.New(slog.DiscardHandler)

@@ -16,7 +16,7 @@ import (
 
 	gofail "go.etcd.io/gofail/runtime"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 )
 
@@ -177,7 +177,7 @@ func (b *bug) plant(t *testing.T) {
 func busy(o *Options) {
 	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 8<<10, 2, 1500
 	o.Workload = func(w *sim.Options) { w.Rate = 25 }
-	o.Tune = func(cfg *node.Config) { cfg.Flush.Interval = 500 * time.Millisecond }
+	o.Tune = func(cfg *config.Config) { cfg.Flush.Interval = 500 * time.Millisecond }
 }
 
 // repeating has much to leave out.

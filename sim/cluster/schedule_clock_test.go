@@ -11,13 +11,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/state"
 )
 
 // halfHour are the rules of the publisher: sessions end after half an hour, and are forgotten after six.
-func halfHour(c *node.Config) {
-	c.Session = node.SessionConfig{IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second, Retention: 6 * time.Hour}
+func halfHour(c *config.Config) {
+	c.Session = config.Session{IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second, Retention: 6 * time.Hour}
 }
 
 // hold cuts every node from the broker until the returned function is called: what is sent meanwhile is a backlog.
@@ -142,7 +142,7 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 		{"silently", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.KafkaStorageError}, // which the client keeps to itself
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
+			schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
 				for i := range s.members { // a client that is told of an error at once asks again at once
 					s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
 				}
@@ -170,7 +170,7 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 // The broker is away while every partition was idle: what it takes in meanwhile is not too late when it is back, because nobody
 // can know that there is nothing.
 func TestBrokerAwayHoldsTheClock(t *testing.T) {
-	schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
+	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
 		at := s.now()
 		s.send(ev{part: 0, sid: "a", at: at}, ev{part: 1, sid: "b", at: at})
 		s.applied()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/state"
 )
 
@@ -20,7 +21,7 @@ func (s *stage) closedSession(sid string, p int32) {
 
 // smallDisk is a budget of a few MiB, far below what the retention would hold.
 var smallDisk = Options{
-	Tune:      func(c *node.Config) { c.Session.Retention = 6 * time.Hour },
+	Tune:      func(c *config.Config) { c.Session.Retention = 6 * time.Hour },
 	DiskBytes: 2 << 20, LogBytes: 64 << 10, CheckpointBytes: 64 << 10,
 }
 
@@ -191,7 +192,7 @@ func TestPowerCutWhileForming(t *testing.T) {
 func TestTwoHoursDownManyTimers(t *testing.T) {
 	const sessions, memory, checkpoint = 20_000, 4 << 20, 2 << 20
 	schedule(t, Options{
-		Tune: func(c *node.Config) {
+		Tune: func(c *config.Config) {
 			halfHour(c)
 			c.Limits.SessionMemoryBytes = memory
 			c.Flush.Interval = 10 * time.Second

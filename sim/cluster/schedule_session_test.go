@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/sinks/clickhouse"
 	"deckle/state"
 )
@@ -19,7 +19,7 @@ import (
 // A late event for a closed session inside the horizon is a revision of the same row; one with the id of a purged session
 // opens a new row; one before the horizon is a dead letter.
 func TestLateEvent(t *testing.T) {
-	schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 5 * time.Minute }}, func(s *stage) {
+	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 5 * time.Minute }}, func(s *stage) {
 		at := s.now()
 		first := s.send(ev{sid: "late", at: at}, ev{sid: "late", at: at.Add(time.Second)}, ev{sid: "late", at: at.Add(2 * time.Second), typ: "session_end"})
 		s.want("late", row{"0/0", "closed", 2, 0, at.Unix(), at.Unix() + 1, ""})
@@ -53,7 +53,7 @@ func TestPurgedWhileSinkIsDown(t *testing.T) {
 		{"clickhouse", (*stage).clickDown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = time.Minute }}, func(s *stage) {
+			schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = time.Minute }}, func(s *stage) {
 				at := s.now()
 				s.send(ev{sid: "before", at: at}, ev{sid: "before", at: at, typ: "session_end"})
 				s.want("before", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
@@ -77,7 +77,7 @@ func TestPurgedWhileSinkIsDown(t *testing.T) {
 
 // The dead letter queue takes nothing for longer than the retention: the other sinks go on, and every letter reaches it afterwards.
 func TestPurgedWhileDeadLetterQueueIsDown(t *testing.T) {
-	schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = time.Minute }}, func(s *stage) {
+	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = time.Minute }}, func(s *stage) {
 		at := s.now()
 		s.send(ev{sid: "a", at: at})
 		s.await(time.Minute, "there is a clock", func() bool { return s.view().Clock > 0 })
@@ -101,7 +101,7 @@ func TestPurgedWhileDeadLetterQueueIsDown(t *testing.T) {
 
 // A late first event changes a session's dimensions and its date: totals move exactly, and those that are zero are hidden.
 func TestRollupsMove(t *testing.T) {
-	schedule(t, Options{Tune: func(c *node.Config) { c.Session.Retention = 30 * time.Minute }}, func(s *stage) {
+	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 30 * time.Minute }}, func(s *stage) {
 		midnight := s.now().Truncate(24 * time.Hour)
 		yesterday, today := midnight.Add(-time.Hour).Format(time.DateOnly), midnight.Format(time.DateOnly)
 		at := midnight.Add(30 * time.Second)

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/sinks/clickhouse/clicktest"
 	"deckle/state"
 )
@@ -244,7 +245,7 @@ func TestTableOfAnotherCluster(t *testing.T) {
 func (s *stage) other() *node.Node {
 	cfg := s.config(s.members[0])
 	cfg.Node, cfg.DataDir = "other", "data"
-	cfg.Cluster.Nodes = []node.NodeConfig{{Name: "other", Address: "127.0.0.1:7100"}}
+	cfg.Cluster.Nodes = []config.Node{{Name: "other", Address: "127.0.0.1:7100"}}
 	ln, err := s.net.Listen("other", "127.0.0.1:7100")
 	s.must(err)
 	dial := func(ctx context.Context, _, addr string) (net.Conn, error) { return s.net.Dial(ctx, "other", addr) }

@@ -17,6 +17,7 @@ import (
 
 	"deckle/event"
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/sinks/clickhouse"
@@ -57,8 +58,8 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 		o.Seed = 1
 	}
 	tune := o.Tune
-	o.Tune = func(cfg *node.Config) {
-		cfg.Session = node.SessionConfig{IdleTimeout: 20 * time.Second, Grace: 2 * time.Second, Retention: 20 * time.Minute}
+	o.Tune = func(cfg *config.Config) {
+		cfg.Session = config.Session{IdleTimeout: 20 * time.Second, Grace: 2 * time.Second, Retention: 20 * time.Minute}
 		cfg.Flush.Interval, cfg.Delta.RevisionInterval = time.Second, time.Second
 		if tune != nil {
 			tune(cfg)

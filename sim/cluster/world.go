@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 	"deckle/sim/cluster/simnet"
 	"deckle/state"
@@ -35,7 +36,7 @@ type Options struct {
 	// Faults is how many faults the plan has; default 4 to 10. -1: none.
 	Faults int
 	// Tune changes the nodes' configuration.
-	Tune func(cfg *node.Config)
+	Tune func(cfg *config.Config)
 	// LogBytes and CheckpointBytes are small by default: logs are cut and snapshots sent within a run.
 	LogBytes, CheckpointBytes int64
 	// AuditEvery adds a look at the nodes' logs so often.
@@ -165,22 +166,22 @@ func newWorld(o Options) *world {
 }
 
 // config is the configuration of one node.
-func (w *world) config(m *member) *node.Config {
+func (w *world) config(m *member) *config.Config {
 	var brokers []string
 	for _, p := range brokerPorts {
 		brokers = append(brokers, fmt.Sprintf("127.0.0.1:%d", p))
 	}
-	cfg := &node.Config{
+	cfg := &config.Config{
 		Node: m.name, DataDir: "data",
-		Kafka:      node.KafkaConfig{Brokers: brokers, Topic: topic, IdleAfter: 2 * time.Second, Keyed: "yes"},
-		Session:    node.SessionConfig{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: w.retention},
-		Flush:      node.FlushConfig{Interval: w.flush},
-		Delta:      &node.DeltaConfig{Path: "delta", RevisionInterval: w.revision, Compression: "none", CheckpointInterval: w.ckptInterval},
-		ClickHouse: &node.ClickHouseConfig{Address: clickAddr, Compression: "none", ReadTimeout: 5 * time.Second},
-		Limits:     node.LimitsConfig{DiskBytes: 1 << 40},
+		Kafka:      config.Kafka{Brokers: brokers, Topic: topic, IdleAfter: 2 * time.Second, Keyed: "yes"},
+		Session:    config.Session{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: w.retention},
+		Flush:      config.Flush{Interval: w.flush},
+		Delta:      &config.Delta{Path: "delta", RevisionInterval: w.revision, Compression: "none", CheckpointInterval: w.ckptInterval},
+		ClickHouse: &config.ClickHouse{Address: clickAddr, Compression: "none", ReadTimeout: 5 * time.Second},
+		Limits:     config.Limits{DiskBytes: 1 << 40},
 	}
 	for i := range w.members {
-		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, node.NodeConfig{Name: nodeName(i), Address: nodeAddr(i)})
+		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, config.Node{Name: nodeName(i), Address: nodeAddr(i)})
 	}
 	cfg.Cluster.Shards = w.shards
 	if w.opts.Tune != nil {

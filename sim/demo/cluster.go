@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/state"
 )
 
@@ -31,22 +32,22 @@ type cluster struct {
 }
 
 // config returns the configuration of one node but for what differs between nodes.
-func (o *Options) config(r *runPlace, brokers []string) node.Config {
-	c := node.Config{
-		Cluster: node.ClusterConfig{
+func (o *Options) config(r *runPlace, brokers []string) config.Config {
+	c := config.Config{
+		Cluster: config.Cluster{
 			Pipeline: "demo", Shards: o.Shards,
 			// Three nodes, a broker and the simulator share this machine's CPUs: a LAN's 500 ms would be tight.
 			HeartbeatTimeout: time.Second, ElectionTimeout: time.Second, LeaseTimeout: time.Second,
 		},
-		Kafka: node.KafkaConfig{Brokers: brokers, Topic: r.topic, Keyed: "yes", IdleAfter: 2 * time.Second},
+		Kafka: config.Kafka{Brokers: brokers, Topic: r.topic, Keyed: "yes", IdleAfter: 2 * time.Second},
 		// A short grace, so that the drain is short.
-		Session: node.SessionConfig{Grace: 2 * time.Second},
-		Flush:   node.FlushConfig{Interval: o.FlushInterval},
-		Limits: node.LimitsConfig{
+		Session: config.Session{Grace: 2 * time.Second},
+		Flush:   config.Flush{Interval: o.FlushInterval},
+		Limits: config.Limits{
 			SessionMemoryBytes: 256 << 20, BufferMemoryBytes: 128 << 20, CacheBytes: 32 << 20,
 		},
-		Delta: &node.DeltaConfig{RevisionInterval: min(2*time.Second, o.FlushInterval)},
-		HTTP:  node.HTTPConfig{Listen: "127.0.0.1:0"},
+		Delta: &config.Delta{RevisionInterval: min(2*time.Second, o.FlushInterval)},
+		HTTP:  config.HTTP{Listen: "127.0.0.1:0"},
 	}
 	if o.S3 != nil {
 		s3 := *o.S3
@@ -84,7 +85,7 @@ func openCluster(ctx context.Context, o *Options, r *runPlace, brokers []string,
 		listeners = append(listeners, ln)
 		name := string(rune('a' + i))
 		c.names = append(c.names, name)
-		base.Cluster.Nodes = append(base.Cluster.Nodes, node.NodeConfig{Name: name, Address: ln.Addr().String()})
+		base.Cluster.Nodes = append(base.Cluster.Nodes, config.Node{Name: name, Address: ln.Addr().String()})
 	}
 	for i, name := range c.names {
 		cfg := base

@@ -13,6 +13,7 @@ import (
 
 	"deckle/event"
 	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/state"
@@ -334,7 +335,7 @@ func TestReport(t *testing.T) {
 func TestPlacesAreFresh(t *testing.T) {
 	now := time.Date(2026, 11, 22, 19, 30, 0, 0, time.UTC)
 	o, err := Options{Dir: filepath.Join(t.TempDir(), "d"), Now: func() time.Time { return now }, Brokers: []string{"k:1"},
-		S3: &node.S3Config{Prefix: "p/"}, ClickHouse: &node.ClickHouseConfig{}}.complete()
+		S3: &config.S3{Prefix: "p/"}, ClickHouse: &config.ClickHouse{}}.complete()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"math"
 	"time"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/sim"
 )
 
@@ -26,9 +26,9 @@ type Options struct {
 	Faults        *sim.Faults   // default sim.DefaultFaults
 	HTTP          string        // address of the page; default 127.0.0.1:8080, another port if that is taken
 
-	Brokers    []string               // a real Kafka instead of the embedded broker
-	S3         *node.S3Config         // instead of local files; Prefix gets the run's name added
-	ClickHouse *node.ClickHouseConfig // Database gets the run's name added if it is empty
+	Brokers    []string           // a real Kafka instead of the embedded broker
+	S3         *config.S3         // instead of local files; Prefix gets the run's name added
+	ClickHouse *config.ClickHouse // Database gets the run's name added if it is empty
 
 	Live     io.Writer        // live figures; default none
 	LiveTTY  bool             // Live is a terminal: a block is refreshed instead of a line every few seconds

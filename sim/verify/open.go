@@ -9,14 +9,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"deckle/node"
+	"deckle/node/config"
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/delta/store"
 )
 
 // Open opens the tables that a node's configuration names, for reading, and sets Delta, NoEvents and ClickHouse. The
 // caller calls the returned function when it is done; it is never nil.
-func (o *Options) Open(ctx context.Context, cfg *node.Config) (closeAll func() error, err error) {
+func (o *Options) Open(ctx context.Context, cfg *config.Config) (closeAll func() error, err error) {
 	var closers []func() error
 	closeAll = func() error {
 		var errs []error
@@ -62,7 +62,7 @@ func (o *Options) Open(ctx context.Context, cfg *node.Config) (closeAll func() e
 	return closeAll, nil
 }
 
-func openStore(d *node.DeltaConfig) (store.Store, error) {
+func openStore(d *config.Delta) (store.Store, error) {
 	if d.S3 == nil {
 		return store.NewLocal(vfs.Default, d.Path, "verify-"+strconv.Itoa(os.Getpid())), nil
 	}

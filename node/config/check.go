@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"cmp"
@@ -10,80 +10,6 @@ import (
 	"strings"
 	"time"
 )
-
-func or[T comparable](p *T, def T) {
-	var zero T
-	if *p == zero {
-		*p = def
-	}
-}
-
-// setDefaults fills in what is zero and has a default. Limits.DiskBytes stays 0 when it is not set: half of what is
-// free when the data folder is created.
-func (c *Config) setDefaults() {
-	cl := &c.Cluster
-	or(&cl.Pipeline, "deckle")
-	if len(cl.Nodes) == 1 {
-		or(&cl.Shards, 1)
-	}
-	or(&cl.Shards, 6)
-	for _, n := range cl.Nodes {
-		if n.Name == c.Node {
-			or(&cl.Listen, n.Address)
-		}
-	}
-	or(&cl.HeartbeatTimeout, 500*time.Millisecond)
-	or(&cl.ElectionTimeout, 500*time.Millisecond)
-	or(&cl.LeaseTimeout, 500*time.Millisecond)
-	or(&cl.CommitTimeout, 250*time.Millisecond)
-	or(&cl.TransportTimeout, 1500*time.Millisecond)
-	or(&cl.StoreDeadline, time.Second)
-
-	k := &c.Kafka
-	or(&k.Topic, "web_clicks")
-	or(&k.DLQ, k.Topic+".dlq")
-	or(&k.Group, "deckle-"+cl.Pipeline)
-	or(&k.Start, "earliest")
-	or(&k.Keyed, "auto")
-	or(&k.IdleAfter, 30*time.Second)
-	or(&k.FetchMaxBytes, 8<<20)
-
-	or(&c.Session.IdleTimeout, 30*time.Minute)
-	or(&c.Session.Grace, 30*time.Second)
-	or(&c.Session.Retention, 6*time.Hour)
-
-	or(&c.Flush.Interval, 10*time.Second)
-	or(&c.Flush.MaxEvents, 75_000)
-
-	or(&c.Limits.InFlightEntries, 4)
-	or(&c.Limits.EntryBytes, 64<<10)
-	or(&c.Limits.SessionMemoryBytes, 256<<20)
-	or(&c.Limits.BufferMemoryBytes, 256<<20)
-	or(&c.Limits.CacheBytes, 32<<20)
-
-	if d := c.Delta; d != nil {
-		if d.Events == nil {
-			d.Events = new(bool)
-			*d.Events = true
-		}
-		or(&d.Compression, "zstd")
-		or(&d.RevisionInterval, time.Minute)
-		or(&d.RevisionFilesPerPass, 64)
-		or(&d.CheckpointInterval, 10)
-		if d.S3 != nil {
-			or(&d.S3.Region, "us-east-1")
-		}
-	}
-	if h := c.ClickHouse; h != nil {
-		or(&h.Database, "analytics")
-		or(&h.User, "default")
-		or(&h.Compression, "lz4")
-		or(&h.ReadTimeout, time.Minute)
-	}
-	or(&c.HTTP.Listen, "127.0.0.1:8080")
-	or(&c.Log.Level, "info")
-	or(&c.Log.Format, "json")
-}
 
 // checker collects problems.
 type checker struct{ problems []Problem }
@@ -322,7 +248,7 @@ func (c *Config) checkDelta(k *checker) {
 	checkTLS(k, "delta.s3.tls", s.TLS)
 }
 
-func checkEndpoint(k *checker, s *S3Config) {
+func checkEndpoint(k *checker, s *S3) {
 	u, err := url.Parse(s.Endpoint)
 	switch {
 	case err != nil || u.User != nil || strings.Contains(s.Endpoint, "@"):
@@ -359,7 +285,7 @@ func (c *Config) checkClickHouse(k *checker) {
 }
 
 // checkTLS checks a client's TLS: a certificate and its key come together.
-func checkTLS(k *checker, key string, t *TLSConfig) {
+func checkTLS(k *checker, key string, t *TLS) {
 	if t != nil && (t.Cert == "") != (t.Key == "") {
 		missing := cmp.Or(map[bool]string{true: "cert"}[t.Cert == ""], "key")
 		k.add(key+"."+missing, "is missing: a certificate and its key come together")

@@ -1,10 +1,11 @@
-package node
+package config
 
 import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -54,8 +55,24 @@ func TestConfig(t *testing.T) {
 	})
 }
 
+// uncommented returns the example with every key that is commented out as a key.
+func uncommented(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		body := strings.TrimLeft(line, " ")
+		indent := line[:len(line)-len(body)]
+		if rest, ok := strings.CutPrefix(body, "# "); ok && strings.Contains(rest, ":") && !strings.Contains(rest, ": deckle run") &&
+			!strings.HasPrefix(rest, "Check") && !strings.HasPrefix(rest, "order") && !strings.HasPrefix(rest, "of bytes") &&
+			!strings.HasPrefix(rest, "path:") {
+			line = indent + rest
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "")
+}
+
 func TestExampleLoads(t *testing.T) {
-	text, err := os.ReadFile("../deckle.example.yaml")
+	text, err := os.ReadFile("../../deckle.example.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,18 +86,7 @@ func TestExampleLoads(t *testing.T) {
 	}
 	// What the comments call the default must be the default: with the comments taken away nothing may change but what
 	// is an option that is off.
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		body := strings.TrimLeft(line, " ")
-		indent := line[:len(line)-len(body)]
-		if rest, ok := strings.CutPrefix(body, "# "); ok && strings.Contains(rest, ":") && !strings.Contains(rest, ": deckle run") &&
-			!strings.HasPrefix(rest, "Check") && !strings.HasPrefix(rest, "order") && !strings.HasPrefix(rest, "of bytes") &&
-			!strings.HasPrefix(rest, "path:") {
-			line = indent + rest
-		}
-		lines = append(lines, line)
-	}
-	full, err := Load("deckle.yaml", env, testFiles(strings.Join(lines, "")))
+	full, err := Load("deckle.yaml", env, testFiles(uncommented(string(text))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,9 +101,65 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
+// The example names every key there is. The keys of TLS blocks and of secrets are told once, at its top; of path and s3
+// it shows the one.
+func TestExampleNamesEveryKey(t *testing.T) {
+	text, err := os.ReadFile("../../deckle.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, d, err := parse([]byte(uncommented(string(text))))
+	if err != nil || len(d.problems) > 0 {
+		t.Fatal(err, d.problems)
+	}
+	eachKey(reflect.TypeFor[Config](), "", func(key string, _ reflect.StructField) {
+		if _, ok := d.places[key]; !ok && key != "delta.path" {
+			t.Errorf("%s is not in the example", key)
+		}
+	})
+}
+
+// eachKey calls f with every key below the struct type t, blocks of TLS and secrets as one key each.
+func eachKey(t reflect.Type, key string, f func(key string, field reflect.StructField)) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		ft := field.Type
+		name := strings.TrimPrefix(key+"."+field.Tag.Get("yaml"), ".")
+		f(name, field)
+		switch ft.Kind() {
+		case reflect.Pointer:
+			ft = ft.Elem()
+		case reflect.Slice:
+			ft, name = ft.Elem(), name+"[0]"
+		}
+		if ft.Kind() == reflect.Struct && ft != reflect.TypeFor[TLS]() && ft != secretType {
+			eachKey(ft, name, f)
+		}
+	}
+}
+
+// A default tag is what the file would say: it decodes, and to something else than zero.
+func TestDefaultTags(t *testing.T) {
+	n := 0
+	eachKey(reflect.TypeFor[Config](), "", func(key string, field reflect.StructField) {
+		text, ok := field.Tag.Lookup("default")
+		if !ok {
+			return
+		}
+		n++
+		v := reflect.New(field.Type).Elem()
+		if err := setText(v, field.Tag.Get("yaml"), text); err != nil || v.IsZero() {
+			t.Errorf("%s: default %q: %v, %v", key, text, v, err)
+		}
+	})
+	if n < 30 {
+		t.Errorf("only %d defaults found", n)
+	}
+}
+
 func TestSecretsNeverShow(t *testing.T) {
 	s := SecretValue("hunter2")
-	cfg := Config{Kafka: KafkaConfig{SASL: &SASLConfig{Password: s}}, ClickHouse: &ClickHouseConfig{Password: s}}
+	cfg := Config{Kafka: Kafka{SASL: &SASL{Password: s}}, ClickHouse: &ClickHouse{Password: s}}
 	y, err := yaml.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -140,9 +202,9 @@ clickhouse: {address: "c:9000", password: SRC}
 
 func TestCompleteIsIdempotent(t *testing.T) {
 	cfg := Config{
-		Node: "a", DataDir: "/d", Cluster: ClusterConfig{Nodes: []NodeConfig{{Name: "a", Address: "127.0.0.1:1"}}},
-		Kafka: KafkaConfig{Brokers: []string{"k:1"}}, Delta: &DeltaConfig{Path: "/delta"},
-		Session: SessionConfig{Grace: 2 * time.Second},
+		Node: "a", DataDir: "/d", Cluster: Cluster{Nodes: []Node{{Name: "a", Address: "127.0.0.1:1"}}},
+		Kafka: Kafka{Brokers: []string{"k:1"}}, Delta: &Delta{Path: "/delta"},
+		Session: Session{Grace: 2 * time.Second},
 	}
 	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"errors"
@@ -7,6 +7,15 @@ import (
 	"log/slog"
 	"strings"
 )
+
+// Secret comes from the environment or from a file, never from the YAML itself: {env: NAME} or {file: PATH}. It prints
+// as ***.
+type Secret struct {
+	Env  string `yaml:"env"`
+	File string `yaml:"file"`
+
+	value string
+}
 
 const hidden = "***"
 

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"crypto/tls"
@@ -9,7 +9,7 @@ import (
 // Client returns the TLS configuration of a connection to a service: at least TLS 1.2, the CA of the file instead of
 // the system's if one is given, and this node's certificate if one is given. readFile is os.ReadFile outside tests.
 // A nil receiver gives nil: no TLS.
-func (c *TLSConfig) Client(readFile func(string) ([]byte, error)) (*tls.Config, error) {
+func (c *TLS) Client(readFile func(string) ([]byte, error)) (*tls.Config, error) {
 	if c == nil {
 		return nil, nil
 	}
@@ -36,7 +36,7 @@ func (c *TLSConfig) Client(readFile func(string) ([]byte, error)) (*tls.Config, 
 }
 
 // Mutual returns the configuration of connections between nodes: both ends present a certificate of the CA.
-func (c *TLSConfig) Mutual(readFile func(string) ([]byte, error)) (*tls.Config, error) {
+func (c *TLS) Mutual(readFile func(string) ([]byte, error)) (*tls.Config, error) {
 	t, err := c.Client(readFile)
 	if err != nil || t == nil {
 		return nil, err
@@ -72,4 +72,23 @@ func readKeyPair(certPath, keyPath string, readFile func(string) ([]byte, error)
 		return tls.Certificate{}, fmt.Errorf("tls cert %s and key %s: %w", certPath, keyPath, err)
 	}
 	return cert, nil
+}
+
+// UnverifiedTLS names the TLS blocks that do not verify the certificate of the other end, e.g. "kafka.tls".
+func (c *Config) UnverifiedTLS() []string {
+	var out []string
+	add := func(key string, t *TLS) {
+		if t != nil && t.InsecureSkipVerify {
+			out = append(out, key)
+		}
+	}
+	add("cluster.tls", c.Cluster.TLS)
+	add("kafka.tls", c.Kafka.TLS)
+	if c.Delta != nil && c.Delta.S3 != nil {
+		add("delta.s3.tls", c.Delta.S3.TLS)
+	}
+	if c.ClickHouse != nil {
+		add("clickhouse.tls", c.ClickHouse.TLS)
+	}
+	return out
 }

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"crypto/ecdsa"
@@ -46,10 +46,10 @@ func TestTLSConfig(t *testing.T) {
 		}
 		return nil, fs.ErrNotExist
 	}
-	if c, err := (*TLSConfig)(nil).Client(read); c != nil || err != nil {
+	if c, err := (*TLS)(nil).Client(read); c != nil || err != nil {
 		t.Errorf("no block: %v, %v", c, err)
 	}
-	good := &TLSConfig{CA: "ca", Cert: "cert", Key: "key", ServerName: "node.example"}
+	good := &TLS{CA: "ca", Cert: "cert", Key: "key", ServerName: "node.example"}
 	c, err := good.Client(read)
 	if err != nil || c.MinVersion != tls.VersionTLS12 || c.RootCAs == nil || len(c.Certificates) != 1 || c.InsecureSkipVerify || c.ClientAuth != tls.NoClientCert {
 		t.Fatalf("%+v, %v", c, err)
@@ -59,11 +59,11 @@ func TestTLSConfig(t *testing.T) {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	for _, bad := range []struct {
-		c    TLSConfig
+		c    TLS
 		want string
 	}{
-		{TLSConfig{CA: "none"}, "tls ca"}, {TLSConfig{CA: "junk"}, "holds no PEM certificate"}, {TLSConfig{Cert: "none", Key: "key"}, "tls cert"},
-		{TLSConfig{Cert: "cert", Key: "none"}, "tls key"}, {TLSConfig{Cert: "cert", Key: "junk"}, "tls cert cert and key junk"},
+		{TLS{CA: "none"}, "tls ca"}, {TLS{CA: "junk"}, "holds no PEM certificate"}, {TLS{Cert: "none", Key: "key"}, "tls cert"},
+		{TLS{Cert: "cert", Key: "none"}, "tls key"}, {TLS{Cert: "cert", Key: "junk"}, "tls cert cert and key junk"},
 	} {
 		if _, err := bad.c.Mutual(read); err == nil || !strings.Contains(err.Error(), bad.want) {
 			t.Errorf("%+v: %v", bad.c, err)

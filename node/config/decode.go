@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"fmt"
@@ -94,7 +94,7 @@ func (d *decoder) value(n ast.Node, key string, v reflect.Value) {
 	case v.Kind() == reflect.Int || v.Kind() == reflect.Int64:
 		d.integer(n, key, v)
 	default:
-		panic("node: no decoding for " + v.Type().String())
+		panic("config: no decoding for " + v.Type().String())
 	}
 }
 

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"cmp"
@@ -19,14 +19,14 @@ type Problem struct {
 	Text         string // what is wrong and what to do
 }
 
-// ConfigError is everything that is wrong with a configuration, in the order of the file.
-type ConfigError struct {
+// Error is everything that is wrong with a configuration, in the order of the file.
+type Error struct {
 	Path     string // "" for a Config built in Go
 	Problems []Problem
 }
 
 // Error gives one line for each problem: path:line:column: key: text.
-func (e *ConfigError) Error() string {
+func (e *Error) Error() string {
 	lines := make([]string, 0, len(e.Problems))
 	for _, p := range e.Problems {
 		line := cmp.Or(e.Path, "configuration")
@@ -42,7 +42,7 @@ func (e *ConfigError) Error() string {
 }
 
 // Load reads the configuration at path, strictly: an unknown key, a wrong type, a missing value or a value that makes
-// no sense is an error (*ConfigError) with its place and what to do; as many as can be told are told at once. Secrets
+// no sense is an error (*Error) with its place and what to do; as many as can be told are told at once. Secrets
 // are fetched through env and readFile. The result is complete: every default is filled in.
 func Load(path string, env func(string) (string, bool), readFile func(string) ([]byte, error)) (*Config, error) {
 	text, err := readFile(path)
@@ -54,7 +54,7 @@ func Load(path string, env func(string) (string, bool), readFile func(string) ([
 		return nil, withPath(err, path)
 	}
 	if slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == "" }) {
-		return nil, &ConfigError{Path: path, Problems: d.problems}
+		return nil, &Error{Path: path, Problems: d.problems}
 	}
 	d.secrets(reflect.ValueOf(cfg).Elem(), "", env, readFile)
 	cfg.setDefaults()
@@ -69,7 +69,7 @@ func Load(path string, env func(string) (string, bool), readFile func(string) ([
 		slices.SortStableFunc(d.problems, func(a, b Problem) int {
 			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 		})
-		return nil, &ConfigError{Path: path, Problems: d.problems}
+		return nil, &Error{Path: path, Problems: d.problems}
 	}
 	return cfg, nil
 }
@@ -78,7 +78,7 @@ func Load(path string, env func(string) (string, bool), readFile func(string) ([
 func (c *Config) Complete() error {
 	c.setDefaults()
 	if ps := c.problems(); len(ps) > 0 {
-		return &ConfigError{Problems: ps}
+		return &Error{Problems: ps}
 	}
 	return nil
 }
@@ -90,24 +90,24 @@ func parse(text []byte) (*Config, *decoder, error) {
 		var y yaml.Error
 		if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
 			pos := y.GetToken().Position
-			return nil, nil, &ConfigError{Problems: []Problem{{Line: pos.Line, Column: pos.Column, Text: y.GetMessage()}}}
+			return nil, nil, &Error{Problems: []Problem{{Line: pos.Line, Column: pos.Column, Text: y.GetMessage()}}}
 		}
-		return nil, nil, &ConfigError{Problems: []Problem{{Text: err.Error()}}}
+		return nil, nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
 	d := &decoder{places: map[string]place{"": {1, 1}}}
 	cfg := new(Config)
 	switch {
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
-		return nil, nil, &ConfigError{Problems: []Problem{{Text: "the file is empty; deckle.example.yaml shows a complete one"}}}
+		return nil, nil, &Error{Problems: []Problem{{Text: "the file is empty; deckle.example.yaml shows a complete one"}}}
 	case len(file.Docs) > 1:
-		return nil, nil, &ConfigError{Problems: []Problem{{Text: "the file holds more than one YAML document (---); give one"}}}
+		return nil, nil, &Error{Problems: []Problem{{Text: "the file holds more than one YAML document (---); give one"}}}
 	}
 	d.value(file.Docs[0].Body, "", reflect.ValueOf(cfg).Elem())
 	return cfg, d, nil
 }
 
 func withPath(err error, path string) error {
-	if c, ok := errors.AsType[*ConfigError](err); ok {
+	if c, ok := errors.AsType[*Error](err); ok {
 		c.Path = path
 	}
 	return err

@@ -1,0 +1,167 @@
+package config
+
+import (
+	"cmp"
+	"time"
+)
+
+// Config is the configuration of one node: deckle.yaml. Load reads, completes and checks it.
+type Config struct {
+	Node    string  `yaml:"node"`     // this node's name; one of Cluster.Nodes
+	DataDir string  `yaml:"data_dir"` // the folder of this node's log and state
+	Cluster Cluster `yaml:"cluster"`
+	Kafka   Kafka   `yaml:"kafka"`
+	Session Session `yaml:"session"`
+	Flush   Flush   `yaml:"flush"`
+	Limits  Limits  `yaml:"limits"`
+	// Delta is nil when that sink is off; so is ClickHouse. At least one is on.
+	Delta      *Delta      `yaml:"delta"`
+	ClickHouse *ClickHouse `yaml:"clickhouse"`
+	HTTP       HTTP        `yaml:"http"`
+	Log        Log         `yaml:"log"`
+}
+
+// Cluster says who the nodes are: one or three.
+type Cluster struct {
+	Pipeline string `yaml:"pipeline" default:"deckle"`
+	Listen   string `yaml:"listen"` // host:port of the Raft port; by default this node's address
+	Nodes    []Node `yaml:"nodes"`
+	Shards   int    `yaml:"shards"` // fixed at creation; by default 1 on a single node, else 6
+	TLS      *TLS   `yaml:"tls"`    // of connections between nodes: both ends show a certificate
+
+	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout" default:"500ms"`
+	ElectionTimeout  time.Duration `yaml:"election_timeout" default:"500ms"`
+	LeaseTimeout     time.Duration `yaml:"lease_timeout" default:"500ms"`
+	CommitTimeout    time.Duration `yaml:"commit_timeout" default:"250ms"`
+	TransportTimeout time.Duration `yaml:"transport_timeout" default:"1500ms"`
+	StoreDeadline    time.Duration `yaml:"store_deadline" default:"1s"`
+}
+
+// Node is one member of the cluster.
+type Node struct {
+	Name    string `yaml:"name"`
+	Address string `yaml:"address"` // host:port that the other nodes dial
+}
+
+// TLS names PEM files.
+type TLS struct {
+	CA                 string `yaml:"ca"`
+	Cert               string `yaml:"cert"`
+	Key                string `yaml:"key"`
+	ServerName         string `yaml:"server_name"`
+	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
+}
+
+// Kafka is the source.
+type Kafka struct {
+	Brokers []string `yaml:"brokers"`
+	Topic   string   `yaml:"topic" default:"web_clicks"`
+	DLQ     string   `yaml:"dlq"`                      // the topic of dead letters; by default <topic>.dlq
+	Group   string   `yaml:"group"`                    // for lag tools only; by default deckle-<pipeline>
+	Start   string   `yaml:"start" default:"earliest"` // earliest or latest: where a new cluster begins
+	Keyed   string   `yaml:"keyed" default:"auto"`     // auto (the topic is sampled), yes or no
+	TLS     *TLS     `yaml:"tls"`
+	SASL    *SASL    `yaml:"sasl"`
+	// IdleAfter is how long a partition must show nothing new at its end before it counts as idle.
+	IdleAfter time.Duration `yaml:"idle_after" default:"30s"`
+	// FetchMaxBytes bounds one fetch per broker.
+	FetchMaxBytes int64 `yaml:"fetch_max_bytes" default:"8MiB"`
+}
+
+// SASL is Kafka's authentication.
+type SASL struct {
+	Mechanism string `yaml:"mechanism"` // plain, scram-sha-256 or scram-sha-512
+	User      string `yaml:"user"`
+	Password  Secret `yaml:"password"`
+}
+
+// Session holds the rules of sessions, fixed at creation.
+type Session struct {
+	IdleTimeout time.Duration `yaml:"idle_timeout" default:"30m"`
+	Grace       time.Duration `yaml:"grace" default:"30s"`
+	Retention   time.Duration `yaml:"retention" default:"6h"`
+}
+
+// Flush says when an epoch is closed.
+type Flush struct {
+	Interval  time.Duration `yaml:"interval" default:"10s"`
+	MaxEvents int64         `yaml:"max_events" default:"75000"` // an epoch with this many events is closed early
+}
+
+// Limits are the budgets at which intake pauses.
+type Limits struct {
+	// DiskBytes bounds the data folder. Zero, the default, means half of what is free when the folder is created.
+	DiskBytes       int64 `yaml:"disk_bytes"`
+	InFlightEntries int   `yaml:"in_flight_entries" default:"4"` // per shard
+	EntryBytes      int   `yaml:"entry_bytes" default:"64KiB"`   // size at which a Batch entry is proposed
+	// SessionMemoryBytes bounds the sessions in memory, of all shards together.
+	SessionMemoryBytes int64 `yaml:"session_memory_bytes" default:"256MiB"`
+	// BufferMemoryBytes bounds the encoded events that wait for a flush, of all shards together.
+	BufferMemoryBytes int64 `yaml:"buffer_memory_bytes" default:"256MiB"`
+	// CacheBytes is the size of Pebble's block cache, which all shards share.
+	CacheBytes int64 `yaml:"cache_bytes" default:"32MiB"`
+	// UnflushedEpochs is how many closed epochs a sink may be behind before intake pauses. Zero, the default, means that
+	// only the disk decides.
+	UnflushedEpochs int `yaml:"unflushed_epochs"`
+}
+
+// Delta is the Delta sink: exactly one of Path and S3 is given.
+type Delta struct {
+	Path string `yaml:"path"` // a local folder (one machine only)
+	S3   *S3    `yaml:"s3"`
+	// Events keeps every raw event in the table events.
+	Events               *bool         `yaml:"events" default:"true"`
+	Compression          string        `yaml:"compression" default:"zstd"` // zstd, snappy or none
+	RevisionInterval     time.Duration `yaml:"revision_interval" default:"1m"`
+	RevisionFilesPerPass int           `yaml:"revision_files_per_pass" default:"64"`
+	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits
+}
+
+// S3 is an S3-compatible store.
+type S3 struct {
+	Endpoint  string `yaml:"endpoint"` // https://host:port or http://host:port
+	Bucket    string `yaml:"bucket"`
+	Prefix    string `yaml:"prefix"`
+	Region    string `yaml:"region" default:"us-east-1"`
+	AccessKey Secret `yaml:"access_key"`
+	SecretKey Secret `yaml:"secret_key"`
+	TLS       *TLS   `yaml:"tls"`
+}
+
+// ClickHouse is the ClickHouse sink.
+type ClickHouse struct {
+	Address     string        `yaml:"address"` // host:port of the native protocol
+	Database    string        `yaml:"database" default:"analytics"`
+	User        string        `yaml:"user" default:"default"`
+	Password    Secret        `yaml:"password"`
+	TLS         *TLS          `yaml:"tls"`
+	Compression string        `yaml:"compression" default:"lz4"` // lz4, zstd or none
+	ReadTimeout time.Duration `yaml:"read_timeout" default:"60s"`
+}
+
+// HTTP is the address of health, metrics, API and page.
+type HTTP struct {
+	Listen string `yaml:"listen" default:"127.0.0.1:8080"`
+}
+
+// Log is the log on standard error.
+type Log struct {
+	Level  string `yaml:"level" default:"info"`  // debug, info, warn or error
+	Format string `yaml:"format" default:"json"` // json or text
+}
+
+// derive fills in the defaults that depend on other keys; all others stand beside their fields.
+func (c *Config) derive() {
+	cl, k := &c.Cluster, &c.Kafka
+	if len(cl.Nodes) == 1 {
+		cl.Shards = cmp.Or(cl.Shards, 1)
+	}
+	cl.Shards = cmp.Or(cl.Shards, 6)
+	for _, n := range cl.Nodes {
+		if n.Name == c.Node {
+			cl.Listen = cmp.Or(cl.Listen, n.Address)
+		}
+	}
+	k.DLQ = cmp.Or(k.DLQ, k.Topic+".dlq")
+	k.Group = cmp.Or(k.Group, "deckle-"+cl.Pipeline)
+}

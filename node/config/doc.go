@@ -1,0 +1,34 @@
+// Package config is the configuration of one node: the file deckle.yaml, read strictly, completed and checked.
+//
+// # Promise
+//
+// Load returns a configuration that is complete (every default is filled in, every secret is fetched) and makes sense,
+// or an *Error that names every mistake that can be told at once, each with line, column, key and what to do about it.
+// No value of a secret appears in anything that is printed, logged or encoded.
+//
+//	deckle.yaml ─► YAML tree ─► decode: types, unknown keys ─► secrets ─► defaults ─► checks ─► Config or *Error
+//	Config built in Go ────────────────────────────────────────────────► defaults ─► checks     (Complete)
+//
+// # Invariants
+//
+//  1. A key is said once: as the yaml tag of its field. The fixed default stands beside it as the default tag, written
+//     as it would be in the file; the defaults that depend on other keys stand in Config.derive. deckle.example.yaml
+//     names every key, and a test compares the values that it shows with the defaults.
+//  2. Decoding goes on after a problem, and a check does not repeat what decoding has said about the same key.
+//  3. Complete changes nothing in a Config that is complete.
+//  4. A secret is the name of an environment variable or of a file. A literal is refused without being repeated.
+//
+// # Assumptions
+//
+// The value of a field that is zero cannot be told from a key that is missing: no key has zero as a meaning that
+// differs from its default.
+//
+// # Limits
+//
+// One YAML document. Anchors, aliases, tags and merge keys are refused: people read a configuration first.
+//
+// # Rejected
+//
+// Decoding with the YAML library itself: its strict mode stops at the first mistake and knows no place for checks of
+// values that come later. Environment variables that override any key: two places for one value.
+package config
