@@ -6,30 +6,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"deckle/node/status"
 	"deckle/state"
 )
-
-// Reasons for which intake pauses; Status.Paused begins with one.
-var pauseReasons = []string{pauseDisk, pauseFree, pauseMemory, pauseEpochs}
-
-const (
-	pauseDisk   = "disk"   // the data folder is over its budget
-	pauseFree   = "free"   // the file system is nearly full
-	pauseMemory = "memory" // sessions in memory are far over their budget
-	pauseEpochs = "epochs" // a sink is too many epochs behind
-)
-
-// pauseKind is the reason that a Status.Paused begins with.
-func pauseKind(paused string) string {
-	kind, _, _ := strings.Cut(paused, ":")
-	return kind
-}
 
 const (
 	budgetEvery = 2 * time.Second
@@ -59,7 +43,7 @@ func (b *budget) paused() string {
 func (b *budget) run(ctx context.Context) {
 	for {
 		r := b.judge()
-		if before := b.paused(); pauseKind(before) != pauseKind(r) {
+		if before := b.paused(); status.PauseReason(before) != status.PauseReason(r) {
 			b.n.deps.Logger.Warn("budget", "paused", r, "before", before)
 		}
 		b.reason.Store(&r)
@@ -72,25 +56,25 @@ func (b *budget) run(ctx context.Context) {
 // judge returns why intake must pause, "" if it need not.
 func (b *budget) judge() string {
 	share := func(kind string, pause, resume float64) float64 {
-		if pauseKind(b.paused()) == kind {
+		if status.PauseReason(b.paused()) == kind {
 			return resume
 		}
 		return pause
 	}
 	used := folderBytes(b.n.deps.FS, b.n.cfg.DataDir)
 	b.n.metrics.diskBytes.Set(float64(used))
-	if b.limit > 0 && float64(used) > float64(b.limit)*share(pauseDisk, 1, resumeShare) {
-		return fmt.Sprintf("%s: the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", pauseDisk, used>>20, b.limit>>20)
+	if b.limit > 0 && float64(used) > float64(b.limit)*share(status.PauseDisk, 1, resumeShare) {
+		return fmt.Sprintf("%s: the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", status.PauseDisk, used>>20, b.limit>>20)
 	}
 	if du, err := b.n.deps.FS.GetDiskUsage(b.n.cfg.DataDir); err == nil {
 		b.n.metrics.freeBytes.Set(float64(du.AvailBytes))
-		if low := float64(min(1<<30, du.TotalBytes/20)); float64(du.AvailBytes) < low*share(pauseFree, 1, 1/resumeShare) {
-			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system", pauseFree, du.AvailBytes>>20)
+		if low := float64(min(1<<30, du.TotalBytes/20)); float64(du.AvailBytes) < low*share(status.PauseFree, 1, 1/resumeShare) {
+			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system", status.PauseFree, du.AvailBytes>>20)
 		}
 	}
 	memory := b.memory()
-	if limit := b.n.cfg.Limits.SessionMemoryBytes; float64(memory) > float64(limit)*share(pauseMemory, memoryPause, memoryResume) {
-		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)", pauseMemory, memory>>20, limit>>20)
+	if limit := b.n.cfg.Limits.SessionMemoryBytes; float64(memory) > float64(limit)*share(status.PauseMemory, memoryPause, memoryResume) {
+		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)", status.PauseMemory, memory>>20, limit>>20)
 	}
 	return ""
 }
@@ -128,7 +112,7 @@ func folderBytes(fs vfs.FS, dir string) int64 {
 // judgePause decides whether intake rests, and under disk pressure lets the state forget earlier.
 func (in *intake) judgePause(view *state.View) {
 	why := in.n.budget.paused()
-	if pauseKind(why) == pauseDisk {
+	if status.PauseReason(why) == status.PauseDisk {
 		in.forceHorizon(view)
 	}
 	if limit := in.n.cfg.Limits.UnflushedEpochs; why == "" && limit > 0 {
@@ -137,12 +121,12 @@ func (in *intake) judgePause(view *state.View) {
 				continue // trails by a pass, by design
 			}
 			if behind := int64(view.LastClosed) - int64(view.Sinks[id].Acked); behind > int64(limit) {
-				why = fmt.Sprintf("%s: sink %s is %d epochs behind, %d are allowed (limits.unflushed_epochs)", pauseEpochs, id, behind, limit)
+				why = fmt.Sprintf("%s: sink %s is %d epochs behind, %d are allowed (limits.unflushed_epochs)", status.PauseEpochs, id, behind, limit)
 				break
 			}
 		}
 	}
-	if pauseKind(why) != pauseKind(in.pausedFor) {
+	if status.PauseReason(why) != status.PauseReason(in.pausedFor) {
 		if why != "" {
 			in.log.Warn("intake pauses", "reason", why)
 		} else {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/state"
 )
 
@@ -40,7 +41,7 @@ func writeTestFile(t *testing.T, fs vfs.FS, path string, bytes int) {
 func (c *cluster) paused(kind string) func() bool {
 	return func() bool {
 		_, n, s := c.leader(0)
-		return n != nil && s.State.Configured && pauseKind(s.Paused) == kind
+		return n != nil && s.State.Configured && status.PauseReason(s.Paused) == kind
 	}
 }
 
@@ -76,12 +77,12 @@ func TestIntakePausesForDiskAndResumes(t *testing.T) {
 	until(t, "applied", func() bool { return c.sum(applied) == 1 })
 	dir := c.nodes[0].cfg.DataDir
 	ballast := c.fs.PathJoin(dir, "ballast")
-	c.pauseAndResume(t, pauseDisk, func() { writeTestFile(t, c.fs, ballast, budget) }, func() {
+	c.pauseAndResume(t, status.PauseDisk, func() { writeTestFile(t, c.fs, ballast, budget) }, func() {
 		if err := c.fs.Remove(ballast); err != nil {
 			t.Fatal(err)
 		}
 	})
-	c.pauseAndResume(t, pauseFree, func() { setFree(c.memFS(), 1<<30-1, 1<<40) }, func() { setFree(c.memFS(), 2<<30, 1<<40) })
+	c.pauseAndResume(t, status.PauseFree, func() { setFree(c.memFS(), 1<<30-1, 1<<40) }, func() { setFree(c.memFS(), 2<<30, 1<<40) })
 	c.checkExact(t, 21, 0, 0)
 }
 
@@ -142,30 +143,30 @@ func TestBudgetHysteresis(t *testing.T) {
 		want        string
 	}{
 		{1000, 2 << 30, 1 << 40, 0, ""},
-		{1001, 2 << 30, 1 << 40, 0, pauseDisk},
-		{1000, 2 << 30, 1 << 40, 0, pauseDisk},
-		{951, 2 << 30, 1 << 40, 0, pauseDisk},
+		{1001, 2 << 30, 1 << 40, 0, status.PauseDisk},
+		{1000, 2 << 30, 1 << 40, 0, status.PauseDisk},
+		{951, 2 << 30, 1 << 40, 0, status.PauseDisk},
 		{950, 2 << 30, 1 << 40, 0, ""},
 		{1000, 1 << 30, 1 << 40, 0, ""},
-		{1000, 1<<30 - 1, 1 << 40, 0, pauseFree},
-		{1000, 1 << 30, 1 << 40, 0, pauseFree},
+		{1000, 1<<30 - 1, 1 << 40, 0, status.PauseFree},
+		{1000, 1 << 30, 1 << 40, 0, status.PauseFree},
 		{1000, 1<<30 + 1<<27, 1 << 40, 0, ""},
 		{1000, 51, 1000, 0, ""}, // a small disk: a twentieth
-		{1000, 49, 1000, 0, pauseFree},
-		{1001, 49, 1000, 0, pauseDisk},
+		{1000, 49, 1000, 0, status.PauseFree},
+		{1001, 49, 1000, 0, status.PauseDisk},
 		{0, 1 << 30, 1 << 31, 0, ""},
 		{0, 2 << 30, 1 << 40, 2000, ""},
-		{0, 2 << 30, 1 << 40, 2001, pauseMemory},
-		{0, 2 << 30, 1 << 40, 1501, pauseMemory},
+		{0, 2 << 30, 1 << 40, 2001, status.PauseMemory},
+		{0, 2 << 30, 1 << 40, 1501, status.PauseMemory},
 		{0, 2 << 30, 1 << 40, 1500, ""},
 		{0, 2 << 30, 1 << 40, 2000, ""},
-		{1001, 2 << 30, 1 << 40, 2001, pauseDisk},
+		{1001, 2 << 30, 1 << 40, 2001, status.PauseDisk},
 	} {
 		writeTestFile(t, fs, "d/used", step.used)
 		setFree(fs, step.avail, step.disk)
 		memory = step.memory
 		why := b.judge()
-		if pauseKind(why) != step.want {
+		if status.PauseReason(why) != step.want {
 			t.Errorf("step %d: %q, want %q", i, why, step.want)
 		}
 		b.reason.Store(&why)
@@ -194,7 +195,7 @@ func TestUnflushedEpochs(t *testing.T) {
 					on = on || id == slow
 				}
 				want := on && slow != state.SinkRevisions && behind > 3
-				if got := pauseKind(in.pausedFor) == pauseEpochs; got != want {
+				if got := status.PauseReason(in.pausedFor) == status.PauseEpochs; got != want {
 					t.Errorf("sinks %v, %v is %d behind: paused %v (%s)", enabled, slow, behind, got, in.pausedFor)
 				}
 				if want && !strings.Contains(in.pausedFor, slow.String()) {

@@ -13,6 +13,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -363,7 +364,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // leader returns the node that leads a shard and its status there.
-func (c *cluster) leader(shard uint32) (int, *Node, ShardStatus) {
+func (c *cluster) leader(shard uint32) (int, *Node, status.Shard) {
 	for i, n := range c.nodes {
 		if n == nil {
 			continue
@@ -374,7 +375,7 @@ func (c *cluster) leader(shard uint32) (int, *Node, ShardStatus) {
 			}
 		}
 	}
-	return -1, nil, ShardStatus{}
+	return -1, nil, status.Shard{}
 }
 
 // sum adds up a counter of all shards' leaders.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/node/status"
 	"deckle/state"
 )
 
@@ -180,10 +181,10 @@ func (h *histogram) observe(millis, n int64) {
 	h.max = max(h.max, millis)
 }
 
-func (h *histogram) latency() Latency {
+func (h *histogram) latency() status.Latency {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return Latency{P50: h.quantile(0.5), P99: h.quantile(0.99), Max: float64(h.max), Count: h.count}
+	return status.Latency{P50: h.quantile(0.5), P99: h.quantile(0.99), Max: float64(h.max), Count: h.count}
 }
 
 // quantile is called with the lock held.

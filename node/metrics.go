@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"deckle/event"
+	"deckle/node/status"
 )
 
 // metrics are the node's own figures; raftstore, wal and the state's Pebble register theirs.
@@ -166,8 +167,8 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(descLag, float64(s.LagRecords), shard)
 		gauge(descLagSeconds, s.LagSeconds, shard)
-		for _, r := range pauseReasons {
-			gauge(descPaused, flag(pauseKind(s.Paused) == r), shard, r)
+		for _, r := range status.PauseReasons() {
+			gauge(descPaused, flag(status.PauseReason(s.Paused) == r), shard, r)
 		}
 		for part := range s.Stopped {
 			gauge(descStopped, 1, shard, part)

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/raftstore"
 	"deckle/state"
 )
@@ -276,9 +277,9 @@ func (n *Node) shardList() []*shard {
 }
 
 // Status tells where the node stands. It is cheap enough to be asked every second.
-func (n *Node) Status() Status {
+func (n *Node) Status() status.Node {
 	rs := n.raft.Status()
-	st := Status{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}}
+	st := status.Node{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}}
 	reasons := append([]string(nil), rs.Reasons...)
 	var troubles []string
 	shards := n.shardList()

@@ -12,6 +12,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -354,7 +355,7 @@ func TestIntakePausesAtItsBudgetAndResumes(t *testing.T) {
 		b.produce(record(0, "s", i))
 		i++
 		_, _, s := c.leader(0)
-		return pauseKind(s.Paused) == pauseEpochs
+		return status.PauseReason(s.Paused) == status.PauseEpochs
 	})
 	for range 50 {
 		b.produce(record(0, "s", i))

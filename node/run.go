@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"deckle/node/config"
+	"deckle/node/web"
 )
 
 // closeTimeout bounds an orderly end: intake stops, leadership is handed over, the disk is closed.
@@ -30,12 +31,12 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 		_ = ln.Close()
 		return err
 	}
-	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version", Version().Version)
+	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version", web.Version().Version)
 
 	served := make(chan error, 1)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	go func() { served <- Serve(serving, ln, n.Handler(), log) }()
+	go func() { served <- web.Serve(serving, ln, n.Handler(), log) }()
 	waited := make(chan error, 1)
 	go func() { waited <- n.Wait() }()
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"deckle/node/status"
 	"deckle/raftstore"
 	"deckle/state"
 )
@@ -179,10 +180,10 @@ func (s *shard) setWaiting(what string) {
 }
 
 // status is the shard as Status shows it, and the reasons why it keeps the node from being ready.
-func (s *shard) status() (st ShardStatus, reasons, troubles []string) {
+func (s *shard) status() (st status.Shard, reasons, troubles []string) {
 	view := s.store.Peek()
-	st = ShardStatus{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term, Index: view.Index,
-		State: view, Failing: map[string]string{}, Stopped: map[string]string{}, Visible: map[string]Latency{}}
+	st = status.Shard{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term, Index: view.Index,
+		State: view, Failing: map[string]string{}, Stopped: map[string]string{}, Visible: map[string]status.Latency{}}
 	for _, id := range measured {
 		if l := s.visible[id].latency(); l.Count > 0 {
 			st.Visible[id.String()] = l

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"deckle/node"
+	"deckle/node/web"
 )
 
 func newVersionCommand() *cobra.Command {
@@ -18,7 +18,7 @@ func newVersionCommand() *cobra.Command {
 		Example: "  deckle version\n  deckle version --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := node.Version()
+			v := web.Version()
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 			}

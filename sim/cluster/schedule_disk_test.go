@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"deckle/node"
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/state"
 )
 
@@ -43,7 +43,7 @@ func TestDiskFullOfClosedSessions(t *testing.T) {
 				s.flushed()
 				up := c.down(s)
 				n := 0
-				var st, then node.ShardStatus
+				var st, then status.Shard
 				for n < 2000 {
 					s.closedSession(fmt.Sprint("s-", n), int32(n)%2)
 					s.sleep(100 * time.Millisecond)

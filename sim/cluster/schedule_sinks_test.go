@@ -19,11 +19,12 @@ import (
 
 	"deckle/node"
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/sinks/clickhouse/clicktest"
 	"deckle/state"
 )
 
-func isLeader(s node.ShardStatus) bool { return s.IsLeader }
+func isLeader(s status.Shard) bool { return s.IsLeader }
 
 // noFileDeleted: every data file that was ever written is still there, whether a commit has taken it or not.
 func (s *stage) noFileDeleted() {
@@ -220,7 +221,7 @@ func TestTableOfAnotherCluster(t *testing.T) {
 		s.want("ours", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
 		keys, images := s.tables(), fmt.Sprint(s.click.Ledger(clickDatabase, 0))
 		other := s.other()
-		var st node.ShardStatus
+		var st status.Shard
 		err := s.until(s.ctx, 2*time.Minute, "the other cluster is refused", func() bool {
 			if shards := other.Status().Shards; len(shards) == 1 {
 				st = shards[0]

@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/event"
-	"deckle/node"
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/sinks/clickhouse"
@@ -228,7 +228,7 @@ func (s *stage) leading(shard uint32) (m *member) {
 
 // leaderNow returns the member that leads the shard and its status, nil if there is none. Of two that think so, the one of
 // the later term counts.
-func (s *stage) leaderNow(shard uint32) (lead *member, st node.ShardStatus) {
+func (s *stage) leaderNow(shard uint32) (lead *member, st status.Shard) {
 	for _, m := range s.members {
 		inc := m.current()
 		if inc == nil {
@@ -244,7 +244,7 @@ func (s *stage) leaderNow(shard uint32) (lead *member, st node.ShardStatus) {
 }
 
 // status is the shard's status at its leader.
-func (s *stage) status() node.ShardStatus {
+func (s *stage) status() status.Shard {
 	_, st := s.leaderNow(0)
 	return st
 }

@@ -13,12 +13,14 @@ import (
 
 	"deckle/node"
 	"deckle/node/config"
+	"deckle/node/status"
+	"deckle/node/web"
 	"deckle/state"
 )
 
 // member is what the demo asks of a node; *node.Node is one.
 type member interface {
-	Status() node.Status
+	Status() status.Node
 	Store(shard uint32) *state.Store
 	Wait() error
 	Close(ctx context.Context) error
@@ -119,20 +121,20 @@ func (c *cluster) watch(name string, m member) {
 }
 
 // statuses returns what each node says of itself, in the order of their names.
-func (c *cluster) statuses() []node.Status {
-	out := make([]node.Status, 0, len(c.members))
+func (c *cluster) statuses() []status.Node {
+	out := make([]status.Node, 0, len(c.members))
 	for _, m := range c.members {
 		out = append(out, m.Status())
 	}
 	return out
 }
 
-// Status joins the nodes' figures; see join. With Store it makes the cluster a node.Source: the page's.
-func (c *cluster) Status() node.Status { return join(c.statuses()) }
+// Status joins the nodes' figures; see join. With Store it makes the cluster a web.Source: the page's.
+func (c *cluster) Status() status.Node { return join(c.statuses()) }
 
 // Store returns the replica of the shard's leader, or any.
-func (c *cluster) Store(shard uint32) node.Replica {
-	var found node.Replica
+func (c *cluster) Store(shard uint32) web.Replica {
+	var found web.Replica
 	for _, m := range c.members {
 		store := m.Store(shard)
 		if store == nil {
@@ -150,8 +152,8 @@ func (c *cluster) Store(shard uint32) node.Replica {
 
 // join makes one status of several nodes': each shard as its leader sees it, or, without a leader, as the node does that
 // has applied most.
-func join(sts []node.Status) node.Status {
-	out := node.Status{Ready: len(sts) > 0}
+func join(sts []status.Node) status.Node {
+	out := status.Node{Ready: len(sts) > 0}
 	at := map[uint32]int{}
 	for _, st := range sts {
 		if out.Node != "" {
@@ -179,7 +181,7 @@ func join(sts []node.Status) node.Status {
 	return out
 }
 
-func better(a, b *node.ShardStatus) bool {
+func better(a, b *status.Shard) bool {
 	if a.IsLeader != b.IsLeader {
 		return a.IsLeader
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"deckle/node"
+	"deckle/node/web"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/state"
@@ -242,8 +242,8 @@ func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slo
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	h := node.NewHandler(d.cluster, node.HTTPOptions{Gatherer: reg, Now: d.o.Now, Logger: log})
-	go func() { served <- node.Serve(ctx, ln, h, log) }()
+	h := web.NewHandler(d.cluster, web.Options{Gatherer: reg, Now: d.o.Now, Logger: log})
+	go func() { served <- web.Serve(ctx, ln, h, log) }()
 	return func() error {
 		cancel()
 		return <-served

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"deckle/event"
-	"deckle/node"
 	"deckle/node/config"
+	"deckle/node/status"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/state"
@@ -215,12 +215,12 @@ func TestReplicasArePlantedFaults(t *testing.T) {
 	}
 }
 
-func quiet(shards ...state.View) []node.Status {
-	st := node.Status{Node: "a", Ready: true}
+func quiet(shards ...state.View) []status.Node {
+	st := status.Node{Node: "a", Ready: true}
 	for i, v := range shards {
-		st.Shards = append(st.Shards, node.ShardStatus{Shard: uint32(i), State: v})
+		st.Shards = append(st.Shards, status.Shard{Shard: uint32(i), State: v})
 	}
-	return []node.Status{st}
+	return []status.Node{st}
 }
 
 func TestRemaining(t *testing.T) {
@@ -237,7 +237,7 @@ func TestRemaining(t *testing.T) {
 		return v
 	}
 	cases := map[string]struct {
-		sts  []node.Status
+		sts  []status.Node
 		want string
 	}{
 		"done":                              {quiet(done), "nothing"},
@@ -268,12 +268,12 @@ func TestRemaining(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	a := node.Status{Node: "a", ClusterID: "x", Ready: true, Shards: []node.ShardStatus{
+	a := status.Node{Node: "a", ClusterID: "x", Ready: true, Shards: []status.Shard{
 		{Shard: 0, Index: 10, IsLeader: true, Term: 2, LagRecords: 7}, {Shard: 1, Index: 20}}}
-	b := node.Status{Node: "b", Reasons: []string{"no leader"}, Shards: []node.ShardStatus{
+	b := status.Node{Node: "b", Reasons: []string{"no leader"}, Shards: []status.Shard{
 		{Shard: 0, Index: 12}, {Shard: 1, Index: 21}, {Shard: 2, Index: 1}}}
-	old := node.Status{Node: "c", Ready: true, Shards: []node.ShardStatus{{Shard: 0, Index: 99, IsLeader: true, Term: 1}}}
-	st := join([]node.Status{a, b, old})
+	old := status.Node{Node: "c", Ready: true, Shards: []status.Shard{{Shard: 0, Index: 99, IsLeader: true, Term: 1}}}
+	st := join([]status.Node{a, b, old})
 	if st.Node != "a, b, c" || st.ClusterID != "x" || st.Ready || !slices.Equal(st.Reasons, []string{"node b: no leader"}) {
 		t.Errorf("%+v", st)
 	}
@@ -360,7 +360,7 @@ func TestLiveText(t *testing.T) {
 	at := time.Unix(100, 0)
 	last := sample{at: at, phase: "producing"}
 	now := sample{at: at.Add(2 * time.Second), elapsed: 62 * time.Second, of: 90 * time.Second, phase: "producing", sent: sim.Stats{Acked: 12345},
-		status: node.Status{Shards: []node.ShardStatus{{Leader: "a", LagRecords: 5, State: v, Visible: map[string]node.Latency{"events": {P50: 800, P99: 1500, Count: 2}}}}}}
+		status: status.Node{Shards: []status.Shard{{Leader: "a", LagRecords: 5, State: v, Visible: map[string]status.Latency{"events": {P50: 800, P99: 1500, Count: 2}}}}}}
 	got := line(&last, &now)
 	want := "01:02 producing: 12,345 records (6,172/s), applied 48/s, lag 5, 12 open sessions, 3 epochs, leaders a:1, visible p99 1.5 s"
 	if got != want {

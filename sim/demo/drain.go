@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"deckle/node"
+	"deckle/node/status"
 	"deckle/sim"
 )
 
@@ -43,7 +43,7 @@ func (b backlog) String() string {
 }
 
 // remaining compares what each node says with what was produced. All replicas of all shards must be at the end.
-func remaining(sts []node.Status, produced map[int32]sim.Span, shards int) backlog {
+func remaining(sts []status.Node, produced map[int32]sim.Span, shards int) backlog {
 	var total backlog
 	if len(sts) == 0 {
 		total.Waiting = "no node"

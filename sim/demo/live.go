@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"deckle/node"
+	"deckle/node/status"
 	"deckle/sim"
 	"deckle/state"
 )
@@ -57,7 +57,7 @@ type sample struct {
 	of      time.Duration // 0: no end
 	phase   string
 	sent    sim.Stats
-	status  node.Status
+	status  status.Node
 }
 
 // totals sums what the shards say.
@@ -67,11 +67,11 @@ type totals struct {
 	lagSeconds                             float64
 	closed, behind                         uint64
 	leaders                                map[string]int
-	visible                                map[string]node.Latency
+	visible                                map[string]status.Latency
 }
 
-func totalsOf(st *node.Status) totals {
-	t := totals{leaders: map[string]int{}, visible: map[string]node.Latency{}}
+func totalsOf(st *status.Node) totals {
+	t := totals{leaders: map[string]int{}, visible: map[string]status.Latency{}}
 	for i := range st.Shards {
 		s := &st.Shards[i]
 		v := &s.State
@@ -101,11 +101,11 @@ func totalsOf(st *node.Status) totals {
 }
 
 // worst joins two shards' latencies: percentiles cannot be added, so the greater stands for both.
-func worst(a, b node.Latency) node.Latency {
+func worst(a, b status.Latency) status.Latency {
 	if b.Count == 0 {
 		return a
 	}
-	return node.Latency{P50: max(a.P50, b.P50), P99: max(a.P99, b.P99), Max: max(a.Max, b.Max), Count: a.Count + b.Count}
+	return status.Latency{P50: max(a.P50, b.P50), P99: max(a.P99, b.P99), Max: max(a.Max, b.Max), Count: a.Count + b.Count}
 }
 
 // watch shows a sample each second until ctx ends.
@@ -180,7 +180,7 @@ func leaders(m map[string]int) string {
 	return cmp.Or(strings.Join(names, " "), "none")
 }
 
-func millis(l node.Latency) string {
+func millis(l status.Latency) string {
 	if l.Count == 0 {
 		return "–"
 	}

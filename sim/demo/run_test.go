@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"deckle/node"
+	"deckle/node/web"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,7 +51,7 @@ func TestDemo(t *testing.T) {
 	defer cancel()
 	var live syncBuffer
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
-	seen := make(chan node.Analytics, 1)
+	seen := make(chan web.Analytics, 1)
 	report, err := Run(ctx, Options{
 		Rate: 500, Shards: 3, Dir: t.TempDir(), Seed: 1, FlushInterval: time.Second, HTTP: taken.Addr().String(), Live: &live,
 		OnListen: func(url string) {
@@ -87,8 +87,8 @@ func TestDemo(t *testing.T) {
 }
 
 // watchPage polls the API, as the page does, until a thousand events are shown.
-func watchPage(ctx context.Context, t *testing.T, client *http.Client, url string) node.Analytics {
-	var a node.Analytics
+func watchPage(ctx context.Context, t *testing.T, client *http.Client, url string) web.Analytics {
+	var a web.Analytics
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(60 * time.Second)

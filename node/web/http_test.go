@@ -1,4 +1,4 @@
-package node
+package web
 
 import (
 	"context"
@@ -17,17 +17,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"deckle/event"
-	"deckle/node/page"
+	"deckle/node/status"
 	"deckle/state"
 )
 
 // fakeSource is a Source with given content.
 type fakeSource struct {
-	status   Status
+	status   status.Node
 	replicas map[uint32]*fakeReplica
 }
 
-func (f *fakeSource) Status() Status { return f.status }
+func (f *fakeSource) Status() status.Node { return f.status }
 func (f *fakeSource) Store(shard uint32) Replica {
 	if r := f.replicas[shard]; r != nil {
 		return r
@@ -75,11 +75,11 @@ func newFakeSource() *fakeSource {
 	view.Sinks[state.SinkEvents].Acked = 7
 	view.Sinks[state.SinkClickHouse].Acked = 2
 	return &fakeSource{
-		status: Status{
+		status: status.Node{
 			Node: "a", ClusterID: "c1", Ready: true,
-			Shards: []ShardStatus{
+			Shards: []status.Shard{
 				{Shard: 0, Leader: "a", IsLeader: true, Term: 2, Index: 900, State: view, LagRecords: 5, LagSeconds: 1.5,
-					Visible: map[string]Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
+					Visible: map[string]status.Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
 				{Shard: 1, Leader: "b", Term: 3, Index: 800, State: view},
 			},
 		},
@@ -125,7 +125,7 @@ func decode[T any](t *testing.T, text string) T {
 }
 
 func testHandler(src Source) http.Handler {
-	return NewHandler(src, HTTPOptions{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return testNow }})
+	return NewHandler(src, Options{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return testNow }})
 }
 
 func TestHealth(t *testing.T) {
@@ -171,9 +171,9 @@ func TestAPIStatus(t *testing.T) {
 
 func TestAPIAnalytics(t *testing.T) {
 	src := newFakeSource()
-	src.status.Shards = append(src.status.Shards, ShardStatus{Shard: 2})
+	src.status.Shards = append(src.status.Shards, status.Shard{Shard: 2})
 	now := testNow
-	h := NewHandler(src, HTTPOptions{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return now }})
+	h := NewHandler(src, Options{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return now }})
 	_, body, _ := request(t, h, "GET", "/api/analytics")
 	a := decode[Analytics](t, body)
 	if a.Date != "2026-11-22" || !slices.Equal(a.MissingShards, []uint32{2}) {
@@ -257,7 +257,7 @@ func TestPageAndRest(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "deckle_test_things_total", Help: "x"})
 	reg.MustRegister(c)
-	h := NewHandler(newFakeSource(), HTTPOptions{Gatherer: reg})
+	h := NewHandler(newFakeSource(), Options{Gatherer: reg})
 	code, body, header := request(t, h, "GET", "/")
 	if code != 200 || !strings.Contains(body, "<title>Deckle</title>") || header.Get("Content-Security-Policy") == "" {
 		t.Errorf("page: %d", code)
@@ -280,7 +280,7 @@ func TestPageAndRest(t *testing.T) {
 
 // The page must work where there is no internet: it may name no address but its own server's.
 func TestPageIsSelfContained(t *testing.T) {
-	text := strings.ReplaceAll(string(page.HTML), "http://www.w3.org/2000/svg", "")
+	text := strings.ReplaceAll(string(page), "http://www.w3.org/2000/svg", "")
 	text = strings.ReplaceAll(text, "'http%3A", "")
 	for _, bad := range []string{"http:", "https:", "//cdn", "@import", "url(", "<link rel=\"stylesheet", " src="} {
 		if strings.Contains(text, bad) {

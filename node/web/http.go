@@ -1,4 +1,4 @@
-package node
+package web
 
 import (
 	"cmp"
@@ -16,14 +16,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"deckle/node/page"
+	"deckle/node/status"
 	"deckle/state"
 )
 
 // Source is where the HTTP handler takes its figures from: one node, or several in one process. Its methods are safe
 // for concurrent use.
 type Source interface {
-	Status() Status
+	Status() status.Node
 	// Store returns a replica of the shard, nil while there is none here.
 	Store(shard uint32) Replica
 }
@@ -34,8 +34,8 @@ type Replica interface {
 	Session(id string) (*state.SessionRow, bool, error)
 }
 
-// HTTPOptions are the surroundings of a handler; each may be left out.
-type HTTPOptions struct {
+// Options are the surroundings of a handler; each may be left out.
+type Options struct {
 	Gatherer prometheus.Gatherer // of /metrics; default: the process's own
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
@@ -54,7 +54,7 @@ type HTTPOptions struct {
 //	GET /debug/pprof/      profiles
 //
 // Nothing here changes anything. It has no authentication: it belongs on the loopback or on a network of operators.
-func NewHandler(src Source, opts HTTPOptions) http.Handler {
+func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger}
 	if h.now == nil {
 		h.now = time.Now
@@ -124,14 +124,6 @@ type handler struct {
 	analytics cached[*Analytics]
 }
 
-func servePage(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(page.HTML)
-}
-
 func (h *handler) reply(w http.ResponseWriter, code int, v any) {
 	body, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -169,7 +161,7 @@ func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
 }
 
 // warnings are what an operator should look at, whether the node is ready or not.
-func warnings(st *Status) []string {
+func warnings(st *status.Node) []string {
 	var out []string
 	for i := range st.Shards {
 		s := &st.Shards[i]

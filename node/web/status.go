@@ -1,44 +1,12 @@
-package node
+package web
 
 import (
-	"runtime"
-	"runtime/debug"
 	"time"
 
 	"deckle/event"
+	"deckle/node/status"
 	"deckle/state"
 )
-
-// VersionInfo is what /version and "deckle version" show.
-type VersionInfo struct {
-	Version  string `json:"version"`
-	Revision string `json:"revision,omitempty"`
-	Modified bool   `json:"modified,omitempty"`
-	Go       string `json:"go"`
-	OS       string `json:"os"`
-	Arch     string `json:"arch"`
-}
-
-// Version returns what the binary knows of its own build.
-func Version() VersionInfo {
-	v := VersionInfo{Version: "(devel)", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	if info.Main.Version != "" {
-		v.Version = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			v.Revision = s.Value
-		case "vcs.modified":
-			v.Modified = s.Value == "true"
-		}
-	}
-	return v
-}
 
 // apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it.
 type apiStatus struct {
@@ -116,7 +84,7 @@ type apiPartition struct {
 	Idle      bool  `json:"idle"`
 }
 
-func newAPIStatus(st *Status, now, start time.Time) *apiStatus {
+func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 	out := &apiStatus{
 		Node: st.Node, ClusterID: st.ClusterID, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(st)),
 		Version: Version().Version, Now: now.UTC(), UptimeSec: int64(now.Sub(start).Seconds()),
@@ -148,7 +116,7 @@ func newAPIStatus(st *Status, now, start time.Time) *apiStatus {
 	return out
 }
 
-func (t *apiTotals) add(s *ShardStatus) {
+func (t *apiTotals) add(s *status.Shard) {
 	v := &s.State
 	t.Applied += v.Applied
 	t.Counted += v.Counted
@@ -172,7 +140,7 @@ func (t *apiTotals) add(s *ShardStatus) {
 	}
 }
 
-func (a *apiSink) add(s *ShardStatus, id state.SinkID) {
+func (a *apiSink) add(s *status.Shard, id state.SinkID) {
 	if p := s.State.Sinks[id]; s.State.LastClosed > p.Acked {
 		a.Behind = max(a.Behind, s.State.LastClosed-p.Acked)
 	}
@@ -184,7 +152,7 @@ func (a *apiSink) add(s *ShardStatus, id state.SinkID) {
 	a.Count += l.Count
 }
 
-func newAPIShard(s *ShardStatus) apiShard {
+func newAPIShard(s *status.Shard) apiShard {
 	v := &s.State
 	out := apiShard{
 		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Term: s.Term, Index: s.Index, Durable: v.DurableIndex,

@@ -1,0 +1,25 @@
+package node
+
+import (
+	"net/http"
+
+	"deckle/node/status"
+	"deckle/node/web"
+)
+
+// Handler returns health, metrics, API and page of this node; see web.NewHandler.
+func (n *Node) Handler() http.Handler {
+	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger})
+}
+
+// nodeSource is one node as a web.Source.
+type nodeSource struct{ n *Node }
+
+func (s nodeSource) Status() status.Node { return s.n.Status() }
+
+func (s nodeSource) Store(shard uint32) web.Replica {
+	if store := s.n.Store(shard); store != nil {
+		return store
+	}
+	return nil
+}

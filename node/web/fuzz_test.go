@@ -1,0 +1,59 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// FuzzHTTP: whatever a client sends, as bytes, the answer is one of those that the handler documents, well formed; the
+// figures of the state, which has been asked for by everybody, are still there.
+func FuzzHTTP(f *testing.F) {
+	for _, r := range []string{
+		"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/session/s%2F1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/session/%00%ff HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /api/session/" + strings.Repeat("x", 65) + " HTTP/1.0\r\n\r\n", "GET /api/status?x=%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /api/analytics HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", "HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /metrics HTTP/1.1\r\nHost: h\r\nAccept: application/openmetrics-text;version=9\r\nAccept-Encoding: gzip, zstd\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/../api/session/..%2f..%2f HTTP/1.1\r\nHost: h\r\n\r\n", "GET //livez HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /debug/pprof/heap?debug=1&gc=1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET /debug/pprof/symbol?0x0+0x1 HTTP/1.1\r\nHost: h\r\n\r\n",
+	} {
+		f.Add([]byte(r))
+	}
+	src := newFakeSource()
+	h := testHandler(src)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
+		if err != nil {
+			return // the server of the standard library refuses it
+		}
+		if p := r.URL.Path; strings.HasPrefix(p, "/debug/pprof") || strings.Contains(p, "//") {
+			return // pprof is the standard library's, and takes seconds
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		switch w.Code {
+		case 200, 400, 404, 405, 301, 307, 308, 406, 415:
+		default:
+			t.Fatalf("%q: status %d: %s", b, w.Code, w.Body)
+		}
+		if w.Header().Get("Content-Type") == "application/json" && r.Method == http.MethodGet {
+			if !json.Valid(w.Body.Bytes()) {
+				t.Fatalf("%q: not JSON: %s", b, w.Body)
+			}
+			if w.Header().Get("X-Content-Type-Options") != "nosniff" {
+				t.Fatalf("%q: headers %v", b, w.Header())
+			}
+		}
+		if id, ok := strings.CutPrefix(r.URL.Path, "/api/session/"); ok && w.Code == 200 && r.Method == http.MethodGet && id != "s/1" && r.URL.RawPath == "" {
+			t.Fatalf("%q: session %q found: %s", b, id, w.Body)
+		}
+		if _, err := io.Copy(io.Discard, w.Result().Body); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
