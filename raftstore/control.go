@@ -189,7 +189,7 @@ func (g *Group) join(req *request) (*response, error) {
 	default:
 		// This ends a folder: only a leader that is one, speaking of a configuration that is committed, may say it.
 		committed, at := g.fsm.configuration()
-		if at == 0 || suffrageOf(committed, id) != "none" || g.verify(r) != nil {
+		if at == 0 || suffrageOf(committed, id) != standNone || g.verify(r) != nil {
 			return &response{Stand: standPending}, nil
 		}
 		stand = standSuperseded

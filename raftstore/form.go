@@ -174,7 +174,7 @@ func (g *Group) bootstrap(conf raft.Configuration) error {
 	if err != nil || last > 0 {
 		return err
 	}
-	if err := g.log.inner.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+	if err := g.log.inner.SetUint64([]byte(termKey), 1); err != nil {
 		return err
 	}
 	return g.log.inner.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(conf)})

@@ -101,7 +101,7 @@ func (f *fsm) fail(err error) error {
 
 // failDamaged does so for damage alone: whatever else a checkpoint or a copy may meet can be tried again.
 func (f *fsm) failDamaged(err error) error {
-	if damage(err) {
+	if isDamage(err) {
 		return f.fail(err)
 	}
 	return err

@@ -87,7 +87,7 @@ func FuzzFolder(f *testing.F) {
 		for i := range 2 {
 			s, err := Open(context.Background(), fuzzOptions(fsys, 3))
 			if err != nil {
-				if i > 0 || !damage(err) && !errors.Is(err, ErrForeignFolder) {
+				if i > 0 || !isDamage(err) && !errors.Is(err, ErrForeignFolder) {
 					t.Fatalf("attempt %d: %v", i, err)
 				}
 				return

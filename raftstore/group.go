@@ -273,7 +273,7 @@ func suffrageOf(c raft.Configuration, id raft.ServerID) string {
 			return standNonvoter
 		}
 	}
-	return "none"
+	return standNone
 }
 
 // preferred is the name of the node that should lead the group.
@@ -284,7 +284,7 @@ func (g *Group) preferred() string {
 
 func (g *Group) status() GroupStatus {
 	s := GroupStatus{
-		Shard: g.shard, Preferred: g.preferred(), Suffrage: "none", DurableIndex: g.sm.Durable(),
+		Shard: g.shard, Preferred: g.preferred(), Suffrage: standNone, DurableIndex: g.sm.Durable(),
 		MarkerIndex: g.snaps.marker().Index, LogBytes: g.log.inner.Bytes(),
 	}
 	s.FirstIndex, _ = g.log.inner.FirstIndex()

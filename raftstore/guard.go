@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"errors"
 	"io"
 
 	"github.com/hashicorp/raft"
@@ -19,9 +18,6 @@ import (
 //
 // An append whose previous entry is older than the log's begin is cut to where the log can check it: what lies below is
 // committed, and so the same as the leader's.
-
-// errConflict answers a snapshot that has to wait for the log to be cut.
-var errConflict = errors.New("raftstore: the log conflicts with the snapshot; it is being cut")
 
 // guard hands requests to Raft, one by one, until the transport closes.
 func (g *Group) guard(r *running) {

@@ -8,22 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
-
-// phase is how far a node has come in its life; doc.go draws the way.
-type phase string
-
-const (
-	phaseNew      phase = "new"      // knows no cluster
-	phaseFounding phase = "founding" // has drawn the cluster's id; the groups' first configurations may not be written yet
-	phaseJoining  phase = "joining"  // knows its cluster, asks to take a former incarnation's place
-	phaseMember   phase = "member"   // is part of the groups' configurations
-	phaseVoid     phase = "void"     // the folder is to be emptied (of a single node: replaced): what it promised is void
-)
-
-const identityFormat = 1
 
 // member is a server of the first configuration.
 type member struct {
@@ -74,23 +60,10 @@ func nodeNames(nodes []Peer) []string {
 	return names
 }
 
-// Errors of Open that need a person, or a restart.
-var (
-	// ErrForeignFolder says that the data folder belongs to another node, another set of nodes or another number of
-	// shards, or was written by a newer format.
-	ErrForeignFolder = errors.New("raftstore: the data folder does not fit the configuration")
-	// ErrDamaged says that what this node promised cannot be read back. With three nodes Open empties the folder and
-	// rejoins instead of returning it. Damage found later is fatal, and answered by the next Open.
-	ErrDamaged = errors.New("raftstore: damaged")
-	// ErrSuperseded is handed to OnFatal when another incarnation has taken this node's place. After a restart the
-	// folder is emptied and the node rejoins with a new incarnation.
-	ErrSuperseded = errors.New("raftstore: another incarnation of this node has taken its place")
-)
-
 // loadIdentity reads the identity, or creates one for an empty folder. A void folder is emptied first, keeping only
 // the cluster's id: a node without its promises must never found a second cluster.
 func loadIdentity(o *Options) (*identity, error) {
-	path := o.FS.PathJoin(o.Dir, "identity")
+	path := o.FS.PathJoin(o.Dir, identityName)
 	var id identity
 	err := readSealed(o.FS, path, &id)
 	switch {
@@ -104,15 +77,18 @@ func loadIdentity(o *Options) (*identity, error) {
 			return nil, fmt.Errorf("raftstore: list data folder: %w", err)
 		}
 		for _, n := range names {
-			if n == "wal" || n == "snapshots" || strings.HasPrefix(n, "shard-") {
+			if isOurs(n) {
 				return nil, fmt.Errorf("%w: %s has a %s but no identity; restore the file or empty the folder", ErrForeignFolder, o.Dir, n)
 			}
 		}
 		return newIdentity(o, "")
 	case err != nil:
 		return nil, err
-	case id.Format != identityFormat:
-		return nil, fmt.Errorf("%w: identity format %d, this program knows %d", ErrForeignFolder, id.Format, identityFormat)
+	}
+	if err := checkIdentityFormat(id.Format); err != nil {
+		return nil, err
+	}
+	switch {
 	case !id.whole():
 		return nil, fmt.Errorf("%w: %s says %+v", errSealBroken, path, id)
 	case id.Name != o.Name:
@@ -124,11 +100,16 @@ func loadIdentity(o *Options) (*identity, error) {
 	}
 	if id.Phase == phaseVoid {
 		if len(o.Nodes) == 1 {
-			return nil, beyondRepair(o, errors.New(id.VoidReason))
+			return nil, singleNodeDamage(o.Dir, errors.New(id.VoidReason))
 		}
 		return emptyFolder(o, &id, id.VoidReason)
 	}
 	return &id, nil
+}
+
+// isOurs tells whether a name in the data folder is of something that this package owns, the identity aside.
+func isOurs(name string) bool {
+	return name == walDirName || name == snapshotDirName || strings.HasPrefix(name, shardPrefix)
 }
 
 func newIdentity(o *Options, cluster string) (*identity, error) {
@@ -145,7 +126,7 @@ func newIdentity(o *Options, cluster string) (*identity, error) {
 }
 
 func saveIdentity(o *Options, id *identity) error {
-	return writeSealed(o.FS, o.FS.PathJoin(o.Dir, "identity"), id)
+	return writeSealed(o.FS, o.FS.PathJoin(o.Dir, identityName), id)
 }
 
 // emptyFolder voids what the folder promised: the mark first, then the content, then a new incarnation. A crash in
@@ -163,7 +144,7 @@ func emptyFolder(o *Options, id *identity, reason string) (*identity, error) {
 		return nil, fmt.Errorf("raftstore: list data folder: %w", err)
 	}
 	for _, n := range names {
-		if n == "wal" || n == "snapshots" || strings.HasPrefix(n, "shard-") {
+		if isOurs(n) {
 			if err := removeAll(o.FS, o.FS.PathJoin(o.Dir, n)); err != nil {
 				return nil, err
 			}
@@ -173,11 +154,4 @@ func emptyFolder(o *Options, id *identity, reason string) (*identity, error) {
 		return nil, err
 	}
 	return newIdentity(o, id.Cluster)
-}
-
-func removeAll(fsys vfs.FS, path string) error {
-	if err := fsys.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("raftstore: remove %s: %w", path, err)
-	}
-	return nil
 }

@@ -13,10 +13,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// ErrStoreDeadline is what a StoreLogs that took longer than Timings.StoreDeadline returns: a leader steps down, a
-// follower refuses. The write may still land.
-var ErrStoreDeadline = errors.New("raftstore: the disk took longer than the store deadline")
-
 // groupLog is what a group needs of the node's log; *wal.Group is one.
 type groupLog interface {
 	raft.LogStore

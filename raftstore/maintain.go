@@ -120,7 +120,7 @@ func dropCopies(fsys vfs.FS, dir string) error {
 		return fmt.Errorf("raftstore: list %s: %w", dir, err)
 	}
 	for _, n := range names {
-		if strings.HasPrefix(n, "send-") {
+		if strings.HasPrefix(n, sendPrefix) {
 			if err := removeAll(fsys, fsys.PathJoin(dir, n)); err != nil {
 				return err
 			}

@@ -29,11 +29,6 @@ func (m *marker) meta() *raft.SnapshotMeta {
 	}
 }
 
-const (
-	markerPrefix = "marker-"
-	stagedPrefix = "staged-"
-)
-
 // loadMarker returns the zero marker if there is none.
 func loadMarker(fsys vfs.FS, path string) (m marker, err error) {
 	if err := readSealed(fsys, path, &m); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -122,5 +121,3 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 }
-
-var errStopped = errors.New("raftstore: stopped")

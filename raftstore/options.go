@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,12 +67,6 @@ type Options struct {
 	// Rand draws incarnations and cluster ids; default crypto/rand.
 	Rand func() uint64
 }
-
-// maxName bounds a node name, in bytes: it is part of every connection header.
-const maxName = 64
-
-// ErrConfig is wrapped by every error of Open that the configuration causes.
-var ErrConfig = errors.New("raftstore: configuration")
 
 // complete fills defaults and checks.
 func (o *Options) complete() error {

@@ -9,13 +9,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// ErrNotLeader says that an entry was certainly not committed and never will be: this node does not lead the group, or
-// refused the entry before it was written.
-var ErrNotLeader = errors.New("raftstore: not the leader")
-
-// ErrUncertain says that an entry may or may not have been committed, or may still be.
-var ErrUncertain = errors.New("raftstore: outcome uncertain")
-
 // Result is what became of a committed entry.
 type Result struct {
 	Value any // what StateMachine.Apply returned

@@ -16,18 +16,13 @@ import (
 // A sealed file is one line of JSON and one line with its CRC32C. It is replaced as a whole, durably: a crash leaves
 // the old one or the new one.
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// errSealBroken is wrapped by readSealed for a file whose content does not fit its checksum.
-var errSealBroken = errors.New("raftstore: damaged file")
-
 func writeSealed(fsys vfs.FS, path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("raftstore: encode %s: %w", path, err)
 	}
 	b = fmt.Appendf(append(b, '\n'), "%08x\n", crc32.Checksum(b, castagnoli))
-	tmp := path + ".tmp"
+	tmp := path + temporarySuffix
 	if err := writeFile(fsys, tmp, b); err != nil {
 		return err
 	}
@@ -128,6 +123,14 @@ func makeDir(fsys vfs.FS, dir string) error {
 		if err := syncDir(fsys, parent(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
+	}
+	return nil
+}
+
+// removeAll removes a file or a folder with all that is in it; one that is not there is no error.
+func removeAll(fsys vfs.FS, path string) error {
+	if err := fsys.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("raftstore: remove %s: %w", path, err)
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (s *sender) refresh(m marker) error {
 		return err
 	}
 	s.n++
-	c := &copied{dir: s.fs.PathJoin(s.dir, fmt.Sprintf("send-%d-%d", s.shard, s.n)), used: time.Now()}
+	c := &copied{dir: s.fs.PathJoin(s.dir, fmt.Sprintf("%s%d-%d", sendPrefix, s.shard, s.n)), used: time.Now()}
 	if err := removeAll(s.fs, c.dir); err != nil {
 		return err
 	}

@@ -13,9 +13,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// errOutrun says that a local snapshot came after one that was installed meanwhile.
-var errOutrun = errors.New("raftstore: a newer snapshot is there")
-
 // snapshots is a group's raft.SnapshotStore. It holds a marker; data goes by, files of the state machine:
 //
 //	snapshots/marker-<n>          the marker
@@ -46,15 +43,15 @@ func newSnapshots(fsys vfs.FS, dir string, shard uint32) (*snapshots, error) {
 }
 
 func (s *snapshots) markerPath() string {
-	return s.fs.PathJoin(s.dir, fmt.Sprintf("marker-%d", s.shard))
+	return s.fs.PathJoin(s.dir, fmt.Sprintf("%s%d", markerPrefix, s.shard))
 }
 func (s *snapshots) stagedDir() string {
-	return s.fs.PathJoin(s.dir, fmt.Sprintf("staged-%d", s.shard))
+	return s.fs.PathJoin(s.dir, fmt.Sprintf("%s%d", stagedPrefix, s.shard))
 }
 func (s *snapshots) stagedFiles() string {
-	return s.fs.PathJoin(s.stagedDir(), "files")
+	return s.fs.PathJoin(s.stagedDir(), stagedFilesName)
 }
-func (s *snapshots) stagedMeta() string { return s.fs.PathJoin(s.stagedDir(), "meta") }
+func (s *snapshots) stagedMeta() string { return s.fs.PathJoin(s.stagedDir(), stagedMetaName) }
 
 func (s *snapshots) marker() marker {
 	s.mu.Lock()
@@ -66,7 +63,7 @@ func (s *snapshots) setMarker(m marker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.Index < s.m.Index {
-		return errOutrun
+		return errOvertaken
 	}
 	if s.m.State > m.Index { // the log has not reached the copy that was installed yet: its promise stands
 		m.State = max(m.State, s.m.State)

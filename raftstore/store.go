@@ -62,7 +62,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if s.id, err = loadIdentity(&s.opts); err != nil {
 		return nil, err
 	}
-	if err = s.openAll(ctx); damage(err) {
+	if err = s.openAll(ctx); isDamage(err) {
 		if err = s.rejoinEmpty(err); err == nil {
 			err = s.openAll(ctx)
 		}
@@ -82,25 +82,10 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// damage tells whether an error says that something this node promised is lost.
-func damage(err error) bool {
-	var corrupt *wal.CorruptError
-	var state interface{ Damaged() bool }
-	return errors.As(err, &corrupt) || errors.Is(err, ErrDamaged) || errors.Is(err, errSealBroken) ||
-		errors.As(err, &state) && state.Damaged()
-}
-
-// beyondRepair is the error of a single node, which has nobody to rejoin.
-func beyondRepair(o *Options, cause error) error {
-	return fmt.Errorf("%w: %w. This is a single node, so no other can give back what is lost, and nothing was changed. "+
-		"Either restore the whole of %s from a copy that was made while the node was stopped, or move it away and start "+
-		"with an empty folder and the sinks' tables of a new cluster", ErrDamaged, cause, o.Dir)
-}
-
 // rejoinEmpty answers damage that Open has met.
 func (s *Store) rejoinEmpty(cause error) error {
 	if len(s.opts.Nodes) == 1 {
-		return beyondRepair(&s.opts, cause)
+		return singleNodeDamage(s.opts.Dir, cause)
 	}
 	id, err := emptyFolder(&s.opts, s.id, cause.Error())
 	if err != nil {
@@ -137,12 +122,12 @@ func (s *Store) openAll(ctx context.Context) error {
 func (s *Store) openGroups(ctx context.Context) (err error) {
 	o := &s.opts
 	s.wal, err = wal.Open(ctx, wal.Options{
-		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, "wal"), SegmentBytes: o.SegmentBytes, Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
+		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, walDirName), SegmentBytes: o.SegmentBytes, Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
 	})
 	if err != nil {
 		return fmt.Errorf("raftstore: open log: %w", err)
 	}
-	dir := o.FS.PathJoin(o.Dir, "snapshots")
+	dir := o.FS.PathJoin(o.Dir, snapshotDirName)
 	for shard := range uint32(o.Shards) {
 		g, err := s.openGroup(ctx, dir, shard)
 		if err != nil {
@@ -162,7 +147,7 @@ func (s *Store) openGroup(ctx context.Context, dir string, shard uint32) (*Group
 	if err != nil {
 		return nil, err
 	}
-	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("shard-%d", shard)), s.fatal)
+	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("%s%d", shardPrefix, shard)), s.fatal)
 	if err != nil {
 		return nil, fmt.Errorf("raftstore: open shard %d: %w", shard, err)
 	}
@@ -215,7 +200,7 @@ func (s *Store) closeGroups() (err error) {
 // fatal reports the first error after which this node can keep no promise. Damage makes the folder void, before the
 // process ends: or it would be met again and again.
 func (s *Store) fatal(err error) {
-	if damage(err) && s.condemn(err) {
+	if isDamage(err) && s.condemn(err) {
 		return
 	}
 	s.doomed.Do(func() {
@@ -280,35 +265,6 @@ func (s *Store) Group(shard uint32) *Group {
 		return nil
 	}
 	return s.groups[shard]
-}
-
-// Status is where a node stands.
-type Status struct {
-	Node      string
-	ServerID  string // name and incarnation
-	ClusterID string // "" before the cluster is known
-	Ready     bool
-	Reasons   []string // why the node is not ready, or what is wrong; for people
-	Groups    []GroupStatus
-	WALBytes  int64 // length of the node's log
-	WAL       wal.Stats
-}
-
-// GroupStatus is where one group stands, as this node sees it.
-type GroupStatus struct {
-	Shard        uint32
-	Leader       string // node name, "" if unknown
-	IsLeader     bool
-	Suffrage     string // this node's: "voter", "nonvoter" or "none"
-	Preferred    string // the node that should lead
-	Term         uint64
-	FirstIndex   uint64 // of the log
-	LastIndex    uint64
-	CommitIndex  uint64
-	AppliedIndex uint64 // in the state machine
-	DurableIndex uint64 // of the state machine
-	MarkerIndex  uint64 // of the last snapshot marker
-	LogBytes     int64
 }
 
 // Status tells where the node stands; safe from any goroutine at any time.

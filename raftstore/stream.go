@@ -22,16 +22,6 @@ import (
 // Names are relative, slash-separated and clean. The length of the whole follows from names and sizes, so it is known
 // before the first byte, as Raft needs it.
 
-const (
-	streamVersion = 1
-	streamHead    = 4 + 1 + 8 + 8 + 4 + 4
-	maxFileName   = 1024
-	maxFiles      = 1 << 20
-)
-
-// ErrStream is wrapped by every error that a damaged snapshot stream causes.
-var ErrStream = errors.New("raftstore: damaged snapshot stream")
-
 type streamFile struct {
 	name string
 	size int64
@@ -78,7 +68,7 @@ func (m *manifest) size() int64 {
 
 // write streams the files of dir.
 func (m *manifest) write(w io.Writer, fsys vfs.FS, dir string) error {
-	head := append(make([]byte, 0, streamHead), "DKSN"...)
+	head := append(make([]byte, 0, streamHead), streamMagic...)
 	head = append(head, streamVersion)
 	head = binary.BigEndian.AppendUint64(head, m.applied)
 	head = binary.BigEndian.AppendUint64(head, m.term)
@@ -92,7 +82,7 @@ func (m *manifest) write(w io.Writer, fsys vfs.FS, dir string) error {
 			return err
 		}
 	}
-	_, err := io.WriteString(w, "DKSE")
+	_, err := io.WriteString(w, streamEnd)
 	return err
 }
 
@@ -123,11 +113,11 @@ func readStream(r io.Reader, fsys vfs.FS, dir string) (*manifest, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, fmt.Errorf("%w: head: %w", ErrStream, err)
 	}
-	if string(head[:4]) != "DKSN" || crc32.Checksum(head[:streamHead-4], castagnoli) != binary.BigEndian.Uint32(head[streamHead-4:]) {
+	if string(head[:4]) != streamMagic || crc32.Checksum(head[:streamHead-4], castagnoli) != binary.BigEndian.Uint32(head[streamHead-4:]) {
 		return nil, fmt.Errorf("%w: head", ErrStream)
 	}
-	if head[4] != streamVersion {
-		return nil, fmt.Errorf("%w: version %d, this program knows %d", ErrStream, head[4], streamVersion)
+	if err := checkStreamVersion(head[4]); err != nil {
+		return nil, err
 	}
 	m := &manifest{applied: binary.BigEndian.Uint64(head[5:]), term: binary.BigEndian.Uint64(head[13:])}
 	n := binary.BigEndian.Uint32(head[21:])
@@ -147,7 +137,7 @@ func readStream(r io.Reader, fsys vfs.FS, dir string) (*manifest, error) {
 		m.files = append(m.files, f)
 	}
 	var tail [5]byte
-	if k, err := io.ReadFull(r, tail[:]); err != io.ErrUnexpectedEOF || k != 4 || string(tail[:4]) != "DKSE" {
+	if k, err := io.ReadFull(r, tail[:]); err != io.ErrUnexpectedEOF || k != 4 || string(tail[:4]) != streamEnd {
 		return nil, fmt.Errorf("%w: tail", ErrStream)
 	}
 	for d := range dirs {

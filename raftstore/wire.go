@@ -3,7 +3,6 @@ package raftstore
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -14,34 +13,6 @@ import (
 //
 // and is answered with one byte: 0, or a refusal, after which it is closed. A raft connection then belongs to that
 // group's transport. A control connection carries one request and one response, each: length u32 | JSON.
-
-type connKind uint8
-
-const (
-	kindRaft connKind = 1 + iota
-	kindControl
-)
-
-const (
-	headerMagic   = "DKL1"
-	maxTarget     = maxName + 1 + 16
-	maxFrameBytes = 64 << 10
-)
-
-// The answers to a header.
-const (
-	answerOK       byte = iota
-	answerNotMe         // the caller means another server: a former incarnation, or another node
-	answerNotReady      // the group does not run here (yet)
-)
-
-// Errors of a refused connection.
-var (
-	errHeader   = errors.New("raftstore: not a connection header")
-	errNotMe    = errors.New("raftstore: refused: the peer is not the server that is meant")
-	errNotReady = errors.New("raftstore: refused: the peer does not run that group")
-	errFrame    = errors.New("raftstore: bad control frame")
-)
 
 type header struct {
 	kind   connKind
@@ -86,14 +57,6 @@ func answerError(a byte) error {
 	return fmt.Errorf("raftstore: refused with code %d", a)
 }
 
-// The control requests.
-const (
-	opHello  = "hello"  // who are you?
-	opFound  = "found"  // be part of this new cluster
-	opJoin   = "join"   // to a group's leader: where do I stand; put me in my former incarnation's place
-	opHealth = "health" // could you lead this group?
-)
-
 // request is a control request; which fields count depends on Op.
 type request struct {
 	Op       string
@@ -106,15 +69,6 @@ type request struct {
 	Inquiry  bool     `json:",omitempty"` // join: only say where I stand
 	Applied  uint64   `json:",omitempty"` // join: how far the caller has come
 }
-
-// Where a server stands in a group, as its leader says.
-const (
-	standVoter      = "voter"
-	standNonvoter   = "nonvoter"
-	standPending    = "pending"    // a change is under way
-	standSuperseded = "superseded" // not a member, and this id never will be again
-	standNotLeader  = "notleader"  // ask Leader
-)
 
 // response answers a request.
 type response struct {

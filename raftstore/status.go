@@ -1,0 +1,32 @@
+package raftstore
+
+import "deckle/wal"
+
+// Status is where a node stands.
+type Status struct {
+	Node      string
+	ServerID  string // name and incarnation
+	ClusterID string // "" before the cluster is known
+	Ready     bool
+	Reasons   []string // why the node is not ready, or what is wrong; for people
+	Groups    []GroupStatus
+	WALBytes  int64 // length of the node's log
+	WAL       wal.Stats
+}
+
+// GroupStatus is where one group stands, as this node sees it.
+type GroupStatus struct {
+	Shard        uint32
+	Leader       string // node name, "" if unknown
+	IsLeader     bool
+	Suffrage     string // this node's: "voter", "nonvoter" or "none"
+	Preferred    string // the node that should lead
+	Term         uint64
+	FirstIndex   uint64 // of the log
+	LastIndex    uint64
+	CommitIndex  uint64
+	AppliedIndex uint64 // in the state machine
+	DurableIndex uint64 // of the state machine
+	MarkerIndex  uint64 // of the last snapshot marker
+	LogBytes     int64
+}
