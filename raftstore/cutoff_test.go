@@ -121,7 +121,7 @@ func TestLostSnapshotIsDamage(t *testing.T) {
 		c.put(0, 100)
 	}
 	have := c.agree(0, c.all()...)
-	former := c.nodes[2].store.serverID()
+	former := c.nodes[2].store.self.serverID()
 	c.stop(2)
 	fsys := c.nodes[2].fs
 	s, err := newSnapshots(fsys, "data/snapshots", 0)
@@ -136,7 +136,7 @@ func TestLostSnapshotIsDamage(t *testing.T) {
 	}
 	c.start(2)
 	c.ready(2)
-	if got := c.nodes[2].store.serverID(); got == former {
+	if got := c.nodes[2].store.self.serverID(); got == former {
 		t.Fatalf("came back as %s without what it had taken over", got)
 	}
 	c.put(0, 10)

@@ -94,7 +94,7 @@ func TestDamagedState(t *testing.T) {
 			if how == "harm-snapshot" {
 				i = c.leader(0)
 			}
-			cluster, former := c.nodes[i].store.ClusterID(), c.nodes[i].store.serverID()
+			cluster, former := c.nodes[i].store.ClusterID(), c.nodes[i].store.self.serverID()
 			count := uint64(30)
 			switch how {
 			case "harm-open", "harm-early":
@@ -122,8 +122,8 @@ func TestDamagedState(t *testing.T) {
 			c.start(i)
 			c.ready(i)
 			s := c.nodes[i].store
-			if s.serverID() == former || s.ClusterID() != cluster {
-				t.Fatalf("came back as %s of %s, was %s of %s", s.serverID(), s.ClusterID(), former, cluster)
+			if s.self.serverID() == former || s.ClusterID() != cluster {
+				t.Fatalf("came back as %s of %s, was %s of %s", s.self.serverID(), s.ClusterID(), former, cluster)
 			}
 			select {
 			case err := <-c.nodes[i].fatal:

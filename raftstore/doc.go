@@ -1,30 +1,33 @@
-// Package raftstore replicates the shards' state machines: hashicorp/raft, one group a shard, over one port and one log.
+// Package raftstore replicates the state machines of the shards: one group of hashicorp/raft per shard, over one port
+// and one log per node.
 //
 // # Promise
 //
 // An entry whose Future has a result was fsynced on a quorum and applied here, in the order in which this leader
 // proposed it. Every replica applies the same entries in the same order. Any one of three nodes may vanish, with its
-// disk too, and come back with an empty one, without a person.
+// disk too, and come back with an empty one, without the help of an operator.
 //
 // # Invariants
 //
 //  1. A server id (node name and incarnation) names one data folder. A folder that lost anything it promised is emptied
-//     whole and gets a new incarnation; a connection says which id it means, and another one refuses it.
+//     as a whole and gets a new incarnation. Every connection says which id it means; a node with another id refuses
+//     it.
 //  2. A group's first configuration is written once, by the first of the configured nodes, while its identity says
 //     "founding": after a majority of the founders has noted the cluster's id. A node that knows a cluster never founds
 //     another.
-//  3. The log is cut only up to a marker, and a marker is written only when the state machine is durable up to it. At
-//     start: durable ≥ marker, log ≥ applied; anything else is damage, and so are a log record, a sealed file or a file of
-//     the state machine that do not fit their checksum.
-//  4. A node keeps no log entry below an installed snapshot (it was never compared with it), and cuts a log only where
-//     it conflicts with what is known to be committed.
-//  5. An error of the state machine or of the log stops the group for good and reaches OnFatal once. Nothing is skipped.
-//     If it is damage, the identity says "void" before the process can end, so that it is answered by the next Open and
-//     not met again and again.
-//  6. Entries of one leadership are accepted in order: after one was refused, none is taken until the leadership has
-//     been announced anew.
-//  7. What Raft keeps in memory is what its log and its marker say: where the two part (the log conflicts with a
-//     snapshot, a leader's change of the configuration could not be stored), the instance ends and another one begins.
+//  3. The log is truncated only up to a marker, and a marker is written only when the state machine is durable up to
+//     it. At start: durable ≥ marker, log ≥ applied; anything else is damage, and so are a log record, a sealed file or
+//     a file of the state machine that does not fit its checksum.
+//  4. A node keeps no log entry below an installed snapshot (such an entry was never compared with the snapshot), and
+//     drops the end of a log only where it conflicts with what is known to be committed.
+//  5. An error of the state machine or of the log stops the group for good and reaches OnFatal once. Nothing is
+//     skipped. If it is damage, the identity says "void" before the process can end, so that the next Open answers it
+//     and the node does not meet it again at every start.
+//  6. Entries of one leadership are accepted in order: after one was refused, none is accepted until the leadership has
+//     been announced again.
+//  7. What Raft keeps in memory is what its log and its marker say: where the two differ (the log conflicts with a
+//     snapshot, or a leader's change of the configuration could not be stored), the instance ends and another one
+//     begins.
 //
 // # A node's life (file identity)
 //
@@ -39,12 +42,12 @@
 //	                                        └───────────── folder emptied, new incarnation ◄──────┘
 //	                                                        (damage found by Open comes here, too)
 //
-// A single node has nobody to rejoin: damage found by Open is its error, and nothing is changed; a void folder is refused
-// at every start, until the whole of it is restored from a copy or moved away.
+// A single node has no other node to rejoin: damage found by Open is its error, and nothing is changed; a void folder
+// is refused at every start, until the whole of it is restored from a copy or moved away.
 //
-// A joining node asks each group's leader, which first asks the node itself at its configured address, then removes the
-// former server, adds the new one as a non-voter, and makes it a voter when it has caught up. Every step is plain Raft
-// membership change and is repeated until it is done.
+// A joining node asks each group's leader. The leader first asks the node itself at its configured address, then
+// removes the former server, adds the new one as a non-voter, and makes it a voter when it has caught up. Every step is
+// a plain membership change of Raft and is repeated until it is done.
 //
 // # The folder
 //
@@ -52,29 +55,80 @@
 //	wal/                          the log of all groups (package wal)
 //	shard-<n>/                    the state machine's files
 //	snapshots/marker-<n>          index, term and configuration up to which the state stands for the log
-//	snapshots/staged-<n>/         a received snapshot, until it is swapped in (snapshots.go)
-//	snapshots/send-<n>-<k>/       a copy of the state on its way to a follower (sender.go)
+//	snapshots/staged-<n>/         a received snapshot, until the state machine takes it over (snapshots.go)
+//	snapshots/send-<n>-<k>/       a copy of the state that is being sent to a follower (sender.go)
+//
+// # Files
+//
+// Each file uses only the files above it in this list, with one exception: fsm, snapshots and sender are one machine.
+// A part that needs something of a file below it is given a function for it when it is made.
+//
+//	errors        every error of the package, and which of them are damage      the values that all share
+//	format        every name, magic and version of what is stored or sent
+//	api, options, status   StateMachine, what Open takes, what Status returns
+//
+//	sealed        sealed files and folders, durably                             the node
+//	identity      the identity file: read, created, emptied
+//	wire          connection headers, control requests and responses
+//	self          the running node's identity: the only place where it changes
+//	network       the node's port: listens, dials, knows every connection
+//	transport     one group's view of the port, and Raft's transport over it
+//	peers         sends control requests to the other nodes
+//	hclog         Raft's messages in slog
+//	metrics       histograms, counters, gauges
+//
+//	log           the group's log and term as Raft uses them: deadlines         one group's data
+//	marker        up to where the state stands for the log
+//	stream        a snapshot as a stream of bytes
+//	fsm           applies entries; knows the committed configurations
+//	snapshots     received snapshots, staged and taken over; the marker
+//	sender        copies of the state for followers that are far behind
+//
+//	sane          checks incoming requests for what would make Raft panic       one group's parts
+//	instance      one run of Raft, and what is asked of it
+//	guard         sees incoming requests before Raft does
+//	propose       entries in order, their results, and announced leadership
+//	engine        begins, ends and restarts Raft
+//	maintain      keeps the log short
+//	members       the leader's part in replacing a server
+//	standing      the new server's part
+//	handover      gives the leadership to another node
+//	group         puts the parts together; the public Group
+//
+//	forming       from an empty folder to membership                            the whole
+//	control       takes incoming connections, answers control requests
+//	store         Open, Close, Status; fatal errors
+//
+// # Locks
+//
+// engine.switching is taken first: it is held while an instance begins or ends, and nothing that waits for it holds
+// another lock. guard and maintainer share oneSnapshot, which keeps a local snapshot and an installed one apart; it is
+// held while Raft works. proposer.mu is held for the call that hands an entry to Raft, which blocks while Raft's queue
+// is full. sender.busy is held while the state machine copies itself. The rest (Store.mu, self.mu, fsm.mu,
+// snapshots.mu, logStore.mu, network.mu, transport.mu) protect a few fields each; no other lock of the package is taken
+// while one of them is held. self.mu and snapshots.mu are held while their sealed file is written.
 //
 // # Assumptions
 //
 // The disk: what Sync has returned for is there after a power cut, a rename is atomic, and damage shows in a checksum:
-// of a log record, of a sealed file, of a block of the state machine's tables. A snapshot carries one for each file, and
-// the state machine has checked its own before, so that damage does not travel.
-// The network may lose, delay, repeat and cut. Clocks only run: no two nodes' times are compared. The two other nodes
-// of a cluster keep a majority's folders; all three lost at once is a new cluster, or, where one still knows the id, a
-// cluster that waits. Damage is a matter of one disk: of two nodes that find some at the same time both are emptied, and
-// with them a majority. So an error that every replica would meet alike must not call itself damage (StateMachine).
+// of a log record, of a sealed file, of a block of the state machine's tables. A snapshot carries a checksum per file,
+// and the state machine has checked its own before, so that damage does not travel. The network may lose, delay, repeat
+// and cut. Clocks need only advance: no two nodes' times are compared. The two other nodes of a cluster keep a
+// majority's folders; all three lost at once is a new cluster, or, where one still knows the id, a cluster that waits.
+// Damage is a matter of one disk: of two nodes that find some at the same time both are emptied, and with them a
+// majority. So an error that every replica would meet alike must not call itself damage (StateMachine).
 //
 // # Known limits
 //
 // If the founder loses its disk between telling its peers and its first committed entries, within the first second of a
-// cluster's life, the groups have no leader: the folders, which hold nothing yet, have to be emptied by hand. Changes of
-// membership beyond replacing a folder are not offered. The configured address of a node may change with a restart of
-// all nodes; Raft's own record of it is not used to dial.
+// cluster's life, the groups have no leader: the folders, which hold nothing yet, have to be emptied by hand. Changes
+// of membership beyond replacing a folder are not offered. The configured address of a node may change with a restart
+// of all nodes; Raft's own record of it is not used to dial.
 //
 // # Rejected
 //
-// A Raft library that knows many groups (none kept as well in Go). The heartbeat fast path, pipelining and replay of
-// committed logs of hashicorp/raft: broken upstream, see transport.go and group.go. Snapshots as files of their own
-// locally: the state machine has them already. Incarnations in addresses only: a vote would then outlive its folder.
+// A Raft library that runs many groups (none in Go is maintained as well). The heartbeat fast path, pipelining and
+// replay of committed logs of hashicorp/raft: they are broken upstream, see transport.go and engine.go. Separate
+// snapshot files on the local disk: the state machine has its own files already. Incarnations in addresses only: a vote
+// would then outlive its folder.
 package raftstore

@@ -92,9 +92,7 @@ func FuzzFolder(f *testing.F) {
 				}
 				return
 			}
-			s.mu.Lock() // what it was founding or joining may be done already
-			now := *s.id
-			s.mu.Unlock()
+			now := s.self.get() // what it was founding or joining may be done already
 			if now.Name != "a" || now.Shards != 1 || !now.whole() {
 				t.Fatalf("opened as %+v", now)
 			}
@@ -127,10 +125,10 @@ func FuzzControl(f *testing.F) {
 			t.Fatal(err)
 		}
 		// The seeds name a founder whose incarnation is not known before.
-		body = bytes.ReplaceAll(body, []byte("a-%s"), []byte(s.serverID()))
+		body = bytes.ReplaceAll(body, []byte("a-%s"), []byte(s.self.serverID()))
 		ours, theirs := net.Pipe()
 		done := make(chan struct{})
-		go func() { defer close(done); s.serveControl(theirs) }()
+		go func() { defer close(done); s.control.serve(theirs) }()
 		_ = ours.SetDeadline(time.Now().Add(5 * time.Second))
 		go func() {
 			var frame bytes.Buffer
@@ -147,9 +145,7 @@ func FuzzControl(f *testing.F) {
 		}
 		_ = ours.Close()
 		<-done
-		s.mu.Lock()
-		now := *s.id
-		s.mu.Unlock()
+		now := s.self.get()
 		if err := s.shut(); err != nil {
 			t.Fatal(err)
 		}
@@ -236,9 +232,7 @@ func FuzzRaftConn(f *testing.F) {
 				t.Fatal(err)
 			}
 			for started := false; !started; time.Sleep(100 * time.Microsecond) { // it may never be ready: it is told who is a member
-				s.mu.Lock()
-				started = s.started
-				s.mu.Unlock()
+				started = s.forming.started.Load()
 			}
 			return s
 		}

@@ -4,366 +4,234 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/semaphore"
+
+	"deckle/wal"
 )
 
-// Leadership says whether this node leads a group, and since which term.
-type Leadership struct {
-	Leader bool
-	Term   uint64
-}
-
-// Group is one shard's Raft group on this node.
+// Group is one shard's Raft group on this node. It puts the parts together, each of which sees only what it is given:
+//
+//	engine      begins, ends and restarts Raft          guard       sees incoming requests before Raft does
+//	proposer    entries and leadership                  maintainer  keeps the log short
+//	members     as the leader: replaces servers         standing    as a new server: asks to be let in
+//	handover    gives the leadership away
 type Group struct {
 	shard  uint32
-	store  *Store
-	logger *slog.Logger
 	sm     StateMachine
 	log    *logStore
 	snaps  *snapshots
 	send   *sender
 	fsm    *fsm
-	met    *groupMetrics
+	run    *current
+	single bool // the cluster is this node alone
 
-	ctx    context.Context // ends when the group stops
-	cancel context.CancelFunc
-	unhold context.CancelFunc // ends what a checkpoint waits for, before the library is shut down
-	wg     sync.WaitGroup
+	engine     *engine
+	proposer   *proposer
+	maintainer *maintainer
+	members    *members
+	standing   *standing
+	handover   *handover
 
-	// installing keeps a local snapshot and an installed one apart.
-	installing *semaphore.Weighted
-	lives      *semaphore.Weighted // of Raft instances: one begins or ends at a time
-	restart    chan cut
-	asked      chan struct{}
-	changing   sync.Mutex // one membership change at a time, by this leader
-
-	run atomic.Pointer[running]
-
-	// proposing keeps the order of Propose, and guards what follows.
-	proposing sync.Mutex
-	closing   bool
-	leading   bool
-	term      uint64 // of leading
-	refused   bool   // an entry was refused though this node leads: none is taken until the leadership is announced anew
-	notices   chan Leadership
-	slots     chan struct{} // taken while an entry is on its way
-	waiting   chan *Future
-	pending   atomic.Int64 // futures that Raft has not answered
+	cancel         context.CancelFunc // ends the group's tasks
+	endCheckpoints context.CancelFunc // ends a checkpoint that waits for a disk, before the library is shut down
+	wg             sync.WaitGroup     // of the group's tasks
 }
 
-// cut asks for a new life of the Raft instance, which keeps in memory what its log does not hold.
-type cut struct {
-	from uint64 // the index from which the log is to be cut
-	why  string
+// groupEnv is what a group is given by its node.
+type groupEnv struct {
+	opts       *Options
+	self       *self
+	net        *network
+	peers      *peers
+	wal        *wal.Log
+	met        *metrics
+	fatal      func(error) // takes the first error after which this node can keep no promise
+	superseded func()      // is called when another incarnation has taken this node's place
 }
 
-// again asks for a restart of the Raft instance; one that is asked for and has not begun stands for this one, too.
-func (g *Group) again(c cut) {
-	select {
-	case g.restart <- c:
-	default:
+// openGroup opens a shard's state machine, finishes what a crash left undone, and checks that state, log and marker keep
+// what they promise. Raft does not run yet.
+func openGroup(ctx context.Context, env *groupEnv, shard uint32) (*Group, error) {
+	o := env.opts
+	dir := o.FS.PathJoin(o.Dir, snapshotDirName)
+	snaps, err := newSnapshots(o.FS, dir, shard)
+	if err != nil {
+		return nil, err
 	}
+	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("%s%d", shardPrefix, shard)), env.fatal)
+	if err != nil {
+		return nil, fmt.Errorf("raftstore: open shard %d: %w", shard, err)
+	}
+	met := env.met.group(shard)
+	log := newLogStore(env.wal.Group(uint64(shard)), o.Timings.StoreDeadline, 20*o.Timings.Election, env.fatal,
+		met.observeStore)
+	f := &fsm{sm: sm, snaps: snaps, log: log, fatal: env.fatal}
+	snaps.send = &sender{busy: make(chan struct{}, 1), fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
+	snaps.count = met.install.Inc
+	g := newGroup(env, shard, sm, log, snaps, f, met)
+	if err = snaps.finish(sm, log); err == nil {
+		err = checkPromises(sm, log, snaps.marker(), shard)
+	}
+	if err != nil {
+		g.cancel()
+		log.close()
+		return nil, errors.Join(err, sm.Close())
+	}
+	f.begin(snaps.marker())
+	return g, nil
 }
 
-// running is one life of the group's Raft instance.
-type running struct {
-	raft   *raft.Raft
-	trans  *transport
-	layer  *layer
-	notify chan bool
-	done   chan struct{} // closed when stopped
-}
-
-// maxPending bounds the entries of one group on their way; Propose blocks beyond it.
-const maxPending = 1024
-
-func newGroup(s *Store, shard uint32, sm StateMachine, log *logStore, snaps *snapshots, f *fsm, send *sender) *Group {
+func newGroup(
+	env *groupEnv, shard uint32, sm StateMachine, log *logStore, snaps *snapshots, f *fsm, met *groupMetrics,
+) *Group {
+	o, logger := env.opts, env.opts.Logger.With("shard", shard)
 	g := &Group{
-		shard: shard, store: s, logger: s.opts.Logger.With("shard", shard), sm: sm, log: log, snaps: snaps, fsm: f, send: send,
-		met: s.met.group(shard), installing: semaphore.NewWeighted(1), lives: semaphore.NewWeighted(1),
-		restart: make(chan cut, 1), asked: make(chan struct{}, 1),
-		notices: make(chan Leadership, 1), slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending),
+		shard: shard, sm: sm, log: log, snaps: snaps, send: snaps.send, fsm: f, run: &current{self: env.self.serverID},
+		single: len(o.Nodes) == 1,
 	}
-	g.ctx, g.cancel = context.WithCancel(context.Background())
-	log.orphan = func(index uint64) { g.again(cut{index, "a configuration could not be stored"}) }
+	var ctx context.Context
+	ctx, g.cancel = context.WithCancel(context.Background())
+	f.leaving, g.endCheckpoints = context.WithCancel(ctx)
+	oneSnapshot := semaphore.NewWeighted(1)
+	g.proposer = newProposer(ctx, &g.wg, g.run, logger, met, o.Timings.Election)
+	g.engine = &engine{
+		opts: o, shard: shard, logger: logger, self: env.self, net: env.net, log: log, fsm: f, snaps: snaps,
+		proposer: g.proposer, run: g.run, ctx: ctx, wg: &g.wg, fatal: env.fatal,
+		switching: semaphore.NewWeighted(1), restarts: make(chan restartRequest, 1),
+	}
+	g.engine.guard = &guard{
+		logger: logger, log: log, fsm: f, snaps: snaps, ctx: ctx, oneSnapshot: oneSnapshot,
+		requestRestart: g.engine.requestRestart,
+	}
+	log.configNotStored = func(index uint64) {
+		g.engine.requestRestart(restartRequest{index, "a configuration could not be stored"})
+	}
+	g.maintainer = &maintainer{
+		opts: o, shard: shard, logger: logger, sm: sm, log: log, fsm: f, send: snaps.send, run: g.run, ctx: ctx,
+		oneSnapshot: oneSnapshot, barrier: g.proposer.barrier, laggards: env.wal.Laggards,
+	}
+	g.members = &members{opts: o, logger: logger, run: g.run, fsm: f, peers: env.peers, ctx: ctx, wg: &g.wg}
+	g.standing = &standing{
+		opts: o, shard: shard, run: g.run, fsm: f, self: env.self, peers: env.peers, ctx: ctx,
+		superseded: env.superseded,
+	}
+	g.handover = &handover{opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx}
 	return g
 }
 
-func (g *Group) config(notify chan bool) *raft.Config {
-	t := g.store.opts.Timings
-	c := raft.DefaultConfig()
-	c.LocalID = g.store.serverID()
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = t.Heartbeat, t.Election, t.Lease, t.Commit
-	c.MaxAppendEntries = 16 // a count: with entries of 64 KiB, the default, or four times that, it fits one transport timeout
-	c.BatchApplyCh = true   // so that entries which arrive during an fsync share the next one
-	c.ShutdownOnRemove = false
-	c.NoSnapshotRestoreOnStart = true
-	c.RestoreCommittedLogs = false
-	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, time.Hour // maintain.go asks for them
-	c.TrailingLogs = 1 << 20                                   // until maintain.go knows better
-	c.NotifyCh = notify
-	c.NoLegacyTelemetry = true
-	c.Logger = raftLogger(g.store.opts.Logger, g.shard)
-	return c
-}
-
-// start begins a life of the Raft instance.
-func (g *Group) start() (err error) {
-	o := g.store.opts
-	self, _ := o.peer(o.Name)
-	r := &running{
-		layer: newLayer(g.store.net, g.shard, self.Addr), notify: make(chan bool, 16), done: make(chan struct{}),
-	}
-	g.fsm.begin(g.snaps.marker())
-	cfg := g.config(r.notify)
-	r.trans = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: r.layer, ServerAddressProvider: addresses{&g.store.opts}, MaxPool: 3, MaxRPCsInFlight: 1,
-		Timeout: o.Timings.Transport, Logger: cfg.Logger,
-	}))
-	func() { // Raft panics if the term cannot be stored
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("raftstore: start shard %d: %v", g.shard, p)
-			}
-		}()
-		r.raft, err = raft.NewRaft(cfg, g.fsm, g.log, stableStore{g.log.inner, g.log}, g.snaps, r.trans)
-	}()
+// checkPromises compares what a shard's three files say: the state reaches the marker, and the log reaches the state.
+func checkPromises(sm StateMachine, log *logStore, m marker, shard uint32) error {
+	last, err := log.inner.LastIndex()
 	if err != nil {
-		_ = r.trans.Close()
-		return fmt.Errorf("raftstore: start shard %d: %w", g.shard, err)
+		return err
 	}
-	g.log.running.Store(true)
-	r.trans.wg.Go(func() { g.guard(r) })
-	g.run.Store(r)
-	g.wg.Go(func() { g.watch(r) })
+	if d := sm.Durable(); d < m.Applied {
+		return fmt.Errorf("%w: the state of shard %d is durable up to entry %d, but its log was truncated up to %d",
+			ErrDamaged, shard, d, m.Applied)
+	}
+	if at, _ := sm.Applied(); at > max(last, m.Index, m.State) {
+		return fmt.Errorf("%w: the state of shard %d has applied entry %d, but its log ends at %d",
+			ErrDamaged, shard, at, max(last, m.Index))
+	}
 	return nil
 }
 
-// stop ends the current life. Raft never answers an entry that lies in its queue when it is shut down, so no more are taken and those are
-// waited for; if the group is closing, only as long as a leader without a quorum or with a slow disk may take to
-// notice. It is called with lives held.
-func (g *Group) stop() {
-	g.proposing.Lock()
-	r := g.run.Swap(nil)
-	g.proposing.Unlock()
-	if r == nil {
-		return
+// writeFirstConfiguration writes the group's first entry, if there is none.
+func (g *Group) writeFirstConfiguration(conf raft.Configuration) error {
+	last, err := g.log.inner.LastIndex()
+	if err != nil || last > 0 {
+		return err
 	}
-	t := g.store.opts.Timings
-	for end := time.Now().Add(2*(t.Lease+t.StoreDeadline) + time.Second); g.pending.Load() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) && g.ends() {
-			break
-		}
+	if err := g.log.inner.SetUint64([]byte(termKey), 1); err != nil {
+		return err
 	}
-	close(r.trans.ending)
-	if err := r.raft.Shutdown().Error(); err != nil {
-		g.logger.Warn("raft shutdown", "error", err)
-	}
-	_ = r.trans.Close()
-	close(r.done)
+	return g.log.inner.StoreLog(&raft.Log{
+		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(conf),
+	})
 }
 
-// watch turns Raft's notices into the group's; it always takes them, or Raft's main loop would stall.
-func (g *Group) watch(r *running) {
-	for {
-		select {
-		case leads := <-r.notify:
-			if !leads {
-				r.trans.release()
-			}
-			g.announce(leads, r.raft.CurrentTerm())
-		case <-r.done:
-			g.announce(false, 0)
-			return
-		}
+// work runs the group's background tasks until the group ends.
+func (g *Group) work() {
+	g.wg.Go(g.proposer.takeAnswers)
+	g.wg.Go(g.engine.supervise)
+	g.wg.Go(g.maintainer.watch)
+	if !g.single {
+		g.wg.Go(g.handover.watch)
+		g.wg.Go(g.standing.watch)
 	}
 }
 
-func (g *Group) announce(leads bool, term uint64) {
-	g.proposing.Lock()
-	defer g.proposing.Unlock()
-	if g.leading != leads {
-		g.met.changes.Inc()
-		g.logger.Info("leadership", "leads", leads, "term", term)
-	}
-	g.leading, g.term, g.refused = leads, term, false
-	g.publish(Leadership{Leader: leads, Term: term})
+// shut ends the group: no entry is taken any more, Raft stops, then the tasks.
+func (g *Group) shut() error {
+	g.proposer.close()
+	g.endCheckpoints() // a checkpoint that a stalled disk holds up must not hold up the library's end, which waits for it
+	g.engine.shut()
+	g.cancel()
+	g.wg.Wait()
+	g.log.running.Store(false)
+	g.log.close()
+	return errors.Join(g.send.sweep(true), g.sm.Close())
 }
 
-// publish replaces a notice that was not received yet. It is called with proposing held.
-func (g *Group) publish(l Leadership) {
-	select {
-	case <-g.notices:
-	default:
-	}
-	g.notices <- l
+// Propose enqueues an entry, in order; it does not wait for the commit. The entry must not be changed afterwards. It
+// blocks only while 1024 entries of the group are on their way, or while a slow disk holds up Raft's queue of 16.
+func (g *Group) Propose(entry []byte) *Future {
+	return g.proposer.enqueue(func(r *raft.Raft) raft.Future { return r.Apply(entry, 0) })
+}
+
+// Barrier returns when every entry committed before the call has been applied here. It fails with ErrNotLeader or
+// ErrUncertain where this node does not lead.
+func (g *Group) Barrier(ctx context.Context) error {
+	f := g.proposer.enqueue(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
+	_, err := f.Wait(ctx)
+	return err
 }
 
 // Leadership delivers changes of leadership; the latest value wins, and it has one receiver. After ErrNotLeader or
-// ErrUncertain the receiver should wait here for its next turn: if the node still leads, a fresh value is delivered.
-func (g *Group) Leadership() <-chan Leadership { return g.notices }
+// ErrUncertain the receiver should wait here for its next leadership: if the node still leads, a fresh value is delivered.
+func (g *Group) Leadership() <-chan Leadership { return g.proposer.notices }
 
 // IsLeader tells whether this node leads the group, as far as it knows.
-func (g *Group) IsLeader() bool {
-	r := g.run.Load()
-	return r != nil && r.raft.State() == raft.Leader
-}
+func (g *Group) IsLeader() bool { return g.run.isLeader() }
 
 // Leader returns the leader's node name, "" if unknown.
-func (g *Group) Leader() string {
-	r := g.run.Load()
-	if r == nil {
-		return ""
-	}
-	_, id := r.raft.LeaderWithID()
-	return nodeOf(id)
+func (g *Group) Leader() string { return g.run.leader() }
+
+// TransferLeadership hands the group to the named node, and returns when this node no longer leads.
+func (g *Group) TransferLeadership(ctx context.Context, node string) error {
+	return g.handover.to(ctx, node)
 }
 
 // StateMachine returns the group's state machine.
 func (g *Group) StateMachine() StateMachine { return g.sm }
 
-// Shard returns the group's number.
-func (g *Group) Shard() uint32 { return g.shard }
-
-// Barrier returns when every entry committed before the call has been applied here. It fails with ErrNotLeader or
-// ErrUncertain where this node does not lead.
-func (g *Group) Barrier(ctx context.Context) error {
-	f := g.enqueue(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
-	_, err := f.Wait(ctx)
-	return err
-}
-
-// Checkpoint asks for a checkpoint of the state machine and the truncation of the log, soon, in the background.
-func (g *Group) Checkpoint() {
-	select {
-	case g.asked <- struct{}{}:
-	default:
-	}
-}
-
-// configuration returns the latest configuration, committed or not.
-func (g *Group) configuration() raft.Configuration {
+// health says whether this node could lead the group.
+func (g *Group) health() (*response, error) {
 	r := g.run.Load()
-	if r == nil {
-		return raft.Configuration{}
+	if r == nil || g.fsm.err() != nil {
+		return nil, errNotReady
 	}
-	f := r.raft.GetConfiguration()
-	if f.Error() != nil {
-		return raft.Configuration{}
-	}
-	return f.Configuration()
+	return &response{
+		Stand: g.run.suffrage(), Term: r.raft.CurrentTerm(), LastIndex: r.raft.LastIndex(), Applied: g.fsm.known(),
+		StoreMs: g.log.lag().Milliseconds(),
+	}, nil
 }
 
-// suffrage returns this node's part in the group: "voter", "nonvoter" or "none".
-func (g *Group) suffrage() string { return suffrageOf(g.configuration(), g.store.serverID()) }
-
-func suffrageOf(c raft.Configuration, id raft.ServerID) string {
-	for _, s := range c.Servers {
-		if s.ID == id {
-			if s.Suffrage == raft.Voter {
-				return standVoter
-			}
-			return standNonvoter
-		}
-	}
-	return standNone
-}
-
-// preferred is the name of the node that should lead the group.
-func (g *Group) preferred() string {
-	nodes := g.store.opts.Nodes
-	return nodes[int(g.shard)%len(nodes)].Name
-}
-
+// status says where the group stands.
 func (g *Group) status() GroupStatus {
 	s := GroupStatus{
-		Shard: g.shard, Preferred: g.preferred(), Suffrage: standNone, DurableIndex: g.sm.Durable(),
+		Shard: g.shard, Preferred: g.handover.preferred(), Suffrage: standNone, DurableIndex: g.sm.Durable(),
 		MarkerIndex: g.snaps.marker().Index, LogBytes: g.log.inner.Bytes(),
 	}
 	s.FirstIndex, _ = g.log.inner.FirstIndex()
 	s.LastIndex, _ = g.log.inner.LastIndex()
 	s.AppliedIndex = g.fsm.known()
 	if r := g.run.Load(); r != nil {
-		s.Leader, s.IsLeader, s.Suffrage = g.Leader(), r.raft.State() == raft.Leader, g.suffrage()
+		s.Leader, s.IsLeader, s.Suffrage = g.Leader(), r.raft.State() == raft.Leader, g.run.suffrage()
 		s.Term, s.CommitIndex = r.raft.CurrentTerm(), r.raft.CommitIndex()
 	}
 	return s
-}
-
-// work runs the group's background tasks until the group's context ends.
-func (g *Group) work() {
-	g.wg.Go(g.settle)
-	g.wg.Go(g.supervise)
-	g.wg.Go(g.maintain)
-	if len(g.store.opts.Nodes) > 1 {
-		g.wg.Go(g.prefer)
-		g.wg.Go(g.stand)
-	}
-}
-
-// supervise restarts the Raft instance where its log and what it keeps in memory do not agree: when the guard has found the log in conflict
-// with a snapshot, and when a leader could not store a configuration, which the library goes on with all the same,
-// for good: for a node that the others have as no voter, say, it would never ask for a vote again.
-func (g *Group) supervise() {
-	for {
-		select {
-		case <-g.ctx.Done():
-			return
-		case c := <-g.restart:
-			if err := g.begin(c); err != nil {
-				g.store.fatal(fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err))
-				return
-			}
-		}
-	}
-}
-
-// begin ends the current life of the Raft instance, cuts the log, and begins another life.
-func (g *Group) begin(c cut) error {
-	if g.lives.Acquire(g.ctx, 1) != nil {
-		return nil // the group ends
-	}
-	defer g.lives.Release(1)
-	if g.ends() {
-		return nil
-	}
-	g.logger.Warn("cutting the log and restarting the group: "+c.why, "from", c.from)
-	g.stop()
-	g.log.running.Store(false)
-	if err := g.log.settle(nil); err != nil {
-		return err
-	}
-	if err := g.log.inner.DeleteRange(c.from, math.MaxUint64); err != nil {
-		return err
-	}
-	return g.start()
-}
-
-func (g *Group) ends() bool {
-	g.proposing.Lock()
-	defer g.proposing.Unlock()
-	return g.closing
-}
-
-// shut ends the group: no entry is taken any more, Raft stops, then the tasks.
-func (g *Group) shut() error {
-	g.proposing.Lock()
-	g.closing = true
-	g.proposing.Unlock()
-	g.unhold() // a checkpoint that a stalled disk holds up must not hold up the library's end, which waits for it
-	_ = g.lives.Acquire(context.Background(), 1)
-	g.stop()
-	g.lives.Release(1)
-	g.cancel()
-	g.wg.Wait()
-	g.log.running.Store(false)
-	g.log.close()
-	return errors.Join(g.send.sweep(true), g.sm.Close())
 }

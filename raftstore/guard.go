@@ -1,26 +1,38 @@
 package raftstore
 
 import (
+	"context"
 	"io"
+	"log/slog"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sync/semaphore"
 )
 
-// The guard stands between the transport and Raft, since a snapshot that arrives at a node whose log is ahead of it, or
+// guard stands between the transport and Raft, since a snapshot that arrives at a node whose log is ahead of it, or
 // conflicts with it, breaks the library (hashicorp/raft #697, #704: the conflicting entries stay, or the end of the log
 // that Raft keeps in memory points to nothing). Of a snapshot at index I and term T:
 //
 //	already applied here, or in the log with term T    answered with success: all of it is here, durably
-//	the log reaches I, with another term there         refused; the log is cut from I on and the group restarts, so that
-//	                                                   the next attempt finds a log that ends below I. What is cut was
-//	                                                   never committed, for I with term T was.
+//	the log reaches I, with another term there         refused; the log's entries from I on are dropped and the group
+//	                                                   restarts, so that the next attempt finds a log that ends below I.
+//	                                                   What is dropped was never committed, for I with term T was
 //	the log ends below I                               Raft installs it; nothing of the log is kept (snapshots.fitLog)
 //
-// An append whose previous entry is older than the log's begin is cut to where the log can check it: what lies below is
-// committed, and so the same as the leader's.
+// An append whose previous entry is older than the log's begin is shortened to where the log can check it: what lies
+// below is committed, and so the same as the leader's.
+type guard struct {
+	logger         *slog.Logger
+	log            *logStore
+	fsm            *fsm
+	snaps          *snapshots
+	ctx            context.Context     // ends with the group
+	oneSnapshot    *semaphore.Weighted // held during a local snapshot and during an install
+	requestRestart func(restartRequest)
+}
 
-// guard hands requests to Raft, one by one, until the transport closes.
-func (g *Group) guard(r *running) {
+// watch hands requests to an instance of Raft, one by one, until its transport closes.
+func (g *guard) watch(r *instance) {
 	for {
 		select {
 		case rpc := <-r.trans.NetworkTransport.Consumer():
@@ -31,7 +43,7 @@ func (g *Group) guard(r *running) {
 			}
 			switch req := rpc.Command.(type) {
 			case *raft.AppendEntriesRequest:
-				g.trim(req)
+				g.shorten(req)
 			case *raft.InstallSnapshotRequest:
 				if g.install(r, rpc, req) {
 					continue
@@ -48,8 +60,9 @@ func (g *Group) guard(r *running) {
 	}
 }
 
-// install answers a snapshot that Raft must not see, and lets the others in one at a time.
-func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotRequest) (answered bool) {
+// install answers a snapshot that Raft must not see, and lets the others in one at a time. It returns false where Raft
+// is still to be given the request.
+func (g *guard) install(r *instance, rpc raft.RPC, req *raft.InstallSnapshotRequest) (answered bool) {
 	if req.Term < r.raft.CurrentTerm() {
 		return false // Raft refuses it
 	}
@@ -69,11 +82,11 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: true}, nil)
 		return true
 	case last >= index:
-		g.again(cut{index, "the log conflicts with the leader's snapshot"})
+		g.requestRestart(restartRequest{index, "the log conflicts with the leader's snapshot"})
 		refuse(rpc, errConflict)
 		return true
 	}
-	if err := g.installing.Acquire(g.ctx, 1); err != nil { // waits for a local snapshot under way
+	if err := g.oneSnapshot.Acquire(g.ctx, 1); err != nil { // waits for a local snapshot under way
 		refuse(rpc, err)
 		return true
 	}
@@ -81,7 +94,7 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 	to := rpc.RespChan
 	rpc.RespChan = answer
 	r.trans.wg.Go(func() {
-		defer g.installing.Release(1)
+		defer g.oneSnapshot.Release(1)
 		select {
 		case a := <-answer:
 			to <- a
@@ -95,7 +108,7 @@ func (g *Group) install(r *running, rpc raft.RPC, req *raft.InstallSnapshotReque
 	return true
 }
 
-// refuse answers with an error; what follows a snapshot's request on the connection is read away.
+// refuse answers with an error; the snapshot that follows its request on the connection is read and dropped.
 func refuse(rpc raft.RPC, err error) {
 	switch rpc.Command.(type) {
 	case *raft.InstallSnapshotRequest:
@@ -106,13 +119,14 @@ func refuse(rpc raft.RPC, err error) {
 	}
 }
 
-// trim cuts an append to what the log can check.
-func (g *Group) trim(req *raft.AppendEntriesRequest) {
+// shorten drops those first entries of an append that the log cannot check any more.
+func (g *guard) shorten(req *raft.AppendEntriesRequest) {
 	if req.PrevLogEntry == 0 && len(req.Entries) == 0 {
 		return // a heartbeat
 	}
 	first, err := g.log.inner.FirstIndex()
-	if err != nil || first > 0 && req.PrevLogEntry >= first || req.PrevLogEntry == 0 && first <= 1 && g.snaps.marker().Index == 0 {
+	if err != nil || first > 0 && req.PrevLogEntry >= first ||
+		req.PrevLogEntry == 0 && first <= 1 && g.snaps.marker().Index == 0 {
 		return
 	}
 	at := g.fsm.known()

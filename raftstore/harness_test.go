@@ -384,7 +384,7 @@ func (c *cluster) others(i int) []int {
 
 func (c *cluster) config(i int, shard uint32) []string {
 	var ids []string
-	for _, s := range c.nodes[i].store.groups[shard].configuration().Servers {
+	for _, s := range c.nodes[i].store.groups[shard].run.configuration().Servers {
 		ids = append(ids, string(s.ID)+" "+s.Suffrage.String())
 	}
 	slices.Sort(ids)

@@ -18,7 +18,7 @@ func TestWipedNodeRejoins(t *testing.T) {
 		c.put(0, 100)
 		c.put(1, 100)
 	}
-	cluster, former := c.nodes[2].store.ClusterID(), c.nodes[2].store.serverID()
+	cluster, former := c.nodes[2].store.ClusterID(), c.nodes[2].store.self.serverID()
 	c.wipe(2)
 	c.start(2)
 	c.ready(2)
@@ -26,8 +26,8 @@ func TestWipedNodeRejoins(t *testing.T) {
 	if s.ClusterID() != cluster {
 		t.Fatalf("rejoined cluster %s, want %s", s.ClusterID(), cluster)
 	}
-	if s.serverID() == former || nodeOf(s.serverID()) != "c" {
-		t.Fatalf("server id %s after %s", s.serverID(), former)
+	if s.self.serverID() == former || nodeOf(s.self.serverID()) != "c" {
+		t.Fatalf("server id %s after %s", s.self.serverID(), former)
 	}
 	for shard := range uint32(2) {
 		c.put(shard, 100)
@@ -36,31 +36,31 @@ func TestWipedNodeRejoins(t *testing.T) {
 		}
 		c.eventually("the former id is in no configuration", func() bool {
 			ids := strings.Join(c.config(0, shard), ",")
-			return len(c.config(0, shard)) == 3 && !strings.Contains(ids, string(former)) && strings.Contains(ids, string(s.serverID())+" Voter")
+			return len(c.config(0, shard)) == 3 && !strings.Contains(ids, string(former)) && strings.Contains(ids, string(s.self.serverID())+" Voter")
 		})
 	}
 
 	// A connection that means the former id is refused, for Raft and for control.
 	p := c.peers[2]
 	for _, h := range []header{
-		{kindRaft, 0, string(former)}, {kindControl, 0, string(former)}, {kindRaft, 0, string(c.nodes[0].store.serverID())}, {kindControl, 0, "a"},
+		{kindRaft, 0, string(former)}, {kindControl, 0, string(former)}, {kindRaft, 0, string(c.nodes[0].store.self.serverID())}, {kindControl, 0, "a"},
 	} {
 		if _, err := c.nodes[0].store.net.dial(context.Background(), p.Addr, h); !errors.Is(err, errNotMe) {
 			t.Errorf("dialling %q gave %v", h.target, err)
 		}
 	}
-	conn, err := c.nodes[0].store.net.dial(context.Background(), p.Addr, header{kindRaft, 1, string(s.serverID())})
+	conn, err := c.nodes[0].store.net.dial(context.Background(), p.Addr, header{kindRaft, 1, string(s.self.serverID())})
 	if err != nil {
 		t.Fatalf("dialling the present id: %v", err)
 	}
 	_ = conn.Close()
 
 	// It restarts as the same server.
-	now := s.serverID()
+	now := s.self.serverID()
 	c.kill(2)
 	c.start(2)
 	c.ready(2)
-	if got := c.nodes[2].store.serverID(); got != now {
+	if got := c.nodes[2].store.self.serverID(); got != now {
 		t.Fatalf("restarted as %s, was %s", got, now)
 	}
 	// Its vote counts: with another node down, entries are still committed.
@@ -80,7 +80,7 @@ func TestFormerFolderIsSuperseded(t *testing.T) {
 	c.wipe(2)
 	c.start(2)
 	c.ready(2)
-	replaced := c.nodes[2].store.serverID()
+	replaced := c.nodes[2].store.self.serverID()
 	c.stop(2)
 	c.nodes[2].fs = old
 	c.start(2)
@@ -95,7 +95,7 @@ func TestFormerFolderIsSuperseded(t *testing.T) {
 	c.stop(2)
 	c.start(2) // the folder is emptied, a third incarnation joins
 	c.ready(2)
-	if id := c.nodes[2].store.serverID(); id == replaced {
+	if id := c.nodes[2].store.self.serverID(); id == replaced {
 		t.Fatalf("server id %s again", id)
 	}
 	c.put(0, 10)
@@ -141,12 +141,12 @@ func TestDamagedLog(t *testing.T) {
 			c.put(0, 200)
 		}
 		c.agree(0, c.all()...)
-		former := c.nodes[1].store.serverID()
+		former := c.nodes[1].store.self.serverID()
 		c.stop(1)
 		damage(t, c.nodes[1].fs)
 		c.start(1)
 		c.ready(1)
-		if id := c.nodes[1].store.serverID(); id == former {
+		if id := c.nodes[1].store.self.serverID(); id == former {
 			t.Fatalf("came back as %s with a damaged log", id)
 		}
 		c.put(0, 10)

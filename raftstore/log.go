@@ -31,13 +31,13 @@ type groupLog interface {
 // goroutine that asked ends with it (runtime.Goexit runs its deferred functions, so Raft's Shutdown still returns).
 // The group is then dead on this node, as it has to be.
 type logStore struct {
-	inner    groupLog
-	deadline time.Duration
-	remember time.Duration // how long a slow write counts, at least; at most twice that
-	fatal    func(error)
-	observe  func(time.Duration) // metrics
-	orphan   func(index uint64)  // is told of a configuration that Raft could not store
-	running  atomic.Bool         // Raft's own goroutines run: errors end them
+	inner           groupLog
+	deadline        time.Duration
+	remember        time.Duration // how long a slow write counts, at least; at most twice that
+	fatal           func(error)
+	observe         func(time.Duration) // metrics
+	configNotStored func(index uint64)  // is called with the index of a configuration that Raft could not store
+	running         atomic.Bool         // Raft's own goroutines run: errors end them
 
 	jobs chan *storeJob
 	wg   sync.WaitGroup
@@ -128,13 +128,13 @@ func (l *logStore) settle(timeout <-chan time.Time) error {
 func (l *logStore) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
 // StoreLogs appends entries, or replaces what there is from the first one's index on. Where a configuration is among them and it fails,
-// a leader of the library has taken that configuration for its own nevertheless, and never gives it up; orphan is told.
+// a leader of the library has taken that configuration for its own nevertheless, and never gives it up; configNotStored is called.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	err := l.store(logs)
 	if err != nil && l.running.Load() {
 		for _, e := range logs {
 			if e.Type == raft.LogConfiguration {
-				l.orphan(e.Index)
+				l.configNotStored(e.Index)
 				break
 			}
 		}

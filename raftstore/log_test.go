@@ -118,7 +118,7 @@ func TestConfigurationThatWasNotStored(t *testing.T) {
 	g := c.nodes[led].store.Group(0)
 	first := g.run.Load()
 	gates[led].close()
-	removed := c.nodes[c.others(led)[0]].store.serverID()
+	removed := c.nodes[c.others(led)[0]].store.self.serverID()
 	if err := first.raft.RemoveServer(removed, 0, time.Second).Error(); !errors.Is(err, ErrStoreDeadline) {
 		t.Fatalf("the change gave %v", err)
 	}

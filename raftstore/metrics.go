@@ -10,7 +10,7 @@ import (
 
 // metrics are the histograms and counters that are fed, and the gauges that are read when asked.
 type metrics struct {
-	store   *Store
+	groups  func() []GroupStatus
 	latency *prometheus.HistogramVec
 	stored  *prometheus.HistogramVec
 	changes *prometheus.CounterVec
@@ -32,11 +32,11 @@ type groupMetrics struct {
 	install prometheus.Counter
 }
 
-func newMetrics(s *Store) *metrics {
+func newMetrics(groups func() []GroupStatus) *metrics {
 	shard := []string{"shard"}
 	buckets := prometheus.ExponentialBuckets(0.0005, 2, 15)
 	m := &metrics{
-		store: s,
+		groups: groups,
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_raft_commit_latency_seconds",
 			Help: "From Propose to applied on the leader.", Buckets: buckets}, shard),
 		stored: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_raft_store_log_seconds",
@@ -115,7 +115,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, st := range m.store.Status().Groups {
+	for _, st := range m.groups() {
 		for _, g := range m.gauges {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.get(&st), strconv.FormatUint(uint64(st.Shard), 10))
 		}

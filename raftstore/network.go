@@ -22,10 +22,6 @@ type network struct {
 	ln     net.Listener
 	tls    *tls.Config // of the listener, nil without
 
-	// accept hands a connection over whose header was read; it answers the header's byte. The connection is the
-	// callee's if it returns answerOK.
-	admit func(h header, c net.Conn) (byte, func())
-
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
 	closed bool
@@ -64,7 +60,9 @@ func (n *network) listen(ctx context.Context) error {
 	return nil
 }
 
-func (n *network) serve() {
+// serve takes connections in the background. admit decides on one whose header was read: it returns the header's answer
+// and, with answerOK, what the connection is then handed to.
+func (n *network) serve(admit func(h header, c net.Conn) (answer byte, run func())) {
 	n.wg.Go(func() {
 		delay := time.Millisecond
 		for {
@@ -88,13 +86,13 @@ func (n *network) serve() {
 				_ = c.Close()
 				continue
 			}
-			n.wg.Go(func() { n.greet(t) })
+			n.wg.Go(func() { n.greet(t, admit) })
 		}
 	})
 }
 
 // greet reads a connection's header and hands it over or refuses it.
-func (n *network) greet(c net.Conn) {
+func (n *network) greet(c net.Conn, admit func(header, net.Conn) (byte, func())) {
 	_ = c.SetDeadline(time.Now().Add(n.opts.Timings.Transport))
 	if n.tls != nil {
 		tc := tls.Server(c, n.tls)
@@ -111,7 +109,7 @@ func (n *network) greet(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	answer, run := n.admit(h, c)
+	answer, run := admit(h, c)
 	if _, err := c.Write([]byte{answer}); err != nil || answer != answerOK {
 		_ = c.Close()
 		return

@@ -4,10 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
+
+// Leadership says whether this node leads a group, and since which term.
+type Leadership struct {
+	Leader bool
+	Term   uint64
+}
 
 // Result is what became of a committed entry.
 type Result struct {
@@ -18,83 +27,118 @@ type Result struct {
 
 // Future is an entry on its way.
 type Future struct {
-	group *Group
-	raft  raft.Future
-	start time.Time
-	done  chan struct{}
+	stopped <-chan struct{} // closed when the group has stopped
+	raft    raft.Future
+	start   time.Time
+	done    chan struct{}
 	// Valid once done is closed.
 	res Result
 	err error
 }
 
-// Propose enqueues an entry, in order; it does not wait for the commit. The entry must not be changed afterwards. It
-// blocks only while 1024 entries of the group are on their way, or while a slow disk holds up Raft's queue of 16.
-func (g *Group) Propose(entry []byte) *Future {
-	return g.enqueue(func(r *raft.Raft) raft.Future { return r.Apply(entry, 0) })
+// maxPending bounds the entries of one group that are on their way; Propose blocks beyond it.
+const maxPending = 1024
+
+// proposer gives entries to Raft in the order in which they were proposed, takes its answers in the same order, and
+// announces leadership.
+//
+// A leadership is announced to the proposing side, which may then propose. It ends when Raft says so, or when Raft
+// refuses an entry although it leads on, as it does while it tries to transfer the leadership: then every later entry is
+// refused too, so that none overtakes the refused one, until the leadership is announced again.
+type proposer struct {
+	logger   *slog.Logger
+	met      *groupMetrics
+	election time.Duration
+	run      *current
+	ctx      context.Context // ends with the group
+	wg       *sync.WaitGroup // of the group's tasks
+
+	slots   chan struct{} // holds an element for each entry on its way
+	waiting chan *Future  // entries whose answer is awaited, in order
+	notices chan Leadership
+	pending atomic.Int64 // calls that Raft has not answered
+
+	mu      sync.Mutex // keeps the order of Propose, and guards what follows
+	closing bool       // no entry is taken any more
+	leading bool
+	term    uint64 // of leading
+	refused bool   // an entry was refused though this node leads: none is taken until the leadership is announced again
 }
 
-func (g *Group) enqueue(call func(*raft.Raft) raft.Future) *Future {
-	f := &Future{group: g, start: time.Now(), done: make(chan struct{})}
+func newProposer(
+	ctx context.Context, wg *sync.WaitGroup, run *current, logger *slog.Logger, met *groupMetrics, election time.Duration,
+) *proposer {
+	return &proposer{
+		logger: logger, met: met, election: election, run: run, ctx: ctx, wg: wg,
+		slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending), notices: make(chan Leadership, 1),
+	}
+}
+
+// enqueue makes one call of Raft, which is an entry or a barrier, unless this node does not lead.
+func (p *proposer) enqueue(call func(*raft.Raft) raft.Future) *Future {
+	f := &Future{stopped: p.ctx.Done(), start: time.Now(), done: make(chan struct{})}
 	select {
-	case g.slots <- struct{}{}:
-	case <-g.ctx.Done():
+	case p.slots <- struct{}{}:
+	case <-p.ctx.Done():
 		f.err = ErrNotLeader
 		close(f.done)
 		return f
 	}
-	g.proposing.Lock()
-	defer g.proposing.Unlock()
-	r := g.run.Load()
-	if g.closing || !g.leading || g.refused || r == nil {
-		<-g.slots
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.run.Load()
+	if p.closing || !p.leading || p.refused || r == nil {
+		<-p.slots
 		f.err = ErrNotLeader
 		close(f.done)
 		return f
 	}
-	g.pending.Add(1)
+	p.pending.Add(1)
 	f.raft = call(r.raft)
-	g.waiting <- f
+	p.waiting <- f
 	return f
 }
 
-// settle takes Raft's answers, in the order of the entries, which is the order in which they come.
-func (g *Group) settle() {
+// takeAnswers takes Raft's answers as long as the group runs, in the order of the entries, which is the order in which
+// they come.
+func (p *proposer) takeAnswers() {
 	for {
 		select {
-		case f := <-g.waiting:
-			g.answer(f)
-		case <-g.ctx.Done():
+		case f := <-p.waiting:
+			p.takeAnswer(f)
+		case <-p.ctx.Done():
 			return
 		}
 	}
 }
 
-func (g *Group) answer(f *Future) {
+func (p *proposer) takeAnswer(f *Future) {
 	answered := make(chan struct{})
 	go func() { // Raft may never answer after its shutdown; then this goroutine is lost, and only then
 		defer close(answered)
 		f.finish(f.raft.Error())
-		g.pending.Add(-1)
+		p.pending.Add(-1)
 	}()
 	select {
 	case <-answered:
-	case <-g.ctx.Done():
+	case <-p.ctx.Done():
 		return
 	}
 	close(f.done)
-	<-g.slots
+	<-p.slots
 	if f.err == nil {
-		g.met.latency.Observe(time.Since(f.start).Seconds())
+		p.met.latency.Observe(time.Since(f.start).Seconds())
 	} else if errors.Is(f.err, raft.ErrLeadershipTransferInProgress) {
-		g.refuse()
+		p.noteRefusal()
 	}
 }
 
-// finish maps Raft's answer.
+// finish turns Raft's answer into the Future's result.
 func (f *Future) finish(err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raft.ErrEnqueueTimeout):
 		f.err = fmt.Errorf("%w: %w", ErrNotLeader, err)
 		return
 	default:
@@ -129,76 +173,127 @@ func (f *Future) Wait(ctx context.Context) (Result, error) {
 		return f.res, f.err
 	case <-ctx.Done():
 		return Result{}, fmt.Errorf("%w: %w", ErrUncertain, ctx.Err())
-	case <-f.group.ctx.Done():
+	case <-f.stopped:
 		return Result{}, fmt.Errorf("%w: the group has stopped", ErrUncertain)
 	}
 }
 
-// refuse ends a turn of leadership that Raft has not ended: while a transfer was tried it refused an entry. Later ones
-// are refused too, so that none overtakes it. If the transfer comes to nothing, a fresh turn is announced.
-func (g *Group) refuse() {
-	g.proposing.Lock()
-	defer g.proposing.Unlock()
-	if g.refused || !g.leading || g.closing {
+// announce makes a notice of Raft the group's.
+func (p *proposer) announce(leads bool, term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.leading != leads {
+		p.met.changes.Inc()
+		p.logger.Info("leadership", "leads", leads, "term", term)
+	}
+	p.leading, p.term, p.refused = leads, term, false
+	p.publish(Leadership{Leader: leads, Term: term})
+}
+
+// publish replaces a notice that was not received yet. It is called with mu held.
+func (p *proposer) publish(l Leadership) {
+	select {
+	case <-p.notices:
+	default:
+	}
+	p.notices <- l
+}
+
+// noteRefusal ends a leadership for the proposing side that Raft has not ended: while a transfer was tried, Raft refused
+// an entry. Later ones are refused too, so that none overtakes it. If the transfer fails, the leadership is announced
+// again.
+func (p *proposer) noteRefusal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refused || !p.leading || p.closing {
 		return
 	}
-	g.refused = true
-	g.publish(Leadership{Term: g.term})
-	term := g.term
-	g.wg.Go(func() { g.renew(term) })
+	p.refused = true
+	p.publish(Leadership{Term: p.term})
+	term := p.term
+	p.wg.Go(func() { p.renew(term) })
 }
 
-// barrier puts an entry of the library's own behind all others. Its answer may never come if the group is closing; false says
-// that it is.
-func (g *Group) barrier() (answer <-chan error, ok bool) {
-	g.proposing.Lock()
-	defer g.proposing.Unlock()
-	r := g.run.Load()
-	if g.closing || r == nil {
-		return nil, false
-	}
-	c := make(chan error, 1)
-	g.pending.Add(1) // while closing cannot begin: who closes waits for it
-	go func() {
-		defer g.pending.Add(-1)
-		c <- r.raft.Barrier(0).Error()
-	}()
-	return c, true
-}
-
-// renew announces the leadership anew once Raft takes entries again, unless it has been lost meanwhile.
-func (g *Group) renew(term uint64) {
-	tick := time.NewTicker(max(g.store.opts.Timings.Election/4, time.Millisecond))
+// renew announces the leadership again once Raft takes entries again, unless it has been lost meanwhile.
+func (p *proposer) renew(term uint64) {
+	tick := time.NewTicker(max(p.election/4, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
-		case <-g.ctx.Done():
+		case <-p.ctx.Done():
 			return
 		case <-tick.C:
 		}
-		g.proposing.Lock()
-		over := !g.refused || g.term != term
-		g.proposing.Unlock()
+		p.mu.Lock()
+		over := !p.refused || p.term != term
+		p.mu.Unlock()
 		if over {
 			return
 		}
-		answer, ok := g.barrier()
+		answer, ok := p.barrier()
 		if !ok {
 			return
 		}
 		select {
-		case <-g.ctx.Done():
+		case <-p.ctx.Done():
 			return
 		case err := <-answer:
 			if err != nil {
 				continue
 			}
 		}
-		g.proposing.Lock()
-		if g.refused && g.term == term && g.leading && !g.closing {
-			g.refused = false
-			g.publish(Leadership{Leader: true, Term: term})
+		p.mu.Lock()
+		if p.refused && p.term == term && p.leading && !p.closing {
+			p.refused = false
+			p.publish(Leadership{Leader: true, Term: term})
 		}
-		g.proposing.Unlock()
+		p.mu.Unlock()
 	}
+}
+
+// barrier puts an entry of the library's own behind all others. Its answer may never come if the group is closing; false
+// says that it is.
+func (p *proposer) barrier() (answer <-chan error, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.run.Load()
+	if p.closing || r == nil {
+		return nil, false
+	}
+	c := make(chan error, 1)
+	p.pending.Add(1) // closing cannot begin while mu is held, and closing waits for the pending calls
+	go func() {
+		defer p.pending.Add(-1)
+		c <- r.raft.Barrier(0).Error()
+	}()
+	return c, true
+}
+
+// detach takes the running instance away, so that it is given no more entries; nil if none runs.
+func (p *proposer) detach() *instance {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.run.Swap(nil)
+}
+
+// drain waits until Raft has answered everything that it was given; if the group is closing, at most for the given time.
+func (p *proposer) drain(atMost time.Duration) {
+	for end := time.Now().Add(atMost); p.pending.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) && p.isClosing() {
+			break
+		}
+	}
+}
+
+// close lets no entry in any more.
+func (p *proposer) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
+}
+
+func (p *proposer) isClosing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closing
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,4 +147,20 @@ func (r *sending) Close() (err error) {
 		}
 	})
 	return err
+}
+
+// dropCopies removes the copies that an earlier process made for sending.
+func dropCopies(fsys vfs.FS, dir string) error {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return fmt.Errorf("raftstore: list %s: %w", dir, err)
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n, sendPrefix) {
+			if err := removeAll(fsys, fsys.PathJoin(dir, n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -29,12 +29,22 @@ func (c *cluster) installs(i int, shard string) float64 {
 	return m.GetCounter().GetValue()
 }
 
+// truncate makes a checkpoint of a node's first group and truncates its log, whether that is due or not.
+func (c *cluster) truncate(i int) error {
+	m := c.nodes[i].store.groups[0].maintainer
+	trailing, _, err := m.plan()
+	if err != nil {
+		return err
+	}
+	return m.truncate(trailing)
+}
+
 // cutLog lets a node truncate its log now, and waits until it begins behind index.
 func (c *cluster) cutLog(i int, index uint64) {
 	c.t.Helper()
 	g := c.nodes[i].store.groups[0]
 	c.eventually(fmt.Sprintf("the log of %s begins behind %d", c.peers[i].Name, index), func() bool {
-		g.Checkpoint()
+		_ = c.truncate(i)
 		first, _ := g.log.FirstIndex()
 		return first > index
 	})
@@ -219,7 +229,7 @@ func TestGuard(t *testing.T) {
 
 	answer := make(chan raft.RPCResponse, 1)
 	body := bytes.NewReader(make([]byte, 100))
-	answered := g.install(r, raft.RPC{RespChan: answer, Reader: body}, &raft.InstallSnapshotRequest{
+	answered := g.engine.guard.install(r, raft.RPC{RespChan: answer, Reader: body}, &raft.InstallSnapshotRequest{
 		Term: r.raft.CurrentTerm(), LastLogIndex: 20, LastLogTerm: 2, Size: 100,
 	})
 	if !answered || body.Len() != 0 {
@@ -228,7 +238,7 @@ func TestGuard(t *testing.T) {
 	if a := <-answer; a.Error != nil || !a.Response.(*raft.InstallSnapshotResponse).Success {
 		t.Fatalf("answer %+v", a)
 	}
-	if g.install(r, raft.RPC{}, &raft.InstallSnapshotRequest{Term: 0, LastLogIndex: 20}) {
+	if g.engine.guard.install(r, raft.RPC{}, &raft.InstallSnapshotRequest{Term: 0, LastLogIndex: 20}) {
 		t.Fatal("a snapshot of an old term was answered by the guard")
 	}
 	if c.image(0, 0) != before || c.installs(0, "0") != 0 {
@@ -257,7 +267,7 @@ func TestGuard(t *testing.T) {
 		{"right before the log", first - 1, known + 1, known, known + 1},
 	} {
 		req := &raft.AppendEntriesRequest{PrevLogEntry: x.prev, Entries: entries(x.prev+1, x.to)}
-		g.trim(req)
+		g.engine.guard.shorten(req)
 		var got uint64
 		if len(req.Entries) > 0 {
 			got = req.Entries[0].Index
@@ -311,7 +321,7 @@ func TestMarkerAboveLastCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := g.truncate(true); err != nil {
+	if err := c.truncate(0); err != nil {
 		t.Fatal(err)
 	}
 	if m := g.snaps.marker(); m.Index <= m.Applied || m.Applied != c.image(0, 0).Index {
@@ -325,7 +335,7 @@ func TestMarkerAboveLastCommand(t *testing.T) {
 		t.Fatalf("count %d", got)
 	}
 	// A state machine that has lost what the marker stands for is an error.
-	if err := c.nodes[0].store.groups[0].truncate(true); err != nil {
+	if err := c.truncate(0); err != nil {
 		t.Fatal(err)
 	}
 	c.stop(0)
@@ -361,14 +371,14 @@ func TestLaggardIsTruncated(t *testing.T) {
 	}
 	sm, _ := openFake(fsys, "s")
 	l := &logStore{inner: quiet}
-	g := &Group{sm: sm, fsm: &fsm{sm: sm, log: l, seen: 3}, log: l, send: &sender{busy: make(chan struct{}, 1)},
-		store: &Store{wal: w, opts: Options{LogBytes: 1 << 20, WALBytes: 8 << 10}}}
-	trailing, due, err := g.cut(false)
+	m := &maintainer{sm: sm, fsm: &fsm{sm: sm, log: l, seen: 3}, log: l, send: &sender{busy: make(chan struct{}, 1)},
+		laggards: w.Laggards, opts: &Options{LogBytes: 1 << 20, WALBytes: 8 << 10}}
+	trailing, due, err := m.plan()
 	if err != nil || !due || trailing != 0 {
 		t.Fatalf("trailing %d, due %v, %v", trailing, due, err)
 	}
-	g.store.opts.WALBytes = math.MaxInt64
-	if _, due, err := g.cut(false); err != nil || due {
+	m.opts.WALBytes = math.MaxInt64
+	if _, due, err := m.plan(); err != nil || due {
 		t.Fatalf("due %v, %v without a reason", due, err)
 	}
 }

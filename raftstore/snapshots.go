@@ -28,8 +28,6 @@ type snapshots struct {
 
 	mu sync.Mutex
 	m  marker
-	// accept refuses a snapshot that Raft must not install here (guard.go has let none of these pass).
-	accept func(index, term uint64) error
 }
 
 func newSnapshots(fsys vfs.FS, dir string, shard uint32) (*snapshots, error) {
@@ -134,11 +132,6 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 	if k.pipe == nil {
 		if err := k.s.clearStaged(); err != nil {
 			return 0, err
-		}
-		if k.s.accept != nil {
-			if err := k.s.accept(k.m.Index, k.m.Term); err != nil {
-				return 0, err
-			}
 		}
 		var r *io.PipeReader
 		r, k.pipe = io.Pipe()

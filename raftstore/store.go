@@ -10,36 +10,35 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"deckle/wal"
 )
 
 // Store is one node's part of the cluster: its groups, their log and their state machines.
 type Store struct {
-	opts   Options
-	logger *slog.Logger
-	net    *network
-	wal    *wal.Log
-	met    *metrics
-	groups []*Group // by shard; fixed once Open returns
+	opts    Options
+	logger  *slog.Logger
+	self    *self
+	net     *network
+	peers   *peers
+	wal     *wal.Log
+	met     *metrics
+	groups  []*Group // by shard; fixed once Open returns
+	forming *forming // set before Open returns
+	control *control // set before Open returns
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	ready  chan struct{}
-	kick   chan struct{} // the identity has changed
-	doomed sync.Once
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	ready     chan struct{}
+	fatalOnce sync.Once
 
-	mu      sync.Mutex
-	id      *identity
-	opening bool  // Open is at work, and answers damage itself
-	harm    error // damage that was reported meanwhile
-	started bool  // the groups run
-	isReady bool
-	leaving bool // Close has begun: this node takes no leadership
-	closed  bool
-	reasons map[string]string
+	mu            sync.Mutex
+	opening       bool  // Open is at work, and answers damage itself
+	damageAtOpen  error // damage that was reported meanwhile
+	isReady       bool
+	leaving       bool // Close has begun: this node takes no leadership
+	closed        bool
+	statusReasons map[string]string // Status.Reasons by what they are about
 }
 
 // Open opens identity, log and state machines, listens, and starts forming or rejoining the cluster in the background;
@@ -50,18 +49,19 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		opts: opts, logger: opts.Logger.With("node", opts.Name), ready: make(chan struct{}), kick: make(chan struct{}, 1),
-		reasons: map[string]string{"cluster": "starting"},
+		opts: opts, logger: opts.Logger.With("node", opts.Name), ready: make(chan struct{}),
+		statusReasons: map[string]string{"cluster": "starting"},
 	}
 	s.opts.Logger = s.logger
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.met = newMetrics(s)
-	s.net = newNetwork(&s.opts)
-	s.net.admit = s.admit
-	var err error
-	if s.id, err = loadIdentity(&s.opts); err != nil {
+	s.met = newMetrics(func() []GroupStatus { return s.Status().Groups })
+	id, err := loadIdentity(&s.opts)
+	if err != nil {
 		return nil, err
 	}
+	s.self = newSelf(&s.opts, id)
+	s.net = newNetwork(&s.opts)
+	s.peers = &peers{opts: &s.opts, self: s.self, net: s.net}
 	if err = s.openAll(ctx); isDamage(err) {
 		if err = s.rejoinEmpty(err); err == nil {
 			err = s.openAll(ctx)
@@ -77,8 +77,23 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		s.net.close()
 		return nil, errors.Join(err, s.closeGroups())
 	}
-	s.net.serve()
-	s.wg.Go(s.form)
+	s.forming = &forming{
+		opts: &s.opts, logger: s.logger, self: s.self, peers: s.peers, groups: s.groups, fatal: s.fatal,
+		state: func(text string) { s.setReason("cluster", text) },
+	}
+	s.control = &control{
+		opts: &s.opts, logger: s.logger, self: s.self, groups: s.groups,
+		started: s.forming.started.Load, closed: s.isClosed, leaving: s.isLeaving,
+	}
+	s.net.serve(s.control.admit)
+	s.wg.Go(func() {
+		if s.forming.form(s.ctx) {
+			s.mu.Lock()
+			s.isReady = true
+			s.mu.Unlock()
+			close(s.ready)
+		}
+	})
 	return s, nil
 }
 
@@ -87,30 +102,31 @@ func (s *Store) rejoinEmpty(cause error) error {
 	if len(s.opts.Nodes) == 1 {
 		return singleNodeDamage(s.opts.Dir, cause)
 	}
-	id, err := emptyFolder(&s.opts, s.id, cause.Error())
+	former := s.self.get()
+	id, err := emptyFolder(&s.opts, &former, cause.Error())
 	if err != nil {
 		return err
 	}
-	s.id = id
+	s.self.replace(id)
 	s.met.rejoins.Inc()
 	return nil
 }
 
-// openAll opens the groups. Damage that a state machine reports meanwhile is its error, and no fatal one.
+// openAll opens the groups. Damage that a state machine reports meanwhile is returned, and is not fatal.
 func (s *Store) openAll(ctx context.Context) error {
 	s.mu.Lock()
-	s.opening, s.harm = true, nil
+	s.opening, s.damageAtOpen = true, nil
 	s.mu.Unlock()
 	err := s.openGroups(ctx)
 	s.mu.Lock()
-	harm := s.harm
-	s.opening = harm != nil // while the groups close, more of the same may come
+	reported := s.damageAtOpen
+	s.opening = reported != nil // while the groups close, more of the same may come
 	s.mu.Unlock()
-	if harm != nil {
+	if reported != nil {
 		if cerr := s.closeGroups(); cerr != nil {
 			s.logger.Warn("closing after damage", "error", cerr)
 		}
-		err = errors.Join(err, harm)
+		err = errors.Join(err, reported)
 		s.mu.Lock()
 		s.opening = false
 		s.mu.Unlock()
@@ -122,64 +138,25 @@ func (s *Store) openAll(ctx context.Context) error {
 func (s *Store) openGroups(ctx context.Context) (err error) {
 	o := &s.opts
 	s.wal, err = wal.Open(ctx, wal.Options{
-		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, walDirName), SegmentBytes: o.SegmentBytes, Logger: o.Logger, OnFatal: s.fatal, Registerer: o.Registerer,
+		FS: o.FS, Dir: o.FS.PathJoin(o.Dir, walDirName), SegmentBytes: o.SegmentBytes, Logger: o.Logger,
+		OnFatal: s.fatal, Registerer: o.Registerer,
 	})
 	if err != nil {
 		return fmt.Errorf("raftstore: open log: %w", err)
 	}
-	dir := o.FS.PathJoin(o.Dir, snapshotDirName)
+	env := &groupEnv{
+		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, fatal: s.fatal,
+		superseded: s.superseded,
+	}
 	for shard := range uint32(o.Shards) {
-		g, err := s.openGroup(ctx, dir, shard)
+		g, err := openGroup(ctx, env, shard)
 		if err != nil {
 			return errors.Join(err, s.closeGroups())
 		}
 		s.groups = append(s.groups, g)
 	}
-	if err := dropCopies(o.FS, dir); err != nil {
+	if err := dropCopies(o.FS, o.FS.PathJoin(o.Dir, snapshotDirName)); err != nil {
 		return errors.Join(err, s.closeGroups())
-	}
-	return nil
-}
-
-func (s *Store) openGroup(ctx context.Context, dir string, shard uint32) (*Group, error) {
-	o := &s.opts
-	snaps, err := newSnapshots(o.FS, dir, shard)
-	if err != nil {
-		return nil, err
-	}
-	sm, err := o.NewStateMachine(ctx, shard, o.FS.PathJoin(o.Dir, fmt.Sprintf("%s%d", shardPrefix, shard)), s.fatal)
-	if err != nil {
-		return nil, fmt.Errorf("raftstore: open shard %d: %w", shard, err)
-	}
-	log := newLogStore(s.wal.Group(uint64(shard)), o.Timings.StoreDeadline, 20*o.Timings.Election, s.fatal, s.met.group(shard).observeStore)
-	f := &fsm{sm: sm, snaps: snaps, log: log, fatal: s.fatal}
-	snaps.send = &sender{busy: make(chan struct{}, 1), fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
-	g := newGroup(s, shard, sm, log, snaps, f, snaps.send)
-	f.leaving, g.unhold = context.WithCancel(g.ctx)
-	snaps.count = g.met.install.Inc
-	if err = snaps.finish(sm, log); err == nil {
-		err = checkPromises(sm, log, snaps.marker(), shard)
-	}
-	if err != nil {
-		g.cancel()
-		log.close()
-		return nil, errors.Join(err, sm.Close())
-	}
-	f.begin(snaps.marker())
-	return g, nil
-}
-
-// checkPromises compares what a shard's three files say: the state reaches the marker, and the log reaches the state.
-func checkPromises(sm StateMachine, log *logStore, m marker, shard uint32) error {
-	last, err := log.inner.LastIndex()
-	if err != nil {
-		return err
-	}
-	if d := sm.Durable(); d < m.Applied {
-		return fmt.Errorf("%w: the state of shard %d is durable up to entry %d, but its log was cut up to %d", ErrDamaged, shard, d, m.Applied)
-	}
-	if at, _ := sm.Applied(); at > max(last, m.Index, m.State) {
-		return fmt.Errorf("%w: the state of shard %d has applied entry %d, but its log ends at %d", ErrDamaged, shard, at, max(last, m.Index))
 	}
 	return nil
 }
@@ -197,64 +174,78 @@ func (s *Store) closeGroups() (err error) {
 	return err
 }
 
-// fatal reports the first error after which this node can keep no promise. Damage makes the folder void, before the
-// process ends: or it would be met again and again.
+// fatal reports the first error after which this node can keep no promise. Damage makes the folder void before the
+// process ends; otherwise it would be met at every start.
 func (s *Store) fatal(err error) {
-	if isDamage(err) && s.condemn(err) {
+	if isDamage(err) && s.noteDamage(err) {
 		return
 	}
-	s.doomed.Do(func() {
-		s.reason("fatal", err.Error())
+	s.fatalOnce.Do(func() {
+		s.setReason("fatal", err.Error())
 		s.logger.Error("fatal", "error", err)
 		s.opts.OnFatal(err)
 	})
 }
 
-// condemn notes in the identity that the folder is damaged. While Open runs it is Open that answers.
-func (s *Store) condemn(cause error) (answered bool) {
+// noteDamage notes in the identity that the folder is damaged. While Open runs, the damage is noted for Open instead,
+// which answers it: noteDamage returns true.
+func (s *Store) noteDamage(cause error) (answered bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opening {
-		if s.harm == nil {
-			s.harm = cause
-		}
+	opening := s.opening
+	if opening && s.damageAtOpen == nil {
+		s.damageAtOpen = cause
+	}
+	s.mu.Unlock()
+	if opening {
 		return true
 	}
-	if err := s.void(cause.Error()); err != nil {
+	if err := s.self.makeVoid(cause.Error()); err != nil {
 		s.logger.Error("the damage could not be noted: the next start will not know of it", "error", err)
 	}
 	return false
 }
 
-// reason notes why the node is not ready or what is wrong; an empty text takes it back.
-func (s *Store) reason(key, text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reasons[key] != text && text != "" {
-		s.logger.Info("raftstore: "+key, "state", text)
+// superseded ends this folder, because another incarnation has taken this node's place: the next start empties it.
+func (s *Store) superseded() {
+	if s.isClosed() {
+		return
 	}
-	if text == "" {
-		delete(s.reasons, key)
-	} else {
-		s.reasons[key] = text
+	if wasMember, err := s.self.supersede(); wasMember {
+		s.fatal(errors.Join(ErrSuperseded, err))
 	}
 }
 
-func (s *Store) serverID() raft.ServerID {
+// setReason notes why the node is not ready or what is wrong; an empty text takes it back.
+func (s *Store) setReason(key, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.id.serverID()
+	if s.statusReasons[key] != text && text != "" {
+		s.logger.Info("raftstore: "+key, "state", text)
+	}
+	if text == "" {
+		delete(s.statusReasons, key)
+	} else {
+		s.statusReasons[key] = text
+	}
+}
+
+func (s *Store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+func (s *Store) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving
 }
 
 // Ready is closed once this node is a voting member of every group and its groups run.
 func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // ClusterID returns the cluster's id, 16 hexadecimal digits; valid after Ready.
-func (s *Store) ClusterID() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.id.Cluster
-}
+func (s *Store) ClusterID() string { return s.self.get().Cluster }
 
 // Group returns the shard's group; valid after Ready, nil before or if there is no such shard.
 func (s *Store) Group(shard uint32) *Group {
@@ -269,10 +260,11 @@ func (s *Store) Group(shard uint32) *Group {
 
 // Status tells where the node stands; safe from any goroutine at any time.
 func (s *Store) Status() Status {
+	id := s.self.get()
 	s.mu.Lock()
-	st := Status{Node: s.id.Name, ServerID: string(s.id.serverID()), ClusterID: s.id.Cluster, Ready: s.isReady}
-	for _, k := range slices.Sorted(maps.Keys(s.reasons)) {
-		st.Reasons = append(st.Reasons, k+": "+s.reasons[k])
+	st := Status{Node: id.Name, ServerID: string(id.serverID()), ClusterID: id.Cluster, Ready: s.isReady}
+	for _, k := range slices.Sorted(maps.Keys(s.statusReasons)) {
+		st.Reasons = append(st.Reasons, k+": "+s.statusReasons[k])
 	}
 	closed := s.closed
 	s.mu.Unlock()
@@ -331,10 +323,7 @@ func (s *Store) shut() (err error) {
 
 // handOver moves every leadership to the best of the other nodes, as far as ctx allows.
 func (s *Store) handOver(ctx context.Context) {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
+	if s.isClosed() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -343,8 +332,8 @@ func (s *Store) handOver(ctx context.Context) {
 	for _, g := range s.groups {
 		if g.IsLeader() {
 			wg.Go(func() {
-				if err := g.leave(ctx); err != nil {
-					g.logger.Warn("could not hand leadership over", "error", err)
+				if err := g.handover.toBest(ctx); err != nil {
+					s.logger.Warn("could not hand leadership over", "shard", g.shard, "error", err)
 				}
 			})
 		}

@@ -224,7 +224,7 @@ func TestApplyErrorIsFatalAndSticky(t *testing.T) {
 	if got := sm.image(); got != before {
 		t.Fatalf("the failed group went on to %+v", got)
 	}
-	if err := c.nodes[i].store.groups[0].truncate(true); err != nil {
+	if err := c.truncate(i); err != nil {
 		t.Fatal(err)
 	}
 	if m := c.nodes[i].store.groups[0].snaps.marker(); m.Index > before.Index {

@@ -10,11 +10,11 @@ import (
 func TestPreferredNodeThatCannotKeepTheLead(t *testing.T) {
 	const every = 2 * time.Second
 	now := time.Unix(0, 0)
-	var w waiting
+	var p handoverPace
 	// lead is the time from winning the lead until it is handed over.
 	lead := func() time.Duration {
 		for from := now; ; now = now.Add(every) {
-			if w.due(now, every) {
+			if p.due(now, every) {
 				return now.Sub(from)
 			}
 		}
@@ -24,8 +24,8 @@ func TestPreferredNodeThatCannotKeepTheLead(t *testing.T) {
 		t.Errorf("a new leader leads for %v", last)
 	}
 	for range 10 {
-		w.tried(now, every, nil)
-		w.lost()
+		p.tried(now, every, nil)
+		p.lost()
 		now = now.Add(5 * time.Second)
 		d := lead()
 		if d < min(2*last, 2*time.Minute) {
@@ -36,15 +36,15 @@ func TestPreferredNodeThatCannotKeepTheLead(t *testing.T) {
 	if last > 2*time.Minute {
 		t.Errorf("it leads for %v", last)
 	}
-	w.tried(now, every, nil)
-	w.lost()
+	p.tried(now, every, nil)
+	p.lost()
 	now = now.Add(10 * time.Minute)
 	if d := lead(); d != every {
 		t.Errorf("after a long time it is handed over after %v", d)
 	}
 	// A failed attempt is repeated later each time, without the lead being lost in between.
 	for _, want := range []time.Duration{4 * time.Second, 8 * time.Second, 16 * time.Second} {
-		w.tried(now, every, errors.New("it did not answer"))
+		p.tried(now, every, errors.New("it did not answer"))
 		if d := lead(); d != want {
 			t.Errorf("after a failure it is tried again after %v, want %v", d, want)
 		}

@@ -1,0 +1,174 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// handover gives the group's leadership to another node: to the preferred one while the group runs, to the best one
+// when this node closes.
+type handover struct {
+	opts   *Options
+	shard  uint32
+	logger *slog.Logger
+	run    *current
+	peers  *peers
+	ctx    context.Context // ends with the group
+}
+
+// preferred is the name of the node that should lead the group.
+func (h *handover) preferred() string {
+	nodes := h.opts.Nodes
+	return nodes[int(h.shard)%len(nodes)].Name
+}
+
+// fit tells whether a node that reported its health could take the leadership now. To hand it to a node that cannot
+// would stall the group: the leader takes no entries until the attempt has timed out.
+func (h *handover) fit(health *response, r *instance) bool {
+	return health.Stand == standVoter && health.LastIndex+caughtUp >= r.raft.LastIndex() &&
+		health.Applied+caughtUp >= r.raft.CommitIndex() &&
+		time.Duration(health.StoreMs)*time.Millisecond <= h.opts.Timings.Election/2
+}
+
+// watch hands the group to its preferred node, while this node leads it and the preferred one reports itself fit.
+func (h *handover) watch() {
+	every := 4 * h.opts.Timings.Heartbeat // 2 s by default
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	p, _ := h.opts.peer(h.preferred())
+	if p.Name == h.opts.Name {
+		return
+	}
+	var pace handoverPace
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r := h.run.Load()
+		if r == nil || r.raft.State() != raft.Leader {
+			pace.lost()
+			continue
+		}
+		if !pace.due(time.Now(), every) {
+			continue
+		}
+		health, err := h.peers.call(h.ctx, p, &request{Op: opHealth, Shard: h.shard})
+		if err != nil || !h.fit(health, r) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(h.ctx, 4*h.opts.Timings.Transport)
+		err = h.to(ctx, p.Name)
+		cancel()
+		pace.tried(time.Now(), every, err)
+		if err != nil && h.ctx.Err() == nil {
+			h.logger.Warn("could not hand the leadership to the preferred node",
+				"node", p.Name, "retry", pace.pause, "error", err)
+		}
+	}
+}
+
+// toBest hands the group to another node that is fit, the preferred one first.
+func (h *handover) toBest(ctx context.Context) error {
+	r := h.run.Load()
+	if r == nil {
+		return nil
+	}
+	var last error
+	nodes := h.opts.Nodes
+	for i := range nodes {
+		p := nodes[(int(h.shard)+i)%len(nodes)]
+		if p.Name == h.opts.Name {
+			continue
+		}
+		health, err := h.peers.call(ctx, p, &request{Op: opHealth, Shard: h.shard})
+		switch {
+		case err != nil:
+		case !h.fit(health, r):
+			err = fmt.Errorf("raftstore: %s is not fit to lead shard %d", p.Name, h.shard)
+		default:
+			if err = h.to(ctx, p.Name); err == nil {
+				return nil
+			}
+		}
+		last = err
+		if r.raft.State() != raft.Leader {
+			return nil
+		}
+	}
+	return last
+}
+
+// to hands the group to the named node, and returns when this node no longer leads.
+func (h *handover) to(ctx context.Context, node string) error {
+	r := h.run.Load()
+	if r == nil || r.raft.State() != raft.Leader {
+		return ErrNotLeader
+	}
+	for _, server := range h.run.configuration().Servers {
+		if nodeOf(server.ID) != node || server.Suffrage != raft.Voter {
+			continue
+		}
+		f := r.raft.LeadershipTransferToServer(server.ID, server.Address)
+		answer := make(chan error, 1)
+		go func() { answer <- f.Error() }()
+		select {
+		case err := <-answer:
+			if err != nil {
+				return fmt.Errorf("raftstore: hand shard %d to %s: %w", h.shard, node, err)
+			}
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("raftstore: hand shard %d to %s: %w", h.shard, node, ctx.Err())
+		}
+	}
+	return fmt.Errorf("raftstore: %s is no voter of shard %d", node, h.shard)
+}
+
+// handoverPace says when the leadership may be handed to the preferred node: a new leader first leads for a while, and
+// for longer each time that it gets the leadership back soon after it was handed over. A node that cannot keep the
+// leadership (its disk, its processor or its network stalls now and then) would otherwise be given it every few seconds;
+// each time the group stands still, and the sinks start again what they had begun.
+type handoverPace struct {
+	leads  bool
+	next   time.Time     // not before
+	pause  time.Duration // of the last wait
+	handed time.Time     // the last attempt
+}
+
+// steadyRounds is how many rounds the preferred node must have kept the leadership to count as able to keep it.
+const steadyRounds = 30
+
+func (p *handoverPace) lost() { p.leads = false }
+
+func (p *handoverPace) due(now time.Time, every time.Duration) bool {
+	if !p.leads {
+		p.leads = true
+		if p.handed.IsZero() || now.Sub(p.handed) > steadyRounds*every+p.pause {
+			p.pause = every
+		} else {
+			p.pause = backOff(p.pause, every)
+		}
+		p.next = now.Add(p.pause)
+	}
+	return !now.Before(p.next)
+}
+
+func (p *handoverPace) tried(now time.Time, every time.Duration, err error) {
+	p.handed = now
+	if err != nil {
+		p.pause = backOff(p.pause, every)
+		p.next = now.Add(p.pause)
+	}
+}
+
+// backOff is how long to wait after a failed attempt: two rounds, then twice as long each time, at most two minutes,
+// since during each attempt the group takes no entries.
+func backOff(pause, every time.Duration) time.Duration {
+	return min(max(2*pause, 2*every), 2*time.Minute)
+}
