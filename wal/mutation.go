@@ -37,20 +37,6 @@ type groupImage struct {
 
 var errPayload = errors.New("malformed payload")
 
-const entryFixed = 32
-
-const (
-	flagTime = 1 << iota
-	flagData
-	flagExtensions
-)
-
-const (
-	flagTerm = 1 << iota
-	flagVoteTerm
-	flagCandidate
-)
-
 // encodedBytes is the length of m's frame.
 func (m *mutation) encodedBytes() int {
 	switch m.kind {

@@ -6,32 +6,11 @@ import (
 	"hash/crc32"
 )
 
-// recordHeader is the length of the frame before a payload, bytes.
-const recordHeader = 24
-
-// marker makes the search for a record behind a damaged place cheap; the CRC decides.
-const marker uint16 = 0xD3C7
-
-type kind uint8
-
-const (
-	kindEntry  kind = 1 // a Raft entry; voids the group's entries from its index on
-	kindDelete kind = 2 // entries min..max of the group go
-	kindSet    kind = 3 // one stable-store key
-	kindVote   kind = 4 // CurrentTerm, LastVoteTerm and LastVoteCand together
-	kindDrop   kind = 5 // the group is gone
-	kindState  kind = 6 // head of a segment: one group as of there
-	kindSeal   kind = 7 // end of a full segment: the next one exists
-	kindMark   kind = 8 // end of an orderly Close: everything before is synced
-)
-
 var (
 	errShort  = errors.New("record runs past the end of the file")
 	errMarker = errors.New("no record marker")
 	errCRC    = errors.New("checksum mismatch")
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // record is a frame as found in a segment; payload aliases the buffer it was decoded from.
 type record struct {

@@ -12,17 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-const (
-	segmentHeader = 40
-	formatVersion = 1
-	segmentSuffix = ".wal"
-	tmpSuffix     = ".tmp"
-	lockName      = "LOCK"
-	category      = vfs.DiskWriteCategory("deckle-wal")
-)
-
-var magic = [8]byte{'D', 'E', 'C', 'K', 'L', 'W', 'A', 'L'}
-
 // segment is a file of the log. live and refs are guarded by Log.mu.
 type segment struct {
 	seq  uint64
@@ -71,13 +60,11 @@ func decodeHeader(b []byte, seq uint64) (header, error) {
 	if [8]byte(b[:8]) != magic {
 		return header{}, errors.New("no segment header")
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v > formatVersion {
-		// A flipped bit would be told by the checksum, were its place the same in every version: it is.
-		if crc32.Checksum(b[:segmentHeader-4], castagnoli) == binary.LittleEndian.Uint32(b[segmentHeader-4:]) {
-			return header{}, fmt.Errorf("%w %d, this program knows %d", ErrVersion, v, formatVersion)
-		}
+	whole := crc32.Checksum(b[:segmentHeader-4], castagnoli) == binary.LittleEndian.Uint32(b[segmentHeader-4:])
+	if err := checkVersion(binary.LittleEndian.Uint32(b[8:]), whole); err != nil {
+		return header{}, err
 	}
-	if crc32.Checksum(b[:segmentHeader-4], castagnoli) != binary.LittleEndian.Uint32(b[segmentHeader-4:]) {
+	if !whole {
 		return header{}, fmt.Errorf("segment header: %w", errCRC)
 	}
 	h := header{

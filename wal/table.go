@@ -109,7 +109,7 @@ func (t *table) apply(m *mutation, at loc, cached bool) {
 		t.group(m.group).vote = m.vote
 	case kindDrop:
 		if g := t.groups[m.group]; g != nil {
-			g.cut(0)
+			g.keepFirst(0)
 			delete(t.groups, m.group)
 		}
 	}
@@ -130,9 +130,9 @@ func (g *group) store(l *raft.Log, at loc, cached bool, maxCache int64) {
 	if n := len(g.locs); n > 0 {
 		switch {
 		case l.Index < g.first || l.Index > g.last()+1:
-			g.cut(0)
+			g.keepFirst(0)
 		default:
-			g.cut(int(l.Index - g.first))
+			g.keepFirst(int(l.Index - g.first))
 		}
 	}
 	if len(g.locs) == 0 {
@@ -157,8 +157,8 @@ func (g *group) store(l *raft.Log, at loc, cached bool, maxCache int64) {
 // entryMemory is what a cached entry is counted as, bytes.
 func entryMemory(l *raft.Log) int64 { return int64(len(l.Data)+len(l.Extensions)) + 160 }
 
-// cut keeps the first n entries.
-func (g *group) cut(n int) {
+// keepFirst drops every entry but the first n.
+func (g *group) keepFirst(n int) {
 	for i := n; i < len(g.locs); i++ {
 		g.free(g.locs[i])
 	}
@@ -202,7 +202,7 @@ func (g *group) deleteRange(min, max uint64) {
 		return
 	}
 	if from > 0 || to == len(g.locs) {
-		g.cut(from)
+		g.keepFirst(from)
 		return
 	}
 	for _, at := range g.locs[:to] {
@@ -226,13 +226,6 @@ func (g *group) cached(index uint64) *raft.Log {
 	}
 	return nil
 }
-
-// Keys of the library that share one record.
-const (
-	keyTerm      = "CurrentTerm"
-	keyVoteTerm  = "LastVoteTerm"
-	keyCandidate = "LastVoteCand"
-)
 
 // get returns the value of a stable-store key.
 func (g *group) get(key string) ([]byte, bool) {
