@@ -27,7 +27,7 @@ integration:
 
 # The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim ./sim/demo/... ./sim/verify/... ./sim/cluster/simnet ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim ./sim/demo/... ./sim/verify/... ./sim/testworld/... ./sinks/... ./state/... ./wal/...
 
 lint: $(LINT)
 	$(LINT) run $(MODULES)

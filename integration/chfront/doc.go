@@ -1,6 +1,6 @@
 // Command chfront serves ClickHouse's native TCP protocol in front of libchdb, the ClickHouse engine as a library: a
 // real engine for the tests of machines that have no ClickHouse server. It is a test tool and no part of Deckle. The
-// protocol's half of a session is that of sinks/clickhouse/clicktest.
+// protocol's half of a session is that of sinks/clickhouse/model.
 //
 //	chfront -lib PATH/libchdb.so -path DIR -addr 127.0.0.1:0 -user default -password X [-addr-file FILE] [-v]
 //

@@ -9,11 +9,11 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
-	"deckle/sinks/clickhouse/clicktest"
+	model "deckle/sim/testworld/clickhouse"
 )
 
 // insert takes an INSERT's blocks from the client into a spool file and gives them to the engine as one query.
-func (f *front) insert(s *clicktest.Session, q *proto.Query, target insertInto) error {
+func (f *front) insert(s *model.Session, q *proto.Query, target insertInto) error {
 	header, err := f.header(s, target)
 	if err != nil {
 		return err // the client has sent no block yet: it waits for the header
@@ -60,7 +60,7 @@ func (f *front) insert(s *clicktest.Session, q *proto.Query, target insertInto) 
 }
 
 // header returns the empty columns that an INSERT is to fill, with the types of the table.
-func (f *front) header(s *clicktest.Session, target insertInto) ([]proto.InputColumn, error) {
+func (f *front) header(s *model.Session, target insertInto) ([]proto.InputColumn, error) {
 	columns := "*"
 	if target.columns != "" {
 		columns = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(target.columns), "("), ")")

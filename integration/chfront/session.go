@@ -14,13 +14,13 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
-	"deckle/sinks/clickhouse/clicktest"
+	model "deckle/sim/testworld/clickhouse"
 )
 
 // rawRevision is below FeatureBlockInfo's use in EncodeRawBlock and any other feature: the Native format in files.
 const rawRevision = 54449
 
-// front answers the queries of all connections; the protocol itself is clicktest's.
+// front answers the queries of all connections; the protocol itself is that of sim/testworld/clickhouse.
 type front struct {
 	eng            *engine
 	spool          string
@@ -29,9 +29,9 @@ type front struct {
 }
 
 func (f *front) serve(c net.Conn) error {
-	return (&clicktest.Session{
+	return (&model.Session{
 		Name: "chfront", User: f.user, Password: f.password,
-		Execute: func(s *clicktest.Session, q *proto.Query) error {
+		Execute: func(s *model.Session, q *proto.Query) error {
 			start := time.Now()
 			err := f.execute(s, q)
 			if f.verbose {
@@ -43,9 +43,9 @@ func (f *front) serve(c net.Conn) error {
 }
 
 // queryError is an exception for the client: the engine's text, which begins with its code.
-func queryError(text string) error { return &clicktest.Exception{Code: codeOf(text), Text: text} }
+func queryError(text string) error { return &model.Exception{Code: codeOf(text), Text: text} }
 
-func (f *front) execute(s *clicktest.Session, q *proto.Query) error {
+func (f *front) execute(s *model.Session, q *proto.Query) error {
 	if target, ok := insertTarget(q.Body); ok {
 		return f.insert(s, q, target)
 	}
@@ -69,7 +69,7 @@ func (f *front) execute(s *clicktest.Session, q *proto.Query) error {
 	}
 }
 
-func (f *front) engine(s *clicktest.Session, format string, queries ...string) ([]byte, error) {
+func (f *front) engine(s *model.Session, format string, queries ...string) ([]byte, error) {
 	out, err := f.eng.run(s.Database(), format, queries...)
 	if err != nil {
 		return nil, queryError(err.Error())

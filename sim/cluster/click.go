@@ -2,14 +2,17 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
+	"github.com/cespare/xxhash/v2"
 
-	"deckle/sinks/clickhouse"
-	"deckle/sinks/clickhouse/clicktest"
+	model "deckle/sim/testworld/clickhouse"
+	"deckle/state"
 )
 
 // clickDatabase is where the nodes write to.
@@ -26,7 +29,7 @@ type clickFaults struct {
 
 // click is the server and what its queries meet.
 type click struct {
-	*clicktest.Server
+	*model.Server
 	rng *lockedRand
 
 	mu     sync.Mutex
@@ -34,7 +37,7 @@ type click struct {
 }
 
 func newClick(rng *lockedRand) *click {
-	c := &click{Server: clicktest.New(clicktest.Options{}), rng: rng}
+	c := &click{Server: model.New(model.Options{}), rng: rng}
 	c.SetHook(c.draw)
 	return c
 }
@@ -46,7 +49,7 @@ func (c *click) set(f clickFaults) {
 }
 
 // draw decides what a query meets.
-func (c *click) draw(q clicktest.Query) clicktest.Fault {
+func (c *click) draw(q model.Query) model.Fault {
 	c.mu.Lock()
 	f := c.faults
 	c.mu.Unlock()
@@ -56,26 +59,26 @@ func (c *click) draw(q clicktest.Query) clicktest.Fault {
 	switch {
 	case hit(f.before):
 		if c.rng.IntN(2) == 0 {
-			return clicktest.CloseBefore()
+			return model.CloseBefore()
 		}
-		return clicktest.FailBefore(code)
-	case q.Kind != clicktest.Insert:
+		return model.FailBefore(code)
+	case q.Kind != model.Insert:
 	case hit(f.lost):
 		if c.rng.IntN(2) == 0 {
-			return clicktest.CloseAfter()
+			return model.CloseAfter()
 		}
-		return clicktest.FailAfter(code)
+		return model.FailAfter(code)
 	case hit(f.middle):
-		return clicktest.FailMiddle(code)
+		return model.FailMiddle(code)
 	case hit(f.late):
-		return clicktest.CloseLate(c.rng.between(0, 30*time.Second))
+		return model.CloseLate(c.rng.between(0, 30*time.Second))
 	case hit(f.stall):
 		if c.rng.IntN(2) == 0 {
-			return clicktest.StallAfter()
+			return model.StallAfter()
 		}
-		return clicktest.StallBefore()
+		return model.StallBefore()
 	}
-	return clicktest.Fault{Before: c.rng.between(0, 4*time.Millisecond)}
+	return model.Fault{Before: c.rng.between(0, 4*time.Millisecond)}
 }
 
 // clickFault begins a fault of the plan.
@@ -90,7 +93,67 @@ func (w *world) dialFrom(host string) func(ctx context.Context, network, addr st
 	return func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.Dial(ctx, host, addr) }
 }
 
-// clickCounts are the counts of a row in the order of state.SessionRow.Counts.
-func clickCounts(s *clickhouse.Session) []uint32 {
-	return []uint32{s.ArticleViews, s.ArticleClicks, s.VideoPlays, s.NewsletterSignups, s.SubscriptionPrompts, s.AdClicks, s.Searches, s.Navigations}
+// The stored tables that the nodes write to.
+const (
+	clickSessions = "session_metrics_versions"
+	clickTotals   = "rollup_versions"
+	clickLedger   = "deckle_ledger"
+)
+
+// ledger, totals and sessions are what ClickHouse holds at this moment, past all faults: every row of the ledger, and of
+// the others the newest version under each key.
+func (c *click) ledger() []model.Row { return c.Inserted(clickDatabase, clickLedger, 0) }
+
+func (c *click) totals() []model.Row { return c.Rows(clickDatabase, clickTotals) }
+
+func (c *click) sessions() []model.Row {
+	return c.Rows(clickDatabase, clickSessions, "session_id", "origin")
+}
+
+// clickDigest is rowDigest of a row as ClickHouse has it.
+func clickDigest(r model.Row) uint64 {
+	var b strings.Builder
+	for _, name := range []string{"session_id", "origin", "user_id", "brand", "country", "city", "device_type", "device_os", "browser",
+		"subscription_tier", "user_segment", "referrer"} {
+		b.WriteString(r.Text(name) + "\x00")
+	}
+	counts := make([]uint64, 0, 8) // in the order of state.SessionRow.Counts
+	for _, name := range []string{"article_views", "article_clicks", "video_plays", "newsletter_signups", "subscription_prompts",
+		"ad_clicks", "searches", "navigations"} {
+		counts = append(counts, r.Uint(name))
+	}
+	_, _ = fmt.Fprint(&b, r.Text("timezone"), r.Uint("session_start"), r.Uint("session_end"), r.Uint("total_events"), counts,
+		r.Text("categories_visited"), r.Text("article_ids_visited"), r.Text("article_titles_visited"), r.Text("page_events"),
+		r.Uint("time_on_page_sec"), r.Uint("video_watch_sec"), r.Uint("ad_revenue_micros"), r.Uint("max_scroll_depth"),
+		statusNumber(r.Text("status")), r.Uint("revision"), r.Uint("session_date"), r.Uint("batch_id"))
+	return xxhash.Sum64String(b.String())
+}
+
+// statusNumber is the number of a status, 0 for one that does not exist.
+func statusNumber(s string) uint8 {
+	for n := state.StatusOpen; n <= state.StatusExpired; n++ {
+		if n.String() == s {
+			return uint8(n)
+		}
+	}
+	return 0
+}
+
+// clickTotalDigest is totalDigest of a row as ClickHouse has it.
+func clickTotalDigest(r model.Row) uint64 {
+	return digestOf(r.Int("sessions"), r.Int("duration_sec"), r.Int("events"), r.Int("article_views"), r.Int("video_plays"),
+		r.Int("newsletter_signups"), r.Int("ad_clicks"))
+}
+
+// clickKey is keyOf of a row as ClickHouse has it.
+func clickKey(r model.Row) totalKey {
+	table := state.RollupTable(0)
+	for table < state.NumRollups && table.String() != r.Text("rollup") {
+		table++
+	}
+	dims := []string{r.Text("dim1"), r.Text("dim2"), r.Text("dim3")}
+	if table < state.NumRollups {
+		dims = dims[:state.RollupDims[table]]
+	}
+	return totalKey{table, int32(r.Uint("date")), fmt.Sprintf("%q", dims)}
 }

@@ -5,8 +5,8 @@
 //
 //	           ┌──────────────────────────── one bubble, virtual time ────────────────────────────┐
 //	seed ──┬──►│ sim (workload) ──► kfake ──► node n0, n1, n2 ──► objects (S3)                     │
-//	       │   │                     ▲          │  │  │           └► clicktest (ClickHouse)        │
-//	       └──►│ fault plan ─────────┴──────────┴──┴──┴── disk, gate, clock, simnet                │
+//	       │   │                     ▲          │  │  │           └► ClickHouse, a model          │
+//	       └──►│ fault plan ─────────┴──────────┴──┴──┴── disk, gate, clock, network               │
 //	           │ oracle: every plan that a sink is given ──► polls of replicas and tables          │
 //	           └───────────────────────────────────────────────────────────────────────────────────┘
 //	then: heal everything ─► drain ─► sim/verify against the truth ─► Result
@@ -14,9 +14,9 @@
 // # What is real and what is a model
 //
 // Real: all of Deckle (package node and below), with the Kafka client, Raft, Pebble and the Parquet files. Models:
-// the broker (kfake), the network (simnet: buffered connections, no packets), the disk (Pebble's crashable file
+// the broker (kfake), the network (testworld/network: buffered connections, no packets), the disk (Pebble's crashable file
 // system: what was not synced may be lost, torn by blocks or reordered), the object store (put-if-absent, ambiguous
-// answers, late puts), the server of ClickHouse (clicktest: versions, partitions, deduplication, late inserts).
+// answers, late puts), the server of ClickHouse (testworld/clickhouse: versions, partitions, deduplication, late inserts).
 //
 // # Invariants checked
 //

@@ -8,14 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta/store"
-	"deckle/sinks/delta/store/storetest"
 )
 
-// objects is the S3-compatible store: whole objects, put-if-absent, and the answers that a client may get from one.
-type objects struct {
-	*storetest.Mem // what is really there
-	rng            *lockedRand
+// objectStore is the S3-compatible store: whole objects, put-if-absent, and the answers that a client may get from one.
+type objectStore struct {
+	*objects.Mem // what is really there
+	rng          *lockedRand
 
 	mu     sync.Mutex
 	faults objectFaults
@@ -42,24 +42,24 @@ type fate struct {
 
 var errObjects = errors.New("simulated store")
 
-func newObjects(rng *lockedRand) *objects {
-	return &objects{Mem: storetest.NewMem(nil), rng: rng, put: map[string]int{}}
+func newObjects(rng *lockedRand) *objectStore {
+	return &objectStore{Mem: objects.NewMem(nil), rng: rng, put: map[string]int{}}
 }
 
-func (o *objects) set(f objectFaults) {
+func (o *objectStore) set(f objectFaults) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.faults = f
 }
 
 // script sets what decides the fate of puts, nil for none.
-func (o *objects) script(meet func(gate *gate, key string) fate) {
+func (o *objectStore) script(meet func(gate *gate, key string) fate) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.meet = meet
 }
 
-func (o *objects) fateOf(gate *gate, key string) fate {
+func (o *objectStore) fateOf(gate *gate, key string) fate {
 	o.mu.Lock()
 	meet := o.meet
 	o.mu.Unlock()
@@ -69,7 +69,7 @@ func (o *objects) fateOf(gate *gate, key string) fate {
 	return meet(gate, key)
 }
 
-func (o *objects) now() objectFaults {
+func (o *objectStore) now() objectFaults {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.faults
@@ -77,7 +77,7 @@ func (o *objects) now() objectFaults {
 
 // client is the store as one process sees it.
 type client struct {
-	o    *objects
+	o    *objectStore
 	gate *gate
 }
 
@@ -162,7 +162,7 @@ func (c *client) write(ctx context.Context, op, key string, data []byte, conditi
 	return nil
 }
 
-func (o *objects) count(key string) {
+func (o *objectStore) count(key string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.put[key]++

@@ -12,7 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/node/config"
-	"deckle/sinks/clickhouse"
 	"deckle/state"
 )
 
@@ -124,8 +123,8 @@ func TestRollupsMove(t *testing.T) {
 		s.check(len(sum) == 1 && sum[yesterday].Sessions == 2 && sum[yesterday].Views == 4, "session_summary: %+v", sum)
 		s.check(len(brands) == 1 && brands[yesterday+"/A"].Sessions == 2, "brand_analytics: %+v", brands)
 		zero := 0
-		for _, r := range s.click.Totals(clickDatabase) {
-			if r.Sessions == 0 && r.Date.Format(time.DateOnly) == today {
+		for _, r := range s.click.totals() {
+			if r.Int("sessions") == 0 && r.Date("date").Format(time.DateOnly) == today {
 				zero++
 			}
 		}
@@ -142,7 +141,7 @@ func TestRollupsMove(t *testing.T) {
 }
 
 // dateLeaves follows the dates out of the state: not before they lie wholly before the horizon.
-func (s *stage) dateLeaves(midnight time.Time, shown map[string]clickhouse.Rollup) {
+func (s *stage) dateLeaves(midnight time.Time, shown map[string]rollupRow) {
 	yesterday, today := int32(midnight.Unix()/86400)-1, int32(midnight.Unix()/86400)
 	dates := s.dates()
 	s.check(dates[yesterday] > 0 && dates[today] > 0, "the state holds the dates %v", dates)

@@ -20,7 +20,7 @@ import (
 	"deckle/node"
 	"deckle/node/config"
 	"deckle/node/status"
-	"deckle/sinks/clickhouse/clicktest"
+	model "deckle/sim/testworld/clickhouse"
 	"deckle/state"
 )
 
@@ -168,10 +168,10 @@ func TestLateInsert(t *testing.T) {
 		s.flushed()
 		lead, st := s.leaderNow(0)
 		var held atomic.Int64
-		s.click.SetHook(func(q clicktest.Query) clicktest.Fault {
-			if q.Kind == clicktest.Insert && s.leads(lead) {
+		s.click.SetHook(func(q model.Query) model.Fault {
+			if q.Kind == model.Insert && s.leads(lead) {
 				held.Add(1)
-				return clicktest.CloseLate(2 * time.Minute)
+				return model.CloseLate(2 * time.Minute)
 			}
 			return s.click.draw(q)
 		})
@@ -183,19 +183,19 @@ func TestLateInsert(t *testing.T) {
 		s.send(ev{sid: "late", at: at.Add(-2 * time.Second), kafka: at, brand: "C"}, ev{sid: "late", at: at.Add(time.Second)})
 		s.flushed(state.SinkClickHouse) // and followed by another one
 		release()
-		before, _ := s.click.AllSessions(clickDatabase, 0)
+		before := s.click.Inserted(clickDatabase, clickSessions, 0)
 		rows, _ := s.rows("late")
 		want := []row{{"0/0", "open", 4, 0, at.Unix() - 2, at.Unix() + 1, "C"}}
 		s.check(slices.Equal(rows, want), "ClickHouse shows %+v, want %+v", rows, want)
 		brands := s.total(state.RollupBrand)
 		s.sleep(15 * time.Second)
 		s.click.Settle()
-		after, _ := s.click.AllSessions(clickDatabase, 0)
+		after := s.click.Inserted(clickDatabase, clickSessions, 0)
 		s.check(len(after) >= len(before)+1 && s.click.Late() == 0, "the late insert is not there: %d images, then %d", len(before), len(after))
 		images := map[string]int{}
 		for _, r := range after {
-			if r.SessionID == "late" {
-				images[fmt.Sprint(r.Brand, r.TotalEvents)]++
+			if r.Text("session_id") == "late" {
+				images[r.Text("brand")+r.Text("total_events")]++
 			}
 		}
 		s.check(images["A1"] >= 1 && images["B2"] >= 2 && images["C4"] >= 1, "images of the session: %v; the second one must be there twice", images)
@@ -219,7 +219,7 @@ func TestTableOfAnotherCluster(t *testing.T) {
 		at := s.now()
 		s.send(ev{sid: "ours", at: at}, ev{sid: "ours", at: at, typ: "session_end"})
 		s.want("ours", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
-		keys, images := s.tables(), fmt.Sprint(s.click.Ledger(clickDatabase, 0))
+		keys, images := s.tables(), fmt.Sprint(s.click.ledger())
 		other := s.other()
 		var st status.Shard
 		err := s.until(s.ctx, 2*time.Minute, "the other cluster is refused", func() bool {
@@ -236,7 +236,7 @@ func TestTableOfAnotherCluster(t *testing.T) {
 		s.check(!other.Status().Ready, "the other cluster is ready")
 		s.sleep(10 * time.Second)
 		s.check(slices.Equal(keys, s.tables()), "the other cluster has written to the bucket")
-		s.check(images == fmt.Sprint(s.click.Ledger(clickDatabase, 0)), "the other cluster has written to the ledger")
+		s.check(images == fmt.Sprint(s.click.ledger()), "the other cluster has written to the ledger")
 		s.must(other.Close(s.ctx))
 		s.settle()
 	})
@@ -281,7 +281,7 @@ func TestOldCopyOfAllFolders(t *testing.T) {
 		}
 		s.await(time.Minute, "all are closed", func() bool { return s.view().OpenStatus == 0 })
 		s.flushed()
-		events, ledger, objects := s.eventRows(), fmt.Sprint(s.click.Ledger(clickDatabase, 0)), s.tables()
+		events, ledger, objects := s.eventRows(), fmt.Sprint(s.click.ledger()), s.tables()
 		release = s.cutPower(100)
 		for i, m := range s.members {
 			m.disk.set(func(d *disk) { d.mem = copies[i] })
@@ -299,7 +299,7 @@ func TestOldCopyOfAllFolders(t *testing.T) {
 		release()
 		s.sleep(30 * time.Second)
 		s.check(!s.allReady(), "the cluster is ready")
-		s.check(s.eventRows() == events && fmt.Sprint(s.click.Ledger(clickDatabase, 0)) == ledger && slices.Equal(s.tables(), objects),
+		s.check(s.eventRows() == events && fmt.Sprint(s.click.ledger()) == ledger && slices.Equal(s.tables(), objects),
 			"something was written: %d rows of events, then %d; objects %v, then %v", events, s.eventRows(), objects, s.tables())
 	})
 }

@@ -20,7 +20,6 @@ import (
 	"deckle/node/status"
 	"deckle/sim"
 	"deckle/sim/verify"
-	"deckle/sinks/clickhouse"
 	"deckle/sinks/delta"
 	"deckle/state"
 )
@@ -307,9 +306,10 @@ type row struct {
 
 // rows returns the rows of a session in ClickHouse and in Delta, ascending by origin.
 func (s *stage) rows(sid string) (click, dlt []row) {
-	for _, r := range s.click.Sessions(clickDatabase) {
-		if r.SessionID == sid {
-			click = append(click, row{r.Origin, r.Status, int(r.TotalEvents), int(r.Revision), r.Start, r.End, r.Brand})
+	for _, r := range s.click.sessions() {
+		if r.Text("session_id") == sid {
+			click = append(click, row{r.Text("origin"), r.Text("status"), int(r.Uint("total_events")), int(r.Uint("revision")),
+				int64(r.Uint("session_start")), int64(r.Uint("session_end")), r.Text("brand")})
 		}
 	}
 	return click, s.deltaRows(sid)
@@ -361,14 +361,31 @@ func (s *stage) letters() map[state.Position]string {
 	return out
 }
 
-// total returns the rows of session_summary by date.
-func (s *stage) total(table state.RollupTable) map[string]clickhouse.Rollup {
-	out := map[string]clickhouse.Rollup{}
-	for _, r := range s.click.Rollup(clickDatabase, table) {
-		out[strings.Join(append([]string{r.Date.Format(time.DateOnly)}, r.Dims...), "/")] = r
+// rollupRow is a row of a rollup's view.
+type rollupRow struct {
+	Sessions, Views        int64
+	AvgDuration, AvgEvents float64
+	All                    string // every column
+}
+
+// total returns the rows of a rollup's view by date and dimensions: date/dim1/dim2.
+func (s *stage) total(table state.RollupTable) map[string]rollupRow {
+	out := map[string]rollupRow{}
+	for _, r := range s.click.Rows(clickDatabase, table.String()) {
+		key := []string{r.Date("date").Format(time.DateOnly)}
+		for _, dim := range rollupDims[table] {
+			key = append(key, r.Text(dim))
+		}
+		out[strings.Join(key, "/")] = rollupRow{
+			Sessions: r.Int("total_sessions"), Views: r.Int("total_article_views"), AvgDuration: r.Float("avg_session_duration_sec"),
+			AvgEvents: r.Float("avg_events_per_session"), All: r.String(),
+		}
 	}
 	return out
 }
+
+// rollupDims are the dimensions of the rollups that scripts look at.
+var rollupDims = map[state.RollupTable][]string{state.RollupSummary: nil, state.RollupBrand: {"brand"}}
 
 // logged counts the lines of the history that hold a text.
 func (s *stage) logged(text string) (n int) {

@@ -7,12 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/sinks/clickhouse"
-	"deckle/sinks/clickhouse/clicktest"
 	"deckle/sinks/delta"
 	"deckle/state"
 )
@@ -80,7 +77,7 @@ func txns(s *delta.Snapshot, kind string) map[uint32]uint64 {
 	return out
 }
 
-func open(ctx context.Context, t **delta.Table, o *objects, name string) (s delta.Snapshot, err error) {
+func open(ctx context.Context, t **delta.Table, o *objectStore, name string) (s delta.Snapshot, err error) {
 	if *t == nil {
 		if *t, err = delta.OpenTable(ctx, o.Mem, name); err != nil {
 			return s, err
@@ -253,15 +250,16 @@ func hasImage(list []image, im image) bool {
 // lookAtClickHouse: every row is the one of a plan, not older than the ledger's plans say and not newer than what was
 // planned; nothing goes back, and no total is another than that of its epoch.
 func (o *oracle) lookAtClickHouse() {
-	ledger, _ := o.w.click.Ledger(clickDatabase, 0) // first: the rows that it speaks of were there before it
-	totalRows := o.w.click.Totals(clickDatabase)    // before the sessions: they are written after them
-	sessions := o.w.click.Sessions(clickDatabase)
+	ledger := o.w.click.ledger()    // first: the rows that it speaks of were there before it
+	totalRows := o.w.click.totals() // before the sessions: they are written after them
+	sessions := o.w.click.sessions()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := &o.click
 	done := map[uint32]uint64{}
 	for _, l := range ledger {
-		done[l.Shard] = max(done[l.Shard], l.B)
+		shard := uint32(l.Uint("shard"))
+		done[shard] = max(done[shard], l.Uint("b"))
 	}
 	may, least := map[string][]image{}, map[string]uint64{}
 	mayTotal, leastTotal := map[shardTotal][]image{}, map[shardTotal]uint64{}
@@ -284,22 +282,20 @@ func (o *oracle) lookAtClickHouse() {
 		}
 	}
 	rows := map[string]uint64{}
-	for i := range sessions {
-		r := &sessions[i]
-		key := r.SessionID + "\x00" + r.Origin
-		rows[key] = r.Version
-		if !hasImage(may[key], image{r.Version, clickDigest(&r.Session)}) {
-			o.w.history.fail("I7: ClickHouse shows the session %q as of epoch %d, which no plan has so: %v, %+v", key, r.Version, may[key], r.Session)
+	for _, r := range sessions {
+		key := r.Text("session_id") + "\x00" + r.Text("origin")
+		rows[key] = r.Uint("version")
+		if !hasImage(may[key], image{rows[key], clickDigest(r)}) {
+			o.w.history.fail("I7: ClickHouse shows the session %q as of epoch %d, which no plan has so: %v, %s", key, rows[key], may[key], r)
 		}
 	}
 	compare(o, "the session", least, rows, c.sessions)
 	totals := map[shardTotal]uint64{}
-	for i := range totalRows {
-		r := &totalRows[i]
-		key := shardTotal{r.Shard, clickKey(r)}
-		totals[key] = r.Version
-		if !hasImage(mayTotal[key], image{r.Version, digestOf(r.Sessions, r.DurationSec, r.Events, r.Views, r.Plays, r.Signups, r.AdClicks)}) {
-			o.w.history.fail("I7: ClickHouse shows the total %v as of epoch %d, which no plan has so: %+v", key, r.Version, *r)
+	for _, r := range totalRows {
+		key := shardTotal{uint32(r.Uint("shard")), clickKey(r)}
+		totals[key] = r.Uint("version")
+		if !hasImage(mayTotal[key], image{totals[key], clickTotalDigest(r)}) {
+			o.w.history.fail("I7: ClickHouse shows the total %v as of epoch %d, which no plan has so: %s", key, totals[key], r)
 		}
 	}
 	compare(o, "the total", leastTotal, totals, c.totals)
@@ -339,24 +335,6 @@ func compare[K comparable](o *oracle, what string, least, shown, before map[K]ui
 			o.w.history.fail("I7: ClickHouse showed %s %v as of epoch %d, and shows %d now", what, key, epoch, got)
 		}
 	}
-}
-
-// clickDigest is rowDigest of a row as ClickHouse has it.
-func clickDigest(s *clickhouse.Session) uint64 {
-	return xxhash.Sum64String(fmt.Sprint(s.SessionID, "\x00", s.Origin, "\x00", s.UserID, "\x00", s.Brand, "\x00", s.Country, "\x00", s.City, "\x00",
-		s.DeviceType, "\x00", s.DeviceOS, "\x00", s.Browser, "\x00", s.SubscriptionTier, "\x00", s.UserSegment, "\x00", s.Referrer, "\x00",
-		s.Timezone, s.Start, s.End, s.TotalEvents, clickCounts(s), s.CategoriesVisited, s.ArticleIDsVisited, s.ArticleTitlesVisited,
-		s.PageEvents, s.TimeOnPageSec, s.VideoWatchSec, s.AdRevenueMicros, s.MaxScrollDepth, statusNumber(s.Status), s.Revision,
-		int32(s.SessionDate.Unix()/86400), s.BatchID))
-}
-
-func statusNumber(s string) uint8 {
-	for n := state.StatusOpen; n <= state.StatusExpired; n++ {
-		if n.String() == s {
-			return uint8(n)
-		}
-	}
-	return 0
 }
 
 // final compares everything with the ground truth, when nothing moves any more.
@@ -408,12 +386,4 @@ func (o *oracle) equalReplicas(sum *sim.Summary) {
 			}
 		}
 	}
-}
-
-func clickKey(r *clicktest.TotalVersion) totalKey {
-	table := state.RollupTable(0)
-	for table < state.NumRollups && table.String() != r.Table {
-		table++
-	}
-	return totalKey{table, int32(r.Date.Unix() / 86400), fmt.Sprintf("%q", r.Dims)}
 }

@@ -15,7 +15,7 @@ import (
 	"deckle/node"
 	"deckle/node/config"
 	"deckle/sim"
-	"deckle/sim/cluster/simnet"
+	"deckle/sim/testworld/network"
 	"deckle/state"
 )
 
@@ -77,10 +77,10 @@ type world struct {
 	opts    Options
 	rng     *lockedRand
 	history *history
-	net     *simnet.Network
-	relay   *simnet.Relay
+	net     *network.Network
+	relay   *network.Relay
 	broker  *kfake.Cluster
-	objects *objects
+	objects *objectStore
 	click   *click
 	members []*member
 	oracle  *oracle
@@ -199,8 +199,8 @@ func (w *world) config(m *member) *config.Config {
 func (w *world) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w.net = simnet.New(w.rng.IntN)
-	w.relay = simnet.NewRelay(w.net, w.rng.IntN)
+	w.net = network.New(w.rng.IntN)
+	w.relay = network.NewRelay(w.net, w.rng.IntN)
 	w.broker, err = kfake.NewCluster(kfake.NumBrokers(len(brokerPorts)), kfake.Ports(brokerPorts...),
 		kfake.ListenFn(func(_, addr string) (net.Listener, error) { return w.net.Listen("broker", addr) }),
 		kfake.SeedTopics(w.opts.Partitions, topic))

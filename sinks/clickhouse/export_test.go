@@ -10,7 +10,7 @@ import (
 	"deckle/state"
 )
 
-// What the tests of package clickhouse_test, which may import clicktest, use of this one.
+// What the tests of package clickhouse_test, which may import the model server, use of this package.
 
 // Model is the naive state that the views are compared with.
 type Model = model

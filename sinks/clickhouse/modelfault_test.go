@@ -15,13 +15,11 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	model "deckle/sim/testworld/clickhouse"
 	"deckle/sinks"
 	"deckle/sinks/clickhouse"
-	"deckle/sinks/clickhouse/clicktest"
 	"deckle/state"
 )
-
-const sessionsTable = "session_metrics_versions"
 
 // TestFaults: what each fault leaves behind, soon and a minute later, what the client is told and how long that takes;
 // and that the plan's repetition makes up for it.
@@ -31,25 +29,25 @@ func TestFaults(t *testing.T) {
 	const closed = "(EOF|closed pipe)" // as this end of the pipe, or the other, is the first to be closed
 	for _, tc := range []struct {
 		name       string
-		fault      clicktest.Fault
+		fault      model.Fault
 		now, later int
 		took       time.Duration
 		err        string
 	}{
-		{"nothing", clicktest.Fault{}, all, all, 0, ""},
-		{"fail before", clicktest.FailBefore(memory), none, none, 0, "MEMORY_LIMIT_EXCEEDED"},
-		{"fail after", clicktest.FailAfter(memory), all, all, 0, "MEMORY_LIMIT_EXCEEDED"},
-		{"fail in the middle", clicktest.FailMiddle(memory), some, some, 0, "MEMORY_LIMIT_EXCEEDED"},
-		{"close before", clicktest.CloseBefore(), none, none, 0, closed},
-		{"close after", clicktest.CloseAfter(), all, all, 0, closed},
-		{"close, and late", clicktest.CloseLate(10 * time.Second), none, all, 0, closed},
-		{"stall before", clicktest.StallBefore(), none, none, 30 * time.Second, "read timeout"},
-		{"stall after", clicktest.StallAfter(), all, all, 30 * time.Second, "read timeout"},
-		{"slow", clicktest.Slow(10 * time.Second), all, all, 20 * time.Second, ""},
-		{"slower than the client waits", clicktest.Slow(40 * time.Second), none, all, 30 * time.Second, "read timeout"},
-		{"month by month", clicktest.Fault{Between: time.Second}, all, all, time.Second, ""},
-		{"late and no code", clicktest.Fault{Effect: clicktest.Late, Late: 10 * time.Second}, none, all, 0, "UNKNOWN_STATUS_OF_INSERT"},
-		{"nothing, which is no truth", clicktest.Fault{Effect: clicktest.Nothing}, none, none, 0, "UNKNOWN_STATUS_OF_INSERT"},
+		{"nothing", model.Fault{}, all, all, 0, ""},
+		{"fail before", model.FailBefore(memory), none, none, 0, "MEMORY_LIMIT_EXCEEDED"},
+		{"fail after", model.FailAfter(memory), all, all, 0, "MEMORY_LIMIT_EXCEEDED"},
+		{"fail in the middle", model.FailMiddle(memory), some, some, 0, "MEMORY_LIMIT_EXCEEDED"},
+		{"close before", model.CloseBefore(), none, none, 0, closed},
+		{"close after", model.CloseAfter(), all, all, 0, closed},
+		{"close, and late", model.CloseLate(10 * time.Second), none, all, 0, closed},
+		{"stall before", model.StallBefore(), none, none, 30 * time.Second, "read timeout"},
+		{"stall after", model.StallAfter(), all, all, 30 * time.Second, "read timeout"},
+		{"slow", model.Slow(10 * time.Second), all, all, 20 * time.Second, ""},
+		{"slower than the client waits", model.Slow(40 * time.Second), none, all, 30 * time.Second, "read timeout"},
+		{"month by month", model.Fault{Between: time.Second}, all, all, time.Second, ""},
+		{"late and no code", model.Fault{Effect: model.Late, Late: 10 * time.Second}, none, all, 0, "UNKNOWN_STATUS_OF_INSERT"},
+		{"nothing, which is no truth", model.Fault{Effect: model.Nothing}, none, none, 0, "UNKNOWN_STATUS_OF_INSERT"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -57,18 +55,18 @@ func TestFaults(t *testing.T) {
 				m := clickhouse.NewModel(rand.New(rand.NewPCG(7, 7)), 1)
 				p := m.Advance(0, 1)
 				var rows atomic.Int64
-				srv.SetHook(func(q clicktest.Query) clicktest.Fault {
-					if q.Kind == clicktest.Insert && q.Table == sessionsTable {
+				srv.SetHook(func(q model.Query) model.Fault {
+					if q.Kind == model.Insert && q.Table == sessionsTable {
 						if q.Partitions != 2 {
 							t.Errorf("%d partitions: the middle of the block is not tested", q.Partitions)
 						}
 						rows.Store(int64(q.Rows))
 						return tc.fault
 					}
-					return clicktest.Fault{}
+					return model.Fault{}
 				})
 				check := func(when string, want int) {
-					n, of := len(srv.Sessions(modelDB)), int(rows.Load())
+					n, of := len(visibleSessions(srv)), int(rows.Load())
 					if (want == none) != (n == 0) || (want == all) != (n == of) {
 						t.Errorf("%s: %d rows of %d", when, n, of)
 					}
@@ -150,44 +148,44 @@ type faultPlan struct {
 	count map[string]int
 }
 
-func (p *faultPlan) draw(q clicktest.Query) clicktest.Fault {
+func (p *faultPlan) draw(q model.Query) model.Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rng.IntN(10) > 0 { // a plan is a dozen queries, and begins anew after each failure
-		return clicktest.Fault{}
+		return model.Fault{}
 	}
 	soon := time.Duration(p.rng.Int64N(int64(20 * time.Second)))
 	code := []int{int(proto.ErrMemoryLimitExceeded), int(proto.ErrTooManyParts), 0}[p.rng.IntN(3)]
 	switch p.rng.IntN(9) {
 	case 0:
 		p.count["fail"]++
-		return clicktest.FailBefore(code)
+		return model.FailBefore(code)
 	case 1:
 		p.count["fail"]++
-		return clicktest.FailAfter(code)
+		return model.FailAfter(code)
 	case 2:
 		p.count["close"]++
-		return clicktest.CloseBefore()
+		return model.CloseBefore()
 	case 3:
 		p.count["close"]++
-		return clicktest.CloseAfter()
+		return model.CloseAfter()
 	case 4:
 		p.count["stall"]++
-		return clicktest.StallBefore()
+		return model.StallBefore()
 	case 5:
 		p.count["stall"]++
-		return clicktest.StallAfter()
+		return model.StallAfter()
 	case 6:
 		p.count["late"]++
-		return clicktest.CloseLate(5 * soon)
+		return model.CloseLate(5 * soon)
 	case 7:
 		if q.Partitions > 1 {
 			p.count["middle"]++
 		}
-		return clicktest.FailMiddle(code)
+		return model.FailMiddle(code)
 	default:
 		p.count["slow"]++
-		return clicktest.Fault{Before: soon, Between: soon / 4, After: soon / 2}
+		return model.Fault{Before: soon, Between: soon / 4, After: soon / 2}
 	}
 }
 
@@ -257,7 +255,7 @@ func randomFaults(t *testing.T, seed uint64) map[string]int {
 }
 
 // watch looks at the visible rows all the time: no version goes back, and what the ledger promises is there.
-func watch(ctx context.Context, t *testing.T, srv *clicktest.Server) {
+func watch(ctx context.Context, t *testing.T, srv *model.Server) {
 	versions := map[string]uint64{}
 	newest := func(key string, v uint64) {
 		if v < versions[key] {
@@ -269,11 +267,11 @@ func watch(ctx context.Context, t *testing.T, srv *clicktest.Server) {
 	for ctx.Err() == nil {
 		if n := srv.Changes(); n != seen {
 			seen = n
-			for _, r := range srv.Sessions(modelDB) {
-				newest(r.SessionID+" "+r.Origin, r.Version)
+			for _, r := range visibleSessions(srv) {
+				newest(r.Text("session_id")+" "+r.Text("origin"), r.Uint("version"))
 			}
-			for _, r := range srv.Totals(modelDB) {
-				newest(fmt.Sprintf("%s %s %q %d", r.Table, r.Date, r.Dims, r.Shard), r.Version)
+			for _, r := range srv.Rows(modelDB, totalsTable) {
+				newest(totalKey(r), r.Uint("version"))
 			}
 		}
 		select {

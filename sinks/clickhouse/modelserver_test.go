@@ -15,14 +15,14 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
+	model "deckle/sim/testworld/clickhouse"
 	"deckle/sinks/clickhouse"
-	"deckle/sinks/clickhouse/clicktest"
 	"deckle/state"
 )
 
 const modelDB = "analytics"
 
-func modelOptions(s *clicktest.Server) clickhouse.Options {
+func modelOptions(s *model.Server) clickhouse.Options {
 	return clickhouse.Options{
 		Address: "model:9000", Database: modelDB, ClusterID: "cluster-1", Pipeline: "deckle", NodeName: "n1",
 		ReadTimeout: 30 * time.Second, Compression: "none", Dial: s.Dial,
@@ -30,9 +30,9 @@ func modelOptions(s *clicktest.Server) clickhouse.Options {
 }
 
 // openModel opens a sink on a new model.
-func openModel(t *testing.T, change func(*clickhouse.Options)) (*clicktest.Server, *clickhouse.Sink) {
+func openModel(t *testing.T, change func(*clickhouse.Options)) (*model.Server, *clickhouse.Sink) {
 	t.Helper()
-	srv := clicktest.New(clicktest.Options{})
+	srv := model.New(model.Options{})
 	opts := modelOptions(srv)
 	if change != nil {
 		change(&opts)
@@ -55,7 +55,7 @@ func openModel(t *testing.T, change func(*clickhouse.Options)) (*clicktest.Serve
 
 // TestViewsAreExactOnTheModel: the property that holds on the engine holds on the model of it.
 func TestViewsAreExactOnTheModel(t *testing.T) {
-	srv := clicktest.New(clicktest.Options{})
+	srv := model.New(model.Options{})
 	t.Cleanup(srv.Close)
 	opts := modelOptions(srv)
 	for _, c := range []string{"none", "lz4"} {
@@ -207,7 +207,7 @@ func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 // of its own.
 func onBoth(t *testing.T, test func(t *testing.T, s *clickhouse.Sink, db string, insert inserter)) {
 	t.Run("model", func(t *testing.T) {
-		srv := clicktest.New(clicktest.Options{})
+		srv := model.New(model.Options{})
 		t.Cleanup(srv.Close)
 		s := clickhouse.OpenEngine(t, modelOptions(srv))
 		s.Exec(t, "CREATE DATABASE `%s`", modelDB)
@@ -361,8 +361,8 @@ func testDeduplication(t *testing.T, s *clickhouse.Sink, db string, insert inser
 
 // TestNothingIsDeduplicated: whatever a server's window and version, every block of the sink is inserted.
 func TestNothingIsDeduplicated(t *testing.T) {
-	for _, o := range []clicktest.Options{{DedupWindow: 100}, {DedupWindow: 100, Before262: true}} {
-		srv := clicktest.New(o)
+	for _, o := range []model.Options{{DedupWindow: 100}, {DedupWindow: 100, Before262: true}} {
+		srv := model.New(o)
 		t.Cleanup(srv.Close)
 		s := clickhouse.OpenEngine(t, modelOptions(srv))
 		if err := s.EnsureSchema(t.Context()); err != nil {
@@ -374,7 +374,7 @@ func TestNothingIsDeduplicated(t *testing.T) {
 			if err := s.Attempt(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
-			_, inserted[i] = srv.AllSessions(modelDB, 0)
+			inserted[i] = len(srv.Inserted(modelDB, sessionsTable, 0))
 		}
 		if n := inserted[0]; n == 0 || inserted != [3]int{n, 2 * n, 3 * n} {
 			t.Errorf("%+v: %v rows after one, two and three times the same", o, inserted)
@@ -388,7 +388,7 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	m := clickhouse.NewModel(rng, 2)
 	var plans []*state.Plan
-	versions, next := 0, 0
+	versions := 0
 	for range 3 {
 		for shard := range 2 {
 			p := m.Advance(shard, 2)
@@ -403,11 +403,9 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 				t.Error("a plan has changed nothing")
 			}
 		}
-		var fresh []clicktest.SessionVersion
-		from := next
-		fresh, next = srv.AllSessions(modelDB, from)
-		if len(fresh) != next-from || len(fresh) == 0 {
-			t.Errorf("%d new images, from %d to %d", len(fresh), from, next)
+		fresh := srv.Inserted(modelDB, sessionsTable, versions)
+		if len(fresh) == 0 || fresh[0].Number() != versions {
+			t.Errorf("%d new images from number %d on", len(fresh), versions)
 		}
 		versions += len(fresh)
 	}
@@ -415,53 +413,49 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	m.Compare(t, clickhouse.ReaderOf(s), "read")
 
 	var sessions []clickhouse.Session
-	visible := srv.Sessions(modelDB)
+	visible := visibleSessions(srv)
 	for _, v := range visible {
-		sessions = append(sessions, v.Session)
-		if v.Version == 0 || v.BatchID != state.BatchID(v.Shard, v.Version) {
-			t.Errorf("%s has shard %d and version %d, its batch is %d", v.SessionID, v.Shard, v.Version, v.BatchID)
+		sessions = append(sessions, sessionAt(v))
+		if version := v.Uint("version"); version == 0 || v.Uint("batch_id") != state.BatchID(uint32(v.Uint("shard")), version) {
+			t.Errorf("the batch, the shard or the version is wrong: %s", v)
 		}
 	}
 	if want := m.ModelSessions(); !reflect.DeepEqual(sessions, want) {
 		t.Errorf("sessions: got %+v\nwant %+v", sessions, want)
 	}
 	var pages []clickhouse.Page
-	for _, v := range srv.Pages(modelDB) {
-		pages = append(pages, v.Page)
+	for _, v := range visiblePages(srv) {
+		pages = append(pages, pageAt(v))
 	}
 	if want := m.ModelPages(); !reflect.DeepEqual(pages, want) {
 		t.Errorf("pages: got %+v\nwant %+v", pages, want)
 	}
 	for table := range state.NumRollups {
-		if got, want := srv.Rollup(modelDB, table), m.ModelRollup(table); !reflect.DeepEqual(got, want) {
+		if got, want := rollupRows(srv, table), m.ModelRollup(table); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v\nwant %+v", table, got, want)
 		}
 	}
-	all, _ := srv.AllSessions(modelDB, 0)
+	all := srv.Inserted(modelDB, sessionsTable, 0)
 	if len(all) != versions || versions <= len(visible) {
 		t.Errorf("%d images, %d were counted one after another; %d are visible", len(all), versions, len(visible))
 	}
 	greatest := map[[2]string]uint64{}
 	for _, v := range all {
-		k := [2]string{v.SessionID, v.Origin}
-		greatest[k] = max(greatest[k], v.Version)
+		k := [2]string{v.Text("session_id"), v.Text("origin")}
+		greatest[k] = max(greatest[k], v.Uint("version"))
 	}
 	for _, v := range visible {
-		if v.Version != greatest[[2]string{v.SessionID, v.Origin}] {
-			t.Errorf("%s shows version %d of %d", v.SessionID, v.Version, greatest[[2]string{v.SessionID, v.Origin}])
+		if want := greatest[[2]string{v.Text("session_id"), v.Text("origin")}]; v.Uint("version") != want {
+			t.Errorf("version %d is the greatest, shown is %s", want, v)
 		}
 	}
-	type key struct {
-		table, date, dims string
-		shard             uint32
-	}
 	sums := map[string]int64{}
-	seen := map[key]bool{}
-	for _, v := range srv.Totals(modelDB) {
-		sums[v.Table] += v.Sessions
-		k := key{v.Table, v.Date.String(), strings.Join(v.Dims, "\x00"), v.Shard}
+	seen := map[string]bool{}
+	for _, v := range srv.Rows(modelDB, totalsTable) {
+		sums[v.Text("rollup")] += v.Int("sessions")
+		k := totalKey(v)
 		if seen[k] {
-			t.Errorf("two totals of %v", k)
+			t.Errorf("two totals of %q", k)
 		}
 		seen[k] = true
 	}
@@ -470,12 +464,13 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 			t.Errorf("totals of %s: %d sessions of %d", table, sums[table.String()], len(sessions))
 		}
 	}
-	allTotals, _ := srv.AllTotals(modelDB, 0)
+	allTotals := srv.Inserted(modelDB, totalsTable, 0)
 	if len(allTotals) <= len(seen) {
 		t.Errorf("%d totals were inserted, %d are visible", len(allTotals), len(seen))
 	}
-	ledger, _ := srv.Ledger(modelDB, 0)
-	if len(ledger) != 1+2*len(plans) || ledger[0].B != 0 || ledger[1].B != plans[0].B || ledger[1].Cluster != "cluster-1" || ledger[1].Rows == 0 {
+	ledger := srv.Inserted(modelDB, ledgerTable, 0)
+	if len(ledger) != 1+2*len(plans) || ledger[0].Uint("b") != 0 || ledger[1].Uint("b") != plans[0].B ||
+		ledger[1].Text("cluster") != "cluster-1" || ledger[1].Uint("rows") == 0 {
 		t.Errorf("ledger: %+v", ledger)
 	}
 }
@@ -510,7 +505,7 @@ func TestModelInABubble(t *testing.T) {
 		m := clickhouse.NewModel(rand.New(rand.NewPCG(5, 5)), 1)
 		p := m.Advance(0, 2)
 		start := time.Now()
-		srv.SetHook(func(clicktest.Query) clicktest.Fault { return clicktest.Slow(time.Second) })
+		srv.SetHook(func(model.Query) model.Fault { return model.Slow(time.Second) })
 		if err := s.Write(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
@@ -519,7 +514,7 @@ func TestModelInABubble(t *testing.T) {
 		}
 		m.Compare(t, clickhouse.ReaderOf(s), "slow")
 		start = time.Now()
-		srv.SetHook(func(clicktest.Query) clicktest.Fault { return clicktest.StallBefore() })
+		srv.SetHook(func(model.Query) model.Fault { return model.StallBefore() })
 		if _, err := s.Position(t.Context(), 0); err == nil || !clickhouse.IsRetry(err) || time.Since(start) != 30*time.Second {
 			t.Errorf("a silent server: %v after %s", err, time.Since(start))
 		}

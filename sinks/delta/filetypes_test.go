@@ -13,9 +13,9 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/deprecated"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
-	"deckle/sinks/delta/store/storetest"
 	"deckle/state"
 )
 
@@ -148,7 +148,7 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 	for _, size := range []int64{0, 513 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			ctx := context.Background()
-			mem := storetest.NewMem(nil)
+			mem := objects.NewMem(nil)
 			m := newModel(8, 1)
 			d := mustOpen(t, testOptions(mem, m.rng))
 			defer d.Close()

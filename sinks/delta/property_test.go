@@ -16,9 +16,9 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/event"
+	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/store"
-	"deckle/sinks/delta/store/storetest"
 	"deckle/state"
 )
 
@@ -51,7 +51,7 @@ func mustOpen(t *testing.T, opts Options) *Delta {
 		if err == nil {
 			return d
 		}
-		if !errors.Is(err, storetest.ErrFault) {
+		if !errors.Is(err, objects.ErrFault) {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +218,7 @@ func (w *worker) until(source func(uint32) sinks.EventSource, sink state.SinkID,
 		if err == nil {
 			return
 		}
-		if try > 500 || !errors.Is(err, errCrash) && !errors.Is(err, storetest.ErrFault) && !errors.Is(err, store.ErrExists) {
+		if try > 500 || !errors.Is(err, errCrash) && !errors.Is(err, objects.ErrFault) && !errors.Is(err, store.ErrExists) {
 			w.t.Errorf("%s: try %d: %v", sink, try, err)
 			return
 		}
@@ -267,9 +267,9 @@ func TestExactlyOnce(t *testing.T) {
 func exactlyOnce(t *testing.T, seed uint64) {
 	const shards, leaders = 3, 3
 	m := newModel(seed, shards)
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	source := func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
-	mem.SetFaults(seed, storetest.Faults{Before: 0.03, Lost: 0.05, OwnTwice: 0.05, Late: 0.05})
+	mem.SetFaults(seed, objects.Faults{Before: 0.03, Lost: 0.05, OwnTwice: 0.05, Late: 0.05})
 	var workers []*worker
 	for l := range leaders {
 		w := &worker{t: t, mem: mem, rng: rand.New(rand.NewPCG(seed, uint64(100+l))), crash: 0.05}
@@ -344,7 +344,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 			break
 		}
 	}
-	mem.SetFaults(0, storetest.Faults{})
+	mem.SetFaults(0, objects.Faults{})
 	for _, w := range workers {
 		w.crash = 0
 		if err := w.d.Close(); err != nil {
@@ -435,10 +435,10 @@ func checkEvents(t *testing.T, st store.Store, m *model) {
 }
 
 // checkLog: versions are contiguous, and replay of every commit from 0 gives what the newest checkpoint gives.
-func checkLog(t *testing.T, mem *storetest.Mem, name string) {
+func checkLog(t *testing.T, mem *objects.Mem, name string) {
 	t.Helper()
 	withCheckpoint := openTable(t, mem, name).Snapshot()
-	plain := storetest.NewMem(nil)
+	plain := objects.NewMem(nil)
 	v := 0
 	for _, k := range mem.Keys(name + "/_delta_log/") {
 		if strings.HasSuffix(k, ".json") {

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
-	"deckle/sinks/delta/store/storetest"
 	"deckle/state"
 )
 
@@ -23,7 +23,7 @@ func TestEventsBuffer(t *testing.T) {
 	for _, limit := range []int64{256 << 20, 30_000, 1} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			m := newModel(1, 2)
-			mem := storetest.NewMem(nil)
+			mem := objects.NewMem(nil)
 			opts := testOptions(mem, m.rng)
 			opts.BufferMemoryBytes = limit
 			read := 0
@@ -65,7 +65,7 @@ func TestEventsBuffer(t *testing.T) {
 }
 
 // checkStats reads every file of events again and compares add.stats.
-func checkStats(t *testing.T, mem *storetest.Mem) {
+func checkStats(t *testing.T, mem *objects.Mem) {
 	t.Helper()
 	log, err := deltalog.Open(context.Background(), deltalog.Options{Store: mem, Name: "events", KeepFiles: true, KeepStats: true})
 	if err != nil {
@@ -90,7 +90,7 @@ func checkStats(t *testing.T, mem *storetest.Mem) {
 }
 
 func TestPlanInsideTheLog(t *testing.T) {
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	m := newModel(2, 1)
 	d := mustOpen(t, testOptions(mem, m.rng))
 	defer d.Close()
@@ -126,12 +126,12 @@ func TestPlanInsideTheLog(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var stop *sinks.StopError
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	mem.Unconditional = true
 	if _, err := Open(context.Background(), testOptions(mem, rng)); !errors.As(err, &stop) || !errors.Is(err, store.ErrUnconditional) {
 		t.Errorf("a store without conditional put: %v", err)
 	}
-	mem = storetest.NewMem(nil)
+	mem = objects.NewMem(nil)
 	if err := mustOpen(t, testOptions(mem, rng)).Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestOpenRefuses(t *testing.T) {
 // A pass rewrites each file once, at most so many a commit, only the last commit has the txn, and an older image
 // never replaces a newer one.
 func TestRevisions(t *testing.T) {
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	m := newModel(3, 1)
 	opts := testOptions(mem, m.rng)
 	opts.FileBytes = 0 // the default: all rows in one window

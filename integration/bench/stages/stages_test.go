@@ -14,9 +14,9 @@ import (
 
 	"deckle/event"
 	"deckle/sim"
+	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta"
-	"deckle/sinks/delta/store/storetest"
 	"deckle/state"
 	"deckle/wal"
 )
@@ -275,7 +275,7 @@ func BenchmarkSessionsParquet(b *testing.B) {
 func openDelta(b *testing.B, events bool) *delta.Delta {
 	b.Helper()
 	d, err := delta.Open(context.Background(), delta.Options{
-		Store: storetest.NewMem(time.Now), ClusterID: uuid.NewString(), Pipeline: "bench", Node: "bench", Events: events,
+		Store: objects.NewMem(time.Now), ClusterID: uuid.NewString(), Pipeline: "bench", Node: "bench", Events: events,
 		EventSource: func(uint32) sinks.EventSource { return nil }, // the buffer has all
 	})
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks"
-	"deckle/sinks/delta/store/storetest"
 )
 
 // FuzzTable puts anything in the place of one object of a table's log: a commit, a checkpoint, the hint at it, or an object
 // of any name. Open and Refresh read the table, or say which object is damaged, or refuse the table with what to do; a hint
 // that is wrong changes nothing.
 func FuzzTable(f *testing.F) {
-	base := storetest.NewMem(nil)
+	base := objects.NewMem(nil)
 	ctx := context.Background()
 	l, err := Open(ctx, writerOptions(base))
 	if err != nil {
@@ -31,13 +31,13 @@ func FuzzTable(f *testing.F) {
 	if err := errors.Join(l.WriteCheckpoint(ctx, 4, -1), l.Close()); err != nil {
 		f.Fatal(err)
 	}
-	objects := map[string][]byte{}
+	stored := map[string][]byte{}
 	for _, k := range base.Keys("") {
-		if objects[k], err = base.Get(ctx, k); err != nil {
+		if stored[k], err = base.Get(ctx, k); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(strings.TrimPrefix(k, "t/"+logDir), objects[k])
-		f.Add(strings.TrimPrefix(k, "t/"+logDir), objects[k][:len(objects[k])/2])
+		f.Add(strings.TrimPrefix(k, "t/"+logDir), stored[k])
+		f.Add(strings.TrimPrefix(k, "t/"+logDir), stored[k][:len(stored[k])/2])
 	}
 	want := snapshot(l)
 	for _, hint := range []string{
@@ -55,8 +55,8 @@ func FuzzTable(f *testing.F) {
 		if name == "" || strings.ContainsAny(name, "/\\\x00") || len(name) > 200 {
 			return // not an object of this folder
 		}
-		mem := storetest.NewMem(nil)
-		for k, v := range objects {
+		mem := objects.NewMem(nil)
+		for k, v := range stored {
 			mem.Overwrite(k, v)
 		}
 		mem.Overwrite("t/"+logDir+name, data)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"deckle/sinks/delta/store/storetest"
+	"deckle/sim/testworld/objects"
 )
 
 // A hint at a checkpoint that another tool made in several parts, or that is gone, does not keep this one from making
@@ -17,7 +17,7 @@ func TestForeignHint(t *testing.T) {
 	} {
 		for _, at := range []int64{5, 10, 12} { // before, at and after the version of the next own checkpoint
 			t.Run(fmt.Sprintf(hint, at), func(t *testing.T) {
-				mem := storetest.NewMem(nil)
+				mem := objects.NewMem(nil)
 				opts := writerOptions(mem)
 				opts.Metrics = NewMetrics(nil)
 				l := open(t, opts)
@@ -48,7 +48,7 @@ func TestForeignHint(t *testing.T) {
 // A node whose clock is a year ahead deletes no young commit: another, whose snapshot is a few versions old, would take
 // the deleted version for a free one, and write what no reader would ever see.
 func TestCleanupWithAClockThatIsAhead(t *testing.T) {
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	behind := open(t, writerOptions(mem))
 	submit(t, behind, &Change{AppID: "behind", Version: 1, Last: true, Adds: []Add{add("b1", Origin{})}})
 	opts := writerOptions(mem)

@@ -14,15 +14,15 @@ import (
 
 	"go.uber.org/goleak"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks"
-	"deckle/sinks/delta/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var testFields = []Field{{"k", "string"}, {"v", "long"}, {"d", "date"}}
 
-func writerOptions(mem *storetest.Mem) Options {
+func writerOptions(mem *objects.Mem) Options {
 	return Options{
 		Store: mem, Name: "t", Node: "n1", KeepFiles: true, Rand: rand.Reader,
 		Sleep:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
@@ -58,7 +58,7 @@ func snapshot(l *Log) (s Snapshot) {
 }
 
 func TestCreateAndRefuse(t *testing.T) {
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
 	if s := snapshot(l); s.Version != 0 || s.Protocol.MinReaderVersion != 1 || s.Protocol.MinWriterVersion != 2 ||
 		s.Metadata.Configuration[ConfigClusterID] != "c1" || s.Metadata.Configuration[ConfigPipeline] != "p" {
@@ -100,7 +100,7 @@ func TestCreateAndRefuse(t *testing.T) {
 		}),
 		"writer feature \"rowTracking\"": with(func(_ *Metadata, p *Protocol) { *p = Protocol{1, 7, nil, []string{"appendOnly", "rowTracking"}} }),
 	} {
-		other := storetest.NewMem(nil)
+		other := objects.NewMem(nil)
 		other.Overwrite("t/_delta_log/00000000000000000000.json", []byte(commit))
 		_, err := Open(context.Background(), writerOptions(other))
 		var stop *sinks.StopError
@@ -108,7 +108,7 @@ func TestCreateAndRefuse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		// The same, found at a commit by a writer that is running: nothing more is written.
-		third := storetest.NewMem(nil)
+		third := objects.NewMem(nil)
 		running := open(t, writerOptions(third))
 		third.Overwrite("t/_delta_log/00000000000000000001.json", []byte(commit))
 		for range 2 {
@@ -124,7 +124,7 @@ func TestCreateAndRefuse(t *testing.T) {
 }
 
 func TestSubmit(t *testing.T) {
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	a, b := open(t, writerOptions(mem)), open(t, writerOptions(mem))
 	ctx := context.Background()
 	file := func(l *Log, path string) *File { return snapshot(l).Files[path] }
@@ -171,7 +171,7 @@ func TestSubmit(t *testing.T) {
 
 // What is submitted during a commit goes into the next one together, and commitInfo names the node.
 func TestGroupedCommits(t *testing.T) {
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
 	inPut, release := make(chan struct{}), make(chan struct{})
 	mem.Hook = func(op, key string) error {
@@ -226,11 +226,11 @@ func TestGroupedCommits(t *testing.T) {
 
 // The answers to a commit's PUT that say nothing are resolved by reading back.
 func TestAmbiguousAnswers(t *testing.T) {
-	for name, f := range map[string]storetest.Faults{
+	for name, f := range map[string]objects.Faults{
 		"answer lost": {Lost: 1}, "own object": {OwnTwice: 1}, "503 at times": {Before: 0.5}, "late": {Late: 0.5}, "all": {Before: 0.2, Lost: 0.3, OwnTwice: 0.3, Late: 0.2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mem := storetest.NewMem(nil)
+			mem := objects.NewMem(nil)
 			l := open(t, writerOptions(mem))
 			mem.SetFaults(3, f)
 			for v := int64(1); v <= 30; v++ {
@@ -239,12 +239,12 @@ func TestAmbiguousAnswers(t *testing.T) {
 					if err == nil {
 						break
 					}
-					if !errors.Is(err, storetest.ErrFault) {
+					if !errors.Is(err, objects.ErrFault) {
 						t.Fatal(err)
 					}
 				}
 			}
-			mem.SetFaults(0, storetest.Faults{})
+			mem.SetFaults(0, objects.Faults{})
 			if s := snapshot(open(t, writerOptions(mem))); s.Version != 30 || len(s.Files) != 30 {
 				t.Fatalf("version %d, %d files", s.Version, len(s.Files))
 			}
@@ -255,7 +255,7 @@ func TestAmbiguousAnswers(t *testing.T) {
 func TestCheckpointAndCleanup(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	mem := storetest.NewMem(clock)
+	mem := objects.NewMem(clock)
 	opts := writerOptions(mem)
 	opts.Now, opts.CleanupInterval = clock, time.Nanosecond
 	l := open(t, opts)
@@ -378,7 +378,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 func TestCleanedPastASleeper(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	mem := storetest.NewMem(clock)
+	mem := objects.NewMem(clock)
 	opts := writerOptions(mem)
 	opts.Now, opts.CleanupInterval = clock, time.Nanosecond
 	sleeper, l := open(t, opts), open(t, opts)
@@ -497,7 +497,7 @@ func FuzzCommit(f *testing.F) {
 // checkpointFile is a small checkpoint.
 func checkpointFile(tb testing.TB) []byte {
 	tb.Helper()
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	l, err := Open(context.Background(), writerOptions(mem))
 	if err != nil {
 		tb.Fatal(err)

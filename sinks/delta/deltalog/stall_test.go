@@ -7,13 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta/store"
-	"deckle/sinks/delta/store/storetest"
 )
 
 // stallStore stops answering reads amid the body while it is told to.
 type stallStore struct {
-	*storetest.Mem
+	*objects.Mem
 	stall atomic.Bool
 }
 
@@ -42,7 +42,7 @@ func (s *stallStore) List(ctx context.Context, prefix, after string, yield func(
 func TestStalledStore(t *testing.T) {
 	for _, stale := range []bool{false, true} { // by the GET of the next commit, by the LIST of the folder
 		synctest.Test(t, func(t *testing.T) {
-			mem := storetest.NewMem(nil)
+			mem := objects.NewMem(nil)
 			st := &stallStore{Mem: mem}
 			opts := writerOptions(mem)
 			other := open(t, opts)

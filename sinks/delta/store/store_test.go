@@ -18,8 +18,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta/store"
-	"deckle/sinks/delta/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,13 +31,13 @@ func stores(t *testing.T) map[string]store.Store {
 		"local-mem":  store.NewLocal(vfs.NewMem(), "root/deep", "p1"),
 		"local-disk": store.NewLocal(vfs.Default, t.TempDir()+"/new/root", "p1"),
 		"s3":         s3,
-		"mem":        storetest.NewMem(nil),
+		"mem":        objects.NewMem(nil),
 	}
 }
 
-func fakeS3(t *testing.T) (*store.S3, *storetest.S3) {
+func fakeS3(t *testing.T) (*store.S3, *objects.S3) {
 	t.Helper()
-	fake := &storetest.S3{Bucket: "lake", PageSize: 3}
+	fake := &objects.S3{Bucket: "lake", PageSize: 3}
 	srv := httptest.NewServer(fake)
 	s, err := store.NewS3(store.S3Options{Endpoint: srv.URL, Bucket: "lake", Prefix: "/team/deckle/",
 		Credentials: store.StaticCredentials("key", "secret"), MaxRetries: 3})
@@ -171,7 +171,7 @@ func TestProbe(t *testing.T) {
 	ctx := context.Background()
 	s3, fake := fakeS3(t)
 	fake.IgnoreConditions = true
-	mem := storetest.NewMem(nil)
+	mem := objects.NewMem(nil)
 	mem.Unconditional = true
 	for _, s := range []store.Store{s3, mem} {
 		err := store.Probe(ctx, s, "", rand.Reader)

@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta/store"
-	"deckle/sinks/delta/store/storetest"
 )
 
 // stalled answers no request; a list gives some objects first, one every so often.
@@ -61,7 +61,7 @@ func TestTimeouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := store.WithTimeouts(stalled{storetest.NewMem(nil), 5, 20 * time.Second}, 30*time.Second)
+				s := store.WithTimeouts(stalled{objects.NewMem(nil), 5, 20 * time.Second}, 30*time.Second)
 				start := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
@@ -72,7 +72,7 @@ func TestTimeouts(t *testing.T) {
 			})
 		})
 	}
-	s := store.WithTimeouts(storetest.NewMem(nil), time.Second)
+	s := store.WithTimeouts(objects.NewMem(nil), time.Second)
 	if err := s.Put(t.Context(), "k", big); err != nil {
 		t.Fatal(err)
 	}

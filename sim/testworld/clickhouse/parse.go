@@ -1,4 +1,4 @@
-package clicktest
+package clickhouse
 
 import (
 	"strconv"

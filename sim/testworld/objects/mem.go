@@ -1,5 +1,5 @@
-// Package storetest has a store in memory that fails in the ways that matter, and an S3 server in the process.
-package storetest
+// Package objects has a store in memory that fails in the ways that matter, and an S3 server in the process.
+package objects
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 )
 
 // ErrFault is what an injected failure wraps.
-var ErrFault = errors.New("storetest: injected fault")
+var ErrFault = errors.New("objects: injected fault")
 
 // Faults are probabilities of one request, drawn in this order.
 type Faults struct {

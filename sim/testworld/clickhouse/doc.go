@@ -1,4 +1,4 @@
-// Package clicktest is a ClickHouse server in the process: a model of the database that package clickhouse writes to and
+// Package clickhouse is a ClickHouse server in the process: a model of the database that package sinks/clickhouse writes to and
 // reads from, behind the native protocol, with faults. It is for tests and the simulator, and no part of Deckle.
 //
 // Promise. What sinks/clickhouse sends is answered as ClickHouse answers it: the same rows, the same exceptions' codes,
@@ -24,7 +24,7 @@
 //  4. Sorting key, partition key, version column, types, constraints and comments are those of the CREATE statement, and
 //     system.tables and system.columns show what was created.
 //  5. What the model does not understand, it refuses (NOT_IMPLEMENTED, SYNTAX_ERROR); it does not guess. A view whose
-//     query has another shape than views.go gives it is refused when it is created.
+//     query has another shape than sinks/clickhouse/views.go gives it is refused when it is created.
 //  6. An effect other than All is never answered as a success.
 //
 // Time. Waits are timers, nothing polls, and a connection's goroutine ends with it: inside a testing/synctest bubble a
@@ -34,4 +34,4 @@
 // SELECTs of columns, count, countIf, max and toString with simple conditions, GROUP BY, HAVING and ORDER BY; a TTL is
 // kept and shown and never applied; an INSERT of several blocks is one; no Progress, Log or Profile packets. Protocol
 // 54453. Session alone, without the model, serves integration/chfront.
-package clicktest
+package clickhouse

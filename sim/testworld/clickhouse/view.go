@@ -1,8 +1,9 @@
-package clicktest
+package clickhouse
 
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -231,3 +232,5 @@ func (g *group) value(column string) (uint64, error) {
 	}
 	return 0, exception(proto.ErrNotImplemented, "The model does not know the column %s", column)
 }
+
+func (g *group) bits(i int) uint64 { return math.Float64bits(float64(g.sums[i]) / float64(g.sums[0])) }

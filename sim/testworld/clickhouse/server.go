@@ -1,4 +1,4 @@
-package clicktest
+package clickhouse
 
 import (
 	"context"
@@ -33,7 +33,6 @@ type Server struct {
 	conns     map[net.Conn]bool
 	late      map[*lateInsert]bool
 	changes   uint64
-	queries   uint64
 	down      bool
 }
 
@@ -74,7 +73,7 @@ func (s *Server) ServeConn(c net.Conn) error {
 	if down {
 		return net.ErrClosed
 	}
-	return (&Session{Name: "clicktest", User: s.opts.User, Password: s.opts.Password, Execute: s.execute}).Serve(c)
+	return (&Session{Name: "clickhouse model", User: s.opts.User, Password: s.opts.Password, Execute: s.execute}).Serve(c)
 }
 
 // Serve answers every connection of the listener, until it is closed or the server is.
@@ -101,7 +100,7 @@ func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	default:
 	}
 	if s.down {
-		return nil, errors.New("clicktest: connection refused")
+		return nil, errors.New("clickhouse model: connection refused")
 	}
 	client, server := net.Pipe()
 	s.wg.Go(func() { _ = s.ServeConn(newPump(server)) })
@@ -119,13 +118,7 @@ func (s *Server) SetDown(down bool) {
 	}
 }
 
-// CloseConns ends all connections.
-func (s *Server) CloseConns() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closeConns()
-}
-
+// closeConns ends all connections. The caller holds the lock.
 func (s *Server) closeConns() {
 	for c := range s.conns {
 		_ = c.Close()
@@ -154,13 +147,6 @@ func (s *Server) Changes() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changes
-}
-
-// Queries counts the queries that have arrived.
-func (s *Server) Queries() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.queries
 }
 
 // Merge merges all parts: no view shows a difference.
@@ -247,7 +233,6 @@ func targetOf(st any) name {
 func (s *Server) draw(q Query) Fault {
 	s.mu.Lock()
 	hook := s.hook
-	s.queries++
 	s.mu.Unlock()
 	if hook == nil {
 		return Fault{}

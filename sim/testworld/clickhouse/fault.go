@@ -1,4 +1,4 @@
-package clicktest
+package clickhouse
 
 import (
 	"errors"
@@ -91,7 +91,7 @@ func StallAfter() Fault { return Fault{Answer: Stall} }
 // Slow is a query that takes d before it takes effect, and d again until it is answered.
 func Slow(d time.Duration) Fault { return Fault{Before: d, After: d} }
 
-var errFault = errors.New("clicktest: the connection ends by a fault")
+var errFault = errors.New("clickhouse model: the connection ends by a fault")
 
 func (f *Fault) exception() error {
 	code := proto.Error(f.Code)

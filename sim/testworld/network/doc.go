@@ -1,4 +1,4 @@
-// Package simnet is a network in memory for a bubble of testing/synctest: named hosts, connections with the semantics of
+// Package network is a network in memory for a bubble of testing/synctest: named hosts, connections with the semantics of
 // net.Conn, and faults that may begin and end at any moment.
 //
 // Promise. Everything that waits here waits for a condition or a timer, so that virtual time goes on; there is no
@@ -39,4 +39,4 @@
 // on a connection of its own with the same header, and drops the answer: for the receiver a message that was duplicated,
 // delayed and overtaken. A TimeoutNow is never repeated (it makes its receiver a candidate, and the network that repeats
 // it forms no leader), nor is an InstallSnapshot, whose stream follows it.
-package simnet
+package network
