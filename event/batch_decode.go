@@ -268,7 +268,7 @@ func (r *reader) items(b *Batch, n int) {
 	for i := range items {
 		items[i].Timestamp = items[i].KafkaTimestamp/1000 + r.int("timestamp")
 	}
-	s.ids = r.packed(s.ids, n, typeWidth, int(numTypes), "event type")
+	s.ids = r.packed(s.ids, n, typeWidth, int(NumTypes), "event type")
 	ids := r.fromTail(n*len(ID{}), "event ids")
 	if r.err != nil {
 		return

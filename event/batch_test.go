@@ -52,7 +52,7 @@ func oddBatch(rng *rand.Rand, more ...string) *Batch {
 				b.Rejects = append(b.Rejects, rj)
 			default:
 				it := Item{Partition: r.Partition, Offset: offset, KafkaTimestamp: odd()}
-				it.Type = Type(1 + rng.IntN(int(numTypes)-1))
+				it.Type = Type(1 + rng.IntN(int(NumTypes)-1))
 				it.ID[rng.IntN(16)] = byte(rng.Uint32())
 				it.SessionID = text()
 				it.SessionID = it.SessionID[:min(len(it.SessionID), MaxSessionID)]
@@ -171,7 +171,7 @@ func TestCheckRefuses(t *testing.T) {
 		"item without a session":     func(b *Batch) { b.Items[0].SessionID = "" },
 		"long session id":            func(b *Batch) { b.Items[0].SessionID = strings.Repeat("x", 65) },
 		"item of no type":            func(b *Batch) { b.Items[0].Type = 0 },
-		"item of an unknown type":    func(b *Batch) { b.Items[0].Type = numTypes },
+		"item of an unknown type":    func(b *Batch) { b.Items[0].Type = NumTypes },
 		"user id":                    func(b *Batch) { b.Items[0].UserID = 1 << 63 },
 		"scroll depth":               func(b *Batch) { b.Items[0].Scroll = 101 },
 		"reject behind its range":    func(b *Batch) { b.Rejects[1].Offset = 5 },

@@ -65,7 +65,7 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for ty := ArticleView; ty < numTypes; ty++ {
+	for ty := ArticleView; ty < NumTypes; ty++ {
 		if got, ok := ParseType(ty.String()); !ok || got != ty || !ty.Valid() {
 			t.Errorf("%s is %s", ty, got)
 		}

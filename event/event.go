@@ -17,17 +17,18 @@ const (
 	Search
 	Navigation
 	SessionEnd
-	numTypes
+	// NumTypes is one more than the greatest type.
+	NumTypes
 )
 
-var typeNames = [numTypes]string{
+var typeNames = [NumTypes]string{
 	"invalid", "article_view", "article_click", "video_play", "newsletter_signup", "subscription_prompt", "ad_click",
 	"search", "navigation", "session_end",
 }
 
 // String returns the type's name as it stands in JSON.
 func (t Type) String() string {
-	if t < numTypes {
+	if t < NumTypes {
 		return typeNames[t]
 	}
 	return fmt.Sprintf("type(%d)", uint8(t))

@@ -28,7 +28,7 @@ func ParseType(s string) (Type, bool) {
 }
 
 // Valid says whether t is one of the types of docs/schema.md.
-func (t Type) Valid() bool { return t > TypeInvalid && t < numTypes }
+func (t Type) Valid() bool { return t > TypeInvalid && t < NumTypes }
 
 // Valid says whether r is one of the reasons of docs/schema.md; ReasonNone is none.
 func (r Reason) Valid() bool { return r > ReasonNone && r < numReasons }

@@ -67,7 +67,7 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 		}
 		return string(values[name])
 	}
-	if ev.Type = Type(slices.Index(typeNames[:], text("event_type"))); ev.Type > numTypes || ev.Type < ArticleView {
+	if ev.Type = Type(slices.Index(typeNames[:], text("event_type"))); ev.Type > NumTypes || ev.Type < ArticleView {
 		return UnknownEventType, "event_type", ev
 	}
 	stamp, _ := new(big.Int).SetString(string(values["timestamp"]), 10)

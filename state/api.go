@@ -5,23 +5,8 @@ import (
 	"time"
 
 	"deckle/event"
+	"deckle/schema"
 )
-
-// Status is where a session stands. The numeric values are part of the encodings and of the ClickHouse Enum8.
-type Status uint8
-
-// The statuses of docs/schema.md.
-const (
-	StatusInvalid Status = iota
-	StatusOpen
-	StatusClosed
-	StatusExpired
-)
-
-// String returns the status as the tables show it.
-func (s Status) String() string {
-	return [...]string{"invalid", "open", "closed", "expired"}[min(s, StatusExpired)]
-}
 
 // Position is the place of a record in the shard's topic.
 type Position struct {
@@ -144,79 +129,37 @@ var (
 	ErrNoPlan = errors.New("state: no outstanding plan")
 )
 
-// BatchID is the batch_id column: shard and epoch of the cut that produced an image.
-func BatchID(shard uint32, epoch uint64) uint64 { return uint64(shard)<<40 | epoch }
-
-// SessionRow is the row of one session as of a closed epoch: the columns of docs/schema.md.
-type SessionRow struct {
-	SessionID string
-	Origin    string // "partition/offset"
-	UserID    uint64
-
-	Brand, Country, City, DeviceType, DeviceOS, Browser string
-	SubscriptionTier, UserSegment, Referrer, Timezone   string
-
-	Start, End  int64 // Unix seconds
-	TotalEvents uint32
-	// Counts by event.Type; index event.ArticleView … event.Navigation.
-	Counts [10]uint32
-
-	Categories, ArticleIDs, ArticleTitles         string // JSON arrays of texts
-	PagesVisited, UniquePages, UniqueCategories   uint32
-	PageEvents                                    string // JSON array of objects
-	TimeOnPageSec, VideoWatchSec, AdRevenueMicros uint64
-	MaxScrollDepth                                uint8
-	Status                                        Status
-	Revision                                      uint32
-	SessionDate                                   int32  // days since 1970-01-01, UTC, of the opening record
-	Epoch                                         uint64 // of this image
-	BatchID                                       uint64
-	CreatedAt                                     int64  // Unix milliseconds: the cut's clock
-	FirstClosed                                   uint64 // epoch of its first closed image that had a row, 0 while open
-	Pages                                         []PageRow
-}
-
-// PageRow is one row of page_analytics.
-type PageRow struct {
-	ArticleID, ArticleTitle, Category string
-	Type                              event.Type
-	Count                             uint32
-}
-
-// RollupTable names a rollup. The numeric values are part of the encodings and never change.
-type RollupTable uint8
-
-// The rollups of docs/schema.md, page_analytics excepted (it comes from the session's image).
-const (
-	RollupSummary RollupTable = iota
-	RollupBrand
-	RollupDevice
-	RollupGeographic
-	RollupSubscription
-	NumRollups
+// What a plan's rows are: see package schema.
+type (
+	// SessionRow is the row of one session as of a closed epoch.
+	SessionRow = schema.SessionRow
+	// PageRow is one row of page_analytics.
+	PageRow = schema.PageRow
+	// RollupRow is one shard's exact totals of one key as of a closed epoch.
+	RollupRow = schema.RollupRow
+	// RollupTable names a rollup.
+	RollupTable = schema.RollupTable
+	// Status is where a session stands.
+	Status = schema.Status
 )
 
-// RollupDims is how many dimensions a rollup has beside the date.
-var RollupDims = [NumRollups]int{0, 1, 3, 2, 2}
+// The values of package schema under their former names.
+const (
+	StatusInvalid = schema.StatusInvalid
+	StatusOpen    = schema.StatusOpen
+	StatusClosed  = schema.StatusClosed
+	StatusExpired = schema.StatusExpired
 
-// String returns the name of the view that analysts query.
-func (t RollupTable) String() string {
-	return [...]string{"session_summary", "brand_analytics", "device_analytics", "geographic_analytics", "subscription_analytics", "invalid"}[min(t, NumRollups)]
-}
+	RollupSummary      = schema.RollupSummary
+	RollupBrand        = schema.RollupBrand
+	RollupDevice       = schema.RollupDevice
+	RollupGeographic   = schema.RollupGeographic
+	RollupSubscription = schema.RollupSubscription
+	NumRollups         = schema.NumRollups
+)
 
-// RollupRow is one shard's exact totals of one key as of a closed epoch.
-type RollupRow struct {
-	Table RollupTable
-	Date  int32 // days since 1970-01-01, UTC
-	// Dims are the key's texts: brand; device_type, device_os, browser; country, city; subscription_tier, user_segment.
-	Dims     []string
-	Sessions int64
-	Duration int64 // seconds, summed
-	Events   int64
-	// Views, Plays, Signups, AdClicks are summed counts.
-	Views, Plays, Signups, AdClicks int64
-	Epoch                           uint64
-}
+// BatchID is schema.BatchID.
+func BatchID(shard uint32, epoch uint64) uint64 { return schema.BatchID(shard, epoch) }
 
 // DeadLetter is a record, or a row that a sink refused, on its way to the dead letter queue.
 type DeadLetter struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 const (
@@ -218,7 +219,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 	if ss == nil {
 		ss = &session{
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
-			originDay: day(it.Timestamp), status: StatusOpen, last: it.Timestamp,
+			originDay: schema.Day(it.Timestamp), status: StatusOpen, last: it.Timestamp,
 		}
 		if end { // what fold sets comes with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp

@@ -194,9 +194,6 @@ func (s *Store) applyAck(e entry) error {
 	return nil
 }
 
-// Key is what a refusal names the row by: session id, NUL, origin.
-func (r *SessionRow) Key() string { return r.SessionID + "\x00" + r.Origin }
-
 // appendOrigin appends the origin as the tables show it.
 func (s *session) appendOrigin(dst []byte) []byte {
 	dst = append(strconv.AppendInt(dst, int64(s.origin.Partition), 10), '/')

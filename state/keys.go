@@ -140,7 +140,7 @@ func decodeRollupKey(k string) (date int32, table RollupTable, dims []string, er
 		}
 		dims, rest = append(dims, rest[2:2+n]), rest[2+n:]
 	}
-	if len(dims) != RollupDims[table] {
+	if len(dims) != table.NumDims() {
 		return bad()
 	}
 	return date, table, dims, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 // Caps of one session.
@@ -320,20 +321,11 @@ func (s *session) contribution() contribution {
 	if s.total == 0 {
 		return contribution{}
 	}
-	c := contribution{counted: true, date: day(s.start), texts: s.texts.rolled()}
+	c := contribution{counted: true, date: schema.Day(s.start), texts: s.texts.rolled()}
 	c.totals = totals{
 		totalSessions: 1, totalDuration: s.end - s.start, totalEvents: int64(s.total),
 		totalViews: int64(s.counts[event.ArticleView]), totalPlays: int64(s.counts[event.VideoPlay]),
 		totalSignups: int64(s.counts[event.NewsletterSignup]), totalAdClicks: int64(s.counts[event.AdClick]),
 	}
 	return c
-}
-
-// day is the UTC day of a time, in days since 1970-01-01.
-func day(unix int64) int32 {
-	d := unix / 86400
-	if unix%86400 < 0 {
-		d--
-	}
-	return int32(d)
 }

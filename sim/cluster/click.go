@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
-	"github.com/cespare/xxhash/v2"
 
+	"deckle/schema"
 	model "deckle/sim/testworld/clickhouse"
-	"deckle/state"
 )
 
 // clickDatabase is where the nodes write to.
@@ -112,31 +110,15 @@ func (c *click) sessions() []model.Row {
 
 // clickDigest is rowDigest of a row as ClickHouse has it.
 func clickDigest(r model.Row) uint64 {
-	var b strings.Builder
-	for _, name := range []string{"session_id", "origin", "user_id", "brand", "country", "city", "device_type", "device_os", "browser",
-		"subscription_tier", "user_segment", "referrer"} {
-		b.WriteString(r.Text(name) + "\x00")
-	}
-	counts := make([]uint64, 0, 8) // in the order of state.SessionRow.Counts
-	for _, name := range []string{"article_views", "article_clicks", "video_plays", "newsletter_signups", "subscription_prompts",
-		"ad_clicks", "searches", "navigations"} {
-		counts = append(counts, r.Uint(name))
-	}
-	_, _ = fmt.Fprint(&b, r.Text("timezone"), r.Uint("session_start"), r.Uint("session_end"), r.Uint("total_events"), counts,
-		r.Text("categories_visited"), r.Text("article_ids_visited"), r.Text("article_titles_visited"), r.Text("page_events"),
-		r.Uint("time_on_page_sec"), r.Uint("video_watch_sec"), r.Uint("ad_revenue_micros"), r.Uint("max_scroll_depth"),
-		statusNumber(r.Text("status")), r.Uint("revision"), r.Uint("session_date"), r.Uint("batch_id"))
-	return xxhash.Sum64String(b.String())
-}
-
-// statusNumber is the number of a status, 0 for one that does not exist.
-func statusNumber(s string) uint8 {
-	for n := state.StatusOpen; n <= state.StatusExpired; n++ {
-		if n.String() == s {
-			return uint8(n)
+	var row schema.SessionRow
+	for i := range schema.Sessions {
+		if c := &schema.Sessions[i]; c.Kind.IsText() {
+			c.SetText(&row, r.Text(c.Name))
+		} else {
+			c.SetNumber(&row, r.Uint(c.Name))
 		}
 	}
-	return 0
+	return rowDigest(&row)
 }
 
 // clickTotalDigest is totalDigest of a row as ClickHouse has it.
@@ -147,13 +129,13 @@ func clickTotalDigest(r model.Row) uint64 {
 
 // clickKey is keyOf of a row as ClickHouse has it.
 func clickKey(r model.Row) totalKey {
-	table := state.RollupTable(0)
-	for table < state.NumRollups && table.String() != r.Text("rollup") {
+	table := schema.RollupTable(0)
+	for table < schema.NumRollups && table.String() != r.Text("rollup") {
 		table++
 	}
 	dims := []string{r.Text("dim1"), r.Text("dim2"), r.Text("dim3")}
-	if table < state.NumRollups {
-		dims = dims[:state.RollupDims[table]]
+	if table < schema.NumRollups {
+		dims = dims[:table.NumDims()]
 	}
 	return totalKey{table, int32(r.Uint("date")), fmt.Sprintf("%q", dims)}
 }

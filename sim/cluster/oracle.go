@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -206,11 +207,14 @@ func totalDigest(r *state.RollupRow) uint64 {
 func digestOf(totals ...int64) uint64 { return xxhash.Sum64String(fmt.Sprint(totals)) }
 
 // rowDigest is a digest of what both sinks show of a session.
-func rowDigest(r *state.SessionRow) uint64 {
-	return xxhash.Sum64String(fmt.Sprint(r.SessionID, "\x00", r.Origin, "\x00", r.UserID, "\x00", r.Brand, "\x00", r.Country, "\x00", r.City, "\x00",
-		r.DeviceType, "\x00", r.DeviceOS, "\x00", r.Browser, "\x00", r.SubscriptionTier, "\x00", r.UserSegment, "\x00", r.Referrer, "\x00",
-		r.Timezone, r.Start, r.End, r.TotalEvents, r.Counts[event.ArticleView:event.SessionEnd], r.Categories, r.ArticleIDs, r.ArticleTitles,
-		r.PageEvents, r.TimeOnPageSec, r.VideoWatchSec, r.AdRevenueMicros, r.MaxScrollDepth, uint8(r.Status), r.Revision, r.SessionDate, r.BatchID))
+func rowDigest(r *schema.SessionRow) uint64 {
+	var b []byte
+	for i := range schema.Sessions {
+		if c := &schema.Sessions[i]; c.Name != "created_at" {
+			b = append(append(b, c.String(r)...), 0)
+		}
+	}
+	return xxhash.Sum64(b)
 }
 
 // follow looks at replicas and tables until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"deckle/schema"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/sinks/clickhouse"
@@ -113,7 +114,7 @@ func (o *oracle) lookAtEvents(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	err = d.events.ReadEvents(ctx, fresh, func(r *delta.EventRow) error {
-		shard, epoch := splitBatchID(r.BatchID)
+		shard, epoch := schema.SplitBatchID(r.BatchID)
 		if d.rows[shard] == nil {
 			d.rows[shard], d.counts[shard] = map[state.Position]uint64{}, map[uint64]int64{}
 		}
@@ -158,8 +159,6 @@ func (o *oracle) lookAtEvents(ctx context.Context) error {
 	return nil
 }
 
-func splitBatchID(id uint64) (shard uint32, epoch uint64) { return uint32(id >> 40), id & (1<<40 - 1) }
-
 // lookAtSessions: every session whose first closed image lies in a done plan is there once, as some image that a plan of
 // sessions or of revisions has, not older than the done plans of revisions say, and never older than before.
 func (o *oracle) lookAtSessions(ctx context.Context) error {
@@ -175,7 +174,7 @@ func (o *oracle) lookAtSessions(ctx context.Context) error {
 		if rows == nil {
 			rows = map[string]tableRow{}
 			err := d.sessions.ReadSessions(ctx, []*delta.File{f}, func(r *state.SessionRow) error {
-				shard, epoch := splitBatchID(r.BatchID)
+				shard, epoch := schema.SplitBatchID(r.BatchID)
 				if _, ok := rows[r.Key()]; ok {
 					o.w.history.fail("I5: the session %q stands twice in %s", r.Key(), f.Path)
 				}

@@ -188,14 +188,18 @@ func canonical(column string, v parquet.Value, scale int64) string {
 		}
 		return strconv.FormatInt(n/scale, 10)
 	case parquet.ByteArray:
-		text := string(v.ByteArray())
-		switch column {
-		case "engagement_metrics", "metadata", "extra", "categories_visited", "article_ids_visited", "article_titles_visited":
-			return sim.CanonicalJSON(text)
-		case "page_events":
-			return sim.CanonicalPageEvents(text)
-		}
-		return text
+		return canonicalText(column, string(v.ByteArray()))
 	}
 	return v.String()
+}
+
+// canonicalText is a text of a column in the form of package sim.
+func canonicalText(column, text string) string {
+	switch column {
+	case "engagement_metrics", "metadata", "extra", "categories_visited", "article_ids_visited", "article_titles_visited":
+		return sim.CanonicalJSON(text)
+	case "page_events":
+		return sim.CanonicalPageEvents(text)
+	}
+	return text
 }

@@ -389,7 +389,7 @@ func TestRefusedRowIsNamed(t *testing.T) {
 	bad.End = 1 << 33
 	q = planOf(q, []state.SessionRow{bad})
 	var refused *sinks.RefusedError
-	if err := s.Write(t.Context(), q); !errors.As(err, &refused) || refused.RowKey != rowKey(&bad) {
+	if err := s.Write(t.Context(), q); !errors.As(err, &refused) || refused.RowKey != bad.Key() {
 		t.Errorf("got %v", err)
 	}
 }

@@ -19,8 +19,6 @@ const (
 	classSchema
 )
 
-func (c class) String() string { return [...]string{"retry", "data", "schema"}[c] }
-
 // classes are the codes with a meaning of their own. What is not here is retried: network and Keeper errors, memory,
 // disk and part limits, read-only tables, quorum, and also rights and passwords, which are put right on the server
 // while the node waits. UNKNOWN_STATUS_OF_INSERT is retried like the rest: a repeat changes nothing visible.

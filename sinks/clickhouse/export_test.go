@@ -24,14 +24,17 @@ func (m *model) Advance(shard, epochs int) *state.Plan { return m.advance(shard,
 // Compare is compare.
 func (m *model) Compare(t *testing.T, r *Reader, when string) { m.compare(t, r, when) }
 
-// ModelSessions, ModelPages and ModelRollup are what the views must show.
-func (m *model) ModelSessions() []Session { return m.sessions() }
+// ModelRows are what a view must show.
+func (m *model) ModelRows(view string) [][]string { return m.rows(view) }
 
-// ModelPages is the same for page_analytics.
-func (m *model) ModelPages() []Page { return m.pages() }
+// ModelViews are the views that have a model.
+func ModelViews() []string { return modelViews }
 
-// ModelRollup is the same for a rollup.
-func (m *model) ModelRollup(table state.RollupTable) []Rollup { return m.rollup(table) }
+// ReadView reads all columns of a view.
+func ReadView(t *testing.T, r *Reader, view string) [][]string {
+	t.Helper()
+	return readView(t, r, view)
+}
 
 // Attempt writes the plan as a leader would that knows nothing of the ledger.
 func (s *Sink) Attempt(ctx context.Context, p *state.Plan) error { return newWriter(s, p).run(ctx) }

@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/state"
 )
 
@@ -190,34 +191,47 @@ func (m *model) all() []*state.SessionRow {
 	return out
 }
 
-func (m *model) sessions() (out []Session) {
-	for _, r := range m.all() {
-		out = append(out, sessionOf(r))
+// rows are what a view must show, as Reader.Rows yields it.
+func (m *model) rows(view string) (out [][]string) {
+	switch view {
+	case "session_metrics":
+		for _, r := range m.all() {
+			var row []string
+			for i := range schema.Sessions {
+				row = append(row, schema.Sessions[i].String(r))
+			}
+			out = append(out, row)
+		}
+		return out
+	case "page_analytics":
+		return m.pages()
 	}
-	return out
+	for table := range schema.NumRollups {
+		if table.String() == view {
+			return m.rollup(table)
+		}
+	}
+	return nil
 }
 
-func (m *model) pages() (out []Page) {
+func (m *model) pages() (out [][]string) {
 	for _, r := range m.all() {
 		for _, p := range r.Pages {
-			out = append(out, Page{
-				SessionID: r.SessionID, Origin: r.Origin, ArticleID: p.ArticleID, EventType: p.Type.String(), VisitCount: p.Count,
-				UserID: r.UserID, ArticleTitle: p.ArticleTitle, Category: p.Category, SessionDate: dayOf(r.SessionDate),
+			out = append(out, []string{
+				r.SessionID, r.Origin, p.ArticleID, p.Type.String(), fmt.Sprint(p.Count), fmt.Sprint(r.UserID), p.ArticleTitle, p.Category,
+				schema.DateText(r.SessionDate),
 			})
 		}
 	}
-	slices.SortFunc(out, func(a, b Page) int {
-		return cmp.Or(cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.Origin, b.Origin),
-			cmp.Compare(a.ArticleID, b.ArticleID), cmp.Compare(a.EventType, b.EventType))
-	})
+	slices.SortFunc(out, func(a, b []string) int { return slices.Compare(a[:4], b[:4]) })
 	return out
 }
 
-func (m *model) rollup(table state.RollupTable) (out []Rollup) {
+func (m *model) rollup(table schema.RollupTable) (out [][]string) {
 	type acc struct {
-		Rollup
-		users       map[uint64]bool
-		sec, events int64
+		key                                             []string
+		users                                           map[uint64]bool
+		n, sec, events, views, plays, signups, adClicks int64
 	}
 	accs := map[string]*acc{}
 	for _, r := range m.all() {
@@ -225,56 +239,61 @@ func (m *model) rollup(table state.RollupTable) (out []Rollup) {
 		k := rollupKey(table, date, dims)
 		a := accs[k]
 		if a == nil {
-			a = &acc{Rollup: Rollup{Date: dayOf(date), Dims: dims}, users: map[uint64]bool{}}
+			a = &acc{key: append([]string{schema.DateText(date)}, dims...), users: map[uint64]bool{}}
 			accs[k] = a
 		}
 		a.users[r.UserID] = true
-		a.Sessions++
+		a.n++
 		a.sec += r.End - r.Start
 		a.events += int64(r.TotalEvents)
-		a.Views += int64(r.Counts[event.ArticleView])
-		a.Plays += int64(r.Counts[event.VideoPlay])
-		a.Signups += int64(r.Counts[event.NewsletterSignup])
-		a.AdClicks += int64(r.Counts[event.AdClick])
+		a.views += int64(r.Counts[event.ArticleView])
+		a.plays += int64(r.Counts[event.VideoPlay])
+		a.signups += int64(r.Counts[event.NewsletterSignup])
+		a.adClicks += int64(r.Counts[event.AdClick])
 	}
+	n := func(i int64) string { return strconv.FormatInt(i, 10) }
 	for _, a := range accs {
-		a.Users = uint64(len(a.users))
-		a.AvgDuration, a.AvgEvents = float64(a.sec)/float64(a.Sessions), float64(a.events)/float64(a.Sessions)
-		if table == state.RollupSubscription {
-			a.Conversion = float64(a.Signups) / float64(a.Sessions)
+		per := func(i int64) string { return strconv.FormatFloat(float64(i)/float64(a.n), 'g', -1, 64) }
+		row := append(a.key, n(a.n), n(int64(len(a.users))), per(a.sec), per(a.events), n(a.views), n(a.plays), n(a.signups), n(a.adClicks))
+		if table == schema.RollupSubscription {
+			row = append(row, per(a.signups))
 		}
-		if len(a.Dims) == 0 {
-			a.Dims = nil
-		}
-		out = append(out, a.Rollup)
+		out = append(out, row)
 	}
-	slices.SortFunc(out, func(a, b Rollup) int { return cmp.Or(a.Date.Compare(b.Date), slices.Compare(a.Dims, b.Dims)) })
+	keys := 1 + table.NumDims()
+	slices.SortFunc(out, func(a, b []string) int { return slices.Compare(a[:keys], b[:keys]) })
 	return out
 }
+
+// modelViews are the views that are compared.
+var modelViews = []string{"session_metrics", "page_analytics", "session_summary", "brand_analytics", "device_analytics",
+	"geographic_analytics", "subscription_analytics"}
 
 // compare reads every view and compares it row by row, in order.
 func (m *model) compare(t *testing.T, r *Reader, when string) {
 	t.Helper()
-	diff(t, when+" session_metrics", m.sessions(), r.Sessions)
-	diff(t, when+" page_analytics", m.pages(), r.Pages)
-	for table := range state.NumRollups {
-		diff(t, when+" "+table.String(), m.rollup(table), func(ctx context.Context, yield func(*Rollup) error) error {
-			return r.Rollup(ctx, table, yield)
-		})
+	for _, view := range modelViews {
+		diff(t, when+" "+view, m.rows(view), r, view)
 	}
 	if t.Failed() {
 		t.FailNow()
 	}
 }
 
-func diff[T any](t *testing.T, what string, want []T, read func(context.Context, func(*T) error) error) {
+// readView reads all columns of a view.
+func readView(t *testing.T, r *Reader, view string) (rows [][]string) {
 	t.Helper()
-	var got []T
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := read(ctx, func(r *T) error { got = append(got, *r); return nil }); err != nil {
-		t.Fatalf("%s: %v", what, err)
+	if err := r.Rows(ctx, view, Columns(view), func(row []string) error { rows = append(rows, slices.Clone(row)); return nil }); err != nil {
+		t.Fatalf("%s: %v", view, err)
 	}
+	return rows
+}
+
+func diff(t *testing.T, what string, want [][]string, r *Reader, view string) {
+	t.Helper()
+	got := readView(t, r, view)
 	if len(want) == 0 {
 		t.Fatalf("%s: the model is empty", what)
 	}
@@ -282,11 +301,11 @@ func diff[T any](t *testing.T, what string, want []T, read func(context.Context,
 	for i := range max(len(got), len(want)) {
 		switch {
 		case i >= len(got):
-			t.Errorf("%s: row %d is missing: %+v", what, i, want[i])
+			t.Errorf("%s: row %d is missing: %q", what, i, want[i])
 		case i >= len(want):
-			t.Errorf("%s: row %d is too much: %+v", what, i, got[i])
-		case !reflect.DeepEqual(got[i], want[i]):
-			t.Errorf("%s: row %d\n got %+v\nwant %+v", what, i, got[i], want[i])
+			t.Errorf("%s: row %d is too much: %q", what, i, got[i])
+		case !slices.Equal(got[i], want[i]):
+			t.Errorf("%s: row %d\n got %q\nwant %q", what, i, got[i], want[i])
 		default:
 			continue
 		}
@@ -307,5 +326,5 @@ func planOf(p *state.Plan, rows []state.SessionRow) *state.Plan {
 }
 
 func without(p *state.Plan, key string) *state.Plan {
-	return planOf(p, slices.DeleteFunc(rowsOf(p), func(r state.SessionRow) bool { return rowKey(&r) == key }))
+	return planOf(p, slices.DeleteFunc(rowsOf(p), func(r state.SessionRow) bool { return r.Key() == key }))
 }

@@ -161,25 +161,17 @@ func TestModelIsTruthful(t *testing.T) {
 // compareServers reads everything that the Reader can from both and compares it.
 func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 	t.Helper()
-	var sessions [2][]clickhouse.Session
-	var pages [2][]clickhouse.Page
-	var rollups [2][state.NumRollups][]clickhouse.Rollup
+	var rows [2]map[string][][]string
 	var positions [2]map[uint32]uint64
 	var counts [2][2]uint64
 	for i, s := range both {
 		r := clickhouse.ReaderOf(s)
-		err := r.Sessions(t.Context(), func(s *clickhouse.Session) error { sessions[i] = append(sessions[i], *s); return nil })
-		if err == nil {
-			err = r.Pages(t.Context(), func(p *clickhouse.Page) error { pages[i] = append(pages[i], *p); return nil })
+		rows[i] = map[string][][]string{}
+		for _, view := range clickhouse.ModelViews() {
+			rows[i][view] = clickhouse.ReadView(t, r, view)
 		}
-		for table := range state.NumRollups {
-			if err == nil {
-				err = r.Rollup(t.Context(), table, func(x *clickhouse.Rollup) error { rollups[i][table] = append(rollups[i][table], *x); return nil })
-			}
-		}
-		if err == nil {
-			positions[i], err = r.Positions(t.Context())
-		}
+		var err error
+		positions[i], err = r.Positions(t.Context())
 		for k, v := range []string{"session_metrics", "device_analytics"} {
 			if err == nil {
 				counts[i][k], err = r.Count(t.Context(), v)
@@ -189,15 +181,17 @@ func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 			t.Fatal(err)
 		}
 	}
-	for what, pair := range map[string][2]any{
-		"session_metrics": {sessions[0], sessions[1]}, "page_analytics": {pages[0], pages[1]}, "rollups": {rollups[0], rollups[1]},
-		"positions": {positions[0], positions[1]}, "counts": {counts[0], counts[1]},
-	} {
+	for _, view := range clickhouse.ModelViews() {
+		if !reflect.DeepEqual(rows[0][view], rows[1][view]) {
+			t.Fatalf("%s: %s differ:\nengine %q\nmodel  %q", when, view, rows[0][view], rows[1][view])
+		}
+	}
+	for what, pair := range map[string][2]any{"positions": {positions[0], positions[1]}, "counts": {counts[0], counts[1]}} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Fatalf("%s: %s differ:\nengine %+v\nmodel  %+v", when, what, pair[0], pair[1])
 		}
 	}
-	if len(sessions[0]) == 0 || len(pages[0]) == 0 || len(rollups[0][state.RollupDevice]) == 0 {
+	if len(rows[0]["session_metrics"]) == 0 || len(rows[0]["page_analytics"]) == 0 || len(rows[0]["device_analytics"]) == 0 {
 		t.Fatalf("%s: nothing to compare", when)
 	}
 }
@@ -412,7 +406,7 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	srv.Merge()
 	m.Compare(t, clickhouse.ReaderOf(s), "read")
 
-	var sessions []clickhouse.Session
+	var sessions [][]string
 	visible := visibleSessions(srv)
 	for _, v := range visible {
 		sessions = append(sessions, sessionAt(v))
@@ -420,19 +414,19 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 			t.Errorf("the batch, the shard or the version is wrong: %s", v)
 		}
 	}
-	if want := m.ModelSessions(); !reflect.DeepEqual(sessions, want) {
-		t.Errorf("sessions: got %+v\nwant %+v", sessions, want)
+	if want := m.ModelRows("session_metrics"); !reflect.DeepEqual(sessions, want) {
+		t.Errorf("sessions: got %q\nwant %q", sessions, want)
 	}
-	var pages []clickhouse.Page
+	var pages [][]string
 	for _, v := range visiblePages(srv) {
 		pages = append(pages, pageAt(v))
 	}
-	if want := m.ModelPages(); !reflect.DeepEqual(pages, want) {
-		t.Errorf("pages: got %+v\nwant %+v", pages, want)
+	if want := m.ModelRows("page_analytics"); !reflect.DeepEqual(pages, want) {
+		t.Errorf("pages: got %q\nwant %q", pages, want)
 	}
 	for table := range state.NumRollups {
-		if got, want := rollupRows(srv, table), m.ModelRollup(table); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: got %+v\nwant %+v", table, got, want)
+		if got, want := rollupRows(srv, table), m.ModelRows(table.String()); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %q\nwant %q", table, got, want)
 		}
 	}
 	all := srv.Inserted(modelDB, sessionsTable, 0)

@@ -3,13 +3,14 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
-	"deckle/state"
+	"deckle/schema"
 )
 
 // Reader reads the views by plain SELECTs, as an analyst would: for the reconciliation of sim/verify and the demo. It
@@ -71,74 +72,35 @@ func (r *Reader) Positions(ctx context.Context) (map[uint32]uint64, error) {
 	return pos, nil
 }
 
-// Sessions calls yield for every row of session_metrics, ascending by (session_id, origin) in byte order. The row is
-// the callee's to keep.
-func (r *Reader) Sessions(ctx context.Context, yield func(*Session) error) error {
-	d := newDecoder(sessionColumns)
-	return r.read(ctx, "session_metrics", d, "session_id, origin", func(i int) error {
-		row := Session{
-			SessionID: d.str("session_id", i), UserID: d.u64("user_id", i), Brand: d.low("brand", i), Country: d.low("country", i),
-			City: d.str("city", i), DeviceType: d.low("device_type", i), DeviceOS: d.low("device_os", i), Browser: d.low("browser", i),
-			SubscriptionTier: d.low("subscription_tier", i), UserSegment: d.low("user_segment", i), Referrer: d.str("referrer", i),
-			Timezone: d.low("timezone", i), Start: d.sec("session_start", i), End: d.sec("session_end", i),
-			DurationSec: d.u32("session_duration_sec", i), TotalEvents: d.u32("total_events", i),
-			ArticleViews: d.u32("article_views", i), ArticleClicks: d.u32("article_clicks", i), VideoPlays: d.u32("video_plays", i),
-			NewsletterSignups: d.u32("newsletter_signups", i), AdClicks: d.u32("ad_clicks", i), Searches: d.u32("searches", i),
-			SubscriptionPrompts: d.u32("subscription_prompts", i), Navigations: d.u32("navigations", i),
-			CategoriesVisited: d.str("categories_visited", i), ArticleIDsVisited: d.str("article_ids_visited", i),
-			ArticleTitlesVisited: d.str("article_titles_visited", i), PagesVisited: d.u32("pages_visited_count", i),
-			UniquePages: d.u32("unique_pages_count", i), UniqueCategories: d.u32("unique_categories_count", i),
-			PageEvents: d.str("page_events", i), TimeOnPageSec: d.u64("time_on_page_sec", i), VideoWatchSec: d.u64("video_watch_sec", i),
-			MaxScrollDepth: (*d.cols["max_scroll_depth"].(*proto.ColUInt8))[i], AdRevenueMicros: d.u64("ad_revenue_micros", i),
-			Status: d.cols["status"].(*proto.ColEnum).Row(i), Revision: d.u32("revision", i), SessionDate: d.date("session_date", i),
-			Origin: d.str("origin", i), BatchID: d.u64("batch_id", i),
-			CreatedAt: int64(d.cols["created_at"].(*proto.ColDateTime64).Data[i]),
+// Rows calls yield for every row of a view with the values of the named columns, in the order in which they are named:
+// integers and Unix times (DateTime in seconds, DateTime64 in milliseconds) in decimal, dates as 2006-01-02, floats in
+// the shortest form that names them, all else as it stands. Rows come in the byte order of the view's key. The slice is
+// used again after the call; its texts are not.
+func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield func(row []string) error) error {
+	v, key, err := viewNamed(view)
+	if err != nil {
+		return err
+	}
+	result := make(proto.Results, len(columns))
+	texts := make([]func(i int) string, len(columns))
+	for i, name := range columns {
+		at := slices.IndexFunc(v.columns, func(c column) bool { return c.name == name })
+		if at < 0 {
+			return fmt.Errorf("clickhouse: view %s has no column %q", view, name)
 		}
-		return yield(&row)
-	})
-}
-
-// Pages calls yield for every row of page_analytics, ascending by (session_id, origin, article_id, event_type) in byte
-// order.
-func (r *Reader) Pages(ctx context.Context, yield func(*Page) error) error {
-	d := newDecoder(pageColumns)
-	return r.read(ctx, "page_analytics", d, "session_id, origin, article_id, event_type", func(i int) error {
-		return yield(&Page{
-			SessionID: d.str("session_id", i), Origin: d.str("origin", i), ArticleID: d.str("article_id", i),
-			EventType: d.low("event_type", i), VisitCount: d.u32("visit_count", i), UserID: d.u64("user_id", i),
-			ArticleTitle: d.str("article_title", i), Category: d.low("category", i), SessionDate: d.date("session_date", i),
-		})
-	})
-}
-
-// Rollup calls yield for every row of a rollup's view, ascending by (date, dimensions) in byte order.
-func (r *Reader) Rollup(ctx context.Context, table state.RollupTable, yield func(*Rollup) error) error {
-	rv := &rollupViews[table]
-	d := newDecoder(rv.view("").columns)
-	return r.read(ctx, table.String(), d, strings.Join(append([]string{"date"}, rv.dims...), ", "), func(i int) error {
-		row := Rollup{
-			Date: d.date("date", i), Sessions: d.i64("total_sessions", i), Users: d.u64("total_users", i),
-			AvgDuration: d.f64("avg_session_duration_sec", i), AvgEvents: d.f64("avg_events_per_session", i),
-			Views: d.i64("total_article_views", i), Plays: d.i64("total_video_plays", i),
-			Signups: d.i64("total_newsletter_signups", i), AdClicks: d.i64("total_ad_clicks", i),
-		}
-		for _, dim := range rv.dims {
-			row.Dims = append(row.Dims, d.str(dim, i))
-		}
-		if table == state.RollupSubscription {
-			row.Conversion = d.f64("conversion_rate", i)
-		}
-		return yield(&row)
-	})
-}
-
-func (r *Reader) read(ctx context.Context, view string, d *decoder, order string, row func(i int) error) error {
-	err := r.sink.query(ctx, ch.Query{
-		Body:   fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", strings.Join(d.names, ", "), r.sink.table(view), order),
-		Result: d.result,
+		result[i].Name = name
+		result[i].Data, texts[i] = resultColumn(v.columns[at].typ)
+	}
+	row := make([]string, len(columns))
+	err = r.sink.query(ctx, ch.Query{
+		Body:   fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", strings.Join(columns, ", "), r.sink.table(view), strings.Join(key, ", ")),
+		Result: result,
 		OnResult: func(_ context.Context, b proto.Block) error {
 			for i := range b.Rows {
-				if err := row(i); err != nil {
+				for c, text := range texts {
+					row[c] = text(i)
+				}
+				if err := yield(row); err != nil {
 					return err
 				}
 			}
@@ -151,57 +113,75 @@ func (r *Reader) read(ctx context.Context, view string, d *decoder, order string
 	return nil
 }
 
-// decoder holds the columns of a block that is read.
-type decoder struct {
-	names  []string
-	cols   map[string]proto.ColResult
-	result proto.Results
-}
-
-func newDecoder(columns []column) *decoder {
-	d := &decoder{cols: map[string]proto.ColResult{}}
-	for _, c := range columns {
-		var col proto.ColResult
-		switch c.typ {
-		case text:
-			col = new(proto.ColStr)
-		case lowText:
-			col = lowCardinality()
-		case "UInt8":
-			col = new(proto.ColUInt8)
-		case "UInt32":
-			col = new(proto.ColUInt32)
-		case "UInt64":
-			col = new(proto.ColUInt64)
-		case "Int64":
-			col = new(proto.ColInt64)
-		case "Float64":
-			col = new(proto.ColFloat64)
-		case "Date":
-			col = new(proto.ColDate)
-		case seconds:
-			col = new(proto.ColDateTime)
-		case millis:
-			col = new(proto.ColDateTime64)
-		case statuses:
-			col = new(proto.ColEnum)
-		}
-		d.names = append(d.names, c.name)
-		d.cols[c.name] = col
-		d.result = append(d.result, proto.ResultColumn{Name: c.name, Data: col})
+// Columns returns the names of a view's columns, in their order, nil if there is no such view.
+func Columns(view string) (names []string) {
+	v, _, err := viewNamed(view)
+	if err != nil {
+		return nil
 	}
-	return d
+	for _, c := range v.columns {
+		names = append(names, c.name)
+	}
+	return names
 }
 
-func (d *decoder) str(n string, i int) string { return d.cols[n].(*proto.ColStr).Row(i) }
-func (d *decoder) low(n string, i int) string {
-	return d.cols[n].(*proto.ColLowCardinality[string]).Row(i)
+// viewNamed returns a view and the columns by which its rows are ordered.
+func viewNamed(name string) (v view, key []string, err error) {
+	for _, v := range views("") {
+		if v.name != name {
+			continue
+		}
+		switch name {
+		case "session_metrics":
+			return v, []string{"session_id", "origin"}, nil
+		case "page_analytics":
+			return v, []string{"session_id", "origin", "article_id", "event_type"}, nil
+		}
+		for i := range schema.Rollups {
+			if r := &schema.Rollups[i]; r.Name == name {
+				return v, append([]string{"date"}, r.Dims...), nil
+			}
+		}
+	}
+	return view{}, nil, fmt.Errorf("clickhouse: there is no view %q", name)
 }
-func (d *decoder) u32(n string, i int) uint32  { return (*d.cols[n].(*proto.ColUInt32))[i] }
-func (d *decoder) u64(n string, i int) uint64  { return (*d.cols[n].(*proto.ColUInt64))[i] }
-func (d *decoder) i64(n string, i int) int64   { return (*d.cols[n].(*proto.ColInt64))[i] }
-func (d *decoder) f64(n string, i int) float64 { return (*d.cols[n].(*proto.ColFloat64))[i] }
-func (d *decoder) date(n string, i int) time.Time {
-	return dayOf(int32((*d.cols[n].(*proto.ColDate))[i]))
+
+// resultColumn returns a column that takes results of a type, and the text of its row i.
+func resultColumn(typ string) (proto.ColResult, func(i int) string) {
+	switch typ {
+	case text:
+		c := new(proto.ColStr)
+		return c, func(i int) string { return c.Row(i) }
+	case lowText:
+		c := lowCardinality()
+		return c, func(i int) string { return c.Row(i) }
+	case "UInt8":
+		c := new(proto.ColUInt8)
+		return c, func(i int) string { return strconv.FormatUint(uint64(c.Row(i)), 10) }
+	case "UInt32":
+		c := new(proto.ColUInt32)
+		return c, func(i int) string { return strconv.FormatUint(uint64(c.Row(i)), 10) }
+	case "UInt64":
+		c := new(proto.ColUInt64)
+		return c, func(i int) string { return strconv.FormatUint(c.Row(i), 10) }
+	case "Int64":
+		c := new(proto.ColInt64)
+		return c, func(i int) string { return strconv.FormatInt(c.Row(i), 10) }
+	case "Float64":
+		c := new(proto.ColFloat64)
+		return c, func(i int) string { return strconv.FormatFloat(c.Row(i), 'g', -1, 64) }
+	case "Date":
+		c := new(proto.ColDate)
+		return c, func(i int) string { return schema.DateText(int32((*c)[i])) }
+	case seconds:
+		c := new(proto.ColDateTime)
+		return c, func(i int) string { return strconv.FormatInt(int64(c.Data[i]), 10) }
+	case millis:
+		c := new(proto.ColDateTime64)
+		return c, func(i int) string { return strconv.FormatInt(int64(c.Data[i]), 10) }
+	case statuses:
+		c := new(proto.ColEnum)
+		return c, func(i int) string { return c.Row(i) }
+	}
+	panic("clickhouse: no results of type " + typ)
 }
-func (d *decoder) sec(n string, i int) int64 { return int64(d.cols[n].(*proto.ColDateTime).Data[i]) }

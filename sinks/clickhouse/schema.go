@@ -2,7 +2,10 @@ package clickhouse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"deckle/schema"
 )
 
 // Names of the stored tables. Analysts query the views (views.go).
@@ -34,50 +37,39 @@ const (
 	statuses = "Enum8('open' = 1, 'closed' = 2, 'expired' = 3)"
 )
 
-// sessionColumns are the columns of docs/schema.md, in its order: of the view and, first, of the stored table.
-var sessionColumns = []column{
-	{"session_id", text, "The reader's session, as the events name it"},
-	{"user_id", "UInt64", "User of the session's first event"},
-	{"brand", lowText, "Brand of the first event"},
-	{"country", lowText, "Country of the first event"},
-	{"city", text, "City of the first event"},
-	{"device_type", lowText, "Device type of the first event"},
-	{"device_os", lowText, "Operating system of the first event"},
-	{"browser", lowText, "Browser of the first event"},
-	{"subscription_tier", lowText, "Subscription tier of the first event"},
-	{"user_segment", lowText, "User segment of the first event"},
-	{"referrer", text, "Referrer of the first event"},
-	{"timezone", lowText, "Time zone of the first event, as a name"},
-	{"session_start", seconds, "Least timestamp of the counted events"},
-	{"session_end", seconds, "Greatest timestamp of the counted events"},
-	{"session_duration_sec", "UInt32", "session_end - session_start, in seconds"},
-	{"total_events", "UInt32", "Counted events"},
-	{"article_views", "UInt32", "Counted events of type article_view"},
-	{"article_clicks", "UInt32", "Counted events of type article_click"},
-	{"video_plays", "UInt32", "Counted events of type video_play"},
-	{"newsletter_signups", "UInt32", "Counted events of type newsletter_signup"},
-	{"ad_clicks", "UInt32", "Counted events of type ad_click"},
-	{"searches", "UInt32", "Counted events of type search"},
-	{"subscription_prompts", "UInt32", "Counted events of type subscription_prompt"},
-	{"navigations", "UInt32", "Counted events of type navigation"},
-	{"categories_visited", text, "JSON array: category of every counted event in order, repeats kept, empty ones left out"},
-	{"article_ids_visited", text, "JSON array: article_id of every counted event in order, repeats kept, empty ones left out"},
-	{"article_titles_visited", text, "JSON array: article_title of every counted event in order, repeats kept, empty ones left out"},
-	{"pages_visited_count", "UInt32", "Length of article_ids_visited"},
-	{"unique_pages_count", "UInt32", "Distinct values in article_ids_visited"},
-	{"unique_categories_count", "UInt32", "Distinct values in categories_visited"},
-	{"page_events", text, "JSON array of objects, one per counted event in order: event_type, category, article_id, article_title, page_url, timestamp, engagement_metrics"},
-	{"time_on_page_sec", "UInt64", "Sum of time_on_page over article_view, in seconds"},
-	{"video_watch_sec", "UInt64", "Sum of playback_position over video_play, in seconds"},
-	{"max_scroll_depth", "UInt8", "Greatest scroll_depth over article_view, 0 to 100"},
-	{"ad_revenue_micros", "UInt64", "Sum of ad_revenue over ad_click, in millionths"},
-	{"status", statuses, "open, closed by session_end, or expired by timeout"},
-	{"revision", "UInt32", "How often the row changed after it was first closed"},
-	{"session_date", "Date", "UTC day of the record that opened the row; never changes"},
-	{"origin", text, "partition/offset of the record that opened the row; never changes"},
-	{"batch_id", "UInt64", "Shard (from bit 40 up) and epoch of the cut that produced this image"},
-	{"created_at", millis, "Clock of the cut that produced this image"},
+// typeOf is the type of a column of a kind.
+func typeOf(k schema.Kind) string {
+	switch k {
+	case schema.Text, schema.Repeated, schema.JSON:
+		return text
+	case schema.Few:
+		return lowText
+	case schema.StatusName:
+		return statuses
+	case schema.Uint8:
+		return "UInt8"
+	case schema.Uint32, schema.Small:
+		return "UInt32"
+	case schema.Uint64:
+		return "UInt64"
+	case schema.Seconds:
+		return seconds
+	case schema.Millis:
+		return millis
+	case schema.Date:
+		return "Date"
+	}
+	panic(fmt.Sprintf("clickhouse: no type for kind %d", k))
 }
+
+// sessionColumns are the columns of docs/schema.md, in its order: of the view and, first, of the stored table.
+var sessionColumns = func() (columns []column) {
+	for i := range schema.Sessions {
+		c := &schema.Sessions[i]
+		columns = append(columns, column{c.Name, typeOf(c.Kind), c.Comment})
+	}
+	return columns
+}()
 
 // versionColumns end every stored table of rows.
 var versionColumns = []column{
@@ -91,21 +83,17 @@ var sessions = table{
 	version:   "version",
 	partition: "toYYYYMM(session_date)",
 	key:       []string{"session_date", "session_id", "origin"},
-	columns:   append(append([]column{}, sessionColumns...), versionColumns...),
+	columns:   slices.Concat(sessionColumns, versionColumns),
 }
 
 // pageColumns are the columns of page_analytics.
-var pageColumns = []column{
-	{"session_id", text, "The reader's session, as the events name it"},
-	{"origin", text, "partition/offset of the record that opened the session's row; never changes"},
-	{"article_id", text, "Article, never empty"},
-	{"event_type", lowText, "Type of the counted events"},
-	{"visit_count", "UInt32", "Counted events of the session with this article and type"},
-	{"user_id", "UInt64", "User of the session"},
-	{"article_title", text, "article_title of the first such event"},
-	{"category", lowText, "category of the first such event"},
-	{"session_date", "Date", "UTC day of the record that opened the session's row; never changes"},
-}
+var pageColumns = func() (columns []column) {
+	for i := range schema.Pages {
+		c := &schema.Pages[i]
+		columns = append(columns, column{c.Name, typeOf(c.Kind), c.Comment})
+	}
+	return columns
+}()
 
 var pages = table{
 	name:      pagesTable,
@@ -113,28 +101,64 @@ var pages = table{
 	version:   "version",
 	partition: "toYYYYMM(session_date)",
 	key:       []string{"session_date", "session_id", "origin", "article_id", "event_type"},
-	columns:   append(append([]column{}, pageColumns...), versionColumns...),
+	columns:   slices.Concat(pageColumns, versionColumns),
 }
 
 var rollups = table{
 	name:    rollupsTable,
-	comment: "Absolute totals of a shard; query the views session_summary, brand_analytics, device_analytics, geographic_analytics, subscription_analytics",
+	comment: "Absolute totals of a shard; query the views " + strings.Join(rollupNames(), ", "),
 	version: "version",
-	key:     []string{"rollup", "date", "dim1", "dim2", "dim3", "shard"},
-	columns: append([]column{
+	key:     slices.Concat([]string{"rollup", "date"}, dimNames(), []string{"shard"}),
+	columns: slices.Concat([]column{
 		{"rollup", lowText, "Name of the view that shows the total"},
 		{"date", "Date", "UTC day of session_start"},
-		{"dim1", text, "brand, device_type, country or subscription_tier, cut at 256 bytes; empty in session_summary"},
-		{"dim2", text, "device_os, city or user_segment, cut at 256 bytes; empty in the other views"},
-		{"dim3", text, "browser, cut at 256 bytes; empty in the other views"},
-		{"sessions", "Int64", "Sessions of the shard counted under the key"},
-		{"duration_sec", "Int64", "Sum of session_duration_sec, in seconds"},
-		{"events", "Int64", "Sum of total_events"},
-		{"article_views", "Int64", "Sum of article_views"},
-		{"video_plays", "Int64", "Sum of video_plays"},
-		{"newsletter_signups", "Int64", "Sum of newsletter_signups"},
-		{"ad_clicks", "Int64", "Sum of ad_clicks"},
-	}, versionColumns...),
+	}, dimColumns(), measureColumns(), versionColumns),
+}
+
+func rollupNames() (names []string) {
+	for i := range schema.Rollups {
+		names = append(names, schema.Rollups[i].Name)
+	}
+	return names
+}
+
+// dimNames are the columns of the stored totals that hold a rollup's dimensions: dim1, dim2, …
+func dimNames() (names []string) {
+	for i := range schema.MaxDims {
+		names = append(names, fmt.Sprintf("dim%d", i+1))
+	}
+	return names
+}
+
+func dimColumns() (columns []column) {
+	for i, name := range dimNames() {
+		var used, unused []string
+		for j := range schema.Rollups {
+			if r := &schema.Rollups[j]; i < len(r.Dims) {
+				used = append(used, r.Dims[i])
+			} else {
+				unused = append(unused, r.Name)
+			}
+		}
+		all := used[len(used)-1]
+		if n := len(used) - 1; n > 0 {
+			all = strings.Join(used[:n], ", ") + " or " + all
+		}
+		empty := "the other views"
+		if len(unused) == 1 {
+			empty = unused[0]
+		}
+		columns = append(columns, column{name, text, all + ", cut at 256 bytes; empty in " + empty})
+	}
+	return columns
+}
+
+func measureColumns() (columns []column) {
+	for i := range schema.Measures {
+		m := &schema.Measures[i]
+		columns = append(columns, column{m.Name, "Int64", m.Comment})
+	}
+	return columns
 }
 
 var ledger = table{

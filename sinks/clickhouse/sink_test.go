@@ -83,7 +83,7 @@ func TestClassify(t *testing.T) {
 		{context.DeadlineExceeded, classRetry},
 	} {
 		if got := classify(tc.err); got != tc.want {
-			t.Errorf("%v: %s, want %s", tc.err, got, tc.want)
+			t.Errorf("%v: class %d, want %d", tc.err, got, tc.want)
 		}
 	}
 }

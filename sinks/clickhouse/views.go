@@ -3,9 +3,10 @@ package clickhouse
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
-	"deckle/state"
+	"deckle/schema"
 )
 
 // view is one of the names that analysts query.
@@ -14,21 +15,6 @@ type view struct {
 	comment string
 	columns []column
 	query   string
-}
-
-// dimension is a rollup's dimension: its name, which is also the session's column.
-type rollupView struct {
-	table   state.RollupTable
-	comment string
-	dims    []string
-}
-
-var rollupViews = [state.NumRollups]rollupView{
-	{state.RollupSummary, "Sessions by day; exact under plain SELECT", nil},
-	{state.RollupBrand, "Sessions by day and brand; exact under plain SELECT", []string{"brand"}},
-	{state.RollupDevice, "Sessions by day and device; exact under plain SELECT", []string{"device_type", "device_os", "browser"}},
-	{state.RollupGeographic, "Sessions by day and place; exact under plain SELECT", []string{"country", "city"}},
-	{state.RollupSubscription, "Sessions by day, subscription tier and segment; exact under plain SELECT", []string{"subscription_tier", "user_segment"}},
 }
 
 // finalSettings are safe here because a key never changes its partition.
@@ -48,8 +34,8 @@ func views(database string) []view {
 			query:   selectFinal(database, pagesTable, pageColumns),
 		},
 	}
-	for _, r := range rollupViews {
-		vs = append(vs, r.view(database))
+	for i := range schema.Rollups {
+		vs = append(vs, rollupView(&schema.Rollups[i], database))
 	}
 	return vs
 }
@@ -73,62 +59,64 @@ func cut(expr string) string {
 		expr, continues(257), continues(256), continues(255))
 }
 
-func (r *rollupView) view(database string) view {
-	dimComments := map[string]string{}
-	for _, c := range sessionColumns {
-		dimComments[c.name] = c.comment + ", cut at 256 bytes"
-	}
+// rollupView is the view of a rollup. The names of its inner SELECTs begin with t_, so that none is a column's.
+func rollupView(r *schema.Rollup, database string) view {
 	columns := []column{{"date", "Date", "UTC day of session_start"}}
 	var names, stored, ofSession strings.Builder
-	for i, d := range r.dims {
-		columns = append(columns, column{d, text, dimComments[d]})
+	for i, d := range r.Dims {
+		columns = append(columns, column{d, text, schema.Named(schema.Sessions, d).Comment + ", cut at 256 bytes"})
 		fmt.Fprintf(&names, ", %s", d)
 		fmt.Fprintf(&stored, ", dim%d AS %s", i+1, d)
 		fmt.Fprintf(&ofSession, ", %s AS %s", cut("toString(s."+d+")"), d)
 	}
-	columns = append(columns,
-		column{"total_sessions", "Int64", "Sessions, open ones included"},
-		column{"total_users", "UInt64", "Distinct users, exact"},
-		column{"avg_session_duration_sec", "Float64", "Sum of durations / total_sessions, in seconds"},
-		column{"avg_events_per_session", "Float64", "Sum of counted events / total_sessions"},
-		column{"total_article_views", "Int64", "Sum of article_views"},
-		column{"total_video_plays", "Int64", "Sum of video_plays"},
-		column{"total_newsletter_signups", "Int64", "Sum of newsletter_signups"},
-		column{"total_ad_clicks", "Int64", "Sum of ad_clicks"},
-	)
-	conversion := ""
-	if r.table == state.RollupSubscription {
+	const perSession = "sum(t_%s) / sum(t_sessions) AS %s"
+	var shown, totals, zeros []string
+	for i := range schema.Measures {
+		m := &schema.Measures[i]
+		totals = append(totals, fmt.Sprintf("%[1]s AS t_%[1]s", m.Name))
+		zeros = append(zeros, "toInt64(0) AS t_"+m.Name)
+		if m.Average {
+			columns = append(columns, column{m.View, "Float64", m.ViewComment})
+			shown = append(shown, fmt.Sprintf(perSession, m.Name, m.View))
+			continue
+		}
+		columns = append(columns, column{m.View, "Int64", m.ViewComment})
+		shown = append(shown, fmt.Sprintf("sum(t_%s) AS %s", m.Name, m.View))
+		if m.Of == schema.MeasureOne {
+			columns = append(columns, column{"total_users", "UInt64", "Distinct users, exact"})
+			shown = append(shown, "uniqExactIf(t_user_id, t_is_session) AS total_users")
+		}
+	}
+	if r.Conversion {
 		columns = append(columns, column{"conversion_rate", "Float64", "total_newsletter_signups / total_sessions"})
-		conversion = ",\n    sum(t_newsletter_signups) / sum(t_sessions) AS conversion_rate"
+		shown = append(shown, fmt.Sprintf(perSession, "newsletter_signups", "conversion_rate"))
 	}
 	query := fmt.Sprintf(`SELECT
     date%[1]s,
-    sum(t_sessions) AS total_sessions,
-    uniqExactIf(t_user_id, t_is_session) AS total_users,
-    sum(t_duration_sec) / sum(t_sessions) AS avg_session_duration_sec,
-    sum(t_events) / sum(t_sessions) AS avg_events_per_session,
-    sum(t_article_views) AS total_article_views,
-    sum(t_video_plays) AS total_video_plays,
-    sum(t_newsletter_signups) AS total_newsletter_signups,
-    sum(t_ad_clicks) AS total_ad_clicks%[4]s
+    %[4]s
 FROM
 (
-    SELECT date%[2]s, sessions AS t_sessions, duration_sec AS t_duration_sec, events AS t_events,
-        article_views AS t_article_views, video_plays AS t_video_plays, newsletter_signups AS t_newsletter_signups,
-        ad_clicks AS t_ad_clicks, toUInt64(0) AS t_user_id, false AS t_is_session
+    SELECT date%[2]s, %[9]s, toUInt64(0) AS t_user_id, false AS t_is_session
     FROM %[5]s.%[6]s FINAL
     WHERE rollup = %[7]s
     UNION ALL
-    SELECT toDate(s.session_start, 'UTC') AS date%[3]s, toInt64(0) AS t_sessions, toInt64(0) AS t_duration_sec, toInt64(0) AS t_events,
-        toInt64(0) AS t_article_views, toInt64(0) AS t_video_plays, toInt64(0) AS t_newsletter_signups,
-        toInt64(0) AS t_ad_clicks, s.user_id AS t_user_id, true AS t_is_session
+    SELECT toDate(s.session_start, 'UTC') AS date%[3]s, %[10]s, s.user_id AS t_user_id, true AS t_is_session
     FROM %[5]s.%[8]s AS s FINAL
 )
 GROUP BY date%[1]s
 HAVING sum(t_sessions) > 0
-%[9]s`, names.String(), stored.String(), ofSession.String(), conversion, quoteIdent(database), quoteIdent(rollupsTable),
-		quoteText(r.table.String()), quoteIdent(sessionsTable), finalSettings)
-	return view{name: r.table.String(), comment: r.comment, columns: columns, query: query}
+%[11]s`, names.String(), stored.String(), ofSession.String(), strings.Join(shown, ",\n    "), quoteIdent(database),
+		quoteIdent(rollupsTable), quoteText(r.Name), quoteIdent(sessionsTable), threePerLine(totals), threePerLine(zeros), finalSettings)
+	return view{name: r.Name, comment: r.Comment, columns: columns, query: query}
+}
+
+// threePerLine joins the columns of an inner SELECT.
+func threePerLine(columns []string) string {
+	var lines []string
+	for three := range slices.Chunk(columns, 3) {
+		lines = append(lines, strings.Join(three, ", "))
+	}
+	return strings.Join(lines, ",\n        ")
 }
 
 // ddl returns the statement that creates or replaces the view.

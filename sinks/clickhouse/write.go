@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
+	"deckle/schema"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -151,7 +151,7 @@ func (w *writer) blocks(ctx context.Context) error {
 	flushSessions := func() error { return w.flush(ctx, &sb.block) }
 	flushPages := func() error { return w.flush(ctx, &pb.block) }
 	ord := 0
-	err := w.plan.Sessions(func(r *state.SessionRow) error {
+	err := w.plan.Sessions(func(r *schema.SessionRow) error {
 		if w.sink.full(&sb.block, 1, sessionBytes(r)) {
 			if err := flushSessions(); err != nil {
 				return err
@@ -249,7 +249,7 @@ func (w *writer) rollups(ctx context.Context) error {
 		}
 		return err
 	}
-	err := w.plan.Rollups(func(r *state.RollupRow) error {
+	err := w.plan.Rollups(func(r *schema.RollupRow) error {
 		if w.sink.full(&b.block, 1, 1024) {
 			if err := flush(); err != nil {
 				return err
@@ -260,7 +260,7 @@ func (w *writer) rollups(ctx context.Context) error {
 		// 	twice.Sessions, twice.Events = 2*r.Sessions, 2*r.Events
 		// 	r = &twice
 		// }
-		last = fmt.Sprintf("%s %s %q", r.Table, dayOf(r.Date).Format(time.DateOnly), r.Dims)
+		last = fmt.Sprintf("%s %s %q", r.Table, schema.DateText(r.Date), r.Dims)
 		return b.append(w.shard, r)
 	})
 	if err == nil {
@@ -333,10 +333,9 @@ func (r *refusedRow) because(err error) error {
 	return &sinks.RefusedError{RowKey: r.key, Row: r.json, Err: err}
 }
 
-func refused(r *state.SessionRow, err error) error {
-	row := sessionOf(r)
-	text, jerr := json.Marshal(&row)
-	return (&refusedRow{rowKey(r), text}).because(errors.Join(err, jerr))
+func refused(r *schema.SessionRow, err error) error {
+	text, jerr := rowJSON(r)
+	return (&refusedRow{r.Key(), text}).because(errors.Join(err, jerr))
 }
 
 // window inserts the rows that the sessions [from, to) have in the table, as one block, read from the plan again. It
@@ -349,7 +348,7 @@ func (w *writer) window(ctx context.Context, t *table, from, to int) (*refusedRo
 	}
 	var last *refusedRow
 	ord := 0
-	err := w.plan.Sessions(func(r *state.SessionRow) error {
+	err := w.plan.Sessions(func(r *schema.SessionRow) error {
 		if ord >= to {
 			return errEndOfWindow
 		}
@@ -358,12 +357,11 @@ func (w *writer) window(ctx context.Context, t *table, from, to int) (*refusedRo
 				return err
 			}
 			if ord == to-1 {
-				row := sessionOf(r)
-				text, err := json.Marshal(&row)
+				text, err := rowJSON(r)
 				if err != nil {
 					return err
 				}
-				last = &refusedRow{rowKey(r), text}
+				last = &refusedRow{r.Key(), text}
 			}
 		}
 		ord++

@@ -1,0 +1,48 @@
+package schema
+
+import "deckle/event"
+
+// PageRow is one row of page_analytics, without what it has from its session.
+type PageRow struct {
+	ArticleID, ArticleTitle, Category string
+	Type                              event.Type
+	Count                             uint32
+}
+
+// PageColumn is a column of page_analytics. Its value stands in the session's row or in the page's: exactly one of
+// Session and Page is set.
+type PageColumn struct {
+	Name    string
+	Kind    Kind
+	Comment string
+	Session *Column[SessionRow]
+	Page    *Column[PageRow]
+}
+
+// Pages are the columns of page_analytics, in their order.
+var Pages = []PageColumn{
+	ofSession("session_id", "The reader's session, as the events name it"),
+	ofSession("origin", "partition/offset of the record that opened the session's row; never changes"),
+	ofPage("article_id", Text, "Article, never empty", At(func(p *PageRow) *string { return &p.ArticleID })),
+	ofPage("event_type", Few, "Type of the counted events", Field[PageRow]{
+		text: func(p *PageRow) string { return p.Type.String() },
+		setText: func(p *PageRow, name string) {
+			p.Type, _ = event.ParseType(name)
+		},
+	}),
+	ofPage("visit_count", Uint32, "Counted events of the session with this article and type",
+		At(func(p *PageRow) *uint32 { return &p.Count })),
+	ofSession("user_id", "User of the session"),
+	ofPage("article_title", Text, "article_title of the first such event", At(func(p *PageRow) *string { return &p.ArticleTitle })),
+	ofPage("category", Few, "category of the first such event", At(func(p *PageRow) *string { return &p.Category })),
+	ofSession("session_date", "UTC day of the record that opened the session's row; never changes"),
+}
+
+func ofSession(name, comment string) PageColumn {
+	c := Named(Sessions, name)
+	return PageColumn{Name: name, Kind: c.Kind, Comment: comment, Session: c}
+}
+
+func ofPage(name string, kind Kind, comment string, f Field[PageRow]) PageColumn {
+	return PageColumn{Name: name, Kind: kind, Comment: comment, Page: &Column[PageRow]{Name: name, Kind: kind, Comment: comment, Field: f}}
+}
