@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/nodetest"
 	"deckle/node/status"
 	"deckle/state"
 )
@@ -50,12 +51,12 @@ func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
 	t.Helper()
 	before := c.sum(applied)
 	begin()
-	until(t, "paused for "+kind, c.paused(kind))
+	nodetest.Until(t, "paused for "+kind, c.paused(kind))
 	for i := range 10 {
-		c.b.produce(record(0, "s-"+kind, i))
+		c.b.Produce(nodetest.Record(0, "s-"+kind, i))
 	}
 	// That the records are seen and not taken: the lag shows them while intake rests.
-	until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 10 })
+	nodetest.Until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 10 })
 	if got := c.sum(applied); got != before || !c.paused(kind)() {
 		t.Errorf("%s: applied %d, then %d, while paused", kind, before, got)
 	}
@@ -63,18 +64,18 @@ func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
 		t.Errorf("%s: ready %v, reasons %v", kind, st.Ready, st.Reasons)
 	}
 	end()
-	until(t, "resumed after "+kind, func() bool { return c.paused("")() && c.sum(applied) == before+10 })
+	nodetest.Until(t, "resumed after "+kind, func() bool { return c.paused("")() && c.sum(applied) == before+10 })
 }
 
 func TestIntakePausesForDiskAndResumes(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	const budget = 64 << 20
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = budget })
 	setFree(c.memFS(), 100<<30, 1<<40)
 	c.start(0)
-	b.produce(record(0, "first", 0))
-	until(t, "applied", func() bool { return c.sum(applied) == 1 })
+	b.Produce(nodetest.Record(0, "first", 0))
+	nodetest.Until(t, "applied", func() bool { return c.sum(applied) == 1 })
 	dir := c.nodes[0].cfg.DataDir
 	ballast := c.fs.PathJoin(dir, "ballast")
 	c.pauseAndResume(t, status.PauseDisk, func() { writeTestFile(t, c.fs, ballast, budget) }, func() {
@@ -89,7 +90,7 @@ func TestIntakePausesForDiskAndResumes(t *testing.T) {
 // Sessions that have changed since the last cut cannot leave the memory: where they fill it, a cut comes before its time.
 func TestFullMemoryMakesCuts(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	const limit = 1 << 20
 	interval := time.Hour
 	c := newCluster(t, b, 1, func(cfg *config.Config) {
@@ -99,19 +100,19 @@ func TestFullMemoryMakesCuts(t *testing.T) {
 	c.start(0)
 	epochs := func() uint64 { _, _, s := c.leader(0); return s.State.LastClosed }
 	i := 0
-	until(t, "two early cuts", func() bool {
+	nodetest.Until(t, "two early cuts", func() bool {
 		if behind := int64(i) - c.sum(applied); behind < 1000 {
 			var rs []*kgo.Record
 			for range 1000 { // sessions of one event
-				rs = append(rs, record(0, fmt.Sprint("m", i), i))
+				rs = append(rs, nodetest.Record(0, fmt.Sprint("m", i), i))
 				i++
 			}
-			b.produce(rs...)
+			b.Produce(rs...)
 		}
 		return epochs() >= 2
 	})
-	until(t, "all is applied", func() bool { return c.sum(applied) == int64(i) })
-	until(t, "memory is let go", func() bool {
+	nodetest.Until(t, "all is applied", func() bool { return c.sum(applied) == int64(i) })
+	nodetest.Until(t, "memory is let go", func() bool {
 		_, n, _ := c.leader(0)
 		return n != nil && n.sessionMemory() <= limit*memoryResume
 	})
@@ -266,7 +267,7 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 // A whole node takes the stored budget after a restart on a disk that has filled up.
 func TestDiskBudgetOutlivesARestart(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, newBroker(t, 1), 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = 0 })
+	c := newCluster(t, nodetest.NewBroker(t, 1), 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = 0 })
 	setFree(c.memFS(), 100<<30, 1<<40)
 	first := c.start(0).budget.limit
 	c.stop(0)

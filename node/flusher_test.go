@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"deckle/node/nodetest"
 	"deckle/raftstore"
 	"deckle/sinks"
 	"deckle/state"
@@ -37,13 +38,13 @@ func (s *lateSink) Write(ctx context.Context, p *state.Plan) error {
 // A plan that is gone is done: the sink goes on with the next.
 func TestPlanThatIsGoneIsDone(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	late := &lateSink{}
 	late.late.Store(2)
 	ln := c.lns[0]
 	c.lns[0] = nil
-	n, err := Open(testContext(t), c.config(0), Deps{FS: c.fs, Logger: testLog(t), RaftListener: ln,
+	n, err := Open(nodetest.Context(t), c.config(0), Deps{FS: c.fs, Logger: nodetest.Log(t), RaftListener: ln,
 		openSink: func(n *Node, id state.SinkID) (sinks.Sink, error) {
 			s, err := c.table.open(n, id)
 			if id != state.SinkClickHouse || err != nil {
@@ -57,9 +58,9 @@ func TestPlanThatIsGoneIsDone(t *testing.T) {
 	}
 	c.nodes[0] = n
 	for i := range 5 {
-		b.produce(record(0, "s", i))
-		until(t, "applied", func() bool { return c.sum(applied) == int64(i+1) })
-		until(t, "every sink has it", c.allAcked(state.SinkEvents, state.SinkSessions, state.SinkClickHouse))
+		b.Produce(nodetest.Record(0, "s", i))
+		nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(i+1) })
+		nodetest.Until(t, "every sink has it", c.allAcked(state.SinkEvents, state.SinkSessions, state.SinkClickHouse))
 	}
 	c.checkExact(t, 5, 0, 0)
 	if late.late.Load() >= 0 {

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/node/nodetest"
 	"deckle/node/status"
 	"deckle/sinks"
 	"deckle/state"
@@ -239,10 +241,12 @@ func (b *memBuffer) Discard() {
 	delete(b.s.sealed, b.shard)
 }
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // cluster is one or three nodes over one broker and one table.
 type cluster struct {
 	t     *testing.T
-	b     *broker
+	b     *nodetest.Broker
 	table *table
 	fs    vfs.FS
 	ports []string
@@ -256,7 +260,7 @@ type cluster struct {
 	ends int // session_ends among what was produced
 }
 
-func newCluster(t *testing.T, b *broker, n int, tune func(*config.Config)) *cluster {
+func newCluster(t *testing.T, b *nodetest.Broker, n int, tune func(*config.Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, b: b, table: newTable(), fs: vfs.NewMem(), tune: tune, nodes: make([]*Node, n)}
 	for range n {
@@ -286,7 +290,7 @@ func (c *cluster) config(i int) *config.Config {
 	}
 	cfg := &config.Config{
 		Node: fmt.Sprint("n", i), DataDir: fmt.Sprint("data/n", i),
-		Kafka:      config.Kafka{Brokers: brokers, Topic: testTopic, IdleAfter: 300 * time.Millisecond},
+		Kafka:      config.Kafka{Brokers: brokers, Topic: nodetest.Topic, IdleAfter: 300 * time.Millisecond},
 		Session:    config.Session{IdleTimeout: 30 * time.Minute, Grace: time.Second, Retention: 6 * time.Hour},
 		Flush:      config.Flush{Interval: 200 * time.Millisecond},
 		Delta:      &config.Delta{Path: "delta", RevisionInterval: 200 * time.Millisecond},
@@ -318,11 +322,11 @@ func (c *cluster) open(i int) (*Node, error) {
 	}
 	ln := c.lns[i]
 	c.lns[i] = nil
-	deps := Deps{FS: c.fs, Logger: testLog(c.t), RaftListener: ln, openSink: c.table.open}
+	deps := Deps{FS: c.fs, Logger: nodetest.Log(c.t), RaftListener: ln, openSink: c.table.open}
 	if c.realSinks {
 		deps.openSink = nil
 	}
-	return Open(testContext(c.t), c.config(i), deps)
+	return Open(nodetest.Context(c.t), c.config(i), deps)
 }
 
 func (c *cluster) start(i int) *Node {
@@ -339,7 +343,7 @@ func (c *cluster) stop(i int) {
 	if c.nodes[i] == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), nodetest.Patience)
 	defer cancel()
 	if err := c.nodes[i].Close(ctx); err != nil {
 		c.t.Errorf("close of node %d: %v", i, err)
@@ -348,19 +352,6 @@ func (c *cluster) stop(i int) {
 		c.t.Errorf("node %d failed: %v", i, err)
 	}
 	c.nodes[i] = nil
-}
-
-// patience bounds every wait: a machine that does much else must not fail a test.
-const patience = time.Minute
-
-// until waits for a condition, looked at often.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 // leader returns the node that leads a shard and its status there.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"deckle/node/config"
+	"deckle/node/kafka"
 	"deckle/raftstore"
 	"deckle/state"
 )
@@ -51,14 +52,14 @@ type landing struct {
 type intake struct {
 	*leader
 	cfg   state.Config
-	src   *source // nil when there is nothing to read
+	src   *kafka.Source // nil when there is nothing to read
 	parts map[int32]*partition
 	order []int32 // ascending
 
 	cur     *batchBuf
 	spare   []*batchBuf
-	pending []chunkPart // taken from the source, not yet in cur
-	ratio   float64     // bytes of an entry a byte of values, as learnt
+	pending []kafka.Part // taken from the source, not yet in cur
+	ratio   float64      // bytes of an entry a byte of values, as learnt
 
 	flights  chan flight
 	landings chan landing
@@ -73,8 +74,8 @@ type intake struct {
 	idleSince time.Time // since when all partitions are idle; zero if not
 	idle      []int32   // ascending
 	pausedFor string
-	listed    *listing  // the last one looked at
-	forced    time.Time // when the horizon was last forced up
+	listed    *kafka.Listing // the last one looked at
+	forced    time.Time      // when the horizon was last forced up
 }
 
 // session reads, proposes and cuts until ctx ends or something has to begin anew.
@@ -93,7 +94,7 @@ func (l *leader) session(ctx context.Context) error {
 		return err
 	}
 	if in.src != nil {
-		defer in.src.close()
+		defer in.src.Close()
 	}
 	l.kick()
 	l.setWaiting("")
@@ -139,15 +140,15 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 		return nil
 	}
 	dctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	info, err := describeTopic(dctx, in.n.admin, in.cfg.Topic)
+	info, err := in.n.kafka.Describe(dctx)
 	cancel()
 	if err != nil {
 		// The topic's absence is no reason to keep what is in the state from the sinks: run without a source for now, until
 		// a look at the topic succeeds.
 		in.setFailing("source", err)
 		return nil
-	} else if !sameTopic(&in.cfg, info.id) {
-		in.stopAll(recreated)
+	} else if !kafka.SameTopic(in.cfg.TopicID, info.ID) {
+		in.stopAll(kafka.ErrRecreated.Error())
 	}
 	next := slices.DeleteFunc(slices.Clone(view.Partitions), func(p state.PartitionStatus) bool {
 		return in.isStopped(p.Partition) != ""
@@ -159,7 +160,7 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 		return nil
 	}
 	fetch := in.n.cfg.Kafka.FetchMaxBytes / int64(max(in.n.cfg.Cluster.Shards, 1))
-	in.src, err = openSource(ctx, in.n.kafka, in.cfg.Topic, in.cfg.TopicID, next, max(fetch, 1<<20))
+	in.src, err = in.n.kafka.OpenSource(ctx, in.cfg.TopicID, next, max(fetch, 1<<20))
 	return err
 }
 
@@ -188,9 +189,9 @@ func (in *intake) run(ctx context.Context) error {
 			in.fill()
 		}
 		in.propose()
-		var chunks <-chan chunk
+		var chunks <-chan kafka.Chunk
 		if in.src != nil && in.pausedFor == "" && len(in.pending) == 0 {
-			chunks = in.src.out
+			chunks = in.src.Chunks()
 		}
 		if !in.cur.empty() && in.inFlight < in.limit() {
 			lingering.Reset(max(in.cur.began.Add(linger).Sub(in.n.deps.Now()), time.Millisecond))
@@ -259,10 +260,10 @@ func (in *intake) fill() {
 	took := false
 	for len(in.pending) > 0 && !in.full() {
 		part := &in.pending[0]
-		p := in.parts[part.partition]
-		for len(part.records) > 0 && !in.full() && p.stopped == "" {
-			r := part.records[0]
-			part.records[0], part.records = nil, part.records[1:]
+		p := in.parts[part.Partition]
+		for len(part.Records) > 0 && !in.full() && p.stopped == "" {
+			r := part.Records[0]
+			part.Records[0], part.Records = nil, part.Records[1:]
 			if r.Offset < p.next {
 				continue // the client's position is ours; a record from before it has been applied
 			}
@@ -274,7 +275,7 @@ func (in *intake) fill() {
 			}
 			p.next, took = r.Offset+1, true
 		}
-		if len(part.records) == 0 || p.stopped != "" {
+		if len(part.Records) == 0 || p.stopped != "" {
 			in.pending = in.pending[1:]
 		}
 	}

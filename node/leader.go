@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-
 	"deckle/node/config"
+	"deckle/node/kafka"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -91,7 +89,7 @@ func (l *leader) configure(ctx context.Context) error {
 			view := l.store.View()
 			return l.checkConfig(&view.Config)
 		}
-		if errors.Is(err, errUnkeyed) {
+		if errors.Is(err, kafka.ErrUnkeyed) {
 			return stopf("%v", err)
 		}
 		if ctx.Err() != nil {
@@ -110,37 +108,26 @@ func (l *leader) newConfig(ctx context.Context) (*state.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	n, cfg := l.n, l.n.cfg
-	info, err := describeTopic(ctx, n.admin, cfg.Kafka.Topic)
+	info, err := n.kafka.Describe(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKeyed(ctx, n.kafka, cfg); err != nil {
+	if err := n.kafka.CheckKeys(ctx, cfg.Kafka.Keyed, cfg.Cluster.Shards); err != nil {
 		return nil, err
-	}
-	list := n.adm.ListStartOffsets
-	if cfg.Kafka.Start == "latest" {
-		list = n.adm.ListCommittedOffsets
-	}
-	offsets, err := list(ctx, cfg.Kafka.Topic)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: offsets of %s: %w", cfg.Kafka.Topic, err)
 	}
 	c := &state.Config{
 		ClusterID: n.raft.ClusterID(), Pipeline: cfg.Cluster.Pipeline, Shard: l.id, Shards: uint32(cfg.Cluster.Shards),
-		Topic: cfg.Kafka.Topic, TopicID: info.id, Sinks: wantedSinks(cfg),
+		Topic: cfg.Kafka.Topic, TopicID: info.ID, Sinks: wantedSinks(cfg),
 		IdleTimeout: cfg.Session.IdleTimeout, Grace: cfg.Session.Grace, Retention: cfg.Session.Retention, MaxTimers: 5000,
 	}
-	for p := int(l.id); p < info.partitions; p += cfg.Cluster.Shards {
-		o, ok := offsets.Lookup(cfg.Kafka.Topic, int32(p))
-		if !ok || o.Err != nil {
-			return nil, fmt.Errorf("kafka: offsets of %s/%d: %w", cfg.Kafka.Topic, p, errors.Join(o.Err, errNoOffset))
-		}
-		c.Partitions, c.Starts = append(c.Partitions, int32(p)), append(c.Starts, o.Offset)
+	for p := int(l.id); p < info.Partitions; p += cfg.Cluster.Shards {
+		c.Partitions = append(c.Partitions, int32(p))
+	}
+	if c.Starts, err = n.kafka.Starts(ctx, cfg.Kafka.Start == "latest", c.Partitions); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
-
-var errNoOffset = errors.New("no broker knows them")
 
 // checkConfig compares what is fixed at creation with what this node is configured for.
 func (l *leader) checkConfig(c *state.Config) error {
@@ -166,12 +153,6 @@ func (l *leader) checkConfig(c *state.Config) error {
 		return stopf("the shard belongs to cluster %s, this node to %s", c.ClusterID, id)
 	}
 	return nil
-}
-
-// sameTopic says whether the topic is the one that the shard was created with.
-func sameTopic(c *state.Config, id [16]byte) bool {
-	var none [16]byte
-	return c.TopicID == none || id == none || bytes.Equal(c.TopicID[:], id[:])
 }
 
 // reached notes that a sink has everything below the given offsets, and sends what every sink of the stream has to
@@ -212,16 +193,11 @@ func (l *leader) reached(id state.SinkID, p *state.Plan) {
 
 // commitOffsets writes the group's offsets for lag tools. Nobody reads them back; errors are only logged.
 func (l *leader) commitOffsets(ctx context.Context) {
-	topic := l.n.cfg.Kafka.Topic
 	for {
 		select {
 		case all := <-l.offsets:
-			os := kadm.Offsets{}
-			for p, o := range all {
-				os.AddOffset(topic, p, o, -1)
-			}
 			cctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			err := l.n.adm.CommitAllOffsets(cctx, l.n.cfg.Kafka.Group, os)
+			err := l.n.kafka.CommitOffsets(cctx, l.n.cfg.Kafka.Group, all)
 			cancel()
 			if ctx.Err() != nil {
 				return

@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/kafka"
 	"deckle/node/status"
 	"deckle/raftstore"
 	"deckle/state"
@@ -25,11 +24,9 @@ type Node struct {
 	cfg     *config.Config
 	deps    Deps
 	metrics *metrics
-	kafka   []kgo.Opt
-	admin   *kgo.Client
-	adm     *kadm.Client
-	watch   *topicWatch
-	refetch *refetch
+	kafka   *kafka.Client
+	watch   *kafka.Watch
+	refetch *kafka.Refetch
 	cache   *pebble.Cache
 	raft    *raftstore.Store
 	sinks   map[state.SinkID]*sinkSlot
@@ -72,17 +69,13 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
-	if n.kafka, err = kafkaOpts(&cfg.Kafka, cfg.Cluster.Pipeline, &n.deps); err != nil {
+	if n.kafka, err = kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, n.deps.Logger, n.deps.KafkaOpts); err != nil {
 		return nil, err
 	}
-	if n.admin, err = kgo.NewClient(n.kafka...); err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
-	}
-	n.adm = kadm.NewClient(n.admin)
 	if n.isNew() {
-		err := checkKeyed(ctx, n.kafka, cfg)
+		err := n.kafka.CheckKeys(ctx, cfg.Kafka.Keyed, cfg.Cluster.Shards)
 		switch {
-		case errors.Is(err, errUnkeyed):
+		case errors.Is(err, kafka.ErrUnkeyed):
 			return nil, err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -90,8 +83,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
 		}
 	}
-	n.watch = newTopicWatch(n.admin, cfg.Kafka.Topic, cfg.Kafka.IdleAfter, deps.Now)
-	n.refetch = newRefetch(n.kafka, n.admin, cfg.Kafka.Topic, deps.Logger)
+	n.watch = kafka.NewWatch(n.kafka, cfg.Kafka.IdleAfter, deps.Now)
+	n.refetch = kafka.NewRefetch(n.kafka)
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
@@ -107,7 +100,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.stop = stop
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
-	n.work.Go(func() { n.watch.run(run) })
+	n.work.Go(func() { n.watch.Run(run) })
 	return n, nil
 }
 
@@ -249,8 +242,8 @@ const raftEnd = time.Minute
 
 // release frees what needs no order.
 func (n *Node) release() {
-	if n.admin != nil {
-		n.admin.Close()
+	if n.kafka != nil {
+		n.kafka.Close()
 	}
 	if n.cache != nil {
 		n.cache.Unref()

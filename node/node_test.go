@@ -12,20 +12,22 @@ import (
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/node/kafka"
+	"deckle/node/nodetest"
 	"deckle/node/status"
 	"deckle/sinks"
 	"deckle/state"
 )
 
 // produceSample writes the sample, some of it twice, and some broken records. It returns how many valid, distinct ones.
-func produceSample(t *testing.T, b *broker, partitions int) (distinct, ends, duplicates, broken int) {
+func produceSample(t *testing.T, b *nodetest.Broker, partitions int) (distinct, ends, duplicates, broken int) {
 	t.Helper()
 	var rs []*kgo.Record
-	for i, v := range sampleEvents(t) {
+	for i, v := range nodetest.SampleEvents(t, "../testdata/sample_events.jsonl") {
 		var s struct{ SessionID string }
 		id, _, _ := strings.Cut(strings.SplitN(string(v), `"session_id": "`, 2)[1], `"`)
 		s.SessionID = id
-		part := int32(hash(id)) % int32(partitions)
+		part := int32(nodetest.Hash(id)) % int32(partitions)
 		rs = append(rs, &kgo.Record{Partition: part, Key: []byte(id), Value: v})
 		distinct++
 		if strings.Contains(string(v), `"event_type": "session_end"`) {
@@ -43,13 +45,13 @@ func produceSample(t *testing.T, b *broker, partitions int) (distinct, ends, dup
 	for _, r := range rs { // the sample's timestamps are fixed: so are Kafka's
 		r.Timestamp = time.Unix(1795357100, 0)
 	}
-	b.produce(rs...)
+	b.Produce(rs...)
 	return distinct, ends, duplicates, broken
 }
 
 func (c *cluster) checkExact(t *testing.T, distinct, duplicates, broken int) {
 	t.Helper()
-	until(t, "all events visible", func() bool {
+	nodetest.Until(t, "all events visible", func() bool {
 		_, total := c.table.totals()
 		return c.table.countEvents() == distinct && int64(total) == c.sum(counted) && int64(total) == int64(distinct-c.ends) && len(c.table.copyLetters()) == broken
 	})
@@ -73,27 +75,27 @@ func (t *table) copyLetters() map[string]event.Reason {
 }
 
 func TestOneNodeIsExactAcrossARestart(t *testing.T) {
-	b := newBroker(t, 3)
+	b := nodetest.NewBroker(t, 3)
 	c := newCluster(t, b, 1, nil)
 	d, ends, dup, broken := produceSample(t, b, 3)
 	c.ends = ends
 	c.start(0)
 	c.checkExact(t, d, dup, broken)
-	until(t, "ready, nothing to complain about", func() bool { st := c.nodes[0].Status(); return st.Ready && len(st.Reasons) == 0 })
-	until(t, "latency of every event", func() bool { _, _, s := c.leader(0); return s.Visible["events"].Count == int64(d) })
+	nodetest.Until(t, "ready, nothing to complain about", func() bool { st := c.nodes[0].Status(); return st.Ready && len(st.Reasons) == 0 })
+	nodetest.Until(t, "latency of every event", func() bool { _, _, s := c.leader(0); return s.Visible["events"].Count == int64(d) })
 	c.stop(0)
 	for i := range 100 {
-		b.produce(record(int32(i%3), fmt.Sprint("later", i%3), i))
+		b.Produce(nodetest.Record(int32(i%3), fmt.Sprint("later", i%3), i))
 	}
 	c.start(0)
 	c.checkExact(t, d+100, dup, broken)
 	if c.table.refetch != 0 {
 		t.Errorf("%d plans were fetched again although every epoch was seen whole", c.table.refetch)
 	}
-	until(t, "group offsets in Kafka", func() bool {
-		os, err := b.adm.FetchOffsets(testContext(t), c.nodes[0].cfg.Kafka.Group)
+	nodetest.Until(t, "group offsets in Kafka", func() bool {
+		os, err := b.Adm.FetchOffsets(nodetest.Context(t), c.nodes[0].cfg.Kafka.Group)
 		var at int64
-		for _, o := range os.Offsets()[testTopic] {
+		for _, o := range os.Offsets()[nodetest.Topic] {
 			at += o.At
 		}
 		return err == nil && at == int64(d+dup+broken+100)
@@ -101,7 +103,7 @@ func TestOneNodeIsExactAcrossARestart(t *testing.T) {
 }
 
 func TestRestartInTheMiddleOfFlushes(t *testing.T) {
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, nil)
 	c.table.setFail(state.SinkEvents, errDown)
 	c.table.setFail(state.SinkClickHouse, errDown)
@@ -109,13 +111,13 @@ func TestRestartInTheMiddleOfFlushes(t *testing.T) {
 	produced := 0
 	more := func(n int) {
 		for range n {
-			b.produce(record(int32(produced%2), fmt.Sprint("s", produced%2), produced))
+			b.Produce(nodetest.Record(int32(produced%2), fmt.Sprint("s", produced%2), produced))
 			produced++
 		}
 	}
 	for range 3 {
 		more(20)
-		until(t, "applied", func() bool { return c.sum(applied) == int64(produced) })
+		nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(produced) })
 		c.stop(0)
 		c.start(0)
 	}
@@ -129,17 +131,17 @@ func TestRestartInTheMiddleOfFlushes(t *testing.T) {
 }
 
 func TestSinksDoNotWaitForEachOther(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	n := c.start(0)
-	b.produce(record(0, "s", 0))
+	b.Produce(nodetest.Record(0, "s", 0))
 	c.checkExact(t, 1, 0, 0)
 	c.table.setFail(state.SinkClickHouse, errDown)
 	for i := 1; i <= 5; i++ {
-		b.produce(record(0, "s", i))
-		until(t, "events go on", func() bool { return c.table.countEvents() == i+1 })
+		b.Produce(nodetest.Record(0, "s", i))
+		nodetest.Until(t, "events go on", func() bool { return c.table.countEvents() == i+1 })
 	}
-	until(t, "clickhouse is shown, and nothing else", func() bool {
+	nodetest.Until(t, "clickhouse is shown, and nothing else", func() bool {
 		_, _, s := c.leader(0)
 		return s.Failing["clickhouse"] != "" && len(s.Failing) == 1
 	})
@@ -151,44 +153,44 @@ func TestSinksDoNotWaitForEachOther(t *testing.T) {
 	}
 	c.table.setFail(state.SinkClickHouse, nil)
 	c.checkExact(t, 6, 0, 0)
-	until(t, "nothing fails any more", func() bool { _, _, s := c.leader(0); return len(s.Failing) == 0 })
+	nodetest.Until(t, "nothing fails any more", func() bool { _, _, s := c.leader(0); return len(s.Failing) == 0 })
 }
 
 func TestStopErrorStopsOneSink(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	c.table.setFail(state.SinkClickHouse, &sinks.StopError{Err: errDown, Hint: "call somebody"})
 	c.start(0)
-	b.produce(record(0, "s", 0))
-	until(t, "events", func() bool { return c.table.countEvents() == 1 })
-	until(t, "stopped", func() bool {
+	b.Produce(nodetest.Record(0, "s", 0))
+	nodetest.Until(t, "events", func() bool { return c.table.countEvents() == 1 })
+	nodetest.Until(t, "stopped", func() bool {
 		_, _, s := c.leader(0)
 		return strings.Contains(s.Stopped["clickhouse"], "call somebody")
 	})
 }
 
 func TestRefusedRowBecomesADeadLetter(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	c.table.refuse = "bad\x000/0"
 	c.start(0)
-	b.produce(record(0, "bad", 0), record(0, "good", 1))
-	until(t, "the good row", func() bool { n, _ := c.table.totals(); return n == 1 })
-	until(t, "the letter", func() bool { return c.table.copyLetters()["-1/-1"] == event.SinkRejected })
+	b.Produce(nodetest.Record(0, "bad", 0), nodetest.Record(0, "good", 1))
+	nodetest.Until(t, "the good row", func() bool { n, _ := c.table.totals(); return n == 1 })
+	nodetest.Until(t, "the letter", func() bool { return c.table.copyLetters()["-1/-1"] == event.SinkRejected })
 }
 
 // A sink of raw events that is many epochs behind when the leader changes catches up with a few plans, and not with one an
 // epoch, each of which has to be read again from Kafka.
 func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	c.start(0)
 	c.table.setFail(state.SinkEvents, errDown)
 	const epochs = 12
 	for i := range epochs {
-		b.produce(record(0, "s", i))
-		until(t, "an epoch is closed", func() bool {
+		b.Produce(nodetest.Record(0, "s", i))
+		nodetest.Until(t, "an epoch is closed", func() bool {
 			_, _, s := c.leader(0)
 			return s.State.Applied == int64(i+1) && s.State.OpenEvents == 0
 		})
@@ -196,7 +198,7 @@ func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
 	c.stop(0)
 	c.table.setFail(state.SinkEvents, nil)
 	c.start(0)
-	until(t, "all is there", func() bool { return c.table.countEvents() == epochs })
+	nodetest.Until(t, "all is there", func() bool { return c.table.countEvents() == epochs })
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	// The plan that was outstanding, the rest, and at most one for what has been closed meanwhile.
@@ -208,14 +210,14 @@ func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
 // What has gathered while there was no leader is visible as soon as one has read it, and not only when the interval is over.
 func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Flush.Interval = time.Hour })
 	for round := range 3 {
 		for i := range 50 {
-			b.produce(record(0, "s", 50*round+i))
+			b.Produce(nodetest.Record(0, "s", 50*round+i))
 		}
 		c.start(0)
-		until(t, "what was there before is visible", func() bool { return c.table.countEvents() == 50*(round+1) })
+		nodetest.Until(t, "what was there before is visible", func() bool { return c.table.countEvents() == 50*(round+1) })
 		if _, _, s := c.leader(0); s.State.LastClosed != uint64(round+1) {
 			t.Errorf("round %d closed %d epochs in all: one each is enough", round, s.State.LastClosed)
 		}
@@ -224,7 +226,7 @@ func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 }
 
 func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
-	b := newBroker(t, 6)
+	b := nodetest.NewBroker(t, 6)
 	c := newCluster(t, b, 3, func(cfg *config.Config) { cfg.Cluster.Shards = 3 })
 	for i := range 3 {
 		c.start(i)
@@ -234,13 +236,13 @@ func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
 		var rs []*kgo.Record
 		for range n {
 			p := produced % 6
-			rs = append(rs, record(int32(p), fmt.Sprint("s", p), produced))
+			rs = append(rs, nodetest.Record(int32(p), fmt.Sprint("s", p), produced))
 			produced++
 		}
-		b.produce(rs...)
+		b.Produce(rs...)
 	}
 	more(300)
-	until(t, "applied", func() bool { return c.sum(applied) == int64(produced) })
+	nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(produced) })
 	for round := range 3 {
 		more(60)
 		i, _, _ := c.leader(uint32(round))
@@ -249,31 +251,31 @@ func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
 		}
 		c.stop(i)
 		more(60)
-		until(t, "the others take over", func() bool { return c.sum(applied) == int64(produced) })
+		nodetest.Until(t, "the others take over", func() bool { return c.sum(applied) == int64(produced) })
 		c.start(i)
-		until(t, "ready again", func() bool { return c.nodes[i].Status().Ready })
+		nodetest.Until(t, "ready again", func() bool { return c.nodes[i].Status().Ready })
 	}
 	c.checkExact(t, produced, 0, 0)
 }
 
 func TestLostOffsetsStopThePartitionAlone(t *testing.T) {
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, nil)
 	c.start(0)
 	for i := range 10 {
-		b.produce(record(int32(i%2), fmt.Sprint("s", i%2), i))
+		b.Produce(nodetest.Record(int32(i%2), fmt.Sprint("s", i%2), i))
 	}
 	c.checkExact(t, 10, 0, 0)
 	c.stop(0)
 	for i := 10; i < 30; i++ {
-		b.produce(record(int32(i%2), fmt.Sprint("s", i%2), i))
+		b.Produce(nodetest.Record(int32(i%2), fmt.Sprint("s", i%2), i))
 	}
-	if err := b.DeleteRecords(testTopic, 1, 9); err != nil {
+	if err := b.DeleteRecords(nodetest.Topic, 1, 9); err != nil {
 		t.Fatal(err)
 	}
 	n := c.start(0)
-	until(t, "stopped", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 1"] != "" })
-	until(t, "the other partition goes on", func() bool { return c.table.countEvents() == 20 })
+	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 1"] != "" })
+	nodetest.Until(t, "the other partition goes on", func() bool { return c.table.countEvents() == 20 })
 	_, _, s := c.leader(0)
 	if s.State.Partitions[1].Next != 5 || s.State.Partitions[1].Idle || n.Status().Ready {
 		t.Errorf("partition 1: %+v", s.State.Partitions[1])
@@ -281,38 +283,38 @@ func TestLostOffsetsStopThePartitionAlone(t *testing.T) {
 }
 
 func TestRecreatedTopicStops(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	c.start(0)
-	b.produce(record(0, "s", 0))
+	b.Produce(nodetest.Record(0, "s", 0))
 	c.checkExact(t, 1, 0, 0)
-	if err := b.DeleteTopic(testTopic); err != nil {
+	if err := b.DeleteTopic(nodetest.Topic); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.CreateTopic(testTopic, 1, nil); err != nil {
+	if err := b.CreateTopic(nodetest.Topic, 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "stopped", func() bool {
+	nodetest.Until(t, "stopped", func() bool {
 		_, _, s := c.leader(0)
 		return strings.Contains(s.Stopped["partition 0"], "created again")
 	})
-	b.out.PurgeTopicsFromClient(testTopic)
-	b.produce(record(0, "other", 1), record(0, "other", 2))
+	b.Out.PurgeTopicsFromClient(nodetest.Topic)
+	b.Produce(nodetest.Record(0, "other", 1), nodetest.Record(0, "other", 2))
 	c.stop(0)
 	c.start(0)
-	until(t, "stopped after a restart", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 0"] != "" })
+	nodetest.Until(t, "stopped after a restart", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 0"] != "" })
 	if got := c.sum(applied); got != 1 {
 		t.Errorf("%d events applied, the new topic's are another history", got)
 	}
 }
 
 func TestUnkeyedTopicIsRefusedBeforeAnythingExists(t *testing.T) {
-	b := newBroker(t, 3)
+	b := nodetest.NewBroker(t, 3)
 	for i := range 30 {
-		b.produce(&kgo.Record{Partition: int32(i % 3), Value: eventJSON("x", i, "search")})
+		b.Produce(&kgo.Record{Partition: int32(i % 3), Value: nodetest.EventJSON("x", i, "search")})
 	}
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Cluster.Shards = 3 })
-	if _, err := c.open(0); !errors.Is(err, errUnkeyed) || !strings.Contains(err.Error(), "cluster.shards") {
+	if _, err := c.open(0); !errors.Is(err, kafka.ErrUnkeyed) || !strings.Contains(err.Error(), "cluster.shards") {
 		t.Fatalf("opened: %v", err)
 	}
 	if names, _ := c.fs.List("data"); len(names) > 0 {
@@ -321,12 +323,12 @@ func TestUnkeyedTopicIsRefusedBeforeAnythingExists(t *testing.T) {
 }
 
 func TestKeysAreMissed(t *testing.T) {
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Cluster.Shards = 2 })
-	b.produce(record(0, "s", 0), record(1, "z", 0))
+	b.Produce(nodetest.Record(0, "s", 0), nodetest.Record(1, "z", 0))
 	c.start(0)
 	c.checkExact(t, 2, 0, 0)
-	b.produce(&kgo.Record{Partition: 0, Value: eventJSON("s", 1, "search")}, record(0, "s", 2))
+	b.Produce(&kgo.Record{Partition: 0, Value: nodetest.EventJSON("s", 1, "search")}, nodetest.Record(0, "s", 2))
 	c.checkExact(t, 3, 0, 1)
 	if c.table.copyLetters()["0/1"] != event.NoKey {
 		t.Errorf("letters %v", c.table.copyLetters())
@@ -334,74 +336,74 @@ func TestKeysAreMissed(t *testing.T) {
 	c.stop(0)
 	var rs []*kgo.Record
 	for i := range 50 {
-		rs = append(rs, &kgo.Record{Partition: 1, Value: eventJSON("z", 10+i, "search")})
+		rs = append(rs, &kgo.Record{Partition: 1, Value: nodetest.EventJSON("z", 10+i, "search")})
 	}
-	b.produce(rs...)
+	b.Produce(rs...)
 	c.start(0)
-	until(t, "stopped", func() bool { _, _, s := c.leader(1); return strings.Contains(s.Stopped["partition 1"], "no key") })
-	until(t, "both shards run", func() bool { return c.sum(applied) >= 3 })
+	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(1); return strings.Contains(s.Stopped["partition 1"], "no key") })
+	nodetest.Until(t, "both shards run", func() bool { return c.sum(applied) >= 3 })
 	if got := c.sum(applied); got != 3 {
 		t.Errorf("%d applied", got)
 	}
 }
 
 func TestIntakePausesAtItsBudgetAndResumes(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Limits.UnflushedEpochs = 2 })
 	c.start(0)
 	c.table.setFail(state.SinkEvents, errDown)
 	i := 0
-	until(t, "paused", func() bool {
-		b.produce(record(0, "s", i))
+	nodetest.Until(t, "paused", func() bool {
+		b.Produce(nodetest.Record(0, "s", i))
 		i++
 		_, _, s := c.leader(0)
 		return status.PauseReason(s.Paused) == status.PauseEpochs
 	})
 	for range 50 {
-		b.produce(record(0, "s", i))
+		b.Produce(nodetest.Record(0, "s", i))
 		i++
 	}
 	// Had intake gone on, there would never be so many to read: each has been acknowledged before the next was sent.
-	until(t, "lag is shown", func() bool { _, _, s := c.leader(0); return s.LagRecords >= 50 })
+	nodetest.Until(t, "lag is shown", func() bool { _, _, s := c.leader(0); return s.LagRecords >= 50 })
 	if got := c.sum(applied); got > int64(i-50) {
 		t.Errorf("intake went on: %d of %d applied", got, i)
 	}
 	c.table.setFail(state.SinkEvents, nil)
 	c.checkExact(t, i, 0, 0)
-	until(t, "resumed", func() bool { _, _, s := c.leader(0); return s.Paused == "" && s.LagRecords == 0 })
+	nodetest.Until(t, "resumed", func() bool { _, _, s := c.leader(0); return s.Paused == "" && s.LagRecords == 0 })
 }
 
 func TestSinkAheadOfTheStateStopsTheShard(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	c.table.acked[state.SinkEvents] = map[uint32]uint64{0: 7}
-	b.produce(record(0, "s", 0))
+	b.Produce(nodetest.Record(0, "s", 0))
 	n := c.start(0)
-	until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "epoch 7") })
+	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "epoch 7") })
 	if st := n.Status(); st.Ready {
 		t.Error("ready")
 	}
 }
 
 func TestChangedConfigurationStopsTheShard(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	grace := time.Second
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Session.Grace = grace })
 	c.start(0)
-	b.produce(record(0, "s", 0))
+	b.Produce(nodetest.Record(0, "s", 0))
 	c.checkExact(t, 1, 0, 0)
 	c.stop(0)
 	grace = 2 * time.Second
 	c.start(0)
-	until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "session.grace") })
+	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "session.grace") })
 }
 
 func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, nil)
 	c.start(0)
-	b.produce(record(0, "s", 0), &kgo.Record{Partition: 0, Key: []byte("s"), Value: eventJSON("s", 1, "session_end")})
-	until(t, "the session is closed by the clock, although the other partition has nothing", func() bool {
+	b.Produce(nodetest.Record(0, "s", 0), &kgo.Record{Partition: 0, Key: []byte("s"), Value: nodetest.EventJSON("s", 1, "session_end")})
+	nodetest.Until(t, "the session is closed by the clock, although the other partition has nothing", func() bool {
 		row, ok, err := c.nodes[0].Store(0).Session("s")
 		return err == nil && ok && row.Status == state.StatusClosed
 	})
@@ -409,13 +411,13 @@ func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
 
 // With the real Delta tables and dead letter topic, on the same file system in memory.
 func TestRealSinks(t *testing.T) {
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.ClickHouse = nil })
 	c.realSinks = true
 	c.start(0)
 	d, _, dup, broken := produceSample(t, b, 2)
-	until(t, "all applied", func() bool { return c.sum(applied) == int64(d) })
-	until(t, "all acknowledged", func() bool {
+	nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(d) })
+	nodetest.Until(t, "all acknowledged", func() bool {
 		_, _, s := c.leader(0)
 		done := s.State.LastClosed > 0 && s.State.OpenEvents == 0
 		for _, id := range s.State.Config.Sinks {
@@ -423,7 +425,7 @@ func TestRealSinks(t *testing.T) {
 		}
 		return done
 	})
-	until(t, "latency of every event", func() bool { _, _, s := c.leader(0); return s.Visible["events"].Count == int64(d) })
+	nodetest.Until(t, "latency of every event", func() bool { _, _, s := c.leader(0); return s.Visible["events"].Count == int64(d) })
 	_, n, s := c.leader(0)
 	if len(s.Failing)+len(s.Stopped) > 0 || !n.Status().Ready {
 		t.Errorf("failing %v, stopped %v, visible %+v", s.Failing, s.Stopped, s.Visible)
@@ -431,12 +433,12 @@ func TestRealSinks(t *testing.T) {
 	if got := c.sum(func(v *state.View) int64 { return v.Duplicates }); got != int64(dup) {
 		t.Errorf("%d duplicates, want %d", got, dup)
 	}
-	ends, err := b.adm.ListEndOffsets(testContext(t), testTopic+".dlq")
+	ends, err := b.Adm.ListEndOffsets(nodetest.Context(t), nodetest.Topic+".dlq")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var letters int64
-	for _, o := range ends[testTopic+".dlq"] {
+	for _, o := range ends[nodetest.Topic+".dlq"] {
 		letters += o.Offset
 	}
 	if letters != int64(broken) {

@@ -14,13 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/nodetest"
 	"deckle/sinks"
 	"deckle/state"
 )
 
 // restartable is a broker on one port that comes and goes and keeps its topic.
 type restartable struct {
-	*broker
+	*nodetest.Broker
 	dir  string
 	port int
 }
@@ -36,8 +37,8 @@ func newRestartable(t *testing.T) *restartable {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := &restartable{broker: &broker{t: t}, dir: t.TempDir(), port: port}
-	r.opts = []kgo.Opt{kgo.SeedBrokers(r.ListenAddrs()...)}
+	r := &restartable{Broker: &nodetest.Broker{T: t}, dir: t.TempDir(), port: port}
+	r.Opts = []kgo.Opt{kgo.SeedBrokers(r.ListenAddrs()...)}
 	t.Cleanup(r.down)
 	return r
 }
@@ -48,35 +49,35 @@ func (r *restartable) ListenAddrs() []string {
 }
 
 func (r *restartable) up() {
-	r.t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(r.port), kfake.DataDir(r.dir), kfake.SyncWrites(), kfake.SeedTopics(2, testTopic))
+	r.T.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(r.port), kfake.DataDir(r.dir), kfake.SyncWrites(), kfake.SeedTopics(2, nodetest.Topic))
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	r.Cluster = c
-	r.out, err = kgo.NewClient(append(r.opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(testTopic))...)
+	r.Out, err = kgo.NewClient(append(r.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))...)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.adm = kadm.NewClient(r.out)
+	r.Adm = kadm.NewClient(r.Out)
 }
 
 func (r *restartable) down() {
 	if r.Cluster == nil {
 		return
 	}
-	r.out.Close()
+	r.Out.Close()
 	r.Cluster.Close()
 	r.Cluster = nil
 }
 
 func (r *restartable) some(session string, from, n int) {
-	r.t.Helper()
+	r.T.Helper()
 	var rs []*kgo.Record
 	for i := from; i < from+n; i++ {
-		rs = append(rs, record(int32(i%2), fmt.Sprint(session, i%2), i))
+		rs = append(rs, nodetest.Record(int32(i%2), fmt.Sprint(session, i%2), i))
 	}
-	r.produce(rs...)
+	r.Produce(rs...)
 }
 
 // A node starts without a broker, takes up when there is one, waits when it goes away and goes on when it is back, and
@@ -84,28 +85,28 @@ func (r *restartable) some(session string, from, n int) {
 func TestBrokerComesAndGoes(t *testing.T) {
 	t.Parallel()
 	r := newRestartable(t)
-	c := newCluster(t, r.broker, 1, nil)
+	c := newCluster(t, r.Broker, 1, nil)
 	c.brokers = r.ListenAddrs()
 	n := c.start(0)
 	failing := func() bool { _, _, s := c.leader(0); return s.Failing["source"] != "" }
-	until(t, "the missing broker is shown", failing)
+	nodetest.Until(t, "the missing broker is shown", failing)
 	if st := n.Status(); st.Ready || !strings.Contains(strings.Join(st.Reasons, "\n"), "shard 0") {
 		t.Errorf("ready %v, reasons %v", st.Ready, st.Reasons)
 	}
 	r.up()
 	r.some("s", 0, 20)
 	c.checkExact(t, 20, 0, 0)
-	until(t, "ready, nothing fails", func() bool { return n.Status().Ready && !failing() })
+	nodetest.Until(t, "ready, nothing fails", func() bool { return n.Status().Ready && !failing() })
 	r.some("s", 20, 10) // some of it may be in flight when the broker goes
 	r.down()
-	until(t, "the lost broker is shown", failing)
+	nodetest.Until(t, "the lost broker is shown", failing)
 	if _, _, s := c.leader(0); len(s.Stopped) > 0 {
 		t.Fatalf("an outage stops nothing: %v", s.Stopped)
 	}
 	r.up()
 	r.some("s", 30, 10)
 	c.checkExact(t, 40, 0, 0)
-	until(t, "nothing fails any more", func() bool { return n.Status().Ready && !failing() })
+	nodetest.Until(t, "nothing fails any more", func() bool { return n.Status().Ready && !failing() })
 }
 
 // allAcked says whether the sinks have every closed epoch and nothing is open.
@@ -123,7 +124,7 @@ func (c *cluster) allAcked(ids ...state.SinkID) func() bool {
 // The real ClickHouse sink, whose server refuses connections, keeps neither Delta nor readiness from anything.
 func TestClickHouseDownAtStart(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -135,11 +136,11 @@ func TestClickHouseDownAtStart(t *testing.T) {
 	c.realSinks = true
 	n := c.start(0)
 	for i := range 3 {
-		b.produce(record(0, "s", i))
-		until(t, "applied", func() bool { return c.sum(applied) == int64(i+1) })
-		until(t, "Delta goes on", c.allAcked(state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkDeadLetter))
+		b.Produce(nodetest.Record(0, "s", i))
+		nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(i+1) })
+		nodetest.Until(t, "Delta goes on", c.allAcked(state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkDeadLetter))
 	}
-	until(t, "clickhouse is shown", func() bool { _, _, s := c.leader(0); return s.Failing["clickhouse"] != "" })
+	nodetest.Until(t, "clickhouse is shown", func() bool { _, _, s := c.leader(0); return s.Failing["clickhouse"] != "" })
 	_, _, s := c.leader(0)
 	if len(s.Failing) != 1 || len(s.Stopped) != 0 || s.State.Sinks[state.SinkClickHouse].Acked != 0 || !n.Status().Ready {
 		t.Errorf("failing %v, stopped %v, acked %d, ready %v", s.Failing, s.Stopped, s.State.Sinks[state.SinkClickHouse].Acked, n.Status().Ready)
@@ -149,10 +150,10 @@ func TestClickHouseDownAtStart(t *testing.T) {
 // A schema that ClickHouse does not take, found out at the start or at a write, stops that sink alone.
 func TestSchemaRefusalStopsClickHouseAlone(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	c := newCluster(t, b, 1, nil)
 	n := c.start(0)
-	b.produce(record(0, "s", 0))
+	b.Produce(nodetest.Record(0, "s", 0))
 	c.checkExact(t, 1, 0, 0)
 	refused := &sinks.StopError{Err: errors.New("table analytics.session_metrics is missing"), Hint: "restore it from a backup"}
 	stopped := func() bool {
@@ -161,18 +162,18 @@ func TestSchemaRefusalStopsClickHouseAlone(t *testing.T) {
 	}
 	c.table.setFail(state.SinkClickHouse, fmt.Errorf("write: %w", refused))
 	for i := 1; i <= 3; i++ {
-		b.produce(record(0, "s", i))
-		until(t, "events go on", func() bool { return c.table.countEvents() == i+1 })
+		b.Produce(nodetest.Record(0, "s", i))
+		nodetest.Until(t, "events go on", func() bool { return c.table.countEvents() == i+1 })
 	}
-	until(t, "stopped", stopped)
+	nodetest.Until(t, "stopped", stopped)
 	if _, rows := c.table.totals(); rows != 1 || n.Status().Ready {
 		t.Errorf("clickhouse shows %d events, ready %v", rows, n.Status().Ready)
 	}
 	c.stop(0)
 	c.start(0)
-	b.produce(record(0, "s", 4))
-	until(t, "events go on after a restart", func() bool { return c.table.countEvents() == 5 })
-	until(t, "stopped after a restart", stopped)
+	b.Produce(nodetest.Record(0, "s", 4))
+	nodetest.Until(t, "events go on after a restart", func() bool { return c.table.countEvents() == 5 })
+	nodetest.Until(t, "stopped after a restart", stopped)
 	c.stop(0)
 	c.table.setFail(state.SinkClickHouse, nil)
 	c.start(0)
@@ -182,35 +183,35 @@ func TestSchemaRefusalStopsClickHouseAlone(t *testing.T) {
 // A partition that runs ahead in event time waits for the others and goes on when they have followed.
 func TestPartitionAheadWaits(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Kafka.IdleAfter = time.Hour })
 	c.start(0)
 	past := time.Now().Add(-5 * time.Hour)
 	at := func(partition int32, session string, i int, after time.Duration) *kgo.Record {
 		stamp := past.Add(after)
-		return &kgo.Record{Partition: partition, Key: []byte(session), Timestamp: stamp, Value: eventJSONAt(session, i, "search", stamp)}
+		return &kgo.Record{Partition: partition, Key: []byte(session), Timestamp: stamp, Value: nodetest.EventJSONAt(session, i, "search", stamp)}
 	}
 	ahead := func() []int32 { _, _, s := c.leader(0); return s.Ahead }
 	next := func(p int) int64 { _, _, s := c.leader(0); return s.State.Partitions[p].Next }
-	applies := func(n int64) { t.Helper(); until(t, "applied", func() bool { return c.sum(applied) == n }) }
+	applies := func(n int64) { t.Helper(); nodetest.Until(t, "applied", func() bool { return c.sum(applied) == n }) }
 
-	b.produce(at(0, "fast", 0, 0), at(1, "slow", 0, 0))
-	b.produce(at(0, "fast", 1, time.Hour))
+	b.Produce(at(0, "fast", 0, 0), at(1, "slow", 0, 0))
+	b.Produce(at(0, "fast", 1, time.Hour))
 	applies(3)
-	b.produce(at(0, "fast", 2, time.Hour+time.Second))
+	b.Produce(at(0, "fast", 2, time.Hour+time.Second))
 	applies(4)
-	until(t, "partition 0 waits", func() bool { return len(ahead()) == 1 && ahead()[0] == 0 })
-	b.produce(at(0, "fast", 3, time.Hour+2*time.Second), at(1, "slow", 1, 5*time.Minute))
+	nodetest.Until(t, "partition 0 waits", func() bool { return len(ahead()) == 1 && ahead()[0] == 0 })
+	b.Produce(at(0, "fast", 3, time.Hour+2*time.Second), at(1, "slow", 1, 5*time.Minute))
 	applies(5)
 	// The lag has been seen, the other partition's later record is applied: this one is not read.
-	until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 1 })
-	b.produce(at(1, "slow", 2, 5*time.Minute+time.Second))
+	nodetest.Until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 1 })
+	b.Produce(at(1, "slow", 2, 5*time.Minute+time.Second))
 	applies(6)
 	if got := next(0); got != 3 || len(ahead()) != 1 {
 		t.Errorf("partition 0 is at %d, ahead %v", got, ahead())
 	}
-	b.produce(at(1, "slow", 3, 10*time.Minute))
+	b.Produce(at(1, "slow", 3, 10*time.Minute))
 	applies(8)
-	until(t, "nobody waits", func() bool { return len(ahead()) == 0 })
+	nodetest.Until(t, "nobody waits", func() bool { return len(ahead()) == 0 })
 	c.checkExact(t, 8, 0, 0)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/kafka"
 	"deckle/state"
 )
 
@@ -28,8 +29,6 @@ type partition struct {
 }
 
 const (
-	recreated = "the topic has another id than the one this cluster was created with: it was deleted and created again. " +
-		"Offsets of the old topic say nothing about the new one; start a new cluster in an empty folder"
 	// firstRecords are looked at to tell a producer without keys from a stray record; fewest must have been seen.
 	firstRecords = 100
 	fewestFirst  = 10
@@ -55,7 +54,7 @@ func (in *intake) stop(p *partition, reason string) {
 	in.setStopped(partName(p.id), reason)
 	in.log.Error("partition stopped, a person is needed", "partition", p.id, "offset", p.next, "reason", reason)
 	if in.src != nil {
-		in.src.pause(p.id)
+		in.src.Pause(p.id)
 	}
 }
 
@@ -67,42 +66,42 @@ func (in *intake) stopAll(reason string) {
 
 // take looks at what a poll brought and keeps the records for fill, whatever else the poll reports: the client will not
 // bring them again. An error begins a new run.
-func (in *intake) take(c *chunk) error {
-	if c.err != nil {
-		in.setFailing("source", c.err)
+func (in *intake) take(c *kafka.Chunk) error {
+	if c.Err != nil {
+		in.setFailing("source", c.Err)
 	}
-	for i := range c.parts {
-		part := &c.parts[i]
-		p := in.parts[part.partition]
+	for i := range c.Parts {
+		part := &c.Parts[i]
+		p := in.parts[part.Partition]
 		if p == nil || p.stopped != "" {
 			continue
 		}
 		switch {
-		case part.fatal:
+		case part.Fatal:
 			in.n.metrics.sourceErrors.WithLabelValues("fatal").Inc()
 			in.stop(p, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
-				"are lost to this cluster; nothing has been skipped", p.next, part.err))
+				"are lost to this cluster; nothing has been skipped", p.next, part.Err))
 			continue
-		case part.err != nil:
+		case part.Err != nil:
 			in.n.metrics.sourceErrors.WithLabelValues("other").Inc()
-			return fmt.Errorf("kafka: %s/%d: %w", in.cfg.Topic, part.partition, part.err)
+			return fmt.Errorf("kafka: %s/%d: %w", in.cfg.Topic, part.Partition, part.Err)
 		}
-		p.end = max(p.end, part.end)
+		p.end = max(p.end, part.End)
 		next := in.taken(p)
-		if part.from != next {
+		if part.From != next {
 			// A range says that all of it has been read: what went astray between source and here must be read again.
 			return fmt.Errorf("%w: partition %d: the source handed over everything below %d, taken is everything below %d",
-				errResync, p.id, part.from, next)
+				errResync, p.id, part.From, next)
 		}
-		if len(part.records) == 0 {
+		if len(part.Records) == 0 {
 			continue
 		}
-		if first := part.records[0].Offset; first > next && part.logStart > next {
+		if first := part.Records[0].Offset; first > next && part.LogStart > next {
 			in.stop(p, fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are lost "+
-				"to this cluster; nothing has been skipped", part.logStart, next))
+				"to this cluster; nothing has been skipped", part.LogStart, next))
 			continue
 		}
-		if in.cfg.Shards > 1 && !p.keyed && in.withoutKeys(p, part.records) {
+		if in.cfg.Shards > 1 && !p.keyed && in.withoutKeys(p, part.Records) {
 			in.stop(p, "its first records have no key, and there is more than one shard: the events of a session would be "+
 				"spread over the shards. Let the producers key records by session_id")
 			continue
@@ -116,8 +115,8 @@ func (in *intake) take(c *chunk) error {
 func (in *intake) taken(p *partition) int64 {
 	next := p.next
 	for i := range in.pending {
-		if part := &in.pending[i]; part.partition == p.id && len(part.records) > 0 {
-			next = max(next, part.records[len(part.records)-1].Offset+1)
+		if part := &in.pending[i]; part.Partition == p.id && len(part.Records) > 0 {
+			next = max(next, part.Records[len(part.Records)-1].Offset+1)
 		}
 	}
 	return next
@@ -140,26 +139,26 @@ func (in *intake) withoutKeys(p *partition, rs []*kgo.Record) bool {
 }
 
 // look takes a new listing of the topic's ends.
-func (in *intake) look(l *listing, now time.Time) error {
-	if l.err != nil {
-		in.setFailing("source", l.err)
+func (in *intake) look(l *kafka.Listing, now time.Time) error {
+	if l.Err != nil {
+		in.setFailing("source", l.Err)
 		return nil
 	}
-	in.setFailing("source", l.failing(in.order))
-	if !sameTopic(&in.cfg, l.info.id) {
-		in.stopAll(recreated)
+	in.setFailing("source", l.Missing(in.order))
+	if !kafka.SameTopic(in.cfg.TopicID, l.Info.ID) {
+		in.stopAll(kafka.ErrRecreated.Error())
 		return nil
 	}
 	if in.src == nil && slices.ContainsFunc(in.order, func(p int32) bool { return in.parts[p].stopped == "" }) {
 		return fmt.Errorf("%w: the topic can be read again", errResync)
 	}
 	unread := 0
-	for p := int(in.id); p < l.info.partitions; p += int(in.cfg.Shards) {
+	for p := int(in.id); p < l.Info.Partitions; p += int(in.cfg.Shards) {
 		if in.parts[int32(p)] == nil {
 			unread++
 		}
 	}
-	if unread > 0 && (in.listed == nil || in.listed.info.partitions != l.info.partitions) {
+	if unread > 0 && (in.listed == nil || in.listed.Info.Partitions != l.Info.Partitions) {
 		in.log.Warn("the topic has new partitions that nobody reads", "partitions", unread)
 	}
 	in.n.metrics.unread.WithLabelValues(in.label()).Set(float64(unread))
@@ -167,19 +166,19 @@ func (in *intake) look(l *listing, now time.Time) error {
 		in.parts[id].look(l, now)
 		if p := in.parts[id]; p.short >= shortLooks {
 			in.stop(p, fmt.Sprintf("Kafka's log ends at offset %d, but records up to %d have been read: the log was cut or "+
-				"replaced", l.ends[id], p.applied))
+				"replaced", l.Ends[id], p.applied))
 		}
 	}
 	return nil
 }
 
 // look says what a listing shows of the partition: nothing if it was begun before the last record was applied.
-func (p *partition) look(l *listing, now time.Time) {
-	end, ok := l.ends[p.id]
+func (p *partition) look(l *kafka.Listing, now time.Time) {
+	end, ok := l.Ends[p.id]
 	switch {
 	case !ok:
 		p.atEnd = time.Time{}
-	case l.begun.Before(p.moved):
+	case l.Begun.Before(p.moved):
 	case end > p.applied:
 		p.end, p.atEnd, p.short = end, time.Time{}, 0
 	case end < p.applied:
@@ -187,7 +186,7 @@ func (p *partition) look(l *listing, now time.Time) {
 	default:
 		p.end, p.seenAtEnd, p.short = end, now, 0
 		if p.atEnd.IsZero() {
-			p.atEnd = l.begun
+			p.atEnd = l.Begun
 		}
 	}
 }
@@ -201,7 +200,7 @@ func (p *partition) isIdle(now time.Time, after, stale time.Duration) bool {
 func (in *intake) keepHouse() error {
 	now := in.n.deps.Now()
 	view := in.store.View()
-	if l := in.n.watch.latest(); l != nil && l != in.listed {
+	if l := in.n.watch.Latest(); l != nil && l != in.listed {
 		if err := in.look(l, now); err != nil {
 			return err
 		}
@@ -224,7 +223,7 @@ func (in *intake) judgeIdle(now time.Time) {
 	in.idle = in.idle[:0:0] // entries in flight keep the old one
 	if in.pausedFor == "" {
 		for _, id := range in.order {
-			if in.parts[id].isIdle(now, in.n.cfg.Kafka.IdleAfter, in.n.watch.stale()) {
+			if in.parts[id].isIdle(now, in.n.cfg.Kafka.IdleAfter, in.n.watch.Stale()) {
 				in.idle = append(in.idle, id)
 			}
 		}
@@ -251,10 +250,10 @@ func (in *intake) judgeAhead(view *state.View) {
 		case !p.ahead && by > maxAhead:
 			in.log.Info("partition waits for the others", "partition", p.id, "ahead_seconds", by)
 			p.ahead = true
-			in.src.pause(p.id)
+			in.src.Pause(p.id)
 		case p.ahead && by <= aheadResume:
 			p.ahead = false
-			in.src.resume(p.id)
+			in.src.Resume(p.id)
 		}
 	}
 }

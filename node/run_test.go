@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"deckle/node/config"
+	"deckle/node/nodetest"
 )
 
 // addressLog is a log that gives away the address of the page.
@@ -69,8 +70,8 @@ func TestRun(t *testing.T) {
 	case err := <-done:
 		t.Fatalf("ended before it ran: %v", err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	deadline := time.Now().Add(patience)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: nodetest.Patience}
+	deadline := time.Now().Add(nodetest.Patience)
 	for code := 0; code != http.StatusOK; {
 		resp, err := client.Get(url + "/readyz")
 		if err != nil {
@@ -79,7 +80,7 @@ func TestRun(t *testing.T) {
 		code = resp.StatusCode
 		_ = resp.Body.Close()
 		if time.Now().After(deadline) {
-			t.Fatalf("not ready after %v: %d", patience, code)
+			t.Fatalf("not ready after %v: %d", nodetest.Patience, code)
 		}
 		<-time.After(20 * time.Millisecond)
 	}

@@ -1,9 +1,9 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/node/config"
+	"deckle/node/kafka"
+	"deckle/node/nodetest"
 	"deckle/state"
 )
 
@@ -26,36 +28,41 @@ func newTestIntake(t *testing.T) (*intake, *partition) {
 	}
 	n := &Node{cfg: &config.Config{}, deps: Deps{Now: time.Now}, metrics: m}
 	n.cfg.Limits.EntryBytes = 1 << 20
-	s := &shard{n: n, log: testLog(t), failing: map[string]string{}, stopped: map[string]string{}}
+	s := &shard{n: n, log: nodetest.Log(t), failing: map[string]string{}, stopped: map[string]string{}}
 	p := &partition{id: 0}
-	return &intake{leader: &leader{shard: s, log: s.log}, cfg: state.Config{Topic: testTopic, Shards: 1}, cur: &batchBuf{},
+	return &intake{leader: &leader{shard: s, log: s.log}, cfg: state.Config{Topic: nodetest.Topic, Shards: 1}, cur: &batchBuf{},
 		parts: map[int32]*partition{0: p}, order: []int32{0}, ratio: 0.3}, p
 }
 
 // What a poll brings is taken although the same poll tells of an error of the client: the client is past it, and the
 // next range would claim it.
 func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
-	b := newBroker(t, 1)
-	ctx, cancel := context.WithCancel(testContext(t))
-	at := map[int32]kgo.Offset{0: kgo.NewOffset().At(0)}
-	cl, err := kgo.NewClient(append(append(slices.Clip(b.opts), consumeOpts(testTopic, at, 1<<20)...), kgo.MetadataMinAge(10*time.Millisecond))...)
+	b := nodetest.NewBroker(t, 1)
+	buffered := &bufferedHook{}
+	opts := append(slices.Clip(b.Opts), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(50*time.Millisecond), kgo.WithHooks(buffered))
+	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source{topic: testTopic, cl: cl, handed: map[int32]int64{0: 0}, out: make(chan chunk), cancel: cancel}
-	defer s.close()
-	// Nobody polls yet, so that records and error come together.
-	b.produce(record(0, "s", 0), record(0, "s", 1), record(0, "s", 2))
-	until(t, "records are buffered", func() bool { return cl.BufferedFetchRecords() > 0 })
-	denied := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: testTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	defer cl.Close()
+	s, err := cl.OpenSource(nodetest.Context(t), [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	// Nobody takes the first chunk yet, so that nothing more is polled: what follows comes together, records and error.
+	b.Produce(nodetest.Record(0, "s", 0))
+	nodetest.Until(t, "the first record is polled", func() bool { return buffered.n.Load() == 0 && buffered.all.Load() == 1 })
+	b.Produce(nodetest.Record(0, "s", 1), nodetest.Record(0, "s", 2))
+	nodetest.Until(t, "records are buffered", func() bool { return buffered.n.Load() == 2 })
+	denied := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: nodetest.Topic, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	defer denied.Remove()
-	until(t, "the client hears of it, more than once", func() bool { cl.ForceMetadataRefresh(); return denied.Hits() >= 5 })
-	s.done.Go(func() { s.poll(ctx) })
+	nodetest.Until(t, "the client hears of it, more than once", func() bool { return denied.Hits() >= 5 })
 	in, p := newTestIntake(t)
 	both := false
 	for p.next < 3 {
 		c := nextChunk(t, s)
-		both = both || c.err != nil && len(c.parts) > 0
+		both = both || c.Err != nil && len(c.Parts) > 0
 		if err := in.take(&c); err != nil {
 			t.Fatal(err)
 		}
@@ -73,88 +80,103 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	}
 }
 
-// A steady stream costs a fetch every gatherWait, not one every record.
-func TestFetchesGather(t *testing.T) {
-	b := newBroker(t, 1)
-	s, err := openSource(testContext(t), b.opts, testTopic, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.close()
-	const records = 100
-	chunks, got := 0, 0
-	take := func(c chunk) {
-		for _, p := range c.parts {
-			if p.err != nil {
-				t.Fatal(p.err)
-			}
-			got += len(p.records)
-		}
-		chunks++
-	}
-	began := time.Now()
-	for i := range records {
-		b.produce(record(0, "s", i))
-		for next := time.After(5 * time.Millisecond); next != nil; {
-			select {
-			case c := <-s.out:
-				take(c)
-			case <-next:
-				next = nil
-			}
-		}
-	}
-	for got < records {
-		take(nextChunk(t, s))
-	}
-	took := time.Since(began)
-	if most := int(took/gatherWait) + 2; chunks > most {
-		t.Errorf("%d records in %v came in %d chunks, want at most %d", records, took, chunks, most)
-	}
-}
+// bufferedHook counts the records that a client has fetched: all of them, and those that no poll has taken yet.
+type bufferedHook struct{ all, n atomic.Int64 }
 
-func fetchOf(offsets ...int64) (*kgo.FetchTopic, *kgo.FetchPartition) {
-	p := &kgo.FetchPartition{LogStartOffset: 0, LastStableOffset: 1000}
+func (h *bufferedHook) OnFetchRecordBuffered(*kgo.Record) { h.all.Add(1); h.n.Add(1) }
+
+func (h *bufferedHook) OnFetchRecordUnbuffered(*kgo.Record, bool) { h.n.Add(-1) }
+
+func fetchOf(err error, offsets ...int64) kgo.Fetches {
+	p := kgo.FetchPartition{LogStartOffset: 0, LastStableOffset: 1000, Err: err}
 	for _, o := range offsets {
-		p.Records = append(p.Records, &kgo.Record{Offset: o, Key: []byte("s"), Value: eventJSON("s", int(o), "search")})
+		p.Records = append(p.Records, &kgo.Record{Offset: o, Key: []byte("s"), Value: nodetest.EventJSON("s", int(o), "search")})
 	}
-	return &kgo.FetchTopic{Topic: testTopic}, p
+	return kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: nodetest.Topic, Partitions: []kgo.FetchPartition{p}}}}}
 }
 
 // A chunk that goes astray between source and intake begins a new run; what the log itself lacks does not.
 func TestChunkThatGoesAstrayBeginsANewRun(t *testing.T) {
-	poll := func(s *source, c *chunk, offsets ...int64) { ft, fp := fetchOf(offsets...); s.add(c, ft, fp) }
-	s := &source{topic: testTopic, handed: map[int32]int64{0: 0}}
+	over := kafka.NewHandover(nodetest.Topic, [16]byte{}, []state.PartitionStatus{{Partition: 0}})
 	in, p := newTestIntake(t)
-	var c chunk
-	poll(s, &c, 0, 1)
-	poll(s, &c, 5, 6) // two brokers in one poll, a gap of aborted or compacted records between
-	if err := in.take(&c); err != nil {
+	take := func(fetches ...kgo.Fetches) error {
+		c := over.Chunk(slices.Concat(fetches...))
+		return in.take(&c)
+	}
+	// Two brokers in one poll, a gap of aborted or compacted records between.
+	if err := take(fetchOf(nil, 0, 1), fetchOf(nil, 5, 6)); err != nil {
 		t.Fatal(err)
 	}
 	in.fill()
-	c = chunk{}
-	poll(s, &c, 9) // a gap at the start of a poll
-	if err := in.take(&c); err != nil {
+	if err := take(fetchOf(nil, 9)); err != nil { // a gap at the start of a poll
 		t.Fatal(err)
 	}
 	in.fill()
 	if p.next != 10 || in.cur.count != 5 {
 		t.Fatalf("next %d after %d records", p.next, in.cur.count)
 	}
-	c = chunk{}
-	poll(s, &c, 10, 11) // and nobody takes it
-	c = chunk{}
-	poll(s, &c, 12)
-	if err := in.take(&c); !errors.Is(err, errResync) || len(in.pending) > 0 {
+	over.Chunk(fetchOf(nil, 10, 11)) // and nobody takes it
+	if err := take(fetchOf(nil, 12)); !errors.Is(err, errResync) || len(in.pending) > 0 {
 		t.Fatalf("took a chunk after one that went astray: %v, %d pending", err, len(in.pending))
 	}
-	c = chunk{}
-	ft, fp := fetchOf()
-	fp.Err = kerr.UnknownServerError
-	poll(s, &c, 13)
-	s.add(&c, ft, fp)
-	if err := in.take(&c); err == nil {
+	if err := take(fetchOf(nil, 13), fetchOf(kerr.UnknownServerError)); err == nil {
 		t.Fatal("a partition's error begins a new run")
+	}
+}
+
+func TestSourcePassesTransactionMarkers(t *testing.T) {
+	b := nodetest.NewBroker(t, 1)
+	txn, err := kgo.NewClient(append(b.Opts, kgo.TransactionalID("t"), kgo.DefaultProduceTopic(nodetest.Topic))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer txn.Close()
+	ctx := nodetest.Context(t)
+	for i, commit := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
+		if err := txn.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := txn.ProduceSync(ctx, nodetest.Record(0, "s", i)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := txn.EndTransaction(ctx, commit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), b.Opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	end := cl.ListEnds(ctx, time.Now).Ends[0]
+	s, err := cl.OpenSource(ctx, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var buf batchBuf
+	var next int64
+	for next < end {
+		for _, p := range nextChunk(t, s).Parts {
+			for _, r := range p.Records {
+				buf.add(r, next, false)
+				next = r.Offset + 1
+			}
+		}
+	}
+	batch := buf.finish()
+	if end != 4 || len(batch.Items) != 1 || len(batch.Ranges) != 1 || batch.Ranges[0].To != 4 {
+		t.Fatalf("end %d, batch %+v", end, batch.Ranges)
+	}
+}
+
+func nextChunk(t *testing.T, s *kafka.Source) kafka.Chunk {
+	t.Helper()
+	select {
+	case c := <-s.Chunks():
+		return c
+	case <-time.After(nodetest.Patience):
+		t.Fatal("nothing from Kafka")
+		return kafka.Chunk{}
 	}
 }

@@ -146,7 +146,7 @@ func (n *Node) clickHouse() func(context.Context) (sinks.Sink, error) {
 
 func (n *Node) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
 	return deadletter.Open(ctx, deadletter.Options{
-		Kafka: n.kafka, Topic: n.cfg.Kafka.Topic, DLQ: n.cfg.Kafka.DLQ,
+		Kafka: n.kafka.Options(), Topic: n.cfg.Kafka.Topic, DLQ: n.cfg.Kafka.DLQ,
 		Originals: func(uint32) sinks.EventSource { return n.refetch },
 		Logger:    n.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{n.deps.Registerer}, Now: n.deps.Now,
 	})

@@ -1,4 +1,4 @@
-package node
+package kafka
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/nodetest"
 )
 
 // A broker that takes no connection without TLS and no request without SASL is reached with the configuration's keys,
@@ -31,7 +32,7 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	if err := os.WriteFile(ca, cert, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, testTopic), kfake.EnableSASL(),
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, nodetest.Topic), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", "p", "secret p"), kfake.Superuser("SCRAM-SHA-256", "s2", "secret s2"),
 		kfake.Superuser("SCRAM-SHA-512", "s5", "secret s5"), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
 	if err != nil {
@@ -41,23 +42,18 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 
 	trusted := &config.TLS{CA: ca, ServerName: "example.com"}
 	ask := func(tls *config.TLS, sasl *config.SASL) error {
-		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: testTopic, TLS: tls, SASL: sasl}
+		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: nodetest.Topic, TLS: tls, SASL: sasl}
 		// A refusal must not be waited for.
-		deps := &Deps{Logger: slog.New(slog.DiscardHandler), KafkaOpts: []kgo.Opt{kgo.RequestRetries(1)}}
-		opts, err := kafkaOpts(cfg, "test", deps)
-		if err != nil {
-			return err
-		}
-		cl, err := kgo.NewClient(opts...)
+		cl, err := Open(cfg, "test", slog.New(slog.DiscardHandler), []kgo.Opt{kgo.RequestRetries(1)})
 		if err != nil {
 			return err
 		}
 		defer cl.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), nodetest.Patience)
 		defer cancel()
-		info, err := describeTopic(ctx, cl, testTopic)
-		if err == nil && info.partitions != 3 {
-			t.Errorf("%d partitions", info.partitions)
+		info, err := cl.Describe(ctx)
+		if err == nil && info.Partitions != 3 {
+			t.Errorf("%d partitions", info.Partitions)
 		}
 		return err
 	}

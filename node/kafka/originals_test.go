@@ -1,4 +1,4 @@
-package node
+package kafka
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/nodetest"
 	"deckle/state"
 )
 
 // originalsOf reads positions, and gives "" for a record that is lost.
-func originalsOf(ctx context.Context, f *refetch, at ...state.Position) ([]string, error) {
+func originalsOf(ctx context.Context, f *Refetch, at ...state.Position) ([]string, error) {
 	out := make([]string, 0, len(at))
 	err := f.Originals(ctx, at, func(i int, value []byte, ok bool) error {
 		if i != len(out) || ok != (value != nil) {
@@ -28,16 +29,16 @@ func originalsOf(ctx context.Context, f *refetch, at ...state.Position) ([]strin
 }
 
 func TestOriginalsGiveTheBytes(t *testing.T) {
-	b := newBroker(t, 2)
+	b := nodetest.NewBroker(t, 2)
 	var want [2][]string
 	for i := range 1200 {
 		p := int32(i % 2)
-		r := record(p, "s", i)
+		r := nodetest.Record(p, "s", i)
 		want[p] = append(want[p], string(r.Value))
-		b.produce(r)
+		b.Produce(r)
 	}
-	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
-	ctx := testContext(t)
+	f := NewRefetch(clientOf(b))
+	ctx := nodetest.Context(t)
 	check := func(at ...state.Position) {
 		t.Helper()
 		got, err := originalsOf(ctx, f, at...)
@@ -54,7 +55,7 @@ func TestOriginalsGiveTheBytes(t *testing.T) {
 			}
 		}
 	}
-	if err := b.DeleteRecords(testTopic, 0, 50); err != nil {
+	if err := b.DeleteRecords(nodetest.Topic, 0, 50); err != nil {
 		t.Fatal(err)
 	}
 	check()
@@ -79,13 +80,13 @@ func TestOriginalsGiveTheBytes(t *testing.T) {
 // partitions and windows, not from its letters.
 func TestOriginalsCostFewRequests(t *testing.T) {
 	const partitions, each = 6, 400
-	b := newBroker(t, partitions)
+	b := nodetest.NewBroker(t, partitions)
 	for i := range partitions * each {
-		b.produce(record(int32(i%partitions), "s", i))
+		b.Produce(nodetest.Record(int32(i%partitions), "s", i))
 	}
 	var clients atomic.Int64
-	opts := append(slices.Clone(b.opts), kgo.WithHooks(newClientHook{&clients}))
-	f := newRefetch(opts, b.out, testTopic, testLog(t))
+	opts := append(slices.Clone(b.Opts), kgo.WithHooks(newClientHook{&clients}))
+	f := NewRefetch(clientOf(b, opts...))
 	start := time.Now()
 	var shards sync.WaitGroup
 	for shard := range int32(3) {
@@ -98,7 +99,7 @@ func TestOriginalsCostFewRequests(t *testing.T) {
 					}
 				}
 			}
-			if got, err := originalsOf(testContext(t), f, at...); err != nil || slices.Contains(got, "") {
+			if got, err := originalsOf(nodetest.Context(t), f, at...); err != nil || slices.Contains(got, "") {
 				t.Errorf("shard %d: %v", shard, err)
 			}
 		})

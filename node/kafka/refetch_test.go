@@ -1,4 +1,4 @@
-package node
+package kafka
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/event"
+	"deckle/node/nodetest"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -20,19 +21,19 @@ func planOf(cfg state.Config, events int64, rs ...event.Range) *state.Plan {
 
 // A partition that answers nothing for a while is no proof of a loss: the attempt ends, and a later one succeeds.
 func TestSilenceIsNotLoss(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	for i := range 10 {
-		b.produce(record(0, "s", i))
+		b.Produce(nodetest.Record(0, "s", i))
 	}
-	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
+	f := NewRefetch(clientOf(b))
 	f.quiet = 20 * time.Millisecond
-	ctx := testContext(t)
+	ctx := nodetest.Context(t)
 	events := func(to int64) (n int64, err error) {
 		plan := planOf(state.Config{}, to, event.Range{Partition: 0, From: 0, To: to})
 		err = f.Events(ctx, plan, func(*event.Item) error { n++; return nil })
 		return n, err
 	}
-	moved := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: testTopic, Err: kerr.NotLeaderForPartition, Count: -1})
+	moved := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: nodetest.Topic, Err: kerr.NotLeaderForPartition, Count: -1})
 	var stop *sinks.StopError
 	for _, to := range []int64{10, 9} { // the range's end is the log's, or is not
 		if _, err := events(to); err == nil || errors.As(err, &stop) || errors.Is(err, errLost) {
@@ -56,50 +57,50 @@ func TestSilenceIsNotLoss(t *testing.T) {
 
 // The log's start inside a range loses something only if the count says so.
 func TestLogStartInsideARange(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	for i := range 10 {
-		b.produce(record(0, "s", i))
+		b.Produce(nodetest.Record(0, "s", i))
 	}
-	if err := b.DeleteRecords(testTopic, 0, 3); err != nil {
+	if err := b.DeleteRecords(nodetest.Topic, 0, 3); err != nil {
 		t.Fatal(err)
 	}
-	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
+	f := NewRefetch(clientOf(b))
 	none := func(*event.Item) error { return nil }
 	r := event.Range{Partition: 0, From: 2, To: 10}
-	if err := f.Events(testContext(t), planOf(state.Config{}, 7, r), none); err != nil {
+	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 7, r), none); err != nil {
 		t.Errorf("the record before the start did not count: %v", err)
 	}
 	var stop *sinks.StopError
-	if err := f.Events(testContext(t), planOf(state.Config{}, 8, r), none); !errors.As(err, &stop) || !errors.Is(err, errLost) {
+	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 8, r), none); !errors.As(err, &stop) || !errors.Is(err, errLost) {
 		t.Errorf("the record before the start counted: %v", err)
 	}
-	if err := f.Events(testContext(t), planOf(state.Config{}, 2, event.Range{Partition: 0, From: 0, To: 2}), none); !errors.As(err, &stop) {
+	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 2, event.Range{Partition: 0, From: 0, To: 2}), none); !errors.As(err, &stop) {
 		t.Errorf("all of the range is before the start: %v", err)
 	}
 }
 
 // Offsets of a topic that was deleted say nothing about one of the same name.
 func TestRefetchKnowsItsTopic(t *testing.T) {
-	b := newBroker(t, 1)
+	b := nodetest.NewBroker(t, 1)
 	for i := range 5 {
-		b.produce(record(0, "s", i))
+		b.Produce(nodetest.Record(0, "s", i))
 	}
-	ctx := testContext(t)
-	info, err := describeTopic(ctx, b.out, testTopic)
+	ctx := nodetest.Context(t)
+	info, err := clientOf(b).Describe(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newRefetch(b.opts, b.out, testTopic, testLog(t))
+	f := NewRefetch(clientOf(b))
 	n := 0
 	events := func() error {
-		return f.Events(ctx, planOf(state.Config{TopicID: info.id}, 5, event.Range{Partition: 0, From: 0, To: 5}), func(*event.Item) error { n++; return nil })
+		return f.Events(ctx, planOf(state.Config{TopicID: info.ID}, 5, event.Range{Partition: 0, From: 0, To: 5}), func(*event.Item) error { n++; return nil })
 	}
 	if err := events(); err != nil || n != 5 {
 		t.Fatalf("%d events, %v", n, err)
 	}
-	info.id[0]++ // the same offsets, the same number of events, another topic
+	info.ID[0]++ // the same offsets, the same number of events, another topic
 	var stop *sinks.StopError
-	if err := events(); !errors.As(err, &stop) || !errors.Is(err, errRecreated) || n != 5 {
+	if err := events(); !errors.As(err, &stop) || !errors.Is(err, ErrRecreated) || n != 5 {
 		t.Fatalf("another topic: %v, %d events", err, n)
 	}
 }

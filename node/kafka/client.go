@@ -1,0 +1,129 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"deckle/node/config"
+)
+
+// Client is a node's way to the Kafka cluster of its source topic. It is safe for concurrent use.
+type Client struct {
+	opts  []kgo.Opt // of every client of the node
+	admin *kgo.Client
+	topic string
+}
+
+// Open returns a client for the brokers and the topic of cfg. It connects to nothing yet. log takes the client
+// library's messages; extra is added last to the options of every client.
+func Open(cfg *config.Kafka, pipeline string, log *slog.Logger, extra []kgo.Opt) (*Client, error) {
+	opts, err := options(cfg, pipeline, log)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, extra...)
+	admin, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	return &Client{opts: opts, admin: admin, topic: cfg.Topic}, nil
+}
+
+// Close closes the client for requests; sources have clients of their own.
+func (c *Client) Close() { c.admin.Close() }
+
+// Options are the options of every Kafka client of the node: brokers, TLS, SASL, log, and what Open was given.
+func (c *Client) Options() []kgo.Opt { return slices.Clip(c.opts) }
+
+// options are those that the configuration asks for.
+func options(cfg *config.Kafka, pipeline string, log *slog.Logger) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID("deckle-" + pipeline),
+		kgo.DisableClientMetrics(),
+		kgo.WithLogger(logger{log.With("part", "kafka")}),
+	}
+	if cfg.TLS != nil {
+		t, err := cfg.TLS.Client(os.ReadFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: %w", err)
+		}
+		opts = append(opts, kgo.DialTLSConfig(t))
+	}
+	if s := cfg.SASL; s != nil {
+		switch s.Mechanism {
+		case "plain":
+			opts = append(opts, kgo.SASL(plain.Auth{User: s.User, Pass: s.Password.Value()}.AsMechanism()))
+		case "scram-sha-256":
+			opts = append(opts, kgo.SASL(scram.Auth{User: s.User, Pass: s.Password.Value()}.AsSha256Mechanism()))
+		case "scram-sha-512":
+			opts = append(opts, kgo.SASL(scram.Auth{User: s.User, Pass: s.Password.Value()}.AsSha512Mechanism()))
+		default:
+			return nil, fmt.Errorf("kafka: unknown SASL mechanism %q", s.Mechanism)
+		}
+	}
+	return opts, nil
+}
+
+// reader returns a client that reads the topic from the given offsets: committed records only, transaction markers kept
+// so that the position can pass them, no reset whatever happens, bounded memory. fetchBytes bounds one fetch per broker.
+func (c *Client) reader(from map[int32]kgo.Offset, fetchBytes int64, extra ...kgo.Opt) (*kgo.Client, error) {
+	bytes := int32(min(max(fetchBytes, 64<<10), 1<<30))
+	opts := append(c.Options(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.topic: from}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(bytes),
+		kgo.FetchMaxPartitionBytes(min(bytes, 1<<20)),
+		kgo.FetchMaxWait(fetchWait),
+		kgo.MaxConcurrentFetches(maxFetches),
+		kgo.MaxDecompressBatchBytes(maxBatchBytes),
+		kgo.BrokerMaxReadBytes(max(100<<20, 2*bytes)),
+	)
+	cl, err := kgo.NewClient(append(opts, extra...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	return cl, nil
+}
+
+// CommitOffsets writes offsets to a consumer group, by partition, for tools that show lag. Nothing reads them back.
+func (c *Client) CommitOffsets(ctx context.Context, group string, offsets map[int32]int64) error {
+	all := kadm.Offsets{}
+	for p, o := range offsets {
+		all.AddOffset(c.topic, p, o, -1)
+	}
+	return kadm.NewClient(c.admin).CommitAllOffsets(ctx, group, all)
+}
+
+// logger brings the client library's log to slog; its chatter is debug.
+type logger struct{ log *slog.Logger }
+
+// Level implements kgo.Logger.
+func (l logger) Level() kgo.LogLevel {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelWarn
+}
+
+// Log implements kgo.Logger.
+func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case kgo.LogLevelError:
+		to = slog.LevelError
+	case kgo.LogLevelWarn:
+		to = slog.LevelWarn
+	}
+	l.log.Log(context.Background(), to, msg, keyvals...)
+}

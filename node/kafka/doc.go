@@ -1,0 +1,41 @@
+// Package kafka is a node's way to its source topic: it describes and watches the topic, reads records from given
+// offsets, and reads records again that were read before.
+//
+// # Promise
+//
+// A Source hands over the committed records of each partition in offset order, from the offset it was given, without a
+// gap that the log does not have itself, or says why it cannot go on. A Refetch gives exactly the records that it is
+// asked for, or an error that tells a loss (an operator is needed) from a silence (it may pass).
+//
+//	Client ──► Describe, Starts, ListEnds, CheckKeys, CommitOffsets    requests, through one client
+//	   │
+//	   ├─────► Watch     lists ids and ends again and again, for all shards of the node
+//	   ├─────► Source    poll ─► Handover ─► Chunk ─► intake; one client per run of an intake
+//	   └─────► Refetch   read: poll ─► take, or silence ─► done, lost or silent; one client per partition and call
+//
+// # Invariants
+//
+//  1. No offset is ever reset. An offset out of range, another topic id or a diverging leader epoch is an error of the
+//     partition; what follows it is the caller's decision.
+//  2. A chunk's part says below which offset everything has been handed over, so that a chunk that goes astray on its
+//     way shows. A chunk with an error of the client still has parts that must be taken: the client is past them.
+//  3. Offsets of consumer groups are written for tools that show lag, never read.
+//  4. Memory is bounded: fetches by bytes and number, an unpacked batch by bytes, a source by one chunk not yet taken.
+//  5. A loss is only what the brokers say plainly: the log begins after the record, or the topic has another id.
+//
+// # Assumptions
+//
+// Topic ids are unique, or the brokers know none (then they are not compared). A leader epoch, where records have one,
+// changes whenever the log may have lost its end.
+//
+// # Limits
+//
+// A position between two records that the broker keeps no record for (compaction) is passed with the next record.
+//
+// # Rejected
+//
+// A consumer group: its rebalances know nothing of Raft's leaders, and its offsets would be a second truth. One client
+// for all shards: the end of a shard's leadership would have to be taken out of shared fetches; a client for each run
+// ends as a whole. Seeking in a running client (SetOffsets works only on partitions polled before): a new client is as
+// cheap as the Barrier before it.
+package kafka

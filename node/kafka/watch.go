@@ -1,0 +1,47 @@
+package kafka
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Watch lists the topic's id and ends again and again, for all shards of the node: a fetch that finds nothing does not
+// reach the user of the client library, so one must ask to learn that a partition is at its end.
+type Watch struct {
+	c     *Client
+	every time.Duration
+	now   func() time.Time
+	last  atomic.Pointer[Listing]
+}
+
+// NewWatch returns a watch that lets a partition be seen at its end a few times within idleAfter, the time after which
+// it counts as idle. It lists nothing before Run.
+func NewWatch(c *Client, idleAfter time.Duration, now func() time.Time) *Watch {
+	return &Watch{c: c, every: min(max(idleAfter/4, 100*time.Millisecond), 3*time.Second), now: now}
+}
+
+// Latest returns the last listing, nil before the first.
+func (w *Watch) Latest() *Listing { return w.last.Load() }
+
+// Stale is the age from which a listing says nothing about the present.
+func (w *Watch) Stale() time.Duration { return 3*w.every + 5*time.Second }
+
+// Run lists until ctx ends.
+func (w *Watch) Run(ctx context.Context) {
+	for {
+		// A broker that does not answer must not hide that the last listing has grown old.
+		lctx, cancel := context.WithTimeout(ctx, w.every+10*time.Second)
+		l := w.c.ListEnds(lctx, w.now)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		w.last.Store(l)
+		select {
+		case <-time.After(w.every):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
