@@ -5,8 +5,9 @@ import "context"
 // StateMachine is what a group replicates; *state.Store is one. Apply, Snapshot and Restore are called by one goroutine
 // at a time, except Snapshot, which may run beside Apply.
 //
-// An error of it that has, somewhere in its chain, a method Damaged() bool that returns true says that its files are
-// lost: the folder is emptied and rejoins, at once if Open met it, else with the next start.
+// An error of a state machine that has, somewhere in its chain, a method Damaged() bool that returns true says that the
+// state machine's files are lost: the folder is emptied and the node rejoins, at once if Open met the error, else with
+// the next start.
 type StateMachine interface {
 	// Apply folds one committed entry; entries at or below the applied index are skipped. An error is fatal.
 	Apply(index, term uint64, entry []byte) (any, error)
@@ -18,8 +19,9 @@ type StateMachine interface {
 	Checkpoint(ctx context.Context) error
 	// Snapshot writes a durable copy of the state into dir, which must not exist, on the state's file system.
 	Snapshot(dir string) (index, term uint64, err error)
-	// Restore replaces the state by the files of a snapshot; it takes them over. If it is cut off, the next open has the
-	// former state or the new one, and in the first case dir is still there.
+	// Restore replaces the state by the files of a snapshot, which become the state machine's. If it is interrupted,
+	// the next open has the former state or the new one, and in the first case dir is still there.
 	Restore(dir string) error
+	// Close ends its background work and closes its files.
 	Close() error
 }

@@ -11,55 +11,56 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// harmed is an error as a state machine may give it.
-type harmed struct{}
+// damageError is an error that says, as one of a state machine may, that files are lost.
+type damageError struct{}
 
-func (harmed) Error() string { return "fake: a checksum does not fit" }
-func (harmed) Damaged() bool { return true }
+func (damageError) Error() string { return "fake: a checksum does not fit" }
+func (damageError) Damaged() bool { return true }
 
-// harmable is a state machine whose files may be damaged: a file "harm" beside its state stands for it.
-type harmable struct {
+// damageable is a state machine whose files may be damaged: a file beside its state, "damaged-open" for example, says
+// so.
+type damageable struct {
 	*fakeState
-	tell func(error) // fatal, as the Store gave it
+	fatal func(error) // as the Store gave it
 }
 
-func (h *harmable) Apply(index, term uint64, entry []byte) (any, error) {
-	if ok, _ := exists(h.fs, h.fs.PathJoin(h.dir, "harm-apply")); ok {
-		return nil, fmt.Errorf("apply: %w", harmed{})
+func (d *damageable) Apply(index, term uint64, entry []byte) (any, error) {
+	if ok, _ := exists(d.fs, d.fs.PathJoin(d.dir, "damaged-apply")); ok {
+		return nil, fmt.Errorf("apply: %w", damageError{})
 	}
-	return h.fakeState.Apply(index, term, entry)
+	return d.fakeState.Apply(index, term, entry)
 }
 
-func (h *harmable) Snapshot(dir string) (uint64, uint64, error) {
-	if ok, _ := exists(h.fs, h.fs.PathJoin(h.dir, "harm-snapshot")); ok {
-		return 0, 0, fmt.Errorf("snapshot: %w", harmed{})
+func (d *damageable) Snapshot(dir string) (uint64, uint64, error) {
+	if ok, _ := exists(d.fs, d.fs.PathJoin(d.dir, "damaged-snapshot")); ok {
+		return 0, 0, fmt.Errorf("snapshot: %w", damageError{})
 	}
-	return h.fakeState.Snapshot(dir)
+	return d.fakeState.Snapshot(dir)
 }
 
-func harmCluster(t *testing.T, n int) *cluster {
+func damageableCluster(t *testing.T, n int) *cluster {
 	return newCluster(t, n, 1, func(_ int, o *Options) {
 		fsys := o.FS
 		o.NewStateMachine = func(_ context.Context, _ uint32, dir string, fatal func(error)) (StateMachine, error) {
-			for _, how := range []string{"harm-open", "harm-early"} {
+			for _, how := range []string{"damaged-open", "damaged-early"} {
 				ok, err := exists(fsys, fsys.PathJoin(dir, how))
 				switch {
 				case err != nil:
 					return nil, err
-				case ok && how == "harm-open":
-					return nil, fmt.Errorf("opening: %w", harmed{})
+				case ok && how == "damaged-open":
+					return nil, fmt.Errorf("opening: %w", damageError{})
 				case ok: // met by background work while the store still opens
-					fatal(fmt.Errorf("background: %w", harmed{}))
+					fatal(fmt.Errorf("background: %w", damageError{}))
 				}
 			}
 			f, err := openFake(fsys, dir)
-			return &harmable{f, fatal}, err
+			return &damageable{f, fatal}, err
 		}
 	})
 }
 
-// harm damages a node's state, in one of the ways that harmable knows.
-func (c *cluster) harm(i int, how string) {
+// damage damages a node's state, in one of the ways that damageable knows.
+func (c *cluster) damage(i int, how string) {
 	c.t.Helper()
 	fsys := c.nodes[i].fs
 	if err := errors.Join(writeFile(fsys, "data/shard-0/"+how, nil), syncDir(fsys, "data/shard-0")); err != nil {
@@ -78,12 +79,12 @@ func (c *cluster) fatal(i int) error {
 	}
 }
 
-// TestDamagedState: damage of the state machine's files, however it is met, ends in an emptied folder and a new
-// incarnation on one of three nodes, after one restart at most, also when the power goes with the process.
+// Damage of the state machine's files, however it is met, ends on one of three nodes in an emptied folder and a new
+// incarnation, after one restart at most, also when the power fails along with the process.
 func TestDamagedState(t *testing.T) {
-	for _, how := range []string{"harm-open", "harm-early", "harm-apply", "harm-snapshot", "reported"} {
+	for _, how := range []string{"damaged-open", "damaged-early", "damaged-apply", "damaged-snapshot", "reported"} {
 		t.Run(how, func(t *testing.T) {
-			c := harmCluster(t, 3)
+			c := damageableCluster(t, 3)
 			c.start(0, 1, 2)
 			c.ready(c.all()...)
 			for range 30 {
@@ -91,30 +92,30 @@ func TestDamagedState(t *testing.T) {
 			}
 			c.agree(0, c.all()...)
 			i := 1
-			if how == "harm-snapshot" {
+			if how == "damaged-snapshot" {
 				i = c.leader(0)
 			}
 			cluster, former := c.nodes[i].store.ClusterID(), c.nodes[i].store.self.serverID()
 			count := uint64(30)
 			switch how {
-			case "harm-open", "harm-early":
+			case "damaged-open", "damaged-early":
 				c.stop(i)
-				c.harm(i, how)
+				c.damage(i, how)
 			default:
 				switch how {
-				case "harm-apply":
-					c.harm(i, how)
+				case "damaged-apply":
+					c.damage(i, how)
 					c.put(0, 10)
 					count++
-				case "harm-snapshot":
-					c.harm(i, how)
+				case "damaged-snapshot":
+					c.damage(i, how)
 					if _, _, err := c.nodes[i].store.groups[0].send.open(marker{}); err == nil {
 						t.Fatal("a damaged state was copied")
 					}
 				case "reported":
-					c.nodes[i].store.groups[0].sm.(*harmable).tell(fmt.Errorf("compaction: %w", harmed{}))
+					c.nodes[i].store.groups[0].sm.(*damageable).fatal(fmt.Errorf("compaction: %w", damageError{}))
 				}
-				if err := c.fatal(i); !errors.Is(err, harmed{}) {
+				if err := c.fatal(i); !errors.Is(err, damageError{}) {
 					t.Fatalf("fatal error %v", err)
 				}
 				c.kill(i)
@@ -138,12 +139,12 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
-// TestDamagedStateOfASingleNode: there is nobody to rejoin. Nothing is changed, and damage that was met while the node ran
-// is refused at every start, too.
+// A single node has no other node to rejoin. Nothing is changed, and damage that was met while the node ran is refused
+// at every start, too.
 func TestDamagedStateOfASingleNode(t *testing.T) {
-	for _, how := range []string{"harm-open", "harm-apply"} {
+	for _, how := range []string{"damaged-open", "damaged-apply"} {
 		t.Run(how, func(t *testing.T) {
-			c := harmCluster(t, 1)
+			c := damageableCluster(t, 1)
 			c.start(0)
 			c.ready(0)
 			for range 30 {
@@ -153,10 +154,10 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 				t.Fatal(err)
 			}
 			g := c.nodes[0].store.groups[0]
-			c.harm(0, how)
-			if how == "harm-apply" {
+			c.damage(0, how)
+			if how == "damaged-apply" {
 				_, _ = g.Propose(make([]byte, 8)).Wait(context.Background())
-				if err := c.fatal(0); !errors.Is(err, harmed{}) {
+				if err := c.fatal(0); !errors.Is(err, damageError{}) {
 					t.Fatalf("fatal error %v", err)
 				}
 			}
@@ -167,11 +168,13 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 			}
 			for range 2 {
 				_, err := c.open(0)
-				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "a checksum does not fit") || !strings.Contains(err.Error(), "restore") {
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "a checksum does not fit") ||
+					!strings.Contains(err.Error(), "restore") {
 					t.Fatalf("open gave %v", err)
 				}
 			}
-			if !sameFiles(t, before, c.nodes[0].fs, "data/shard-0") || !sameFiles(t, before, c.nodes[0].fs, "data/snapshots") {
+			if !sameFiles(t, before, c.nodes[0].fs, "data/shard-0") ||
+				!sameFiles(t, before, c.nodes[0].fs, "data/snapshots") {
 				t.Fatalf("the folder was\n%s\nand is\n%s", before, c.nodes[0].fs)
 			}
 			var st fakeImage

@@ -54,7 +54,7 @@
 //	identity                      who the node is (sealed.go: one line of JSON, one of CRC32C, replaced as a whole)
 //	wal/                          the log of all groups (package wal)
 //	shard-<n>/                    the state machine's files
-//	snapshots/marker-<n>          index, term and configuration up to which the state stands for the log
+//	snapshots/marker-<n>          index, term and configuration up to which the state replaces the log
 //	snapshots/staged-<n>/         a received snapshot, until the state machine takes it over (snapshots.go)
 //	snapshots/send-<n>-<k>/       a copy of the state that is being sent to a follower (sender.go)
 //
@@ -78,7 +78,7 @@
 //	metrics       histograms, counters, gauges
 //
 //	log           the group's log and term as Raft uses them: deadlines         one group's data
-//	marker        up to where the state stands for the log
+//	marker        up to where the state replaces the log
 //	stream        a snapshot as a stream of bytes
 //	fsm           applies entries; knows the committed configurations
 //	snapshots     received snapshots, staged and taken over; the marker

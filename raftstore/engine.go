@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// engine begins and ends the group's Raft instance. It restarts the instance where the log and what the instance keeps in
-// memory do not agree: when the guard has found the log in conflict with a snapshot, and when a leader could not store a
-// configuration. The library goes on with such a configuration all the same, for good: where the others count a node as
-// no voter, say, it would never ask for a vote again.
+// engine begins and ends the group's Raft instance. It restarts the instance where the log and what the instance keeps
+// in memory do not agree: when the guard has found the log in conflict with a snapshot, and when a leader could not
+// store a configuration. The library goes on with such a configuration all the same, for good: where the others count a
+// node as no voter, say, it would never ask for a vote again.
 type engine struct {
 	opts      *Options
 	shard     uint32
@@ -35,7 +35,7 @@ type engine struct {
 	restarts  chan restartRequest
 }
 
-// requestRestart asks for a new instance; a request that has not been carried out yet stands for this one, too.
+// requestRestart asks for a new instance. A request that has not been carried out yet counts for this one, too.
 func (e *engine) requestRestart(r restartRequest) {
 	select {
 	case e.restarts <- r:
@@ -92,9 +92,9 @@ func (e *engine) start() (err error) {
 	return nil
 }
 
-// stop ends the instance. Raft never answers an entry that lies in its queue when it is shut down, so no more entries are
-// taken and those are waited for; if the group is closing, only as long as a leader without a quorum or with a slow disk
-// may take to notice. It is called with switching held.
+// stop ends the instance. Raft never answers an entry that lies in its queue when it is shut down, so no more entries
+// are taken and those are waited for; if the group is closing, only as long as a leader without a quorum or with a slow
+// disk may take to notice. It is called with switching held.
 func (e *engine) stop() {
 	r := e.proposer.detach()
 	if r == nil {
@@ -153,7 +153,7 @@ func (e *engine) restart(r restartRequest) error {
 	e.logger.Warn("dropping the end of the log and restarting the group: "+r.why, "from", r.dropFrom)
 	e.stop()
 	e.log.running.Store(false)
-	if err := e.log.settle(nil); err != nil {
+	if err := e.log.waitForWrite(nil); err != nil {
 		return err
 	}
 	if err := e.log.inner.DeleteRange(r.dropFrom, math.MaxUint64); err != nil {

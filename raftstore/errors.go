@@ -7,7 +7,7 @@ import (
 	"deckle/wal"
 )
 
-// Errors of Open that need a person, or a restart.
+// Errors of Open that need an operator, or a restart.
 var (
 	// ErrConfig is wrapped by every error of Open that the configuration causes.
 	ErrConfig = errors.New("raftstore: configuration")
@@ -67,7 +67,7 @@ func isDamage(err error) bool {
 
 // singleNodeDamage is the error of a single node that is damaged: it has no other node to rejoin.
 func singleNodeDamage(dir string, cause error) error {
-	return fmt.Errorf("%w: %w. This is a single node, so no other can give back what is lost, and nothing was changed. "+
-		"Either restore the whole of %s from a copy that was made while the node was stopped, or move it away and start "+
-		"with an empty folder and the sinks' tables of a new cluster", ErrDamaged, cause, dir)
+	return fmt.Errorf("%w: %w. This is a single node, so no other can give back what is lost, and nothing was "+
+		"changed. Either restore the whole of %s from a copy that was made while the node was stopped, or move it "+
+		"away and start with an empty folder and the sinks' tables of a new cluster", ErrDamaged, cause, dir)
 }

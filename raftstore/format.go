@@ -10,14 +10,14 @@ import (
 // change: data folders and nodes of the former version are read with them. What a shard's log entries hold is the
 // business of the state machine, and the log's own files are those of package wal.
 //
-//	what                            version                        read by          a version that is not known
-//	identity (sealed file)          identityFormat, a field        loadIdentity     ErrForeignFolder, nothing is changed
-//	marker, staged-<n>/meta         none: sealed JSON              loadMarker       an unknown field is ignored
-//	connection header               the last byte of headerMagic   readHeader       the connection is closed
-//	control request and response    none: JSON frames              readFrame        an unknown field is ignored
-//	snapshot stream                 streamVersion, a byte          readStream       ErrStream, the snapshot is refused
-//	Raft's own requests             raft.ProtocolVersionMax        the library      the library's error
-//	Raft's configuration            raft.SnapshotVersionMax        sane             the request is refused
+//	what                            version                        read by         what an unknown version does
+//	identity (sealed file)          identityFormat, a field        loadIdentity    ErrForeignFolder: nothing changes
+//	marker, staged-<n>/meta         none: sealed JSON              loadMarker      an unknown field is ignored
+//	connection header               the last byte of headerMagic   readHeader      the connection is closed
+//	control request and response    none: JSON frames              readFrame       an unknown field is ignored
+//	snapshot stream                 streamVersion, a byte          readStream      ErrStream; the snapshot is refused
+//	Raft's own requests             raft.ProtocolVersionMax        the library     the library's error
+//	Raft's snapshot requests        raft.SnapshotVersionMax        sane            the request is refused
 //
 // A sealed file, a control request and a control response may therefore get a field with "omitempty" without a new
 // version, if a node that does not know the field is right to ignore it. Anything else needs a new version, which the
@@ -60,10 +60,10 @@ type phase string
 
 const (
 	phaseNew      phase = "new"      // knows no cluster
-	phaseFounding phase = "founding" // has drawn the cluster's id; the groups' first configurations may not be written yet
+	phaseFounding phase = "founding" // has drawn the cluster's id; some groups may have no first configuration yet
 	phaseJoining  phase = "joining"  // knows its cluster, asks to take a former incarnation's place
 	phaseMember   phase = "member"   // is part of the groups' configurations
-	phaseVoid     phase = "void"     // the folder is to be emptied, or, of a single node, to be replaced: its promises are void
+	phaseVoid     phase = "void"     // the folder's promises are void; the next Open empties it or refuses it
 )
 
 // connKind says what a connection carries.
@@ -75,7 +75,8 @@ const (
 )
 
 const (
-	// headerMagic begins every connection. Its last byte is the version of the header and of what follows it: 1, the first.
+	// headerMagic begins every connection. Its last byte is the version of the header and of what follows it: 1, the
+	// first.
 	headerMagic   = "DKL1"
 	maxName       = 64               // bytes of a node's name: it is part of every connection's header
 	maxTarget     = maxName + 1 + 16 // bytes of a server id: name, "-", incarnation

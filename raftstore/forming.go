@@ -68,7 +68,8 @@ func (f *forming) step(ctx context.Context) (ready bool, err error) {
 		}
 	}
 	if len(waits) > 0 {
-		return false, fmt.Errorf("%s in cluster %s, not yet a voter: %s", id.Phase, id.Cluster, strings.Join(waits, ", "))
+		return false, fmt.Errorf("%s in cluster %s, not yet a voter: %s",
+			id.Phase, id.Cluster, strings.Join(waits, ", "))
 	}
 	if id.Phase == phaseJoining {
 		if err := f.self.become(id, func(n *identity) { n.Phase = phaseMember }); err != nil {

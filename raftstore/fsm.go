@@ -17,11 +17,11 @@ type configAt struct {
 	conf        raft.Configuration
 }
 
-// keptConfigs bounds the configurations remembered; changes are rare.
+// keptConfigs bounds the configurations that are remembered; changes are rare.
 const keptConfigs = 64
 
-// fsm is the raft.BatchingFSM over a state machine. Beside applying, it knows which committed configuration belongs to
-// which index, which a snapshot of the state machine, taken at any moment, must carry with it.
+// fsm is the raft.BatchingFSM over a state machine. Besides applying entries, it knows which committed configuration
+// belongs to which index: a snapshot of the state machine, taken at any moment, must carry the one of its index.
 type fsm struct {
 	sm      StateMachine
 	snaps   *snapshots
@@ -34,17 +34,17 @@ type fsm struct {
 	seen    uint64 // the last entry of any kind handed over, or covered by the marker
 	term    uint64 // of seen
 	configs []configAt
-	failed  error // sticky: the group applies nothing any more
+	failed  error // the first error; from then on the group applies nothing
 }
 
-// applied is what the FSM returns for a command: the proposer's future takes it apart.
+// applied is what the FSM returns for a command; Future.finish reads it.
 type applied struct {
 	value any
 	term  uint64
 	err   error
 }
 
-// begin sets the FSM to a marker: at start, and after a snapshot was installed.
+// begin sets the FSM to a marker: when an instance starts, and after a snapshot was installed.
 func (f *fsm) begin(m marker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -88,7 +88,7 @@ func (f *fsm) applyOne(e *raft.Log) any {
 	return applied{value: v, term: e.Term}
 }
 
-// fail makes an error sticky and reports it.
+// fail keeps the first error for good and reports it.
 func (f *fsm) fail(err error) error {
 	f.mu.Lock()
 	if f.failed == nil {
@@ -99,7 +99,7 @@ func (f *fsm) fail(err error) error {
 	return err
 }
 
-// failDamaged does so for damage alone: whatever else a checkpoint or a copy may meet can be tried again.
+// failDamaged does so for damage only: after any other error a checkpoint or a copy can be tried again.
 func (f *fsm) failDamaged(err error) error {
 	if isDamage(err) {
 		return f.fail(err)
@@ -113,8 +113,8 @@ func (f *fsm) err() error {
 	return f.failed
 }
 
-// known returns the index up to which this node knows entries to be committed, since they are in its state, and has
-// them in its log or behind its marker.
+// known returns the index up to which this node knows that entries are committed, because they are in its state, and
+// has them in its log or covered by its marker.
 func (f *fsm) known() uint64 {
 	a, _ := f.sm.Applied()
 	if last, err := f.log.inner.LastIndex(); err != nil || a > last {
@@ -136,8 +136,8 @@ func (f *fsm) configuration() (raft.Configuration, uint64) {
 	return c.conf, c.index
 }
 
-// describe turns the state machine's position in a fresh copy of its state into what a snapshot of it is: the index up
-// to which no other command follows, and the configuration there.
+// describe returns the marker of a snapshot from the position of the state machine in a fresh copy of its state: the
+// index up to which no other command follows, and the configuration there.
 func (f *fsm) describe(index, term uint64, m marker) (marker, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -147,16 +147,16 @@ func (f *fsm) describe(index, term uint64, m marker) (marker, error) {
 	d, configs := marker{Index: index, Term: term, Applied: index}, f.configs
 	switch {
 	case index > f.seen:
-		// The log is still being replayed, and a leader may need this copy to get the quorum that lets it go on. What is in
-		// the state is committed, and the log has it.
+		// The log is still being replayed, and a leader may need this copy to get the quorum without which it cannot
+		// commit. What is in the state is committed, and the log has it.
 		later, err := f.configsUpTo(index)
 		if err != nil {
 			return marker{}, err
 		}
 		configs = slices.Concat(configs, later)
-	case f.command <= index: // nothing but configurations since
+	case f.command <= index: // only configurations have followed
 		d.Index, d.Term = f.seen, f.term
-	case index <= m.Applied: // the marker said as much
+	case index <= m.Applied: // the marker says up to where no command follows
 		d.Index, d.Term = m.Index, m.Term
 	}
 	for _, c := range configs {
@@ -213,16 +213,16 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 	}
 	own, ok := sink.(*snapshotSink)
 	if !ok {
-		return errors.New("raftstore: foreign snapshot sink")
+		return errors.New("raftstore: the snapshot sink is not one of this package")
 	}
 	return own.mark(s.applied)
 }
 
 func (s *fsmSnapshot) Release() {}
 
-// Restore swaps in the snapshot that the sink has staged; the stream itself says nothing more.
+// Restore makes the snapshot that the sink has staged the group's state; the stream itself is empty.
 func (f *fsm) Restore(rc io.ReadCloser) error {
-	m, err := f.snaps.swapIn(f.sm, f.log)
+	m, err := f.snaps.takeOver(f.sm, f.log)
 	if err != nil {
 		return f.fail(err)
 	}

@@ -19,7 +19,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// fuzzOptions are a node's on a fresh disk, in a network where nobody answers. Of one node: its group runs at once.
+// fuzzOptions are those of a node on a fresh disk, in a network where nobody answers. A single node's group runs at
+// once.
 func fuzzOptions(fsys vfs.FS, nodes int) Options {
 	peers := []Peer{{"a", "127.0.0.1:1"}, {"b", "127.0.0.1:2"}, {"c", "127.0.0.1:3"}}[:nodes]
 	return Options{
@@ -33,14 +34,14 @@ func fuzzOptions(fsys vfs.FS, nodes int) Options {
 	}
 }
 
-// deafListener hears of no connection.
+// deafListener is never given a connection.
 type deafListener struct{ done chan struct{} }
 
 func (l *deafListener) Accept() (net.Conn, error) { <-l.done; return nil, net.ErrClosed }
 func (l *deafListener) Close() error              { close(l.done); return nil }
 func (l *deafListener) Addr() net.Addr            { return nodeAddr("deaf") }
 
-// allocated is what has been allocated since the process began, in bytes.
+// allocated is how many bytes have been allocated since the process began.
 func allocated() uint64 {
 	s := []rtmetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	rtmetrics.Read(s)
@@ -51,8 +52,8 @@ func sealed(body []byte) []byte {
 	return fmt.Appendf(append(bytes.Clone(body), '\n'), "%08x\n", crc32.Checksum(body, castagnoli))
 }
 
-// FuzzFolder: whatever stands, well sealed, in a file that Open reads, Open answers with an error of its own or with a
-// Store that opens again. (What is not well sealed is FuzzUnseal's.)
+// FuzzFolder puts anything, correctly sealed, into a file that Open reads. Open answers with one of its own errors or
+// with a Store that opens again. (FuzzUnseal is about files that are not correctly sealed.)
 func FuzzFolder(f *testing.F) {
 	seed := func(file uint8, v any) {
 		b, err := json.Marshal(v)
@@ -61,17 +62,24 @@ func FuzzFolder(f *testing.F) {
 		}
 		f.Add(file, b)
 	}
-	id := identity{Format: 1, Name: "a", Incarnation: "0123456789abcdef", Cluster: "00000000000000aa", Nodes: []string{"a", "b", "c"}, Shards: 1}
+	id := identity{
+		Format: 1, Name: "a", Incarnation: "0123456789abcdef", Cluster: "00000000000000aa",
+		Nodes: []string{"a", "b", "c"}, Shards: 1,
+	}
 	for _, p := range []phase{phaseNew, phaseFounding, phaseJoining, phaseMember, phaseVoid, "?"} {
 		id.Phase = p
 		seed(0, id)
 	}
 	conf := raft.Configuration{Servers: []raft.Server{{ID: "a-0123456789abcdef", Address: "127.0.0.1:1"}}}
-	for _, m := range []marker{{}, {Index: 3, Term: 1, Applied: 2, Configuration: conf, ConfigIndex: 1}, {Index: 1 << 60, Term: 9}, {Applied: 5}, {Index: 2, State: 9}} {
+	for _, m := range []marker{
+		{}, {Index: 3, Term: 1, Applied: 2, Configuration: conf, ConfigIndex: 1},
+		{Index: 1 << 60, Term: 9}, {Applied: 5}, {Index: 2, State: 9},
+	} {
 		seed(1, m)
 		seed(2, m)
 	}
-	f.Add(uint8(0), []byte(`{"Format":1,"Name":"a","Nodes":["a","b","c"],"Shards":1,"Phase":"member","Incarnation":"-"}`))
+	f.Add(uint8(0),
+		[]byte(`{"Format":1,"Name":"a","Nodes":["a","b","c"],"Shards":1,"Phase":"member","Incarnation":"-"}`))
 	f.Add(uint8(0), []byte(`[]`))
 	f.Fuzz(func(t *testing.T, file uint8, body []byte) {
 		fsys := vfs.NewMem()
@@ -93,7 +101,7 @@ func FuzzFolder(f *testing.F) {
 				return
 			}
 			now := s.self.get() // what it was founding or joining may be done already
-			if now.Name != "a" || now.Shards != 1 || !now.whole() {
+			if now.Name != "a" || now.Shards != 1 || !now.valid() {
 				t.Fatalf("opened as %+v", now)
 			}
 			if err := s.shut(); err != nil {
@@ -103,13 +111,15 @@ func FuzzFolder(f *testing.F) {
 	})
 }
 
-// FuzzControl: a control connection carries anything. It is answered with a frame or closed, and what the node then is,
-// it is after a restart, too.
+// FuzzControl sends anything over a control connection. It is answered with a frame or closed, and what the node is
+// afterwards, it still is after a restart.
 func FuzzControl(f *testing.F) {
 	founders := []member{{"a", "a-%s", "127.0.0.1:1"}, {"b", "b-1", "127.0.0.1:2"}, {"c", "c-1", "127.0.0.1:3"}}
 	for _, r := range []request{
-		{Op: opHello}, {Op: opFound, Cluster: "00000000000000aa", Founders: founders, Nodes: []string{"a", "b", "c"}, Shards: 1},
-		{Op: opJoin, From: "b-0123456789abcdef", Shard: 0}, {Op: opJoin, Shard: 1 << 31, Inquiry: true}, {Op: opHealth}, {Op: "?"},
+		{Op: opHello},
+		{Op: opFound, Cluster: "00000000000000aa", Founders: founders, Nodes: []string{"a", "b", "c"}, Shards: 1},
+		{Op: opJoin, From: "b-0123456789abcdef", Shard: 0}, {Op: opJoin, Shard: 1 << 31, Inquiry: true},
+		{Op: opHealth}, {Op: "?"},
 	} {
 		b, err := json.Marshal(r)
 		if err != nil {
@@ -124,7 +134,7 @@ func FuzzControl(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The seeds name a founder whose incarnation is not known before.
+		// The seeds name a founder whose incarnation is known only now.
 		body = bytes.ReplaceAll(body, []byte("a-%s"), []byte(s.self.serverID()))
 		ours, theirs := net.Pipe()
 		done := make(chan struct{})
@@ -133,7 +143,7 @@ func FuzzControl(f *testing.F) {
 		go func() {
 			var frame bytes.Buffer
 			_ = writeFrame(&frame, json.RawMessage(body))
-			if frame.Len() == 0 { // it is no JSON: send it as it is
+			if frame.Len() == 0 { // the body is not JSON: it is sent as it is
 				frame.Write([]byte{0, 0, byte(len(body) >> 8), byte(len(body))})
 				frame.Write(body)
 			}
@@ -163,7 +173,7 @@ func FuzzControl(f *testing.F) {
 	})
 }
 
-// recorder is a stream layer whose connections note what is written to them.
+// recorder is a stream layer whose connections record what is written to them.
 type recorder struct {
 	deafListener
 	b    bytes.Buffer
@@ -184,46 +194,59 @@ func (r *recorder) Dial(raft.ServerAddress, time.Duration) (net.Conn, error) {
 // rpcBytes is what one call of the library's transport sends.
 func rpcBytes(call func(*raft.NetworkTransport) error) []byte {
 	r := &recorder{deafListener{make(chan struct{})}, bytes.Buffer{}, make(chan struct{})}
-	t := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: r, MaxPool: 1, Timeout: time.Second, Logger: raftLogger(slog.New(slog.DiscardHandler), 0)})
+	t := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: r, MaxPool: 1, Timeout: time.Second, Logger: raftLogger(slog.New(slog.DiscardHandler), 0),
+	})
 	_ = call(t)
 	<-r.read
 	_ = t.Close()
 	return r.b.Bytes()
 }
 
-// FuzzRaftConn: a connection to a group carries anything, after the header. The group, its library included, goes on: it
-// answers or closes, allocates in proportion, and can be opened again with whatever it has stored.
+// FuzzRaftConn sends anything, after the header, over a connection to a group. The group and the library in it go on:
+// they answer or close, allocate in proportion, and can be opened again with whatever was stored.
 func FuzzRaftConn(f *testing.F) {
 	head := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("b-1"), Addr: []byte("127.0.0.1:2")}
 	conf := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a-1", Address: "x:1"}}})
 	appendWith := func(prev uint64, es ...*raft.Log) []byte {
 		return rpcBytes(func(t *raft.NetworkTransport) error {
-			return t.AppendEntries("a-1", "x:1", &raft.AppendEntriesRequest{RPCHeader: head, Term: 1 << 40, PrevLogEntry: prev, PrevLogTerm: 1, Entries: es, LeaderCommitIndex: prev + uint64(len(es))}, new(raft.AppendEntriesResponse))
+			return t.AppendEntries("a-1", "x:1", &raft.AppendEntriesRequest{
+				RPCHeader: head, Term: 1 << 40, PrevLogEntry: prev, PrevLogTerm: 1, Entries: es,
+				LeaderCommitIndex: prev + uint64(len(es)),
+			}, new(raft.AppendEntriesResponse))
 		})
 	}
 	f.Add(appendWith(0))
 	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Data: []byte("x")}))
 	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogConfiguration, Data: conf}))
-	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogConfiguration, Data: []byte("no configuration")}))
+	f.Add(appendWith(1,
+		&raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogConfiguration, Data: []byte("no configuration")}))
 	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogAddPeerDeprecated, Data: []byte("x")}))
 	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: 77}))
 	f.Add(appendWith(1, nil))
 	f.Add(appendWith(1<<64-2, &raft.Log{Index: 1<<64 - 1, Term: 1}, &raft.Log{Index: 0, Term: 1}))
 	f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
-		return t.RequestVote("a-1", "x:1", &raft.RequestVoteRequest{RPCHeader: head, Term: 1 << 50, LastLogIndex: 9, LastLogTerm: 1 << 49}, new(raft.RequestVoteResponse))
+		return t.RequestVote("a-1", "x:1", &raft.RequestVoteRequest{
+			RPCHeader: head, Term: 1 << 50, LastLogIndex: 9, LastLogTerm: 1 << 49,
+		}, new(raft.RequestVoteResponse))
 	}))
 	f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
 		return t.TimeoutNow("a-1", "x:1", &raft.TimeoutNowRequest{RPCHeader: head}, new(raft.TimeoutNowResponse))
 	}))
 	for _, c := range [][]byte{conf, []byte("no configuration")} {
 		f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
-			return t.InstallSnapshot("a-1", "x:1", &raft.InstallSnapshotRequest{RPCHeader: head, SnapshotVersion: 1, Term: 1 << 40, LastLogIndex: 50,
-				LastLogTerm: 1, Configuration: c, ConfigurationIndex: 1, Size: 12}, new(raft.InstallSnapshotResponse), bytes.NewReader([]byte("no snapshot.")))
+			return t.InstallSnapshot("a-1", "x:1", &raft.InstallSnapshotRequest{
+				RPCHeader: head, SnapshotVersion: 1, Term: 1 << 40, LastLogIndex: 50, LastLogTerm: 1,
+				Configuration: c, ConfigurationIndex: 1, Size: 12,
+			}, new(raft.InstallSnapshotResponse), bytes.NewReader([]byte("no snapshot.")))
 		}))
 	}
-	f.Add([]byte{0, 0xdf, 0xff, 0xff, 0xff, 0xff})                                                 // a map of 2^32 keys
-	f.Add([]byte{0, 0x81, 0xa7, 'E', 'n', 't', 'r', 'i', 'e', 's', 0xdd, 0xff, 0xff, 0xff, 0xff})  // a list of as many entries
-	f.Add([]byte{0, 0x81, 0xa6, 'L', 'e', 'a', 'd', 'e', 'r', 0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2}) // a text of 4 GiB
+	// a map of 2^32 keys
+	f.Add([]byte{0, 0xdf, 0xff, 0xff, 0xff, 0xff})
+	// a list of 2^32 entries
+	f.Add([]byte{0, 0x81, 0xa7, 'E', 'n', 't', 'r', 'i', 'e', 's', 0xdd, 0xff, 0xff, 0xff, 0xff})
+	// a text of 4 GiB
+	f.Add([]byte{0, 0x81, 0xa6, 'L', 'e', 'a', 'd', 'e', 'r', 0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fsys := vfs.NewMem()
 		open := func() *Store {
@@ -231,7 +254,8 @@ func FuzzRaftConn(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for started := false; !started; time.Sleep(100 * time.Microsecond) { // it may never be ready: it is told who is a member
+			// It may never be ready, because the connection may tell it who is a member.
+			for started := false; !started; time.Sleep(100 * time.Microsecond) {
 				started = s.forming.started.Load()
 			}
 			return s
@@ -240,14 +264,15 @@ func FuzzRaftConn(f *testing.F) {
 		before := allocated()
 		ours, theirs := net.Pipe()
 		s.groups[0].run.Load().layer.hand(theirs)
-		_ = ours.SetDeadline(time.Now().Add(300 * time.Millisecond)) // what is cut short waits for its end
+		// The group waits for the rest of what is incomplete.
+		_ = ours.SetDeadline(time.Now().Add(300 * time.Millisecond))
 		go func() {
 			_, _ = ours.Write(b)
 			_ = ours.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
 		}()
 		_, _ = io.Copy(io.Discard, ours)
 		_ = ours.Close()
-		// The library makes room at once for an extension (0xc9) of whatever length; nothing else may have it do so.
+		// The library allocates at once for an extension (0xc9) of any length; nothing else may make it do so.
 		if got := allocated() - before; got > 32<<20 && !bytes.Contains(b, []byte{0xc9}) {
 			t.Errorf("%d bytes allocated for %d", got, len(b))
 		}

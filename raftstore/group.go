@@ -52,8 +52,8 @@ type groupEnv struct {
 	superseded func()      // is called when another incarnation has taken this node's place
 }
 
-// openGroup opens a shard's state machine, finishes what a crash left undone, and checks that state, log and marker keep
-// what they promise. Raft does not run yet.
+// openGroup opens a shard's state machine, finishes what a crash left undone, and checks that state, log and marker
+// keep what they promise. Raft does not run yet.
 func openGroup(ctx context.Context, env *groupEnv, shard uint32) (*Group, error) {
 	o := env.opts
 	dir := o.FS.PathJoin(o.Dir, snapshotDirName)
@@ -167,7 +167,7 @@ func (g *Group) work() {
 // shut ends the group: no entry is taken any more, Raft stops, then the tasks.
 func (g *Group) shut() error {
 	g.proposer.close()
-	g.endCheckpoints() // a checkpoint that a stalled disk holds up must not hold up the library's end, which waits for it
+	g.endCheckpoints() // the library's end waits for a checkpoint, and a stalled disk may hold that up
 	g.engine.shut()
 	g.cancel()
 	g.wg.Wait()
@@ -191,7 +191,8 @@ func (g *Group) Barrier(ctx context.Context) error {
 }
 
 // Leadership delivers changes of leadership; the latest value wins, and it has one receiver. After ErrNotLeader or
-// ErrUncertain the receiver should wait here for its next leadership: if the node still leads, a fresh value is delivered.
+// ErrUncertain the receiver should wait here for its next leadership: if the node still leads, a fresh value is
+// delivered.
 func (g *Group) Leadership() <-chan Leadership { return g.proposer.notices }
 
 // IsLeader tells whether this node leads the group, as far as it knows.

@@ -15,8 +15,9 @@ import (
 //
 //	already applied here, or in the log with term T    answered with success: all of it is here, durably
 //	the log reaches I, with another term there         refused; the log's entries from I on are dropped and the group
-//	                                                   restarts, so that the next attempt finds a log that ends below I.
-//	                                                   What is dropped was never committed, for I with term T was
+//	                                                   restarts, so that the next attempt finds a log that ends
+//	                                                   below I. What is dropped was never committed, for I with
+//	                                                   term T was
 //	the log ends below I                               Raft installs it; nothing of the log is kept (snapshots.fitLog)
 //
 // An append whose previous entry is older than the log's begin is shortened to where the log can check it: what lies

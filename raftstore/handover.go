@@ -132,8 +132,8 @@ func (h *handover) to(ctx context.Context, node string) error {
 
 // handoverPace says when the leadership may be handed to the preferred node: a new leader first leads for a while, and
 // for longer each time that it gets the leadership back soon after it was handed over. A node that cannot keep the
-// leadership (its disk, its processor or its network stalls now and then) would otherwise be given it every few seconds;
-// each time the group stands still, and the sinks start again what they had begun.
+// leadership (its disk, its processor or its network stalls now and then) would otherwise be given it every few
+// seconds; each time the group stands still, and the sinks start again what they had begun.
 type handoverPace struct {
 	leads  bool
 	next   time.Time     // not before

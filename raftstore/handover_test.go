@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// A node that cannot keep the lead is given it ever more rarely, and as before once it has kept it.
-func TestPreferredNodeThatCannotKeepTheLead(t *testing.T) {
+// A node that cannot keep the leadership is given it less and less often, and as often as before once it has kept it.
+func TestPreferredNodeThatCannotKeepTheLeadership(t *testing.T) {
 	const every = 2 * time.Second
 	now := time.Unix(0, 0)
 	var p handoverPace
-	// lead is the time from winning the lead until it is handed over.
+	// lead is the time from winning the leadership until it is handed over.
 	lead := func() time.Duration {
 		for from := now; ; now = now.Add(every) {
 			if p.due(now, every) {
@@ -42,7 +42,7 @@ func TestPreferredNodeThatCannotKeepTheLead(t *testing.T) {
 	if d := lead(); d != every {
 		t.Errorf("after a long time it is handed over after %v", d)
 	}
-	// A failed attempt is repeated later each time, without the lead being lost in between.
+	// A failed attempt is repeated later each time, without the leadership being lost in between.
 	for _, want := range []time.Duration{4 * time.Second, 8 * time.Second, 16 * time.Second} {
 		p.tried(now, every, errors.New("it did not answer"))
 		if d := lead(); d != want {

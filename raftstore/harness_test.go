@@ -143,7 +143,7 @@ func (f *fakeState) Restore(dir string) error {
 	return nil
 }
 
-// settle ends a Restore, as the real state machine does: the folders are renamed.
+// settle finishes a Restore as the real state machine does: it renames the folders.
 func (f *fakeState) settle() error {
 	if ok, err := exists(f.fs, f.dir+".old"); err != nil || !ok {
 		return err
@@ -257,7 +257,7 @@ func (c *cluster) all() []int {
 	return is
 }
 
-// stop ends a node at once: its leaderships are not handed over.
+// stop ends a node at once, without handing over its leaderships.
 func (c *cluster) stop(i int) {
 	c.t.Helper()
 	if s := c.nodes[i].store; s != nil {
@@ -268,7 +268,7 @@ func (c *cluster) stop(i int) {
 	}
 }
 
-// kill takes a node's power: what was not synced is lost.
+// kill cuts a node's power: what was not synced is lost.
 func (c *cluster) kill(i int) {
 	c.t.Helper()
 	after := c.nodes[i].fs.CrashClone(vfs.CrashCloneCfg{})
@@ -281,7 +281,7 @@ func (c *cluster) wipe(i int) {
 	c.nodes[i].fs = vfs.NewCrashableMem()
 }
 
-// eventually waits for a condition, for as long as an overloaded machine may take.
+// eventually waits for a condition, as long as an overloaded machine may take.
 func (c *cluster) eventually(what string, cond func() bool) {
 	c.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
@@ -328,7 +328,7 @@ func (c *cluster) leader(shard uint32) int {
 	return at
 }
 
-// put commits one entry at whoever leads, repeating it until it is certainly committed.
+// put commits one entry through the node that leads, and repeats it until it is certainly committed.
 func (c *cluster) put(shard uint32, size int) Result {
 	c.t.Helper()
 	entry := make([]byte, max(size, 8))
@@ -363,7 +363,7 @@ func (c *cluster) image(i int, shard uint32) fakeImage {
 	return c.nodes[i].store.groups[shard].sm.(interface{ image() fakeImage }).image()
 }
 
-// agree waits until the nodes have applied the same entries, and returns what they came to.
+// agree waits until the nodes have applied the same entries, and returns their state.
 func (c *cluster) agree(shard uint32, is ...int) fakeImage {
 	c.t.Helper()
 	var images []fakeImage

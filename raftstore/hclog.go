@@ -11,11 +11,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// repeatAfter is how long the same message of a group is held back: a dead peer makes Raft complain many times a second.
+// repeatAfter is how long a warning of a group is not repeated: a dead peer makes Raft complain many times a second.
 const repeatAfter = 30 * time.Second
 
-// raftLogger gives Raft's messages to slog: its progress reports as debug, its errors, which are all retried, as
-// warnings.
+// raftLogger gives Raft's messages to slog: reports of progress at level debug, errors, all of which Raft retries, as
+// warnings. A repeated warning is logged at level debug.
 func raftLogger(l *slog.Logger, shard uint32) hclog.Logger {
 	out := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off})
 	out.RegisterSink(&slogSink{l: l.With("shard", shard), next: map[string]time.Time{}})

@@ -32,14 +32,14 @@ type identity struct {
 // serverID is the Raft server id: it never names two folders.
 func (id *identity) serverID() raft.ServerID { return raft.ServerID(id.Name + "-" + id.Incarnation) }
 
-// whole tells whether the identity is one that this package writes.
-func (id *identity) whole() bool {
+// valid tells whether the identity is one that this package writes.
+func (id *identity) valid() bool {
 	alone := id.Phase == phaseNew || id.Phase == phaseVoid
 	return isHex64(id.Incarnation) && (id.Cluster == "" && alone || isHex64(id.Cluster) &&
 		(alone || id.Phase == phaseFounding || id.Phase == phaseJoining || id.Phase == phaseMember))
 }
 
-// nodeOf returns the node's name of a server id, "" if it is none.
+// nodeOf returns the node's name in a server id, "" if the id has none.
 func nodeOf(id raft.ServerID) string {
 	i := strings.LastIndexByte(string(id), '-')
 	return string(id)[:max(i, 0)]
@@ -60,8 +60,8 @@ func nodeNames(nodes []Peer) []string {
 	return names
 }
 
-// loadIdentity reads the identity, or creates one for an empty folder. A void folder is emptied first, keeping only
-// the cluster's id: a node without its promises must never found a second cluster.
+// loadIdentity reads the identity, or creates one for an empty folder. A void folder is emptied first; only the
+// cluster's id is kept, since a node that has lost its promises must never found a second cluster.
 func loadIdentity(o *Options) (*identity, error) {
 	path := o.FS.PathJoin(o.Dir, identityName)
 	var id identity
@@ -71,14 +71,16 @@ func loadIdentity(o *Options) (*identity, error) {
 		if err := makeDir(o.FS, o.Dir); err != nil {
 			return nil, err
 		}
-		// An empty folder that was restored without its identity would forget its promises.
+		// A folder that was restored without its identity must not be taken for an empty one: its promises would be
+		// lost.
 		names, err := o.FS.List(o.Dir)
 		if err != nil {
 			return nil, fmt.Errorf("raftstore: list data folder: %w", err)
 		}
 		for _, n := range names {
 			if isOurs(n) {
-				return nil, fmt.Errorf("%w: %s has a %s but no identity; restore the file or empty the folder", ErrForeignFolder, o.Dir, n)
+				return nil, fmt.Errorf("%w: %s has a %s but no identity; restore the file or empty the folder",
+					ErrForeignFolder, o.Dir, n)
 			}
 		}
 		return newIdentity(o, "")
@@ -89,14 +91,16 @@ func loadIdentity(o *Options) (*identity, error) {
 		return nil, err
 	}
 	switch {
-	case !id.whole():
+	case !id.valid():
 		return nil, fmt.Errorf("%w: %s says %+v", errSealBroken, path, id)
 	case id.Name != o.Name:
-		return nil, fmt.Errorf("%w: it is node %q's, this is %q", ErrForeignFolder, id.Name, o.Name)
+		return nil, fmt.Errorf("%w: it belongs to node %q, this is %q", ErrForeignFolder, id.Name, o.Name)
 	case id.Shards != o.Shards:
-		return nil, fmt.Errorf("%w: it has %d shards, the configuration %d; the number is fixed at creation", ErrForeignFolder, id.Shards, o.Shards)
+		return nil, fmt.Errorf("%w: it has %d shards, the configuration %d; the number is fixed at creation",
+			ErrForeignFolder, id.Shards, o.Shards)
 	case !slices.Equal(id.Nodes, nodeNames(o.Nodes)):
-		return nil, fmt.Errorf("%w: its nodes are %v, the configuration's %v; membership is fixed at creation", ErrForeignFolder, id.Nodes, nodeNames(o.Nodes))
+		return nil, fmt.Errorf("%w: its nodes are %v, the configuration's %v; membership is fixed at creation",
+			ErrForeignFolder, id.Nodes, nodeNames(o.Nodes))
 	}
 	if id.Phase == phaseVoid {
 		if len(o.Nodes) == 1 {
@@ -129,8 +133,8 @@ func saveIdentity(o *Options, id *identity) error {
 	return writeSealed(o.FS, o.FS.PathJoin(o.Dir, identityName), id)
 }
 
-// emptyFolder voids what the folder promised: the mark first, then the content, then a new incarnation. A crash in
-// between is finished by the next loadIdentity.
+// emptyFolder gives up what the folder promised: it marks the folder as void, removes its content, and draws a new
+// incarnation. After a crash in between, the next loadIdentity finishes it.
 func emptyFolder(o *Options, id *identity, reason string) (*identity, error) {
 	o.Logger.Error("EMPTYING THE DATA FOLDER: this node gives up what it promised and rejoins with a new incarnation",
 		"dir", o.Dir, "former", id.serverID(), "reason", reason)

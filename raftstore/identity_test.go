@@ -36,14 +36,16 @@ func TestWipedNodeRejoins(t *testing.T) {
 		}
 		c.eventually("the former id is in no configuration", func() bool {
 			ids := strings.Join(c.config(0, shard), ",")
-			return len(c.config(0, shard)) == 3 && !strings.Contains(ids, string(former)) && strings.Contains(ids, string(s.self.serverID())+" Voter")
+			return len(c.config(0, shard)) == 3 && !strings.Contains(ids, string(former)) &&
+				strings.Contains(ids, string(s.self.serverID())+" Voter")
 		})
 	}
 
 	// A connection that means the former id is refused, for Raft and for control.
 	p := c.peers[2]
 	for _, h := range []header{
-		{kindRaft, 0, string(former)}, {kindControl, 0, string(former)}, {kindRaft, 0, string(c.nodes[0].store.self.serverID())}, {kindControl, 0, "a"},
+		{kindRaft, 0, string(former)}, {kindControl, 0, string(former)},
+		{kindRaft, 0, string(c.nodes[0].store.self.serverID())}, {kindControl, 0, "a"},
 	} {
 		if _, err := c.nodes[0].store.net.dial(context.Background(), p.Addr, h); !errors.Is(err, errNotMe) {
 			t.Errorf("dialling %q gave %v", h.target, err)
@@ -172,7 +174,7 @@ func TestDamagedLog(t *testing.T) {
 			t.Fatal("the identity is gone")
 		}
 	})
-	t.Run("cut off unseen", func(t *testing.T) { // the state is ahead of the log
+	t.Run("shortened unnoticed", func(t *testing.T) { // the state is ahead of the log
 		c := newCluster(t, 1, 1, nil)
 		c.start(0)
 		c.ready(0)
@@ -215,7 +217,7 @@ func TestForeignFolder(t *testing.T) {
 	}
 }
 
-// Every step of founding may be the last before a power cut of all nodes.
+// Any step of founding may be the last one before a power cut of all nodes.
 func TestFoundingSurvivesCrashes(t *testing.T) {
 	c := newCluster(t, 3, 3, nil)
 	c.start(1, 2)
@@ -282,7 +284,8 @@ func TestVoidFolderIsEmptiedAtAnyCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	id.Cluster, id.Phase = "00000000000000aa", phaseVoid
-	if err := errors.Join(saveIdentity(&o, id), fsys.MkdirAll("d/wal", 0o755), fsys.MkdirAll("d/shard-0", 0o755)); err != nil {
+	err = errors.Join(saveIdentity(&o, id), fsys.MkdirAll("d/wal", 0o755), fsys.MkdirAll("d/shard-0", 0o755))
+	if err != nil {
 		t.Fatal(err)
 	}
 	next, err := loadIdentity(&o)

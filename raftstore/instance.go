@@ -6,8 +6,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// instance is one run of the library's Raft for a group, with the transport that belongs to it. The engine begins it and
-// ends it; a group may see several in its time, one after the other.
+// instance is one run of the library's Raft for a group, with the transport that belongs to it. The engine begins it
+// and ends it; a group may see several in its time, one after the other.
 type instance struct {
 	raft   *raft.Raft
 	trans  *transport

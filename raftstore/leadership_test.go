@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// While a transfer is tried, entries are refused, and from then on all of them, so that none overtakes another. When the
-// transfer comes to nothing the leadership is announced anew, and entries are taken again.
+// While a transfer is tried an entry is refused, and from then on every entry, so that none overtakes another. When the
+// transfer has failed the leadership is announced again, and entries are accepted again.
 func TestLeadershipIsRenewedAfterAFailedTransfer(t *testing.T) {
 	c := newCluster(t, 3, 1, func(_ int, o *Options) {
 		o.Timings.Heartbeat, o.Timings.Lease, o.Timings.Election = time.Second, time.Second, time.Second
@@ -59,10 +59,10 @@ func TestLeadershipIsRenewedAfterAFailedTransfer(t *testing.T) {
 	if l := notice(); l.Leader || l.Term != first.Term {
 		t.Fatalf("notice %+v after an entry was refused", l)
 	}
-	// The turn is over, whatever becomes of the transfer.
+	// The announced leadership is over, whether the transfer succeeds or not.
 	before := c.image(led, 0)
 	if _, err := g.Propose([]byte("early")).Wait(ctx); !errors.Is(err, ErrNotLeader) {
-		t.Fatalf("propose within the turn that has ended gave %v", err)
+		t.Fatalf("propose within the leadership that has ended gave %v", err)
 	}
 	if err := <-transfer; err == nil {
 		t.Fatal("the leadership was handed to a node that is down")
@@ -71,7 +71,7 @@ func TestLeadershipIsRenewedAfterAFailedTransfer(t *testing.T) {
 		t.Fatalf("notice %+v after the transfer has failed", l)
 	}
 	if _, err := g.Propose([]byte("again")).Wait(ctx); err != nil {
-		t.Fatalf("propose in the new turn gave %v", err)
+		t.Fatalf("propose in the renewed leadership gave %v", err)
 	}
 	if got := c.image(led, 0); got.Count != before.Count+1 {
 		t.Fatalf("%d entries applied, want one more than %d", got.Count, before.Count)

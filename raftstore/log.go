@@ -23,21 +23,21 @@ type groupLog interface {
 
 // logStore gives Raft one group's log.
 //
-// StoreLogs has a deadline, for the library lets a leader with a stalled disk lead on (hashicorp/raft #503). A write
-// that missed it goes on; the next one waits for it, within its own deadline, so that writes stay in order, and voids
-// what it left behind, since storing index i voids every entry ≥ i.
+// StoreLogs has a deadline, because the library lets a leader with a stalled disk lead on (hashicorp/raft #503). A
+// write that missed it goes on in the background; the next write waits for it, within its own deadline, so that writes
+// stay in order. What the late write left behind is made void then, since storing index i makes every entry ≥ i void.
 //
-// Raft panics where a read or a term cannot be had. Nothing here may end the process: the error goes to fatal, and the
-// goroutine that asked ends with it (runtime.Goexit runs its deferred functions, so Raft's Shutdown still returns).
-// The group is then dead on this node, as it has to be.
+// Raft panics where an entry cannot be read or a term cannot be stored. Nothing here may end the process: the error
+// goes to fatal, and the goroutine of Raft that asked is ended (runtime.Goexit runs its deferred functions, so Raft's
+// Shutdown still returns). The group is then dead on this node, as it has to be.
 type logStore struct {
 	inner           groupLog
 	deadline        time.Duration
-	remember        time.Duration // how long a slow write counts, at least; at most twice that
+	remember        time.Duration // how long a slow write counts: at least this, at most twice this
 	fatal           func(error)
-	observe         func(time.Duration) // metrics
+	observe         func(time.Duration) // is called with the time of each write, for metrics
 	configNotStored func(index uint64)  // is called with the index of a configuration that Raft could not store
-	running         atomic.Bool         // Raft's own goroutines run: errors end them
+	running         atomic.Bool         // Raft runs: an error ends its goroutine that met it
 
 	jobs chan *storeJob
 	wg   sync.WaitGroup
@@ -60,8 +60,13 @@ type storeJob struct {
 	err   error
 }
 
-func newLogStore(inner groupLog, deadline, remember time.Duration, fatal func(error), observe func(time.Duration)) *logStore {
-	l := &logStore{inner: inner, deadline: deadline, remember: remember, fatal: fatal, observe: observe, jobs: make(chan *storeJob, 1)}
+func newLogStore(
+	inner groupLog, deadline, remember time.Duration, fatal func(error), observe func(time.Duration),
+) *logStore {
+	l := &logStore{
+		inner: inner, deadline: deadline, remember: remember, fatal: fatal, observe: observe,
+		jobs: make(chan *storeJob, 1),
+	}
 	l.wg.Go(func() {
 		for j := range l.jobs {
 			j.err = inner.StoreLogs(j.logs)
@@ -89,7 +94,8 @@ func (l *logStore) finished(took time.Duration) {
 	l.slow[0].took = max(l.slow[0].took, took)
 }
 
-// lag is how slow the disk is: the slowest write of late, or the age of the one under way.
+// lag is how slow the disk is: the time of the slowest recent write, or the age of the one under way if that is
+// greater.
 func (l *logStore) lag() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,8 +115,8 @@ func (l *logStore) lag() time.Duration {
 	return d
 }
 
-// settle waits until no write is under way. Only Raft's main goroutine starts writes.
-func (l *logStore) settle(timeout <-chan time.Time) error {
+// waitForWrite waits until no write is under way. Only Raft's main goroutine starts writes.
+func (l *logStore) waitForWrite(timeout <-chan time.Time) error {
 	l.mu.Lock()
 	j := l.active
 	l.mu.Unlock()
@@ -127,8 +133,9 @@ func (l *logStore) settle(timeout <-chan time.Time) error {
 
 func (l *logStore) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
-// StoreLogs appends entries, or replaces what there is from the first one's index on. Where a configuration is among them and it fails,
-// a leader of the library has taken that configuration for its own nevertheless, and never gives it up; configNotStored is called.
+// StoreLogs appends entries, or replaces those that are there from the first one's index on. If it fails and a
+// configuration is among the entries, configNotStored is called: a leader of the library has adopted that configuration
+// nevertheless, and never gives it up.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	err := l.store(logs)
 	if err != nil && l.running.Load() {
@@ -145,7 +152,7 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 func (l *logStore) store(logs []*raft.Log) error {
 	timer := time.NewTimer(l.deadline)
 	defer timer.Stop()
-	if err := l.settle(timer.C); err != nil {
+	if err := l.waitForWrite(timer.C); err != nil {
 		return err
 	}
 	j := &storeJob{logs: slices.Clone(logs), start: time.Now(), done: make(chan struct{})}
@@ -164,7 +171,7 @@ func (l *logStore) store(logs []*raft.Log) error {
 func (l *logStore) DeleteRange(lo, hi uint64) error {
 	timer := time.NewTimer(l.deadline)
 	defer timer.Stop()
-	if err := l.settle(timer.C); err != nil {
+	if err := l.waitForWrite(timer.C); err != nil {
 		return err
 	}
 	first, err := l.inner.FirstIndex()
@@ -172,7 +179,8 @@ func (l *logStore) DeleteRange(lo, hi uint64) error {
 		return err
 	}
 	if lo > first {
-		hi = math.MaxUint64 // a suffix that conflicts; a late write may have left more of it than Raft knows
+		// A suffix that conflicts. A late write may have left more entries behind it than Raft knows.
+		hi = math.MaxUint64
 	}
 	return l.inner.DeleteRange(lo, hi)
 }
@@ -182,7 +190,7 @@ func (l *logStore) LastIndex() (uint64, error)  { return l.inner.LastIndex() }
 
 func (l *logStore) GetLog(index uint64, out *raft.Log) error {
 	err := l.inner.GetLog(index, out)
-	if err == nil || errors.Is(err, raft.ErrLogNotFound) { // the library compares by identity, too
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) { // unwrapped: the library compares it with ==, too
 		return err
 	}
 	return l.fail(fmt.Errorf("raftstore: read entry %d: %w", index, err))

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// gate lets a disk's syncs of the log stand still.
+// gate can stop a disk's syncs of the log.
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil: open
@@ -46,14 +46,18 @@ func (g *gate) wait() {
 // gatedFS is fs with syncs of the log that wait at a gate.
 func gatedFS(fs vfs.FS, g *gate) vfs.FS {
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if strings.Contains(op.Path, "wal") && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
-			g.wait()
+		switch op.Kind {
+		case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+			if strings.Contains(op.Path, "wal") {
+				g.wait()
+			}
 		}
 		return nil
 	}))
 }
 
-// gatedCluster is a cluster that has taken entries, whose logs' syncs wait at a gate each, and a store deadline of 300 ms.
+// gatedCluster is a cluster that has accepted entries. The syncs of each node's log wait at a gate; the store deadline
+// is 300 ms.
 func gatedCluster(t *testing.T) (c *cluster, gates *[3]gate) {
 	t.Helper()
 	c, gates = newCluster(t, 3, 1, nil), new([3]gate)
@@ -74,8 +78,8 @@ func gatedCluster(t *testing.T) (c *cluster, gates *[3]gate) {
 	return c, gates
 }
 
-// A leader's disk stands still: it steps down after the deadline, another leads, and when the disk goes on the late
-// write changes nothing.
+// A leader's disk stalls: the leader steps down after the deadline, another node leads, and when the disk works again
+// the late write changes nothing.
 func TestStalledDiskStepsDown(t *testing.T) {
 	c, gates := gatedCluster(t)
 	led := c.leader(0)
@@ -109,8 +113,8 @@ func TestStalledDiskStepsDown(t *testing.T) {
 	c.agree(0, c.all()...)
 }
 
-// A leader cannot store a change of the configuration. The library goes on with it in memory all the same; here it is given up, and
-// the group has on every node the configuration that its log has.
+// A leader cannot store a change of the configuration. The library goes on with it in memory all the same; here it is
+// given up, and the group has on every node the configuration that its log has.
 func TestConfigurationThatWasNotStored(t *testing.T) {
 	c, gates := gatedCluster(t)
 	led := c.leader(0)
@@ -123,7 +127,7 @@ func TestConfigurationThatWasNotStored(t *testing.T) {
 		t.Fatalf("the change gave %v", err)
 	}
 	gates[led].open()
-	c.eventually("the group lives anew", func() bool {
+	c.eventually("the group has a new instance", func() bool {
 		r := g.run.Load()
 		return r != nil && r != first
 	})
@@ -154,7 +158,7 @@ func (s *slowLog) StoreLogs(logs []*raft.Log) error {
 	return s.InmemStore.StoreLogs(logs)
 }
 
-// DeleteRange spares InmemStore a walk to the end of all indexes.
+// DeleteRange keeps InmemStore from walking to the greatest possible index.
 func (s *slowLog) DeleteRange(lo, hi uint64) error {
 	last, err := s.LastIndex()
 	return errors.Join(err, s.InmemStore.DeleteRange(lo, min(hi, last)))
@@ -200,7 +204,7 @@ func TestStoreDeadline(t *testing.T) {
 		t.Fatalf("a deletion behind a late write gave %v", err)
 	}
 	inner.gate.open()
-	// The late write lands first, whole; what Raft, which knows of 5 entries, then stores lands behind it.
+	// The late write is stored first, whole; what Raft, which knows of 5 entries, stores then follows it.
 	deadline := time.Now().Add(10 * time.Second)
 	var err error
 	for err = l.StoreLogs(entries(2, 6, 7)); errors.Is(err, ErrStoreDeadline) && time.Now().Before(deadline); {
@@ -212,10 +216,11 @@ func TestStoreDeadline(t *testing.T) {
 	if term, _ := l.term(6); term != 2 {
 		t.Fatalf("entry 6 has term %d", term)
 	}
-	if last, _ := l.LastIndex(); last != 9 && last != 7 { // the in-memory log does not void what follows; wal does
+	// The in-memory log keeps the entries that follow; package wal makes them void.
+	if last, _ := l.LastIndex(); last != 9 && last != 7 {
 		t.Fatalf("the log ends at %d", last)
 	}
-	// Raft deletes a suffix up to the end that it knows; the late write's rest goes with it.
+	// Raft deletes a suffix up to the end that it knows; the rest of the late write is deleted with it.
 	if err := l.DeleteRange(6, 7); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +232,7 @@ func TestStoreDeadline(t *testing.T) {
 	}
 }
 
-// An error that Raft would panic of is reported, and ends the goroutine that met it.
+// An error that would make Raft panic is reported, and ends the goroutine that met it.
 func TestFatalLogErrorEndsTheGoroutine(t *testing.T) {
 	inner := &slowLog{InmemStore: raft.NewInmemStore(), fail: errors.New("unreadable")}
 	var got error
@@ -255,7 +260,7 @@ func TestFatalLogErrorEndsTheGoroutine(t *testing.T) {
 	}
 }
 
-// A node whose log fails reports it once and stops; the process lives, the others go on.
+// A node whose log fails reports it once and stops; the process goes on, and so do the other nodes.
 func TestFailedLogIsFatal(t *testing.T) {
 	var broken [3]errorfs.Toggle
 	c := newCluster(t, 3, 2, nil)

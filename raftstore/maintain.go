@@ -25,10 +25,11 @@ const (
 // maintainer keeps the log short. A group's log that is longer than LogBytes, or that holds back segments of the node's
 // log, which is longer than WALBytes, is truncated:
 //
-//	checkpoint of the state machine ─► marker (Raft's local snapshot) ─► the entries up to it go, the trailing ones stay
+//	checkpoint of the state machine ─► marker (Raft's local snapshot) ─► entries up to it go, the trailing ones stay
 //
 // The trailing entries, LogBytes/2 of them, let a follower that was away for a while catch up from the log. While a
-// snapshot is being sent, the entries behind it stay too, up to 4 LogBytes, so that the follower need not be sent another.
+// snapshot is being sent, the entries behind it stay too, up to 4 LogBytes, so that the follower need not be sent
+// another.
 type maintainer struct {
 	opts        *Options
 	shard       uint32

@@ -10,22 +10,23 @@ import (
 )
 
 // marker is a group's snapshot as the local disk has it: no data, only the index up to which the state machine's own
-// files stand for the log. Everything up to Index is in the state; the last command of it is Applied, and what lies
-// between are configurations, barriers and no-ops, which a state machine never sees.
+// files replace the log. Everything up to Index is in the state; its last command is the entry Applied, and the
+// entries between the two are configurations, barriers and no-ops, which a state machine never sees.
 type marker struct {
 	Index, Term uint64
 	Applied     uint64
-	// State is what an installed state had applied: a copy may be younger than the index it was announced with, and
-	// then reaches further than the log, until that has caught up.
+	// State is the index that an installed state had applied. A copy may be newer than the index that it was announced
+	// with, and then reaches further than the log, until the log has caught up.
 	State         uint64 `json:",omitempty"`
 	Configuration raft.Configuration
 	ConfigIndex   uint64
 }
 
+// meta is the marker as the library describes a snapshot.
 func (m *marker) meta() *raft.SnapshotMeta {
 	return &raft.SnapshotMeta{
-		Version: raft.SnapshotVersionMax, ID: fmt.Sprintf("%s%d-%d", markerPrefix, m.Term, m.Index), Index: m.Index, Term: m.Term,
-		Configuration: m.Configuration, ConfigurationIndex: m.ConfigIndex,
+		Version: raft.SnapshotVersionMax, ID: fmt.Sprintf("%s%d-%d", markerPrefix, m.Term, m.Index),
+		Index: m.Index, Term: m.Term, Configuration: m.Configuration, ConfigurationIndex: m.ConfigIndex,
 	}
 }
 

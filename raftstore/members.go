@@ -14,8 +14,8 @@ import (
 // caughtUp is how many entries a follower may be behind to be made a voter, or to be handed the leadership.
 const caughtUp = 64
 
-// members is the leader's part in replacing a node's former incarnation: it says where a server stands in the group, and
-// brings it one step further at a time. Every step is a plain membership change of Raft.
+// members is the leader's part in replacing a node's former incarnation: it says where a server stands in the group,
+// and brings it one step further at a time. Every step is a plain membership change of Raft.
 type members struct {
 	opts     *Options
 	logger   *slog.Logger

@@ -8,7 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the histograms and counters that are fed, and the gauges that are read when asked.
+// metrics are the histograms and counters that the groups feed, and the gauges that are computed from the groups'
+// status when they are collected.
 type metrics struct {
 	groups  func() []GroupStatus
 	latency *prometheus.HistogramVec
@@ -24,7 +25,7 @@ type groupGauge struct {
 	get  func(*GroupStatus) float64
 }
 
-// groupMetrics are one group's.
+// groupMetrics are those of one group.
 type groupMetrics struct {
 	latency prometheus.Observer
 	stored  prometheus.Observer
@@ -51,20 +52,25 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 	add := func(name, help string, get func(*GroupStatus) float64) {
 		m.gauges = append(m.gauges, groupGauge{prometheus.NewDesc("deckle_raft_"+name, help, shard, nil), get})
 	}
-	add("term", "Current term.", func(g *GroupStatus) float64 { return float64(g.Term) })
+	index := func(name, help string, get func(*GroupStatus) uint64) {
+		add(name, help, func(g *GroupStatus) float64 { return float64(get(g)) })
+	}
+	index("term", "Current term.", func(g *GroupStatus) uint64 { return g.Term })
 	add("leader", "1 where this node leads.", func(g *GroupStatus) float64 {
 		if g.IsLeader {
 			return 1
 		}
 		return 0
 	})
-	add("commit_index", "Last index known to be committed.", func(g *GroupStatus) float64 { return float64(g.CommitIndex) })
-	add("applied_index", "Last index applied.", func(g *GroupStatus) float64 { return float64(g.AppliedIndex) })
-	add("durable_index", "Last index that the state machine has on disk.", func(g *GroupStatus) float64 { return float64(g.DurableIndex) })
-	add("marker_index", "Index of the last snapshot marker.", func(g *GroupStatus) float64 { return float64(g.MarkerIndex) })
-	add("first_index", "First index of the log.", func(g *GroupStatus) float64 { return float64(g.FirstIndex) })
-	add("last_index", "Last index of the log.", func(g *GroupStatus) float64 { return float64(g.LastIndex) })
-	add("log_bytes", "Length of the group's part of the log.", func(g *GroupStatus) float64 { return float64(g.LogBytes) })
+	index("commit_index", "Last index known to be committed.", func(g *GroupStatus) uint64 { return g.CommitIndex })
+	index("applied_index", "Last index applied.", func(g *GroupStatus) uint64 { return g.AppliedIndex })
+	index("durable_index", "Last index that the state machine has on disk.",
+		func(g *GroupStatus) uint64 { return g.DurableIndex })
+	index("marker_index", "Index of the last snapshot marker.", func(g *GroupStatus) uint64 { return g.MarkerIndex })
+	index("first_index", "First index of the log.", func(g *GroupStatus) uint64 { return g.FirstIndex })
+	index("last_index", "Last index of the log.", func(g *GroupStatus) uint64 { return g.LastIndex })
+	add("log_bytes", "Length of the group's part of the log.",
+		func(g *GroupStatus) float64 { return float64(g.LogBytes) })
 	return m
 }
 
@@ -117,7 +123,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, st := range m.groups() {
 		for _, g := range m.gauges {
-			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.get(&st), strconv.FormatUint(uint64(st.Shard), 10))
+			shard := strconv.FormatUint(uint64(st.Shard), 10)
+			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.get(&st), shard)
 		}
 	}
 }

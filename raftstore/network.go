@@ -11,16 +11,17 @@ import (
 	"time"
 )
 
-// maxConns bounds the incoming connections, those in their handshake included. Three a group and peer are ordinary.
+// maxConns bounds the incoming connections, those in their handshake included. Three per group and peer are ordinary.
 const maxConns = 4096
 
-// network is the node's one port: it listens, sorts incoming connections by their header, dials with a header, and
-// closes all of them at the end (a snapshot being read has no deadline of its own).
+// network is the node's one port: it listens, reads the header of each incoming connection and hands the connection on,
+// dials with a header, and closes all connections at the end (a snapshot that is being read has no deadline of its
+// own).
 type network struct {
 	opts   *Options
 	logger *slog.Logger
 	ln     net.Listener
-	tls    *tls.Config // of the listener, nil without
+	tls    *tls.Config // of the listener, nil without TLS
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
@@ -72,7 +73,7 @@ func (n *network) serve(admit func(h header, c net.Conn) (answer byte, run func(
 					return
 				}
 				n.logger.Warn("raft port: accept failed", "error", err)
-				select { // out of file handles, say: others may be given back
+				select { // there may be no file handle left: others may be given back
 				case <-time.After(delay):
 				case <-n.ctx.Done():
 					return
@@ -91,7 +92,7 @@ func (n *network) serve(admit func(h header, c net.Conn) (answer byte, run func(
 	})
 }
 
-// greet reads a connection's header and hands it over or refuses it.
+// greet reads a connection's header and hands the connection over or refuses it.
 func (n *network) greet(c net.Conn, admit func(header, net.Conn) (byte, func())) {
 	_ = c.SetDeadline(time.Now().Add(n.opts.Timings.Transport))
 	if n.tls != nil {
@@ -170,7 +171,8 @@ func (n *network) dial(ctx context.Context, addr string, h header) (net.Conn, er
 	return c, nil
 }
 
-// track registers a connection to be closed at the end; nil when it is too late or there are too many.
+// track registers a connection to be closed at the end. It returns nil when the network is closed, or has too many
+// connections already.
 func (n *network) track(c net.Conn, incoming bool) net.Conn {
 	t := &trackedConn{Conn: c, n: n}
 	n.mu.Lock()
@@ -194,7 +196,8 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// close ends listener and connections, and waits for the goroutines of this file and of the control requests.
+// close closes the listener and all connections, and waits for the goroutines of this file and those that answer
+// control requests.
 func (n *network) close() {
 	n.cancel()
 	n.mu.Lock()

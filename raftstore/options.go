@@ -21,39 +21,41 @@ type Peer struct {
 }
 
 // Timings are the timeouts of the groups. A zero field takes its default. Lease ≤ Heartbeat ≤ Election must hold; the
-// election timeout must exceed the worst ordinary fsync, since heartbeats queue behind it.
+// election timeout must exceed the slowest fsync of a healthy disk, since heartbeats queue behind it.
 type Timings struct {
 	Heartbeat     time.Duration // a follower without contact for 1–2 of these asks for an election; default 500 ms
 	Election      time.Duration // a candidate without a result for 1–2 of these tries again; default 500 ms
-	Lease         time.Duration // a leader without a quorum for so long steps down; default 500 ms
-	Commit        time.Duration // an idle follower learns the commit index so late; default 250 ms
+	Lease         time.Duration // a leader steps down after this time without a quorum; default 500 ms
+	Commit        time.Duration // an idle follower learns the commit index after this time; default 250 ms
 	Transport     time.Duration // one RPC, one dial, one header; default 1.5 s
 	StoreDeadline time.Duration // a leader whose StoreLogs takes longer steps down; default 1 s
 }
 
-// Options are everything a Store needs; all that touches the world is injected.
+// Options are everything that a Store needs. Whatever touches the outside world is injected.
 type Options struct {
 	FS   vfs.FS // default vfs.Default
 	Dir  string // the node's data folder; raftstore owns its layout: identity, wal/, shard-<n>/, snapshots/
 	Name string // this node, one of Nodes
 	// Nodes are all configured nodes, this one included, in the order of the configuration: one or three.
 	Nodes []Peer
-	// Listen is the bind address (host:port); default the own Peer's Addr.
+	// Listen is the bind address (host:port); default the Addr of this node's Peer.
 	Listen string
-	// Listener is used instead of Listen, without TLS wrapped around it yet; the Store closes it.
+	// Listener is used instead of Listen. It must not have TLS wrapped around it; the Store closes it.
 	Listener net.Listener
 	// Dial replaces TCP; TLS is wrapped around what it returns.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// TLS turns on mTLS: Certificates, RootCAs and ClientCAs must be set. ServerName defaults to the host dialled.
+	// TLS turns on mTLS: Certificates, RootCAs and ClientCAs must be set. ServerName defaults to the host that is
+	// dialled.
 	TLS *tls.Config
 	// Shards is the number of groups, fixed when the cluster is created.
 	Shards int
-	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS. The state machine tells fatal, from
-	// any goroutine, what makes it unusable and no caller of it would learn: errors of its background work.
+	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS. The state machine may call
+	// fatal, from any goroutine, with an error that makes it unusable and that no caller would learn of: one of its
+	// background work.
 	NewStateMachine func(ctx context.Context, shard uint32, dir string, fatal func(error)) (StateMachine, error)
 	Timings         Timings
-	// LogBytes is the length of one group's log, in bytes, that asks for a checkpoint and truncation; default 64 MiB.
-	// About half of it is kept behind the checkpoint for followers that were away.
+	// LogBytes is the length of one group's log, in bytes, beyond which the group makes a checkpoint and truncates its
+	// log; default 64 MiB. About half of it is kept behind the checkpoint for followers that were away.
 	LogBytes int64
 	// WALBytes is the length of the whole node's log, in bytes, at which the groups that hold back its oldest segments
 	// are checkpointed and truncated too; default 2 × Shards × LogBytes.
@@ -62,7 +64,7 @@ type Options struct {
 	SegmentBytes int64
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // optional
-	// OnFatal is called at most once, from any goroutine, when the process should end. Nothing here ends it.
+	// OnFatal is called at most once, from any goroutine, when the process should end. This package never ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.
 	Rand func() uint64
@@ -95,8 +97,9 @@ func (o *Options) complete() error {
 		p   *time.Duration
 		def time.Duration
 	}{
-		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond}, {&t.Lease, 500 * time.Millisecond},
-		{&t.Commit, 250 * time.Millisecond}, {&t.Transport, 1500 * time.Millisecond}, {&t.StoreDeadline, time.Second},
+		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond},
+		{&t.Lease, 500 * time.Millisecond}, {&t.Commit, 250 * time.Millisecond},
+		{&t.Transport, 1500 * time.Millisecond}, {&t.StoreDeadline, time.Second},
 	} {
 		if *d.p == 0 {
 			*d.p = d.def
@@ -112,8 +115,10 @@ func (o *Options) complete() error {
 	case len(o.Nodes) != 1 && len(o.Nodes) != 3:
 		return fmt.Errorf("%w: %d nodes, must be one or three", ErrConfig, len(o.Nodes))
 	case t.Lease > t.Heartbeat || t.Heartbeat > t.Election:
-		return fmt.Errorf("%w: must hold lease %v ≤ heartbeat %v ≤ election %v", ErrConfig, t.Lease, t.Heartbeat, t.Election)
-	case t.Lease < 5*time.Millisecond || t.Commit < time.Millisecond || t.Transport < 10*time.Millisecond || t.StoreDeadline < 0:
+		return fmt.Errorf("%w: lease %v ≤ heartbeat %v ≤ election %v must hold", ErrConfig,
+			t.Lease, t.Heartbeat, t.Election)
+	case t.Lease < 5*time.Millisecond || t.Commit < time.Millisecond || t.Transport < 10*time.Millisecond ||
+		t.StoreDeadline < 0:
 		return fmt.Errorf("%w: timings too short: %+v", ErrConfig, *t)
 	case o.LogBytes < 0 || o.WALBytes < 0:
 		return fmt.Errorf("%w: negative log length", ErrConfig)
@@ -126,7 +131,7 @@ func (o *Options) complete() error {
 		case p.Addr == "":
 			return fmt.Errorf("%w: node %s has no address", ErrConfig, p.Name)
 		case names[p.Name] || addrs[p.Addr]:
-			return fmt.Errorf("%w: node %s or its address %s stands twice", ErrConfig, p.Name, p.Addr)
+			return fmt.Errorf("%w: node %s or its address %s is listed twice", ErrConfig, p.Name, p.Addr)
 		}
 		names[p.Name], addrs[p.Addr] = true, true
 	}

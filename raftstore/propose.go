@@ -43,8 +43,8 @@ const maxPending = 1024
 // announces leadership.
 //
 // A leadership is announced to the proposing side, which may then propose. It ends when Raft says so, or when Raft
-// refuses an entry although it leads on, as it does while it tries to transfer the leadership: then every later entry is
-// refused too, so that none overtakes the refused one, until the leadership is announced again.
+// refuses an entry although it leads on, as it does while it tries to transfer the leadership: then every later entry
+// is refused too, so that none overtakes the refused one, until the leadership is announced again.
 type proposer struct {
 	logger   *slog.Logger
 	met      *groupMetrics
@@ -66,11 +66,13 @@ type proposer struct {
 }
 
 func newProposer(
-	ctx context.Context, wg *sync.WaitGroup, run *current, logger *slog.Logger, met *groupMetrics, election time.Duration,
+	ctx context.Context, wg *sync.WaitGroup, run *current, logger *slog.Logger, met *groupMetrics,
+	election time.Duration,
 ) *proposer {
 	return &proposer{
 		logger: logger, met: met, election: election, run: run, ctx: ctx, wg: wg,
-		slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending), notices: make(chan Leadership, 1),
+		slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending),
+		notices: make(chan Leadership, 1),
 	}
 }
 
@@ -199,9 +201,9 @@ func (p *proposer) publish(l Leadership) {
 	p.notices <- l
 }
 
-// noteRefusal ends a leadership for the proposing side that Raft has not ended: while a transfer was tried, Raft refused
-// an entry. Later ones are refused too, so that none overtakes it. If the transfer fails, the leadership is announced
-// again.
+// noteRefusal ends a leadership for the proposing side that Raft has not ended: while a transfer was tried, Raft
+// refused an entry. Later ones are refused too, so that none overtakes it. If the transfer fails, the leadership is
+// announced again.
 func (p *proposer) noteRefusal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -251,8 +253,8 @@ func (p *proposer) renew(term uint64) {
 	}
 }
 
-// barrier puts an entry of the library's own behind all others. Its answer may never come if the group is closing; false
-// says that it is.
+// barrier puts an entry of the library's own behind all others. Its answer may never come if the group is closing;
+// false says that it is.
 func (p *proposer) barrier() (answer <-chan error, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -276,7 +278,8 @@ func (p *proposer) detach() *instance {
 	return p.run.Swap(nil)
 }
 
-// drain waits until Raft has answered everything that it was given; if the group is closing, at most for the given time.
+// drain waits until Raft has answered everything that it was given; if the group is closing, at most for the given
+// time.
 func (p *proposer) drain(atMost time.Duration) {
 	for end := time.Now().Add(atMost); p.pending.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) && p.isClosing() {

@@ -6,8 +6,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// sane checks what the library takes for granted of a request, and panics on: at once, or, since it stores the entry
-// first, at every start from then on.
+// sane checks what the library takes for granted in a request and panics without: at once, or, since it stores the
+// entry first, at every start from then on.
 func sane(command any) error {
 	switch req := command.(type) {
 	case *raft.AppendEntriesRequest:
@@ -31,8 +31,10 @@ func sane(command any) error {
 			}
 		}
 	case *raft.InstallSnapshotRequest:
-		if req.SnapshotVersion != raft.SnapshotVersionMax || req.Size < 0 || req.LastLogIndex == 0 || req.LastLogTerm > req.Term {
-			return fmt.Errorf("%w: snapshot of version %d, %d bytes, at %d", errMalformed, req.SnapshotVersion, req.Size, req.LastLogIndex)
+		if req.SnapshotVersion != raft.SnapshotVersionMax || req.Size < 0 ||
+			req.LastLogIndex == 0 || req.LastLogTerm > req.Term {
+			return fmt.Errorf("%w: snapshot of version %d, %d bytes, at %d",
+				errMalformed, req.SnapshotVersion, req.Size, req.LastLogIndex)
 		}
 		if err := configurationDecodes(req.Configuration); err != nil {
 			return fmt.Errorf("%w: snapshot: %w", errMalformed, err)

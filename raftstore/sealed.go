@@ -16,6 +16,7 @@ import (
 // A sealed file is one line of JSON and one line with its CRC32C. It is replaced as a whole, durably: a crash leaves
 // the old one or the new one.
 
+// writeSealed replaces a sealed file, durably.
 func writeSealed(fsys vfs.FS, path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -32,7 +33,8 @@ func writeSealed(fsys vfs.FS, path string, v any) error {
 	return syncDir(fsys, fsys.PathDir(path))
 }
 
-// readSealed fills v. A missing file gives an error that is fs.ErrNotExist.
+// readSealed reads a sealed file of at most 1 MiB into v. A missing file gives an error that is fs.ErrNotExist, one
+// that does not fit its checksum errSealBroken.
 func readSealed(fsys vfs.FS, path string, v any) error {
 	f, err := fsys.Open(path)
 	if err != nil {
@@ -95,9 +97,9 @@ func exists(fsys vfs.FS, path string) (bool, error) {
 	}
 }
 
-// makeDir creates a folder and makes the names of those it created durable. The name of one that is there already is made
-// so too, as far as rights allow: whoever has created it may have ended before that, and a power cut would take the whole
-// node with it.
+// makeDir creates a folder, and its parents, and makes their names durable. The name of a folder that is there already
+// is made durable too, as far as access rights allow: the process that created it may have ended before it did so, and
+// a power cut would then take the whole node.
 func makeDir(fsys vfs.FS, dir string) error {
 	var created []string
 	for d := dir; ; d = fsys.PathDir(d) {

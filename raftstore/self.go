@@ -13,7 +13,7 @@ import (
 // change of the identity goes through it, so that no change overwrites another.
 type self struct {
 	opts    *Options
-	changed chan struct{} // receives after a change: whoever forms the cluster looks again at once
+	changed chan struct{} // receives after a change, so that forming looks again at once
 
 	mu sync.Mutex
 	id *identity // replaced as a whole, never changed

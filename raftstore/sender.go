@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// keepSent is how long a copy for sending outlives its last use: Raft opens it before it dials, again at each retry to a
-// follower that may be dead, and each copy costs the state machine a flush.
+// keepSent is how long a copy for sending is kept after its last use: Raft opens it before it dials, and again at each
+// retry to a follower that may be dead, and each new copy costs the state machine a flush.
 const keepSent = time.Minute
 
 // sender makes copies of the state machine for followers that are too far behind, and streams them.
@@ -25,20 +25,21 @@ type sender struct {
 	fsm   *fsm
 	log   *logStore
 
-	// busy is the lock of what follows: full while somebody holds it. It is no mutex, because refresh holds it while the state
-	// machine waits for its disk, and a wait for a mutex makes virtual time stand still (sim/cluster).
+	// busy is the lock of the fields below: it is full while the lock is held. It is no mutex, because refresh holds it
+	// while the state machine waits for its disk, and virtual time (sim/cluster) stands still while a goroutine waits
+	// for a mutex.
 	busy chan struct{}
-	n    int
-	cur  *copied
+	n    int // copies made by this process
+	cur  *stateCopy
 }
 
-// copied is a copy of the state machine's files.
-type copied struct {
-	dir  string
-	man  manifest
-	d    marker
-	refs int
-	used time.Time
+// stateCopy is a copy of the state machine's files.
+type stateCopy struct {
+	dir    string
+	files  manifest
+	marker marker // the index and configuration that the copy has
+	refs   int    // streams that read it
+	used   time.Time
 }
 
 // hold takes the lock and returns what gives it back.
@@ -47,27 +48,27 @@ func (s *sender) hold() (release func()) {
 	return func() { <-s.busy }
 }
 
-// open returns a stream of a copy that the log still continues: the last one, or a fresh one.
+// open returns a stream of a copy behind which the log continues without a gap: the last copy, or a fresh one.
 func (s *sender) open(m marker) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	defer s.hold()()
 	first, err := s.log.FirstIndex()
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.cur == nil || s.cur.d.Index+1 < first || s.cur.d.Index < m.Index {
+	if s.cur == nil || s.cur.marker.Index+1 < first || s.cur.marker.Index < m.Index {
 		if err := s.refresh(m); err != nil {
 			return nil, nil, err
 		}
 	}
 	c := s.cur
 	c.refs++
-	meta := c.d.meta()
-	meta.Size = c.man.size()
+	meta := c.marker.meta()
+	meta.Size = c.files.size()
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = w.CloseWithError(c.man.write(w, s.fs, c.dir))
+		_ = w.CloseWithError(c.files.write(w, s.fs, c.dir))
 	}()
 	return meta, &sending{PipeReader: r, s: s, c: c, done: done}, nil
 }
@@ -78,7 +79,7 @@ func (s *sender) refresh(m marker) error {
 		return err
 	}
 	s.n++
-	c := &copied{dir: s.fs.PathJoin(s.dir, fmt.Sprintf("%s%d-%d", sendPrefix, s.shard, s.n)), used: time.Now()}
+	c := &stateCopy{dir: s.fs.PathJoin(s.dir, fmt.Sprintf("%s%d-%d", sendPrefix, s.shard, s.n)), used: time.Now()}
 	if err := removeAll(s.fs, c.dir); err != nil {
 		return err
 	}
@@ -86,9 +87,9 @@ func (s *sender) refresh(m marker) error {
 	if err != nil {
 		return errors.Join(s.fsm.failDamaged(fmt.Errorf("raftstore: copy state: %w", err)), removeAll(s.fs, c.dir))
 	}
-	c.man = manifest{applied: index, term: term}
-	if c.d, err = s.fsm.describe(index, term, m); err == nil {
-		err = c.man.scan(s.fs, c.dir, "")
+	c.files = manifest{applied: index, term: term}
+	if c.marker, err = s.fsm.describe(index, term, m); err == nil {
+		err = c.files.scan(s.fs, c.dir, "")
 	}
 	if err != nil {
 		return errors.Join(err, removeAll(s.fs, c.dir))
@@ -97,7 +98,7 @@ func (s *sender) refresh(m marker) error {
 	return nil
 }
 
-// drop forgets the copy; its files go when its last reader has closed.
+// drop forgets the copy; its files are removed when its last reader has closed. It is called with the lock held.
 func (s *sender) drop() error {
 	c := s.cur
 	s.cur = nil
@@ -107,7 +108,7 @@ func (s *sender) drop() error {
 	return removeAll(s.fs, c.dir)
 }
 
-// sweep drops a copy that has not been used for a while, or at any age.
+// sweep drops a copy that nobody reads and that has not been used for a while; always drops it at any age.
 func (s *sender) sweep(always bool) error {
 	defer s.hold()()
 	if s.cur == nil || s.cur.refs > 0 || !always && time.Since(s.cur.used) < keepSent {
@@ -116,21 +117,21 @@ func (s *sender) sweep(always bool) error {
 	return s.drop()
 }
 
-// keeps returns the index behind which the log should stay, because a follower is being sent a copy that ends there;
-// 0 if none is.
+// keeps returns the index behind which the log should keep its entries, because a follower is being sent a copy that
+// ends there; 0 if none is being sent.
 func (s *sender) keeps() uint64 {
 	defer s.hold()()
 	if s.cur == nil || s.cur.refs == 0 && time.Since(s.cur.used) > keepSent/2 {
 		return 0
 	}
-	return s.cur.d.Index
+	return s.cur.marker.Index
 }
 
 // sending is one stream of a copy.
 type sending struct {
 	*io.PipeReader
 	s    *sender
-	c    *copied
+	c    *stateCopy
 	done chan struct{}
 	once sync.Once
 }

@@ -39,8 +39,8 @@ func (c *cluster) truncate(i int) error {
 	return m.truncate(trailing)
 }
 
-// cutLog lets a node truncate its log now, and waits until it begins behind index.
-func (c *cluster) cutLog(i int, index uint64) {
+// truncateLog lets a node truncate its log now, and waits until the log begins behind index.
+func (c *cluster) truncateLog(i int, index uint64) {
 	c.t.Helper()
 	g := c.nodes[i].store.groups[0]
 	c.eventually(fmt.Sprintf("the log of %s begins behind %d", c.peers[i].Name, index), func() bool {
@@ -60,8 +60,8 @@ func TestFollowerFarBehindGetsSnapshot(t *testing.T) {
 	for range 300 {
 		c.put(0, 1000)
 	}
-	c.cutLog(0, behind.Index+1)
-	c.cutLog(1, behind.Index+1)
+	c.truncateLog(0, behind.Index+1)
+	c.truncateLog(1, behind.Index+1)
 
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -89,7 +89,7 @@ func TestFollowerFarBehindGetsSnapshot(t *testing.T) {
 	}
 	c.sameLog(0, 2)
 
-	// It restarts from what was installed, and again without power at once.
+	// It restarts from what was installed, and does so again after a power cut at once.
 	for range 2 {
 		c.kill(2)
 		c.start(2)
@@ -97,7 +97,7 @@ func TestFollowerFarBehindGetsSnapshot(t *testing.T) {
 		c.put(0, 10)
 		c.agree(0, c.all()...)
 	}
-	// Nothing of the copies stays on disk longer than it is of use.
+	// Nothing of the copies stays on disk longer than it is needed.
 	for i := range c.nodes {
 		if err := c.nodes[i].store.groups[0].send.sweep(true); err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 			c.put(0, 10)
 			c.agree(0, c.all()...)
 			c.stop(2)
-			// What it would hold had it led for a moment, alone.
+			// The entries that it would hold had it led alone for a moment.
 			w, err := wal.Open(context.Background(), wal.Options{FS: c.nodes[2].fs, Dir: "data/wal"})
 			if err != nil {
 				t.Fatal(err)
@@ -161,7 +161,8 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range leftover {
-				if err := g.StoreLog(&raft.Log{Index: last + 1 + i, Term: e.Term, Data: []byte("never committed")}); err != nil {
+				never := raft.Log{Index: last + 1 + i, Term: e.Term, Data: []byte("never committed")}
+				if err := g.StoreLog(&never); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -183,8 +184,8 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 			for range 200 {
 				c.put(0, 1000)
 			}
-			c.cutLog(0, last+10)
-			c.cutLog(1, last+10)
+			c.truncateLog(0, last+10)
+			c.truncateLog(1, last+10)
 			// A new leader begins at its own end of the log; the old one still holds an append for the follower.
 			c.eventually("the leader changes", func() bool {
 				led := c.leader(0)
@@ -214,7 +215,8 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 	}
 }
 
-// A snapshot of what a node already has is answered, not installed; an append from before its log's begin is cut.
+// A snapshot of what a node already has is answered, not installed; an append from before the begin of its log is
+// shortened.
 func TestGuard(t *testing.T) {
 	c := newCluster(t, 1, 1, shortLog)
 	c.start(0)
@@ -222,7 +224,7 @@ func TestGuard(t *testing.T) {
 	for range 200 {
 		c.put(0, 1000)
 	}
-	c.cutLog(0, 10)
+	c.truncateLog(0, 10)
 	g := c.nodes[0].store.groups[0]
 	r := g.run.Load()
 	before := c.image(0, 0)
@@ -273,7 +275,8 @@ func TestGuard(t *testing.T) {
 			got = req.Entries[0].Index
 		}
 		if req.PrevLogEntry != x.wantPrev || got != x.wantEntry1 {
-			t.Errorf("%s: previous %d, first entry %d, want %d and %d", x.name, req.PrevLogEntry, got, x.wantPrev, x.wantEntry1)
+			t.Errorf("%s: previous %d, first entry %d, want %d and %d",
+				x.name, req.PrevLogEntry, got, x.wantPrev, x.wantEntry1)
 		}
 	}
 }
@@ -291,8 +294,8 @@ func TestTrailingEntriesServeALateFollower(t *testing.T) {
 	for range 100 {
 		c.put(0, 1000)
 	}
-	c.cutLog(0, 10)
-	c.cutLog(1, 10)
+	c.truncateLog(0, 10)
+	c.truncateLog(1, 10)
 	c.start(2)
 	c.ready(2)
 	c.put(0, 10)
@@ -307,7 +310,7 @@ func TestTrailingEntriesServeALateFollower(t *testing.T) {
 	}
 }
 
-// The marker's index may lie above the last command: a restart must not take that for a loss.
+// The marker's index may lie above the last command: a restart must not take that for damage.
 func TestMarkerAboveLastCommand(t *testing.T) {
 	c := newCluster(t, 1, 1, nil)
 	c.start(0)
@@ -334,7 +337,7 @@ func TestMarkerAboveLastCommand(t *testing.T) {
 	if got := c.image(0, 0).Count; got != 2 {
 		t.Fatalf("count %d", got)
 	}
-	// A state machine that has lost what the marker stands for is an error.
+	// A state machine that has lost what the marker promises is an error.
 	if err := c.truncate(0); err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +387,7 @@ func TestLaggardIsTruncated(t *testing.T) {
 }
 
 // A copy of a state whose log is still being replayed has the configuration of its own index: a leader without a quorum
-// cannot wait for that.
+// cannot wait until the replay is over.
 func TestCopyWhileTheLogIsReplayed(t *testing.T) {
 	w, err := wal.Open(context.Background(), wal.Options{FS: vfs.NewCrashableMem(), Dir: "w"})
 	if err != nil {
@@ -408,7 +411,8 @@ func TestCopyWhileTheLogIsReplayed(t *testing.T) {
 	f.begin(marker{Index: 3, Term: 1, Applied: 3, ConfigIndex: 1, Configuration: of("1")})
 	for index, want := range map[uint64]uint64{5: 1, 7: 7, 10: 7, 12: 11} {
 		d, err := f.describe(index, 2, marker{})
-		if err != nil || d.Index != index || d.Term != 2 || d.ConfigIndex != want || d.Configuration.Servers[0].ID != raft.ServerID(fmt.Sprint(want)) {
+		if err != nil || d.Index != index || d.Term != 2 || d.ConfigIndex != want ||
+			d.Configuration.Servers[0].ID != raft.ServerID(fmt.Sprint(want)) {
 			t.Errorf("at %d: %+v, %v; want configuration %d", index, d, err, want)
 		}
 	}
@@ -417,7 +421,7 @@ func TestCopyWhileTheLogIsReplayed(t *testing.T) {
 	}
 }
 
-// An install is cut off at every step by a crash.
+// A crash interrupts an install at any of its steps.
 func TestSwapInSurvivesCrashes(t *testing.T) {
 	type step struct {
 		name string
@@ -439,21 +443,22 @@ func TestSwapInSurvivesCrashes(t *testing.T) {
 		}, get},
 		{"marked", func(s *snapshots, sm *fakeState, _ *logStore) error {
 			var m marker
-			return errors.Join(receive(s, get), sm.Restore(s.stagedFiles()), readSealed(s.fs, s.stagedMeta(), &m), s.setMarker(m))
+			return errors.Join(receive(s, get), sm.Restore(s.stagedFiles()), readSealed(s.fs, s.stagedMeta(), &m),
+				s.setMarker(m))
 		}, get},
-		{"swapped in", func(s *snapshots, sm *fakeState, l *logStore) error {
-			_, err := s.swapIn(sm, l)
+		{"taken over", func(s *snapshots, sm *fakeState, l *logStore) error {
+			_, err := s.takeOver(sm, l)
 			return errors.Join(receive(s, get), err)
 		}, get},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			fsys := vfs.NewCrashableMem()
 			s, sm, l, done := openParts(t, fsys)
-			if x.name == "swapped in" {
+			if x.name == "taken over" {
 				if err := receive(s, get); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.swapIn(sm, l); err != nil {
+				if _, err := s.takeOver(sm, l); err != nil {
 					t.Fatal(err)
 				}
 			} else {

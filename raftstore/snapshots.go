@@ -13,18 +13,19 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// snapshots is a group's raft.SnapshotStore. It holds a marker; data goes by, files of the state machine:
+// snapshots is a group's raft.SnapshotStore. It keeps a marker. The data of a snapshot only passes through it, as files
+// of the state machine:
 //
 //	snapshots/marker-<n>          the marker
 //	snapshots/staged-<n>/files/   a snapshot being received, and then taken over by the state machine
-//	snapshots/staged-<n>/meta     its marker, written last: from here on it will be swapped in, at the latest at start
+//	snapshots/staged-<n>/meta     its marker, written last: from here on it will be taken over, at the latest at start
 //	snapshots/send-<n>-<k>/       a snapshot being sent
 type snapshots struct {
 	fs    vfs.FS
 	dir   string // snapshots/
 	shard uint32
 	send  *sender
-	count func() // a snapshot was installed
+	count func() // is called when a snapshot was installed
 
 	mu sync.Mutex
 	m  marker
@@ -63,7 +64,7 @@ func (s *snapshots) setMarker(m marker) error {
 	if m.Index < s.m.Index {
 		return errOvertaken
 	}
-	if s.m.State > m.Index { // the log has not reached the copy that was installed yet: its promise stands
+	if s.m.State > m.Index { // the log has not reached the copy that was installed: the copy's promise still stands
 		m.State = max(m.State, s.m.State)
 	}
 	if err := writeSealed(s.fs, s.markerPath(), m); err != nil {
@@ -82,8 +83,8 @@ func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	return []*raft.SnapshotMeta{m.meta()}, nil
 }
 
-// Open serves two callers: a leader that sends a snapshot gets a fresh copy of the state machine, with the index that
-// this has; Raft after an install gets nothing to read, for fsm.Restore knows where the files are.
+// Open serves two callers: a leader that sends a snapshot gets a copy of the state machine, with the index that the
+// copy has; Raft after an install gets an empty stream, because fsm.Restore knows where the files are.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if strings.HasPrefix(id, stagedPrefix) {
 		var m marker
@@ -98,7 +99,9 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 }
 
 // Create begins a snapshot: a local one, which ends with mark, or a received one, which is written to.
-func (s *snapshots) Create(_ raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+func (s *snapshots) Create(
+	_ raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, _ raft.Transport,
+) (raft.SnapshotSink, error) {
 	return &snapshotSink{s: s, m: marker{Index: index, Term: term, Configuration: conf, ConfigIndex: confIndex}}, nil
 }
 
@@ -108,10 +111,10 @@ type snapshotSink struct {
 	m      marker
 	marked bool
 
-	pipe *io.PipeWriter // of a received one
-	done chan struct{}
-	man  *manifest
-	err  error
+	pipe  *io.PipeWriter // of a received snapshot
+	done  chan struct{}  // closed when the stream has been read
+	files *manifest      // valid then
+	err   error          // valid then
 }
 
 func (k *snapshotSink) ID() string {
@@ -123,7 +126,7 @@ func (k *snapshotSink) ID() string {
 
 // mark ends a local snapshot whose state is durable up to applied.
 func (k *snapshotSink) mark(applied uint64) error {
-	k.m.Applied = min(applied, k.m.Index) // while the log is replayed, the state is ahead of it
+	k.m.Applied = min(applied, k.m.Index) // while the log is being replayed, the state is ahead of it
 	k.marked = true
 	return nil
 }
@@ -138,7 +141,7 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 		k.done = make(chan struct{})
 		go func() {
 			defer close(k.done)
-			k.man, k.err = readStream(r, k.s.fs, k.s.stagedFiles())
+			k.files, k.err = readStream(r, k.s.fs, k.s.stagedFiles())
 			_ = r.CloseWithError(k.err)
 		}()
 	}
@@ -157,7 +160,7 @@ func (k *snapshotSink) Close() error {
 	if k.err != nil {
 		return k.err
 	}
-	k.m.Applied = k.man.applied
+	k.m.Applied = k.files.applied
 	if k.m.Applied > k.m.Index {
 		return fmt.Errorf("%w: state at %d, snapshot at %d", ErrStream, k.m.Applied, k.m.Index)
 	}
@@ -179,7 +182,7 @@ func (k *snapshotSink) Cancel() error {
 	return k.s.clearStaged()
 }
 
-// clearStaged drops what was received and not swapped in; the meta file goes first, and durably.
+// clearStaged drops what was received and not taken over; the meta file is removed first, durably.
 func (s *snapshots) clearStaged() error {
 	ok, err := exists(s.fs, s.stagedDir())
 	if err != nil || !ok {
@@ -198,10 +201,10 @@ func (s *snapshots) clearStaged() error {
 	return removeAll(s.fs, s.stagedDir())
 }
 
-// swapIn makes a completely received snapshot the group's state: the state machine takes the files over, the marker
-// follows, and what the log holds below it goes unless it is known to fit. Each step may be the last before a crash;
-// finish does what is left.
-func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
+// takeOver makes a completely received snapshot the group's state: the state machine takes the files over, the marker
+// is written, and what the log holds below it is dropped unless it is known to fit. Each step may be the last before a
+// crash; finish does what is left then.
+func (s *snapshots) takeOver(sm StateMachine, log *logStore) (marker, error) {
 	var m marker
 	if err := readSealed(s.fs, s.stagedMeta(), &m); err != nil {
 		return m, err
@@ -211,7 +214,8 @@ func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
 		case err != nil:
 			return m, err
 		case !ok: // taken over, and lost since
-			return m, fmt.Errorf("%w: shard %d has taken a snapshot at %d over, but its state is at %d", ErrDamaged, s.shard, m.Applied, at)
+			return m, fmt.Errorf("%w: shard %d has taken over a snapshot at %d, but its state is at %d",
+				ErrDamaged, s.shard, m.Applied, at)
 		}
 		if err := sm.Restore(s.stagedFiles()); err != nil {
 			return m, fmt.Errorf("raftstore: restore snapshot at %d: %w", m.Index, err)
@@ -219,10 +223,12 @@ func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
 	}
 	m.State, _ = sm.Applied()
 	if m.State < m.Applied {
-		return m, fmt.Errorf("%w: the restored snapshot of shard %d is at %d, not at %d", ErrDamaged, s.shard, m.State, m.Applied)
+		return m, fmt.Errorf("%w: the restored snapshot of shard %d is at %d, not at %d",
+			ErrDamaged, s.shard, m.State, m.Applied)
 	}
 	if d := sm.Durable(); d < m.Applied {
-		return m, fmt.Errorf("%w: the restored snapshot of shard %d at %d is durable up to %d", ErrDamaged, s.shard, m.Applied, d)
+		return m, fmt.Errorf("%w: the restored snapshot of shard %d at %d is durable up to %d",
+			ErrDamaged, s.shard, m.Applied, d)
 	}
 	if err := s.setMarker(m); err != nil {
 		return m, err
@@ -237,15 +243,15 @@ func (s *snapshots) swapIn(sm StateMachine, log *logStore) (marker, error) {
 	return m, nil
 }
 
-// finish does at start what a crash may have left undone: a complete snapshot is swapped in, an incomplete one and
-// copies for sending are dropped.
+// finish does at start what a crash may have left undone: a completely received snapshot is taken over, an incomplete
+// one is dropped.
 func (s *snapshots) finish(sm StateMachine, log *logStore) error {
 	ok, err := exists(s.fs, s.stagedMeta())
 	if err != nil {
 		return err
 	}
 	if ok {
-		if _, err := s.swapIn(sm, log); err != nil {
+		if _, err := s.takeOver(sm, log); err != nil {
 			return err
 		}
 	} else if err := s.clearStaged(); err != nil {
@@ -254,8 +260,9 @@ func (s *snapshots) finish(sm StateMachine, log *logStore) error {
 	return s.fitLog(log)
 }
 
-// fitLog drops the log if it ends below the marker: what lies below an installed snapshot has never been compared with
-// it, and this node could later send it to others as theirs. Any other misfit is damage.
+// fitLog drops the log if it ends below the marker: its entries have never been compared with the installed snapshot,
+// and this node could later send them to others as committed ones. A log that does not fit the marker otherwise is
+// damage.
 func (s *snapshots) fitLog(log *logStore) error {
 	m := s.marker()
 	first, err := log.inner.FirstIndex()
@@ -274,9 +281,11 @@ func (s *snapshots) fitLog(log *logStore) error {
 	case err != nil:
 		return err
 	case first > m.Index+1:
-		return fmt.Errorf("%w: the log of shard %d begins at %d, the state needs %d", ErrDamaged, s.shard, first, m.Index+1)
+		return fmt.Errorf("%w: the log of shard %d begins at %d, the state needs %d",
+			ErrDamaged, s.shard, first, m.Index+1)
 	case term != 0 && term != m.Term:
-		return fmt.Errorf("%w: entry %d of shard %d has term %d, the state's has %d", ErrDamaged, m.Index, s.shard, term, m.Term)
+		return fmt.Errorf("%w: entry %d of shard %d has term %d, the state's has %d",
+			ErrDamaged, m.Index, s.shard, term, m.Term)
 	}
 	return nil
 }

@@ -258,7 +258,7 @@ func (s *Store) Group(shard uint32) *Group {
 	return s.groups[shard]
 }
 
-// Status tells where the node stands; safe from any goroutine at any time.
+// Status tells where the node stands. It may be called from any goroutine at any time.
 func (s *Store) Status() Status {
 	id := s.self.get()
 	s.mu.Lock()
@@ -283,7 +283,7 @@ func (s *Store) Status() Status {
 	return st
 }
 
-// Close hands leadership over (within ctx), then stops the groups and closes state machines, log and listener.
+// Close hands all leaderships over (within ctx), then stops the groups and closes state machines, log and listener.
 func (s *Store) Close(ctx context.Context) error {
 	s.leave()
 	if len(s.opts.Nodes) > 1 {
@@ -292,7 +292,7 @@ func (s *Store) Close(ctx context.Context) error {
 	return s.shut()
 }
 
-// leave lets this node report itself unfit, so that nobody hands it a leadership.
+// leave lets this node report itself unfit, so that no other node hands it a leadership.
 func (s *Store) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -119,7 +119,7 @@ func TestCloseHandsOver(t *testing.T) {
 		c.put(shard, 10)
 		c.agree(shard, c.all()...)
 	}
-	// A node that closes leads nothing any more before anything of it stops.
+	// A node that closes leads no group any more before it stops anything.
 	led := c.leader(0)
 	n := c.nodes[led]
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -236,7 +236,9 @@ func TestOptions(t *testing.T) {
 	ok := func() Options {
 		return Options{
 			FS: vfs.NewMem(), Dir: "d", Name: "a", Nodes: []Peer{{"a", "x:1"}, {"b", "x:2"}, {"c", "x:3"}}, Shards: 1,
-			NewStateMachine: func(context.Context, uint32, string, func(error)) (StateMachine, error) { return nil, nil },
+			NewStateMachine: func(context.Context, uint32, string, func(error)) (StateMachine, error) {
+				return nil, nil
+			},
 		}
 	}
 	o := ok()

@@ -20,16 +20,16 @@ import (
 //	"DKSE"
 //
 // Names are relative, slash-separated and clean. The length of the whole follows from names and sizes, so it is known
-// before the first byte, as Raft needs it.
+// before the first byte is sent, as Raft needs it.
 
 type streamFile struct {
 	name string
 	size int64
 }
 
-// manifest is what a snapshot folder holds.
+// manifest lists what a snapshot folder holds.
 type manifest struct {
-	applied, term uint64 // of the state machine
+	applied, term uint64 // index and term up to which the state machine has applied
 	files         []streamFile
 }
 
@@ -107,13 +107,15 @@ func writeStreamFile(w io.Writer, fsys vfs.FS, p string, f streamFile) error {
 	return err
 }
 
-// readStream writes a stream's files into dir, which it creates, durably. Nothing may follow the stream.
+// readStream writes a stream's files into dir, which it creates, durably. It is an error if anything follows the
+// stream.
 func readStream(r io.Reader, fsys vfs.FS, dir string) (*manifest, error) {
 	var head [streamHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, fmt.Errorf("%w: head: %w", ErrStream, err)
 	}
-	if string(head[:4]) != streamMagic || crc32.Checksum(head[:streamHead-4], castagnoli) != binary.BigEndian.Uint32(head[streamHead-4:]) {
+	sum := binary.BigEndian.Uint32(head[streamHead-4:])
+	if string(head[:4]) != streamMagic || crc32.Checksum(head[:streamHead-4], castagnoli) != sum {
 		return nil, fmt.Errorf("%w: head", ErrStream)
 	}
 	if err := checkStreamVersion(head[4]); err != nil {

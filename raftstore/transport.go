@@ -40,7 +40,7 @@ func (l *layer) Accept() (net.Conn, error) {
 	}
 }
 
-// hand gives an incoming connection to the group's transport.
+// hand gives an incoming connection to the group's transport, which closes it.
 func (l *layer) hand(c net.Conn) {
 	select {
 	case l.conns <- c:
@@ -58,7 +58,7 @@ func (l *layer) Close() error {
 
 func (l *layer) Addr() net.Addr { return l.addr }
 
-// Dial takes what transport.ServerAddr made: the server that is meant, and where it is.
+// Dial takes an address that addresses.ServerAddr made: the server that is meant, and where it is.
 func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	target, addr, ok := strings.Cut(string(address), dialSeparator)
 	if !ok {
@@ -71,28 +71,29 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 
 const dialSeparator = "\x00"
 
-// transport is the library's network transport with what it lacks:
+// transport is the library's network transport, changed where the library is wrong or lacks something:
 //   - the server id reaches Dial, for the header;
-//   - no heartbeat fast path, which may raise the term under a running leader loop (hashicorp/raft #695);
-//   - a vote is for a server id, not for an address that its next incarnation will have too;
+//   - it has no heartbeat fast path, which may raise the term while the leader's loop runs (hashicorp/raft #695);
+//   - a vote is given to a server id, not to an address, which the server's next incarnation will have too;
 //   - the guard (guard.go) sees every request before Raft does;
-//   - calls to a peer that does not answer are held until its heartbeats do, so that the library's backoff, which grows
-//     to seconds, does not delay a peer that has come back.
+//   - calls to a peer that does not answer wait until a heartbeat to it is answered, so that the library's backoff,
+//     which grows to seconds, does not delay a peer that has come back.
 type transport struct {
 	*raft.NetworkTransport // embedded, so that its pre-vote and its Close stay visible
 
 	rpcs   chan raft.RPC
 	closed chan struct{}
 	once   sync.Once
-	ending chan struct{} // closed before Raft is shut down, which waits for held calls
+	ending chan struct{} // closed before Raft is shut down, which waits for the calls that wait here
 	wg     sync.WaitGroup
 
-	mu   sync.Mutex
-	down map[raft.ServerID]chan struct{} // closed when the peer answers again, or the hold is to end
+	mu sync.Mutex
+	// down holds the silent peers; a channel is closed when its peer answers again, or nobody is to wait any more.
+	down map[raft.ServerID]chan struct{}
 }
 
-// maxHold bounds how long one call to a silent peer is held.
-const maxHold = 30 * time.Second
+// maxWait bounds how long one call waits for a silent peer.
+const maxWait = 30 * time.Second
 
 func newTransport(inner *raft.NetworkTransport) *transport {
 	return &transport{
@@ -125,10 +126,12 @@ func (t *transport) DecodePeer(b []byte) raft.ServerAddress {
 	return raft.ServerAddress(addr)
 }
 
-func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (t *transport) AppendEntries(
+	id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
+) error {
 	heartbeat := req.PrevLogEntry == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
 	if !heartbeat {
-		t.hold(id)
+		t.awaitPeer(id)
 	}
 	// gofail: var bugAckBeforeQuorum struct{}
 	// if n := len(req.Entries); n > 0 {
@@ -138,19 +141,19 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	// 	return nil
 	// }
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
-	t.note(id, err == nil, heartbeat)
+	t.noteAnswer(id, err == nil, heartbeat)
 	return err
 }
 
-// hold waits while the peer is known to be silent.
-func (t *transport) hold(id raft.ServerID) {
+// awaitPeer waits while the peer is known to be silent, for maxWait at most.
+func (t *transport) awaitPeer(id raft.ServerID) {
 	t.mu.Lock()
 	up := t.down[id]
 	t.mu.Unlock()
 	if up == nil {
 		return
 	}
-	timer := time.NewTimer(maxHold)
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
 	case <-up:
@@ -159,7 +162,8 @@ func (t *transport) hold(id raft.ServerID) {
 	}
 }
 
-func (t *transport) note(id raft.ServerID, ok, heartbeat bool) {
+// noteAnswer notes whether a peer answered: a heartbeat without an answer makes it silent.
+func (t *transport) noteAnswer(id raft.ServerID, ok, heartbeat bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	up := t.down[id]
@@ -172,7 +176,7 @@ func (t *transport) note(id raft.ServerID, ok, heartbeat bool) {
 	}
 }
 
-// release ends all holds: a call of a leadership that has ended is of no use to anybody.
+// release lets all waiting calls go on: a call of a leadership that has ended is of no use.
 func (t *transport) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 //
 //	"DKL1" | kind u8 | group u32 | length u8 | the server id (raft) or node name (control) that the caller means
 //
-// and is answered with one byte: 0, or a refusal, after which it is closed. A raft connection then belongs to that
-// group's transport. A control connection carries one request and one response, each: length u32 | JSON.
+// and is answered with one byte: 0, or a refusal, after which it is closed. A connection of kind raft then belongs to
+// that group's transport. A control connection carries one request and one response, each of them: length u32 | JSON.
 
 type header struct {
 	kind   connKind
@@ -34,7 +34,8 @@ func readHeader(r io.Reader) (h header, err error) {
 		return h, fmt.Errorf("%w: %w", errHeader, err)
 	}
 	h = header{kind: connKind(b[4]), group: binary.BigEndian.Uint32(b[5:])}
-	if string(b[:4]) != headerMagic || (h.kind != kindRaft && h.kind != kindControl) || b[9] == 0 || int(b[9]) > maxTarget {
+	if string(b[:4]) != headerMagic || (h.kind != kindRaft && h.kind != kindControl) ||
+		b[9] == 0 || int(b[9]) > maxTarget {
 		return h, errHeader
 	}
 	target := make([]byte, b[9])
@@ -57,7 +58,7 @@ func answerError(a byte) error {
 	return fmt.Errorf("raftstore: refused with code %d", a)
 }
 
-// request is a control request; which fields count depends on Op.
+// request is a control request; which fields are read depends on Op.
 type request struct {
 	Op       string
 	From     string   // the caller's server id
@@ -84,7 +85,7 @@ type response struct {
 	Term      uint64 `json:",omitempty"`
 	LastIndex uint64 `json:",omitempty"` // of the log
 	Applied   uint64 `json:",omitempty"`
-	StoreMs   int64  `json:",omitempty"` // the slowest StoreLogs of late, or the age of one under way
+	StoreMs   int64  `json:",omitempty"` // the slowest recent StoreLogs, or the age of one under way
 }
 
 func writeFrame(w io.Writer, v any) error {

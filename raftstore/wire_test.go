@@ -32,7 +32,8 @@ func FuzzHeader(f *testing.F) {
 
 func FuzzFrame(f *testing.F) {
 	var b bytes.Buffer
-	if err := writeFrame(&b, request{Op: opFound, Cluster: "0123456789abcdef", Founders: []member{{"a", "a-1", "x:1"}}, Shards: 6}); err != nil {
+	req := request{Op: opFound, Cluster: "0123456789abcdef", Founders: []member{{"a", "a-1", "x:1"}}, Shards: 6}
+	if err := writeFrame(&b, req); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())
@@ -134,7 +135,7 @@ func TestStream(t *testing.T) {
 			t.Fatalf("byte %d damaged: %v", i, err)
 		}
 		if _, err := readStream(bytes.NewReader(b[:i]), vfs.NewMem(), "x"); !errors.Is(err, ErrStream) {
-			t.Fatalf("cut at %d: %v", i, err)
+			t.Fatalf("shortened at %d: %v", i, err)
 		}
 	}
 	if _, err := readStream(bytes.NewReader(append(bytes.Clone(b), 0)), vfs.NewMem(), "x"); !errors.Is(err, ErrStream) {
@@ -145,7 +146,8 @@ func TestStream(t *testing.T) {
 func TestCleanName(t *testing.T) {
 	for n, want := range map[string]bool{
 		"a": true, "a/b": true, "000001.sst": true, "..a": true, "a..": true,
-		"": false, ".": false, "..": false, "/a": false, "../a": false, "a/../b": false, "a/": false, "./a": false, "a\x00": false, `a\b`: false, "c:x": false,
+		"": false, ".": false, "..": false, "/a": false, "../a": false, "a/../b": false, "a/": false,
+		"./a": false, "a\x00": false, `a\b`: false, "c:x": false,
 	} {
 		if cleanName(n) != want {
 			t.Errorf("%q: %v", n, !want)

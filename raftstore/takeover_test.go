@@ -14,7 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// crashImages notes, before every operation that writes, what would be on disk if the process or the power ended there.
+// crashImages keeps, before every operation that writes, what would be on disk if the process were killed or the power
+// cut there.
 type crashImages struct {
 	mem *vfs.MemFS
 
@@ -52,8 +53,9 @@ func (c *crashImages) note(at string) {
 	)
 }
 
-// A complete snapshot is swapped in, and this ends at every operation on the file system: the next start finishes it.
-func TestSwapInCutOffAnywhere(t *testing.T) {
+// A complete snapshot is taken over, and the process ends at any of the operations on the file system: the next start
+// finishes the takeover.
+func TestTakeOverInterruptedAnywhere(t *testing.T) {
 	const have, get = 3, 9
 	mem := vfs.NewCrashableMem()
 	crash := &crashImages{mem: mem}
@@ -71,7 +73,7 @@ func TestSwapInCutOffAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	crash.on = true
-	if _, err := s.swapIn(sm, l); err != nil {
+	if _, err := s.takeOver(sm, l); err != nil {
 		t.Fatal(err)
 	}
 	crash.note("after all")
@@ -105,14 +107,15 @@ func TestSwapInCutOffAnywhere(t *testing.T) {
 		}
 		done()
 	}
-	t.Logf("%d images: %d to finish, %d of them with the former state, %d between the renames", len(crash.images), again, before, between)
+	t.Logf("%d images: %d to finish, %d of them with the former state, %d between the renames",
+		len(crash.images), again, before, between)
 	if between == 0 || before == 0 || again == 0 || again == len(crash.images) {
 		t.Fatal("not all cases were met")
 	}
 }
 
-// A snapshot was taken over, by a rename, and neither it nor the former state can be found: this member has lost what it
-// promised, and rejoins by itself.
+// A snapshot was taken over, by a rename, and neither it nor the former state can be found: this member has lost what
+// it promised, and rejoins by itself.
 func TestLostSnapshotIsDamage(t *testing.T) {
 	c := newCluster(t, 3, 1, nil)
 	c.start(0, 1, 2)
