@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// BenchmarkStoreLogs appends single entries with real fsyncs, each group waiting for its own, and truncates now and
+// BenchmarkStoreLogs appends single entries with real fsyncs. Each group waits for its own entry, and truncates now and
 // then as a checkpoint would.
 func BenchmarkStoreLogs(b *testing.B) {
 	for _, groups := range []int{1, 6} {

@@ -11,11 +11,11 @@ import (
 type GroupLag struct {
 	Group   uint64
 	First   uint64 // the group's first index
-	Through uint64 // deleting entries up to here lets the segments go, as far as this group is concerned
-	Bytes   int64  // frames of those entries
+	Through uint64 // once its entries up to here are deleted, this group keeps the segments no more
+	Bytes   int64  // length of those entries' frames
 }
 
-// retire closes s for reading as soon as nobody reads it. It is called with Log.mu held.
+// retire closes s for reading as soon as no reader is left. It is called with Log.mu held.
 func (s *segment) retire() error {
 	s.gone = true
 	if s.refs > 0 || s.r == nil {
@@ -36,12 +36,12 @@ func (l *Log) release(s *segment) {
 	s.refs--
 	if s.gone {
 		if err := s.retire(); err != nil {
-			l.log.Warn("wal: close", "err", err)
+			l.logger.Warn("wal: close", "error", err)
 		}
 	}
 }
 
-// free deletes the segments that nobody needs any more and reports an fsync error to OnFatal.
+// free deletes the segments that no group needs any more and reports an fsync error to OnFatal.
 func (l *Log) free() error {
 	l.mu.Lock()
 	err := l.collect()
@@ -57,9 +57,9 @@ func (l *Log) free() error {
 	return err
 }
 
-// collect deletes the oldest segments while no group needs an entry of them. Everything else that they held stands in
-// the head of the segment after them. Each deletion is synced before the next one, so that a crash leaves no hole in
-// the sequence. It is called with mu held and lets it go meanwhile. A file that cannot be removed is tried again later.
+// collect deletes the oldest segments while no group needs an entry of them. Everything else that they held is in the
+// head of the segment after them. Each deletion is synced before the next one, so that a crash leaves no hole in the
+// sequence. It is called with mu held and releases it meanwhile. A file that cannot be removed is tried again later.
 func (l *Log) collect() error {
 	if l.collecting {
 		return nil
@@ -79,13 +79,13 @@ func (l *Log) collect() error {
 		}
 		l.mu.Lock()
 		if removeErr != nil {
-			l.log.Warn("wal: remove segment", "segment", s.seq, "err", removeErr)
+			l.logger.Warn("wal: remove segment", "segment", s.seq, "error", removeErr)
 			return nil
 		}
 		l.segments = l.segments[1:]
 		l.stats.SegmentsDeleted++
 		if err := s.retire(); err != nil {
-			l.log.Warn("wal: close", "err", err)
+			l.logger.Warn("wal: close", "error", err)
 		}
 		if syncErr != nil {
 			return syncErr
@@ -103,22 +103,22 @@ func (l *Log) diskBytes() int64 {
 	return n
 }
 
-// Laggards returns the groups that hold back old segments although the log is longer than maxBytes, in the order of
-// what they hold, most first: once each has deleted its entries up to Through, the log is at most maxBytes long, or one
-// segment. It returns nothing while the log is short enough.
+// Laggards returns the groups that keep old segments on disk although the log is longer than maxBytes, the one that
+// keeps most first: once each has deleted its entries up to Through, the log is at most maxBytes long, or one segment.
+// It returns nothing while the log is short enough.
 func (l *Log) Laggards(maxBytes int64) []GroupLag {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.diskBytes()
-	var cut uint64 // the newest segment that must go
+	var newest uint64 // the newest segment that must be deleted
 	for i := 0; i < len(l.segments)-1 && left > maxBytes; i++ {
 		left -= l.segments[i].size
-		cut = l.segments[i].seq
+		newest = l.segments[i].seq
 	}
 	var lags []GroupLag
 	for id, g := range l.table.groups {
-		// Entries lie in the order of their index: storing one voids all behind it.
-		n := sort.Search(len(g.locs), func(i int) bool { return g.locs[i].seg.seq > cut })
+		// Entries lie in the order of their index: storing one makes all behind it void.
+		n := sort.Search(len(g.locs), func(i int) bool { return g.locs[i].seg.seq > newest })
 		if n == 0 {
 			continue
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// gate is a file system whose fsyncs of records wait until they are let through.
+// gate is a file system whose fsyncs of records wait until they are allowed.
 type gate struct {
 	on      atomic.Bool
 	waiting chan struct{}
@@ -34,7 +34,7 @@ func (g *gate) wrap(fs vfs.FS) vfs.FS {
 	}))
 }
 
-// TestGroupCommit: while one fsync runs, everybody else queues, and the next fsync serves them all. Nobody sees an
+// TestGroupCommit: while one fsync runs, all other calls queue, and the next fsync serves them all. No reader sees an
 // entry before it is synced.
 func TestGroupCommit(t *testing.T) {
 	gate := newGate()
@@ -67,14 +67,15 @@ func TestGroupCommit(t *testing.T) {
 	wg.Wait()
 	gate.on.Store(false)
 	check(t, errors.Join(errs...))
-	if s := l.Stats(); s.Fsyncs != 2 || s.EntriesWritten != 14 || s.EntriesPerFsync != 7 || s.UnsyncedBytes != 0 || !s.SyncingSince.IsZero() {
+	if s := l.Stats(); s.Fsyncs != 2 || s.EntriesWritten != 14 || s.EntriesPerFsync != 7 ||
+		s.UnsyncedBytes != 0 || !s.SyncingSince.IsZero() {
 		t.Errorf("afterwards: %+v", s)
 	}
 	check(t, l.Close())
 }
 
-// TestLateWrite: a write whose caller gave up is queued before what the library does next. Whatever that is, the late
-// entries do not outlive it.
+// TestLateWrite: a write whose caller gave up is queued before the library's next call. Whatever that call is, the late
+// entries do not survive it.
 func TestLateWrite(t *testing.T) {
 	for name, c := range map[string]struct {
 		then func(*Group) error
@@ -123,7 +124,8 @@ func TestLateWrite(t *testing.T) {
 	}
 }
 
-// TestConcurrent has writers, readers, truncation and statistics meet, for the race detector, and Close in the middle.
+// TestConcurrent runs writers, readers, truncation and statistics at the same time, for the race detector, and closes
+// the log in the middle.
 func TestConcurrent(t *testing.T) {
 	const groups, entries = 6, 150
 	fs := vfs.NewMem()
@@ -158,7 +160,8 @@ func TestConcurrent(t *testing.T) {
 				for i := first; i <= last && i > 0; i++ {
 					var e raft.Log
 					err := g.GetLog(i, &e)
-					if err == nil && !strings.HasPrefix(string(e.Data), fmt.Sprint(id, ":", i, ".")) || err != nil && err != raft.ErrLogNotFound {
+					foreign := err == nil && !strings.HasPrefix(string(e.Data), fmt.Sprint(id, ":", i, "."))
+					if foreign || err != nil && err != raft.ErrLogNotFound {
 						t.Errorf("group %d entry %d: %v %.20q", id, i, err, e.Data)
 					}
 				}
@@ -174,7 +177,7 @@ func TestConcurrent(t *testing.T) {
 	check(t, errors.Join(errs...))
 	assertConsistent(t, l)
 
-	// Close lets what is queued finish; afterwards there is ErrClosed. Nothing acknowledged is missing.
+	// Close lets the queued calls finish; later ones return ErrClosed. Nothing acknowledged is missing.
 	acked := make([]uint64, groups)
 	for id := range uint64(groups) {
 		writers.Go(func() {
@@ -203,7 +206,7 @@ func TestConcurrent(t *testing.T) {
 	check(t, l.Close())
 }
 
-// TestLaggards: doing what Laggards asks for brings the log to the wanted length.
+// TestLaggards: once the groups delete what Laggards says, the log has the wanted length.
 func TestLaggards(t *testing.T) {
 	l := mustOpen(t, vfs.NewMem(), func(o *Options) { o.SegmentBytes = 1 << 10 })
 	defer l.Close()

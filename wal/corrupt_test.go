@@ -48,7 +48,7 @@ func segments(t testing.TB, fs vfs.FS) map[uint64][]byte {
 	return all
 }
 
-// frames returns where the records of a segment start, its head's included.
+// frames returns where the records of a segment start, those of its head included.
 func frames(seq uint64, data []byte) (offs []int64) {
 	for off := int64(segmentHeader); ; {
 		_, n, err := decodeRecord(data[off:], seq, off)
@@ -60,7 +60,8 @@ func frames(seq uint64, data []byte) (offs []int64) {
 	}
 }
 
-// damaged is a log of two groups in segments 1 to 4, each entry written alone; group 2's are all in segment 1.
+// damaged is a log of two groups in segments 1 to 4, each entry written alone. All of group 2's entries are in segment
+// 1.
 type damaged struct {
 	fs   *vfs.MemFS
 	segs map[uint64][]byte
@@ -81,7 +82,10 @@ func buildDamaged(t *testing.T, closed bool) *damaged {
 	if closed {
 		check(t, l.Close())
 	}
-	d := &damaged{fs: fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(1, 1)}), offs: map[uint64][]int64{}}
+	d := &damaged{
+		fs:   fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(1, 1)}),
+		offs: map[uint64][]int64{},
+	}
 	if !closed {
 		check(t, l.Close())
 	}
@@ -110,11 +114,11 @@ func (d *damaged) flip(t *testing.T, seq uint64, off int64) {
 	d.put(t, seq, b)
 }
 
-// TestCorruption: what a crash cannot have done is reported with its place, and nothing on disk is changed.
+// TestCorruption: damage that a crash cannot have caused is reported with its place, and nothing on disk is changed.
 func TestCorruption(t *testing.T) {
 	type want struct {
 		seg   uint64
-		off   int64 // -1: any
+		off   int64 // -1: any offset
 		group uint64
 		text  string
 	}
@@ -128,7 +132,7 @@ func TestCorruption(t *testing.T) {
 			return want{2, off, 1, "checksum"}
 		}},
 		"bit flip in the last entry of a full segment": {damage: func(t *testing.T, d *damaged) want {
-			off := d.rec(2, -2) // the last is the seal
+			off := d.rec(2, -2) // the last record is the seal
 			d.flip(t, 2, off+70)
 			return want{2, off, 1, "checksum"}
 		}},
@@ -150,11 +154,11 @@ func TestCorruption(t *testing.T) {
 			d.flip(t, 2, 26)
 			return want{2, 0, 0, "header"}
 		}},
-		"full segment cut short": {damage: func(t *testing.T, d *damaged) want {
+		"full segment shortened": {damage: func(t *testing.T, d *damaged) want {
 			d.put(t, 2, d.segs[2][:d.rec(2, 5)])
 			return want{2, d.rec(2, 5), 0, "shorter"}
 		}},
-		"full segment cut to nothing": {damage: func(t *testing.T, d *damaged) want {
+		"full segment emptied": {damage: func(t *testing.T, d *damaged) want {
 			d.put(t, 2, nil)
 			return want{2, 0, 0, "header"}
 		}},
@@ -210,8 +214,8 @@ func TestCorruption(t *testing.T) {
 			d.put(t, 4, b)
 			return want{4, off, 0, "was on disk"}
 		}},
-		"newest: bit flip in the last entry after an orderly close": {closed: true, damage: func(t *testing.T, d *damaged) want {
-			off := d.rec(4, -2) // the last is the mark
+		"newest: bit flip in the last entry, closed": {closed: true, damage: func(t *testing.T, d *damaged) want {
+			off := d.rec(4, -2) // the last record is the mark
 			d.flip(t, 4, off+70)
 			return want{4, off, 1, "was on disk"}
 		}},
@@ -219,11 +223,11 @@ func TestCorruption(t *testing.T) {
 			d.flip(t, 4, 5)
 			return want{4, 0, 0, "header"}
 		}},
-		"newest: header cut off": {damage: func(t *testing.T, d *damaged) want {
+		"newest: header shortened": {damage: func(t *testing.T, d *damaged) want {
 			d.put(t, 4, d.segs[4][:segmentHeader-1])
 			return want{4, 0, 0, "header"}
 		}},
-		"newest: cut within the head": {damage: func(t *testing.T, d *damaged) want {
+		"newest: shortened within the head": {damage: func(t *testing.T, d *damaged) want {
 			d.put(t, 4, d.segs[4][:segmentHeader+50])
 			return want{4, segmentHeader + 50, 0, "shorter"}
 		}},
@@ -232,7 +236,7 @@ func TestCorruption(t *testing.T) {
 			return want{4, d.rec(4, 1), 2, "checksum"}
 		}},
 		"newest: bit flip in a record written again by Open": {damage: func(t *testing.T, d *damaged) want {
-			// The last write of a crashed log was copied to the head of segment 5, and nothing came after it.
+			// The last write of a crashed log was copied to the head of segment 5, and nothing was written after it.
 			l := mustOpen(t, d.fs)
 			again := d.fs.CrashClone(vfs.CrashCloneCfg{})
 			check(t, l.Close())
@@ -243,7 +247,7 @@ func TestCorruption(t *testing.T) {
 			return want{5, off, 1, "checksum"}
 		}},
 		"newest: head of a log with another past": {damage: func(t *testing.T, d *damaged) want {
-			// Group 2's term as of the head was 7; the checksum is right.
+			// In the head, group 2's term was 7; the checksum is right.
 			b := slices.Clone(d.segs[4])
 			off := d.rec(4, 1)
 			end := d.rec(4, 2)
@@ -267,7 +271,8 @@ func TestCorruption(t *testing.T) {
 			before := segments(t, d.fs)
 			_, err := Open(context.Background(), options(d.fs))
 			e := asCorrupt(t, err)
-			if e.Segment != w.seg || e.Offset != w.off || e.HasGroup != (w.group != 0) || e.HasGroup && e.Group != w.group || !strings.Contains(e.Error(), w.text) {
+			if e.Segment != w.seg || e.Offset != w.off || e.HasGroup != (w.group != 0) ||
+				e.HasGroup && e.Group != w.group || !strings.Contains(e.Error(), w.text) {
 				t.Errorf("got %v, want %+v", e, w)
 			}
 			after := segments(t, d.fs)
@@ -283,7 +288,7 @@ func TestCorruption(t *testing.T) {
 	}
 }
 
-// TestTornTail: what a crash can have done to the last write costs that write at most.
+// TestTornTail: damage that a crash can have done to the last write loses that write at most.
 func TestTornTail(t *testing.T) {
 	cases := map[string]struct {
 		closed bool
@@ -294,10 +299,10 @@ func TestTornTail(t *testing.T) {
 		"bit flip in the last record": {lost: 1, damage: func(t *testing.T, d *damaged) {
 			d.flip(t, 4, d.rec(4, -1)+70)
 		}},
-		"last record cut": {lost: 1, damage: func(t *testing.T, d *damaged) {
+		"last record shortened": {lost: 1, damage: func(t *testing.T, d *damaged) {
 			d.put(t, 4, d.segs[4][:len(d.segs[4])-9])
 		}},
-		"last record cut within its header": {lost: 1, damage: func(t *testing.T, d *damaged) {
+		"last record shortened within its header": {lost: 1, damage: func(t *testing.T, d *damaged) {
 			d.put(t, 4, d.segs[4][:d.rec(4, -1)+5])
 		}},
 		"last record reads as zeros": {lost: 1, damage: func(t *testing.T, d *damaged) {
@@ -341,7 +346,7 @@ func TestTornTail(t *testing.T) {
 				}
 			}
 			c.damage(t, d)
-			for range 2 { // the cut is for good
+			for range 2 { // what was dropped stays dropped
 				l := mustOpen(t, d.fs)
 				got, err := l.Group(1).LastIndex()
 				check(t, err)
@@ -375,7 +380,8 @@ func TestNewerVersionIsRefused(t *testing.T) {
 	}
 }
 
-// TestRotWhileOpen: an entry that no longer reads back is a CorruptError with its place, never other bytes.
+// TestRotWhileOpen: for an entry that can no longer be read back GetLog returns a CorruptError with its place, never
+// other bytes.
 func TestRotWhileOpen(t *testing.T) {
 	d := buildDamaged(t, true)
 	l := mustOpen(t, d.fs)
@@ -395,7 +401,8 @@ func TestRotWhileOpen(t *testing.T) {
 		_, err = f.WriteAt([]byte{b[0] ^ 1}, off+i)
 		check(t, err)
 		e := asCorrupt(t, l.Group(1).GetLog(index, new(raft.Log)))
-		if e.Segment != 2 || e.Offset != off || e.Group != 1 || !strings.Contains(e.Error(), fmt.Sprint("entry ", index)) {
+		if e.Segment != 2 || e.Offset != off || e.Group != 1 ||
+			!strings.Contains(e.Error(), fmt.Sprint("entry ", index)) {
 			t.Fatalf("byte %d: %v", i, e)
 		}
 		_, err = f.WriteAt(b, off+i)

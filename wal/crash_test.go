@@ -11,8 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// crasher runs groups side by side on one log and copies the crashable file system at random calls into it, from
-// within the call. What was acknowledged and what was under way at that moment is copied with it.
+// crasher runs groups side by side on one log and copies the crashable file system at random calls of it, from within
+// the call. It notes which calls of the log were acknowledged at that moment and which were under way.
 type crasher struct {
 	mem      *vfs.MemFS
 	unsynced int
@@ -75,8 +75,8 @@ func (c *crasher) run(l *Log, id int, rng *rand.Rand) error {
 	return nil
 }
 
-// settle finds which steps of the call under way have survived: any number, in their order.
-func (x *crashed) settle(id int, g *Group) (*model, error) {
+// survivors finds how many steps of the call under way have survived: any number of them, in their order.
+func (x *crashed) survivors(id int, g *Group) (*model, error) {
 	m := x.acked[id].clone()
 	d := m.differs(g)
 	if d == "" || x.pending[id] == nil {
@@ -98,8 +98,8 @@ func asError(differs, note string) error {
 	return fmt.Errorf("%s (%s)", differs, note)
 }
 
-// TestCrash: everything acknowledged is there after every crash, what was not acknowledged is there as a prefix of its
-// call or not at all, what was voided never comes back, and what Open shows is durable itself.
+// TestCrash: after every crash, everything acknowledged is there, what was not acknowledged is there as a prefix of its
+// call or not at all, what was made void never comes back, and what Open shows is durable itself.
 func TestCrash(t *testing.T) {
 	base := seed(t)
 	for _, unsynced := range []int{0, 30, 70, 100} {
@@ -154,7 +154,7 @@ func crashRun(t *testing.T, rng *rand.Rand, unsynced int) {
 		fs = x.fs.CrashClone(vfs.CrashCloneCfg{})
 		models = make([]*model, groups)
 		for id := range groups {
-			if models[id], err = x.settle(id, probe.Group(uint64(id))); err != nil {
+			if models[id], err = x.survivors(id, probe.Group(uint64(id))); err != nil {
 				t.Fatalf("round %d: crash before %s: group %d: %v", round, x.at, id, err)
 			}
 		}

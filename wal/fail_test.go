@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// TestEveryFailure lets each operation of the file system that changes something fail, one a run. Then every call
+// TestEveryFailure lets each operation of the file system that changes something fail, one per run. Then every call
 // fails, OnFatal has been called once, and what was acknowledged is there after a power cut.
 func TestEveryFailure(t *testing.T) {
 	s := seed(t)
@@ -64,8 +64,8 @@ func TestEveryFailure(t *testing.T) {
 			g := l.Group(0)
 			_, e1 := g.FirstIndex()
 			_, e2 := g.Get([]byte("a"))
-			for i, err := range []error{e1, e2, g.GetLog(1, new(raft.Log)), g.StoreLog(entry(1, 1, "")), g.DeleteRange(1, 1),
-				g.Set([]byte("a"), nil), l.DropGroup(1), l.Close()} {
+			for i, err := range []error{e1, e2, g.GetLog(1, new(raft.Log)), g.StoreLog(entry(1, 1, "")),
+				g.DeleteRange(1, 1), g.Set([]byte("a"), nil), l.DropGroup(1), l.Close()} {
 				if !errors.Is(err, ErrFailed) {
 					t.Fatalf("failure %d at %v: call %d afterwards: %v", nth, hit, i, err)
 				}
@@ -77,7 +77,7 @@ func TestEveryFailure(t *testing.T) {
 				t.Fatal("the statistics do not show the failure")
 			}
 		} else {
-			// A file that cannot be removed is only tried again; nothing was hit at all in the last run.
+			// A file that cannot be removed is tried again later; in the last run nothing failed at all.
 			if hit != nil && hit.Kind != errorfs.OpRemove && seen > nth {
 				t.Fatalf("failure %d at %v went unnoticed", nth, hit)
 			}
@@ -91,7 +91,7 @@ func TestEveryFailure(t *testing.T) {
 		x := crashed{fs: mem.CrashClone(vfs.CrashCloneCfg{}), acked: models, pending: []*op{under, under}}
 		l = mustOpen(t, x.fs)
 		for id := range models {
-			if _, err := x.settle(id, l.Group(uint64(id))); err != nil {
+			if _, err := x.survivors(id, l.Group(uint64(id))); err != nil {
 				t.Fatalf("failure %d at %v: group %d: %v", nth, hit, id, err)
 			}
 		}
@@ -105,8 +105,8 @@ func TestEveryFailure(t *testing.T) {
 	}
 }
 
-// TestFailedSyncThenPowerCut: after a failed fsync the bytes may still be in memory, so the next Open reads them. What
-// it then shows must survive a power cut, though the old file may never be synced.
+// TestFailedSyncThenPowerCut: after a failed fsync the bytes may still be in memory, so that the next Open reads them.
+// What it then shows must survive a power cut, though the old file may never be synced.
 func TestFailedSyncThenPowerCut(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	var fail atomic.Bool
@@ -119,7 +119,8 @@ func TestFailedSyncThenPowerCut(t *testing.T) {
 	l := mustOpen(t, fs)
 	check(t, l.Group(1).StoreLog(entry(1, 1, "acknowledged")))
 	fail.Store(true)
-	if err := l.Group(1).StoreLogs([]*raft.Log{entry(2, 1, "never"), entry(3, 1, "synced")}); !errors.Is(err, ErrFailed) {
+	err := l.Group(1).StoreLogs([]*raft.Log{entry(2, 1, "never"), entry(3, 1, "synced")})
+	if !errors.Is(err, ErrFailed) {
 		t.Fatal(err)
 	}
 	if err := l.Close(); !errors.Is(err, ErrFailed) {
@@ -142,16 +143,16 @@ func TestFailedSyncThenPowerCut(t *testing.T) {
 	check(t, l.Close())
 }
 
-// TestDeletionIsOrdered: one truncation frees many segments; a crash at any moment of it, keeping any of the folder's
-// changes, leaves a log that opens.
+// TestDeletionIsOrdered: one truncation frees many segments. A crash at any moment of it, whichever of the folder's
+// changes are kept, leaves a log that opens.
 func TestDeletionIsOrdered(t *testing.T) {
 	rng := newRand(seed(t), 4)
 	mem := vfs.NewCrashableMem()
 	var clones []*vfs.MemFS
 	armed, unsynced := false, 0
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(o errorfs.Op) error {
-		// The crashable file system never keeps one deletion and loses an earlier one; a disk may. So the order is
-		// checked itself: no second deletion before the folder was synced.
+		// The crashable file system never keeps one deletion and loses an earlier one; a disk may do so. So the
+		// order itself is checked: no second deletion before the folder was synced.
 		switch {
 		case o.Kind == errorfs.OpRemove:
 			if unsynced++; unsynced > 1 {
@@ -224,7 +225,9 @@ func TestClosedAndLocked(t *testing.T) {
 	check(t, l.Close())
 	g := l.Group(1)
 	_, e1 := g.LastIndex()
-	for i, err := range []error{e1, g.GetLog(1, new(raft.Log)), g.StoreLog(entry(2, 1, "")), g.Set([]byte("a"), nil), l.DropGroup(1)} {
+	for i, err := range []error{
+		e1, g.GetLog(1, new(raft.Log)), g.StoreLog(entry(2, 1, "")), g.Set([]byte("a"), nil), l.DropGroup(1),
+	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("call %d: %v", i, err)
 		}
@@ -234,7 +237,7 @@ func TestClosedAndLocked(t *testing.T) {
 	if _, err := Open(ctx, options(fs)); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	l = mustOpen(t, fs) // the failed Open let go of the lock
+	l = mustOpen(t, fs) // the failed Open has released the lock
 	check(t, l.Close())
 }
 
@@ -263,12 +266,14 @@ func TestRefusals(t *testing.T) {
 		t.Error("it claims to be monotonic")
 	}
 	for name, o := range map[string]Options{"no FS": {Dir: "d"}, "no folder": {FS: vfs.NewMem()},
-		"segment too small": {FS: vfs.NewMem(), Dir: "d", SegmentBytes: 1}, "segment too large": {FS: vfs.NewMem(), Dir: "d", SegmentBytes: 2 << 30}} {
+		"segment too small": {FS: vfs.NewMem(), Dir: "d", SegmentBytes: 1},
+		"segment too large": {FS: vfs.NewMem(), Dir: "d", SegmentBytes: 2 << 30}} {
 		if l, err := Open(context.Background(), o); err == nil {
 			t.Error(name, l.Close())
 		}
 	}
-	if s := fmt.Sprint(&CorruptError{Segment: 3, Offset: 5, Err: errCRC}); s != "wal: corrupt: segment 0000000000000003, offset 5: checksum mismatch" {
+	s := fmt.Sprint(&CorruptError{Segment: 3, Offset: 5, Err: errCRC})
+	if s != "wal: corrupt: segment 0000000000000003, offset 5: checksum mismatch" {
 		t.Error(s)
 	}
 }

@@ -11,23 +11,32 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// FuzzDecodeRecord: no bytes make the decoders panic or read past the record; what decodes has one encoding.
+// FuzzDecodeRecord: no bytes make the decoders panic or read past the record; whatever they accept has only one
+// encoding.
 func FuzzDecodeRecord(f *testing.F) {
 	for _, m := range []mutation{
-		{kind: kindEntry, group: 1, log: &raft.Log{Index: 7, Term: 3, Type: raft.LogConfiguration, Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1, 2)}},
+		{kind: kindEntry, group: 1, log: &raft.Log{
+			Index: 7, Term: 3, Type: raft.LogConfiguration,
+			Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1, 2),
+		}},
 		{kind: kindEntry, group: 1, log: &raft.Log{Index: 7}},
 		{kind: kindDelete, group: 2, min: 1, max: 9},
 		{kind: kindSet, group: 2, key: []byte("k"), val: []byte("v")},
-		{kind: kindVote, group: 2, vote: vote{hasTerm: true, term: 4, hasVoteTerm: true, voteTerm: 4, candidate: []byte("n1")}},
+		{kind: kindVote, group: 2, vote: vote{
+			hasTerm: true, term: 4, hasVoteTerm: true, voteTerm: 4, candidate: []byte("n1"),
+		}},
 		{kind: kindDrop, group: 2},
-		{kind: kindState, group: 2, state: &groupImage{first: 2, last: 4, keys: []string{"a", "b"}, vals: [][]byte{{1}, {}}}},
+		{kind: kindState, group: 2, state: &groupImage{
+			first: 2, last: 4, keys: []string{"a", "b"}, vals: [][]byte{{1}, {}},
+		}},
 	} {
 		f.Add(uint8(m.kind), m.appendPayload(nil), uint16(0))
 	}
 	f.Fuzz(func(t *testing.T, k uint8, payload []byte, damage uint16) {
 		frame := appendRecord(nil, 3, 40, 8, kind(k), 5, func(b []byte) []byte { return append(b, payload...) })
 		r, n, err := decodeRecord(append(bytes.Clone(frame), "behind"...), 3, 40)
-		if err != nil || n != len(frame) || n%8 != 0 || r.kind != kind(k) || r.group != 5 || r.synced != 8 || !bytes.Equal(r.payload, payload) {
+		if err != nil || n != len(frame) || n%8 != 0 || r.kind != kind(k) || r.group != 5 || r.synced != 8 ||
+			!bytes.Equal(r.payload, payload) {
 			t.Fatalf("%v: %+v, %d bytes of %d", err, r, n, len(frame))
 		}
 		bad := bytes.Clone(frame)
@@ -51,13 +60,14 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// FuzzOpen: whatever stands behind the head of the newest segment, Open says corrupt or shows a log that a second Open
-// shows again.
+// FuzzOpen: whatever follows the head of the newest segment, Open returns a CorruptError or shows a log that a second
+// Open shows again.
 func FuzzOpen(f *testing.F) {
 	mem := vfs.NewMem()
 	l := mustOpen(f, mem, func(o *Options) { o.SegmentBytes = 1 << 10 })
 	for i := range uint64(12) {
-		check(f, l.Group(1).StoreLog(entry(i+1, 1, "a hundred bytes, more or less, are what an entry has when the frame is counted")))
+		const data = "a hundred bytes, more or less, are what an entry has when the frame is counted"
+		check(f, l.Group(1).StoreLog(entry(i+1, 1, data)))
 	}
 	check(f, l.Group(2).StoreLog(entry(1, 1, "b")))
 	check(f, l.Close())

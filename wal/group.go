@@ -18,7 +18,8 @@ import (
 type Group struct {
 	log *Log
 	id  uint64
-	// setting makes reading the old value, comparing and writing one step: the vote shares a record of three keys.
+	// setting makes reading the old value, comparing and writing one step, because the three keys of a vote share a
+	// record.
 	setting sync.Mutex
 }
 
@@ -39,7 +40,7 @@ func (l *Log) Group(id uint64) *Group {
 	return g
 }
 
-// view calls f with the group's state, or nil if it has none, under the log's lock.
+// view calls f with the group's state, nil if it has none, while it holds the log's lock.
 func (g *Group) view(f func(*group)) error {
 	g.log.mu.Lock()
 	defer g.log.mu.Unlock()
@@ -70,9 +71,9 @@ func (g *Group) LastIndex() (index uint64, err error) {
 	return index, err
 }
 
-// Bytes returns how much the group's entries take in the log.
+// Bytes returns how many bytes the group's entries take in the log.
 func (g *Group) Bytes() (n int64) {
-	_ = g.view(func(s *group) { // a log that failed or is closed holds nothing that counts
+	_ = g.view(func(s *group) { // for a log that has failed or is closed it is 0
 		if s != nil {
 			n = s.bytes
 		}
@@ -118,10 +119,11 @@ func (g *Group) GetLog(index uint64, out *raft.Log) error {
 	return g.read(index, at, out)
 }
 
-// read reads an entry from its segment, which the caller holds.
+// read reads an entry from its segment, whose refs the caller has counted up.
 func (g *Group) read(index uint64, at loc, out *raft.Log) error {
 	corrupt := func(err error) error {
-		g.log.log.Error("wal: entry cannot be read", "group", g.id, "index", index, "segment", at.seg.seq, "err", err)
+		g.log.logger.Error("wal: entry cannot be read",
+			"group", g.id, "index", index, "segment", at.seg.seq, "error", err)
 		return &CorruptError{Segment: at.seg.seq, Offset: int64(at.off), Group: g.id, HasGroup: true,
 			Err: fmt.Errorf("entry %d: %w", index, err)}
 	}
@@ -151,9 +153,9 @@ func (g *Group) read(index uint64, at loc, out *raft.Log) error {
 // StoreLog stores one entry; see StoreLogs.
 func (g *Group) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raft.Log{log}) }
 
-// StoreLogs stores entries and returns when they are durable. Each voids every entry of the group at or above its
-// index; one that leaves a gap voids all before it too. An error says that the log has failed, is closed, or refuses
-// the entries; in the last case nothing was stored.
+// StoreLogs stores entries and returns when they are durable. Each makes every entry of the group at or above its index
+// void; one that leaves a gap makes all before it void too. An error says that the log has failed, is closed, or
+// refuses the entries; in the last case nothing was stored.
 func (g *Group) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -182,8 +184,8 @@ func (g *Group) DeleteRange(min, max uint64) error {
 		from, to, ok = s.span(min, max)
 		empty = from == to && len(g.log.queue) == 0 && !g.log.writing
 		if ok && from < to {
-			// A write whose caller gave up may still be queued before this deletion. The record therefore says what
-			// was meant: a prefix, or everything from min on.
+			// A write whose caller gave up may still be queued before this deletion. The record therefore says what the
+			// caller means: a prefix, or everything from min on.
 			if from == 0 {
 				min = 0
 			} else {
@@ -205,7 +207,7 @@ func (g *Group) DeleteRange(min, max uint64) error {
 	return g.log.free()
 }
 
-// Set gives key a value, durably. It writes nothing if key has that value. A new LastVoteTerm voids LastVoteCand.
+// Set gives key a value, durably. It writes nothing if key has that value. A new LastVoteTerm removes LastVoteCand.
 func (g *Group) Set(key, val []byte) error {
 	if len(key) > maxKeyBytes || len(val) > maxValBytes {
 		return fmt.Errorf("%w: key of %d bytes, value of %d", ErrTooLarge, len(key), len(val))
@@ -252,7 +254,7 @@ func (g *Group) SetUint64(key []byte, val uint64) error {
 	return g.Set(key, binary.BigEndian.AppendUint64(nil, val))
 }
 
-// GetUint64 reads what SetUint64 has written; ErrNotFound if nothing.
+// GetUint64 returns the value that SetUint64 has written, ErrNotFound if there is none.
 func (g *Group) GetUint64(key []byte) (uint64, error) {
 	v, err := g.Get(key)
 	if err != nil {

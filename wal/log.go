@@ -14,19 +14,19 @@ import (
 // Log is one write-ahead log, shared by the groups of a node. Its methods may be called from any goroutine.
 type Log struct {
 	opts    Options
-	log     *slog.Logger
+	logger  *slog.Logger
 	metrics *metrics
 	lock    io.Closer
 
 	mu   sync.Mutex
-	done sync.Cond // a group of waiters was written, or collection ended
-	// err is sticky: ErrClosed or ErrFailed.
+	done sync.Cond // some calls were written, or collection has ended
+	// err is ErrClosed or ErrFailed; once set, every call returns it.
 	err      error
 	closing  bool
 	queue    []*waiter
 	queued   int64 // bytes of frames in queue
-	inFlight int64 // bytes of the group being written
-	// writing is true while one goroutine owns cur, w, buf and changes table.
+	inFlight int64 // bytes of the calls that are being written
+	// writing is true while one goroutine owns cur, w and buf, and changes table.
 	writing    bool
 	collecting bool
 	table      *table
@@ -48,14 +48,14 @@ type waiter struct {
 }
 
 func newLog(opts Options, lock io.Closer) *Log {
-	l := &Log{opts: opts, log: opts.Logger, lock: lock, table: newTable(opts.CacheBytes), metrics: newMetrics(),
+	l := &Log{opts: opts, logger: opts.Logger, lock: lock, table: newTable(opts.CacheBytes), metrics: newMetrics(),
 		handles: make(map[uint64]*Group)}
 	l.done.L = &l.mu
 	return l
 }
 
-// commit makes muts durable and visible, in the order of the calls. The first waiter that finds nobody writing writes
-// and syncs for all who have queued.
+// commit makes muts durable and visible, in the order of the calls. The first waiter that finds no other one writing
+// writes and syncs for all that are in the queue.
 func (l *Log) commit(muts ...mutation) error {
 	w := &waiter{muts: muts}
 	for i := range muts {
@@ -77,7 +77,7 @@ func (l *Log) commit(muts ...mutation) error {
 			l.done.Wait()
 			continue
 		}
-		if err := l.writeGroup(); err != nil {
+		if err := l.writeBatch(); err != nil {
 			fatal = err
 		}
 	}
@@ -88,7 +88,7 @@ func (l *Log) commit(muts ...mutation) error {
 	return w.err
 }
 
-// usable is called with mu held.
+// usable returns why the log can take no call, nil if it can. It is called with mu held.
 func (l *Log) usable() error {
 	if l.err == nil && l.closing {
 		return ErrClosed
@@ -96,25 +96,25 @@ func (l *Log) usable() error {
 	return l.err
 }
 
-// takeGroup removes from the queue what one write carries.
-func (l *Log) takeGroup() (group []*waiter) {
+// takeBatch removes from the queue the calls that one write carries.
+func (l *Log) takeBatch() (batch []*waiter) {
 	var n int64
 	for len(l.queue) > 0 && (n == 0 || n+l.queue[0].bytes <= maxGroupBytes) {
 		n += l.queue[0].bytes
-		group = append(group, l.queue[0])
+		batch = append(batch, l.queue[0])
 		l.queue[0] = nil
 		l.queue = l.queue[1:]
 	}
 	l.queued -= n
 	l.inFlight = n
-	return group
+	return batch
 }
 
-// writeGroup writes, syncs and applies one group. It is called with mu held and nobody writing, and lets mu go
-// meanwhile. An error is the fatal one that it met.
-func (l *Log) writeGroup() error {
+// writeBatch writes, syncs and applies one batch of calls. It is called with mu held and no other goroutine writing,
+// and releases mu meanwhile. The error it returns is fatal.
+func (l *Log) writeBatch() error {
 	l.writing = true
-	group := l.takeGroup()
+	batch := l.takeBatch()
 	var head []byte
 	if l.cur.size >= l.opts.SegmentBytes {
 		head = appendHead(nil, header{seq: l.cur.seq + 1, prevEnd: l.cur.size}, l.table, nil)
@@ -124,7 +124,7 @@ func (l *Log) writeGroup() error {
 	var ends []uint32
 	err := l.rotate(head)
 	if err == nil {
-		ends, err = l.write(group)
+		ends, err = l.write(batch)
 	}
 
 	l.mu.Lock()
@@ -133,7 +133,7 @@ func (l *Log) writeGroup() error {
 		err = l.fail(err)
 	} else {
 		off, i := uint32(l.cur.size), 0
-		for _, w := range group {
+		for _, w := range batch {
 			for j := range w.muts {
 				m := &w.muts[j]
 				l.table.apply(m, loc{seg: l.cur, off: off, len: ends[i] - off}, true)
@@ -146,20 +146,21 @@ func (l *Log) writeGroup() error {
 		}
 		l.cur.size = int64(off)
 	}
-	for _, w := range group {
+	for _, w := range batch {
 		w.done, w.err = true, l.err
 	}
 	l.done.Broadcast()
 	return err
 }
 
-// fail makes err sticky and ends everybody who queued. It is called with mu held; it returns the error to report.
+// fail makes err the error of every later call and of every call in the queue. It is called with mu held; it returns
+// the error to report, nil if one was reported before.
 func (l *Log) fail(err error) error {
 	if errors.Is(l.err, ErrFailed) {
 		return nil
 	}
 	l.err = fmt.Errorf("%w: %w", ErrFailed, err)
-	l.log.Error("wal: failed; the process should end", "err", err)
+	l.logger.Error("wal: failed; the process should end", "error", err)
 	for _, w := range l.queue {
 		w.done, w.err = true, l.err
 	}
@@ -168,11 +169,11 @@ func (l *Log) fail(err error) error {
 	return l.err
 }
 
-// write appends the group's records with one write and one fsync, and returns where each frame ends.
-func (l *Log) write(group []*waiter) (ends []uint32, err error) {
+// write appends the batch's records with one write and one fsync, and returns where each frame ends.
+func (l *Log) write(batch []*waiter) (ends []uint32, err error) {
 	base := l.cur.size
 	buf := l.buf[:0]
-	for _, w := range group {
+	for _, w := range batch {
 		for i := range w.muts {
 			m := &w.muts[i]
 			buf = appendRecord(buf, l.cur.seq, base, base, m.kind, m.group, m.appendPayload)
@@ -185,7 +186,7 @@ func (l *Log) write(group []*waiter) (ends []uint32, err error) {
 	return ends, l.append(buf)
 }
 
-// append writes b to the current segment and syncs it. It does not move cur.size.
+// append writes b to the current segment and syncs it. It does not change cur.size.
 func (l *Log) append(b []byte) error {
 	n := len(b)
 	if _, err := l.w.Write(b); err != nil {
@@ -205,7 +206,7 @@ func (l *Log) append(b []byte) error {
 	return nil
 }
 
-// rotate begins the next segment with head, and seals the one before; a nil head is none.
+// rotate begins the next segment with head, and seals the one before; with a nil head it does nothing.
 func (l *Log) rotate(head []byte) error {
 	if head == nil {
 		return nil
@@ -213,7 +214,7 @@ func (l *Log) rotate(head []byte) error {
 	return l.advance(&segment{seq: l.cur.seq + 1}, head)
 }
 
-// advance creates s with content and makes it the one that is written.
+// advance creates s with content and makes it the segment that is written to.
 func (l *Log) advance(s *segment, content []byte) error {
 	w, err := createSegment(l.opts.FS, l.opts.Dir, s.seq, content)
 	if err != nil {
@@ -242,7 +243,7 @@ func (l *Log) advance(s *segment, content []byte) error {
 }
 
 // Close lets the writes under way finish, marks the end of the log and closes its files. Calls made after it return
-// ErrClosed. It returns the sticky error if the log has failed.
+// ErrClosed. If the log has failed, Close returns that error.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closing {
@@ -281,7 +282,7 @@ func (l *Log) Close() error {
 	return err
 }
 
-// closeFiles closes what is open; files being read are closed by their readers.
+// closeFiles closes all open files, except those that are being read: their readers close them.
 func (l *Log) closeFiles() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

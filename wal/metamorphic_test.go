@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// TestMetamorphic runs random calls on several groups, with reopening, against the naive model. The options differ
-// from run to run and must not show.
+// TestMetamorphic makes random calls of several groups, reopens the log now and then, and compares it with the naive
+// model. The options differ from run to run and must make no difference.
 func TestMetamorphic(t *testing.T) {
 	base := seed(t)
 	for run := range uint64(24) {
@@ -53,7 +53,7 @@ func TestMetamorphic(t *testing.T) {
 	}
 }
 
-// assertConsistent recounts what the table keeps as sums.
+// assertConsistent counts again what the table keeps as sums.
 func assertConsistent(t *testing.T, l *Log) {
 	t.Helper()
 	l.mu.Lock()
@@ -75,7 +75,8 @@ func assertConsistent(t *testing.T, l *Log) {
 			}
 		}
 		if bytes != g.bytes || cache != g.cacheBytes || cache > max(l.table.maxCache, 0) {
-			t.Fatalf("group %d: %d bytes and %d cached, counted %d and %d, limit %d", id, g.bytes, g.cacheBytes, bytes, cache, l.table.maxCache)
+			t.Fatalf("group %d: %d bytes and %d cached, counted %d and %d, limit %d",
+				id, g.bytes, g.cacheBytes, bytes, cache, l.table.maxCache)
 		}
 	}
 	for _, s := range l.segments {

@@ -16,12 +16,12 @@ type Stats struct {
 	Groups          int    // with entries or values
 	Entries         int    // that some group still needs
 	EntriesWritten  uint64 // acknowledged
-	BytesWritten    uint64 // synced, frames
-	Fsyncs          uint64 // of records; those of segment files and of the folder excepted
+	BytesWritten    uint64 // length of the synced frames
+	Fsyncs          uint64 // of records; those of new segments and of the folder are not counted
 	EntriesPerFsync float64
 	LastFsync       time.Duration
 	MaxFsync        time.Duration
-	SyncingSince    time.Time // of the fsync under way; zero if none
+	SyncingSince    time.Time // start of the fsync under way; zero if none is
 	UnsyncedBytes   int64     // asked for and not yet on disk
 	UnsyncedCalls   int
 	CacheBytes      int64
@@ -67,7 +67,7 @@ func (l *Log) synced(took time.Duration, bytes int) {
 	l.metrics.fsync.Observe(took.Seconds())
 }
 
-// metrics are the histogram that is fed and the collector that reads Stats when asked.
+// metrics are the histogram that the log feeds and a collector that reads Stats.
 type metrics struct {
 	fsync prometheus.Histogram
 	log   *Log
@@ -92,14 +92,20 @@ func newMetrics() *metrics {
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	add("size_bytes", "Length of all segments on disk.", gauge, func(s *Stats) float64 { return float64(s.Bytes) })
 	add("segments", "Segments on disk.", gauge, func(s *Stats) float64 { return float64(s.Segments) })
-	add("segments_deleted_total", "Segments deleted.", counter, func(s *Stats) float64 { return float64(s.SegmentsDeleted) })
+	add("segments_deleted_total", "Segments deleted.", counter,
+		func(s *Stats) float64 { return float64(s.SegmentsDeleted) })
 	add("entries", "Entries that some group still needs.", gauge, func(s *Stats) float64 { return float64(s.Entries) })
-	add("entries_written_total", "Entries acknowledged.", counter, func(s *Stats) float64 { return float64(s.EntriesWritten) })
-	add("written_bytes_total", "Bytes of records synced.", counter, func(s *Stats) float64 { return float64(s.BytesWritten) })
-	add("unsynced_bytes", "Bytes asked for and not yet on disk.", gauge, func(s *Stats) float64 { return float64(s.UnsyncedBytes) })
+	add("entries_written_total", "Entries acknowledged.", counter,
+		func(s *Stats) float64 { return float64(s.EntriesWritten) })
+	add("written_bytes_total", "Bytes of records synced.", counter,
+		func(s *Stats) float64 { return float64(s.BytesWritten) })
+	add("unsynced_bytes", "Bytes asked for and not yet on disk.", gauge,
+		func(s *Stats) float64 { return float64(s.UnsyncedBytes) })
 	add("cache_bytes", "Memory of the newest entries.", gauge, func(s *Stats) float64 { return float64(s.CacheBytes) })
-	add("cache_hits_total", "Entries read from memory.", counter, func(s *Stats) float64 { return float64(s.CacheHits) })
-	add("cache_misses_total", "Entries read from a file.", counter, func(s *Stats) float64 { return float64(s.CacheMisses) })
+	add("cache_hits_total", "Entries read from memory.", counter,
+		func(s *Stats) float64 { return float64(s.CacheHits) })
+	add("cache_misses_total", "Entries read from a file.", counter,
+		func(s *Stats) float64 { return float64(s.CacheMisses) })
 	add("failed", "1 after a failed write or fsync.", gauge, func(s *Stats) float64 {
 		if s.Failed {
 			return 1

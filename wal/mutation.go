@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// mutation is one change of a group, as a call asks for it and as replay reads it. Both ways go through table.apply.
+// mutation is one change of a group, as a call asks for it and as replay reads it. Both are applied by table.apply.
 type mutation struct {
 	kind     kind
 	group    uint64
@@ -20,14 +20,14 @@ type mutation struct {
 	state    *groupImage
 }
 
-// vote is what a group has promised; a nil candidate is none.
+// vote is what a group has promised; candidate is nil if there is none.
 type vote struct {
 	hasTerm, hasVoteTerm bool
 	term, voteTerm       uint64
 	candidate            []byte
 }
 
-// groupImage is a group as of the head of a segment. first and last are 0 for an empty log.
+// groupImage is a group's state, entries aside, at the head of a segment. first and last are 0 for an empty log.
 type groupImage struct {
 	first, last uint64
 	vote        vote
@@ -37,7 +37,8 @@ type groupImage struct {
 
 var errPayload = errors.New("malformed payload")
 
-// encodedBytes is the length of m's frame.
+// encodedBytes is the length of m's frame: exact for an entry, an upper bound for the other changes
+// that a call makes.
 func (m *mutation) encodedBytes() int {
 	switch m.kind {
 	case kindEntry:
@@ -91,7 +92,8 @@ func (m *mutation) appendPayload(b []byte) []byte {
 	return b
 }
 
-// decodeMutation reads a record's payload. Data and Extensions alias it; keys, values and candidates are copied.
+// decodeMutation reads a record's payload. Data and Extensions are part of its buffer; keys, values and candidates are
+// copied.
 func decodeMutation(r record) (m mutation, err error) {
 	m = mutation{kind: r.kind, group: r.group}
 	p := reader{b: r.payload}
@@ -178,7 +180,7 @@ func appendBytes(b, v []byte) []byte {
 // clone copies v; it never returns nil, so that an empty value stays a value.
 func clone(v []byte) []byte { return append(make([]byte, 0, len(v)), v...) }
 
-// reader takes fixed fields off b; after the first that is missing, bad is set and zeros follow.
+// reader takes fields off b; once one is missing, bad is set and every later field is zero.
 type reader struct {
 	b   []byte
 	bad bool
@@ -220,7 +222,8 @@ func (p *reader) vote() vote {
 	if f[0]&flagCandidate != 0 {
 		v.candidate = clone(c)
 	}
-	if f[0] >= 1<<3 || !v.hasTerm && v.term != 0 || !v.hasVoteTerm && v.voteTerm != 0 || v.candidate == nil && len(c) > 0 {
+	if f[0] >= 1<<3 || !v.hasTerm && v.term != 0 || !v.hasVoteTerm && v.voteTerm != 0 ||
+		v.candidate == nil && len(c) > 0 {
 		p.bad = true
 	}
 	return v

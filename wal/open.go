@@ -12,15 +12,15 @@ import (
 )
 
 var (
-	errMissing = errors.New("segment is missing")
-	errCutOff  = errors.New("segment is shorter than the next one says")
-	errKind    = errors.New("record does not belong here")
-	errHead    = errors.New("head of the segment disagrees with the records before it")
-	errProven  = errors.New("damaged, though a later record shows it was on disk")
+	errMissing  = errors.New("segment is missing")
+	errTooShort = errors.New("segment is shorter than the next one says")
+	errKind     = errors.New("record does not belong here")
+	errHead     = errors.New("head of the segment disagrees with the records before it")
+	errProven   = errors.New("damaged, though a later record shows it was on disk")
 )
 
-// Open replays the log in opts.Dir, cuts a torn tail and begins a fresh segment. ctx ends a long replay. Damage that is
-// no torn tail is a *CorruptError; nothing on disk is changed then.
+// Open replays the log in opts.Dir, drops a torn tail and begins a fresh segment. The end of ctx ends a long replay.
+// Damage that is no torn tail is a *CorruptError; nothing on disk is changed then.
 func Open(ctx context.Context, opts Options) (*Log, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -43,7 +43,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	return l, nil
 }
 
-// makeDir creates dir and syncs every folder that names a new one.
+// makeDir creates dir and syncs every folder that has a new name in it.
 func makeDir(fsys vfs.FS, dir string) error {
 	var parents []string
 	for d := dir; ; d = fsys.PathDir(d) {
@@ -114,7 +114,7 @@ func (l *Log) open(ctx context.Context) error {
 	}
 	for _, name := range leftovers {
 		if err := l.opts.FS.Remove(l.opts.FS.PathJoin(l.opts.Dir, name)); err != nil {
-			l.log.Warn("wal: remove an unfinished segment", "file", name, "err", err)
+			l.logger.Warn("wal: remove an unfinished segment", "file", name, "error", err)
 		}
 	}
 	l.mu.Lock()
@@ -122,7 +122,7 @@ func (l *Log) open(ctx context.Context) error {
 	return l.collect()
 }
 
-// list returns the segments in order, and names of segments that were never finished.
+// list returns the segments in order, and the names of segments that were never finished.
 func (l *Log) list() (seqs []uint64, leftovers []string, err error) {
 	names, err := l.opts.FS.List(l.opts.Dir)
 	if err != nil {
@@ -165,9 +165,9 @@ func (l *Log) openSegment(seq uint64) (header, error) {
 	return h, nil
 }
 
-// begin creates the segment that writes go to: the state of all groups, then the records of the segment before that no
-// fsync is known to have covered. They are written again rather than synced in place, because a fsync that once failed
-// may later claim success for pages that never reached the disk.
+// begin creates the segment that writes go to: the state of all groups, then those records of the segment before that
+// no fsync is known to have covered. They are written again instead of synced in place, because an fsync that once
+// failed may later claim success for pages that never reached the disk.
 func (l *Log) begin(h header, tail []mutation) error {
 	s := &segment{seq: h.seq}
 	at := make([]loc, len(tail))
@@ -188,7 +188,7 @@ func (l *Log) begin(h header, tail []mutation) error {
 	return l.advance(s, content)
 }
 
-// missing reports entries that a group needs and that lay before the oldest segment.
+// missing returns an error if a group needs entries that lay before the oldest segment.
 func (l *Log) missing(fresh uint64) error {
 	for _, id := range l.table.known() {
 		g := l.table.groups[id]
@@ -209,7 +209,7 @@ func (l *Log) missing(fresh uint64) error {
 	return nil
 }
 
-// replay folds one segment into the table.
+// replay applies the records of one segment to the table.
 type replay struct {
 	log  *Log
 	seg  *segment
@@ -239,13 +239,14 @@ func (p *replay) next() (record, mutation, int, error) {
 	return r, m, n, nil
 }
 
-// start reads the group states at the head. The oldest segment's are where replay begins; the others' are checked.
+// start reads the groups' states in the segment's head. Replay begins with those of the oldest segment; those of the
+// others are compared with the table.
 func (p *replay) start(oldest bool) error {
 	t := p.log.table
 	p.off = segmentHeader
 	if p.head.head > int64(len(p.data)) {
 		p.off = int64(len(p.data))
-		return p.corrupt(record{}, errCutOff)
+		return p.corrupt(record{}, errTooShort)
 	}
 	for range p.head.groups {
 		r, m, n, err := p.next()
@@ -287,7 +288,7 @@ func (p *replay) closed(oldest bool, end int64) error {
 	}
 	if end > int64(len(p.data)) {
 		p.off = int64(len(p.data))
-		return p.corrupt(record{}, errCutOff)
+		return p.corrupt(record{}, errTooShort)
 	}
 	p.data = p.data[:end]
 	p.seg.size = end
@@ -308,7 +309,8 @@ func (p *replay) closed(oldest bool, end int64) error {
 	return nil
 }
 
-// last replays the newest segment as far as it is proven to have been on disk, and returns the valid records behind.
+// last replays the newest segment as far as it is proven to have been on disk, and returns the valid records behind
+// that.
 func (p *replay) last(oldest bool) (tail []mutation, err error) {
 	if err := p.start(oldest); err != nil {
 		return nil, err
@@ -332,7 +334,7 @@ func (p *replay) last(oldest bool) (tail []mutation, err error) {
 			if provenPast(p.data, p.seg.seq, p.off+8, p.off) {
 				return nil, p.corrupt(r, fmt.Errorf("%w: %w", errProven, err))
 			}
-			p.log.log.Warn("wal: torn tail cut", "segment", p.seg.seq, "offset", p.off,
+			p.log.logger.Warn("wal: torn tail dropped", "segment", p.seg.seq, "offset", p.off,
 				"bytes", int64(len(p.data))-p.off, "reason", err)
 			break
 		}

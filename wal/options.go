@@ -13,13 +13,13 @@ import (
 const (
 	// DefaultSegmentBytes is the length at which a segment is closed.
 	DefaultSegmentBytes int64 = 64 << 20
-	// DefaultCacheBytes is the memory a group's newest entries may take.
+	// DefaultCacheBytes is the memory that the newest entries of one group may take.
 	DefaultCacheBytes int64 = 2 << 20
 
 	minSegmentBytes int64 = 1 << 10
 	maxSegmentBytes int64 = 1 << 30
-	// maxGroupBytes bounds what one write and fsync carry: a waiter behind a long queue is not made to wait for all of
-	// it, and the buffer that is kept stays small. A single call that is longer goes alone.
+	// maxGroupBytes bounds what one write and fsync carry: a caller behind a long queue need not wait for all of it,
+	// and the buffer that is kept stays small. A single call that is longer is written alone.
 	maxGroupBytes = 8 << 20
 	// maxCallBytes is the longest single call. With maxSegmentBytes it keeps every offset within 32 bits.
 	maxCallBytes = 256 << 20
@@ -27,12 +27,12 @@ const (
 	maxValBytes  = 64 << 10
 )
 
-// Errors that callers tell apart with errors.Is. A damaged file is a *CorruptError.
+// Errors that callers distinguish with errors.Is. A damaged file is a *CorruptError.
 var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("wal: closed")
 	// ErrFailed is returned by every call once a write or fsync has failed. What the disk holds of unacknowledged
-	// writes is then unknown, so nothing but a new Open can say it.
+	// writes is then unknown, and only a new Open can tell.
 	ErrFailed = errors.New("wal: failed")
 	// ErrVersion is returned by Open for a folder written by a newer format.
 	ErrVersion = errors.New("wal: unknown format version")
@@ -70,12 +70,12 @@ type Options struct {
 	// SegmentBytes closes a segment; default 64 MiB, at least 1 KiB, at most 1 GiB. Smaller segments free space
 	// sooner and cost an fsync of file and folder each. Open reads one segment at a time into memory.
 	SegmentBytes int64
-	// CacheBytes bounds the newest entries kept in memory, a group; default 2 MiB, negative for none. Too small, and
-	// each entry is read from the file once a follower.
+	// CacheBytes bounds the newest entries of each group that are kept in memory; default 2 MiB, negative for none. If
+	// it is too small, each entry is read from the file once per follower.
 	CacheBytes int64
-	Logger     *slog.Logger
-	// OnFatal is called once, after the first failed write or fsync, by the goroutine that met it, holding no lock. The
-	// process should end; the log does not end it.
+	Logger     *slog.Logger // default: none
+	// OnFatal is called once, after the first failed write or fsync, by the goroutine that met it, which holds no lock
+	// then. The process should end; the log does not end it.
 	OnFatal    func(error)
 	Registerer prometheus.Registerer // nil: no metrics
 	// Now times fsyncs for metrics; nothing depends on it. Default time.Now.
@@ -90,7 +90,8 @@ func (o Options) withDefaults() (Options, error) {
 		o.SegmentBytes = DefaultSegmentBytes
 	}
 	if o.SegmentBytes < minSegmentBytes || o.SegmentBytes > maxSegmentBytes {
-		return o, fmt.Errorf("wal: SegmentBytes %d is not within [%d, %d]", o.SegmentBytes, minSegmentBytes, maxSegmentBytes)
+		return o, fmt.Errorf("wal: SegmentBytes %d is not within [%d, %d]",
+			o.SegmentBytes, minSegmentBytes, maxSegmentBytes)
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = DefaultCacheBytes

@@ -41,7 +41,8 @@ func TestLibrary(t *testing.T) {
 		addr, trans := raft.NewInmemTransport("")
 		conf := raft.DefaultConfig()
 		conf.LocalID, conf.LogOutput = "n1", io.Discard
-		conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+		const timeout = 20 * time.Millisecond
+		conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = timeout, timeout, timeout
 		conf.TrailingLogs, conf.SnapshotThreshold = 5, 1<<62
 		g := l.Group(3)
 		has, err := raft.HasExistingState(g, g, snaps)

@@ -12,7 +12,7 @@ var (
 	errCRC    = errors.New("checksum mismatch")
 )
 
-// record is a frame as found in a segment; payload aliases the buffer it was decoded from.
+// record is a frame as it was found in a segment; payload is part of the buffer that it was decoded from.
 type record struct {
 	kind    kind
 	synced  int64 // bytes of this segment that were on disk before this record was written
@@ -22,7 +22,8 @@ type record struct {
 
 func align(n int) int { return (n + 7) &^ 7 }
 
-// checksum binds a frame to its place: a copy of it elsewhere, in an entry's data or in another segment, is no record.
+// checksum binds a frame to its place: a copy of the frame elsewhere, in an entry's data or in another segment, is no
+// record.
 func checksum(seq uint64, off int64, frame []byte) uint32 {
 	var place [16]byte
 	binary.LittleEndian.PutUint64(place[:], seq)
@@ -32,7 +33,9 @@ func checksum(seq uint64, off int64, frame []byte) uint32 {
 
 // appendRecord appends one frame to buf, whose first byte lies at offset base of segment seq. payload is called to
 // append the payload. The frame's length is a multiple of 8.
-func appendRecord(buf []byte, seq uint64, base, synced int64, k kind, group uint64, payload func([]byte) []byte) []byte {
+func appendRecord(
+	buf []byte, seq uint64, base, synced int64, k kind, group uint64, payload func([]byte) []byte,
+) []byte {
 	start := len(buf)
 	buf = append(buf, make([]byte, recordHeader)...)
 	if payload != nil {
@@ -53,7 +56,7 @@ func appendRecord(buf []byte, seq uint64, base, synced int64, k kind, group uint
 }
 
 // decodeRecord reads the frame at the start of buf, which lies at offset off of segment seq. It returns the frame's
-// length. On errCRC the group of the damaged header is returned, for the report only.
+// length. Along with errCRC it returns the group of the damaged header, for the report only.
 func decodeRecord(buf []byte, seq uint64, off int64) (r record, n int, err error) {
 	if len(buf) < recordHeader {
 		return record{}, 0, errShort
@@ -80,8 +83,8 @@ func decodeRecord(buf []byte, seq uint64, off int64) (r record, n int, err error
 }
 
 // provenPast reports whether some valid record of data at or after from says that more than `damaged` bytes were on
-// disk before it was written: then what is unreadable at `damaged` had been synced and is no torn tail. A valid record
-// alone proves nothing: a disk may keep the later half of an unsynced write and lose the earlier.
+// disk before it was written: then the unreadable record at `damaged` had been synced and is no torn tail. A valid
+// record alone proves nothing: a disk may keep the later half of an unsynced write and lose the earlier one.
 func provenPast(data []byte, seq uint64, from, damaged int64) bool {
 	for off := (from + 7) &^ 7; off+recordHeader <= int64(len(data)); off += 8 {
 		if binary.LittleEndian.Uint16(data[off+4:]) != marker {

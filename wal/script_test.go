@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// script is one log under a text script. Commands, with their arguments:
+// script is one log that a text script drives. The commands and their arguments:
 //
 //	open [segment-bytes=N]    opens the log, prints what it shows
 //	close | crash             crash keeps what was synced; crash keep-unsynced keeps all
@@ -53,7 +53,10 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	for _, a := range []struct {
 		name string
 		dst  any
-	}{{"g", &g}, {"t", &term}, {"n", &n}, {"min", &min}, {"max", &max}, {"seg", &seg}, {"rec", &rec}, {"bytes", &bytes}, {"key", &key}, {"val", &val}} {
+	}{
+		{"g", &g}, {"t", &term}, {"n", &n}, {"min", &min}, {"max", &max}, {"seg", &seg}, {"rec", &rec},
+		{"bytes", &bytes}, {"key", &key}, {"val", &val},
+	} {
 		d.MaybeScanArgs(t, a.name, a.dst)
 	}
 	if arg, ok := d.Arg("i"); ok {
@@ -67,7 +70,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		segmentBytes := int64(1 << 20)
 		d.MaybeScanArgs(t, "segment-bytes", &segmentBytes)
 		s.fail = false
-		s.l, err = Open(context.Background(), options(errorfs.Wrap(s.fs, errorfs.InjectorFunc(s.inject)), func(o *Options) { o.SegmentBytes = segmentBytes }))
+		fs := errorfs.Wrap(s.fs, errorfs.InjectorFunc(s.inject))
+		s.l, err = Open(context.Background(), options(fs, func(o *Options) { o.SegmentBytes = segmentBytes }))
 		if err == nil {
 			return s.state()
 		}
@@ -79,7 +83,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 			cfg = vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand(1, 1)}
 		}
 		after := s.fs.CrashClone(cfg)
-		_ = s.l.Close() // of the world that has ended
+		_ = s.l.Close() // the log from before the crash
 		s.fs, s.l = after, nil
 	case "store":
 		var logs []*raft.Log
@@ -186,11 +190,13 @@ func (s *script) segments(t *testing.T) string {
 			case kindSet:
 				fmt.Fprintf(&b, "set g%d %s=%q\n", m.group, m.key, m.val)
 			case kindVote:
-				fmt.Fprintf(&b, "vote g%d term %d vote %d for %q\n", m.group, m.vote.term, m.vote.voteTerm, m.vote.candidate)
+				fmt.Fprintf(&b, "vote g%d term %d vote %d for %q\n",
+					m.group, m.vote.term, m.vote.voteTerm, m.vote.candidate)
 			case kindDrop:
 				fmt.Fprintf(&b, "drop g%d\n", m.group)
 			case kindState:
-				fmt.Fprintf(&b, "state g%d %d..%d term %d vote %d for %q keys %q\n", m.group, m.state.first, m.state.last,
+				fmt.Fprintf(&b, "state g%d %d..%d term %d vote %d for %q keys %q\n",
+					m.group, m.state.first, m.state.last,
 					m.state.vote.term, m.state.vote.voteTerm, m.state.vote.candidate, m.state.keys)
 			case kindSeal:
 				b.WriteString("seal\n")

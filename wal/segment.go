@@ -15,7 +15,7 @@ import (
 // segment is a file of the log. live and refs are guarded by Log.mu.
 type segment struct {
 	seq  uint64
-	size int64    // bytes that count; the file may be longer
+	size int64    // valid bytes; the file may be longer
 	r    vfs.File // for reading; nil until opened
 	live int      // entries that some group still needs
 	refs int      // reads under way
@@ -33,10 +33,10 @@ func parseSegmentName(name string) (seq uint64, ok bool) {
 	return seq, err == nil && name == segmentName(seq)
 }
 
-// header is the start of a segment. The file gets its name only when head bytes of it are on disk.
+// header is the start of a segment. The file gets its name only when its first head bytes are on disk.
 type header struct {
 	seq     uint64
-	prevEnd int64 // where the segment before ends; what lies behind was never acknowledged, or copied to here
+	prevEnd int64 // where the segment before ends; what lies behind was never acknowledged, or was copied into this one
 	head    int64 // bytes written, and synced, before the segment got its name
 	groups  int   // state records that follow
 }
@@ -55,7 +55,7 @@ func (h header) append(b []byte) []byte {
 
 func decodeHeader(b []byte, seq uint64) (header, error) {
 	if len(b) < segmentHeader {
-		return header{}, errors.New("segment header cut off")
+		return header{}, errors.New("segment header is too short")
 	}
 	if [8]byte(b[:8]) != magic {
 		return header{}, errors.New("no segment header")
@@ -82,7 +82,7 @@ func decodeHeader(b []byte, seq uint64) (header, error) {
 	return h, nil
 }
 
-// appendHead appends header and group images of a segment to an empty buffer, and the records that tail appends.
+// appendHead appends a segment's header, the images of the groups and the records that tail appends to an empty buffer.
 func appendHead(buf []byte, h header, t *table, tail func(buf []byte) []byte) []byte {
 	ids := t.known()
 	h.groups = len(ids)
@@ -99,8 +99,8 @@ func appendHead(buf []byte, h header, t *table, tail func(buf []byte) []byte) []
 	return buf
 }
 
-// createSegment brings content to disk under seq's name and returns the file, open for appending. When it returns,
-// file and folder are synced; before, the name does not exist.
+// createSegment brings content to disk under seq's name and returns the file, open for appending. When it returns, file
+// and folder are synced; before they are, the name does not exist.
 func createSegment(fs vfs.FS, dir string, seq uint64, content []byte) (w vfs.File, err error) {
 	name := fs.PathJoin(dir, segmentName(seq))
 	w, err = fs.Create(name+tmpSuffix, category)
@@ -136,7 +136,7 @@ func syncDir(fs vfs.FS, dir string) error {
 	return nil
 }
 
-// readSegment reads the whole file into buf's memory.
+// readSegment reads the whole file, into buf's memory if it is large enough.
 func readSegment(f vfs.File, buf []byte) ([]byte, error) {
 	st, err := f.Stat()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// loc is where an entry's frame lies. seg is nil for an entry that the head of the oldest segment names and that lay in
-// a segment since deleted: a later record must void it.
+// loc is where an entry's frame lies. seg is nil for an entry that the head of the oldest segment lists and that lay in
+// a segment which has been deleted since: a later record must make it void.
 type loc struct {
 	seg *segment
 	off uint32
@@ -24,7 +24,7 @@ type group struct {
 	id    uint64
 	first uint64 // index of locs[0]; meaningless while locs is empty
 	locs  []loc
-	bytes int64 // frames of locs
+	bytes int64 // length of the frames of locs
 	// cache holds the newest entries, cache[len-1] being the last of locs.
 	cache      []*raft.Log
 	cacheBytes int64
@@ -65,10 +65,10 @@ func (im *groupImage) equal(o *groupImage) bool {
 		slices.EqualFunc(im.vals, o.vals, bytes.Equal)
 }
 
-// table is the state of all groups. It changes by apply alone, in the order of the records, live and at replay.
+// table is the state of all groups. Only apply changes it, in the order of the records, live and at replay.
 type table struct {
 	groups   map[uint64]*group
-	maxCache int64 // a group, bytes
+	maxCache int64 // bytes per group
 }
 
 func newTable(maxCache int64) *table {
@@ -96,7 +96,7 @@ func (t *table) known() []uint64 {
 	return ids
 }
 
-// apply folds m, whose frame lies at at. cached says that m.log may be kept in memory.
+// apply makes the change m, whose frame lies at at. cached says that m.log may be kept in memory.
 func (t *table) apply(m *mutation, at loc, cached bool) {
 	switch m.kind {
 	case kindEntry:
@@ -115,8 +115,8 @@ func (t *table) apply(m *mutation, at loc, cached bool) {
 	}
 }
 
-// store voids every entry from l's index on and appends l. An index that leaves a gap starts the log anew: the library
-// writes one only after it installed a snapshot, and nothing before a gap can be replicated again.
+// store makes every entry from l's index on void and appends l. An index that leaves a gap begins the log again: the
+// library writes one only after it installed a snapshot, and nothing before a gap can be replicated again.
 func (g *group) store(l *raft.Log, at loc, cached bool, maxCache int64) {
 	// gofail: var bugLateWriteStays struct{}
 	// if n := uint64(len(g.locs)); n > 0 && l.Index >= g.first && l.Index < g.first+n {
@@ -154,7 +154,7 @@ func (g *group) store(l *raft.Log, at loc, cached bool, maxCache int64) {
 	}
 }
 
-// entryMemory is what a cached entry is counted as, bytes.
+// entryMemory is how many bytes a cached entry is counted as.
 func entryMemory(l *raft.Log) int64 { return int64(len(l.Data)+len(l.Extensions)) + 160 }
 
 // keepFirst drops every entry but the first n.
@@ -208,7 +208,7 @@ func (g *group) deleteRange(min, max uint64) {
 	for _, at := range g.locs[:to] {
 		g.free(at)
 	}
-	// A new array, so that the memory of a long log's index goes with its entries.
+	// A new array, so that the memory of a long log's index is freed along with its entries.
 	g.locs = slices.Clone(g.locs[to:])
 	g.first += uint64(to)
 	if drop := len(g.cache) - len(g.locs); drop > 0 {
@@ -260,8 +260,8 @@ func (g *group) setting(key string, val []byte) (mutation, error) {
 	if key == keyTerm {
 		v.hasTerm, v.term = true, n
 	} else {
-		// The library sets term and candidate of a vote one after the other. A candidate of another term goes with
-		// the first of the two, so that a crash between them leaves no vote that was never given.
+		// The library sets term and candidate of a vote one after the other. The first of the two removes a candidate
+		// of another term, so that a crash between them leaves no vote that was never given.
 		v.hasVoteTerm, v.voteTerm, v.candidate = true, n, nil
 	}
 	return mutation{kind: kindVote, group: g.id, vote: v}, nil

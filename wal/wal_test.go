@@ -45,7 +45,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// seed returns the seed of a random test: DECKLE_SEED, or a new one; it is printed.
+// seed returns the seed of a random test, DECKLE_SEED or a new one, and prints it.
 func seed(t testing.TB) uint64 {
 	s := rand.Uint64()
 	if v := os.Getenv("DECKLE_SEED"); v != "" {
@@ -65,7 +65,8 @@ func entry(index, term uint64, data string) *raft.Log {
 	return &raft.Log{Index: index, Term: term, Data: []byte(data)}
 }
 
-// randomEntry has every field set now and then, and sizes around the crashable file system's blocks.
+// randomEntry draws an entry: every field is set sometimes, and sizes are around those of the crashable file system's
+// blocks.
 func randomEntry(rng *rand.Rand, index, term uint64) *raft.Log {
 	e := &raft.Log{Index: index, Term: term, Type: raft.LogType(rng.IntN(6))}
 	if rng.IntN(10) > 0 {
@@ -93,7 +94,7 @@ func sameEntry(a, b *raft.Log) bool {
 		(a.Extensions == nil) == (b.Extensions == nil) && a.AppendedAt.Equal(b.AppendedAt)
 }
 
-// model is what one group must hold, kept the naive way: a map, and the rules as the package's doc states them.
+// model is what one group must hold, kept in a naive way: a map, and the rules as the package's doc states them.
 type model struct {
 	entries map[uint64]*raft.Log
 	keys    map[string]string
@@ -142,7 +143,7 @@ func (m *model) set(key, val string) {
 	m.keys[key] = val
 }
 
-// differs compares a group with the model and says where they part; "" if nowhere.
+// differs compares a group with the model and says where they differ; "" if nowhere.
 func (m *model) differs(g *Group) string {
 	first, last := m.bounds()
 	gotFirst, err := g.FirstIndex()
@@ -162,14 +163,15 @@ func (m *model) differs(g *Group) string {
 			return fmt.Sprintf("entry %d: %v", i, err)
 		}
 		if !sameEntry(&got, want) {
-			return fmt.Sprintf("entry %d is of term %d, %d bytes, want term %d, %d bytes", i, got.Term, len(got.Data), want.Term, len(want.Data))
+			return fmt.Sprintf("entry %d is of term %d, %d bytes, want term %d, %d bytes",
+				i, got.Term, len(got.Data), want.Term, len(want.Data))
 		}
 	}
 	for _, i := range []uint64{0, first - 1, last + 1} {
 		if m.entries[i] != nil {
 			continue
 		}
-		if err := g.GetLog(i, new(raft.Log)); err != raft.ErrLogNotFound { // by identity, as the library compares
+		if err := g.GetLog(i, new(raft.Log)); err != raft.ErrLogNotFound { // with !=, as the library compares
 			return fmt.Sprintf("entry %d: %v, want ErrLogNotFound", i, err)
 		}
 	}
@@ -188,14 +190,14 @@ func (m *model) differs(g *Group) string {
 
 var testKeys = []string{keyTerm, keyVoteTerm, keyCandidate, "a", "b"}
 
-// op is a random call on one group, as steps that become durable one after the other.
+// op is a random call of one group, as steps that become durable one after the other.
 type op struct {
 	name  string
 	steps []func(*model)
 	call  func(*Log, *Group) error
 }
 
-// randomOp draws a call that the library could make on a group with the given content.
+// randomOp draws a call that the library could make for a group with the given content.
 func randomOp(rng *rand.Rand, m *model, id uint64) op {
 	first, last := m.bounds()
 	one := func(name string, step func(*model), call func(*Log, *Group) error) op {
