@@ -175,31 +175,3 @@ func jsonText[T any](list []T) string {
 	}
 	return CanonicalJSON(string(b))
 }
-
-// eventRow is the row of table events, in the order of EventColumns.
-func eventRow(o *observed) []string {
-	row := []string{o.id, o.session, strconv.FormatInt(o.user, 10), o.typ, strconv.FormatInt(o.timestamp, 10)}
-	for _, f := range textFields {
-		row = append(row, o.text[f])
-	}
-	object := func(v any) string {
-		b, err := json.Marshal(v)
-		if err != nil {
-			panic(err) // it came out of encoding/json
-		}
-		return CanonicalJSON(string(b))
-	}
-	for _, v := range []any{o.metrics, o.metadata} {
-		if v == nil {
-			row = append(row, "")
-		} else {
-			row = append(row, object(v))
-		}
-	}
-	if o.extra == nil {
-		row = append(row, "")
-	} else {
-		row = append(row, object(o.extra))
-	}
-	return append(row, strconv.Itoa(int(o.partition)), strconv.FormatInt(o.offset, 10), strconv.FormatInt(o.kafkaTime, 10), day(o.timestamp))
-}

@@ -154,26 +154,17 @@ func (s *Summary) init() {
 	}
 }
 
-// add counts a session that has a row.
+// addSession counts a session that has a row.
 func (s *Summary) addSession(e *Session) {
 	s.Sessions++
 	s.Events += e.TotalEvents
-	row := e.Row()
-	for i, c := range SessionColumns {
-		if isMetric[c] {
-			n, _ := strconv.ParseInt(row[i], 10, 64)
-			s.Sums[c] += n
+	for _, c := range sessionColumns {
+		if c.summed {
+			n, _ := strconv.ParseInt(c.text(e), 10, 64)
+			s.Sums[c.name] += n
 		}
 	}
 }
-
-var isMetric = func() map[string]bool {
-	m := map[string]bool{}
-	for _, c := range MetricColumns {
-		m[c] = true
-	}
-	return m
-}()
 
 // Line is one line of a truth: exactly one pointer is set.
 type Line struct {

@@ -7,57 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"strconv"
 )
-
-// Every row that is compared is a list of texts, one a column, in one canonical form: integers and Unix seconds in
-// decimal (kafka_timestamp in milliseconds), dates as 2006-01-02, JSON as CanonicalJSON gives it, NULL as "".
-
-// EventColumns are the columns of table events that follow from the record, in the order of a row.
-var EventColumns = append(append([]string{"event_id", "session_id", "user_id", "event_type", "timestamp"}, textFields...),
-	"engagement_metrics", "metadata", "extra", "kafka_partition", "kafka_offset", "kafka_timestamp", "event_date")
-
-// SessionColumns are the columns of session_metrics and sessions that follow from the records, in the order of a row:
-// all but revision, batch_id and created_at, which depend on when epochs were cut.
-var SessionColumns = []string{
-	"session_id", "origin", "session_date", "user_id", "brand", "country", "city", "device_type", "device_os", "browser", "subscription_tier",
-	"user_segment", "referrer", "timezone", "session_start", "session_end", "session_duration_sec", "total_events", "article_views",
-	"article_clicks", "video_plays", "newsletter_signups", "ad_clicks", "searches", "subscription_prompts", "navigations",
-	"categories_visited", "article_ids_visited", "article_titles_visited", "pages_visited_count", "unique_pages_count",
-	"unique_categories_count", "page_events", "time_on_page_sec", "video_watch_sec", "max_scroll_depth", "ad_revenue_micros", "status",
-}
-
-// PageColumns are the columns of page_analytics, in the order of a row.
-var PageColumns = []string{"session_id", "origin", "article_id", "event_type", "visit_count", "user_id", "article_title", "category"}
-
-// MetricColumns are the columns of SessionColumns that are summed.
-var MetricColumns = []string{
-	"session_duration_sec", "total_events", "article_views", "article_clicks", "video_plays", "newsletter_signups", "ad_clicks", "searches",
-	"subscription_prompts", "navigations", "pages_visited_count", "unique_pages_count", "unique_categories_count", "time_on_page_sec",
-	"video_watch_sec", "max_scroll_depth", "ad_revenue_micros",
-}
-
-// Row returns the session's row, with the first of its possible origins.
-func (s *Session) Row() []string {
-	n := func(i int64) string { return strconv.FormatInt(i, 10) }
-	return []string{
-		s.SessionID, s.Origins[0].Position, s.Origins[0].Date, n(s.UserID), s.Brand, s.Country, s.City, s.DeviceType, s.DeviceOS, s.Browser, s.SubscriptionTier,
-		s.UserSegment, s.Referrer, s.Timezone, n(s.Start), n(s.End), n(s.Duration), n(s.TotalEvents), n(s.ArticleViews),
-		n(s.ArticleClicks), n(s.VideoPlays), n(s.NewsletterSignups), n(s.AdClicks), n(s.Searches), n(s.SubscriptionPrompts), n(s.Navigations),
-		s.Categories, s.ArticleIDs, s.ArticleTitles, n(s.PagesVisited), n(s.UniquePages),
-		n(s.UniqueCategories), s.PageEvents, n(s.TimeOnPage), n(s.VideoWatch), n(s.MaxScroll), n(s.AdRevenueMicros), s.Status,
-	}
-}
-
-// PageRows returns the session's rows of page_analytics, with the first of its possible origins.
-func (s *Session) PageRows() [][]string {
-	rows := make([][]string, 0, len(s.Pages))
-	for _, p := range s.Pages {
-		rows = append(rows, []string{s.SessionID, s.Origins[0].Position, p.ArticleID, p.EventType, strconv.FormatInt(p.Visits, 10),
-			strconv.FormatInt(s.UserID, 10), p.Title, p.Category})
-	}
-	return rows
-}
 
 // HashRow is 64-bit FNV-1a of a row.
 func HashRow(row []string) uint64 {
