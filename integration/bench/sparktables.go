@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
+	"slices"
 	"strconv"
-
-	"github.com/parquet-go/parquet-go"
 
 	"deckle/sim"
 	"deckle/sim/verify"
@@ -49,87 +46,21 @@ type sparkDeltaReader struct {
 	table *delta.Table
 }
 
-// sparkImage names an image.
-type sparkImage struct {
-	SessionID string `parquet:"session_id,optional"`
-	BatchID   int64  `parquet:"batch_id,optional"`
-}
-
-// sparkRow is a row as the job's files hold it; session_date is not in them.
-type sparkRow struct {
-	SessionID           string `parquet:"session_id,optional"`
-	Origin              string `parquet:"origin,optional"`
-	UserID              int64  `parquet:"user_id,optional"`
-	Brand               string `parquet:"brand,optional"`
-	Country             string `parquet:"country,optional"`
-	City                string `parquet:"city,optional"`
-	DeviceType          string `parquet:"device_type,optional"`
-	DeviceOS            string `parquet:"device_os,optional"`
-	Browser             string `parquet:"browser,optional"`
-	SubscriptionTier    string `parquet:"subscription_tier,optional"`
-	UserSegment         string `parquet:"user_segment,optional"`
-	Referrer            string `parquet:"referrer,optional"`
-	Timezone            string `parquet:"timezone,optional"`
-	Start               int64  `parquet:"session_start,optional,timestamp(microsecond)"`
-	End                 int64  `parquet:"session_end,optional,timestamp(microsecond)"`
-	Duration            int64  `parquet:"session_duration_sec,optional"`
-	TotalEvents         int64  `parquet:"total_events,optional"`
-	ArticleViews        int64  `parquet:"article_views,optional"`
-	ArticleClicks       int64  `parquet:"article_clicks,optional"`
-	VideoPlays          int64  `parquet:"video_plays,optional"`
-	NewsletterSignups   int64  `parquet:"newsletter_signups,optional"`
-	AdClicks            int64  `parquet:"ad_clicks,optional"`
-	Searches            int64  `parquet:"searches,optional"`
-	SubscriptionPrompts int64  `parquet:"subscription_prompts,optional"`
-	Navigations         int64  `parquet:"navigations,optional"`
-	Categories          string `parquet:"categories_visited,optional"`
-	ArticleIDs          string `parquet:"article_ids_visited,optional"`
-	ArticleTitles       string `parquet:"article_titles_visited,optional"`
-	PagesVisited        int64  `parquet:"pages_visited_count,optional"`
-	UniquePages         int64  `parquet:"unique_pages_count,optional"`
-	UniqueCategories    int64  `parquet:"unique_categories_count,optional"`
-	PageEvents          string `parquet:"page_events,optional"`
-	TimeOnPage          int64  `parquet:"time_on_page_sec,optional"`
-	VideoWatch          int64  `parquet:"video_watch_sec,optional"`
-	MaxScroll           int32  `parquet:"max_scroll_depth,optional"`
-	AdRevenueMicros     int64  `parquet:"ad_revenue_micros,optional"`
-	Status              string `parquet:"status,optional"`
-	BatchID             int64  `parquet:"batch_id,optional"`
-}
-
-// texts is the row in the form of package sim, in the order of sim.SessionColumns.
-func (r *sparkRow) texts(date string) []string {
-	n := func(i int64) string { return strconv.FormatInt(i, 10) }
-	seconds := func(micros int64) string {
-		if micros%1e6 != 0 { // a fraction is a difference, and must not be cut off
-			return strconv.FormatFloat(float64(micros)/1e6, 'f', -1, 64)
-		}
-		return n(micros / 1e6)
-	}
-	return []string{
-		r.SessionID, r.Origin, date, n(r.UserID), r.Brand, r.Country, r.City, r.DeviceType, r.DeviceOS, r.Browser, r.SubscriptionTier,
-		r.UserSegment, r.Referrer, r.Timezone, seconds(r.Start), seconds(r.End), n(r.Duration), n(r.TotalEvents), n(r.ArticleViews),
-		n(r.ArticleClicks), n(r.VideoPlays), n(r.NewsletterSignups), n(r.AdClicks), n(r.Searches), n(r.SubscriptionPrompts), n(r.Navigations),
-		sim.CanonicalJSON(r.Categories), sim.CanonicalJSON(r.ArticleIDs), sim.CanonicalJSON(r.ArticleTitles), n(r.PagesVisited), n(r.UniquePages),
-		n(r.UniqueCategories), sim.CanonicalPageEvents(r.PageEvents), n(r.TimeOnPage), n(r.VideoWatch), n(int64(r.MaxScroll)),
-		n(r.AdRevenueMicros), r.Status,
-	}
-}
-
 func (d *sparkDeltaReader) Count(ctx context.Context, _ string) (int64, error) {
 	last, err := d.last(ctx)
 	return int64(len(last)), err
 }
 
-// last returns the batch of the last image of each session.
+// last returns the batch of the last image of each session, as the table stands now.
 func (d *sparkDeltaReader) last(ctx context.Context) (map[string]int64, error) {
 	if err := d.table.Refresh(ctx); err != nil {
 		return nil, err
 	}
 	last := map[string]int64{}
-	return last, sparkRows(ctx, d, func(_ string, r *sparkImage) error {
-		last[r.SessionID] = max(last[r.SessionID], r.BatchID)
-		return nil
+	return last, d.rows(ctx, []string{"session_id", "batch_id"}, func(row []string) error {
+		batch, err := strconv.ParseInt(row[1], 10, 64)
+		last[row[0]] = max(last[row[0]], batch)
+		return err
 	})
 }
 
@@ -138,16 +69,17 @@ func (d *sparkDeltaReader) Rows(ctx context.Context, _ string, yield func([]stri
 	if err != nil {
 		return err
 	}
-	return sparkRows(ctx, d, func(date string, r *sparkRow) error {
-		if last[r.SessionID] != r.BatchID {
+	id, batch := slices.Index(sim.SessionColumns, "session_id"), len(sim.SessionColumns)
+	return d.rows(ctx, append(slices.Clone(sim.SessionColumns), "batch_id"), func(row []string) error {
+		if strconv.FormatInt(last[row[id]], 10) != row[batch] {
 			return nil
 		}
-		return yield(r.texts(date))
+		return yield(row[:batch])
 	})
 }
 
-// sparkRows reads the columns of T from every file of the version that was read last.
-func sparkRows[T any](ctx context.Context, d *sparkDeltaReader, yield func(date string, r *T) error) error {
+// rows reads columns from every file of the version that was read last.
+func (d *sparkDeltaReader) rows(ctx context.Context, columns []string, yield func(row []string) error) error {
 	for _, f := range d.table.Snapshot().Files {
 		name, err := url.PathUnescape(f.Path)
 		if err != nil {
@@ -157,25 +89,8 @@ func sparkRows[T any](ctx context.Context, d *sparkDeltaReader, yield func(date 
 		if err != nil {
 			return err
 		}
-		r := parquet.NewGenericReader[T](bytes.NewReader(data))
-		rows, buf := int64(0), make([]T, 64)
-		for {
-			clear(buf)
-			n, err := r.Read(buf)
-			for i := range buf[:n] {
-				rows++
-				if err := yield(f.Partition, &buf[i]); err != nil {
-					return err
-				}
-			}
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("read %s: %w", name, err)
-			}
-		}
-		if err := r.Close(); err != nil {
+		rows, err := verify.ParquetRows(data, columns, map[string]string{"session_date": f.Partition}, yield)
+		if err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
 		}
 		if f.NumRecords >= 0 && rows != f.NumRecords {

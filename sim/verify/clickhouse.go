@@ -32,7 +32,7 @@ func (c clickHouseReader) Rows(ctx context.Context, table string, yield func([]s
 	}
 	return c.r.Rows(ctx, table, columns, func(row []string) error {
 		for i, name := range columns {
-			row[i] = canonicalText(name, row[i])
+			row[i] = sim.Canonical(name, row[i])
 		}
 		return yield(row)
 	})

@@ -87,7 +87,7 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 		if int64(len(data)) != f.Size {
 			return fmt.Errorf("%s has %d bytes, the log says %d", key, len(data), f.Size)
 		}
-		rows, err := t.read(data, f.Partition, yield)
+		rows, err := ParquetRows(data, t.columns, map[string]string{t.partition: f.Partition}, yield)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
@@ -98,8 +98,10 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 	return nil
 }
 
-// read calls yield for every row of a file.
-func (t *deltaTable) read(data []byte, partition string, yield func([]string) error) (n int64, err error) {
+// ParquetRows calls yield for every row of a Parquet file with the values of the named columns, in that order and in the
+// form of package sim, and returns how many rows there are. Columns that are not in the file, because they are those of
+// the partition, have the values of known. The row is used again after the call.
+func ParquetRows(data []byte, columns []string, known map[string]string, yield func([]string) error) (n int64, err error) {
 	file, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return 0, err
@@ -107,11 +109,11 @@ func (t *deltaTable) read(data []byte, partition string, yield func([]string) er
 	leaves := file.Schema().Columns()
 	place := make([]int, len(leaves)) // of each leaf in the row, -1 if it is not compared
 	scale := make([]int64, len(leaves))
-	found := map[string]bool{t.partition: true}
+	found := map[string]bool{}
 	for i, path := range leaves {
 		name := strings.Join(path, ".")
 		place[i], scale[i] = -1, 1
-		for j, c := range t.columns {
+		for j, c := range columns {
 			if c == name {
 				place[i], found[c] = j, true
 			}
@@ -130,12 +132,12 @@ func (t *deltaTable) read(data []byte, partition string, yield func([]string) er
 			}
 		}
 	}
-	for _, c := range t.columns {
-		if !found[c] {
+	for _, c := range columns {
+		if _, ok := known[c]; !ok && !found[c] {
 			return 0, fmt.Errorf("column %s is missing", c)
 		}
 	}
-	row := make([]string, len(t.columns))
+	row := make([]string, len(columns))
 	buf := make([]parquet.Row, 64)
 	for _, g := range file.RowGroups() {
 		err := func() error {
@@ -147,12 +149,12 @@ func (t *deltaTable) read(data []byte, partition string, yield func([]string) er
 					clear(row)
 					for _, v := range values {
 						if at := place[v.Column()]; at >= 0 {
-							row[at] = canonical(t.columns[at], v, scale[v.Column()])
+							row[at] = canonical(columns[at], v, scale[v.Column()])
 						}
 					}
-					for j, c := range t.columns {
-						if c == t.partition {
-							row[j] = partition
+					for j, c := range columns {
+						if v, ok := known[c]; ok {
+							row[j] = v
 						}
 					}
 					n++
@@ -188,18 +190,7 @@ func canonical(column string, v parquet.Value, scale int64) string {
 		}
 		return strconv.FormatInt(n/scale, 10)
 	case parquet.ByteArray:
-		return canonicalText(column, string(v.ByteArray()))
+		return sim.Canonical(column, string(v.ByteArray()))
 	}
 	return v.String()
-}
-
-// canonicalText is a text of a column in the form of package sim.
-func canonicalText(column, text string) string {
-	switch column {
-	case "engagement_metrics", "metadata", "extra", "categories_visited", "article_ids_visited", "article_titles_visited":
-		return sim.CanonicalJSON(text)
-	case "page_events":
-		return sim.CanonicalPageEvents(text)
-	}
-	return text
 }
