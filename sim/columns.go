@@ -100,6 +100,31 @@ var sessionColumns = []sessionColumn{
 	textOf("status", func(s *Session) string { return s.Status }),
 }
 
+// Rollup is a table of totals: what its rows are the totals of, beside the date.
+type Rollup struct {
+	Name string   // of the view
+	Dims []string // names of SessionColumns
+}
+
+// Rollups are the rollups of docs/schema.md.
+var Rollups = []Rollup{
+	{"session_summary", nil},
+	{"brand_analytics", []string{"brand"}},
+	{"device_analytics", []string{"device_type", "device_os", "browser"}},
+	{"geographic_analytics", []string{"country", "city"}},
+	{"subscription_analytics", []string{"subscription_tier", "user_segment"}},
+}
+
+// Column returns the text of one of the session's columns; "" if there is no such column.
+func (s *Session) Column(name string) string {
+	for i := range sessionColumns {
+		if c := &sessionColumns[i]; c.name == name {
+			return c.text(s)
+		}
+	}
+	return ""
+}
+
 type pageColumn struct {
 	name string
 	text func(*Session, *Page) string

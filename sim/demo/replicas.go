@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/state"
@@ -18,8 +18,8 @@ import (
 // replica is what is compared of one replica of one shard; *state.Store is one.
 type replica interface {
 	View() state.View
-	Session(id string) (*state.SessionRow, bool, error)
-	Rollups(yield func(*state.RollupRow) error) error
+	Session(id string) (*schema.SessionRow, bool, error)
+	Rollups(yield func(*schema.RollupRow) error) error
 }
 
 // checkReplicas compares every session, every rollup and the counters in the replicas of one node, one a shard, with the
@@ -107,7 +107,7 @@ func (f *findings) checkReasons(where string, want, got map[string]int64) {
 }
 
 // compareSession compares column by column and returns how many differ.
-func (f *findings) compareSession(where string, s *sim.Session, row *state.SessionRow) int {
+func (f *findings) compareSession(where string, s *sim.Session, row *schema.SessionRow) int {
 	want, got := s.Row(), sessionRow(row)
 	n := 0
 	for i, c := range sim.SessionColumns {
@@ -128,33 +128,28 @@ func partitionOf(position string) int32 {
 	return int32(n)
 }
 
-// sessionRow is a row of the state in the columns of the truth.
-func sessionRow(r *state.SessionRow) []string {
-	n := func(i int64) string { return strconv.FormatInt(i, 10) }
-	c := func(t event.Type) string { return n(int64(r.Counts[t])) }
-	return []string{
-		r.SessionID, r.Origin, dateText(r.SessionDate), strconv.FormatUint(r.UserID, 10), r.Brand, r.Country, r.City,
-		r.DeviceType, r.DeviceOS, r.Browser, r.SubscriptionTier, r.UserSegment, r.Referrer, r.Timezone, n(r.Start), n(r.End),
-		n(r.End - r.Start), n(int64(r.TotalEvents)), c(event.ArticleView), c(event.ArticleClick), c(event.VideoPlay),
-		c(event.NewsletterSignup), c(event.AdClick), c(event.Search), c(event.SubscriptionPrompt), c(event.Navigation),
-		sim.CanonicalJSON(r.Categories), sim.CanonicalJSON(r.ArticleIDs), sim.CanonicalJSON(r.ArticleTitles),
-		n(int64(r.PagesVisited)), n(int64(r.UniquePages)), n(int64(r.UniqueCategories)), sim.CanonicalPageEvents(r.PageEvents),
-		strconv.FormatUint(r.TimeOnPageSec, 10), strconv.FormatUint(r.VideoWatchSec, 10), n(int64(r.MaxScrollDepth)),
-		strconv.FormatUint(r.AdRevenueMicros, 10), r.Status.String(),
+// sessionRow is a row of the state in the columns of the truth, which the state finds by their names.
+func sessionRow(r *schema.SessionRow) []string {
+	row := make([]string, len(sim.SessionColumns))
+	for i, name := range sim.SessionColumns {
+		if c := schema.Named(schema.Sessions, name); c != nil {
+			row[i] = sim.Canonical(name, c.String(r))
+		} else {
+			row[i] = "no such column"
+		}
 	}
+	return row
 }
-
-func dateText(days int32) string { return time.Unix(int64(days)*86400, 0).UTC().Format(time.DateOnly) }
 
 // rollupKey is a table, a day and the texts of its dimensions.
 type rollupKey struct {
-	table state.RollupTable
+	table schema.RollupTable
 	date  int32
 	dims  string // joined by NUL
 }
 
 func (k rollupKey) String() string {
-	return strings.TrimSuffix(fmt.Sprintf("%s %s", dateText(k.date), strings.ReplaceAll(k.dims, "\x00", ", ")), " ")
+	return strings.TrimSuffix(fmt.Sprintf("%s %s", schema.DateText(k.date), strings.ReplaceAll(k.dims, "\x00", ", ")), " ")
 }
 
 // rollupSums are sessions, duration, events, article views, video plays, newsletter signups, ad clicks.
@@ -164,15 +159,20 @@ var rollupColumns = [7]string{"total_sessions", "duration_sec", "total_events", 
 
 type rollups map[rollupKey]rollupSums
 
-// add counts one session of the truth in every table. A date is the day of session_start.
+// add counts one session of the truth in every rollup that the product has. A date is the day of session_start.
 func (r rollups) add(s *sim.Session) {
-	dims := [state.NumRollups][]string{
-		state.RollupSummary: nil, state.RollupBrand: {s.Brand}, state.RollupDevice: {s.DeviceType, s.DeviceOS, s.Browser},
-		state.RollupGeographic: {s.Country, s.City}, state.RollupSubscription: {s.SubscriptionTier, s.UserSegment},
-	}
-	for table := range state.NumRollups {
-		r.plus(rollupKey{table, int32(s.Start / 86400), strings.Join(dims[table], "\x00")},
-			rollupSums{1, s.Duration, s.TotalEvents, s.ArticleViews, s.VideoPlays, s.NewsletterSignups, s.AdClicks})
+	for table := range schema.NumRollups {
+		for _, of := range sim.Rollups {
+			if of.Name != table.String() {
+				continue
+			}
+			var dims []string
+			for _, name := range of.Dims {
+				dims = append(dims, s.Column(name))
+			}
+			r.plus(rollupKey{table, schema.Day(s.Start), strings.Join(dims, "\x00")},
+				rollupSums{1, s.Duration, s.TotalEvents, s.ArticleViews, s.VideoPlays, s.NewsletterSignups, s.AdClicks})
+		}
 	}
 }
 
@@ -188,7 +188,7 @@ func (r rollups) plus(k rollupKey, x rollupSums) {
 func (f *findings) checkRollups(where string, replicas []replica, want rollups, horizon int64) error {
 	got := rollups{}
 	for _, r := range replicas {
-		err := r.Rollups(func(row *state.RollupRow) error {
+		err := r.Rollups(func(row *schema.RollupRow) error {
 			got.plus(rollupKey{row.Table, row.Date, strings.Join(row.Dims, "\x00")},
 				rollupSums{row.Sessions, row.Duration, row.Events, row.Views, row.Plays, row.Signups, row.AdClicks})
 			return nil

@@ -66,7 +66,7 @@ func TestClickHouse(t *testing.T) {
 
 	// From here on the views are tables that show the same.
 	tables := []string{"session_metrics", "page_analytics"}
-	for _, v := range Views {
+	for _, v := range sim.Rollups {
 		tables = append(tables, v.Name)
 	}
 	for _, n := range tables {

@@ -9,28 +9,13 @@ import (
 	"deckle/sim"
 )
 
-// View is a rollup that analysts query.
-type View struct {
-	Name string
-	Dims []string // beside date
-}
-
-// Views are the rollups of docs/schema.md.
-var Views = []View{
-	{"session_summary", nil},
-	{"brand_analytics", []string{"brand"}},
-	{"device_analytics", []string{"device_type", "device_os", "browser"}},
-	{"geographic_analytics", []string{"country", "city"}},
-	{"subscription_analytics", []string{"subscription_tier", "user_segment"}},
-}
-
 var measures = []string{"total_sessions", "total_users", "avg_session_duration_sec", "avg_events_per_session", "total_article_views",
 	"total_video_plays", "total_newsletter_signups", "total_ad_clicks"}
 
 // RollupColumns are the columns of a view, in the order of a row: date, its dimensions, the measures. Nil if there is no
 // such view.
 func RollupColumns(view string) []string {
-	for _, v := range Views {
+	for _, v := range sim.Rollups {
 		if v.Name == view {
 			cols := append(append([]string{"date"}, v.Dims...), measures...)
 			if view == "subscription_analytics" {
@@ -68,12 +53,10 @@ type rollups map[string]map[string]*totals
 
 func (r rollups) add(s *sim.Session) {
 	date := time.Unix(s.Start, 0).UTC().Format(time.DateOnly)
-	dims := map[string]string{"brand": s.Brand, "device_type": s.DeviceType, "device_os": s.DeviceOS, "browser": s.Browser,
-		"country": s.Country, "city": s.City, "subscription_tier": s.SubscriptionTier, "user_segment": s.UserSegment}
-	for _, v := range Views {
+	for _, v := range sim.Rollups {
 		key := []string{date}
 		for _, d := range v.Dims {
-			key = append(key, cut(dims[d]))
+			key = append(key, cut(s.Column(d)))
 		}
 		k := rowKey(key)
 		t := r[v.Name][k]

@@ -98,7 +98,7 @@ func (o Options) tables() []Table {
 		ts = append(ts,
 			Table{Name: ClickHouseSessions, Source: "session_metrics", Kind: Sessions, Reader: o.ClickHouse},
 			Table{Name: ClickHousePages, Source: "page_analytics", Kind: Pages, Reader: o.ClickHouse})
-		for _, v := range Views {
+		for _, v := range sim.Rollups {
 			ts = append(ts, Table{Name: clickHousePrefix + v.Name, Source: v.Name, Kind: Rollups, View: v.Name, Reader: o.ClickHouse})
 		}
 	}

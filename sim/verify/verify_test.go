@@ -105,7 +105,7 @@ func build(t *testing.T, keyed bool) *world {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range Views {
+	for _, v := range sim.Rollups {
 		for _, k := range slices.Sorted(maps.Keys(x.rollups[v.Name])) {
 			w.tables[v.Name] = append(w.tables[v.Name], x.rollups[v.Name][k].row(v.Name))
 		}
@@ -274,7 +274,7 @@ func TestPlanted(t *testing.T) {
 	w := build(t, true)
 	cols := map[string][]string{"events": sim.EventColumns, "sessions": sim.SessionColumns, "session_metrics": sim.SessionColumns,
 		"page_analytics": sim.PageColumns, "dlq": {"partition", "offset", "reason"}}
-	for _, v := range Views {
+	for _, v := range sim.Rollups {
 		cols[v.Name] = RollupColumns(v.Name)
 	}
 	for _, table := range slices.Sorted(maps.Keys(cols)) {
