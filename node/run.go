@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"deckle"
 	"deckle/node/config"
 	"deckle/node/web"
 )
@@ -31,7 +32,7 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 		_ = ln.Close()
 		return err
 	}
-	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version", web.Version().Version)
+	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version", deckle.Build().Version)
 
 	served := make(chan error, 1)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"time"
 
@@ -21,12 +20,14 @@ type services struct {
 
 func (s *services) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&s.s3Endpoint, "s3-endpoint", "", "S3-compatible store, https://host:port or http://host:port; credentials from DECKLE_S3_ACCESS_KEY and DECKLE_S3_SECRET_KEY")
+	f.StringVar(&s.s3Endpoint, "s3-endpoint", "", "S3-compatible store, https://host:port or http://host:port; "+
+		"credentials from DECKLE_S3_ACCESS_KEY and DECKLE_S3_SECRET_KEY")
 	f.StringVar(&s.s3Bucket, "s3-bucket", "", "bucket of the store; it must exist")
 	f.StringVar(&s.s3Prefix, "s3-prefix", "", "folder in the bucket")
 	f.StringVar(&s.s3Region, "s3-region", "", "region of the store (default us-east-1)")
 	f.StringVar(&s.s3CA, "s3-ca", "", "PEM file of the store's CA")
-	f.StringVar(&s.clickhouse, "clickhouse", "", "ClickHouse, host:port of the native protocol; password from DECKLE_CLICKHOUSE_PASSWORD")
+	f.StringVar(&s.clickhouse, "clickhouse", "", "ClickHouse, host:port of the native protocol; "+
+		"password from DECKLE_CLICKHOUSE_PASSWORD")
 	f.StringVar(&s.clickhouseDB, "clickhouse-database", "", "database (default: one of the run's own)")
 	f.StringVar(&s.clickhouseUser, "clickhouse-user", "", "user (default \"default\")")
 }
@@ -34,13 +35,14 @@ func (s *services) register(cmd *cobra.Command) {
 func (s *services) s3() (*config.S3, error) {
 	if s.s3Endpoint == "" {
 		if s.s3Bucket != "" {
-			return nil, usageError{fmt.Errorf("--s3-bucket needs --s3-endpoint")}
+			return nil, usagef("--s3-bucket needs --s3-endpoint")
 		}
 		return nil, nil
 	}
 	access, secret := os.Getenv("DECKLE_S3_ACCESS_KEY"), os.Getenv("DECKLE_S3_SECRET_KEY")
 	if s.s3Bucket == "" || access == "" || secret == "" {
-		return nil, usageError{fmt.Errorf("--s3-endpoint needs --s3-bucket, and DECKLE_S3_ACCESS_KEY and DECKLE_S3_SECRET_KEY in the environment")}
+		return nil, usagef("--s3-endpoint needs --s3-bucket, and DECKLE_S3_ACCESS_KEY and " +
+			"DECKLE_S3_SECRET_KEY in the environment")
 	}
 	c := &config.S3{
 		Endpoint: s.s3Endpoint, Bucket: s.s3Bucket, Prefix: s.s3Prefix, Region: s.s3Region,
@@ -64,12 +66,31 @@ func (s *services) clickHouse() *config.ClickHouse {
 
 // faultFlags are the shares of faults in the data.
 func faultFlags(cmd *cobra.Command, f *sim.Faults) {
-	cmd.Flags().Float64Var(&f.Duplicates, "duplicates", f.Duplicates, "share of records sent twice")
-	cmd.Flags().Float64Var(&f.Late, "late", f.Late, "share of events sent late, often after their session's end")
-	cmd.Flags().Float64Var(&f.Malformed, "malformed", f.Malformed, "share of records that cannot be used")
-	cmd.Flags().Float64Var(&f.OutOfOrder, "out-of-order", f.OutOfOrder, "share of events swapped with their session's next")
-	cmd.Flags().Float64Var(&f.TooLate, "too-late", f.TooLate, "share of records older than the retention (leave at 0 where a backlog is read)")
-	cmd.Flags().Float64Var(&f.Odd, "odd", f.Odd, "share of events with legal but strange values")
+	flags := cmd.Flags()
+	flags.Float64Var(&f.Duplicates, "duplicates", f.Duplicates, "share of records sent twice")
+	flags.Float64Var(&f.Late, "late", f.Late, "share of events sent late, often after their session's end")
+	flags.Float64Var(&f.Malformed, "malformed", f.Malformed, "share of records that cannot be used")
+	flags.Float64Var(&f.OutOfOrder, "out-of-order", f.OutOfOrder, "share of events swapped with their session's next")
+	flags.Float64Var(&f.TooLate, "too-late", f.TooLate, "share of records older than the retention "+
+		"(leave at 0 where a backlog is read)")
+	flags.Float64Var(&f.Odd, "odd", f.Odd, "share of events with legal but strange values")
+}
+
+// checkDemo names the first flag that cannot be what it is.
+func checkDemo(o *demo.Options) error {
+	switch {
+	case o.Rate <= 0:
+		return usagef("--rate %v: give records per second, more than 0", o.Rate)
+	case o.Nodes != 1 && o.Nodes != 3:
+		return usagef("--nodes %d: a cluster has one node or three", o.Nodes)
+	case o.Shards < 0:
+		return usagef("--shards %d: give a number of shards, or leave it out", o.Shards)
+	case o.For < 0:
+		return usagef("--for %v: must not be negative", o.For)
+	case o.FlushInterval < 100*time.Millisecond:
+		return usagef("--flush-interval %v: must be at least 100ms", o.FlushInterval)
+	}
+	return nil
 }
 
 func newDemoCommand() *cobra.Command {
@@ -78,8 +99,9 @@ func newDemoCommand() *cobra.Command {
 	var asJSON bool
 	faults := sim.DefaultFaults()
 	cmd := &cobra.Command{
-		Use:   "demo",
-		Short: "Run everything in one process and check that all comes out equal",
+		Use:        "demo",
+		Short:      "Run everything in one process and check that all comes out equal",
+		SuggestFor: []string{"try", "example", "quickstart"},
 		Long: `Run three nodes with real Raft between them, an embedded broker, the simulator and Delta
 tables on local files in one process, with live figures here and on a page.
 
@@ -98,8 +120,8 @@ Each run has a new folder below --dir; nothing is deleted.`,
 			if o.S3, err = svc.s3(); err != nil {
 				return err
 			}
-			if o.Rate <= 0 || o.Nodes != 1 && o.Nodes != 3 || o.Shards < 0 || o.For < 0 || o.FlushInterval < 100*time.Millisecond {
-				return usageError{fmt.Errorf("--rate must be above 0, --nodes 1 or 3, --shards and --for not negative, --flush-interval at least 100ms")}
+			if err := checkDemo(&o); err != nil {
+				return err
 			}
 			o.ClickHouse, o.Faults = svc.clickHouse(), &faults
 			o.Live = cmd.ErrOrStderr()
@@ -126,7 +148,7 @@ Each run has a new folder below --dir; nothing is deleted.`,
 	}
 	f := cmd.Flags()
 	f.DurationVar(&o.For, "for", 0, "how long to produce (default: until Ctrl-C)")
-	f.Float64Var(&o.Rate, "rate", 2000, "records a second")
+	f.Float64Var(&o.Rate, "rate", 2000, "records per second")
 	f.IntVar(&o.Nodes, "nodes", 3, "nodes: 1 or 3")
 	f.IntVar(&o.Shards, "shards", 0, "shards (default 6, or 1 on a single node)")
 	f.IntVar(&o.Sessions, "sessions", 0, "sessions live at once (default 2000, fewer at a low rate)")

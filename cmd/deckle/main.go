@@ -1,7 +1,6 @@
 // Command deckle is the binary: subcommands and flags, no logic. Logs go to standard error, results to standard output.
-//
-// Exit codes: 0 success; 1 failure, or what was compared is not equal; 2 wrong usage or a wrong configuration; 130 or
-// 143 ended at once by a second SIGINT or SIGTERM. The first one ends a command in order.
+// The help of the root command lists the exit codes. The first SIGINT or SIGTERM ends a command in order, a second one
+// at once.
 package main
 
 import (
@@ -12,22 +11,9 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"deckle"
 )
-
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
-)
-
-// errNotEqual ends a command whose result says what differs: nothing more is printed.
-var errNotEqual = errors.New("not equal")
-
-// usageError is the user's mistake: exit code 2.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
 
 func main() {
 	ctx, stop := signalContext(context.Background(), os.Exit)
@@ -63,31 +49,33 @@ func newRoot() *cobra.Command {
 		Long: `Deckle turns a Kafka topic of reader events into exact session analytics in a Delta
 Lake and in ClickHouse. It runs on three nodes, or on one.
 
-Try it with nothing installed:  deckle demo`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          noArgs,
+Exit codes:
+  0    success
+  1    failure, or what was compared is not equal
+  2    wrong usage, or a wrong configuration
+  130  ended at once by a second SIGINT (Ctrl-C)
+  143  ended at once by a second SIGTERM
+The first SIGINT or SIGTERM ends a command in order.
+
+For completion in your shell: deckle completion --help`,
+		Example: `  deckle demo                          # everything in one process, nothing to install
+  deckle run --config deckle.yaml      # one node of a cluster
+  deckle verify --help                 # every command has examples`,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		Version:                    deckle.Build().String(),
+		Args:                       noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SetOut(cmd.ErrOrStderr())
 			_ = cmd.Help()
 			return usageError{errors.New("name a command")}
 		},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newDemoCommand(), newRunCommand(), newSimCommand(), newVerifyCommand(), newVersionCommand())
 	return root
-}
-
-// noArgs refuses arguments as wrong usage.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if !cmd.HasParent() {
-		return usageError{fmt.Errorf("unknown command %q (see deckle --help)", args[0])}
-	}
-	return usageError{fmt.Errorf("unexpected argument %q (see %s --help)", args[0], cmd.CommandPath())}
 }

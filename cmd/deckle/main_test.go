@@ -10,10 +10,13 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"deckle"
 )
 
 // TestCommands runs testdata/commands: the input is a command line, the output its exit code and what it prints. {good}
-// and {bad} stand for configurations.
+// and {bad} stand for configurations, {build} for the line that tells the version.
 func TestCommands(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -31,7 +34,9 @@ kafka: {brokers: ["127.0.0.1:1"]}
 delta: {path: /nowhere}
 `)
 	bad := write("bad.yaml", "node: a\nnoed: b\n")
-	for _, name := range []string{"DECKLE_S3_ACCESS_KEY", "DECKLE_S3_SECRET_KEY", "DECKLE_CLICKHOUSE_PASSWORD", "DECKLE_KAFKA_PASSWORD"} {
+	for _, name := range []string{
+		"DECKLE_S3_ACCESS_KEY", "DECKLE_S3_SECRET_KEY", "DECKLE_CLICKHOUSE_PASSWORD", "DECKLE_KAFKA_PASSWORD",
+	} {
 		t.Setenv(name, "")
 	}
 	datadriven.RunTest(t, "testdata/commands", func(t *testing.T, d *datadriven.TestData) string {
@@ -47,7 +52,7 @@ delta: {path: /nowhere}
 		if stderr.Len() > 0 {
 			out += "stderr:\n" + stderr.String()
 		}
-		lines := strings.Split(strings.ReplaceAll(out, dir, "DIR"), "\n")
+		lines := strings.Split(strings.NewReplacer(dir, "DIR", deckle.Build().String(), "{build}").Replace(out), "\n")
 		for i := range lines {
 			if lines[i] == "" && i < len(lines)-1 {
 				lines[i] = "." // a blank line would end the expectation
@@ -65,5 +70,21 @@ func TestVersionJSON(t *testing.T) {
 	var v map[string]any
 	if err := json.Unmarshal(stdout.Bytes(), &v); err != nil || v["go"] == nil {
 		t.Errorf("%v: %s", err, stdout.String())
+	}
+}
+
+// TestBuildInfo asks the metric and the flag for the same version.
+func TestBuildInfo(t *testing.T) {
+	b := deckle.BuildInfo{Version: "1.2.3", Revision: "abc", Go: "go1.26.0"}
+	const want = `
+# HELP deckle_build_info Always 1; the labels say which build this is.
+# TYPE deckle_build_info gauge
+deckle_build_info{goversion="go1.26.0",revision="abc",version="1.2.3"} 1
+`
+	if err := testutil.CollectAndCompare(newBuildInfo(b), strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	if problems, err := testutil.CollectAndLint(newBuildInfo(b)); err != nil || len(problems) > 0 {
+		t.Error(problems, err)
 	}
 }

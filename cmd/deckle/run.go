@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"deckle"
 	"deckle/node"
 	"deckle/node/config"
 )
@@ -17,8 +18,9 @@ func newRunCommand() *cobra.Command {
 	var path string
 	var check bool
 	cmd := &cobra.Command{
-		Use:   "run --config FILE",
-		Short: "Run one node of a cluster",
+		Use:        "run --config FILE",
+		Short:      "Run one node of a cluster",
+		SuggestFor: []string{"start", "serve", "server", "node"},
 		Long: `Run one node of a cluster of three, or the only one. Nodes may be started in any order
 and need no further command. The first SIGINT or SIGTERM ends the node in order:
 intake stops, leadership is handed over, the disk is closed. A second one quits.
@@ -34,12 +36,15 @@ error with its line and column. deckle.example.yaml shows every key.`,
 				return err
 			}
 			if check {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node, len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n",
+					path, cfg.Node, len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
 				return err
 			}
 			reg := prometheus.NewRegistry()
-			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-			return node.Run(cmd.Context(), cfg, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr()), Registerer: reg})
+			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
+				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			log := cfg.Log.NewLogger(cmd.ErrOrStderr())
+			return node.Run(cmd.Context(), cfg, node.Deps{Logger: log, Registerer: reg})
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration of the node (required)")

@@ -7,12 +7,9 @@ import (
 	"syscall"
 )
 
-// exitSignal plus a signal's number is the exit code of a process that a second signal has ended, as shells say it.
-const exitSignal = 128
-
-// signalContext ends with the first SIGINT or SIGTERM; from then on, a second one calls exit at once. It keeps listening
-// instead of giving the signals back to the system: a process that a shell has started in the background inherits
-// SIGINT ignored, and giving it back would ignore the second one. stop ends the listening.
+// signalContext ends with the first SIGINT or SIGTERM; from then on, a second one calls exit at once. It keeps
+// listening instead of giving the signals back to the system: a process that a shell has started in the background
+// inherits SIGINT ignored, and giving it back would ignore the second one. stop ends the listening.
 func signalContext(parent context.Context, exit func(code int)) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	signals, done := make(chan os.Signal, 2), make(chan struct{})

@@ -68,8 +68,9 @@ func newSimCommand() *cobra.Command {
 	var truthPath string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "sim",
-		Short: "Produce the events of simulated readers",
+		Use:        "sim",
+		Short:      "Produce the events of simulated readers",
+		SuggestFor: []string{"produce", "generate", "load"},
 		Long: `Produce the events of simulated readers of five brands: JSON, Snappy, acks=all,
 idempotent, keyed by session. The topic must exist. With the first SIGINT or SIGTERM, or
 when --events or --for is reached, every live session is ended.
@@ -102,7 +103,8 @@ same events.`,
 			defer s.Close()
 			stop := every(5*time.Second, func() {
 				st := s.Stats()
-				fmt.Fprintf(cmd.ErrOrStderr(), "%v: %d records acknowledged of %d sent, %d live sessions\n", st.Elapsed.Round(time.Second), st.Acked, st.Sent, st.Live)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%v: %d records acknowledged of %d sent, %d live sessions\n",
+					st.Elapsed.Round(time.Second), st.Acked, st.Sent, st.Live)
 			})
 			sum, err := s.Run(cmd.Context())
 			stop()
@@ -113,9 +115,11 @@ same events.`,
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(sum)
 			}
 			elapsed := s.Stats().Elapsed
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d records in %v, %.0f a second\n", sum.Produced, elapsed.Round(time.Millisecond), float64(sum.Produced)/elapsed.Seconds())
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d records in %v, %.0f per second\n",
+				sum.Produced, elapsed.Round(time.Millisecond), float64(sum.Produced)/elapsed.Seconds())
 			if err == nil && truth != nil {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d sessions, %d applied, %d duplicates, %d dead letters: %s\n", sum.Sessions, sum.Applied, sum.Duplicates, sum.Dead(), truthPath)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d sessions, %d applied, %d duplicates, %d dead letters: %s\n",
+					sum.Sessions, sum.Applied, sum.Duplicates, sum.Dead(), truthPath)
 			}
 			return err
 		},
@@ -123,12 +127,12 @@ same events.`,
 	kafka.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.Topic, "topic", "web_clicks", "topic; it must exist")
-	f.Float64Var(&o.Rate, "rate", 2000, "records a second; 0: as fast as possible")
-	f.Int64Var(&o.Events, "events", 0, "stop after so many records (default: no limit)")
-	f.DurationVar(&o.Duration, "for", 0, "stop after so long (default: no limit)")
+	f.Float64Var(&o.Rate, "rate", 2000, "records per second; 0: as fast as possible")
+	f.Int64Var(&o.Events, "events", 0, "stop after this many records (default: no limit)")
+	f.DurationVar(&o.Duration, "for", 0, "stop after this time (default: no limit)")
 	f.IntVar(&o.Sessions, "sessions", 2000, "sessions live at once")
 	f.IntVar(&o.Producers, "producers", 1, "producers side by side")
-	f.Uint64Var(&o.Seed, "seed", 1, "seed: the same seed gives the same events; a second run into one topic needs another")
+	f.Uint64Var(&o.Seed, "seed", 1, "the same seed gives the same events; a second run into one topic needs another")
 	f.BoolVar(&o.Unkeyed, "unkeyed", false, "give records no key")
 	f.StringVar(&truthPath, "truth", "", "file for what must come out")
 	f.BoolVar(&asJSON, "json", false, "print the summary as one JSON object")

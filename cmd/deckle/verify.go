@@ -18,8 +18,9 @@ func newVerifyCommand() *cobra.Command {
 	var asJSON bool
 	var o verify.Options
 	cmd := &cobra.Command{
-		Use:   "verify --config FILE --truth FILE[,FILE…]",
-		Short: "Compare the tables of a cluster with the ground truth",
+		Use:        "verify --config FILE --truth FILE[,FILE…]",
+		Short:      "Compare the tables of a cluster with the ground truth",
+		SuggestFor: []string{"check", "compare", "reconcile"},
 		Long: `Compare the tables that a node's configuration names with the truth that "deckle sim"
 has written: counts, sums of every metric column, and every row of events, sessions,
 pages and rollups. The cluster may run or be stopped. What differs is named by table,
@@ -74,8 +75,8 @@ without any change. Exit code 0: equal; 1: not equal, or it could not be compare
 	f.StringVarP(&config, "config", "c", "", "configuration of any node of the cluster (required)")
 	f.StringSliceVar(&truths, "truth", nil, "files written by deckle sim --truth (required)")
 	f.DurationVar(&o.Wait, "wait", 2*time.Minute, "how long to wait until all is equal; 0: compare once")
-	f.DurationVar(&o.Quiet, "quiet", 90*time.Second, "end the wait early when nothing has changed for so long")
-	f.IntVar(&o.Limit, "limit", 100, "differences of a table that are listed")
+	f.DurationVar(&o.Quiet, "quiet", 90*time.Second, "end the wait early when nothing has changed for this time")
+	f.IntVar(&o.Limit, "limit", 100, "differences listed per table")
 	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, the last line")
 	return cmd
 }

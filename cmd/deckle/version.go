@@ -4,32 +4,41 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"deckle/node/web"
+	"deckle"
 )
 
 func newVersionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print the build's version",
-		Long:    "Print the version, the revision it was built from, and Go's version and platform.",
+		Use:   "version",
+		Short: "Print the version",
+		Long: `Print the version, the Git commit it was built from, and Go's version and platform.
+A running node tells the same at /version, and as the metric deckle_build_info.`,
 		Example: "  deckle version\n  deckle version --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := web.Version()
+			b := deckle.Build()
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
 			}
-			modified := ""
-			if v.Modified {
-				modified = " (modified)"
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "deckle %s %s%s %s %s/%s\n", v.Version, v.Revision, modified, v.Go, v.OS, v.Arch)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// newBuildInfo is the metric deckle_build_info: always 1, its labels say which build this is.
+func newBuildInfo(b deckle.BuildInfo) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "deckle_build_info",
+		Help:        "Always 1; the labels say which build this is.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": b.Go},
+	})
+	g.Set(1)
+	return g
 }

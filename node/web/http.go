@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"deckle"
 	"deckle/node/status"
 	"deckle/state"
 )
@@ -73,7 +74,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", h.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { h.reply(w, http.StatusOK, Version()) })
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { h.reply(w, http.StatusOK, deckle.Build()) })
 	mux.HandleFunc("GET /api/status", h.serveStatus)
 	mux.HandleFunc("GET /api/analytics", h.serveAnalytics)
 	mux.HandleFunc("GET /api/session/{id}", h.serveSession)

@@ -3,6 +3,7 @@ package web
 import (
 	"time"
 
+	"deckle"
 	"deckle/event"
 	"deckle/node/status"
 	"deckle/state"
@@ -87,7 +88,7 @@ type apiPartition struct {
 func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 	out := &apiStatus{
 		Node: st.Node, ClusterID: st.ClusterID, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(st)),
-		Version: Version().Version, Now: now.UTC(), UptimeSec: int64(now.Sub(start).Seconds()),
+		Version: deckle.Build().Version, Now: now.UTC(), UptimeSec: int64(now.Sub(start).Seconds()),
 		Shards: make([]apiShard, 0, len(st.Shards)),
 	}
 	t := &out.Totals
