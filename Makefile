@@ -7,7 +7,21 @@ LINT_VERSION := v2.15.0
 MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: test unit engine integration race lint fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
+.PHONY: build demo test unit engine integration race lint lint-lines rooms fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
+
+# The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version of the
+# file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
+VERSION ?= $(shell cat VERSION)
+OUT ?= deckle
+build:
+	CGO_ENABLED=0 GOWORK=off $(GO) build -trimpath -ldflags '-s -w -X deckle.stamped=$(VERSION)' -o $(OUT) ./cmd/deckle
+
+# deckle demo, with the names of packages while they are compiled (the first time takes minutes). DEMOFLAGS='--for 30s'.
+DEMOFLAGS ?=
+demo:
+	mkdir -p .local
+	$(GO) build -v -o .local/deckle-demo ./cmd/deckle
+	.local/deckle-demo demo $(DEMOFLAGS)
 
 # Fetches the real services into the cache folder, then runs all tests, those against real services included.
 test: unit engine integration
@@ -31,6 +45,16 @@ race:
 
 lint: $(LINT)
 	$(LINT) run $(MODULES)
+
+# Lines of more than 120 columns, tabs counted as 4. On its own until the whole tree keeps to it.
+lint-lines: $(LINT)
+	$(LINT) run --enable-only lll $(MODULES)
+
+# The structure of the tree: packages by floor, arrows between them, the largest circle of files in each. Fails where a circle
+# has more than six files; state is one machine (docs/design.md §8).
+ROOMSFLAGS ?= -most 6 -allow state=99
+rooms:
+	$(GO) run ./integration/rooms $(ROOMSFLAGS)
 
 $(LINT):
 	mkdir -p $(DECKLE_CACHE)
