@@ -56,25 +56,6 @@ func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, prevChecksum)
 }
 
-// EncodePlan encodes the entry that gives a sink its next plan: (acked, last closed]; for SinkEvents at most up to maxB,
-// which the others ignore; for SinkRevisions at most up to what SinkSessions has acknowledged. An outstanding plan is
-// returned as it is.
-func EncodePlan(sink SinkID, maxB uint64) []byte {
-	return binary.AppendUvarint([]byte{kindPlan, entryVersion, byte(sink)}, maxB)
-}
-
-// EncodeAck encodes the entry that ends a sink's outstanding plan. One with another B does nothing.
-func EncodeAck(sink SinkID, b uint64) []byte {
-	return binary.AppendUvarint([]byte{kindAck, entryVersion, byte(sink)}, b)
-}
-
-// EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
-// is SessionRow.Key.
-func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
-	b := appendText([]byte{kindRefuse, entryVersion, byte(sink)}, rowKey)
-	return appendText(appendText(b, row), detail)
-}
-
 // EncodeHorizon encodes the entry that forces the horizon up, to seconds at most; Apply holds it to
 // clock - timeout - grace.
 func EncodeHorizon(seconds int64) []byte {

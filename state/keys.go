@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -35,6 +36,10 @@ func appendOrigin(dst []byte, p Position) []byte {
 
 func decodeOrigin(b []byte) Position {
 	return Position{Partition: int32(binary.BigEndian.Uint32(b)), Offset: int64(binary.BigEndian.Uint64(b[4:]))}
+}
+
+func comparePositions(a, b Position) int {
+	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 }
 
 // rowKey is <sid> <origin>: what an image's key ends with, and what garbage names a session's image by.

@@ -2,332 +2,79 @@ package state
 
 import (
 	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"maps"
-	"slices"
-	"sync"
-	"sync/atomic"
 
-	"github.com/cockroachdb/pebble/v2"
+	"deckle/event"
 )
 
-// OpenPlan returns a view of the sink's outstanding plan, ErrNoPlan if there is none. Any goroutine may call it; the
-// caller closes the plan.
-func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil || s.plans.closing() {
-		return nil, ErrClosed
-	}
-	pr := s.meta.Sinks[sink]
-	if pr.PlanB == 0 {
-		return nil, ErrNoPlan
-	}
-	p := &Plan{Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked}
-	if sink.reads(ReadsRevised) {
-		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
-	}
-	r := &storeReader{
-		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDel), refused: map[string]uint64{},
-	}
-	for g, sup := range s.garbage {
-		if sup <= p.B {
-			r.superseded[string(g.image())] = sup
-		}
-	}
-	for k, epoch := range s.meta.Refused {
-		if k[0] == '0'+byte(sink) {
-			r.refused[k[1:]] = epoch
-		}
-	}
-	for e := p.A + 1; e <= p.B; e++ {
-		info, err := s.epochInfo(r.snap, e)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("state: plan (%d, %d] of %s: %w", p.A, p.B, sink, err), r.snap.Close())
-		}
-		p.Epochs = append(p.Epochs, info)
-	}
-	p.reader = r
-	if !s.plans.add(r) {
-		return nil, errors.Join(ErrClosed, r.snap.Close())
-	}
-	return p, nil
+// EncodePlan encodes the entry that gives a sink its next plan: (acked, last closed]; for SinkEvents at most up to maxB,
+// which the others ignore; for SinkRevisions at most up to what SinkSessions has acknowledged. An outstanding plan is
+// returned as it is.
+func EncodePlan(sink SinkID, maxB uint64) []byte {
+	return binary.AppendUvarint([]byte{kindPlan, entryVersion, byte(sink)}, maxB)
 }
 
-// openPlans are the plans that are being read. Pebble cannot be closed under them: Close and Restore end them first, and
-// whoever still reads one gets ErrClosed.
-type openPlans struct {
-	mu     sync.Mutex
-	ending bool
-	open   map[*storeReader]struct{}
-}
-
-func (o *openPlans) closing() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.ending
-}
-
-func (o *openPlans) add(r *storeReader) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.ending {
-		return false
+func (s *Store) applyPlan(e entry) *PlanResult {
+	if !s.enabled(e.sink) {
+		return &PlanResult{}
 	}
-	if o.open == nil {
-		o.open = map[*storeReader]struct{}{}
+	p := &s.meta.Sinks[e.sink]
+	if p.PlanB != 0 {
+		return &PlanResult{A: p.PlanA, B: p.PlanB}
 	}
-	r.plans = o
-	o.open[r] = struct{}{}
-	return true
-}
-
-func (o *openPlans) remove(r *storeReader) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.open, r)
-}
-
-// end refuses new plans and closes those that are open; it waits for the row that a reader is at. Store.mu must not be
-// held: a reader may want it for that row.
-func (o *openPlans) end() error {
-	o.mu.Lock()
-	o.ending = true
-	open := slices.Collect(maps.Keys(o.open))
-	o.mu.Unlock()
-	var errs []error
-	for _, r := range open {
-		r.dead.Store(true)
-		errs = append(errs, r.close())
+	b := lastFor(e.sink, s.meta.LastClosed, &s.meta.Config, &s.meta.Sinks)
+	if sinkTable[e.sink].Bounded {
+		b = min(b, e.epoch)
 	}
-	return errors.Join(errs...)
-}
-
-// begin lets plans be opened again.
-func (o *openPlans) begin() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.ending = false
-}
-
-// storeReader reads a plan from a snapshot. What the state has deleted since its last checkpoint is still there and must
-// be passed over, so that every replica reads the same.
-type storeReader struct {
-	snap       *pebble.Snapshot
-	superseded map[string]uint64 // keys of images of the plan's range that have a newer one in it
-	deleted    map[string]struct{}
-	refused    map[string]uint64
-	image      session // the one that is being read
-	rows       rowBuilder
-
-	plans  *openPlans
-	dead   atomic.Bool
-	mu     sync.Mutex // held while the snapshot is read or closed
-	closed bool
-}
-
-// scan reads the snapshot from lower to upper until the plan is ended.
-func (r *storeReader) scan(lower, upper []byte, f func(k, v []byte) error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return ErrClosed
+	if b <= p.Acked {
+		return &PlanResult{A: p.Acked}
 	}
-	return scan(r.snap, lower, upper, func(k, v []byte) error {
-		if r.dead.Load() {
-			return ErrClosed
-		}
-		return f(k, v)
-	})
+	p.PlanA, p.PlanB = p.Acked, b
+	s.dirtyBytes++
+	return &PlanResult{A: p.PlanA, B: p.PlanB}
 }
 
-func (r *storeReader) skip(key []byte) bool {
-	if _, ok := r.deleted[string(key)]; ok {
-		return true
-	}
-	_, ok := r.superseded[string(key)]
-	return ok
+// EncodeAck encodes the entry that ends a sink's outstanding plan. One with another B does nothing.
+func EncodeAck(sink SinkID, b uint64) []byte {
+	return binary.AppendUvarint([]byte{kindAck, entryVersion, byte(sink)}, b)
 }
 
-func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
-	return r.scan(epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
-		if r.skip(k) {
-			return nil
-		}
-		ss := &r.image
-		if err := ss.view(v); err != nil {
-			return fmt.Errorf("image %x: %w", k, err)
-		}
-		if ss.total == 0 || !p.wants(ss) {
-			return nil
-		}
-		row, err := r.rows.build(ss, p.Config.Shard)
-		if err != nil {
-			return fmt.Errorf("image %x: %w", k, err)
-		}
-		if len(r.refused) > 0 {
-			if until, ok := r.refused[row.Key()]; ok && row.Epoch <= until {
-				return nil
-			}
-		}
-		return yield(row)
-	})
-}
-
-// wants says whether a session's image belongs to the sink's rows; see Plan.Sessions.
-func (p *Plan) wants(ss *session) bool {
-	switch {
-	case p.Sink.reads(ReadsFirstClosed):
-		return ss.firstClosed > p.A && ss.firstClosed <= p.B
-	case p.Sink.reads(ReadsRevised):
-		return ss.firstClosed > 0 && ss.firstClosed <= p.SessionsAcked && ss.imageEpoch > ss.firstClosed
-	default:
-		return true
-	}
-}
-
-func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
-	return r.scan(epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
-		if r.skip(k) {
-			return nil
-		}
-		epoch, key, err := decodeRollupImageKey(k)
-		if err != nil {
-			return err
-		}
-		d := decoder{b: v}
-		t := decodeTotals(&d)
-		if err := d.end(); err != nil {
-			return fmt.Errorf("rollup image %x: %w", k, err)
-		}
-		return yieldRollup(key, t, epoch, yield)
-	})
-}
-
-func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) error) error {
-	date, table, dims, err := decodeRollupKey(key)
-	if err != nil {
-		return err
-	}
-	return yield(&RollupRow{
-		Table: table, Date: date, Dims: dims, Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
-		Views: t[totalViews], Plays: t[totalPlays], Signups: t[totalSignups], AdClicks: t[totalAdClicks], Epoch: epoch,
-	})
-}
-
-func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error {
-	return r.scan(epochPrefix(prefixLetter, p.A+1), afterEpoch(prefixLetter, p.B), func(k, v []byte) error {
-		var l DeadLetter
-		if err := json.Unmarshal(v, &l); err != nil {
-			return fmt.Errorf("%w: dead letter %x: %w", ErrCorrupt, k, err)
-		}
-		return yield(&l)
-	})
-}
-
-func (r *storeReader) close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
+func (s *Store) applyAck(e entry) error {
+	p := &s.meta.Sinks[e.sink]
+	if p.PlanB == 0 || p.PlanB != e.epoch {
 		return nil
 	}
-	r.closed = true
-	r.plans.remove(r)
-	return r.snap.Close()
+	*p = Progress{Acked: p.PlanB}
+	for k, epoch := range s.meta.Refused { // later plans do not read so far back
+		if k[0] == '0'+byte(e.sink) && epoch <= p.Acked {
+			delete(s.meta.Refused, k)
+		}
+	}
+	s.dirtyBytes++
+	s.sweep()
+	if len(s.changed) == 0 { // a session that changed since the last cut is counted on its date by the next one
+		s.dropDates()
+	}
+	return nil
 }
 
-// Session returns the newest row of the live session of an id; ok is false if there is none, or it has no row yet. The
-// row may be newer than any closed epoch.
-func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil {
-		return nil, false, ErrClosed
-	}
-	if len(id) > 64 {
-		return nil, false, nil
-	}
-	ss := s.sessions[id]
-	if ss == nil {
-		if _, gone := s.gone[id]; gone {
-			return nil, false, nil
-		}
-		var err error
-		if ss, err = readLive(s.db, id); ss == nil || err != nil {
-			return nil, false, err
-		}
-	}
-	if ss.total == 0 {
-		return nil, false, nil
-	}
-	var rb rowBuilder
-	if row, err = rb.build(ss, s.meta.Config.Shard); err != nil {
-		return nil, false, fmt.Errorf("state: session %q: %w", id, err)
-	}
-	return row, true, nil
+// EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
+// is SessionRow.Key.
+func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
+	b := appendText([]byte{kindRefuse, entryVersion, byte(sink)}, rowKey)
+	return appendText(appendText(b, row), detail)
 }
 
-// Rollups calls yield for the present totals of every rollup key: those of the last cut.
-func (s *Store) Rollups(yield func(*RollupRow) error) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil {
-		return ErrClosed
+func (s *Store) applyRefuse(e entry) {
+	p := s.meta.Sinks[e.sink]
+	k := refusedKey(e.sink, e.rowKey)
+	if p.PlanB == 0 || s.meta.Refused[k] >= p.PlanB {
+		return
 	}
-	return scan(s.db, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
-		if len(k) > 5 && slices.Contains(s.droppedDates, int32(binary.BigEndian.Uint32(k[1:5]))) {
-			return nil
-		}
-		d := decoder{b: v}
-		epoch := d.uvarint()
-		t := decodeTotals(&d)
-		if err := d.end(); err != nil {
-			return fmt.Errorf("rollup %x: %w", k, err)
-		}
-		return yieldRollup(string(k[1:]), t, epoch, yield)
+	s.meta.Refused[k] = p.PlanB
+	s.addLetter(DeadLetter{
+		Reject: event.Reject{Partition: -1, Offset: -1, Reason: event.SinkRejected, Detail: e.detail, Length: int64(len(e.row))},
+		Sink:   e.sink, RowKey: e.rowKey, Row: e.row,
 	})
 }
 
-// Sessions calls yield for the newest row of every live session that has one, those in Pebble and those in memory, in no
-// order. It is for reconciliation: it reads the whole state under the lock.
-func (s *Store) Sessions(yield func(*SessionRow) error) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil {
-		return ErrClosed
-	}
-	var rb rowBuilder
-	give := func(ss *session) error {
-		if ss.total == 0 {
-			return nil
-		}
-		row, err := rb.build(ss, s.meta.Config.Shard)
-		if err != nil {
-			return err
-		}
-		return yield(row)
-	}
-	for _, ss := range s.sessions {
-		if err := give(ss); err != nil {
-			return err
-		}
-	}
-	return scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
-		id, origin, epoch, err := decodeLive(k, v)
-		if err != nil {
-			return err
-		}
-		_, inMemory := s.sessions[id]
-		_, gone := s.gone[id]
-		if inMemory || gone {
-			return nil
-		}
-		ss, err := readImage(s.db, id, origin, epoch)
-		if err != nil {
-			return err
-		}
-		return give(ss)
-	})
-}
+func refusedKey(sink SinkID, rowKey string) string { return string([]byte{'0' + byte(sink)}) + rowKey }

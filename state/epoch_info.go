@@ -1,0 +1,132 @@
+package state
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/event"
+)
+
+// applied is the number of records of the open epoch, of any verdict.
+func (e *EpochInfo) applied() int64 { return e.Events + e.Duplicates + e.Letters }
+
+func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 }
+
+// encode appends the stored form of an epoch's info.
+func (e *EpochInfo) encode(dst []byte) []byte {
+	dst = append(dst, 1)
+	dst = binary.AppendUvarint(dst, e.Epoch)
+	dst = binary.AppendVarint(dst, e.Clock)
+	for _, v := range [...]int64{e.Events, e.Duplicates, e.Letters, e.Sessions} {
+		dst = binary.AppendVarint(dst, v)
+	}
+	dst = binary.LittleEndian.AppendUint64(dst, e.Checksum)
+	dst = binary.AppendUvarint(dst, uint64(len(e.Ranges)))
+	for _, r := range e.Ranges {
+		dst = binary.AppendUvarint(dst, uint64(r.Partition))
+		dst = binary.AppendVarint(dst, r.From)
+		dst = binary.AppendVarint(dst, r.To-r.From)
+		dst = binary.AppendVarint(dst, int64(r.LeaderEpoch))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(e.LeftOut)))
+	var prev Position
+	for _, p := range e.LeftOut {
+		dst = binary.AppendVarint(dst, int64(p.Partition)-int64(prev.Partition))
+		dst = binary.AppendVarint(dst, p.Offset-prev.Offset)
+		prev = p
+	}
+	return dst
+}
+
+func decodeEpochInfo(b []byte) (EpochInfo, error) {
+	d := decoder{b: b}
+	if v := d.byte(); d.err == nil && v != 1 {
+		d.fail("epoch version")
+	}
+	e := EpochInfo{Epoch: d.uvarint(), Clock: d.varint()}
+	e.Events, e.Duplicates, e.Letters, e.Sessions = d.varint(), d.varint(), d.varint(), d.varint()
+	if c := d.bytes(8); c != nil {
+		e.Checksum = binary.LittleEndian.Uint64(c)
+	}
+	for range d.length(4) {
+		r := event.Range{Partition: int32(d.uvarint()), From: d.varint()}
+		r.To = r.From + d.varint()
+		r.LeaderEpoch = int32(d.varint())
+		e.Ranges = append(e.Ranges, r)
+	}
+	n := d.length(2)
+	if n > 0 {
+		e.LeftOut = make([]Position, n)
+	}
+	var prev Position
+	for i := range e.LeftOut {
+		prev = Position{int32(int64(prev.Partition) + d.varint()), prev.Offset + d.varint()}
+		e.LeftOut[i] = prev
+	}
+	return e, d.end()
+}
+
+// epochInfo reads an epoch's info; pebble.ErrNotFound if there is none.
+func (s *Store) epochInfo(r pebble.Reader, epoch uint64) (EpochInfo, error) {
+	v, closer, err := r.Get(epochPrefix(prefixEpoch, epoch))
+	if err != nil {
+		return EpochInfo{}, fmt.Errorf("epoch %d: %w", epoch, err)
+	}
+	e, err := decodeEpochInfo(v)
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return EpochInfo{}, fmt.Errorf("epoch %d: %w", epoch, err)
+	}
+	return e, nil
+}
+
+// EpochEvents returns how many rows of the events table a closed epoch has; some sink must not have acknowledged it yet. Any
+// goroutine may call it.
+func (s *Store) EpochEvents(epoch uint64) (int64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return 0, ErrClosed
+	}
+	info, err := s.epochInfo(s.db, epoch)
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	return info.Events, nil
+}
+
+// joinRanges joins the ranges of consecutive epochs per partition.
+func joinRanges(epochs []EpochInfo) []event.Range {
+	byPartition := map[int32]event.Range{}
+	for _, e := range epochs {
+		for _, r := range e.Ranges {
+			j, ok := byPartition[r.Partition]
+			if !ok {
+				byPartition[r.Partition] = r
+				continue
+			}
+			j.To, j.LeaderEpoch = r.To, r.LeaderEpoch
+			byPartition[r.Partition] = j
+		}
+	}
+	out := make([]event.Range, 0, len(byPartition))
+	for _, r := range byPartition {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b event.Range) int { return cmp.Compare(a.Partition, b.Partition) })
+	return out
+}
+
+// joinLeftOut joins the offsets left out of consecutive epochs.
+func joinLeftOut(epochs []EpochInfo) []Position {
+	var out []Position
+	for _, e := range epochs {
+		out = append(out, e.LeftOut...)
+	}
+	slices.SortFunc(out, comparePositions)
+	return out
+}

@@ -1,0 +1,81 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// forever is the epoch that supersedes the last image of a purged session.
+const forever = math.MaxUint64
+
+// garbageKey names an image that is of no use for the state itself any more.
+type garbageKey struct {
+	kind  byte // prefixImage or prefixRollupImg
+	epoch uint64
+	key   string // row key or rollup key
+}
+
+func (g garbageKey) image() []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{g.kind}, g.epoch), g.key...)
+}
+
+func (g garbageKey) stored() []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{prefixGarbage, g.kind}, g.epoch), g.key...)
+}
+
+// discard deletes an image that is superseded by the one of epoch sup, or purged (forever): now if nothing needs it,
+// else when that has ended.
+func (s *Store) discard(g garbageKey, sup uint64) {
+	if !s.needed(g.epoch, sup) {
+		s.pendingDel[string(g.image())] = struct{}{}
+		return
+	}
+	s.garbage[g] = sup
+	s.newGarbage = append(s.newGarbage, g)
+}
+
+// needed says whether an image of an epoch, superseded at sup, is still to be read by a sink (S4).
+func (s *Store) needed(epoch, sup uint64) bool {
+	// gofail: var bugPurgeEarly struct{}
+	// if sup == forever {
+	// 	return false
+	// }
+
+	// gofail: var bugSupersedeEarly struct{}
+	// if sup != forever {
+	// 	return false
+	// }
+	for _, sink := range s.meta.Config.Sinks {
+		p := s.meta.Sinks[sink]
+		if p.PlanB != 0 && p.PlanA < epoch && epoch <= p.PlanB && p.PlanB < sup {
+			return true
+		}
+		if sup == forever && sink.reads(readsImages) && p.Acked < epoch {
+			return true
+		}
+	}
+	return false
+}
+
+// sweep deletes the garbage that nothing needs any more.
+func (s *Store) sweep() {
+	for g, sup := range s.garbage {
+		if !s.needed(g.epoch, sup) {
+			delete(s.garbage, g)
+			s.oldGarbage = append(s.oldGarbage, g)
+			s.pendingDel[string(g.image())] = struct{}{}
+		}
+	}
+}
+
+func (s *Store) loadGarbage() error {
+	return scan(s.db, []byte{prefixGarbage}, []byte{prefixGarbage + 1}, func(k, v []byte) error {
+		if len(k) < 10 || len(v) != 8 {
+			return fmt.Errorf("%w: garbage key %x", ErrCorrupt, k)
+		}
+		g := garbageKey{k[1], binary.BigEndian.Uint64(k[2:10]), string(k[10:])}
+		s.garbage[g] = binary.BigEndian.Uint64(v)
+		return nil
+	})
+}

@@ -1,0 +1,275 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/event"
+)
+
+// Plan is a read-only view of one sink's outstanding plan. It is taken at one moment under a Pebble snapshot and may be
+// read by other goroutines while Apply goes on. Its content is a function of the log: every replica, before and after
+// any restart, reads the same. The caller closes it.
+type Plan struct {
+	Config Config
+	Sink   SinkID
+	A, B   uint64      // the range (A, B] of epochs
+	Epochs []EpochInfo // one for each epoch of the range, ascending
+	// SessionsAcked is the sessions sink's Acked (for SinkRevisions).
+	SessionsAcked uint64
+
+	reader planReader
+}
+
+type planReader interface {
+	sessions(p *Plan, yield func(*SessionRow) error) error
+	rollups(p *Plan, yield func(*RollupRow) error) error
+	deadLetters(p *Plan, yield func(*DeadLetter) error) error
+	close() error
+}
+
+// Sessions calls yield for every session image of the plan that has a row: each session's newest image of epoch ≤ B
+// among those of (A, B], ascending by (epoch, session id, origin). The row and what it points to are valid only during
+// the call. For SinkSessions only sessions whose FirstClosed lies in (A, B] are given; for SinkRevisions only those
+// with FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; for SinkClickHouse all, open ones
+// included. Rows that the sink has refused are left out. During the call the plan must not be read otherwise, nor closed.
+func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.reader.sessions(p, yield) }
+
+// Rollups calls yield for the newest totals ≤ B of every rollup key that changed in (A, B].
+func (p *Plan) Rollups(yield func(*RollupRow) error) error { return p.reader.rollups(p, yield) }
+
+// DeadLetters calls yield for every dead letter of the plan, ascending by Seq.
+func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error {
+	return p.reader.deadLetters(p, yield)
+}
+
+// Ranges returns the offset ranges of the whole plan, per partition joined, ascending by partition.
+func (p *Plan) Ranges() []event.Range { return joinRanges(p.Epochs) }
+
+// LeftOut returns the offsets of the plan's ranges that are not rows of the events table, ascending by
+// (partition, offset).
+func (p *Plan) LeftOut() []Position { return joinLeftOut(p.Epochs) }
+
+// Close releases the snapshot.
+func (p *Plan) Close() error { return p.reader.close() }
+
+// OpenPlan returns a view of the sink's outstanding plan, ErrNoPlan if there is none. Any goroutine may call it; the
+// caller closes the plan.
+func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil || s.plans.closing() {
+		return nil, ErrClosed
+	}
+	pr := s.meta.Sinks[sink]
+	if pr.PlanB == 0 {
+		return nil, ErrNoPlan
+	}
+	p := &Plan{Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked}
+	if sink.reads(ReadsRevised) {
+		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
+	}
+	r := &storeReader{
+		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDel), refused: map[string]uint64{},
+	}
+	for g, sup := range s.garbage {
+		if sup <= p.B {
+			r.superseded[string(g.image())] = sup
+		}
+	}
+	for k, epoch := range s.meta.Refused {
+		if k[0] == '0'+byte(sink) {
+			r.refused[k[1:]] = epoch
+		}
+	}
+	for e := p.A + 1; e <= p.B; e++ {
+		info, err := s.epochInfo(r.snap, e)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("state: plan (%d, %d] of %s: %w", p.A, p.B, sink, err), r.snap.Close())
+		}
+		p.Epochs = append(p.Epochs, info)
+	}
+	p.reader = r
+	if !s.plans.add(r) {
+		return nil, errors.Join(ErrClosed, r.snap.Close())
+	}
+	return p, nil
+}
+
+// storeReader reads a plan from a snapshot. What the state has deleted since its last checkpoint is still there and must
+// be passed over, so that every replica reads the same.
+type storeReader struct {
+	snap       *pebble.Snapshot
+	superseded map[string]uint64 // keys of images of the plan's range that have a newer one in it
+	deleted    map[string]struct{}
+	refused    map[string]uint64
+	image      session // the one that is being read
+	rows       rowBuilder
+
+	plans  *openPlans
+	dead   atomic.Bool
+	mu     sync.Mutex // held while the snapshot is read or closed
+	closed bool
+}
+
+// scan reads the snapshot from lower to upper until the plan is ended.
+func (r *storeReader) scan(lower, upper []byte, f func(k, v []byte) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	return scan(r.snap, lower, upper, func(k, v []byte) error {
+		if r.dead.Load() {
+			return ErrClosed
+		}
+		return f(k, v)
+	})
+}
+
+func (r *storeReader) skip(key []byte) bool {
+	if _, ok := r.deleted[string(key)]; ok {
+		return true
+	}
+	_, ok := r.superseded[string(key)]
+	return ok
+}
+
+func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
+	return r.scan(epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
+		if r.skip(k) {
+			return nil
+		}
+		ss := &r.image
+		if err := ss.view(v); err != nil {
+			return fmt.Errorf("image %x: %w", k, err)
+		}
+		if ss.total == 0 || !p.wants(ss) {
+			return nil
+		}
+		row, err := r.rows.build(ss, p.Config.Shard)
+		if err != nil {
+			return fmt.Errorf("image %x: %w", k, err)
+		}
+		if len(r.refused) > 0 {
+			if until, ok := r.refused[row.Key()]; ok && row.Epoch <= until {
+				return nil
+			}
+		}
+		return yield(row)
+	})
+}
+
+// wants says whether a session's image belongs to the sink's rows; see Plan.Sessions.
+func (p *Plan) wants(ss *session) bool {
+	switch {
+	case p.Sink.reads(ReadsFirstClosed):
+		return ss.firstClosed > p.A && ss.firstClosed <= p.B
+	case p.Sink.reads(ReadsRevised):
+		return ss.firstClosed > 0 && ss.firstClosed <= p.SessionsAcked && ss.imageEpoch > ss.firstClosed
+	default:
+		return true
+	}
+}
+
+func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
+	return r.scan(epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
+		if r.skip(k) {
+			return nil
+		}
+		epoch, key, err := decodeRollupImageKey(k)
+		if err != nil {
+			return err
+		}
+		d := decoder{b: v}
+		t := decodeTotals(&d)
+		if err := d.end(); err != nil {
+			return fmt.Errorf("rollup image %x: %w", k, err)
+		}
+		return yieldRollup(key, t, epoch, yield)
+	})
+}
+
+func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error {
+	return r.scan(epochPrefix(prefixLetter, p.A+1), afterEpoch(prefixLetter, p.B), func(k, v []byte) error {
+		var l DeadLetter
+		if err := json.Unmarshal(v, &l); err != nil {
+			return fmt.Errorf("%w: dead letter %x: %w", ErrCorrupt, k, err)
+		}
+		return yield(&l)
+	})
+}
+
+func (r *storeReader) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	r.plans.remove(r)
+	return r.snap.Close()
+}
+
+// openPlans are the plans that are being read. Pebble cannot be closed under them: Close and Restore end them first, and
+// whoever still reads one gets ErrClosed.
+type openPlans struct {
+	mu     sync.Mutex
+	ending bool
+	open   map[*storeReader]struct{}
+}
+
+func (o *openPlans) closing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ending
+}
+
+func (o *openPlans) add(r *storeReader) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ending {
+		return false
+	}
+	if o.open == nil {
+		o.open = map[*storeReader]struct{}{}
+	}
+	r.plans = o
+	o.open[r] = struct{}{}
+	return true
+}
+
+func (o *openPlans) remove(r *storeReader) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.open, r)
+}
+
+// end refuses new plans and closes those that are open; it waits for the row that a reader is at. Store.mu must not be
+// held: a reader may want it for that row.
+func (o *openPlans) end() error {
+	o.mu.Lock()
+	o.ending = true
+	open := slices.Collect(maps.Keys(o.open))
+	o.mu.Unlock()
+	var errs []error
+	for _, r := range open {
+		r.dead.Store(true)
+		errs = append(errs, r.close())
+	}
+	return errors.Join(errs...)
+}
+
+// begin lets plans be opened again.
+func (o *openPlans) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ending = false
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// Session returns the newest row of the live session of an id; ok is false if there is none, or it has no row yet. The
+// row may be newer than any closed epoch.
+func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return nil, false, ErrClosed
+	}
+	if len(id) > 64 {
+		return nil, false, nil
+	}
+	ss := s.sessions[id]
+	if ss == nil {
+		if _, gone := s.gone[id]; gone {
+			return nil, false, nil
+		}
+		var err error
+		if ss, err = readLive(s.db, id); ss == nil || err != nil {
+			return nil, false, err
+		}
+	}
+	if ss.total == 0 {
+		return nil, false, nil
+	}
+	var rb rowBuilder
+	if row, err = rb.build(ss, s.meta.Config.Shard); err != nil {
+		return nil, false, fmt.Errorf("state: session %q: %w", id, err)
+	}
+	return row, true, nil
+}
+
+// Sessions calls yield for the newest row of every live session that has one, those in Pebble and those in memory, in no
+// order. It is for reconciliation: it reads the whole state under the lock.
+func (s *Store) Sessions(yield func(*SessionRow) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	var rb rowBuilder
+	give := func(ss *session) error {
+		if ss.total == 0 {
+			return nil
+		}
+		row, err := rb.build(ss, s.meta.Config.Shard)
+		if err != nil {
+			return err
+		}
+		return yield(row)
+	}
+	for _, ss := range s.sessions {
+		if err := give(ss); err != nil {
+			return err
+		}
+	}
+	return scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
+		id, origin, epoch, err := decodeLive(k, v)
+		if err != nil {
+			return err
+		}
+		_, inMemory := s.sessions[id]
+		_, gone := s.gone[id]
+		if inMemory || gone {
+			return nil
+		}
+		ss, err := readImage(s.db, id, origin, epoch)
+		if err != nil {
+			return err
+		}
+		return give(ss)
+	})
+}
+
+// Rollups calls yield for the present totals of every rollup key: those of the last cut.
+func (s *Store) Rollups(yield func(*RollupRow) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	return scan(s.db, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
+		if len(k) > 5 && slices.Contains(s.droppedDates, int32(binary.BigEndian.Uint32(k[1:5]))) {
+			return nil
+		}
+		d := decoder{b: v}
+		epoch := d.uvarint()
+		t := decodeTotals(&d)
+		if err := d.end(); err != nil {
+			return fmt.Errorf("rollup %x: %w", k, err)
+		}
+		return yieldRollup(string(k[1:]), t, epoch, yield)
+	})
+}
+
+func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) error) error {
+	date, table, dims, err := decodeRollupKey(key)
+	if err != nil {
+		return err
+	}
+	return yield(&RollupRow{
+		Table: table, Date: date, Dims: dims, Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
+		Views: t[totalViews], Plays: t[totalPlays], Signups: t[totalSignups], AdClicks: t[totalAdClicks], Epoch: epoch,
+	})
+}
