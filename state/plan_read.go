@@ -24,15 +24,17 @@ type Plan struct {
 	Epochs []EpochInfo // one for each epoch of the range, ascending
 	// SessionsAcked is the sessions sink's Acked (for SinkRevisions).
 	SessionsAcked uint64
-
-	reader planReader
+	// Reader reads the plan's content; the plan's own methods are the way to it.
+	Reader PlanReader
 }
 
-type planReader interface {
-	sessions(p *Plan, yield func(*SessionRow) error) error
-	rollups(p *Plan, yield func(*RollupRow) error) error
-	deadLetters(p *Plan, yield func(*DeadLetter) error) error
-	close() error
+// PlanReader reads the content of a plan: OpenPlan gives one over a snapshot of the store. Its methods are those of Plan,
+// which passes itself.
+type PlanReader interface {
+	Sessions(p *Plan, yield func(*SessionRow) error) error
+	Rollups(p *Plan, yield func(*RollupRow) error) error
+	DeadLetters(p *Plan, yield func(*DeadLetter) error) error
+	Close() error
 }
 
 // Sessions calls yield for every session image of the plan that has a row: each session's newest image of epoch ≤ B
@@ -40,14 +42,14 @@ type planReader interface {
 // the call. For SinkSessions only sessions whose FirstClosed lies in (A, B] are given; for SinkRevisions only those
 // with FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; for SinkClickHouse all, open ones
 // included. Rows that the sink has refused are left out. During the call the plan must not be read otherwise, nor closed.
-func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.reader.sessions(p, yield) }
+func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.Reader.Sessions(p, yield) }
 
 // Rollups calls yield for the newest totals ≤ B of every rollup key that changed in (A, B].
-func (p *Plan) Rollups(yield func(*RollupRow) error) error { return p.reader.rollups(p, yield) }
+func (p *Plan) Rollups(yield func(*RollupRow) error) error { return p.Reader.Rollups(p, yield) }
 
 // DeadLetters calls yield for every dead letter of the plan, ascending by Seq.
 func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error {
-	return p.reader.deadLetters(p, yield)
+	return p.Reader.DeadLetters(p, yield)
 }
 
 // Ranges returns the offset ranges of the whole plan, per partition joined, ascending by partition.
@@ -58,7 +60,7 @@ func (p *Plan) Ranges() []event.Range { return joinRanges(p.Epochs) }
 func (p *Plan) LeftOut() []Position { return joinLeftOut(p.Epochs) }
 
 // Close releases the snapshot.
-func (p *Plan) Close() error { return p.reader.close() }
+func (p *Plan) Close() error { return p.Reader.Close() }
 
 // OpenPlan returns a view of the sink's outstanding plan, ErrNoPlan if there is none. Any goroutine may call it; the
 // caller closes the plan.
@@ -96,7 +98,7 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		}
 		p.Epochs = append(p.Epochs, info)
 	}
-	p.reader = r
+	p.Reader = r
 	if !s.plans.add(r) {
 		return nil, errors.Join(ErrClosed, r.snap.Close())
 	}
@@ -142,7 +144,8 @@ func (r *storeReader) skip(key []byte) bool {
 	return ok
 }
 
-func (r *storeReader) sessions(p *Plan, yield func(*SessionRow) error) error {
+// Sessions implements PlanReader.
+func (r *storeReader) Sessions(p *Plan, yield func(*SessionRow) error) error {
 	return r.scan(epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
 		if r.skip(k) {
 			return nil
@@ -179,7 +182,8 @@ func (p *Plan) wants(ss *session) bool {
 	}
 }
 
-func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
+// Rollups implements PlanReader.
+func (r *storeReader) Rollups(p *Plan, yield func(*RollupRow) error) error {
 	return r.scan(epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
 		if r.skip(k) {
 			return nil
@@ -197,7 +201,8 @@ func (r *storeReader) rollups(p *Plan, yield func(*RollupRow) error) error {
 	})
 }
 
-func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error {
+// DeadLetters implements PlanReader.
+func (r *storeReader) DeadLetters(p *Plan, yield func(*DeadLetter) error) error {
 	return r.scan(epochPrefix(prefixLetter, p.A+1), afterEpoch(prefixLetter, p.B), func(k, v []byte) error {
 		var l DeadLetter
 		if err := json.Unmarshal(v, &l); err != nil {
@@ -207,7 +212,8 @@ func (r *storeReader) deadLetters(p *Plan, yield func(*DeadLetter) error) error 
 	})
 }
 
-func (r *storeReader) close() error {
+// Close implements PlanReader; a second call does nothing.
+func (r *storeReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -262,7 +268,7 @@ func (o *openPlans) end() error {
 	var errs []error
 	for _, r := range open {
 		r.dead.Store(true)
-		errs = append(errs, r.close())
+		errs = append(errs, r.Close())
 	}
 	return errors.Join(errs...)
 }

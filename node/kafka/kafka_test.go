@@ -13,6 +13,7 @@ import (
 	"deckle/node/nodetest"
 	"deckle/sinks"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -110,12 +111,12 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 	b.Produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")}, &kgo.Record{Partition: 0, Key: []byte("k")})
 	f := NewRefetch(clientOf(b))
 	plan := func(from int64, events int64) *state.Plan {
-		return state.NewTestPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
+		return statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
 			{Epoch: 1, Ranges: []event.Range{{Partition: 0, From: from, To: 10}, {Partition: 1, From: 0, To: 10}},
 				LeftOut: []state.Position{{Partition: 0, Offset: 3}, {Partition: 1, Offset: 9}}, Events: 18 - from},
 			{Epoch: 2, Ranges: []event.Range{{Partition: 0, From: 10, To: 17}},
 				LeftOut: []state.Position{{Partition: 0, Offset: 15}}, Events: events},
-		}, state.TestData{})
+		}, statetest.Content{})
 	}
 	ctx := nodetest.Context(t)
 	var got []state.Position

@@ -13,10 +13,11 @@ import (
 	"deckle/node/nodetest"
 	"deckle/sinks"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 func planOf(cfg state.Config, events int64, rs ...event.Range) *state.Plan {
-	return state.NewTestPlan(cfg, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Ranges: rs, Events: events}}, state.TestData{})
+	return statetest.NewPlan(cfg, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Ranges: rs, Events: events}}, statetest.Content{})
 }
 
 // A partition that answers nothing for a while is no proof of a loss: the attempt ends, and a later one succeeds.

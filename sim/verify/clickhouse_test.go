@@ -16,6 +16,7 @@ import (
 	"deckle/sim"
 	"deckle/sinks/clickhouse"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // TestClickHouse writes a truth's sessions through the sink into a real engine (DECKLE_TEST_CLICKHOUSE is its address,
@@ -43,7 +44,7 @@ func TestClickHouse(t *testing.T) {
 	defer e.do("DROP DATABASE " + db)
 	cfg := state.Config{ClusterID: "c", Pipeline: "p", Shards: 1}
 	rows, totals := stateRows(t, w)
-	plan := state.NewTestPlan(cfg, state.SinkClickHouse, 0, 1, []state.EpochInfo{{Epoch: 1}}, state.TestData{Rows: rows, Totals: totals})
+	plan := statetest.NewPlan(cfg, state.SinkClickHouse, 0, 1, []state.EpochInfo{{Epoch: 1}}, statetest.Content{Rows: rows, Totals: totals})
 	if err := sink.Write(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}

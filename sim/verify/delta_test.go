@@ -20,6 +20,7 @@ import (
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // TestDelta writes a truth through the sink into real tables, and plants faults by commits of its own.
@@ -37,7 +38,7 @@ func TestDelta(t *testing.T) {
 	rows, _ := stateRows(t, w)
 	epochs := []state.EpochInfo{{Epoch: 1, Ranges: ranges(items), Events: int64(len(items))}}
 	for _, s := range []sinks.Sink{sink.Events(), sink.Sessions()} {
-		if err := s.Write(t.Context(), state.NewTestPlan(cfg, s.ID(), 0, 1, epochs, state.TestData{Rows: rows})); err != nil {
+		if err := s.Write(t.Context(), statetest.NewPlan(cfg, s.ID(), 0, 1, epochs, statetest.Content{Rows: rows})); err != nil {
 			t.Fatal(err)
 		}
 	}

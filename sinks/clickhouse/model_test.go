@@ -16,6 +16,7 @@ import (
 	"deckle/event"
 	"deckle/schema"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // model is a naive state: every session's newest row, by shard.
@@ -67,7 +68,7 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 		}
 		infos = append(infos, state.EpochInfo{Epoch: sh.epoch, Clock: int64(sh.epoch) * 10_000, Checksum: sh.epoch * 77})
 	}
-	var d state.TestData
+	var d statetest.Content
 	for _, r := range changed {
 		d.Rows = append(d.Rows, *r)
 	}
@@ -78,7 +79,7 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 		d.Totals = append(d.Totals, totals[k])
 	}
 	cfg := state.Config{ClusterID: "cluster-1", Pipeline: "deckle", Shard: uint32(shard)}
-	p := state.NewTestPlan(cfg, state.SinkClickHouse, sh.planned, sh.epoch, infos, d)
+	p := statetest.NewPlan(cfg, state.SinkClickHouse, sh.planned, sh.epoch, infos, d)
 	sh.planned = sh.epoch
 	return p
 }
@@ -322,7 +323,7 @@ func rowsOf(p *state.Plan) (rows []state.SessionRow) {
 
 // planOf returns the plan with other sessions.
 func planOf(p *state.Plan, rows []state.SessionRow) *state.Plan {
-	return state.NewTestPlan(p.Config, p.Sink, p.A, p.B, p.Epochs, state.TestData{Rows: rows})
+	return statetest.NewPlan(p.Config, p.Sink, p.A, p.B, p.Epochs, statetest.Content{Rows: rows})
 }
 
 func without(p *state.Plan, key string) *state.Plan {

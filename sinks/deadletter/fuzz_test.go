@@ -12,6 +12,7 @@ import (
 
 	"deckle/event"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // FuzzRecord: of any letter and any original a record comes out that Kafka takes, whose key says whose it is and nothing
@@ -22,7 +23,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(int32(1<<31-1), int64(1<<63-1), uint8(event.TooLate), "\xff\x00", []byte(nil), true, false, "")
 	f.Add(int32(5), int64(0), uint8(255), strings.Repeat("d", 300), []byte{0}, false, true, "\x00\x00")
 	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
-	plan := state.NewTestPlan(state.Config{Shard: 3}, state.SinkDeadLetter, 0, 2, []state.EpochInfo{{Epoch: 2, Clock: 1_795_357_069_123}}, state.TestData{})
+	plan := statetest.NewPlan(state.Config{Shard: 3}, state.SinkDeadLetter, 0, 2, []state.EpochInfo{{Epoch: 2, Clock: 1_795_357_069_123}}, statetest.Content{})
 	f.Fuzz(func(t *testing.T, partition int32, offset int64, reason uint8, detail string, value []byte, found, known bool, rowKey string) {
 		l := &state.DeadLetter{Reject: event.Reject{Partition: partition, Offset: offset, Reason: event.Reason(reason), Detail: detail, Length: int64(len(value))},
 			Epoch: 2, Sink: state.SinkClickHouse, RowKey: rowKey, Row: value}

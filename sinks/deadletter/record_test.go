@@ -7,13 +7,14 @@ import (
 
 	"deckle/event"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // TestVerdictsOfTheState: too_late and session_full are judged on what a batch carries, which is not the original; the
 // letter must carry the original's bytes, length and hash all the same.
 func TestVerdictsOfTheState(t *testing.T) {
 	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
-	plan := state.NewTestPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1, Clock: 5}}, state.TestData{})
+	plan := statetest.NewPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1, Clock: 5}}, statetest.Content{})
 	letter := &state.DeadLetter{Reject: event.Reject{Partition: 1, Offset: 7, Reason: event.TooLate, Detail: "late"}, Epoch: 1}
 	header := func(value []byte, ok bool) (map[string]string, []byte) {
 		r, _ := s.sourceRecord(plan, letter, value, ok)

@@ -22,6 +22,7 @@ import (
 	"deckle/event"
 	"deckle/sinks"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -94,8 +95,8 @@ func (o *originals) letter(seq uint64, epoch uint64, reason event.Reason, value 
 }
 
 func plan(letters ...state.DeadLetter) *state.Plan {
-	return state.NewTestPlan(state.Config{Shard: 4, Topic: "web_clicks"}, state.SinkDeadLetter, 6, 8,
-		[]state.EpochInfo{{Epoch: 7, Clock: 1_700_000_010_000}, {Epoch: 8, Clock: 1_700_000_020_000}}, state.TestData{Letters: letters})
+	return statetest.NewPlan(state.Config{Shard: 4, Topic: "web_clicks"}, state.SinkDeadLetter, 6, 8,
+		[]state.EpochInfo{{Epoch: 7, Clock: 1_700_000_010_000}, {Epoch: 8, Clock: 1_700_000_020_000}}, statetest.Content{Letters: letters})
 }
 
 // readAll returns every record of the topic up to its present end.

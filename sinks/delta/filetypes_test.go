@@ -17,6 +17,7 @@ import (
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // retyped is a file of one row with T's columns, except those that change gives another node, or nil for none.
@@ -154,7 +155,7 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 			defer d.Close()
 			row := m.sessionRow(0, 1, 1)
 			row.SessionDate = 19_000
-			plan := state.NewTestPlan(state.Config{}, state.SinkSessions, 0, 1, nil, state.TestData{Rows: []state.SessionRow{row}})
+			plan := statetest.NewPlan(state.Config{}, state.SinkSessions, 0, 1, nil, statetest.Content{Rows: []state.SessionRow{row}})
 			if err := d.Sessions().Write(ctx, plan); err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +175,7 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 				"{\"remove\":{\"path\":%q,\"dataChange\":false}}\n{\"add\":{\"path\":\"session_date=2022-01-08/optimized.parquet\",\"partitionValues\":{\"session_date\":\"2022-01-08\"},\"size\":%d,\"modificationTime\":1,\"dataChange\":false}}\n", f.Path, size))
 			m.image(&row, 0, 2)
 			before := mem.Keys("")
-			err = d.Revisions().Write(ctx, state.NewTestPlan(state.Config{}, state.SinkRevisions, 1, 2, nil, state.TestData{Rows: []state.SessionRow{row}}))
+			err = d.Revisions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkRevisions, 1, 2, nil, statetest.Content{Rows: []state.SessionRow{row}}))
 			var stop *sinks.StopError
 			if !errors.As(err, &stop) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "optimized.parquet") {
 				t.Errorf("revisions: %v", err)

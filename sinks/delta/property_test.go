@@ -20,6 +20,7 @@ import (
 	"deckle/sinks"
 	"deckle/sinks/delta/store"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -146,7 +147,7 @@ func (m *model) eventEpochs(shard uint32, n int) (func() *state.Plan, [][]event.
 	b := a + uint64(n)
 	m.epoch[shard] = b
 	return func() *state.Plan {
-		return state.NewTestPlan(state.Config{Shard: shard}, state.SinkEvents, a, b, infos, state.TestData{})
+		return statetest.NewPlan(state.Config{Shard: shard}, state.SinkEvents, a, b, infos, statetest.Content{})
 	}, batches
 }
 
@@ -299,7 +300,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 				rows = append(rows, m.sessionRow(shard, a+1+m.rng.Uint64N(b-a), n))
 			}
 			jobs = append(jobs, job{planID{shard, state.SinkSessions, b}, func() *state.Plan {
-				return state.NewTestPlan(state.Config{Shard: shard}, state.SinkSessions, a, b, nil, state.TestData{Rows: rows})
+				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkSessions, a, b, nil, statetest.Content{Rows: rows})
 			}})
 			// Revisions of rows that the sessions sink has acknowledged in a round before, and of one it never had.
 			var revised []state.SessionRow
@@ -317,7 +318,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 				m.first[shard] = append(m.first[shard], r)
 			}
 			jobs = append(jobs, job{planID{shard, state.SinkRevisions, b}, func() *state.Plan {
-				return state.NewTestPlan(state.Config{Shard: shard}, state.SinkRevisions, a, b, nil, state.TestData{Rows: revised})
+				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkRevisions, a, b, nil, statetest.Content{Rows: revised})
 			}})
 			for _, r := range append(slices.Clone(revised), rows...) {
 				m.closed[rowKey(r.SessionID, r.Origin)] = r

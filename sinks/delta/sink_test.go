@@ -15,6 +15,7 @@ import (
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
+	"deckle/state/statetest"
 )
 
 // The events of applied batches come from the buffer, without a second read, whatever epochs a plan joins; what the
@@ -95,7 +96,7 @@ func TestPlanInsideTheLog(t *testing.T) {
 	d := mustOpen(t, testOptions(mem, m.rng))
 	defer d.Close()
 	plan := func(a, b uint64, rows ...state.SessionRow) *state.Plan {
-		return state.NewTestPlan(state.Config{}, state.SinkSessions, a, b, nil, state.TestData{Rows: rows})
+		return statetest.NewPlan(state.Config{}, state.SinkSessions, a, b, nil, statetest.Content{Rows: rows})
 	}
 	ctx := context.Background()
 	if err := d.Sessions().Write(ctx, plan(0, 3, m.sessionRow(0, 2, 1))); err != nil {
@@ -166,7 +167,7 @@ func TestRevisions(t *testing.T) {
 			of, m.closed[rowKey(r.SessionID, r.Origin)] = append(of, r), r
 		}
 		rows = append(rows, of...)
-		if err := d.Sessions().Write(ctx, state.NewTestPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil, state.TestData{Rows: of})); err != nil {
+		if err := d.Sessions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil, statetest.Content{Rows: of})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,7 +184,7 @@ func TestRevisions(t *testing.T) {
 			m.image(&r, 0, epoch)
 			out = append(out, r)
 		}
-		return state.NewTestPlan(state.Config{}, state.SinkRevisions, a, b, nil, state.TestData{Rows: out})
+		return statetest.NewPlan(state.Config{}, state.SinkRevisions, a, b, nil, statetest.Content{Rows: out})
 	}
 	keep := func(p *state.Plan) *state.Plan {
 		_ = p.Sessions(func(r *state.SessionRow) error { m.closed[rowKey(r.SessionID, r.Origin)] = *r; return nil })
