@@ -21,20 +21,18 @@ const (
 	kindHorizon
 )
 
-const entryVersion = 1
-
 // EncodeConfig encodes the entry that creates a shard. A second one is ignored.
 func EncodeConfig(c Config) []byte {
 	b, err := json.Marshal(c)
 	if err != nil { // a struct of plain fields always encodes
 		panic(err)
 	}
-	return append([]byte{kindConfig, entryVersion}, b...)
+	return append([]byte{kindConfig, formatEntry.version}, b...)
 }
 
 // AppendBatch appends the encoding of a Batch entry to dst.
 func AppendBatch(dst []byte, e *BatchEntry) []byte {
-	dst = append(dst, kindBatch, entryVersion)
+	dst = append(dst, kindBatch, formatEntry.version)
 	dst = binary.AppendVarint(dst, e.Now)
 	dst = binary.AppendUvarint(dst, uint64(max(e.Elapsed/time.Millisecond, 0)))
 	dst = binary.AppendUvarint(dst, uint64(len(e.Idle)))
@@ -51,7 +49,7 @@ func AppendBatch(dst []byte, e *BatchEntry) []byte {
 // epoch's images. prevEpoch and prevChecksum are the leader's last closed epoch, which every replica compares with its
 // own (0, 0 compares nothing).
 func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
-	b := binary.AppendVarint([]byte{kindCut, entryVersion}, nowMillis)
+	b := binary.AppendVarint([]byte{kindCut, formatEntry.version}, nowMillis)
 	b = binary.AppendUvarint(b, prevEpoch)
 	return binary.LittleEndian.AppendUint64(b, prevChecksum)
 }
@@ -59,7 +57,7 @@ func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
 // EncodeHorizon encodes the entry that forces the horizon up, to seconds at most; Apply holds it to
 // clock - timeout - grace.
 func EncodeHorizon(seconds int64) []byte {
-	return binary.AppendVarint([]byte{kindHorizon, entryVersion}, seconds)
+	return binary.AppendVarint([]byte{kindHorizon, formatEntry.version}, seconds)
 }
 
 // entry is a decoded entry other than Batch.
@@ -81,8 +79,8 @@ func decodeEntry(b []byte) (entry, error) {
 		return entry{}, fmt.Errorf("%w: entry of %d bytes", ErrCorrupt, len(b))
 	}
 	e := entry{kind: b[0]}
-	if b[1] != entryVersion {
-		return e, fmt.Errorf("%w: entry of kind %d has version %d, this binary knows %d", ErrCorrupt, b[0], b[1], entryVersion)
+	if err := formatEntry.check(int(b[1])); err != nil {
+		return e, fmt.Errorf("%w: entry of kind %d: %w", ErrCorrupt, b[0], err)
 	}
 	d := decoder{b: b, pos: 2}
 	sink := func() {

@@ -19,7 +19,7 @@ func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 }
 
 // encode appends the stored form of an epoch's info.
 func (e *EpochInfo) encode(dst []byte) []byte {
-	dst = append(dst, 1)
+	dst = append(dst, formatEpoch.version)
 	dst = binary.AppendUvarint(dst, e.Epoch)
 	dst = binary.AppendVarint(dst, e.Clock)
 	for _, v := range [...]int64{e.Events, e.Duplicates, e.Letters, e.Sessions} {
@@ -45,9 +45,7 @@ func (e *EpochInfo) encode(dst []byte) []byte {
 
 func decodeEpochInfo(b []byte) (EpochInfo, error) {
 	d := decoder{b: b}
-	if v := d.byte(); d.err == nil && v != 1 {
-		d.fail("epoch version")
-	}
+	d.version(formatEpoch)
 	e := EpochInfo{Epoch: d.uvarint(), Clock: d.varint()}
 	e.Events, e.Duplicates, e.Letters, e.Sessions = d.varint(), d.varint(), d.varint(), d.varint()
 	if c := d.bytes(8); c != nil {

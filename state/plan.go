@@ -10,7 +10,7 @@ import (
 // which the others ignore; for SinkRevisions at most up to what SinkSessions has acknowledged. An outstanding plan is
 // returned as it is.
 func EncodePlan(sink SinkID, maxB uint64) []byte {
-	return binary.AppendUvarint([]byte{kindPlan, entryVersion, byte(sink)}, maxB)
+	return binary.AppendUvarint([]byte{kindPlan, formatEntry.version, byte(sink)}, maxB)
 }
 
 func (s *Store) applyPlan(e entry) *PlanResult {
@@ -35,7 +35,7 @@ func (s *Store) applyPlan(e entry) *PlanResult {
 
 // EncodeAck encodes the entry that ends a sink's outstanding plan. One with another B does nothing.
 func EncodeAck(sink SinkID, b uint64) []byte {
-	return binary.AppendUvarint([]byte{kindAck, entryVersion, byte(sink)}, b)
+	return binary.AppendUvarint([]byte{kindAck, formatEntry.version, byte(sink)}, b)
 }
 
 func (s *Store) applyAck(e entry) error {
@@ -60,7 +60,7 @@ func (s *Store) applyAck(e entry) error {
 // EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
 // is SessionRow.Key.
 func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
-	b := appendText([]byte{kindRefuse, entryVersion, byte(sink)}, rowKey)
+	b := appendText([]byte{kindRefuse, formatEntry.version, byte(sink)}, rowKey)
 	return appendText(appendText(b, row), detail)
 }
 

@@ -160,11 +160,9 @@ func (d *decoder) pageEvent() pageEvent {
 	return e
 }
 
-const sessionVersion = 1
-
 // encode appends the session's value.
 func (s *session) encode(dst []byte) []byte {
-	dst = append(dst, sessionVersion, byte(s.status), flags(s.closing, s.purged, s.rolled.counted))
+	dst = append(dst, formatSession.version, byte(s.status), flags(s.closing, s.purged, s.rolled.counted))
 	dst = appendText(dst, s.id)
 	dst = appendOrigin(dst, s.origin)
 	dst = binary.AppendVarint(dst, int64(s.originDay))
@@ -242,9 +240,7 @@ func (s *session) view(b []byte) error {
 
 // decode reads all but ids and events, and returns how many ids follow.
 func (s *session) decode(d *decoder) (ids int, err error) {
-	if v := d.byte(); d.err == nil && v != sessionVersion {
-		d.fail("session version")
-	}
+	d.version(formatSession)
 	s.status = Status(d.byte())
 	f := d.byte()
 	s.closing, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0

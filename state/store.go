@@ -116,8 +116,6 @@ type meta struct {
 	Refused     map[string]uint64 // sink byte + row key: epochs up to this are refused
 }
 
-const metaVersion = 1
-
 // Open opens the shard's store, creating it if it is missing, and ends a Restore that was cut off. The state is that of the
 // last checkpoint: the caller applies the log from Applied on.
 func Open(ctx context.Context, opts Options) (*Store, error) {
@@ -174,7 +172,7 @@ func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 		FS:                 s.opts.FS,
 		Cache:              cache,
 		DisableWAL:         true, // the Raft log is the log
-		FormatMajorVersion: pebble.FormatValueSeparation,
+		FormatMajorVersion: formatPebble,
 		MemTableSize:       16 << 20,
 		// Every checkpoint flushes a small table that spans all keys, a level of its own to Pebble. At the default, 4, every
 		// few epochs would have most of the store rewritten: measured with an epoch a second, it was half of a node's CPU, and
@@ -211,7 +209,7 @@ func (s *Store) fatal(err error) {
 
 // load sets the memory to what the last checkpoint holds.
 func (s *Store) load() error {
-	s.meta = meta{Version: metaVersion, OpenEpoch: 1}
+	s.meta = meta{Version: int(formatStore.version), OpenEpoch: 1}
 	s.sessions = map[string]*session{}
 	s.gone = map[string]struct{}{}
 	s.changed, s.memory = nil, 0
@@ -228,8 +226,8 @@ func (s *Store) load() error {
 		if err := errors.Join(err, closer.Close()); err != nil {
 			return fmt.Errorf("%w: meta: %w", ErrCorrupt, err)
 		}
-		if s.meta.Version != metaVersion {
-			return fmt.Errorf("state format version %d, this binary knows %d", s.meta.Version, metaVersion)
+		if err := formatStore.check(s.meta.Version); err != nil {
+			return err
 		}
 	}
 	if s.live, err = loadLive(s.db, s.meta.Live); err != nil {
