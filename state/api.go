@@ -35,7 +35,7 @@ type Config struct {
 // BatchEntry is the leader's proposal to move the stream on, or, without ranges, a tick of the clock.
 type BatchEntry struct {
 	Batch event.Batch
-	// Now is the leader's wall clock, Unix milliseconds: used only to hold watermarks down (docs/schema.md, clock).
+	// Now is the leader's wall clock, Unix milliseconds: used only to hold watermarks down (docs/design.md §3, clock).
 	Now int64
 	// Idle are the partitions that are idle now (a successful fetch has shown the next offset at the end of the
 	// partition for the idle time), ascending.
@@ -128,6 +128,12 @@ var (
 	// ErrNoPlan is returned by OpenPlan when the sink has no outstanding plan.
 	ErrNoPlan = errors.New("state: no outstanding plan")
 )
+
+// ErrDiverged says that this replica's last closed epoch differs from the leader's: it must not go on.
+var ErrDiverged = errors.New("state: replica has diverged from the leader")
+
+// ErrClosed says that the store is closed.
+var ErrClosed = errors.New("state: store is closed")
 
 // What a plan's rows are: see package schema.
 type (

@@ -1,14 +1,11 @@
 package state
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"deckle/event"
 	"deckle/schema"
@@ -53,36 +50,6 @@ func (s *Store) lookup(sid string) (*session, error) {
 	s.visited = append(s.visited, ss)
 	s.charge(ss)
 	return ss, nil
-}
-
-// readLive reads the live session of an id from Pebble, nil if there is none.
-func readLive(r pebble.Reader, sid string) (*session, error) {
-	v, closer, err := r.Get(appendLiveKey(nil, sid))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("state: looking up session %q: %w", sid, err)
-	}
-	_, origin, epoch, err := decodeLive(appendLiveKey(nil, sid), v)
-	if err := errors.Join(err, closer.Close()); err != nil {
-		return nil, err
-	}
-	return readImage(r, sid, origin, epoch)
-}
-
-// readImage reads the session that a live key points to.
-func readImage(r pebble.Reader, sid string, origin Position, epoch uint64) (*session, error) {
-	key := appendImageKey(nil, epoch, sid, origin)
-	v, closer, err := r.Get(key)
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-		return nil, fmt.Errorf("%w: the live key of session %q points to no image at %x", ErrCorrupt, sid, key)
-	case err != nil:
-		return nil, fmt.Errorf("state: reading session %q under %x: %w", sid, key, err)
-	}
-	ss, err := decodeStored(key, v)
-	return ss, errors.Join(err, closer.Close())
 }
 
 // charge brings the count of memory up to date with the session's size.

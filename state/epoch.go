@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -81,10 +80,4 @@ func (s *Store) cutRollups(epoch uint64, sum *xxhash.Digest) error {
 		_, _ = sum.Write(s.valBuf)
 	}
 	return nil
-}
-
-// appendOrigin appends the origin as the tables show it.
-func (s *session) appendOrigin(dst []byte) []byte {
-	dst = append(strconv.AppendInt(dst, int64(s.origin.Partition), 10), '/')
-	return strconv.AppendInt(dst, s.origin.Offset, 10)
 }

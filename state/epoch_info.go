@@ -69,34 +69,6 @@ func decodeEpochInfo(b []byte) (EpochInfo, error) {
 	return e, d.end()
 }
 
-// epochInfo reads an epoch's info; pebble.ErrNotFound if there is none.
-func (s *Store) epochInfo(r pebble.Reader, epoch uint64) (EpochInfo, error) {
-	v, closer, err := r.Get(epochPrefix(prefixEpoch, epoch))
-	if err != nil {
-		return EpochInfo{}, fmt.Errorf("epoch %d: %w", epoch, err)
-	}
-	e, err := decodeEpochInfo(v)
-	if err := errors.Join(err, closer.Close()); err != nil {
-		return EpochInfo{}, fmt.Errorf("epoch %d: %w", epoch, err)
-	}
-	return e, nil
-}
-
-// EpochEvents returns how many rows of the events table a closed epoch has; some sink must not have acknowledged it yet. Any
-// goroutine may call it.
-func (s *Store) EpochEvents(epoch uint64) (int64, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.db == nil {
-		return 0, ErrClosed
-	}
-	info, err := s.epochInfo(s.db, epoch)
-	if err != nil {
-		return 0, fmt.Errorf("state: %w", err)
-	}
-	return info.Events, nil
-}
-
 // joinRanges joins the ranges of consecutive epochs per partition.
 func joinRanges(epochs []EpochInfo) []event.Range {
 	byPartition := map[int32]event.Range{}
@@ -127,4 +99,17 @@ func joinLeftOut(epochs []EpochInfo) []Position {
 	}
 	slices.SortFunc(out, comparePositions)
 	return out
+}
+
+// readEpochInfo reads an epoch's info; pebble.ErrNotFound if there is none.
+func readEpochInfo(r pebble.Reader, epoch uint64) (EpochInfo, error) {
+	v, closer, err := r.Get(epochPrefix(prefixEpoch, epoch))
+	if err != nil {
+		return EpochInfo{}, fmt.Errorf("epoch %d: %w", epoch, err)
+	}
+	e, err := decodeEpochInfo(v)
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return EpochInfo{}, fmt.Errorf("epoch %d: %w", epoch, err)
+	}
+	return e, nil
 }

@@ -47,14 +47,6 @@ func appendRowKey(dst []byte, sid string, origin Position) []byte {
 	return appendOrigin(appendSID(dst, sid), origin)
 }
 
-func decodeRowKey(b []byte) (sid string, origin Position, err error) {
-	if len(b) < 1 || len(b) != 1+int(b[0])+originSize {
-		return "", Position{}, fmt.Errorf("%w: row key %x", ErrCorrupt, b)
-	}
-	n := 1 + int(b[0])
-	return string(b[1:n]), decodeOrigin(b[n:]), nil
-}
-
 func epochPrefix(prefix byte, epoch uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{prefix}, epoch)
 }
@@ -88,6 +80,15 @@ func decodeLive(k, v []byte) (sid string, origin Position, epoch uint64, err err
 	}
 	return string(k[2:]), decodeOrigin(v), binary.BigEndian.Uint64(v[originSize:]), nil
 }
+
+// timerKind is what a session's timer does when it fires.
+type timerKind uint8
+
+const (
+	timerClose timerKind = iota // close or expire an open session
+	timerPurge                  // forget a closed one
+	numTimerKinds
+)
 
 func appendTimerKey(dst []byte, kind timerKind, deadline int64, sid string) []byte {
 	dst = append(dst, prefixTimer, byte(kind))

@@ -100,13 +100,17 @@ func (s *Store) Rollups(yield func(*RollupRow) error) error {
 	})
 }
 
-func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) error) error {
-	date, table, dims, err := decodeRollupKey(key)
-	if err != nil {
-		return err
+// EpochEvents returns how many rows of the events table a closed epoch has; some sink must not have acknowledged it yet. Any
+// goroutine may call it.
+func (s *Store) EpochEvents(epoch uint64) (int64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return 0, ErrClosed
 	}
-	return yield(&RollupRow{
-		Table: table, Date: date, Dims: dims, Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
-		Views: t[totalViews], Plays: t[totalPlays], Signups: t[totalSignups], AdClicks: t[totalAdClicks], Epoch: epoch,
-	})
+	info, err := readEpochInfo(s.db, epoch)
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	return info.Events, nil
 }

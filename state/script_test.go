@@ -316,3 +316,12 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// decodeRowKey is the inverse of appendRowKey.
+func decodeRowKey(b []byte) (sid string, origin Position, err error) {
+	if len(b) < 1 || len(b) != 1+int(b[0])+originSize {
+		return "", Position{}, fmt.Errorf("%w: row key %x", ErrCorrupt, b)
+	}
+	n := 1 + int(b[0])
+	return string(b[1:n]), decodeOrigin(b[n:]), nil
+}

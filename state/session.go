@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 
 	"deckle/event"
@@ -324,4 +325,17 @@ func (s *session) contribution() contribution {
 		totalSignups: int64(s.counts[event.NewsletterSignup]), totalAdClicks: int64(s.counts[event.AdClick]),
 	}
 	return c
+}
+
+func (s *session) timerKind() timerKind {
+	if s.status == StatusOpen {
+		return timerClose
+	}
+	return timerPurge
+}
+
+// appendOrigin appends the origin as the tables show it.
+func (s *session) appendOrigin(dst []byte) []byte {
+	dst = append(strconv.AppendInt(dst, int64(s.origin.Partition), 10), '/')
+	return strconv.AppendInt(dst, s.origin.Offset, 10)
 }

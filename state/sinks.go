@@ -1,7 +1,5 @@
 package state
 
-import "slices"
-
 // SinkID names a sink. The numeric values are part of the encodings and never change.
 type SinkID uint8
 
@@ -106,45 +104,3 @@ func (s SinkID) String() string {
 }
 
 func (s SinkID) reads(parts Reads) bool { return sinkTable[s].Reads&parts != 0 }
-
-// LastFor returns the last epoch that a plan of the sink may end with: the last closed one, but none that the sink for
-// which it waits has not acknowledged.
-func (v *View) LastFor(sink SinkID) uint64 {
-	return lastFor(sink, v.LastClosed, &v.Config, &v.Sinks)
-}
-
-func lastFor(sink SinkID, lastClosed uint64, c *Config, progress *[NumSinks]Progress) uint64 {
-	if after := sinkTable[sink].After; after != NoSink && slices.Contains(c.Sinks, after) {
-		return min(lastClosed, progress[after].Acked)
-	}
-	return lastClosed
-}
-
-// enabled says whether the shard has the sink.
-func (s *Store) enabled(sink SinkID) bool { return slices.Contains(s.meta.Config.Sinks, sink) }
-
-// minAcked is the epoch up to which every sink of the shard has acknowledged everything.
-func (s *Store) minAcked() uint64 {
-	acked := s.meta.LastClosed
-	for i, sink := range s.meta.Config.Sinks {
-		if a := s.meta.Sinks[sink].Acked; i == 0 || a < acked {
-			acked = a
-		}
-	}
-	return acked
-}
-
-// lettersAcked is the epoch up to which dead letters are needed no more: every sink that reads them has acknowledged it,
-// or every sink whatever, if none reads them.
-func (s *Store) lettersAcked() uint64 {
-	acked, read := s.meta.LastClosed, false
-	for _, sink := range s.meta.Config.Sinks {
-		if sink.reads(ReadsLetters) {
-			acked, read = min(acked, s.meta.Sinks[sink].Acked), true
-		}
-	}
-	if !read {
-		return s.minAcked()
-	}
-	return acked
-}

@@ -17,12 +17,6 @@ import (
 	"deckle/event"
 )
 
-// ErrDiverged says that this replica's last closed epoch differs from the leader's: it must not go on.
-var ErrDiverged = errors.New("state: replica has diverged from the leader")
-
-// ErrClosed says that the store is closed.
-var ErrClosed = errors.New("state: store is closed")
-
 // Options of a Store. FS and Dir are required.
 type Options struct {
 	FS  vfs.FS
@@ -135,7 +129,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := settleRestore(opts.FS, opts.Dir); err != nil {
+	if err := finishRestore(opts.FS, opts.Dir); err != nil {
 		return nil, err
 	}
 	if err := s.openDB(); err != nil {
@@ -243,7 +237,7 @@ func (s *Store) load() error {
 	if s.meta.Refused == nil {
 		s.meta.Refused = map[string]uint64{}
 	}
-	if s.open, err = s.epochInfo(s.db, s.meta.OpenEpoch); errors.Is(err, pebble.ErrNotFound) {
+	if s.open, err = readEpochInfo(s.db, s.meta.OpenEpoch); errors.Is(err, pebble.ErrNotFound) {
 		s.open, err = EpochInfo{Epoch: s.meta.OpenEpoch}, nil
 	}
 	if err != nil {
@@ -270,40 +264,6 @@ func (s *Store) loadChanged() error {
 		}
 		return nil
 	})
-}
-
-// decodeStored decodes a session out of a buffer that Pebble owns.
-func decodeStored(key, value []byte) (*session, error) {
-	ss, err := decodeSession(slices.Clone(value))
-	if err != nil {
-		return nil, fmt.Errorf("session under %x: %w", key, err)
-	}
-	if !ss.purged {
-		ss.storedKind, ss.storedTimer = ss.timerKind(), ss.deadline
-		ss.armedKind, ss.armed = ss.storedKind, ss.storedTimer
-	}
-	return ss, nil
-}
-
-// scan calls f for every key of [lower, upper) that r holds; the slices are valid during the call only.
-func scan(r pebble.Reader, lower, upper []byte, f func(key, value []byte) error) error {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return fmt.Errorf("state: iterating: %w", err)
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err == nil {
-			err = f(it.Key(), v)
-		}
-		if err != nil {
-			return errors.Join(err, it.Close())
-		}
-	}
-	if err := it.Close(); err != nil {
-		return fmt.Errorf("state: iterating: %w", err)
-	}
-	return nil
 }
 
 // Apply folds one committed Raft entry. The result is *BatchResult, *CutResult, *PlanResult or nil, by the entry's kind, or
@@ -410,9 +370,11 @@ type pebbleLogger struct{ log *slog.Logger }
 func (l pebbleLogger) Infof(format string, args ...any) {
 	l.log.Debug(fmt.Sprintf(format, args...), "part", "pebble")
 }
+
 func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.log.Error(fmt.Sprintf(format, args...), "part", "pebble")
 }
+
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	l.log.Error(fmt.Sprintf(format, args...), "part", "pebble")
 	panic(fmt.Sprintf("pebble: "+format, args...))

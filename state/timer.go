@@ -11,22 +11,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// timerKind is what a session's timer does when it fires.
-type timerKind uint8
-
-const (
-	timerClose timerKind = iota // close or expire an open session
-	timerPurge                  // forget a closed one
-	numTimerKinds
-)
-
-func (s *session) timerKind() timerKind {
-	if s.status == StatusOpen {
-		return timerClose
-	}
-	return timerPurge
-}
-
 // timer is one entry of the timer index. It is current only if the session's own deadline and kind say the same: a timer
 // that has moved leaves its old entry behind, until the next checkpoint.
 type timer struct {
@@ -45,10 +29,14 @@ type timerHeap [numTimerKinds]timerQueue
 
 type timerQueue []timer
 
-func (q timerQueue) Len() int           { return len(q) }
+func (q timerQueue) Len() int { return len(q) }
+
 func (q timerQueue) Less(i, j int) bool { return q[i].compare(q[j]) < 0 }
-func (q timerQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *timerQueue) Push(x any)        { *q = append(*q, x.(timer)) }
+
+func (q timerQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+
+func (q *timerQueue) Push(x any) { *q = append(*q, x.(timer)) }
+
 func (q *timerQueue) Pop() any {
 	old := *q
 	t := old[len(old)-1]

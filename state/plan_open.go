@@ -1,0 +1,50 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+)
+
+// OpenPlan returns a view of the sink's outstanding plan, ErrNoPlan if there is none. Any goroutine may call it; the
+// caller closes the plan.
+func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil || s.plans.closing() {
+		return nil, ErrClosed
+	}
+	pr := s.meta.Sinks[sink]
+	if pr.PlanB == 0 {
+		return nil, ErrNoPlan
+	}
+	p := &Plan{Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked}
+	if sink.reads(ReadsRevised) {
+		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
+	}
+	r := &storeReader{
+		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDel), refused: map[string]uint64{},
+	}
+	for g, sup := range s.garbage {
+		if sup <= p.B {
+			r.superseded[string(g.image())] = sup
+		}
+	}
+	for k, epoch := range s.meta.Refused {
+		if k[0] == '0'+byte(sink) {
+			r.refused[k[1:]] = epoch
+		}
+	}
+	for e := p.A + 1; e <= p.B; e++ {
+		info, err := readEpochInfo(r.snap, e)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("state: plan (%d, %d] of %s: %w", p.A, p.B, sink, err), r.snap.Close())
+		}
+		p.Epochs = append(p.Epochs, info)
+	}
+	p.Reader = r
+	if !s.plans.add(r) {
+		return nil, errors.Join(ErrClosed, r.snap.Close())
+	}
+	return p, nil
+}
