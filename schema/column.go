@@ -24,7 +24,7 @@ const (
 	JSON
 	// StatusName is the name of a Status. The number is the status itself.
 	StatusName
-	// UUID is the text form of a UUID; sinks that read its bytes know the row.
+	// UUID is the text form of a UUID. It is read only: readers parse it themselves, as it may be damaged.
 	UUID
 	// Uint8, Uint32 and Uint64 are counts and sums.
 	Uint8
@@ -35,9 +35,11 @@ const (
 	// Int32 and Int64 are places in Kafka.
 	Int32
 	Int64
-	// Seconds and Millis are Unix times.
+	// Seconds and Millis are Unix times of our own making, or held to a range.
 	Seconds
 	Millis
+	// KafkaMillis is a Unix time in milliseconds that any producer may have set, to anything.
+	KafkaMillis
 	// Date is a UTC day, in days since 1970-01-01.
 	Date
 )
@@ -53,7 +55,9 @@ type Column[R any] struct {
 	Rule string
 	// Comment is what ClickHouse shows for the column.
 	Comment string
-	Source  Source
+	// Optional says that an empty text is no value, where a sink can tell the two apart.
+	Optional bool
+	Source   Source
 	Field[R]
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/parquet-go/parquet-go/compress"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/state"
 )
 
@@ -140,7 +141,7 @@ func (b *eventsBuffer) append(batch *event.Batch, left []state.Position) error {
 		if len(left) > 0 && left[0] == (state.Position{Partition: it.Partition, Offset: it.Offset}) {
 			continue
 		}
-		date := dayOf(it.Timestamp)
+		date := schema.Day(it.Timestamp)
 		e := b.open[date]
 		if e == nil {
 			e = newEventsEncoder(date, b.codec)
@@ -186,7 +187,7 @@ func (b *eventsBuffer) Seal(epoch uint64, complete bool) {
 		encoders = append(encoders, b.open[date])
 	}
 	for _, e := range encoders {
-		f, err := e.finish(int64(state.BatchID(b.shard, epoch)))
+		f, err := e.finish(int64(schema.BatchID(b.shard, epoch)))
 		if err != nil {
 			b.dropOpen()
 			b.broken = false

@@ -4,6 +4,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 // A Kafka timestamp that no reader of the table could show is written as the nearest one that it can.
@@ -29,9 +31,9 @@ func TestKafkaTimestampOutOfRange(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []int64{0, 0, 0, lastMillis * 1e3, lastMillis * 1e3, lastMillis * 1e3}
-	if err := eachRow("k", f.data, func(r *eventRow) error {
-		if r.KafkaTimestamp != want[0] {
-			t.Errorf("got %d, want %d", r.KafkaTimestamp, want[0])
+	if err := eachRow("k", f.data, eventsTable.file, func(r parquet.Row) error {
+		if got := r[eventsTable.place("kafka_timestamp")].Int64(); got != want[0] {
+			t.Errorf("got %d, want %d", got, want[0])
 		}
 		want = want[1:]
 		return nil

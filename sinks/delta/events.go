@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
@@ -160,13 +161,13 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, orig
 		if !ok {
 			return fmt.Errorf("record %d/%d is in no range of the plan", it.Partition, it.Offset)
 		}
-		date := dayOf(it.Timestamp)
+		date := schema.Day(it.Timestamp)
 		e := open[date]
 		if e == nil {
 			e = newEventsEncoder(date, s.codec)
 			open[date] = e
 		}
-		if err := e.add(it, int64(state.BatchID(plan.Config.Shard, epoch))); err != nil {
+		if err := e.add(it, int64(schema.BatchID(plan.Config.Shard, epoch))); err != nil {
 			return err
 		}
 		// The item's texts are the source's again after this call.

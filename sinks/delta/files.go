@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"deckle/schema"
 	"deckle/sinks/delta/deltalog"
 )
 
@@ -24,7 +25,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	if err != nil {
 		return deltalog.Add{}, err
 	}
-	date := dateText(f.date)
+	date := schema.DateText(f.date)
 	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", w.table.partition, date, origin.Shard, origin.To, attempt)
 	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)

@@ -87,15 +87,15 @@ func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd 
 	return leaves, odd
 }
 
-// checkTypes refuses a file that stores a column of T in another way than this package does: the Parquet reader would
+// checkTypes refuses a file that stores one of the columns in another way than this package does: the Parquet reader would
 // convert its values without a word, e.g. INT96 timestamps to their low 64 bits. The error is a *sinks.StopError.
-func checkTypes[T any](key string, f *parquet.File) error {
+func checkTypes(key string, f *parquet.File, columns *parquet.Schema) error {
 	stop := func(name, format string, args ...any) error {
 		return &sinks.StopError{Hint: hintTypes,
 			Err: fmt.Errorf("delta: file %s: column %s %s", key, name, fmt.Sprintf(format, args...))}
 	}
 	got, odd := topLevel(f.Metadata().Schema)
-	for _, field := range parquet.SchemaOf(new(T)).Fields() {
+	for _, field := range columns.Fields() {
 		name, typ := field.Name(), field.Type()
 		e := format.SchemaElement{}
 		e.Type.V, e.Type.Valid = *typ.PhysicalType(), true

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go/format"
 
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
@@ -20,11 +20,11 @@ import (
 	"deckle/state/statetest"
 )
 
-// retyped is a file of one row with T's columns, except those that change gives another node, or nil for none.
-func retyped[T any](t *testing.T, change map[string]parquet.Node) []byte {
+// retyped is a file of one row with the columns of a schema, except those that change gives another node, or nil for none.
+func retyped(t *testing.T, columns *parquet.Schema, change map[string]parquet.Node) []byte {
 	t.Helper()
 	group := parquet.Group{}
-	for _, f := range parquet.SchemaOf(new(T)).Fields() {
+	for _, f := range columns.Fields() {
 		group[f.Name()] = f
 	}
 	for name, n := range change {
@@ -87,9 +87,9 @@ func TestTypesOfForeignFiles(t *testing.T) {
 		"missing":       {"batch_id", nil, "column batch_id is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			data := retyped[sessionRow](t, map[string]parquet.Node{tc.column: tc.node})
+			data := retyped(t, sessionsTable.file, map[string]parquet.Node{tc.column: tc.node})
 			rows := 0
-			err := eachRow("sessions/f.parquet", data, func(*sessionRow) error { rows++; return nil })
+			err := eachRow("sessions/f.parquet", data, sessionsTable.file, func(parquet.Row) error { rows++; return nil })
 			if tc.want == "" {
 				if err != nil || rows != 1 {
 					t.Fatalf("%d rows, %v", rows, err)
@@ -103,8 +103,8 @@ func TestTypesOfForeignFiles(t *testing.T) {
 			}
 		})
 	}
-	data := retyped[eventRow](t, map[string]parquet.Node{"timestamp": parquet.Leaf(parquet.Int96Type)})
-	if err := eachRow("k", data, func(*eventRow) error { return nil }); err == nil || !strings.Contains(err.Error(), "column timestamp is stored as INT96") {
+	data := retyped(t, eventsTable.file, map[string]parquet.Node{"timestamp": parquet.Leaf(parquet.Int96Type)})
+	if err := eachRow("k", data, eventsTable.file, func(parquet.Row) error { return nil }); err == nil || !strings.Contains(err.Error(), "column timestamp is stored as INT96") {
 		t.Errorf("events: %v", err)
 	}
 }
@@ -112,35 +112,43 @@ func TestTypesOfForeignFiles(t *testing.T) {
 // int96Rows are the rows of a data file as Spark would rewrite them by default.
 func int96Rows(t *testing.T, data []byte) []byte {
 	t.Helper()
-	typ := reflect.TypeFor[sessionRow]()
-	fields := make([]reflect.StructField, typ.NumField())
-	for i := range fields {
-		fields[i] = typ.Field(i)
-		if strings.Contains(string(fields[i].Tag), "timestamp(") {
-			fields[i].Type = reflect.TypeFor[deprecated.Int96]()
-			fields[i].Tag = reflect.StructTag(strings.Replace(string(fields[i].Tag), ",timestamp(microsecond)", "", 1))
+	group := parquet.Group{}
+	for _, f := range sessionsTable.file.Fields() {
+		if group[f.Name()] = f; isTimestamp(f) {
+			group[f.Name()] = parquet.Leaf(parquet.Int96Type)
 		}
 	}
-	other := reflect.StructOf(fields)
+	other := parquet.NewSchema("spark_schema", group)
 	var buf bytes.Buffer
-	w := parquet.NewWriter(&buf, parquet.SchemaOf(reflect.New(other).Interface()))
-	err := eachRow("k", data, func(r *sessionRow) error {
-		row := reflect.New(other).Elem()
-		for i := range fields {
-			if from := reflect.ValueOf(r).Elem().Field(i); from.Type() == fields[i].Type {
-				row.Field(i).Set(from)
-			} else {
-				us := from.Int()
-				ns := uint64(us%(day*1e6)) * 1000
-				row.Field(i).Set(reflect.ValueOf(deprecated.Int96{uint32(ns), uint32(ns >> 32), uint32(us/(day*1e6) + 2440588)}))
+	w := parquet.NewGenericWriter[any](&buf, other)
+	err := eachRow("k", data, sessionsTable.file, func(r parquet.Row) error {
+		row := make(parquet.Row, len(r))
+		for i, f := range other.Fields() {
+			v := r[sessionsTable.place(f.Name())]
+			if f.Type().Kind() == parquet.Int96 {
+				const day = 24 * 60 * 60 * 1e6
+				us := v.Int64()
+				ns := uint64(us%day) * 1000
+				v = parquet.Int96Value(deprecated.Int96{uint32(ns), uint32(ns >> 32), uint32(us/day + 2440588)})
 			}
+			row[i] = v.Level(0, 0, i)
 		}
-		return w.Write(row.Addr().Interface())
+		_, err := w.WriteRows([]parquet.Row{row})
+		return err
 	})
 	if err = errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
+}
+
+func isTimestamp(f parquet.Field) bool {
+	l := f.Type().LogicalType()
+	if l == nil {
+		return false
+	}
+	_, ok := l.Value.(*format.TimestampType)
+	return ok
 }
 
 // A file that another tool has compacted with INT96 times, or into more than can be held, stops the revisions of the

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/store"
@@ -95,7 +96,7 @@ func (m *model) item(p int32) event.Item {
 	it.SessionID = fmt.Sprintf("s%d", m.rng.IntN(50))
 	it.UserID = m.rng.Uint64N(3) // zero too
 	it.Type = event.Type(1 + m.rng.IntN(9))
-	it.Timestamp = 1_700_000_000 + m.rng.Int64N(2*day)
+	it.Timestamp = 1_700_000_000 + m.rng.Int64N(2*24*60*60)
 	it.Brand = m.text("", "bild", "welt")
 	it.ArticleTitle = m.text("", "Ein \"Titel\"", "日本", strings.Repeat("x", 300))
 	it.EngagementMetrics = m.text("", `{"scroll_depth":0}`, `{"time_on_page":12}`)
@@ -321,7 +322,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkRevisions, a, b, nil, statetest.Content{Rows: revised})
 			}})
 			for _, r := range append(slices.Clone(revised), rows...) {
-				m.closed[rowKey(r.SessionID, r.Origin)] = r
+				m.closed[r.Key()] = r
 			}
 			m.first[shard] = append(m.first[shard], rows...)
 			if len(rows) > 0 {
@@ -381,7 +382,7 @@ func checkSessions(t *testing.T, st store.Store, m *model) {
 	tab := openTable(t, st, "sessions")
 	got := map[string]state.SessionRow{}
 	err := tab.ReadSessions(context.Background(), tab.Snapshot().Files, func(r *state.SessionRow) error {
-		k := rowKey(r.SessionID, r.Origin)
+		k := r.Key()
 		if _, ok := got[k]; ok {
 			t.Errorf("row %q stands twice", k)
 		}
@@ -417,7 +418,7 @@ func checkEvents(t *testing.T, st store.Store, m *model) {
 			switch {
 			case !ok:
 				t.Errorf("event %v is one too many", pos)
-			case r.Item != want || r.BatchID != m.batch[pos] || r.Date != dayOf(want.Timestamp):
+			case r.Item != want || r.BatchID != m.batch[pos] || r.Date != schema.Day(want.Timestamp):
 				t.Errorf("event %v:\n got %+v\nwant %+v, batch %d", pos, r, want, m.batch[pos])
 			}
 			if comparePositions(last, pos) >= 0 {

@@ -8,10 +8,12 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/parquet-go/parquet-go"
+
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
-	"deckle/state"
 )
 
 // File is a live data file of a table.
@@ -83,8 +85,8 @@ func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*Event
 	if t.name != eventsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, files, func(f *File, date int32, r *eventRow) error {
-		row, err := r.event(date)
+	return readFiles(ctx, t, eventsTable.file, files, func(date int32, r parquet.Row) error {
+		row, err := eventOf(r, date)
 		if err != nil {
 			return err
 		}
@@ -94,17 +96,17 @@ func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*Event
 
 // ReadSessions calls yield for every row of the files, as ReadEvents does. FirstClosed and Pages are not columns of
 // the table and stay empty.
-func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*state.SessionRow) error) error {
+func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*schema.SessionRow) error) error {
 	if t.name != sessionsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, files, func(f *File, date int32, r *sessionRow) error {
-		row := r.image(date)
+	return readFiles(ctx, t, sessionsTable.file, files, func(date int32, r parquet.Row) error {
+		row := sessionRow(r).clone().image(date)
 		return yield(&row)
 	})
 }
 
-func readFiles[T any](ctx context.Context, t *Table, files []*File, yield func(*File, int32, *T) error) error {
+func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*File, yield func(date int32, r parquet.Row) error) error {
 	for _, f := range files {
 		name, err := url.PathUnescape(f.Path)
 		if err != nil {
@@ -118,14 +120,14 @@ func readFiles[T any](ctx context.Context, t *Table, files []*File, yield func(*
 		if int64(len(data)) != f.Size {
 			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d bytes, the log says %d", len(data), f.Size)}
 		}
-		date, err := parseDate(f.Partition)
+		date, err := schema.ParseDate(f.Partition)
 		if err != nil {
 			return &deltalog.CorruptionError{Key: key, Err: err}
 		}
 		rows := int64(0)
-		err = eachRow(key, data, func(r *T) error {
+		err = eachRow(key, data, columns, func(r parquet.Row) error {
 			rows++
-			return yield(f, date, r)
+			return yield(date, r)
 		})
 		if err != nil {
 			return err
@@ -137,29 +139,20 @@ func readFiles[T any](ctx context.Context, t *Table, files []*File, yield func(*
 	return nil
 }
 
-func (r *eventRow) event(date int32) (*EventRow, error) {
-	e := &EventRow{Date: date, BatchID: uint64(r.BatchID), Item: event.Item{
-		Partition: r.KafkaPartition, Offset: r.KafkaOffset, KafkaTimestamp: r.KafkaTimestamp / 1e3,
-		Event: event.Event{
-			SessionID: r.SessionID, UserID: uint64(r.UserID), Timestamp: r.Timestamp / 1e6, Brand: r.Brand, Category: r.Category,
-			ArticleID: r.ArticleID, ArticleTitle: r.ArticleTitle, ArticleType: r.ArticleType, PageURL: r.PageURL,
-			Referrer: r.Referrer, DeviceType: r.DeviceType, DeviceOS: r.DeviceOS, Browser: r.Browser, Country: r.Country,
-			City: r.City, Timezone: r.Timezone, SubscriptionTier: r.SubscriptionTier, UserSegment: r.UserSegment,
-			EngagementMetrics: r.EngagementMetrics, Metadata: r.Metadata, Extra: r.Extra,
-		},
-	}}
-	id, err := hex.DecodeString(strings.ReplaceAll(r.EventID, "-", ""))
+// eventOf returns a row of an events file; its texts are the row's.
+func eventOf(r parquet.Row, date int32) (*EventRow, error) {
+	e := &EventRow{Date: date, BatchID: uint64(r[len(r)-1].Int64())}
+	for i := range eventColumns {
+		eventColumns[i].set(&e.Item, r[i])
+	}
+	text := textOf(r[eventsTable.place("event_id")])
+	id, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
 	if err != nil || len(id) != len(e.ID) {
-		return nil, fmt.Errorf("delta: event_id %q of %d/%d is no UUID", r.EventID, r.KafkaPartition, r.KafkaOffset)
+		return nil, fmt.Errorf("delta: event_id %q of %d/%d is no UUID", text, e.Partition, e.Offset)
 	}
 	copy(e.ID[:], id)
-	for t := event.ArticleView; t <= event.SessionEnd; t++ {
-		if t.String() == r.EventType {
-			e.Type = t
-		}
-	}
 	if e.Type == event.TypeInvalid {
-		return nil, fmt.Errorf("delta: event_type %q of %d/%d is unknown", r.EventType, r.KafkaPartition, r.KafkaOffset)
+		return nil, fmt.Errorf("delta: event_type %q of %d/%d is unknown", textOf(r[eventsTable.place("event_type")]), e.Partition, e.Offset)
 	}
 	return e, nil
 }

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/parquet-go/parquet-go"
+
+	"deckle/schema"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
@@ -67,7 +70,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 		if err != nil {
 			return err
 		}
-		targets = append(targets, target{key: rowKey(r.SessionID, r.Origin), date: row.SessionDate,
+		targets = append(targets, target{key: row.Key(), date: row.SessionDate,
 			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size()})
 		return nil
 	})
@@ -104,7 +107,7 @@ type pass struct {
 	last  bool // the last window: its last commit carries the txn
 
 	targets map[string]*target
-	images  map[string]*sessionRow
+	images  map[string]sessionRow
 	// seen are the files that need nothing more: path → the window's rows in it. Files never change.
 	seen map[string][]string
 	// byPlace are the distinct places of the window's rows.
@@ -115,22 +118,22 @@ const maxRebuilds = 1000 // of one window; each one means that somebody else has
 
 func (p *pass) window(targets []target) error {
 	p.targets, p.byPlace = make(map[string]*target, len(targets)), map[string][]uint64{}
-	p.images = make(map[string]*sessionRow, len(targets))
+	p.images = make(map[string]sessionRow, len(targets))
 	for i := range targets {
 		t := &targets[i]
 		p.targets[t.key] = t
-		d := dateText(t.date)
+		d := schema.DateText(t.date)
 		if fs := p.byPlace[d]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
 			p.byPlace[d] = append(fs, t.firstClosed)
 		}
 	}
 	err := p.plan.Sessions(func(row *state.SessionRow) error {
-		key := rowKey(row.SessionID, row.Origin)
+		key := row.Key()
 		if p.targets[key] == nil {
 			return nil
 		}
 		r, err := toSessionRow(row)
-		p.images[key] = &r
+		p.images[key] = r
 		return err
 	})
 	if err != nil {
@@ -239,33 +242,34 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	}
 	// Most files of a pass need nothing: a first look keeps the window's rows only.
 	older := false
-	err = eachRow(key, data, func(r *sessionKeyRow) error {
-		k := rowKey(r.SessionID, r.Origin)
+	err = eachRow(key, data, sessionKeys, func(r parquet.Row) error {
+		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
 		if t := p.targets[k]; t != nil {
 			keys = append(keys, k)
-			older = older || uint64(r.BatchID)&epochMask < t.epoch
+			_, epoch := schema.SplitBatchID(uint64(r[2].Int64()))
+			older = older || epoch < t.epoch
 		}
 		return nil
 	})
 	if err != nil || !older {
 		return keys, err
 	}
-	var rows []*sessionRow
+	var rows []sessionRow
 	var date int32
-	err = eachRow(key, data, func(r *sessionRow) error {
-		k := rowKey(r.SessionID, r.Origin)
+	err = eachRow(key, data, sessionsTable.file, func(row parquet.Row) error {
+		r := sessionRow(row)
+		k := r.key()
 		if t := p.targets[k]; t != nil && r.epoch() < t.epoch {
 			rows = append(rows, p.images[k])
 			return nil
 		}
-		c := *r
-		rows = append(rows, &c)
+		rows = append(rows, r.clone())
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if date, err = parseDate(f.Partition); err != nil {
+	if date, err = schema.ParseDate(f.Partition); err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
 	if err := b.file(date, rows, f.Origin); err != nil {
@@ -291,7 +295,7 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 // insert uploads the window's rows that no candidate holds, and sets the guard: nobody may have added a file that may
 // hold one of them since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
-	dates := map[int32][]*sessionRow{}
+	dates := map[int32][]sessionRow{}
 	places := map[string][]uint64{}
 	from, to := ^uint64(0), uint64(0)
 	for key, t := range p.targets {
@@ -299,7 +303,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			continue
 		}
 		dates[t.date] = append(dates[t.date], p.images[key])
-		places[dateText(t.date)] = append(places[dateText(t.date)], t.firstClosed)
+		places[schema.DateText(t.date)] = append(places[schema.DateText(t.date)], t.firstClosed)
 		from, to = min(from, t.firstClosed-1), max(to, t.firstClosed)
 	}
 	if len(dates) == 0 {
@@ -317,9 +321,11 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	return nil
 }
 
-// sessionKeyRow are the columns that tell whether a file needs to be rewritten.
-type sessionKeyRow struct {
-	SessionID string `parquet:"session_id"`
-	Origin    string `parquet:"origin"`
-	BatchID   int64  `parquet:"batch_id"`
-}
+// sessionKeys are the columns that tell whether a file needs to be rewritten, in this order.
+var sessionKeys = func() *parquet.Schema {
+	var columns []schema.Column[schema.SessionRow]
+	for _, name := range []string{"session_id", "origin", "batch_id"} {
+		columns = append(columns, *schema.Named(schema.Sessions, name))
+	}
+	return fileSchema("sessionKeyRow", columns)
+}()

@@ -64,7 +64,7 @@ type sessionsBuilder struct {
 	origin deltalog.Origin
 	change *deltalog.Change
 
-	dates map[int32][]*sessionRow
+	dates map[int32][]sessionRow
 	bytes int64
 }
 
@@ -74,9 +74,9 @@ func (b *sessionsBuilder) add(row *state.SessionRow) error {
 		return err
 	}
 	if b.dates == nil {
-		b.dates = map[int32][]*sessionRow{}
+		b.dates = map[int32][]sessionRow{}
 	}
-	b.dates[row.SessionDate] = append(b.dates[row.SessionDate], &r)
+	b.dates[row.SessionDate] = append(b.dates[row.SessionDate], r)
 	b.bytes += r.size()
 	if b.bytes >= b.w.opts.FileBytes {
 		return b.flush()
@@ -95,7 +95,7 @@ func (b *sessionsBuilder) flush() error {
 }
 
 // file uploads the rows of one partition and adds them to the change.
-func (b *sessionsBuilder) file(date int32, rows []*sessionRow, origin deltalog.Origin) error {
+func (b *sessionsBuilder) file(date int32, rows []sessionRow, origin deltalog.Origin) error {
 	data, stats, err := encodeSessions(rows, b.w.codec)
 	if err != nil {
 		return err

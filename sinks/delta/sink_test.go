@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parquet-go/parquet-go"
+
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -76,11 +78,15 @@ func checkStats(t *testing.T, mem *objects.Mem) {
 	log.View(func(s *deltalog.Snapshot) {
 		for _, f := range s.Files {
 			cols := eventsTable.newStats()
-			e := eventsEncoder{stats: cols}
 			rows := int64(0)
 			err := tab.ReadEvents(context.Background(), []*File{f}, func(r *EventRow) error {
 				rows++
-				e.count(&r.Item, int64(r.BatchID))
+				for i := range eventColumns {
+					if at := eventStats[i]; at >= 0 {
+						count(&cols[at], eventColumns[i].value(&r.Item))
+					}
+				}
+				cols[eventStats[placeBatchID]].Int(int64(r.BatchID))
 				return nil
 			})
 			if want := deltalog.Stats(rows, cols); err != nil || f.Stats != want {
@@ -113,7 +119,7 @@ func TestPlanInsideTheLog(t *testing.T) {
 	row.TimeOnPageSec = math.MaxInt64 + 1
 	var refused *sinks.RefusedError
 	err := d.Sessions().Write(ctx, plan(3, 5, m.sessionRow(0, 4, 2), row))
-	if !errors.As(err, &refused) || refused.RowKey != rowKey(row.SessionID, row.Origin) || !json.Valid(refused.Row) {
+	if !errors.As(err, &refused) || refused.RowKey != row.Key() || !json.Valid(refused.Row) {
 		t.Fatalf("a number that fits no long: %v", err)
 	}
 	if v, _ := d.Sessions().Position(ctx, 0); v != 3 {
@@ -164,7 +170,7 @@ func TestRevisions(t *testing.T) {
 		for i := range 4 {
 			r := m.sessionRow(0, epoch, int(epoch)*10+i)
 			r.SessionDate = 19_000
-			of, m.closed[rowKey(r.SessionID, r.Origin)] = append(of, r), r
+			of, m.closed[r.Key()] = append(of, r), r
 		}
 		rows = append(rows, of...)
 		if err := d.Sessions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil, statetest.Content{Rows: of})); err != nil {
@@ -187,7 +193,7 @@ func TestRevisions(t *testing.T) {
 		return statetest.NewPlan(state.Config{}, state.SinkRevisions, a, b, nil, statetest.Content{Rows: out})
 	}
 	keep := func(p *state.Plan) *state.Plan {
-		_ = p.Sessions(func(r *state.SessionRow) error { m.closed[rowKey(r.SessionID, r.Origin)] = *r; return nil })
+		_ = p.Sessions(func(r *state.SessionRow) error { m.closed[r.Key()] = *r; return nil })
 		return p
 	}
 	before := openTable(t, mem, "sessions").Snapshot().Version
@@ -234,7 +240,7 @@ func FuzzDataFile(f *testing.F) {
 	m := newModel(4, 1)
 	r, _ := toSessionRow(&state.SessionRow{SessionID: "s", Status: state.StatusClosed})
 	c, _ := codec("snappy")
-	sessions, _, err := encodeSessions([]*sessionRow{&r}, c)
+	sessions, _, err := encodeSessions([]sessionRow{r}, c)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -253,10 +259,10 @@ func FuzzDataFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var bad *deltalog.CorruptionError
 		var stop *sinks.StopError // other types
-		if err := eachRow("k", data, func(r *sessionRow) error { _ = r.image(0); return nil }); err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
+		if err := eachRow("k", data, sessionsTable.file, func(r parquet.Row) error { _ = sessionRow(r).clone().image(0); return nil }); err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
 			t.Fatalf("untyped: %v", err)
 		}
-		if err := eachRow("k", data, func(r *eventRow) error { _, _ = r.event(0); return nil }); err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
+		if err := eachRow("k", data, eventsTable.file, func(r parquet.Row) error { _, _ = eventOf(r, 0); return nil }); err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
 			t.Fatalf("untyped: %v", err)
 		}
 	})

@@ -2,9 +2,13 @@ package delta
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
-	"time"
 
+	"github.com/parquet-go/parquet-go"
+
+	"deckle/event"
+	"deckle/schema"
 	"deckle/sinks/delta/deltalog"
 )
 
@@ -14,59 +18,92 @@ type table struct {
 	description string
 	partition   string // the partition column, a date; not in the files
 	fields      []deltalog.Field
-	stats       []string // columns with bounds
+	stats       []string        // columns with bounds
+	file        *parquet.Schema // of the data files
 }
 
-var sessionsTable = table{
-	name:        "sessions",
-	description: "One row a session once it is closed; revisions replace it.",
-	partition:   "session_date",
-	fields: columns(
-		"session_id string", "user_id long",
-		"brand string", "country string", "city string", "device_type string", "device_os string", "browser string",
-		"subscription_tier string", "user_segment string", "referrer string", "timezone string",
-		"session_start timestamp", "session_end timestamp", "session_duration_sec long", "total_events long",
-		"article_views long", "article_clicks long", "video_plays long", "newsletter_signups long", "ad_clicks long",
-		"searches long", "subscription_prompts long", "navigations long",
-		"categories_visited string", "article_ids_visited string", "article_titles_visited string",
-		"pages_visited_count long", "unique_pages_count long", "unique_categories_count long", "page_events string",
-		"time_on_page_sec long", "video_watch_sec long", "max_scroll_depth integer", "ad_revenue_micros long",
-		"status string", "revision integer", "session_date date", "origin string", "batch_id long",
-		"created_at timestamp",
-	),
-	stats: []string{
+// sessionColumns are the columns of sessions that stand in its files, and their places there.
+var sessionColumns = fileColumns(schema.Sessions)
+
+var sessionsTable = newTable("sessions", "One row a session once it is closed; revisions replace it.", schema.Sessions,
+	[]string{
 		"session_id", "user_id", "brand", "country", "device_type", "subscription_tier", "session_start", "session_end",
 		"session_duration_sec", "total_events", "status", "revision", "batch_id", "created_at",
-	},
-}
+	}, "sessionRow")
 
-var eventsTable = table{
-	name:        "events",
-	description: "Every counted event and every session_end once.",
-	partition:   "event_date",
-	fields: columns(
-		"event_id string", "session_id string", "user_id long", "event_type string", "timestamp timestamp",
-		"brand string", "category string", "article_id string", "article_title string", "article_type string",
-		"page_url string", "referrer string", "device_type string", "device_os string", "browser string",
-		"country string", "city string", "timezone string", "subscription_tier string", "user_segment string",
-		"engagement_metrics string", "metadata string", "extra string",
-		"kafka_partition integer", "kafka_offset long", "kafka_timestamp timestamp", "batch_id long",
-		"event_date date",
-	),
-	stats: []string{
+// eventColumns are the columns of events that follow from the record, and their places in the files. batch_id stands
+// behind them.
+var eventColumns = fileColumns(schema.Events)
+
+var eventsTable = newTable("events", "Every counted event and every session_end once.",
+	append(slices.Clone(schema.Events), schema.Column[event.Item]{Name: "batch_id", Kind: schema.Uint64},
+		schema.Column[event.Item]{Name: "event_date", Kind: schema.Date}),
+	[]string{
 		"session_id", "user_id", "event_type", "timestamp", "brand", "category", "country", "device_type",
 		"kafka_partition", "kafka_offset", "kafka_timestamp", "batch_id",
-	},
-}
+	}, "eventRow")
 
-func columns(specs ...string) []deltalog.Field {
-	fields := make([]deltalog.Field, len(specs))
-	for i, s := range specs {
-		if _, err := fmt.Sscan(s, &fields[i].Name, &fields[i].Type); err != nil {
-			panic(err) // the tables above are wrong
+// newTable makes a table of columns, the only date of which is the partition. root is the name of the files' schema.
+func newTable[R any](name, description string, columns []schema.Column[R], stats []string, root string) table {
+	t := table{name: name, description: description, stats: stats}
+	for i := range columns {
+		c := &columns[i]
+		t.fields = append(t.fields, deltalog.Field{Name: c.Name, Type: fieldType(c.Kind)})
+		if c.Kind == schema.Date {
+			t.partition = c.Name
 		}
 	}
-	return fields
+	for _, s := range stats {
+		if schema.Named(columns, s) == nil {
+			panic("delta: statistics of a column that is not there: " + s)
+		}
+	}
+	t.file = fileSchema(root, columns)
+	return t
+}
+
+// fieldType is the Delta type of a column of a kind.
+func fieldType(k schema.Kind) string {
+	switch k {
+	case schema.Date:
+		return "date"
+	case schema.Seconds, schema.Millis, schema.KafkaMillis:
+		return "timestamp"
+	case schema.Uint8, schema.Small, schema.Int32:
+		return "integer"
+	case schema.Uint32, schema.Uint64, schema.Int64:
+		return "long"
+	}
+	return "string"
+}
+
+// fileSchema is the schema of files with these columns, dates left out. The library orders the columns of a group by
+// name, but those of a struct as they stand: so one is made.
+func fileSchema[R any](root string, columns []schema.Column[R]) *parquet.Schema {
+	var fields []reflect.StructField
+	for i := range columns {
+		c := &columns[i]
+		if c.Kind == schema.Date {
+			continue
+		}
+		typ, tag := reflect.TypeFor[string](), c.Name
+		switch fieldType(c.Kind) {
+		case "timestamp":
+			typ, tag = reflect.TypeFor[int64](), tag+",timestamp(microsecond)"
+		case "long":
+			typ = reflect.TypeFor[int64]()
+		case "integer":
+			typ = reflect.TypeFor[int32]()
+		}
+		if c.Optional {
+			tag += ",optional"
+		}
+		if c.Kind == schema.Few || c.Kind == schema.Repeated || c.Kind == schema.StatusName {
+			tag += ",dict"
+		}
+		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("C%d", i), Type: typ, Tag: reflect.StructTag(fmt.Sprintf("parquet:%q", tag))})
+	}
+	return parquet.NewSchema(root, parquet.SchemaOf(reflect.New(reflect.StructOf(fields)).Interface()))
 }
 
 // newStats returns empty statistics of the table's columns that have them.
@@ -87,26 +124,28 @@ func (t *table) newStats() []deltalog.ColumnStats {
 	return cols
 }
 
-const day = 24 * 60 * 60
-
-// dateText renders days since 1970-01-01 as a partition value.
-func dateText(days int32) string {
-	return time.Unix(int64(days)*day, 0).UTC().Format(time.DateOnly)
+// place is the place of a column in the files, -1 if it is not there.
+func (t *table) place(name string) int {
+	return slices.IndexFunc(t.file.Fields(), func(f parquet.Field) bool { return f.Name() == name })
 }
 
-func parseDate(s string) (int32, error) {
-	t, err := time.Parse(time.DateOnly, s)
-	if err != nil {
-		return 0, err
+// statOf returns, for each column of the files, the place of its statistics, -1 for none.
+func (t *table) statOf() []int {
+	of := make([]int, len(t.file.Fields()))
+	for i, f := range t.file.Fields() {
+		of[i] = slices.Index(t.stats, f.Name())
 	}
-	return int32(t.Unix() / day), nil
+	return of
 }
 
-// dayOf returns the UTC day of Unix seconds.
-func dayOf(seconds int64) int32 {
-	d := seconds / day
-	if seconds%day < 0 {
-		d--
+// count folds a value into a column's statistics.
+func count(s *deltalog.ColumnStats, v parquet.Value) {
+	switch {
+	case v.IsNull():
+		s.Null()
+	case s.Kind == deltalog.KindString:
+		s.Text(textOf(v))
+	default:
+		s.Int(v.Int64())
 	}
-	return int32(d)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"time"
@@ -78,49 +77,24 @@ type checkpointProtocol struct {
 	WriterFeatures   []string `parquet:"writerFeatures,optional,list"`
 }
 
-// eachCheckpointRow decodes a checkpoint row by row. The Parquet library panics on some damaged files; that is a
-// CorruptionError here, as any other damage.
-func eachCheckpointRow(key string, data []byte, yield func(*checkpointRow) error) (err error) {
-	row := 0
-	corrupt := func(cause error) error { return &CorruptionError{Key: key, Line: row, Err: cause} }
-	inYield := false
-	defer func() {
-		if p := recover(); p != nil {
-			if inYield {
-				panic(p)
-			}
-			err = corrupt(fmt.Errorf("decoder panicked: %v", p))
-		}
-	}()
-	f, err := OpenParquet(data)
-	if err != nil {
-		return corrupt(err)
+// eachCheckpointRow decodes a checkpoint row by row.
+func eachCheckpointRow(key string, data []byte, yield func(*checkpointRow) error) error {
+	open := func(f *parquet.File) (RowReader[checkpointRow], error) {
+		return checkpointReader{parquet.NewGenericReader[checkpointRow](f)}, nil
 	}
-	r := parquet.NewGenericReader[checkpointRow](f)
-	defer func() { _ = r.Close() }() // of memory: nothing to fail
-	rows := make([]checkpointRow, 64)
-	for {
-		clear(rows)
-		n, err := r.Read(rows)
-		for i := range n {
-			row++
-			inYield = true
-			if err := yield(&rows[i]); err != nil {
-				return err
-			}
-			inYield = false
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return corrupt(err)
-		}
-		if n == 0 {
-			return corrupt(io.ErrNoProgress)
-		}
-	}
+	return EachRow(key, data, open, 64, yield)
 }
+
+type checkpointReader struct {
+	r *parquet.GenericReader[checkpointRow]
+}
+
+func (r checkpointReader) Read(rows []checkpointRow) (int, error) {
+	clear(rows) // the library leaves what is null as it was
+	return r.r.Read(rows)
+}
+
+func (r checkpointReader) Close() error { return r.r.Close() }
 
 // readCheckpoint fills an empty snapshot.
 func (l *Log) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {

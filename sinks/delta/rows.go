@@ -1,0 +1,35 @@
+package delta
+
+import (
+	"errors"
+
+	"github.com/parquet-go/parquet-go"
+
+	"deckle/sinks/delta/deltalog"
+)
+
+var errColumns = errors.New("a row that has not one value per column")
+
+// eachRow decodes the columns of a schema from a data file, row by row, a value per column; the row is valid only during
+// the call. A file that the decoder cannot take, by error or by panic, is a CorruptionError; one whose columns are stored
+// with other types than ours a *sinks.StopError.
+func eachRow(key string, data []byte, columns *parquet.Schema, yield func(parquet.Row) error) error {
+	n := len(columns.Fields())
+	open := func(f *parquet.File) (deltalog.RowReader[parquet.Row], error) {
+		if err := checkTypes(key, f, columns); err != nil {
+			return nil, err
+		}
+		return rowReader{parquet.NewReader(f, columns)}, nil
+	}
+	return deltalog.EachRow(key, data, open, 128, func(r *parquet.Row) error {
+		if len(*r) != n {
+			return &deltalog.CorruptionError{Key: key, Err: errColumns}
+		}
+		return yield(*r)
+	})
+}
+
+type rowReader struct{ r *parquet.Reader }
+
+func (r rowReader) Read(rows []parquet.Row) (int, error) { return r.r.ReadRows(rows) }
+func (r rowReader) Close() error                         { return r.r.Close() }
