@@ -18,7 +18,7 @@ import (
 	"deckle/integration/services"
 )
 
-// variant is one way to run Deckle.
+// variant is one way to deploy Deckle.
 type variant struct {
 	name     string
 	nodes    int
@@ -28,7 +28,7 @@ type variant struct {
 	grace    time.Duration // default 5s
 	idle     time.Duration // timeout of sessions, default 30m
 
-	retention time.Duration // default 6h
+	retention time.Duration // of sessions that are over, default 6h
 }
 
 var variants = []variant{
@@ -46,20 +46,22 @@ type cluster struct {
 	name  string // prefix of its tables in the bucket, and database
 	dir   string
 
-	slowest time.Duration // answer of all nodes to look
+	slowest time.Duration // the slowest answer to look
 }
 
 const revisionInterval = time.Minute
 
-// deploy writes the configurations of a cluster of its own: data folders, prefix and database are new.
+// deploy writes the configurations of a new cluster: data folders, prefix and database are new.
 func (w *world) deploy(v variant, topic string) (*cluster, error) {
 	w.runs++
 	name := fmt.Sprintf("%s_%d", v.name, w.runs)
 	c := &cluster{w: w, v: v, topic: topic, name: name, dir: filepath.Join(w.dir, name)}
 	var err error
 	c.Cluster, err = services.NewCluster(services.ClusterOptions{
-		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name, Nodes: v.nodes, Shards: v.shards,
-		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 5*time.Second), IdleTimeout: v.idle, Retention: v.retention,
+		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name,
+		Nodes: v.nodes, Shards: v.shards,
+		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 5*time.Second),
+		IdleTimeout: v.idle, Retention: v.retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, LogLevel: "warn",
 	}, w.kafka, w.minio, w.click)
 	return c, err
@@ -82,7 +84,7 @@ func (c *cluster) kill() error {
 	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
 }
 
-// status is what is read of /api/status.
+// status has the fields of /api/status that are read here.
 type status struct {
 	Shards []struct {
 		Shard        uint32            `json:"shard"`
@@ -97,16 +99,16 @@ type status struct {
 	} `json:"shards"`
 }
 
-// progress is how far a cluster is, by what its leaders say.
+// progress is how far a cluster has come, as its leaders report it.
 type progress struct {
 	led    int    // shards with a leader
 	taken  int64  // records that were applied
 	open   int64  // sessions
-	behind uint64 // closed epochs that some sink does not have, of all shards together
-	late   uint64 // closed epochs that revisions do not have: they trail by a pass
+	behind uint64 // closed epochs that some sink does not have yet, of all shards together
+	late   uint64 // closed epochs that the sink revisions does not have yet: it lags behind by a pass
 }
 
-// progress asks every node. Of a shard without a leader it knows nothing.
+// progress asks every node. A shard without a leader is not counted.
 func (c *cluster) progress(ctx context.Context) (progress, error) {
 	var p progress
 	for _, n := range c.Nodes {
@@ -125,7 +127,7 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 			p.open += s.OpenSessions
 			least := s.LastClosed
 			for sink, acked := range s.Acked {
-				if sink == "revisions" { // trails by a pass
+				if sink == "revisions" { // it lags behind by a pass
 					p.late += s.LastClosed - acked
 				} else {
 					least = min(least, acked)
@@ -140,17 +142,18 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 	return p, nil
 }
 
-// sampleEvery is the time between two looks; each costs a node about a millisecond, which counts as its own work.
+// sampleEvery is the time between two questions to a node. Each costs the node about a millisecond, which is measured
+// as its own work.
 const sampleEvery = 250 * time.Millisecond
 
-// consume runs a cluster over a backlog, and measures what comes after the first warm records.
+// consume lets a cluster work off a backlog, and measures what comes after the first warm records.
 func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures, error) {
 	if err := c.up(ctx); err != nil {
 		return nil, err
 	}
 	f := &figures{}
 	var profiled chan error
-	var opened, applied, rest time.Time // rest: since when all is closed, and in every sink
+	var opened, applied, rest time.Time // rest: the time since which all sessions are closed and in every sink
 	var before, after time.Duration
 	memory := followPeak(ctx, c.pids())
 	defer memory.end()
@@ -163,7 +166,8 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 		now := time.Now()
 		if opened.IsZero() && p.taken >= warm {
 			if p.taken >= b.records {
-				return nil, fmt.Errorf("bench: all %d records were taken before the window opened: use more", b.records)
+				return nil, fmt.Errorf("bench: all %d records were applied before the window opened: use more",
+					b.records)
 			}
 			if before, err = cpuOf(c.pids()); err != nil {
 				return nil, err
@@ -186,7 +190,8 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			}
 			rest = now
 		}
-		// What the last sessions' ends have changed is cut within an interval: only then nothing is left.
+		// The changes that the last sessions' ends have made are in an epoch that is closed within an interval: only
+		// then nothing is left to do.
 		if !rest.IsZero() && now.Sub(rest) > c.v.interval+2*time.Second {
 			f.Events = b.records - first
 			f.CPUSeconds = (after - before).Seconds()
@@ -197,7 +202,8 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			break
 		}
 		if err := pause(ctx, sampleEvery); err != nil {
-			return nil, fmt.Errorf("bench: %s: %d of %d records taken, %d sessions open, sinks %d epochs behind: %w", c.v.name, p.taken, b.records, p.open, p.behind, err)
+			return nil, fmt.Errorf("bench: %s: %d of %d records applied, %d sessions open, sinks %d epochs behind: %w",
+				c.v.name, p.taken, b.records, p.open, p.behind, err)
 		}
 	}
 	err := c.written(ctx, b, f)
@@ -207,7 +213,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 	return f, err
 }
 
-// written fills in what the nodes say that they have written, from the start on.
+// written fills in what the nodes report that they have written since they were started.
 func (c *cluster) written(ctx context.Context, b *backlog, f *figures) error {
 	log := 0.0
 	f.Written = map[string]wrote{}
@@ -232,9 +238,10 @@ func (c *cluster) written(ctx context.Context, b *backlog, f *figures) error {
 	return nil
 }
 
-// equal asks deckle verify whether all tables are what must come of the backlog.
+// equal asks deckle verify whether all tables are what the backlog must result in.
 func (c *cluster) equal(ctx context.Context, b *backlog) (bool, error) {
-	cmd := exec.CommandContext(ctx, c.Binary, "verify", "--config", c.Nodes[0].Config, "--truth", string(b.truth), "--wait", "2m")
+	cmd := exec.CommandContext(ctx, c.Binary, "verify", "--config", c.Nodes[0].Config,
+		"--truth", string(b.truth), "--wait", "2m")
 	cmd.Env = append(os.Environ(), c.Env()...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -259,7 +266,7 @@ func metricsOf(ctx context.Context, n *services.Node) (map[string]*dto.MetricFam
 	return parser.TextToMetricFamilies(bytes.NewReader(body))
 }
 
-// sum adds up a family's counters or gauges by the value of a label; "" adds up all.
+// sum adds up a family's counters or gauges by the value of a label; with "" it adds up all.
 func sum(f *dto.MetricFamily, label string) map[string]float64 {
 	out := map[string]float64{}
 	for _, m := range f.GetMetric() {

@@ -10,14 +10,15 @@ import (
 	"time"
 )
 
-// part is one of the things that -full measures. It fills in its piece of the report, also when it fails half-way.
+// part is one of the things that -full measures. It fills in its part of the report, even if it fails half-way.
 type part struct {
 	name  string
 	limit func(o *options) time.Duration
 	run   func(w *world, ctx context.Context, r *fullReport) error
 }
 
-// parts in the order in which they are run. Those with a target come first. (A function: the parts refer to it.)
+// parts returns the parts in the order in which they are run. Those with a target come first. (It is no variable,
+// because the parts refer to it.)
 func parts() []part {
 	fixed := func(d time.Duration) func(*options) time.Duration { return func(*options) time.Duration { return d } }
 	windows := func(n int, more time.Duration) func(*options) time.Duration {
@@ -42,7 +43,8 @@ func partNames() []string {
 	return names
 }
 
-// runFull runs the parts that are asked for, one after the other. The report has whatever was measured, even if a part failed.
+// runFull runs the requested parts one after the other. The report has everything that was measured, even if a part
+// failed.
 func (w *world) runFull(ctx context.Context) error {
 	names := strings.Split(w.opts.only, ",")
 	for _, n := range names {
@@ -69,7 +71,7 @@ func (w *world) runFull(ctx context.Context) error {
 			r.Failed[p.name] = err.Error()
 			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
 		}
-		if err := r.write(w.opts.out); err != nil { // after each: a later one may take the program with it
+		if err := r.write(w.opts.out); err != nil { // after each part: a later one may crash the program
 			errs = append(errs, err)
 		}
 		if ctx.Err() != nil {

@@ -11,18 +11,19 @@ import (
 	"deckle/sim"
 )
 
-// openFigures are of one node whose state has many open sessions, while a load touches as many as ever.
+// openFigures are those of one node whose state has many open sessions, while the load touches as many sessions as in
+// every other window.
 type openFigures struct {
 	Idle      int64   `json:"idle_sessions"`
 	Window    *window `json:"window"`
 	Before    int64   `json:"pss_bytes_before"`       // with the sessions, at rest, before the load
 	DiskBytes int64   `json:"disk_bytes"`             // of the data folder, at the end
-	Slowest   float64 `json:"slowest_status_seconds"` // longest wait for an answer of /api/status, while the sessions were preloaded
+	Slowest   float64 `json:"slowest_status_seconds"` // longest wait for /api/status while the sessions were preloaded
 	Resident  int64   `json:"resident_sessions"`      // in memory, at the end
-	Estimate  int64   `json:"session_memory_bytes"`   // of them, by the node's own estimate
+	Estimate  int64   `json:"session_memory_bytes"`   // their memory, by the node's own estimate
 }
 
-// numbers reads a list of flags.
+// numbers reads a flag's list of numbers.
 func numbers(list string) ([]int64, error) {
 	var out []int64
 	for f := range strings.SplitSeq(list, ",") {
@@ -50,7 +51,8 @@ func (w *world) sessionsPart(ctx context.Context, r *fullReport) error {
 	return nil
 }
 
-// openSessions preloads a node with n sessions that stay open, waits until they are in every sink, and then measures a load.
+// openSessions preloads a node with n sessions that stay open, waits until they are in every sink, and then measures a
+// load.
 func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err error) {
 	v := variant{name: fmt.Sprintf("open%d", n), nodes: 1, shards: 1, interval: 10 * time.Second, idle: 5 * time.Hour}
 	c, err := w.fresh(ctx, v, partitions)
@@ -93,7 +95,7 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 		return nil, err
 	}
 	if f.Window.Open < n {
-		return nil, fmt.Errorf("bench: only %d sessions are open: the idle ones were to stay so", f.Window.Open)
+		return nil, fmt.Errorf("bench: only %d sessions are open: the idle ones should have stayed open", f.Window.Open)
 	}
 	disk, err := c.diskBytes()
 	if err != nil {
@@ -104,19 +106,20 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 	if err != nil {
 		return nil, err
 	}
-	f.Resident, f.Estimate = int64(sum(m["deckle_state_resident_sessions"], "")[""]), int64(sum(m["deckle_state_memory_bytes"], "")[""])
+	f.Resident = int64(sum(m["deckle_state_resident_sessions"], "")[""])
+	f.Estimate = int64(sum(m["deckle_state_memory_bytes"], "")[""])
 	w.say("%s: %d sessions in memory, %d MiB by the node's own estimate", c.name, f.Resident, f.Estimate>>20)
 	return f, l.end()
 }
 
-// commitFigures are of one node with a short interval.
+// commitFigures are those of one node with a short interval.
 type commitFigures struct {
-	From       int64   `json:"commits_from"` // version of the table events when the window opened, and when it closed
-	To         int64   `json:"commits_to"`
+	From       int64   `json:"commits_from"` // version of table events when the window opened
+	To         int64   `json:"commits_to"`   // and when it closed
 	Window     *window `json:"window"`
-	Commit     float64 `json:"commit_seconds"`     // mean of the window, table events
-	Checkpoint float64 `json:"checkpoint_seconds"` // mean of the window, table events; every tenth commit
-	Flush      float64 `json:"flush_seconds"`      // mean of a plan of events, data file and commit
+	Commit     float64 `json:"commit_seconds"`     // mean in the window, table events
+	Checkpoint float64 `json:"checkpoint_seconds"` // mean in the window, table events; one every tenth commit
+	Flush      float64 `json:"flush_seconds"`      // mean of a plan of the sink events: data file and commit
 }
 
 const (
@@ -125,8 +128,8 @@ const (
 	commitRate     = 5_000
 )
 
-// commitsPart lets sessions end, be closed and be forgotten within half a minute, so that neither the table sessions, which gets
-// commits only once sessions are closed, nor a growing state makes one window differ from another.
+// commitsPart lets sessions end, be closed and be forgotten within half a minute, so that windows differ neither by
+// table sessions, which gets commits only once sessions are closed, nor by a growing state.
 func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
 	at, err := numbers(w.opts.commits)
 	if err != nil {
@@ -166,17 +169,19 @@ func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
 			return err
 		}
 		f.To = after.version
-		f.Commit, f.Checkpoint, f.Flush = after.commit.since(before.commit), after.checkpoint.since(before.checkpoint), after.flush.since(before.flush)
-		w.say("%s: commits %d to %d: %.1f ms a commit, %.1f ms a checkpoint, %.1f ms a plan", c.name, f.From, f.To, f.Commit*1e3, f.Checkpoint*1e3, f.Flush*1e3)
+		f.Commit, f.Checkpoint = after.commit.since(before.commit), after.checkpoint.since(before.checkpoint)
+		f.Flush = after.flush.since(before.flush)
+		w.say("%s: commits %d to %d: %.1f ms per commit, %.1f ms per checkpoint, %.1f ms per plan",
+			c.name, f.From, f.To, f.Commit*1e3, f.Checkpoint*1e3, f.Flush*1e3)
 		r.Commits = append(r.Commits, f)
 	}
 	return l.end()
 }
 
-// times are of a histogram.
+// times are the sum and the count of a histogram.
 type times struct{ seconds, count float64 }
 
-// since is the mean of what came after an earlier look, 0 if nothing did.
+// since is the mean of the observations that came after an earlier look, 0 if none did.
 func (t times) since(o times) float64 {
 	if t.count == o.count {
 		return 0
@@ -200,7 +205,8 @@ func (c *cluster) commits(ctx context.Context) (s commitState, err error) {
 		name, label string
 		to          *times
 	}{
-		{"deckle_delta_commit_seconds", "table", &s.commit}, {"deckle_delta_checkpoint_seconds", "table", &s.checkpoint},
+		{"deckle_delta_commit_seconds", "table", &s.commit},
+		{"deckle_delta_checkpoint_seconds", "table", &s.checkpoint},
 		{"deckle_sink_flush_seconds", "sink", &s.flush},
 	} {
 		seconds, count := timesOf(m[x.name], x.label)
@@ -209,7 +215,7 @@ func (c *cluster) commits(ctx context.Context) (s commitState, err error) {
 	return s, nil
 }
 
-// soakFigures are of three nodes, raw events on, under a load that does not change.
+// soakFigures are those of three nodes, raw events on, under a load that does not change.
 type soakFigures struct {
 	Window  *window `json:"window"`          // from the start of the load on
 	Minutes []int64 `json:"pss_bytes"`       // median of each minute, all nodes together
@@ -220,7 +226,7 @@ type soakFigures struct {
 
 func (w *world) soakPart(ctx context.Context, r *fullReport) (err error) {
 	if w.opts.soak < 2*time.Minute {
-		return errors.New("bench: a soak of less than two minutes has nothing to compare")
+		return errors.New("bench: a soak must last two minutes at least, to have something to compare")
 	}
 	v := variant{name: "soak", nodes: 3, shards: shards3, events: true, interval: 10 * time.Second}
 	c, err := w.fresh(ctx, v, shards3)
@@ -241,11 +247,12 @@ func (w *world) soakPart(ctx context.Context, r *fullReport) (err error) {
 		return err
 	}
 	r.Soak = soakOf(win)
-	w.say("%s: PSS %d MiB after the first minute, %d MiB at the end: %.2f", c.name, r.Soak.First>>20, r.Soak.Last>>20, r.Soak.Ratio)
+	w.say("%s: PSS %d MiB after the first minute, %d MiB at the end: %.2f",
+		c.name, r.Soak.First>>20, r.Soak.Last>>20, r.Soak.Ratio)
 	return l.end()
 }
 
-// soakOf compares the samples, which lie evenly over the window.
+// soakOf compares the samples, which are spread evenly over the window.
 func soakOf(win *window) *soakFigures {
 	f := &soakFigures{Window: win}
 	between := func(from, to float64) int64 {

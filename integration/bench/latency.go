@@ -13,23 +13,23 @@ import (
 	"deckle/sim"
 )
 
-// latencyFigures are of one load and flush interval, three nodes, raw events on.
+// latencyFigures are those of one load and flush interval: three nodes, raw events on.
 type latencyFigures struct {
-	Interval   float64 `json:"flush_interval_seconds"`
-	Records    int     `json:"records"` // of the window
-	Events     quantil `json:"delta_events"`
-	ClickHouse quantil `json:"clickhouse"`
-	Window     *window `json:"window"`
+	Interval   float64   `json:"flush_interval_seconds"`
+	Records    int       `json:"records"` // of the window
+	Events     quantiles `json:"delta_events"`
+	ClickHouse quantiles `json:"clickhouse"`
+	Window     *window   `json:"window"`
 }
 
-// quantil are seconds from production to visibility.
-type quantil struct {
+// quantiles are seconds from production to visibility.
+type quantiles struct {
 	P50 float64 `json:"p50_seconds"`
 	P99 float64 `json:"p99_seconds"`
 	Max float64 `json:"max_seconds"`
 }
 
-func quantilOf(d delays) quantil { return quantil{d.seconds(0.5), d.seconds(0.99), d.seconds(1)} }
+func quantilesOf(d delays) quantiles { return quantiles{d.seconds(0.5), d.seconds(0.99), d.seconds(1)} }
 
 func (w *world) latencyPart(ctx context.Context, r *fullReport) error {
 	for _, interval := range []time.Duration{10 * time.Second, time.Second} {
@@ -43,12 +43,14 @@ func (w *world) latencyPart(ctx context.Context, r *fullReport) error {
 	return nil
 }
 
-// shards of three nodes in the parts of -full, a partition each.
+// shards3 is the number of shards of three nodes in the parts of -full. Each has one partition.
 const shards3 = 6
 
-// latency runs three nodes under a load. After it everything must be visible, and as much of it as was produced. then, if set,
-// is called when the cluster rests.
-func (w *world) latency(ctx context.Context, v variant, o sim.Options, length time.Duration, then func(*cluster, *load) error) (f *latencyFigures, err error) {
+// latency runs three nodes under a load. After it everything must be visible, and exactly as much as was produced. Then
+// it calls then, unless that is nil.
+func (w *world) latency(
+	ctx context.Context, v variant, o sim.Options, length time.Duration, then func(*cluster, *load) error,
+) (f *latencyFigures, err error) {
 	v.nodes, v.shards, v.events = 3, shards3, true
 	c, err := w.fresh(ctx, v, shards3)
 	if err != nil {
@@ -85,10 +87,11 @@ func (w *world) latency(ctx context.Context, v variant, o sim.Options, length ti
 	if err != nil {
 		return nil, err
 	}
-	f.Records, f.Events, f.ClickHouse = len(events), quantilOf(events), quantilOf(click)
-	w.say("%s: %d records; Delta events p50 %.2f p99 %.2f max %.2f s; ClickHouse p50 %.2f p99 %.2f max %.2f s", c.name, f.Records,
-		f.Events.P50, f.Events.P99, f.Events.Max, f.ClickHouse.P50, f.ClickHouse.P99, f.ClickHouse.Max)
-	// The ledger is Deckle's word. The rows are counted, too.
+	f.Records, f.Events, f.ClickHouse = len(events), quantilesOf(events), quantilesOf(click)
+	w.say("%s: %d records; Delta events p50 %.2f p99 %.2f max %.2f s; ClickHouse p50 %.2f p99 %.2f max %.2f s",
+		c.name, f.Records, f.Events.P50, f.Events.P99, f.Events.Max,
+		f.ClickHouse.P50, f.ClickHouse.P99, f.ClickHouse.Max)
+	// The ledger is what Deckle says. So the rows are counted, too.
 	rows, err := h.click.Count(ctx, "session_metrics")
 	if err != nil {
 		return nil, err
@@ -102,20 +105,20 @@ func (w *world) latency(ctx context.Context, v variant, o sim.Options, length ti
 	return f, err
 }
 
-// lateFigures are of a load of which one event in a hundred comes late.
+// lateFigures are those of a load of which one event in a hundred comes late.
 type lateFigures struct {
 	latencyFigures
 	Late      int64   `json:"late_events"`
 	Passes    int64   `json:"revision_commits"`
-	Inserted  int64   `json:"inserted_bytes"`  // of table sessions, by its first commits of each session
+	Inserted  int64   `json:"inserted_bytes"`  // into table sessions, by the first commit of each session
 	Rewritten int64   `json:"rewritten_bytes"` // of data files that replace others
 	Files     int64   `json:"replaced_files"`
 	Rows      int64   `json:"rewritten_rows"`
 	PerEvent  float64 `json:"rewritten_bytes_per_event"` // of all events of the run
 }
 
-// lateGrace is short, and a session goes on for about twelve seconds, so that most of what is late finds its session closed and
-// its row in Delta.
+// lateGrace is short, and a session goes on for about twelve seconds, so that the sessions of most late events are
+// closed already, with their rows in Delta.
 const lateGrace = time.Second
 
 func (w *world) latePart(ctx context.Context, r *fullReport) error {
@@ -132,10 +135,11 @@ func (w *world) latePart(ctx context.Context, r *fullReport) error {
 			return err
 		}
 		f.PerEvent = float64(f.Rewritten) / float64(acked)
-		w.say("%s: %d late events; Delta sessions: %d MiB inserted, %d MiB rewritten by %d commits (%d files, %d rows), %.0f bytes an event", c.name,
-			f.Late, f.Inserted>>20, f.Rewritten>>20, f.Passes, f.Files, f.Rows, f.PerEvent)
+		w.say("%s: %d late events; Delta sessions: %d MiB inserted, %d MiB rewritten by %d commits (%d files, "+
+			"%d rows), %.0f bytes per event", c.name, f.Late, f.Inserted>>20, f.Rewritten>>20, f.Passes,
+			f.Files, f.Rows, f.PerEvent)
 		if f.Passes == 0 || f.Rewritten == 0 {
-			return errors.New("bench: nothing was revised: the run was too short for a pass")
+			return errors.New("bench: nothing was revised: the run was too short for a pass of revisions")
 		}
 		return nil
 	})
@@ -148,14 +152,15 @@ func (w *world) latePart(ctx context.Context, r *fullReport) error {
 	return err
 }
 
-// rewritten reads the whole log of table sessions: what was inserted, and what was replaced.
+// rewritten reads the whole log of table sessions, and adds up what was inserted and what was replaced.
 func (c *cluster) rewritten(ctx context.Context, f *lateFigures) error {
 	store, err := c.w.minio.Client()
 	if err != nil {
 		return err
 	}
 	for version := 0; ; version++ {
-		body, err := services.ReadObject(ctx, store, bucket, fmt.Sprintf("%s/sessions/_delta_log/%020d.json", c.name, version))
+		path := fmt.Sprintf("%s/sessions/_delta_log/%020d.json", c.name, version)
+		body, err := services.ReadObject(ctx, store, bucket, path)
 		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound && version > 0 {
 			return nil
 		}
@@ -171,7 +176,8 @@ func (c *cluster) rewritten(ctx context.Context, f *lateFigures) error {
 			f.Files += d.removes
 		}
 		for _, a := range d.adds {
-			// A file that replaces another keeps its tags; that of a commit that inserts, too, has the epoch of this one.
+			// A file that replaces another keeps that one's tags; a file with inserted rows, which the same commit may
+			// have, has the epoch of the commit.
 			if d.removes > 0 && a.to != d.txns[txnKey{a.shard, "sessions"}] {
 				f.Rewritten, f.Rows = f.Rewritten+a.size, f.Rows+a.rows
 			} else {

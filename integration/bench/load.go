@@ -14,24 +14,24 @@ import (
 	"deckle/sim"
 )
 
-// load is a simulator that produces at a steady rate, as the clock goes, until it is stopped.
+// load is a simulator that produces at a steady rate, by the wall clock, until it is stopped.
 type load struct {
 	sim  *sim.Simulator
-	rate float64 // asked for
-	from int64   // records in the topic before it
+	rate float64 // the rate that was asked for
+	from int64   // records that were in the topic before
 	stop context.CancelFunc
 	done chan error
 
 	mu    sync.Mutex
 	made  [][]int64 // by partition and offset: the record's Kafka timestamp, Unix milliseconds
 	late  int64     // late events
-	ended int64     // session_ends, so sessions that were begun and ended
+	ended int64     // session_ends, that is sessions that have begun and ended
 }
 
-// produce starts a load on a topic whose records are all its own.
+// produce starts a load on a topic that nothing else produces to.
 func (w *world) produce(ctx context.Context, topic string, o sim.Options) (*load, error) {
 	l := &load{rate: o.Rate, done: make(chan error, 1), made: make([][]int64, maxPartitions)}
-	o.Topic, o.KafkaOpts, o.OnAck = topic, []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, l.landed
+	o.Topic, o.KafkaOpts, o.OnAck = topic, []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, l.acknowledged
 	o.Seed = cmp.Or(o.Seed, w.opts.seed)
 	var err error
 	if l.sim, err = sim.Open(ctx, o, nil); err != nil {
@@ -49,7 +49,7 @@ func (w *world) produce(ctx context.Context, topic string, o sim.Options) (*load
 
 const maxPartitions = 16
 
-func (l *load) landed(rec *sim.Record, partition int32, offset int64) {
+func (l *load) acknowledged(rec *sim.Record, partition int32, offset int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.made[partition]
@@ -66,13 +66,13 @@ func (l *load) landed(rec *sim.Record, partition int32, offset int64) {
 	}
 }
 
-// end stops the load and waits until every record is acknowledged, those that end the open sessions included.
+// end stops the load and waits until every record is acknowledged, including those that end the open sessions.
 func (l *load) end() error {
 	l.stop()
 	return <-l.done
 }
 
-// fresh deploys a cluster over a topic of its own, and does not start it.
+// fresh deploys a cluster with a new topic, and does not start it.
 func (w *world) fresh(ctx context.Context, v variant, partitions int32) (*cluster, error) {
 	w.runs++
 	topic := fmt.Sprintf("%s-%d", v.name, w.runs)
@@ -82,19 +82,20 @@ func (w *world) fresh(ctx context.Context, v variant, partitions int32) (*cluste
 	return w.deploy(v, topic)
 }
 
-// preload produces n sessions of one event each, which nothing ends. They are begun within the minute before last.
+// preload produces n sessions of one event each, which nothing ends. They begin within the minute before the last one.
 func (w *world) preload(ctx context.Context, topic string, n int64) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.Addr), kgo.DefaultProduceTopic(topic), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.Addr), kgo.DefaultProduceTopic(topic),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.SnappyCompression()),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	// One reader after the other, each with one event and its end, and the ends are not sent. The seed makes ids that the load
-	// does not have.
+	// The generator makes one reader after the other, each with one event and a session_end, and the session_ends are
+	// not sent. The seed makes ids that the load does not have.
 	gen, err := sim.NewGenerator(sim.Options{
-		Sessions: 1, EventsPerSession: 1, Seed: w.opts.seed + 1_000_000, Start: time.Now().Add(-2 * time.Minute).Truncate(time.Second),
-		Rate: float64(2*n) / 60,
+		Sessions: 1, EventsPerSession: 1, Seed: w.opts.seed + 1_000_000, Rate: float64(2*n) / 60,
+		Start: time.Now().Add(-2 * time.Minute).Truncate(time.Second),
 	}, 0)
 	if err != nil {
 		return err
@@ -110,7 +111,8 @@ func (w *world) preload(ctx context.Context, topic string, n int64) error {
 			continue
 		}
 		sent++
-		client.Produce(ctx, &kgo.Record{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time}, func(_ *kgo.Record, err error) {
+		kr := &kgo.Record{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time}
+		client.Produce(ctx, kr, func(_ *kgo.Record, err error) {
 			if err != nil {
 				mu.Lock()
 				failed = err
@@ -124,28 +126,28 @@ func (w *world) preload(ctx context.Context, topic string, n int64) error {
 	return errors.Join(err, failed)
 }
 
-// window is what was seen of a cluster while records came at a steady rate.
+// window is what was measured of a cluster while records came at a steady rate.
 type window struct {
 	Seconds    float64 `json:"seconds"`
 	Asked      float64 `json:"asked_per_second"`
-	Rate       float64 `json:"events_per_second"`    // produced; less than asked for if the machine does not carry it
+	Rate       float64 `json:"events_per_second"`    // produced; less than asked for if the machine is too slow
 	Applied    float64 `json:"applied_per_second"`   // by the cluster
 	Behind     int64   `json:"records_behind"`       // produced and not applied at the end of the window
-	Micros     float64 `json:"cpu_micros_per_event"` // of all nodes together, of applied records
-	Median     int64   `json:"median_pss_bytes"`     // of all nodes together, of samples a second apart
+	Micros     float64 `json:"cpu_micros_per_event"` // of all nodes together, per applied record
+	Median     int64   `json:"median_pss_bytes"`     // of all nodes together, one sample per second
 	Peak       int64   `json:"peak_pss_bytes"`
-	Open       int64   `json:"open_sessions"` // at its end
-	MachineRan float64 `json:"load_average"`  // of the last minute, everything on the machine included; at its end
+	Open       int64   `json:"open_sessions"` // at the end of the window
+	MachineRan float64 `json:"load_average"`  // of the whole machine in the last minute, at the end
 
 	opened, closed time.Time
 	memory         []int64 // the samples
 }
 
-// patience is how long a node may leave a question unanswered.
+// patience is how long a node may leave a request unanswered.
 const patience = time.Minute
 
-// look is progress, asked again while a node does not answer in time: a node that closes an epoch of very many sessions answers
-// nothing meanwhile. How long that took at most is kept.
+// look asks for the progress, again and again while a node does not answer in time: a node that closes an epoch of very
+// many sessions answers nothing meanwhile. It keeps how long the slowest answer took.
 func (c *cluster) look(ctx context.Context) (progress, error) {
 	began := time.Now()
 	for {
@@ -158,7 +160,7 @@ func (c *cluster) look(ctx context.Context) (progress, error) {
 	}
 }
 
-// allLed asks until every shard has a leader: counts of less would lack records.
+// allLed asks until every shard has a leader: otherwise records would be missing from the counts.
 func (c *cluster) allLed(ctx context.Context) (progress, error) {
 	for {
 		p, err := c.look(ctx)
@@ -223,12 +225,14 @@ func (c *cluster) observe(ctx context.Context, l *load, d time.Duration) (*windo
 	w.Behind, w.Open, w.MachineRan = l.from+now-last.taken, last.open, loadAverage()
 	w.Micros = float64((after - before).Microseconds()) / float64(last.taken-first.taken)
 	w.Median, w.Peak = middle(w.memory), slices.Max(w.memory)
-	c.w.say("%s: %.0f events/s produced, %.0f applied (%d behind), %.1f µs CPU an event, PSS %d MiB (peak %d), %d sessions open, load %.1f",
+	c.w.say("%s: %.0f events/s produced, %.0f applied (%d behind), %.1f µs CPU per event, PSS %d MiB "+
+		"(peak %d), %d sessions open, load %.1f",
 		c.name, w.Rate, w.Applied, w.Behind, w.Micros, w.Median>>20, w.Peak>>20, w.Open, w.MachineRan)
 	return w, <-profiled
 }
 
-// rest waits until so many records are applied and in every sink, for longer than an interval: what changed is cut by then.
+// rest waits until so many records are applied and in every sink, and have been for longer than an interval: by then
+// the epoch that has the last changes is closed.
 func (c *cluster) rest(ctx context.Context, records int64, revisions bool) error {
 	var since time.Time
 	for {
@@ -245,7 +249,8 @@ func (c *cluster) rest(ctx context.Context, records int64, revisions bool) error
 			return nil
 		}
 		if err := pause(ctx, sampleEvery); err != nil {
-			return fmt.Errorf("bench: %s: %d of %d records taken, sinks %d epochs behind, revisions %d: %w", c.v.name, p.taken, records, p.behind, p.late, err)
+			return fmt.Errorf("bench: %s: %d of %d records applied, sinks %d epochs behind, revisions %d: %w",
+				c.v.name, p.taken, records, p.behind, p.late, err)
 		}
 	}
 }

@@ -29,7 +29,7 @@ type options struct {
 	limit        time.Duration
 	profile      string
 
-	full                         bool // the parts of full.go in place of the comparison
+	full                         bool // the parts of full.go instead of the comparison
 	rate, soakRate, outageRate   float64
 	warmUp, window, soak, outage time.Duration
 	open                         string
@@ -44,29 +44,34 @@ func main() {
 	f.Int64Var(&o.warm, "warm", 150_000, "records before them")
 	f.IntVar(&o.runs, "runs", 3, "alternating runs of each")
 	f.Uint64Var(&o.seed, "seed", 1, "of the events")
-	f.Float64Var(&o.faults.Duplicates, "duplicates", 0, "share of records that stand in the topic twice")
-	f.Float64Var(&o.faults.Odd, "odd", 0, "share of events with legal, but strange values")
-	f.StringVar(&o.only, "only", "", "what is run, in this order (default: all; -full: "+strings.Join(partNames(), ",")+")")
-	f.DurationVar(&o.interval, "interval", 10*time.Second, "flush interval of Deckle; Spark's batches follow one another at once")
+	f.Float64Var(&o.faults.Duplicates, "duplicates", 0, "share of records that are in the topic twice")
+	f.Float64Var(&o.faults.Odd, "odd", 0, "share of events with legal but strange values")
+	f.StringVar(&o.only, "only", "", "which systems or parts run, in this order (default: all; -full: "+
+		strings.Join(partNames(), ",")+")")
+	f.DurationVar(&o.interval, "interval", 10*time.Second,
+		"flush interval of Deckle; Spark's batches follow one another without a pause")
 	f.StringVar(&o.out, "out", "", "file for the report (default: bench.json; -full: bench-full.json)")
 	f.StringVar(&o.dir, "dir", "", "folder for everything (default: a temporary one)")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
-	f.StringVar(&o.profile, "profile", "", "folder for CPU and heap profiles of the nodes; nothing is compared then")
-	f.DurationVar(&o.limit, "limit", time.Hour, "give up after so long (-full: each part has a limit of its own)")
-	f.BoolVar(&o.full, "full", false, "latency, growth, soak, recovery and outages of Deckle alone, and no comparison")
-	f.Float64Var(&o.rate, "rate", 20_000, "-full: records a second")
+	f.StringVar(&o.profile, "profile", "",
+		"folder for CPU and heap profiles of the nodes; tables are not compared then")
+	f.DurationVar(&o.limit, "limit", time.Hour, "give up after this time (-full: each part has a limit of its own)")
+	f.BoolVar(&o.full, "full", false,
+		"measure latency, growth, soak, recovery and outages of Deckle alone, without a comparison")
+	f.Float64Var(&o.rate, "rate", 20_000, "-full: records per second")
 	f.DurationVar(&o.warmUp, "warm-up", 20*time.Second, "-full: load before a window")
-	f.DurationVar(&o.window, "window", time.Minute, "-full: what is measured of each load; late: three times that")
+	f.DurationVar(&o.window, "window", time.Minute, "-full: length of the measured window; late: three times that")
 	f.StringVar(&o.open, "open", "10000,100000,1000000", "-full: idle sessions")
 	f.StringVar(&o.commits, "commits", "10,100,1000", "-full: Delta commits")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "-full: length of the soak")
-	f.Float64Var(&o.soakRate, "soak-rate", 10_000, "-full: records a second of the soak")
+	f.Float64Var(&o.soakRate, "soak-rate", 10_000, "-full: records per second of the soak")
 	f.Int64Var(&o.stateBytes, "state-bytes", 1<<30, "-full: bytes of state on disk that a node starts with")
 	f.DurationVar(&o.outage, "outage", 3*time.Minute, "-full: length of an outage")
-	f.Float64Var(&o.outageRate, "outage-rate", 5_000, "-full: records a second during an outage")
+	f.Float64Var(&o.outageRate, "outage-rate", 5_000, "-full: records per second during an outage")
 	_ = f.Parse(os.Args[1:]) // exits on error
 	if o.full {
-		o.only, o.out, o.limit = cmp.Or(o.only, strings.Join(partNames(), ",")), cmp.Or(o.out, "bench-full.json"), 3*time.Hour
+		o.only, o.out = cmp.Or(o.only, strings.Join(partNames(), ",")), cmp.Or(o.out, "bench-full.json")
+		o.limit = 3 * time.Hour
 	}
 	o.only, o.out = cmp.Or(o.only, "spark,deckle,deckle_raw,deckle3"), cmp.Or(o.out, "bench.json")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -87,7 +92,7 @@ func exitCode(ctx context.Context, o options) int {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	case !equal:
-		fmt.Fprintln(os.Stderr, "bench: results differ from the truth; the figures are worth nothing")
+		fmt.Fprintln(os.Stderr, "bench: the tables differ from the truth; the figures are worthless")
 		return 1
 	}
 	return 0
@@ -101,7 +106,7 @@ func run(ctx context.Context, o options) (equal bool, err error) {
 	defer func() {
 		err = errors.Join(err, w.end())
 		if o.keep {
-			w.say("everything: %s", w.dir)
+			w.say("everything is kept in %s", w.dir)
 			return
 		}
 		err = errors.Join(err, os.RemoveAll(w.dir))
@@ -124,29 +129,33 @@ func run(ctx context.Context, o options) (equal bool, err error) {
 			return false, err
 		}
 	}
-	rep := &report{HeapMB: sparkHeapMB, Records: b.records, WarmUp: o.warm, BytesEach: float64(b.bytes) / float64(b.records)}
+	rep := &report{
+		HeapMB: sparkHeapMB, Records: b.records, WarmUp: o.warm, BytesEach: float64(b.bytes) / float64(b.records),
+	}
 	runs := map[string][]*figures{}
 	for i := range o.runs {
 		for _, name := range names {
-			f, err := w.turn(ctx, name, b)
+			f, err := w.measure(ctx, name, b)
 			if err != nil {
 				return false, fmt.Errorf("%s: %w", name, err)
 			}
 			runs[name] = append(runs[name], f)
-			w.say("%d/%d %s: %.0f events/CPU s (%d events, %.2f CPU s, %.1f s), peak %d MiB, log %.1f B/event, equal %v", i+1, o.runs, name,
-				f.EventsPerCPUSecond, f.Events, f.CPUSeconds, f.WallSeconds, f.PeakRSS>>20, f.LogBytesPerEvent, f.Equal)
+			w.say("%d/%d %s: %.0f events/CPU s (%d events, %.2f CPU s, %.1f s), peak %d MiB, log %.1f B/event, "+
+				"equal %v",
+				i+1, o.runs, name, f.EventsPerCPUSecond, f.Events, f.CPUSeconds, f.WallSeconds, f.PeakRSS>>20,
+				f.LogBytesPerEvent, f.Equal)
 		}
 	}
 	rep.complete(runs)
 	return rep.equal() || o.profile != "", rep.write(o.out, os.Stdout)
 }
 
-// turn is one run of one system.
-func (w *world) turn(ctx context.Context, name string, b *backlog) (f *figures, err error) {
+// measure runs one system once over the backlog.
+func (w *world) measure(ctx context.Context, name string, b *backlog) (f *figures, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	if name == "spark" {
-		return w.sparkTurn(ctx, b)
+		return w.measureSpark(ctx, b)
 	}
 	i := slices.IndexFunc(variants, func(v variant) bool { return v.name == name })
 	if i < 0 {

@@ -13,24 +13,24 @@ import (
 	"deckle/sim"
 )
 
-// onDisk is what the nodes' data folders take on disk, all together.
+// onDisk is how many bytes the nodes' data folders take on disk, all together.
 type onDisk struct {
 	all   int64
-	state int64 // of all, the Pebble stores of the shards
+	state int64 // the part of the shards' Pebble stores
 }
 
-// diskBytes counts a file with several names once: snapshots are hard links. All folders lie on one file system. Files come and
-// go meanwhile.
+// diskBytes counts a file with several names once: snapshots are hard links. All folders are on one file system. Files
+// may appear and vanish meanwhile.
 func (c *cluster) diskBytes() (sum onDisk, err error) {
 	seen := map[uint64]bool{} // inodes
 	for _, n := range c.Nodes {
 		err := filepath.WalkDir(n.DataDir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
-				return ignoreGone(err)
+				return ignoreMissing(err)
 			}
 			info, err := d.Info()
 			if err != nil {
-				return ignoreGone(err)
+				return ignoreMissing(err)
 			}
 			st, ok := info.Sys().(*syscall.Stat_t)
 			if !ok {
@@ -52,26 +52,26 @@ func (c *cluster) diskBytes() (sum onDisk, err error) {
 	return sum, nil
 }
 
-func ignoreGone(err error) error {
+func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// recoveryFigures are of one node that was killed with a large state.
+// recoveryFigures are those of one node that was killed with a large state.
 type recoveryFigures struct {
 	State     int64   `json:"state_bytes"` // on disk
 	DiskBytes int64   `json:"disk_bytes"`  // of the data folder, log included
 	Events    int64   `json:"events"`
 	Ready     float64 `json:"ready_seconds"`   // from the start of the process until it says that it is ready
-	Applied   float64 `json:"applied_seconds"` // until it has applied all that came while it was away
-	Waiting   int64   `json:"waiting_records"` // that came meanwhile
+	Applied   float64 `json:"applied_seconds"` // until it has applied all records that came while it was down
+	Waiting   int64   `json:"waiting_records"` // those that came meanwhile
 	PSS       int64   `json:"pss_bytes"`       // then
 }
 
-// recoveryPart fills a node's state (sessions that are over stay in it for the retention), kills the node between two cuts and
-// starts it again.
+// recoveryPart fills a node's state (sessions that are over stay in it for the retention), kills the node in the middle
+// of an epoch and starts it again.
 func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	v := variant{name: "recovery", nodes: 1, shards: 1, interval: 10 * time.Second}
 	c, err := w.fresh(ctx, v, partitions)
@@ -108,8 +108,9 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	if err := c.rest(ctx, acked, false); err != nil {
 		return err
 	}
-	// Not at rest: between two cuts is where a crash costs most.
-	more, err := w.produce(ctx, c.topic, sim.Options{Sessions: liveSessions, Rate: w.opts.rate / 2, Seed: w.opts.seed + 1})
+	// The node is not at rest: a crash costs most in the middle of an epoch.
+	o := sim.Options{Sessions: liveSessions, Rate: w.opts.rate / 2, Seed: w.opts.seed + 1}
+	more, err := w.produce(ctx, c.topic, o)
 	if err != nil {
 		return err
 	}
@@ -154,17 +155,19 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 	if f.PSS, err = pssOf(c.pids()); err != nil {
 		return err
 	}
-	w.say("%s: %d MiB of state, %d MiB on disk: ready after %.2f s, %d waiting records applied after %.2f s, PSS %d MiB", c.name, f.State>>20, f.DiskBytes>>20, f.Ready, f.Waiting, f.Applied, f.PSS>>20)
+	w.say("%s: %d MiB of state, %d MiB on disk: ready after %.2f s, %d waiting records applied after %.2f s, "+
+		"PSS %d MiB",
+		c.name, f.State>>20, f.DiskBytes>>20, f.Ready, f.Waiting, f.Applied, f.PSS>>20)
 	r.Recovery = f
 	return nil
 }
 
-// outageFigures are of one node while a service is down.
+// outageFigures are those of one node while a service is down.
 type outageFigures struct {
-	Down     string  `json:"down"` // "": none, for comparison
+	Down     string  `json:"down"` // "" for none, as a comparison
 	Seconds  float64 `json:"seconds"`
 	Rate     float64 `json:"events_per_second"` // applied
-	Growth   float64 `json:"bytes_per_second"`  // of the data folder, by a line through samples
+	Growth   float64 `json:"bytes_per_second"`  // of the data folder: the slope of a line through the samples
 	PerEvent float64 `json:"bytes_per_event"`
 	Hour     float64 `json:"extrapolated_bytes_per_hour"`
 	Before   int64   `json:"disk_bytes_before"`
@@ -183,7 +186,7 @@ func (w *world) outagePart(ctx context.Context, r *fullReport) error {
 	return nil
 }
 
-// outageOf runs one node under a load, raw events on, and takes a service away.
+// outageOf runs one node under a load, raw events on, and kills a service.
 func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, err error) {
 	v := variant{name: "outage" + down, nodes: 1, shards: 1, events: true, interval: 10 * time.Second}
 	c, err := w.fresh(ctx, v, partitions)
@@ -270,12 +273,14 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 			return nil, fmt.Errorf("sinks are %d epochs behind: %w", p.behind, err)
 		}
 	}
-	w.say("%s: %.0f events/s for %.0f s, disk %d → %d MiB: %.0f bytes an event, %.2f GiB an hour if it goes on like that; caught up in %.1f s", c.name,
-		f.Rate, f.Seconds, f.Before>>20, f.After>>20, f.PerEvent, f.Hour/(1<<30), f.CatchUp)
+	w.say("%s: %.0f events/s for %.0f s, disk %d → %d MiB: %.0f bytes per event, %.2f GiB per hour if it goes on "+
+		"like that; caught up in %.1f s", c.name, f.Rate, f.Seconds, f.Before>>20, f.After>>20,
+		f.PerEvent, f.Hour/(1<<30), f.CatchUp)
 	return f, l.end()
 }
 
-// slope is a line through points by least squares: compactions and truncated segments make the samples go up and down.
+// slope fits a line through points by least squares: compactions and truncated segments make the samples go up and
+// down.
 type slope struct{ n, x, y, xx, xy float64 }
 
 func (s *slope) add(x, y float64) {

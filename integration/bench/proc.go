@@ -13,7 +13,7 @@ import (
 // userHz is the unit of CPU times in /proc, fixed on Linux.
 const userHz = 100
 
-// tree lists the processes below the given ones, themselves included.
+// tree lists the given processes and all below them.
 func tree(roots []int) (map[int]procfs.ProcStat, error) {
 	all, err := procfs.AllProcs()
 	if err != nil {
@@ -21,7 +21,7 @@ func tree(roots []int) (map[int]procfs.ProcStat, error) {
 	}
 	stats, children := map[int]procfs.ProcStat{}, map[int][]int{}
 	for _, p := range all {
-		if s, err := p.Stat(); err == nil { // else it has ended meanwhile
+		if s, err := p.Stat(); err == nil { // otherwise it has ended meanwhile
 			stats[s.PID] = s
 			children[s.PPID] = append(children[s.PPID], s.PID)
 		}
@@ -35,14 +35,14 @@ func tree(roots []int) (map[int]procfs.ProcStat, error) {
 	}
 	for _, pid := range roots {
 		if _, ok := out[pid]; !ok {
-			return nil, fmt.Errorf("bench: process %d does not run", pid)
+			return nil, fmt.Errorf("bench: process %d is not running", pid)
 		}
 	}
 	return out, nil
 }
 
-// cpuOf is the user and system time of the processes below the given ones since they began. A child that has ended and was
-// waited for counts with its parent.
+// cpuOf is the user and system time of the given processes and all below them, since their start. A child that has
+// ended and was waited for is counted with its parent.
 func cpuOf(roots []int) (time.Duration, error) {
 	procs, err := tree(roots)
 	if err != nil {
@@ -55,8 +55,8 @@ func cpuOf(roots []int) (time.Duration, error) {
 	return time.Duration(ticks / userHz * float64(time.Second)), nil
 }
 
-// pssOf is the memory of the processes below the given ones, in bytes: pages that several share, as after a fork, count once
-// in all.
+// pssOf is the memory of the given processes and all below them, in bytes: pages that several of them share, as after a
+// fork, count once in all.
 func pssOf(roots []int) (int64, error) {
 	procs, err := tree(roots)
 	if err != nil {
@@ -75,7 +75,7 @@ func pssOf(roots []int) (int64, error) {
 	return sum, nil
 }
 
-// peak follows the memory of processes until it is asked for the greatest.
+// peak samples the memory of processes until it is asked for the greatest value.
 type peak struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -104,7 +104,8 @@ func (p *peak) end() int64 {
 	return p.most
 }
 
-// loadAverage is the number of processes that ran or wanted to in the last minute, on the whole machine.
+// loadAverage is the mean number of processes on the whole machine that were running or ready to run in the last
+// minute.
 func loadAverage() float64 {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {

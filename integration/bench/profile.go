@@ -13,7 +13,8 @@ import (
 // profileSeconds is how long a CPU profile takes; it begins with the window.
 const profileSeconds = 10
 
-// profile writes a CPU and a heap profile of every node, and says why where it cannot.
+// profile writes a CPU profile and a heap profile of every node; it returns the errors of those that it could not
+// write.
 func (c *cluster) profile(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -23,7 +24,8 @@ func (c *cluster) profile(ctx context.Context, dir string) error {
 		go func() {
 			name := filepath.Join(dir, c.v.name+"-"+n.Name)
 			errs <- errors.Join(
-				download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", n.HTTP, profileSeconds), name+".cpu.pprof"),
+				download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", n.HTTP, profileSeconds),
+					name+".cpu.pprof"),
 				download(ctx, "http://"+n.HTTP+"/debug/pprof/allocs", name+".heap.pprof"))
 		}()
 	}

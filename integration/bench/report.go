@@ -10,15 +10,17 @@ import (
 	"text/tabwriter"
 )
 
-// figures are of one run, or the medians of several.
+// figures are those of one run, or the medians of several.
 type figures struct {
-	Events             int64            `json:"events"` // of the window
-	CPUSeconds         float64          `json:"cpu_seconds"`
-	WallSeconds        float64          `json:"wall_seconds"`    // until the last row was visible in every sink; Deckle waits for the last sessions' grace first
-	AppliedSeconds     float64          `json:"applied_seconds"` // until the last record was taken
+	Events     int64   `json:"events"` // of the window
+	CPUSeconds float64 `json:"cpu_seconds"`
+	// WallSeconds is the time until the last row was visible in every sink; Deckle waits for the last sessions' grace
+	// first.
+	WallSeconds        float64          `json:"wall_seconds"`
+	AppliedSeconds     float64          `json:"applied_seconds"` // until the last record was applied
 	EventsPerCPUSecond float64          `json:"events_per_cpu_second"`
-	PeakRSS            int64            `json:"peak_rss_bytes"`      // as PSS: shared pages count once
-	LogBytesPerEvent   float64          `json:"log_bytes_per_event"` // of one replica; 0 for Spark, which has no such log
+	PeakRSS            int64            `json:"peak_rss_bytes"`      // it is PSS: shared pages count once
+	LogBytesPerEvent   float64          `json:"log_bytes_per_event"` // of one replica; 0 for Spark
 	Equal              bool             `json:"equal"`
 	Written            map[string]wrote `json:"written"` // by table, warm-up included
 	Spread             *spread          `json:"events_per_cpu_second_spread,omitempty"`
@@ -45,7 +47,7 @@ type report struct {
 	Deckle    *figures           `json:"deckle,omitempty"`
 	Raw       *figures           `json:"deckle_raw,omitempty"`
 	Three     *figures           `json:"deckle3,omitempty"`
-	Ratio     float64            `json:"ratio_to_spark,omitempty"`     // deckle, events a CPU-second
+	Ratio     float64            `json:"ratio_to_spark,omitempty"`     // deckle, events per CPU second
 	RatioRaw  float64            `json:"ratio_to_spark_raw,omitempty"` // deckle_raw
 	Memory    map[string]float64 `json:"peak_rss_to_spark,omitempty"`
 	ThreeCPU  float64            `json:"deckle3_cpu_per_event_to_deckle,omitempty"`
@@ -78,14 +80,16 @@ func medianOf(of []*figures) *figures {
 		Spread:             &spread{Min: of[0].EventsPerCPUSecond, N: len(of)},
 	}
 	for _, f := range of {
-		out.Spread.Min, out.Spread.Max = min(out.Spread.Min, f.EventsPerCPUSecond), max(out.Spread.Max, f.EventsPerCPUSecond)
+		out.Spread.Min = min(out.Spread.Min, f.EventsPerCPUSecond)
+		out.Spread.Max = max(out.Spread.Max, f.EventsPerCPUSecond)
 	}
 	return out
 }
 
-// complete works out the medians and ratios.
+// complete computes the medians and ratios.
 func (r *report) complete(runs map[string][]*figures) {
-	r.Spark, r.Deckle, r.Raw, r.Three = medianOf(runs["spark"]), medianOf(runs["deckle"]), medianOf(runs["deckle_raw"]), medianOf(runs["deckle3"])
+	r.Spark, r.Deckle = medianOf(runs["spark"]), medianOf(runs["deckle"])
+	r.Raw, r.Three = medianOf(runs["deckle_raw"]), medianOf(runs["deckle3"])
 	if r.Deckle != nil && r.Three != nil {
 		r.ThreeCPU = r.Deckle.EventsPerCPUSecond / r.Three.EventsPerCPUSecond
 	}
@@ -113,8 +117,8 @@ type system struct {
 
 // systems are those that ran.
 func (r *report) systems() []system {
-	return slices.DeleteFunc([]system{{"spark", r.Spark}, {"deckle", r.Deckle}, {"deckle_raw", r.Raw}, {"deckle3", r.Three}},
-		func(s system) bool { return s.f == nil })
+	all := []system{{"spark", r.Spark}, {"deckle", r.Deckle}, {"deckle_raw", r.Raw}, {"deckle3", r.Three}}
+	return slices.DeleteFunc(all, func(s system) bool { return s.f == nil })
 }
 
 func (r *report) equal() bool {
@@ -133,7 +137,8 @@ func (r *report) write(path string, out io.Writer) error {
 	_, _ = fmt.Fprintln(t, "\tevents\tCPU s\tevents/CPU s\t(least–greatest of)\twall s\tpeak MiB\tlog B/event\tequal\t")
 	for _, x := range r.systems() {
 		f := x.f
-		_, _ = fmt.Fprintf(t, "%s\t%d\t%.2f\t%.0f\t(%.0f–%.0f of %d)\t%.1f\t%d\t%.1f\t%v\t\n", x.name, f.Events, f.CPUSeconds, f.EventsPerCPUSecond,
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%.2f\t%.0f\t(%.0f–%.0f of %d)\t%.1f\t%d\t%.1f\t%v\t\n",
+			x.name, f.Events, f.CPUSeconds, f.EventsPerCPUSecond,
 			f.Spread.Min, f.Spread.Max, f.Spread.N, f.WallSeconds, f.PeakRSS>>20, f.LogBytesPerEvent, f.Equal)
 	}
 	if r.Ratio > 0 {
@@ -142,7 +147,8 @@ func (r *report) write(path string, out io.Writer) error {
 	_, _ = fmt.Fprintln(t, "\nwritten\ttable\trows\tMiB\t")
 	for _, x := range r.systems() {
 		for _, table := range slices.Sorted(maps.Keys(x.f.Written)) {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t\n", x.name, table, x.f.Written[table].Rows, float64(x.f.Written[table].Bytes)/(1<<20))
+			w := x.f.Written[table]
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t\n", x.name, table, w.Rows, float64(w.Bytes)/(1<<20))
 		}
 	}
 	return t.Flush()

@@ -22,17 +22,17 @@ type sparkOptions struct {
 	Click *services.ClickHouse
 
 	Topic, Bucket, Prefix, Database string
-	Dir                             string // of the log, checkpoint and state; made anew
+	Dir                             string // of log, checkpoint and state; emptied first
 	HeapMB                          int
-	MaxOffsets                      int64    // records a batch
-	Events                          int64    // the job ends when so many records are in both sinks; 0: when it is stopped
-	Warm                            int64    // records that it processes for nothing before, so that the JVM is warm
-	More                            []string // further arguments of job.py, for trials
+	MaxOffsets                      int64    // records per batch
+	Events                          int64    // the job ends once these are in both sinks; 0: when it is stopped
+	Warm                            int64    // records that it processes first, for nothing, to warm the JVM up
+	More                            []string // further arguments of job.py, for experiments
 }
 
-// sparkBatch is a batch that both sinks have.
+// sparkBatch is a batch that is in both sinks.
 type sparkBatch struct {
-	Batch       int64            `json:"batch"` // -1: none, but the job is warm and begins
+	Batch       int64            `json:"batch"` // -1: no batch, the job is warm and begins
 	EndedUnixNS int64            `json:"ended_unix_ns"`
 	Events      int64            `json:"events"` // records of the topic up to its end
 	Written     map[string]wrote `json:"written"`
@@ -56,10 +56,14 @@ func startSpark(o sparkOptions) (*sparkRun, error) {
 		return nil, err
 	}
 	r := &sparkRun{progress: filepath.Join(o.Dir, "progress.jsonl")}
-	args := []string{o.Spark.Python, job, "--brokers", o.Kafka.Addr, "--topic", o.Topic, "--events", fmt.Sprint(o.Events),
-		"--warm", fmt.Sprint(o.Warm), "--max-offsets", fmt.Sprint(o.MaxOffsets), "--endpoint", "http://" + o.MinIO.Addr, "--bucket", o.Bucket, "--prefix", o.Prefix,
-		"--clickhouse", o.Click.Addr, "--clickhouse-user", o.Click.User, "--database", o.Database, "--dir", filepath.Join(o.Dir, "work"),
-		"--jars", o.Spark.Jars, "--heap", fmt.Sprint(o.HeapMB), "--progress", r.progress}
+	args := []string{
+		o.Spark.Python, job, "--brokers", o.Kafka.Addr, "--topic", o.Topic, "--events", fmt.Sprint(o.Events),
+		"--warm", fmt.Sprint(o.Warm), "--max-offsets", fmt.Sprint(o.MaxOffsets),
+		"--endpoint", "http://" + o.MinIO.Addr, "--bucket", o.Bucket, "--prefix", o.Prefix,
+		"--clickhouse", o.Click.Addr, "--clickhouse-user", o.Click.User, "--database", o.Database,
+		"--dir", filepath.Join(o.Dir, "work"),
+		"--jars", o.Spark.Jars, "--heap", fmt.Sprint(o.HeapMB), "--progress", r.progress,
+	}
 	r.Process = services.NewProcess("spark", o.Dir, []string{
 		"SPARK_S3_ACCESS_KEY=" + o.MinIO.AccessKey, "SPARK_S3_SECRET_KEY=" + o.MinIO.SecretKey,
 		"SPARK_CLICKHOUSE_PASSWORD=" + o.Click.Password, "SPARK_LOCAL_IP=127.0.0.1",
@@ -67,7 +71,7 @@ func startSpark(o sparkOptions) (*sparkRun, error) {
 	return r, r.Start()
 }
 
-// batches returns the batches so far; a line that is being written is left for the next time.
+// batches returns the batches so far; a line that is still being written is left for the next call.
 func (r *sparkRun) batches() ([]sparkBatch, error) {
 	data, err := os.ReadFile(r.progress)
 	if errors.Is(err, os.ErrNotExist) {
@@ -109,5 +113,5 @@ func (r *sparkRun) wait(ctx context.Context) error {
 	return nil
 }
 
-// stop ends the job, if it still runs.
+// stop ends the job if it still runs.
 func (r *sparkRun) stop() error { return r.Stop(time.Minute) }

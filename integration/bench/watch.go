@@ -21,14 +21,14 @@ import (
 	"deckle/sinks/clickhouse"
 )
 
-// pollEvery is the time between two looks at a sink, which is also how exact a time of visibility is.
+// pollEvery is the time between two looks at a sink; times of visibility are exact to this.
 const pollEvery = 25 * time.Millisecond
 
-// span are records that one data file of the Delta table events has.
+// span is the records that one data file of the Delta table events has.
 type span struct {
 	partition int32
 	from, to  int64     // offsets, both included
-	epoch     uint64    // of the commit's txn of the shard: its records are of this epoch or earlier
+	epoch     uint64    // of the shard's txn in the commit: the records are of this epoch or earlier ones
 	at        time.Time // when the commit was read
 }
 
@@ -38,11 +38,11 @@ type reached struct {
 	at    time.Time
 }
 
-// watch reads what becomes visible: every commit of the Delta table events, as soon as its file is in the log, and ClickHouse's
-// ledger, whose row of an epoch is written after everything else of it.
+// watch reads what becomes visible: every commit of the Delta table events, as soon as its file is in the log, and
+// ClickHouse's ledger, whose row of an epoch is written after everything else of the epoch.
 //
-// It wants one partition a shard: then the bounds of a file's statistics name its records exactly. That they follow one
-// another without a gap, and that a file has as many rows as its bounds span, is checked.
+// It needs one partition per shard: then the bounds in a file's statistics name its records exactly. It checks that the
+// files follow one another without a gap, and that each has as many rows as its bounds span.
 type watch struct {
 	store  *minio.Client
 	prefix string
@@ -50,11 +50,11 @@ type watch struct {
 
 	mu      sync.Mutex
 	spans   []span
-	next    map[int32]int64 // offset that is expected, by partition
+	next    map[int32]int64 // the offset that is expected next, by partition
 	ledger  map[uint32][]reached
-	version int64 // that is read next
-	err     error // what cannot be mended
-	last    error // the last failure to read
+	version int64 // of the commit that is read next
+	err     error // what makes the measurement wrong
+	last    error // the last failed read, which is tried again
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -117,7 +117,8 @@ func (h *watch) positions(ctx context.Context) (bool, error) {
 
 // commit reads the next version of the table events, if it is there.
 func (h *watch) commit(ctx context.Context) (bool, error) {
-	body, err := services.ReadObject(ctx, h.store, bucket, fmt.Sprintf("%s/events/_delta_log/%020d.json", h.prefix, h.version))
+	path := fmt.Sprintf("%s/events/_delta_log/%020d.json", h.prefix, h.version)
+	body, err := services.ReadObject(ctx, h.store, bucket, path)
 	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 		return false, nil
 	}
@@ -136,16 +137,20 @@ func (h *watch) commit(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// add takes in a commit that was read at a time. It is called with the lock held.
+// add notes a commit that was read at the time now. It is called with the lock held.
 func (h *watch) add(c *deltaCommit, now time.Time) error {
 	slices.SortFunc(c.adds, func(a, b addedFile) int {
 		return cmp.Or(cmp.Compare(a.lo.Partition, b.lo.Partition), cmp.Compare(a.lo.Offset, b.lo.Offset))
 	})
 	for _, a := range c.adds {
-		s := span{partition: a.lo.Partition, from: a.lo.Offset, to: a.hi.Offset, epoch: c.txns[txnKey{uint32(a.lo.Partition), "events"}], at: now}
+		s := span{
+			partition: a.lo.Partition, from: a.lo.Offset, to: a.hi.Offset,
+			epoch: c.txns[txnKey{uint32(a.lo.Partition), "events"}], at: now,
+		}
 		switch {
 		case a.lo.Partition != a.hi.Partition || a.rows != s.to-s.from+1:
-			return fmt.Errorf("a file of %d rows spans %d/%d to %d/%d: its records cannot be told", a.rows, a.lo.Partition, a.lo.Offset, a.hi.Partition, a.hi.Offset)
+			return fmt.Errorf("a file of %d rows spans %d/%d to %d/%d: its records cannot be told",
+				a.rows, a.lo.Partition, a.lo.Offset, a.hi.Partition, a.hi.Offset)
 		case s.from != h.next[s.partition]:
 			return fmt.Errorf("partition %d goes on at %d, %d was expected", s.partition, s.from, h.next[s.partition])
 		case s.epoch == 0:
@@ -157,7 +162,7 @@ func (h *watch) add(c *deltaCommit, now time.Time) error {
 	return nil
 }
 
-// all waits until everything that was produced is visible in both.
+// all waits until everything that was produced is visible in Delta and in ClickHouse.
 func (h *watch) all(ctx context.Context, made [][]int64) error {
 	for {
 		missing, last, err := h.missing(made)
@@ -165,7 +170,7 @@ func (h *watch) all(ctx context.Context, made [][]int64) error {
 			return err
 		}
 		if err := pause(ctx, sampleEvery); err != nil {
-			return fmt.Errorf("bench: %d records are not visible yet: %w (last failure to read: %w)", missing, err, last)
+			return fmt.Errorf("bench: %d records are not visible yet: %w (last failed read: %w)", missing, err, last)
 		}
 	}
 }
@@ -184,7 +189,7 @@ func (h *watch) missing(made [][]int64) (n int64, last, err error) {
 	return n, h.last, h.err
 }
 
-// clickAt says when the ledger covered a span.
+// clickAt returns the time when the ledger was first seen to cover a span.
 func (h *watch) clickAt(s span) (time.Time, bool) {
 	l := h.ledger[uint32(s.partition)]
 	i, _ := slices.BinarySearchFunc(l, s.epoch, func(r reached, e uint64) int { return cmp.Compare(r.epoch, e) })
@@ -197,7 +202,7 @@ func (h *watch) clickAt(s span) (time.Time, bool) {
 // delays are the times from production to visibility, in milliseconds, ascending.
 type delays []int64
 
-// delays of all records that were made from one time to another.
+// delays returns the delays of all records that were made between two times.
 func (h *watch) delays(made [][]int64, from, to time.Time) (events, click delays, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -221,12 +226,12 @@ func (h *watch) delays(made [][]int64, from, to time.Time) (events, click delays
 	return events, click, nil
 }
 
-// seconds returns the delay that the share q of all does not exceed.
+// seconds returns the delay that the share q of all delays does not exceed.
 func (d delays) seconds(q float64) float64 {
 	return float64(d[max(int(math.Ceil(q*float64(len(d))))-1, 0)]) / 1e3
 }
 
-// deltaCommit is what is read of a commit.
+// deltaCommit has the parts of a commit that are read here.
 type deltaCommit struct {
 	txns    map[txnKey]uint64 // epoch
 	adds    []addedFile
@@ -242,7 +247,7 @@ type addedFile struct {
 	rows, size int64
 	lo, hi     bounds // of table events
 	shard      uint32 // by the tags
-	to         uint64 // epoch: that of its commit, or an older one's whose file it replaces
+	to         uint64 // the epoch of its commit, or of the older file that it replaces
 }
 
 type bounds struct {
@@ -293,7 +298,9 @@ func parseCommit(body []byte) (*deltaCommit, error) {
 			if err := json.Unmarshal([]byte(a.Add.Stats), &s); err != nil {
 				return nil, fmt.Errorf("statistics: %w", err)
 			}
-			c.adds = append(c.adds, addedFile{rows: s.Rows, size: a.Add.Size, lo: s.Min, hi: s.Max, shard: a.Add.Tags.Shard, to: a.Add.Tags.To})
+			c.adds = append(c.adds, addedFile{
+				rows: s.Rows, size: a.Add.Size, lo: s.Min, hi: s.Max, shard: a.Add.Tags.Shard, to: a.Add.Tags.To,
+			})
 		}
 	}
 	return c, nil

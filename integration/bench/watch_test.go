@@ -20,7 +20,8 @@ func TestParseCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.txns[txnKey{1, "events"}] != 7 || c.txns[txnKey{0, "events"}] != 3 || c.removes != 1 || len(c.adds) != 2 || c.adds[0].to != 7 || c.adds[1].size != 20 {
+	if c.txns[txnKey{1, "events"}] != 7 || c.txns[txnKey{0, "events"}] != 3 || c.removes != 1 ||
+		len(c.adds) != 2 || c.adds[0].to != 7 || c.adds[1].size != 20 {
 		t.Fatalf("%+v", c)
 	}
 }
@@ -42,11 +43,11 @@ func TestDelays(t *testing.T) {
 	if n, _, err := h.missing(made); n != 4 || err != nil {
 		t.Fatalf("%d records are missing (%v): ClickHouse has none", n, err)
 	}
-	h.ledger[1] = append(h.ledger[1], reached{9, at(700)}) // a plan of several epochs
+	h.ledger[1] = append(h.ledger[1], reached{9, at(700)}) // one plan has several epochs
 	if n, _, err := h.missing(made); n != 0 || err != nil {
 		t.Fatalf("%d records are missing (%v)", n, err)
 	}
-	events, click, err := h.delays(made, at(100), at(300)) // the last one is not of the window
+	events, click, err := h.delays(made, at(100), at(300)) // the last record is not in the window
 	if err != nil || !slices.Equal(events, delays{300, 400}) || !slices.Equal(click, delays{500, 600}) {
 		t.Fatalf("%v %v %v", events, click, err)
 	}
@@ -55,7 +56,7 @@ func TestDelays(t *testing.T) {
 	}
 }
 
-// TestGaps: what the watch cannot know exactly, it refuses.
+// TestGaps: the watch refuses commits whose records it cannot know exactly.
 func TestGaps(t *testing.T) {
 	file := func(partition int32, from, to, rows int64) addedFile {
 		return addedFile{rows: rows, lo: bounds{partition, from}, hi: bounds{partition, to}}
@@ -68,10 +69,10 @@ func TestGaps(t *testing.T) {
 		file addedFile
 		txns map[txnKey]uint64
 	}{
-		{"goes on at", file(0, 5, 9, 5), txns},             // records before it are missing
-		{"cannot be told", file(0, 0, 9, 9), txns},         // one in between is missing
+		{"goes on at", file(0, 5, 9, 5), txns},             // the records before it are missing
+		{"cannot be told", file(0, 0, 9, 9), txns},         // one of its records is missing
 		{"cannot be told", two, txns},                      // two partitions
-		{"no txn", file(0, 0, 9, 10), map[txnKey]uint64{}}, // whose epoch?
+		{"no txn", file(0, 0, 9, 10), map[txnKey]uint64{}}, // the epoch is unknown
 	} {
 		err := newWatch().add(&deltaCommit{txns: x.txns, adds: []addedFile{x.file}}, time.Now())
 		if err == nil || !strings.Contains(err.Error(), x.why) {

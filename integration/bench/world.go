@@ -20,10 +20,10 @@ const (
 	partitions = 4
 )
 
-// world is what every run uses.
+// world is what all runs use.
 type world struct {
 	opts  options
-	root  string // of the module
+	root  string // the module's folder
 	dir   string
 	began time.Time
 
@@ -66,7 +66,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	return err
 }
 
-// end ends what start started.
+// end stops the services that start has started.
 func (w *world) end() error {
 	var errs []error
 	if w.click != nil {
@@ -89,10 +89,11 @@ type backlog struct {
 	truth   sim.TruthFile
 }
 
-// liveSessions is how many sessions of the backlog are live at once, of 12 events each.
+// liveSessions is how many sessions of the backlog are live at the same time. Each has 12 events.
 const liveSessions = 2000
 
-// fill produces a backlog of n records into a topic of its own, as 2,000 events a second would have made them.
+// fill produces a backlog of n records into a topic of its own, with the timestamps that 2,000 events per second would
+// have given them.
 func (w *world) fill(ctx context.Context, n int64) (*backlog, error) {
 	w.runs++
 	b := &backlog{topic: fmt.Sprintf("backlog-%d", w.runs)}
@@ -108,7 +109,8 @@ func (w *world) fill(ctx context.Context, n int64) (*backlog, error) {
 		}
 	}
 	s, err := sim.Open(ctx, sim.Options{
-		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)}, Events: n, Sessions: liveSessions, Seed: w.opts.seed, Faults: w.opts.faults,
+		Topic: b.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(w.kafka.Addr)},
+		Events: n, Sessions: liveSessions, Seed: w.opts.seed, Faults: w.opts.faults,
 		Start: time.Now().Add(-time.Duration(n) * time.Second / 2000).Truncate(time.Second),
 	}, truth)
 	if err != nil {

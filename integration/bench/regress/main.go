@@ -1,14 +1,16 @@
-// Command regress says whether the stages have become slower: it runs the benchmarks of package stages on the tree of a recorded
-// commit (the file baseline) and on this one, in turns, and fails where a loss is both large and significant.
+// Command regress says whether the stages have become slower: it runs the benchmarks of package stages on the tree of a
+// recorded commit (the file baseline) and on this tree, alternating, and fails where a loss is both large and
+// significant.
 //
-//	baseline commit ──git archive──► folder + this tree's stages_test.go ──go test -c──► old ─┐
-//	this tree ───────────────────────────────────────────────────────────go test -c──► new ─┴─► in turns, -runs of each
+//	baseline commit ──git archive─► folder + this tree's stages_test.go ─go test -c──► old ─┐
+//	this tree ─────────────────────────────────────────────────────────go test -c──► new ─┴─► alternating, -runs each
 //
-// The block of ClickHouse is a benchmark of its own package, since nothing outside of it makes one; each tree has its own.
+// The benchmark of ClickHouse's block is in the sink's package, since nothing outside of it makes a block; each tree
+// runs its own.
 //
-// Significant is what benchstat calls so: the Mann-Whitney U test on ns/event, alpha 0.05. Only ratios within one call are
-// compared, because machines differ and are shared; a stage that has lost is measured once more, alone, and fails if it loses again:
-// of a dozen stages one may lose by chance.
+// A loss is significant if benchstat would call it so: by the Mann-Whitney U test on ns/event, alpha 0.05. Only ratios
+// within one call are compared, because machines differ and are shared. A stage that has lost is measured once more,
+// alone, and fails if it loses again: of a dozen stages one may lose by chance.
 package main
 
 import (
@@ -55,10 +57,11 @@ var errNoBaseline = errors.New("no baseline")
 func main() {
 	var o options
 	flag.IntVar(&o.runs, "runs", 10, "runs of each tree")
-	flag.StringVar(&o.time, "benchtime", "200ms", "of one benchmark of one run")
+	flag.StringVar(&o.time, "benchtime", "200ms", "time of one benchmark in one run")
 	flag.Float64Var(&o.most, "most", 1.25, "greatest ratio new/old that is no loss")
-	flag.StringVar(&o.commit, "commit", strings.TrimSpace(baseline), "that is compared with")
-	flag.BoolVar(&o.ifAny, "if-any", false, "succeed, and say so, where the tree has no history to compare with (a checkout without .git, a shallow clone)")
+	flag.StringVar(&o.commit, "commit", strings.TrimSpace(baseline), "the commit to compare with")
+	flag.BoolVar(&o.ifAny, "if-any", false, "succeed, and say so, if there is no history to compare with "+
+		"(a checkout without .git, a shallow clone)")
 	flag.Parse()
 	err := run(context.Background(), o)
 	if o.ifAny && errors.Is(err, errNoBaseline) {
@@ -72,8 +75,10 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	if out, err := exec.CommandContext(ctx, "git", "cat-file", "-e", o.commit+"^{commit}").CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: commit %s is not in this clone (a shallow one?): fetch it, or name another with -commit: %w\n%s", errNoBaseline, o.commit, err, out)
+	out, err := exec.CommandContext(ctx, "git", "cat-file", "-e", o.commit+"^{commit}").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: commit %s is not in this clone (is it shallow?): "+
+			"fetch it, or name another with -commit: %w\n%s", errNoBaseline, o.commit, err, out)
 	}
 	dir, err := os.MkdirTemp("", "deckle-regress-")
 	if err != nil {
@@ -95,7 +100,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil || len(losses) == 0 {
 		return err
 	}
-	fmt.Println("once more:", strings.Join(slices.Sorted(maps.Keys(losses)), ", "))
+	fmt.Println("measured once more:", strings.Join(slices.Sorted(maps.Keys(losses)), ", "))
 	again, err := compareAll(ctx, o, old, now, "^Benchmark("+strings.Join(slices.Sorted(maps.Keys(losses)), "|")+")$")
 	if err != nil || len(again) == 0 {
 		return err
@@ -103,11 +108,12 @@ func run(ctx context.Context, o options) (err error) {
 	return fmt.Errorf("slower than %.12s: %s", o.commit, strings.Join(slices.Sorted(maps.Values(again)), "; "))
 }
 
-// compareAll runs the benchmarks that match on both binaries, in turns, prints what they took, and says which have lost how much.
+// compareAll runs the benchmarks that match in both trees, alternating, prints how long they took, and returns which
+// have lost how much.
 func compareAll(ctx context.Context, o options, old, now, match string) (losses map[string]string, err error) {
 	got := map[string]*[2][]float64{}
 	for i := range o.runs {
-		order := []int{i % 2, 1 - i%2} // neither is always the first
+		order := []int{i % 2, 1 - i%2} // neither tree is always the first
 		for _, which := range order {
 			if err := measure(ctx, []string{old, now}[which], match, o.time, func(name string, ns float64) {
 				if got[name] == nil {
@@ -122,7 +128,7 @@ func compareAll(ctx context.Context, o options, old, now, match string) (losses 
 	return judge(o, got)
 }
 
-// checkout writes the tree of a commit, with the benchmarks of this one.
+// checkout writes the tree of a commit, with the benchmarks of this tree.
 func checkout(ctx context.Context, commit, dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, stages), 0o755); err != nil {
 		return err
@@ -142,7 +148,8 @@ func checkout(ctx context.Context, commit, dir string) error {
 	}
 	files, err := filepath.Glob(stages + "/*.go")
 	if err != nil || len(files) == 0 {
-		return fmt.Errorf("%s has no files: run it from the root of the module: %w", stages, errors.Join(err, fs.ErrNotExist))
+		return fmt.Errorf("%s has no files: run it from the root of the module: %w",
+			stages, errors.Join(err, fs.ErrNotExist))
 	}
 	for _, f := range files {
 		b, err := os.ReadFile(f)
@@ -156,7 +163,7 @@ func checkout(ctx context.Context, commit, dir string) error {
 	return nil
 }
 
-// build makes the binaries of a tree, in the folder to.
+// build builds the test binaries of a tree into the folder to.
 func build(ctx context.Context, tree, to string) error {
 	for _, pkg := range packages {
 		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary(to, pkg), "./"+pkg)
@@ -175,11 +182,12 @@ func binary(dir, pkg string) string {
 // BenchmarkFold-2   	       7	 150748631 ns/op	      1570 ns/event …
 var line = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s.*?([0-9.]+) ns/event`)
 
-// measure runs what matches of one tree's benchmarks.
+// measure runs those benchmarks of one tree that match.
 func measure(ctx context.Context, dir, match, benchtime string, yield func(name string, ns float64)) error {
 	found := 0
 	for _, pkg := range packages {
-		cmd := exec.CommandContext(ctx, binary(dir, pkg), "-test.run", "^$", "-test.bench", match, "-test.benchtime", benchtime)
+		cmd := exec.CommandContext(ctx, binary(dir, pkg),
+			"-test.run", "^$", "-test.bench", match, "-test.benchtime", benchtime)
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
 		out, err := cmd.Output()
@@ -211,7 +219,8 @@ func judge(o options, got map[string]*[2][]float64) (losses map[string]string, e
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		x := got[name]
 		if len(x[0]) != o.runs || len(x[1]) != o.runs {
-			return nil, fmt.Errorf("%s ran %d times on the old tree and %d times on the new one", name, len(x[0]), len(x[1]))
+			return nil, fmt.Errorf("%s ran %d times on the old tree and %d times on the new one",
+				name, len(x[0]), len(x[1]))
 		}
 		ratio, p := compare(x[0], x[1])
 		_, _ = fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.2f\t%.3f\t%d\n", name, middle(x[0]), middle(x[1]), ratio, p, o.runs)

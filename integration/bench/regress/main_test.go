@@ -16,7 +16,10 @@ func TestLoss(t *testing.T) {
 		name string
 		now  []float64
 		want bool
-	}{{"the same", old, false}, {"a little slower", times(1.2), false}, {"much slower", times(1.3), true}, {"faster", times(0.5), false}, {"noise", noisy, false}} {
+	}{
+		{"the same", old, false}, {"a little slower", times(1.2), false}, {"much slower", times(1.3), true},
+		{"faster", times(0.5), false}, {"noise", noisy, false},
+	} {
 		ratio, p := compare(old, c.now)
 		if got := lost(ratio, p, 1.25); got != c.want {
 			t.Errorf("%s: ratio %.2f, p %.3f: loss %v", c.name, ratio, p, got)

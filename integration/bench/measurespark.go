@@ -10,30 +10,32 @@ import (
 	"deckle/sim/verify"
 )
 
-// How the job runs best, by docs/performance.md.
+// The settings with which the job is fastest, by docs/performance.md.
 const (
 	sparkHeapMB = 1536
-	sparkWarm   = 1_400_000 // records until the JVM has compiled what there is to compile
+	sparkWarm   = 1_400_000 // records after which the JVM has compiled all hot code
 	sparkBatchN = 300_000
 )
 
-// sparkTurn is one run of the job. Its window is the whole backlog: it warms itself by other means before (the same records into
-// tables that are thrown away), because a JVM needs many more records than Deckle until it is at its speed.
-func (w *world) sparkTurn(ctx context.Context, b *backlog) (f *figures, err error) {
+// measureSpark is one run of the job. Its window is the whole backlog: the job warms itself up before (with the same
+// records, into tables that are thrown away), because a JVM needs many more records than Deckle to reach its full
+// speed.
+func (w *world) measureSpark(ctx context.Context, b *backlog) (f *figures, err error) {
 	w.runs++
 	name := fmt.Sprintf("spark_%d", w.runs)
 	batches := (b.records + sparkBatchN - 1) / sparkBatchN
 	o := sparkOptions{
-		Spark: w.spark, Kafka: w.kafka, MinIO: w.minio, Click: w.click, Topic: b.topic, Bucket: bucket, Prefix: name, Database: name,
+		Spark: w.spark, Kafka: w.kafka, MinIO: w.minio, Click: w.click,
+		Topic: b.topic, Bucket: bucket, Prefix: name, Database: name,
 		Dir: filepath.Join(w.dir, name), HeapMB: sparkHeapMB, Warm: max(sparkWarm, b.records), Events: b.records,
-		MaxOffsets: b.records/batches + 1000, // of one size: a last batch of a few records would cost it seconds
+		MaxOffsets: b.records/batches + 1000, // batches of one size: a last one of a few records would cost seconds
 	}
 	r, err := startSpark(o)
 	if err != nil {
 		return nil, err
 	}
 	memory := followPeak(ctx, r.pids())
-	defer func() { _ = r.Kill() }() // what has ended by itself is no matter
+	defer func() { _ = r.Kill() }() // it may have ended by itself
 	f = &figures{Written: map[string]wrote{}}
 	var began time.Time
 	var before, now time.Duration
