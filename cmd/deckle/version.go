@@ -34,11 +34,10 @@ A running node tells the same at /version, and as the metric deckle_build_info.`
 
 // newBuildInfo is the metric deckle_build_info: always 1, its labels say which build this is.
 func newBuildInfo(b deckle.BuildInfo) prometheus.Collector {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "deckle_build_info",
-		Help:        "Always 1; the labels say which build this is.",
-		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": b.Go},
-	})
-	g.Set(1)
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "deckle_build_info",
+		Help: "Always 1; the labels say which build this is.",
+	}, []string{"version", "revision", "goversion"})
+	g.WithLabelValues(b.Version, b.Revision, b.Go).Set(1)
 	return g
 }
