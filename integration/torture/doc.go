@@ -29,14 +29,9 @@
 //
 //  1. Nothing lost, doubled or different, by `deckle verify`, by four readers that nobody here wrote (readers.py), and by the
 //     offsets counted here.
-//  2. No reader ever sees what none may (invariant I7 of docs/design.md, docs/clickhouse.md). history.go and clickhistory.go
-//     say it state by state:
-//     Delta events: an epoch of a shard comes whole, after those before it and with its txn; no record twice; no file goes.
-//     Delta sessions: a row comes with the plan of its epoch, stands once, is only ever replaced by a newer image.
-//     Every version is read from the log's own files. A table opened anew, from its checkpoint, has the same files.
-//     ClickHouse: the ledger, the totals, the rows and the visits never go back or away; an epoch's rows come at once; the
-//     five rollups of a shard count the same; totals never count more than the sessions do; and a shard with nothing beyond
-//     its ledger's epoch counts exactly the same in both.
+//  2. No reader ever sees what none may (invariant I7 of docs/design.md, docs/clickhouse.md). sim/history says state by state
+//     what that is, for the simulated cluster, too. Every version of a Delta table is read from the files of the log
+//     itself; and a table that is opened from its newest checkpoint must have the same files as the versions one by one.
 //  3. Recovery is measured, from the SIGKILL of a leader until a session that was produced after it is visible in both sinks:
 //     recovery_ms; the worst of the shards that the node led. The targets (p50 3 s, max 6 s, a node follows within 12 s) are
 //     reported and not enforced: a busy machine is no fault of the tables'. visible_without_fault_ms is the same without a
@@ -53,6 +48,6 @@
 //
 // # That it can fail
 //
-// history_test.go and clickhistory_test.go show each check a state that it must refuse. `make torture-bug` plants bugs in the
+// The tests of sim/history show each check a state that it must refuse. `make torture-bug` plants bugs in the
 // real binary, by failpoints whose names begin with "bug", and wants each to be found.
 package main

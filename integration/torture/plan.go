@@ -14,23 +14,12 @@ import (
 type round struct {
 	kind  string
 	kills int // at least
-	run   func(ctx context.Context, w *world, r *result) error
-}
-
-// result is what a round has brought.
-type result struct {
-	detail   string
-	kills    int
-	calm     *recovery     // without any fault: what the others are to be compared with
-	recovery *recovery     // of a leader's SIGKILL without any other fault
-	all      *recovery     // of all three, killed and started again
-	follow   time.Duration // of a node that came back
-	rejoin   time.Duration // of a node that came back with an empty folder
+	run   func(ctx context.Context, t *torture, r *result) error
 }
 
 // kinds are the rounds that every plan has, in no order; weight is how often they come up beyond that.
 func kinds(points []string) (must []round, weights []int) {
-	add := func(weight, kills int, kind string, run func(ctx context.Context, w *world, r *result) error) {
+	add := func(weight, kills int, kind string, run func(ctx context.Context, t *torture, r *result) error) {
 		must, weights = append(must, round{kind, kills, run}), append(weights, weight)
 	}
 	add(2, 0, "nothing", nothing)
@@ -47,7 +36,7 @@ func kinds(points []string) (must []round, weights []int) {
 	add(1, 0, "restart clickhouse", restartClickHouse)
 	add(1, 0, "restart kafka", restartKafka)
 	for _, point := range points {
-		add(2, 1, "kill at "+point, func(ctx context.Context, w *world, r *result) error { return killAt(ctx, w, r, point) })
+		add(2, 1, "kill at "+point, func(ctx context.Context, t *torture, r *result) error { return killAt(ctx, t, r, point) })
 	}
 	add(2, 0, "stop at a failpoint, then isolate", stopAt)
 	bad := []struct {
@@ -63,8 +52,8 @@ func kinds(points []string) (must []round, weights []int) {
 	}
 	for _, to := range []string{"kafka", "minio", "clickhouse", "a peer", "both peers", "everything"} {
 		for _, b := range bad {
-			add(1, 0, b.name+" a node's way to "+to, func(ctx context.Context, w *world, r *result) error {
-				return badLink(ctx, w, r, to, func(l *link) {
+			add(1, 0, b.name+" a node's way to "+to, func(ctx context.Context, t *torture, r *result) error {
+				return badLink(ctx, t, r, to, func(l *link) {
 					if b.cut {
 						l.Cut()
 					} else {

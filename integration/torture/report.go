@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"deckle/sim/history"
 )
 
 // report is torture.json.
@@ -38,13 +40,13 @@ type report struct {
 	Follow           stat `json:"follow_ms"`                // start of a node that was killed → it has what the others had then
 	Rejoin           stat `json:"rejoin_ms"`                // the same with an empty folder, and ready
 
-	Seconds         int64          `json:"seconds"`
-	DataIn          string         `json:"data_in"` // memory or disk
-	RoundsByKind    map[string]int `json:"rounds_by_kind"`
-	Watched         watched        `json:"readers"`
-	FirstViolations []violation    `json:"first_violations"`
-	Failures        []string       `json:"failures"`
-	Unchecked       []string       `json:"unchecked"` // what could not be compared, and why
+	Seconds         int64               `json:"seconds"`
+	DataIn          string              `json:"data_in"` // memory or disk
+	RoundsByKind    map[string]int      `json:"rounds_by_kind"`
+	Watched         watched             `json:"readers"`
+	FirstViolations []history.Violation `json:"first_violations"`
+	Failures        []string            `json:"failures"`
+	Unchecked       []string            `json:"unchecked"` // what could not be compared, and why
 
 	began time.Time
 	times struct{ worst, events, clickhouse, sessions, all, calm, follow, rejoin []time.Duration }
@@ -70,7 +72,7 @@ type watched struct {
 }
 
 func newReport(o options) *report {
-	return &report{Seed: o.seed, Bug: o.bug, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{}, FirstViolations: []violation{}, began: time.Now()}
+	return &report{Seed: o.seed, Bug: o.bug, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{}, FirstViolations: []history.Violation{}, began: time.Now()}
 }
 
 // take counts a round.

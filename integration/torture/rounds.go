@@ -46,92 +46,92 @@ func (w *world) back(ctx context.Context, node int) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-func (w *world) recovered(ctx context.Context, killed time.Time, shards []uint32) (*recovery, error) {
+func (t *torture) recovered(ctx context.Context, killed time.Time, shards []uint32) (*recovery, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoverFor)
 	defer cancel()
-	rec, err := w.recover(ctx, killed, shards)
+	rec, err := t.recover(ctx, killed, shards)
 	return &rec, err
 }
 
 // nothing measures how long it takes until a session is visible when all is well.
-func nothing(ctx context.Context, w *world, r *result) (err error) {
-	r.calm, err = w.recovered(ctx, time.Now(), allShards)
+func nothing(ctx context.Context, t *torture, r *result) (err error) {
+	r.calm, err = t.recovered(ctx, time.Now(), allShards)
 	return err
 }
 
 // killLeader kills a node, measures the recovery of all shards that it led, and starts it again.
-func killLeader(ctx context.Context, w *world, r *result) error {
-	lead, err := w.awaitLeaders(ctx)
+func killLeader(ctx context.Context, t *torture, r *result) error {
+	lead, err := t.awaitLeaders(ctx)
 	if err != nil {
 		return err
 	}
-	node := lead[uint32(w.pick(shards))]
+	node := lead[uint32(t.pick(shards))]
 	of := led(lead, node)
 	r.detail = fmt.Sprintf("node-%d, leader of %v", node+1, of)
-	killed, err := w.kill(r, node)
+	killed, err := t.kill(r, node)
 	if err != nil {
 		return err
 	}
-	if r.recovery, err = w.recovered(ctx, killed, of); err != nil {
+	if r.recovery, err = t.recovered(ctx, killed, of); err != nil {
 		return err
 	}
-	r.follow, err = w.back(ctx, node)
+	r.follow, err = t.back(ctx, node)
 	return err
 }
 
-func killFollower(ctx context.Context, w *world, r *result) error {
-	lead, err := w.awaitLeaders(ctx)
+func killFollower(ctx context.Context, t *torture, r *result) error {
+	lead, err := t.awaitLeaders(ctx)
 	if err != nil {
 		return err
 	}
-	node := w.pick(nodes)
+	node := t.pick(nodes)
 	for n := range nodes { // one that leads nothing, if there is one
 		if len(led(lead, n)) < len(led(lead, node)) {
 			node = n
 		}
 	}
 	r.detail = fmt.Sprintf("node-%d, leader of %v", node+1, led(lead, node))
-	if _, err := w.kill(r, node); err != nil {
+	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if err := sleep(ctx, w.upTo(2*time.Second)); err != nil {
+	if err := sleep(ctx, t.upTo(2*time.Second)); err != nil {
 		return err
 	}
-	r.follow, err = w.back(ctx, node)
+	r.follow, err = t.back(ctx, node)
 	return err
 }
 
 // killLong lets the others give a dead node up, as far as they ever do, before it comes back.
-func killLong(ctx context.Context, w *world, r *result) (err error) {
-	node := w.pick(nodes)
+func killLong(ctx context.Context, t *torture, r *result) (err error) {
+	node := t.pick(nodes)
 	r.detail = fmt.Sprintf("node-%d, away for %s", node+1, awayFor)
-	if _, err := w.kill(r, node); err != nil {
+	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
 	if err := sleep(ctx, awayFor); err != nil {
 		return err
 	}
-	r.follow, err = w.back(ctx, node)
+	r.follow, err = t.back(ctx, node)
 	return err
 }
 
 // killTwo leaves no majority for a while.
-func killTwo(ctx context.Context, w *world, r *result) error {
-	spared := w.pick(nodes)
+func killTwo(ctx context.Context, t *torture, r *result) error {
+	spared := t.pick(nodes)
 	r.detail = fmt.Sprintf("all but node-%d", spared+1)
 	for n := range nodes {
 		if n != spared {
-			if _, err := w.kill(r, n); err != nil {
+			if _, err := t.kill(r, n); err != nil {
 				return err
 			}
 		}
 	}
-	if err := sleep(ctx, w.upTo(3*time.Second)); err != nil {
+	if err := sleep(ctx, t.upTo(3*time.Second)); err != nil {
 		return err
 	}
 	for n := range nodes {
 		if n != spared {
-			if err := w.Nodes[n].Start(); err != nil {
+			if err := t.Nodes[n].Start(); err != nil {
 				return err
 			}
 		}
@@ -140,12 +140,12 @@ func killTwo(ctx context.Context, w *world, r *result) error {
 }
 
 // killAll kills all three at once, starts them, and measures how long it takes until all shards are visible again.
-func killAll(ctx context.Context, w *world, r *result) error {
+func killAll(ctx context.Context, t *torture, r *result) error {
 	r.detail = "and start them at once"
 	var group sync.WaitGroup
 	errs := make([]error, nodes)
 	for n := range nodes {
-		group.Go(func() { errs[n] = w.Nodes[n].Kill() })
+		group.Go(func() { errs[n] = t.Nodes[n].Kill() })
 	}
 	group.Wait()
 	killed := time.Now()
@@ -153,26 +153,26 @@ func killAll(ctx context.Context, w *world, r *result) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := w.Start(); err != nil {
+	if err := t.Start(); err != nil {
 		return err
 	}
 	var err error
-	r.all, err = w.recovered(ctx, killed, allShards)
+	r.all, err = t.recovered(ctx, killed, allShards)
 	return err
 }
 
 // deleteFolder takes a node's disk away: it must come back through snapshots.
-func deleteFolder(ctx context.Context, w *world, r *result) error {
-	node := w.pick(nodes)
-	n := w.Nodes[node]
+func deleteFolder(ctx context.Context, t *torture, r *result) error {
+	node := t.pick(nodes)
+	n := t.Nodes[node]
 	r.detail = fmt.Sprintf("of node-%d", node+1)
-	if _, err := w.kill(r, node); err != nil {
+	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(n.DataDir); err != nil {
 		return err
 	}
-	if err := sleep(ctx, w.upTo(5*time.Second)); err != nil {
+	if err := sleep(ctx, t.upTo(5*time.Second)); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -184,16 +184,16 @@ func deleteFolder(ctx context.Context, w *world, r *result) error {
 	if err := n.WaitReady(wait); err != nil {
 		return err
 	}
-	if err := w.follows(wait, node); err != nil {
+	if err := t.follows(wait, node); err != nil {
 		return err
 	}
 	r.rejoin = time.Since(began)
-	installed, err := w.metric(ctx, n, "deckle_raft_snapshots_installed_total")
+	installed, err := t.metric(ctx, n, "deckle_raft_snapshots_installed_total")
 	if err != nil {
 		return err
 	}
 	r.detail += fmt.Sprintf(", %d snapshots installed", int(installed))
-	if w.logsAreCut() && installed < shards {
+	if t.logsAreCut() && installed < shards {
 		return fmt.Errorf("node-%d came back with %v snapshots, not one for each of %d shards", node+1, installed, shards)
 	}
 	return nil
@@ -203,15 +203,15 @@ func deleteFolder(ctx context.Context, w *world, r *result) error {
 func (w *world) logsAreCut() bool { return time.Since(w.began) > 5*time.Minute }
 
 // rollingRestart ends each node in order and starts it again.
-func rollingRestart(ctx context.Context, w *world, r *result) error {
-	for i, n := range w.Nodes {
+func rollingRestart(ctx context.Context, t *torture, r *result) error {
+	for i, n := range t.Nodes {
 		if err := n.Stop(30 * time.Second); err != nil {
 			return err
 		}
 		if err := n.Err(); err != nil {
 			return fmt.Errorf("%s ended with %w after SIGTERM:\n%s", n.Name, err, n.Tail(2000))
 		}
-		if _, err := w.back(ctx, i); err != nil {
+		if _, err := t.back(ctx, i); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, readyFor)
@@ -238,20 +238,20 @@ func (w *world) stop(ctx context.Context, of ...int) error {
 	return err
 }
 
-func stopLeader(ctx context.Context, w *world, r *result) error {
-	lead, err := w.awaitLeaders(ctx)
+func stopLeader(ctx context.Context, t *torture, r *result) error {
+	lead, err := t.awaitLeaders(ctx)
 	if err != nil {
 		return err
 	}
-	node := lead[uint32(w.pick(shards))]
+	node := lead[uint32(t.pick(shards))]
 	r.detail = fmt.Sprintf("node-%d, leader of %v", node+1, led(lead, node))
-	return w.stop(ctx, node)
+	return t.stop(ctx, node)
 }
 
-func stopTwo(ctx context.Context, w *world, r *result) error {
-	spared := w.pick(nodes)
+func stopTwo(ctx context.Context, t *torture, r *result) error {
+	spared := t.pick(nodes)
 	r.detail = fmt.Sprintf("all but node-%d", spared+1)
-	return w.stop(ctx, (spared+1)%nodes, (spared+2)%nodes)
+	return t.stop(ctx, (spared+1)%nodes, (spared+2)%nodes)
 }
 
 // restart kills a service and starts it again after a while.
@@ -267,16 +267,16 @@ func (w *world) restart(ctx context.Context, p *services.Process, up func(contex
 	return up(ctx)
 }
 
-func restartMinIO(ctx context.Context, w *world, _ *result) error {
-	return w.restart(ctx, w.minio.Process, w.minio.Up)
+func restartMinIO(ctx context.Context, t *torture, _ *result) error {
+	return t.restart(ctx, t.minio.Process, t.minio.Up)
 }
 
-func restartClickHouse(ctx context.Context, w *world, _ *result) error {
-	return w.restart(ctx, w.click.Process, w.click.Up)
+func restartClickHouse(ctx context.Context, t *torture, _ *result) error {
+	return t.restart(ctx, t.click.Process, t.click.Up)
 }
 
-func restartKafka(ctx context.Context, w *world, _ *result) error {
-	return w.restart(ctx, w.kafka.Process, w.kafka.Up)
+func restartKafka(ctx context.Context, t *torture, _ *result) error {
+	return t.restart(ctx, t.kafka.Process, t.kafka.Up)
 }
 
 // reach arms a failpoint on one node after the other, the given one first, until one sits in it.
@@ -306,35 +306,35 @@ func (w *world) reach(ctx context.Context, first int, point string, hold time.Du
 }
 
 // killAt kills a node that sits between two steps of a flush.
-func killAt(ctx context.Context, w *world, r *result, point string) error {
-	node, err := w.reach(ctx, w.pick(nodes), point, time.Minute)
+func killAt(ctx context.Context, t *torture, r *result, point string) error {
+	node, err := t.reach(ctx, t.pick(nodes), point, time.Minute)
 	if err != nil {
 		return err
 	}
 	r.detail = fmt.Sprintf("node-%d", node+1)
-	if _, err := w.kill(r, node); err != nil {
+	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if w.rng.IntN(2) == 0 { // the others take over before it is back, or perhaps not
-		if err := sleep(ctx, w.upTo(4*time.Second)); err != nil {
+	if t.rng.IntN(2) == 0 { // the others take over before it is back, or perhaps not
+		if err := sleep(ctx, t.upTo(4*time.Second)); err != nil {
 			return err
 		}
 	}
-	r.follow, err = w.back(ctx, node)
+	r.follow, err = t.back(ctx, node)
 	return err
 }
 
 // stopAt lets a node sit between two steps of a flush while it is cut off from the others, which take its shards over; then
 // it goes on with that step, which is no longer its own.
-func stopAt(ctx context.Context, w *world, r *result) error {
-	point := w.points[w.pick(len(w.points))]
-	node, err := w.reach(ctx, w.pick(nodes), point, badFor)
+func stopAt(ctx context.Context, t *torture, r *result) error {
+	point := t.points[t.pick(len(t.points))]
+	node, err := t.reach(ctx, t.pick(nodes), point, badFor)
 	if err != nil {
 		return err
 	}
 	r.detail = fmt.Sprintf("node-%d at %s", node+1, point)
-	peers := w.linksOf(func(l *link) bool {
-		return l.node == node && strings.HasPrefix(l.to, "node-") || l.to == w.Nodes[node].Name
+	peers := t.linksOf(func(l *link) bool {
+		return l.node == node && strings.HasPrefix(l.to, "node-") || l.to == t.Nodes[node].Name
 	})
 	for _, l := range peers {
 		l.Cut()
@@ -343,17 +343,17 @@ func stopAt(ctx context.Context, w *world, r *result) error {
 }
 
 // badLink makes some of a node's links bad for a while.
-func badLink(ctx context.Context, w *world, r *result, to string, spoil func(*link)) error {
-	node := w.pick(nodes)
-	peer := (node + 1 + w.pick(nodes-1)) % nodes
+func badLink(ctx context.Context, t *torture, r *result, to string, spoil func(*link)) error {
+	node := t.pick(nodes)
+	peer := (node + 1 + t.pick(nodes-1)) % nodes
 	r.detail = fmt.Sprintf("node-%d", node+1)
-	spoilt := w.linksOf(func(l *link) bool {
+	spoilt := t.linksOf(func(l *link) bool {
 		if l.node != node {
 			return false
 		}
 		switch to {
 		case "a peer":
-			return l.to == w.Nodes[peer].Name
+			return l.to == t.Nodes[peer].Name
 		case "both peers":
 			return strings.HasPrefix(l.to, "node-")
 		case "everything":
@@ -368,30 +368,30 @@ func badLink(ctx context.Context, w *world, r *result, to string, spoil func(*li
 }
 
 // killWithBadLink kills a node while another one's links are bad.
-func killWithBadLink(ctx context.Context, w *world, r *result) error {
-	node := w.pick(nodes)
-	other := (node + 1 + w.pick(nodes-1)) % nodes
-	bad := w.linksOf(func(l *link) bool { return l.node == other && l.to != w.Nodes[node].Name })
-	l := bad[w.pick(len(bad))]
+func killWithBadLink(ctx context.Context, t *torture, r *result) error {
+	node := t.pick(nodes)
+	other := (node + 1 + t.pick(nodes-1)) % nodes
+	bad := t.linksOf(func(l *link) bool { return l.node == other && l.to != t.Nodes[node].Name })
+	l := bad[t.pick(len(bad))]
 	how := "cut"
-	if w.rng.IntN(2) == 0 {
+	if t.rng.IntN(2) == 0 {
 		how = "black-holed"
-		hole := [][2]bool{{true, true}, {true, false}, {false, true}}[w.pick(3)]
+		hole := [][2]bool{{true, true}, {true, false}, {false, true}}[t.pick(3)]
 		l.Set(proxy.Link{Hold: hole[0]}, proxy.Link{Hold: hole[1]})
 	} else {
 		l.Cut()
 	}
 	r.detail = fmt.Sprintf("node-%d, while %s is %s", node+1, l, how)
-	if err := sleep(ctx, w.upTo(2*time.Second)); err != nil {
+	if err := sleep(ctx, t.upTo(2*time.Second)); err != nil {
 		return err
 	}
-	if _, err := w.kill(r, node); err != nil {
+	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if err := sleep(ctx, 2*time.Second+w.upTo(4*time.Second)); err != nil {
+	if err := sleep(ctx, 2*time.Second+t.upTo(4*time.Second)); err != nil {
 		return err
 	}
-	return w.Nodes[node].Start()
+	return t.Nodes[node].Start()
 }
 
 // pick draws one of n.

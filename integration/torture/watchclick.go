@@ -8,6 +8,9 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
+
+	"deckle/sim"
+	"deckle/sim/history"
 )
 
 // clickConn is one connection, made anew after an error.
@@ -68,7 +71,7 @@ func (c *clickConn) close() {
 type clickWatch struct {
 	conn    *clickConn
 	db      string
-	history *clickHistory
+	history *history.ClickHouse
 
 	mu       sync.Mutex
 	looks    int64
@@ -126,22 +129,23 @@ func (w *clickWatch) follow(ctx context.Context) {
 
 // look reads and judges one look, all of it or, if a query fails, nothing.
 func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
-	l := &look{ledger: map[uint32]uint64{}, totals: map[totalKey]totalState{}, sessions: map[groupKey]groupState{}, floor: map[uint32]uint64{}, bucket: -1}
-	// The order matters: see clickHistory.compare.
-	err := w.conn.rows(ctx, 0, 2, func(_ []string, n []int64) { l.ledger[uint32(n[0])] = uint64(n[1]) },
+	l := &history.Look{Ledger: map[uint32]uint64{}, Totals: map[history.TotalKey]history.Total{}, Sessions: map[history.GroupKey]history.Group{}, Floor: map[uint32]uint64{}, Bucket: -1}
+	// The order matters: see history.ClickHouse.
+	err := w.conn.rows(ctx, 0, 2, func(_ []string, n []int64) { l.Ledger[uint32(n[0])] = uint64(n[1]) },
 		"SELECT toInt64(shard), toInt64(max(b)) FROM %s.deckle_ledger WHERE b > 0 GROUP BY shard", w.db)
 	if err != nil {
 		return err
 	}
 	err = w.conn.rows(ctx, 5, 9, func(t []string, n []int64) {
-		l.totals[totalKey{t[0], t[1], t[2] + "/" + t[3] + "/" + t[4], uint32(n[0])}] = totalState{uint64(n[1]), measures(n[2:])}
+		l.Totals[history.TotalKey{Rollup: t[0], Date: t[1], Dims: t[2] + "/" + t[3] + "/" + t[4], Shard: uint32(n[0])}] =
+			history.Total{Version: uint64(n[1]), Measures: history.Measures(n[2:])}
 	}, `SELECT CAST(rollup AS String), toString(date), dim1, dim2, dim3, toInt64(shard), toInt64(version), sessions, duration_sec, events,
 		article_views, video_plays, newsletter_signups, ad_clicks FROM %s.rollup_versions FINAL`, w.db)
 	if err != nil {
 		return err
 	}
 	err = w.conn.rows(ctx, 0, 11, func(_ []string, n []int64) {
-		l.sessions[groupKey{uint32(n[0]), n[1]}] = groupState{m: measures(n[4:]), revision: n[2], epoch: uint64(n[3])}
+		l.Sessions[history.GroupKey{Shard: uint32(n[0]), Bucket: n[1]}] = history.Group{Measures: history.Measures(n[4:]), Revision: n[2], Epoch: uint64(n[3])}
 	}, `SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(cityHash64(session_id) %% %d) AS k, toInt64(sum(revision)),
 		toInt64(max(bitAnd(batch_id, 1099511627775))), toInt64(count()), toInt64(sum(session_duration_sec)), toInt64(sum(total_events)),
 		toInt64(sum(article_views)), toInt64(sum(video_plays)), toInt64(sum(newsletter_signups)), toInt64(sum(ad_clicks))
@@ -156,50 +160,54 @@ func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.history.look(l)
+	w.history.Look(l)
 	return nil
 }
 
 // lookFully reads the dear part.
-func (w *clickWatch) lookFully(ctx context.Context, l *look, n int64) error {
+func (w *clickWatch) lookFully(ctx context.Context, l *history.Look, n int64) error {
 	low := uint64(1 << 62)
-	for _, b := range l.ledger {
+	for _, b := range l.Ledger {
 		low = min(low, b)
 	}
 	low -= min(low, keptEpochs)
 	for shard := range uint32(shards) {
-		l.floor[shard] = low
+		l.Floor[shard] = low
 	}
-	l.epochs = map[epochKey]int64{}
-	err := w.conn.rows(ctx, 0, 4, func(_ []string, n []int64) { l.epochs[epochKey{uint32(n[0]), n[1], uint64(n[2])}] = n[3] },
+	l.Epochs = map[history.EpochKey]int64{}
+	err := w.conn.rows(ctx, 0, 4, func(_ []string, n []int64) {
+		l.Epochs[history.EpochKey{Shard: uint32(n[0]), Month: n[1], Epoch: uint64(n[2])}] = n[3]
+	},
 		`SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(toYYYYMM(session_date)) AS m, toInt64(bitAnd(batch_id, 1099511627775)) AS e,
 		toInt64(count()) FROM %s.session_metrics WHERE bitAnd(batch_id, 1099511627775) > %d GROUP BY s, m, e`, w.db, low)
 	if err != nil {
 		return err
 	}
-	l.bucket, l.rows = n%rowBuckets, map[string]rowState{}
-	err = w.conn.rows(ctx, 2, 3, func(t []string, n []int64) { l.rows[t[0]+" "+t[1]] = rowState{uint64(n[0]), n[1], n[2]} },
+	l.Bucket, l.Rows = n%rowBuckets, map[string]history.SessionState{}
+	err = w.conn.rows(ctx, 2, 3, func(t []string, n []int64) {
+		l.Rows[t[0]+" "+t[1]] = history.SessionState{Batch: uint64(n[0]), Revision: n[1], Total: n[2]}
+	},
 		`SELECT session_id, origin, toInt64(batch_id), toInt64(revision), toInt64(total_events) FROM %s.session_metrics
-		WHERE cityHash64(session_id) %% %d = %d`, w.db, rowBuckets, l.bucket)
+		WHERE cityHash64(session_id) %% %d = %d`, w.db, rowBuckets, l.Bucket)
 	if err != nil {
 		return err
 	}
-	l.pages = map[groupKey]groupState{}
-	err = w.conn.rows(ctx, 0, 3, func(_ []string, n []int64) { l.pages[groupKey{bucket: n[0]}] = groupState{m: measures{n[1], n[2]}} },
+	l.Pages = map[history.GroupKey]history.Group{}
+	err = w.conn.rows(ctx, 0, 3, func(_ []string, n []int64) {
+		l.Pages[history.GroupKey{Bucket: n[0]}] = history.Group{Measures: history.Measures{n[1], n[2]}}
+	},
 		"SELECT toInt64(cityHash64(session_id) %% %d) AS k, toInt64(count()), toInt64(sum(visit_count)) FROM %s.page_analytics GROUP BY k",
 		sessionBuckets, w.db)
 	if err != nil {
 		return err
 	}
-	l.views = map[string]int64{}
-	for _, view := range views {
-		err := w.conn.rows(ctx, 0, 1, func(_ []string, n []int64) { l.views[view] = n[0] },
-			"SELECT toInt64(sum(total_sessions)) FROM %s.%s", w.db, view)
+	l.Views = map[string]int64{}
+	for _, view := range sim.Rollups {
+		err := w.conn.rows(ctx, 0, 1, func(_ []string, n []int64) { l.Views[view.Name] = n[0] },
+			"SELECT toInt64(sum(total_sessions)) FROM %s.%s", w.db, view.Name)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-var views = []string{"session_summary", "brand_analytics", "device_analytics", "geographic_analytics", "subscription_analytics"}

@@ -19,6 +19,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/integration/services"
+	"deckle/sim/history"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
 )
@@ -30,9 +31,9 @@ type deltaWatch struct {
 	bucket string
 	fresh  store.Store // for the comparison with what the newest checkpoint says
 
-	events   *eventsHistory
-	sessions *sessionsHistory
-	v        *violations
+	events   *history.Events
+	sessions *history.Sessions
+	report   history.Report
 
 	mu       sync.Mutex
 	next     map[string]int64            // version that is read next, by table
@@ -51,9 +52,9 @@ type checkpointed struct {
 	digest  uint64
 }
 
-func newDeltaWatch(client *minio.Client, bucket string, fresh store.Store, v *violations) *deltaWatch {
+func newDeltaWatch(client *minio.Client, bucket string, fresh store.Store, report history.Report) *deltaWatch {
 	return &deltaWatch{
-		client: client, bucket: bucket, fresh: fresh, v: v, events: newEventsHistory(v), sessions: newSessionsHistory(v),
+		client: client, bucket: bucket, fresh: fresh, report: report, events: history.NewEvents(report), sessions: history.NewSessions(report),
 		next: map[string]int64{}, live: map[string]uint64{}, probed: map[string]chan time.Time{},
 		digests: map[string]map[int64]uint64{"events": {}, "sessions": {}},
 	}
@@ -113,8 +114,8 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 }
 
 // read parses a commit and reads the rows that it adds.
-func (w *deltaWatch) read(ctx context.Context, table string, version int64, body []byte) (*commit, error) {
-	c := &commit{version: version, txns: map[string]int64{}}
+func (w *deltaWatch) read(ctx context.Context, table string, version int64, body []byte) (*history.Commit, error) {
+	c := &history.Commit{Version: version, Txns: map[string]int64{}}
 	for line := range bytes.Lines(body) {
 		var a struct {
 			Txn *struct {
@@ -129,9 +130,9 @@ func (w *deltaWatch) read(ctx context.Context, table string, version int64, body
 		}
 		switch {
 		case a.Txn != nil:
-			c.txns[a.Txn.AppID] = a.Txn.Version
+			c.Txns[a.Txn.AppID] = a.Txn.Version
 		case a.Remove != nil:
-			c.removes = append(c.removes, a.Remove.Path)
+			c.Removes = append(c.Removes, a.Remove.Path)
 		case a.Add != nil:
 			name, err := url.PathUnescape(a.Add.Path)
 			if err != nil {
@@ -145,7 +146,7 @@ func (w *deltaWatch) read(ctx context.Context, table string, version int64, body
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			c.adds = append(c.adds, addedFile{a.Add.Path, rows})
+			c.Adds = append(c.Adds, history.AddedFile{Path: a.Add.Path, Rows: rows})
 		}
 	}
 	return c, nil
@@ -165,21 +166,21 @@ type sessionColumns struct {
 	Batch    int64  `parquet:"batch_id"`
 }
 
-func rowsOf(table string, data []byte) ([]deltaRow, error) {
+func rowsOf(table string, data []byte) ([]history.Row, error) {
 	if table == "events" {
-		return readRows(data, func(r *eventColumns) deltaRow {
-			return deltaRow{partition: r.Partition, offset: r.Offset, batch: uint64(r.Batch)}
+		return readRows(data, func(r *eventColumns) history.Row {
+			return history.Row{Partition: r.Partition, Offset: r.Offset, Batch: uint64(r.Batch)}
 		})
 	}
-	return readRows(data, func(r *sessionColumns) deltaRow {
-		return deltaRow{session: strings.Clone(r.Session), origin: strings.Clone(r.Origin), revision: int64(r.Revision), total: r.Total, batch: uint64(r.Batch)}
+	return readRows(data, func(r *sessionColumns) history.Row {
+		return history.Row{Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision), Total: r.Total, Batch: uint64(r.Batch)}
 	})
 }
 
-func readRows[T any](data []byte, row func(*T) deltaRow) ([]deltaRow, error) {
+func readRows[T any](data []byte, row func(*T) history.Row) ([]history.Row, error) {
 	r := parquet.NewGenericReader[T](bytes.NewReader(data))
 	defer func() { _ = r.Close() }() // of memory: nothing to fail
-	rows, buf := make([]deltaRow, 0, r.NumRows()), make([]T, 256)
+	rows, buf := make([]history.Row, 0, r.NumRows()), make([]T, 256)
 	for {
 		n, err := r.Read(buf)
 		for i := range buf[:n] {
@@ -199,24 +200,24 @@ func readRows[T any](data []byte, row func(*T) deltaRow) ([]deltaRow, error) {
 }
 
 // judge takes a version into the history and tells who waits for something in it.
-func (w *deltaWatch) judge(table string, c *commit) {
+func (w *deltaWatch) judge(table string, c *history.Commit) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if table == "events" {
-		w.events.commit(c)
+		w.events.Commit(c)
 	} else {
-		w.sessions.commit(c)
+		w.sessions.Commit(c)
 	}
-	for _, f := range c.adds {
-		w.live[table] += hashOf(f.path)
+	for _, f := range c.Adds {
+		w.live[table] += hashOf(f.Path)
 		if len(w.probed) == 0 {
 			continue
 		}
-		for i := range f.rows {
-			key := f.rows[i].session + " " + f.rows[i].origin
+		for i := range f.Rows {
+			key := f.Rows[i].Session + " " + f.Rows[i].Origin
 			if table == "events" {
-				key = eventKey(f.rows[i].partition, f.rows[i].offset)
+				key = eventKey(f.Rows[i].Partition, f.Rows[i].Offset)
 			}
 			if ch, ok := w.probed[key]; ok {
 				delete(w.probed, key)
@@ -224,11 +225,11 @@ func (w *deltaWatch) judge(table string, c *commit) {
 			}
 		}
 	}
-	for _, path := range c.removes {
+	for _, path := range c.Removes {
 		w.live[table] -= hashOf(path)
 	}
-	w.digests[table][c.version] = w.live[table]
-	w.next[table] = c.version + 1
+	w.digests[table][c.Version] = w.live[table]
+	w.next[table] = c.Version + 1
 	w.settle()
 }
 
@@ -247,12 +248,12 @@ func (w *deltaWatch) expect(session string, partition int32, offset int64) (even
 	e, r, at := make(chan time.Time, 1), make(chan time.Time, 1), eventKey(partition, offset)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if set := w.events.partitions[partition]; set != nil && set.has(offset) {
+	if w.events.Has(partition, offset) {
 		e <- time.Now()
 	} else {
 		w.probed[at] = e
 	}
-	if _, ok := w.sessions.rows[session+" "+at]; ok {
+	if w.sessions.Has(session, at) {
 		r <- time.Now()
 	} else {
 		w.probed[session+" "+at] = r
@@ -292,7 +293,7 @@ func (w *deltaWatch) settle() {
 		case !ok:
 			rest = append(rest, c)
 		case digest != c.digest:
-			w.v.add("delta."+c.table, "version %d: the checkpoint and what follows have other files than the versions one by one", c.version)
+			w.report("delta."+c.table, "version %d: the checkpoint and what follows have other files than the versions one by one", c.version)
 		default:
 			w.replayed++
 		}
@@ -316,17 +317,4 @@ func (w *deltaWatch) snapshots(ctx context.Context, every time.Duration) {
 			return
 		}
 	}
-}
-
-// appID takes an application id apart: cluster/pipeline/shard/kind.
-func appID(id string) (shard uint32, kind string) {
-	parts := strings.Split(id, "/")
-	if len(parts) != 4 {
-		return 0, ""
-	}
-	n, err := strconv.ParseUint(parts[2], 10, 32)
-	if err != nil {
-		return 0, ""
-	}
-	return uint32(n), parts[3]
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"deckle/integration/failpoint/overlay"
@@ -41,11 +42,6 @@ type world struct {
 	links  []*link
 	gofail []string // address of each node's failpoints
 	*services.Cluster
-
-	sim   *services.Process
-	probe *prober
-	truth []string // files
-	watch *watch
 
 	lines sync.Mutex
 }
@@ -233,7 +229,6 @@ func (w *world) end() error {
 			errs = append(errs, p.Kill())
 		}
 	}
-	kill(w.sim)
 	if w.Cluster != nil {
 		for _, n := range w.Nodes {
 			kill(n.Process)
@@ -252,4 +247,27 @@ func (w *world) end() error {
 		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// memory is where Linux has a memory file system, and memoryRoom what must be free there for all data.
+const (
+	memory     = "/dev/shm"
+	memoryRoom = 12 << 30
+)
+
+// dataFolder chooses where nodes and services keep their data: in memory if there is room. In earnest they are six machines
+// with disks of their own. On one disk they wait for each other's fsyncs (three nodes that close an epoch a second write some
+// 60 MB/s together), until leaders lose their leases; and what SIGKILL leaves behind is the same in memory.
+func (w *world) dataFolder() (err error) {
+	if w.data = w.opts.data; w.data != "" {
+		w.data, err = services.Folder(w.data, "")
+		return err
+	}
+	w.data = w.dir
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memory, &fs); err == nil && uint64(fs.Bsize)*fs.Bavail >= memoryRoom {
+		w.data, err = os.MkdirTemp(memory, "deckle-torture-")
+		return err
+	}
+	return nil
 }

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"deckle/integration/services"
+)
+
+// run runs the whole of it. The report is there as soon as the nodes are ready, with an error or without.
+func run(ctx context.Context, o options) (rep *report, err error) {
+	t := &torture{world: &world{opts: o, root: ".", began: time.Now(), rng: rand.New(rand.NewPCG(o.seed, 1))}}
+	if t.dir, err = services.Folder(o.dir, "deckle-torture-"); err != nil {
+		return nil, err
+	}
+	if err := t.dataFolder(); err != nil {
+		return nil, err
+	}
+	t.say("seed %d, at least %d kills; configurations and logs in %s, data in %s", o.seed, o.kills, t.dir, t.data)
+	defer func() {
+		err = errors.Join(err, t.end())
+		passed := err == nil && (rep.Passed || o.mustFail && rep.wrong() != "")
+		if passed && !o.keep {
+			err = os.RemoveAll(t.dir)
+		} else {
+			t.say("configurations and logs: %s", t.dir)
+		}
+		if t.data != t.dir && !o.keep { // memory is not for keeping
+			err = errors.Join(err, os.RemoveAll(t.data))
+		}
+	}()
+	if err := t.start(ctx); err != nil {
+		return nil, err
+	}
+	t.say("three nodes are ready")
+	rep = newReport(o)
+	if rep.DataIn = "disk"; strings.HasPrefix(t.data, memory) {
+		rep.DataIn = "memory"
+	}
+	if err := t.workload(ctx); err != nil {
+		return nil, err
+	}
+	rounds := plan(t.rng, t.points, o)
+	for i, r := range rounds {
+		if err := t.round(ctx, rep, i, len(rounds), r); err != nil {
+			rep.Failures = append(rep.Failures, fmt.Sprintf("round %d, %s: %v", i+1, r.kind, err))
+			t.say("FAILED: %v", err)
+			break
+		}
+	}
+	t.finish(ctx, rep)
+	return rep, nil
+}
+
+// round runs one round and waits until everything goes on.
+func (t *torture) round(ctx context.Context, rep *report, i, n int, r round) error {
+	began := time.Now()
+	var res result
+	err := r.run(ctx, t, &res)
+	t.heal()
+	ended := time.Now()
+	if err == nil {
+		err = t.afterwards(ctx)
+	}
+	rep.take(r.kind, &res)
+	line := fmt.Sprintf("%d/%d %s: %s", i+1, n, r.kind, res.detail)
+	if rec := cmp.Or(res.recovery, res.all, res.calm); rec != nil && err == nil {
+		line += fmt.Sprintf("; visible after %d ms in Delta, %d ms in ClickHouse, closed sessions after %d ms",
+			rec.events.Milliseconds(), rec.clickhouse.Milliseconds(), rec.sessions.Milliseconds())
+	}
+	if res.follow > 0 {
+		line += fmt.Sprintf("; followed after %d ms", res.follow.Milliseconds())
+	}
+	if res.rejoin > 0 {
+		line += fmt.Sprintf("; a member again after %d ms", res.rejoin.Milliseconds())
+	}
+	count, _ := t.watch.found.List()
+	t.say("%s; all goes on after %.1f s (round of %.1f s, %d kills, %d violations so far)", line, time.Since(ended).Seconds(), time.Since(began).Seconds(), rep.Kills, count)
+	return err
+}
+
+// afterwards brings back what is down and waits until all nodes follow and all sinks go on.
+func (t *torture) afterwards(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	for i, n := range t.Nodes {
+		if n.PID() == 0 {
+			if err := n.Start(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-n.Done():
+			return fmt.Errorf("%s has ended by itself (%w):\n%s", n.Name, n.Err(), n.Tail(3000))
+		default:
+		}
+		if err := t.follows(ctx, i); err != nil {
+			return err
+		}
+	}
+	if err := t.progress(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-t.sim.Done():
+		return fmt.Errorf("the simulator has ended by itself (%w):\n%s", t.sim.Err(), t.sim.Tail(3000))
+	default:
+		return nil
+	}
+}
