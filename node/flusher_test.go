@@ -29,7 +29,7 @@ func (s *lateSink) Write(ctx context.Context, p *state.Plan) error {
 	if err := s.Sink.Write(ctx, p); err != nil {
 		return err
 	}
-	if _, err := (*s.n.shards.Load())[p.Config.Shard].group.Propose(state.EncodeAck(s.ID(), p.B)).Wait(ctx); err != nil {
+	if _, err := (*s.n.shards.Load())[p.Config.Shard].group.Propose(state.EncodeAck(p.Sink, p.B)).Wait(ctx); err != nil {
 		return err
 	}
 	return &sinks.RefusedError{RowKey: "gone", Row: []byte("{}"), Err: errDown}

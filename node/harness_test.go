@@ -84,8 +84,7 @@ func (t *table) open(n *Node, id state.SinkID) (sinks.Sink, error) {
 	return &memSink{id: id, t: t, n: n, sealed: map[uint32]map[uint64][]event.Item{}}, nil
 }
 
-func (s *memSink) ID() state.SinkID { return s.id }
-func (s *memSink) Close() error     { return nil }
+func (s *memSink) Close() error { return nil }
 
 func (s *memSink) Position(_ context.Context, shard uint32) (uint64, error) {
 	s.t.mu.Lock()

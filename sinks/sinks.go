@@ -20,8 +20,6 @@ import (
 
 // Sink is one destination of a shard's epochs. Its methods are safe for concurrent use by several shards.
 type Sink interface {
-	// ID names the sink in the state, in metrics and in logs.
-	ID() state.SinkID
 	// Position returns the last epoch of the shard that the sink itself knows to be visible (Delta: txn; ClickHouse:
 	// ledger), 0 for none. The dead-letter sink, which keeps no record, returns 0.
 	Position(ctx context.Context, shard uint32) (uint64, error)

@@ -37,8 +37,11 @@ func TestDelta(t *testing.T) {
 	defer sink.Close()
 	rows, _ := stateRows(t, w)
 	epochs := []state.EpochInfo{{Epoch: 1, Ranges: ranges(items), Events: int64(len(items))}}
-	for _, s := range []sinks.Sink{sink.Events(), sink.Sessions()} {
-		if err := s.Write(t.Context(), statetest.NewPlan(cfg, s.ID(), 0, 1, epochs, statetest.Content{Rows: rows})); err != nil {
+	for _, s := range []struct {
+		sinks.Sink
+		id state.SinkID
+	}{{sink.Events(), state.SinkEvents}, {sink.Sessions(), state.SinkSessions}} {
+		if err := s.Write(t.Context(), statetest.NewPlan(cfg, s.id, 0, 1, epochs, statetest.Content{Rows: rows})); err != nil {
 			t.Fatal(err)
 		}
 	}

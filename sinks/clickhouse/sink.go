@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"deckle/sinks"
-	"deckle/state"
 )
 
 // Options say where ClickHouse is and whose tables they are.
@@ -164,9 +163,6 @@ func New(opts Options) *Sink {
 	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer), checking: semaphore.NewWeighted(1),
 		ledger: map[uint32]seen{}}
 }
-
-// ID returns state.SinkClickHouse.
-func (s *Sink) ID() state.SinkID { return state.SinkClickHouse }
 
 // Close closes the connections; a Write under way fails.
 func (s *Sink) Close() error {

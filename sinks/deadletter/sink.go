@@ -106,9 +106,6 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	return s, nil
 }
 
-// ID returns state.SinkDeadLetter.
-func (s *Sink) ID() state.SinkID { return state.SinkDeadLetter }
-
 // Position returns 0: the topic keeps no record of plans.
 func (s *Sink) Position(context.Context, uint32) (uint64, error) { return 0, nil }
 

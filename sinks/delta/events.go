@@ -36,9 +36,6 @@ var (
 	_ sinks.Sink       = (*Revisions)(nil)
 )
 
-// ID implements sinks.Sink.
-func (s *Events) ID() state.SinkID { return state.SinkEvents }
-
 // Position implements sinks.Sink.
 func (s *Events) Position(ctx context.Context, shard uint32) (uint64, error) {
 	return s.position(ctx, s.appID(shard, "events"))

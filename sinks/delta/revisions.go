@@ -26,9 +26,6 @@ type Revisions struct {
 	once   sync.Once
 }
 
-// ID implements sinks.Sink.
-func (s *Revisions) ID() state.SinkID { return state.SinkRevisions }
-
 // Position implements sinks.Sink.
 func (s *Revisions) Position(ctx context.Context, shard uint32) (uint64, error) {
 	return s.position(ctx, s.appID(shard, "sessions.revisions"))

@@ -18,9 +18,6 @@ type Sessions struct {
 	once   sync.Once
 }
 
-// ID implements sinks.Sink.
-func (s *Sessions) ID() state.SinkID { return state.SinkSessions }
-
 // Position implements sinks.Sink.
 func (s *Sessions) Position(ctx context.Context, shard uint32) (uint64, error) {
 	return s.position(ctx, s.appID(shard, "sessions"))
