@@ -13,8 +13,8 @@ import (
 
 const (
 	defaultMaxTimers = 5000
-	// heldAhead is how far an event time may lead its Kafka timestamp and the leader's wall clock as a watermark, seconds.
-	heldAhead = 5 * 60
+	// maxWatermarkLead is how far an event time may lead its Kafka timestamp and the leader's wall clock as a watermark, seconds.
+	maxWatermarkLead = 5 * 60
 	// maxVisited is how many sessions may be brought to memory until it is looked whether some should leave.
 	maxVisited = 4096
 )
@@ -39,7 +39,7 @@ func (s *Store) lookup(sid string) (*session, error) {
 	if !s.live.mayHave(sid) {
 		return nil, nil
 	}
-	if _, ok := s.gone[sid]; ok {
+	if _, ok := s.purgedIDs[sid]; ok {
 		return nil, nil
 	}
 	ss, err := readLive(s.db, sid)
@@ -47,22 +47,22 @@ func (s *Store) lookup(sid string) (*session, error) {
 		return nil, err
 	}
 	s.sessions[ss.id] = ss
-	s.visited = append(s.visited, ss)
-	s.charge(ss)
+	s.evictCandidates = append(s.evictCandidates, ss)
+	s.updateMemory(ss)
 	return ss, nil
 }
 
-// charge brings the count of memory up to date with the session's size.
-func (s *Store) charge(ss *session) {
+// updateMemory brings the count of memory up to date with the session's size.
+func (s *Store) updateMemory(ss *session) {
 	n := ss.size()
 	s.memory += n - ss.charged
 	ss.charged = n
 }
 
-// touch marks a session as changed by the entry under way.
-func (s *Store) touch(ss *session) {
+// markChanged marks a session as changed by the entry under way.
+func (s *Store) markChanged(ss *session) {
 	before := ss.charged
-	s.charge(ss)
+	s.updateMemory(ss)
 	if !ss.changed {
 		ss.changed = true
 		s.changed = append(s.changed, ss)
@@ -92,7 +92,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		}
 	}
 	res := &BatchResult{Epoch: s.meta.OpenEpoch}
-	now := min(e.Now/1000, math.MaxInt64-heldAhead)
+	now := min(e.Now/1000, math.MaxInt64-maxWatermarkLead)
 	for i := range b.Items {
 		it := &b.Items[i]
 		verdict, err := s.applyItem(it)
@@ -109,7 +109,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 			res.Left = append(res.Left, Position{it.Partition, it.Offset})
 		}
 		p := s.partition(it.Partition)
-		p.Watermark = max(p.Watermark, min(it.Timestamp, min(it.KafkaTimestamp/1000, now)+heldAhead))
+		p.Watermark = max(p.Watermark, min(it.Timestamp, min(it.KafkaTimestamp/1000, now)+maxWatermarkLead))
 	}
 	s.open.LeftOut = append(s.open.LeftOut, res.Left...)
 	for i := range b.Rejects {
@@ -124,7 +124,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	for _, r := range b.Ranges {
 		p := s.partition(r.Partition)
 		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch
-		s.extendOpen(r)
+		s.extendOpenRange(r)
 	}
 	s.open.Events += res.Applied
 	s.open.Duplicates += res.Duplicates
@@ -136,18 +136,18 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		p := &s.meta.Partitions[i]
 		p.Idle = slices.Contains(e.Idle, p.Partition)
 	}
-	if err := s.advance(s.target(e.Elapsed)); err != nil {
+	if err := s.advanceClock(s.clockTarget(e.Elapsed)); err != nil {
 		return nil, err
 	}
 	res.Clock = s.clock()
-	if len(s.visited) >= maxVisited && s.memory > s.opts.SessionMemoryBytes {
+	if len(s.evictCandidates) >= maxVisited && s.memory > s.opts.SessionMemoryBytes {
 		s.evict() // duplicates and late records bring sessions to memory without changing much: no checkpoint comes soon
 	}
 	return res, nil
 }
 
-// extendOpen adds a range that was applied to those of the open epoch.
-func (s *Store) extendOpen(r event.Range) {
+// extendOpenRange adds a range that was applied to those of the open epoch.
+func (s *Store) extendOpenRange(r event.Range) {
 	for i := range s.open.Ranges {
 		if o := &s.open.Ranges[i]; o.Partition == r.Partition {
 			o.To, o.LeaderEpoch = r.To, r.LeaderEpoch
@@ -175,12 +175,12 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 		return duplicate, nil
 	}
 	if it.Timestamp < s.horizon() {
-		s.refuse(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, s.horizon()))
+		s.rejectItem(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, s.horizon()))
 		return deadLetter, nil
 	}
 	end := it.Type == event.SessionEnd
 	if ss != nil && (!end && ss.total >= maxCounted || end && ss.ends >= maxSessionEnds) {
-		s.refuse(it, event.SessionFull, fmt.Sprintf("session has %d events and %d session_ends", ss.total, ss.ends))
+		s.rejectItem(it, event.SessionFull, fmt.Sprintf("session has %d events and %d session_ends", ss.total, ss.ends))
 		return deadLetter, nil
 	}
 	if ss == nil {
@@ -201,7 +201,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 	} else {
 		s.foldEvent(ss, it)
 	}
-	s.touch(ss)
+	s.markChanged(ss)
 	return counted, nil
 }
 
@@ -242,7 +242,7 @@ func (s *Store) revise(ss *session) {
 	}
 }
 
-func (s *Store) refuse(it *event.Item, reason event.Reason, detail string) {
+func (s *Store) rejectItem(it *event.Item, reason event.Reason, detail string) {
 	s.addLetter(DeadLetter{Reject: event.Reject{
 		Partition: it.Partition, Offset: it.Offset, KafkaTimestamp: it.KafkaTimestamp, Reason: reason, Detail: detail,
 	}})
@@ -258,9 +258,9 @@ func (s *Store) addLetter(l DeadLetter) {
 	s.dirtyBytes += int64(100 + len(l.Detail) + len(l.Row))
 }
 
-// target is where the partitions let the clock go, in milliseconds: the least watermark of those that are not idle; when
+// clockTarget is where the partitions let the clock go, in milliseconds: the least watermark of those that are not idle; when
 // all are idle, on by the time elapsed. It is 0 until one partition has a time and every other has one or is idle.
-func (s *Store) target(elapsed time.Duration) int64 {
+func (s *Store) clockTarget(elapsed time.Duration) int64 {
 	allIdle, blocked := true, false
 	least, leastAny := int64(math.MaxInt64), int64(math.MaxInt64)
 	for _, p := range s.meta.Partitions {
@@ -290,9 +290,9 @@ func (s *Store) target(elapsed time.Duration) int64 {
 	}
 }
 
-// advance moves the clock to target, firing timers on the way: at most Config.MaxTimers of them; if more are due the clock
+// advanceClock moves the clock to target, firing timers on the way: at most Config.MaxTimers of them; if more are due the clock
 // waits at the last that fired.
-func (s *Store) advance(target int64) error {
+func (s *Store) advanceClock(target int64) error {
 	s.meta.TimersDue = false
 	if target == 0 {
 		return nil
@@ -302,7 +302,7 @@ func (s *Store) advance(target int64) error {
 		limit = defaultMaxTimers
 	}
 	reached := int64(0)
-	fired, more, err := s.due(timerClose, target/1000, limit, func(ss *session) error {
+	fired, more, err := s.fireDue(timerClose, target/1000, limit, func(ss *session) error {
 		reached = ss.deadline
 		if ss.closing {
 			ss.status = StatusClosed
@@ -311,7 +311,7 @@ func (s *Store) advance(target int64) error {
 		}
 		s.meta.Open--
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
-		s.touch(ss)
+		s.markChanged(ss)
 		return nil
 	})
 	if err != nil {
@@ -321,7 +321,7 @@ func (s *Store) advance(target int64) error {
 		target = max(s.meta.ClockMillis, min(target, reached*1000))
 	}
 	s.meta.ClockMillis = max(s.meta.ClockMillis, target)
-	_, morePurges, err := s.due(timerPurge, s.horizon()+seconds(s.meta.Config.Retention), limit-fired, s.purge)
+	_, morePurges, err := s.fireDue(timerPurge, s.horizon()+seconds(s.meta.Config.Retention), limit-fired, s.purge)
 	s.meta.TimersDue = more || morePurges
 	return err
 }
@@ -329,30 +329,30 @@ func (s *Store) advance(target int64) error {
 // purge forgets a closed session: it leaves the lookup at once; its last image stays until every sink has it.
 func (s *Store) purge(ss *session) error {
 	delete(s.sessions, ss.id)
-	s.gone[ss.id] = struct{}{}
+	s.purgedIDs[ss.id] = struct{}{}
 	s.live.remove(ss.id)
 	s.meta.Live--
 	ss.purged = true
 	s.dirtyBytes += ss.charged
 	if ss.storedTimer != 0 {
-		s.pendingDel[string(appendTimerKey(nil, ss.storedKind, ss.storedTimer, ss.id))] = struct{}{}
+		s.pendingDeletes[string(appendTimerKey(nil, ss.storedKind, ss.storedTimer, ss.id))] = struct{}{}
 		ss.storedTimer = 0
 	}
 	if ss.changed { // the cut writes its last image
-		s.touch(ss)
+		s.markChanged(ss)
 		return nil
 	}
 	s.memory -= ss.charged
-	s.leave(ss)
+	s.endPurged(ss)
 	return nil
 }
 
-// leave ends what a purged session holds: its count on a date of the rollups, and its last image.
-func (s *Store) leave(ss *session) {
+// endPurged ends what a purged session holds: its count on a date of the rollups, and its last image.
+func (s *Store) endPurged(ss *session) {
 	if ss.rolled.counted {
 		s.countLive(ss.rolled.date, -1)
 	}
-	s.discard(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, forever)
+	s.deleteWhenUnneeded(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, forever)
 }
 
 func (s *Store) applyHorizon(horizon int64) error {
@@ -362,5 +362,5 @@ func (s *Store) applyHorizon(horizon int64) error {
 		s.meta.Forced = max(s.meta.Forced, horizon)
 	}
 	s.dirtyBytes++
-	return s.advance(s.meta.ClockMillis)
+	return s.advanceClock(s.meta.ClockMillis)
 }

@@ -36,7 +36,7 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 		return nil, fmt.Errorf("flushing: %w", err)
 	}
 	s.durable.add(flush{s.meta.Index, done})
-	s.clean(cut)
+	s.forgetWritten(cut)
 	return done, nil
 }
 
@@ -97,7 +97,7 @@ func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {
 }
 
 func (s *Store) writeGone(b *pebble.Batch) error {
-	for id := range s.gone {
+	for id := range s.purgedIDs {
 		if _, again := s.sessions[id]; again {
 			continue // a new session of that id has written its own key
 		}
@@ -169,7 +169,7 @@ func (s *Store) writeGarbage(b *pebble.Batch) error {
 			return err
 		}
 	}
-	for k := range s.pendingDel {
+	for k := range s.pendingDeletes {
 		if err := b.Delete([]byte(k), nil); err != nil {
 			return err
 		}
@@ -197,9 +197,9 @@ func (s *Store) writeMeta(b *pebble.Batch) error {
 	return b.Set(metaKey, v, nil)
 }
 
-// clean forgets what the checkpoint has written. After a cut the sessions that need not stay leave the memory: closed
+// forgetWritten forgets what the checkpoint has written. After a cut the sessions that need not stay leave the memory: closed
 // ones, and open ones over the budget.
-func (s *Store) clean(cut bool) {
+func (s *Store) forgetWritten(cut bool) {
 	for _, ss := range s.changed {
 		ss.dirty = false
 		ss.armed, ss.armedKind = ss.storedTimer, ss.storedKind
@@ -210,14 +210,14 @@ func (s *Store) clean(cut bool) {
 			if ss.purged {
 				s.memory -= ss.charged
 			} else {
-				s.visited = append(s.visited, ss)
+				s.evictCandidates = append(s.evictCandidates, ss)
 			}
 		}
 		s.changed = s.changed[:0:0]
 		s.open = EpochInfo{Epoch: s.meta.OpenEpoch}
 	}
-	clear(s.gone)
-	clear(s.pendingDel)
+	clear(s.purgedIDs)
+	clear(s.pendingDeletes)
 	s.letters, s.newGarbage, s.oldGarbage, s.droppedDates = nil, nil, nil, nil
 	for _, k := range s.moved {
 		if r, ok := s.rollups[k]; ok {
@@ -235,23 +235,23 @@ func (s *Store) clean(cut bool) {
 
 // evict lets sessions that Pebble has leave the memory. Which ones stay is of no consequence (S1).
 func (s *Store) evict() {
-	let := func(ss *session) {
+	evictOne := func(ss *session) {
 		if !ss.changed && s.sessions[ss.id] == ss {
 			delete(s.sessions, ss.id)
 			s.memory -= ss.charged
 		}
 	}
-	for _, ss := range s.visited {
+	for _, ss := range s.evictCandidates {
 		if ss.status != StatusOpen {
-			let(ss)
+			evictOne(ss)
 		}
 	}
-	s.visited = s.visited[:0]
+	s.evictCandidates = s.evictCandidates[:0]
 	if s.memory <= s.opts.SessionMemoryBytes {
 		return
 	}
 	for _, ss := range s.sessions {
-		if let(ss); s.memory <= s.opts.SessionMemoryBytes*3/4 {
+		if evictOne(ss); s.memory <= s.opts.SessionMemoryBytes*3/4 {
 			return
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Store) Checksum() (uint64, error) {
 	live := map[string]string{}
 	values := map[string]string{}
 	err = scan(s.db, []byte{prefixImage}, epochPrefix(prefixImage, s.open.Epoch), func(k, v []byte) error {
-		if _, gone := s.pendingDel[string(k)]; !gone {
+		if _, gone := s.pendingDeletes[string(k)]; !gone {
 			values[string(k)] = string(v)
 		}
 		return nil
@@ -41,7 +41,7 @@ func (s *Store) Checksum() (uint64, error) {
 	}
 	err = scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
 		id, origin, _, err := decodeLive(k, v)
-		if err == nil && !contains(s.gone, id) {
+		if err == nil && !contains(s.purgedIDs, id) {
 			live[id] = string(appendOrigin(nil, origin))
 		}
 		return err

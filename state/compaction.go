@@ -23,16 +23,16 @@ func newCompactions(failed *atomic.Bool) *compactions {
 
 // Register implements pebble.CompactionScheduler.
 func (c *compactions) Register(goroutines int, db pebble.DBForCompaction) {
-	c.ConcurrencyLimitScheduler.Register(goroutines, whole{db, c.failed})
+	c.ConcurrencyLimitScheduler.Register(goroutines, failureGate{db, c.failed})
 }
 
-// whole is a database that asks for no compaction once something has failed.
-type whole struct {
+// failureGate is a database that asks for no compaction once something has failed.
+type failureGate struct {
 	pebble.DBForCompaction
 	failed *atomic.Bool
 }
 
-func (w whole) GetAllowedWithoutPermission() int {
+func (w failureGate) GetAllowedWithoutPermission() int {
 	if w.failed.Load() {
 		return 0
 	}

@@ -64,7 +64,7 @@
 //	S1 Apply is a function of the stored state and the entry. In particular what a checkpoint writes, and when, changes
 //	   neither a result nor any plan (design I2).
 //	S2 Pebble changes only in checkpoint batches, each with the applied index: deletions wait for the next one in
-//	   pendingDel. Deleting at once is wrong: after a crash the entries before the deletion are applied again, and must
+//	   pendingDeletes. Deleting at once is wrong: after a crash the entries before the deletion are applied again, and must
 //	   find what they found the first time.
 //	S3 A closed epoch never changes: its images, ranges and offsets left out; its checksum is in the next Cut, and a
 //	   replica that has another stops (ErrDiverged) (I4).

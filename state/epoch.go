@@ -26,11 +26,11 @@ func (s *Store) applyCut(e entry) (*CutResult, error) {
 	})
 	sum := xxhash.New()
 	for _, ss := range s.changed {
-		if err := s.roll(ss); err != nil {
+		if err := s.moveRollups(ss); err != nil {
 			return nil, err
 		}
 		if ss.imageEpoch != 0 {
-			s.discard(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, epoch)
+			s.deleteWhenUnneeded(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, epoch)
 		}
 		ss.imageEpoch, ss.createdAt, ss.dirty = epoch, s.meta.LastCut, true
 		if ss.total > 0 {
@@ -42,7 +42,7 @@ func (s *Store) applyCut(e entry) (*CutResult, error) {
 		s.valBuf = ss.encode(s.valBuf[:0])
 		_, _ = sum.Write(s.valBuf) // a hash never fails
 		if ss.purged {
-			s.leave(ss)
+			s.endPurged(ss)
 		}
 	}
 	if err := s.cutRollups(epoch, sum); err != nil {
@@ -65,7 +65,7 @@ func (s *Store) cutRollups(epoch uint64, sum *xxhash.Digest) error {
 	for _, k := range s.moved {
 		r := s.rollups[k]
 		if r.imageEpoch > s.minAcked() { // below it all images of rollups are gone
-			s.discard(garbageKey{prefixRollupImg, r.imageEpoch, k}, epoch)
+			s.deleteWhenUnneeded(garbageKey{prefixRollupImg, r.imageEpoch, k}, epoch)
 		}
 		r.imageEpoch = epoch
 		date, _, _, err := decodeRollupKey(k)

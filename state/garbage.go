@@ -24,11 +24,11 @@ func (g garbageKey) stored() []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{prefixGarbage, g.kind}, g.epoch), g.key...)
 }
 
-// discard deletes an image that is superseded by the one of epoch sup, or purged (forever): now if nothing needs it,
+// deleteWhenUnneeded deletes an image that is superseded by the one of epoch sup, or purged (forever): now if nothing needs it,
 // else when that has ended.
-func (s *Store) discard(g garbageKey, sup uint64) {
+func (s *Store) deleteWhenUnneeded(g garbageKey, sup uint64) {
 	if !s.needed(g.epoch, sup) {
-		s.pendingDel[string(g.image())] = struct{}{}
+		s.pendingDeletes[string(g.image())] = struct{}{}
 		return
 	}
 	s.garbage[g] = sup
@@ -58,13 +58,13 @@ func (s *Store) needed(epoch, sup uint64) bool {
 	return false
 }
 
-// sweep deletes the garbage that nothing needs any more.
-func (s *Store) sweep() {
+// deleteUnneeded deletes the garbage that nothing needs any more.
+func (s *Store) deleteUnneeded() {
 	for g, sup := range s.garbage {
 		if !s.needed(g.epoch, sup) {
 			delete(s.garbage, g)
 			s.oldGarbage = append(s.oldGarbage, g)
-			s.pendingDel[string(g.image())] = struct{}{}
+			s.pendingDeletes[string(g.image())] = struct{}{}
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (s *Store) applyAck(e entry) error {
 		}
 	}
 	s.dirtyBytes++
-	s.sweep()
+	s.deleteUnneeded()
 	if len(s.changed) == 0 { // a session that changed since the last cut is counted on its date by the next one
 		s.dropDates()
 	}

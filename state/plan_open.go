@@ -23,7 +23,7 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
 	}
 	r := &storeReader{
-		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDel), refused: map[string]uint64{},
+		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDeletes), refused: map[string]uint64{},
 	}
 	for g, sup := range s.garbage {
 		if sup <= p.B {

@@ -19,7 +19,7 @@ func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
 	}
 	ss := s.sessions[id]
 	if ss == nil {
-		if _, gone := s.gone[id]; gone {
+		if _, gone := s.purgedIDs[id]; gone {
 			return nil, false, nil
 		}
 		var err error
@@ -46,7 +46,7 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 		return ErrClosed
 	}
 	var rb rowBuilder
-	give := func(ss *session) error {
+	yieldRow := func(ss *session) error {
 		if ss.total == 0 {
 			return nil
 		}
@@ -57,7 +57,7 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 		return yield(row)
 	}
 	for _, ss := range s.sessions {
-		if err := give(ss); err != nil {
+		if err := yieldRow(ss); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 			return err
 		}
 		_, inMemory := s.sessions[id]
-		_, gone := s.gone[id]
+		_, gone := s.purgedIDs[id]
 		if inMemory || gone {
 			return nil
 		}
@@ -75,7 +75,7 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 		if err != nil {
 			return err
 		}
-		return give(ss)
+		return yieldRow(ss)
 	})
 }
 

@@ -66,8 +66,8 @@ func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error
 	return nil
 }
 
-// roll moves the rollups by what the session contributes now less what it contributed at its last cut.
-func (s *Store) roll(ss *session) error {
+// moveRollups moves the rollups by what the session contributes now less what it contributed at its last cut.
+func (s *Store) moveRollups(ss *session) error {
 	now := ss.contribution()
 	old := ss.rolled
 	if now == old {

@@ -30,8 +30,8 @@ type rowBuilder struct {
 	row        SessionRow
 }
 
-// few is up to how many things a look at one after the other is faster than a map.
-const few = 32
+// maxLinear is the number of things up to which comparing them one by one is faster than a map.
+const maxLinear = 32
 
 type pageKey struct {
 	article string
@@ -126,7 +126,7 @@ func (rb *rowBuilder) uniqueCategories() (n uint32) {
 			rb.texts = append(rb.texts, c)
 		}
 	}
-	if len(rb.texts) <= few {
+	if len(rb.texts) <= maxLinear {
 		for i, t := range rb.texts {
 			if !slices.ContainsFunc(rb.texts[:i], func(u []byte) bool { return bytes.Equal(t, u) }) {
 				n++
@@ -193,9 +193,10 @@ func (rb *rowBuilder) pageRows(r *SessionRow) {
 	r.Pages = rb.sorted
 }
 
-// page returns the page of a key, a new one if there is none. The first few are looked for one by one, the others by a map.
+// page returns the page of a key, a new one if there is none. The first maxLinear pages are compared one by one, the
+// others are found by a map.
 func (rb *rowBuilder) page(k pageKey) *PageRow {
-	for i := range rb.pages[:min(len(rb.pages), few)] {
+	for i := range rb.pages[:min(len(rb.pages), maxLinear)] {
 		if p := &rb.pages[i]; p.Type == k.typ && p.ArticleID == k.article {
 			return p
 		}
@@ -204,7 +205,7 @@ func (rb *rowBuilder) page(k pageKey) *PageRow {
 		return &rb.pages[at]
 	}
 	at := len(rb.pages)
-	if at >= few {
+	if at >= maxLinear {
 		rb.pageIndex[k] = at
 	}
 	rb.pages = append(rb.pages, PageRow{ArticleID: k.article, Type: k.typ})

@@ -158,7 +158,7 @@ func (sc *script) run(d *datadriven.TestData) string {
 	case "images": // what Pebble holds: images, less those to be deleted at the next checkpoint
 		must(sc.t, scan(sc.s.db, []byte{prefixImage}, []byte{prefixImage + 1}, func(k, _ []byte) error {
 			sid, origin, err := decodeRowKey(k[9:])
-			if !contains(sc.s.pendingDel, string(k)) {
+			if !contains(sc.s.pendingDeletes, string(k)) {
 				out("%s %d/%d of epoch %d", sid, origin.Partition, origin.Offset, k[8])
 			}
 			return err

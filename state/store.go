@@ -48,13 +48,13 @@ type Store struct {
 	db   *pebble.DB
 	meta meta
 
-	sessions map[string]*session // live sessions in memory
-	gone     map[string]struct{} // ids purged since the last checkpoint, that Pebble still shows as live
-	live     liveIDs             // of the live sessions, wherever they are
-	changed  []*session          // since the last cut
-	memory   int64
+	sessions  map[string]*session // live sessions in memory
+	purgedIDs map[string]struct{} // ids purged since the last checkpoint, that Pebble still shows as live
+	live      liveIDs             // of the live sessions, wherever they are
+	changed   []*session          // since the last cut
+	memory    int64
 
-	heap        timerHeap             // timers set since the last checkpoint
+	newTimers   timerHeap             // timers set since the last checkpoint
 	timerCursor [numTimerKinds][]byte // timer keys of Pebble before it have been seen since the last checkpoint
 	timerNext   [numTimerKinds]int64  // deadline of the first timer key at or after the cursor; -1 if unknown
 
@@ -62,20 +62,20 @@ type Store struct {
 	moved        []string // keys of rollups moved by the cut under way
 	droppedDates []int32  // since the last checkpoint
 
-	open       EpochInfo // the open epoch so far
-	letters    []DeadLetter
-	pendingDel map[string]struct{} // keys to delete at the next checkpoint
-	garbage    map[garbageKey]uint64
-	newGarbage []garbageKey // since the last checkpoint
-	oldGarbage []garbageKey
-	dirtyBytes int64
+	open           EpochInfo // the open epoch so far
+	letters        []DeadLetter
+	pendingDeletes map[string]struct{} // keys to delete at the next checkpoint
+	garbage        map[garbageKey]uint64
+	newGarbage     []garbageKey // since the last checkpoint
+	oldGarbage     []garbageKey
+	dirtyBytes     int64
 
 	recent atomic.Pointer[View] // as of the latest entry applied, for Peek
 	handle sync.RWMutex         // held while db changes, for those who read it without mu
 
-	plans   openPlans
-	visited []*session // sessions brought to memory, or changed, that may have to leave it at the next checkpoint
-	durable durableIndex
+	plans           openPlans
+	evictCandidates []*session // sessions brought to memory, or changed, that may have to leave it at the next checkpoint
+	durable         durableIndex
 
 	batch   BatchEntry
 	scratch event.BatchScratch
@@ -205,11 +205,11 @@ func (s *Store) fatal(err error) {
 func (s *Store) load() error {
 	s.meta = meta{Version: int(formatStore.version), OpenEpoch: 1}
 	s.sessions = map[string]*session{}
-	s.gone = map[string]struct{}{}
+	s.purgedIDs = map[string]struct{}{}
 	s.changed, s.memory = nil, 0
 	s.rollups, s.moved, s.droppedDates = map[string]*rollup{}, nil, nil
-	s.letters, s.dirtyBytes, s.visited = nil, 0, nil
-	s.pendingDel, s.garbage, s.newGarbage, s.oldGarbage = map[string]struct{}{}, map[garbageKey]uint64{}, nil, nil
+	s.letters, s.dirtyBytes, s.evictCandidates = nil, 0, nil
+	s.pendingDeletes, s.garbage, s.newGarbage, s.oldGarbage = map[string]struct{}{}, map[garbageKey]uint64{}, nil, nil
 	s.resetTimers()
 	v, closer, err := s.db.Get(metaKey)
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
@@ -258,7 +258,7 @@ func (s *Store) loadChanged() error {
 		}
 		ss.changed = true
 		s.changed = append(s.changed, ss)
-		s.charge(ss)
+		s.updateMemory(ss)
 		if !ss.purged {
 			s.sessions[ss.id] = ss
 		}

@@ -46,7 +46,7 @@ func (q *timerQueue) Pop() any {
 
 func (s *Store) resetTimers() {
 	for k := range numTimerKinds {
-		s.heap[k] = nil
+		s.newTimers[k] = nil
 		s.timerCursor[k] = nil
 		s.timerNext[k] = -1
 	}
@@ -57,18 +57,18 @@ func (s *Store) resetTimers() {
 func (s *Store) setTimer(ss *session, deadline int64) {
 	ss.deadline = max(deadline, 1)
 	if ss.armed == 0 || ss.armedKind != ss.timerKind() || ss.armed > ss.deadline {
-		s.arm(ss)
+		s.armTimer(ss)
 	}
 }
 
-func (s *Store) arm(ss *session) {
+func (s *Store) armTimer(ss *session) {
 	ss.armed, ss.armedKind = ss.deadline, ss.timerKind()
-	heap.Push(&s.heap[ss.armedKind], timer{ss.armedKind, ss.armed, ss.id})
+	heap.Push(&s.newTimers[ss.armedKind], timer{ss.armedKind, ss.armed, ss.id})
 }
 
-// current returns the session that a timer entry is due for, nil if the entry is stale: the session is gone, is of another
+// sessionDue returns the session that a timer entry is due for, nil if the entry is stale: the session is gone, is of another
 // kind by now, or has its deadline later (then that is armed).
-func (s *Store) current(t timer) (*session, error) {
+func (s *Store) sessionDue(t timer) (*session, error) {
 	ss, err := s.lookup(t.sid)
 	if err != nil || ss == nil || ss.timerKind() != t.kind {
 		return nil, err
@@ -77,16 +77,16 @@ func (s *Store) current(t timer) (*session, error) {
 		return ss, nil
 	}
 	if ss.armed == t.deadline && ss.armedKind == t.kind {
-		s.arm(ss)
+		s.armTimer(ss)
 	}
 	return nil, nil
 }
 
-// due calls fire for the sessions whose timers of a kind are due at now, in the order of their keys, at most
+// fireDue calls fire for the sessions whose timers of a kind are due at now, in the order of their keys, at most
 // limit of them, and returns how many it called and whether more are due. Which sessions are in memory, and when the last
 // checkpoint was, changes neither the order nor the number (S6): entries of the heap and of Pebble are merged, and those
 // that are not current are passed over without counting.
-func (s *Store) due(kind timerKind, now int64, limit int, fire func(*session) error) (fired int, more bool, err error) {
+func (s *Store) fireDue(kind timerKind, now int64, limit int, fire func(*session) error) (fired int, more bool, err error) {
 	var stored []timer // due timers of Pebble read ahead
 	var exhausted bool
 	readAhead := func() error {
@@ -100,7 +100,7 @@ func (s *Store) due(kind timerKind, now int64, limit int, fire func(*session) er
 		if err := readAhead(); err != nil {
 			return fired, false, err
 		}
-		q := &s.heap[kind]
+		q := &s.newTimers[kind]
 		fromHeap := len(*q) > 0 && (*q)[0].deadline <= now
 		var t timer
 		switch {
@@ -111,7 +111,7 @@ func (s *Store) due(kind timerKind, now int64, limit int, fire func(*session) er
 		default:
 			t, fromHeap = stored[0], false
 		}
-		ss, err := s.current(t)
+		ss, err := s.sessionDue(t)
 		if err != nil {
 			return fired, false, err
 		}
@@ -204,7 +204,7 @@ func (s *Store) nextTimer() (int64, error) {
 	if n := s.timerNext[timerClose]; n >= 0 {
 		next = n
 	}
-	if q := s.heap[timerClose]; len(q) > 0 {
+	if q := s.newTimers[timerClose]; len(q) > 0 {
 		next = min(next, q[0].deadline)
 	}
 	return next, nil
