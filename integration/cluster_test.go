@@ -14,9 +14,9 @@ import (
 	"deckle/integration/services"
 )
 
-// TestCluster is the whole path on real services: the simulator with every fault in the data, the leader of shard 0 killed
-// and restarted, then a node that does not lead it, ClickHouse down for a minute while Delta goes on; then everything must
-// equal the ground truth, by `deckle verify` and by four readers that nobody here wrote.
+// TestCluster is the whole path on real services: the simulator with every fault in the data, the leader of shard 0
+// killed and restarted, then a node that does not lead it, ClickHouse down for a minute while Delta goes on; then
+// everything must equal the ground truth, by `deckle verify` and by four readers that nobody here wrote.
 func TestCluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -62,7 +62,8 @@ func TestCluster(t *testing.T) {
 	before := acked(t, ctx, cl)
 	progress(t, ctx, cl, 3, "events")
 	for sink, epochs := range acked(t, ctx, cl) {
-		if sink == "clickhouse" && sum(epochs) > sum(before["clickhouse"])+6 { // what was under way may still have been counted
+		// What was under way may still have been counted.
+		if sink == "clickhouse" && sum(epochs) > sum(before["clickhouse"])+6 {
 			t.Errorf("clickhouse went from %v to %v while it was down", before["clickhouse"], epochs)
 		}
 	}
@@ -228,7 +229,8 @@ func verify(t *testing.T, ctx context.Context, cl *services.Cluster, truth strin
 	if err != nil || !r.Equal {
 		t.Fatalf("deckle verify: %v\n%s\n%s", err, out.Bytes(), errs.Bytes())
 	}
-	if r.Produced == 0 || r.Duplicates == 0 || r.DeadLetters == 0 || r.Produced != r.Applied+r.Duplicates+r.DeadLetters ||
+	if r.Produced == 0 || r.Duplicates == 0 || r.DeadLetters == 0 ||
+		r.Produced != r.Applied+r.Duplicates+r.DeadLetters ||
 		r.DeltaEvents != r.Applied || r.Delta != r.Sessions || r.ClickHouse == nil || *r.ClickHouse != r.Sessions {
 		t.Fatalf("deckle verify says equal, but its figures do not add up: %s", lines[len(lines)-1])
 	}

@@ -34,7 +34,8 @@ static const char *front_load(const char *path) {
 	p_length = (length_fn)dlsym(h, "chdb_result_length");
 	p_error = (error_fn)dlsym(h, "chdb_result_error");
 	p_destroy = (destroy_fn)dlsym(h, "chdb_destroy_query_result");
-	if (!p_connect || !p_close || !p_query || !p_buffer || !p_length || !p_error || !p_destroy) return "the library lacks a symbol of chdb's C interface";
+	if (!p_connect || !p_close || !p_query || !p_buffer || !p_length || !p_error || !p_destroy)
+		return "the library lacks a symbol of chdb's C interface";
 	// The engine would otherwise install its own handlers over the Go runtime's.
 	void (*handlers)(int) = (void (*)(int))dlsym(h, "chdb_set_signal_handlers_enabled");
 	if (handlers) handlers(0);
@@ -42,7 +43,9 @@ static const char *front_load(const char *path) {
 }
 static void **front_connect(int argc, char **argv) { return p_connect(argc, argv); }
 static void front_close(void **c) { p_close(c); }
-static void *front_query(void **c, const char *q, size_t n, const char *f, size_t fn) { return p_query(*c, q, n, f, fn); }
+static void *front_query(void **c, const char *q, size_t n, const char *f, size_t fn) {
+	return p_query(*c, q, n, f, fn);
+}
 static char *front_buffer(void *r) { return p_buffer(r); }
 static size_t front_length(void *r) { return p_length(r); }
 static const char *front_error(void *r) { return p_error(r); }
@@ -65,7 +68,8 @@ type engine struct {
 	database string
 }
 
-var errClosed = errors.New("Code: 236. DB::Exception: the engine is shutting down (ABORTED)") //nolint:staticcheck // the engine's own form
+// The text has the engine's own form.
+var errClosed = errors.New("Code: 236. DB::Exception: the engine is shutting down (ABORTED)") //nolint:staticcheck
 
 // openEngine loads the library and opens the data folder.
 func openEngine(lib, dir string) (*engine, error) {
@@ -119,7 +123,8 @@ func (e *engine) query(q, format string) ([]byte, error) {
 	defer C.free(unsafe.Pointer(cq))
 	r := C.front_query(e.conn, cq, C.size_t(len(q)), cf, C.size_t(len(format)))
 	if r == nil {
-		return nil, errors.New("Code: 1000. DB::Exception: the engine gave no result") //nolint:staticcheck // the engine's own form
+		// The text has the engine's own form.
+		return nil, errors.New("Code: 1000. DB::Exception: the engine gave no result") //nolint:staticcheck
 	}
 	defer C.front_destroy(r)
 	if s := C.front_error(r); s != nil {

@@ -25,7 +25,8 @@ func dial(t *testing.T, database string) *ch.Client {
 		t.Skip("skipped: DECKLE_TEST_CLICKHOUSE (host:port of a running chfront) is not set")
 	}
 	c, err := ch.Dial(t.Context(), ch.Options{
-		Address: addr, User: os.Getenv("DECKLE_TEST_CLICKHOUSE_USER"), Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
+		Address: addr, User: os.Getenv("DECKLE_TEST_CLICKHOUSE_USER"),
+		Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
 		Database: database, Compression: ch.CompressionLZ4, DialTimeout: 5 * time.Second,
 	})
 	if err != nil {
@@ -38,7 +39,9 @@ func dial(t *testing.T, database string) *ch.Client {
 func do(t *testing.T, c *ch.Client, format string, args ...any) {
 	t.Helper()
 	var r proto.Results
-	if err := c.Do(t.Context(), ch.Query{Body: fmt.Sprintf(format, args...), Result: r.Auto(), OnResult: func(context.Context, proto.Block) error { return nil }}); err != nil {
+	ignore := func(context.Context, proto.Block) error { return nil }
+	q := ch.Query{Body: fmt.Sprintf(format, args...), Result: r.Auto(), OnResult: ignore}
+	if err := c.Do(t.Context(), q); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -115,7 +118,8 @@ func TestExceptionInAnInsert(t *testing.T) {
 	if n := number(t, c, "SELECT count() FROM t"); n != 40*4999 {
 		t.Errorf("%d rows", n)
 	}
-	if err := insert(t.Context(), c, "INSERT INTO nowhere (k, v) VALUES", 3, 10); !ch.IsErr(err, proto.ErrUnknownTable) {
+	err := insert(t.Context(), c, "INSERT INTO nowhere (k, v) VALUES", 3, 10)
+	if !ch.IsErr(err, proto.ErrUnknownTable) {
 		t.Errorf("an unknown table: %v", err)
 	}
 }
@@ -135,7 +139,8 @@ func TestConnectionsDoNotMix(t *testing.T) {
 			wg.Go(func() {
 				for range 20 {
 					var n proto.ColUInt64
-					if err := c.Do(t.Context(), ch.Query{Body: "SELECT count() FROM t", Result: proto.Results{{Data: &n}}}); err != nil || n.Row(0) != uint64(i+1) {
+					err := c.Do(t.Context(), ch.Query{Body: "SELECT count() FROM t", Result: proto.Results{{Data: &n}}})
+					if err != nil || n.Row(0) != uint64(i+1) {
 						t.Errorf("%s, connection %d: %v rows, %v", db, j, n, err)
 						return
 					}

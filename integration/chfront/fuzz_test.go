@@ -7,12 +7,14 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// FuzzSQL: no statement makes the front panic, and what it passes on is the statement, or the statement less a SYNC, or the
-// statement and then settings.
+// FuzzSQL: no statement makes the front panic, and what it passes on is the statement, or the statement less a SYNC, or
+// the statement and then settings.
 func FuzzSQL(f *testing.F) {
 	for _, q := range []string{
-		"INSERT INTO `a`.\"b\" (x, y) FORMAT Native;", "INSERT INTO t SELECT 1", "DROP TABLE t SYNC", "drop view v no delay ;",
-		"WITH 1 AS x SELECT x", "((SELECT 1))", "SELECT 'SETTINGS'", "INSERT INTO \"unclosed VALUES", "DROP", "\x00", strings.Repeat("(", 500),
+		"INSERT INTO `a`.\"b\" (x, y) FORMAT Native;", "INSERT INTO t SELECT 1",
+		"DROP TABLE t SYNC", "drop view v no delay ;",
+		"WITH 1 AS x SELECT x", "((SELECT 1))", "SELECT 'SETTINGS'", "INSERT INTO \"unclosed VALUES",
+		"DROP", "\x00", strings.Repeat("(", 500),
 	} {
 		f.Add(q, "max_threads", "it's")
 	}

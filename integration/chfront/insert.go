@@ -77,7 +77,8 @@ func (f *front) header(s *model.Session, target insertInto) ([]proto.InputColumn
 		}
 		var c proto.ColAuto
 		if err := c.Infer(proto.ColumnType(f[1])); err != nil {
-			return nil, queryError(fmt.Sprintf("Code: 50. DB::Exception: chfront does not know column %s %s: %v", f[0], f[1], err))
+			return nil, queryError(fmt.Sprintf("Code: 50. DB::Exception: chfront does not know column %s %s: %v",
+				f[0], f[1], err))
 		}
 		header = append(header, proto.InputColumn{Name: f[0], Data: c.Data.(proto.ColInput)})
 	}

@@ -35,7 +35,8 @@ func (f *front) serve(c net.Conn) error {
 			start := time.Now()
 			err := f.execute(s, q)
 			if f.verbose {
-				log.Printf("%s %s %q settings=%v err=%v", c.RemoteAddr(), time.Since(start).Round(time.Millisecond), firstLine(q.Body), q.Settings, err)
+				log.Printf("%s %s %q settings=%v err=%v",
+					c.RemoteAddr(), time.Since(start).Round(time.Millisecond), firstLine(q.Body), q.Settings, err)
 			}
 			return err
 		},

@@ -15,7 +15,8 @@ type insertInto struct {
 }
 
 var (
-	insertRE = regexp.MustCompile(`(?is)^\s*INSERT\s+INTO\s+(?:TABLE\s+)?((?:[^\s(]|"[^"]*"|` + "`[^`]*`" + `)+)\s*(\([^)]*\))?\s*(?:FORMAT\s+\w+|VALUES)?\s*;?\s*$`)
+	insertRE = regexp.MustCompile(`(?is)^\s*INSERT\s+INTO\s+(?:TABLE\s+)?((?:[^\s(]|"[^"]*"|` + "`[^`]*`" +
+		`)+)\s*(\([^)]*\))?\s*(?:FORMAT\s+\w+|VALUES)?\s*;?\s*$`)
 	selectRE = regexp.MustCompile(`(?is)^[\s(]*(SELECT|WITH)\b`)
 	// dropRE is a DROP that waits for the background: libchdb has none that would do it, and would wait for ever.
 	dropRE = regexp.MustCompile(`(?is)^(\s*(?:DROP|DETACH|TRUNCATE)\s.*?)\s+(?:SYNC|NO\s+DELAY)\s*$`)
@@ -32,8 +33,8 @@ func insertTarget(q string) (insertInto, bool) {
 	return insertInto{table: r.Replace(m[1]), columns: r.Replace(m[2])}, true
 }
 
-// withSettings returns the text of a statement for the engine: it puts the settings of the protocol behind a SELECT that has none of its
-// own (other statements go without), and takes SYNC from a DROP.
+// withSettings returns the text of a statement for the engine: it puts the settings of the protocol behind a SELECT
+// that has none of its own (other statements go without), and takes SYNC from a DROP.
 func withSettings(q string, settings []proto.Setting) string {
 	q = strings.TrimRight(strings.TrimSpace(q), ";")
 	if m := dropRE.FindStringSubmatch(q); m != nil {

@@ -50,7 +50,9 @@ func TestWithSettings(t *testing.T) {
 }
 
 func TestCodeOf(t *testing.T) {
-	for text, want := range map[string]int{"Code: 60. DB::Exception: x": 60, "x": 1000, "Code: 99999999999999999999": 1000} {
+	for text, want := range map[string]int{
+		"Code: 60. DB::Exception: x": 60, "x": 1000, "Code: 99999999999999999999": 1000,
+	} {
 		if got := codeOf(text); got != want {
 			t.Errorf("%s: %d", text, got)
 		}

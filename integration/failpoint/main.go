@@ -31,7 +31,8 @@ func run(args []string) error {
 		return err
 	}
 	if *dir == "" || f.NArg() > 0 {
-		return fmt.Errorf("usage: go run ./integration/failpoint -o DIR [-root DIR] [-list]; what is too much: %q", strings.Join(f.Args(), " "))
+		return fmt.Errorf("usage: go run ./integration/failpoint -o DIR [-root DIR] [-list]; what is too much: %q",
+			strings.Join(f.Args(), " "))
 	}
 	o, err := overlay.Write(*root, *dir)
 	if err != nil {

@@ -52,9 +52,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.New("usage: go run ./integration/local fetch|up|down|engine -- COMMAND [ARG…]")
 }
 
-// engine runs a command with a ClickHouse engine to test against, named by its environment. Where the machine cannot have
-// one the command runs without: its tests then skip what needs it, or fail with DECKLE_REQUIRE_SERVICES=1. An address in
-// the environment already, a real server's for one, is left as it is.
+// engine runs a command with a ClickHouse engine to test against, named by its environment. Where the machine cannot
+// have one the command runs without: its tests then skip what needs it, or fail with DECKLE_REQUIRE_SERVICES=1. An
+// address in the environment already, a real server's for one, is left as it is.
 func engine(ctx context.Context, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, os.Stderr, os.Environ()

@@ -42,7 +42,8 @@ func (f flood) record(p int32, i int64) (key, value []byte, reason event.Reason)
 	case r.IntN(20) == 0:
 		return []byte(session), []byte(good()), event.ReasonNone
 	case r.IntN(20_000) == 0 || i == f.lead(p)+5:
-		return []byte(session), append([]byte(`{"blob":"`), bytes.Repeat([]byte("x"), event.MaxRecord)...), event.TooLarge
+		long := bytes.Repeat([]byte("x"), event.MaxRecord)
+		return []byte(session), append([]byte(`{"blob":"`), long...), event.TooLarge
 	}
 	switch kind := r.IntN(8); kind {
 	case 0, 1:
@@ -67,7 +68,8 @@ func (f flood) record(p int32, i int64) (key, value []byte, reason event.Reason)
 }
 
 func (f flood) event(p int32, i int64, session, kind string, at int64) string {
-	return fmt.Sprintf(`{"event_id":"%08x-0000-4000-8000-%012x","session_id":%q,"user_id":7,"event_type":%q,"timestamp":%d,"brand":"b","article_id":"a%d"}`,
+	return fmt.Sprintf(`{"event_id":"%08x-0000-4000-8000-%012x","session_id":%q,"user_id":7,"event_type":%q,`+
+		`"timestamp":%d,"brand":"b","article_id":"a%d"}`,
 		p, i, session, kind, at, i%50)
 }
 
@@ -83,7 +85,8 @@ func (f flood) broken(r *rand.Rand, good string) []byte {
 		b[strings.Index(good, `"b"`)+1] = 0xff // no UTF-8
 		return b
 	case 3:
-		return []byte(strings.Replace(good, `"brand":"b"`, `"brand":`+strings.Repeat("[", 65)+strings.Repeat("]", 65), 1))
+		deep := strings.Repeat("[", 65) + strings.Repeat("]", 65)
+		return []byte(strings.Replace(good, `"brand":"b"`, `"brand":`+deep, 1))
 	case 4:
 		return []byte(strings.Replace(good, `"brand":"b"`, `"brand":"b","brand":"b"`, 1))
 	case 5:

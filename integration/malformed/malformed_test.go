@@ -41,8 +41,9 @@ const (
 	topic      = "web_clicks"
 	partitions = 6
 	shards     = 3
-	// diskBudget is what state and log of a node may take, whatever the number of records. Intake rests when a look every
-	// two seconds finds more: diskSlack is for what comes in until then, and for a compaction, which writes before it deletes.
+	// diskBudget is what state and log of a node may take, whatever the number of records. Intake rests when a look
+	// every two seconds finds more: diskSlack is for what comes in until then, and for a compaction, which writes
+	// before it deletes.
 	diskBudget = 96 << 20
 	diskSlack  = 96 << 20
 	// heapSlack is what one flush more or less makes of the heap of three nodes at the moment of a look.
@@ -110,12 +111,14 @@ func startNodes(t *testing.T, broker, dir string) []*node.Node {
 			Node: p.Name, DataDir: filepath.Join(dir, p.Name),
 			Cluster: config.Cluster{Nodes: peers, Shards: shards, Pipeline: "p",
 				// The machine is kept busy: a leadership that is lost for that reason is none of this test's business.
-				HeartbeatTimeout: 3 * time.Second, ElectionTimeout: 3 * time.Second, LeaseTimeout: 3 * time.Second, StoreDeadline: 10 * time.Second},
-			Kafka:  config.Kafka{Brokers: []string{broker}, Topic: topic, Keyed: "yes", IdleAfter: 2 * time.Second},
-			Flush:  config.Flush{Interval: 2 * time.Second},
-			Delta:  &config.Delta{Path: filepath.Join(dir, "delta")},
-			Limits: config.Limits{SessionMemoryBytes: 64 << 20, BufferMemoryBytes: 64 << 20, CacheBytes: 32 << 20, DiskBytes: diskBudget},
-			HTTP:   config.HTTP{Listen: "127.0.0.1:0"},
+				HeartbeatTimeout: 3 * time.Second, ElectionTimeout: 3 * time.Second, LeaseTimeout: 3 * time.Second,
+				StoreDeadline: 10 * time.Second},
+			Kafka: config.Kafka{Brokers: []string{broker}, Topic: topic, Keyed: "yes", IdleAfter: 2 * time.Second},
+			Flush: config.Flush{Interval: 2 * time.Second},
+			Delta: &config.Delta{Path: filepath.Join(dir, "delta")},
+			Limits: config.Limits{SessionMemoryBytes: 64 << 20, BufferMemoryBytes: 64 << 20, CacheBytes: 32 << 20,
+				DiskBytes: diskBudget},
+			HTTP: config.HTTP{Listen: "127.0.0.1:0"},
 		}
 		check(t, cfg.Complete())
 		log := slog.New(slog.DiscardHandler)
@@ -123,7 +126,8 @@ func startNodes(t *testing.T, broker, dir string) []*node.Node {
 			log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		}
 		n, err := node.Open(t.Context(), &cfg, node.Deps{
-			Logger: log, RaftListener: listeners[i], Registerer: prometheus.NewRegistry(), OnFatal: func(err error) { t.Errorf("%s: %v", p.Name, err) },
+			Logger: log, RaftListener: listeners[i], Registerer: prometheus.NewRegistry(),
+			OnFatal: func(err error) { t.Errorf("%s: %v", p.Name, err) },
 		})
 		check(t, err)
 		nodes = append(nodes, n)
@@ -166,7 +170,8 @@ func progress(views []state.View) (applied, letters int64, flushed bool) {
 		for _, n := range v.DeadLetters {
 			letters += n
 		}
-		flushed = flushed && v.OpenEvents == 0 && v.Sinks[state.SinkDeadLetter].Acked == v.LastClosed && v.Sinks[state.SinkEvents].Acked == v.LastClosed
+		flushed = flushed && v.OpenEvents == 0 &&
+			v.Sinks[state.SinkDeadLetter].Acked == v.LastClosed && v.Sinks[state.SinkEvents].Acked == v.LastClosed
 	}
 	return applied, letters, flushed
 }
@@ -208,7 +213,8 @@ func TestMalformedRecords(t *testing.T) {
 	var want, good int64
 	send := func(p int32) {
 		key, value, reason := f.record(p, counts[p])
-		client.Produce(t.Context(), &kgo.Record{Topic: topic, Partition: p, Key: key, Value: value, Timestamp: time.Unix(f.now, 0)}, func(_ *kgo.Record, err error) {
+		record := &kgo.Record{Topic: topic, Partition: p, Key: key, Value: value, Timestamp: time.Unix(f.now, 0)}
+		client.Produce(t.Context(), record, func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
 			}
@@ -257,11 +263,13 @@ func TestMalformedRecords(t *testing.T) {
 		defer every.Stop()
 		for ctx.Err() == nil {
 			runtime.GC()
-			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}} // not what has been allocated while the collection ran
+			// Not what has been allocated while the collection ran.
+			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 			metrics.Read(live)
 			views, _, _ := leaders(nodes)
 			applied, letters, _ := progress(views)
-			samples = append(samples, sample{time.Since(start), live[0].Value.Uint64(), diskUsed(t, dir), applied + letters, letters})
+			samples = append(samples,
+				sample{time.Since(start), live[0].Value.Uint64(), diskUsed(t, dir), applied + letters, letters})
 			select {
 			case <-every.C:
 			case <-ctx.Done():
@@ -280,7 +288,8 @@ func TestMalformedRecords(t *testing.T) {
 	})
 	took := time.Since(start)
 	stopSampling()
-	t.Logf("%d records (%d good) produced in %v, all flushed after %v: %.0f a second", want, good, produced.Round(time.Millisecond), took.Round(time.Millisecond), float64(*records)/took.Seconds())
+	t.Logf("%d records (%d good) produced in %v, all flushed after %v: %.0f per second", want, good,
+		produced.Round(time.Millisecond), took.Round(time.Millisecond), float64(*records)/took.Seconds())
 	checkFlat(t, samples)
 
 	var reasons [partitions][]event.Reason
@@ -320,7 +329,8 @@ func checkFlat(t *testing.T, samples []sample) {
 	for i, s := range samples {
 		disk = max(disk, s.disk)
 		if len(samples) <= 40 || i%(len(samples)/40) == 0 {
-			t.Logf("%6.1f s: heap %4d MiB, disk %4d MiB, %8d records, %8d of them letters", s.at.Seconds(), s.heap>>20, s.disk>>20, s.records, s.letters)
+			t.Logf("%6.1f s: heap %4d MiB, disk %4d MiB, %8d records, %8d of them letters",
+				s.at.Seconds(), s.heap>>20, s.disk>>20, s.records, s.letters)
 		}
 	}
 	if third < 3 {
@@ -337,12 +347,14 @@ func checkFlat(t *testing.T, samples []sample) {
 }
 
 // checkLetters reads the whole queue: each letter is of a record that cannot be used, with its reason and its bytes.
-func checkLetters(t *testing.T, broker string, f flood, counts [partitions]int64, reasons *[partitions][]event.Reason) (letters, repeats int64) {
+func checkLetters(t *testing.T, broker string, f flood, counts [partitions]int64,
+	reasons *[partitions][]event.Reason) (letters, repeats int64) {
 	t.Helper()
 	for p := range reasons {
 		reasons[p] = make([]event.Reason, counts[p])
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics(topic+".dlq"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics(topic+".dlq"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	check(t, err)
 	defer client.Close()
 	ends, err := kadm.NewClient(client).ListEndOffsets(t.Context(), topic+".dlq")
@@ -358,7 +370,8 @@ func checkLetters(t *testing.T, broker string, f flood, counts [partitions]int64
 			left--
 			var p int32
 			var i int64
-			if n, err := fmt.Sscanf(string(r.Key), topic+"/%d/%d", &p, &i); n != 2 || err != nil || p < 0 || p >= partitions || i < 0 || i >= counts[p] {
+			n, err := fmt.Sscanf(string(r.Key), topic+"/%d/%d", &p, &i)
+			if n != 2 || err != nil || p < 0 || p >= partitions || i < 0 || i >= counts[p] {
 				t.Errorf("letter with key %q", r.Key)
 				bad++
 				return
@@ -370,7 +383,8 @@ func checkLetters(t *testing.T, broker string, f flood, counts [partitions]int64
 					got = string(h.Value)
 				}
 			}
-			if got != want.String() || want == event.ReasonNone || !bytes.Equal(r.Value, value[:min(len(value), 64<<10)]) {
+			if got != want.String() || want == event.ReasonNone ||
+				!bytes.Equal(r.Value, value[:min(len(value), 64<<10)]) {
 				t.Errorf("%s: reason %s, want %s; value %q, want %q", r.Key, got, want, head(r.Value), head(value))
 				bad++
 			}

@@ -109,7 +109,9 @@ func TestPassesEverything(t *testing.T) {
 }
 
 func TestHoldDeliversLate(t *testing.T) {
-	for name, links := range map[string][2]Link{"up": {{Hold: true}, {}}, "down": {{}, {Hold: true}}, "both": {{Hold: true}, {Hold: true}}} {
+	for name, links := range map[string][2]Link{
+		"up": {{Hold: true}, {}}, "down": {{}, {Hold: true}}, "both": {{Hold: true}, {Hold: true}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			p, c := start(t)
 			if !answers(t, c, "before", time.Second) {

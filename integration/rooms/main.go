@@ -1,9 +1,10 @@
-// Command rooms prints the structure of the module: packages by floor, the arrows between them, and the largest circle of
-// files inside each package. A circle is a set of files each of which names something declared in another one of the set,
-// directly or through others (a strongly connected component): such files can only be read together.
+// Command rooms prints the structure of the module: packages by floor, the arrows between them, and the largest circle
+// of files inside each package. A circle is a set of files each of which names something declared in another one of the
+// set, directly or through others (a strongly connected component): such files can only be read together.
 //
-// It fails when an import points up or sideways in a circle (the compiler refuses those, too) or when the largest circle of
-// a package is above its limit: -most for all packages, -allow package=N for those that are honestly one machine.
+// It fails when an import points up or sideways in a circle (the compiler refuses those, too) or when the largest
+// circle of a package is above its limit: -most for all packages, -allow package=N for those that are honestly one
+// machine.
 //
 //	go run ./integration/rooms                      # the table
 //	go run ./integration/rooms -files ./node        # the arrows between the files of one package
@@ -68,7 +69,8 @@ func run(w io.Writer, patterns []string, most int, allow string, files bool) err
 		for _, to := range r.arrows {
 			n += len(to)
 		}
-		fmt.Fprintf(w, "%5d %-34s %5d %6d %6d  %s\n", r.floor, r.path, len(r.files), n, len(r.circle), strings.Join(r.imports, " "))
+		fmt.Fprintf(w, "%5d %-34s %5d %6d %6d  %s\n",
+			r.floor, r.path, len(r.files), n, len(r.circle), strings.Join(r.imports, " "))
 	}
 	var faults []error
 	for _, r := range rooms {
@@ -142,7 +144,8 @@ func (r *room) rise(byPath map[string]*room) int {
 }
 
 func inspect(p *packages.Package) *room {
-	r := &room{path: strings.TrimPrefix(p.PkgPath, module+"/"), arrows: map[string]map[string]bool{}, names: map[[2]string][]string{}}
+	r := &room{path: strings.TrimPrefix(p.PkgPath, module+"/"),
+		arrows: map[string]map[string]bool{}, names: map[[2]string][]string{}}
 	for path := range p.Imports {
 		if inner, ok := strings.CutPrefix(path, module+"/"); ok {
 			r.imports = append(r.imports, inner)

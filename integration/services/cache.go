@@ -44,8 +44,8 @@ func OpenCache(out io.Writer) (*Cache, error) {
 	return &Cache{Dir: dir, Out: out}, nil
 }
 
-// fetch fills the folder name of the cache by f, once: a stamp file says that it is whole. Another process that fetches the
-// same waits.
+// fetch fills the folder name of the cache by f, once: a stamp file says that it is whole. Another process that fetches
+// the same waits.
 func (c *Cache) fetch(name string, needs []string, f func(dir string) error) (string, error) {
 	dir := filepath.Join(c.Dir, name)
 	stamp := filepath.Join(dir, "fetched")
@@ -99,15 +99,20 @@ const (
 	minioVersion  = "v0.0.0-20260212201848-7aac2a2c5b7c"
 	chdbVersion   = "26.5.3"
 	chdbPackage   = "@chdb/lib-linux-x64-gnu"
-	pythonReaders = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 clickhouse-driver==0.2.11"
+	pythonReaders = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 " +
+		"clickhouse-driver==0.2.11"
 )
 
 const kafkaPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>deckle.tests</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>` + kafkaVersion + `</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>` + kafkaVersion + `</version></dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>` + kafkaVersion + `</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>` + kafkaVersion + `</version>
+    </dependency>
   </dependencies>
 </project>
 `
@@ -127,7 +132,8 @@ func (c *Cache) FetchKafka(ctx context.Context) (libs string, err error) {
 // FetchMinIO returns the path of the MinIO server.
 func (c *Cache) FetchMinIO(ctx context.Context) (binary string, err error) {
 	dir, err := c.fetch("minio-"+minioVersion, []string{"go"}, func(dir string) error {
-		_, err := command(ctx, dir, []string{"GOBIN=" + dir, "GOFLAGS=-mod=mod"}, "go", "install", "github.com/minio/minio@"+minioVersion)
+		env := []string{"GOBIN=" + dir, "GOFLAGS=-mod=mod", "GOWORK=off"}
+		_, err := command(ctx, dir, env, "go", "install", "github.com/minio/minio@"+minioVersion)
 		return err
 	})
 	return filepath.Join(dir, "minio"), err
@@ -165,8 +171,8 @@ func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err
 	return binary, err
 }
 
-// Folder makes an empty folder for a run and returns its absolute path: the one named, which is emptied, or, where path is
-// "", a temporary one whose name begins with prefix.
+// Folder makes an empty folder for a run and returns its absolute path: the one named, which is emptied, or, where path
+// is "", a temporary one whose name begins with prefix.
 func Folder(path, prefix string) (string, error) {
 	if path == "" {
 		dir, err := os.MkdirTemp("", prefix)

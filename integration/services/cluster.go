@@ -57,8 +57,8 @@ type ClusterOptions struct {
 	RevisionInterval           time.Duration
 	LogLevel                   string // default info
 
-	// Wire, if set, says by which addresses a node reaches the others and the services; listen are the addresses on which
-	// the nodes listen, its own among them.
+	// Wire, if set, says by which addresses a node reaches the others and the services; listen are the addresses on
+	// which the nodes listen, its own among them.
 	Wire func(node int, listen []string) (Addresses, error)
 	// Environment, if set, is a node's environment besides its secrets.
 	Environment func(node int) []string
@@ -107,7 +107,8 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		if o.Environment != nil {
 			env = append(env, o.Environment(i)...)
 		}
-		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"), DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i]}
+		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"),
+			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i]}
 		text := fmt.Sprintf(`node: %s
 data_dir: %s
 cluster:
@@ -144,7 +145,9 @@ log:
   level: %s
 `, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
-			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix, to.ClickHouse, cmp.Or(o.Database, "analytics"), c.User, n.HTTP, cmp.Or(o.LogLevel, "info"))
+			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix, to.ClickHouse, cmp.Or(o.Database, "analytics"),
+			c.User,
+			n.HTTP, cmp.Or(o.LogLevel, "info"))
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}

@@ -1,6 +1,6 @@
 // Package services fetches and runs the real services that the tests need: Apache Kafka, a MinIO server, the ClickHouse
-// engine behind a native-protocol front, Python with Delta readers that nobody here wrote, and Spark to be measured against.
-// They are test tools, never dependencies of Deckle.
+// engine behind a native-protocol front, Python with Delta readers that nobody here wrote, and Spark to be measured
+// against. They are test tools, never dependencies of Deckle.
 //
 //	service      comes from                                            by
 //	Kafka        org.apache.kafka:kafka_2.13, kafka-tools              Maven (java, mvn)
@@ -13,9 +13,9 @@
 // Everything fetched lies in one cache folder outside the tree: $DECKLE_CACHE, by default deckle/services in the user's
 // cache folder. A fetch that was cut off is begun anew: a stamp file is written last.
 //
-// A tool that the machine lacks gives a *MissingError: the tests that need it are skipped with its text, or fail with it
-// where DECKLE_REQUIRE_SERVICES=1.
+// A tool that the machine lacks gives a *MissingError: the tests that need it are skipped with its text, or fail with
+// it where DECKLE_REQUIRE_SERVICES=1.
 //
-// Processes listen on loopback addresses only, write their logs into their folder, are ended by their own process id and
-// die with the program that started them.
+// Processes listen on loopback addresses only, write their logs into their folder, are ended by their own process id
+// and die with the program that started them.
 package services

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Running is what `make up` remembers of a process, so that `make down` ends exactly that one: a process id alone may by
-// then be another program's.
+// Running is what `make up` remembers of a process, so that `make down` ends exactly that one: a process id alone may
+// by then be another program's.
 type Running struct {
 	Name  string `json:"name"`
 	PID   int    `json:"pid"`
@@ -56,8 +56,8 @@ func ReadRunning(path string) (rs []Running, err error) {
 	return rs, nil
 }
 
-// End ends the process if it still is the one that was started: with SIGTERM, after timeout with SIGKILL. It says whether
-// it still ran.
+// End ends the process if it still is the one that was started: with SIGTERM, after timeout with SIGKILL. It says
+// whether it still ran.
 func (r Running) End(timeout time.Duration) (ran bool, err error) {
 	if !r.alive() {
 		return false, nil

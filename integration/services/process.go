@@ -156,7 +156,8 @@ func (p *Process) wait(ctx context.Context, what string, ready func(context.Cont
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("services: %s: waiting for %s: %w; its log ends with:\n%s", p.Name, what, ctx.Err(), p.Tail(2000))
+			return fmt.Errorf("services: %s: waiting for %s: %w; its log ends with:\n%s",
+				p.Name, what, ctx.Err(), p.Tail(2000))
 		case <-p.Done():
 			return fmt.Errorf("services: %s ended (%w); its log ends with:\n%s", p.Name, p.Err(), p.Tail(2000))
 		case <-tick.C:

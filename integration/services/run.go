@@ -68,13 +68,15 @@ message.max.bytes=4194304
 	}
 	classes := filepath.Join(libs, "*")
 	if _, err := os.Stat(filepath.Join(dir, "data", "meta.properties")); err != nil {
-		if _, err := command(ctx, dir, nil, "java", "-cp", classes, "kafka.tools.StorageTool", "format", "-t", "ZGVja2xlLWRlY2tsZS0xMQ", "-c", properties); err != nil {
+		if _, err := command(ctx, dir, nil, "java", "-cp", classes, "kafka.tools.StorageTool", "format",
+			"-t", "ZGVja2xlLWRlY2tsZS0xMQ", "-c", properties); err != nil {
 			return nil, fmt.Errorf("services: formatting Kafka: %w", err)
 		}
 	}
 	k := &Kafka{
-		Process: NewProcess("kafka", dir, nil, "java", "-Xmx768m", "-XX:+UseSerialGC", "-cp", classes, "kafka.Kafka", properties),
-		Addr:    fmt.Sprintf("127.0.0.1:%d", port),
+		Process: NewProcess("kafka", dir, nil,
+			"java", "-Xmx768m", "-XX:+UseSerialGC", "-cp", classes, "kafka.Kafka", properties),
+		Addr: fmt.Sprintf("127.0.0.1:%d", port),
 	}
 	return k, k.Up(ctx)
 }
@@ -129,7 +131,8 @@ func StartMinIO(ctx context.Context, binary, dir, bucket string) (*MinIO, error)
 		return nil, err
 	}
 	m := &MinIO{Addr: fmt.Sprintf("127.0.0.1:%d", port), AccessKey: "deckle", SecretKey: "deckle-secret"}
-	m.Process = NewProcess("minio", dir, []string{"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey, "MINIO_CI_CD=1"},
+	m.Process = NewProcess("minio", dir,
+		[]string{"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey, "MINIO_CI_CD=1"},
 		binary, "server", "--quiet", "--address", m.Addr, filepath.Join(dir, "data"))
 	m.bucket = bucket
 	return m, m.Up(ctx)
@@ -158,7 +161,8 @@ func (m *MinIO) Up(ctx context.Context) error {
 
 // Client returns a client of the store.
 func (m *MinIO) Client() (*minio.Client, error) {
-	cl, err := minio.New(m.Addr, &minio.Options{Creds: credentials.NewStaticV4(m.AccessKey, m.SecretKey, ""), Region: "us-east-1"})
+	cl, err := minio.New(m.Addr, &minio.Options{
+		Creds: credentials.NewStaticV4(m.AccessKey, m.SecretKey, ""), Region: "us-east-1"})
 	if err != nil {
 		return nil, fmt.Errorf("services: %w", err)
 	}
@@ -209,7 +213,8 @@ func StartClickHouse(ctx context.Context, front, lib, dir string) (*ClickHouse, 
 		return nil, err
 	}
 	c := &ClickHouse{Addr: fmt.Sprintf("127.0.0.1:%d", port), User: "default", Password: "deckle-secret"}
-	c.Process = NewProcess("clickhouse", dir, nil, front, "-lib", lib, "-path", filepath.Join(dir, "data"), "-addr", c.Addr,
+	c.Process = NewProcess("clickhouse", dir, nil,
+		front, "-lib", lib, "-path", filepath.Join(dir, "data"), "-addr", c.Addr,
 		"-user", c.User, "-password", c.Password)
 	return c, c.Up(ctx)
 }

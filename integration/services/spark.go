@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// Versions of what a Spark job needs. hadoop-aws must be of the Hadoop that pyspark carries, and delta-spark of Spark's minor
-// version; the Arrow that pyspark hands to Python is read by pyarrow.
+// Versions of what a Spark job needs. hadoop-aws must be of the Hadoop that pyspark carries, and delta-spark of Spark's
+// minor version; the Arrow that pyspark hands to Python is read by pyarrow.
 const (
 	sparkVersion      = "3.5.7"
 	sparkDeltaVersion = "3.3.2"
 	sparkHadoop       = "3.3.4"
-	sparkPython       = "pyspark==" + sparkVersion + " clickhouse-driver==0.2.11 lz4==4.4.5 clickhouse-cityhash==1.0.2.5 " +
+	sparkPython       = "pyspark==" + sparkVersion + " clickhouse-driver==0.2.11 lz4==4.4.5 " +
+		"clickhouse-cityhash==1.0.2.5 " +
 		"pyarrow==21.0.0 numpy==2.2.6 pandas==2.3.3"
 )
 
@@ -23,7 +24,8 @@ const sparkPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <groupId>deckle.tests</groupId><artifactId>spark</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency>
-      <groupId>org.apache.spark</groupId><artifactId>spark-sql-kafka-0-10_2.12</artifactId><version>` + sparkVersion + `</version>
+      <groupId>org.apache.spark</groupId><artifactId>spark-sql-kafka-0-10_2.12</artifactId>
+      <version>` + sparkVersion + `</version>
       <exclusions>
         <exclusion><groupId>org.apache.hadoop</groupId><artifactId>*</artifactId></exclusion>
         <exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>
@@ -38,7 +40,9 @@ const sparkPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
       <exclusions><exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>
         <exclusion><groupId>org.antlr</groupId><artifactId>*</artifactId></exclusion></exclusions>
     </dependency>
-    <dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-aws</artifactId><version>` + sparkHadoop + `</version></dependency>
+    <dependency>
+      <groupId>org.apache.hadoop</groupId><artifactId>hadoop-aws</artifactId><version>` + sparkHadoop + `</version>
+    </dependency>
   </dependencies>
 </project>
 `
@@ -55,7 +59,8 @@ func (c *Cache) FetchSpark(ctx context.Context) (*Spark, error) {
 		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(sparkPOM), 0o644); err != nil {
 			return err
 		}
-		_, err := command(ctx, dir, nil, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars")
+		_, err := command(ctx, dir, nil, "mvn", "-q", "-B", "dependency:copy-dependencies",
+			"-DincludeScope=runtime", "-DoutputDirectory=jars")
 		if err != nil {
 			return err
 		}

@@ -12,9 +12,10 @@
 // # Promise
 //
 //  1. The tree is only read. A build without the overlay is the build without failpoints: they are comments.
-//  2. Every non-test file of the module is looked at: not testdata, nor folders that begin with a dot or an underscore, nor
-//     modules within the module.
-//  3. Names are unique in the module, as gofail's runtime wants them; two of one name are an error that names both files.
+//  2. Every non-test file of the module is looked at: not testdata, nor folders that begin with a dot or an underscore,
+//     nor modules within the module.
+//  3. Names are unique in the module, as gofail's runtime wants them; two of one name are an error that names
+//     both files.
 //
 // # Writing one
 //
@@ -27,13 +28,12 @@
 //	// txns = nil
 //	return encodeCommit(…)
 //
-// The first kind is for killing or stopping a process exactly there (sleep), the second plants a bug that a test must find.
-// gofail jumps over the code, so it must declare no variable at its outermost level; two points one after the other need an
-// empty line between them. Names of the second kind begin with
-// "bug".
+// The first kind is for killing or stopping a process exactly there (sleep), the second plants a bug that a test must
+// find. gofail jumps over the code, so it must declare no variable at its outermost level; two points one after the
+// other need an empty line between them. Names of the second kind begin with "bug".
 //
 // # At run time
 //
-// Nothing is on until it is armed: by the environment (GOFAIL_FAILPOINTS="name=term;…"), or, with GOFAIL_HTTP=host:port, by
-// PUT /name with a term such as 1*sleep(20000), then GET /name/count and DELETE /name.
+// Nothing is on until it is armed: by the environment (GOFAIL_FAILPOINTS="name=term;…"), or, with
+// GOFAIL_HTTP=host:port, by PUT /name with a term such as 1*sleep(20000), then GET /name/count and DELETE /name.
 package overlay

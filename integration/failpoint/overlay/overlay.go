@@ -136,7 +136,8 @@ func (w *writer) file(path string, text []byte) error {
 		return fmt.Errorf("%s: %w", rel, err)
 	}
 	if want := declared(text); len(points) != want {
-		return fmt.Errorf("%s: %d failpoints are declared, gofail sees %d: two need an empty line or code between them", rel, want, len(points))
+		return fmt.Errorf("%s: %d failpoints are declared, gofail sees %d: two need an empty line or code between them",
+			rel, want, len(points))
 	}
 	for _, p := range points {
 		if first, ok := w.seen[p.Name()]; ok {

@@ -84,7 +84,8 @@ func TestWriteRefuses(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"a name twice":       {map[string]string{"a/a.go": f(point("x")), "b/b.go": f(point("x"))}, "failpoint x stands in a/a.go and in b/b.go"},
+		"a name twice": {map[string]string{"a/a.go": f(point("x")), "b/b.go": f(point("x"))},
+			"failpoint x stands in a/a.go and in b/b.go"},
 		"two without a gap":  {map[string]string{"a/a.go": f(point("x") + point("y"))}, "need an empty line"},
 		"a malformed header": {map[string]string{"a/a.go": f(marker + " var x\n")}, "malformed"},
 		"code that is no Go": {map[string]string{"a/a.go": f(point("x") + "\t// if {\n")}, "is no Go"},
