@@ -18,12 +18,15 @@ import (
 // sparkDelta is the name of the job's Delta table in a report.
 const sparkDelta = "spark.delta.sessions"
 
-// sparkTables opens what the job wrote: the last image of every session in Delta, and the views of its database in ClickHouse,
-// which have the names and columns of Deckle's. The caller calls the returned function when it is done; it is never nil.
+// sparkTables opens the tables that the job wrote: the last image of every session in Delta, and the views of its
+// database in ClickHouse, which have the names and columns of Deckle's. The caller must call the returned function in
+// the end; it is never nil.
 func sparkTables(ctx context.Context, o sparkOptions) (t verify.Options, closeAll func() error, err error) {
 	none := func() error { return nil }
-	st, err := store.NewS3(store.S3Options{Endpoint: "http://" + o.MinIO.Addr, Bucket: o.Bucket, Prefix: o.Prefix, Region: "us-east-1",
-		Credentials: store.StaticCredentials(o.MinIO.AccessKey, o.MinIO.SecretKey)})
+	st, err := store.NewS3(store.S3Options{
+		Endpoint: "http://" + o.MinIO.Addr, Bucket: o.Bucket, Prefix: o.Prefix, Region: "us-east-1",
+		Credentials: store.StaticCredentials(o.MinIO.AccessKey, o.MinIO.SecretKey),
+	})
 	if err != nil {
 		return t, none, err
 	}
@@ -31,12 +34,15 @@ func sparkTables(ctx context.Context, o sparkOptions) (t verify.Options, closeAl
 	if err != nil {
 		return t, none, errors.Join(err, st.Close())
 	}
-	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{Address: o.Click.Addr, Database: o.Database, User: o.Click.User, Password: o.Click.Password})
+	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{
+		Address: o.Click.Addr, Database: o.Database, User: o.Click.User, Password: o.Click.Password,
+	})
 	if err != nil {
 		return t, none, errors.Join(fmt.Errorf("spark's tables in ClickHouse: %w", err), st.Close())
 	}
 	t.ClickHouse = verify.ClickHouse(click)
-	t.More = []verify.Table{{Name: sparkDelta, Kind: verify.Sessions, Reader: &sparkDeltaReader{store: st, table: table}}}
+	reader := &sparkDeltaReader{store: st, table: table}
+	t.More = []verify.Table{{Name: sparkDelta, Kind: verify.Sessions, Reader: reader}}
 	return t, func() error { return errors.Join(click.Close(), st.Close()) }, nil
 }
 
@@ -51,7 +57,7 @@ func (d *sparkDeltaReader) Count(ctx context.Context, _ string) (int64, error) {
 	return int64(len(last)), err
 }
 
-// last returns the batch of the last image of each session, as the table stands now.
+// last returns the batch of the last image of each session, in the table's newest version.
 func (d *sparkDeltaReader) last(ctx context.Context) (map[string]int64, error) {
 	if err := d.table.Refresh(ctx); err != nil {
 		return nil, err

@@ -29,14 +29,14 @@ const (
 
 var start = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 
-// stream is the simulator's records, and what a leader makes of them: batches from one partition, and their entries.
+// stream has the simulator's records, and what a leader makes of them: batches from one partition, and their entries.
 type stream struct {
 	values  [][]byte
 	batches []*event.Batch
 	entries [][]byte
 }
 
-// theStream is made once for all benchmarks; none changes it.
+// theStream is made once for all benchmarks; none of them changes it.
 var theStream = sync.OnceValues(makeStream)
 
 func newStream(b *testing.B) *stream {
@@ -168,7 +168,8 @@ func openShard(b *testing.B, ids ...state.SinkID) *shard {
 	}
 	sh := &shard{Store: s, b: b}
 	sh.apply(state.EncodeConfig(state.Config{
-		ClusterID: uuid.NewString(), Pipeline: "bench", Shards: 1, Topic: "t", Partitions: []int32{0}, Starts: []int64{0}, Sinks: ids,
+		ClusterID: uuid.NewString(), Pipeline: "bench", Shards: 1, Topic: "t",
+		Partitions: []int32{0}, Starts: []int64{0}, Sinks: ids,
 		IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second, Retention: 6 * time.Hour,
 	}))
 	return sh
@@ -188,7 +189,7 @@ func (s *shard) apply(entry []byte) any {
 
 func (s *shard) cut() { s.apply(state.EncodeCut(start.Add(time.Hour).UnixMilli(), 0, 0)) }
 
-// plan is a sink's plan over all that is closed.
+// plan is a sink's plan of everything that is closed.
 func (s *shard) plan(id state.SinkID) *state.Plan {
 	s.apply(state.EncodePlan(id, 1<<40))
 	p, err := s.OpenPlan(id)
@@ -198,7 +199,7 @@ func (s *shard) plan(id state.SinkID) *state.Plan {
 	return p
 }
 
-// BenchmarkFold applies the entries to an empty shard, decoding included, and cuts at the end.
+// BenchmarkFold decodes the entries, applies them to an empty shard, and applies a Cut at the end.
 func BenchmarkFold(b *testing.B) {
 	all := newStream(b).entries
 	for b.Loop() {
@@ -238,7 +239,7 @@ func BenchmarkSessionRows(b *testing.B) {
 	}
 }
 
-// BenchmarkSessionsParquet writes a plan of closed sessions to a store in memory, building the rows included.
+// BenchmarkSessionsParquet writes a plan of closed sessions to a store in memory, which includes building the rows.
 func BenchmarkSessionsParquet(b *testing.B) {
 	s := openShard(b, state.SinkSessions)
 	for _, e := range newStream(b).entries {
@@ -276,7 +277,7 @@ func openDelta(b *testing.B, events bool) *delta.Delta {
 	b.Helper()
 	d, err := delta.Open(context.Background(), delta.Options{
 		Store: objects.NewMem(time.Now), ClusterID: uuid.NewString(), Pipeline: "bench", Node: "bench", Events: events,
-		EventSource: func(uint32) sinks.EventSource { return nil }, // the buffer has all
+		EventSource: func(uint32) sinks.EventSource { return nil }, // the buffer has all events
 	})
 	if err != nil {
 		b.Fatal(err)
