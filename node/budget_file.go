@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -25,10 +26,9 @@ var errBudgetFile = errors.New("node: damaged file")
 // diskBudget is the configured budget of the data folder in bytes, or the one stored when the folder was created, or,
 // the first time, half of what the folder and the free space are together. 0, no budget, is given for a file system
 // that does not know its free space (one in memory). A damaged file is replaced: it promises nothing to anybody.
-func (n *Node) diskBudget() (int64, error) {
-	dir, fsys := n.cfg.DataDir, n.deps.FS
-	if n.cfg.Limits.DiskBytes > 0 {
-		return n.cfg.Limits.DiskBytes, nil
+func diskBudget(fsys vfs.FS, dir string, configured int64, log *slog.Logger) (int64, error) {
+	if configured > 0 {
+		return configured, nil
 	}
 	path := fsys.PathJoin(dir, budgetName)
 	stored, err := readBudget(fsys, path)
@@ -36,20 +36,20 @@ func (n *Node) diskBudget() (int64, error) {
 	case err == nil:
 		return stored, nil
 	case errors.Is(err, errBudgetFile):
-		n.deps.Logger.Warn("the stored disk budget is decided again", "error", err)
+		log.Warn("the stored disk budget is decided again", "error", err)
 	case !errors.Is(err, fs.ErrNotExist):
 		return 0, err
 	}
 	du, err := fsys.GetDiskUsage(dir)
 	if err != nil {
-		n.deps.Logger.Warn("no disk budget: the file system does not tell its free space (limits.disk_bytes sets one)", "error", err)
+		log.Warn("no disk budget: the file system does not tell its free space (limits.disk_bytes sets one)", "error", err)
 		return 0, nil
 	}
 	bytes := max((int64(du.AvailBytes)+folderBytes(fsys, dir))/2, 1)
 	if err := writeBudget(fsys, dir, path, bytes); err != nil {
 		return 0, fmt.Errorf("node: disk budget: %w", err)
 	}
-	n.deps.Logger.Info("disk budget decided", "bytes", bytes)
+	log.Info("disk budget decided", "bytes", bytes)
 	return bytes, nil
 }
 

@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"deckle/node/config"
 	"deckle/node/nodetest"
 	"deckle/node/status"
-	"deckle/state"
 )
 
 func (c *cluster) memFS() *vfs.MemFS { return c.fs.(*vfs.MemFS) }
@@ -132,11 +130,8 @@ func TestBudgetHysteresis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := &config.Config{DataDir: "d"}
-	cfg.Limits.SessionMemoryBytes = 1000
 	var memory int64
-	n := &Node{cfg: cfg, metrics: m, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
-	b := &budget{n: n, limit: 1000, memory: func() int64 { return memory }}
+	b := &budget{fs: fs, dir: "d", log: nodetest.Log(t), metrics: m, limit: 1000, sessionLimit: 1000, sessions: func() int64 { return memory }}
 	for i, step := range []struct {
 		used        int
 		avail, disk uint64
@@ -174,44 +169,6 @@ func TestBudgetHysteresis(t *testing.T) {
 	}
 }
 
-// Every sink counts but revisions, which trails by a pass by design.
-func TestUnflushedEpochs(t *testing.T) {
-	all := []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse, state.SinkDeadLetter}
-	for _, enabled := range [][]state.SinkID{all, {state.SinkClickHouse, state.SinkDeadLetter}} {
-		for _, slow := range all {
-			for _, behind := range []uint64{3, 4} {
-				cfg := &config.Config{Limits: config.Limits{UnflushedEpochs: 3}}
-				n := &Node{cfg: cfg}
-				n.budget = &budget{n: n}
-				in := &intake{leader: &leader{shard: &shard{n: n}, log: slog.New(slog.DiscardHandler)}}
-				view := &state.View{LastClosed: 10}
-				view.Config.Sinks = enabled
-				for _, id := range all {
-					view.Sinks[id].Acked = 10
-				}
-				view.Sinks[slow].Acked = 10 - behind
-				in.judgePause(view)
-				on := false
-				for _, id := range enabled {
-					on = on || id == slow
-				}
-				want := on && slow != state.SinkRevisions && behind > 3
-				if got := status.PauseReason(in.pausedFor) == status.PauseEpochs; got != want {
-					t.Errorf("sinks %v, %v is %d behind: paused %v (%s)", enabled, slow, behind, got, in.pausedFor)
-				}
-				if want && !strings.Contains(in.pausedFor, slow.String()) {
-					t.Errorf("%q does not name %v", in.pausedFor, slow)
-				}
-			}
-		}
-	}
-}
-
-// budgetNode is as much of a node as decides its budget.
-func budgetNode(fs vfs.FS, configured int64) *Node {
-	return &Node{cfg: &config.Config{DataDir: "d", Limits: config.Limits{DiskBytes: configured}}, deps: Deps{FS: fs, Logger: slog.New(slog.DiscardHandler)}}
-}
-
 func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	if err := fs.MkdirAll("d", 0o755); err != nil {
@@ -226,7 +183,7 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 	}
 	want := func(fs vfs.FS, configured, bytes int64) {
 		t.Helper()
-		if got, err := budgetNode(fs, configured).diskBudget(); err != nil || got != bytes {
+		if got, err := diskBudget(fs, "d", configured, nodetest.Log(t)); err != nil || got != bytes {
 			t.Errorf("budget %d, want %d: %v", got, bytes, err)
 		}
 	}

@@ -37,8 +37,8 @@ type Deps struct {
 	LogBytes, SegmentBytes, CheckpointBytes int64
 	OnFatal                                 func(error) // called at most once, when the process should end; Wait returns the error too
 
-	// openSink replaces the sinks in tests of this package.
-	openSink func(n *Node, id state.SinkID) (sinks.Sink, error)
+	// openSink replaces the sinks in tests of this package. It is given what reads records again.
+	openSink func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error)
 }
 
 func (d *Deps) complete() {

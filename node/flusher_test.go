@@ -2,15 +2,11 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"deckle/node/nodetest"
-	"deckle/raftstore"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -18,7 +14,7 @@ import (
 // lateSink is a sink whose plan is acknowledged by another while it is written, and which then refuses a row of it.
 type lateSink struct {
 	sinks.Sink
-	n    *Node
+	n    atomic.Pointer[Node]
 	late atomic.Int32
 }
 
@@ -29,7 +25,10 @@ func (s *lateSink) Write(ctx context.Context, p *state.Plan) error {
 	if err := s.Sink.Write(ctx, p); err != nil {
 		return err
 	}
-	if _, err := (*s.n.shards.Load())[p.Config.Shard].group.Propose(state.EncodeAck(p.Sink, p.B)).Wait(ctx); err != nil {
+	for s.n.Load() == nil { // Open has not returned yet
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := s.n.Load().raft.Group(p.Config.Shard).Propose(state.EncodeAck(p.Sink, p.B)).Wait(ctx); err != nil {
 		return err
 	}
 	return &sinks.RefusedError{RowKey: "gone", Row: []byte("{}"), Err: errDown}
@@ -45,18 +44,19 @@ func TestPlanThatIsGoneIsDone(t *testing.T) {
 	ln := c.lns[0]
 	c.lns[0] = nil
 	n, err := Open(nodetest.Context(t), c.config(0), Deps{FS: c.fs, Logger: nodetest.Log(t), RaftListener: ln,
-		openSink: func(n *Node, id state.SinkID) (sinks.Sink, error) {
-			s, err := c.table.open(n, id)
+		openSink: func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error) {
+			s, err := c.table.open(again, id)
 			if id != state.SinkClickHouse || err != nil {
 				return s, err
 			}
-			late.n, late.Sink = n, s
+			late.Sink = s
 			return late, nil
 		}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.nodes[0] = n
+	late.n.Store(n)
 	for i := range 5 {
 		b.Produce(nodetest.Record(0, "s", i))
 		nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(i+1) })
@@ -70,71 +70,4 @@ func TestPlanThatIsGoneIsDone(t *testing.T) {
 	if len(s.Failing)+len(s.Stopped) > 0 {
 		t.Errorf("failing %v, stopped %v", s.Failing, s.Stopped)
 	}
-}
-
-// Only the end of the leadership, or a person, ends a flusher: any other error is shown, and it begins again.
-func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		err     error
-		stopped string
-	}{
-		{"not the leader", fmt.Errorf("x: %w", raftstore.ErrNotLeader), ""},
-		{"uncertain", fmt.Errorf("x: %w", raftstore.ErrUncertain), ""},
-		{"a person", &sinks.StopError{Err: errDown, Hint: "act"}, "the store is down for the test (act)"},
-		{"the context", context.Canceled, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				in, _ := newTestIntake(t)
-				f := newFlusher(in.leader, state.SinkSessions)
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				runs := 0
-				f.keep(ctx, func(context.Context) error {
-					switch runs++; {
-					case runs > 1 && in.failing["sessions"] != errDown.Error():
-						t.Errorf("run %d: failing is %v", runs, in.failing)
-					case runs < 4:
-						return errDown
-					case errors.Is(c.err, context.Canceled):
-						cancel()
-					}
-					return c.err
-				})
-				if runs != 4 || in.stopped["sessions"] != c.stopped {
-					t.Errorf("%d runs, stopped %v", runs, in.stopped)
-				}
-			})
-		})
-	}
-}
-
-// A plan may end at an epoch that the state has closed and the intake has not heard of: its latency waits for that.
-func TestFlusherWaitsForTheArrivals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		in, _ := newTestIntake(t)
-		f := newFlusher(in.leader, state.SinkSessions)
-		in.flushers = []*flusher{f}
-		in.sealed.Store(4)
-		done := make(chan error, 1)
-		go func() { done <- f.noted(t.Context(), 5) }()
-		in.kick() // of another epoch
-		synctest.Wait()
-		select {
-		case err := <-done:
-			t.Fatalf("did not wait: %v", err)
-		default:
-		}
-		in.sealed.Store(5)
-		in.kick()
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := f.noted(ctx, 6); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("the end of the leadership: %v", err)
-		}
-	})
 }

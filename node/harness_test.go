@@ -67,21 +67,21 @@ func (t *table) totals() (sessions int, events uint32) {
 
 // memSink is a sink of a node on a table. Like the real ones it may be asked for the same plan again and again.
 type memSink struct {
-	id state.SinkID
-	t  *table
-	n  *Node
+	id    state.SinkID
+	t     *table
+	again sinks.EventSource
 
 	mu     sync.Mutex
 	sealed map[uint32]map[uint64][]event.Item
 }
 
-func (t *table) open(n *Node, id state.SinkID) (sinks.Sink, error) {
+func (t *table) open(again sinks.EventSource, id state.SinkID) (sinks.Sink, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.fail[id]; err != nil {
 		return nil, err
 	}
-	return &memSink{id: id, t: t, n: n, sealed: map[uint32]map[uint64][]event.Item{}}, nil
+	return &memSink{id: id, t: t, again: again, sealed: map[uint32]map[uint64][]event.Item{}}, nil
 }
 
 func (s *memSink) Close() error { return nil }
@@ -121,7 +121,7 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 		err = p.DeadLetters(func(l *state.DeadLetter) error {
 			var err error
 			if l.Partition >= 0 {
-				err = s.n.refetch.Originals(ctx, []state.Position{{Partition: l.Partition, Offset: l.Offset}}, func(int, []byte, bool) error { return nil })
+				err = s.again.Originals(ctx, []state.Position{{Partition: l.Partition, Offset: l.Offset}}, func(int, []byte, bool) error { return nil })
 			}
 			s.t.mu.Lock()
 			defer s.t.mu.Unlock()
@@ -175,7 +175,7 @@ func (s *memSink) writeEvents(ctx context.Context, p *state.Plan) error {
 		s.t.mu.Lock()
 		s.t.refetch++
 		s.t.mu.Unlock()
-		if err := s.n.refetch.Events(ctx, p, func(it *event.Item) error { items = append(items, *it); return nil }); err != nil {
+		if err := s.again.Events(ctx, p, func(it *event.Item) error { items = append(items, *it); return nil }); err != nil {
 			return err
 		}
 	}

@@ -1,79 +1,31 @@
 package node
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"deckle/event"
+	"deckle/node/shard"
 	"deckle/node/status"
 )
 
-// metrics are the node's own figures; raftstore, wal and the state's Pebble register theirs.
-type metrics struct {
-	records, bytes, nulls, duplicates *prometheus.CounterVec // by shard
-	rejects                           *prometheus.CounterVec // by reason
-	decode                            prometheus.Histogram   // seconds an entry
-	entryEvents, entryBytes           prometheus.Histogram
-	commit                            prometheus.Histogram // seconds from Propose to the result
-	resyncs                           *prometheus.CounterVec
-	cuts                              *prometheus.CounterVec
-	flush                             *prometheus.HistogramVec // seconds by sink
-	retries                           *prometheus.CounterVec   // by sink and "source"
-	sourceErrors                      *prometheus.CounterVec   // by kind
-	groupCommits                      *prometheus.CounterVec   // by result
-	horizonForced                     *prometheus.CounterVec
-	diskBytes, freeBytes              prometheus.Gauge
-	unread                            *prometheus.GaugeVec
-}
+// metrics are the figures of the node as a whole; the shards, raftstore, wal and the Pebble stores have their own.
+type metrics struct{ diskBytes, freeBytes prometheus.Gauge }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	shard := []string{"shard"}
-	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	}
-	hist := func(name, help string, buckets []float64) prometheus.Histogram {
-		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
-	}
 	m := &metrics{
-		records:      vec("deckle_source_records_total", "Records read from Kafka by this leader.", shard...),
-		bytes:        vec("deckle_source_bytes_total", "Bytes of record values read from Kafka.", shard...),
-		nulls:        vec("deckle_source_nulls_total", "Records without a value, skipped.", shard...),
-		duplicates:   vec("deckle_source_duplicates_total", "Records whose event had been counted before.", shard...),
-		rejects:      vec("deckle_source_rejects_total", "Records that became dead letters when they were read.", "reason"),
-		decode:       hist("deckle_source_decode_seconds", "Time to decode one entry's records.", prometheus.ExponentialBuckets(1e-4, 2, 14)),
-		entryEvents:  hist("deckle_shard_entry_events", "Events an entry.", prometheus.ExponentialBuckets(1, 4, 8)),
-		entryBytes:   hist("deckle_shard_entry_bytes", "Bytes an entry.", prometheus.ExponentialBuckets(256, 4, 8)),
-		commit:       hist("deckle_shard_commit_seconds", "Time from proposing an entry to its result.", prometheus.ExponentialBuckets(5e-4, 2, 15)),
-		resyncs:      vec("deckle_shard_resyncs_total", "Times that intake began again from the applied offsets.", shard...),
-		cuts:         vec("deckle_shard_epochs_total", "Epochs closed by this leader.", shard...),
-		retries:      vec("deckle_node_retries_total", "Failed attempts of a sink, or of the source, that are repeated.", "part"),
-		sourceErrors: vec("deckle_source_errors_total", "Errors that Kafka's client reported for a partition.", "kind"),
-		groupCommits: vec("deckle_source_group_commits_total", "Commits of the advisory group offsets.", "result"),
-		horizonForced: vec("deckle_shard_horizon_forced_total",
-			"Times that disk pressure made the leader force the horizon up.", shard...),
-		flush: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_sink_flush_seconds",
-			Help: "Time of one successful write of a plan.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}, []string{"sink"}),
 		diskBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_bytes", Help: "Bytes in the data folder."}),
 		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_free_bytes", Help: "Bytes free on its file system."}),
-		unread: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_source_unread_partitions",
-			Help: "Partitions added to the topic after the cluster was created; nobody reads them."}, shard),
 	}
-	for _, c := range []prometheus.Collector{m.records, m.bytes, m.nulls, m.duplicates, m.rejects, m.decode, m.entryEvents,
-		m.entryBytes, m.commit, m.resyncs, m.cuts, m.retries, m.sourceErrors, m.groupCommits, m.horizonForced, m.flush,
-		m.diskBytes, m.freeBytes, m.unread} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	for _, r := range event.Reasons() {
-		m.rejects.WithLabelValues(r.String())
-	}
-	return m, nil
+	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes))
 }
 
 // statusCollector shows Node.Status and the latency histograms as metrics when they are asked for.
-type statusCollector struct{ n *Node }
+type statusCollector struct {
+	status func() status.Node
+	shards func() []*shard.Shard
+}
 
 var (
 	descReady   = prometheus.NewDesc("deckle_node_ready", "1 when /readyz says so.", nil, nil)
@@ -125,7 +77,7 @@ func (c statusCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
-	st := c.n.Status()
+	st := c.status()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -133,12 +85,8 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(descReady, flag(st.Ready))
-	for _, s := range c.n.shardList() {
-		for _, id := range measured {
-			if h := &s.visible[id]; h.latency().Count > 0 {
-				ch <- h.prometheus(descVisible, s.label(), id.String())
-			}
-		}
+	for _, s := range c.shards() {
+		s.CollectVisible(descVisible, ch)
 	}
 	for _, s := range st.Shards {
 		shard, v := strconv.Itoa(int(s.Shard)), &s.State

@@ -4,10 +4,12 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/node/shard"
 )
 
 // pebbleCollector shows what the Pebble store of each local replica says of itself.
-type pebbleCollector struct{ n *Node }
+type pebbleCollector struct{ shards func() []*shard.Shard }
 
 func pebbleDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("deckle_pebble_"+name, help, shardDims, nil)
@@ -38,16 +40,12 @@ func (c pebbleCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c pebbleCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, s := range c.n.shardList() {
-		store := c.n.Store(s.id)
-		if store == nil {
-			continue
-		}
-		m := store.Metrics()
+	for _, s := range c.shards() {
+		m := s.Store().Metrics()
 		if m == nil {
 			continue
 		}
-		shard := strconv.Itoa(int(s.id))
+		shard := strconv.Itoa(int(s.ID()))
 		give := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, kind, v, shard)
 		}

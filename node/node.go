@@ -14,28 +14,33 @@ import (
 
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/raftstore"
 	"deckle/state"
 )
 
+// closeTimeout bounds an orderly end: intake stops, leadership is handed over, the disk is closed.
+const closeTimeout = 20 * time.Second
+
 // Node is one running member of a cluster.
 type Node struct {
-	cfg     *config.Config
-	deps    Deps
-	metrics *metrics
-	kafka   *kafka.Client
-	watch   *kafka.Watch
-	refetch *kafka.Refetch
-	cache   *pebble.Cache
-	raft    *raftstore.Store
-	sinks   map[state.SinkID]*sinkSlot
-	delta   *deltaTables
-	budget  *budget
+	cfg          *config.Config
+	deps         Deps
+	metrics      *metrics
+	shardMetrics *shard.Metrics
+	kafka        *kafka.Client
+	watch        *kafka.Watch
+	refetch      *kafka.Refetch
+	cache        *pebble.Cache
+	raft         *raftstore.Store
+	sinks        sinkSlots
+	delta        *deltaTables
+	budget       *budget
 
 	raftLogger *slog.Logger
 
-	shards   atomic.Pointer[[]*shard] // nil before the groups run
+	shards   atomic.Pointer[[]*shard.Shard] // nil before the groups run
 	flushers sync.WaitGroup
 	work     sync.WaitGroup
 	stop     context.CancelFunc // of everything in the background
@@ -69,6 +74,9 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
+	if n.shardMetrics, err = shard.NewMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("node: metrics: %w", err)
+	}
 	if n.kafka, err = kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, n.deps.Logger, n.deps.KafkaOpts); err != nil {
 		return nil, err
 	}
@@ -88,12 +96,15 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
-	n.budget = &budget{n: n, memory: n.sessionMemory}
-	if n.budget.limit, err = n.diskBudget(); err != nil {
+	n.budget = &budget{fs: deps.FS, dir: cfg.DataDir, log: deps.Logger, metrics: n.metrics,
+		sessionLimit: cfg.Limits.SessionMemoryBytes, sessions: n.sessionMemory}
+	if n.budget.limit, err = diskBudget(deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
 		return nil, err
 	}
-	n.sinks = n.sinkSlots()
-	if err := errors.Join(deps.Registerer.Register(statusCollector{n}), deps.Registerer.Register(pebbleCollector{n})); err != nil {
+	w := &sinkWiring{cfg: cfg, deps: &n.deps, clusterID: n.raft.ClusterID, kafka: n.kafka, refetch: n.refetch}
+	n.sinks, n.delta = w.slots()
+	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
+		deps.Registerer.Register(pebbleCollector{n.shardList})); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -149,7 +160,9 @@ func (n *Node) run(ctx context.Context) {
 		return
 	}
 	n.deps.Logger.Info("member of the cluster", "cluster", n.raft.ClusterID(), "shards", n.cfg.Cluster.Shards)
-	shards := make([]*shard, 0, n.cfg.Cluster.Shards)
+	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
+		Sinks: n.sinks, Metrics: n.shardMetrics, Paused: n.budget.paused, Background: n.flushers.Go}
+	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)
 	for id := range uint32(n.cfg.Cluster.Shards) {
 		group := n.raft.Group(id)
 		store, ok := group.StateMachine().(*state.Store)
@@ -157,13 +170,12 @@ func (n *Node) run(ctx context.Context) {
 			n.fail(fmt.Errorf("node: shard %d has a state machine of type %T", id, group.StateMachine()))
 			return
 		}
-		shards = append(shards, &shard{n: n, id: id, group: group, store: store, log: n.deps.Logger.With("shard", id),
-			failing: map[string]string{}, stopped: map[string]string{}})
+		shards = append(shards, shard.New(env, id, group, store, n.deps.Logger))
 	}
 	n.shards.Store(&shards)
 	var all sync.WaitGroup
 	for _, s := range shards {
-		all.Go(func() { s.run(ctx) })
+		all.Go(func() { s.Run(ctx) })
 	}
 	all.Wait()
 }
@@ -262,7 +274,7 @@ func within(ctx context.Context, what string, f func()) error {
 	}
 }
 
-func (n *Node) shardList() []*shard {
+func (n *Node) shardList() []*shard.Shard {
 	if s := n.shards.Load(); s != nil {
 		return *s
 	}
@@ -280,7 +292,7 @@ func (n *Node) Status() status.Node {
 		reasons = append(reasons, "the groups do not run yet")
 	}
 	for _, s := range shards {
-		ss, why, trouble := s.status()
+		ss, why, trouble := s.Status()
 		st.Shards = append(st.Shards, ss)
 		reasons, troubles = append(reasons, why...), append(troubles, trouble...)
 	}
@@ -301,7 +313,16 @@ func (n *Node) Status() status.Node {
 // Store returns the local replica of a shard, nil before its group runs.
 func (n *Node) Store(shard uint32) *state.Store {
 	if l := n.shardList(); int(shard) < len(l) {
-		return l[shard].store
+		return l[shard].Store()
 	}
 	return nil
+}
+
+// sessionMemory adds up what the sessions of all shards take in memory.
+func (n *Node) sessionMemory() int64 {
+	var sum int64
+	for _, s := range n.shardList() {
+		sum += s.Store().Peek().MemoryBytes
+	}
+	return sum
 }

@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"deckle"
 	"deckle/node/config"
 	"deckle/node/web"
 )
-
-// closeTimeout bounds an orderly end: intake stops, leadership is handed over, the disk is closed.
-const closeTimeout = 20 * time.Second
 
 // Run runs one node until ctx ends, then ends it in order; it returns nil after that, or the error that made the node
 // give up. It is the whole of "deckle run" but for flags and signals.

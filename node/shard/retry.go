@@ -1,11 +1,19 @@
-package node
+package shard
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 )
+
+// stopError ends the work on a shard until an operator has acted and the node or the leadership begins anew.
+type stopError struct{ reason string }
+
+func (e *stopError) Error() string { return e.reason }
+
+func stopf(format string, args ...any) error { return &stopError{fmt.Sprintf(format, args...)} }
 
 // newBackoff waits exponentially longer with jitter, without end.
 func newBackoff(first, most time.Duration) *backoff.ExponentialBackOff {

@@ -1,4 +1,4 @@
-package node
+package shard
 
 import (
 	"crypto/sha256"
@@ -11,11 +11,11 @@ import (
 	"deckle/state"
 )
 
-// maxEntryItems bounds an entry's events, whatever their size.
+// maxEntryItems bounds the events of an entry, whatever their size.
 const maxEntryItems = 8192
 
-// batchBuf collects decoded records until they are proposed, and keeps them until the entry's result is known: events
-// alias the records' values and the decoder's memory. It is used again after its result.
+// batchBuf collects decoded records until they are proposed, and keeps them until the result of the entry is known:
+// events point into the values of the records and into the decoder's memory. It is reused after the result.
 type batchBuf struct {
 	dec    event.Decoder
 	parts  []*bufPart // ascending by partition
@@ -29,6 +29,7 @@ type batchBuf struct {
 	stamps []int64
 }
 
+// bufPart is the share of one partition.
 type bufPart struct {
 	rng     event.Range
 	items   []event.Item
@@ -38,7 +39,7 @@ type bufPart struct {
 
 func (b *batchBuf) empty() bool { return len(b.parts) == 0 }
 
-// reset makes the buffer ready for the next batch and lets go of what it has read.
+// reset makes the buffer ready for the next batch and releases what it has read.
 func (b *batchBuf) reset() {
 	b.dec.Reset()
 	for _, p := range b.parts {
@@ -98,7 +99,7 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	return event.ReasonNone
 }
 
-// finish puts the partitions together. The batch is valid until reset.
+// finish joins the partitions into one batch, which is valid until reset.
 func (b *batchBuf) finish() *event.Batch {
 	b.batch.Nulls = b.nulls
 	for _, p := range b.parts {

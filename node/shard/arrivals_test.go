@@ -1,59 +1,19 @@
-package node
+package shard
 
 import (
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"deckle/state"
 )
 
-func TestHistogramQuantilesAreExactToOnePartIn64(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	var h histogram
-	var all []int64
-	for range 20000 {
-		v := int64(rng.ExpFloat64() * 3000)
-		all = append(all, v)
-		h.observe(v, 1)
-	}
-	slices.Sort(all)
-	got := h.latency()
-	for _, c := range []struct {
-		q    float64
-		have float64
-	}{{0.5, got.P50}, {0.99, got.P99}} {
-		want := float64(all[int(c.q*float64(len(all)))-1])
-		if c.have < want || c.have > want*(1+1.0/64)+1 {
-			t.Errorf("quantile %v: %v, exact %v", c.q, c.have, want)
-		}
-	}
-	if got.Max != float64(all[len(all)-1]) || got.Count != 20000 {
-		t.Errorf("max %v count %d", got.Max, got.Count)
-	}
-}
-
-func TestHistogramBucketsAreContiguous(t *testing.T) {
-	last := -1
-	for v := range int64(1 << 20) {
-		b := histogramBucket(v)
-		if b != last && b != last+1 {
-			t.Fatalf("value %d: bucket %d after %d", v, b, last)
-		}
-		if v > histogramUpper(b) || b > 0 && v <= histogramUpper(b-1) {
-			t.Fatalf("value %d: bucket %d ends at %d", v, b, histogramUpper(b))
-		}
-		last = b
-	}
-}
-
-func TestPipelineMeasuresEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
-	p := newPipeline()
+func TestArrivalsMeasureEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
+	p := newEpochArrivals()
 	for e := uint64(5); e <= 8; e++ {
-		p.apply([]int64{1000, 1000, 2000})
-		p.cut(e, 3)
+		p.add([]int64{1000, 1000, 2000})
+		p.close(e, 3)
 	}
 	earlier := map[uint64]int64{3: 2, 4: 2}
 	for _, c := range []struct {
@@ -89,14 +49,14 @@ func TestPipelineMeasuresEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
 		}
 	}
 	var events, sessions histogram
-	p.acked(state.SinkEvents, 4, 6, 3000, &events, both)
+	p.visible(state.SinkEvents, 4, 6, 3000, &events, both)
 	if l := events.latency(); l.Count != 6 || l.Max < 1996 || l.Max > 2004 {
 		t.Errorf("latency %+v", l)
 	}
 	kept(5, 6, 7, 8) // the other sink has observed none
-	p.acked(state.SinkSessions, 4, 5, 4000, &sessions, both)
+	p.visible(state.SinkSessions, 4, 5, 4000, &sessions, both)
 	kept(6, 7, 8)
-	p.acked(state.SinkSessions, 5, 8, 4000, &sessions, both)
+	p.visible(state.SinkSessions, 5, 8, 4000, &sessions, both)
 	if l := sessions.latency(); l.Count != 12 {
 		t.Errorf("latency %+v", l)
 	}
@@ -104,13 +64,13 @@ func TestPipelineMeasuresEachEpochOnceAndKeepsPlansSmall(t *testing.T) {
 }
 
 func TestArrivalsStayBounded(t *testing.T) {
-	a := newArrivals()
+	a := newTimestamps()
 	var n int64
 	for i := range int64(100000) {
 		a.add(i*1000, 1)
 	}
 	a.each(func(_, c int64) { n += c })
-	if len(a.counts) > maxArrivalBuckets || n != 100000 {
+	if len(a.counts) > maxTimestampBuckets || n != 100000 {
 		t.Fatalf("%d buckets, %d records", len(a.counts), n)
 	}
 }

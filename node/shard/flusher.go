@@ -1,4 +1,4 @@
-package node
+package shard
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -15,9 +14,6 @@ import (
 	"deckle/sinks"
 	"deckle/state"
 )
-
-// measured are the sinks whose event-to-visible latency is kept, and which the group offsets wait for.
-var measured = []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkClickHouse}
 
 const (
 	retryFirst = 200 * time.Millisecond
@@ -28,30 +24,28 @@ const (
 
 // flusher carries one sink of a shard from plan to plan for one leadership:
 //
-//	wait ─► Plan entry ─► OpenPlan ─► Write ──nil──► Ack entry ─► wait
-//	                         ▲          │ error: backoff; a refused row: Refuse entry; *sinks.StopError: the end
-//	                         └──────────┘
+//	await ─► Plan entry ─► OpenPlan ─► Write ──nil──► Ack entry ─► await
+//	                          ▲          │ error: backoff; a refused row: Refuse entry; *sinks.StopError: the end
+//	                          └──────────┘
 type flusher struct {
-	l    *leader
-	id   state.SinkID
+	*leadership
+	sink state.SinkSpec
 	log  *slog.Logger
-	wake chan struct{}
 	wait *backoff.ExponentialBackOff
 }
 
-func newFlusher(l *leader, id state.SinkID) *flusher {
-	return &flusher{l: l, id: id, log: l.log.With("sink", id.String()), wake: make(chan struct{}, 1),
-		wait: newBackoff(retryFirst, retryMost)}
+func newFlusher(l *leadership, id state.SinkID) *flusher {
+	return &flusher{leadership: l, sink: id.Spec(), log: l.log.With("sink", id.String()), wait: newBackoff(retryFirst, retryMost)}
 }
 
 func (f *flusher) run(ctx context.Context) { f.keep(ctx, f.loop) }
 
-// keep repeats loop until ctx ends, a person is needed or the leadership is over: while this node leads, no sink is
+// keep repeats loop until ctx ends, an operator is needed or the leadership is over: while this node leads, no sink is
 // without its flusher.
 func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 	wait := newBackoff(retryFirst, retryMost)
 	for {
-		began := f.l.n.deps.Now()
+		began := f.Now()
 		err := loop(ctx)
 		var stop *sinks.StopError
 		switch {
@@ -59,41 +53,39 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 			return
 		case errors.As(err, &stop):
 			f.log.Error("sink stopped, a person is needed", "error", err)
-			f.l.setStopped(f.id.String(), stop.Error())
+			f.cond.setStopped(f.sink.Name, stop.Error())
 			return
 		case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
 			f.log.Warn("flusher ends with the leadership", "error", err) // the group tells the shard, if this node leads on
 			return
 		}
-		if f.l.n.deps.Now().Sub(began) > 2*retryMost {
+		if f.Now().Sub(began) > 2*retryMost {
 			wait.Reset()
 		}
 		f.log.Warn("flusher begins again", "error", err)
-		f.l.setFailing(f.id.String(), err)
+		f.cond.setFailing(f.sink.Name, err)
 		if sleep(ctx, wait.NextBackOff()) != nil {
 			return
 		}
 	}
 }
 
+// loop flushes one plan after the other.
 func (f *flusher) loop(ctx context.Context) error {
 	sink, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
 	for {
-		began := f.l.n.deps.Now()
+		began := f.Now()
 		if err := f.await(ctx); err != nil {
 			return err
 		}
-		maxB := uint64(math.MaxUint64) // only plans of raw events can end before the last closed epoch
-		if f.id == state.SinkEvents {
-			var err error
-			if maxB, err = f.l.pipe.reach(f.l.store.View().Sinks[f.id].Acked, f.l.sealed.Load(), planEvents, f.l.store.EpochEvents); err != nil {
-				return err
-			}
+		last, err := f.lastOfPlan()
+		if err != nil {
+			return err
 		}
-		res, err := f.l.group.Propose(state.EncodePlan(f.id, maxB)).Wait(ctx)
+		res, err := f.group.Propose(state.EncodePlan(f.sink.ID, last)).Wait(ctx)
 		if err != nil {
 			return err
 		}
@@ -108,9 +100,9 @@ func (f *flusher) loop(ctx context.Context) error {
 		if err := f.flush(ctx, sink, plan); err != nil {
 			return err
 		}
-		if d := f.l.n.cfg.Delta; f.id == state.SinkRevisions && d != nil {
-			// One pass an interval: a pass rewrites whole files.
-			if err := sleep(ctx, d.RevisionInterval-f.l.n.deps.Now().Sub(began)); err != nil {
+		if d := f.Config.Delta; f.sink.Trails && d != nil {
+			// One pass per interval: a pass rewrites whole files.
+			if err := sleep(ctx, d.RevisionInterval-f.Now().Sub(began)); err != nil {
 				return err
 			}
 		}
@@ -118,23 +110,23 @@ func (f *flusher) loop(ctx context.Context) error {
 }
 
 // open waits for the sink, and checks that it is not ahead of the state: then the state would be an old copy, or the
-// table another cluster's, and to write would damage it.
+// table would belong to another cluster, and writing would damage it.
 func (f *flusher) open(ctx context.Context) (sinks.Sink, error) {
 	var sink sinks.Sink
 	err := f.retry(ctx, func() error {
-		s, err := f.l.n.sinks[f.id].get(ctx)
+		s, err := f.Sinks.Get(ctx, f.sink.ID)
 		if err != nil {
 			return err
 		}
-		pos, err := s.Position(ctx, f.l.id)
+		pos, err := s.Position(ctx, f.id)
 		if err != nil {
 			return err
 		}
-		p := f.l.store.View().Sinks[f.id]
+		p := f.store.View().Sinks[f.sink.ID]
 		if last := max(p.Acked, p.PlanB); pos > last {
 			err := stopf("sink %s already has epoch %d of this shard, but its last plan ends at %d: the data folder is older "+
-				"than the table, or the table is another's", f.id, pos, last)
-			f.l.halt(err)
+				"than the table, or the table is another's", f.sink.Name, pos, last)
+			f.end(err)
 			return &sinks.StopError{Err: err, Hint: "restore the newest data folder, or use a new table"}
 		}
 		sink = s
@@ -145,25 +137,24 @@ func (f *flusher) open(ctx context.Context) (sinks.Sink, error) {
 
 // await returns when there is a plan, or an epoch for one.
 func (f *flusher) await(ctx context.Context) error {
-	for {
-		v := f.l.store.View()
-		p := v.Sinks[f.id]
-		closed := v.LastClosed
-		switch f.id {
-		case state.SinkEvents:
-			closed = min(closed, f.l.sealed.Load())
-		case state.SinkRevisions:
-			closed = min(closed, v.Sinks[state.SinkSessions].Acked)
+	return f.epochs.wait(ctx, func(noted uint64) bool {
+		v := f.store.View()
+		last := v.LastFor(f.sink.ID)
+		if f.sink.Bounded {
+			last = min(last, noted) // the number of its events is known
 		}
-		if p.PlanB != 0 || closed > p.Acked {
-			return nil
-		}
-		select {
-		case <-f.wake:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		p := v.Sinks[f.sink.ID]
+		return p.PlanB != 0 || last > p.Acked
+	})
+}
+
+// lastOfPlan bounds the next plan: a sink whose plan may be bounded is given a number of events that it can flush within
+// seconds.
+func (f *flusher) lastOfPlan() (uint64, error) {
+	if !f.sink.Bounded {
+		return math.MaxUint64, nil
 	}
+	return f.arrivals.reach(f.store.View().Sinks[f.sink.ID].Acked, f.epochs.last(), planEvents, f.store.EpochEvents)
 }
 
 // flush writes the outstanding plan and acknowledges it.
@@ -179,22 +170,22 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 	defer forget()
 	err := f.retry(ctx, func() (err error) {
 		if plan == nil {
-			switch plan, err = f.l.store.OpenPlan(f.id); {
+			switch plan, err = f.store.OpenPlan(f.sink.ID); {
 			case errors.Is(err, state.ErrNoPlan):
 				plan = nil
 				return nil
 			case err != nil:
 				plan = nil
-				return fmt.Errorf("node: plan of sink %s: %w", f.id, err)
+				return fmt.Errorf("node: plan of sink %s: %w", f.sink.Name, err)
 			}
 		}
 		// gofail: var bugAckUnwritten struct{}
 		// return nil
-		began := f.l.n.deps.Now()
+		began := f.Now()
 		err = sink.Write(ctx, plan)
-		took := f.l.n.deps.Now().Sub(began)
+		took := f.Now().Sub(began)
 		if err == nil {
-			f.l.n.metrics.flush.WithLabelValues(f.id.String()).Observe(took.Seconds())
+			f.Metrics.flush.WithLabelValues(f.sink.Name).Observe(took.Seconds())
 			log.Debug("epochs flushed", "seconds", took.Seconds())
 			return nil
 		}
@@ -203,60 +194,46 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 			return err
 		}
 		log.Warn("the sink refuses a row, which becomes a dead letter", "row", refused.RowKey, "error", refused.Err)
-		entry := state.EncodeRefuse(f.id, refused.RowKey, refused.Row, truncate(refused.Err.Error()))
-		if _, err := f.l.group.Propose(entry).Wait(ctx); err != nil {
+		entry := state.EncodeRefuse(f.sink.ID, refused.RowKey, refused.Row, truncate(refused.Err.Error()))
+		if _, err := f.group.Propose(entry).Wait(ctx); err != nil {
 			return backoff.Permanent(err)
 		}
-		f.l.refused.Store(true)
+		f.refused.Store(true)
 		forget() // the refusal shows in a new snapshot only
 		return errAgain
 	})
 	if err != nil || plan == nil { // nil: the plan has been acknowledged already
 		return err
 	}
-	now := f.l.n.deps.Now().UnixMilli()
+	now := f.Now().UnixMilli()
 	// gofail: var nodeSinkWritten struct{}
-	ack := f.l.group.Propose(state.EncodeAck(f.id, plan.B))
+	ack := f.group.Propose(state.EncodeAck(f.sink.ID, plan.B))
 	// gofail: var nodeAckProposed struct{}
 	if _, err := ack.Wait(ctx); err != nil {
 		return err
 	}
-	if err := f.noted(ctx, plan.B); err != nil {
+	// The plan may end at an epoch that the state has closed and the intake has not heard of yet.
+	if err := f.epochs.wait(ctx, func(noted uint64) bool { return noted >= plan.B }); err != nil {
 		return err
 	}
-	f.acked(plan, now)
+	f.acknowledged(plan, now)
 	return nil
 }
 
-// noted waits until the intake has noted the arrivals up to an epoch: the state closes it a moment before the intake
-// hears of it.
-func (f *flusher) noted(ctx context.Context, epoch uint64) error {
-	for f.l.sealed.Load() < epoch {
-		select {
-		case <-f.wake:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// acknowledged measures a plan that is visible since nowMillis, and lets the sinks go on that wait for this one.
+func (f *flusher) acknowledged(plan *state.Plan, nowMillis int64) {
+	if f.sink.Measured {
+		f.arrivals.visible(f.sink.ID, plan.A, plan.B, nowMillis, &f.visible[f.sink.ID], measured(plan.Config.Sinks))
+		f.offsets.advance(f.sink.ID, plan)
 	}
-	return nil
-}
-
-func (f *flusher) acked(plan *state.Plan, nowMillis int64) {
-	if slices.Contains(measured, f.id) {
-		all := slices.DeleteFunc(slices.Clone(measured), func(id state.SinkID) bool {
-			return !slices.Contains(plan.Config.Sinks, id)
-		})
-		f.l.pipe.acked(f.id, plan.A, plan.B, nowMillis, &f.l.visible[f.id], all)
-		f.l.reached(f.id, plan)
-	}
-	f.l.kick() // revisions wait for sessions
+	f.epochs.announce()
 }
 
 // errAgain repeats at once: a refused row has been left out.
 var errAgain = errors.New("again")
 
-// retry repeats op until it succeeds, ctx ends, a person is needed (*sinks.StopError) or the leadership is over. Every
-// failure is shown.
+// retry repeats op until it succeeds, ctx ends, an operator is needed (*sinks.StopError) or the leadership is over.
+// Every failure is shown.
 func (f *flusher) retry(ctx context.Context, op func() error) error {
 	f.wait.Reset()
 	for {
@@ -265,7 +242,7 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 		var permanent *backoff.PermanentError
 		switch {
 		case err == nil:
-			f.l.setFailing(f.id.String(), nil)
+			f.cond.setFailing(f.sink.Name, nil)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -278,7 +255,7 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 		}
 		d := f.wait.NextBackOff()
 		f.log.Warn("sink failed, will be retried", "error", err, "in", d.Round(time.Millisecond).String())
-		f.l.setFailing(f.id.String(), err)
+		f.cond.setFailing(f.sink.Name, err)
 		if err := sleep(ctx, d); err != nil {
 			return err
 		}

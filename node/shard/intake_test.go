@@ -1,4 +1,4 @@
-package node
+package shard
 
 import (
 	"errors"
@@ -19,18 +19,24 @@ import (
 	"deckle/state"
 )
 
-// newTestIntake is an intake of one partition that has no group: enough for what a poll brings.
-func newTestIntake(t *testing.T) (*intake, *partition) {
+// newTestLeadership is a leadership that has no group.
+func newTestLeadership(t *testing.T) *leadership {
 	t.Helper()
-	m, err := newMetrics(prometheus.NewRegistry())
+	m, err := NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{cfg: &config.Config{}, deps: Deps{Now: time.Now}, metrics: m}
-	n.cfg.Limits.EntryBytes = 1 << 20
-	s := &shard{n: n, log: nodetest.Log(t), failing: map[string]string{}, stopped: map[string]string{}}
+	cfg := &config.Config{}
+	cfg.Limits.EntryBytes = 1 << 20
+	env := &Env{Config: cfg, Now: time.Now, Metrics: m, Paused: func() string { return "" }}
+	return &leadership{Env: env, log: nodetest.Log(t), cond: newCondition(m), epochs: newEpochBoard(0)}
+}
+
+// newTestIntake is an intake of one partition that has no group: enough for what a poll brings.
+func newTestIntake(t *testing.T) (*intake, *partition) {
+	t.Helper()
 	p := &partition{id: 0}
-	return &intake{leader: &leader{shard: s, log: s.log}, cfg: state.Config{Topic: nodetest.Topic, Shards: 1}, cur: &batchBuf{},
+	return &intake{leadership: newTestLeadership(t), cfg: state.Config{Topic: nodetest.Topic, Shards: 1}, cur: &batchBuf{},
 		parts: map[int32]*partition{0: p}, order: []int32{0}, ratio: 0.3}, p
 }
 
@@ -63,7 +69,7 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	for p.next < 3 {
 		c := nextChunk(t, s)
 		both = both || c.Err != nil && len(c.Parts) > 0
-		if err := in.take(&c); err != nil {
+		if err := in.accept(&c); err != nil {
 			t.Fatal(err)
 		}
 		in.fill()
@@ -71,7 +77,7 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	if !both {
 		t.Fatal("no poll had both: the test proves nothing")
 	}
-	if in.failing["source"] == "" {
+	if in.cond.failing["source"] == "" {
 		t.Error("the error is not shown")
 	}
 	batch := in.cur.finish()
@@ -101,7 +107,7 @@ func TestChunkThatGoesAstrayBeginsANewRun(t *testing.T) {
 	in, p := newTestIntake(t)
 	take := func(fetches ...kgo.Fetches) error {
 		c := over.Chunk(slices.Concat(fetches...))
-		return in.take(&c)
+		return in.accept(&c)
 	}
 	// Two brokers in one poll, a gap of aborted or compacted records between.
 	if err := take(fetchOf(nil, 0, 1), fetchOf(nil, 5, 6)); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"deckle/node/shard"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -20,18 +21,19 @@ type sinkSlot struct {
 	wrap func(sinks.Sink) sinks.Sink // nil: none
 	now  func() time.Time
 
-	turn   *semaphore.Weighted // of whoever uses what follows; opening may take long, and a wait for it ends with its context
+	// One caller at a time uses what follows: opening may take long, and a wait for the turn ends with its context.
+	turn   *semaphore.Weighted
 	sink   sinks.Sink
 	err    error     // of the last attempt
 	tried  time.Time // when it ended
 	closed bool
 
-	first    sync.Once
-	attempt1 chan struct{} // closed when the first attempt is over, whatever came of it
+	first     sync.Once
+	firstDone chan struct{} // closed when the first attempt is over, whatever came of it
 }
 
 func newSinkSlot(id state.SinkID, now func() time.Time) *sinkSlot {
-	return &sinkSlot{id: id, now: now, turn: semaphore.NewWeighted(1), attempt1: make(chan struct{})}
+	return &sinkSlot{id: id, now: now, turn: semaphore.NewWeighted(1), firstDone: make(chan struct{})}
 }
 
 // openPause is how long a failed attempt answers for the shards that ask after it.
@@ -63,7 +65,7 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 			s.sink = s.wrap(sink)
 		}
 	}
-	s.first.Do(func() { close(s.attempt1) })
+	s.first.Do(func() { close(s.firstDone) })
 	return s.sink, s.err
 }
 
@@ -88,26 +90,37 @@ func (s *sinkSlot) close() error {
 	return err
 }
 
+// sinkSlots are the sinks of the node, for all of its shards.
+type sinkSlots map[state.SinkID]*sinkSlot
+
+var _ shard.Sinks = sinkSlots(nil)
+
+// Get implements shard.Sinks.
+func (s sinkSlots) Get(ctx context.Context, id state.SinkID) (sinks.Sink, error) {
+	return s[id].get(ctx)
+}
+
+// Events implements shard.Sinks.
+func (s sinkSlots) Events() sinks.EventsSink {
+	sink, _ := s[state.SinkEvents].opened().(sinks.EventsSink)
+	return sink
+}
+
 // firstAttempt is how long an intake waits for the sink of raw events to be opened for the first time: without it, the
 // first epoch would have to be fetched again.
 const firstAttempt = time.Second
 
-func (n *Node) awaitEventsSink(ctx context.Context) {
-	s := n.sinks[state.SinkEvents]
-	if s == nil {
+// AwaitEvents implements shard.Sinks.
+func (s sinkSlots) AwaitEvents(ctx context.Context) {
+	slot := s[state.SinkEvents]
+	if slot == nil {
 		return
 	}
 	t := time.NewTimer(firstAttempt)
 	defer t.Stop()
 	select {
-	case <-s.attempt1:
+	case <-slot.firstDone:
 	case <-t.C:
 	case <-ctx.Done():
 	}
-}
-
-// eventsSink returns the sink of raw events if it is open and takes them while they arrive.
-func (n *Node) eventsSink() sinks.EventsSink {
-	s, _ := n.sinks[state.SinkEvents].opened().(sinks.EventsSink)
-	return s
 }

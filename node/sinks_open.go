@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"deckle/node/config"
+	"deckle/node/kafka"
+	"deckle/node/shard"
 	"deckle/sinks"
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/deadletter"
@@ -19,34 +21,43 @@ import (
 	"deckle/state"
 )
 
-// sinkSlots says how each configured sink is opened. Nothing is opened here: a sink that is down at start must not keep
+// sinkWiring is what it takes to open the sinks of a node.
+type sinkWiring struct {
+	cfg       *config.Config
+	deps      *Deps
+	clusterID func() string // known by the time a sink is opened
+	kafka     *kafka.Client
+	refetch   *kafka.Refetch
+}
+
+// slots says how each configured sink is opened. Nothing is opened here: a sink that is down at the start must not keep
 // the others from working. Each opener checks what has to be true before the first write: a store that honours
 // conditional puts, tables of this cluster that fit.
-func (n *Node) sinkSlots() map[state.SinkID]*sinkSlot {
-	slots := map[state.SinkID]*sinkSlot{}
-	n.delta = &deltaTables{n: n, turn: semaphore.NewWeighted(1)}
-	for _, id := range wantedSinks(n.cfg) {
-		slot := newSinkSlot(id, n.deps.Now)
-		slot.wrap = n.deps.WrapSink
+func (w *sinkWiring) slots() (sinkSlots, *deltaTables) {
+	slots := sinkSlots{}
+	tables := &deltaTables{open: w.openDelta, turn: semaphore.NewWeighted(1)}
+	for _, id := range shard.WantedSinks(w.cfg) {
+		slot := newSinkSlot(id, w.deps.Now)
+		slot.wrap = w.deps.WrapSink
 		switch {
-		case n.deps.openSink != nil:
-			slot.open = func(context.Context) (sinks.Sink, error) { return n.deps.openSink(n, id) }
+		case w.deps.openSink != nil:
+			slot.open = func(context.Context) (sinks.Sink, error) { return w.deps.openSink(w.refetch, id) }
 		case id == state.SinkClickHouse:
-			slot.open = n.clickHouse()
+			slot.open = w.clickHouse()
 		case id == state.SinkDeadLetter:
-			slot.open = n.openDeadLetters
+			slot.open = w.openDeadLetters
 		default:
-			slot.open = func(ctx context.Context) (sinks.Sink, error) { return n.delta.sink(ctx, id) }
+			slot.open = func(ctx context.Context) (sinks.Sink, error) { return tables.sink(ctx, id) }
 		}
 		slots[id] = slot
 	}
-	return slots
+	return slots, tables
 }
 
 // deltaTables opens the Delta tables once for the three sinks on them.
 type deltaTables struct {
-	n    *Node
-	turn *semaphore.Weighted // of whoever opens them; a wait for it ends with its context
+	open func(context.Context) (*delta.Delta, error)
+	turn *semaphore.Weighted // one caller at a time opens; a wait for it ends with its context
 	d    *delta.Delta
 }
 
@@ -56,7 +67,7 @@ func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, er
 	}
 	defer t.turn.Release(1)
 	if t.d == nil {
-		d, err := t.n.openDelta(ctx)
+		d, err := t.open(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -83,31 +94,31 @@ func (t *deltaTables) close() error {
 	return t.d.Close()
 }
 
-func (n *Node) openDelta(ctx context.Context) (*delta.Delta, error) {
-	cfg := n.cfg.Delta
-	st, err := n.deltaStore(cfg)
+func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
+	cfg := w.cfg.Delta
+	st, err := w.deltaStore(cfg)
 	if err != nil {
 		return nil, &sinks.StopError{Err: err, Hint: "correct delta in the configuration"}
 	}
 	return delta.Open(ctx, delta.Options{
-		Store: st, ClusterID: n.raft.ClusterID(), Pipeline: n.cfg.Cluster.Pipeline, Node: n.cfg.Node,
+		Store: st, ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
 		Events:      cfg.Events == nil || *cfg.Events,
-		EventSource: func(uint32) sinks.EventSource { return n.refetch },
+		EventSource: func(uint32) sinks.EventSource { return w.refetch },
 		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass, CheckpointInterval: cfg.CheckpointInterval,
-		BufferMemoryBytes: n.cfg.Limits.BufferMemoryBytes, Now: n.deps.Now, Logger: n.deps.Logger.With("part", "delta"),
-		Registerer: latestRegisterer{n.deps.Registerer},
+		BufferMemoryBytes: w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now, Logger: w.deps.Logger.With("part", "delta"),
+		Registerer: latestRegisterer{w.deps.Registerer},
 	})
 }
 
-func (n *Node) deltaStore(cfg *config.Delta) (store.Store, error) {
-	if n.deps.DeltaStore != nil {
-		return n.deps.DeltaStore, nil
+func (w *sinkWiring) deltaStore(cfg *config.Delta) (store.Store, error) {
+	if w.deps.DeltaStore != nil {
+		return w.deps.DeltaStore, nil
 	}
 	if cfg.S3 == nil {
 		if cfg.Path == "" {
 			return nil, errors.New("neither delta.path nor delta.s3 is set")
 		}
-		return store.NewLocal(n.deps.FS, cfg.Path, n.cfg.Node+"-"+strconv.Itoa(os.Getpid())), nil
+		return store.NewLocal(w.deps.FS, cfg.Path, w.cfg.Node+"-"+strconv.Itoa(os.Getpid())), nil
 	}
 	tls, err := cfg.S3.TLS.Client(os.ReadFile)
 	if err != nil {
@@ -121,20 +132,20 @@ func (n *Node) deltaStore(cfg *config.Delta) (store.Store, error) {
 }
 
 // clickHouse returns the opener of the ClickHouse sink: made once, its schema ensured before it is given out.
-func (n *Node) clickHouse() func(context.Context) (sinks.Sink, error) {
+func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 	var sink *clickhouse.Sink // calls are one at a time (sinkSlot.get)
 	return func(ctx context.Context) (sinks.Sink, error) {
 		if sink == nil {
-			cfg := n.cfg.ClickHouse
+			cfg := w.cfg.ClickHouse
 			tls, err := cfg.TLS.Client(os.ReadFile)
 			if err != nil {
 				return nil, &sinks.StopError{Err: fmt.Errorf("clickhouse: %w", err), Hint: "correct clickhouse.tls in the configuration"}
 			}
 			sink = clickhouse.New(clickhouse.Options{
 				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: cfg.Password.Value(), TLS: tls,
-				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, ClusterID: n.raft.ClusterID(),
-				Pipeline: n.cfg.Cluster.Pipeline, NodeName: n.cfg.Node, Logger: n.deps.Logger.With("part", "clickhouse"),
-				Registerer: n.deps.Registerer, Now: n.deps.Now, Dial: n.deps.ClickHouseDial,
+				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, ClusterID: w.clusterID(),
+				Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node, Logger: w.deps.Logger.With("part", "clickhouse"),
+				Registerer: w.deps.Registerer, Now: w.deps.Now, Dial: w.deps.ClickHouseDial,
 			})
 		}
 		if err := sink.EnsureSchema(ctx); err != nil {
@@ -144,11 +155,11 @@ func (n *Node) clickHouse() func(context.Context) (sinks.Sink, error) {
 	}
 }
 
-func (n *Node) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
+func (w *sinkWiring) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
 	return deadletter.Open(ctx, deadletter.Options{
-		Kafka: n.kafka.Options(), Topic: n.cfg.Kafka.Topic, DLQ: n.cfg.Kafka.DLQ,
-		Originals: func(uint32) sinks.EventSource { return n.refetch },
-		Logger:    n.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{n.deps.Registerer}, Now: n.deps.Now,
+		Kafka: w.kafka.Options(), Topic: w.cfg.Kafka.Topic, DLQ: w.cfg.Kafka.DLQ,
+		Originals: func(uint32) sinks.EventSource { return w.refetch },
+		Logger:    w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer}, Now: w.deps.Now,
 	})
 }
 

@@ -1,0 +1,114 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"deckle/node/config"
+	"deckle/node/kafka"
+	"deckle/state"
+)
+
+// WantedSinks are the sinks that the configuration asks for, ascending.
+func WantedSinks(cfg *config.Config) []state.SinkID {
+	var ids []state.SinkID
+	for id := range state.NumSinks {
+		wanted := true
+		switch id.Spec().Destination {
+		case state.ToDelta:
+			wanted = cfg.Delta != nil && (id != state.SinkEvents || cfg.Delta.Events == nil || *cfg.Delta.Events)
+		case state.ToClickHouse:
+			wanted = cfg.ClickHouse != nil
+		}
+		if wanted {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// configure makes sure that the shard has been created, and created as this node is configured.
+func (l *leadership) configure(ctx context.Context) error {
+	if view := l.store.View(); view.Configured {
+		return l.checkConfig(&view.Config)
+	}
+	l.cond.setWaiting("waiting for the topic, to create the shard")
+	wait := newBackoff(200*time.Millisecond, 10*time.Second)
+	for {
+		cfg, err := l.newConfig(ctx)
+		if err == nil {
+			l.cond.setFailing("source", nil)
+			l.log.Info("creating the shard", "topic", cfg.Topic, "partitions", cfg.Partitions, "starts", cfg.Starts)
+			if _, err := l.group.Propose(state.EncodeConfig(*cfg)).Wait(ctx); err != nil {
+				return err
+			}
+			view := l.store.View()
+			return l.checkConfig(&view.Config)
+		}
+		if errors.Is(err, kafka.ErrUnkeyed) {
+			return stopf("%v", err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.cond.setFailing("source", err)
+		l.log.Warn("the shard cannot be created yet", "error", err)
+		if err := sleep(ctx, wait.NextBackOff()); err != nil {
+			return err
+		}
+	}
+}
+
+// newConfig asks Kafka for what a new shard needs to know.
+func (l *leadership) newConfig(ctx context.Context) (*state.Config, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cfg := l.Config
+	info, err := l.Kafka.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Kafka.CheckKeys(ctx, cfg.Kafka.Keyed, cfg.Cluster.Shards); err != nil {
+		return nil, err
+	}
+	c := &state.Config{
+		ClusterID: l.ClusterID, Pipeline: cfg.Cluster.Pipeline, Shard: l.id, Shards: uint32(cfg.Cluster.Shards),
+		Topic: cfg.Kafka.Topic, TopicID: info.ID, Sinks: WantedSinks(cfg),
+		IdleTimeout: cfg.Session.IdleTimeout, Grace: cfg.Session.Grace, Retention: cfg.Session.Retention, MaxTimers: 5000,
+	}
+	for p := int(l.id); p < info.Partitions; p += cfg.Cluster.Shards {
+		c.Partitions = append(c.Partitions, int32(p))
+	}
+	if c.Starts, err = l.Kafka.Starts(ctx, cfg.Kafka.Start == "latest", c.Partitions); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkConfig compares what is fixed at creation with what this node is configured for.
+func (l *leadership) checkConfig(c *state.Config) error {
+	cfg := l.Config
+	for _, f := range []struct {
+		name         string
+		fixed, wants any
+	}{
+		{"cluster.pipeline", c.Pipeline, cfg.Cluster.Pipeline},
+		{"cluster.shards", int(c.Shards), cfg.Cluster.Shards},
+		{"kafka.topic", c.Topic, cfg.Kafka.Topic},
+		{"session.idle_timeout", c.IdleTimeout, cfg.Session.IdleTimeout},
+		{"session.grace", c.Grace, cfg.Session.Grace},
+		{"session.retention", c.Retention, cfg.Session.Retention},
+		{"the sinks", fmt.Sprint(c.Sinks), fmt.Sprint(WantedSinks(cfg))},
+	} {
+		if f.fixed != f.wants {
+			return stopf("%s was fixed at %v when the shard was created, and is configured as %v: set it back, or start a "+
+				"new cluster in an empty folder", f.name, f.fixed, f.wants)
+		}
+	}
+	if c.ClusterID != l.ClusterID {
+		return stopf("the shard belongs to cluster %s, this node to %s", c.ClusterID, l.ClusterID)
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+// Package shard runs one shard on one node: it follows the shard's Raft group, and while this node leads it, moves
+// Kafka's records into the group and carries every closed epoch to every sink.
+//
+// # Promise
+//
+// A leader moves the records of its shard's partitions into its Raft group, in order and without a gap, and carries
+// every closed epoch to every sink. Whatever fails outside (broker, store, database, a peer) it waits for and shows in
+// Status. What needs an operator stops exactly the part that it concerns (a partition, a sink, the shard) and is shown.
+//
+//	            ┌──────────────── Shard (one per Raft group, as long as the node runs) ────────────────┐
+//	            │  follower ──won──► lead: Barrier ─► Config entry, or check ─► intake and flushers    │
+//	            │     ▲                │                    │                       │                  │
+//	            │     └──────lost──────┘             stop (an operator)      error: forget what is     │
+//	            │                                                            in flight, Barrier,       │
+//	            │                                                            offsets from the state    │
+//	            └──────────────────────────────────────────────────────────────────────────────────────┘
+//
+//	intake    Source ─► accept ─► fill: decode ─► batch ─► Propose … in flight … ─► result ─► events buffer, arrivals
+//	          (one goroutine owns all of it; the source's goroutine feeds it, another awaits the results in order)
+//	          CutResult ─► seal the buffer ─► close the arrivals ─► epochBoard.note
+//	                                                                     │
+//	flusher   await an epoch ◄───────────────────────────────────────────┘
+//	          ─► Plan entry ─► OpenPlan ─► Write (again and again) ─► Ack entry ─► latency, group offsets, announce
+//	          (one per sink and leadership)
+//
+// # Invariants
+//
+//  1. Ranges are proposed in offset order from the applied state's next offset. Whatever is uncertain (a failed Propose,
+//     a rejected entry) is forgotten, and the offsets are read from the applied state after a Barrier: a failed entry
+//     may still be committed, and then the state refuses the repetition.
+//  2. An offset out of range, another topic id, a diverging leader epoch or a log that ends before the next offset stops
+//     the partition; nothing is ever reset. A chunk that does not begin where the last one ended begins a new run.
+//  3. Nothing is written to a sink but an outstanding plan, and nothing is acknowledged but what Write has returned nil
+//     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that).
+//  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the intake
+//     notes epochs in order, and only after the state has closed them. A bounded plan ends at a noted epoch at the
+//     latest, and a plan is measured only when its last epoch is noted. A flusher that waits looks again after every
+//     note, and after every acknowledgement of another sink (announce); no change is lost between a look and a wait.
+//  5. An events buffer is sealed as complete only if this leadership has seen every event of the epoch; otherwise the
+//     sink fetches the ranges again from Kafka, and the number of rows must be the epoch's.
+//  6. A partition is idle only if a successful listing, begun after its last record was applied, showed its next offset
+//     at the last stable offset, and none since showed otherwise, for IdleAfter. A partition that is paused, stopped or
+//     not listed is not idle.
+//  7. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. At a budget intake
+//     stops reading; it resumes by itself.
+//
+// # Assumptions
+//
+// Env.Now carries a monotonic reading (as time.Now does) or never goes back. Flushers of an earlier leadership may still
+// write while a later one runs: sinks tolerate that (package sinks).
+//
+// # Limits
+//
+// At the very end of a compacted topic a gap without a record delays idleness until a record follows. The latency of
+// epochs that another leader took in is not measured.
+//
+// # Rejected
+//
+// Offsets in Kafka's groups as the truth: the offsets are part of the state, with what was made of the records. A
+// goroutine per partition: decoding is cheap, and one entry for all partitions costs one fsync. Waking each flusher
+// through a channel of its own, with the noted epoch beside it: five things said together what the epochBoard says.
+package shard

@@ -1,0 +1,38 @@
+package shard
+
+import (
+	"context"
+	"time"
+
+	"deckle/node/config"
+	"deckle/node/kafka"
+	"deckle/sinks"
+	"deckle/state"
+)
+
+// Env is what the shards of a node share: everything that a shard needs of its node. It is never changed once the first
+// shard runs.
+type Env struct {
+	Config    *config.Config // complete
+	ClusterID string
+	Now       func() time.Time // carries a monotonic reading, or never goes back
+	Kafka     *kafka.Client
+	Watch     *kafka.Watch
+	Sinks     Sinks
+	Metrics   *Metrics
+	// Paused says why intake must rest on the whole node, "" if it need not; see status.Shard.Paused.
+	Paused func() string
+	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the
+	// sinks and the state.
+	Background func(work func())
+}
+
+// Sinks opens the node's sinks, which all shards share.
+type Sinks interface {
+	// Get returns the sink, opening it if nobody has. A *sinks.StopError is final.
+	Get(ctx context.Context, id state.SinkID) (sinks.Sink, error)
+	// Events returns the sink of raw events if it is open and takes them while they arrive, else nil. It does not wait.
+	Events() sinks.EventsSink
+	// AwaitEvents waits a moment for the first attempt to open the sink of raw events, whatever comes of it.
+	AwaitEvents(ctx context.Context)
+}

@@ -1,0 +1,177 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"deckle/node/kafka"
+	"deckle/state"
+)
+
+const (
+	linger        = 50 * time.Millisecond  // how long an entry waits for more records
+	maintainEvery = 250 * time.Millisecond // idleness, pauses, ticks, lag
+)
+
+// errResync asks for a new beginning from the applied offsets.
+var errResync = errors.New("node: entry was not applied as proposed")
+
+// intake is one run of a leader's way from Kafka to Raft, from offsets that are known to be applied. One goroutine owns
+// all of it.
+type intake struct {
+	*leadership
+	cfg   state.Config
+	src   *kafka.Source // nil when there is nothing to read
+	parts map[int32]*partition
+	order []int32 // the partitions, ascending
+
+	cur     *batchBuf
+	spare   []*batchBuf
+	pending []kafka.Part // accepted from the source, not yet in cur
+	ratio   float64      // bytes of an entry per byte of values, as learnt
+
+	proposed   chan proposal // to the goroutine that awaits the results, in order
+	results    chan result   // from it
+	inFlight   int           // entries without a result
+	cutPending bool          // a cut is among them
+	cutDue     bool          // one shall be proposed as soon as possible
+	dirty      bool          // something has been proposed since the last cut
+	events     int64         // proposed since the last cut
+	prevCut    struct{ epoch, checksum uint64 }
+
+	lastEntry time.Time
+	idleSince time.Time // since when all partitions have been idle; zero if they are not
+	idle      []int32   // ascending
+	paused    string    // why intake rests, "" if it does not
+	listed    *kafka.Listing
+	forced    time.Time // when the horizon was last forced up
+}
+
+// runIntake reads, proposes and cuts until ctx ends or something has to begin anew.
+func (l *leadership) runIntake(ctx context.Context) error {
+	if err := l.group.Barrier(ctx); err != nil {
+		return err
+	}
+	l.Sinks.AwaitEvents(ctx)
+	view := l.store.View()
+	in := newIntake(l, &view)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); in.awaitResults(ctx) }()
+	defer func() { cancel(); <-done }()
+	if err := in.open(ctx, &view); err != nil {
+		return err
+	}
+	if in.src != nil {
+		defer in.src.Close()
+	}
+	l.epochs.announce()
+	l.cond.setWaiting("")
+	return in.run(ctx)
+}
+
+func newIntake(l *leadership, view *state.View) *intake {
+	now := l.Now()
+	// There is room for every entry that may be in flight, those on top of the limit included.
+	room := l.entriesInFlight() + 4
+	in := &intake{
+		leadership: l, cfg: view.Config, parts: map[int32]*partition{}, cur: &batchBuf{}, ratio: 0.3,
+		proposed: make(chan proposal, room), results: make(chan result, room),
+		dirty: true, events: view.OpenEvents, lastEntry: now,
+	}
+	in.prevCut.epoch, in.prevCut.checksum = view.LastClosed, view.LastChecksum
+	for _, p := range view.Partitions {
+		in.parts[p.Partition] = &partition{id: p.Partition, next: p.Next, applied: p.Next, moved: now}
+		in.order = append(in.order, p.Partition)
+	}
+	slices.Sort(in.order)
+	// What this leadership has not seen cannot be in its buffer, unless there was nothing to see.
+	l.epochs.note(view.LastClosed)
+	l.buffer.discard()
+	l.buffer.whole = view.OpenEvents == 0
+	in.openBuffer()
+	return in
+}
+
+// openBuffer asks for a buffer of raw events where there is none. It is called where an epoch begins.
+func (in *intake) openBuffer() {
+	if in.buffer.buf == nil && slices.Contains(in.cfg.Sinks, state.SinkEvents) {
+		if s := in.Sinks.Events(); s != nil {
+			in.buffer.buf = s.Buffer(in.id)
+		}
+	}
+}
+
+// open checks the topic and starts to fetch.
+func (in *intake) open(ctx context.Context, view *state.View) error {
+	if len(in.order) == 0 {
+		return nil
+	}
+	dctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	info, err := in.Kafka.Describe(dctx)
+	cancel()
+	if err != nil {
+		// That the topic is absent is no reason to keep what is in the state from the sinks: run without a source for now,
+		// until a listing of the topic succeeds.
+		in.cond.setFailing("source", err)
+		return nil
+	} else if !kafka.SameTopic(in.cfg.TopicID, info.ID) {
+		in.stopAll(kafka.ErrRecreated.Error())
+	}
+	next := slices.DeleteFunc(slices.Clone(view.Partitions), func(p state.PartitionStatus) bool {
+		return in.cond.stoppedFor(partName(p.Partition)) != ""
+	})
+	for _, p := range in.order {
+		in.parts[p].stopped = in.cond.stoppedFor(partName(p))
+	}
+	if len(next) == 0 {
+		return nil
+	}
+	fetch := in.Config.Kafka.FetchMaxBytes / int64(max(in.Config.Cluster.Shards, 1))
+	in.src, err = in.Kafka.OpenSource(ctx, in.cfg.TopicID, next, max(fetch, 1<<20))
+	return err
+}
+
+func (in *intake) run(ctx context.Context) error {
+	maintenance := time.NewTicker(maintainEvery)
+	defer maintenance.Stop()
+	cut := time.NewTimer(untilCut(in.Now(), in.Config, in.id))
+	defer cut.Stop()
+	lingering := time.NewTimer(time.Hour)
+	defer lingering.Stop()
+	for {
+		if in.paused == "" {
+			in.fill()
+		}
+		in.propose()
+		var chunks <-chan kafka.Chunk
+		if in.src != nil && in.paused == "" && len(in.pending) == 0 {
+			chunks = in.src.Chunks()
+		}
+		if !in.cur.empty() && in.inFlight < in.entriesInFlight() {
+			lingering.Reset(max(in.cur.began.Add(linger).Sub(in.Now()), time.Millisecond))
+		}
+		select {
+		case c := <-chunks:
+			if err := in.accept(&c); err != nil {
+				return err
+			}
+		case r := <-in.results:
+			if err := in.handle(&r); err != nil {
+				return err
+			}
+		case <-lingering.C:
+		case <-cut.C:
+			in.cutDue = true
+			cut.Reset(untilCut(in.Now(), in.Config, in.id))
+		case <-maintenance.C:
+			if err := in.maintain(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

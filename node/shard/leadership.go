@@ -1,0 +1,38 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"deckle/raftstore"
+	"deckle/state"
+)
+
+// leadership is one leadership of a shard: what its intake and its flushers share.
+type leadership struct {
+	*Env
+	id    uint32 // of the shard
+	log   *slog.Logger
+	group *raftstore.Group
+	store *state.Store
+	cond  *condition
+
+	end      context.CancelCauseFunc // ends this leadership; a *stopError stops the shard
+	epochs   *epochBoard
+	arrivals *epochArrivals
+	visible  *[state.NumSinks]histogram // of the shard, over all its leaderships here
+	offsets  *groupOffsets
+	// refused says that a row was refused: its dead letter waits in the open epoch for a cut.
+	refused atomic.Bool
+
+	// What one run of the intake leaves to the next; owned by the goroutine that runs them.
+	buffer  epochBuffer
+	backlog bool // what had gathered before this leadership has not been read yet
+}
+
+func (l *leadership) label() string { return fmt.Sprint(l.id) }
+
+// entriesInFlight is how many entries may be in flight; a cut, a tick and a forced horizon may come on top.
+func (l *leadership) entriesInFlight() int { return max(l.Config.Limits.InFlightEntries, 1) }

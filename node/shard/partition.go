@@ -1,0 +1,78 @@
+package shard
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/node/kafka"
+)
+
+// partition is where one partition of the shard stands in this run of the intake.
+type partition struct {
+	id        int32
+	next      int64     // the next offset to propose
+	applied   int64     // the next offset to apply
+	moved     time.Time // when applied last moved, or the run began
+	last      int64     // Kafka timestamp of the last applied record, Unix milliseconds; 0 before the first
+	end       int64     // last stable offset, as last heard of
+	atEnd     time.Time // since when it has been seen at its end; zero if it has not
+	seenAtEnd time.Time // the last listing that showed it there
+	tooShort  int       // listings in a row that showed a log shorter than what has been applied
+	ahead     bool      // fetching is paused: it is too far ahead of the shard's clock
+	stopped   string    // why it waits for an operator
+	unkeyed   int       // first records, all without a key
+	keyed     bool      // one has had a key
+}
+
+const (
+	// firstRecords are looked at to tell a producer without keys from a stray record; fewestFirst must have been seen.
+	firstRecords = 100
+	fewestFirst  = 10
+	// shortListings in a row make a log that is too short a fact.
+	shortListings = 3
+)
+
+func partName(p int32) string { return fmt.Sprintf("partition %d", p) }
+
+// withoutKeys looks at the first records of a partition. A few without a key are dead letters; if there is not one with
+// a key among many, it is the producer's habit.
+func (p *partition) withoutKeys(rs []*kgo.Record) bool {
+	for _, r := range rs {
+		if r.Attrs.IsControl() {
+			continue
+		}
+		if len(r.Key) > 0 || p.unkeyed >= firstRecords {
+			p.keyed = len(r.Key) > 0
+			return !p.keyed
+		}
+		p.unkeyed++
+	}
+	return p.unkeyed >= fewestFirst
+}
+
+// observe takes what a listing shows of the partition: nothing if it was begun before the last record was applied.
+func (p *partition) observe(l *kafka.Listing, now time.Time) {
+	end, ok := l.Ends[p.id]
+	switch {
+	case !ok:
+		p.atEnd = time.Time{}
+	case l.Begun.Before(p.moved):
+	case end > p.applied:
+		p.end, p.atEnd, p.tooShort = end, time.Time{}, 0
+	case end < p.applied:
+		p.atEnd, p.tooShort = time.Time{}, p.tooShort+1
+	default:
+		p.end, p.seenAtEnd, p.tooShort = end, now, 0
+		if p.atEnd.IsZero() {
+			p.atEnd = l.Begun
+		}
+	}
+}
+
+// isIdle says that the partition has been at its end for the time after, and that no listing older than stale says so.
+func (p *partition) isIdle(now time.Time, after, stale time.Duration) bool {
+	return p.stopped == "" && !p.ahead && p.next == p.applied && !p.atEnd.IsZero() &&
+		now.Sub(p.atEnd) >= after && now.Sub(p.seenAtEnd) <= stale
+}

@@ -1,0 +1,159 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/node/status"
+	"deckle/raftstore"
+	"deckle/state"
+)
+
+// Shard follows one Raft group for as long as the node runs, and leads it when the group says so.
+type Shard struct {
+	env     *Env
+	id      uint32
+	log     *slog.Logger
+	group   *raftstore.Group
+	store   *state.Store
+	cond    *condition
+	visible [state.NumSinks]histogram
+}
+
+// New returns the shard of a group whose state machine is store. It does nothing before Run.
+func New(env *Env, id uint32, group *raftstore.Group, store *state.Store, log *slog.Logger) *Shard {
+	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id), cond: newCondition(env.Metrics)}
+}
+
+// ID is the shard's number.
+func (s *Shard) ID() uint32 { return s.id }
+
+// Store is the local replica.
+func (s *Shard) Store() *state.Store { return s.store }
+
+// Run leads whenever the group says so, until ctx ends.
+func (s *Shard) Run(ctx context.Context) {
+	end := func() {}
+	defer func() { end() }()
+	for {
+		select {
+		case l := <-s.group.Leadership():
+			end()
+			end = func() {}
+			if !l.Leader {
+				continue
+			}
+			lctx, cancel := context.WithCancel(ctx)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				s.runLeadership(lctx, l.Term)
+			}()
+			end = func() { cancel(); <-done }
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// runLeadership is one leadership, from the first entry to the end of the last. A leadership that needs an operator
+// stays, and is shown, until the group or the node ends it.
+func (s *Shard) runLeadership(ctx context.Context, term uint64) {
+	log := s.log.With("term", term)
+	s.cond.begin(term)
+	log.Info("leadership won")
+	err := s.lead(ctx, log)
+	if stop, ok := errors.AsType[*stopError](err); ok {
+		s.cond.end(stop.reason)
+		log.Error("shard stopped, a person is needed", "reason", stop.reason)
+		<-ctx.Done()
+	} else {
+		s.cond.end("")
+		if ctx.Err() != nil {
+			log.Info("leadership ended")
+		} else {
+			log.Warn("leadership given up", "error", err)
+		}
+	}
+	s.cond.clear()
+}
+
+// lead does a leader's work until the leadership or ctx ends, or an operator is needed.
+func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
+	if err := s.group.Barrier(ctx); err != nil {
+		return err
+	}
+	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
+		arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true}
+	if err := l.configure(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l.end = cancel
+	view := s.store.View()
+	l.epochs = newEpochBoard(view.LastClosed)
+	for _, id := range view.Config.Sinks {
+		f := newFlusher(l, id)
+		// A write may end late, after this leadership: it is safe by design, and the next leader need not wait for it.
+		s.env.Background(func() { f.run(ctx) })
+	}
+	s.env.Background(func() { l.commitOffsets(ctx) })
+	defer l.buffer.discard()
+	wait := newBackoff(100*time.Millisecond, 10*time.Second)
+	for {
+		began := s.env.Now()
+		err := l.runIntake(ctx)
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		var stop *stopError
+		if errors.As(err, &stop) || errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrUncertain) {
+			return err
+		}
+		if s.env.Now().Sub(began) > time.Minute {
+			wait.Reset()
+		}
+		log.Warn("intake begins again from the applied offsets", "error", err)
+		s.env.Metrics.resyncs.WithLabelValues(l.label()).Inc()
+		s.cond.setFailing("source", err)
+		if err := sleep(ctx, wait.NextBackOff()); err != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Status is the shard as a node shows it, why it keeps the node from being ready, and what else goes wrong.
+func (s *Shard) Status() (st status.Shard, reasons, troubles []string) {
+	view := s.store.Peek()
+	st = status.Shard{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term, Index: view.Index,
+		State: view, Failing: map[string]string{}, Stopped: map[string]string{}, Visible: map[string]status.Latency{}}
+	for id := range s.visible {
+		if l := s.visible[id].latency(); l.Count > 0 {
+			st.Visible[state.SinkID(id).String()] = l
+		}
+	}
+	if st.Leader == "" {
+		reasons = append(reasons, fmt.Sprintf("shard %d has no known leader", s.id))
+	}
+	if !st.IsLeader {
+		return st, reasons, nil
+	}
+	why, troubles := s.cond.show(&st)
+	return st, append(reasons, why...), troubles
+}
+
+// CollectVisible sends a histogram for each sink that has one: seconds from a record's Kafka timestamp to its visibility
+// in the sink. desc has the labels shard and sink.
+func (s *Shard) CollectVisible(desc *prometheus.Desc, ch chan<- prometheus.Metric) {
+	for id := range s.visible {
+		if h := &s.visible[id]; h.latency().Count > 0 {
+			ch <- h.prometheus(desc, fmt.Sprint(s.id), state.SinkID(id).String())
+		}
+	}
+}
