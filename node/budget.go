@@ -16,14 +16,14 @@ import (
 
 const (
 	budgetEvery = 2 * time.Second
-	// Pausing begins at the budget and ends below this share of it, so that it does not flutter.
+	// A pause begins at the budget and ends below this share of it, so that it does not begin and end all the time.
 	resumeShare = 0.95
-	// Sessions that have changed since the last cut stay in memory over the budget. A shard makes a cut early at half as
-	// much again; intake pauses where cuts cannot keep up.
+	// Sessions that have changed since the last cut stay in memory over the budget. A shard makes a cut early at half
+	// as much again; intake pauses where cuts cannot keep up.
 	memoryPause, memoryResume = 2.0, 1.5
 )
 
-// budget watches what the whole node may use of disk and memory.
+// budget watches how much disk and memory the whole node uses, and says when intake must pause for it.
 type budget struct {
 	fs      vfs.FS
 	dir     string // the data folder
@@ -32,7 +32,7 @@ type budget struct {
 
 	limit        int64        // bytes of the data folder; 0: no budget
 	sessionLimit int64        // bytes of sessions in memory
-	sessions     func() int64 // bytes of them now
+	sessions     func() int64 // bytes of sessions in memory now
 	reason       atomic.Pointer[string]
 }
 
@@ -67,22 +67,26 @@ func (b *budget) judge() string {
 	used := folderBytes(b.fs, b.dir)
 	b.metrics.diskBytes.Set(float64(used))
 	if b.limit > 0 && float64(used) > float64(b.limit)*share(status.PauseDisk, 1, resumeShare) {
-		return fmt.Sprintf("%s: the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", status.PauseDisk, used>>20, b.limit>>20)
+		return fmt.Sprintf("%s: the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)",
+			status.PauseDisk, used>>20, b.limit>>20)
 	}
 	if du, err := b.fs.GetDiskUsage(b.dir); err == nil {
 		b.metrics.freeBytes.Set(float64(du.AvailBytes))
-		if low := float64(min(1<<30, du.TotalBytes/20)); float64(du.AvailBytes) < low*share(status.PauseFree, 1, 1/resumeShare) {
-			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system", status.PauseFree, du.AvailBytes>>20)
+		low := float64(min(1<<30, du.TotalBytes/20))
+		if float64(du.AvailBytes) < low*share(status.PauseFree, 1, 1/resumeShare) {
+			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system",
+				status.PauseFree, du.AvailBytes>>20)
 		}
 	}
 	memory := b.sessions()
 	if limit := b.sessionLimit; float64(memory) > float64(limit)*share(status.PauseMemory, memoryPause, memoryResume) {
-		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)", status.PauseMemory, memory>>20, limit>>20)
+		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)",
+			status.PauseMemory, memory>>20, limit>>20)
 	}
 	return ""
 }
 
-// folderBytes adds up the files below dir. Files that vanish meanwhile count nothing.
+// folderBytes adds up the sizes of the files below dir. Files that vanish meanwhile do not count.
 func folderBytes(fs vfs.FS, dir string) int64 {
 	names, err := fs.List(dir)
 	if err != nil {

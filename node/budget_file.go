@@ -20,12 +20,12 @@ type budgetFile struct {
 	DiskBytes int64 `json:"disk_bytes"`
 }
 
-// errBudgetFile is wrapped for a budget file that cannot be one.
+// errBudgetFile is wrapped when the content of a budget file makes no sense.
 var errBudgetFile = errors.New("node: damaged file")
 
 // diskBudget is the configured budget of the data folder in bytes, or the one stored when the folder was created, or,
 // the first time, half of what the folder and the free space are together. 0, no budget, is given for a file system
-// that does not know its free space (one in memory). A damaged file is replaced: it promises nothing to anybody.
+// that does not know its free space (one in memory). A damaged file is replaced: nothing relies on what it said.
 func diskBudget(fsys vfs.FS, dir string, configured int64, log *slog.Logger) (int64, error) {
 	if configured > 0 {
 		return configured, nil
@@ -42,7 +42,8 @@ func diskBudget(fsys vfs.FS, dir string, configured int64, log *slog.Logger) (in
 	}
 	du, err := fsys.GetDiskUsage(dir)
 	if err != nil {
-		log.Warn("no disk budget: the file system does not tell its free space (limits.disk_bytes sets one)", "error", err)
+		log.Warn("no disk budget: the file system does not tell its free space (limits.disk_bytes sets one)", "error",
+			err)
 		return 0, nil
 	}
 	bytes := max((int64(du.AvailBytes)+folderBytes(fsys, dir))/2, 1)
@@ -73,7 +74,7 @@ func readBudget(fsys vfs.FS, path string) (int64, error) {
 	return v.DiskBytes, nil
 }
 
-// writeBudget replaces the file durably and as a whole.
+// writeBudget replaces the file durably: after a crash it holds either the old content or the new one.
 func writeBudget(fsys vfs.FS, dir, path string, bytes int64) error {
 	b, err := json.Marshal(budgetFile{bytes})
 	if err != nil {

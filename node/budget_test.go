@@ -44,7 +44,7 @@ func (c *cluster) paused(kind string) func() bool {
 	}
 }
 
-// pauseAndResume makes intake rest, sees that it takes nothing meanwhile and says so, and that it goes on by itself.
+// pauseAndResume makes intake rest, checks that it takes nothing meanwhile and says so, and that it goes on by itself.
 func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
 	t.Helper()
 	before := c.sum(applied)
@@ -53,7 +53,7 @@ func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
 	for i := range 10 {
 		c.b.Produce(nodetest.Record(0, "s-"+kind, i))
 	}
-	// That the records are seen and not taken: the lag shows them while intake rests.
+	// The records are seen and not taken: the lag shows them while intake rests.
 	nodetest.Until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 10 })
 	if got := c.sum(applied); got != before || !c.paused(kind)() {
 		t.Errorf("%s: applied %d, then %d, while paused", kind, before, got)
@@ -81,11 +81,14 @@ func TestIntakePausesForDiskAndResumes(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	c.pauseAndResume(t, status.PauseFree, func() { setFree(c.memFS(), 1<<30-1, 1<<40) }, func() { setFree(c.memFS(), 2<<30, 1<<40) })
+	c.pauseAndResume(t, status.PauseFree, func() {
+		setFree(c.memFS(), 1<<30-1, 1<<40)
+	}, func() { setFree(c.memFS(), 2<<30, 1<<40) })
 	c.checkExact(t, 21, 0, 0)
 }
 
-// Sessions that have changed since the last cut cannot leave the memory: where they fill it, a cut comes before its time.
+// Sessions that have changed since the last cut cannot leave the memory: when they fill it, a cut comes before its
+// time.
 func TestFullMemoryMakesCuts(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 1)
@@ -116,11 +119,11 @@ func TestFullMemoryMakesCuts(t *testing.T) {
 	})
 	c.stop(0)
 	interval = time.Second
-	c.start(0) // for the last cut, which the hour is too long for
+	c.start(0) // for the last cut: an hour would be too long to wait
 	c.checkExact(t, i, 0, 0)
 }
 
-// Pausing begins at a limit and ends below it, so that it does not flutter.
+// A pause begins at a limit and ends below it, so that it does not begin and end all the time.
 func TestBudgetHysteresis(t *testing.T) {
 	fs := vfs.NewMem()
 	if err := fs.MkdirAll("d", 0o755); err != nil {
@@ -131,7 +134,10 @@ func TestBudgetHysteresis(t *testing.T) {
 		t.Fatal(err)
 	}
 	var memory int64
-	b := &budget{fs: fs, dir: "d", log: nodetest.Log(t), metrics: m, limit: 1000, sessionLimit: 1000, sessions: func() int64 { return memory }}
+	b := &budget{fs: fs, dir: "d", log: nodetest.Log(t), metrics: m, limit: 1000, sessionLimit: 1000,
+		sessions: func() int64 {
+			return memory
+		}}
 	for i, step := range []struct {
 		used        int
 		avail, disk uint64
@@ -147,7 +153,7 @@ func TestBudgetHysteresis(t *testing.T) {
 		{1000, 1<<30 - 1, 1 << 40, 0, status.PauseFree},
 		{1000, 1 << 30, 1 << 40, 0, status.PauseFree},
 		{1000, 1<<30 + 1<<27, 1 << 40, 0, ""},
-		{1000, 51, 1000, 0, ""}, // a small disk: a twentieth
+		{1000, 51, 1000, 0, ""}, // a small disk: a twentieth of it must be free
 		{1000, 49, 1000, 0, status.PauseFree},
 		{1001, 49, 1000, 0, status.PauseDisk},
 		{0, 1 << 30, 1 << 31, 0, ""},
@@ -189,12 +195,12 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 	}
 	want(fs, 0, 0) // unknown free space is no decision
 	setFree(fs, 1000, 2000)
-	want(fs, 70, 70) // neither is a configured one
+	want(fs, 70, 70) // neither is a configured budget
 	want(fs, 0, 500)
 	setFree(fs, 10, 2000)
 	want(fs, 0, 500)
 	want(fs, 70, 70)
-	// After a power cut that loses everything that is not synced, too.
+	// So it is after a power failure that loses everything that was not synced.
 	cut := fs.CrashClone(vfs.CrashCloneCfg{})
 	setFree(cut, 20, 2000)
 	want(cut, 0, 500)
@@ -221,7 +227,7 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 	}
 }
 
-// A whole node takes the stored budget after a restart on a disk that has filled up.
+// A whole node uses the stored budget after a restart on a disk that has filled up.
 func TestDiskBudgetOutlivesARestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, nodetest.NewBroker(t, 1), 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = 0 })

@@ -55,7 +55,7 @@ func flipBit(t *testing.T, fsys vfs.FS, path string, bit int64) {
 	}
 }
 
-// flipUnseen flips one bit, such that the state opens all the same, and damage shows only when all of it is read.
+// flipUnseen flips one bit such that the state still opens, and the damage shows only when all of it is read.
 func flipUnseen(t *testing.T, fsys *vfs.MemFS, rng *rand.Rand) {
 	t.Helper()
 	found := tables(t, fsys)
@@ -67,8 +67,10 @@ func flipUnseen(t *testing.T, fsys *vfs.MemFS, rng *rand.Rand) {
 				t.Fatal(err)
 			}
 			flipBit(t, try, path, bit)
-			var told atomic.Bool // by Pebble's background, too
-			s, err := state.Open(t.Context(), state.Options{FS: try, Dir: "data/shard-0", OnFatal: func(error) { told.Store(true) }})
+			var told atomic.Bool // Pebble's background work reports damage, too
+			s, err := state.Open(t.Context(), state.Options{FS: try, Dir: "data/shard-0", OnFatal: func(error) {
+				told.Store(true)
+			}})
 			if err != nil {
 				continue
 			}
@@ -92,8 +94,8 @@ func (r *replicas) id(i int) (id string) {
 	return id
 }
 
-// TestDamagedStateRejoins: bits flip in the tables of one node's state. Whether that shows when the node starts or while it
-// runs, the node is back, with a new incarnation and the others' state, after one restart.
+// TestDamagedStateRejoins: bits flip in the tables of one node's state. Whether that shows when the node starts or
+// while it runs, the node is back, with a new incarnation and the others' state, after one restart.
 func TestDamagedStateRejoins(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -101,7 +103,8 @@ func TestDamagedStateRejoins(t *testing.T) {
 	r.start(0, 1, 2)
 	r.ready(0, 1, 2)
 	l := &load{r: r, rng: rand.New(rand.NewPCG(seed, 2)), now: 1767225600,
-		sinks: []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse, state.SinkDeadLetter}}
+		sinks: []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse,
+			state.SinkDeadLetter}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	stop := func() { cancel(); wg.Wait() }
@@ -135,12 +138,12 @@ func TestDamagedStateRejoins(t *testing.T) {
 				t.Fatalf("came back as %s before anybody could see the damage", id)
 			}
 			r.look(i, func(_ *raftstore.Store, sm *state.Store) {
-				if _, err := sm.Checksum(); err == nil { // one who reads all of it
+				if _, err := sm.Checksum(); err == nil { // reads all of it
 					t.Error("the damage is not there")
 				}
 			})
 		}
-		// Four flips may all lie where nobody looks when the store opens: then the load, or this reader, meets them.
+		// Opening the store may read none of the four flipped bits: then the load, or this reader, meets them.
 		r.eventually("the damage is answered", func() bool {
 			select {
 			case err := <-m.fatal:
@@ -165,7 +168,8 @@ func TestDamagedStateRejoins(t *testing.T) {
 	r.equal()
 }
 
-// TestDamagedStateOfASingleNode: the real state's damage is refused with what to do, also when it was met at run time.
+// TestDamagedStateOfASingleNode: a damaged state is refused with an error that says what to do, also when the damage
+// was met at run time.
 func TestDamagedStateOfASingleNode(t *testing.T) {
 	fsys := vfs.NewMem()
 	fatal := make(chan error, 1)
@@ -173,7 +177,9 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 		return raftstore.Open(t.Context(), raftstore.Options{
 			FS: fsys, Dir: "data", Name: "a", Nodes: []raftstore.Peer{{Name: "a", Addr: "127.0.0.1:0"}}, Shards: 1,
 			OnFatal: func(err error) { fatal <- err },
-			NewStateMachine: func(ctx context.Context, _ uint32, dir string, fail func(error)) (raftstore.StateMachine, error) {
+			NewStateMachine: func(
+				ctx context.Context, _ uint32, dir string, fail func(error),
+			) (raftstore.StateMachine, error) {
 				return state.Open(ctx, state.Options{FS: fsys, Dir: dir, OnFatal: fail})
 			},
 		})
@@ -197,7 +203,8 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 			break
 		}
 	}
-	propose(state.EncodeConfig(state.Config{Shards: 1, Topic: "t", Partitions: []int32{0, 1, 2}, Starts: []int64{0, 0, 0}, Sinks: []state.SinkID{state.SinkEvents}}))
+	propose(state.EncodeConfig(state.Config{Shards: 1, Topic: "t", Partitions: []int32{0, 1, 2},
+		Starts: []int64{0, 0, 0}, Sinks: []state.SinkID{state.SinkEvents}}))
 	next := map[int32]int64{}
 	for range 400 { // images for several blocks: some are not read when the store is opened
 		propose(state.AppendBatch(nil, l.batch(next)))
@@ -210,7 +217,7 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 	_, err = vfs.Clone(fsys, intact, "", "")
 	must(err)
 
-	// At run time: fatal, and refused from then on.
+	// Met at run time, damage is fatal, and the state is refused from then on.
 	flipUnseen(t, fsys, rand.New(rand.NewPCG(1, 3)))
 	s, err = open()
 	must(err)
@@ -226,14 +233,15 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		for range 2 {
-			if _, err := open(); !errors.Is(err, raftstore.ErrDamaged) || !strings.Contains(err.Error(), "restore the whole of data") {
+			if _, err := open(); !errors.Is(err, raftstore.ErrDamaged) ||
+				!strings.Contains(err.Error(), "restore the whole of data") {
 				t.Fatalf("open gave %v", err)
 			}
 		}
 	}
 	refused()
 
-	// The copy is restored, and is whole.
+	// The copy is restored, and is undamaged.
 	fsys = vfs.NewMem()
 	_, err = vfs.Clone(intact, fsys, "", "")
 	must(err)
@@ -244,7 +252,7 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 	must(err)
 	must(s.Close(t.Context()))
 
-	// At start: refused, and nothing but that.
+	// Met at the start, damage is refused, and nothing else happens.
 	damaged := tables(t, fsys) // not those of the copy: opening it has compacted some of them away
 	for path, size := range damaged {
 		for off := range size {

@@ -15,7 +15,7 @@ import (
 	"deckle/state"
 )
 
-// Deps is everything of the world that a node touches and a test may replace. The zero value is the real world.
+// Deps is everything outside the process that a node touches and a test may replace. The zero value is the real world.
 type Deps struct {
 	FS           vfs.FS                // the data folder's file system; default the operating system's
 	Now          func() time.Time      // wall clock with a monotonic reading; default time.Now
@@ -29,15 +29,16 @@ type Deps struct {
 	ClickHouseDial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// DeltaStore is the object store of the Delta tables instead of the one that the configuration names.
 	DeltaStore store.Store
-	// WrapSink, if set, is asked for a sink to use in the place of each one that was opened, for an observer of its plans.
+	// WrapSink, if set, returns the sink to use in place of one that was opened, so that a test can observe its plans.
 	// What it returns for the sink of raw events must be a sinks.EventsSink.
 	WrapSink func(sinks.Sink) sinks.Sink
-	// LogBytes, SegmentBytes and CheckpointBytes replace the defaults of raftstore.Options and state.Options, so that little
-	// data is enough for closed segments, truncated logs and sent snapshots; 0: the defaults.
+	// LogBytes, SegmentBytes and CheckpointBytes replace the defaults of raftstore.Options and state.Options, so that
+	// little data is enough for closed segments, truncated logs and sent snapshots. Zero means the defaults.
 	LogBytes, SegmentBytes, CheckpointBytes int64
-	OnFatal                                 func(error) // called at most once, when the process should end; Wait returns the error too
+	// OnFatal is called at most once, with the error for which the process should end. Wait returns the error, too.
+	OnFatal func(error)
 
-	// openSink replaces the sinks in tests of this package. It is given what reads records again.
+	// openSink replaces the sinks in tests of this package. again reads records from Kafka again.
 	openSink func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error)
 }
 

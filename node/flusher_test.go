@@ -34,7 +34,7 @@ func (s *lateSink) Write(ctx context.Context, p *state.Plan) error {
 	return &sinks.RefusedError{RowKey: "gone", Row: []byte("{}"), Err: errDown}
 }
 
-// A plan that is gone is done: the sink goes on with the next.
+// A plan that is gone is finished: the sink goes on with the next one.
 func TestPlanThatIsGoneIsDone(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 1)

@@ -20,7 +20,7 @@ import (
 	"deckle/state"
 )
 
-// table is a destination that outlives nodes: what the sinks of all nodes have made visible, judged as analysts would.
+// table is a destination that outlives nodes: what the sinks of all nodes have made visible, as a reader sees it.
 type table struct {
 	mu       sync.Mutex
 	sessions map[string]state.SessionRow            // newest image by row key
@@ -31,7 +31,7 @@ type table struct {
 	fail     map[state.SinkID]error
 	writes   map[state.SinkID]int
 	refetch  int
-	refuse   string // a row key that clickhouse refuses
+	refuse   string // the key of a row that the sink clickhouse refuses
 }
 
 func newTable() *table {
@@ -121,7 +121,10 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 		err = p.DeadLetters(func(l *state.DeadLetter) error {
 			var err error
 			if l.Partition >= 0 {
-				err = s.again.Originals(ctx, []state.Position{{Partition: l.Partition, Offset: l.Offset}}, func(int, []byte, bool) error { return nil })
+				err = s.again.Originals(ctx, []state.Position{{Partition: l.Partition, Offset: l.Offset}},
+					func(int, []byte, bool) error {
+						return nil
+					})
 			}
 			s.t.mu.Lock()
 			defer s.t.mu.Unlock()
@@ -142,18 +145,19 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 	return nil
 }
 
-// keep copies what tests look at of a row, which is only lent.
+// keep copies the fields of a row that tests look at: the row is valid only during the call.
 func keep(r *state.SessionRow) state.SessionRow {
 	c := *r
 	event.CloneTexts([]*string{
-		&c.SessionID, &c.Origin, &c.Brand, &c.Country, &c.City, &c.DeviceType, &c.DeviceOS, &c.Browser, &c.SubscriptionTier, &c.UserSegment,
+		&c.SessionID, &c.Origin, &c.Brand, &c.Country, &c.City, &c.DeviceType, &c.DeviceOS, &c.Browser,
+		&c.SubscriptionTier, &c.UserSegment,
 		&c.Referrer, &c.Timezone, &c.Categories, &c.ArticleIDs, &c.ArticleTitles, &c.PageEvents,
 	})
 	c.Pages = nil
 	return c
 }
 
-// writeEvents takes the plan's rows from the buffer, or from Kafka. An epoch that is there already changes nothing.
+// writeEvents takes the plan's rows from the buffer, or from Kafka. An epoch that the table already has changes nothing.
 func (s *memSink) writeEvents(ctx context.Context, p *state.Plan) error {
 	s.t.mu.Lock()
 	done := s.t.acked[s.id][p.Config.Shard] >= p.B
@@ -175,7 +179,10 @@ func (s *memSink) writeEvents(ctx context.Context, p *state.Plan) error {
 		s.t.mu.Lock()
 		s.t.refetch++
 		s.t.mu.Unlock()
-		if err := s.again.Events(ctx, p, func(it *event.Item) error { items = append(items, *it); return nil }); err != nil {
+		if err := s.again.Events(ctx, p, func(it *event.Item) error {
+			items = append(items, *it)
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -187,7 +194,7 @@ func (s *memSink) writeEvents(ctx context.Context, p *state.Plan) error {
 		s.t.events[p.Config.Shard] = rows
 	}
 	if s.t.acked[s.id][p.Config.Shard] >= p.B {
-		return nil // another leader was quicker: txn
+		return nil // another leader was quicker: its transaction counts
 	}
 	for _, it := range items {
 		pos := state.Position{Partition: it.Partition, Offset: it.Offset}
@@ -252,11 +259,11 @@ type cluster struct {
 	lns   []net.Listener
 	nodes []*Node
 	tune  func(*config.Config)
-	// realSinks uses the real ones instead of the table.
+	// realSinks uses the real sinks instead of the table.
 	realSinks bool
-	brokers   []string // where the broker will be, if it is not up yet
+	brokers   []string // addresses of a broker that is not up yet
 
-	ends int // session_ends among what was produced
+	ends int // number of session_end events that were produced
 }
 
 func newCluster(t *testing.T, b *nodetest.Broker, n int, tune func(*config.Config)) *cluster {
@@ -298,7 +305,8 @@ func (c *cluster) config(i int) *config.Config {
 	}
 	cfg.Cluster.StoreDeadline = 20 * time.Second // a disk in memory is slow only where the CPU is
 	if len(c.ports) > 1 {
-		cfg.Cluster.HeartbeatTimeout, cfg.Cluster.ElectionTimeout, cfg.Cluster.LeaseTimeout = time.Second, time.Second, time.Second
+		cfg.Cluster.HeartbeatTimeout, cfg.Cluster.ElectionTimeout, cfg.Cluster.LeaseTimeout = time.Second, time.Second,
+			time.Second
 	}
 	for j, p := range c.ports {
 		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, config.Node{Name: fmt.Sprint("n", j), Address: p})

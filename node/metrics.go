@@ -10,18 +10,20 @@ import (
 	"deckle/node/status"
 )
 
-// metrics are the figures of the node as a whole; the shards, raftstore, wal and the Pebble stores have their own.
+// metrics are the figures of the node as a whole. The shards, raftstore, wal and the Pebble stores have their own.
 type metrics struct{ diskBytes, freeBytes prometheus.Gauge }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		diskBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_bytes", Help: "Bytes in the data folder."}),
-		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_free_bytes", Help: "Bytes free on its file system."}),
+		diskBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_bytes",
+			Help: "Bytes in the data folder."}),
+		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_free_bytes",
+			Help: "Bytes free on its file system."}),
 	}
 	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes))
 }
 
-// statusCollector shows Node.Status and the latency histograms as metrics when they are asked for.
+// statusCollector turns Node.Status and the latency histograms into metrics whenever they are collected.
 type statusCollector struct {
 	status func() status.Node
 	shards func() []*shard.Shard
@@ -43,18 +45,24 @@ func shardDesc(name, help string, labels []string) *prometheus.Desc {
 }
 
 var (
-	descLeader     = shardDesc("deckle_shard_leader", "1 on the shard's leader.", shardDims)
-	descLag        = shardDesc("deckle_source_lag_records", "Committed records in Kafka not applied yet (leader).", shardDims)
-	descLagSeconds = shardDesc("deckle_source_lag_seconds", "Age of the last applied record while there is lag (leader).", shardDims)
-	descPaused     = shardDesc("deckle_shard_paused", "1 while intake rests, by reason (leader).", []string{"shard", "reason"})
-	descStopped    = shardDesc("deckle_shard_stopped", "1 for each part that waits for a person (leader).", []string{"shard", "part"})
-	descFailing    = shardDesc("deckle_shard_failing", "1 for each part that is being retried (leader).", []string{"shard", "part"})
-	descIndex      = shardDesc("deckle_state_applied_index", "Last applied index.", shardDims)
-	descDurable    = shardDesc("deckle_state_durable_index", "Index of the last durable checkpoint.", shardDims)
-	descClock      = shardDesc("deckle_state_clock_seconds", "The shard's clock, event time.", shardDims)
-	descHorizon    = shardDesc("deckle_state_horizon_seconds", "The shard's horizon, event time.", shardDims)
-	descClosed     = shardDesc("deckle_state_closed_epoch", "Last closed epoch.", shardDims)
-	descAcked      = shardDesc("deckle_sink_acked_epoch", "Last epoch that is visible and durable in the sink.", sinkDims)
+	descLeader = shardDesc("deckle_shard_leader", "1 on the shard's leader.", shardDims)
+	descLag    = shardDesc("deckle_source_lag_records", "Committed records in Kafka not applied yet (leader).",
+		shardDims)
+	descLagSeconds = shardDesc("deckle_source_lag_seconds",
+		"Age of the last applied record while there is lag (leader).", shardDims)
+	descPaused = shardDesc("deckle_shard_paused", "1 while intake rests, by reason (leader).",
+		[]string{"shard", "reason"})
+	descStopped = shardDesc("deckle_shard_stopped", "1 for each part that waits for a person (leader).",
+		[]string{"shard", "part"})
+	descFailing = shardDesc("deckle_shard_failing", "1 for each part that is being retried (leader).",
+		[]string{"shard", "part"})
+	descIndex   = shardDesc("deckle_state_applied_index", "Last applied index.", shardDims)
+	descDurable = shardDesc("deckle_state_durable_index", "Index of the last durable checkpoint.", shardDims)
+	descClock   = shardDesc("deckle_state_clock_seconds", "The shard's clock, event time.", shardDims)
+	descHorizon = shardDesc("deckle_state_horizon_seconds", "The shard's horizon, event time.", shardDims)
+	descClosed  = shardDesc("deckle_state_closed_epoch", "Last closed epoch.", shardDims)
+	descAcked   = shardDesc("deckle_sink_acked_epoch", "Last epoch that is visible and durable in the sink.",
+		sinkDims)
 	descBehind     = shardDesc("deckle_sink_behind_epochs", "Closed epochs that the sink does not have yet.", sinkDims)
 	descApplied    = shardDesc("deckle_state_applied_events_total", "Events and session ends that count.", shardDims)
 	descDuplicates = shardDesc("deckle_state_duplicates_total", "Duplicate events.", shardDims)

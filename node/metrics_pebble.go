@@ -8,7 +8,7 @@ import (
 	"deckle/node/shard"
 )
 
-// pebbleCollector shows what the Pebble store of each local replica says of itself.
+// pebbleCollector turns the figures of the Pebble store of each local replica into metrics.
 type pebbleCollector struct{ shards func() []*shard.Shard }
 
 func pebbleDesc(name, help string) *prometheus.Desc {
@@ -26,7 +26,8 @@ var (
 	pebbleCacheHits   = pebbleDesc("cache_hits_total", "Hits of the block cache that the shards of a node share.")
 	pebbleCacheMisses = pebbleDesc("cache_misses_total", "Misses of the block cache that the shards of a node share.")
 	pebbleDescs       = []*prometheus.Desc{
-		pebbleDisk, pebbleReadAmp, pebbleL0Files, pebbleMemtable, pebbleFlushes, pebbleCompactions, pebbleDebt, pebbleCacheHits,
+		pebbleDisk, pebbleReadAmp, pebbleL0Files, pebbleMemtable, pebbleFlushes, pebbleCompactions, pebbleDebt,
+		pebbleCacheHits,
 		pebbleCacheMisses,
 	}
 )

@@ -43,7 +43,7 @@ type Node struct {
 	shards   atomic.Pointer[[]*shard.Shard] // nil before the groups run
 	flushers sync.WaitGroup
 	work     sync.WaitGroup
-	stop     context.CancelFunc // of everything in the background
+	stop     context.CancelFunc // ends everything in the background
 
 	fatalOnce sync.Once
 	fatal     error
@@ -54,10 +54,10 @@ type Node struct {
 
 // Open opens the disk, joins or forms the cluster and starts everything in the background; it does not wait for a
 // leader. cfg must be complete (Load or Complete). A new cluster of several shards is refused here, before anything
-// exists, if its topic can be sampled and has no keys.
+// exists, if its topic can be sampled and its records have no keys.
 func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err error) {
 	deps.complete()
-	raftLogger := deps.Logger // raftstore names the node itself
+	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
 	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{})}
 	defer func() {
@@ -87,7 +87,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			return nil, err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case err != nil: // asked again before the shards are created
+		case err != nil: // each shard asks again before it is created
 			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
 		}
 	}
@@ -115,7 +115,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	return n, nil
 }
 
-// isNew says whether the data folder is empty or missing.
+// isNew says whether the data folder is empty or does not exist.
 func (n *Node) isNew() bool {
 	names, err := n.deps.FS.List(n.cfg.DataDir)
 	return err != nil || len(names) == 0
@@ -135,9 +135,12 @@ func (n *Node) openRaft(ctx context.Context) error {
 	shards := int64(max(cfg.Cluster.Shards, 1))
 	c := &cfg.Cluster
 	n.raft, err = raftstore.Open(ctx, raftstore.Options{
-		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener, Dial: n.deps.RaftDial,
-		TLS: tls, Shards: c.Shards,
-		NewStateMachine: func(ctx context.Context, shard uint32, dir string, fatal func(error)) (raftstore.StateMachine, error) {
+		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener,
+		Dial: n.deps.RaftDial,
+		TLS:  tls, Shards: c.Shards,
+		NewStateMachine: func(
+			ctx context.Context, shard uint32, dir string, fatal func(error),
+		) (raftstore.StateMachine, error) {
 			return state.Open(ctx, state.Options{
 				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
 				CheckpointBytes: n.deps.CheckpointBytes,
@@ -147,7 +150,8 @@ func (n *Node) openRaft(ctx context.Context) error {
 		},
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger, Registerer: n.deps.Registerer, OnFatal: n.fail,
+		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger,
+		Registerer: n.deps.Registerer, OnFatal: n.fail,
 	})
 	return err
 }
@@ -180,7 +184,7 @@ func (n *Node) run(ctx context.Context) {
 	all.Wait()
 }
 
-// fail takes an error that should end the process; the first counts.
+// fail takes an error that should end the process. Only the first one counts.
 func (n *Node) fail(err error) {
 	n.fatalOnce.Do(func() {
 		n.fatal = err
@@ -190,14 +194,14 @@ func (n *Node) fail(err error) {
 	})
 }
 
-// Wait returns nil after Close, or, as soon as there is one, the error that should end the process.
+// Wait returns nil after Close or, as soon as there is one, the error that should end the process.
 func (n *Node) Wait() error {
 	<-n.done
 	return n.fatal
 }
 
-// Close stops intake and flushers, hands leadership over and closes, until ctx ends at the latest: then it closes what
-// it can and reports the rest. Calls after the first return the first one's error.
+// Close stops intake and flushers, hands leadership over and closes the disk. When ctx ends it stops waiting, closes
+// what it can and reports the rest. Later calls return the error of the first one.
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() { n.closeErr = n.close(ctx) })
 	return n.closeErr
@@ -208,12 +212,12 @@ func (n *Node) close(ctx context.Context) error {
 	n.stop()
 	var errs []error
 	errs = append(errs, within(ctx, "intake", n.work.Wait))
-	// Flushers read plans from the state, which raft closes. Their writes are cancelled; one that does not end is safe to
-	// leave behind, but must not keep leadership from being handed over.
+	// Flushers read plans from the state, which raft closes. Their writes are cancelled; one that does not end is safe
+	// to leave behind, but must not keep leadership from being handed over.
 	fctx, cancel := context.WithTimeout(ctx, flushersEnd)
-	_ = within(fctx, "sinks", n.flushers.Wait) // asked again below
+	_ = within(fctx, "sinks", n.flushers.Wait) // waited for again below
 	cancel()
-	// raftstore hands leadership over within ctx; a disk that does not answer could hold up the rest for ever.
+	// raftstore hands leadership over within ctx; a disk that does not answer could delay the rest for ever.
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), raftEnd)
 	closed := make(chan error, 1)
 	err := within(rctx, "raft", func() { closed <- n.raft.Close(ctx) })
@@ -246,13 +250,14 @@ func (n *Node) closeSinks() error {
 	return errors.Join(append(errs, n.delta.close())...)
 }
 
-// flushersEnd is how long Close waits for cancelled writes before leadership is handed over, and for the sinks after that.
+// flushersEnd is how long Close waits for cancelled writes before leadership is handed over, and for the sinks after
+// that.
 const flushersEnd = 5 * time.Second
 
-// raftEnd is how long Close waits for raftstore, which itself ends its handing over with Close's context.
+// raftEnd is how long Close waits for raftstore, which stops handing leadership over when the context of Close ends.
 const raftEnd = time.Minute
 
-// release frees what needs no order.
+// release frees what may be closed in any order.
 func (n *Node) release() {
 	if n.kafka != nil {
 		n.kafka.Close()
@@ -262,7 +267,7 @@ func (n *Node) release() {
 	}
 }
 
-// within waits for f until ctx ends.
+// within runs f and waits for it until ctx ends; what names f in the error.
 func within(ctx context.Context, what string, f func()) error {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
@@ -281,7 +286,7 @@ func (n *Node) shardList() []*shard.Shard {
 	return nil
 }
 
-// Status tells where the node stands. It is cheap enough to be asked every second.
+// Status returns where the node stands. It is cheap enough to be called every second.
 func (n *Node) Status() status.Node {
 	rs := n.raft.Status()
 	st := status.Node{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}}

@@ -19,7 +19,8 @@ import (
 	"deckle/state"
 )
 
-// produceSample writes the sample, some of it twice, and some broken records. It returns how many valid, distinct ones.
+// produceSample writes the sample, some of it twice, and some broken records. It returns how many
+// there are of each.
 func produceSample(t *testing.T, b *nodetest.Broker, partitions int) (distinct, ends, duplicates, broken int) {
 	t.Helper()
 	var rs []*kgo.Record
@@ -42,7 +43,7 @@ func produceSample(t *testing.T, b *nodetest.Broker, partitions int) (distinct, 
 			broken++
 		}
 	}
-	for _, r := range rs { // the sample's timestamps are fixed: so are Kafka's
+	for _, r := range rs { // the timestamps of the sample are fixed, so Kafka's are, too
 		r.Timestamp = time.Unix(1795357100, 0)
 	}
 	b.Produce(rs...)
@@ -53,7 +54,8 @@ func (c *cluster) checkExact(t *testing.T, distinct, duplicates, broken int) {
 	t.Helper()
 	nodetest.Until(t, "all events visible", func() bool {
 		_, total := c.table.totals()
-		return c.table.countEvents() == distinct && int64(total) == c.sum(counted) && int64(total) == int64(distinct-c.ends) && len(c.table.copyLetters()) == broken
+		return c.table.countEvents() == distinct && int64(total) == c.sum(counted) &&
+			int64(total) == int64(distinct-c.ends) && len(c.table.copyLetters()) == broken
 	})
 	if got := c.sum(applied); got != int64(distinct) {
 		t.Errorf("applied %d, want %d", got, distinct)
@@ -81,8 +83,14 @@ func TestOneNodeIsExactAcrossARestart(t *testing.T) {
 	c.ends = ends
 	c.start(0)
 	c.checkExact(t, d, dup, broken)
-	nodetest.Until(t, "ready, nothing to complain about", func() bool { st := c.nodes[0].Status(); return st.Ready && len(st.Reasons) == 0 })
-	nodetest.Until(t, "latency of every event", func() bool { _, _, s := c.leader(0); return s.Visible["events"].Count == int64(d) })
+	nodetest.Until(t, "ready, nothing to complain about", func() bool {
+		st := c.nodes[0].Status()
+		return st.Ready && len(st.Reasons) == 0
+	})
+	nodetest.Until(t, "latency of every event", func() bool {
+		_, _, s := c.leader(0)
+		return s.Visible["events"].Count == int64(d)
+	})
 	c.stop(0)
 	for i := range 100 {
 		b.Produce(nodetest.Record(int32(i%3), fmt.Sprint("later", i%3), i))
@@ -179,8 +187,8 @@ func TestRefusedRowBecomesADeadLetter(t *testing.T) {
 	nodetest.Until(t, "the letter", func() bool { return c.table.copyLetters()["-1/-1"] == event.SinkRejected })
 }
 
-// A sink of raw events that is many epochs behind when the leader changes catches up with a few plans, and not with one an
-// epoch, each of which has to be read again from Kafka.
+// A sink of raw events that is many epochs behind when the leader changes catches up with a few plans, and not with
+// one per epoch, each of which has to be read again from Kafka.
 func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 1)
@@ -207,7 +215,8 @@ func TestEventsCatchUpAfterALeaderChange(t *testing.T) {
 	}
 }
 
-// What has gathered while there was no leader is visible as soon as one has read it, and not only when the interval is over.
+// What has gathered while there was no leader is visible as soon as one has read it, and not only when the interval is
+// over.
 func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 1)
@@ -217,7 +226,9 @@ func TestNewLeaderCutsWhenItHasCaughtUp(t *testing.T) {
 			b.Produce(nodetest.Record(0, "s", 50*round+i))
 		}
 		c.start(0)
-		nodetest.Until(t, "what was there before is visible", func() bool { return c.table.countEvents() == 50*(round+1) })
+		nodetest.Until(t, "what was there before is visible", func() bool {
+			return c.table.countEvents() == 50*(round+1)
+		})
 		if _, _, s := c.leader(0); s.State.LastClosed != uint64(round+1) {
 			t.Errorf("round %d closed %d epochs in all: one each is enough", round, s.State.LastClosed)
 		}
@@ -302,7 +313,10 @@ func TestRecreatedTopicStops(t *testing.T) {
 	b.Produce(nodetest.Record(0, "other", 1), nodetest.Record(0, "other", 2))
 	c.stop(0)
 	c.start(0)
-	nodetest.Until(t, "stopped after a restart", func() bool { _, _, s := c.leader(0); return s.Stopped["partition 0"] != "" })
+	nodetest.Until(t, "stopped after a restart", func() bool {
+		_, _, s := c.leader(0)
+		return s.Stopped["partition 0"] != ""
+	})
 	if got := c.sum(applied); got != 1 {
 		t.Errorf("%d events applied, the new topic's are another history", got)
 	}
@@ -340,7 +354,10 @@ func TestKeysAreMissed(t *testing.T) {
 	}
 	b.Produce(rs...)
 	c.start(0)
-	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(1); return strings.Contains(s.Stopped["partition 1"], "no key") })
+	nodetest.Until(t, "stopped", func() bool {
+		_, _, s := c.leader(1)
+		return strings.Contains(s.Stopped["partition 1"], "no key")
+	})
 	nodetest.Until(t, "both shards run", func() bool { return c.sum(applied) >= 3 })
 	if got := c.sum(applied); got != 3 {
 		t.Errorf("%d applied", got)
@@ -363,7 +380,7 @@ func TestIntakePausesAtItsBudgetAndResumes(t *testing.T) {
 		b.Produce(nodetest.Record(0, "s", i))
 		i++
 	}
-	// Had intake gone on, there would never be so many to read: each has been acknowledged before the next was sent.
+	// Had intake gone on, the lag would never be this large: each record is acknowledged before the next is sent.
 	nodetest.Until(t, "lag is shown", func() bool { _, _, s := c.leader(0); return s.LagRecords >= 50 })
 	if got := c.sum(applied); got > int64(i-50) {
 		t.Errorf("intake went on: %d of %d applied", got, i)
@@ -379,7 +396,10 @@ func TestSinkAheadOfTheStateStopsTheShard(t *testing.T) {
 	c.table.acked[state.SinkEvents] = map[uint32]uint64{0: 7}
 	b.Produce(nodetest.Record(0, "s", 0))
 	n := c.start(0)
-	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "epoch 7") })
+	nodetest.Until(t, "stopped", func() bool {
+		_, _, s := c.leader(0)
+		return strings.Contains(s.Stopped["shard"], "epoch 7")
+	})
 	if st := n.Status(); st.Ready {
 		t.Error("ready")
 	}
@@ -395,14 +415,18 @@ func TestChangedConfigurationStopsTheShard(t *testing.T) {
 	c.stop(0)
 	grace = 2 * time.Second
 	c.start(0)
-	nodetest.Until(t, "stopped", func() bool { _, _, s := c.leader(0); return strings.Contains(s.Stopped["shard"], "session.grace") })
+	nodetest.Until(t, "stopped", func() bool {
+		_, _, s := c.leader(0)
+		return strings.Contains(s.Stopped["shard"], "session.grace")
+	})
 }
 
 func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
 	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, nil)
 	c.start(0)
-	b.Produce(nodetest.Record(0, "s", 0), &kgo.Record{Partition: 0, Key: []byte("s"), Value: nodetest.EventJSON("s", 1, "session_end")})
+	b.Produce(nodetest.Record(0, "s", 0), &kgo.Record{Partition: 0, Key: []byte("s"),
+		Value: nodetest.EventJSON("s", 1, "session_end")})
 	nodetest.Until(t, "the session is closed by the clock, although the other partition has nothing", func() bool {
 		row, ok, err := c.nodes[0].Store(0).Session("s")
 		return err == nil && ok && row.Status == state.StatusClosed
@@ -425,7 +449,10 @@ func TestRealSinks(t *testing.T) {
 		}
 		return done
 	})
-	nodetest.Until(t, "latency of every event", func() bool { _, _, s := c.leader(0); return s.Visible["events"].Count == int64(d) })
+	nodetest.Until(t, "latency of every event", func() bool {
+		_, _, s := c.leader(0)
+		return s.Visible["events"].Count == int64(d)
+	})
 	_, n, s := c.leader(0)
 	if len(s.Failing)+len(s.Stopped) > 0 || !n.Status().Ready {
 		t.Errorf("failing %v, stopped %v, visible %+v", s.Failing, s.Stopped, s.Visible)
@@ -453,9 +480,12 @@ func TestRealSinks(t *testing.T) {
 		shown[mf.GetName()] = true
 	}
 	for _, name := range []string{
-		"deckle_source_records_total", "deckle_source_decode_seconds", "deckle_source_lag_records", "deckle_source_lag_seconds",
-		"deckle_shard_commit_seconds", "deckle_sink_flush_seconds", "deckle_sink_visible_seconds", "deckle_source_rejects_total",
-		"deckle_raft_term", "deckle_raft_commit_latency_seconds", "deckle_wal_fsync_seconds", "deckle_pebble_disk_bytes",
+		"deckle_source_records_total", "deckle_source_decode_seconds", "deckle_source_lag_records",
+		"deckle_source_lag_seconds",
+		"deckle_shard_commit_seconds", "deckle_sink_flush_seconds", "deckle_sink_visible_seconds",
+		"deckle_source_rejects_total",
+		"deckle_raft_term", "deckle_raft_commit_latency_seconds", "deckle_wal_fsync_seconds",
+		"deckle_pebble_disk_bytes",
 		"deckle_delta_commits_total", "deckle_state_applied_events_total",
 	} {
 		if !shown[name] {

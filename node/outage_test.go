@@ -26,7 +26,7 @@ type restartable struct {
 	port int
 }
 
-// newRestartable is not up yet. Its port is one that the kernel has just given out.
+// newRestartable returns a broker that is not up yet. Its port is one that the kernel has just given out.
 func newRestartable(t *testing.T) *restartable {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,19 +43,21 @@ func newRestartable(t *testing.T) *restartable {
 	return r
 }
 
-// ListenAddrs is where it is when it is up.
+// ListenAddrs is the address of the broker when it is up.
 func (r *restartable) ListenAddrs() []string {
 	return []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))}
 }
 
 func (r *restartable) up() {
 	r.T.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(r.port), kfake.DataDir(r.dir), kfake.SyncWrites(), kfake.SeedTopics(2, nodetest.Topic))
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(r.port), kfake.DataDir(r.dir), kfake.SyncWrites(),
+		kfake.SeedTopics(2, nodetest.Topic))
 	if err != nil {
 		r.T.Fatal(err)
 	}
 	r.Cluster = c
-	r.Out, err = kgo.NewClient(append(r.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))...)
+	r.Out, err = kgo.NewClient(append(r.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.DefaultProduceTopic(nodetest.Topic))...)
 	if err != nil {
 		r.T.Fatal(err)
 	}
@@ -80,8 +82,8 @@ func (r *restartable) some(session string, from, n int) {
 	r.Produce(rs...)
 }
 
-// A node starts without a broker, takes up when there is one, waits when it goes away and goes on when it is back, and
-// nothing is lost or counted twice.
+// A node starts without a broker, begins to read when there is one, waits when it goes away and goes on when it is
+// back, and nothing is lost or counted twice.
 func TestBrokerComesAndGoes(t *testing.T) {
 	t.Parallel()
 	r := newRestartable(t)
@@ -121,7 +123,7 @@ func (c *cluster) allAcked(ids ...state.SinkID) func() bool {
 	}
 }
 
-// The real ClickHouse sink, whose server refuses connections, keeps neither Delta nor readiness from anything.
+// The real ClickHouse sink, whose server refuses connections, disturbs neither Delta nor the readiness of the node.
 func TestClickHouseDownAtStart(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 1)
@@ -129,7 +131,9 @@ func TestClickHouseDownAtStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.ClickHouse = &config.ClickHouse{Address: ln.Addr().String()} })
+	c := newCluster(t, b, 1, func(cfg *config.Config) {
+		cfg.ClickHouse = &config.ClickHouse{Address: ln.Addr().String()}
+	})
 	if err := ln.Close(); err != nil { // nobody listens there
 		t.Fatal(err)
 	}
@@ -138,16 +142,22 @@ func TestClickHouseDownAtStart(t *testing.T) {
 	for i := range 3 {
 		b.Produce(nodetest.Record(0, "s", i))
 		nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(i+1) })
-		nodetest.Until(t, "Delta goes on", c.allAcked(state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkDeadLetter))
+		nodetest.Until(t, "Delta goes on", c.allAcked(state.SinkEvents, state.SinkSessions, state.SinkRevisions,
+			state.SinkDeadLetter))
 	}
-	nodetest.Until(t, "clickhouse is shown", func() bool { _, _, s := c.leader(0); return s.Failing["clickhouse"] != "" })
+	nodetest.Until(t, "clickhouse is shown", func() bool {
+		_, _, s := c.leader(0)
+		return s.Failing["clickhouse"] != ""
+	})
 	_, _, s := c.leader(0)
-	if len(s.Failing) != 1 || len(s.Stopped) != 0 || s.State.Sinks[state.SinkClickHouse].Acked != 0 || !n.Status().Ready {
-		t.Errorf("failing %v, stopped %v, acked %d, ready %v", s.Failing, s.Stopped, s.State.Sinks[state.SinkClickHouse].Acked, n.Status().Ready)
+	if len(s.Failing) != 1 || len(s.Stopped) != 0 || s.State.Sinks[state.SinkClickHouse].Acked != 0 ||
+		!n.Status().Ready {
+		t.Errorf("failing %v, stopped %v, acked %d, ready %v", s.Failing, s.Stopped,
+			s.State.Sinks[state.SinkClickHouse].Acked, n.Status().Ready)
 	}
 }
 
-// A schema that ClickHouse does not take, found out at the start or at a write, stops that sink alone.
+// A schema that ClickHouse does not accept stops that sink alone, whether this shows at the start or at a write.
 func TestSchemaRefusalStopsClickHouseAlone(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 1)
@@ -155,7 +165,8 @@ func TestSchemaRefusalStopsClickHouseAlone(t *testing.T) {
 	n := c.start(0)
 	b.Produce(nodetest.Record(0, "s", 0))
 	c.checkExact(t, 1, 0, 0)
-	refused := &sinks.StopError{Err: errors.New("table analytics.session_metrics is missing"), Hint: "restore it from a backup"}
+	refused := &sinks.StopError{Err: errors.New("table analytics.session_metrics is missing"),
+		Hint: "restore it from a backup"}
 	stopped := func() bool {
 		_, _, s := c.leader(0)
 		return strings.Contains(s.Stopped["clickhouse"], "restore it") && len(s.Stopped) == 1 && len(s.Failing) == 0
@@ -189,7 +200,8 @@ func TestPartitionAheadWaits(t *testing.T) {
 	past := time.Now().Add(-5 * time.Hour)
 	at := func(partition int32, session string, i int, after time.Duration) *kgo.Record {
 		stamp := past.Add(after)
-		return &kgo.Record{Partition: partition, Key: []byte(session), Timestamp: stamp, Value: nodetest.EventJSONAt(session, i, "search", stamp)}
+		return &kgo.Record{Partition: partition, Key: []byte(session), Timestamp: stamp,
+			Value: nodetest.EventJSONAt(session, i, "search", stamp)}
 	}
 	ahead := func() []int32 { _, _, s := c.leader(0); return s.Ahead }
 	next := func(p int) int64 { _, _, s := c.leader(0); return s.State.Partitions[p].Next }

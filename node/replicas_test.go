@@ -35,17 +35,17 @@ type replicas struct {
 type replica struct {
 	name string
 	fs   *vfs.MemFS
-	// use keeps the store open while it is looked at.
+	// use keeps the store open while a test reads it.
 	use   sync.RWMutex
 	store *raftstore.Store
 	fatal chan error
 
 	mu    sync.Mutex
-	cut   bool // nothing that the node does is seen any more
+	cut   bool // no other node sees what the node does any more
 	conns []net.Conn
 }
 
-// link tracks a connection, or refuses it.
+// link registers a connection, or refuses it.
 func (m *replica) link(c net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (m *replica) link(c net.Conn, err error) (net.Conn, error) {
 	return c, nil
 }
 
-// isolate cuts the node's network for good: what it does from here on, no other node learns.
+// isolate cuts the node off the network for good: no other node learns what it does from here on.
 func (m *replica) isolate() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,15 +121,19 @@ func (r *replicas) start(is ...int) {
 			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 				return m.link((&net.Dialer{}).DialContext(ctx, "tcp", addr))
 			},
-			// Replicas differ in all that must not matter.
-			NewStateMachine: func(ctx context.Context, _ uint32, dir string, fail func(error)) (raftstore.StateMachine, error) {
+			// Replicas differ in everything that must not matter.
+			NewStateMachine: func(
+				ctx context.Context, _ uint32, dir string, fail func(error),
+			) (raftstore.StateMachine, error) {
 				return state.Open(ctx, state.Options{
-					FS: fsys, Dir: dir, CheckpointBytes: []int64{0, 30 << 10, 200 << 10}[i], SessionMemoryBytes: []int64{0, 1, 100 << 10}[i],
-					OnFatal: fail,
+					FS: fsys, Dir: dir, CheckpointBytes: []int64{0, 30 << 10, 200 << 10}[i],
+					SessionMemoryBytes: []int64{0, 1, 100 << 10}[i],
+					OnFatal:            fail,
 				})
 			},
 			Timings: raftstore.Timings{Heartbeat: 100 * time.Millisecond, Election: 300 * time.Millisecond,
-				Lease: 100 * time.Millisecond, Commit: 20 * time.Millisecond, Transport: 600 * time.Millisecond, StoreDeadline: 2 * time.Second},
+				Lease: 100 * time.Millisecond, Commit: 20 * time.Millisecond, Transport: 600 * time.Millisecond,
+				StoreDeadline: 2 * time.Second},
 			LogBytes: 64 << 10, OnFatal: func(err error) { fatal <- err }, Logger: slog.New(slog.DiscardHandler),
 		}
 		if os.Getenv("REPLICAS_LOG") != "" {
@@ -167,7 +171,7 @@ func (r *replicas) end(i int) {
 	}
 }
 
-// kill takes the nodes' power at one moment; so much percent of what was not synced survives.
+// kill takes the power from the nodes at one moment. The given percentage of what was not synced survives.
 func (r *replicas) kill(percent int, is ...int) {
 	r.t.Helper()
 	for _, i := range is {
@@ -251,7 +255,7 @@ func (r *replicas) leader() int {
 	return at
 }
 
-// advance waits until the group has applied so many entries more.
+// advance waits until the group has applied a number of further entries.
 func (r *replicas) advance(n uint64) {
 	r.t.Helper()
 	most := func() (m uint64) {
@@ -264,7 +268,7 @@ func (r *replicas) advance(n uint64) {
 	r.eventually(fmt.Sprintf("%d more entries", n), func() bool { return most() >= to })
 }
 
-// load is a leader's shard loop, on whichever node leads.
+// load does what the shard loop of a leader does, on the node that leads.
 type load struct {
 	r       *replicas
 	rng     *rand.Rand
@@ -288,7 +292,7 @@ func (l *load) run(ctx context.Context) {
 	}
 }
 
-// lead proposes one round of entries, on their way together, from where the state stands.
+// lead proposes one round of entries, in flight together, that begins where the state stands.
 func (l *load) lead(ctx context.Context, m *replica, g *raftstore.Group, sm *state.Store) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -298,7 +302,8 @@ func (l *load) lead(ctx context.Context, m *replica, g *raftstore.Group, sm *sta
 	v := sm.View()
 	if !v.Configured {
 		_, _ = g.Propose(state.EncodeConfig(state.Config{
-			ClusterID: "c", Pipeline: "p", Shards: 1, Topic: "t", Partitions: []int32{0, 1, 2}, Starts: []int64{0, 0, 0},
+			ClusterID: "c", Pipeline: "p", Shards: 1, Topic: "t", Partitions: []int32{0, 1, 2},
+			Starts:      []int64{0, 0, 0},
 			Sinks:       l.sinks,
 			IdleTimeout: time.Minute, Grace: 5 * time.Second, Retention: 5 * time.Minute, MaxTimers: 7,
 		})).Wait(ctx)
@@ -354,7 +359,7 @@ func (l *load) lead(ctx context.Context, m *replica, g *raftstore.Group, sm *sta
 	}
 }
 
-// ack notes what a leader has acknowledged, unless it lost its power meanwhile.
+// ack records what a leader has acknowledged, unless the leader lost its power meanwhile.
 func (r *replicas) ack(m *replica, end map[int32]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -378,8 +383,10 @@ func (l *load) batch(next map[int32]int64) *state.BatchEntry {
 				id -= min(id-1, uint64(l.rng.IntN(100))) // a duplicate, or the id of an item that was never committed
 			}
 			it := event.Item{Partition: p, Offset: next[p], KafkaTimestamp: l.now * 1000, Event: event.Event{
-				ID: event.ID{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}, SessionID: sessionOf(id), UserID: id % 11,
-				Type: event.Type(1 + id%8), Timestamp: l.now - int64(l.rng.IntN(10)), Brand: "b", City: fmt.Sprint(id % 9),
+				ID: event.ID{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}, SessionID: sessionOf(id),
+				UserID: id % 11,
+				Type:   event.Type(1 + id%8), Timestamp: l.now - int64(l.rng.IntN(10)), Brand: "b",
+				City:      fmt.Sprint(id % 9),
 				ArticleID: fmt.Sprint(id % 5), ArticleTitle: strings.Repeat("title ", 10+int(id%20)),
 			}}
 			switch l.rng.IntN(30) {
@@ -396,7 +403,7 @@ func (l *load) batch(next map[int32]int64) *state.BatchEntry {
 	return e
 }
 
-// sessionOf gives an event a session: some are open all the time, others come, and are purged later.
+// sessionOf gives an event a session: some are open all the time, others begin, end and are purged later.
 func sessionOf(id uint64) string {
 	if id%7 == 0 {
 		return fmt.Sprint("long-", id/7%5)
@@ -404,9 +411,10 @@ func sessionOf(id uint64) string {
 	return fmt.Sprint("short-", id/100*10+id%10)
 }
 
-// TestReplicasStayEqual: three replicas with the real state machine and log, under load all the time, while one node loses
-// its folder, one is away until the log has been cut behind it, and each loses its power, at last all at once. In the end
-// the states are equal, nothing that was acknowledged is missing, and every offset is accounted for once (I1, I2, I3).
+// TestReplicasStayEqual: three replicas with the real state machine and log, under load all the time, while one node
+// loses its folder, one is away until the log has been cut behind it, and each loses its power, finally all at once.
+// In the end the states are equal, nothing that was acknowledged is missing, and every offset is accounted for once
+// (I1, I2, I3).
 func TestReplicasStayEqual(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -414,9 +422,10 @@ func TestReplicasStayEqual(t *testing.T) {
 	r.start(0, 1, 2)
 	r.ready(0, 1, 2)
 	l := &load{r: r, rng: rand.New(rand.NewPCG(seed, 2)), now: 1767225600,
-		sinks: []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse, state.SinkDeadLetter}}
+		sinks: []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse,
+			state.SinkDeadLetter}}
 	if r.rng.IntN(2) == 0 {
-		l.sinks = l.sinks[:4] // dead letters are not kept for anybody
+		l.sinks = l.sinks[:4] // without the dead letter sink, dead letters are not kept
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -425,7 +434,7 @@ func TestReplicasStayEqual(t *testing.T) {
 	wg.Go(func() { l.run(ctx) })
 	r.advance(100)
 
-	// A folder is lost; the node rejoins from a snapshot, for the log has been cut.
+	// A folder is lost. The node rejoins from a snapshot, because the log has been truncated.
 	behind := func(i int, index uint64) {
 		t.Helper()
 		for k := range r.members {
@@ -444,7 +453,7 @@ func TestReplicasStayEqual(t *testing.T) {
 	r.start(2)
 	r.ready(2)
 
-	// One is away for too long.
+	// One node is away for too long: the log is truncated meanwhile.
 	_, last := r.log(1)
 	r.kill(0, 1)
 	behind(1, last)
@@ -483,17 +492,20 @@ func TestReplicasStayEqual(t *testing.T) {
 			for _, p := range v.Partitions {
 				offsets += p.Next
 				if p.Next < r.acked[p.Partition] {
-					t.Errorf("%s has partition %d up to %d, acknowledged was %d", r.members[i].name, p.Partition, p.Next, r.acked[p.Partition])
+					t.Errorf("%s has partition %d up to %d, acknowledged was %d", r.members[i].name, p.Partition,
+						p.Next, r.acked[p.Partition])
 				}
 			}
 			for _, n := range v.DeadLetters {
 				letters += n
 			}
 			if offsets != v.Applied+v.Duplicates+letters || letters == 0 || v.Duplicates == 0 {
-				t.Errorf("%s: %d offsets, %d applied, %d duplicates, %d dead letters", r.members[i].name, offsets, v.Applied, v.Duplicates, letters)
+				t.Errorf("%s: %d offsets, %d applied, %d duplicates, %d dead letters", r.members[i].name, offsets,
+					v.Applied, v.Duplicates, letters)
 			}
 			if i == 0 {
-				t.Logf("%d entries, %d cuts acknowledged; index %d, %d offsets, %d sessions, %+v", l.entries, l.cuts, to, offsets, v.LiveSessions, v.Sinks)
+				t.Logf("%d entries, %d cuts acknowledged; index %d, %d offsets, %d sessions, %+v", l.entries, l.cuts,
+					to, offsets, v.LiveSessions, v.Sinks)
 			}
 		})
 	}
@@ -502,8 +514,8 @@ func TestReplicasStayEqual(t *testing.T) {
 // equal waits until all have applied the same, returns that index, and fails unless their states are equal.
 func (r *replicas) equal() (to uint64) {
 	r.t.Helper()
-	// What was proposed last may still be committed: the look is repeated until it finds all at one index, each from before
-	// its checksum to after it.
+	// What was proposed last may still be committed: this is repeated until all are at one index, each of them from
+	// before its checksum to after it.
 	var sums [3]uint64
 	r.eventually("all have applied the same", func() bool {
 		var at [3]uint64

@@ -11,8 +11,8 @@ import (
 	"deckle/node/web"
 )
 
-// Run runs one node until ctx ends, then ends it in order; it returns nil after that, or the error that made the node
-// give up. It is the whole of "deckle run" but for flags and signals.
+// Run runs one node until ctx ends and then closes it in order. It returns nil after that, or the error that made the
+// node give up. It is the whole of "deckle run" except for flags and signals.
 func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	deps.complete()
 	log := deps.Logger
@@ -21,7 +21,8 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 		return fmt.Errorf("http: %w (http.listen names another address)", err)
 	}
 	for _, name := range cfg.UnverifiedTLS() {
-		log.Warn("certificates are not verified: anyone between could read and change everything", "key", name+".insecure_skip_verify")
+		log.Warn("certificates are not verified: anyone between could read and change everything", "key",
+			name+".insecure_skip_verify")
 	}
 	n, err := Open(ctx, cfg, deps)
 	if err != nil {
@@ -51,7 +52,7 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	defer cancel()
 	closeErr := n.Close(bounded)
 	if cause == nil {
-		cause = <-waited // a fatal error on the way out is told too
+		cause = <-waited // a fatal error during Close is returned, too
 	}
 	stopServing()
 	if !httpEnded {

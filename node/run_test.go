@@ -17,7 +17,7 @@ import (
 	"deckle/node/nodetest"
 )
 
-// addressLog is a log that gives away the address of the page.
+// addressLog is a log from which a test learns the address of the page.
 type addressLog struct {
 	slog.Handler
 	url chan string
@@ -52,7 +52,8 @@ func TestRun(t *testing.T) {
 	cfg := &config.Config{
 		Node: "a", DataDir: filepath.Join(dir, "a"), HTTP: config.HTTP{Listen: "127.0.0.1:0"},
 		Cluster: config.Cluster{Nodes: []config.Node{{Name: "a", Address: raft.Addr().String()}}},
-		Kafka:   config.Kafka{Brokers: fake.ListenAddrs(), Keyed: "yes"}, Delta: &config.Delta{Path: filepath.Join(dir, "delta")},
+		Kafka:   config.Kafka{Brokers: fake.ListenAddrs(), Keyed: "yes"},
+		Delta:   &config.Delta{Path: filepath.Join(dir, "delta")},
 	}
 	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)
@@ -97,7 +98,8 @@ func TestRunSaysWhichPortIsTaken(t *testing.T) {
 	}
 	defer ln.Close()
 	cfg := &config.Config{HTTP: config.HTTP{Listen: ln.Addr().String()}}
-	if err := Run(t.Context(), cfg, Deps{Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "http.listen") {
+	if err := Run(t.Context(), cfg, Deps{Logger: slog.New(slog.DiscardHandler)}); err == nil ||
+		!strings.Contains(err.Error(), "http.listen") {
 		t.Errorf("%v", err)
 	}
 }

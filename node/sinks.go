@@ -14,11 +14,11 @@ import (
 )
 
 // sinkSlot is one sink of the node, opened when it is first needed and then shared by all shards. A sink that cannot be
-// opened keeps no other one from working.
+// opened does not keep the others from working.
 type sinkSlot struct {
 	id   state.SinkID
 	open func(ctx context.Context) (sinks.Sink, error)
-	wrap func(sinks.Sink) sinks.Sink // nil: none
+	wrap func(sinks.Sink) sinks.Sink // Deps.WrapSink; may be nil
 	now  func() time.Time
 
 	// One caller at a time uses what follows: opening may take long, and a wait for the turn ends with its context.
@@ -29,14 +29,14 @@ type sinkSlot struct {
 	closed bool
 
 	first     sync.Once
-	firstDone chan struct{} // closed when the first attempt is over, whatever came of it
+	firstDone chan struct{} // closed when the first attempt is over, successful or not
 }
 
 func newSinkSlot(id state.SinkID, now func() time.Time) *sinkSlot {
 	return &sinkSlot{id: id, now: now, turn: semaphore.NewWeighted(1), firstDone: make(chan struct{})}
 }
 
-// openPause is how long a failed attempt answers for the shards that ask after it.
+// openPause is how long the error of a failed attempt is the answer for the shards that ask after it.
 const openPause = 500 * time.Millisecond
 
 var errClosed = errors.New("node: closed")
@@ -56,7 +56,7 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	}
 	sink, err := s.open(ctx)
 	if err != nil && ctx.Err() != nil {
-		return nil, ctx.Err() // the caller's end says nothing of the sink
+		return nil, ctx.Err() // that the caller gave up says nothing about the sink
 	}
 	s.tried = s.now()
 	// What comes with an error is no sink, even if it is not nil: it may be a nil pointer of a sink's type.

@@ -84,7 +84,7 @@ func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, er
 	return nil, fmt.Errorf("node: %s is not a Delta sink", id)
 }
 
-// close closes the tables, those of sinks that nobody has asked for included.
+// close closes all tables, also those of sinks that were never used.
 func (t *deltaTables) close() error {
 	_ = t.turn.Acquire(context.Background(), 1)
 	defer t.turn.Release(1)
@@ -104,8 +104,10 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 		Store: st, ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
 		Events:      cfg.Events == nil || *cfg.Events,
 		EventSource: func(uint32) sinks.EventSource { return w.refetch },
-		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass, CheckpointInterval: cfg.CheckpointInterval,
-		BufferMemoryBytes: w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now, Logger: w.deps.Logger.With("part", "delta"),
+		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass,
+		CheckpointInterval: cfg.CheckpointInterval,
+		BufferMemoryBytes:  w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now,
+		Logger:     w.deps.Logger.With("part", "delta"),
 		Registerer: latestRegisterer{w.deps.Registerer},
 	})
 }
@@ -124,27 +126,31 @@ func (w *sinkWiring) deltaStore(cfg *config.Delta) (store.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("delta.s3: %w", err)
 	}
-	opts := store.S3Options{Endpoint: cfg.S3.Endpoint, Bucket: cfg.S3.Bucket, Prefix: cfg.S3.Prefix, Region: cfg.S3.Region, TLS: tls}
+	opts := store.S3Options{Endpoint: cfg.S3.Endpoint, Bucket: cfg.S3.Bucket, Prefix: cfg.S3.Prefix,
+		Region: cfg.S3.Region, TLS: tls}
 	if cfg.S3.AccessKey.IsSet() || cfg.S3.SecretKey.IsSet() {
 		opts.Credentials = store.StaticCredentials(cfg.S3.AccessKey.Value(), cfg.S3.SecretKey.Value())
 	}
 	return store.NewS3(opts)
 }
 
-// clickHouse returns the opener of the ClickHouse sink: made once, its schema ensured before it is given out.
+// clickHouse returns the opener of the ClickHouse sink: the sink is made once, and returned only when its schema is
+// known to exist.
 func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
-	var sink *clickhouse.Sink // calls are one at a time (sinkSlot.get)
+	var sink *clickhouse.Sink // sinkSlot.get makes one call at a time
 	return func(ctx context.Context) (sinks.Sink, error) {
 		if sink == nil {
 			cfg := w.cfg.ClickHouse
 			tls, err := cfg.TLS.Client(os.ReadFile)
 			if err != nil {
-				return nil, &sinks.StopError{Err: fmt.Errorf("clickhouse: %w", err), Hint: "correct clickhouse.tls in the configuration"}
+				return nil, &sinks.StopError{Err: fmt.Errorf("clickhouse: %w", err),
+					Hint: "correct clickhouse.tls in the configuration"}
 			}
 			sink = clickhouse.New(clickhouse.Options{
 				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: cfg.Password.Value(), TLS: tls,
 				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, ClusterID: w.clusterID(),
-				Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node, Logger: w.deps.Logger.With("part", "clickhouse"),
+				Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node,
+				Logger:     w.deps.Logger.With("part", "clickhouse"),
 				Registerer: w.deps.Registerer, Now: w.deps.Now, Dial: w.deps.ClickHouseDial,
 			})
 		}
@@ -159,12 +165,13 @@ func (w *sinkWiring) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
 	return deadletter.Open(ctx, deadletter.Options{
 		Kafka: w.kafka.Options(), Topic: w.cfg.Kafka.Topic, DLQ: w.cfg.Kafka.DLQ,
 		Originals: func(uint32) sinks.EventSource { return w.refetch },
-		Logger:    w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer}, Now: w.deps.Now,
+		Logger:    w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer},
+		Now: w.deps.Now,
 	})
 }
 
-// latestRegisterer lets a sink that is opened again, because the first attempt failed half way, register its metrics
-// again: the latest collector counts.
+// latestRegisterer lets a sink register its metrics again when it is opened again after an attempt that failed half
+// way: the latest collector replaces the one before.
 type latestRegisterer struct{ prometheus.Registerer }
 
 // Register implements prometheus.Registerer.

@@ -11,8 +11,8 @@ import (
 	"deckle/state"
 )
 
-// An opener that fails may return a nil pointer of its sink's type along with the error, as any function does that returns
-// another's two results. It is no sink: neither after the caller's end nor after a failure.
+// An opener that fails may return a nil pointer of its sink's type along with the error, as any function does that
+// returns another's two results. It is no sink: neither after the caller's end nor after a failure.
 func TestSinkThatCameWithAnError(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

@@ -59,7 +59,7 @@ func (k *checker) atLeast(key string, value, least int64) {
 	}
 }
 
-// short writes a duration without zero units: 30m, not 30m0s.
+// short formats a duration without units that are zero: 30m, not 30m0s.
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -100,7 +100,8 @@ func (c *Config) checkCluster(k *checker) {
 		k.add("cluster.nodes", "is missing: list name and address of every node, one or three")
 	case 1, 3:
 	default:
-		k.add("cluster.nodes", "has %d nodes; a cluster has one or three: of three any one may fail, of two none", len(cl.Nodes))
+		k.add("cluster.nodes", "has %d nodes; a cluster has one or three: of three any one may fail, of two none",
+			len(cl.Nodes))
 	}
 	names, addresses := map[string]bool{}, map[string]bool{}
 	for i, n := range cl.Nodes {
@@ -110,7 +111,8 @@ func (c *Config) checkCluster(k *checker) {
 				k.add(key+".name", "the name %q is given twice: each node needs its own", n.Name)
 			}
 			if strings.ContainsFunc(n.Name, func(r rune) bool {
-				return !(r == '-' || r == '_' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
+				return !(r == '-' || r == '_' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' ||
+					'A' <= r && r <= 'Z')
 			}) {
 				k.add(key+".name", "%q may hold only letters, digits, '-', '_' and '.'", n.Name)
 			}
@@ -139,14 +141,18 @@ func (c *Config) checkCluster(k *checker) {
 		k.need("cluster.tls.key", t.Key, hint)
 	}
 	if strings.ContainsAny(cl.Pipeline, "/ \t\n") {
-		k.add("cluster.pipeline", "%q may hold neither '/' nor blanks: it is part of the tables' transaction ids", cl.Pipeline)
+		k.add("cluster.pipeline", "%q may hold neither '/' nor blanks: it is part of the tables' transaction ids",
+			cl.Pipeline)
 	}
 	k.between("cluster.lease_timeout", cl.LeaseTimeout, 5*time.Millisecond, time.Minute)
 	if cl.LeaseTimeout > cl.HeartbeatTimeout {
-		k.add("cluster.lease_timeout", "%s is longer than heartbeat_timeout (%s): a leader would go on after its followers have given it up; lower it", short(cl.LeaseTimeout), short(cl.HeartbeatTimeout))
+		k.add("cluster.lease_timeout",
+			"%s is longer than heartbeat_timeout (%s): a leader would go on after its followers have given it up; "+
+				"lower it", short(cl.LeaseTimeout), short(cl.HeartbeatTimeout))
 	}
 	if cl.HeartbeatTimeout > cl.ElectionTimeout {
-		k.add("cluster.election_timeout", "%s is shorter than heartbeat_timeout (%s): raise it to at least that", short(cl.ElectionTimeout), short(cl.HeartbeatTimeout))
+		k.add("cluster.election_timeout", "%s is shorter than heartbeat_timeout (%s): raise it to at least that",
+			short(cl.ElectionTimeout), short(cl.HeartbeatTimeout))
 	}
 	k.between("cluster.election_timeout", cl.ElectionTimeout, 5*time.Millisecond, time.Minute)
 	k.between("cluster.commit_timeout", cl.CommitTimeout, time.Millisecond, time.Minute)
@@ -168,7 +174,8 @@ func (c *Config) checkKafka(k *checker) {
 	k.oneOf("kafka.start", kc.Start, "earliest", "latest")
 	k.oneOf("kafka.keyed", kc.Keyed, "auto", "yes", "no")
 	if kc.Keyed == "no" && c.Cluster.Shards > 1 {
-		k.add("kafka.keyed", "without keys a session's events lie in any partition, so cluster.shards (%d) must be 1", c.Cluster.Shards)
+		k.add("kafka.keyed", "without keys a session's events lie in any partition, so cluster.shards (%d) must be 1",
+			c.Cluster.Shards)
 	}
 	checkTLS(k, "kafka.tls", kc.TLS)
 	if s := kc.SASL; s != nil {
@@ -190,10 +197,13 @@ func (c *Config) checkSession(k *checker) {
 	k.between("session.grace", s.Grace, time.Second, 24*time.Hour)
 	k.between("session.retention", s.Retention, time.Second, 31*24*time.Hour)
 	if s.Grace > s.IdleTimeout {
-		k.add("session.grace", "%s is longer than idle_timeout (%s): lower it, or raise idle_timeout", short(s.Grace), short(s.IdleTimeout))
+		k.add("session.grace", "%s is longer than idle_timeout (%s): lower it, or raise idle_timeout", short(s.Grace),
+			short(s.IdleTimeout))
 	}
 	if s.Retention < s.IdleTimeout+s.Grace {
-		k.add("session.retention", "%s is shorter than idle_timeout plus grace (%s): open sessions would be cut short; raise it", short(s.Retention), short(s.IdleTimeout+s.Grace))
+		k.add("session.retention",
+			"%s is shorter than idle_timeout plus grace (%s): open sessions would be cut short; raise it",
+			short(s.Retention), short(s.IdleTimeout+s.Grace))
 	}
 }
 
@@ -205,7 +215,8 @@ func (c *Config) checkLimits(k *checker) {
 	k.atLeast("limits.in_flight_entries", int64(l.InFlightEntries), 1)
 	k.atLeast("limits.entry_bytes", int64(l.EntryBytes), 4<<10)
 	if l.EntryBytes > 8<<20 {
-		k.add("limits.entry_bytes", "%d is too large: use at most 8MiB, or followers time out on one entry", l.EntryBytes)
+		k.add("limits.entry_bytes", "%d is too large: use at most 8MiB, or followers time out on one entry",
+			l.EntryBytes)
 	}
 	k.atLeast("limits.session_memory_bytes", l.SessionMemoryBytes, 1<<20)
 	k.atLeast("limits.buffer_memory_bytes", l.BufferMemoryBytes, 1<<20)
@@ -252,9 +263,12 @@ func checkEndpoint(k *checker, s *S3) {
 	u, err := url.Parse(s.Endpoint)
 	switch {
 	case err != nil || u.User != nil || strings.Contains(s.Endpoint, "@"):
-		k.add("delta.s3.endpoint", "must be https://host:port or http://host:port, without user or password: those are access_key and secret_key")
+		k.add("delta.s3.endpoint",
+			"must be https://host:port or http://host:port, without user or password: those are access_key and "+
+				"secret_key")
 	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		k.add("delta.s3.endpoint", "%q needs its scheme: https://host:port, or http://host:port for an unencrypted one", s.Endpoint)
+		k.add("delta.s3.endpoint",
+			"%q needs its scheme: https://host:port, or http://host:port for an unencrypted one", s.Endpoint)
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
 		k.add("delta.s3.endpoint", "%q must hold no path: use bucket and prefix", s.Endpoint)
 	case u.Scheme == "http" && s.TLS != nil:
@@ -267,7 +281,8 @@ func (c *Config) checkClickHouse(k *checker) {
 	if h == nil {
 		return
 	}
-	if k.need("clickhouse.address", h.Address, "host:port of the native protocol, usually port 9000, or 9440 with tls") {
+	if k.need("clickhouse.address", h.Address,
+		"host:port of the native protocol, usually port 9000, or 9440 with tls") {
 		if strings.Contains(h.Address, "://") {
 			k.add("clickhouse.address", "%q must be host:port without a scheme (native protocol, not HTTP)", h.Address)
 		} else {

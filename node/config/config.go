@@ -100,8 +100,8 @@ type Limits struct {
 	BufferMemoryBytes int64 `yaml:"buffer_memory_bytes" default:"256MiB"`
 	// CacheBytes is the size of Pebble's block cache, which all shards share.
 	CacheBytes int64 `yaml:"cache_bytes" default:"32MiB"`
-	// UnflushedEpochs is how many closed epochs a sink may be behind before intake pauses. Zero, the default, means that
-	// only the disk decides.
+	// UnflushedEpochs is how many closed epochs a sink may be behind before intake pauses. Zero, the default, means
+	// that only the disk decides.
 	UnflushedEpochs int `yaml:"unflushed_epochs"`
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// testWorld is the environment and the files that test configurations see.
+// testEnv is the environment that test configurations see, testFiles their files.
 func testEnv(name string) (string, bool) {
 	v, ok := map[string]string{"PW": "hunter2", "EMPTY": ""}[name]
 	return v, ok
@@ -61,8 +61,10 @@ func uncommented(text string) string {
 	for line := range strings.Lines(text) {
 		body := strings.TrimLeft(line, " ")
 		indent := line[:len(line)-len(body)]
-		if rest, ok := strings.CutPrefix(body, "# "); ok && strings.Contains(rest, ":") && !strings.Contains(rest, ": deckle run") &&
-			!strings.HasPrefix(rest, "Check") && !strings.HasPrefix(rest, "order") && !strings.HasPrefix(rest, "of bytes") &&
+		if rest, ok := strings.CutPrefix(body, "# "); ok && strings.Contains(rest, ":") &&
+			!strings.Contains(rest, ": deckle run") &&
+			!strings.HasPrefix(rest, "Check") && !strings.HasPrefix(rest, "order") &&
+			!strings.HasPrefix(rest, "of bytes") &&
 			!strings.HasPrefix(rest, "path:") {
 			line = indent + rest
 		}
@@ -101,8 +103,8 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// The example names every key there is. The keys of TLS blocks and of secrets are told once, at its top; of path and s3
-// it shows the one.
+// The example names every key there is. The keys of TLS blocks and of secrets are listed once, at its top; of path and
+// s3 it shows only the latter.
 func TestExampleNamesEveryKey(t *testing.T) {
 	text, err := os.ReadFile("../../deckle.example.yaml")
 	if err != nil {
@@ -169,7 +171,8 @@ func TestSecretsNeverShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := []string{
-		string(y), string(j), s.String(), s.LogValue().String(), fmt.Sprint(s, &s), fmt.Sprintf("%v %+v %#v %s %q %x", s, s, s, s, s, s),
+		string(y), string(j), s.String(), s.LogValue().String(), fmt.Sprint(s, &s),
+		fmt.Sprintf("%v %+v %#v %s %q %x", s, s, s, s, s, s),
 		fmt.Sprintf("%v %+v %#v", *cfg.ClickHouse, *cfg.ClickHouse, *cfg.ClickHouse),
 	}
 	for _, text := range texts {

@@ -11,9 +11,9 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// decoder fills a Config from a YAML tree and remembers where each key stands, so that checks of values, which come
-// later, can name the place too. It goes on after a problem. Anchors, aliases, tags and merge keys are refused: a
-// configuration is read by people first.
+// decoder fills a Config from a YAML tree and remembers the place of each key, so that the checks of values, which come
+// later, can name the place, too. It goes on after a problem. Anchors, aliases, tags and merge keys are refused: people
+// read a configuration first.
 type decoder struct {
 	places   map[string]place
 	problems []Problem
@@ -26,7 +26,7 @@ var (
 	secretType   = reflect.TypeFor[Secret]()
 )
 
-// problem notes a problem at the key's place, or at that of the nearest key around it.
+// problem notes a problem at the place of the key or, if the file does not have it, of the nearest key around it.
 func (d *decoder) problem(key, format string, args ...any) {
 	at := d.places[""]
 	for k := key; k != ""; k = parentKey(k) {
@@ -50,7 +50,7 @@ func (d *decoder) mark(key string, n ast.Node) {
 	}
 }
 
-// value decodes n, which stands at key, into v. An empty value (null) leaves v as it is: the default, or missing.
+// value decodes n, the value of key, into v. An empty value (null) leaves v as it is: the default, or missing.
 func (d *decoder) value(n ast.Node, key string, v reflect.Value) {
 	if _, ok := d.places[key]; !ok {
 		d.mark(key, n)
@@ -228,14 +228,17 @@ func (d *decoder) duration(n ast.Node, key string, v reflect.Value) {
 // secret refuses a literal without repeating it.
 func (d *decoder) secret(n ast.Node, key string, v reflect.Value) {
 	if _, ok := mapEntries(n); !ok {
-		d.problem(key, "a secret does not belong in this file: write {env: NAME} to take it from the environment or {file: PATH} to read it from a file")
+		d.problem(key,
+			"a secret does not belong in this file: write {env: NAME} to take it from the environment or {file: "+
+				"PATH} to read it from a file")
 		return
 	}
 	d.mapping(n, key, v)
 }
 
 // secrets resolves every secret that the file names.
-func (d *decoder) secrets(v reflect.Value, key string, env func(string) (string, bool), readFile func(string) ([]byte, error)) {
+func (d *decoder) secrets(v reflect.Value, key string, env func(string) (string, bool),
+	readFile func(string) ([]byte, error)) {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
 			return

@@ -15,7 +15,7 @@ func (c *Config) setDefaults() {
 }
 
 // fillDefaults gives every field of the struct v that is zero the value of its default tag, and does so in the blocks
-// inside it. A block that the configuration does not have (a nil pointer) stays away.
+// inside it. A block that the configuration does not have (a nil pointer) stays nil.
 func fillDefaults(v reflect.Value) {
 	for i := range v.NumField() {
 		field, f := v.Type().Field(i), v.Field(i)

@@ -12,16 +12,18 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// FuzzLoad: any text is a configuration that is complete and loads again from what it prints, or a Error that names
-// a place in the file. No secret stands in what is printed of either.
+// FuzzLoad: any text is a configuration that is complete and loads again from what it prints, or an Error that names
+// a place in the file. Neither prints a secret.
 func FuzzLoad(f *testing.F) {
 	f.Add("node: a\n")
 	f.Add("cluster: {nodes: [{name: a, address: 'x:1'}]}\nkafka: {sasl: {password: secret}}\n")
 	f.Add("a: &x {b: *x}\n? {k: v}\n: [1, 2.5, !!int 3]\nlimits: {disk_bytes: 9KiB}\n---\nb: |\n  text\n")
-	f.Add("node: a\ndata_dir: d\ncluster: {nodes: [{name: a, address: '1.2.3.4:7946'}]}\nkafka: {brokers: ['b:9092']}\n" +
+	f.Add("node: a\ndata_dir: d\ncluster: {nodes: [{name: a, address: '1.2.3.4:7946'}]}\nkafka: {brokers: " +
+		"['b:9092']}\n" +
 		"delta: {s3: {endpoint: 'http://h:1', bucket: b, access_key: {env: PW}, secret_key: {file: /run/secret}}}\n" +
 		"clickhouse: {address: 'c:9000', password: {env: PW}}\n")
-	f.Add("node: a\ndata_dir: d\ncluster: {nodes: [{name: a, address: 'h:1'}], lease_timeout: 1h, shards: -1}\nkafka: {brokers: [b], topic: ''}\ndelta: {path: p}\n")
+	f.Add("node: a\ndata_dir: d\ncluster: {nodes: [{name: a, address: 'h:1'}], lease_timeout: 1h, shards: " +
+		"-1}\nkafka: {brokers: [b], topic: ''}\ndelta: {path: p}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg, err := Load("deckle.yaml", testEnv, testFiles(text))
 		if err != nil {
@@ -36,7 +38,7 @@ func FuzzLoad(f *testing.F) {
 				}
 			}
 			if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "from-file") {
-				t.Errorf("a secret is told: %v", err)
+				t.Errorf("a secret shows: %v", err)
 			}
 			return
 		}
@@ -59,7 +61,8 @@ func FuzzLoad(f *testing.F) {
 
 // FuzzParseBytes: a size is a whole number of bytes that fits, whatever its unit.
 func FuzzParseBytes(f *testing.F) {
-	for _, s := range []string{"0", "1", "256KiB", "9223372036854775807", "8388608TiB", "1 MB", "-1", "+1B", "1e3", "KiB", "1KiBKiB", "٣MB", " 1"} {
+	for _, s := range []string{"0", "1", "256KiB", "9223372036854775807", "8388608TiB", "1 MB", "-1", "+1B", "1e3",
+		"KiB", "1KiBKiB", "٣MB", " 1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -80,7 +83,8 @@ func FuzzParseBytes(f *testing.F) {
 			base = 1024
 		}
 		if m[2] != "" {
-			want.Mul(want, new(big.Int).Exp(big.NewInt(base), big.NewInt(int64(strings.IndexByte("BKMGT", m[2][0]))), nil))
+			want.Mul(want, new(big.Int).Exp(big.NewInt(base), big.NewInt(int64(strings.IndexByte("BKMGT", m[2][0]))),
+				nil))
 		}
 		if !want.IsInt64() || want.Int64() != n {
 			t.Fatalf("%q is %d, want %s", s, n, want)

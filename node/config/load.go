@@ -42,7 +42,7 @@ func (e *Error) Error() string {
 }
 
 // Load reads the configuration at path, strictly: an unknown key, a wrong type, a missing value or a value that makes
-// no sense is an error (*Error) with its place and what to do; as many as can be told are told at once. Secrets
+// no sense is an error (*Error) with its place and what to do. It names as many mistakes at once as it can. Secrets
 // are fetched through env and readFile. The result is complete: every default is filled in.
 func Load(path string, env func(string) (string, bool), readFile func(string) ([]byte, error)) (*Config, error) {
 	text, err := readFile(path)
@@ -60,7 +60,7 @@ func Load(path string, env func(string) (string, bool), readFile func(string) ([
 	cfg.setDefaults()
 	decoding := slices.Clone(d.problems)
 	for _, p := range cfg.problems() {
-		// A key that is there but could not be read has its own problem already.
+		// A key that is present but could not be decoded has its own problem already.
 		if !slices.ContainsFunc(decoding, func(q Problem) bool { return covers(q.Key, p.Key) }) {
 			d.problem(p.Key, "%s", p.Text)
 		}
@@ -83,7 +83,7 @@ func (c *Config) Complete() error {
 	return nil
 }
 
-// parse decodes the text into a Config; what is wrong stands in the decoder. An error is one of syntax.
+// parse decodes the text into a Config. The decoder holds the problems; an error is a mistake in the syntax.
 func parse(text []byte) (*Config, *decoder, error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
@@ -98,9 +98,11 @@ func parse(text []byte) (*Config, *decoder, error) {
 	cfg := new(Config)
 	switch {
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
-		return nil, nil, &Error{Problems: []Problem{{Text: "the file is empty; deckle.example.yaml shows a complete one"}}}
+		return nil, nil,
+			&Error{Problems: []Problem{{Text: "the file is empty; deckle.example.yaml shows a complete one"}}}
 	case len(file.Docs) > 1:
-		return nil, nil, &Error{Problems: []Problem{{Text: "the file holds more than one YAML document (---); give one"}}}
+		return nil, nil,
+			&Error{Problems: []Problem{{Text: "the file holds more than one YAML document (---); give one"}}}
 	}
 	d.value(file.Docs[0].Body, "", reflect.ValueOf(cfg).Elem())
 	return cfg, d, nil
@@ -113,7 +115,7 @@ func withPath(err error, path string) error {
 	return err
 }
 
-// covers says whether a problem at key a makes one at key b superfluous: b is a itself or lies inside it.
+// covers says whether a problem at key a makes one at key b superfluous: b is a, or lies inside the block a.
 func covers(a, b string) bool {
 	return a == b || a != "" && (strings.HasPrefix(b, a+".") || strings.HasPrefix(b, a+"["))
 }

@@ -22,7 +22,7 @@ const hidden = "***"
 // SecretValue returns a secret with a given value, for configurations built in Go.
 func SecretValue(value string) Secret { return Secret{value: value} }
 
-// Value returns the secret itself. It is the only way to it.
+// Value returns the secret itself. There is no other way to get it.
 func (s Secret) Value() string { return s.value }
 
 // IsSet says whether the secret has a value or names where it comes from.
@@ -46,7 +46,7 @@ func (s Secret) MarshalYAML() ([]byte, error) { return []byte(`"` + hidden + `"`
 // MarshalJSON returns "***".
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + hidden + `"`), nil }
 
-// resolve reads the value from where the configuration says it is. One line break at the end of a file is cut off.
+// resolve reads the value from where the configuration says it is. One line break at the end of a file is removed.
 func (s *Secret) resolve(env func(string) (string, bool), readFile func(string) ([]byte, error)) error {
 	switch {
 	case s.Env != "" && s.File != "":

@@ -34,7 +34,8 @@ func pemPair(t *testing.T) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kder})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kder})
 }
 
 func TestTLSConfig(t *testing.T) {
@@ -51,7 +52,8 @@ func TestTLSConfig(t *testing.T) {
 	}
 	good := &TLS{CA: "ca", Cert: "cert", Key: "key", ServerName: "node.example"}
 	c, err := good.Client(read)
-	if err != nil || c.MinVersion != tls.VersionTLS12 || c.RootCAs == nil || len(c.Certificates) != 1 || c.InsecureSkipVerify || c.ClientAuth != tls.NoClientCert {
+	if err != nil || c.MinVersion != tls.VersionTLS12 || c.RootCAs == nil || len(c.Certificates) != 1 ||
+		c.InsecureSkipVerify || c.ClientAuth != tls.NoClientCert {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	m, err := good.Mutual(read)
@@ -62,7 +64,8 @@ func TestTLSConfig(t *testing.T) {
 		c    TLS
 		want string
 	}{
-		{TLS{CA: "none"}, "tls ca"}, {TLS{CA: "junk"}, "holds no PEM certificate"}, {TLS{Cert: "none", Key: "key"}, "tls cert"},
+		{TLS{CA: "none"}, "tls ca"}, {TLS{CA: "junk"}, "holds no PEM certificate"},
+		{TLS{Cert: "none", Key: "key"}, "tls cert"},
 		{TLS{Cert: "cert", Key: "none"}, "tls key"}, {TLS{Cert: "cert", Key: "junk"}, "tls cert cert and key junk"},
 	} {
 		if _, err := bad.c.Mutual(read); err == nil || !strings.Contains(err.Error(), bad.want) {

@@ -19,8 +19,8 @@ import (
 	"deckle/node/nodetest"
 )
 
-// A broker that takes no connection without TLS and no request without SASL is reached with the configuration's keys,
-// and not without them.
+// A broker that takes no connection without TLS and no request without SASL is reached with the keys of the
+// configuration, and not without them.
 func TestKafkaTLSAndSASL(t *testing.T) {
 	t.Parallel()
 	// The certificate that the standard library keeps for tests is its own CA and bears the name example.com.
@@ -34,7 +34,8 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	}
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, nodetest.Topic), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", "p", "secret p"), kfake.Superuser("SCRAM-SHA-256", "s2", "secret s2"),
-		kfake.Superuser("SCRAM-SHA-512", "s5", "secret s5"), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
+		kfake.Superuser("SCRAM-SHA-512", "s5", "secret s5"),
+		kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,7 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	trusted := &config.TLS{CA: ca, ServerName: "example.com"}
 	ask := func(tls *config.TLS, sasl *config.SASL) error {
 		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: nodetest.Topic, TLS: tls, SASL: sasl}
-		// A refusal must not be waited for.
+		// Without retries: the test need not wait for a refusal.
 		cl, err := Open(cfg, "test", slog.New(slog.DiscardHandler), []kgo.Opt{kgo.RequestRetries(1)})
 		if err != nil {
 			return err
@@ -75,7 +76,8 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 		{"the user of another mechanism", trusted, sasl("scram-sha-512", "s2", "secret s2"), " "},
 		{"no SASL", trusted, nil, " "},
 		{"no TLS", nil, sasl("plain", "p", "secret p"), " "},
-		{"another name in the certificate", &config.TLS{CA: ca, ServerName: "other.example"}, sasl("plain", "p", "secret p"), "certificate"},
+		{"another name in the certificate", &config.TLS{CA: ca, ServerName: "other.example"},
+			sasl("plain", "p", "secret p"), "certificate"},
 		{"an unknown CA", &config.TLS{ServerName: "example.com"}, sasl("plain", "p", "secret p"), "certificate"},
 		{"no such file", &config.TLS{CA: ca + ".none"}, nil, "tls ca"},
 		{"unknown mechanism", trusted, sasl("gssapi", "p", "secret p"), "gssapi"},

@@ -73,8 +73,9 @@ func options(cfg *config.Kafka, pipeline string, log *slog.Logger) ([]kgo.Opt, e
 	return opts, nil
 }
 
-// reader returns a client that reads the topic from the given offsets: committed records only, transaction markers kept
-// so that the position can pass them, no reset whatever happens, bounded memory. fetchBytes bounds one fetch per broker.
+// reader returns a client that reads the topic from the given offsets: committed records only, transaction markers
+// kept so that the position can pass them, no reset whatever happens, bounded memory. fetchBytes bounds one fetch per
+// broker.
 func (c *Client) reader(from map[int32]kgo.Offset, fetchBytes int64, extra ...kgo.Opt) (*kgo.Client, error) {
 	bytes := int32(min(max(fetchBytes, 64<<10), 1<<30))
 	opts := append(c.Options(),

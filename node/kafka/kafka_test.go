@@ -108,7 +108,8 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 	for i := range 30 {
 		b.Produce(nodetest.Record(int32(i%2), "s", i))
 	}
-	b.Produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")}, &kgo.Record{Partition: 0, Key: []byte("k")})
+	b.Produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")},
+		&kgo.Record{Partition: 0, Key: []byte("k")})
 	f := NewRefetch(clientOf(b))
 	plan := func(from int64, events int64) *state.Plan {
 		return statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
@@ -139,15 +140,18 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 	if err := b.DeleteRecords(nodetest.Topic, 0, 12); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Events(ctx, plan(0, 5), func(*event.Item) error { return nil }); !errors.As(err, &stop) || !errors.Is(err, errLost) {
+	if err := f.Events(ctx, plan(0, 5), func(*event.Item) error {
+		return nil
+	}); !errors.As(err, &stop) || !errors.Is(err, errLost) {
 		t.Fatalf("lost range: %v", err)
 	}
 }
 
-// A steady stream costs a fetch every gatherWait, not one every record.
+// A steady stream costs one fetch per gatherWait, not one per record.
 func TestFetchesGather(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
-	s, err := clientOf(b).OpenSource(nodetest.Context(t), [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+	s, err := clientOf(b).OpenSource(nodetest.Context(t), [16]byte{},
+		[]state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,16 +15,19 @@ import (
 // originalsGap is how many records are read past rather than jumped over: a jump costs a client, and so a few requests.
 const originalsGap = 4 * pollRecords
 
-// Originals implements sinks.EventSource. Records of a partition that lie near one another cost one client, whatever else
-// is asked for meanwhile.
-func (f *Refetch) Originals(ctx context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error {
+// Originals implements sinks.EventSource. Records of a partition that lie near one another cost one client, whatever
+// else is asked for meanwhile.
+func (f *Refetch) Originals(ctx context.Context, at []state.Position,
+	yield func(i int, value []byte, ok bool) error) error {
 	for i := 0; i < len(at); {
 		n := i + 1
 		for n < len(at) && at[n].Partition == at[i].Partition && at[n].Offset-at[n-1].Offset <= originalsGap {
 			n++
 		}
 		for i < n {
-			r := &originalsReading{f: f, at: at[i:n], yield: func(k int, value []byte, ok bool) error { return yield(i+k, value, ok) }}
+			r := &originalsReading{f: f, at: at[i:n], yield: func(k int, value []byte, ok bool) error {
+				return yield(i+k, value, ok)
+			}}
 			if err := f.readOriginals(ctx, r); err != nil {
 				return err
 			}

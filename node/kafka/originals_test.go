@@ -62,8 +62,10 @@ func TestOriginalsGiveTheBytes(t *testing.T) {
 	check(state.Position{Offset: 599})
 	check(state.Position{Offset: 3}) // lost
 	check(state.Position{Offset: 600})
-	check(state.Position{Offset: 3}, state.Position{Offset: 49}, state.Position{Offset: 50}, state.Position{Offset: 51}, state.Position{Offset: 599},
-		state.Position{Offset: 600}, state.Position{Offset: 1 << 40}, state.Position{Partition: 1}, state.Position{Partition: 1, Offset: 7},
+	check(state.Position{Offset: 3}, state.Position{Offset: 49}, state.Position{Offset: 50},
+		state.Position{Offset: 51}, state.Position{Offset: 599},
+		state.Position{Offset: 600}, state.Position{Offset: 1 << 40}, state.Position{Partition: 1},
+		state.Position{Partition: 1, Offset: 7},
 		state.Position{Partition: 1, Offset: 599}, state.Position{Partition: 1, Offset: 600})
 	stop := errors.New("enough")
 	if err := f.Originals(ctx, []state.Position{{Offset: 60}, {Offset: 61}}, func(i int, _ []byte, _ bool) error {

@@ -47,8 +47,8 @@ var (
 type reading interface {
 	// take is given what a poll brought, errors included. The reading is over when it returns done or an error.
 	take(fetches kgo.Fetches) (done bool, err error)
-	// silence is told that a number of polls in a row, 1 or more, brought nothing: the broker may be slow, another one may
-	// have become the partition's leader, or the rest may be records that compaction has removed.
+	// silence is told that a number of polls in a row, 1 or more, brought nothing: the broker may be slow, another one
+	// may have become the partition's leader, or the rest may be records that compaction has removed.
 	silence(ctx context.Context, polls int) (done bool, err error)
 }
 
@@ -116,7 +116,8 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 	}
 	switch {
 	case got < want && truncated:
-		return lost(fmt.Errorf("%w: epochs %d to %d have %d events, Kafka still has %d of them", errLost, plan.A+1, plan.B, want, got))
+		return lost(fmt.Errorf("%w: epochs %d to %d have %d events, Kafka still has %d of them", errLost, plan.A+1,
+			plan.B, want, got))
 	case got != want:
 		return fmt.Errorf("node: epochs %d to %d have %d events, Kafka gave %d", plan.A+1, plan.B, want, got)
 	}
@@ -124,8 +125,9 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 }
 
 func lost(err error) error {
-	return &sinks.StopError{Err: err, Hint: "raw events of this shard that were not flushed in time are gone; sessions and " +
-		"rollups are not affected. Raise the topic's retention; recording the gap is the operator's decision"}
+	return &sinks.StopError{Err: err,
+		Hint: "raw events of this shard that were not flushed in time are gone; sessions and " +
+			"rollups are not affected. Raise the topic's retention; recording the gap is the operator's decision"}
 }
 
 // rangeReading yields the records of a range [r.From, r.To) that count in their epochs.
@@ -193,7 +195,8 @@ func (rr *rangeReading) record(rec *kgo.Record) error {
 	}
 	stamp := rec.Timestamp.UnixMilli()
 	if reason, detail := rr.dec.Decode(rec.Value, stamp, &rr.item.Event); reason != event.ReasonNone {
-		return fmt.Errorf("node: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition, rec.Offset, reason, detail)
+		return fmt.Errorf("node: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition,
+			rec.Offset, reason, detail)
 	}
 	rr.item.Partition, rr.item.Offset, rr.item.KafkaTimestamp = rec.Partition, rec.Offset, stamp
 	return rr.yield(&rr.item)
@@ -213,8 +216,10 @@ func (rr *rangeReading) silence(ctx context.Context, polls int) (done bool, err 
 	l := c.ListEnds(ctx, time.Now)
 	switch end, ok := l.Ends[p]; {
 	case !ok:
-		return false, fmt.Errorf("%w: partition %d from offset %d: its end is not known: %w", errSilent, p, rr.next, errors.Join(l.Err, errNoOffset))
-	case end == rr.r.To: // no record can follow that would show that the range is done; the count tells whether one is missing
+		return false, fmt.Errorf("%w: partition %d from offset %d: its end is not known: %w", errSilent, p, rr.next,
+			errors.Join(l.Err, errNoOffset))
+	// no record can follow that would show that the range is done; the count tells whether one is missing
+	case end == rr.r.To:
 		return true, nil
 	default:
 		return false, fmt.Errorf("%w: partition %d from offset %d, its log ends at %d", errSilent, p, rr.next, end)
@@ -236,5 +241,6 @@ func (f *Refetch) checkTopic(ctx context.Context, id [16]byte) error {
 
 func anotherTopic() error {
 	return &sinks.StopError{Err: fmt.Errorf("%w: %w", errLost, ErrRecreated),
-		Hint: "raw events of the old topic that were not flushed in time are gone; sessions and rollups are not affected"}
+		Hint: "raw events of the old topic that were not flushed in time are gone; sessions and rollups are not " +
+			"affected"}
 }

@@ -17,7 +17,8 @@ import (
 )
 
 func planOf(cfg state.Config, events int64, rs ...event.Range) *state.Plan {
-	return statetest.NewPlan(cfg, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Ranges: rs, Events: events}}, statetest.Content{})
+	return statetest.NewPlan(cfg, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Ranges: rs, Events: events}},
+		statetest.Content{})
 }
 
 // A partition that answers nothing for a while is no proof of a loss: the attempt ends, and a later one succeeds.
@@ -34,7 +35,8 @@ func TestSilenceIsNotLoss(t *testing.T) {
 		err = f.Events(ctx, plan, func(*event.Item) error { n++; return nil })
 		return n, err
 	}
-	moved := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: nodetest.Topic, Err: kerr.NotLeaderForPartition, Count: -1})
+	moved := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: nodetest.Topic, Err: kerr.NotLeaderForPartition,
+		Count: -1})
 	var stop *sinks.StopError
 	for _, to := range []int64{10, 9} { // the range's end is the log's, or is not
 		if _, err := events(to); err == nil || errors.As(err, &stop) || errors.Is(err, errLost) {
@@ -72,10 +74,12 @@ func TestLogStartInsideARange(t *testing.T) {
 		t.Errorf("the record before the start did not count: %v", err)
 	}
 	var stop *sinks.StopError
-	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 8, r), none); !errors.As(err, &stop) || !errors.Is(err, errLost) {
+	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 8, r), none); !errors.As(err, &stop) ||
+		!errors.Is(err, errLost) {
 		t.Errorf("the record before the start counted: %v", err)
 	}
-	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 2, event.Range{Partition: 0, From: 0, To: 2}), none); !errors.As(err, &stop) {
+	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 2, event.Range{Partition: 0, From: 0, To: 2}),
+		none); !errors.As(err, &stop) {
 		t.Errorf("all of the range is before the start: %v", err)
 	}
 }
@@ -94,7 +98,11 @@ func TestRefetchKnowsItsTopic(t *testing.T) {
 	f := NewRefetch(clientOf(b))
 	n := 0
 	events := func() error {
-		return f.Events(ctx, planOf(state.Config{TopicID: info.ID}, 5, event.Range{Partition: 0, From: 0, To: 5}), func(*event.Item) error { n++; return nil })
+		return f.Events(ctx, planOf(state.Config{TopicID: info.ID}, 5, event.Range{Partition: 0, From: 0, To: 5}),
+			func(*event.Item) error {
+				n++
+				return nil
+			})
 	}
 	if err := events(); err != nil || n != 5 {
 		t.Fatalf("%d events, %v", n, err)

@@ -56,9 +56,11 @@ type Source struct {
 	done   sync.WaitGroup
 }
 
-// OpenSource starts to fetch. topicID is the id of the topic that the offsets belong to, zero if unknown; next holds the
-// partitions and the offsets to begin with. fetchBytes bounds one fetch per broker. The source ends with ctx or Close.
-func (c *Client) OpenSource(ctx context.Context, topicID [16]byte, next []state.PartitionStatus, fetchBytes int64) (*Source, error) {
+// OpenSource starts to fetch. topicID is the id of the topic that the offsets belong to, zero if unknown; next holds
+// the partitions and the offsets to begin with. fetchBytes bounds one fetch per broker. The source ends with ctx or
+// Close.
+func (c *Client) OpenSource(ctx context.Context, topicID [16]byte, next []state.PartitionStatus,
+	fetchBytes int64) (*Source, error) {
 	from := map[int32]kgo.Offset{}
 	for _, p := range next {
 		// The stored epoch lets the client ask the broker first whether its log still has that history.
@@ -69,7 +71,8 @@ func (c *Client) OpenSource(ctx context.Context, topicID [16]byte, next []state.
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Source{cl: cl, topic: c.topic, over: NewHandover(c.topic, topicID, next), out: make(chan Chunk), cancel: cancel}
+	s := &Source{cl: cl, topic: c.topic, over: NewHandover(c.topic, topicID, next), out: make(chan Chunk),
+		cancel: cancel}
 	s.done.Go(func() { s.poll(ctx) })
 	return s, nil
 }
@@ -151,7 +154,8 @@ func (h *Handover) add(c *Chunk, t *kgo.FetchTopic, p *kgo.FetchPartition) {
 		return
 	}
 	from := h.next[p.Partition]
-	part := Part{Partition: p.Partition, From: from, Records: p.Records, LogStart: -1, End: -1, Err: p.Err, Fatal: fatalFetchError(p.Err)}
+	part := Part{Partition: p.Partition, From: from, Records: p.Records, LogStart: -1, End: -1, Err: p.Err,
+		Fatal: fatalFetchError(p.Err)}
 	switch {
 	case p.Err != nil:
 	case !SameTopic(t.TopicID, h.id):

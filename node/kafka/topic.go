@@ -22,8 +22,9 @@ var (
 	// ErrNoTopic says that the topic does not exist.
 	ErrNoTopic = errors.New("the topic does not exist (create it, or correct kafka.topic)")
 	// ErrRecreated says that the topic is another one than offsets belong to.
-	ErrRecreated = errors.New("the topic has another id than the one this cluster was created with: it was deleted and " +
-		"created again. Offsets of the old topic say nothing about the new one; start a new cluster in an empty folder")
+	ErrRecreated = errors.New("the topic has another id than the one this cluster was created with: it was deleted " +
+		"and created again. Offsets of the old topic say nothing about the new one; start a new cluster in an empty " +
+		"folder")
 
 	errNoOffset = errors.New("no broker knows them")
 )

@@ -69,7 +69,8 @@ func NewBroker(t *testing.T, partitions int32) *Broker {
 	}
 	t.Cleanup(c.Close)
 	b := &Broker{Cluster: c, T: t, Opts: []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}}
-	b.Out, err = kgo.NewClient(append(b.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(Topic))...)
+	b.Out, err = kgo.NewClient(append(b.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.DefaultProduceTopic(Topic))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,8 +93,8 @@ func (p *epochArrivals) drop(epoch uint64) {
 }
 
 // visible observes into h how long the records of the epochs (a, b] took until now to be visible in the sink id, and
-// forgets the epochs that all of the sinks have observed. That the state has a sink's acknowledgement is not enough: its
-// flusher may not have come here yet.
+// forgets the epochs that all of the sinks have observed. That the state has a sink's acknowledgement is not enough:
+// its flusher may not have come here yet.
 func (p *epochArrivals) visible(id state.SinkID, a, b uint64, nowMillis int64, h *histogram, all []state.SinkID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,9 +114,11 @@ func (p *epochArrivals) visible(id state.SinkID, a, b uint64, nowMillis int64, h
 }
 
 // reach returns the last epoch b of (a, closed] such that the epochs up to it have at most limit events together; at
-// least a+1. What epochs from before this leadership have, earlier knows: if they went one by one, a sink that is behind
-// would fall further behind with every change of leader.
-func (p *epochArrivals) reach(a, closed uint64, limit int64, earlier func(epoch uint64) (int64, error)) (uint64, error) {
+// least a+1. What epochs from before this leadership have, earlier knows: if they went one by one, a sink that is
+// behind would fall further behind with every change of leader.
+func (p *epochArrivals) reach(
+	a, closed uint64, limit int64, earlier func(epoch uint64) (int64, error),
+) (uint64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var sum int64

@@ -54,7 +54,9 @@ func (b *batchBuf) reset() {
 }
 
 func (b *batchBuf) part(partition int32, next int64) *bufPart {
-	i, ok := slices.BinarySearchFunc(b.parts, partition, func(p *bufPart, n int32) int { return int(p.rng.Partition) - int(n) })
+	i, ok := slices.BinarySearchFunc(b.parts, partition, func(p *bufPart, n int32) int {
+		return int(p.rng.Partition) - int(n)
+	})
 	if ok {
 		return b.parts[i]
 	}
@@ -67,8 +69,8 @@ func (b *batchBuf) part(partition int32, next int64) *bufPart {
 	return p
 }
 
-// add takes one record, whose partition's next offset is next. noKey makes a record without a key a dead letter. It
-// returns why the record became a dead letter.
+// add takes one record; next is the next offset of its partition. With noKey set, a record without a key becomes a dead
+// letter. It returns why the record became a dead letter, ReasonNone if it did not.
 func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	p := b.part(r.Partition, next)
 	p.rng.To, p.rng.LeaderEpoch = r.Offset+1, r.LeaderEpoch

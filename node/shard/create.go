@@ -76,7 +76,8 @@ func (l *leadership) newConfig(ctx context.Context) (*state.Config, error) {
 	c := &state.Config{
 		ClusterID: l.ClusterID, Pipeline: cfg.Cluster.Pipeline, Shard: l.id, Shards: uint32(cfg.Cluster.Shards),
 		Topic: cfg.Kafka.Topic, TopicID: info.ID, Sinks: WantedSinks(cfg),
-		IdleTimeout: cfg.Session.IdleTimeout, Grace: cfg.Session.Grace, Retention: cfg.Session.Retention, MaxTimers: 5000,
+		IdleTimeout: cfg.Session.IdleTimeout, Grace: cfg.Session.Grace, Retention: cfg.Session.Retention,
+		MaxTimers: 5000,
 	}
 	for p := int(l.id); p < info.Partitions; p += cfg.Cluster.Shards {
 		c.Partitions = append(c.Partitions, int32(p))
@@ -103,7 +104,8 @@ func (l *leadership) checkConfig(c *state.Config) error {
 		{"the sinks", fmt.Sprint(c.Sinks), fmt.Sprint(WantedSinks(cfg))},
 	} {
 		if f.fixed != f.wants {
-			return stopf("%s was fixed at %v when the shard was created, and is configured as %v: set it back, or start a "+
+			return stopf("%s was fixed at %v when the shard was created, and is configured as %v: set it back, or "+
+				"start a "+
 				"new cluster in an empty folder", f.name, f.fixed, f.wants)
 		}
 	}

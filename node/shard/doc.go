@@ -25,17 +25,19 @@
 //
 // # Invariants
 //
-//  1. Ranges are proposed in offset order from the applied state's next offset. Whatever is uncertain (a failed Propose,
-//     a rejected entry) is forgotten, and the offsets are read from the applied state after a Barrier: a failed entry
-//     may still be committed, and then the state refuses the repetition.
-//  2. An offset out of range, another topic id, a diverging leader epoch or a log that ends before the next offset stops
-//     the partition; nothing is ever reset. A chunk that does not begin where the last one ended begins a new run.
+//  1. Ranges are proposed in offset order from the applied state's next offset. Whatever is uncertain (a failed
+//     Propose, a rejected entry) is forgotten, and the offsets are read from the applied state after a Barrier: a
+//     failed entry may still be committed, and then the state refuses the repetition.
+//  2. An offset out of range, another topic id, a diverging leader epoch or a log that ends before the next offset
+//     stops the partition; nothing is ever reset. A chunk that does not begin where the last one ended begins a new
+//     run.
 //  3. Nothing is written to a sink but an outstanding plan, and nothing is acknowledged but what Write has returned nil
 //     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that).
-//  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the intake
-//     notes epochs in order, and only after the state has closed them. A bounded plan ends at a noted epoch at the
-//     latest, and a plan is measured only when its last epoch is noted. A flusher that waits looks again after every
-//     note, and after every acknowledgement of another sink (announce); no change is lost between a look and a wait.
+//  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the
+//     intake notes epochs in order, and only after the state has closed them. A bounded plan ends at a noted epoch at
+//     the latest, and a plan is measured only when its last epoch is noted. A flusher that waits looks again after
+//     every note, and after every acknowledgement of another sink (announce); no change is lost between a look and a
+//     wait.
 //  5. An events buffer is sealed as complete only if this leadership has seen every event of the epoch; otherwise the
 //     sink fetches the ranges again from Kafka, and the number of rows must be the epoch's.
 //  6. A partition is idle only if a successful listing, begun after its last record was applied, showed its next offset
@@ -46,8 +48,8 @@
 //
 // # Assumptions
 //
-// Env.Now carries a monotonic reading (as time.Now does) or never goes back. Flushers of an earlier leadership may still
-// write while a later one runs: sinks tolerate that (package sinks).
+// Env.Now carries a monotonic reading (as time.Now does) or never goes back. Flushers of an earlier leadership may
+// still write while a later one runs: sinks tolerate that (package sinks).
 //
 // # Limits
 //

@@ -7,7 +7,7 @@ import (
 
 // epochBoard is where the intake says which epochs are noted, and the one way to wait for that. An epoch is noted when
 // its events buffer is sealed and its arrivals and number of events are known: a moment after the state has closed it.
-// Whoever waits is also woken by changes of the state that the board only announces.
+// Those who wait are also woken by changes of the state that are only announced.
 type epochBoard struct {
 	mu      sync.Mutex
 	noted   uint64
@@ -26,7 +26,7 @@ func (b *epochBoard) note(epoch uint64) {
 	b.wake()
 }
 
-// announce wakes whoever waits: something in the state has changed that they may wait for.
+// announce wakes everyone who waits: something has changed in the state that they may wait for.
 func (b *epochBoard) announce() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -35,7 +35,8 @@ type flusher struct {
 }
 
 func newFlusher(l *leadership, id state.SinkID) *flusher {
-	return &flusher{leadership: l, sink: id.Spec(), log: l.log.With("sink", id.String()), wait: newBackoff(retryFirst, retryMost)}
+	return &flusher{leadership: l, sink: id.Spec(), log: l.log.With("sink", id.String()),
+		wait: newBackoff(retryFirst, retryMost)}
 }
 
 func (f *flusher) run(ctx context.Context) { f.keep(ctx, f.loop) }
@@ -52,11 +53,12 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		case ctx.Err() != nil:
 			return
 		case errors.As(err, &stop):
-			f.log.Error("sink stopped, a person is needed", "error", err)
+			f.log.Error("sink stopped, an operator is needed", "error", err)
 			f.cond.setStopped(f.sink.Name, stop.Error())
 			return
 		case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
-			f.log.Warn("flusher ends with the leadership", "error", err) // the group tells the shard, if this node leads on
+			// the group tells the shard, if this node leads on
+			f.log.Warn("flusher ends with the leadership", "error", err)
 			return
 		}
 		if f.Now().Sub(began) > 2*retryMost {
@@ -124,7 +126,8 @@ func (f *flusher) open(ctx context.Context) (sinks.Sink, error) {
 		}
 		p := f.store.View().Sinks[f.sink.ID]
 		if last := max(p.Acked, p.PlanB); pos > last {
-			err := stopf("sink %s already has epoch %d of this shard, but its last plan ends at %d: the data folder is older "+
+			err := stopf("sink %s already has epoch %d of this shard, but its last plan ends at %d: the data "+
+				"folder is older "+
 				"than the table, or the table is another's", f.sink.Name, pos, last)
 			f.end(err)
 			return &sinks.StopError{Err: err, Hint: "restore the newest data folder, or use a new table"}
@@ -148,8 +151,8 @@ func (f *flusher) await(ctx context.Context) error {
 	})
 }
 
-// lastOfPlan bounds the next plan: a sink whose plan may be bounded is given a number of events that it can flush within
-// seconds.
+// lastOfPlan bounds the next plan: a sink whose plan may be bounded is given a number of events that it can flush
+// within seconds.
 func (f *flusher) lastOfPlan() (uint64, error) {
 	if !f.sink.Bounded {
 		return math.MaxUint64, nil

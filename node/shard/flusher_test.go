@@ -13,10 +13,10 @@ import (
 	"deckle/state"
 )
 
-// errDown is what a sink says that is down.
+// errDown is the error of a sink that is down.
 var errDown = errors.New("the store is down for the test")
 
-// Only the end of the leadership, or a person, ends a flusher: any other error is shown, and it begins again.
+// Only the end of the leadership, or what needs an operator, ends a flusher: any other error is shown, and it begins again.
 func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -25,7 +25,7 @@ func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 	}{
 		{"not the leader", fmt.Errorf("x: %w", raftstore.ErrNotLeader), ""},
 		{"uncertain", fmt.Errorf("x: %w", raftstore.ErrUncertain), ""},
-		{"a person", &sinks.StopError{Err: errDown, Hint: "act"}, "the store is down for the test (act)"},
+		{"an operator", &sinks.StopError{Err: errDown, Hint: "act"}, "the store is down for the test (act)"},
 		{"the context", context.Canceled, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -49,7 +49,7 @@ type intake struct {
 	forced    time.Time // when the horizon was last forced up
 }
 
-// runIntake reads, proposes and cuts until ctx ends or something has to begin anew.
+// runIntake reads, proposes and cuts until ctx ends or an error asks for a new run.
 func (l *leadership) runIntake(ctx context.Context) error {
 	if err := l.group.Barrier(ctx); err != nil {
 		return err
@@ -113,8 +113,8 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 	info, err := in.Kafka.Describe(dctx)
 	cancel()
 	if err != nil {
-		// That the topic is absent is no reason to keep what is in the state from the sinks: run without a source for now,
-		// until a listing of the topic succeeds.
+		// That the topic is absent is no reason to keep what is in the state from the sinks: run without a source for
+		// now, until a listing of the topic succeeds.
 		in.cond.setFailing("source", err)
 		return nil
 	} else if !kafka.SameTopic(in.cfg.TopicID, info.ID) {

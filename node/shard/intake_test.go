@@ -36,32 +36,38 @@ func newTestLeadership(t *testing.T) *leadership {
 func newTestIntake(t *testing.T) (*intake, *partition) {
 	t.Helper()
 	p := &partition{id: 0}
-	return &intake{leadership: newTestLeadership(t), cfg: state.Config{Topic: nodetest.Topic, Shards: 1}, cur: &batchBuf{},
+	return &intake{leadership: newTestLeadership(t), cfg: state.Config{Topic: nodetest.Topic, Shards: 1},
+		cur:   &batchBuf{},
 		parts: map[int32]*partition{0: p}, order: []int32{0}, ratio: 0.3}, p
 }
 
-// What a poll brings is taken although the same poll tells of an error of the client: the client is past it, and the
-// next range would claim it.
+// The records of a poll are taken although the same poll reports an error of the client: the client is past them, and
+// the next range would claim to include them.
 func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
 	buffered := &bufferedHook{}
-	opts := append(slices.Clip(b.Opts), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(50*time.Millisecond), kgo.WithHooks(buffered))
+	opts := append(slices.Clip(b.Opts), kgo.MetadataMinAge(10*time.Millisecond),
+		kgo.MetadataMaxAge(50*time.Millisecond), kgo.WithHooks(buffered))
 	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	s, err := cl.OpenSource(nodetest.Context(t), [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+	s, err := cl.OpenSource(nodetest.Context(t), [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}},
+		1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	// Nobody takes the first chunk yet, so that nothing more is polled: what follows comes together, records and error.
 	b.Produce(nodetest.Record(0, "s", 0))
-	nodetest.Until(t, "the first record is polled", func() bool { return buffered.n.Load() == 0 && buffered.all.Load() == 1 })
+	nodetest.Until(t, "the first record is polled", func() bool {
+		return buffered.n.Load() == 0 && buffered.all.Load() == 1
+	})
 	b.Produce(nodetest.Record(0, "s", 1), nodetest.Record(0, "s", 2))
 	nodetest.Until(t, "records are buffered", func() bool { return buffered.n.Load() == 2 })
-	denied := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: nodetest.Topic, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	denied := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: nodetest.Topic,
+		Err: kerr.TopicAuthorizationFailed, Count: -1})
 	defer denied.Remove()
 	nodetest.Until(t, "the client hears of it, more than once", func() bool { return denied.Hits() >= 5 })
 	in, p := newTestIntake(t)
@@ -96,7 +102,8 @@ func (h *bufferedHook) OnFetchRecordUnbuffered(*kgo.Record, bool) { h.n.Add(-1) 
 func fetchOf(err error, offsets ...int64) kgo.Fetches {
 	p := kgo.FetchPartition{LogStartOffset: 0, LastStableOffset: 1000, Err: err}
 	for _, o := range offsets {
-		p.Records = append(p.Records, &kgo.Record{Offset: o, Key: []byte("s"), Value: nodetest.EventJSON("s", int(o), "search")})
+		p.Records = append(p.Records, &kgo.Record{Offset: o, Key: []byte("s"),
+			Value: nodetest.EventJSON("s", int(o), "search")})
 	}
 	return kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: nodetest.Topic, Partitions: []kgo.FetchPartition{p}}}}}
 }

@@ -65,8 +65,9 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 	for _, id := range in.order {
 		p := in.parts[id]
 		if p.observe(l, now); p.tooShort >= shortListings {
-			in.stop(p, fmt.Sprintf("Kafka's log ends at offset %d, but records up to %d have been read: the log was cut or "+
-				"replaced", l.Ends[id], p.applied))
+			in.stop(p,
+				fmt.Sprintf("Kafka's log ends at offset %d, but records up to %d have been read: the log was cut or "+
+					"replaced", l.Ends[id], p.applied))
 		}
 	}
 	return nil

@@ -44,18 +44,18 @@ func (in *intake) decidePause(view *state.View) {
 	in.paused = why
 }
 
-// holdsTooMuch says that the sessions that have changed since the last cut, which stay in memory until the next one, are
-// too many for the budget: the cut is due then, whatever the flush interval, and no timer fires until it has let them
-// go. After hours without a leader all timers come due at once, and each brings its session into memory.
+// holdsTooMuch says that the sessions that have changed since the last cut, which stay in memory until the next one,
+// are too many for the budget: the cut is due then, whatever the flush interval, and no timer fires until it has let
+// them go. After hours without a leader all timers come due at once, and each brings its session into memory.
 func (in *intake) holdsTooMuch(view *state.View) bool {
 	share := float64(in.Config.Limits.SessionMemoryBytes) / float64(max(in.Config.Cluster.Shards, 1))
 	return view.OpenSessions > 0 && float64(view.MemoryBytes) > share*memoryCut
 }
 
-// forceHorizon makes the state forget closed sessions earlier, by an eighth of the retention at a time, where every sink
-// has them: otherwise it would free nothing. Where there is nothing more to forget it repeats itself: each such entry
-// makes a checkpoint, with the deletions that wait for one, and Pebble gives room back only after some of them, when it
-// compacts. Nothing else would come while intake rests.
+// forceHorizon makes the state forget closed sessions earlier, by an eighth of the retention at a time, where every
+// sink has them: otherwise it would free nothing. Where there is nothing more to forget it repeats itself: each such
+// entry makes a checkpoint, with the deletions that wait for one, and Pebble gives room back only after some of them,
+// when it compacts. Nothing else would come while intake rests.
 func (in *intake) forceHorizon(view *state.View) {
 	now := in.Now()
 	limit := view.Clock - int64((in.cfg.IdleTimeout+in.cfg.Grace)/time.Second)

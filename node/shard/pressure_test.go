@@ -10,14 +10,17 @@ import (
 	"deckle/state"
 )
 
-// Every sink counts but revisions, which trails by a pass by design.
+// Every sink counts but revisions, which is behind by a pass by design.
 func TestUnflushedEpochs(t *testing.T) {
-	all := []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse, state.SinkDeadLetter}
+	all := []state.SinkID{state.SinkEvents, state.SinkSessions, state.SinkRevisions, state.SinkClickHouse,
+		state.SinkDeadLetter}
 	for _, enabled := range [][]state.SinkID{all, {state.SinkClickHouse, state.SinkDeadLetter}} {
 		for _, slow := range all {
 			for _, behind := range []uint64{3, 4} {
 				cfg := &config.Config{Limits: config.Limits{UnflushedEpochs: 3}}
-				in := &intake{leadership: &leadership{Env: &Env{Config: cfg, Paused: func() string { return "" }}, log: nodetest.Log(t)}}
+				in := &intake{leadership: &leadership{Env: &Env{Config: cfg, Paused: func() string {
+					return ""
+				}}, log: nodetest.Log(t)}}
 				view := &state.View{LastClosed: 10}
 				view.Config.Sinks = enabled
 				for _, id := range all {

@@ -13,7 +13,7 @@ func (in *intake) stop(p *partition, reason string) {
 	}
 	p.stopped = reason
 	in.cond.setStopped(partName(p.id), reason)
-	in.log.Error("partition stopped, a person is needed", "partition", p.id, "offset", p.next, "reason", reason)
+	in.log.Error("partition stopped, an operator is needed", "partition", p.id, "offset", p.next, "reason", reason)
 	if in.src != nil {
 		in.src.Pause(p.id)
 	}
@@ -25,8 +25,8 @@ func (in *intake) stopAll(reason string) {
 	}
 }
 
-// accept looks at what a poll brought and keeps the records for fill, whatever else the poll reports: the client will not
-// bring them again. An error begins a new run.
+// accept looks at what a poll brought and keeps the records for fill, whatever else the poll reports: the client will
+// not bring them again. An error begins a new run.
 func (in *intake) accept(c *kafka.Chunk) error {
 	if c.Err != nil {
 		in.cond.setFailing("source", c.Err)
@@ -40,8 +40,9 @@ func (in *intake) accept(c *kafka.Chunk) error {
 		switch {
 		case part.Fatal:
 			in.Metrics.sourceErrors.WithLabelValues("fatal").Inc()
-			in.stop(p, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
-				"are lost to this cluster; nothing has been skipped", p.next, part.Err))
+			in.stop(p,
+				fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
+					"are lost to this cluster; nothing has been skipped", p.next, part.Err))
 			continue
 		case part.Err != nil:
 			in.Metrics.sourceErrors.WithLabelValues("other").Inc()
@@ -51,20 +52,24 @@ func (in *intake) accept(c *kafka.Chunk) error {
 		next := in.accepted(p)
 		if part.From != next {
 			// A range says that all of it has been read: what went astray between source and here must be read again.
-			return fmt.Errorf("%w: partition %d: the source handed over everything below %d, taken is everything below %d",
+			return fmt.Errorf("%w: partition %d: the source handed over everything below %d, taken is everything "+
+				"below %d",
 				errResync, p.id, part.From, next)
 		}
 		if len(part.Records) == 0 {
 			continue
 		}
 		if first := part.Records[0].Offset; first > next && part.LogStart > next {
-			in.stop(p, fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are lost "+
-				"to this cluster; nothing has been skipped", part.LogStart, next))
+			in.stop(p,
+				fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are "+
+					"lost "+
+					"to this cluster; nothing has been skipped", part.LogStart, next))
 			continue
 		}
 		if in.cfg.Shards > 1 && !p.keyed && p.withoutKeys(part.Records) {
-			in.stop(p, "its first records have no key, and there is more than one shard: the events of a session would be "+
-				"spread over the shards. Let the producers key records by session_id")
+			in.stop(p,
+				"its first records have no key, and there is more than one shard: the events of a session would be "+
+					"spread over the shards. Let the producers key records by session_id")
 			continue
 		}
 		in.pending = append(in.pending, *part)

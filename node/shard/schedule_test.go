@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Each node cuts once an interval, at the same place in it whatever the moment, a third of it after the node before.
+// Each node cuts once per interval, always at the same place in it, a third of it after the node before.
 func TestNodesTakeTurns(t *testing.T) {
 	start := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	for _, every := range []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
@@ -18,8 +18,10 @@ func TestNodesTakeTurns(t *testing.T) {
 						t.Fatalf("every %v, slot %d of %d, at %v: the next cut is %v away", every, slot, of, at, d)
 					}
 					phase := every * time.Duration(slot) / time.Duration(of)
-					if next := now.Add(d - phase); next.Sub(next.Truncate(every)) >= time.Millisecond { // no wait is shorter
-						t.Fatalf("every %v, slot %d of %d, at %v: the next cut is at %v after the phase", every, slot, of, at, next)
+					// no wait is shorter
+					if next := now.Add(d - phase); next.Sub(next.Truncate(every)) >= time.Millisecond {
+						t.Fatalf("every %v, slot %d of %d, at %v: the next cut is at %v after the phase", every, slot,
+							of, at, next)
 					}
 				}
 			}
@@ -37,12 +39,15 @@ func TestCutSlots(t *testing.T) {
 	}{
 		{10 * time.Second, 0, 3, 0, 0, 6}, {10 * time.Second, 0, 3, 3, 1, 6}, {10 * time.Second, 1, 3, 1, 2, 6},
 		{10 * time.Second, 1, 3, 4, 3, 6}, {10 * time.Second, 2, 3, 2, 4, 6}, {10 * time.Second, 2, 3, 5, 5, 6},
-		{10 * time.Second, 2, 3, 0, 4, 6}, {10 * time.Second, 2, 3, 3, 5, 6}, // away from home: in the halves of the node that leads them
+		// away from home: in the halves of the node that leads them
+		{10 * time.Second, 2, 3, 0, 4, 6}, {10 * time.Second, 2, 3, 3, 5, 6},
 		{10 * time.Second, 0, 1, 0, 0, 2}, {10 * time.Second, 0, 1, 1, 1, 2}, {10 * time.Second, 0, 1, 2, 0, 2},
-		{time.Second, 1, 3, 1, 1, 3}, {time.Second, 1, 3, 4, 1, 3}, {6*time.Second - 1, 2, 3, 5, 2, 3}, {6 * time.Second, 2, 3, 5, 5, 6},
+		{time.Second, 1, 3, 1, 1, 3}, {time.Second, 1, 3, 4, 1, 3}, {6*time.Second - 1, 2, 3, 5, 2, 3},
+		{6 * time.Second, 2, 3, 5, 5, 6},
 	} {
 		if slot, all := cutSlot(c.every, c.node, c.of, c.shard); slot != c.slot || all != c.all {
-			t.Errorf("every %v, shard %d on node %d of %d: slot %d of %d, want %d of %d", c.every, c.shard, c.node, c.of, slot, all, c.slot, c.all)
+			t.Errorf("every %v, shard %d on node %d of %d: slot %d of %d, want %d of %d", c.every, c.shard, c.node,
+				c.of, slot, all, c.slot, c.all)
 		}
 	}
 }

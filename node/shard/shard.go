@@ -27,7 +27,8 @@ type Shard struct {
 
 // New returns the shard of a group whose state machine is store. It does nothing before Run.
 func New(env *Env, id uint32, group *raftstore.Group, store *state.Store, log *slog.Logger) *Shard {
-	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id), cond: newCondition(env.Metrics)}
+	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id),
+		cond: newCondition(env.Metrics)}
 }
 
 // ID is the shard's number.
@@ -70,7 +71,7 @@ func (s *Shard) runLeadership(ctx context.Context, term uint64) {
 	err := s.lead(ctx, log)
 	if stop, ok := errors.AsType[*stopError](err); ok {
 		s.cond.end(stop.reason)
-		log.Error("shard stopped, a person is needed", "reason", stop.reason)
+		log.Error("shard stopped, an operator is needed", "reason", stop.reason)
 		<-ctx.Done()
 	} else {
 		s.cond.end("")
@@ -131,7 +132,8 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 // Status is the shard as a node shows it, why it keeps the node from being ready, and what else goes wrong.
 func (s *Shard) Status() (st status.Shard, reasons, troubles []string) {
 	view := s.store.Peek()
-	st = status.Shard{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term, Index: view.Index,
+	st = status.Shard{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term,
+		Index: view.Index,
 		State: view, Failing: map[string]string{}, Stopped: map[string]string{}, Visible: map[string]status.Latency{}}
 	for id := range s.visible {
 		if l := s.visible[id].latency(); l.Count > 0 {
@@ -148,8 +150,8 @@ func (s *Shard) Status() (st status.Shard, reasons, troubles []string) {
 	return st, append(reasons, why...), troubles
 }
 
-// CollectVisible sends a histogram for each sink that has one: seconds from a record's Kafka timestamp to its visibility
-// in the sink. desc has the labels shard and sink.
+// CollectVisible sends a histogram for each sink that has one: seconds from a record's Kafka timestamp to its
+// visibility in the sink. desc has the labels shard and sink.
 func (s *Shard) CollectVisible(desc *prometheus.Desc, ch chan<- prometheus.Metric) {
 	for id := range s.visible {
 		if h := &s.visible[id]; h.latency().Count > 0 {

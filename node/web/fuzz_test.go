@@ -11,16 +11,21 @@ import (
 	"testing"
 )
 
-// FuzzHTTP: whatever a client sends, as bytes, the answer is one of those that the handler documents, well formed; the
-// figures of the state, which has been asked for by everybody, are still there.
+// FuzzHTTP: whatever bytes a client sends, the answer is well formed and one of those that the handler documents.
 func FuzzHTTP(f *testing.F) {
 	for _, r := range []string{
-		"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/session/s%2F1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/session/%00%ff HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /api/session/" + strings.Repeat("x", 65) + " HTTP/1.0\r\n\r\n", "GET /api/status?x=%zz HTTP/1.1\r\nHost: h\r\n\r\n",
-		"POST /api/analytics HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", "HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /metrics HTTP/1.1\r\nHost: h\r\nAccept: application/openmetrics-text;version=9\r\nAccept-Encoding: gzip, zstd\r\n\r\n",
-		"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/../api/session/..%2f..%2f HTTP/1.1\r\nHost: h\r\n\r\n", "GET //livez HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /debug/pprof/heap?debug=1&gc=1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET /debug/pprof/symbol?0x0+0x1 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/session/s%2F1 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /api/session/%00%ff HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /api/session/" + strings.Repeat("x", 65) + " HTTP/1.0\r\n\r\n",
+		"GET /api/status?x=%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /api/analytics HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+		"HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /metrics HTTP/1.1\r\nHost: h\r\nAccept: application/openmetrics-text;version=9\r\nAccept-Encoding: " +
+			"gzip, zstd\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/../api/session/..%2f..%2f HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET //livez HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /debug/pprof/heap?debug=1&gc=1 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /debug/pprof/symbol?0x0+0x1 HTTP/1.1\r\nHost: h\r\n\r\n",
 	} {
 		f.Add([]byte(r))
 	}
@@ -49,7 +54,8 @@ func FuzzHTTP(f *testing.F) {
 				t.Fatalf("%q: headers %v", b, w.Header())
 			}
 		}
-		if id, ok := strings.CutPrefix(r.URL.Path, "/api/session/"); ok && w.Code == 200 && r.Method == http.MethodGet && id != "s/1" && r.URL.RawPath == "" {
+		if id, ok := strings.CutPrefix(r.URL.Path, "/api/session/"); ok && w.Code == 200 &&
+			r.Method == http.MethodGet && id != "s/1" && r.URL.RawPath == "" {
 			t.Fatalf("%q: session %q found: %s", b, id, w.Body)
 		}
 		if _, err := io.Copy(io.Discard, w.Result().Body); err != nil {

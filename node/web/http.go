@@ -21,11 +21,11 @@ import (
 	"deckle/state"
 )
 
-// Source is where the HTTP handler takes its figures from: one node, or several in one process. Its methods are safe
+// Source is where the handler gets its figures: one node, or several in one process. Its methods are safe
 // for concurrent use.
 type Source interface {
 	Status() status.Node
-	// Store returns a replica of the shard, nil while there is none here.
+	// Store returns a replica of the shard, nil while this process has none.
 	Store(shard uint32) Replica
 }
 
@@ -35,9 +35,9 @@ type Replica interface {
 	Session(id string) (*state.SessionRow, bool, error)
 }
 
-// Options are the surroundings of a handler; each may be left out.
+// Options are what a handler uses besides its source. Each may be left out.
 type Options struct {
-	Gatherer prometheus.Gatherer // of /metrics; default: the process's own
+	Gatherer prometheus.Gatherer // what /metrics shows; by default the metrics of the process
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
 }
@@ -74,7 +74,9 @@ func NewHandler(src Source, opts Options) http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", h.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { h.reply(w, http.StatusOK, deckle.Build()) })
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		h.reply(w, http.StatusOK, deckle.Build())
+	})
 	mux.HandleFunc("GET /api/status", h.serveStatus)
 	mux.HandleFunc("GET /api/analytics", h.serveAnalytics)
 	mux.HandleFunc("GET /api/session/{id}", h.serveSession)
@@ -86,7 +88,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	return mux
 }
 
-// Serve answers requests on ln with h until ctx ends, then finishes those under way for at most two seconds.
+// Serve answers requests on ln with h until ctx ends. Then it finishes those that have begun, for two seconds at most.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	srv := &http.Server{
 		Handler:           h,
@@ -108,7 +110,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 		stopped <- err
 	})
 	err := srv.Serve(ln)
-	if stop() { // ended by itself
+	if stop() { // Serve ended before ctx did
 		return fmt.Errorf("http: %w", err)
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
@@ -148,7 +150,7 @@ type ready struct {
 	Node    string   `json:"node"`
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
-	// Warnings are what an operator should look at: intake that rests, and what waits for a person (a Reason, too).
+	// Warnings are what an operator should look at: intake that rests, and what has stopped (which is a Reason, too).
 	Warnings []string `json:"warnings"`
 }
 
