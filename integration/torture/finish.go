@@ -14,8 +14,8 @@ import (
 	"deckle/sim"
 )
 
-// finish stops what is produced, lets everything come to rest, and compares it with the truth in every way there is. What
-// cannot be compared stands in the report, and keeps nothing else out of it.
+// finish stops the producers, waits until everything is at rest, and compares it with the truth in every way there is.
+// What cannot be compared is named in the report; everything else is compared nevertheless.
 func (t *torture) finish(ctx context.Context, rep *report) {
 	defer rep.complete(t.opts.kills)
 	check := func(what string, err error) bool {
@@ -40,7 +40,7 @@ func (t *torture) finish(ctx context.Context, rep *report) {
 	t.watch.done.Wait()
 	t.watched(rep)
 	if !ended {
-		return // there is no whole truth
+		return // the truth is not complete
 	}
 	check("offsets", t.offsets(ctx, rep))
 	if check("the independent readers", t.readers(ctx, rep)) {
@@ -48,23 +48,25 @@ func (t *torture) finish(ctx context.Context, rep *report) {
 	}
 }
 
-// watched puts what the readers have seen into the report.
+// watched notes in the report what the readers have seen.
 func (t *torture) watched(rep *report) {
 	d, c := t.watch.delta, t.watch.click
 	rep.Violations, rep.FirstViolations = t.watch.found.List()
 	if d.next["events"] == 0 || d.next["sessions"] == 0 || d.replayed == 0 || c.full == 0 || c.history.AtRest() == 0 {
-		rep.Failures = append(rep.Failures, fmt.Sprintf("a reader has seen nothing: the last failures are %v and %v", d.failed, c.failed))
+		rep.Failures = append(rep.Failures,
+			fmt.Sprintf("a reader has seen nothing: the last failures are %v and %v", d.failed, c.failed))
 	}
 	rep.Watched = watched{
 		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed, Looks: c.looks,
-		FullLooks: c.full, AtRest: c.history.AtRest(), SlowestLookMS: c.slowest.Milliseconds(), Failed: d.failures + c.failures,
+		FullLooks: c.full, AtRest: c.history.AtRest(), SlowestLookMS: c.slowest.Milliseconds(),
+		Failed: d.failures + c.failures,
 	}
 }
 
-// verify asks deckle verify.
+// verify runs deckle verify.
 func (t *torture) verify(ctx context.Context, rep *report) error {
-	cmd := exec.CommandContext(ctx, t.Binary, "verify", "--config", t.Nodes[0].Config, "--truth", strings.Join(t.truth, ","),
-		"--wait", "5m", "--json")
+	cmd := exec.CommandContext(ctx, t.Binary, "verify", "--config", t.Nodes[0].Config,
+		"--truth", strings.Join(t.truth, ","), "--wait", "5m", "--json")
 	cmd.Env = append(os.Environ(), t.Env()...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -100,8 +102,8 @@ func (t *torture) verify(ctx context.Context, rep *report) error {
 	return nil
 }
 
-// offsets counts the records that either sink lacks or has twice: in Delta by their offsets, in ClickHouse, which keeps
-// none, by the events that each session counts.
+// offsets counts the records that are missing in a sink or are there twice: in Delta by their offsets, in ClickHouse,
+// which keeps no offsets, by the number of events of each session.
 func (t *torture) offsets(ctx context.Context, rep *report) error {
 	type key struct{ session, origin string }
 	counted := map[key]int64{}
@@ -139,7 +141,7 @@ func (t *torture) offsets(ctx context.Context, rep *report) error {
 			return err
 		}
 	}
-	for _, n := range counted { // of no session that there should be
+	for _, n := range counted { // of sessions that should not be there
 		extra += n
 	}
 	rep.Duplicated += extra
@@ -149,7 +151,7 @@ func (t *torture) offsets(ctx context.Context, rep *report) error {
 // readerTables is how many tables readers.py compares.
 const readerTables = 13
 
-// readers asks the readers that nobody here wrote.
+// readers runs the readers that are not part of this project.
 func (t *torture) readers(ctx context.Context, rep *report) error {
 	mirror := filepath.Join(t.dir, "mirror") // DuckDB's extension reads local tables
 	if err := t.minio.Mirror(ctx, bucket, "", mirror); err != nil {

@@ -19,18 +19,21 @@ func main() {
 	var o options
 	f := flag.NewFlagSet("torture", flag.ExitOnError)
 	f.IntVar(&o.kills, "kills", 20, "SIGKILLs of nodes, at least")
-	f.Uint64Var(&o.seed, "seed", 0, "of the plan and the workload; 0: drawn")
-	f.IntVar(&o.rate, "rate", 2000, "events a second")
+	f.Uint64Var(&o.seed, "seed", 0, "seed of the plan and the workload; 0: a random one")
+	f.IntVar(&o.rate, "rate", 2000, "events per second")
 	f.BoolVar(&o.short, "short", false, "only some of the rounds with bad links")
 	f.StringVar(&o.only, "only", "", "only rounds whose name contains this")
 	f.StringVar(&o.bug, "bug", "", "switch on this planted bug, and run only the rounds that bring it out")
-	f.BoolVar(&o.mustFail, "must-fail", false, "succeed only if rows were lost, doubled or wrong, or a reader saw what none may")
-	f.StringVar(&o.dir, "dir", "", "folder for configurations, logs and the truth (default: a temporary one, removed after success)")
-	f.StringVar(&o.data, "data", "", "folder for the data of nodes and services (default: in memory if there is room, else -dir)")
+	f.BoolVar(&o.mustFail, "must-fail", false,
+		"succeed only if rows were lost, doubled or wrong, or a reader saw what none may see")
+	f.StringVar(&o.dir, "dir", "",
+		"folder for configurations, logs and the truth (default: a temporary one, removed after success)")
+	f.StringVar(&o.data, "data", "",
+		"folder for the data of nodes and services (default: in memory if there is room, else -dir)")
 	f.StringVar(&o.out, "out", "torture.json", "file for the report")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
 	f.BoolVar(&o.debug, "debug", false, "let the nodes log everything")
-	f.DurationVar(&o.limit, "limit", 4*time.Hour, "give up after so long")
+	f.DurationVar(&o.limit, "limit", 4*time.Hour, "give up after this time")
 	_ = f.Parse(os.Args[1:]) // exits on error
 	if o.seed == 0 {
 		o.seed = rand.Uint64() >> 20
@@ -40,7 +43,7 @@ func main() {
 	os.Exit(exitCode(ctx, o))
 }
 
-// exitCode runs and judges.
+// exitCode runs the torture, writes the report and returns the exit code.
 func exitCode(ctx context.Context, o options) int {
 	ctx, cancel := context.WithTimeout(ctx, o.limit)
 	defer cancel()
@@ -60,17 +63,19 @@ func exitCode(ctx context.Context, o options) int {
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "torture: %v\n", err)
 		return 1
-	case len(rep.Unchecked) > 0: // says nothing of a planted bug either
-		fmt.Fprintf(os.Stderr, "torture: not everything could be compared: %s (repeat with -seed %d)\n", strings.Join(rep.Unchecked, "; "), o.seed)
+	case len(rep.Unchecked) > 0: // then nothing can be said about a planted bug either
+		fmt.Fprintf(os.Stderr, "torture: not everything could be compared: %s (repeat with -seed %d)\n",
+			strings.Join(rep.Unchecked, "; "), o.seed)
 		return 1
 	case o.mustFail && rep.wrong() != "":
 		fmt.Printf("the planted bug was found: %s\n", rep.wrong())
 		return 0
 	case o.mustFail:
-		fmt.Fprintln(os.Stderr, "torture: nothing was found, and something had to be")
+		fmt.Fprintln(os.Stderr, "torture: the planted bug was not found")
 		return 1
 	case !rep.Passed:
-		fmt.Fprintf(os.Stderr, "torture: failed: %s (repeat with -seed %d)\n", strings.Join(append(rep.Failures, rep.wrong()), "; "), o.seed)
+		fmt.Fprintf(os.Stderr, "torture: failed: %s (repeat with -seed %d)\n",
+			strings.Join(append(rep.Failures, rep.wrong()), "; "), o.seed)
 		return 1
 	}
 	return 0

@@ -13,11 +13,12 @@ import (
 // round is one step of the plan.
 type round struct {
 	kind  string
-	kills int // at least
+	kills int // how many nodes it kills, at least
 	run   func(ctx context.Context, t *torture, r *result) error
 }
 
-// kinds are the rounds that every plan has, in no order; weight is how often they come up beyond that.
+// kinds returns the rounds that every plan has, in no particular order, and their weights: how often each is drawn
+// beyond that.
 func kinds(points []string) (must []round, weights []int) {
 	add := func(weight, kills int, kind string, run func(ctx context.Context, t *torture, r *result) error) {
 		must, weights = append(must, round{kind, kills, run}), append(weights, weight)
@@ -36,16 +37,19 @@ func kinds(points []string) (must []round, weights []int) {
 	add(1, 0, "restart clickhouse", restartClickHouse)
 	add(1, 0, "restart kafka", restartKafka)
 	for _, point := range points {
-		add(2, 1, "kill at "+point, func(ctx context.Context, t *torture, r *result) error { return killAt(ctx, t, r, point) })
+		add(2, 1, "kill at "+point, func(ctx context.Context, t *torture, r *result) error {
+			return killAt(ctx, t, r, point)
+		})
 	}
 	add(2, 0, "stop at a failpoint, then isolate", stopAt)
+	slow := proxy.Link{Delay: 150 * time.Millisecond, Rate: 2 << 20}
 	bad := []struct {
 		name     string
 		up, down proxy.Link
 		cut      bool
 	}{
 		{name: "cut", cut: true},
-		{name: "slow", up: proxy.Link{Delay: 150 * time.Millisecond, Rate: 2 << 20}, down: proxy.Link{Delay: 150 * time.Millisecond, Rate: 2 << 20}},
+		{name: "slow", up: slow, down: slow},
 		{name: "black-hole", up: proxy.Link{Hold: true}, down: proxy.Link{Hold: true}},
 		{name: "black-hole, requests only,", up: proxy.Link{Hold: true}},
 		{name: "black-hole, answers only,", down: proxy.Link{Hold: true}},
@@ -67,14 +71,15 @@ func kinds(points []string) (must []round, weights []int) {
 	return must, weights
 }
 
-// shortLinks are the rounds with bad links of a short plan.
+// shortLinks are the rounds with bad links that a short plan has.
 var shortLinks = map[string]bool{
-	"cut a node's way to kafka": true, "black-hole, answers only, a node's way to minio": true, "black-hole a node's way to clickhouse": true,
-	"black-hole, requests only, a node's way to both peers": true, "slow a node's way to everything": true,
+	"cut a node's way to kafka": true, "black-hole, answers only, a node's way to minio": true,
+	"black-hole a node's way to clickhouse": true, "black-hole, requests only, a node's way to both peers": true,
+	"slow a node's way to everything": true,
 }
 
-// plan draws the rounds of a run: every kind that is asked for once, in any order, and then more until there are enough kills. A short plan has
-// only some of the bad links.
+// plan draws the rounds of a run: every requested kind once, in any order, and then more until there are enough kills.
+// A short plan has only some of the bad links.
 func plan(rng *rand.Rand, points []string, o options) []round {
 	if o.bug != "" {
 		return planBug(rng, points)
@@ -111,13 +116,14 @@ func plan(rng *rand.Rand, points []string, o options) []round {
 
 func isLinkRound(kind string) bool { return strings.Contains(kind, " a node's way to ") }
 
-// planBug is the plan against a planted bug: enough of what brings it out.
+// planBug is the plan for a planted bug: enough of the rounds that bring it out.
 func planBug(rng *rand.Rand, points []string) []round {
 	must, _ := kinds(points)
 	var out []round
 	for _, r := range must {
 		switch r.kind {
-		case "kill at deltaCommitPut", "kill at clickhouseLedgerInserted", "kill at clickhouseSessionsInserted", "kill leader":
+		case "kill at deltaCommitPut", "kill at clickhouseLedgerInserted", "kill at clickhouseSessionsInserted",
+			"kill leader":
 			out = append(out, r, r)
 		}
 	}

@@ -71,7 +71,10 @@ func TestPlan(t *testing.T) {
 
 func TestPlanAgainstABug(t *testing.T) {
 	kinds, _ := kindsOf(plan(rand.New(rand.NewPCG(1, 1)), points(t), options{bug: "bugDeltaNoTxn"}))
-	for _, want := range []string{"kill at deltaCommitPut", "kill at clickhouseLedgerInserted", "kill at clickhouseSessionsInserted", "kill leader"} {
+	for _, want := range []string{
+		"kill at deltaCommitPut", "kill at clickhouseLedgerInserted", "kill at clickhouseSessionsInserted",
+		"kill leader",
+	} {
 		if !slices.Contains(kinds, want) {
 			t.Errorf("no round %q among %v", want, kinds)
 		}
@@ -83,19 +86,24 @@ func TestReport(t *testing.T) {
 		r := newReport(options{})
 		r.VerifyEqual, r.ReadersAgree = true, true
 		for _, d := range []time.Duration{3, 1, 2} {
-			r.take("kill leader", &result{kills: 1, recovery: &recovery{events: d * time.Second, clickhouse: time.Second, sessions: time.Minute}})
+			r.add("kill leader", &result{kills: 1, recovery: &recovery{
+				events: d * time.Second, clickhouse: time.Second, sessions: time.Minute,
+			}})
 		}
 		r.complete(3)
 		return r
 	}
-	if r := good(); !r.Passed || r.Recovery != (stat{2000, 3000, 3}) || r.RecoveryClick != (stat{1000, 1000, 3}) || r.Kills != 3 {
+	if r := good(); !r.Passed || r.Recovery != (stat{2000, 3000, 3}) || r.RecoveryClick != (stat{1000, 1000, 3}) ||
+		r.Kills != 3 {
 		t.Errorf("%+v", r)
 	}
 	for name, spoil := range map[string]func(*report){
 		"lost": func(r *report) { r.Lost = 1 }, "duplicated": func(r *report) { r.Duplicated = 1 },
-		"sessions": func(r *report) { r.MismatchedSessions = 1 }, "rollups": func(r *report) { r.MismatchedRollups = 1 },
+		"sessions":   func(r *report) { r.MismatchedSessions = 1 },
+		"rollups":    func(r *report) { r.MismatchedRollups = 1 },
 		"violations": func(r *report) { r.Violations = 1 }, "verify": func(r *report) { r.VerifyEqual = false },
-		"readers": func(r *report) { r.ReadersAgree = false }, "failures": func(r *report) { r.Failures = []string{"x"} },
+		"readers":       func(r *report) { r.ReadersAgree = false },
+		"failures":      func(r *report) { r.Failures = []string{"x"} },
 		"too few kills": func(r *report) { r.Kills = 2 },
 	} {
 		r := good()

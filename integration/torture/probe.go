@@ -13,7 +13,7 @@ import (
 	"deckle/sim"
 )
 
-// prober produces small sessions into a partition of choice. They are part of the truth.
+// prober produces small sessions into a chosen partition. They are part of the truth.
 type prober struct {
 	client *kgo.Client
 	truth  *sim.Truth
@@ -27,7 +27,8 @@ func newProber(broker, truth string, seed uint64) (*prober, error) {
 		return nil, err
 	}
 	t.Begin(sim.Header{Topic: topic, Seed: seed, Keyed: true})
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic(topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0))
 	if err != nil {
 		return nil, err
@@ -35,14 +36,14 @@ func newProber(broker, truth string, seed uint64) (*prober, error) {
 	return &prober{client: client, truth: t, seed: strconv.FormatUint(rand.Uint64(), 36)}, nil
 }
 
-// probed is a session that was produced to be looked for.
+// probed is a session that was produced in order to be looked for.
 type probed struct {
 	session   string
 	partition int32
 	offset    int64 // of its first event
 }
 
-// session produces a session of three events and its end.
+// session produces a session of three events and a session_end.
 func (p *prober) session(ctx context.Context, partition int32) (*probed, error) {
 	p.made++
 	id := fmt.Sprintf("probe-%s-%d", p.seed, p.made)
@@ -50,13 +51,17 @@ func (p *prober) session(ctx context.Context, partition int32) (*probed, error) 
 	types := []string{"article_view", "article_click", "ad_click", "session_end"}
 	for i, typ := range types {
 		now := time.Now()
-		value := fmt.Appendf(nil, `{"event_id":%q,"session_id":%q,"user_id":%d,"event_type":%q,"timestamp":%d,"brand":"probe","country":"DE",`+
-			`"article_id":"probe_%d","article_title":"Probe","category":"probe","engagement_metrics":{"time_on_page":%d,"ad_revenue":0.25}}`,
+		value := fmt.Appendf(nil, `{"event_id":%q,"session_id":%q,"user_id":%d,"event_type":%q,"timestamp":%d,`+
+			`"brand":"probe","country":"DE","article_id":"probe_%d","article_title":"Probe","category":"probe",`+
+			`"engagement_metrics":{"time_on_page":%d,"ad_revenue":0.25}}`,
 			uuid.NewString(), id, 1_000_000+p.made, typ, now.Unix(), i%2, i+1)
-		rec := &sim.Record{Key: []byte(id), Value: value, Kind: sim.KindEvent, Time: now, SessionID: id, Last: i == len(types)-1}
+		rec := &sim.Record{
+			Key: []byte(id), Value: value, Kind: sim.KindEvent, Time: now, SessionID: id, Last: i == len(types)-1,
+		}
 		p.truth.Sent(rec)
-		// What has been sent must be known to have landed: it is part of the truth, whatever becomes of the round.
-		r, err := p.client.ProduceSync(context.WithoutCancel(ctx), &kgo.Record{Key: rec.Key, Value: value, Partition: partition, Timestamp: now}).First()
+		// A record that was sent must be known to be in the topic: it is part of the truth, even if the round fails.
+		kr := &kgo.Record{Key: rec.Key, Value: value, Partition: partition, Timestamp: now}
+		r, err := p.client.ProduceSync(context.WithoutCancel(ctx), kr).First()
 		if err != nil {
 			p.truth.Failed(rec, false)
 			return nil, fmt.Errorf("probe: %w", err)

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// recover produces a session to each of the shards and waits until all are visible in every sink. The worst shard counts.
+// recover produces a session into each of the shards and waits until all are visible in every sink. It returns the
+// times of the slowest shard.
 func (t *torture) recover(ctx context.Context, killed time.Time, shards []uint32) (recovery, error) {
 	type result struct {
 		recovery
@@ -32,7 +33,8 @@ func (t *torture) recover(ctx context.Context, killed time.Time, shards []uint32
 				case at := <-x.seen:
 					*x.to = at.Sub(killed)
 				case <-ctx.Done():
-					r.err = fmt.Errorf("probe %s at %d/%d is not visible: %w", p.session, p.partition, p.offset, ctx.Err())
+					r.err = fmt.Errorf("probe %s at %d/%d is not visible: %w",
+						p.session, p.partition, p.offset, ctx.Err())
 				}
 			}
 			results <- r
@@ -54,9 +56,9 @@ func (t *torture) recover(ctx context.Context, killed time.Time, shards []uint32
 	return worst, nil
 }
 
-// awaitClickHouse polls until every probe has its row, and says when that was. It polls the stored table, and then reads the
-// view once, which shows what is stored: the engine runs one statement at a time, and a view's FINAL ten times a second
-// would hold up the inserts that are waited for.
+// awaitClickHouse polls until every probe has its row, and returns the time of that. It polls the stored table, and
+// then reads the view once, which must show what is stored: the engine runs one statement at a time, and a view's FINAL
+// ten times per second would delay the very inserts that it waits for.
 func (t *torture) awaitClickHouse(ctx context.Context, all []*probed) (time.Time, error) {
 	conn := t.clickConn()
 	defer conn.close()
@@ -66,7 +68,8 @@ func (t *torture) awaitClickHouse(ctx context.Context, all []*probed) (time.Time
 	}
 	count := func(table string) (n int64, err error) {
 		err = conn.rows(ctx, 0, 1, func(_ []string, c []int64) { n = c[0] },
-			"SELECT toInt64(uniqExact(session_id)) FROM %s.%s WHERE session_id IN (%s) AND session_date >= today() - 1", database, table, strings.Join(list, ","))
+			"SELECT toInt64(uniqExact(session_id)) FROM %s.%s WHERE session_id IN (%s) AND session_date >= today() - 1",
+			database, table, strings.Join(list, ","))
 		return n, err
 	}
 	for {
@@ -81,7 +84,8 @@ func (t *torture) awaitClickHouse(ctx context.Context, all []*probed) (time.Time
 			}
 		}
 		if serr := sleep(ctx, max(100*time.Millisecond, 3*time.Since(began))); serr != nil {
-			return time.Time{}, fmt.Errorf("%d of %d probes are visible in ClickHouse: %w (last error: %w)", n, len(all), serr, err)
+			return time.Time{}, fmt.Errorf("%d of %d probes are visible in ClickHouse: %w (last error: %w)",
+				n, len(all), serr, err)
 		}
 	}
 }

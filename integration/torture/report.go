@@ -23,22 +23,22 @@ type report struct {
 	Rounds int    `json:"rounds"`
 	Events int64  `json:"events"` // records acknowledged by Kafka
 
-	Lost               int64 `json:"lost"`       // offsets of applied records that a sink does not have
-	Duplicated         int64 `json:"duplicated"` // offsets that a sink has twice, or should not have
+	Lost               int64 `json:"lost"`       // offsets of applied records that are missing in a sink
+	Duplicated         int64 `json:"duplicated"` // offsets that are twice in a sink, or should not be there
 	MismatchedSessions int64 `json:"mismatched_sessions"`
 	MismatchedRollups  int64 `json:"mismatched_rollups"`
 	VerifyEqual        bool  `json:"verify_equal"`
 	ReadersAgree       bool  `json:"readers_agree"`
-	Violations         int   `json:"violations"` // what the readers saw meanwhile and may never see
+	Violations         int   `json:"violations"` // states that a reader saw and that none may see
 
-	Recovery         stat `json:"recovery_ms"` // of a leader's SIGKILL: the worse sink, the worst of its shards
+	Recovery         stat `json:"recovery_ms"` // of a leader's SIGKILL: the slower sink, the slowest of its shards
 	RecoveryDelta    stat `json:"recovery_delta_events_ms"`
 	RecoveryClick    stat `json:"recovery_clickhouse_ms"`
 	RecoverySessions stat `json:"recovery_delta_sessions_ms"` // a row needs the end of its session and 1 s of grace
 	RecoveryAll      stat `json:"recovery_all_killed_ms"`
-	Visible          stat `json:"visible_without_fault_ms"` // the same without any fault, for comparison
-	Follow           stat `json:"follow_ms"`                // start of a node that was killed → it has what the others had then
-	Rejoin           stat `json:"rejoin_ms"`                // the same with an empty folder, and ready
+	Visible          stat `json:"visible_without_fault_ms"` // the same without any fault, as a comparison
+	Follow           stat `json:"follow_ms"`                // from a node's start until it has what the others had
+	Rejoin           stat `json:"rejoin_ms"`                // the same with an empty folder, until it is ready
 
 	Seconds         int64               `json:"seconds"`
 	DataIn          string              `json:"data_in"` // memory or disk
@@ -52,14 +52,14 @@ type report struct {
 	times struct{ worst, events, clickhouse, sessions, all, calm, follow, rejoin []time.Duration }
 }
 
-// stat is a set of times.
+// stat sums up a set of times, in milliseconds.
 type stat struct {
 	P50 int64 `json:"p50"`
 	Max int64 `json:"max"`
 	N   int   `json:"n"`
 }
 
-// watched is how much the readers have seen.
+// watched is how many states the readers have seen.
 type watched struct {
 	EventVersions   int64 `json:"delta_events_versions"`
 	SessionVersions int64 `json:"delta_sessions_versions"`
@@ -72,11 +72,14 @@ type watched struct {
 }
 
 func newReport(o options) *report {
-	return &report{Seed: o.seed, Bug: o.bug, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{}, FirstViolations: []history.Violation{}, began: time.Now()}
+	return &report{
+		Seed: o.seed, Bug: o.bug, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{},
+		FirstViolations: []history.Violation{}, began: time.Now(),
+	}
 }
 
-// take counts a round.
-func (r *report) take(kind string, res *result) {
+// add counts a round.
+func (r *report) add(kind string, res *result) {
 	r.Rounds++
 	r.RoundsByKind[kind]++
 	r.Kills += res.kills
@@ -107,7 +110,7 @@ func statOf(ds []time.Duration) stat {
 	return stat{P50: ds[(len(ds)-1)/2].Milliseconds(), Max: ds[len(ds)-1].Milliseconds(), N: len(ds)}
 }
 
-// wrong says what is not as it must be in the tables, "" if nothing.
+// wrong says what is wrong with the tables, "" if nothing is.
 func (r *report) wrong() string {
 	var out []string
 	add := func(n int64, what string) {

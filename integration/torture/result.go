@@ -2,20 +2,20 @@ package main
 
 import "time"
 
-// result is what a round has brought.
+// result is what a round has measured.
 type result struct {
 	detail   string
 	kills    int
-	calm     *recovery     // without any fault: what the others are to be compared with
+	calm     *recovery     // without any fault, as a comparison for the others
 	recovery *recovery     // of a leader's SIGKILL without any other fault
-	all      *recovery     // of all three, killed and started again
-	follow   time.Duration // of a node that came back
-	rejoin   time.Duration // of a node that came back with an empty folder
+	all      *recovery     // of all three nodes, killed and started again
+	follow   time.Duration // until a node that came back had caught up
+	rejoin   time.Duration // until a node that came back with an empty folder was a member again
 }
 
-// recovery is how long it took until what was produced after a kill was visible.
+// recovery is the time from a kill until what was produced after it was visible.
 type recovery struct {
-	events, clickhouse, sessions time.Duration // sessions: a row needs the session's end and its grace, too
+	events, clickhouse, sessions time.Duration // sessions: a row needs the end of the session and its grace, too
 }
 
 func (r recovery) worst() time.Duration { return max(r.events, r.clickhouse) }

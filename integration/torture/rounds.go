@@ -16,33 +16,33 @@ import (
 
 // Times within a round.
 const (
-	badFor     = 7 * time.Second  // a bad link: longer than any lease, election or first retry
-	stopFor    = 5 * time.Second  // SIGSTOP
-	downFor    = 3 * time.Second  // a service
-	awayFor    = 25 * time.Second // a node that stays away until Raft's back-off is at its greatest
-	reachFor   = 30 * time.Second // a failpoint
+	badFor     = 7 * time.Second  // how long a link is bad: longer than any lease, election or first retry
+	stopFor    = 5 * time.Second  // from SIGSTOP to SIGCONT
+	downFor    = 3 * time.Second  // how long a service is down
+	awayFor    = 25 * time.Second // how long a node stays away: until Raft's back-off has reached its greatest pause
+	reachFor   = 30 * time.Second // how long to wait for a failpoint
 	recoverFor = 2 * time.Minute
 	readyFor   = 2 * time.Minute
 )
 
 var allShards = []uint32{0, 1, 2, 3, 4, 5}
 
-// kill ends a node with SIGKILL and says when.
+// kill ends a node with SIGKILL and returns the time of that.
 func (w *world) kill(r *result, node int) (time.Time, error) {
 	err := w.Nodes[node].Kill()
 	r.kills++
 	return time.Now(), err
 }
 
-// back starts a node and waits until it follows; it returns how long that took.
-func (w *world) back(ctx context.Context, node int) (time.Duration, error) {
+// startAgain starts a node and waits until it has caught up; it returns how long that took.
+func (w *world) startAgain(ctx context.Context, node int) (time.Duration, error) {
 	began := time.Now()
 	if err := w.Nodes[node].Start(); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyFor)
 	defer cancel()
-	err := w.follows(ctx, node)
+	err := w.catchUp(ctx, node)
 	return time.Since(began), err
 }
 
@@ -53,7 +53,7 @@ func (t *torture) recovered(ctx context.Context, killed time.Time, shards []uint
 	return &rec, err
 }
 
-// nothing measures how long it takes until a session is visible when all is well.
+// nothing measures how long it takes until a session is visible without any fault.
 func nothing(ctx context.Context, t *torture, r *result) (err error) {
 	r.calm, err = t.recovered(ctx, time.Now(), allShards)
 	return err
@@ -75,7 +75,7 @@ func killLeader(ctx context.Context, t *torture, r *result) error {
 	if r.recovery, err = t.recovered(ctx, killed, of); err != nil {
 		return err
 	}
-	r.follow, err = t.back(ctx, node)
+	r.follow, err = t.startAgain(ctx, node)
 	return err
 }
 
@@ -85,7 +85,7 @@ func killFollower(ctx context.Context, t *torture, r *result) error {
 		return err
 	}
 	node := t.pick(nodes)
-	for n := range nodes { // one that leads nothing, if there is one
+	for n := range nodes { // a node that leads nothing, if there is one
 		if len(led(lead, n)) < len(led(lead, node)) {
 			node = n
 		}
@@ -97,11 +97,11 @@ func killFollower(ctx context.Context, t *torture, r *result) error {
 	if err := sleep(ctx, t.upTo(2*time.Second)); err != nil {
 		return err
 	}
-	r.follow, err = t.back(ctx, node)
+	r.follow, err = t.startAgain(ctx, node)
 	return err
 }
 
-// killLong lets the others give a dead node up, as far as they ever do, before it comes back.
+// killLong starts a killed node again only when the others have given it up, as far as they ever do.
 func killLong(ctx context.Context, t *torture, r *result) (err error) {
 	node := t.pick(nodes)
 	r.detail = fmt.Sprintf("node-%d, away for %s", node+1, awayFor)
@@ -111,7 +111,7 @@ func killLong(ctx context.Context, t *torture, r *result) (err error) {
 	if err := sleep(ctx, awayFor); err != nil {
 		return err
 	}
-	r.follow, err = t.back(ctx, node)
+	r.follow, err = t.startAgain(ctx, node)
 	return err
 }
 
@@ -161,7 +161,7 @@ func killAll(ctx context.Context, t *torture, r *result) error {
 	return err
 }
 
-// deleteFolder takes a node's disk away: it must come back through snapshots.
+// deleteFolder deletes a node's data folder: the node must come back through snapshots.
 func deleteFolder(ctx context.Context, t *torture, r *result) error {
 	node := t.pick(nodes)
 	n := t.Nodes[node]
@@ -184,7 +184,7 @@ func deleteFolder(ctx context.Context, t *torture, r *result) error {
 	if err := n.WaitReady(wait); err != nil {
 		return err
 	}
-	if err := t.follows(wait, node); err != nil {
+	if err := t.catchUp(wait, node); err != nil {
 		return err
 	}
 	r.rejoin = time.Since(began)
@@ -193,14 +193,15 @@ func deleteFolder(ctx context.Context, t *torture, r *result) error {
 		return err
 	}
 	r.detail += fmt.Sprintf(", %d snapshots installed", int(installed))
-	if t.logsAreCut() && installed < shards {
-		return fmt.Errorf("node-%d came back with %v snapshots, not one for each of %d shards", node+1, installed, shards)
+	if t.logsAreTruncated() && installed < shards {
+		return fmt.Errorf("node-%d came back with %v snapshots, not one for each of %d shards",
+			node+1, installed, shards)
 	}
 	return nil
 }
 
-// logsAreCut says whether the cluster is old enough for its logs to begin after their first entries.
-func (w *world) logsAreCut() bool { return time.Since(w.began) > 5*time.Minute }
+// logsAreTruncated says whether the cluster is old enough for its logs to begin after their first entries.
+func (w *world) logsAreTruncated() bool { return time.Since(w.began) > 5*time.Minute }
 
 // rollingRestart ends each node in order and starts it again.
 func rollingRestart(ctx context.Context, t *torture, r *result) error {
@@ -211,7 +212,7 @@ func rollingRestart(ctx context.Context, t *torture, r *result) error {
 		if err := n.Err(); err != nil {
 			return fmt.Errorf("%s ended with %w after SIGTERM:\n%s", n.Name, err, n.Tail(2000))
 		}
-		if _, err := t.back(ctx, i); err != nil {
+		if _, err := t.startAgain(ctx, i); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, readyFor)
@@ -224,7 +225,7 @@ func rollingRestart(ctx context.Context, t *torture, r *result) error {
 	return nil
 }
 
-// stop pauses nodes with SIGSTOP.
+// stop pauses nodes with SIGSTOP for a while.
 func (w *world) stop(ctx context.Context, of ...int) error {
 	for _, n := range of {
 		if err := w.Nodes[n].Signal(syscall.SIGSTOP); err != nil {
@@ -279,7 +280,7 @@ func restartKafka(ctx context.Context, t *torture, _ *result) error {
 	return t.restart(ctx, t.kafka.Process, t.kafka.Up)
 }
 
-// reach arms a failpoint on one node after the other, the given one first, until one sits in it.
+// reach arms a failpoint on one node after the other, the given one first, until a node sleeps in it.
 func (w *world) reach(ctx context.Context, first int, point string, hold time.Duration) (node int, err error) {
 	for i := range 2 * nodes {
 		node = (first + i) % nodes
@@ -305,7 +306,7 @@ func (w *world) reach(ctx context.Context, first int, point string, hold time.Du
 	return 0, fmt.Errorf("failpoint %s was not reached on any node", point)
 }
 
-// killAt kills a node that sits between two steps of a flush.
+// killAt kills a node between two steps of a flush.
 func killAt(ctx context.Context, t *torture, r *result, point string) error {
 	node, err := t.reach(ctx, t.pick(nodes), point, time.Minute)
 	if err != nil {
@@ -315,17 +316,17 @@ func killAt(ctx context.Context, t *torture, r *result, point string) error {
 	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if t.rng.IntN(2) == 0 { // the others take over before it is back, or perhaps not
+	if t.rng.IntN(2) == 0 { // perhaps the others take over before it is back
 		if err := sleep(ctx, t.upTo(4*time.Second)); err != nil {
 			return err
 		}
 	}
-	r.follow, err = t.back(ctx, node)
+	r.follow, err = t.startAgain(ctx, node)
 	return err
 }
 
-// stopAt lets a node sit between two steps of a flush while it is cut off from the others, which take its shards over; then
-// it goes on with that step, which is no longer its own.
+// stopAt lets a node sleep between two steps of a flush while it is isolated from the others, which take over its
+// shards; then it takes the next step, for a shard that is no longer its own.
 func stopAt(ctx context.Context, t *torture, r *result) error {
 	point := t.points[t.pick(len(t.points))]
 	node, err := t.reach(ctx, t.pick(nodes), point, badFor)
@@ -343,11 +344,11 @@ func stopAt(ctx context.Context, t *torture, r *result) error {
 }
 
 // badLink makes some of a node's links bad for a while.
-func badLink(ctx context.Context, t *torture, r *result, to string, spoil func(*link)) error {
+func badLink(ctx context.Context, t *torture, r *result, to string, disturb func(*link)) error {
 	node := t.pick(nodes)
 	peer := (node + 1 + t.pick(nodes-1)) % nodes
 	r.detail = fmt.Sprintf("node-%d", node+1)
-	spoilt := t.linksOf(func(l *link) bool {
+	bad := t.linksOf(func(l *link) bool {
 		if l.node != node {
 			return false
 		}
@@ -361,13 +362,13 @@ func badLink(ctx context.Context, t *torture, r *result, to string, spoil func(*
 		}
 		return l.to == to
 	})
-	for _, l := range spoilt {
-		spoil(l)
+	for _, l := range bad {
+		disturb(l)
 	}
 	return sleep(ctx, badFor)
 }
 
-// killWithBadLink kills a node while another one's links are bad.
+// killWithBadLink kills a node while a link of another node is bad.
 func killWithBadLink(ctx context.Context, t *torture, r *result) error {
 	node := t.pick(nodes)
 	other := (node + 1 + t.pick(nodes-1)) % nodes
@@ -394,10 +395,10 @@ func killWithBadLink(ctx context.Context, t *torture, r *result) error {
 	return t.Nodes[node].Start()
 }
 
-// pick draws one of n.
+// pick draws a number below n.
 func (w *world) pick(n int) int { return w.rng.IntN(n) }
 
-// upTo draws a time.
+// upTo draws a duration of at most d.
 func (w *world) upTo(d time.Duration) time.Duration {
 	return time.Duration(w.rng.Float64() * float64(d))
 }

@@ -13,7 +13,7 @@ import (
 	"deckle/integration/services"
 )
 
-// run runs the whole of it. The report is there as soon as the nodes are ready, with an error or without.
+// run does everything. It returns a report, with an error or without, unless the nodes were never ready.
 func run(ctx context.Context, o options) (rep *report, err error) {
 	t := &torture{world: &world{opts: o, root: ".", began: time.Now(), rng: rand.New(rand.NewPCG(o.seed, 1))}}
 	if t.dir, err = services.Folder(o.dir, "deckle-torture-"); err != nil {
@@ -29,9 +29,9 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 		if passed && !o.keep {
 			err = os.RemoveAll(t.dir)
 		} else {
-			t.say("configurations and logs: %s", t.dir)
+			t.say("configurations and logs are kept in %s", t.dir)
 		}
-		if t.data != t.dir && !o.keep { // memory is not for keeping
+		if t.data != t.dir && !o.keep { // data in memory are not kept
 			err = errors.Join(err, os.RemoveAll(t.data))
 		}
 	}()
@@ -58,7 +58,7 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	return rep, nil
 }
 
-// round runs one round and waits until everything goes on.
+// round runs one round and waits until the cluster makes progress again.
 func (t *torture) round(ctx context.Context, rep *report, i, n int, r round) error {
 	began := time.Now()
 	var res result
@@ -68,24 +68,25 @@ func (t *torture) round(ctx context.Context, rep *report, i, n int, r round) err
 	if err == nil {
 		err = t.afterwards(ctx)
 	}
-	rep.take(r.kind, &res)
+	rep.add(r.kind, &res)
 	line := fmt.Sprintf("%d/%d %s: %s", i+1, n, r.kind, res.detail)
 	if rec := cmp.Or(res.recovery, res.all, res.calm); rec != nil && err == nil {
 		line += fmt.Sprintf("; visible after %d ms in Delta, %d ms in ClickHouse, closed sessions after %d ms",
 			rec.events.Milliseconds(), rec.clickhouse.Milliseconds(), rec.sessions.Milliseconds())
 	}
 	if res.follow > 0 {
-		line += fmt.Sprintf("; followed after %d ms", res.follow.Milliseconds())
+		line += fmt.Sprintf("; caught up after %d ms", res.follow.Milliseconds())
 	}
 	if res.rejoin > 0 {
 		line += fmt.Sprintf("; a member again after %d ms", res.rejoin.Milliseconds())
 	}
 	count, _ := t.watch.found.List()
-	t.say("%s; all goes on after %.1f s (round of %.1f s, %d kills, %d violations so far)", line, time.Since(ended).Seconds(), time.Since(began).Seconds(), rep.Kills, count)
+	t.say("%s; progress again after %.1f s (round of %.1f s, %d kills, %d violations so far)", line,
+		time.Since(ended).Seconds(), time.Since(began).Seconds(), rep.Kills, count)
 	return err
 }
 
-// afterwards brings back what is down and waits until all nodes follow and all sinks go on.
+// afterwards starts the nodes that are down and waits until all nodes have caught up and all sinks make progress.
 func (t *torture) afterwards(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -100,7 +101,7 @@ func (t *torture) afterwards(ctx context.Context) error {
 			return fmt.Errorf("%s has ended by itself (%w):\n%s", n.Name, n.Err(), n.Tail(3000))
 		default:
 		}
-		if err := t.follows(ctx, i); err != nil {
+		if err := t.catchUp(ctx, i); err != nil {
 			return err
 		}
 	}

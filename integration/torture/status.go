@@ -14,7 +14,7 @@ import (
 	"deckle/integration/services"
 )
 
-// status is what is read of a node's /api/status.
+// status has the fields of a node's /api/status that are read here.
 type status struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
@@ -45,7 +45,7 @@ func (w *world) statuses(ctx context.Context) map[int]*status {
 	return out
 }
 
-// leaders returns the node that leads each shard; one in an old term does not count.
+// leaders returns the node that leads each shard; a leader of an old term does not count.
 func leaders(sts map[int]*status) map[uint32]int {
 	lead, term := map[uint32]int{}, map[uint32]uint64{}
 	for i, st := range sts {
@@ -70,7 +70,7 @@ func (w *world) awaitLeaders(ctx context.Context) (map[uint32]int, error) {
 	}
 }
 
-// led are the shards that a node leads, ascending.
+// led returns the shards that a node leads, ascending.
 func led(lead map[uint32]int, node int) []uint32 {
 	var out []uint32
 	for s, n := range lead {
@@ -82,7 +82,8 @@ func led(lead map[uint32]int, node int) []uint32 {
 	return out
 }
 
-// acked are the greatest acknowledged epochs by sink and shard, and what has stopped for a person.
+// acked returns the greatest acknowledged epochs by sink and shard, and the parts that have stopped and wait for an
+// operator.
 func acked(sts map[int]*status) (epochs map[string]map[uint32]uint64, stopped []string) {
 	epochs = map[string]map[uint32]uint64{}
 	for i, st := range sts {
@@ -101,17 +102,18 @@ func acked(sts map[int]*status) (epochs map[string]map[uint32]uint64, stopped []
 	return epochs, stopped
 }
 
-// sinks are those that must go on after every round.
+// sinks are those that must make progress after every round.
 var sinks = []string{"events", "sessions", "clickhouse", "deadletter"}
 
-// progress waits until every sink has acknowledged two more epochs of every shard: the first may have been under way.
+// progress waits until every sink has acknowledged two more epochs of every shard: the first of them may have been
+// under way before.
 func (w *world) progress(ctx context.Context) error {
 	from, _ := acked(w.statuses(ctx))
 	for {
 		sts := w.statuses(ctx)
 		now, stopped := acked(sts)
 		if len(stopped) > 0 {
-			return fmt.Errorf("a person is asked for: %s", strings.Join(stopped, "; "))
+			return fmt.Errorf("an operator is asked for: %s", strings.Join(stopped, "; "))
 		}
 		var behind []string
 		for _, sink := range sinks {
@@ -135,8 +137,8 @@ func (w *world) progress(ctx context.Context) error {
 	}
 }
 
-// follows waits until a node has applied, of every shard, what its leader had applied when this was called.
-func (w *world) follows(ctx context.Context, node int) error {
+// catchUp waits until a node has applied of every shard what the other nodes had applied when this was called.
+func (w *world) catchUp(ctx context.Context, node int) error {
 	want := map[uint32]uint64{}
 	for {
 		for i, st := range w.statuses(ctx) {
@@ -149,8 +151,8 @@ func (w *world) follows(ctx context.Context, node int) error {
 		if len(want) == shards {
 			break
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil { // the others are only starting
-			return fmt.Errorf("only %d shards are known to others than node-%d: %w", len(want), node+1, err)
+		if err := sleep(ctx, 50*time.Millisecond); err != nil { // the others are still starting
+			return fmt.Errorf("the nodes other than node-%[2]d know only %[1]d shards: %[3]w", len(want), node+1, err)
 		}
 	}
 	for {
@@ -167,19 +169,21 @@ func (w *world) follows(ctx context.Context, node int) error {
 			return nil
 		}
 		if err := sleep(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("node-%d does not follow: %d shards are behind %v: %w", node+1, len(behind), behind, err)
+			return fmt.Errorf("node-%d does not catch up: %d shards are behind %v: %w",
+				node+1, len(behind), behind, err)
 		}
 	}
 }
 
-// metric is the sum of a metric of a node over its labels.
+// metric returns a node's metric, summed over its labels.
 func (w *world) metric(ctx context.Context, n *services.Node, name string) (sum float64, err error) {
 	body, err := request(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", "")
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(body) {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && (key == name || strings.HasPrefix(key, name+"{")) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if ok && (key == name || strings.HasPrefix(key, name+"{")) {
 			f, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				return 0, fmt.Errorf("metric %s: %w", name, err)
@@ -190,7 +194,7 @@ func (w *world) metric(ctx context.Context, n *services.Node, name string) (sum 
 	return sum, nil
 }
 
-// request is one HTTP request; an answer other than 2xx is an error.
+// request makes one HTTP request; an answer other than 2xx is an error.
 func request(ctx context.Context, method, url, body string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -224,17 +228,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// arm switches a failpoint of a node on, disarm off, and hit says how often it has been reached.
+// arm switches a failpoint of a node on.
 func (w *world) arm(ctx context.Context, node int, point, term string) error {
 	_, err := request(ctx, http.MethodPut, "http://"+w.gofail[node]+"/"+point, term)
 	return err
 }
 
+// disarm switches it off.
 func (w *world) disarm(ctx context.Context, node int, point string) error {
 	_, err := request(ctx, http.MethodDelete, "http://"+w.gofail[node]+"/"+point, "")
 	return err
 }
 
+// hits returns how often it has been reached.
 func (w *world) hits(ctx context.Context, node int, point string) (int, error) {
 	body, err := request(ctx, http.MethodGet, "http://"+w.gofail[node]+"/"+point+"/count", "")
 	if err != nil {

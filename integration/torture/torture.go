@@ -10,7 +10,7 @@ import (
 	"deckle/integration/services"
 )
 
-// torture is one run: the cluster and its services, what is produced into them, and the readers that watch.
+// torture is one run: the cluster and its services, the producers, and the readers that watch.
 type torture struct {
 	*world
 	sim   *services.Process
@@ -19,12 +19,13 @@ type torture struct {
 	watch *watch
 }
 
-// workload starts what is produced, and the readers once there are tables.
+// workload starts the producers, and the readers once there are tables.
 func (t *torture) workload(ctx context.Context) error {
 	truth, probes := filepath.Join(t.dir, "truth.jsonl"), filepath.Join(t.dir, "probes.jsonl")
 	t.truth = []string{truth, probes}
 	t.sim = services.NewProcess("sim", t.dir, nil, t.Binary, "sim", "--brokers", t.kafka.Addr, "--topic", topic,
-		"--rate", fmt.Sprint(t.opts.rate), "--sessions", "1000", "--seed", fmt.Sprint(t.opts.seed), "--truth", truth, "--json",
+		"--rate", fmt.Sprint(t.opts.rate), "--sessions", "1000", "--seed", fmt.Sprint(t.opts.seed),
+		"--truth", truth, "--json",
 		"--duplicates", "0.02", "--late", "0.01", "--malformed", "0.005", "--out-of-order", "0.02")
 	if err := t.sim.Start(); err != nil {
 		return err
@@ -45,7 +46,7 @@ func (t *torture) workload(ctx context.Context) error {
 	return nil
 }
 
-// endWorkload ends the simulator and the probe, whose truths are whole then.
+// endWorkload ends the simulator and the prober; then their truths are complete.
 func (t *torture) endWorkload() error {
 	if err := t.sim.Stop(2 * time.Minute); err != nil {
 		return err
@@ -56,7 +57,7 @@ func (t *torture) endWorkload() error {
 	return t.probe.close()
 }
 
-// end ends everything that was started here.
+// end ends everything that was started.
 func (t *torture) end() error {
 	var err error
 	if t.sim != nil {

@@ -11,7 +11,7 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// watch are the readers that look at both sinks all the time.
+// watch has the readers that look at both sinks all the time.
 type watch struct {
 	found *history.Violations
 	delta *deltaWatch
@@ -21,7 +21,9 @@ type watch struct {
 }
 
 func (w *world) clickConn() *clickConn {
-	return &clickConn{opts: ch.Options{Address: w.click.Addr, User: w.click.User, Password: w.click.Password, Database: database}}
+	return &clickConn{opts: ch.Options{
+		Address: w.click.Addr, User: w.click.User, Password: w.click.Password, Database: database,
+	}}
 }
 
 func (w *world) startWatch() (*watch, error) {

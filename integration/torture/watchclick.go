@@ -13,14 +13,16 @@ import (
 	"deckle/sim/history"
 )
 
-// clickConn is one connection, made anew after an error.
+// clickConn is one connection; after an error a new one is made.
 type clickConn struct {
 	opts   ch.Options
 	client *ch.Client
 }
 
-// rows runs a query whose columns are texts first, and then numbers.
-func (c *clickConn) rows(ctx context.Context, texts, numbers int, row func(t []string, n []int64), query string, args ...any) error {
+// rows runs a query that returns first columns of texts, and then columns of numbers.
+func (c *clickConn) rows(
+	ctx context.Context, texts, numbers int, row func(t []string, n []int64), query string, args ...any,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if c.client == nil || c.client.IsClosed() {
@@ -82,15 +84,15 @@ type clickWatch struct {
 }
 
 const (
-	sessionBuckets = 16 // of session_metrics, for sums
-	rowBuckets     = 64 // of session_metrics, row by row, one in a look
-	keptEpochs     = 50 // of a shard, whose rows are counted
-	fullEvery      = 5  // looks: the dear part of a look
-	lastTries      = 10 // of the last look
+	sessionBuckets = 16 // buckets of session_metrics that are summed up
+	rowBuckets     = 64 // buckets of session_metrics that are read row by row, one per look
+	keptEpochs     = 50 // newest epochs of a shard whose rows are counted
+	fullEvery      = 5  // one look of this many also reads the expensive part
+	lastTries      = 10 // attempts of the last look
 )
 
-// follow looks until ctx ends, and then once more. It takes at most a tenth of the engine's time: the engine runs one query
-// at a time, the sinks' inserts among them.
+// follow looks until ctx ends, and then once more. It takes at most a tenth of the engine's time, since the engine runs
+// one query at a time, including the sinks' inserts.
 func (w *clickWatch) follow(ctx context.Context) {
 	defer w.conn.close()
 	tries := 0
@@ -101,7 +103,7 @@ func (w *clickWatch) follow(ctx context.Context) {
 		err := w.look(context.WithoutCancel(ctx), n, full)
 		took := time.Since(began)
 		w.mu.Lock()
-		if err != nil { // down, or being restarted
+		if err != nil { // the engine is down, or being restarted
 			w.failures++
 			w.failed = err
 		} else {
@@ -127,9 +129,12 @@ func (w *clickWatch) follow(ctx context.Context) {
 	}
 }
 
-// look reads and judges one look, all of it or, if a query fails, nothing.
+// look reads and judges one state of the tables: all of it or, if a query fails, nothing.
 func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
-	l := &history.Look{Ledger: map[uint32]uint64{}, Totals: map[history.TotalKey]history.Total{}, Sessions: map[history.GroupKey]history.Group{}, Floor: map[uint32]uint64{}, Bucket: -1}
+	l := &history.Look{
+		Ledger: map[uint32]uint64{}, Totals: map[history.TotalKey]history.Total{},
+		Sessions: map[history.GroupKey]history.Group{}, Floor: map[uint32]uint64{}, Bucket: -1,
+	}
 	// The order matters: see history.ClickHouse.
 	err := w.conn.rows(ctx, 0, 2, func(_ []string, n []int64) { l.Ledger[uint32(n[0])] = uint64(n[1]) },
 		"SELECT toInt64(shard), toInt64(max(b)) FROM %s.deckle_ledger WHERE b > 0 GROUP BY shard", w.db)
@@ -137,18 +142,24 @@ func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
 		return err
 	}
 	err = w.conn.rows(ctx, 5, 9, func(t []string, n []int64) {
-		l.Totals[history.TotalKey{Rollup: t[0], Date: t[1], Dims: t[2] + "/" + t[3] + "/" + t[4], Shard: uint32(n[0])}] =
+		dims := t[2] + "/" + t[3] + "/" + t[4]
+		l.Totals[history.TotalKey{Rollup: t[0], Date: t[1], Dims: dims, Shard: uint32(n[0])}] =
 			history.Total{Version: uint64(n[1]), Measures: history.Measures(n[2:])}
-	}, `SELECT CAST(rollup AS String), toString(date), dim1, dim2, dim3, toInt64(shard), toInt64(version), sessions, duration_sec, events,
-		article_views, video_plays, newsletter_signups, ad_clicks FROM %s.rollup_versions FINAL`, w.db)
+	}, `SELECT CAST(rollup AS String), toString(date), dim1, dim2, dim3, toInt64(shard), toInt64(version),
+		sessions, duration_sec, events, article_views, video_plays, newsletter_signups, ad_clicks
+		FROM %s.rollup_versions FINAL`, w.db)
 	if err != nil {
 		return err
 	}
 	err = w.conn.rows(ctx, 0, 11, func(_ []string, n []int64) {
-		l.Sessions[history.GroupKey{Shard: uint32(n[0]), Bucket: n[1]}] = history.Group{Measures: history.Measures(n[4:]), Revision: n[2], Epoch: uint64(n[3])}
-	}, `SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(cityHash64(session_id) %% %d) AS k, toInt64(sum(revision)),
-		toInt64(max(bitAnd(batch_id, 1099511627775))), toInt64(count()), toInt64(sum(session_duration_sec)), toInt64(sum(total_events)),
-		toInt64(sum(article_views)), toInt64(sum(video_plays)), toInt64(sum(newsletter_signups)), toInt64(sum(ad_clicks))
+		l.Sessions[history.GroupKey{Shard: uint32(n[0]), Bucket: n[1]}] =
+			history.Group{Measures: history.Measures(n[4:]), Revision: n[2], Epoch: uint64(n[3])}
+	}, `SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(cityHash64(session_id) %% %d) AS k,
+		toInt64(sum(revision)), toInt64(max(bitAnd(batch_id, 1099511627775))),
+		toInt64(count()), toInt64(sum(session_duration_sec)),
+		toInt64(sum(total_events)),
+		toInt64(sum(article_views)), toInt64(sum(video_plays)), toInt64(sum(newsletter_signups)),
+		toInt64(sum(ad_clicks))
 		FROM %s.session_metrics GROUP BY s, k`, sessionBuckets, w.db)
 	if err != nil {
 		return err
@@ -164,7 +175,7 @@ func (w *clickWatch) look(ctx context.Context, n int64, full bool) error {
 	return nil
 }
 
-// lookFully reads the dear part.
+// lookFully reads the expensive part.
 func (w *clickWatch) lookFully(ctx context.Context, l *history.Look, n int64) error {
 	low := uint64(1 << 62)
 	for _, b := range l.Ledger {
@@ -178,8 +189,10 @@ func (w *clickWatch) lookFully(ctx context.Context, l *history.Look, n int64) er
 	err := w.conn.rows(ctx, 0, 4, func(_ []string, n []int64) {
 		l.Epochs[history.EpochKey{Shard: uint32(n[0]), Month: n[1], Epoch: uint64(n[2])}] = n[3]
 	},
-		`SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(toYYYYMM(session_date)) AS m, toInt64(bitAnd(batch_id, 1099511627775)) AS e,
-		toInt64(count()) FROM %s.session_metrics WHERE bitAnd(batch_id, 1099511627775) > %d GROUP BY s, m, e`, w.db, low)
+		`SELECT toInt64(bitShiftRight(batch_id, 40)) AS s, toInt64(toYYYYMM(session_date)) AS m,
+		toInt64(bitAnd(batch_id, 1099511627775)) AS e,
+		toInt64(count()) FROM %s.session_metrics WHERE bitAnd(batch_id, 1099511627775) > %d
+		GROUP BY s, m, e`, w.db, low)
 	if err != nil {
 		return err
 	}
@@ -196,7 +209,8 @@ func (w *clickWatch) lookFully(ctx context.Context, l *history.Look, n int64) er
 	err = w.conn.rows(ctx, 0, 3, func(_ []string, n []int64) {
 		l.Pages[history.GroupKey{Bucket: n[0]}] = history.Group{Measures: history.Measures{n[1], n[2]}}
 	},
-		"SELECT toInt64(cityHash64(session_id) %% %d) AS k, toInt64(count()), toInt64(sum(visit_count)) FROM %s.page_analytics GROUP BY k",
+		`SELECT toInt64(cityHash64(session_id) %% %d) AS k, toInt64(count()), toInt64(sum(visit_count))
+		FROM %s.page_analytics GROUP BY k`,
 		sessionBuckets, w.db)
 	if err != nil {
 		return err

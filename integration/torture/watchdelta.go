@@ -24,12 +24,12 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// deltaWatch reads every version of the two Delta tables as soon as it is there, from the files of the log and not through
-// Deckle's reader of it: a version is a state that any reader may see.
+// deltaWatch reads every version of the two Delta tables as soon as it is there, from the files of the log and not with
+// Deckle's own reader: a version is a state that any reader may see.
 type deltaWatch struct {
 	client *minio.Client
 	bucket string
-	fresh  store.Store // for the comparison with what the newest checkpoint says
+	fresh  store.Store // for tables that are opened from their newest checkpoint
 
 	events   *history.Events
 	sessions *history.Sessions
@@ -39,9 +39,9 @@ type deltaWatch struct {
 	next     map[string]int64            // version that is read next, by table
 	live     map[string]uint64           // sum of the hashes of the live paths
 	digests  map[string]map[int64]uint64 // of each version
-	probed   map[string]chan time.Time   // what somebody waits for → when it was seen
-	pending  []checkpointed
-	replayed int64 // snapshots found equal to the versions read one by one
+	probed   map[string]chan time.Time   // by what is waited for; receives the time when it was seen
+	pending  []checkpointed              // snapshots whose version was not read yet
+	replayed int64                       // snapshots that were equal to the versions read one by one
 	failures int64
 	failed   error // the last failure
 }
@@ -54,7 +54,8 @@ type checkpointed struct {
 
 func newDeltaWatch(client *minio.Client, bucket string, fresh store.Store, report history.Report) *deltaWatch {
 	return &deltaWatch{
-		client: client, bucket: bucket, fresh: fresh, report: report, events: history.NewEvents(report), sessions: history.NewSessions(report),
+		client: client, bucket: bucket, fresh: fresh, report: report,
+		events: history.NewEvents(report), sessions: history.NewSessions(report),
 		next: map[string]int64{}, live: map[string]uint64{}, probed: map[string]chan time.Time{},
 		digests: map[string]map[int64]uint64{"events": {}, "sessions": {}},
 	}
@@ -173,13 +174,16 @@ func rowsOf(table string, data []byte) ([]history.Row, error) {
 		})
 	}
 	return readRows(data, func(r *sessionColumns) history.Row {
-		return history.Row{Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision), Total: r.Total, Batch: uint64(r.Batch)}
+		return history.Row{
+			Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision),
+			Total: r.Total, Batch: uint64(r.Batch),
+		}
 	})
 }
 
 func readRows[T any](data []byte, row func(*T) history.Row) ([]history.Row, error) {
 	r := parquet.NewGenericReader[T](bytes.NewReader(data))
-	defer func() { _ = r.Close() }() // of memory: nothing to fail
+	defer func() { _ = r.Close() }() // it reads from memory and cannot fail
 	rows, buf := make([]history.Row, 0, r.NumRows()), make([]T, 256)
 	for {
 		n, err := r.Read(buf)
@@ -199,7 +203,7 @@ func readRows[T any](data []byte, row func(*T) history.Row) ([]history.Row, erro
 	return rows, nil
 }
 
-// judge takes a version into the history and tells who waits for something in it.
+// judge adds a version to the history and wakes those that wait for something in it.
 func (w *deltaWatch) judge(table string, c *history.Commit) {
 	now := time.Now()
 	w.mu.Lock()
@@ -230,7 +234,7 @@ func (w *deltaWatch) judge(table string, c *history.Commit) {
 	}
 	w.digests[table][c.Version] = w.live[table]
 	w.next[table] = c.Version + 1
-	w.settle()
+	w.comparePending()
 }
 
 func eventKey(partition int32, offset int64) string {
@@ -243,7 +247,7 @@ func hashOf(path string) uint64 {
 	return h.Sum64()
 }
 
-// expect returns where the time is told at which a record, and the session that it has opened, are first seen.
+// expect returns channels that receive the times when a record, and the session that it has opened, are first seen.
 func (w *deltaWatch) expect(session string, partition int32, offset int64) (event, row <-chan time.Time) {
 	e, r, at := make(chan time.Time, 1), make(chan time.Time, 1), eventKey(partition, offset)
 	w.mu.Lock()
@@ -261,8 +265,8 @@ func (w *deltaWatch) expect(session string, partition int32, offset int64) (even
 	return e, r
 }
 
-// snapshot opens a table anew, as a reader who comes now would: from the newest checkpoint. Its files must be those that
-// the versions one by one have left.
+// snapshot opens a table as a new reader would, from the newest checkpoint. The table must have the same files as the
+// versions that were read one by one.
 func (w *deltaWatch) snapshot(ctx context.Context, table string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -281,19 +285,20 @@ func (w *deltaWatch) snapshot(ctx context.Context, table string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pending = append(w.pending, c)
-	w.settle()
+	w.comparePending()
 	return nil
 }
 
-// settle compares the snapshots whose versions have been read by now.
-func (w *deltaWatch) settle() {
+// comparePending compares the snapshots whose versions have been read by now.
+func (w *deltaWatch) comparePending() {
 	rest := w.pending[:0]
 	for _, c := range w.pending {
 		switch digest, ok := w.digests[c.table][c.version]; {
 		case !ok:
 			rest = append(rest, c)
 		case digest != c.digest:
-			w.report("delta."+c.table, "version %d: the checkpoint and what follows have other files than the versions one by one", c.version)
+			w.report("delta."+c.table,
+				"version %d: the checkpoint and what follows have other files than the versions one by one", c.version)
 		default:
 			w.replayed++
 		}

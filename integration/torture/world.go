@@ -25,15 +25,15 @@ const (
 	nodes    = 3
 )
 
-// world is everything that runs.
+// world is the cluster with its services and links.
 type world struct {
 	opts   options
-	rng    *rand.Rand // of the plan and its rounds; of one goroutine
-	dir    string     // of configurations, logs and the truth
+	rng    *rand.Rand // for the plan and its rounds; used by one goroutine
+	dir    string     // folder of configurations, logs and the truth
 	data   string     // folder of the data of nodes and services
-	root   string     // of the module
+	root   string     // folder of the module
 	began  time.Time
-	points []string // the failpoints of the binary, but for planted bugs
+	points []string // the binary's failpoints, without planted bugs
 	python string
 
 	kafka  *services.Kafka
@@ -87,7 +87,8 @@ func (w *world) start(ctx context.Context) error {
 			w.points = append(w.points, p.Name)
 		}
 	}
-	if bug := w.opts.bug; bug != "" && !slices.ContainsFunc(points.Points, func(p overlay.Point) bool { return p.Name == bug }) {
+	bug := w.opts.bug
+	if bug != "" && !slices.ContainsFunc(points.Points, func(p overlay.Point) bool { return p.Name == bug }) {
 		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Names(overlay.IsBug))
 	}
 	w.say("binary with %d failpoints built", len(w.points))
@@ -141,7 +142,7 @@ func (w *world) link(node int, to, target string) (string, error) {
 	return p.Addr, nil
 }
 
-// wire writes the configurations: each node reaches everything through proxies of its own.
+// wire writes the configurations: each node reaches everything through its own proxies.
 func (w *world) wire(binary string) (err error) {
 	for range nodes {
 		port, err := services.FreePort()
@@ -155,8 +156,9 @@ func (w *world) wire(binary string) (err error) {
 		level = "debug"
 	}
 	w.Cluster, err = services.NewCluster(services.ClusterOptions{
-		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards, FlushInterval: time.Second,
-		Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention, IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level,
+		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards,
+		FlushInterval: time.Second, Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention,
+		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {
@@ -189,21 +191,21 @@ func (w *world) wire(binary string) (err error) {
 	return err
 }
 
-// What the nodes keep is bounded, so that a long run needs no more memory than a short one, and purges what is old. A record
-// of the simulator is at most 4 minutes late and 5 minutes older than its neighbours.
+// The nodes' state is bounded, so that a long run needs no more memory than a short one, and purges old sessions. A
+// record of the simulator is at most 4 minutes late and 5 minutes older than its neighbours.
 const (
 	idleTimeout = 5 * time.Minute
 	retention   = 15 * time.Minute
 )
 
-// logBytes is the length of a group's log at which it is cut: short, so that a node which comes back with an empty folder, or
-// after a while, needs a snapshot.
+// logBytes is the length of a group's log at which it is truncated: short, so that a node which comes back with an
+// empty folder, or after a while, needs a snapshot.
 const logBytes = 4 << 20
 
-// isSetting tells a point that changes a figure from one to be stopped at.
+// isSetting tells whether a failpoint changes a setting; nodes are stopped at the others.
 func isSetting(name string) bool { return name == "raftLogBytes" }
 
-// linksOf are the links that a predicate finds.
+// linksOf returns the links for which a predicate holds.
 func (w *world) linksOf(is func(*link) bool) []*link {
 	var out []*link
 	for _, l := range w.links {
@@ -214,7 +216,7 @@ func (w *world) linksOf(is func(*link) bool) []*link {
 	return out
 }
 
-// heal makes every link good.
+// heal makes every link good again.
 func (w *world) heal() {
 	for _, l := range w.links {
 		l.Heal()
@@ -249,15 +251,16 @@ func (w *world) end() error {
 	return errors.Join(errs...)
 }
 
-// memory is where Linux has a memory file system, and memoryRoom what must be free there for all data.
+// memory is where Linux has a memory file system, and memoryRoom the bytes that must be free there for all data.
 const (
 	memory     = "/dev/shm"
 	memoryRoom = 12 << 30
 )
 
-// dataFolder chooses where nodes and services keep their data: in memory if there is room. In earnest they are six machines
-// with disks of their own. On one disk they wait for each other's fsyncs (three nodes that close an epoch a second write some
-// 60 MB/s together), until leaders lose their leases; and what SIGKILL leaves behind is the same in memory.
+// dataFolder chooses where nodes and services keep their data: in memory if there is room. In production they are six
+// machines with disks of their own. On one disk they wait for each other's fsyncs (three nodes that close an epoch per
+// second write some 60 MB/s together), until leaders lose their leases; and what SIGKILL leaves behind is the same in
+// memory.
 func (w *world) dataFolder() (err error) {
 	if w.data = w.opts.data; w.data != "" {
 		w.data, err = services.Folder(w.data, "")
