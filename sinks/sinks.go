@@ -56,8 +56,8 @@ type EventSource interface {
 	// error. A *StopError says that Kafka has lost a range.
 	Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error
 	// Originals calls yield for each of the positions, which ascend by partition and offset, with the value that stands
-	// there in Kafka, or ok = false if Kafka has lost the record. i is the position's place in at; the value is valid only
-	// during the call.
+	// there in Kafka, or ok = false if Kafka has lost the record. i is the position's place in at; the value is valid
+	// only during the call.
 	Originals(ctx context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error
 }
 

@@ -14,33 +14,35 @@ type Position struct {
 	Offset    int64
 }
 
-// Config is what a shard is created with and never changes; it is the first entry of the shard's log, so that Apply
+// Config is what a shard is created with; it never changes. It is the first entry of the shard's log, so that Apply
 // depends on nothing outside the log.
 type Config struct {
 	ClusterID   string
-	Pipeline    string // names the job within the cluster; part of Delta's appId
+	Pipeline    string // the name of the job within the cluster; part of Delta's appId
 	Shard       uint32
 	Shards      uint32
 	Topic       string
 	TopicID     [16]byte
 	Partitions  []int32 // the shard's partitions, ascending
-	Starts      []int64 // the first offset to apply of each of Partitions
+	Starts      []int64 // for each of Partitions, the first offset to apply
 	Sinks       []SinkID
 	IdleTimeout time.Duration // event time; 30 min by default
 	Grace       time.Duration // event time after closing; 30 s by default
 	Retention   time.Duration // event time; 6 h by default
-	MaxTimers   int           // timers fired an entry; 5,000 by default
+	MaxTimers   int           // the most timers that one entry fires; 5,000 by default
 }
 
 // BatchEntry is the leader's proposal to move the stream on, or, without ranges, a tick of the clock.
 type BatchEntry struct {
 	Batch event.Batch
-	// Now is the leader's wall clock, Unix milliseconds: used only to hold watermarks down (docs/design.md §3, clock).
+	// Now is the leader's wall clock in Unix milliseconds. It is used only to hold watermarks down (docs/design.md §3,
+	// clock).
 	Now int64
-	// Idle are the partitions that are idle now (a successful fetch has shown the next offset at the end of the
-	// partition for the idle time), ascending.
+	// Idle are the partitions that are idle now, ascending: a successful fetch has shown, for the idle time, that the
+	// next offset is at the end of the partition.
 	Idle []int32
-	// Elapsed is the monotonic time since the leader's previous entry: the clock advances by it when all are idle.
+	// Elapsed is the monotonic time since the leader's previous entry. The clock advances by it when all partitions are
+	// idle.
 	Elapsed time.Duration
 }
 
@@ -55,8 +57,8 @@ type Progress struct {
 type PartitionStatus struct {
 	Partition   int32
 	Next        int64 // the next offset to apply
-	LeaderEpoch int32 // of the last record applied, -1 if unknown
-	Watermark   int64 // greatest held event time seen, Unix seconds; 0 if none
+	LeaderEpoch int32 // of the last record that was applied, -1 if unknown
+	Watermark   int64 // the greatest event time seen, as far as it was not held down; Unix seconds, 0 if none
 	Idle        bool
 }
 
@@ -73,35 +75,36 @@ type View struct {
 	// LastChecksum is the checksum of epoch LastClosed, for the next Cut.
 	LastChecksum uint64
 	Sinks        [NumSinks]Progress
-	// Open epoch so far.
-	OpenEvents   int64 // applied records in the open epoch, of any verdict
-	OpenSessions int64 // sessions changed in the open epoch
-	// Totals since creation.
-	Applied     int64 // events and session_ends that count
-	Counted     int64 // Applied less the session_ends
+	// The open epoch so far.
+	OpenEvents   int64 // records applied in the open epoch, whatever the verdict on them
+	OpenSessions int64 // sessions that changed in the open epoch
+	// The totals since the shard was created.
+	Applied     int64 // events and session_ends that were accepted
+	Counted     int64 // events that were accepted: Applied without the session_ends
 	Duplicates  int64
 	Nulls       int64
 	DeadLetters map[event.Reason]int64
-	// Present state.
-	LiveSessions int64 // in the lookup, of any status
-	OpenStatus   int64 // of them open
+	// The present state.
+	LiveSessions int64 // sessions that can be looked up, of any status
+	OpenStatus   int64 // those of LiveSessions that are open
 	Resident     int64 // sessions in memory
-	MemoryBytes  int64 // estimate, sessions in memory
+	MemoryBytes  int64 // what the sessions in memory take, an estimate
 	DirtyBytes   int64 // bytes changed since the last checkpoint
 	DurableIndex uint64
-	TimersDue    bool  // timers wait for the clock to be let on: propose a tick
-	NextTimer    int64 // Unix seconds of event time of the next timer, 0 when none
+	TimersDue    bool  // timers are due that the last entry was not allowed to fire: a tick must be proposed
+	NextTimer    int64 // of the next timer, Unix seconds of event time; 0 when there is none
 }
 
 // BatchResult is what Apply returns for a BatchEntry.
 type BatchResult struct {
-	// Rejected says that the whole entry was refused because a range does not start at the stored next offset (or names
-	// a partition that is not the shard's); Next are the stored offsets. Nothing was changed.
+	// Rejected says that the whole entry was refused, because a range does not start at the stored next offset or names
+	// a partition that is not the shard's. Next are then the stored offsets. Nothing was changed.
 	Rejected bool
 	Next     []PartitionStatus
-	// Left are the accepted items of the batch that were left out: duplicates, too late, session_full.
+	// Left are the positions of the batch's items that were left out: duplicates, items that are too late, items of a
+	// session that is full.
 	Left []Position
-	// Epoch is the open epoch that the batch was applied to.
+	// Epoch is the epoch that was open when the batch was applied.
 	Epoch      uint64
 	Applied    int64
 	Duplicates int64
@@ -110,18 +113,18 @@ type BatchResult struct {
 
 // CutResult is what Apply returns for a Cut entry.
 type CutResult struct {
-	Epoch    uint64 // the epoch that was closed, 0 if the open epoch was empty and nothing was done
-	Sessions int64  // images in it
-	Events   int64  // applied items in it
+	Epoch    uint64 // the epoch that was closed; 0 if the open epoch was empty, so that nothing was done
+	Sessions int64  // images in the epoch
+	Events   int64  // items applied in the epoch
 	Checksum uint64
 }
 
 // PlanResult is what Apply returns for a Plan entry.
 type PlanResult struct {
-	A, B uint64 // the outstanding plan; B = 0: refused, because nothing is closed past A
+	A, B uint64 // the outstanding plan (A, B]; B = 0 if there is none, because nothing is closed past A
 }
 
-// Errors of the state machine that are part of a result, not of a failure.
+// Errors of the state machine that are the result of an entry, not a failure.
 var (
 	// ErrNotConfigured is returned for an entry before the Config entry.
 	ErrNotConfigured = errors.New("state: shard is not configured")
@@ -129,13 +132,13 @@ var (
 	ErrNoPlan = errors.New("state: no outstanding plan")
 )
 
-// ErrDiverged says that this replica's last closed epoch differs from the leader's: it must not go on.
+// ErrDiverged says that this replica's last closed epoch differs from the leader's. The replica must not go on.
 var ErrDiverged = errors.New("state: replica has diverged from the leader")
 
 // ErrClosed says that the store is closed.
 var ErrClosed = errors.New("state: store is closed")
 
-// What a plan's rows are: see package schema.
+// The rows of a plan, which package schema declares.
 type (
 	// SessionRow is the row of one session as of a closed epoch.
 	SessionRow = schema.SessionRow
@@ -149,7 +152,7 @@ type (
 	Status = schema.Status
 )
 
-// The values of package schema under their former names.
+// The values of these types, as package schema declares them.
 const (
 	StatusInvalid = schema.StatusInvalid
 	StatusOpen    = schema.StatusOpen
@@ -167,12 +170,12 @@ const (
 // BatchID is schema.BatchID.
 func BatchID(shard uint32, epoch uint64) uint64 { return schema.BatchID(shard, epoch) }
 
-// DeadLetter is a record, or a row that a sink refused, on its way to the dead letter queue.
+// DeadLetter is a record, or a row that a sink refused, on its way to the dead letter topic.
 type DeadLetter struct {
 	event.Reject
 	Seq   uint64
 	Epoch uint64
-	// For SinkRejected: which sink, which row.
+	// For SinkRejected: the sink that refused, and the row that it refused.
 	Sink   SinkID
 	RowKey string
 	Row    []byte // JSON
@@ -180,13 +183,15 @@ type DeadLetter struct {
 
 // EpochInfo is what is known of one closed epoch.
 type EpochInfo struct {
-	Epoch   uint64
-	Clock   int64 // Unix milliseconds: the cut's clock, CreatedAt of its images
-	Ranges  []event.Range
-	LeftOut []Position // every offset of Ranges that is not an event row: rejected, duplicate, too late, session_full
-	Events  int64      // rows of the events table
-	// Duplicates and Letters are how many records were left out as such; refused rows count as letters, too.
+	Epoch  uint64
+	Clock  int64 // the clock of the Cut, Unix milliseconds: CreatedAt of its images
+	Ranges []event.Range
+	// every offset of Ranges without a row in the events table: rejected, duplicate, too late or session_full
+	LeftOut []Position
+	Events  int64 // rows in the events table
+	// Duplicates and Letters are the numbers of records that were left out as duplicates and as dead letters. Letters
+	// counts refused rows, too.
 	Duplicates, Letters int64
-	Sessions            int64 // images with a row
+	Sessions            int64 // images that have a row
 	Checksum            uint64
 }

@@ -13,9 +13,11 @@ import (
 
 const (
 	defaultMaxTimers = 5000
-	// maxWatermarkLead is how far an event time may lead its Kafka timestamp and the leader's wall clock as a watermark, seconds.
+	// maxWatermarkLead is the number of seconds by which a watermark may be ahead of the record's Kafka timestamp and
+	// of the leader's wall clock.
 	maxWatermarkLead = 5 * 60
-	// maxVisited is how many sessions may be brought to memory until it is looked whether some should leave.
+	// maxVisited is the number of sessions that may be brought to memory before it is checked whether some should leave
+	// it.
 	maxVisited = 4096
 )
 
@@ -23,7 +25,8 @@ func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 func (s *Store) clock() int64 { return s.meta.ClockMillis / 1000 }
 
-// horizon is the time before which events are too late: max(clock - retention, forced); 0 while the clock is unset.
+// horizon is the time before which events are too late: max(clock - retention, forced). While the clock is unset, it is
+// the forced one.
 func (s *Store) horizon() int64 {
 	if s.meta.ClockMillis == 0 {
 		return s.meta.Forced
@@ -31,7 +34,7 @@ func (s *Store) horizon() int64 {
 	return max(s.clock()-seconds(s.meta.Config.Retention), s.meta.Forced)
 }
 
-// lookup returns the live session of an id, from memory or from Pebble, nil if there is none.
+// lookup returns the live session of an id, from memory or from Pebble; nil if there is none.
 func (s *Store) lookup(sid string) (*session, error) {
 	if ss, ok := s.sessions[sid]; ok {
 		return ss, nil
@@ -52,7 +55,7 @@ func (s *Store) lookup(sid string) (*session, error) {
 	return ss, nil
 }
 
-// updateMemory brings the count of memory up to date with the session's size.
+// updateMemory corrects the count of memory by what the session's size has changed.
 func (s *Store) updateMemory(ss *session) {
 	n := ss.size()
 	s.memory += n - ss.charged
@@ -116,8 +119,9 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		r := &b.Rejects[i]
 		s.addLetter(DeadLetter{Reject: *r})
 		s.open.LeftOut = append(s.open.LeftOut, Position{r.Partition, r.Offset})
-		// A partition that carries nothing but rejects has no event time and is not idle either. That it moves says that
-		// time has passed: its Kafka time, less the time that a session may be silent, holds nobody up for ever.
+		// A partition that carries only rejects has no event time, and is not idle either. A reject says that time has
+		// passed: the partition's watermark follows its Kafka time, less the time for which a session may be silent. So
+		// the partition does not stop the shard's clock for ever.
 		p := s.partition(r.Partition)
 		p.Watermark = max(p.Watermark, min(r.KafkaTimestamp/1000, now)-seconds(s.meta.Config.IdleTimeout))
 	}
@@ -141,7 +145,8 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	}
 	res.Clock = s.clock()
 	if len(s.evictCandidates) >= maxVisited && s.memory > s.opts.SessionMemoryBytes {
-		s.evict() // duplicates and late records bring sessions to memory without changing much: no checkpoint comes soon
+		// Duplicates and late records bring sessions to memory without changing much, so that no checkpoint comes soon.
+		s.evict()
 	}
 	return res, nil
 }
@@ -165,7 +170,8 @@ const (
 	deadLetter
 )
 
-// applyItem judges one item and folds it: duplicates first, then too late, then the session's caps.
+// applyItem judges one item and folds it into its session. It asks first whether the item is a duplicate, then whether
+// it is too late, then whether the session is full.
 func (s *Store) applyItem(it *event.Item) (verdict, error) {
 	ss, err := s.lookup(it.SessionID)
 	if err != nil {
@@ -188,7 +194,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
 			originDay: schema.Day(it.Timestamp), status: StatusOpen, last: it.Timestamp,
 		}
-		if end { // what fold sets comes with the first counted event
+		if end { // fold sets these with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp
 		}
 		s.sessions[ss.id] = ss
@@ -222,7 +228,7 @@ func (s *Store) endSession(ss *session, it *event.Item) {
 	ss.ends++
 	ss.last = max(ss.last, it.Timestamp)
 	switch {
-	case ss.status == StatusExpired: // closed is what a session is that ever got its end, whatever came first
+	case ss.status == StatusExpired: // a session that ever got its session_end is closed, whatever came first
 		ss.status = StatusClosed
 		s.revise(ss)
 	case ss.status == StatusOpen && !ss.closing:
@@ -234,7 +240,8 @@ func (s *Store) endSession(ss *session, it *event.Item) {
 	}
 }
 
-// revise counts a change of a row that was published as closed: once an epoch, as the row changes once an image.
+// revise counts a change of a row that was already published as closed. It counts once per epoch, because the row
+// changes once per image.
 func (s *Store) revise(ss *session) {
 	if ss.firstClosed != 0 && ss.revised != s.meta.OpenEpoch {
 		ss.revision++
@@ -258,8 +265,9 @@ func (s *Store) addLetter(l DeadLetter) {
 	s.dirtyBytes += int64(100 + len(l.Detail) + len(l.Row))
 }
 
-// clockTarget is where the partitions let the clock go, in milliseconds: the least watermark of those that are not idle; when
-// all are idle, on by the time elapsed. It is 0 until one partition has a time and every other has one or is idle.
+// clockTarget returns how far the partitions let the clock go, in milliseconds: to the least watermark of the
+// partitions that are not idle. If all are idle, the clock goes on by the elapsed time. It stays where it is (0 at
+// first) until at least one partition has a time and every other one has a time or is idle.
 func (s *Store) clockTarget(elapsed time.Duration) int64 {
 	allIdle, blocked := true, false
 	least, leastAny := int64(math.MaxInt64), int64(math.MaxInt64)
@@ -290,8 +298,8 @@ func (s *Store) clockTarget(elapsed time.Duration) int64 {
 	}
 }
 
-// advanceClock moves the clock to target, firing timers on the way: at most Config.MaxTimers of them; if more are due the clock
-// waits at the last that fired.
+// advanceClock moves the clock to target and fires timers on the way, at most Config.MaxTimers of them. If more are
+// due, the clock waits at the last one that fired.
 func (s *Store) advanceClock(target int64) error {
 	s.meta.TimersDue = false
 	if target == 0 {
@@ -326,7 +334,8 @@ func (s *Store) advanceClock(target int64) error {
 	return err
 }
 
-// purge forgets a closed session: it leaves the lookup at once; its last image stays until every sink has it.
+// purge forgets a closed session. It cannot be looked up any more at once, but its last image stays until every sink
+// has it.
 func (s *Store) purge(ss *session) error {
 	delete(s.sessions, ss.id)
 	s.purgedIDs[ss.id] = struct{}{}
@@ -338,7 +347,7 @@ func (s *Store) purge(ss *session) error {
 		s.pendingDeletes[string(appendTimerKey(nil, ss.storedKind, ss.storedTimer, ss.id))] = struct{}{}
 		ss.storedTimer = 0
 	}
-	if ss.changed { // the cut writes its last image
+	if ss.changed { // the Cut writes its last image
 		s.markChanged(ss)
 		return nil
 	}
@@ -347,7 +356,7 @@ func (s *Store) purge(ss *session) error {
 	return nil
 }
 
-// endPurged ends what a purged session holds: its count on a date of the rollups, and its last image.
+// endPurged ends what a purged session still holds: its count on a date of the rollups, and its last image.
 func (s *Store) endPurged(ss *session) {
 	if ss.rolled.counted {
 		s.countLive(ss.rolled.date, -1)

@@ -9,8 +9,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// checkpoint brings everything changed since the last one to Pebble in one batch, with the applied index, and starts the
-// flush that makes it durable. Sessions are written under their epoch: that of the cut, or the open one.
+// checkpoint writes everything that changed since the last checkpoint to Pebble, in one batch together with the applied
+// index, and starts the flush that makes it durable; done is closed when it is. Sessions are written under their epoch:
+// the one that was just closed, or the open one.
 func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	b := s.db.NewBatchWithSize(s.batchBytes())
 	defer func() { err = errors.Join(err, b.Close()) }()
@@ -40,10 +41,10 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	return done, nil
 }
 
-// batchBytes is about what the sessions of a checkpoint take in its batch. A batch that grows instead is copied again and
-// again, and garbage of twice its size stays behind.
+// batchBytes estimates the size of a checkpoint's batch. A batch that has to grow is copied several times, and leaves
+// twice its size to the garbage collector.
 func (s *Store) batchBytes() int {
-	const keysAndFixed = 500 // three keys, and what a session's value has besides ids and events
+	const keysAndFixed = 500 // three keys, and the session's value without ids and events
 	n := 4 << 10
 	for _, ss := range s.changed {
 		if ss.dirty {
@@ -99,7 +100,7 @@ func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {
 func (s *Store) writeGone(b *pebble.Batch) error {
 	for id := range s.purgedIDs {
 		if _, again := s.sessions[id]; again {
-			continue // a new session of that id has written its own key
+			continue // a new session with that id has written the key
 		}
 		if err := b.Delete(appendLiveKey(s.keyBuf[:0], id), nil); err != nil {
 			return err
@@ -155,7 +156,7 @@ func (s *Store) writeLetters(b *pebble.Batch) error {
 	return nil
 }
 
-// writeGarbage writes and removes garbage, and deletes what has been acknowledged by all that read it.
+// writeGarbage writes new garbage, removes old garbage, and deletes what all its readers have acknowledged.
 func (s *Store) writeGarbage(b *pebble.Batch) error {
 	for _, g := range s.newGarbage {
 		if sup, ok := s.garbage[g]; ok {
@@ -197,8 +198,8 @@ func (s *Store) writeMeta(b *pebble.Batch) error {
 	return b.Set(metaKey, v, nil)
 }
 
-// forgetWritten forgets what the checkpoint has written. After a cut the sessions that need not stay leave the memory: closed
-// ones, and open ones over the budget.
+// forgetWritten forgets what the checkpoint has written. After a Cut the sessions that need not stay leave the memory:
+// the closed ones, and open ones if memory is over its budget.
 func (s *Store) forgetWritten(cut bool) {
 	for _, ss := range s.changed {
 		ss.dirty = false
@@ -233,7 +234,7 @@ func (s *Store) forgetWritten(cut bool) {
 	s.evict()
 }
 
-// evict lets sessions that Pebble has leave the memory. Which ones stay is of no consequence (S1).
+// evict removes from memory sessions that Pebble has. No result depends on which ones stay (S1).
 func (s *Store) evict() {
 	evictOne := func(ss *session) {
 		if !ss.changed && s.sessions[ss.id] == ss {

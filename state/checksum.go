@@ -9,8 +9,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Checksum is the logical checksum of the whole state (I2): two replicas at the same applied index have the same, whatever
-// checkpoints they have made. It reads everything under the lock: for tests and for verification on demand.
+// Checksum is the logical checksum of the whole state (I2): two replicas at the same applied index have the same
+// checksum, whatever checkpoints they have made. It reads the whole state under the lock, so it is for tests and for
+// verification on demand.
 func (s *Store) Checksum() (uint64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -24,7 +25,7 @@ func (s *Store) Checksum() (uint64, error) {
 	}
 	_, _ = sum.Write(meta)
 
-	// The live sessions, and the images that the next plans may read.
+	// The live sessions, and the images that later plans may read.
 	live := map[string]string{}
 	values := map[string]string{}
 	err = scan(s.db, []byte{prefixImage}, epochPrefix(prefixImage, s.open.Epoch), func(k, v []byte) error {
@@ -55,7 +56,8 @@ func (s *Store) Checksum() (uint64, error) {
 	writeSorted(sum, values)
 	writeSorted(sum, live)
 
-	// Rollups move at cuts only, so that Pebble has them but for dropped dates.
+	// Rollups move at Cuts only, so that Pebble has them all, and dates that were dropped since the last checkpoint
+	// besides.
 	rollups := map[string]string{}
 	err = scan(s.db, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
 		date, _, _, err := decodeRollupKey(string(k[1:]))
@@ -94,7 +96,8 @@ func (s *Store) Checksum() (uint64, error) {
 	writeSorted(sum, letters)
 
 	infos := map[string]string{}
-	err = scan(s.db, afterEpoch(prefixEpoch, s.minAcked()), epochPrefix(prefixEpoch, s.open.Epoch), func(k, v []byte) error {
+	from, to := afterEpoch(prefixEpoch, s.minAcked()), epochPrefix(prefixEpoch, s.open.Epoch)
+	err = scan(s.db, from, to, func(k, v []byte) error {
 		infos[string(k)] = string(v)
 		return nil
 	})

@@ -11,12 +11,12 @@ import (
 // index at which it was found.
 var ErrCorrupt = errors.New("state: corrupt")
 
-// decoder reads the encodings of this package; the first fault sticks.
+// decoder reads the encodings of this package. After the first fault it reads nothing more and keeps that error.
 type decoder struct {
 	b     []byte
 	pos   int
 	err   error
-	alias bool // string returns texts that alias b
+	alias bool // string returns texts that share the memory of b
 }
 
 func (d *decoder) fail(what string) {
@@ -51,7 +51,7 @@ func (d *decoder) varint() int64 {
 	return v
 }
 
-// length reads a count of things that take at least size bytes each in what is left.
+// length reads a count of things that take at least size bytes each, and checks that so many can follow.
 func (d *decoder) length(size int) int {
 	n := d.uvarint()
 	if d.err == nil && n > uint64((len(d.b)-d.pos)/size) {
@@ -63,7 +63,7 @@ func (d *decoder) length(size int) int {
 	return int(n)
 }
 
-// bytes reads n bytes; they alias the input.
+// bytes reads n bytes. They share the memory of the input.
 func (d *decoder) bytes(n int) []byte {
 	if d.err != nil {
 		return nil
@@ -83,12 +83,12 @@ func (d *decoder) byte() byte {
 	return 0
 }
 
-// text reads a length and so many bytes; they alias the input.
+// text reads a length and that number of bytes. They share the memory of the input.
 func (d *decoder) text() []byte { return d.bytes(d.length(1)) }
 
 func (d *decoder) string() string { return d.own(d.text()) }
 
-// own returns bytes of the input as a text: one that aliases it, or a copy.
+// own returns bytes of the input as a text: one that shares their memory if alias is set, otherwise a copy.
 func (d *decoder) own(b []byte) string {
 	if d.alias {
 		return aliased(b)
@@ -96,10 +96,10 @@ func (d *decoder) own(b []byte) string {
 	return string(b)
 }
 
-// aliased shows bytes as a text without a copy: it is valid as long as they do not change.
+// aliased returns bytes as a text without copying them. It is valid for as long as they do not change.
 func aliased(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// end says whether all was read without a fault.
+// end returns the error, which is also set if not everything was read.
 func (d *decoder) end() error {
 	if d.err == nil && d.pos != len(d.b) {
 		d.fail("trailing bytes")

@@ -6,12 +6,13 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// compactions lets Pebble compact as it does by itself, one at a time, until something in its background has failed, which
-// is fatal for the store. Pebble begins a compaction that met a damaged table again at once, for ever: it would take a core
-// until the process has ended, and no virtual time would pass meanwhile in which it could.
+// compactions lets Pebble compact as it would by itself, one compaction at a time, until something in its background
+// has failed. Such a failure is fatal for the store. Pebble retries a compaction that met a damaged table at once and
+// for ever: it would take a core until the process has ended, and under virtual time, which does not pass meanwhile,
+// the process would never end.
 //
-// The scheduler inside is Pebble's own without its ticker, which offers what a greater limit has left waiting: the limit
-// here is one, and whoever waits for it is called when it is free.
+// The scheduler inside is Pebble's own without its ticker. The ticker offers work that a limit greater than one has
+// left waiting; the limit here is one, and a waiting compaction is called when the running one ends.
 type compactions struct {
 	*pebble.ConcurrencyLimitScheduler
 	failed *atomic.Bool

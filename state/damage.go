@@ -12,9 +12,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// DamageError says that files of the store cannot be read back as they were written: a checksum that does not fit, or a
-// file that is gone. It is about this replica's disk alone. Whatever every replica would meet alike (an entry that does
-// not decode, a batch too large) is none, or one bad entry would make all of them give up their folders.
+// DamageError says that files of the store cannot be read back as they were written: a checksum does not fit, or a file
+// is gone. It concerns the disk of this replica alone. An error that every replica would meet (an entry that does not
+// decode, a batch that is too large) is not damage; otherwise one bad entry would make all replicas give up their
+// folders.
 type DamageError struct {
 	Dir string
 	Err error
@@ -28,11 +29,11 @@ func (e *DamageError) Error() string {
 // Unwrap returns what Pebble said.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// Damaged tells the owner of the folder, which knows errors only by their methods, that the folder is lost.
+// Damaged tells the owner of the folder that the folder is lost. The owner knows errors by their methods only.
 func (e *DamageError) Damaged() bool { return true }
 
-// damaged makes a DamageError of an error of an open store if Pebble has blamed a file for it. Its mark "corruption"
-// alone is not enough: it stands on broken batches and keys in memory, too.
+// damaged turns an error of an open store into a DamageError if Pebble blames a file for it. Pebble's mark "corruption"
+// is not enough: Pebble also marks broken batches and keys in memory with it.
 func damaged(dir string, err error) error {
 	var d *DamageError
 	if err == nil || errors.As(err, &d) || pebble.ExtractDataCorruptionInfo(err) == nil {
@@ -41,8 +42,8 @@ func damaged(dir string, err error) error {
 	return &DamageError{dir, err}
 }
 
-// damagedAtOpen does the same for an error of opening the store, which has nothing in memory yet: everything that is
-// corrupt comes from a file, and a file that is missing was there. A lock, a full disk or a failed read is no damage.
+// damagedAtOpen does the same for an error of opening the store. Nothing is in memory yet, so everything corrupt comes
+// from a file, and a file that is missing once existed. A lock, a full disk or a failed read is not damage.
 func damagedAtOpen(dir string, err error) error {
 	if pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, pebble.ErrDBNotPristine) {
 		return &DamageError{dir, err}
@@ -50,8 +51,8 @@ func damagedAtOpen(dir string, err error) error {
 	return err
 }
 
-// verifyTables reads every block of every table in dir and compares it with its checksum. A copy that goes to another
-// replica must not carry damage there which nobody has read here yet.
+// verifyTables reads every block of every table in dir and compares it with its checksum. Otherwise a copy could carry
+// damage that nobody has read yet to another replica.
 func verifyTables(fsys vfs.FS, dir string) error {
 	names, err := fsys.List(dir)
 	if err != nil {

@@ -76,8 +76,8 @@ func flip(t *testing.T, fsys vfs.FS, path string, bit int64) {
 	must(t, errors.Join(err, f.Close()))
 }
 
-// use opens the store, reads all of it, and lets it go on until everything has been compacted and copied. It returns the
-// index and the checksum that the open state had, and the first error, the reported ones included.
+// use opens the store, reads all of it, and lets it go on until everything has been compacted and copied. It returns
+// the index and the checksum that the open state had, and the first error, the reported ones included.
 func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 	var mu sync.Mutex
 	var reported error
@@ -101,7 +101,8 @@ func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err = s.db.Compact(ctx, []byte{0}, []byte{255}, false); err != nil { // never done if damage was seen before: none is begun
+	// never done if damage was seen before: none is begun
+	if err = s.db.Compact(ctx, []byte{0}, []byte{255}, false); err != nil {
 		return index, sum, err
 	}
 	for i := range uint64(20) {
@@ -114,8 +115,8 @@ func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 }
 
 // TestBitFlips flips one bit, in every file of the folder, at many places. Whatever comes of it is either a DamageError
-// or a state that was: that of the last checkpoint, or, where Pebble takes a broken MANIFEST for one that ends there, of
-// an earlier one, which raftstore measures against its marker.
+// or a state that was: that of the last checkpoint, or, where Pebble takes a broken MANIFEST for one that ends there,
+// of an earlier one, which raftstore measures against its marker.
 func TestBitFlips(t *testing.T) {
 	for _, seed := range seeds(t, 1) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -162,14 +163,15 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// refusedOptions says that Open has refused what OPTIONS says of names of the comparer or the merger, or of a folder for
-// the log that we never have. The file has no checksum: the folder may as well be another program's.
+// refusedOptions says that Open has refused what OPTIONS says of names of the comparer or the merger, or of a folder
+// for the log that we never have. The file has no checksum: the folder may as well be another program's.
 func refusedOptions(err error) bool {
 	_, ok := errors.AsType[pebble.ErrMissingWALRecoveryDir](err)
 	return ok || err != nil && strings.Contains(err.Error(), "name from file")
 }
 
-// TestBitFlipsInOptions flips every bit of the three lines whose damage makes Open refuse: all others are TestBitFlips's.
+// TestBitFlipsInOptions flips every bit of the three lines whose damage makes Open refuse: all others are
+// TestBitFlips's.
 func TestBitFlipsInOptions(t *testing.T) {
 	r := newDamageRig(t, 1, 20)
 	at := slices.IndexFunc(r.files, func(name string) bool { return strings.HasPrefix(name, "OPTIONS-") })
@@ -227,8 +229,8 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// TestSnapshotOfDamage: what nobody has read yet must not go to another replica. The bits lie where opening the store, and
-// making the copy, do not look.
+// TestSnapshotOfDamage: what nobody has read yet must not go to another replica. The bits lie where opening the store,
+// and making the copy, do not look.
 func TestSnapshotOfDamage(t *testing.T) {
 	r := newDamageRig(t, 1, 800)
 	rng := rand.New(rand.NewPCG(1, 5))
@@ -267,8 +269,8 @@ func TestSnapshotOfDamage(t *testing.T) {
 	}
 }
 
-// TestDamageEndsCompactions: Pebble would repeat a compaction that meets damage at once and for ever, and no virtual time
-// would pass.
+// TestDamageEndsCompactions: Pebble would repeat a compaction that meets damage at once and for ever, and no virtual
+// time would pass.
 func TestDamageEndsCompactions(t *testing.T) {
 	r := newDamageRig(t, 1, 200)
 	for _, name := range r.files {
@@ -290,7 +292,8 @@ func TestDamageEndsCompactions(t *testing.T) {
 		o.L0CompactionThreshold = 1
 		db, err := pebble.Open("shard", o)
 		must(t, err)
-		for range 3 { // tables that span all others, wherever those have come to lie: none can be moved without being read
+		// tables that span all others, wherever those have come to lie: none can be moved without being read
+		for range 3 {
 			must(t, errors.Join(db.Set([]byte{0}, nil, pebble.NoSync), db.Set([]byte{255}, nil, pebble.NoSync)))
 			must(t, db.Flush())
 		}

@@ -2,15 +2,15 @@ package state
 
 import "sync"
 
-// durableIndex follows the flushes of checkpoints: the greatest index whose flush is done. It has a lock of its own, so
-// that readers need not wait for Apply.
+// durableIndex follows the flushes of checkpoints: it is the greatest index whose flush is done. It has its own lock,
+// so that readers need not wait for Apply.
 type durableIndex struct {
 	mu      sync.Mutex
 	index   uint64
-	flushes []flush // not known to be done, oldest first
+	flushes []flush // oldest first; those that are not known to be done
 }
 
-// flush is a checkpoint on its way to disk.
+// flush is a checkpoint that is being written to disk.
 type flush struct {
 	index uint64
 	done  <-chan struct{}
@@ -23,7 +23,7 @@ func (d *durableIndex) reset(index uint64) {
 }
 
 func (d *durableIndex) add(f flush) {
-	d.get() // forgets those that are done
+	d.get() // forgets the flushes that are done
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.flushes = append(d.flushes, f)

@@ -10,7 +10,7 @@ import (
 	"deckle/event"
 )
 
-// Kinds of entries: the first byte. The second is the kind's format version.
+// The kinds of entries: the first byte of an entry. The second byte is formatEntry's version.
 const (
 	kindConfig byte = iota + 1
 	kindBatch
@@ -21,7 +21,7 @@ const (
 	kindHorizon
 )
 
-// EncodeConfig encodes the entry that creates a shard. A second one is ignored.
+// EncodeConfig encodes the entry that creates a shard. A second such entry is ignored.
 func EncodeConfig(c Config) []byte {
 	b, err := json.Marshal(c)
 	if err != nil { // a struct of plain fields always encodes
@@ -45,17 +45,17 @@ func AppendBatch(dst []byte, e *BatchEntry) []byte {
 	return event.AppendBatch(dst, &e.Batch)
 }
 
-// EncodeCut encodes the entry that closes the open epoch. nowMillis is the leader's wall clock: created_at of the
-// epoch's images. prevEpoch and prevChecksum are the leader's last closed epoch, which every replica compares with its
-// own (0, 0 compares nothing).
+// EncodeCut encodes the entry that closes the open epoch. nowMillis is the leader's wall clock, which becomes
+// created_at of the epoch's images. prevEpoch and prevChecksum are the leader's last closed epoch; every replica
+// compares them with its own (0, 0 compares nothing).
 func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
 	b := binary.AppendVarint([]byte{kindCut, formatEntry.version}, nowMillis)
 	b = binary.AppendUvarint(b, prevEpoch)
 	return binary.LittleEndian.AppendUint64(b, prevChecksum)
 }
 
-// EncodeHorizon encodes the entry that forces the horizon up, to seconds at most; Apply holds it to
-// clock - timeout - grace.
+// EncodeHorizon encodes the entry that forces the horizon up, at most to the given Unix seconds. Apply does not raise
+// it above clock - timeout - grace.
 func EncodeHorizon(seconds int64) []byte {
 	return binary.AppendVarint([]byte{kindHorizon, formatEntry.version}, seconds)
 }
@@ -115,7 +115,7 @@ func decodeEntry(b []byte) (entry, error) {
 	return e, d.end()
 }
 
-// decodeBatchEntry decodes into e, reusing its memory; texts alias scratch or b.
+// decodeBatchEntry decodes into e and reuses its memory. Texts share the memory of scratch or of b.
 func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) error {
 	d := decoder{b: b, pos: 2}
 	e.Now = d.varint()
@@ -128,7 +128,8 @@ func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) erro
 	for range d.length(1) {
 		e.Idle = append(e.Idle, int32(d.uvarint()))
 	}
-	e.Batch.Ranges, e.Batch.Items, e.Batch.Rejects, e.Batch.Nulls = e.Batch.Ranges[:0], e.Batch.Items[:0], e.Batch.Rejects[:0], 0
+	r := &e.Batch
+	r.Ranges, r.Items, r.Rejects, r.Nulls = r.Ranges[:0], r.Items[:0], r.Rejects[:0], 0
 	if d.err != nil || d.pos == len(b) {
 		return d.err
 	}

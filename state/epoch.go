@@ -10,11 +10,12 @@ import (
 	"deckle/event"
 )
 
-// applyCut closes the open epoch: rollups move, every changed session gets its image, the images they supersede go. The
-// checkpoint that Apply makes after it writes all of it.
+// applyCut closes the open epoch: the rollups move, every changed session gets its image, and the images that these
+// supersede are deleted. The checkpoint that Apply makes afterwards writes all of it.
 func (s *Store) applyCut(e entry) (*CutResult, error) {
 	if e.epoch != 0 && e.epoch == s.meta.LastClosed && e.checksum != s.meta.LastSum {
-		return nil, fmt.Errorf("%w: epoch %d has checksum %016x here, %016x there", ErrDiverged, e.epoch, s.meta.LastSum, e.checksum)
+		return nil, fmt.Errorf("%w: epoch %d has checksum %016x here, %016x on the leader",
+			ErrDiverged, e.epoch, s.meta.LastSum, e.checksum)
 	}
 	if s.open.empty() && len(s.changed) == 0 {
 		return &CutResult{}, nil
@@ -30,7 +31,8 @@ func (s *Store) applyCut(e entry) (*CutResult, error) {
 			return nil, err
 		}
 		if ss.imageEpoch != 0 {
-			s.deleteWhenUnneeded(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, epoch)
+			old := garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}
+			s.deleteWhenUnneeded(old, epoch)
 		}
 		ss.imageEpoch, ss.createdAt, ss.dirty = epoch, s.meta.LastCut, true
 		if ss.total > 0 {
@@ -59,12 +61,12 @@ func (s *Store) applyCut(e entry) (*CutResult, error) {
 	return &CutResult{Epoch: epoch, Sessions: s.open.Sessions, Events: s.open.Events, Checksum: s.open.Checksum}, nil
 }
 
-// cutRollups supersedes the images of the rollups that the cut has moved.
+// cutRollups gives every rollup that the Cut has moved its image, which supersedes the one before.
 func (s *Store) cutRollups(epoch uint64, sum *xxhash.Digest) error {
 	slices.Sort(s.moved)
 	for _, k := range s.moved {
 		r := s.rollups[k]
-		if r.imageEpoch > s.minAcked() { // below it all images of rollups are gone
+		if r.imageEpoch > s.minAcked() { // the images of rollups up to that epoch are deleted already
 			s.deleteWhenUnneeded(garbageKey{prefixRollupImg, r.imageEpoch, k}, epoch)
 		}
 		r.imageEpoch = epoch

@@ -12,12 +12,12 @@ import (
 	"deckle/event"
 )
 
-// applied is the number of records of the open epoch, of any verdict.
+// applied is the number of records of the open epoch, whatever the verdict on them.
 func (e *EpochInfo) applied() int64 { return e.Events + e.Duplicates + e.Letters }
 
 func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 }
 
-// encode appends the stored form of an epoch's info.
+// encode appends the stored form of what is known of an epoch.
 func (e *EpochInfo) encode(dst []byte) []byte {
 	dst = append(dst, formatEpoch.version)
 	dst = binary.AppendUvarint(dst, e.Epoch)
@@ -69,7 +69,7 @@ func decodeEpochInfo(b []byte) (EpochInfo, error) {
 	return e, d.end()
 }
 
-// joinRanges joins the ranges of consecutive epochs per partition.
+// joinRanges joins the ranges of consecutive epochs for each partition.
 func joinRanges(epochs []EpochInfo) []event.Range {
 	byPartition := map[int32]event.Range{}
 	for _, e := range epochs {
@@ -91,7 +91,7 @@ func joinRanges(epochs []EpochInfo) []event.Range {
 	return out
 }
 
-// joinLeftOut joins the offsets left out of consecutive epochs.
+// joinLeftOut joins the offsets that consecutive epochs leave out.
 func joinLeftOut(epochs []EpochInfo) []Position {
 	var out []Position
 	for _, e := range epochs {
@@ -101,7 +101,7 @@ func joinLeftOut(epochs []EpochInfo) []Position {
 	return out
 }
 
-// readEpochInfo reads an epoch's info; pebble.ErrNotFound if there is none.
+// readEpochInfo reads what is known of an epoch; pebble.ErrNotFound if there is nothing.
 func readEpochInfo(r pebble.Reader, epoch uint64) (EpochInfo, error) {
 	v, closer, err := r.Get(epochPrefix(prefixEpoch, epoch))
 	if err != nil {

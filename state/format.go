@@ -16,24 +16,24 @@ type format struct {
 
 // The formats of this package. docs/formats.md lists those of all packages.
 var (
-	// formatEntry is the form of an entry of a shard's Raft log: its first byte is the kind, its second this version, the
-	// same for all kinds. Version 1 is the first. The config of a kindConfig entry is JSON: a field may be added, and is
-	// ignored by a binary that does not know it. A kindBatch entry carries a batch in a format of package event.
+	// formatEntry is the form of an entry of a shard's Raft log: its first byte is the kind, its second this version,
+	// the same for all kinds. Version 1 is the first. The config of a kindConfig entry is JSON: a field may be added,
+	// and is ignored by a binary that does not know it. A kindBatch entry carries a batch in a format of package event.
 	formatEntry = format{"entry", 1}
-	// formatStore is the form of the Pebble store as a whole: the keys that doc.go lists, and all their values that have
-	// no version of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta value,
-	// which is JSON, as Version. Version 1 is the first.
+	// formatStore is the form of the Pebble store as a whole: the keys that doc.go lists, and all their values that
+	// have no version of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
+	// value, which is JSON, as Version. Version 1 is the first.
 	formatStore = format{"state", 1}
-	// formatSession is the form of a session's image, its first byte. It has its own version, because images live for as
-	// long as the retention and are too many to be rewritten at once. Version 1 is the first.
+	// formatSession is the form of a session's image, its first byte. It has its own version, because images live for
+	// as long as the retention and are too many to be rewritten at once. Version 1 is the first.
 	formatSession = format{"session", 1}
 	// formatEpoch is the form of what is known of an epoch (EpochInfo), its first byte. Version 1 is the first.
 	formatEpoch = format{"epoch", 1}
 )
 
 // formatPebble is the format of Pebble's own files. Pebble raises an older store to it when it opens the store, and
-// refuses one with a newer format than it knows. FormatValueSeparation was the newest that was not experimental when the
-// store was first written.
+// refuses one with a newer format than it knows. FormatValueSeparation was the newest that was not experimental when
+// the store was first written.
 const formatPebble = pebble.FormatValueSeparation
 
 // check says whether this binary reads the version, and if not, what to say.

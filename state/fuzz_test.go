@@ -44,8 +44,8 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzSession decodes arbitrary session values. What decodes encodes to a value that decodes to the same, and makes a row
-// or an error.
+// FuzzSession decodes arbitrary session values. What decodes encodes to a value that decodes to the same, and makes a
+// row or an error.
 func FuzzSession(f *testing.F) {
 	g := newGenerator(2)
 	s := &session{id: "s1", status: StatusOpen}

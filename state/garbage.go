@@ -6,10 +6,10 @@ import (
 	"math"
 )
 
-// forever is the epoch that supersedes the last image of a purged session.
+// forever is used as the epoch that supersedes the last image of a purged session.
 const forever = math.MaxUint64
 
-// garbageKey names an image that is of no use for the state itself any more.
+// garbageKey names an image that the state itself has no use for any more.
 type garbageKey struct {
 	kind  byte // prefixImage or prefixRollupImg
 	epoch uint64
@@ -24,8 +24,8 @@ func (g garbageKey) stored() []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{prefixGarbage, g.kind}, g.epoch), g.key...)
 }
 
-// deleteWhenUnneeded deletes an image that is superseded by the one of epoch sup, or purged (forever): now if nothing needs it,
-// else when that has ended.
+// deleteWhenUnneeded deletes an image that is superseded by the image of epoch sup, or purged (forever). If a plan or a
+// sink still needs the image, it becomes garbage, and is deleted when that has ended.
 func (s *Store) deleteWhenUnneeded(g garbageKey, sup uint64) {
 	if !s.needed(g.epoch, sup) {
 		s.pendingDeletes[string(g.image())] = struct{}{}
@@ -35,7 +35,7 @@ func (s *Store) deleteWhenUnneeded(g garbageKey, sup uint64) {
 	s.newGarbage = append(s.newGarbage, g)
 }
 
-// needed says whether an image of an epoch, superseded at sup, is still to be read by a sink (S4).
+// needed says whether a sink must still read an image of an epoch that is superseded at sup (S4).
 func (s *Store) needed(epoch, sup uint64) bool {
 	// gofail: var bugPurgeEarly struct{}
 	// if sup == forever {

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// Key prefixes; see doc.go.
+// The key prefixes; doc.go describes the keys.
 const (
 	prefixMeta      = 'm'
 	prefixImage     = 'i'
@@ -42,7 +42,7 @@ func comparePositions(a, b Position) int {
 	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 }
 
-// rowKey is <sid> <origin>: what an image's key ends with, and what garbage names a session's image by.
+// appendRowKey appends a row key, <sid> <origin>: the end of an image's key, by which garbage names a session's image.
 func appendRowKey(dst []byte, sid string, origin Position) []byte {
 	return appendOrigin(appendSID(dst, sid), origin)
 }
@@ -73,7 +73,7 @@ func appendRollupImageKey(dst []byte, epoch uint64, key string) []byte {
 
 func appendLiveKey(dst []byte, sid string) []byte { return appendSID(append(dst, prefixLive), sid) }
 
-// decodeLive takes a live key and its value apart.
+// decodeLive decodes a live key and its value.
 func decodeLive(k, v []byte) (sid string, origin Position, epoch uint64, err error) {
 	if len(k) < 2 || len(k) != 2+int(k[1]) || len(v) != originSize+8 {
 		return "", Position{}, 0, fmt.Errorf("%w: live key %x with %d bytes", ErrCorrupt, k, len(v))
@@ -109,7 +109,7 @@ func appendLetterKey(dst []byte, epoch, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(dst, seq)
 }
 
-// decodeRollupImageKey takes the key of a rollup's image apart.
+// decodeRollupImageKey decodes the key of a rollup's image.
 func decodeRollupImageKey(k []byte) (epoch uint64, key string, err error) {
 	if len(k) < 9 {
 		return 0, "", fmt.Errorf("%w: key of a rollup image %x", ErrCorrupt, k)
@@ -117,7 +117,7 @@ func decodeRollupImageKey(k []byte) (epoch uint64, key string, err error) {
 	return binary.BigEndian.Uint64(k[1:9]), string(k[9:]), nil
 }
 
-// appendRollupKey is <date> <table> (<length> <text>)*.
+// appendRollupKey appends a rollup key, <date> <table> (<length> <text>)*.
 func appendRollupKey(dst []byte, date int32, table RollupTable, dims ...string) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(date))
 	dst = append(dst, byte(table))

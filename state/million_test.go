@@ -16,7 +16,8 @@ import (
 
 var timers = flag.Int("timers", 200_000, "how many sessions of TestMillionTimers are open when the stream stops; CI has a million")
 
-// unsynced is a file system whose syncs do nothing: this test crashes nothing, and would spend its time waiting for the disk.
+// unsynced is a file system whose syncs do nothing: this test crashes nothing, and would spend its time waiting for the
+// disk.
 type unsynced struct{ vfs.FS }
 
 type unsyncedFile struct{ vfs.File }
@@ -42,8 +43,8 @@ func (u unsynced) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.O
 
 func (u unsynced) OpenDir(name string) (vfs.File, error) { return loose(u.FS.OpenDir(name)) }
 
-// crowd is one shard with more open sessions than fit into memory, on a real disk. It cuts as package node does: when the
-// sessions that have changed hold more than the budget and a half.
+// crowd is one shard with more open sessions than fit into memory, on a real disk. It cuts as package node does: when
+// the sessions that have changed hold more than the budget and a half.
 type crowd struct {
 	t     *testing.T
 	s     *Store
@@ -134,9 +135,9 @@ func (c *crowd) cut() {
 	c.heap = max(c.heap, m.HeapInuse)
 }
 
-// A million sessions (-timers) are open when the stream stops. Two hours later it goes on, and a million timers are due at once: a
-// bounded number fires an entry, the clock waits for them, what is in memory stays bounded, a restart in the middle loses and
-// repeats none, and each session expires once.
+// A million sessions (-timers) are open when the stream stops. Two hours later it goes on, and a million timers are due
+// at once: a bounded number fires an entry, the clock waits for them, what is in memory stays bounded, a restart in the
+// middle loses and repeats none, and each session expires once.
 func TestMillionTimers(t *testing.T) {
 	n := *timers
 	if testing.Short() {

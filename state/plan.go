@@ -7,9 +7,9 @@ import (
 	"deckle/event"
 )
 
-// EncodePlan encodes the entry that gives a sink its next plan: (acked, last closed]; for SinkEvents at most up to maxB,
-// which the others ignore; for SinkRevisions at most up to what SinkSessions has acknowledged. An outstanding plan is
-// returned as it is.
+// EncodePlan encodes the entry that gives a sink its next plan, (acked, last closed]. The plan of a bounded sink ends
+// at maxB at most; other sinks ignore maxB. The plan of a sink that waits for another one ends at most where that one
+// has acknowledged. If the sink has an outstanding plan, the entry returns that.
 func EncodePlan(sink SinkID, maxB uint64) []byte {
 	return binary.AppendUvarint([]byte{kindPlan, formatEntry.version, byte(sink)}, maxB)
 }
@@ -34,7 +34,8 @@ func (s *Store) applyPlan(e entry) *PlanResult {
 	return &PlanResult{A: p.PlanA, B: p.PlanB}
 }
 
-// EncodeAck encodes the entry that ends a sink's outstanding plan. One with another B does nothing.
+// EncodeAck encodes the entry that ends a sink's outstanding plan (A, b]. If the outstanding plan ends elsewhere, the
+// entry does nothing.
 func EncodeAck(sink SinkID, b uint64) []byte {
 	return binary.AppendUvarint([]byte{kindAck, formatEntry.version, byte(sink)}, b)
 }
@@ -45,21 +46,21 @@ func (s *Store) applyAck(e entry) error {
 		return nil
 	}
 	*p = Progress{Acked: p.PlanB}
-	for k, epoch := range s.meta.Refused { // later plans do not read so far back
+	for k, epoch := range s.meta.Refused { // later plans do not reach back so far
 		if k[0] == '0'+byte(e.sink) && epoch <= p.Acked {
 			delete(s.meta.Refused, k)
 		}
 	}
 	s.dirtyBytes++
 	s.deleteUnneeded()
-	if len(s.changed) == 0 { // a session that changed since the last cut is counted on its date by the next one
+	if len(s.changed) == 0 { // the next Cut counts a session that has changed since the last one on its date
 		s.dropDates()
 	}
 	return nil
 }
 
 // EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
-// is SessionRow.Key.
+// is SessionRow.Key, row the row as JSON, detail what the destination said.
 func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
 	b := appendText([]byte{kindRefuse, formatEntry.version, byte(sink)}, rowKey)
 	return appendText(appendText(b, row), detail)
@@ -73,15 +74,17 @@ func (s *Store) applyRefuse(e entry) {
 	}
 	s.meta.Refused[k] = p.PlanB
 	s.addLetter(DeadLetter{
-		Reject: event.Reject{Partition: -1, Offset: -1, Reason: event.SinkRejected, Detail: e.detail, Length: int64(len(e.row))},
-		Sink:   e.sink, RowKey: e.rowKey, Row: e.row,
+		Reject: event.Reject{
+			Partition: -1, Offset: -1, Reason: event.SinkRejected, Detail: e.detail, Length: int64(len(e.row)),
+		},
+		Sink: e.sink, RowKey: e.rowKey, Row: e.row,
 	})
 }
 
 func refusedKey(sink SinkID, rowKey string) string { return string([]byte{'0' + byte(sink)}) + rowKey }
 
-// LastFor returns the last epoch that a plan of the sink may end with: the last closed one, but none that the sink for
-// which it waits has not acknowledged.
+// LastFor returns the last epoch that a plan of the sink may end with: the last closed one, unless the sink for which
+// it waits has not acknowledged that.
 func (v *View) LastFor(sink SinkID) uint64 {
 	return lastFor(sink, v.LastClosed, &v.Config, &v.Sinks)
 }
@@ -107,8 +110,8 @@ func (s *Store) minAcked() uint64 {
 	return acked
 }
 
-// lettersAcked is the epoch up to which dead letters are needed no more: every sink that reads them has acknowledged it,
-// or every sink whatever, if none reads them.
+// lettersAcked is the epoch up to which dead letters are not needed any more: every sink that reads them has
+// acknowledged it, or, if no sink reads them, every sink.
 func (s *Store) lettersAcked() uint64 {
 	acked, read := s.meta.LastClosed, false
 	for _, sink := range s.meta.Config.Sinks {

@@ -6,7 +6,7 @@ import (
 	"maps"
 )
 
-// OpenPlan returns a view of the sink's outstanding plan, ErrNoPlan if there is none. Any goroutine may call it; the
+// OpenPlan returns a view of the sink's outstanding plan, or ErrNoPlan if there is none. Any goroutine may call it. The
 // caller closes the plan.
 func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 	s.mu.RLock()
@@ -18,12 +18,17 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 	if pr.PlanB == 0 {
 		return nil, ErrNoPlan
 	}
-	p := &Plan{Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked}
+	p := &Plan{
+		Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked,
+	}
 	if sink.reads(ReadsRevised) {
-		p.SessionsAcked = pr.PlanB // a plan of revisions never passes what is acknowledged: this bound does not move
+		// A plan of such a sink never passes what the sink before it has acknowledged, so that this bound does not
+		// move.
+		p.SessionsAcked = pr.PlanB
 	}
 	r := &storeReader{
-		snap: s.db.NewSnapshot(), superseded: map[string]uint64{}, deleted: maps.Clone(s.pendingDeletes), refused: map[string]uint64{},
+		snap: s.db.NewSnapshot(), superseded: map[string]uint64{},
+		deleted: maps.Clone(s.pendingDeletes), refused: map[string]uint64{},
 	}
 	for g, sup := range s.garbage {
 		if sup <= p.B {

@@ -14,22 +14,22 @@ import (
 	"deckle/event"
 )
 
-// Plan is a read-only view of one sink's outstanding plan. It is taken at one moment under a Pebble snapshot and may be
-// read by other goroutines while Apply goes on. Its content is a function of the log: every replica, before and after
-// any restart, reads the same. The caller closes it.
+// Plan is a read-only view of one sink's outstanding plan. It is taken at one moment, from a Pebble snapshot, and other
+// goroutines may read it while Apply goes on. Its content is a function of the log: every replica reads the same,
+// before and after any restart. The caller closes it.
 type Plan struct {
 	Config Config
 	Sink   SinkID
 	A, B   uint64      // the range (A, B] of epochs
 	Epochs []EpochInfo // one for each epoch of the range, ascending
-	// SessionsAcked is the sessions sink's Acked (for SinkRevisions).
+	// SessionsAcked is the epoch up to which the sessions sink has acknowledged (for SinkRevisions).
 	SessionsAcked uint64
-	// Reader reads the plan's content; the plan's own methods are the way to it.
+	// Reader reads the plan's content. Callers use the plan's own methods.
 	Reader PlanReader
 }
 
-// PlanReader reads the content of a plan: OpenPlan gives one over a snapshot of the store. Its methods are those of Plan,
-// which passes itself.
+// PlanReader reads the content of a plan; OpenPlan gives one that reads a snapshot of the store. Its methods are those
+// of Plan, and Plan passes itself to them.
 type PlanReader interface {
 	Sessions(p *Plan, yield func(*SessionRow) error) error
 	Rollups(p *Plan, yield func(*RollupRow) error) error
@@ -37,14 +37,15 @@ type PlanReader interface {
 	Close() error
 }
 
-// Sessions calls yield for every session image of the plan that has a row: each session's newest image of epoch ≤ B
-// among those of (A, B], ascending by (epoch, session id, origin). The row and what it points to are valid only during
-// the call. For SinkSessions only sessions whose FirstClosed lies in (A, B] are given; for SinkRevisions only those
-// with FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; for SinkClickHouse all, open ones
-// included. Rows that the sink has refused are left out. During the call the plan must not be read otherwise, nor closed.
+// Sessions calls yield for every session image of the plan that has a row: for each session, the newest image of epoch
+// ≤ B among those of (A, B], ascending by (epoch, session id, origin). The row and what it points to are valid only
+// during the call. SinkSessions gets only the sessions whose FirstClosed lies in (A, B]; SinkRevisions only those with
+// FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; SinkClickHouse gets all of them, open ones
+// included. Rows that the sink has refused are left out. During the call the plan must not be read in another way, nor
+// closed.
 func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.Reader.Sessions(p, yield) }
 
-// Rollups calls yield for the newest totals ≤ B of every rollup key that changed in (A, B].
+// Rollups calls yield for every rollup key that changed in (A, B], with its newest totals of an epoch ≤ B.
 func (p *Plan) Rollups(yield func(*RollupRow) error) error { return p.Reader.Rollups(p, yield) }
 
 // DeadLetters calls yield for every dead letter of the plan, ascending by Seq.
@@ -52,7 +53,7 @@ func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error {
 	return p.Reader.DeadLetters(p, yield)
 }
 
-// Ranges returns the offset ranges of the whole plan, per partition joined, ascending by partition.
+// Ranges returns the offset ranges of the whole plan, joined for each partition, ascending by partition.
 func (p *Plan) Ranges() []event.Range { return joinRanges(p.Epochs) }
 
 // LeftOut returns the offsets of the plan's ranges that are not rows of the events table, ascending by
@@ -62,14 +63,14 @@ func (p *Plan) LeftOut() []Position { return joinLeftOut(p.Epochs) }
 // Close releases the snapshot.
 func (p *Plan) Close() error { return p.Reader.Close() }
 
-// storeReader reads a plan from a snapshot. What the state has deleted since its last checkpoint is still there and must
-// be passed over, so that every replica reads the same.
+// storeReader reads a plan from a snapshot. What the state has deleted since its last checkpoint is still in the
+// snapshot, and must be passed over, so that every replica reads the same.
 type storeReader struct {
 	snap       *pebble.Snapshot
-	superseded map[string]uint64 // keys of images of the plan's range that have a newer one in it
+	superseded map[string]uint64 // keys of images in the plan's range that have a newer image in it
 	deleted    map[string]struct{}
 	refused    map[string]uint64
-	image      session // the one that is being read
+	image      session // the image that is being read
 	rows       rowBuilder
 
 	plans  *openPlans
@@ -78,7 +79,7 @@ type storeReader struct {
 	closed bool
 }
 
-// scan reads the snapshot from lower to upper until the plan is ended.
+// scan reads the snapshot from lower to upper, until the plan is ended.
 func (r *storeReader) scan(lower, upper []byte, f func(k, v []byte) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +128,7 @@ func (r *storeReader) Sessions(p *Plan, yield func(*SessionRow) error) error {
 	})
 }
 
-// wants says whether a session's image belongs to the sink's rows; see Plan.Sessions.
+// wants says whether a session's image is one of the sink's rows; see Plan.Sessions.
 func (p *Plan) wants(ss *session) bool {
 	switch {
 	case p.Sink.reads(ReadsFirstClosed):
@@ -164,7 +165,8 @@ func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) erro
 		return err
 	}
 	return yield(&RollupRow{
-		Table: table, Date: date, Dims: dims, Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
+		Table: table, Date: date, Dims: dims,
+		Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
 		Views: t[totalViews], Plays: t[totalPlays], Signups: t[totalSignups], AdClicks: t[totalAdClicks], Epoch: epoch,
 	})
 }
@@ -192,8 +194,8 @@ func (r *storeReader) Close() error {
 	return r.snap.Close()
 }
 
-// openPlans are the plans that are being read. Pebble cannot be closed under them: Close and Restore end them first, and
-// whoever still reads one gets ErrClosed.
+// openPlans are the plans that are being read. Pebble cannot be closed while they read it, so Close and Restore end
+// them first, and a reader that goes on gets ErrClosed.
 type openPlans struct {
 	mu     sync.Mutex
 	ending bool
@@ -226,8 +228,8 @@ func (o *openPlans) remove(r *storeReader) {
 	delete(o.open, r)
 }
 
-// end refuses new plans and closes those that are open; it waits for the row that a reader is at. Store.mu must not be
-// held: a reader may want it for that row.
+// end refuses new plans and closes the open ones. It waits until the row that a reader is at has been dealt with.
+// Store.mu must not be held, because a reader may need it for that row.
 func (o *openPlans) end() error {
 	o.mu.Lock()
 	o.ending = true
@@ -241,7 +243,7 @@ func (o *openPlans) end() error {
 	return errors.Join(errs...)
 }
 
-// begin lets plans be opened again.
+// begin allows plans to be opened again.
 func (o *openPlans) begin() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

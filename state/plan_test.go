@@ -23,8 +23,8 @@ func openPlanStore(t *testing.T, fs vfs.FS, dir string) *Store {
 	return s
 }
 
-// TestCloseEndsPlans closes and restores a store under a plan that is being read: the reader gets ErrClosed, at its next
-// row or when it comes back, and Pebble is closed without a leak.
+// TestCloseEndsPlans closes and restores a store under a plan that is being read: the reader gets ErrClosed, at its
+// next row or when it comes back, and Pebble is closed without a leak.
 func TestCloseEndsPlans(t *testing.T) {
 	for _, how := range []string{"close", "restore"} {
 		t.Run(how, func(t *testing.T) {

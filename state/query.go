@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Session returns the newest row of the live session of an id; ok is false if there is none, or it has no row yet. The
-// row may be newer than any closed epoch.
+// Session returns the newest row of the live session with an id. ok is false if there is no such session, or if it has
+// no row yet. The row may be newer than any closed epoch.
 func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -37,8 +37,8 @@ func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
 	return row, true, nil
 }
 
-// Sessions calls yield for the newest row of every live session that has one, those in Pebble and those in memory, in no
-// order. It is for reconciliation: it reads the whole state under the lock.
+// Sessions calls yield for the newest row of every live session that has one, in Pebble or in memory, in no order. It
+// is meant for reconciliation, because it reads the whole state under the lock.
 func (s *Store) Sessions(yield func(*SessionRow) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -79,7 +79,7 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 	})
 }
 
-// Rollups calls yield for the present totals of every rollup key: those of the last cut.
+// Rollups calls yield for every rollup key with its present totals, which are those of the last Cut.
 func (s *Store) Rollups(yield func(*RollupRow) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -100,8 +100,8 @@ func (s *Store) Rollups(yield func(*RollupRow) error) error {
 	})
 }
 
-// EpochEvents returns how many rows of the events table a closed epoch has; some sink must not have acknowledged it yet. Any
-// goroutine may call it.
+// EpochEvents returns the number of rows that a closed epoch has in the events table. At least one sink must not have
+// acknowledged the epoch yet. Any goroutine may call it.
 func (s *Store) EpochEvents(epoch uint64) (int64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// scan calls f for every key of [lower, upper) that r holds; the slices are valid during the call only.
+// scan calls f for every key of [lower, upper) that r holds. The slices are valid only during the call.
 func scan(r pebble.Reader, lower, upper []byte, f func(key, value []byte) error) error {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -29,7 +29,7 @@ func scan(r pebble.Reader, lower, upper []byte, f func(key, value []byte) error)
 	return nil
 }
 
-// decodeStored decodes a session out of a buffer that Pebble owns.
+// decodeStored decodes a session from a buffer that belongs to Pebble.
 func decodeStored(key, value []byte) (*session, error) {
 	ss, err := decodeSession(slices.Clone(value))
 	if err != nil {
@@ -42,7 +42,7 @@ func decodeStored(key, value []byte) (*session, error) {
 	return ss, nil
 }
 
-// readLive reads the live session of an id from Pebble, nil if there is none.
+// readLive reads the live session of an id from Pebble; nil if there is none.
 func readLive(r pebble.Reader, sid string) (*session, error) {
 	v, closer, err := r.Get(appendLiveKey(nil, sid))
 	if errors.Is(err, pebble.ErrNotFound) {

@@ -8,11 +8,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// formerDir is where the state waits while Restore puts another in its place.
+// formerDir is where the former state waits while Restore puts another one in its place.
 func formerDir(dir string) string { return dir + ".old" }
 
-// finishRestore ends a Restore, which may have been cut off at any step: if dir is missing the former state is put back,
-// else it goes, once dir's name is durable.
+// finishRestore ends a Restore, which may have been interrupted at any step. If dir is missing, the former state is put
+// back; otherwise the former state is removed, once the name of dir is durable.
 func finishRestore(fs vfs.FS, dir string) error {
 	former := formerDir(dir)
 	if _, err := fs.Stat(former); errors.Is(err, os.ErrNotExist) {

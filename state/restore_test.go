@@ -76,8 +76,8 @@ func (c *crashImages) note(at string) {
 	}
 }
 
-// TestRestoreCutOff ends Restore at every operation on the file system. What the next Open has is the former state or the
-// new one, whole, nothing else is left beside it, and what was not taken over can be restored again.
+// TestRestoreCutOff ends Restore at every operation on the file system. What the next Open has is the former state or
+// the new one, whole, nothing else is left beside it, and what was not taken over can be restored again.
 func TestRestoreCutOff(t *testing.T) {
 	for _, seed := range seeds(t, 1) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { restoreCutOff(t, seed) })

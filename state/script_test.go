@@ -16,8 +16,9 @@ import (
 	"deckle/event"
 )
 
-// TestScripts runs the scripts of testdata/script, which read as documentation. Each has one shard with partitions 0 and
-// 1; times are Unix seconds, written as seconds after t0 = 2026-01-01 00:00 UTC (a date line of rollups is day 20454).
+// TestScripts runs the scripts of testdata/script, which read as documentation. Each has one shard with partitions 0
+// and 1; times are Unix seconds, written as seconds after t0 = 2026-01-01 00:00 UTC (a date line of rollups is day
+// 20454).
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
 		sc := &script{fs: vfs.NewMem(), t: t}

@@ -52,14 +52,16 @@ type SinkSpec struct {
 	Name        string // as it stands in metrics, logs and dead letters
 	Destination Destination
 	Reads       Reads
-	// After is the sink that this one waits for: no plan ends past what After has acknowledged. NoSink if there is none.
+	// After is the sink that this one waits for: no plan ends past what After has acknowledged. NoSink if there is
+	// none.
 	After SinkID
-	// Bounded says that a plan may end before the last closed epoch, so that the leader bounds it by its number of events.
-	// Only a sink that reads nothing but events may be bounded: the images of an epoch that is not the last closed one may
-	// be superseded and gone, and a plan that ends there would not hold every session and total as of its end.
+	// Bounded says that a plan may end before the last closed epoch, so that the leader bounds it by its number of
+	// events. Only a sink that reads nothing but events may be bounded: the images of an epoch that is not the last
+	// closed one may be superseded and gone, and a plan that ends there would not hold every session and total as of
+	// its end.
 	Bounded bool
-	// Measured says that the time from an event to its being visible in the sink is kept as a metric, and that the offsets
-	// of the consumer group wait for the sink.
+	// Measured says that the time from an event to its being visible in the sink is kept as a metric, and that the
+	// offsets of the consumer group wait for the sink.
 	Measured bool
 	// Trails says that the sink works in passes with a pause between them, and so is behind by design: intake is not
 	// paused for it.
@@ -78,7 +80,8 @@ var sinkTable = [NumSinks]SinkSpec{
 		Name: "revisions", Destination: ToDelta, Reads: ReadsRevised, After: SinkSessions, Trails: true,
 	},
 	SinkClickHouse: {
-		Name: "clickhouse", Destination: ToClickHouse, Reads: ReadsSessions | ReadsRollups, After: NoSink, Measured: true,
+		Name: "clickhouse", Destination: ToClickHouse, Reads: ReadsSessions | ReadsRollups,
+		After: NoSink, Measured: true,
 	},
 	SinkDeadLetter: {
 		Name: "deadletter", Destination: ToKafka, Reads: ReadsLetters, After: NoSink,

@@ -2,7 +2,8 @@ package state
 
 import "testing"
 
-// TestSinkTable: names and numbers stand in encodings, metrics and dead letters, and the rules of SinkSpec hold for each row.
+// TestSinkTable: names and numbers stand in encodings, metrics and dead letters, and the rules of SinkSpec hold for
+// each row.
 func TestSinkTable(t *testing.T) {
 	names := []string{"events", "sessions", "revisions", "clickhouse", "deadletter"}
 	if len(names) != int(NumSinks) {

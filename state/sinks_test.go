@@ -80,9 +80,9 @@ func (tb *table) write(p *Plan, again bool) {
 	}
 }
 
-// TestSinksGetEverything gives one stream to a shard whose sinks follow at once, and to one whose sinks plan, repeat and
-// acknowledge at random, with crashes between: in the end the same rows have reached the tables, each session was inserted
-// once, and every purged session left its last image (S4, I5, I6).
+// TestSinksGetEverything gives one stream to a shard whose sinks follow at once, and to one whose sinks plan, repeat
+// and acknowledge at random, with crashes between: in the end the same rows have reached the tables, each session was
+// inserted once, and every purged session left its last image (S4, I5, I6).
 func TestSinksGetEverything(t *testing.T) {
 	for _, seed := range seeds(t, 6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { sinksGetEverything(t, seed) })

@@ -32,9 +32,10 @@ func (s *Store) checkpointNow(ctx context.Context) (index, term uint64, err erro
 	}
 }
 
-// Snapshot makes a checkpoint and writes a durable copy of the store into dir, which must not exist, on the same file
-// system. The copy's state is that of the index returned or of a later checkpoint: Apply may go on meanwhile. Every table
-// of it is read and checked: a damaged one is a *DamageError, and no snapshot.
+// Snapshot makes a checkpoint and writes a durable copy of the store into dir, which must not exist and must be on the
+// same file system. The copy's state is that of the index returned, or of a later checkpoint, because Apply may go on
+// meanwhile. Every table of the copy is read and checked: if one is damaged, the error is a *DamageError, and there is
+// no snapshot.
 func (s *Store) Snapshot(dir string) (index, term uint64, err error) {
 	// gofail: var bugStaleSnapshot struct{}
 	// index, term = s.Applied()
@@ -59,12 +60,13 @@ func (s *Store) copyTo(dir string) error {
 	if s.db == nil {
 		return ErrClosed
 	}
-	// Without a WAL Pebble's checkpoint has what is flushed: whole checkpoints of ours, this one or a later one last.
+	// Without a WAL, Pebble's checkpoint holds what is flushed: whole checkpoints of ours, up to this one or a later
+	// one.
 	return s.db.Checkpoint(dir)
 }
 
-// Restore replaces the state by the files of a snapshot, which it takes over by renaming dir. If it is interrupted, the
-// next Open has the former state or the new one, and dir, if it is still there, can be restored again.
+// Restore replaces the state by the files of a snapshot. It takes the folder dir over by renaming it. If Restore is
+// interrupted, the next Open has the former state or the new one; if dir is still there, it can be restored again.
 func (s *Store) Restore(dir string) error {
 	if err := s.plans.end(); err != nil {
 		return fmt.Errorf("state: ending plans before restore: %w", err)

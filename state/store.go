@@ -20,26 +20,27 @@ import (
 // Options of a Store. FS and Dir are required.
 type Options struct {
 	FS  vfs.FS
-	Dir string // the shard's Pebble folder; created if missing. Restore needs Dir+".old", too
-	// CacheBytes is Pebble's block cache; default 16 MiB. Ignored if Cache is given.
+	Dir string // the shard's Pebble folder; it is created if it is missing. Restore uses Dir+".old", too
+	// CacheBytes is the size of Pebble's block cache; default 16 MiB. It is ignored if Cache is given.
 	CacheBytes int64
-	// Cache is a block cache shared with other shards.
+	// Cache is a block cache that is shared with other shards.
 	Cache *pebble.Cache
-	// SessionMemoryBytes is what sessions in memory may take between checkpoints; default 128 MiB. Sessions changed since
-	// the last cut always stay, so the bytes of one epoch come on top.
+	// SessionMemoryBytes is what sessions may take in memory after a checkpoint; default 128 MiB. Sessions that changed
+	// since the last Cut always stay in memory, so the bytes of one epoch come on top.
 	SessionMemoryBytes int64
-	// CheckpointBytes is how much may change until a checkpoint is made; default 32 MiB. It bounds the batch, the memory and
-	// the entries to apply again after a restart.
+	// CheckpointBytes is how much may change before a checkpoint is made; default 32 MiB. It bounds the batch, the
+	// memory, and the entries that are applied again after a restart.
 	CheckpointBytes int64
 	Logger          *slog.Logger
-	// OnFatal is told of an error of Pebble's background work, and of every damaged file, whoever met it (*DamageError);
-	// the store is unusable then. It may be called with the store's lock held, and more than once.
+	// OnFatal is called with every error of Pebble's background work, and with a *DamageError for every damaged file,
+	// whichever method met it. The store is unusable then. OnFatal may be called while the store's lock is held, and
+	// more than once.
 	OnFatal func(error)
 }
 
-// Store is the state machine of one shard over Pebble. Apply, Checkpoint, Snapshot, Restore and Close exclude each other;
-// View, Session, Rollups and OpenPlan may be called beside them by any goroutine; they wait for the one that is under way, which may
-// take seconds (the cut of a million sessions). Peek and Metrics do not.
+// Store is the state machine of one shard, stored in Pebble. Apply, Checkpoint, Snapshot, Restore and Close exclude
+// each other. Any goroutine may call View, Session, Rollups and OpenPlan beside them. These wait for the call that is
+// under way, which may take seconds (the Cut of a million sessions). Peek and Metrics do not wait.
 type Store struct {
 	opts Options
 	log  *slog.Logger
@@ -49,32 +50,33 @@ type Store struct {
 	meta meta
 
 	sessions  map[string]*session // live sessions in memory
-	purgedIDs map[string]struct{} // ids purged since the last checkpoint, that Pebble still shows as live
-	live      liveIDs             // of the live sessions, wherever they are
-	changed   []*session          // since the last cut
+	purgedIDs map[string]struct{} // ids purged since the last checkpoint, which Pebble still shows as live
+	live      liveIDs             // of all live sessions, in memory or not
+	changed   []*session          // sessions that changed since the last Cut
 	memory    int64
 
 	newTimers   timerHeap             // timers set since the last checkpoint
-	timerCursor [numTimerKinds][]byte // timer keys of Pebble before it have been seen since the last checkpoint
+	timerCursor [numTimerKinds][]byte // timer keys of Pebble before it have been dealt with since the last checkpoint
 	timerNext   [numTimerKinds]int64  // deadline of the first timer key at or after the cursor; -1 if unknown
 
 	rollups      map[string]*rollup
-	moved        []string // keys of rollups moved by the cut under way
-	droppedDates []int32  // since the last checkpoint
+	moved        []string // keys of the rollups that the Cut under way has moved
+	droppedDates []int32  // dates whose rollups were dropped since the last checkpoint
 
 	open           EpochInfo // the open epoch so far
 	letters        []DeadLetter
 	pendingDeletes map[string]struct{} // keys to delete at the next checkpoint
 	garbage        map[garbageKey]uint64
-	newGarbage     []garbageKey // since the last checkpoint
+	newGarbage     []garbageKey // garbage that came since the last checkpoint
 	oldGarbage     []garbageKey
 	dirtyBytes     int64
 
-	recent atomic.Pointer[View] // as of the latest entry applied, for Peek
-	handle sync.RWMutex         // held while db changes, for those who read it without mu
+	recent atomic.Pointer[View] // as of the latest entry that was applied, for Peek
+	handle sync.RWMutex         // held while db changes, for those that read db without mu
 
-	plans           openPlans
-	evictCandidates []*session // sessions brought to memory, or changed, that may have to leave it at the next checkpoint
+	plans openPlans
+	// sessions that were brought to memory or changed, and may have to leave it at the next checkpoint
+	evictCandidates []*session
 	durable         durableIndex
 
 	batch   BatchEntry
@@ -83,19 +85,19 @@ type Store struct {
 	valBuf  []byte
 }
 
-// meta is everything small; it is stored as JSON under one key, in the same batch as all else.
+// meta is everything small. It is stored as JSON under one key, in the same batch as all the rest.
 type meta struct {
 	Version     int
 	Index, Term uint64
 	Configured  bool
 	Config      Config
-	ClockMillis int64 // event time; 0 unset
-	Forced      int64 // the least horizon, seconds
+	ClockMillis int64 // of event time; 0 while it is unset
+	Forced      int64 // the horizon is at least this, Unix seconds
 	TimersDue   bool
 	OpenEpoch   uint64
 	LastClosed  uint64
 	LastSum     uint64
-	LastCut     int64 // clock of the last cut, milliseconds
+	LastCut     int64 // clock of the last Cut, Unix milliseconds
 	NextSeq     uint64
 	Sinks       [NumSinks]Progress
 	Partitions  []PartitionStatus
@@ -107,11 +109,11 @@ type meta struct {
 	Live        int64
 	Open        int64
 	Dates       map[int32]dateState
-	Refused     map[string]uint64 // sink byte + row key: epochs up to this are refused
+	Refused     map[string]uint64 // by sink and row key (see refusedKey): images up to this epoch are refused
 }
 
-// Open opens the shard's store, creating it if it is missing, and ends a Restore that was cut off. The state is that of the
-// last checkpoint: the caller applies the log from Applied on.
+// Open opens the shard's store, creates it if it is missing, and ends a Restore that was interrupted. The state is that
+// of the last checkpoint: the caller applies the log from the entry after Applied on.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.CacheBytes <= 0 {
 		opts.CacheBytes = 16 << 20
@@ -168,9 +170,10 @@ func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 		DisableWAL:         true, // the Raft log is the log
 		FormatMajorVersion: formatPebble,
 		MemTableSize:       16 << 20,
-		// Every checkpoint flushes a small table that spans all keys, a level of its own to Pebble. At the default, 4, every
-		// few epochs would have most of the store rewritten: measured with an epoch a second, it was half of a node's CPU, and
-		// this halves what is written. Reads hardly notice: what is read often is in memory, and there are Bloom filters.
+		// Every checkpoint flushes a small table that spans all keys, which is a level of its own to Pebble. At the
+		// default of 4, most of the store would be rewritten every few epochs: with one epoch per second, that was
+		// measured to take half of a node's CPU. At 16, half as much is written. Reads hardly notice, because what is
+		// read often is in memory, and because of the Bloom filters.
 		L0CompactionThreshold: 16,
 		L0StopWritesThreshold: 48,
 		Logger:                pebbleLogger{s.log},
@@ -185,10 +188,12 @@ func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	for i := range o.Levels {
-		// A session's image is some 2 KB: in blocks of 4 KB one or two are compressed at a time, at a worse ratio and more cost.
+		// A session's image takes about 2 KB. Blocks of 4 KB would hold one or two images, which compress worse and
+		// cost more.
 		o.Levels[i].BlockSize = 32 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		o.TargetFileSizes[i] = 32 << 20 // a checkpoint is one file or a few, not one for every 2 MB: each has its fsync
+		// A checkpoint should be one file or a few, not one for every 2 MB, because each file has its fsync.
+		o.TargetFileSizes[i] = 32 << 20
 	}
 	o.Experimental.CompactionScheduler = newCompactions(&failed)
 	return o
@@ -249,9 +254,11 @@ func (s *Store) load() error {
 	return s.loadChanged()
 }
 
-// loadChanged brings the sessions that changed in the open epoch back to memory: its cut writes all of them.
+// loadChanged brings the sessions that changed in the open epoch back to memory, because the Cut of that epoch writes
+// all of them.
 func (s *Store) loadChanged() error {
-	return scan(s.db, epochPrefix(prefixImage, s.meta.OpenEpoch), afterEpoch(prefixImage, s.meta.OpenEpoch), func(k, v []byte) error {
+	from, to := epochPrefix(prefixImage, s.meta.OpenEpoch), afterEpoch(prefixImage, s.meta.OpenEpoch)
+	return scan(s.db, from, to, func(k, v []byte) error {
 		ss, err := decodeStored(k, v)
 		if err != nil {
 			return err
@@ -266,9 +273,10 @@ func (s *Store) loadChanged() error {
 	})
 }
 
-// Apply folds one committed Raft entry. The result is *BatchResult, *CutResult, *PlanResult or nil, by the entry's kind, or
-// an error value of this package as the result of an entry that came too early (ErrNotConfigured). An entry at or below
-// the applied index is skipped. An error is fatal for the replica: I/O, damage (*DamageError), divergence.
+// Apply folds one committed Raft entry into the state. The result is *BatchResult, *CutResult, *PlanResult or nil,
+// depending on the kind of the entry, or the error value ErrNotConfigured if the entry came before the Config entry. An
+// entry at or below the applied index is skipped. An error is fatal for the replica: I/O, damage (*DamageError) or
+// divergence.
 func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -284,13 +292,14 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	}
 	s.meta.Index, s.meta.Term = index, term
 	defer s.publish()
-	// A Cut and a forced horizon make one of whatever there is: when nothing comes in, what was purged and acknowledged
-	// must still leave the disk.
+	// A Cut and a forced horizon make a checkpoint of whatever there is: when nothing comes in, what was purged and
+	// acknowledged must still leave the disk.
 	cut, _ := result.(*CutResult)
 	idle := (data[0] == kindCut || data[0] == kindHorizon) && s.dirtyBytes > 0
 	if cut != nil && cut.Epoch > 0 || idle || s.dirtyBytes >= s.opts.CheckpointBytes {
 		if _, err := s.checkpoint(); err != nil {
-			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w", index, s.meta.Config.Shard, damaged(s.opts.Dir, err))
+			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w",
+				index, s.meta.Config.Shard, damaged(s.opts.Dir, err))
 		}
 	}
 	return result, nil
@@ -344,15 +353,15 @@ func (s *Store) configure(c Config) {
 	}
 }
 
-// Applied returns index and term of the last entry applied.
+// Applied returns the index and the term of the last entry that was applied.
 func (s *Store) Applied() (index, term uint64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.meta.Index, s.meta.Term
 }
 
-// Close closes the store without a checkpoint: the log has what the last one lacks.
-// Plans that are open end with ErrClosed.
+// Close closes the store without a checkpoint, because the log has what the last checkpoint lacks. Plans that are open
+// end with ErrClosed.
 func (s *Store) Close() error {
 	err := s.plans.end()
 	s.mu.Lock()
@@ -363,8 +372,8 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.closeDB())
 }
 
-// pebbleLogger hands Pebble's messages to slog. Fatalf does not end the process: Pebble calls it where it cannot go on,
-// after BackgroundError has told node, which ends it.
+// pebbleLogger passes Pebble's messages on to slog. Fatalf does not end the process: Pebble calls it where it cannot go
+// on, after BackgroundError has told the node, which ends the process.
 type pebbleLogger struct{ log *slog.Logger }
 
 func (l pebbleLogger) Infof(format string, args ...any) {

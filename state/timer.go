@@ -11,20 +11,20 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// timer is one entry of the timer index. It is current only if the session's own deadline and kind say the same: a timer
-// that has moved leaves its old entry behind, until the next checkpoint.
+// timer is one entry of the timer index. It is current only if the session has the same deadline and kind. A timer that
+// has moved leaves its old entry behind until the next checkpoint.
 type timer struct {
 	kind     timerKind
 	deadline int64
 	sid      string
 }
 
-// compare is the order of the keys in Pebble, where the length of the session id stands before it.
+// compare is the order of the keys in Pebble, in which the length of the session id comes before the id.
 func (a timer) compare(b timer) int {
 	return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(len(a.sid), len(b.sid)), cmp.Compare(a.sid, b.sid))
 }
 
-// timerHeap holds the timers that were set since the last checkpoint, a heap a kind.
+// timerHeap holds the timers that were set since the last checkpoint, in one heap for each kind.
 type timerHeap [numTimerKinds]timerQueue
 
 type timerQueue []timer
@@ -52,8 +52,9 @@ func (s *Store) resetTimers() {
 	}
 }
 
-// setTimer gives the session its deadline. An entry that is armed for an earlier time is enough: when it comes up it is
-// armed again for the session's own deadline, so that a session costs one entry between checkpoints and not one an event.
+// setTimer gives the session its deadline. If an entry is armed for an earlier time, no new one is needed: when it
+// comes up, it is armed again for the session's own deadline. So a session costs one entry between checkpoints, and not
+// one entry per event.
 func (s *Store) setTimer(ss *session, deadline int64) {
 	ss.deadline = max(deadline, 1)
 	if ss.armed == 0 || ss.armedKind != ss.timerKind() || ss.armed > ss.deadline {
@@ -66,8 +67,8 @@ func (s *Store) armTimer(ss *session) {
 	heap.Push(&s.newTimers[ss.armedKind], timer{ss.armedKind, ss.armed, ss.id})
 }
 
-// sessionDue returns the session that a timer entry is due for, nil if the entry is stale: the session is gone, is of another
-// kind by now, or has its deadline later (then that is armed).
+// sessionDue returns the session for which a timer entry is due. It returns nil if the entry is stale: the session is
+// gone, its kind has changed, or its deadline is later (then a timer is armed for that).
 func (s *Store) sessionDue(t timer) (*session, error) {
 	ss, err := s.lookup(t.sid)
 	if err != nil || ss == nil || ss.timerKind() != t.kind {
@@ -82,12 +83,14 @@ func (s *Store) sessionDue(t timer) (*session, error) {
 	return nil, nil
 }
 
-// fireDue calls fire for the sessions whose timers of a kind are due at now, in the order of their keys, at most
-// limit of them, and returns how many it called and whether more are due. Which sessions are in memory, and when the last
-// checkpoint was, changes neither the order nor the number (S6): entries of the heap and of Pebble are merged, and those
-// that are not current are passed over without counting.
-func (s *Store) fireDue(kind timerKind, now int64, limit int, fire func(*session) error) (fired int, more bool, err error) {
-	var stored []timer // due timers of Pebble read ahead
+// fireDue calls fire for the sessions whose timers of a kind are due at now, in the order of their keys, at most limit
+// times. It returns how often it called fire, and whether more timers are due. Neither the order nor the number depends
+// on which sessions are in memory or when the last checkpoint was (S6): the entries of the heap and those of Pebble are
+// merged, and entries that are not current are passed over without being counted.
+func (s *Store) fireDue(
+	kind timerKind, now int64, limit int, fire func(*session) error,
+) (fired int, more bool, err error) {
+	var stored []timer // due timers of Pebble that were read ahead
 	var exhausted bool
 	readAhead := func() error {
 		if len(stored) > 0 || exhausted {
@@ -134,13 +137,13 @@ func (s *Store) fireDue(kind timerKind, now int64, limit int, fire func(*session
 	}
 }
 
-// passTimer moves the cursor past a timer entry of Pebble.
+// passTimer moves the cursor past one of Pebble's timer entries.
 func (s *Store) passTimer(t timer) {
 	s.timerCursor[t.kind] = append(appendTimerKey(s.timerCursor[t.kind][:0], t.kind, t.deadline, t.sid), 0)
 	s.timerNext[t.kind] = -1
 }
 
-// storedTimers reads up to n timer entries from the cursor on that are due; it does not move the cursor.
+// storedTimers reads up to n due timer entries from the cursor on. It does not move the cursor.
 func (s *Store) storedTimers(kind timerKind, now int64, n int) (ts []timer, exhausted bool, err error) {
 	next, err := s.nextStoredTimer(kind)
 	if err != nil || next > now {
@@ -175,12 +178,14 @@ func (s *Store) timerFrom(kind timerKind) []byte {
 	return []byte{prefixTimer, byte(kind)}
 }
 
-// nextStoredTimer returns the deadline of the first timer entry of Pebble from the cursor on, MaxInt64 if there is none.
+// nextStoredTimer returns the deadline of Pebble's first timer entry from the cursor on; MaxInt64 if there is none.
 func (s *Store) nextStoredTimer(kind timerKind) (int64, error) {
 	if s.timerNext[kind] >= 0 {
 		return s.timerNext[kind], nil
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: s.timerFrom(kind), UpperBound: []byte{prefixTimer, byte(kind) + 1}})
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: s.timerFrom(kind), UpperBound: []byte{prefixTimer, byte(kind) + 1},
+	})
 	if err != nil {
 		return 0, fmt.Errorf("state: iterating timers: %w", err)
 	}
@@ -197,8 +202,8 @@ func (s *Store) nextStoredTimer(kind timerKind) (int64, error) {
 	return next, nil
 }
 
-// nextTimer returns the deadline of the next closing timer as far as it is known without reading, for View; an entry that
-// is not current may make it too early.
+// nextTimer returns, for View, the deadline of the next timer that closes a session, as far as it is known without
+// reading from Pebble. An entry that is not current may make it too early.
 func (s *Store) nextTimer() (int64, error) {
 	next := int64(math.MaxInt64)
 	if n := s.timerNext[timerClose]; n >= 0 {

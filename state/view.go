@@ -17,15 +17,15 @@ func (s *Store) View() View {
 	return s.view()
 }
 
-// Peek returns the shard's counters as of the latest entry that has been applied, or of the latest checkpoint; it does not wait
-// for the entry that is being applied. Its maps and slices are shared: nobody changes them.
+// Peek returns the shard's counters as of the latest entry that has been applied, or of the latest checkpoint. It does
+// not wait for the entry that is being applied. Its maps and slices are shared, so nobody may change them.
 func (s *Store) Peek() View {
 	v := *s.recent.Load()
 	v.DurableIndex = s.durable.get()
 	return v
 }
 
-// publish sets what Peek shows. It is called with mu held.
+// publish sets what Peek returns. It is called with mu held.
 func (s *Store) publish() {
 	v := s.view()
 	s.recent.Store(&v)
@@ -34,13 +34,16 @@ func (s *Store) publish() {
 func (s *Store) view() View {
 	m := &s.meta
 	v := View{
-		Config: m.Config, Configured: m.Configured, Index: m.Index, Term: m.Term, Clock: s.clock(), Horizon: s.horizon(),
-		Partitions: slices.Clone(m.Partitions), OpenEpoch: m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
+		Config: m.Config, Configured: m.Configured, Index: m.Index, Term: m.Term,
+		Clock: s.clock(), Horizon: s.horizon(),
+		Partitions: slices.Clone(m.Partitions),
+		OpenEpoch:  m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
 		Sinks: m.Sinks, OpenEvents: s.open.applied(), OpenSessions: int64(len(s.changed)),
 		Applied: m.Applied, Counted: m.Counted, Duplicates: m.Duplicates, Nulls: m.Nulls,
 		DeadLetters: make(map[event.Reason]int64, len(m.DeadLetters)), LiveSessions: m.Live, OpenStatus: m.Open,
-		Resident: int64(len(s.sessions)), MemoryBytes: s.memory, DirtyBytes: s.dirtyBytes, DurableIndex: s.durable.get(),
-		TimersDue: m.TimersDue,
+		Resident: int64(len(s.sessions)), MemoryBytes: s.memory, DirtyBytes: s.dirtyBytes,
+		DurableIndex: s.durable.get(),
+		TimersDue:    m.TimersDue,
 	}
 	maps.Copy(v.DeadLetters, m.DeadLetters)
 	if next, err := s.nextTimer(); err == nil && next < math.MaxInt64 {
@@ -49,7 +52,8 @@ func (s *Store) view() View {
 	return v
 }
 
-// Metrics returns Pebble's own figures, nil when the store is closed. It does not wait for the entry that is being applied.
+// Metrics returns Pebble's own figures; nil when the store is closed. It does not wait for the entry that is being
+// applied.
 func (s *Store) Metrics() *pebble.Metrics {
 	s.handle.RLock()
 	defer s.handle.RUnlock()
@@ -59,14 +63,14 @@ func (s *Store) Metrics() *pebble.Metrics {
 	return s.db.Metrics()
 }
 
-// setDB is called with mu held, or before anybody else knows the store.
+// setDB is called with mu held, or before anything else knows the store.
 func (s *Store) setDB(db *pebble.DB) {
 	s.handle.Lock()
 	defer s.handle.Unlock()
 	s.db = db
 }
 
-// closeDB is called like setDB.
+// closeDB is called under the same condition as setDB.
 func (s *Store) closeDB() error {
 	s.handle.Lock()
 	defer s.handle.Unlock()

@@ -163,8 +163,8 @@ func (s *Sink) warnUncompacted(ctx context.Context, adm *kadm.Client) {
 	}
 }
 
-// windowLetters are read from Kafka together, in the order in which it has them and not in that in which they were judged:
-// a plan's letters come from all of the shard's partitions in turn.
+// windowLetters are read from Kafka together, in the order in which it has them and not in that in which they were
+// judged: a plan's letters come from all of the shard's partitions in turn.
 const windowLetters = 4096
 
 // Write produces every dead letter of the plan and waits for all acknowledgements.
@@ -187,8 +187,8 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 			return context.Cause(ctx)
 		}
 		if !identified {
-			// The client would ask for its producer id with the first letter, holding a mutex that the letters to every other
-			// broker wait for; in virtual time (sim/cluster) such a wait never ends.
+			// The client would ask for its producer id with the first letter, holding a mutex that the letters to every
+			// other broker wait for; in virtual time (sim/cluster) such a wait never ends.
 			if _, _, err := s.client.ProducerID(ctx); err != nil {
 				return fmt.Errorf("deadletter: producer id: %w", cmp.Or(context.Cause(ctx), err))
 			}
