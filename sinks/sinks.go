@@ -1,12 +1,13 @@
-// Package sinks defines what the node asks of a sink: given a plan, make it visible once; say up to which epoch it is.
+// Package sinks defines what the node asks of a sink: to make a plan visible once, and to say up to which epoch it is
+// visible.
 //
-// Promise. Write may be called any number of times for the same plan, by any past or present leader of the shard,
-// at the same time: after it has returned nil once, the plan is visible and durable, and no further call changes
-// anything visible. A sink keeps no state that a new leader would need.
+// Promise. Write may be called any number of times for the same plan, by any past or present leader of the shard, even
+// at the same time. Once it has returned nil, the plan is visible and durable, and no further call changes anything
+// visible. A sink keeps no state that a new leader would need.
 //
-// Errors. Write retries nothing but what belongs to one attempt (an ambiguous answer is resolved by reading back); the
-// node repeats it with exponential backoff and jitter for as long as it takes, unless the error is a *StopError (a
-// person is needed: the sink of that shard stops and says so) or a *RefusedError (one row is the cause).
+// Errors. Write retries only what belongs to one attempt (it resolves an ambiguous answer by reading back). The node
+// repeats Write with exponential backoff and jitter for as long as it takes, unless the error is a *StopError (a person
+// is needed: the sink of that shard stops and says so) or a *RefusedError (one row is the cause).
 package sinks
 
 import (
@@ -21,47 +22,48 @@ import (
 // Sink is one destination of a shard's epochs. Its methods are safe for concurrent use by several shards.
 type Sink interface {
 	// Position returns the last epoch of the shard that the sink itself knows to be visible (Delta: txn; ClickHouse:
-	// ledger), 0 for none. The dead-letter sink, which keeps no record, returns 0.
+	// ledger), 0 for none. The dead-letter sink keeps no record of plans and returns 0.
 	Position(ctx context.Context, shard uint32) (uint64, error)
 	// Write makes the plan visible once.
 	Write(ctx context.Context, plan *state.Plan) error
 	Close() error
 }
 
-// EventsSink is the sink of raw events: it is fed while an epoch is open, so that a flush has little left to do.
+// EventsSink is the sink of raw events. It is given the events while an epoch is open, so that a flush has little left
+// to do.
 type EventsSink interface {
 	Sink
-	// Buffer returns a new buffer of encoded rows for one leadership of a shard.
+	// Buffer returns a new buffer of encoded rows, for one leadership of a shard.
 	Buffer(shard uint32) EventsBuffer
 }
 
-// EventsBuffer collects the rows of epochs as they are applied. It is used by one goroutine at a time, except Discard.
-// It is an optimisation only: Write takes from it the plans that it covers whole, and reads others from the plan's
-// EventSource. Over its budget of memory it drops its oldest sealed epochs.
+// EventsBuffer collects the rows of epochs as they are applied. One goroutine at a time uses it, except for Discard. It
+// is only an optimisation: Write takes the plans that the buffer covers whole from it, and reads other plans from the
+// plan's EventSource. Over its memory budget, it drops its oldest sealed epochs.
 type EventsBuffer interface {
-	// Append adds the items of an applied batch to the open epoch, less those at the positions in left
-	// (ascending by partition and offset). Strings are copied before it returns.
+	// Append adds the items of an applied batch to the open epoch, except those at the positions in left (ascending by
+	// partition and offset). Strings are copied before it returns.
 	Append(b *event.Batch, left []state.Position) error
-	// Seal ends the open epoch; what comes next belongs to the following one. complete says that the buffer has
-	// seen every batch of the epoch; otherwise the rows are dropped.
+	// Seal ends the open epoch; what is appended next belongs to the following one. complete says that the buffer has
+	// been given every batch of the epoch; otherwise its rows are dropped.
 	Seal(epoch uint64, complete bool)
-	// Discard frees everything: leadership has ended.
+	// Discard frees everything, because the leadership has ended.
 	Discard()
 }
 
-// EventSource reads the records of a plan's ranges again, from Kafka: used where no buffer has them.
+// EventSource reads the records of a plan's ranges again, from Kafka. It is used where no buffer has them.
 type EventSource interface {
-	// Events calls yield for every item of the plan's ranges (all epochs of (a, b]), less the offsets left out, per
-	// partition in offset order. It never judges: a record that does not decode although the epoch counts it is an
-	// error. A *StopError says that Kafka has lost a range.
+	// Events calls yield for every item of the plan's ranges (all epochs of (a, b]), except at the offsets left out,
+	// for each partition in offset order. It never judges: a record that does not decode although the epoch counts it
+	// is an error. A *StopError says that Kafka has lost a range.
 	Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error
-	// Originals calls yield for each of the positions, which ascend by partition and offset, with the value that stands
-	// there in Kafka, or ok = false if Kafka has lost the record. i is the position's place in at; the value is valid
-	// only during the call.
+	// Originals calls yield for each of the positions, which ascend by partition and offset, with the value that Kafka
+	// has there, or with ok = false if Kafka has lost the record. i is the index of the position in at. The value is
+	// valid only during the call.
 	Originals(ctx context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error
 }
 
-// StopError says that a sink of a shard must stop until a person has acted; Hint says what to do.
+// StopError says that a sink of a shard must stop until a person has acted. Hint says what to do.
 type StopError struct {
 	Err  error
 	Hint string

@@ -21,7 +21,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// damageRig is a closed store, what its state was at every index, and what the checkpoints of it left on disk.
+// damageRig is a closed store, with what its state was at every index, and what its checkpoints left on disk.
 type damageRig struct {
 	fs    *vfs.MemFS
 	sums  map[uint64]uint64
@@ -55,7 +55,7 @@ func newDamageRig(t *testing.T, seed, entries uint64) *damageRig {
 	return r
 }
 
-// copyFS returns the rig's disk as it was.
+// copyFS returns a copy of the rig's disk.
 func (r *damageRig) copyFS(t *testing.T) *vfs.MemFS {
 	t.Helper()
 	to := vfs.NewMem()
@@ -77,7 +77,7 @@ func flip(t *testing.T, fsys vfs.FS, path string, bit int64) {
 }
 
 // use opens the store, reads all of it, and lets it go on until everything has been compacted and copied. It returns
-// the index and the checksum that the open state had, and the first error, the reported ones included.
+// the index and the checksum that the open state had, and the first error, whether returned or reported.
 func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 	var mu sync.Mutex
 	var reported error
@@ -101,7 +101,7 @@ func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	// never done if damage was seen before: none is begun
+	// no compaction is begun, and so none ends, if damage was seen before
 	if err = s.db.Compact(ctx, []byte{0}, []byte{255}, false); err != nil {
 		return index, sum, err
 	}
@@ -114,9 +114,9 @@ func use(fsys vfs.FS, g *generator) (index, sum uint64, err error) {
 	return index, sum, err
 }
 
-// TestBitFlips flips one bit, in every file of the folder, at many places. Whatever comes of it is either a DamageError
-// or a state that was: that of the last checkpoint, or, where Pebble takes a broken MANIFEST for one that ends there,
-// of an earlier one, which raftstore measures against its marker.
+// TestBitFlips flips one bit, in every file of the folder, at many places. The result is either a DamageError or an
+// earlier state: that of the last checkpoint, or, where Pebble takes a broken MANIFEST for one that ends there, of one
+// before it, which raftstore finds out by its marker.
 func TestBitFlips(t *testing.T) {
 	for _, seed := range seeds(t, 1) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -163,15 +163,15 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// refusedOptions says that Open has refused what OPTIONS says of names of the comparer or the merger, or of a folder
-// for the log that we never have. The file has no checksum: the folder may as well be another program's.
+// refusedOptions says that Open has refused what OPTIONS says: the name of a comparer or a merger, or a folder for the
+// log, which we never have. The file has no checksum, so the folder might as well belong to another program.
 func refusedOptions(err error) bool {
 	_, ok := errors.AsType[pebble.ErrMissingWALRecoveryDir](err)
 	return ok || err != nil && strings.Contains(err.Error(), "name from file")
 }
 
-// TestBitFlipsInOptions flips every bit of the three lines whose damage makes Open refuse: all others are
-// TestBitFlips's.
+// TestBitFlipsInOptions flips every bit of the three lines whose damage makes Open refuse. TestBitFlips covers all
+// other lines.
 func TestBitFlipsInOptions(t *testing.T) {
 	r := newDamageRig(t, 1, 20)
 	at := slices.IndexFunc(r.files, func(name string) bool { return strings.HasPrefix(name, "OPTIONS-") })
@@ -206,7 +206,7 @@ func TestBitFlipsInOptions(t *testing.T) {
 	}
 }
 
-// TestMissingFiles takes each file of the folder away.
+// TestMissingFiles removes each file of the folder in turn.
 func TestMissingFiles(t *testing.T) {
 	r := newDamageRig(t, 1, 200)
 	for _, name := range r.files {
@@ -229,8 +229,8 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// TestSnapshotOfDamage: what nobody has read yet must not go to another replica. The bits lie where opening the store,
-// and making the copy, do not look.
+// TestSnapshotOfDamage: damage that nobody has read yet must not go to another replica. The bits are flipped where
+// neither opening the store nor making the copy reads.
 func TestSnapshotOfDamage(t *testing.T) {
 	r := newDamageRig(t, 1, 800)
 	rng := rand.New(rand.NewPCG(1, 5))
@@ -269,8 +269,8 @@ func TestSnapshotOfDamage(t *testing.T) {
 	}
 }
 
-// TestDamageEndsCompactions: Pebble would repeat a compaction that meets damage at once and for ever, and no virtual
-// time would pass.
+// TestDamageEndsCompactions: without our scheduler, Pebble would repeat a compaction that meets damage at once and for
+// ever, and no virtual time would pass.
 func TestDamageEndsCompactions(t *testing.T) {
 	r := newDamageRig(t, 1, 200)
 	for _, name := range r.files {
@@ -279,7 +279,7 @@ func TestDamageEndsCompactions(t *testing.T) {
 		}
 		st, err := r.fs.Stat("shard/" + name)
 		must(t, err)
-		for off := range st.Size() / 2 { // blocks, not the index
+		for off := range st.Size() / 2 { // the blocks, not the index
 			flip(t, r.fs, "shard/"+name, off*8)
 		}
 	}
@@ -292,7 +292,7 @@ func TestDamageEndsCompactions(t *testing.T) {
 		o.L0CompactionThreshold = 1
 		db, err := pebble.Open("shard", o)
 		must(t, err)
-		// tables that span all others, wherever those have come to lie: none can be moved without being read
+		// these tables span all others, wherever those are, so that none can be moved without being read
 		for range 3 {
 			must(t, errors.Join(db.Set([]byte{0}, nil, pebble.NoSync), db.Set([]byte{255}, nil, pebble.NoSync)))
 			must(t, db.Flush())
@@ -305,7 +305,7 @@ func TestDamageEndsCompactions(t *testing.T) {
 	})
 }
 
-// TestNoDamage: what every replica would meet alike is no damage.
+// TestNoDamage: an error that every replica would meet is not damage.
 func TestNoDamage(t *testing.T) {
 	s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard", OnFatal: func(err error) { t.Error(err) }})
 	must(t, err)
@@ -321,7 +321,7 @@ func TestNoDamage(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	// A folder that another process has open, and one on a disk that cannot be read, are as good as before.
+	// A folder that another process has open, and a folder on a disk that cannot be read, are as good as before.
 	fsys := vfs.NewMem()
 	s, err = Open(context.Background(), Options{FS: fsys, Dir: "shard"})
 	must(t, err)

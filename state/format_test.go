@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestFormatVersions: what is written has the version of today at its place, and another version is refused by name.
+// TestFormatVersions: what is written has today's version at its place, and another version is refused by its number.
 func TestFormatVersions(t *testing.T) {
 	for _, c := range []struct {
 		format format

@@ -19,7 +19,7 @@ import (
 	"deckle/event"
 )
 
-// FuzzEntry decodes arbitrary entries: an error or an entry, never a panic; an error is ErrCorrupt.
+// FuzzEntry decodes arbitrary entries. The result is an entry or ErrCorrupt, never a panic.
 func FuzzEntry(f *testing.F) {
 	g := newGenerator(1)
 	f.Add(EncodeConfig(testConfig()))
@@ -44,8 +44,8 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzSession decodes arbitrary session values. What decodes encodes to a value that decodes to the same, and makes a
-// row or an error.
+// FuzzSession decodes arbitrary session values. A session that decodes must encode to a value that decodes to the same,
+// and make a row or an error.
 func FuzzSession(f *testing.F) {
 	g := newGenerator(2)
 	s := &session{id: "s1", status: StatusOpen}
@@ -104,7 +104,7 @@ func FuzzStored(f *testing.F) {
 	})
 }
 
-// FuzzEntryAgain: an entry that decodes encodes to one that decodes to the same.
+// FuzzEntryAgain: an entry that decodes encodes to an entry that decodes to the same.
 func FuzzEntryAgain(f *testing.F) {
 	f.Add(EncodeConfig(testConfig()))
 	f.Add(EncodeCut(1700000000000, 7, 0xdeadbeef))
@@ -115,7 +115,7 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := decodeEntry(b)
 		if err != nil || e.kind == kindBatch {
-			return // event.FuzzBatchRoundTrip
+			return // event.FuzzBatchRoundTrip does this
 		}
 		again := encodeEntry(&e)
 		d, err := decodeEntry(again)
@@ -142,8 +142,8 @@ func encodeEntry(e *entry) []byte {
 	}
 }
 
-// FuzzFolder puts anything under any key of a store that was closed in order. Open and every reader say ErrCorrupt, or
-// read it; the store that opened goes on or says ErrCorrupt. Nothing panics.
+// FuzzFolder puts anything under any key of a store that was closed in order. Open and every reader return ErrCorrupt
+// or read it. A store that has opened goes on or returns ErrCorrupt. Nothing panics.
 func FuzzFolder(f *testing.F) {
 	base := vfs.NewMem()
 	s, err := Open(context.Background(), Options{FS: base, Dir: "shard"})
@@ -181,7 +181,7 @@ func FuzzFolder(f *testing.F) {
 	if err := s.Close(); err != nil {
 		f.Fatal(err)
 	}
-	rest := make([][]byte, 40) // what a leader would go on with
+	rest := make([][]byte, 40) // the entries that a leader would go on with
 	for i := range rest {
 		rest[i] = g.entry()
 	}
@@ -237,8 +237,8 @@ func FuzzFolder(f *testing.F) {
 	})
 }
 
-// FuzzApply applies anything that might stand in a log, one entry after the other, to two replicas of different habits.
-// They agree on every result and in the end on the state, or both stop; nothing panics.
+// FuzzApply applies anything that a log might hold, one entry after the other, to two replicas with different settings.
+// They agree on every result and, in the end, on the state, or both stop. Nothing panics.
 func FuzzApply(f *testing.F) {
 	g := newGenerator(4)
 	list := func(es ...[]byte) (b []byte) {

@@ -16,8 +16,8 @@ import (
 
 var timers = flag.Int("timers", 200_000, "how many sessions of TestMillionTimers are open when the stream stops; CI has a million")
 
-// unsynced is a file system whose syncs do nothing: this test crashes nothing, and would spend its time waiting for the
-// disk.
+// unsynced is a file system whose syncs do nothing. This test crashes nothing, and would only spend its time waiting
+// for the disk.
 type unsynced struct{ vfs.FS }
 
 type unsyncedFile struct{ vfs.File }
@@ -43,8 +43,8 @@ func (u unsynced) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.O
 
 func (u unsynced) OpenDir(name string) (vfs.File, error) { return loose(u.FS.OpenDir(name)) }
 
-// crowd is one shard with more open sessions than fit into memory, on a real disk. It cuts as package node does: when
-// the sessions that have changed hold more than the budget and a half.
+// crowd is one shard with more open sessions than fit into memory, on a real disk. It cuts as the node does: when the
+// sessions that have changed hold more than one and a half times the budget.
 type crowd struct {
 	t     *testing.T
 	s     *Store
@@ -52,9 +52,9 @@ type crowd struct {
 	index uint64
 	next  [2]int64
 	now   int64
-	heap  uint64 // the most that was in use after a cut
+	heap  uint64 // the most that was in use after a Cut
 
-	expired []bool // by the number in the session's id: ClickHouse was given it as expired
+	expired []bool // by the number in the session's id: ClickHouse has been given it as expired
 	shown   int
 }
 
@@ -65,7 +65,7 @@ func (c *crowd) open() {
 	c.index, _ = s.Applied()
 }
 
-// reopen is a restart with the whole log applied: the timers stand in Pebble alone.
+// reopen restarts with the whole log applied, so that the timers are in Pebble alone.
 func (c *crowd) reopen() {
 	must(c.t, c.s.Checkpoint(context.Background()))
 	must(c.t, c.s.Close())
@@ -80,7 +80,7 @@ func (c *crowd) apply(entry []byte) any {
 	return res
 }
 
-// batch sends one event of each of so many new sessions.
+// batch sends one event for each of a number of new sessions.
 func (c *crowd) batch(from, n int) {
 	c.t.Helper()
 	e := &BatchEntry{Now: c.now * 1000}
@@ -101,7 +101,7 @@ func (c *crowd) batch(from, n int) {
 	}
 }
 
-// cut closes the epoch and gives it to the one sink.
+// cut closes the epoch and gives it to the only sink.
 func (c *crowd) cut() {
 	c.t.Helper()
 	c.apply(EncodeCut(c.now*1000, 0, 0))
@@ -135,9 +135,9 @@ func (c *crowd) cut() {
 	c.heap = max(c.heap, m.HeapInuse)
 }
 
-// A million sessions (-timers) are open when the stream stops. Two hours later it goes on, and a million timers are due
-// at once: a bounded number fires an entry, the clock waits for them, what is in memory stays bounded, a restart in the
-// middle loses and repeats none, and each session expires once.
+// TestMillionTimers: a million sessions (-timers) are open when the stream stops. Two hours later it goes on, and a
+// million timers are due at once. Each entry fires a bounded number of them, the clock waits for the others, memory
+// stays bounded, a restart in the middle neither loses nor repeats a timer, and each session expires once.
 func TestMillionTimers(t *testing.T) {
 	n := *timers
 	if testing.Short() {
@@ -199,7 +199,7 @@ func TestMillionTimers(t *testing.T) {
 	if most > maxTimers || entries < n/maxTimers {
 		t.Errorf("%d timers in %d entries, up to %d in one", n, entries, most)
 	}
-	// A cut comes after the entry that passes the limit.
+	// A Cut comes after the entry that passes the limit.
 	if memory > budget*3/2+maxTimers*2000 {
 		t.Errorf("sessions took %d bytes of memory", memory)
 	}

@@ -23,8 +23,8 @@ func openPlanStore(t *testing.T, fs vfs.FS, dir string) *Store {
 	return s
 }
 
-// TestCloseEndsPlans closes and restores a store under a plan that is being read: the reader gets ErrClosed, at its
-// next row or when it comes back, and Pebble is closed without a leak.
+// TestCloseEndsPlans closes and restores a store while one of its plans is being read. The reader gets ErrClosed, at
+// its next row or with its next call, and Pebble is closed without a leak.
 func TestCloseEndsPlans(t *testing.T) {
 	for _, how := range []string{"close", "restore"} {
 		t.Run(how, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestCloseEndsPlans(t *testing.T) {
 				ended <- p.Sessions(func(*SessionRow) error {
 					if rows++; rows == 1 {
 						close(reading)
-						for s.plans.closing() == false { // until Close has begun: the row it waits for
+						for s.plans.closing() == false { // until Close has begun, which waits for the row
 						}
 					}
 					return nil
@@ -69,14 +69,14 @@ func TestCloseEndsPlans(t *testing.T) {
 			}
 			if how == "restore" {
 				must(t, err)
-				must(t, s.Close()) // ends the plan that was opened just now
+				must(t, s.Close()) // ends the plan that has just been opened
 			}
 		})
 	}
 }
 
-// TestPlanEndsAtLastClosed: a bound counts for the events alone. Another sink's plan that ended earlier would lack the
-// images that a later cut has superseded.
+// TestPlanEndsAtLastClosed: only the plan of the events obeys a bound. A plan of another sink that ended earlier would
+// lack the images that a later Cut has superseded.
 func TestPlanEndsAtLastClosed(t *testing.T) {
 	s := openPlanStore(t, vfs.NewMem(), "shard")
 	defer func() { must(t, s.Close()) }()

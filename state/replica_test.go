@@ -21,14 +21,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// seeds returns the seeds of a randomised test: DECKLE_SEED alone, or n drawn anew; each is printed when it fails.
+// seeds returns the seeds of a randomised test: only DECKLE_SEED if it is set, otherwise n random ones. Each is printed
+// when it fails.
 func seeds(t *testing.T, n int) []uint64 {
 	if v := os.Getenv("DECKLE_SEED"); v != "" {
 		seed, err := strconv.ParseUint(v, 10, 64)
 		must(t, err)
 		return []uint64{seed}
 	}
-	if testing.Short() { // under the race detector each takes ten times as long
+	if testing.Short() { // each seed takes ten times as long under the race detector
 		n = 1
 	}
 	out := make([]uint64, n)
@@ -38,8 +39,8 @@ func seeds(t *testing.T, n int) []uint64 {
 	return out
 }
 
-// generator makes a random log: batches of items with duplicates, late and broken records, ticks, cuts, plans, acks,
-// refusals and forced horizons. It follows a leader's state only through the results it is told.
+// generator makes a random log: batches of items with duplicates, late and broken records, ticks, Cuts, plans, acks,
+// refusals and forced horizons. It follows a leader's state only through the results that it is given.
 type generator struct {
 	r     *rand.Rand
 	next  map[int32]int64
@@ -95,7 +96,7 @@ func (g *generator) batch() *BatchEntry {
 		from := g.next[p]
 		o := from
 		for range 1 + g.r.IntN(12) {
-			o += int64(g.r.IntN(3)) // gaps, as transaction markers leave them
+			o += int64(g.r.IntN(3)) // gaps, like those that transaction markers leave
 			g.now += int64(g.r.IntN(2))
 			switch g.r.IntN(20) {
 			case 0:
@@ -108,7 +109,7 @@ func (g *generator) batch() *BatchEntry {
 			o++
 		}
 		if from > 0 && g.r.IntN(15) == 0 {
-			from-- // a repeated fetch: the whole entry is refused
+			from-- // a repeated fetch, for which the whole entry is refused
 		}
 		e.Batch.Ranges = append(e.Batch.Ranges, event.Range{Partition: p, From: from, To: o, LeaderEpoch: 1})
 	}
@@ -150,7 +151,7 @@ func (g *generator) item(p int32, o int64) event.Item {
 	return it
 }
 
-// learn tells the generator what the leader's result was.
+// learn gives the generator the result that the leader got.
 func (g *generator) learn(entry []byte, res any, s *Store) {
 	for _, p := range s.View().Partitions {
 		g.next[p.Partition] = p.Next
@@ -161,8 +162,8 @@ func (g *generator) learn(entry []byte, res any, s *Store) {
 }
 
 // TestReplicasAgree applies one random log to replicas that make their checkpoints at different times, keep different
-// amounts of sessions in memory and crash, losing all that Pebble had not synced and more or less of the rest. At equal
-// index their logical checksums, their results and the content of their plans are the same (I2, I4, I5, S1, S2, S6).
+// numbers of sessions in memory, and crash, losing some or all of what Pebble had not synced. At equal index their
+// logical checksums, their results and the content of their plans are the same (I2, I4, I5, S1, S2, S6).
 func TestReplicasAgree(t *testing.T) {
 	for _, seed := range seeds(t, 6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { replicasAgree(t, seed) })
@@ -252,7 +253,8 @@ func replicasAgree(t *testing.T, seed uint64) {
 	}
 }
 
-// comparePlans compares all outstanding plans, among replicas and with what they held when they were first read.
+// comparePlans compares all outstanding plans, with those of the other replicas and with what they held when they were
+// first read.
 func comparePlans(t *testing.T, index uint64, replicas []*replica) {
 	t.Helper()
 	for sink := range NumSinks {
@@ -286,7 +288,8 @@ func dumpPlan(t *testing.T, s *Store, sink SinkID) string {
 	if sink == SinkDeadLetter {
 		must(t, p.DeadLetters(func(l *DeadLetter) error { out += fmt.Sprintf("%+v\n", *l); return nil }))
 	}
-	if !sink.reads(readsImages) { // what others have acknowledged may be gone
+	// what the other parts of the plan were may be deleted, if other sinks have acknowledged it
+	if !sink.reads(readsImages) {
 		must(t, p.Close())
 		return out
 	}
@@ -312,8 +315,8 @@ func dumpPlan(t *testing.T, s *Store, sink SinkID) string {
 	return out
 }
 
-// conserved checks that what was applied adds up (I1), and that the rollups are the sums over the sessions once nothing
-// has been purged that they still count.
+// conserved checks that what was applied adds up (I1), and that the rollups are the sums over the sessions, unless they
+// still count sessions that have been purged.
 func conserved(t *testing.T, s *Store) {
 	t.Helper()
 	v := s.View()
@@ -327,8 +330,9 @@ func conserved(t *testing.T, s *Store) {
 	}
 }
 
-// TestOffsetsInOnePlace follows the epochs of a random log as the events sink would: every item that was applied is in
-// exactly one epoch's ranges and not left out there; everything else of the ranges is left out or was no item (I1, S5).
+// TestOffsetsInOnePlace follows the epochs of a random log as the events sink would. Every item that was applied is in
+// the ranges of exactly one epoch, and not left out there. Every other offset of the ranges is left out or was not an
+// item (I1, S5).
 func TestOffsetsInOnePlace(t *testing.T) {
 	for _, seed := range seeds(t, 5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -336,7 +340,7 @@ func TestOffsetsInOnePlace(t *testing.T) {
 			s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard"})
 			must(t, err)
 			defer func() { must(t, s.Close()) }()
-			applied := map[Position]bool{} // item: counted
+			applied := map[Position]bool{} // whether the item was counted
 			listed := map[Position]bool{}
 			_, err = s.Apply(1, 1, EncodeConfig(testConfig()))
 			must(t, err)
@@ -377,7 +381,7 @@ func TestOffsetsInOnePlace(t *testing.T) {
 				apply(EncodePlan(SinkEvents, 1<<40))
 				p, err := s.OpenPlan(SinkEvents)
 				if errors.Is(err, ErrNoPlan) && len(applied)+len(listed) == 0 {
-					continue // every batch since the last cut was refused
+					continue // every batch since the last Cut was refused
 				}
 				must(t, err)
 				for _, r := range p.Ranges() {

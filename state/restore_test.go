@@ -13,14 +13,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// crashImages notes, before every operation that writes, what would be on disk if the process or the power ended there.
+// crashImages keeps, before every operation that writes, what would be on disk if the process or the power ended there.
 type crashImages struct {
 	mem *vfs.MemFS
 	rng *rand.Rand
 
 	mu     sync.Mutex
 	on     bool
-	opens  bool // Pebble opens the new folder
+	opens  bool // whether Pebble opens the new folder
 	images []crashImage
 	err    error
 }
@@ -34,7 +34,7 @@ func (c *crashImages) MaybeError(op errorfs.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.on && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-		// Opening, Pebble relies on a folder's new names reaching the disk in order, as journals keep them.
+		// When it opens a folder, Pebble relies on new names in it reaching the disk in order, as journals keep them.
 		c.opens = c.opens || op.Kind == errorfs.OpMkdirAll
 		c.note(fmt.Sprintf("before operation of kind %d on %s", op.Kind, op.Path))
 	}
@@ -47,7 +47,7 @@ func (c *crashImages) begin() {
 	c.on = true
 }
 
-// end notes a last image and returns all; Pebble's goroutines may still be writing.
+// end keeps a last image and returns all of them. Pebble's goroutines may still be writing.
 func (c *crashImages) end() ([]crashImage, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *crashImages) String() string { return "crash images" }
 
 func (c *crashImages) note(at string) {
 	killed := vfs.NewCrashableMem()
-	for range 100 { // a file may go while it is being copied
+	for range 100 { // a file may be removed while it is being copied
 		killed = vfs.NewCrashableMem()
 		if _, c.err = vfs.Clone(c.mem, killed, "", "", vfs.CloneSync); !errors.Is(c.err, os.ErrNotExist) {
 			break
@@ -76,8 +76,9 @@ func (c *crashImages) note(at string) {
 	}
 }
 
-// TestRestoreCutOff ends Restore at every operation on the file system. What the next Open has is the former state or
-// the new one, whole, nothing else is left beside it, and what was not taken over can be restored again.
+// TestRestoreCutOff interrupts Restore at every operation on the file system. The next Open must have the whole former
+// state or the whole new one, nothing else may be left beside it, and a snapshot that was not taken over can be
+// restored again.
 func TestRestoreCutOff(t *testing.T) {
 	for _, seed := range seeds(t, 1) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { restoreCutOff(t, seed) })
@@ -113,7 +114,7 @@ func restoreCutOff(t *testing.T, seed uint64) {
 		return s
 	}
 
-	// The former state, and the snapshot: of one that went on.
+	// The former state, and a snapshot of a store that has gone on.
 	s := open(fsys)
 	grow(s, 20)
 	must(t, s.Checkpoint(context.Background()))
@@ -163,7 +164,7 @@ func restoreCutOff(t *testing.T, seed uint64) {
 		if _, err := im.fs.Stat("data/shard-0.old"); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("%s: the former folder is still there: %v", im.name, err)
 		}
-		// What Open has settled stays so.
+		// What Open has finished stays finished.
 		after := im.fs.CrashClone(vfs.CrashCloneCfg{})
 		again := open(after)
 		if sum(again) != got {

@@ -16,9 +16,9 @@ import (
 	"deckle/event"
 )
 
-// TestScripts runs the scripts of testdata/script, which read as documentation. Each has one shard with partitions 0
-// and 1; times are Unix seconds, written as seconds after t0 = 2026-01-01 00:00 UTC (a date line of rollups is day
-// 20454).
+// TestScripts runs the scripts of testdata/script, which can be read as documentation. Each has one shard with the
+// partitions 0 and 1. Times are Unix seconds, written as seconds after t0 = 2026-01-01 00:00 UTC (in a rollup, that
+// date is day 20454).
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
 		sc := &script{fs: vfs.NewMem(), t: t}
@@ -156,7 +156,7 @@ func (sc *script) run(d *datadriven.TestData) string {
 		}
 	case "checkpoint":
 		must(sc.t, sc.s.Checkpoint(context.Background()))
-	case "images": // what Pebble holds: images, less those to be deleted at the next checkpoint
+	case "images": // what Pebble holds: the images without those that the next checkpoint deletes
 		must(sc.t, scan(sc.s.db, []byte{prefixImage}, []byte{prefixImage + 1}, func(k, _ []byte) error {
 			sid, origin, err := decodeRowKey(k[9:])
 			if !contains(sc.s.pendingDeletes, string(k)) {
@@ -164,7 +164,7 @@ func (sc *script) run(d *datadriven.TestData) string {
 			}
 			return err
 		}))
-	case "reopen": // as after a crash: the last durable checkpoint, and nothing is applied again
+	case "reopen": // as after a crash: at the last durable checkpoint, with nothing applied again
 		must(sc.t, sc.s.Close())
 		sc.open()
 		sc.index, _ = sc.s.Applied()
@@ -175,8 +175,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 	return b.String()
 }
 
-// batch reads lines of "partition/offset session type at=.. id=.. key=value", "partition/offset reject reason" and
-// "partition/offset null".
+// batch reads lines of the forms "partition/offset session type at=.. id=.. key=value", "partition/offset reject
+// reason" and "partition/offset null".
 func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *BatchEntry {
 	e := &BatchEntry{Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second}
 	if d.HasArg("idle") {

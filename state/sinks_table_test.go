@@ -2,8 +2,8 @@ package state
 
 import "testing"
 
-// TestSinkTable: names and numbers stand in encodings, metrics and dead letters, and the rules of SinkSpec hold for
-// each row.
+// TestSinkTable: names and numbers are part of encodings, metrics and dead letters, and each row keeps the rules of
+// SinkSpec.
 func TestSinkTable(t *testing.T) {
 	names := []string{"events", "sessions", "revisions", "clickhouse", "deadletter"}
 	if len(names) != int(NumSinks) {
@@ -29,7 +29,7 @@ func TestSinkTable(t *testing.T) {
 	}
 }
 
-// TestLastFor: a sink waits for another only where the shard has that one.
+// TestLastFor: a sink waits for another one only if the shard has that one.
 func TestLastFor(t *testing.T) {
 	v := View{LastClosed: 9, Config: Config{Sinks: []SinkID{SinkSessions, SinkRevisions}}}
 	v.Sinks[SinkSessions].Acked = 4

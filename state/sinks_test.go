@@ -13,14 +13,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// table is what a destination holds after plans were written to it, as the real sinks write them.
+// table is what a destination holds after plans were written to it in the way of the real sinks.
 type table struct {
 	t        *testing.T
 	sessions map[string]string // Delta sessions: row key -> row
-	epochs   map[string]uint64 // of those rows
-	click    map[string]string // ClickHouse: row key -> the row of the greatest epoch
+	epochs   map[string]uint64 // the epochs of those rows
+	click    map[string]string // ClickHouse: row key -> the row with the greatest epoch
 	versions map[string]uint64
-	totals   map[string]string // rollup key -> totals of the greatest epoch
+	totals   map[string]string // rollup key -> the totals with the greatest epoch
 	letters  map[uint64]string
 }
 
@@ -31,7 +31,7 @@ func newTable(t *testing.T) *table {
 	}
 }
 
-// write does what the sink does with a plan. Writing it again must change nothing.
+// write does what the sink does with a plan. To write it again must change nothing.
 func (tb *table) write(p *Plan, again bool) {
 	t := tb.t
 	t.Helper()
@@ -81,8 +81,8 @@ func (tb *table) write(p *Plan, again bool) {
 }
 
 // TestSinksGetEverything gives one stream to a shard whose sinks follow at once, and to one whose sinks plan, repeat
-// and acknowledge at random, with crashes between: in the end the same rows have reached the tables, each session was
-// inserted once, and every purged session left its last image (S4, I5, I6).
+// and acknowledge at random, with crashes in between. In the end the same rows have reached the tables, each session
+// was inserted once, and every purged session has left its last image there (S4, I5, I6).
 func TestSinksGetEverything(t *testing.T) {
 	for _, seed := range seeds(t, 6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { sinksGetEverything(t, seed) })
@@ -97,7 +97,7 @@ func sinksGetEverything(t *testing.T, seed uint64) {
 	prompt.open(t)
 	lagging.open(t)
 	index := map[*replica]uint64{}
-	var log [][]byte // of the lagging replica
+	var log [][]byte // the log of the lagging replica
 	apply := func(rep *replica, entry []byte) any {
 		if rep == lagging {
 			log = append(log, entry)
@@ -108,7 +108,7 @@ func sinksGetEverything(t *testing.T, seed uint64) {
 		return res
 	}
 	want, got := newTable(t), newTable(t)
-	// step brings one sink on: it plans, writes, perhaps again, and perhaps acknowledges.
+	// step moves one sink on: it plans, writes, perhaps writes again, and perhaps acknowledges.
 	step := func(rep *replica, tb *table, sink SinkID, sure bool) bool {
 		if apply(rep, EncodePlan(sink, 1<<40)).(*PlanResult).B == 0 {
 			return false
@@ -120,7 +120,7 @@ func sinksGetEverything(t *testing.T, seed uint64) {
 		rep.plan[sink] = fmt.Sprint(b)
 		must(t, p.Close())
 		if !sure && r.IntN(3) == 0 {
-			return true // cut off before the acknowledgement: the plan is written again later
+			return true // interrupted before the acknowledgement: the plan is written again later
 		}
 		apply(rep, EncodeAck(sink, b))
 		return true
@@ -190,8 +190,8 @@ func same[K comparable](t *testing.T, what string, got, want map[K]string) {
 	}
 }
 
-// TestCrashAtAnyWrite takes the disk as a power cut at some file-system operation leaves it: the store opens at some
-// checkpoint, and with the log applied from there is the state that never crashed (S2).
+// TestCrashAtAnyWrite takes the disk as a power cut at some file-system operation leaves it. The store opens at some
+// checkpoint, and with the log applied from there on it has the state of the store that never crashed (S2).
 func TestCrashAtAnyWrite(t *testing.T) {
 	for _, seed := range seeds(t, 6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { crashAtAnyWrite(t, seed) })

@@ -7,16 +7,16 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// samePeek fails unless Peek shows what View does. No entry may be on its way.
+// samePeek fails unless Peek shows what View does. No entry may be under way.
 func samePeek(t *testing.T, s *Store) {
 	t.Helper()
 	peek, view := s.Peek(), s.View()
-	if view.DurableIndex = peek.DurableIndex; !reflect.DeepEqual(peek, view) { // it moves by itself
+	if view.DurableIndex = peek.DurableIndex; !reflect.DeepEqual(peek, view) { // DurableIndex moves by itself
 		t.Errorf("Peek %+v\nView %+v", peek, view)
 	}
 }
 
-// Peek and Metrics answer while an entry is being applied, however long that takes, and with what was before it.
+// Peek and Metrics answer while an entry is being applied, however long that takes, with the figures from before it.
 func TestPeekDoesNotWait(t *testing.T) {
 	s := openPlanStore(t, vfs.NewMem(), "shard")
 	want := s.View()

@@ -2,30 +2,30 @@
 // refused, to a compacted Kafka topic (docs/schema.md, dead letters).
 //
 // Promise. After Write(plan) has returned nil, every dead letter of the plan is acknowledged by all in-sync replicas.
-// Producing a plan again yields the same records, byte for byte (as long as Kafka has the originals), under the same
-// keys: a reader that keeps the last record of each key, as compaction does, sees each letter once.
+// Producing a plan again yields the same records, byte for byte, under the same keys, as long as Kafka has the
+// originals. A reader that keeps the last record of each key, as compaction does, sees each letter once.
 //
 //	plan ──► letter ──► original bytes, from Kafka again ──► record ──► topic <topic>.dlq (cleanup.policy=compact)
 //
 //	key    <topic>/<partition>/<offset>                     or  sink/<sink>/<shard>/<epoch>/<session id>/<origin>
 //	value  the original, its first 64 KiB                   or  the row as JSON (its first 896 KiB)
 //	headers reason, detail, length, sha256, source_topic, source_partition, source_offset, source_timestamp,
-//	        rejected_at; where they apply truncated=true, original_lost=true; for a row sink, shard, epoch, row_key
+//	        rejected_at; where they apply: truncated=true, original_lost=true; for a row: sink, shard, epoch, row_key
 //
 // Invariants.
-//  1. A key names one letter for ever; a record's content is a function of the letter, its epoch and the original.
+//  1. A key names one letter for ever, and a record's content is a function of the letter, its epoch and the original.
 //     The record's timestamp and rejected_at are the epoch's clock, not the producer's.
-//  2. No record has a null value: compaction would take it for a deletion. A letter without its original has an empty
-//     value and says original_lost=true.
-//  3. The bytes of a value have the letter's SHA-256 (if not cut): what Kafka holds under the position now, but is not
-//     what was judged, counts as lost.
+//  2. No record has a null value, because compaction would take it for a deletion. A letter without its original has
+//     an empty value and says original_lost=true.
+//  3. The bytes of a value have the letter's SHA-256, unless they are truncated. If Kafka now holds something else at
+//     the position than what was judged, the original counts as lost.
 //  4. Memory is bounded: Produce waits while Options.BufferedBytes are unacknowledged, over all shards.
 //
-// Assumptions. The producer is idempotent with acks=all, so a retry inside one Write makes no second record; across
-// Writes only the key protects. Compaction keeps the tail of the topic uncompacted: readers take the last record of a
-// key, or count keys.
+// Assumptions. The producer is idempotent with acks=all, so that a retry inside one Write makes no second record.
+// Across Writes, only the key protects. Compaction leaves the tail of the topic uncompacted, so readers take the last
+// record of a key, or count keys.
 //
 // Rejected. Keeping the original bytes in the state: a flood of broken megabyte records would fill the log and every
-// replica with what Kafka already holds. Transactions: a second producer id for each shard and epoch buys nothing that
-// the key does not give.
+// replica with what Kafka already holds. Transactions: one more producer id per shard and epoch would give nothing
+// that the key does not give.
 package deadletter

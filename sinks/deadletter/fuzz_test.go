@@ -15,8 +15,8 @@ import (
 	"deckle/state/statetest"
 )
 
-// FuzzRecord: of any letter and any original a record comes out that Kafka takes, whose key says whose it is and
-// nothing else's, and whose headers say what was cut.
+// FuzzRecord makes a record from any letter and any original. Kafka must accept the record, its key must name that
+// letter and no other, and its headers must say what was cut off.
 func FuzzRecord(f *testing.F) {
 	f.Add(int32(0), int64(7), uint8(event.Malformed), "because", []byte(`{"x":`), true, true, "s\x000/1")
 	f.Add(int32(-1), int64(-1), uint8(event.SinkRejected), "too large", bytes.Repeat([]byte("x"), 70<<10), false, false, "s/1\x002/3")

@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// maxOriginal is how much of an original a letter carries.
+	// maxOriginal is the most bytes of an original that a letter carries.
 	maxOriginal = 64 << 10
-	// maxRow is how much of a refused row a letter carries: with its headers it stays below Kafka's default of 1 MiB a
-	// batch.
+	// maxRow is the most bytes of a refused row that a letter carries. With its headers, the record stays below Kafka's
+	// default of 1 MiB per batch.
 	maxRow = 896 << 10
 )
 
@@ -31,7 +31,7 @@ func (h *headers) add(key, value string) {
 	*h = append(*h, kgo.RecordHeader{Key: key, Value: []byte(value)})
 }
 
-// epochClock returns the clock of the cut that closed the letter's epoch.
+// epochClock returns the clock of the Cut that closed the letter's epoch.
 func epochClock(plan *state.Plan, epoch uint64) time.Time {
 	for i := range plan.Epochs {
 		if plan.Epochs[i].Epoch == epoch {
@@ -41,11 +41,12 @@ func epochClock(plan *state.Plan, epoch uint64) time.Time {
 	return time.UnixMilli(0).UTC()
 }
 
-// sourceRecord returns the record of a letter that stands for a source record. lost tells that it goes without its
-// original.
+// sourceRecord returns the record of a letter that stands for a source record. lost says that the record goes without
+// its original.
 func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte, ok bool) (_ *kgo.Record, lost bool) {
 	sum, length := sha256.Sum256(value), int64(len(value))
-	known := l.SHA256 != [sha256.Size]byte{} // the state judges what a batch carries, which is not the original
+	// the state judges what a batch carries, which is not the original, and so knows no hash
+	known := l.SHA256 != [sha256.Size]byte{}
 	lost = !ok || known && sum != l.SHA256
 	if known {
 		sum, length = l.SHA256, l.Length
@@ -74,7 +75,7 @@ func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte,
 	return &kgo.Record{
 		Topic:     s.opts.DLQ,
 		Key:       fmt.Appendf(nil, "%s/%d/%d", s.opts.Topic, l.Partition, l.Offset),
-		Value:     append(make([]byte, 0, len(value)), value...), // never nil; not the source's buffer
+		Value:     append(make([]byte, 0, len(value)), value...), // never nil, and not the source's buffer
 		Headers:   h,
 		Timestamp: at,
 	}, lost

@@ -10,8 +10,8 @@ import (
 	"deckle/state/statetest"
 )
 
-// TestVerdictsOfTheState: too_late and session_full are judged on what a batch carries, which is not the original; the
-// letter must carry the original's bytes, length and hash all the same.
+// TestVerdictsOfTheState: the state judges too_late and session_full by what a batch carries, which is not the
+// original. The letter must still carry the original's bytes, length and hash.
 func TestVerdictsOfTheState(t *testing.T) {
 	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
 	plan := statetest.NewPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1, Clock: 5}}, statetest.Content{})

@@ -25,17 +25,17 @@ import (
 
 // Options say where the letters go.
 type Options struct {
-	// Kafka are the client's options: seed brokers, TLS, SASL, dialer. Options of the producer are set by this package.
+	// Kafka are the client's options: seed brokers, TLS, SASL, dialer. This package sets the options of the producer.
 	Kafka []kgo.Opt
-	Topic string // the source's topic: part of the keys
+	Topic string // the source's topic, which is part of the keys
 	DLQ   string // default Topic + ".dlq"
-	// Originals returns what reads a shard's source records again.
+	// Originals returns what can read a shard's source records again.
 	Originals func(shard uint32) sinks.EventSource
-	// BufferedBytes bounds what is produced and not yet acknowledged, over all shards; default 16 MiB.
+	// BufferedBytes bounds what is produced but not yet acknowledged, over all shards; default 16 MiB.
 	BufferedBytes int
-	// Timeout is how long a Write waits without any progress (an original read, a letter acknowledged); default 30s. It
-	// then fails and is repeated. (Kafka clients measure a record's own delivery timeout from its timestamp, which here
-	// is the epoch's clock.)
+	// Timeout is how long a Write waits without any progress (an original that is read, a letter that is acknowledged);
+	// default 30s. Write then fails and is repeated. (Kafka clients measure a record's own delivery timeout from its
+	// timestamp, which here is the epoch's clock.)
 	Timeout time.Duration
 
 	Logger     *slog.Logger
@@ -48,7 +48,7 @@ type Sink struct {
 	opts   Options
 	client *kgo.Client
 
-	asking  *semaphore.Weighted // one question for the topic at a time; a wait for it ends with its context
+	asking  *semaphore.Weighted // one goroutine at a time asks for the topic; waiting for it ends with the context
 	topicOK atomic.Bool
 
 	letters *prometheus.CounterVec
@@ -59,8 +59,8 @@ type Sink struct {
 
 var _ sinks.Sink = (*Sink)(nil)
 
-// Open returns a sink. The topic is created (compacted) if the brokers answer and it is missing; if they do not answer,
-// that is left to the first Write, so that a node can start while Kafka is down.
+// Open returns a sink. If the topic is missing, it is created (compacted). If the brokers do not answer, that is left
+// to the first Write, so that a node can start while Kafka is down.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Topic == "" || opts.Originals == nil {
 		return nil, errors.New("deadletter: Topic and Originals are required")
@@ -80,9 +80,9 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	client, err := kgo.NewClient(append(slices.Clone(opts.Kafka),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.MaxBufferedBytes(opts.BufferedBytes),
-		// A letter may be given up in an unknown state: the repeat has its key.
+		// A letter may be given up in an unknown state, because its repeat has the same key.
 		kgo.AllowIdempotentProduceCancellation(),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // by the key's hash, as Kafka's own clients
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // by the key's hash, as Kafka's own clients do it
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("deadletter: %w", err)
@@ -91,25 +91,34 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 	name := func(n string) string { return "deckle_deadletter_" + n }
 	s := &Sink{
 		opts: opts, client: client, asking: semaphore.NewWeighted(1),
-		letters: f.NewCounterVec(prometheus.CounterOpts{Name: name("letters_total"), Help: "Dead letters acknowledged by Kafka, repeats included."}, []string{"reason"}),
-		lost:    f.NewCounter(prometheus.CounterOpts{Name: name("originals_lost_total"), Help: "Dead letters whose original Kafka no longer had."}),
-		bytes:   f.NewCounter(prometheus.CounterOpts{Name: name("bytes_total"), Help: "Bytes of the values acknowledged."}),
-		seconds: f.NewHistogram(prometheus.HistogramOpts{Name: name("write_seconds"), Help: "Time to write one plan.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 15)}),
+		letters: f.NewCounterVec(prometheus.CounterOpts{
+			Name: name("letters_total"), Help: "Dead letters acknowledged by Kafka, repeats included.",
+		}, []string{"reason"}),
+		lost: f.NewCounter(prometheus.CounterOpts{
+			Name: name("originals_lost_total"), Help: "Dead letters whose original Kafka no longer had.",
+		}),
+		bytes: f.NewCounter(prometheus.CounterOpts{
+			Name: name("bytes_total"), Help: "Bytes of the values acknowledged.",
+		}),
+		seconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name: name("write_seconds"), Help: "Time to write one plan.",
+			Buckets: prometheus.ExponentialBuckets(0.002, 2, 15),
+		}),
 	}
 	if err := s.ensureTopic(ctx); err != nil {
 		if ctx.Err() != nil {
 			client.Close()
 			return nil, err
 		}
-		opts.Logger.Warn("dead letter topic is not checked yet", "topic", opts.DLQ, "err", err)
+		opts.Logger.Warn("dead letter topic is not checked yet", "topic", opts.DLQ, "error", err)
 	}
 	return s, nil
 }
 
-// Position returns 0: the topic keeps no record of plans.
+// Position returns 0, because the topic keeps no record of plans.
 func (s *Sink) Position(context.Context, uint32) (uint64, error) { return 0, nil }
 
-// Close closes the client; letters not yet acknowledged fail.
+// Close closes the client. Letters that are not yet acknowledged fail.
 func (s *Sink) Close() error {
 	s.client.Close()
 	return nil
@@ -139,7 +148,8 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	partitions := max(1, len(meta.Topics[s.opts.Topic].Partitions))
 	replicas := min(3, max(1, len(meta.Brokers)))
 	policy := "compact"
-	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), map[string]*string{"cleanup.policy": &policy}, s.opts.DLQ)
+	config := map[string]*string{"cleanup.policy": &policy}
+	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), config, s.opts.DLQ)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("deadletter: create topic %s: %w", s.opts.DLQ, err)
 	}
@@ -148,23 +158,24 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	return nil
 }
 
-// warnUncompacted says so when the topic is not compacted: repeats would stay, and time would delete letters.
+// warnUncompacted warns if the topic is not compacted: repeats would stay, and letters would be deleted by age.
 func (s *Sink) warnUncompacted(ctx context.Context, adm *kadm.Client) {
 	rcs, err := adm.DescribeTopicConfigs(ctx, s.opts.DLQ)
 	if err != nil {
-		return // rights to describe may be missing; it is only a warning
+		return // the right to describe may be missing, and this is only a warning
 	}
 	for _, rc := range rcs {
 		for _, c := range rc.Configs {
 			if c.Key == "cleanup.policy" && c.MaybeValue() != "compact" {
-				s.opts.Logger.Warn("dead letter topic is not compacted", "topic", s.opts.DLQ, "cleanup.policy", c.MaybeValue())
+				s.opts.Logger.Warn("dead letter topic is not compacted",
+					"topic", s.opts.DLQ, "cleanup.policy", c.MaybeValue())
 			}
 		}
 	}
 }
 
-// windowLetters are read from Kafka together, in the order in which it has them and not in that in which they were
-// judged: a plan's letters come from all of the shard's partitions in turn.
+// windowLetters are read from Kafka together, in Kafka's order and not in the order in which they were judged, because
+// a plan's letters come from all of the shard's partitions in turn.
 const windowLetters = 4096
 
 // Write produces every dead letter of the plan and waits for all acknowledgements.
@@ -187,8 +198,8 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 			return context.Cause(ctx)
 		}
 		if !identified {
-			// The client would ask for its producer id with the first letter, holding a mutex that the letters to every
-			// other broker wait for; in virtual time (sim/cluster) such a wait never ends.
+			// The client would ask for its producer id with the first letter, while it holds a mutex that the letters
+			// to every other broker wait for. In virtual time (sim/cluster), such a wait never ends.
 			if _, _, err := s.client.ProducerID(ctx); err != nil {
 				return fmt.Errorf("deadletter: producer id: %w", cmp.Or(context.Cause(ctx), err))
 			}
@@ -237,8 +248,11 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	return nil
 }
 
-// writeWindow produces letters of source records.
-func (s *Sink) writeWindow(ctx context.Context, plan *state.Plan, source sinks.EventSource, window []state.DeadLetter, produce func(*kgo.Record, event.Reason) error) error {
+// writeWindow produces a window of letters that stand for source records.
+func (s *Sink) writeWindow(
+	ctx context.Context, plan *state.Plan, source sinks.EventSource, window []state.DeadLetter,
+	produce func(*kgo.Record, event.Reason) error,
+) error {
 	if len(window) == 0 {
 		return nil
 	}

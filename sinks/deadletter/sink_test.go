@@ -81,7 +81,7 @@ func openSink(t *testing.T, o *originals, kafka []kgo.Opt, timeout time.Duration
 	return s
 }
 
-// letter makes a dead letter of a source record, and puts its original where Kafka has it.
+// letter makes a dead letter of a source record, and puts the record where Kafka has it.
 func (o *originals) letter(seq uint64, epoch uint64, reason event.Reason, value []byte) state.DeadLetter {
 	p := state.Position{Partition: int32(seq % 2), Offset: int64(100 + seq)}
 	o.values[p] = value
@@ -165,7 +165,7 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 	long := bytes.Repeat([]byte("0123456789abcdef"), 5000) // 80,000 bytes
 	letters := []state.DeadLetter{
 		o.letter(0, 7, event.Malformed, []byte("{")),
-		o.letter(1, 7, event.Malformed, nil), // an empty value, which is no deletion
+		o.letter(1, 7, event.Malformed, nil), // an empty value, which is not a deletion
 		o.letter(2, 8, event.TooLarge, long),
 		o.letter(3, 8, event.TooLate, []byte("kafka has lost this")),
 		o.letter(4, 8, event.NoKey, []byte("kafka has something else there")),
@@ -174,7 +174,7 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 	delete(o.values, state.Position{Partition: 1, Offset: 103})
 	o.values[state.Position{Partition: 0, Offset: 104}] = []byte("a new generation")
 	p := plan(letters...)
-	for range 2 { // a repeat, as of another leader
+	for range 2 { // the second time is a repeat, as another leader would make it
 		if err := s.Write(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 	}
 }
 
-// TestManyLettersAreBounded: more bytes than may be buffered.
+// TestManyLettersAreBounded writes more bytes than may be buffered.
 func TestManyLettersAreBounded(t *testing.T) {
 	_, kafka := newCluster(t)
 	o := &originals{values: map[state.Position][]byte{}}
@@ -308,7 +308,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestWindows: letters that come from all partitions in turn are read from Kafka a window at a time.
+// TestWindows: letters that come from all partitions in turn are read from Kafka one window at a time.
 func TestWindows(t *testing.T) {
 	_, kafka := newCluster(t)
 	o := &originals{values: map[state.Position][]byte{}}
