@@ -119,7 +119,7 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 		return lost(fmt.Errorf("%w: epochs %d to %d have %d events, Kafka still has %d of them", errLost, plan.A+1,
 			plan.B, want, got))
 	case got != want:
-		return fmt.Errorf("node: epochs %d to %d have %d events, Kafka gave %d", plan.A+1, plan.B, want, got)
+		return fmt.Errorf("kafka: epochs %d to %d have %d events, Kafka gave %d", plan.A+1, plan.B, want, got)
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (rr *rangeReading) record(rec *kgo.Record) error {
 	}
 	stamp := rec.Timestamp.UnixMilli()
 	if reason, detail := rr.dec.Decode(rec.Value, stamp, &rr.item.Event); reason != event.ReasonNone {
-		return fmt.Errorf("node: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition,
+		return fmt.Errorf("kafka: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition,
 			rec.Offset, reason, detail)
 	}
 	rr.item.Partition, rr.item.Offset, rr.item.KafkaTimestamp = rec.Partition, rec.Offset, stamp

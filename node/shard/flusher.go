@@ -93,7 +93,7 @@ func (f *flusher) loop(ctx context.Context) error {
 		}
 		plan, ok := res.Value.(*state.PlanResult)
 		if !ok {
-			return fmt.Errorf("node: a plan entry returned %T", res.Value)
+			return fmt.Errorf("shard: a plan entry returned %T", res.Value)
 		}
 		if plan.B == 0 {
 			continue
@@ -179,7 +179,7 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 				return nil
 			case err != nil:
 				plan = nil
-				return fmt.Errorf("node: plan of sink %s: %w", f.sink.Name, err)
+				return fmt.Errorf("shard: plan of sink %s: %w", f.sink.Name, err)
 			}
 		}
 		// gofail: var bugAckUnwritten struct{}

@@ -16,7 +16,7 @@ const (
 )
 
 // errResync asks for a new beginning from the applied offsets.
-var errResync = errors.New("node: entry was not applied as proposed")
+var errResync = errors.New("shard: entry was not applied as proposed")
 
 // intake is one run of a leader's way from Kafka to Raft, from offsets that are known to be applied. One goroutine owns
 // all of it.

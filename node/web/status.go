@@ -87,8 +87,9 @@ type apiPartition struct {
 
 func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 	out := &apiStatus{
-		Node: st.Node, ClusterID: st.ClusterID, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(st)),
-		Version: deckle.Build().Version, Now: now.UTC(), UptimeSec: int64(now.Sub(start).Seconds()),
+		Node: st.Node, ClusterID: st.ClusterID, Ready: st.Ready, Reasons: list(st.Reasons),
+		Warnings: list(warnings(st)),
+		Version:  deckle.Build().Version, Now: now.UTC(), UptimeSec: int64(now.Sub(start).Seconds()),
 		Shards: make([]apiShard, 0, len(st.Shards)),
 	}
 	t := &out.Totals
@@ -158,7 +159,8 @@ func newAPIShard(s *status.Shard) apiShard {
 	out := apiShard{
 		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Term: s.Term, Index: s.Index, Durable: v.DurableIndex,
 		OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{}, Applied: v.Applied,
-		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused, Ahead: s.Ahead,
+		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
+		Ahead:   s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
 	}
 	if v.Clock > 0 {

@@ -2,12 +2,12 @@
 // it writes rewritten copies into a folder of its own, and an overlay that lets `go build` and `go test` read those
 // instead.
 //
-//	node/flusher.go          // gofail: var nodeAckProposed struct{}        a comment, and nothing more, in production
+//	node/shard/flusher.go                  // gofail: var nodeAckProposed struct{}   a comment in production
 //	      │ gofail's rewriter
 //	      ▼
-//	DIR/src/node/flusher.go          if … := __fp_nodeAckProposed.Acquire(); …
-//	DIR/src/node/flusher.fail.go     var __fp_nodeAckProposed = runtime.NewFailpoint("nodeAckProposed")
-//	DIR/overlay.json                 {"Replace": {".../node/flusher.go": "DIR/src/node/flusher.go", …}}
+//	DIR/src/node/shard/flusher.go          if … := __fp_nodeAckProposed.Acquire(); …
+//	DIR/src/node/shard/flusher.fail.go     var __fp_nodeAckProposed = runtime.NewFailpoint("nodeAckProposed")
+//	DIR/overlay.json                       {"Replace": {".../node/shard/flusher.go": "DIR/src/…", …}}
 //
 // # Promise
 //

@@ -33,7 +33,7 @@ func (l *Log) keep(version int64) {
 		start := l.opts.Now()
 		if err := l.maintain(l.committer.ctx, version, base); err != nil {
 			l.metrics.keepErrors.WithLabelValues(l.name()).Inc()
-			l.opts.Logger.Warn("delta: checkpoint or cleanup failed, the next one is tried later", "table", l.name(), "version", version, "err", err)
+			l.opts.Logger.Warn("delta: checkpoint or cleanup failed, the next one is tried later", "table", l.name(), "version", version, "error", err)
 			return
 		}
 		l.metrics.checkpointSeconds.WithLabelValues(l.name()).Observe(l.opts.Now().Sub(start).Seconds())

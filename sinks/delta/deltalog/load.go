@@ -106,7 +106,7 @@ func (l *Log) load(ctx context.Context) (*Snapshot, error) {
 			if _, ok := errors.AsType[*CorruptionError](err); !ok {
 				return nil, err
 			}
-			l.opts.Logger.Warn("delta: the newest checkpoint does not serve, looking for older ones", "table", l.root, "err", err)
+			l.opts.Logger.Warn("delta: the newest checkpoint does not serve, looking for older ones", "table", l.root, "error", err)
 		}
 	}
 	ls, err := l.list(ctx, "")
