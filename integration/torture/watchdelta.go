@@ -1,22 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"hash/fnv"
-	"io"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/parquet-go/parquet-go"
 
 	"deckle/integration/services"
 	"deckle/sim/history"
@@ -99,108 +91,22 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 	w.mu.Lock()
 	version := w.next[table]
 	w.mu.Unlock()
-	body, err := services.ReadObject(ctx, w.client, w.bucket, fmt.Sprintf("%s/_delta_log/%020d.json", table, version))
+	get := func(ctx context.Context, key string) ([]byte, error) {
+		return services.ReadObject(ctx, w.client, w.bucket, key)
+	}
+	body, err := get(ctx, history.CommitKey(table, version))
 	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	c, err := w.read(ctx, table, version, body)
+	c, err := history.ReadCommit(ctx, table, version, body, get)
 	if err != nil {
 		return false, err
 	}
 	w.judge(table, c)
 	return true, nil
-}
-
-// read parses a commit and reads the rows that it adds.
-func (w *deltaWatch) read(ctx context.Context, table string, version int64, body []byte) (*history.Commit, error) {
-	c := &history.Commit{Version: version, Txns: map[string]int64{}}
-	for line := range bytes.Lines(body) {
-		var a struct {
-			Txn *struct {
-				AppID   string `json:"appId"`
-				Version int64  `json:"version"`
-			} `json:"txn"`
-			Add    *struct{ Path string } `json:"add"`
-			Remove *struct{ Path string } `json:"remove"`
-		}
-		if err := json.Unmarshal(line, &a); err != nil {
-			return nil, fmt.Errorf("%s version %d: %w", table, version, err)
-		}
-		switch {
-		case a.Txn != nil:
-			c.Txns[a.Txn.AppID] = a.Txn.Version
-		case a.Remove != nil:
-			c.Removes = append(c.Removes, a.Remove.Path)
-		case a.Add != nil:
-			name, err := url.PathUnescape(a.Add.Path)
-			if err != nil {
-				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
-			}
-			data, err := services.ReadObject(ctx, w.client, w.bucket, table+"/"+name)
-			if err != nil {
-				return nil, err
-			}
-			rows, err := rowsOf(table, data)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			c.Adds = append(c.Adds, history.AddedFile{Path: a.Add.Path, Rows: rows})
-		}
-	}
-	return c, nil
-}
-
-type eventColumns struct {
-	Partition int32 `parquet:"kafka_partition"`
-	Offset    int64 `parquet:"kafka_offset"`
-	Batch     int64 `parquet:"batch_id"`
-}
-
-type sessionColumns struct {
-	Session  string `parquet:"session_id"`
-	Origin   string `parquet:"origin"`
-	Revision int32  `parquet:"revision"`
-	Total    int64  `parquet:"total_events"`
-	Batch    int64  `parquet:"batch_id"`
-}
-
-func rowsOf(table string, data []byte) ([]history.Row, error) {
-	if table == "events" {
-		return readRows(data, func(r *eventColumns) history.Row {
-			return history.Row{Partition: r.Partition, Offset: r.Offset, Batch: uint64(r.Batch)}
-		})
-	}
-	return readRows(data, func(r *sessionColumns) history.Row {
-		return history.Row{
-			Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision),
-			Total: r.Total, Batch: uint64(r.Batch),
-		}
-	})
-}
-
-func readRows[T any](data []byte, row func(*T) history.Row) ([]history.Row, error) {
-	r := parquet.NewGenericReader[T](bytes.NewReader(data))
-	defer func() { _ = r.Close() }() // it reads from memory and cannot fail
-	rows, buf := make([]history.Row, 0, r.NumRows()), make([]T, 256)
-	for {
-		n, err := r.Read(buf)
-		for i := range buf[:n] {
-			rows = append(rows, row(&buf[i]))
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if int64(len(rows)) != r.NumRows() {
-		return nil, fmt.Errorf("%d rows of %d could be read", len(rows), r.NumRows())
-	}
-	return rows, nil
 }
 
 // judge adds a version to the history and wakes those that wait for something in it.

@@ -1,15 +1,11 @@
 package cluster
 
 import (
-	"context"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
-	"deckle/schema"
 	model "deckle/sim/testworld/clickhouse"
 )
 
@@ -79,18 +75,6 @@ func (c *click) draw(q model.Query) model.Fault {
 	return model.Fault{Before: c.rng.between(0, 4*time.Millisecond)}
 }
 
-// clickFault begins a fault of the plan.
-func (w *world) clickFault(name string, f clickFaults) func() {
-	w.history.fault(name, "%+v", f)
-	w.click.set(f)
-	return func() { w.click.set(clickFaults{}) }
-}
-
-// dialFrom dials from a host that no fault touches.
-func (w *world) dialFrom(host string) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	return func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.Dial(ctx, host, addr) }
-}
-
 // The stored tables that the nodes write to.
 const (
 	clickSessions = "session_metrics_versions"
@@ -106,36 +90,4 @@ func (c *click) totals() []model.Row { return c.Rows(clickDatabase, clickTotals)
 
 func (c *click) sessions() []model.Row {
 	return c.Rows(clickDatabase, clickSessions, "session_id", "origin")
-}
-
-// clickDigest is rowDigest of a row as ClickHouse has it.
-func clickDigest(r model.Row) uint64 {
-	var row schema.SessionRow
-	for i := range schema.Sessions {
-		if c := &schema.Sessions[i]; c.Kind.IsText() {
-			c.SetText(&row, r.Text(c.Name))
-		} else {
-			c.SetNumber(&row, r.Uint(c.Name))
-		}
-	}
-	return rowDigest(&row)
-}
-
-// clickTotalDigest is totalDigest of a row as ClickHouse has it.
-func clickTotalDigest(r model.Row) uint64 {
-	return digestOf(r.Int("sessions"), r.Int("duration_sec"), r.Int("events"), r.Int("article_views"), r.Int("video_plays"),
-		r.Int("newsletter_signups"), r.Int("ad_clicks"))
-}
-
-// clickKey is keyOf of a row as ClickHouse has it.
-func clickKey(r model.Row) totalKey {
-	table := schema.RollupTable(0)
-	for table < schema.NumRollups && table.String() != r.Text("rollup") {
-		table++
-	}
-	dims := []string{r.Text("dim1"), r.Text("dim2"), r.Text("dim3")}
-	if table < schema.NumRollups {
-		dims = dims[:table.NumDims()]
-	}
-	return totalKey{table, int32(r.Uint("date")), fmt.Sprintf("%q", dims)}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
+	"deckle/state"
 )
 
 // member is one node of the cluster: its disk and clock, which stay, and the processes that come and go.
@@ -133,7 +134,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		ClickHouseDial: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
 		KafkaOpts:      []kgo.Opt{kgo.Dialer(func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) })},
 		DeltaStore:     &client{o: w.objects, gate: inc.gate},
-		WrapSink:       w.oracle.watch(inc),
+		WrapSink:       w.plans.watch(inc.host, inc.gate),
 		LogBytes:       w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
 		SegmentBytes: max(w.opts.LogBytes/4, 4<<10),
 	})
@@ -294,4 +295,13 @@ func (m *member) leave() *incarnation {
 func (m *member) ready() bool {
 	inc := m.current()
 	return inc != nil && inc.node.Status().Ready
+}
+
+// store returns a member's replica of a shard, nil if it has none now.
+func (m *member) store(shard uint32) *state.Store {
+	inc := m.current()
+	if inc == nil {
+		return nil
+	}
+	return inc.node.Store(shard)
 }

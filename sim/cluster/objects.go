@@ -108,17 +108,6 @@ func (c *client) request(ctx context.Context, op string) (objectFaults, error) {
 	return f, nil
 }
 
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 func (c *client) write(ctx context.Context, op, key string, data []byte, conditional bool) error {
 	f, err := c.request(ctx, op)
 	if err != nil {

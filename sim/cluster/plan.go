@@ -445,3 +445,10 @@ func (w *world) storeFaults(f objectFaults) func() {
 	w.objects.set(f)
 	return func() { w.objects.set(objectFaults{}) }
 }
+
+// clickFault begins a fault of the plan.
+func (w *world) clickFault(name string, f clickFaults) func() {
+	w.history.fault(name, "%+v", f)
+	w.click.set(f)
+	return func() { w.click.set(clickFaults{}) }
+}

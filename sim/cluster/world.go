@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -12,11 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"deckle/node"
 	"deckle/node/config"
 	"deckle/sim"
 	"deckle/sim/testworld/network"
-	"deckle/state"
 )
 
 const (
@@ -26,62 +23,19 @@ const (
 
 var brokerPorts = []int{9001, 9002, 9003}
 
-// Options of one simulated run. The zero value of a field means that the seed decides.
-type Options struct {
-	Seed uint64
-	// Events is about how many records are produced; default 900 to 1,500.
-	Events int64
-	// Kinds limits the fault plan to these kinds; nil: all.
-	Kinds []string
-	// Faults is how many faults the plan has; default 4 to 10. -1: none.
-	Faults int
-	// Tune changes the nodes' configuration.
-	Tune func(cfg *config.Config)
-	// LogBytes and CheckpointBytes are small by default: logs are cut and snapshots sent within a run.
-	LogBytes, CheckpointBytes int64
-	// AuditEvery adds a look at the nodes' logs so often.
-	AuditEvery time.Duration
-	// LogLevel of the nodes' log in the history; default: warnings.
-	LogLevel slog.Level
-	// Script, if set, runs in the place of the fault plan, beside the workload.
-	Script func(ctx context.Context, w *World) error
-	// Workload changes what is produced.
-	Workload func(o *sim.Options)
-	// NoWorkload leaves the topic to the script, which gives the truth itself, or none.
-	NoWorkload bool
-	// Partitions of the topic; default 4.
-	Partitions int32
-	// Purge lets sessions be purged within the run; by default one seed in eight does.
-	Purge bool
-	// Shards of the cluster; by default the seed decides between 1 and 2.
-	Shards int
-	// Forming, if set, is called before the nodes are started for the first time.
-	Forming func(w *World)
-	// DiskBytes is the nodes' disk budget, if not 0; smaller than a configuration may set it.
-	DiskBytes int64
-	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs what the tables hold.
-	Looks time.Duration
-	// OnFailure, if set, is called with each failure when it is found.
-	OnFailure func(failure string)
-	// Latency is what a message from one node to another takes. By default none: with the same instant for question and answer
-	// most races are open, and a loop of the Raft library that never waits for anything else stands virtual time still.
-	Latency time.Duration
-	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
-	Quiet time.Duration
-}
-
 // World is one run: the cluster, what is around it, and what is known of it.
 type World = world
 
 type world struct {
 	opts    Options
 	rng     *lockedRand
-	history *history
+	history *runHistory
 	net     *network.Network
 	relay   *network.Relay
 	broker  *kfake.Cluster
 	objects *objectStore
 	click   *click
+	plans   *plans // that sinks were given
 	members []*member
 	oracle  *oracle
 	truth   *sim.Truth
@@ -92,77 +46,6 @@ type world struct {
 
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
-}
-
-// Result is what came of one run.
-type Result struct {
-	Seed     uint64         `json:"seed"`
-	Faults   map[string]int `json:"faults"`   // injected, by kind
-	Events   int64          `json:"events"`   // records whose outcome was compared with the truth
-	Looks    int64          `json:"looks"`    // at replicas and tables while it ran
-	Virtual  float64        `json:"virtual"`  // seconds
-	Failures []string       `json:"failures"` // empty: everything held
-
-	history *history
-}
-
-// Run simulates one run. It must be called inside a bubble of testing/synctest, and returns when every goroutine of the
-// run has ended or is about to.
-func Run(ctx context.Context, o Options) *Result {
-	// A bubble begins at the start of the year 2000, before which no event may lie.
-	time.Sleep(26*365*24*time.Hour + time.Duration(o.Seed%86_400)*time.Second)
-	w := newWorld(o)
-	w.history.began = time.Now()
-	began := time.Now()
-	if err := w.run(ctx); err != nil {
-		w.history.fail("%v", err)
-	}
-	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Virtual: time.Since(began).Seconds(),
-		Failures: w.history.fails, history: w.history}
-	if w.truth != nil {
-		r.Events = w.oracle.compared
-	}
-	return r
-}
-
-func newWorld(o Options) *world {
-	rng := newLockedRand(o.Seed, 1)
-	w := &world{opts: o, rng: rng, history: newHistory(o.OnFailure), objects: newObjects(rng), click: newClick(rng)}
-	if w.opts.LogLevel == 0 {
-		w.opts.LogLevel = slog.LevelWarn
-	}
-	if w.opts.Events == 0 {
-		w.opts.Events = 900 + rng.Int64N(600)
-	}
-	if w.opts.Faults == 0 {
-		w.opts.Faults = 4 + rng.IntN(7)
-	}
-	if w.opts.LogBytes == 0 {
-		w.opts.LogBytes = 8<<10 + rng.Int64N(128<<10)
-	}
-	if w.opts.CheckpointBytes == 0 {
-		w.opts.CheckpointBytes = 8<<10 + rng.Int64N(256<<10)
-	}
-	if w.opts.Partitions == 0 {
-		w.opts.Partitions = 4
-	}
-	if w.shards = 1 + rng.IntN(2); w.opts.Shards > 0 {
-		w.shards = w.opts.Shards
-	}
-	if w.opts.Looks == 0 {
-		w.opts.Looks = 5 * time.Second
-	}
-	w.flush = rng.between(time.Second, 3*time.Second).Truncate(100 * time.Millisecond)
-	w.revision = rng.between(time.Second, 5*time.Second)
-	w.idleTimeout = rng.between(5*time.Second, 40*time.Second)
-	w.ckptInterval = 2 + rng.IntN(9)
-	w.retention = 20 * time.Minute
-	if purge := rng.IntN(8) == 0; purge || o.Purge {
-		// Everything is purged a minute after its last event, also while a sink is down.
-		w.opts.Purge, w.retention, w.opts.Quiet = true, time.Minute, 2*time.Minute+30*time.Second
-	}
-	w.oracle = newOracle(w)
-	return w
 }
 
 // config is the configuration of one node.
@@ -194,121 +77,6 @@ func (w *world) config(m *member) *config.Config {
 		cfg.Limits.DiskBytes = w.opts.DiskBytes
 	}
 	return cfg
-}
-
-func (w *world) run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w.net = network.New(w.rng.IntN)
-	w.relay = network.NewRelay(w.net, w.rng.IntN)
-	w.broker, err = kfake.NewCluster(kfake.NumBrokers(len(brokerPorts)), kfake.Ports(brokerPorts...),
-		kfake.ListenFn(func(_, addr string) (net.Listener, error) { return w.net.Listen("broker", addr) }),
-		kfake.SeedTopics(w.opts.Partitions, topic))
-	if err != nil {
-		return err
-	}
-	defer w.broker.Close()
-	ln, err := w.net.Listen("click", clickAddr)
-	if err != nil {
-		return err
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = w.click.Serve(ln) }) // until the listener is closed
-	defer func() { _ = ln.Close(); w.click.Close(); serving.Wait() }()
-	var nodes sync.WaitGroup
-	nctx, stopNodes := context.WithCancel(ctx)
-	// Everything of the run ends here, whatever came of it.
-	defer func() {
-		w.heal()
-		stopNodes()
-		nodes.Wait()
-		w.leftovers.Wait()
-		w.objects.late.Wait()
-		w.net.Close()
-	}()
-	for i := range 3 {
-		w.members = append(w.members, newMember(w, i))
-	}
-	w.eachPair(func(a, b string) { w.net.Delay(a, b, w.opts.Latency, 0) })
-	if w.opts.Forming != nil {
-		w.opts.Forming(w)
-	}
-	for _, m := range w.members {
-		nodes.Go(func() { m.supervise(nctx) })
-	}
-	if err := w.until(ctx, 3*time.Minute, "the cluster forms", w.allReady); err != nil {
-		return err
-	}
-	looks, stopLooks := context.WithCancel(ctx)
-	var looking sync.WaitGroup
-	looking.Go(func() { w.oracle.follow(looks) })
-	if w.opts.AuditEvery > 0 {
-		looking.Go(func() {
-			for wait(looks, w.opts.AuditEvery) == nil {
-				w.oracle.audit()
-			}
-		})
-	}
-	defer func() { stopLooks(); looking.Wait() }()
-
-	var faults sync.WaitGroup
-	fctx, stopFaults := context.WithCancel(ctx)
-	defer func() { stopFaults(); faults.Wait() }()
-	if w.opts.Script != nil {
-		faults.Go(func() {
-			if err := w.opts.Script(fctx, w); err != nil {
-				w.history.fail("script: %v", err)
-			}
-		})
-	} else {
-		faults.Go(func() { w.plan(fctx) })
-	}
-	sum, err := w.produce(ctx)
-	if err != nil {
-		return fmt.Errorf("the workload: %w", err)
-	}
-	faults.Wait()
-	w.heal()
-	if w.opts.Quiet > 0 {
-		_ = wait(ctx, w.opts.Quiet)
-	}
-	if sum == nil {
-		return nil
-	}
-	if err := w.drain(ctx, sum); err != nil {
-		return err
-	}
-	stopLooks()
-	looking.Wait()
-	return w.oracle.final(ctx, sum)
-}
-
-// produce runs the workload and keeps its truth.
-func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
-	if w.opts.NoWorkload {
-		return nil, nil
-	}
-	w.truth = sim.NewTruth()
-	o := sim.Options{
-		Topic: topic, Events: w.opts.Events, Rate: float64(20 + w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,
-		EventsPerSession: 3 + 9*w.rng.Float64(), KafkaOpts: w.kafkaOpts("sim"),
-		Faults:       sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.02},
-		DrainTimeout: 5 * time.Minute,
-	}
-	if w.opts.Purge {
-		o.Faults.Late = 0 // what comes later than the retention is too late, which the truth of the workload does not know
-	}
-	if w.opts.Workload != nil {
-		w.opts.Workload(&o)
-	}
-	s, err := sim.Open(ctx, o, w.truth)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	sum, err := s.Run(ctx)
-	w.history.add("sim", "done: %d records, %d sessions", sum.Produced, sum.Sessions)
-	return &sum, err
 }
 
 // kafkaOpts are the options of a client on a host of its own, which no fault touches.
@@ -353,70 +121,6 @@ func (w *world) until(ctx context.Context, limit time.Duration, what string, ok 
 	return nil
 }
 
-// drain waits until every record is applied, every session closed and every epoch acknowledged, on every replica.
-func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
-	what := ""
-	err := w.until(ctx, 15*time.Minute, "the drain", func() bool {
-		for _, m := range w.members {
-			inc := m.current()
-			if inc == nil {
-				what = m.name + " is down"
-				return false
-			}
-			if what = undrained(inc.node, sum, w.shards); what != "" {
-				what = m.name + ": " + what
-				return false
-			}
-		}
-		return true
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, what)
-	}
-	return nil
-}
-
-// undrained says what a node's replicas have not done yet.
-func undrained(n *node.Node, sum *sim.Summary, shards int) string {
-	st := n.Status()
-	if len(st.Shards) != shards {
-		return "not all shards run"
-	}
-	for i := range st.Shards {
-		s := &st.Shards[i]
-		v := &s.State
-		for part, why := range s.Stopped {
-			return fmt.Sprintf("shard %d: %s stopped: %s", s.Shard, part, why)
-		}
-		if !v.Configured {
-			return fmt.Sprintf("shard %d is not configured", s.Shard)
-		}
-		for _, p := range v.Partitions {
-			if to := sum.Partitions[p.Partition].To; p.Next < to {
-				return fmt.Sprintf("partition %d is applied up to %d of %d", p.Partition, p.Next, to)
-			}
-		}
-		if v.OpenStatus > 0 || v.OpenEvents > 0 || v.OpenSessions > 0 {
-			return fmt.Sprintf("shard %d: %d sessions open, %d events and %d sessions not cut", s.Shard, v.OpenStatus, v.OpenEvents, v.OpenSessions)
-		}
-		for _, id := range v.Config.Sinks {
-			if p := v.Sinks[id]; p.Acked < v.LastClosed || p.PlanB > p.Acked {
-				return fmt.Sprintf("shard %d: %s is at epoch %d of %d", s.Shard, id, p.Acked, v.LastClosed)
-			}
-		}
-	}
-	return ""
-}
-
-// store returns a member's replica of a shard, nil if it has none now.
-func (m *member) store(shard uint32) *state.Store {
-	inc := m.current()
-	if inc == nil {
-		return nil
-	}
-	return inc.node.Store(shard)
-}
-
 // bury closes a process that is dead: nothing that it does is seen any more.
 func (w *world) bury(inc *incarnation) {
 	w.leftovers.Go(func() {
@@ -433,4 +137,9 @@ func (w *world) stop(inc *incarnation) {
 	if err := inc.node.Close(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		w.history.add(inc.host, "closed with: %v", err)
 	}
+}
+
+// dialFrom dials from a host that no fault touches.
+func (w *world) dialFrom(host string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.Dial(ctx, host, addr) }
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// history is what happened in a run, for the person who reads a failure: faults, ends and starts of nodes, and what the
+// runHistory is what happened in a run, for the person who reads a failure: faults, ends and starts of nodes, and what the
 // nodes logged as a warning or worse. It is bounded: the oldest lines go first.
-type history struct {
+type runHistory struct {
 	mu     sync.Mutex
 	began  time.Time
 	lines  []string
@@ -28,17 +28,17 @@ const (
 	maxFailures = 20
 )
 
-func newHistory(failed func(string)) *history {
-	return &history{began: time.Now(), faults: map[string]int{}, failed: failed}
+func newRunHistory(failed func(string)) *runHistory {
+	return &runHistory{began: time.Now(), faults: map[string]int{}, failed: failed}
 }
 
-func (h *history) add(who, format string, args ...any) {
+func (h *runHistory) add(who, format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.addLocked(who, fmt.Sprintf(format, args...))
 }
 
-func (h *history) addLocked(who, text string) {
+func (h *runHistory) addLocked(who, text string) {
 	if len(h.lines) >= maxHistory {
 		h.lines, h.lost = slices.Delete(h.lines, 0, maxHistory/4), h.lost+maxHistory/4
 	}
@@ -46,7 +46,7 @@ func (h *history) addLocked(who, text string) {
 }
 
 // fault counts an injected fault.
-func (h *history) fault(kind, format string, args ...any) {
+func (h *runHistory) fault(kind, format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.faults[kind]++
@@ -54,7 +54,7 @@ func (h *history) fault(kind, format string, args ...any) {
 }
 
 // fail notes that an invariant does not hold.
-func (h *history) fail(format string, args ...any) {
+func (h *runHistory) fail(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	h.mu.Lock()
 	h.addLocked("BROKEN", text)
@@ -67,7 +67,12 @@ func (h *history) fail(format string, args ...any) {
 	}
 }
 
-func (h *history) print(w io.Writer) {
+// broken notes what a reader of a table may never see; it is a history.Report.
+func (h *runHistory) broken(table, format string, args ...any) {
+	h.fail("I5, I7: %s: %s", table, fmt.Sprintf(format, args...))
+}
+
+func (h *runHistory) print(w io.Writer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.lost > 0 {
@@ -77,12 +82,12 @@ func (h *history) print(w io.Writer) {
 }
 
 // logger returns the log of one node. Only warnings and errors are kept, unless level says more.
-func (h *history) logger(who string, level slog.Level, hear func(message string)) *slog.Logger {
+func (h *runHistory) logger(who string, level slog.Level, hear func(message string)) *slog.Logger {
 	return slog.New(&historyHandler{h: h, who: who, level: level, hear: hear})
 }
 
 type historyHandler struct {
-	h     *history
+	h     *runHistory
 	who   string
 	level slog.Level
 	hear  func(message string) // of what is kept

@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"deckle/sim"
+	"deckle/sim/verify"
+	"deckle/sinks/clickhouse"
+)
+
+// final compares everything with the ground truth, when nothing moves any more.
+func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
+	o.look(ctx)
+	o.equalReplicas(sum)
+	delta, err := verify.OpenDelta(ctx, o.w.objects.Mem)
+	if err != nil {
+		return err
+	}
+	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{Address: clickAddr, Compression: "none", Dial: o.w.dialFrom("verify")})
+	if err != nil {
+		return err
+	}
+	rep, err := verify.Verify(ctx, verify.Options{
+		Truth: []sim.Source{o.w.truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
+		More: []verify.Table{{Name: "dead letter queue", Kind: verify.Letters, Reader: verify.DeadLetters(topic, o.w.kafkaOpts("verify")...)}},
+	})
+	if cerr := click.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	o.compared = sum.Produced
+	if !rep.Equal {
+		o.w.history.fail("the tables differ from the truth: %+v", rep.Tables)
+		for _, d := range rep.Differences {
+			o.w.history.add("verify", "%+v", d)
+		}
+	}
+	return nil
+}
+
+// equalReplicas compares the replicas with one another and with what was produced.
+func (o *oracle) equalReplicas(sum *sim.Summary) {
+	for shard := range uint32(o.w.shards) {
+		for _, m := range o.w.members {
+			s := m.store(shard)
+			if s == nil {
+				o.w.history.fail("%s has no replica of shard %d at the end", m.name, shard)
+				continue
+			}
+			v := s.View()
+			for _, p := range v.Partitions {
+				if want := o.promised[p.Partition]; p.Next < want || p.Next != sum.Partitions[p.Partition].To {
+					o.w.history.fail("I3: %s has partition %d up to %d; %d were applied once, %d produced", m.name, p.Partition, p.Next, want, sum.Partitions[p.Partition].To)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"deckle/schema"
+	"deckle/sim/history"
+	"deckle/sinks/delta"
+	"deckle/state"
+)
+
+// deltaLooks is what the Delta tables have shown so far. Data files never change, so each is read once.
+type deltaLooks struct {
+	plans   *plans
+	history *runHistory
+	objects *objectStore
+
+	events, sessions deltaTable
+	shownEvents      *history.Events
+	shownSessions    *history.Sessions
+
+	eventFiles map[string]bool                // read
+	counts     map[uint32]map[uint64]int64    // event rows of each epoch, by shard
+	files      map[string]map[string]tableRow // of sessions: rows by key of each file
+}
+
+func newDeltaLooks(p *plans, h *runHistory, o *objectStore) *deltaLooks {
+	return &deltaLooks{
+		plans: p, history: h, objects: o, events: newDeltaTable("events"), sessions: newDeltaTable("sessions"),
+		shownEvents: history.NewEvents(h.broken), shownSessions: history.NewSessions(h.broken),
+		eventFiles: map[string]bool{}, counts: map[uint32]map[uint64]int64{}, files: map[string]map[string]tableRow{},
+	}
+}
+
+// tableRow is a session's row as a table shows it.
+type tableRow struct {
+	image
+	shard uint32
+}
+
+// deltaTable is a table, and the version of it that is judged next.
+type deltaTable struct {
+	name  string
+	table *delta.Table
+	next  int64
+	live  map[string]bool // paths of the files that the versions before next have left
+}
+
+func newDeltaTable(name string) deltaTable { return deltaTable{name: name, live: map[string]bool{}} }
+
+// open returns the newest version.
+func (t *deltaTable) open(ctx context.Context, o *objectStore) (s delta.Snapshot, err error) {
+	if t.table == nil {
+		if t.table, err = delta.OpenTable(ctx, o.Mem, t.name); err != nil {
+			return s, err
+		}
+	}
+	if err := t.table.Refresh(ctx); err != nil {
+		return s, err
+	}
+	return t.table.Snapshot(), nil
+}
+
+// follow judges the versions up to that of the snapshot, one by one, as the files of the log describe them. The snapshot
+// must have the files that they have left.
+func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snapshot, judge func(*history.Commit)) error {
+	for ; t.next <= snap.Version; t.next++ {
+		log, err := d.objects.Mem.Get(ctx, history.CommitKey(t.name, t.next))
+		if err != nil {
+			return err
+		}
+		c, err := history.ReadCommit(ctx, t.name, t.next, log, d.objects.Mem.Get)
+		if err != nil {
+			return err
+		}
+		judge(c)
+		for _, path := range c.Removes {
+			delete(t.live, path)
+		}
+		for _, f := range c.Adds {
+			t.live[f.Path] = true
+		}
+	}
+	same := len(snap.Files) == len(t.live)
+	for _, f := range snap.Files {
+		same = same && t.live[f.Path]
+	}
+	if !same {
+		d.history.fail("I7: version %d of Delta's %s has %d files when it is opened, and %d by its versions one by one", snap.Version, t.name, len(snap.Files), len(t.live))
+	}
+	return nil
+}
+
+// look looks at both tables, past all faults: what is stored is what any reader may see at this moment.
+func (d *deltaLooks) look(ctx context.Context) {
+	if err := d.lookAtEvents(ctx); err != nil {
+		d.history.fail("Delta events cannot be read: %v", err)
+	}
+	if err := d.lookAtSessions(ctx); err != nil {
+		d.history.fail("Delta sessions cannot be read: %v", err)
+	}
+}
+
+// txns returns what a table's log says is done, by shard. A kind is the last part of an application id.
+func txns(s *delta.Snapshot, kind string) map[uint32]uint64 {
+	out := map[uint32]uint64{}
+	for id, v := range s.Txns {
+		if shard, k := history.AppID(id); k == kind {
+			out[shard] = uint64(v)
+		}
+	}
+	return out
+}
+
+// lookAtEvents: the table shows, of each shard, exactly the rows of the plans up to its txn.
+func (d *deltaLooks) lookAtEvents(ctx context.Context) error {
+	snap, err := d.events.open(ctx, d.objects)
+	if err != nil {
+		return err
+	}
+	if err := d.events.follow(ctx, d, &snap, d.shownEvents.Commit); err != nil {
+		return err
+	}
+	var fresh []*delta.File
+	for _, f := range snap.Files {
+		if !d.eventFiles[f.Path] {
+			d.eventFiles[f.Path] = true
+			fresh = append(fresh, f)
+		}
+	}
+	err = d.events.table.ReadEvents(ctx, fresh, func(r *delta.EventRow) error {
+		shard, epoch := schema.SplitBatchID(r.BatchID)
+		if d.counts[shard] == nil {
+			d.counts[shard] = map[uint64]int64{}
+		}
+		d.counts[shard][epoch]++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.plans.mu.Lock()
+	defer d.plans.mu.Unlock()
+	done := txns(&snap, "events")
+	want := map[uint32]map[uint64]int64{}
+	for k, rec := range d.plans.by {
+		if k.sink != state.SinkEvents || k.b > done[k.shard] {
+			continue
+		}
+		if want[k.shard] == nil {
+			want[k.shard] = map[uint64]int64{}
+		}
+		for i := range rec.epochs {
+			want[k.shard][rec.epochs[i].Epoch] = rec.epochs[i].Events
+		}
+	}
+	for shard, counts := range d.counts {
+		for epoch, n := range counts {
+			if w := want[shard][epoch]; n != w {
+				d.history.fail("I7: Delta shows %d events of epoch %d of shard %d, whose txn is %d; the plans have %d", n, epoch, shard, done[shard], w)
+			}
+		}
+	}
+	for shard, epochs := range want {
+		for epoch, n := range epochs {
+			if n > 0 && d.counts[shard][epoch] == 0 {
+				d.history.fail("I7: Delta shows none of the %d events of epoch %d of shard %d, whose txn is %d", n, epoch, shard, done[shard])
+			}
+		}
+	}
+	return nil
+}
+
+// lookAtSessions: every session whose first closed image lies in a done plan is there once, as some image that a plan of
+// sessions or of revisions has, not older than the done plans of revisions say, and never older than before.
+func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
+	snap, err := d.sessions.open(ctx, d.objects)
+	if err != nil {
+		return err
+	}
+	if err := d.sessions.follow(ctx, d, &snap, d.shownSessions.Commit); err != nil {
+		return err
+	}
+	shown := map[string]tableRow{}
+	files := map[string]map[string]tableRow{}
+	for _, f := range snap.Files {
+		rows := d.files[f.Path]
+		if rows == nil {
+			rows = map[string]tableRow{}
+			err := d.sessions.table.ReadSessions(ctx, []*delta.File{f}, func(r *state.SessionRow) error {
+				shard, epoch := schema.SplitBatchID(r.BatchID)
+				rows[r.Key()] = tableRow{image{epoch, rowDigest(r)}, shard}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		files[f.Path] = rows
+		maps.Copy(shown, rows)
+	}
+	d.files = files
+	done, revised := txns(&snap, "sessions"), txns(&snap, "sessions.revisions")
+	d.plans.mu.Lock()
+	defer d.plans.mu.Unlock()
+	may := map[string][]image{}
+	least := map[string]uint64{}
+	for k, rec := range d.plans.by {
+		switch {
+		case k.sink == state.SinkSessions && k.b <= done[k.shard]:
+			for key, im := range rec.rows {
+				may[key] = append(may[key], im)
+				least[key] = max(least[key], im.epoch)
+			}
+		case k.sink == state.SinkRevisions:
+			for key, im := range rec.rows {
+				may[key] = append(may[key], im)
+				if k.b <= revised[k.shard] {
+					least[key] = max(least[key], im.epoch)
+				}
+			}
+		}
+	}
+	for key, epoch := range least {
+		if r, ok := shown[key]; !ok {
+			d.history.fail("I7: Delta does not show the session %q, which the done plans have at epoch %d", key, epoch)
+		} else if r.epoch < epoch {
+			d.history.fail("I7: Delta shows the session %q as of epoch %d, the done plans have epoch %d", key, r.epoch, epoch)
+		}
+	}
+	for key, r := range shown {
+		if !hasImage(may[key], r.image) {
+			d.history.fail("I7: Delta shows the session %q as of epoch %d (%x), which no plan has: %v", key, r.epoch, r.digest, may[key])
+		}
+	}
+	return nil
+}
+
+func hasImage(list []image, im image) bool {
+	return slices.Contains(list, im)
+}

@@ -1,0 +1,106 @@
+package history
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// CommitKey is the key of the log file of one version of a table.
+func CommitKey(table string, version int64) string {
+	return fmt.Sprintf("%s/_delta_log/%020d.json", table, version)
+}
+
+// ReadCommit parses the log file of a version of the table events or sessions, and reads the rows that it adds from their
+// files. It knows nothing of the writer: what it reads is what any reader of the protocol would.
+func ReadCommit(ctx context.Context, table string, version int64, log []byte, get func(ctx context.Context, key string) ([]byte, error)) (*Commit, error) {
+	c := &Commit{Version: version, Txns: map[string]int64{}}
+	for line := range bytes.Lines(log) {
+		var a struct {
+			Txn *struct {
+				AppID   string `json:"appId"`
+				Version int64  `json:"version"`
+			} `json:"txn"`
+			Add    *struct{ Path string } `json:"add"`
+			Remove *struct{ Path string } `json:"remove"`
+		}
+		if err := json.Unmarshal(line, &a); err != nil {
+			return nil, fmt.Errorf("%s version %d: %w", table, version, err)
+		}
+		switch {
+		case a.Txn != nil:
+			c.Txns[a.Txn.AppID] = a.Txn.Version
+		case a.Remove != nil:
+			c.Removes = append(c.Removes, a.Remove.Path)
+		case a.Add != nil:
+			name, err := url.PathUnescape(a.Add.Path)
+			if err != nil {
+				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
+			}
+			data, err := get(ctx, table+"/"+name)
+			if err != nil {
+				return nil, err
+			}
+			rows, err := rowsOf(table, data)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			c.Adds = append(c.Adds, AddedFile{a.Add.Path, rows})
+		}
+	}
+	return c, nil
+}
+
+type eventColumns struct {
+	Partition int32 `parquet:"kafka_partition"`
+	Offset    int64 `parquet:"kafka_offset"`
+	Batch     int64 `parquet:"batch_id"`
+}
+
+type sessionColumns struct {
+	Session  string `parquet:"session_id"`
+	Origin   string `parquet:"origin"`
+	Revision int32  `parquet:"revision"`
+	Total    int64  `parquet:"total_events"`
+	Batch    int64  `parquet:"batch_id"`
+}
+
+func rowsOf(table string, data []byte) ([]Row, error) {
+	if table == "events" {
+		return readRows(data, func(r *eventColumns) Row {
+			return Row{Partition: r.Partition, Offset: r.Offset, Batch: uint64(r.Batch)}
+		})
+	}
+	return readRows(data, func(r *sessionColumns) Row {
+		return Row{Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision), Total: r.Total, Batch: uint64(r.Batch)}
+	})
+}
+
+func readRows[T any](data []byte, row func(*T) Row) ([]Row, error) {
+	r := parquet.NewGenericReader[T](bytes.NewReader(data))
+	defer func() { _ = r.Close() }() // of memory: nothing to fail
+	rows, buf := make([]Row, 0, r.NumRows()), make([]T, 256)
+	for {
+		n, err := r.Read(buf)
+		for i := range buf[:n] {
+			rows = append(rows, row(&buf[i]))
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if int64(len(rows)) != r.NumRows() {
+		return nil, fmt.Errorf("%d rows of %d could be read", len(rows), r.NumRows())
+	}
+	return rows, nil
+}
