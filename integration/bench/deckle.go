@@ -37,6 +37,9 @@ var variants = []variant{
 	{name: "deckle3", nodes: 3, shards: 6},
 }
 
+// shards3 is the number of shards of three nodes in the parts of -full. Each has one partition.
+const shards3 = 6
+
 // cluster are the nodes of one run.
 type cluster struct {
 	*services.Cluster
@@ -141,10 +144,6 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 	}
 	return p, nil
 }
-
-// sampleEvery is the time between two questions to a node. Each costs the node about a millisecond, which is measured
-// as its own work.
-const sampleEvery = 250 * time.Millisecond
 
 // consume lets a cluster work off a backlog, and measures what comes after the first warm records.
 func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures, error) {
@@ -295,11 +294,10 @@ func timesOf(f *dto.MetricFamily, label string) (seconds, count map[string]float
 	return seconds, count
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// up starts the nodes and waits until they are ready.
+func (c *cluster) up(ctx context.Context) error {
+	if err := c.Start(); err != nil {
+		return err
 	}
+	return c.WaitReady(ctx)
 }

@@ -14,7 +14,7 @@ import (
 type part struct {
 	name  string
 	limit func(o *options) time.Duration
-	run   func(w *world, ctx context.Context, r *fullReport) error
+	run   func(ctx context.Context, w *world, r *fullReport) error
 }
 
 // parts returns the parts in the order in which they are run. Those with a target come first. (It is no variable,
@@ -25,13 +25,34 @@ func parts() []part {
 		return func(o *options) time.Duration { return time.Duration(n)*(o.warmUp+o.window) + more }
 	}
 	return []part{
-		{"sessions", windows(3, 15*time.Minute), (*world).sessionsPart},
-		{"soak", func(o *options) time.Duration { return o.soak + 5*time.Minute }, (*world).soakPart},
-		{"latency", windows(2, 6*time.Minute), (*world).latencyPart},
-		{"commits", fixed(15 * time.Minute), (*world).commitsPart},
-		{"recovery", fixed(15 * time.Minute), (*world).recoveryPart},
-		{"outage", func(o *options) time.Duration { return 4*o.outage + 10*time.Minute }, (*world).outagePart},
-		{"late", windows(3, 8*time.Minute), (*world).latePart},
+		{"sessions", windows(3, 15*time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Sessions, err = w.sessionsPart(ctx)
+			return err
+		}},
+		{"soak", func(o *options) time.Duration { return o.soak + 5*time.Minute }, func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Soak, err = w.soakPart(ctx)
+			return err
+		}},
+		{"latency", windows(2, 6*time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Latency, err = w.latencyPart(ctx)
+			return err
+		}},
+		{"commits", fixed(15 * time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Commits, err = w.commitsPart(ctx)
+			return err
+		}},
+		{"recovery", fixed(15 * time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Recovery, err = w.recoveryPart(ctx)
+			return err
+		}},
+		{"outage", func(o *options) time.Duration { return 4*o.outage + 10*time.Minute }, func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Outages, err = w.outagePart(ctx)
+			return err
+		}},
+		{"late", windows(3, 8*time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
+			r.Late, err = w.latePart(ctx)
+			return err
+		}},
 	}
 }
 
@@ -64,7 +85,7 @@ func (w *world) runFull(ctx context.Context) error {
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			return p.run(w, ctx, r)
+			return p.run(ctx, w, r)
 		}()
 		if err != nil {
 			w.say("%s FAILED after %s: %v", p.name, time.Since(began).Round(time.Second), err)

@@ -36,19 +36,19 @@ func numbers(list string) ([]int64, error) {
 	return out, nil
 }
 
-func (w *world) sessionsPart(ctx context.Context, r *fullReport) error {
-	all, err := numbers(w.opts.open)
+func (w *world) sessionsPart(ctx context.Context) (all []*openFigures, err error) {
+	sizes, err := numbers(w.opts.open)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, n := range all {
+	for _, n := range sizes {
 		f, err := w.openSessions(ctx, n)
 		if err != nil {
-			return fmt.Errorf("%d sessions: %w", n, err)
+			return all, fmt.Errorf("%d sessions: %w", n, err)
 		}
-		r.Sessions = append(r.Sessions, f)
+		all = append(all, f)
 	}
-	return nil
+	return all, nil
 }
 
 // openSessions preloads a node with n sessions that stay open, waits until they are in every sink, and then measures a
@@ -130,24 +130,24 @@ const (
 
 // commitsPart lets sessions end, be closed and be forgotten within half a minute, so that windows differ neither by
 // table sessions, which gets commits only once sessions are closed, nor by a growing state.
-func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
+func (w *world) commitsPart(ctx context.Context) (all []*commitFigures, err error) {
 	at, err := numbers(w.opts.commits)
 	if err != nil {
-		return err
+		return all, err
 	}
 	v := variant{name: "commits", nodes: 1, shards: 1, events: true, interval: commitInterval,
 		grace: time.Second, idle: 10 * time.Second, retention: 15 * time.Second}
 	c, err := w.fresh(ctx, v, partitions)
 	if err != nil {
-		return err
+		return all, err
 	}
 	defer func() { err = errors.Join(err, c.kill()) }()
 	if err := c.up(ctx); err != nil {
-		return err
+		return all, err
 	}
 	l, err := w.produce(ctx, c.topic, sim.Options{Rate: min(commitRate, w.opts.rate), Sessions: 500})
 	if err != nil {
-		return err
+		return all, err
 	}
 	defer l.stop()
 	for _, n := range at {
@@ -158,24 +158,24 @@ func (w *world) commitsPart(ctx context.Context, r *fullReport) (err error) {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("until %d commits: %w", n, err)
+			return all, fmt.Errorf("until %d commits: %w", n, err)
 		}
 		f := &commitFigures{From: before.version}
 		if f.Window, err = c.observe(ctx, l, commitWindow); err != nil {
-			return err
+			return all, err
 		}
 		after, err := c.commits(ctx)
 		if err != nil {
-			return err
+			return all, err
 		}
 		f.To = after.version
 		f.Commit, f.Checkpoint = after.commit.since(before.commit), after.checkpoint.since(before.checkpoint)
 		f.Flush = after.flush.since(before.flush)
 		w.say("%s: commits %d to %d: %.1f ms per commit, %.1f ms per checkpoint, %.1f ms per plan",
 			c.name, f.From, f.To, f.Commit*1e3, f.Checkpoint*1e3, f.Flush*1e3)
-		r.Commits = append(r.Commits, f)
+		all = append(all, f)
 	}
-	return l.end()
+	return all, l.end()
 }
 
 // times are the sum and the count of a histogram.
@@ -224,32 +224,32 @@ type soakFigures struct {
 	Ratio   float64 `json:"last_to_first"`
 }
 
-func (w *world) soakPart(ctx context.Context, r *fullReport) (err error) {
+func (w *world) soakPart(ctx context.Context) (f *soakFigures, err error) {
 	if w.opts.soak < 2*time.Minute {
-		return errors.New("bench: a soak must last two minutes at least, to have something to compare")
+		return nil, errors.New("bench: a soak must last two minutes at least, to have something to compare")
 	}
 	v := variant{name: "soak", nodes: 3, shards: shards3, events: true, interval: 10 * time.Second}
 	c, err := w.fresh(ctx, v, shards3)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.kill()) }()
 	if err := c.up(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.soakRate, Sessions: liveSessions})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer l.stop()
 	win, err := c.observe(ctx, l, w.opts.soak)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.Soak = soakOf(win)
+	f = soakOf(win)
 	w.say("%s: PSS %d MiB after the first minute, %d MiB at the end: %.2f",
-		c.name, r.Soak.First>>20, r.Soak.Last>>20, r.Soak.Ratio)
-	return l.end()
+		c.name, f.First>>20, f.Last>>20, f.Ratio)
+	return f, l.end()
 }
 
 // soakOf compares the samples, which are spread evenly over the window.

@@ -31,20 +31,17 @@ type quantiles struct {
 
 func quantilesOf(d delays) quantiles { return quantiles{d.seconds(0.5), d.seconds(0.99), d.seconds(1)} }
 
-func (w *world) latencyPart(ctx context.Context, r *fullReport) error {
+func (w *world) latencyPart(ctx context.Context) (all []*latencyFigures, err error) {
 	for _, interval := range []time.Duration{10 * time.Second, time.Second} {
 		v := variant{name: "latency", interval: interval}
 		f, err := w.latency(ctx, v, sim.Options{Rate: w.opts.rate, Sessions: liveSessions}, w.opts.window, nil)
 		if err != nil {
-			return fmt.Errorf("interval %s: %w", interval, err)
+			return all, fmt.Errorf("interval %s: %w", interval, err)
 		}
-		r.Latency = append(r.Latency, f)
+		all = append(all, f)
 	}
-	return nil
+	return all, nil
 }
-
-// shards3 is the number of shards of three nodes in the parts of -full. Each has one partition.
-const shards3 = 6
 
 // latency runs three nodes under a load. After it everything must be visible, and exactly as much as was produced. Then
 // it calls then, unless that is nil.
@@ -121,7 +118,7 @@ type lateFigures struct {
 // closed already, with their rows in Delta.
 const lateGrace = time.Second
 
-func (w *world) latePart(ctx context.Context, r *fullReport) error {
+func (w *world) latePart(ctx context.Context) (*lateFigures, error) {
 	f := &lateFigures{}
 	o := sim.Options{Rate: w.opts.rate, Sessions: max(int(w.opts.rate), 1), Faults: sim.Faults{Late: 0.01}}
 	v := variant{name: "late", interval: 10 * time.Second, grace: lateGrace}
@@ -146,10 +143,10 @@ func (w *world) latePart(ctx context.Context, r *fullReport) error {
 	if l != nil {
 		f.latencyFigures = *l
 	}
-	if err == nil {
-		r.Late = f
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return f, nil
 }
 
 // rewritten reads the whole log of table sessions, and adds up what was inserted and what was replaced.

@@ -254,20 +254,3 @@ func (c *cluster) rest(ctx context.Context, records int64, revisions bool) error
 		}
 	}
 }
-
-// up starts the nodes and waits until they are ready.
-func (c *cluster) up(ctx context.Context) error {
-	if err := c.Start(); err != nil {
-		return err
-	}
-	return c.WaitReady(ctx)
-}
-
-// middle is the median of samples, the lower one of two.
-func middle(of []int64) int64 {
-	s := slices.Sorted(slices.Values(of))
-	if len(s) == 0 {
-		return 0
-	}
-	return s[(len(s)-1)/2]
-}

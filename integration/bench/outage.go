@@ -4,60 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"deckle/sim"
 )
-
-// onDisk is how many bytes the nodes' data folders take on disk, all together.
-type onDisk struct {
-	all   int64
-	state int64 // the part of the shards' Pebble stores
-}
-
-// diskBytes counts a file with several names once: snapshots are hard links. All folders are on one file system. Files
-// may appear and vanish meanwhile.
-func (c *cluster) diskBytes() (sum onDisk, err error) {
-	seen := map[uint64]bool{} // inodes
-	for _, n := range c.Nodes {
-		err := filepath.WalkDir(n.DataDir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return ignoreMissing(err)
-			}
-			info, err := d.Info()
-			if err != nil {
-				return ignoreMissing(err)
-			}
-			st, ok := info.Sys().(*syscall.Stat_t)
-			if !ok {
-				return errors.New("bench: no inode numbers on this system")
-			}
-			if !seen[st.Ino] {
-				seen[st.Ino] = true
-				sum.all += st.Blocks * 512
-				if strings.HasPrefix(filepath.Base(filepath.Dir(path)), "shard-") {
-					sum.state += st.Blocks * 512
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return sum, err
-		}
-	}
-	return sum, nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
 
 // recoveryFigures are those of one node that was killed with a large state.
 type recoveryFigures struct {
@@ -72,29 +22,29 @@ type recoveryFigures struct {
 
 // recoveryPart fills a node's state (sessions that are over stay in it for the retention), kills the node in the middle
 // of an epoch and starts it again.
-func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
+func (w *world) recoveryPart(ctx context.Context) (f *recoveryFigures, err error) {
 	v := variant{name: "recovery", nodes: 1, shards: 1, interval: 10 * time.Second}
 	c, err := w.fresh(ctx, v, partitions)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.kill()) }()
 	if err := c.up(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	l, err := w.produce(ctx, c.topic, sim.Options{Sessions: liveSessions, Rate: 2 * w.opts.rate})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer l.stop()
-	f := &recoveryFigures{}
+	f = &recoveryFigures{}
 	var disk onDisk
 	for said := time.Now(); disk.state < w.opts.stateBytes; {
 		if err := pause(ctx, time.Second); err != nil {
-			return fmt.Errorf("%d of %d bytes of state: %w", disk.state, w.opts.stateBytes, err)
+			return nil, fmt.Errorf("%d of %d bytes of state: %w", disk.state, w.opts.stateBytes, err)
 		}
 		if disk, err = c.diskBytes(); err != nil {
-			return err
+			return nil, err
 		}
 		if time.Since(said) > 20*time.Second {
 			said = time.Now()
@@ -102,64 +52,63 @@ func (w *world) recoveryPart(ctx context.Context, r *fullReport) (err error) {
 		}
 	}
 	if err := l.end(); err != nil {
-		return err
+		return nil, err
 	}
 	acked := l.sim.Stats().Acked
 	if err := c.rest(ctx, acked, false); err != nil {
-		return err
+		return nil, err
 	}
 	// The node is not at rest: a crash costs most in the middle of an epoch.
 	o := sim.Options{Sessions: liveSessions, Rate: w.opts.rate / 2, Seed: w.opts.seed + 1}
 	more, err := w.produce(ctx, c.topic, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer more.stop()
 	if err := pause(ctx, 8*time.Second); err != nil {
-		return err
+		return nil, err
 	}
 	p, err := c.look(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.Nodes[0].Kill(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := more.end(); err != nil {
-		return err
+		return nil, err
 	}
 	total := acked + more.sim.Stats().Acked
 	f.Events, f.Waiting = p.taken, total-p.taken
 	if disk, err = c.diskBytes(); err != nil {
-		return err
+		return nil, err
 	}
 	f.State, f.DiskBytes = disk.state, disk.all
 	began := time.Now()
 	if err := c.up(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	f.Ready = time.Since(began).Seconds()
 	for {
 		p, err := c.look(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if p.taken >= total {
 			break
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	f.Applied = time.Since(began).Seconds()
 	if f.PSS, err = pssOf(c.pids()); err != nil {
-		return err
+		return nil, err
 	}
 	w.say("%s: %d MiB of state, %d MiB on disk: ready after %.2f s, %d waiting records applied after %.2f s, "+
 		"PSS %d MiB",
 		c.name, f.State>>20, f.DiskBytes>>20, f.Ready, f.Waiting, f.Applied, f.PSS>>20)
-	r.Recovery = f
-	return nil
+	return f, nil
 }
 
 // outageFigures are those of one node while a service is down.
@@ -175,15 +124,15 @@ type outageFigures struct {
 	CatchUp  float64 `json:"catch_up_seconds"` // from the service's return until no sink is behind, under the same load
 }
 
-func (w *world) outagePart(ctx context.Context, r *fullReport) error {
+func (w *world) outagePart(ctx context.Context) (all []*outageFigures, err error) {
 	for _, down := range []string{"", "clickhouse", "delta"} {
 		f, err := w.outageOf(ctx, down)
 		if err != nil {
-			return fmt.Errorf("%q down: %w", down, err)
+			return all, fmt.Errorf("%q down: %w", down, err)
 		}
-		r.Outages = append(r.Outages, f)
+		all = append(all, f)
 	}
-	return nil
+	return all, nil
 }
 
 // outageOf runs one node under a load, raw events on, and kills a service.
