@@ -14,9 +14,10 @@ import (
 	"deckle/integration/services"
 )
 
-// TestCluster is the whole path on real services: the simulator with every fault in the data, the leader of shard 0
-// killed and restarted, then a node that does not lead it, ClickHouse down for a minute while Delta goes on; then
-// everything must equal the ground truth, by `deckle verify` and by four readers that nobody here wrote.
+// TestCluster runs the whole path on real services. The simulator produces data with every fault. The leader of shard 0
+// is killed and restarted, then a node that does not lead it. ClickHouse is down for a minute while Delta goes on. In
+// the end everything must equal the ground truth, according to `deckle verify` and to four readers that nobody here
+// wrote.
 func TestCluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -28,7 +29,7 @@ func TestCluster(t *testing.T) {
 		Grace: 5 * time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 10 * time.Second,
 	}, w.kafka, w.minio, w.click)
 	must(t, err)
-	// Any order, no further command.
+	// In any order; no other command is needed.
 	for _, i := range []int{2, 0, 1} {
 		must(t, cl.Nodes[i].Start())
 	}
@@ -62,7 +63,7 @@ func TestCluster(t *testing.T) {
 	before := acked(t, ctx, cl)
 	progress(t, ctx, cl, 3, "events")
 	for sink, epochs := range acked(t, ctx, cl) {
-		// What was under way may still have been counted.
+		// What was under way may have been counted since.
 		if sink == "clickhouse" && sum(epochs) > sum(before["clickhouse"])+6 {
 			t.Errorf("clickhouse went from %v to %v while it was down", before["clickhouse"], epochs)
 		}
@@ -87,7 +88,7 @@ func TestCluster(t *testing.T) {
 	verify(t, ctx, cl, truth)
 }
 
-// within runs f, which must come to an end in time.
+// within runs f, which must end within the time.
 func within(t *testing.T, ctx context.Context, limit time.Duration, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -115,7 +116,7 @@ type status struct {
 	} `json:"shards"`
 }
 
-// statuses asks every node that answers.
+// statuses asks every node and returns the answers of those that answer.
 func statuses(ctx context.Context, cl *services.Cluster) map[string]status {
 	out := map[string]status{}
 	for _, n := range cl.Nodes {
@@ -127,7 +128,7 @@ func statuses(ctx context.Context, cl *services.Cluster) map[string]status {
 	return out
 }
 
-// acked returns the greatest epoch that any node knows to be acknowledged, by sink and shard.
+// acked returns, for each sink and shard, the greatest epoch that any node knows to be acknowledged.
 func acked(t *testing.T, ctx context.Context, cl *services.Cluster) map[string]map[uint32]uint64 {
 	t.Helper()
 	out := map[string]map[uint32]uint64{}
@@ -238,7 +239,7 @@ func verify(t *testing.T, ctx context.Context, cl *services.Cluster, truth strin
 		r.Produced, r.Applied, r.Duplicates, r.DeadLetters, r.Sessions)
 }
 
-// independent compares with the truth through readers.py.
+// independent compares the tables with the truth by readers.py.
 func independent(t *testing.T, ctx context.Context, w *world, dir, truth string) {
 	t.Helper()
 	mirror := filepath.Join(dir, "mirror") // DuckDB's extension reads local tables

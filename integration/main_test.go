@@ -10,7 +10,7 @@ import (
 	"deckle/integration/services"
 )
 
-// need ends the test if a service cannot be had on this machine: skipped with a line that says so, or failed where
+// need ends the test if this machine cannot have a service: it skips the test with a line that says so, or fails it if
 // DECKLE_REQUIRE_SERVICES=1.
 func need(t *testing.T, err error) {
 	t.Helper()
@@ -31,7 +31,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// folder is the test's folder: kept under DECKLE_KEEP if that is set, for a look at logs and tables.
+// folder is the test's folder. It is kept under DECKLE_KEEP if that is set, so that logs and tables can be looked at.
 func folder(t *testing.T) string {
 	t.Helper()
 	if keep := os.Getenv("DECKLE_KEEP"); keep != "" {

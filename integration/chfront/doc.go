@@ -4,14 +4,14 @@
 //
 //	chfront -lib PATH/libchdb.so -path DIR -addr 127.0.0.1:0 -user default -password X [-addr-file FILE] [-v]
 //
-// Promise. What a client of the native protocol is told to be inserted was inserted by the engine, with the engine's
-// own durability; an error of the engine reaches the client as an exception with the engine's code; SIGTERM and SIGINT
-// end the process after the query that runs, with the engine closed; SIGKILL is a power cut to everything unsynced in
-// the process, which is what it is used for.
+// Promise. When a client of the native protocol is told that rows are inserted, the engine has inserted them, with the
+// engine's own durability. An error of the engine reaches the client as an exception with the engine's code. SIGTERM
+// and SIGINT end the process after the query that is running, with the engine closed. SIGKILL is a power cut for
+// everything in the process that is not synced, which is what it is used for.
 //
-//	client ──► session (a goroutine a connection) ──► engine (one lock: libchdb has one session)
-//	            reads Query, then Data … Data, blank      USE database; the query
-//	            an insert's blocks go to a spool file     INSERT INTO t SETTINGS … SELECT * FROM file(spool, Native)
+//	client ──► session (one goroutine per connection) ─► engine (one lock: libchdb has one session)
+//	            reads Query, then Data … Data, blank     USE database; the query
+//	            an insert's blocks go to a spool file    INSERT INTO t SETTINGS … SELECT * FROM file(spool, Native)
 //
 // States of a session:
 //
@@ -20,13 +20,15 @@
 //	            └──Data (of a query that already failed): read and dropped
 //
 // Invariants.
-//  1. The blocks of one INSERT reach the engine as one query; a connection that breaks before its blank block inserts
+//  1. The blocks of one INSERT reach the engine as one query. A connection that breaks before its blank block inserts
 //     nothing.
-//  2. The database of a connection and the settings of a query never leak into another: the lock spans both.
-//  3. An exception leaves the stream in step: every block that the client still sends for the failed query is read.
+//  2. The database of a connection and the settings of a query never reach another one, because both are set under the
+//     same lock.
+//  3. After an exception, the stream is still in step: every block that the client still sends for the failed query is
+//     read.
 //
-// Limits: one user; no external tables; no progress, profile or log packets; queries run one at a time; a query is not
-// cancelled when its client leaves; results are held in memory whole; SYNC behind a DROP
-// is ignored (the engine as a library would hang in it). Protocol 54453, the last one whose blocks are
+// Limits. There is one user. There are no external tables, and no progress, profile or log packets. Queries run one at
+// a time, and a query is not cancelled when its client leaves. A result is held in memory as a whole. SYNC after a DROP
+// is ignored, because the engine would never end it as a library. The protocol is 54453, the last one whose blocks are
 // the engine's Native format byte for byte.
 package main

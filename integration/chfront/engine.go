@@ -36,7 +36,7 @@ static const char *front_load(const char *path) {
 	p_destroy = (destroy_fn)dlsym(h, "chdb_destroy_query_result");
 	if (!p_connect || !p_close || !p_query || !p_buffer || !p_length || !p_error || !p_destroy)
 		return "the library lacks a symbol of chdb's C interface";
-	// The engine would otherwise install its own handlers over the Go runtime's.
+	// Otherwise the engine would install its own handlers in place of the Go runtime's.
 	void (*handlers)(int) = (void (*)(int))dlsym(h, "chdb_set_signal_handlers_enabled");
 	if (handlers) handlers(0);
 	return 0;
@@ -61,7 +61,7 @@ import (
 	"unsafe"
 )
 
-// engine is the one session that libchdb has. Queries run one at a time.
+// engine is the only session that libchdb has. Queries run one at a time.
 type engine struct {
 	mu       sync.Mutex
 	conn     *unsafe.Pointer
@@ -93,8 +93,8 @@ func openEngine(lib, dir string) (*engine, error) {
 	return &engine{conn: c, database: "default"}, nil
 }
 
-// run executes queries one after another in the given database, with nothing in between, and returns the last one's
-// output in the format given. The error's text is the engine's.
+// run executes queries one after another in the given database, with no other query in between, and returns the output
+// of the last one in the given format. The error's text is the engine's.
 func (e *engine) run(database, format string, queries ...string) ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,11 +134,11 @@ func (e *engine) query(q, format string) ([]byte, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	// Not C.GoBytes: its length is a C int, and a result may be longer.
+	// C.GoBytes is not used because its length is a C int, and a result may be longer.
 	return bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(C.front_buffer(r))), uint64(n))), nil
 }
 
-// close waits for the query that runs and closes the engine.
+// close waits for the query that is running and closes the engine.
 func (e *engine) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

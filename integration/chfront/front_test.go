@@ -14,7 +14,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// dial connects to a front (or a server) that runs, or skips.
+// dial connects to a running front (or server), or skips the test.
 func dial(t *testing.T, database string) *ch.Client {
 	t.Helper()
 	addr := os.Getenv("DECKLE_TEST_CLICKHOUSE")
@@ -69,7 +69,7 @@ func newDatabase(t *testing.T) string {
 	return name
 }
 
-// insert sends n blocks of the given number of rows.
+// insert sends n blocks, each with the given number of rows.
 func insert(ctx context.Context, c *ch.Client, q string, blocks, rows int) error {
 	var k proto.ColUInt64
 	var v proto.ColStr
@@ -97,8 +97,8 @@ func insert(ctx context.Context, c *ch.Client, q string, blocks, rows int) error
 	})
 }
 
-// TestExceptionInAnInsert: the engine refuses an insert whose blocks have all been sent, or are still under way; the
-// same connection goes on.
+// TestExceptionInAnInsert: the engine refuses an insert when all of its blocks have been sent, or while some are still
+// to come. The same connection goes on after that.
 func TestExceptionInAnInsert(t *testing.T) {
 	db := newDatabase(t)
 	c := dial(t, db)
@@ -124,7 +124,7 @@ func TestExceptionInAnInsert(t *testing.T) {
 	}
 }
 
-// TestConnectionsDoNotMix: databases and settings belong to their connection and query.
+// TestConnectionsDoNotMix: a database belongs to its connection, and settings belong to their query.
 func TestConnectionsDoNotMix(t *testing.T) {
 	dbs := []string{newDatabase(t), newDatabase(t)}
 	for i, db := range dbs {
@@ -159,7 +159,7 @@ func TestConnectionsDoNotMix(t *testing.T) {
 	}
 }
 
-// TestBrokenInsertInsertsNothing: the connection breaks before the last block.
+// TestBrokenInsertInsertsNothing breaks the connection before the last block.
 func TestBrokenInsertInsertsNothing(t *testing.T) {
 	db := newDatabase(t)
 	do(t, dial(t, db), "CREATE TABLE t (k UInt64, v String) ENGINE = MergeTree ORDER BY k")

@@ -7,8 +7,8 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// FuzzSQL: no statement makes the front panic, and what it passes on is the statement, or the statement less a SYNC, or
-// the statement and then settings.
+// FuzzSQL: no statement makes the front panic. What the front passes on is the statement, or the statement without a
+// SYNC, or the statement followed by settings.
 func FuzzSQL(f *testing.F) {
 	for _, q := range []string{
 		"INSERT INTO `a`.\"b\" (x, y) FORMAT Native;", "INSERT INTO t SELECT 1",

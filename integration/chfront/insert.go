@@ -12,11 +12,11 @@ import (
 	model "deckle/sim/testworld/clickhouse"
 )
 
-// insert takes an INSERT's blocks from the client into a spool file and gives them to the engine as one query.
+// insert takes the blocks of an INSERT from the client into a spool file, and gives them to the engine as one query.
 func (f *front) insert(s *model.Session, q *proto.Query, target insertInto) error {
 	header, err := f.header(s, target)
 	if err != nil {
-		return err // the client has sent no block yet: it waits for the header
+		return err // the client has not sent a block yet, because it waits for the header
 	}
 	if err := s.Send(proto.Block{Columns: len(header)}, header); err != nil {
 		return err
@@ -29,7 +29,7 @@ func (f *front) insert(s *model.Session, q *proto.Query, target insertInto) erro
 	defer spool.Close()
 
 	rows := 0
-	var failed error // an error of ours is told only when the client has sent its last block
+	var failed error // an error of ours is sent only when the client has sent its last block
 	var buf proto.Buffer
 	for {
 		b, res, err := s.NextBlock()
@@ -59,7 +59,7 @@ func (f *front) insert(s *model.Session, q *proto.Query, target insertInto) erro
 	return err
 }
 
-// header returns the empty columns that an INSERT is to fill, with the types of the table.
+// header returns the empty columns that an INSERT must fill, with the types of the table.
 func (f *front) header(s *model.Session, target insertInto) ([]proto.InputColumn, error) {
 	columns := "*"
 	if target.columns != "" {

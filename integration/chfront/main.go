@@ -39,7 +39,7 @@ func run() error {
 		return err
 	}
 	spool := filepath.Join(data, "chfront-spool")
-	if err := os.RemoveAll(spool); err != nil { // of a process that was killed
+	if err := os.RemoveAll(spool); err != nil { // left by a process that was killed
 		return err
 	}
 	if err := os.MkdirAll(spool, 0o700); err != nil {
@@ -89,7 +89,7 @@ func run() error {
 			}
 		}()
 	}
-	eng.close() // after the query that runs; its answer may still go out
+	eng.close() // after the query that is running; its answer may still be sent
 	conns.closeAll()
 	log.Print("closed")
 	return nil

@@ -17,10 +17,11 @@ import (
 	model "deckle/sim/testworld/clickhouse"
 )
 
-// rawRevision is below FeatureBlockInfo's use in EncodeRawBlock and any other feature: the Native format in files.
+// rawRevision is below the revision of FeatureBlockInfo, which EncodeRawBlock uses, and of any other feature: it is the
+// Native format in files.
 const rawRevision = 54449
 
-// front answers the queries of all connections; the protocol itself is that of sim/testworld/clickhouse.
+// front answers the queries of all connections. The protocol itself is that of sim/testworld/clickhouse.
 type front struct {
 	eng            *engine
 	spool          string

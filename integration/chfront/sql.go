@@ -8,7 +8,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// insertInto is the target of an INSERT whose rows come as blocks.
+// insertInto is the target of an INSERT whose rows follow as blocks.
 type insertInto struct {
 	table   string // as the engine reads it
 	columns string // "" or a list in brackets
@@ -18,12 +18,13 @@ var (
 	insertRE = regexp.MustCompile(`(?is)^\s*INSERT\s+INTO\s+(?:TABLE\s+)?((?:[^\s(]|"[^"]*"|` + "`[^`]*`" +
 		`)+)\s*(\([^)]*\))?\s*(?:FORMAT\s+\w+|VALUES)?\s*;?\s*$`)
 	selectRE = regexp.MustCompile(`(?is)^[\s(]*(SELECT|WITH)\b`)
-	// dropRE is a DROP that waits for the background: libchdb has none that would do it, and would wait for ever.
+	// dropRE is a DROP that waits for background work. libchdb does no such work, so it would wait for ever.
 	dropRE = regexp.MustCompile(`(?is)^(\s*(?:DROP|DETACH|TRUNCATE)\s.*?)\s+(?:SYNC|NO\s+DELAY)\s*$`)
 	codeRE = regexp.MustCompile(`Code: (\d+)`)
 )
 
-// insertTarget tells whether a query is an INSERT that is followed by blocks (not one with a SELECT or inline values).
+// insertTarget says whether a query is an INSERT that is followed by blocks, and not one with a SELECT or with inline
+// values.
 func insertTarget(q string) (insertInto, bool) {
 	m := insertRE.FindStringSubmatch(q)
 	if m == nil {
@@ -33,8 +34,8 @@ func insertTarget(q string) (insertInto, bool) {
 	return insertInto{table: r.Replace(m[1]), columns: r.Replace(m[2])}, true
 }
 
-// withSettings returns the text of a statement for the engine: it puts the settings of the protocol behind a SELECT
-// that has none of its own (other statements go without), and takes SYNC from a DROP.
+// withSettings returns the text of a statement for the engine. It appends the settings of the protocol to a SELECT that
+// has none of its own (other statements are run without them), and removes SYNC from a DROP.
 func withSettings(q string, settings []proto.Setting) string {
 	q = strings.TrimRight(strings.TrimSpace(q), ";")
 	if m := dropRE.FindStringSubmatch(q); m != nil {
@@ -67,7 +68,7 @@ func quoteIdent(s string) string {
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(s) + "`"
 }
 
-// codeOf returns the number of the engine's exception, 1000 (UNKNOWN_EXCEPTION) without one.
+// codeOf returns the number of the engine's exception, or 1000 (UNKNOWN_EXCEPTION) if there is none.
 func codeOf(text string) int {
 	if m := codeRE.FindStringSubmatch(text); m != nil {
 		if n, err := strconv.Atoi(m[1]); err == nil {

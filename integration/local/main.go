@@ -1,5 +1,5 @@
-// Command local runs Deckle over real services on loopback ports of one machine, for a look around: `make up` starts
-// Kafka, MinIO, ClickHouse, three nodes and the simulator, `make down` ends exactly those.
+// Command local runs Deckle over real services on loopback ports of one machine, for trying it out: `make up` starts
+// Kafka, MinIO, ClickHouse, three nodes and the simulator, and `make down` ends exactly those.
 package main
 
 import (
@@ -52,9 +52,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.New("usage: go run ./integration/local fetch|up|down|engine -- COMMAND [ARG…]")
 }
 
-// engine runs a command with a ClickHouse engine to test against, named by its environment. Where the machine cannot
-// have one the command runs without: its tests then skip what needs it, or fail with DECKLE_REQUIRE_SERVICES=1. An
-// address in the environment already, a real server's for one, is left as it is.
+// engine runs a command with a ClickHouse engine to test against, whose address the command finds in its environment.
+// Where the machine cannot have an engine, the command runs without one: its tests then skip what needs the engine, or
+// fail if DECKLE_REQUIRE_SERVICES=1. If the environment already has an address, for example that of a real server, it
+// is left as it is.
 func engine(ctx context.Context, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, os.Stderr, os.Environ()
@@ -211,7 +212,7 @@ End all of it: make down
 	return err
 }
 
-// down ends what up started, the last started first: simulator, nodes, services.
+// down ends what up started, in reverse order: the simulator, the nodes, the services.
 func down(out io.Writer) error {
 	rs, err := services.ReadRunning(pidFile())
 	if err != nil {

@@ -9,18 +9,19 @@ import (
 	"deckle/event"
 )
 
-// fullSession is one session, of partition 0, that gets more events than a session may count.
+// fullSession is the one session, in partition 0, that gets more events than a session may count.
 const fullSession = "full"
 
-// sessionCap is docs/schema.md's.
+// sessionCap is the limit in docs/schema.md.
 const sessionCap = 2000
 
 // flood is a topic as a function: record i of partition p is always the same.
 type flood struct {
-	now int64 // Unix seconds: of every record's Kafka timestamp
+	now int64 // the Kafka timestamp of every record, Unix seconds
 }
 
-// lead is how many records of a partition come first, alone, so that the shard has a clock and a full session.
+// lead is the number of records of a partition that come first and alone, so that the shard has a clock and a full
+// session.
 func (f flood) lead(p int32) int64 {
 	if p == 0 {
 		return 1 + sessionCap
@@ -28,7 +29,7 @@ func (f flood) lead(p int32) int64 {
 	return 1
 }
 
-// record returns key and value, and the reason for which it cannot be used, ReasonNone for a good one.
+// record returns key and value, and the reason why the record cannot be used; ReasonNone for a good record.
 func (f flood) record(p int32, i int64) (key, value []byte, reason event.Reason) {
 	r := rand.New(rand.NewPCG(uint64(p)+1, uint64(i)))
 	session := fmt.Sprintf("s-%d-%d", p, i/200)
@@ -82,7 +83,7 @@ func (f flood) broken(r *rand.Rand, good string) []byte {
 		return []byte(good + "}")
 	case 2:
 		b := []byte(good)
-		b[strings.Index(good, `"b"`)+1] = 0xff // no UTF-8
+		b[strings.Index(good, `"b"`)+1] = 0xff // not UTF-8
 		return b
 	case 3:
 		deep := strings.Repeat("[", 65) + strings.Repeat("]", 65)

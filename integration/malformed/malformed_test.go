@@ -41,16 +41,16 @@ const (
 	topic      = "web_clicks"
 	partitions = 6
 	shards     = 3
-	// diskBudget is what state and log of a node may take, whatever the number of records. Intake rests when a look
-	// every two seconds finds more: diskSlack is for what comes in until then, and for a compaction, which writes
-	// before it deletes.
+	// diskBudget is what the state and the log of a node may take, whatever the number of records. Intake is paused
+	// when a check, which is made every two seconds, finds more. diskSlack is for what comes in until then, and for a
+	// compaction, which writes before it deletes.
 	diskBudget = 96 << 20
 	diskSlack  = 96 << 20
-	// heapSlack is what one flush more or less makes of the heap of three nodes at the moment of a look.
+	// heapSlack is by how much one flush more or less changes the heap of three nodes at the moment of a sample.
 	heapSlack = 32 << 20
 )
 
-// brokerEnv makes the test binary the broker: it prints its address, and ends with its standard input.
+// brokerEnv makes the test binary the broker: it prints its address, and ends when its standard input ends.
 const brokerEnv = "DECKLE_TEST_BROKER"
 
 func TestMain(m *testing.M) {
@@ -94,7 +94,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// startNodes starts a cluster of three.
+// startNodes starts a cluster of three nodes.
 func startNodes(t *testing.T, broker, dir string) []*node.Node {
 	t.Helper()
 	var listeners []net.Listener
@@ -110,7 +110,7 @@ func startNodes(t *testing.T, broker, dir string) []*node.Node {
 		cfg := config.Config{
 			Node: p.Name, DataDir: filepath.Join(dir, p.Name),
 			Cluster: config.Cluster{Nodes: peers, Shards: shards, Pipeline: "p",
-				// The machine is kept busy: a leadership that is lost for that reason is none of this test's business.
+				// The machine is kept busy. A leadership that is lost for that reason is not what this test is about.
 				HeartbeatTimeout: 3 * time.Second, ElectionTimeout: 3 * time.Second, LeaseTimeout: 3 * time.Second,
 				StoreDeadline: 10 * time.Second},
 			Kafka: config.Kafka{Brokers: []string{broker}, Topic: topic, Keyed: "yes", IdleAfter: 2 * time.Second},
@@ -148,7 +148,7 @@ func startNodes(t *testing.T, broker, dir string) []*node.Node {
 	return nodes
 }
 
-// leaders returns the state of every shard as its leader has it; ok is false while one has none.
+// leaders returns the state of every shard from its leader. ok is false while a shard has no leader.
 func leaders(nodes []*node.Node) (views []state.View, lag int64, ok bool) {
 	for _, n := range nodes {
 		st := n.Status()
@@ -161,7 +161,8 @@ func leaders(nodes []*node.Node) (views []state.View, lag int64, ok bool) {
 	return views, lag, len(views) == shards
 }
 
-// progress sums over the shards: records applied to any verdict, and letters whose epoch the dead letter sink has.
+// progress sums over the shards: the records applied, whatever the verdict, and the letters of epochs that the dead
+// letter sink has acknowledged.
 func progress(views []state.View) (applied, letters int64, flushed bool) {
 	flushed = true
 	for i := range views {
@@ -176,7 +177,7 @@ func progress(views []state.View) (applied, letters int64, flushed bool) {
 	return applied, letters, flushed
 }
 
-// sample is one look at the process and its disk.
+// sample is one measurement of the process and its disk.
 type sample struct {
 	at               time.Duration
 	heap             uint64 // bytes, after a collection
@@ -229,7 +230,7 @@ func TestMalformedRecords(t *testing.T) {
 		for end, last := time.Now().Add(2*time.Minute), int64(-1); !ok(); time.Sleep(50 * time.Millisecond) {
 			views, lag, _ := leaders(nodes)
 			applied, letters, _ := progress(views)
-			if applied+letters != last { // as long as something comes on, it may take its time
+			if applied+letters != last { // as long as anything comes in, it may take its time
 				end, last = time.Now().Add(2*time.Minute), applied+letters
 			}
 			if time.Now().After(end) || t.Failed() {
@@ -263,7 +264,7 @@ func TestMalformedRecords(t *testing.T) {
 		defer every.Stop()
 		for ctx.Err() == nil {
 			runtime.GC()
-			// Not what has been allocated while the collection ran.
+			// This is not what was allocated while the collection ran.
 			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 			metrics.Read(live)
 			views, _, _ := leaders(nodes)
@@ -313,7 +314,7 @@ func count(reasons *[partitions][]event.Reason) map[string]int {
 	return out
 }
 
-// checkFlat compares the last third of the run with the second.
+// checkFlat compares the last third of the run with the second third.
 func checkFlat(t *testing.T, samples []sample) {
 	t.Helper()
 	third := len(samples) / 3
@@ -346,7 +347,8 @@ func checkFlat(t *testing.T, samples []sample) {
 	}
 }
 
-// checkLetters reads the whole queue: each letter is of a record that cannot be used, with its reason and its bytes.
+// checkLetters reads the whole topic. Each letter must be of a record that cannot be used, with its reason and its
+// bytes.
 func checkLetters(t *testing.T, broker string, f flood, counts [partitions]int64,
 	reasons *[partitions][]event.Reason) (letters, repeats int64) {
 	t.Helper()
@@ -401,7 +403,7 @@ func checkLetters(t *testing.T, broker string, f flood, counts [partitions]int64
 
 func head(b []byte) []byte { return b[:min(len(b), 100)] }
 
-// checkEvents reads the whole table: each good record is a row, once, and nothing else is.
+// checkEvents reads the whole table. Each good record must be one row, and there must be no other row.
 func checkEvents(t *testing.T, dir string, f flood, counts [partitions]int64, good int64) {
 	t.Helper()
 	table, err := delta.OpenTable(t.Context(), store.NewLocal(vfs.Default, dir, "reader"), "events")

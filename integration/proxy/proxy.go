@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Link is the quality of one direction. The zero value is a good one.
+// Link is the quality of one direction. The zero value is a good link.
 type Link struct {
 	Hold  bool          // nothing passes
-	Delay time.Duration // everything is late by so much
-	Rate  int           // bytes a second and connection; 0: no limit
+	Delay time.Duration // everything arrives later by this time
+	Rate  int           // bytes per second for each connection; 0 means no limit
 }
 
 // Proxy passes connections on to one target.
@@ -36,7 +36,7 @@ type pair struct{ client, server net.Conn }
 func (p *pair) reset() {
 	for _, c := range []net.Conn{p.client, p.server} {
 		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // only decides between a reset and an orderly end
+			_ = t.SetLinger(0) // this only decides between a reset and an orderly end
 		}
 		_ = c.Close()
 	}
@@ -53,13 +53,13 @@ func Listen(target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Set makes the two directions as given, up being from the client to the target, and ends a Cut.
+// Set gives the two directions their quality and ends a Cut. up is the direction from the client to the target.
 func (p *Proxy) Set(up, down Link) { p.change(func() { p.up, p.down, p.cut = up, down, false }) }
 
-// Heal makes everything good again.
+// Heal makes both directions good again.
 func (p *Proxy) Heal() { p.Set(Link{}, Link{}) }
 
-// Cut resets every connection, and every new one, until Set or Heal.
+// Cut resets every connection, and every new one, until Set or Heal is called.
 func (p *Proxy) Cut() {
 	p.change(func() {
 		p.cut = true
@@ -96,7 +96,7 @@ func (p *Proxy) accept() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // out of file descriptors, for one: not for ever
+		if err != nil { // for example, there are no file descriptors left for the moment
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
@@ -136,7 +136,7 @@ func (p *Proxy) serve(client net.Conn) {
 	_, _ = client.Close(), server.Close() // both directions have ended
 }
 
-// await returns when cond, which is asked under the lock, holds or the proxy is closed.
+// await returns when cond holds or the proxy is closed. cond is called under the lock.
 func (p *Proxy) await(cond func() bool) {
 	for {
 		p.mu.Lock()
@@ -149,7 +149,7 @@ func (p *Proxy) await(cond func() bool) {
 	}
 }
 
-// piece is what was read at once, and when; the last one has none and says how the stream ended.
+// piece is what one read has returned, and when. The last piece is empty and says how the stream ended.
 type piece struct {
 	b   []byte
 	at  time.Time
@@ -158,7 +158,7 @@ type piece struct {
 
 const (
 	pieceBytes = 16 << 10
-	pieces     = 64 // a direction; see promise 3
+	pieces     = 64 // per direction; see promise 3
 )
 
 // pump carries one direction until it ends.
@@ -215,7 +215,7 @@ func (p *Proxy) pass(at time.Time, link func() Link) (now Link) {
 	return now
 }
 
-// end hands the end of a stream on.
+// end passes on the end of a stream.
 func (p *Proxy) end(to net.Conn, err error) {
 	if t, ok := to.(*net.TCPConn); ok && errors.Is(err, io.EOF) {
 		_ = t.CloseWrite() // the other direction may go on

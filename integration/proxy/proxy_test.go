@@ -73,7 +73,7 @@ func reads(t *testing.T, c net.Conn, text string, limit time.Duration) bool {
 	return err == nil
 }
 
-// fails wants the connection to be ended from outside.
+// fails expects that the other side ends the connection.
 func fails(t *testing.T, c net.Conn) {
 	t.Helper()
 	must(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
@@ -83,7 +83,7 @@ func fails(t *testing.T, c net.Conn) {
 	}
 }
 
-// refuses wants a new connection to fail, if not at once then as soon as it is used.
+// refuses expects a new connection to fail, at once or when it is first used.
 func refuses(t *testing.T, p *Proxy) {
 	t.Helper()
 	if c, err := net.Dial("tcp", p.Addr); err == nil {

@@ -2,7 +2,8 @@ package services
 
 import "syscall"
 
-// childAttributes lets the child die with its parent, unless it is detached, and keeps a terminal's Ctrl-C from it.
+// childAttributes makes the child die with its parent, unless it is detached, and keeps a terminal's Ctrl-C away from
+// it.
 func childAttributes(detached bool) *syscall.SysProcAttr {
 	if detached {
 		return &syscall.SysProcAttr{Setsid: true}

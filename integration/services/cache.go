@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// MissingError says that a tool which fetches or runs a service is not on this machine.
+// MissingError says that this machine lacks a tool that fetches or runs a service.
 type MissingError struct{ Tool, For string }
 
 func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s is not installed, which %s needs", e.Tool, e.For)
 }
 
-// Cache is the folder of what was fetched.
+// Cache is the folder that holds what was fetched.
 type Cache struct {
 	Dir string
-	Out io.Writer // progress, a line a fetch
+	Out io.Writer // progress, one line per fetch
 }
 
 // OpenCache opens the cache folder.
@@ -44,8 +44,8 @@ func OpenCache(out io.Writer) (*Cache, error) {
 	return &Cache{Dir: dir, Out: out}, nil
 }
 
-// fetch fills the folder name of the cache by f, once: a stamp file says that it is whole. Another process that fetches
-// the same waits.
+// fetch fills the folder name of the cache by calling f, once: a stamp file says that the folder is complete. Another
+// process that fetches the same waits.
 func (c *Cache) fetch(name string, needs []string, f func(dir string) error) (string, error) {
 	dir := filepath.Join(c.Dir, name)
 	stamp := filepath.Join(dir, "fetched")
@@ -80,7 +80,7 @@ func (c *Cache) fetch(name string, needs []string, f func(dir string) error) (st
 	return dir, nil
 }
 
-// command runs a tool in dir and returns what it printed; an error has the end of it.
+// command runs a tool in dir and returns what it printed. An error contains the end of it.
 func command(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
@@ -93,7 +93,7 @@ func command(ctx context.Context, dir string, env []string, name string, args ..
 	return out.String(), nil
 }
 
-// Versions of what is fetched.
+// The versions of what is fetched.
 const (
 	kafkaVersion  = "3.9.1"
 	minioVersion  = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -171,8 +171,8 @@ func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err
 	return binary, err
 }
 
-// Folder makes an empty folder for a run and returns its absolute path: the one named, which is emptied, or, where path
-// is "", a temporary one whose name begins with prefix.
+// Folder makes an empty folder for a run and returns its absolute path. If path is "", it is a temporary folder whose
+// name begins with prefix; otherwise it is the folder path, which is emptied.
 func Folder(path, prefix string) (string, error) {
 	if path == "" {
 		dir, err := os.MkdirTemp("", prefix)
@@ -188,9 +188,9 @@ func Folder(path, prefix string) (string, error) {
 	return path, errors.Join(os.RemoveAll(path), os.MkdirAll(path, 0o755))
 }
 
-// Fetched is where the services are.
+// Fetched says where the services are.
 type Fetched struct {
-	KafkaLibs  string // folder of jars
+	KafkaLibs  string // the folder of the jars
 	MinIO      string // binary
 	ClickHouse string // libchdb.so
 	Front      string // binary

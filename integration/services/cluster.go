@@ -23,7 +23,7 @@ func BuildDeckle(ctx context.Context, root, dir string, flags ...string) (binary
 	return binary, err
 }
 
-// Cluster is one or three deckle nodes over real services.
+// Cluster is one deckle node, or three of them, over real services.
 type Cluster struct {
 	Binary string
 	Nodes  []*Node
@@ -41,12 +41,12 @@ type Node struct {
 	Name, Config, DataDir, HTTP string
 }
 
-// ClusterOptions say what differs from the defaults of the configuration.
+// ClusterOptions say what differs from the configuration's defaults.
 type ClusterOptions struct {
 	Binary, Dir, Topic, Bucket string
-	Data                       string // the nodes' data folders lie in it; default Dir
+	Data                       string // the folder of the nodes' data folders; default Dir
 	Nodes                      int    // 1 or 3; default 3
-	Prefix, Database           string // of the tables; default none and analytics
+	Prefix, Database           string // of the tables; by default none, and analytics
 	NoEvents                   bool   // Delta keeps no raw events
 	Shards                     int
 	FlushInterval              time.Duration
@@ -57,20 +57,20 @@ type ClusterOptions struct {
 	RevisionInterval           time.Duration
 	LogLevel                   string // default info
 
-	// Wire, if set, says by which addresses a node reaches the others and the services; listen are the addresses on
-	// which the nodes listen, its own among them.
+	// Wire, if it is set, says by which addresses a node reaches the other nodes and the services. listen are the
+	// addresses on which the nodes listen, the node's own among them.
 	Wire func(node int, listen []string) (Addresses, error)
-	// Environment, if set, is a node's environment besides its secrets.
+	// Environment, if it is set, is a node's environment in addition to its secrets.
 	Environment func(node int) []string
 }
 
-// Addresses are what one node dials.
+// Addresses are the addresses that one node dials.
 type Addresses struct {
-	Peers                    []string // of all nodes; its own is not dialled
+	Peers                    []string // of all nodes; a node does not dial its own
 	Kafka, MinIO, ClickHouse string
 }
 
-// NewCluster writes the configurations of the nodes; nothing is started.
+// NewCluster writes the configurations of the nodes. It starts nothing.
 func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, error) {
 	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c}
 	names := []string{"node-1", "node-2", "node-3"}[:cmp.Or(o.Nodes, 3)]
@@ -145,7 +145,8 @@ log:
   level: %s
 `, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
-			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix, to.ClickHouse, cmp.Or(o.Database, "analytics"),
+			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix,
+			to.ClickHouse, cmp.Or(o.Database, "analytics"),
 			c.User,
 			n.HTTP, cmp.Or(o.LogLevel, "info"))
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
@@ -175,7 +176,7 @@ func (c *Cluster) Start() error {
 	return nil
 }
 
-// Stop ends every node in order.
+// Stop ends every node in an orderly way.
 func (c *Cluster) Stop() error {
 	var errs []error
 	for _, n := range c.Nodes {
@@ -184,7 +185,8 @@ func (c *Cluster) Stop() error {
 	return errors.Join(errs...)
 }
 
-// WaitReady waits until every node says that it is ready, or one has ended: the others would wait for it.
+// WaitReady waits until every node says that it is ready, or until one has ended, because the others would wait for
+// that one.
 func (c *Cluster) WaitReady(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.Nodes {
@@ -210,7 +212,7 @@ func (n *Node) Get(ctx context.Context, path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// Read returns a quick answer of the node's HTTP server.
+// Read returns an answer of the node's HTTP server that should come quickly.
 func (n *Node) Read(ctx context.Context, path string) ([]byte, error) {
 	body, status, err := n.get(ctx, path)
 	if err != nil {

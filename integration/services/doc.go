@@ -10,12 +10,12 @@
 //	Spark        pyspark, clickhouse-driver; Kafka's source, delta-    pip, Maven (java, mvn, python3)
 //	             spark, hadoop-aws
 //
-// Everything fetched lies in one cache folder outside the tree: $DECKLE_CACHE, by default deckle/services in the user's
-// cache folder. A fetch that was cut off is begun anew: a stamp file is written last.
+// Everything that was fetched is in one cache folder outside the tree: $DECKLE_CACHE, by default deckle/services in the
+// user's cache folder. A stamp file is written last, so a fetch that was interrupted is started again.
 //
-// A tool that the machine lacks gives a *MissingError: the tests that need it are skipped with its text, or fail with
-// it where DECKLE_REQUIRE_SERVICES=1.
+// If the machine lacks a tool, the error is a *MissingError. The tests that need the tool are skipped with its text, or
+// fail with it if DECKLE_REQUIRE_SERVICES=1.
 //
-// Processes listen on loopback addresses only, write their logs into their folder, are ended by their own process id
-// and die with the program that started them.
+// Processes listen on loopback addresses only and write their logs into their folder. They are ended by their own
+// process id, and die with the program that started them.
 package services

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Running is what `make up` remembers of a process, so that `make down` ends exactly that one: a process id alone may
-// by then be another program's.
+// Running is what `make up` stores about a process, so that `make down` ends exactly that process: the process id alone
+// may belong to another program by then.
 type Running struct {
 	Name  string `json:"name"`
 	PID   int    `json:"pid"`
-	Start string `json:"start"` // the kernel's start time of the process
+	Start string `json:"start"` // from the kernel: when the process started
 }
 
 // Remember returns what identifies a running process.
@@ -41,7 +41,7 @@ func WriteRunning(path string, rs []Running) error {
 	return nil
 }
 
-// ReadRunning reads the list; it is empty if there is none.
+// ReadRunning reads the list. It is empty if there is none.
 func ReadRunning(path string) (rs []Running, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -56,8 +56,8 @@ func ReadRunning(path string) (rs []Running, err error) {
 	return rs, nil
 }
 
-// End ends the process if it still is the one that was started: with SIGTERM, after timeout with SIGKILL. It says
-// whether it still ran.
+// End ends the process if it is still the one that was started: with SIGTERM, and after timeout with SIGKILL. It says
+// whether the process was still running.
 func (r Running) End(timeout time.Duration) (ran bool, err error) {
 	if !r.alive() {
 		return false, nil
@@ -88,7 +88,7 @@ func startTime(pid int) (string, error) {
 		return "", fmt.Errorf("services: %w", err)
 	}
 	s := string(b)
-	after := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the name may hold anything; state is field 3
+	after := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the name may contain anything; the state is field 3
 	if len(after) < 20 || after[0] == "Z" {
 		return "", fmt.Errorf("services: process %d has ended", pid)
 	}

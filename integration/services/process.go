@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// Detach lets the processes started from now on outlive this program, as `make up` wants it.
+// Detach makes the processes that are started from now on outlive this program, which `make up` needs.
 var Detach bool
 
-// Process is a program that was started here; it can be killed and started again with the same arguments.
+// Process is a program that was started here. It can be killed, and started again with the same arguments.
 type Process struct {
 	Name string
 	Log  string // path of what it prints
@@ -32,12 +32,12 @@ type Process struct {
 	err  error         // how it ended
 }
 
-// NewProcess describes a process; its log lies in dir, which is its working directory.
+// NewProcess describes a process. dir is its working directory, which also holds its log.
 func NewProcess(name, dir string, env []string, args ...string) *Process {
 	return &Process{Name: name, Log: filepath.Join(dir, name+".log"), args: args, dir: dir, env: env}
 }
 
-// Start starts the process; its output is appended to the log.
+// Start starts the process and appends its output to the log.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +68,7 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// PID returns the process id, 0 when it does not run.
+// PID returns the process id, or 0 when the process does not run.
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,14 +78,14 @@ func (p *Process) PID() int {
 	return p.cmd.Process.Pid
 }
 
-// Done is closed when the process has ended; nil when it was never started.
+// Done returns a channel that is closed when the process has ended; nil when it was never started.
 func (p *Process) Done() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done
 }
 
-// Err is how the process ended, after Done is closed.
+// Err returns how the process ended. It is valid after Done is closed.
 func (p *Process) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (p *Process) Signal(sig syscall.Signal) error {
 // Kill ends the process with SIGKILL and waits for it.
 func (p *Process) Kill() error { return p.end(syscall.SIGKILL, 0) }
 
-// Stop asks the process to end, waits up to timeout, and kills it then.
+// Stop asks the process to end, waits up to timeout, and then kills it.
 func (p *Process) Stop(timeout time.Duration) error { return p.end(syscall.SIGTERM, timeout) }
 
 func (p *Process) end(sig syscall.Signal, timeout time.Duration) error {
@@ -135,7 +135,7 @@ func (p *Process) end(sig syscall.Signal, timeout time.Duration) error {
 	return fmt.Errorf("services: %s did not end within %s and was killed", p.Name, timeout)
 }
 
-// WaitPort waits until addr accepts connections, or the process has ended.
+// WaitPort waits until addr accepts connections, or until the process has ended.
 func (p *Process) WaitPort(ctx context.Context, addr string) error {
 	return p.wait(ctx, "port "+addr, func(ctx context.Context) bool {
 		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
@@ -174,8 +174,8 @@ func (p *Process) Tail(n int) string {
 	return string(b[max(0, len(b)-n):])
 }
 
-// Ports below those that the system gives away by itself: to outgoing connections, and to who listens on port 0. One of
-// those may be taken before the process that it is meant for has started.
+// The ports are below those that the system assigns by itself, to outgoing connections and to programs that listen on
+// port 0. Such a port might be taken before the process that it is meant for has started.
 const firstPort, lastPort = 15_000, 32_767
 
 var ports struct {

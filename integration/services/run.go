@@ -15,19 +15,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Kafka is a broker: one process, KRaft.
+// Kafka is a broker: one process, in KRaft mode.
 type Kafka struct {
 	*Process
 	Addr string
 }
 
-// KafkaListener is a further listener of the broker, for clients that are to reach it through something else.
+// KafkaListener is another listener of the broker, for clients that must reach it through something else.
 type KafkaListener struct {
 	Port       int    // on loopback
-	Advertised string // host:port that the broker names to those clients
+	Advertised string // host:port that the broker gives to those clients
 }
 
-// StartKafka formats a folder, starts a broker in it and waits until it answers.
+// StartKafka formats a folder, starts a broker in it, and waits until it answers.
 func StartKafka(ctx context.Context, libs, dir string, more ...KafkaListener) (*Kafka, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("services: %w", err)
@@ -81,7 +81,7 @@ message.max.bytes=4194304
 	return k, k.Up(ctx)
 }
 
-// Up starts the broker, again if it was ended, and waits until it answers.
+// Up starts the broker, again if it has ended, and waits until it answers.
 func (k *Kafka) Up(ctx context.Context) error {
 	if err := k.Start(); err != nil {
 		return err
@@ -138,7 +138,7 @@ func StartMinIO(ctx context.Context, binary, dir, bucket string) (*MinIO, error)
 	return m, m.Up(ctx)
 }
 
-// Up starts the server, again if it was ended, and waits until it has its bucket.
+// Up starts the server, again if it has ended, and waits until it has its bucket.
 func (m *MinIO) Up(ctx context.Context) error {
 	if err := m.Start(); err != nil {
 		return err
@@ -197,13 +197,13 @@ func (m *MinIO) Mirror(ctx context.Context, bucket, prefix, dir string) error {
 	return nil
 }
 
-// ClickHouse is the engine behind its front.
+// ClickHouse is the ClickHouse engine behind chfront.
 type ClickHouse struct {
 	*Process
 	Addr, User, Password string
 }
 
-// StartClickHouse starts the front over the engine with its data in dir.
+// StartClickHouse starts the front of the engine, with the data in dir.
 func StartClickHouse(ctx context.Context, front, lib, dir string) (*ClickHouse, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("services: %w", err)
@@ -219,7 +219,7 @@ func StartClickHouse(ctx context.Context, front, lib, dir string) (*ClickHouse, 
 	return c, c.Up(ctx)
 }
 
-// Up starts the engine, again if it was ended, and waits until it listens.
+// Up starts the engine, again if it has ended, and waits until it listens.
 func (c *ClickHouse) Up(ctx context.Context) error {
 	if err := c.Start(); err != nil {
 		return err

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Versions of what a Spark job needs. hadoop-aws must be of the Hadoop that pyspark carries, and delta-spark of Spark's
-// minor version; the Arrow that pyspark hands to Python is read by pyarrow.
+// The versions of what a Spark job needs. hadoop-aws must fit the Hadoop that pyspark contains, and delta-spark the
+// minor version of Spark. pyarrow reads the Arrow that pyspark hands to Python.
 const (
 	sparkVersion      = "3.5.7"
 	sparkDeltaVersion = "3.3.2"
@@ -18,7 +18,7 @@ const (
 		"pyarrow==21.0.0 numpy==2.2.6 pandas==2.3.3"
 )
 
-// The jars that pyspark has already are left out.
+// The jars that pyspark already has are left out.
 const sparkPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>deckle.tests</groupId><artifactId>spark</artifactId><version>1</version><packaging>pom</packaging>
@@ -49,8 +49,8 @@ const sparkPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 // Spark is what a pyspark job runs with.
 type Spark struct {
-	Python string // interpreter with pyspark, clickhouse-driver, pyarrow, numpy and pandas
-	Jars   string // folder of the jars of Kafka's source, Delta and S3, besides pyspark's own
+	Python string // an interpreter with pyspark, clickhouse-driver, pyarrow, numpy and pandas
+	Jars   string // the folder of the jars for Kafka, Delta and S3 that pyspark does not have
 }
 
 // FetchSpark returns a Python interpreter with pyspark and the jars of its connectors.

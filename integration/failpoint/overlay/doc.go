@@ -12,14 +12,14 @@
 // # Promise
 //
 //  1. The tree is only read. A build without the overlay is the build without failpoints: they are comments.
-//  2. Every non-test file of the module is looked at: not testdata, nor folders that begin with a dot or an underscore,
-//     nor modules within the module.
-//  3. Names are unique in the module, as gofail's runtime wants them; two of one name are an error that names
-//     both files.
+//  2. Every non-test file of the module is read, except in testdata, in folders that begin with a dot or an underscore,
+//     and in modules within the module.
+//  3. Names are unique in the module, because gofail's runtime requires it. If two points have the same name, the error
+//     names both files.
 //
 // # Writing one
 //
-// The comment stands where the point is, and a line that is no comment follows, or lines of code as comments:
+// The comment is written where the point is. A line that is not a comment follows it, or lines of code as comments:
 //
 //	// gofail: var nodeCutApplied struct{}
 //	in.kick()
@@ -28,12 +28,12 @@
 //	// txns = nil
 //	return encodeCommit(…)
 //
-// The first kind is for killing or stopping a process exactly there (sleep), the second plants a bug that a test must
-// find. gofail jumps over the code, so it must declare no variable at its outermost level; two points one after the
-// other need an empty line between them. Names of the second kind begin with "bug".
+// The first kind is for killing or stopping a process exactly there (sleep). The second kind plants a bug that a test
+// must find; its names begin with "bug". gofail jumps over the code, so the code must not declare a variable at its
+// outermost level. Two points that follow each other need an empty line between them.
 //
 // # At run time
 //
-// Nothing is on until it is armed: by the environment (GOFAIL_FAILPOINTS="name=term;…"), or, with
+// No point is on until it is armed: by the environment (GOFAIL_FAILPOINTS="name=term;…"), or, with
 // GOFAIL_HTTP=host:port, by PUT /name with a term such as 1*sleep(20000), then GET /name/count and DELETE /name.
 package overlay

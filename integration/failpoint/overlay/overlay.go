@@ -29,7 +29,7 @@ type Point struct {
 	File string // relative to the module's root
 }
 
-// Names are the names of the points that keep finds.
+// Names returns the names of the points for which keep returns true.
 func (o *Overlay) Names(keep func(name string) bool) []string {
 	var names []string
 	for _, p := range o.Points {
@@ -40,13 +40,13 @@ func (o *Overlay) Names(keep func(name string) bool) []string {
 	return names
 }
 
-// IsBug tells a planted bug from a point to be stopped at.
+// IsBug says whether a point is a planted bug. Other points are places at which a process can be stopped.
 func IsBug(name string) bool { return strings.HasPrefix(name, "bug") }
 
 // marker is what a line must begin with for gofail.
 const marker = "// " + "gofail:"
 
-// Write makes the overlay of the module at root in dir; what Write left there before is replaced.
+// Write makes the overlay of the module at root in the folder dir. It replaces what an earlier Write left there.
 func Write(root, dir string) (*Overlay, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -80,7 +80,7 @@ func Write(root, dir string) (*Overlay, error) {
 type writer struct {
 	root, src string
 	replace   map[string]string
-	seen      map[string]string // file of each name
+	seen      map[string]string // for each name, its file
 	o         *Overlay
 }
 
@@ -114,7 +114,7 @@ func (w *writer) visit(path string, d fs.DirEntry, err error) error {
 	return w.file(path, text)
 }
 
-// declared counts the lines that are to be failpoints.
+// declared counts the lines that declare failpoints.
 func declared(text []byte) (n int) {
 	for line := range bytes.Lines(text) {
 		if bytes.HasPrefix(bytes.TrimSpace(line), []byte(marker+" var ")) {

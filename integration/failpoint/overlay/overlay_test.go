@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// module writes files, by path, into a new module and returns its root.
+// module writes files, given by path, into a new module and returns its root.
 func module(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -102,8 +102,8 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// TestModule builds this module with its own failpoints: each point is known to the binary by its name, none is on, and
-// without the overlay there is none.
+// TestModule builds this module with its own failpoints. The binary knows each point by its name, no point is switched
+// on, and without the overlay there are no points.
 func TestModule(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the command twice")
