@@ -104,20 +104,3 @@ func (e *Event) batchBytes() int {
 	}
 	return n
 }
-
-// textColumns are the texts of an event that a batch carries in columns of their own, in the order of the encoding.
-var textColumns = [...]field{
-	fieldBrand, fieldCategory, fieldArticleID, fieldArticleTitle, fieldPageURL, fieldReferrer, fieldDeviceType,
-	fieldDeviceOS, fieldBrowser, fieldCountry, fieldCity, fieldTimezone, fieldSubscriptionTier, fieldUserSegment,
-}
-
-const (
-	batchVersion = 1 // the first byte of an encoding
-	typeWidth    = 4 // bits of a Type
-	// How a column of users or texts is laid out.
-	perItem    = 0 // a value for each item
-	perSession = 1 // a value for each session, all items of a session agree
-	// Bits of the column that says which items have a Measure or a Scroll other than 0.
-	hasMeasure = 1
-	hasScroll  = 2
-)

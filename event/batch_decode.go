@@ -49,7 +49,8 @@ func decodeBatch(src []byte, b *Batch, s *BatchScratch) error {
 	if len(src) == 0 {
 		return &CorruptError{What: "empty"}
 	}
-	if src[0] != batchVersion {
+	version := int(src[0])
+	if version == 0 || version >= len(batchTexts) {
 		return &CorruptError{What: "unknown version"}
 	}
 	size, n := binary.Uvarint(src[1:])
@@ -68,7 +69,7 @@ func decodeBatch(src []byte, b *Batch, s *BatchScratch) error {
 	if s.columns, err = s2.Decode(s.columns[:cap(s.columns)], packed); err != nil {
 		return &CorruptError{Offset: 1 + n, What: "columns do not decompress: " + err.Error()}
 	}
-	r := &reader{src: s.columns, tail: tail, budget: MaxBatchBytes, s: s}
+	r := &reader{src: s.columns, tail: tail, budget: MaxBatchBytes, texts: batchTexts[version], s: s}
 	items, rejects := r.header(b)
 	if r.err == nil && len(tail) < items*len(ID{})+rejects*sha {
 		return &CorruptError{Offset: len(src), What: "ends early"}
@@ -106,6 +107,7 @@ type reader struct {
 	at     int
 	tail   []byte
 	budget int // bytes of text that may still be put together
+	texts  int // columns of texts
 	err    *CorruptError
 	s      *BatchScratch
 	counts []rangeCount
@@ -279,7 +281,7 @@ func (r *reader) items(b *Batch, n int) {
 	}
 	r.sessionColumn(items)
 	r.userColumn(items)
-	for _, f := range textColumns {
+	for _, f := range textColumns[:r.texts] {
 		r.textColumn(items, f)
 	}
 	r.measureColumns(items)
@@ -344,7 +346,7 @@ func (r *reader) userColumn(items []Item) {
 }
 
 func (r *reader) textColumn(items []Item, f field) {
-	s, what := r.s, fieldNames[f]
+	s, what := r.s, fields[f].name
 	if f == fieldPageURL {
 		s.tokenIDs = r.packed(s.tokenIDs, len(items), 1, 2, what)
 	}

@@ -391,7 +391,7 @@ func latest(kafkaTimestampMillis int64) int64 {
 func (d *Decoder) malformed(f field) string {
 	var b strings.Builder
 	if f != fieldExtra {
-		b.WriteString(fieldNames[f])
+		b.WriteString(fields[f].name)
 		b.WriteString(": ")
 	}
 	b.WriteString(d.err)
@@ -402,7 +402,7 @@ func (d *Decoder) malformed(f field) string {
 
 // detail names the field, says what is wrong with it and shows the beginning of its value as it came.
 func detail(f field, why string, raw []byte) string {
-	s := fieldNames[f] + ": " + why
+	s := fields[f].name + ": " + why
 	if len(raw) == 0 {
 		return s
 	}

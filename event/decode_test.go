@@ -78,7 +78,8 @@ func TestNames(t *testing.T) {
 	if n := len(Reasons()); n != 10 || Reasons()[0] != Malformed || Reasons()[n-1] != SinkRejected {
 		t.Errorf("reasons %v", Reasons())
 	}
-	for f, name := range fieldNames {
+	for f := range fields {
+		name := fields[f].name
 		if fieldByName(name) != field(f) || schema[f] != name {
 			t.Errorf("field %d is %s", f, name)
 		}
@@ -111,13 +112,13 @@ func TestClone(t *testing.T) {
 	if reason, detail := d.Decode(record, sampleKafkaTimestamp, &ev); reason != ReasonNone {
 		t.Fatal(reason, detail)
 	}
-	clone := ev.Clone()
+	clone := ev.clone()
 	clear(record)
 	clear(d.arena.chunks[0])
 	if got, want := show(&clone), "ok\nBrand: \"b\"\nCity: \"ü\"\nEngagementMetrics: {\"b\":2}\nMetadata: {\"a\":1}\nExtra: {\"x\":3}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if n := testing.AllocsPerRun(10, func() { _ = ev.Clone() }); n > 1 {
+	if n := testing.AllocsPerRun(10, func() { _ = ev.clone() }); n > 1 {
 		t.Errorf("%.0f allocations", n)
 	}
 }

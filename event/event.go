@@ -1,39 +1,5 @@
 package event
 
-import "fmt"
-
-// Type is the kind of an event. The numeric values are part of the batch encoding and never change.
-type Type uint8
-
-// The event types of docs/schema.md.
-const (
-	TypeInvalid Type = iota
-	ArticleView
-	ArticleClick
-	VideoPlay
-	NewsletterSignup
-	SubscriptionPrompt
-	AdClick
-	Search
-	Navigation
-	SessionEnd
-	// NumTypes is one more than the greatest type.
-	NumTypes
-)
-
-var typeNames = [NumTypes]string{
-	"invalid", "article_view", "article_click", "video_play", "newsletter_signup", "subscription_prompt", "ad_click",
-	"search", "navigation", "session_end",
-}
-
-// String returns the type's name as it stands in JSON.
-func (t Type) String() string {
-	if t < NumTypes {
-		return typeNames[t]
-	}
-	return fmt.Sprintf("type(%d)", uint8(t))
-}
-
 // ID is an event's UUID in binary form.
 type ID [16]byte
 
@@ -96,45 +62,4 @@ type Batch struct {
 	Items   []Item   // ascending by (partition, offset), each inside its partition's range
 	Rejects []Reject // ascending by (partition, offset), each inside its partition's range
 	Nulls   int64    // records without a value, skipped and counted
-}
-
-// Reason says why a record is a dead letter. The numeric values are part of the encodings and never change.
-type Reason uint8
-
-// The reasons of docs/schema.md.
-const (
-	ReasonNone Reason = iota
-	Malformed
-	WrongType
-	MissingField
-	UnknownEventType
-	BadTimestamp
-	TooLarge
-	NoKey
-	TooLate
-	SessionFull
-	SinkRejected
-	numReasons
-)
-
-var reasonNames = [numReasons]string{
-	"none", "malformed", "wrong_type", "missing_field", "unknown_event_type", "bad_timestamp", "too_large", "no_key",
-	"too_late", "session_full", "sink_rejected",
-}
-
-// String returns the reason as it stands in dead letters, metrics and logs.
-func (r Reason) String() string {
-	if r < numReasons {
-		return reasonNames[r]
-	}
-	return fmt.Sprintf("reason(%d)", uint8(r))
-}
-
-// Reasons returns every reason but ReasonNone, in order.
-func Reasons() []Reason {
-	rs := make([]Reason, 0, numReasons-1)
-	for r := Malformed; r < numReasons; r++ {
-		rs = append(rs, r)
-	}
-	return rs
 }

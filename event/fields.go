@@ -36,16 +36,40 @@ const (
 
 const lastRequired = fieldTimestamp
 
-var fieldNames = [numFields]string{
-	"event_id", "session_id", "user_id", "event_type", "timestamp", "brand", "category", "article_id", "article_title",
-	"article_type", "page_url", "referrer", "device_type", "device_os", "browser", "country", "city", "timezone",
-	"subscription_tier", "user_segment", "engagement_metrics", "metadata",
+// fields are the fields of the schema. An optional text field lies in an Event at its offset; the others have code of
+// their own in the decoder.
+var fields = [numFields]struct {
+	name string
+	text uintptr
+}{
+	fieldEventID:           {name: "event_id"},
+	fieldSessionID:         {name: "session_id"},
+	fieldUserID:            {name: "user_id"},
+	fieldEventType:         {name: "event_type"},
+	fieldTimestamp:         {name: "timestamp"},
+	fieldBrand:             {"brand", unsafe.Offsetof(Event{}.Brand)},
+	fieldCategory:          {"category", unsafe.Offsetof(Event{}.Category)},
+	fieldArticleID:         {"article_id", unsafe.Offsetof(Event{}.ArticleID)},
+	fieldArticleTitle:      {"article_title", unsafe.Offsetof(Event{}.ArticleTitle)},
+	fieldArticleType:       {"article_type", unsafe.Offsetof(Event{}.ArticleType)},
+	fieldPageURL:           {"page_url", unsafe.Offsetof(Event{}.PageURL)},
+	fieldReferrer:          {"referrer", unsafe.Offsetof(Event{}.Referrer)},
+	fieldDeviceType:        {"device_type", unsafe.Offsetof(Event{}.DeviceType)},
+	fieldDeviceOS:          {"device_os", unsafe.Offsetof(Event{}.DeviceOS)},
+	fieldBrowser:           {"browser", unsafe.Offsetof(Event{}.Browser)},
+	fieldCountry:           {"country", unsafe.Offsetof(Event{}.Country)},
+	fieldCity:              {"city", unsafe.Offsetof(Event{}.City)},
+	fieldTimezone:          {"timezone", unsafe.Offsetof(Event{}.Timezone)},
+	fieldSubscriptionTier:  {"subscription_tier", unsafe.Offsetof(Event{}.SubscriptionTier)},
+	fieldUserSegment:       {"user_segment", unsafe.Offsetof(Event{}.UserSegment)},
+	fieldEngagementMetrics: {name: "engagement_metrics"},
+	fieldMetadata:          {name: "metadata"},
 }
 
 // quotedNames are the fields' names as they usually stand in JSON.
 var quotedNames = func() (q [numFields]string) {
-	for f, name := range fieldNames {
-		q[f] = `"` + name + `"`
+	for f := range fields {
+		q[f] = `"` + fields[f].name + `"`
 	}
 	return q
 }()
@@ -60,32 +84,13 @@ func fieldByName(name string) field {
 
 var fieldsByName = func() map[string]field {
 	m := make(map[string]field, numFields)
-	for f, name := range fieldNames {
-		m[name] = field(f)
+	for f := range fields {
+		m[fields[f].name] = field(f)
 	}
 	return m
 }()
 
-// textOffset is where an optional text field lies in an Event.
-var textOffset = [numFields]uintptr{
-	fieldBrand:            unsafe.Offsetof(Event{}.Brand),
-	fieldCategory:         unsafe.Offsetof(Event{}.Category),
-	fieldArticleID:        unsafe.Offsetof(Event{}.ArticleID),
-	fieldArticleTitle:     unsafe.Offsetof(Event{}.ArticleTitle),
-	fieldArticleType:      unsafe.Offsetof(Event{}.ArticleType),
-	fieldPageURL:          unsafe.Offsetof(Event{}.PageURL),
-	fieldReferrer:         unsafe.Offsetof(Event{}.Referrer),
-	fieldDeviceType:       unsafe.Offsetof(Event{}.DeviceType),
-	fieldDeviceOS:         unsafe.Offsetof(Event{}.DeviceOS),
-	fieldBrowser:          unsafe.Offsetof(Event{}.Browser),
-	fieldCountry:          unsafe.Offsetof(Event{}.Country),
-	fieldCity:             unsafe.Offsetof(Event{}.City),
-	fieldTimezone:         unsafe.Offsetof(Event{}.Timezone),
-	fieldSubscriptionTier: unsafe.Offsetof(Event{}.SubscriptionTier),
-	fieldUserSegment:      unsafe.Offsetof(Event{}.UserSegment),
-}
-
 // text is the address of the optional text field f (fieldBrand to fieldUserSegment) of e.
 func (e *Event) text(f field) *string {
-	return (*string)(unsafe.Add(unsafe.Pointer(e), textOffset[f]))
+	return (*string)(unsafe.Add(unsafe.Pointer(e), fields[f].text))
 }

@@ -1,38 +1,5 @@
 package event
 
-import "strings"
-
-// ParseType returns the type that has the name s in JSON; false if there is none ("invalid" is no name of a type).
-func ParseType(s string) (Type, bool) {
-	switch s { // the compiler turns this into a search by length and text, without a hash
-	case "article_view":
-		return ArticleView, true
-	case "article_click":
-		return ArticleClick, true
-	case "video_play":
-		return VideoPlay, true
-	case "newsletter_signup":
-		return NewsletterSignup, true
-	case "subscription_prompt":
-		return SubscriptionPrompt, true
-	case "ad_click":
-		return AdClick, true
-	case "search":
-		return Search, true
-	case "navigation":
-		return Navigation, true
-	case "session_end":
-		return SessionEnd, true
-	}
-	return TypeInvalid, false
-}
-
-// Valid says whether t is one of the types of docs/schema.md.
-func (t Type) Valid() bool { return t > TypeInvalid && t < NumTypes }
-
-// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone is none.
-func (r Reason) Valid() bool { return r > ReasonNone && r < numReasons }
-
 const (
 	uuidLen  = 36
 	hexLower = "0123456789abcdef"
@@ -107,40 +74,4 @@ func lowerID(s string) (ID, bool) {
 		}
 	}
 	return id, true
-}
-
-// texts are the addresses of all texts of an event.
-func (e *Event) texts() [19]*string {
-	return [...]*string{
-		&e.SessionID, &e.Brand, &e.Category, &e.ArticleID, &e.ArticleTitle, &e.ArticleType, &e.PageURL, &e.Referrer,
-		&e.DeviceType, &e.DeviceOS, &e.Browser, &e.Country, &e.City, &e.Timezone, &e.SubscriptionTier, &e.UserSegment,
-		&e.EngagementMetrics, &e.Metadata, &e.Extra,
-	}
-}
-
-// Clone returns a copy that shares no memory with the buffer that e was decoded from. It makes one allocation, which
-// lives as long as any text of the copy.
-func (e *Event) Clone() Event {
-	c := *e
-	texts := c.texts()
-	CloneTexts(texts[:])
-	return c
-}
-
-// CloneTexts copies texts that alias memory which is used again, in place. It makes one allocation, which lives as long as
-// any of them.
-func CloneTexts(texts []*string) {
-	n := 0
-	for _, t := range texts {
-		n += len(*t)
-	}
-	var all strings.Builder
-	all.Grow(n)
-	for _, t := range texts {
-		all.WriteString(*t)
-	}
-	rest := all.String()
-	for _, t := range texts {
-		*t, rest = rest[:len(*t)], rest[len(*t):]
-	}
 }

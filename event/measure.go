@@ -24,17 +24,50 @@ const (
 	numMetricKeys
 )
 
+// metrics are the fields of engagement_metrics that sessions read.
+var metrics = [numMetricKeys]struct {
+	name string
+	// measure is how the number becomes Event.Measure of events of type of, at most one field per type; nil for scroll_depth.
+	measure func(token string) uint64
+	of      Type
+	// shown says that the measure's decimal form is what the text holds as a rule: shapes point to it.
+	shown bool
+}{
+	keyTimeOnPage:       {"time_on_page", seconds, ArticleView, true},
+	keyPlaybackPosition: {"playback_position", seconds, VideoPlay, true},
+	keyAdRevenue:        {"ad_revenue", micros, AdClick, false},
+	keyScrollDepth:      {"scroll_depth", nil, ArticleView, false},
+}
+
+// measureOf is the field that a type's Measure is made of, numMetricKeys for none.
+var measureOf = func() (of [NumTypes]metricKey) {
+	for t := range of {
+		of[t] = numMetricKeys
+	}
+	for k := range metrics {
+		if m := &metrics[k]; m.measure != nil {
+			of[m.of] = metricKey(k)
+		}
+	}
+	return of
+}()
+
+// Measured are the types whose events have a Measure.
+func Measured() (types []Type) {
+	for t := range NumTypes {
+		if measureOf[t] < numMetricKeys {
+			types = append(types, t)
+		}
+	}
+	return types
+}
+
 // parseMetricKey returns numMetricKeys for a key that sessions do not read.
 func parseMetricKey(key string) metricKey {
-	switch key {
-	case "time_on_page":
-		return keyTimeOnPage
-	case "playback_position":
-		return keyPlaybackPosition
-	case "ad_revenue":
-		return keyAdRevenue
-	case "scroll_depth":
-		return keyScrollDepth
+	for k := range metrics {
+		if metrics[k].name == key {
+			return metricKey(k)
+		}
 	}
 	return numMetricKeys
 }
@@ -45,17 +78,19 @@ type metricValues [numMetricKeys]string
 
 // measures returns Event.Measure and Event.Scroll of an event of type t.
 func (v *metricValues) measures(t Type) (measure uint64, scroll uint8) {
-	switch t {
-	case ArticleView:
-		return seconds(v[keyTimeOnPage]), uint8(held(v[keyScrollDepth], maxScroll))
-	case VideoPlay:
-		return seconds(v[keyPlaybackPosition]), 0
-	case AdClick:
-		// The explicit conversion forbids the compiler to fuse the product with Round's arithmetic, so that every
-		// architecture computes the same integer.
-		return uint64(math.Round(float64(held(v[keyAdRevenue], maxRevenue) * 1e6))), 0
+	if k := measureOf[t]; k < numMetricKeys {
+		measure = metrics[k].measure(v[k])
 	}
-	return 0, 0
+	if t == metrics[keyScrollDepth].of {
+		scroll = uint8(held(v[keyScrollDepth], maxScroll))
+	}
+	return measure, scroll
+}
+
+// micros is a number in millionths. The explicit conversion forbids the compiler to fuse the product with Round's
+// arithmetic, so that every architecture computes the same integer.
+func micros(token string) uint64 {
+	return uint64(math.Round(float64(held(token, maxRevenue) * 1e6)))
 }
 
 func seconds(token string) uint64 { return uint64(held(token, maxSeconds)) }

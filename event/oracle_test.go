@@ -67,7 +67,7 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 		}
 		return string(values[name])
 	}
-	if ev.Type = Type(slices.Index(typeNames[:], text("event_type"))); ev.Type > NumTypes || ev.Type < ArticleView {
+	if ev.Type, _ = ParseType(text("event_type")); !ev.Type.Valid() {
 		return UnknownEventType, "event_type", ev
 	}
 	stamp, _ := new(big.Int).SetString(string(values["timestamp"]), 10)
@@ -234,7 +234,7 @@ func checkDecode(t *testing.T, used *Decoder, value []byte, kafka int64) {
 		if reason == ReasonNone && got != want {
 			t.Fatalf("%q:\n got %+v\nwant %+v", value, got, want)
 		}
-		if clone := got.Clone(); reason == ReasonNone && clone != got {
+		if clone := got.clone(); reason == ReasonNone && clone != got {
 			t.Fatalf("clone %+v\n   of %+v", clone, got)
 		}
 		if (detail == "") != (reason == ReasonNone) || len(detail) > MaxDetail || !utf8.ValidString(detail) ||

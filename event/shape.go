@@ -106,7 +106,7 @@ func (c *cutter) try(text string, measure uint64, scroll uint8) bool {
 
 func (c *cutter) integer(key metricKey, n, measure uint64, scroll uint8) {
 	switch {
-	case (key == keyTimeOnPage || key == keyPlaybackPosition) && n == measure:
+	case key < numMetricKeys && metrics[key].shown && n == measure:
 		c.shape = append(c.shape, slotMeasure)
 	case key == keyScrollDepth && n == uint64(scroll):
 		c.shape = append(c.shape, slotScroll)

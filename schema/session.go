@@ -128,7 +128,7 @@ var Sessions = []Column[SessionRow]{
 		Comment: "Distinct values in article_ids_visited", Field: At(func(r *SessionRow) *uint32 { return &r.UniquePages })},
 	{Name: "unique_categories_count", Kind: Uint32, Rule: "distinct values in those lists",
 		Comment: "Distinct values in categories_visited", Field: At(func(r *SessionRow) *uint32 { return &r.UniqueCategories })},
-	{Name: "page_events", Kind: JSON, Rule: "per counted event in order: event_type, category, article_id, article_title, " +
+	{Name: "page_events", Kind: JSON, Rule: "objects, one per counted event in order: event_type, category, article_id, article_title, " +
 		"page_url, timestamp, engagement_metrics (as it came)",
 		Comment: "JSON array of objects, one per counted event in order: event_type, category, article_id, article_title, " +
 			"page_url, timestamp, engagement_metrics",
@@ -138,10 +138,10 @@ var Sessions = []Column[SessionRow]{
 		"Sum of time_on_page over article_view, in seconds", func(r *SessionRow) *uint64 { return &r.TimeOnPageSec }),
 	sum("video_watch_sec", event.VideoPlay, "sum of engagement_metrics.playback_position over video_play (non-numbers count 0)",
 		"Sum of playback_position over video_play, in seconds", func(r *SessionRow) *uint64 { return &r.VideoWatchSec }),
-	{Name: "max_scroll_depth", Kind: Uint8, Rule: "greatest .scroll_depth over article_view, held to 0–100",
+	{Name: "max_scroll_depth", Kind: Uint8, Rule: "greatest engagement_metrics.scroll_depth over article_view, held to 0–100",
 		Comment: "Greatest scroll_depth over article_view, 0 to 100",
 		Field:   At(func(r *SessionRow) *uint8 { return &r.MaxScrollDepth })},
-	sum("ad_revenue_micros", event.AdClick, "sum of .ad_revenue over ad_click, each rounded to a millionth (an integer, so that "+
+	sum("ad_revenue_micros", event.AdClick, "sum of engagement_metrics.ad_revenue over ad_click, each rounded to a millionth (an integer, so that "+
 		"sums are exact)", "Sum of ad_revenue over ad_click, in millionths",
 		func(r *SessionRow) *uint64 { return &r.AdRevenueMicros }),
 
@@ -183,7 +183,7 @@ func sum(name string, t event.Type, rule, comment string, at func(*SessionRow) *
 
 // list declares the values of a field of the counted events, in their order.
 func list(name, field string, at func(*SessionRow) *string) Column[SessionRow] {
-	return Column[SessionRow]{Name: name, Kind: JSON, Rule: "the field of every counted event in order, repeats kept, empty values left out",
+	return Column[SessionRow]{Name: name, Kind: JSON, Rule: "texts: the field of every counted event in order, repeats kept, empty values left out",
 		Comment: "JSON array: " + field + " of every counted event in order, repeats kept, empty ones left out", Field: At(at)}
 }
 
@@ -200,6 +200,9 @@ var (
 	EventCounts = from(EventCount)
 	MeasureSums = from(MeasureSum)
 )
+
+// NumSums is the number of MeasureSums: a constant, as the state keeps an array of them per session.
+const NumSums = 3
 
 func from(f From) (columns []*Column[SessionRow]) {
 	for i := range Sessions {

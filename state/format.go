@@ -31,6 +31,30 @@ var (
 	formatEpoch = format{"epoch", 1}
 )
 
+// imageShape is how long the lists of an image of a session are. They follow package schema, which grows, and stand in
+// the image without a length: a new text, sum or event type needs a new version of formatSession, and its line here.
+type imageShape struct {
+	texts  int // of schema.FirstTexts
+	sums   int // of schema.MeasureSums
+	counts int // of event.Counted
+}
+
+// imageShapes are the shapes by version of formatSession. The present one is read and written; what an older one lacks is
+// empty, or 0.
+var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}}
+
+// imageShape reads the version of an image.
+func (d *decoder) imageShape() imageShape {
+	v := int(d.byte())
+	if d.err == nil && (v == 0 || v >= len(imageShapes)) {
+		d.fail(formatSession.check(v).Error())
+	}
+	if d.err != nil {
+		return imageShape{}
+	}
+	return imageShapes[v]
+}
+
 // formatPebble is the format of Pebble's own files. Pebble raises an older store to it when it opens the store, and
 // refuses one with a newer format than it knows. FormatValueSeparation was the newest that was not experimental when
 // the store was first written.

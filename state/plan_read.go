@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 // Plan is a read-only view of one sink's outstanding plan. It is taken at one moment, from a Pebble snapshot, and other
@@ -164,11 +165,11 @@ func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) erro
 	if err != nil {
 		return err
 	}
-	return yield(&RollupRow{
-		Table: table, Date: date, Dims: dims,
-		Sessions: t[totalSessions], Duration: t[totalDuration], Events: t[totalEvents],
-		Views: t[totalViews], Plays: t[totalPlays], Signups: t[totalSignups], AdClicks: t[totalAdClicks], Epoch: epoch,
-	})
+	r := RollupRow{Table: table, Date: date, Dims: dims, Epoch: epoch}
+	for i := range schema.Measures {
+		*schema.Measures[i].At(&r) = t[i]
+	}
+	return yield(&r)
 }
 
 // DeadLetters implements PlanReader.

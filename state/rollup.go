@@ -43,22 +43,16 @@ func (s *Store) rollup(key []byte) (*rollup, error) {
 
 // eachRollupKey calls f with the key of every rollup that a contribution is counted in.
 func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error {
-	var d [numRolled]string
-	c.texts.split(d[:])
+	var room, dims [maxTexts]string
+	all := room[:numRolled]
+	c.texts.split(all)
 	for t := range NumRollups {
-		key := buf[:0]
-		switch t {
-		case RollupSummary:
-			key = appendRollupKey(key, c.date, t)
-		case RollupBrand:
-			key = appendRollupKey(key, c.date, t, d[dimBrand])
-		case RollupDevice:
-			key = appendRollupKey(key, c.date, t, d[dimDeviceType], d[dimDeviceOS], d[dimBrowser])
-		case RollupGeographic:
-			key = appendRollupKey(key, c.date, t, d[dimCountry], d[dimCity])
-		case RollupSubscription:
-			key = appendRollupKey(key, c.date, t, d[dimTier], d[dimSegment])
+		n := 0
+		for _, at := range rollupDims[t] {
+			dims[n] = all[at]
+			n++
 		}
+		key := appendRollupKey(buf[:0], c.date, t, dims[:n]...)
 		if err := f(key); err != nil {
 			return err
 		}

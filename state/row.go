@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 // rowBuilder turns sessions into rows. It reuses its memory, and the row's texts alias it and the session: a row is valid
@@ -48,20 +49,20 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
 	}
 	r := &rb.row
 	rb.origin = s.appendOrigin(rb.origin[:0])
-	var dims [numDims]string
-	s.texts.split(dims[:])
 	*r = SessionRow{
-		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID,
-		Brand: dims[dimBrand], Country: dims[dimCountry], City: dims[dimCity],
-		DeviceType: dims[dimDeviceType], DeviceOS: dims[dimDeviceOS], Browser: dims[dimBrowser],
-		SubscriptionTier: dims[dimTier], UserSegment: dims[dimSegment], Referrer: dims[dimReferrer],
-		Timezone: dims[dimTimezone],
-		Start:    s.start, End: s.end, TotalEvents: s.total,
-		TimeOnPageSec: s.timeOnPage, VideoWatchSec: s.videoWatch, AdRevenueMicros: s.adMicros, MaxScrollDepth: s.maxScroll,
-		Status: s.status, Revision: s.revision, SessionDate: s.originDay, Epoch: s.imageEpoch,
-		BatchID: BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt, FirstClosed: s.firstClosed,
+		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID, Start: s.start, End: s.end, TotalEvents: s.total,
+		Counts: s.counts, MaxScrollDepth: s.maxScroll, Status: s.status, Revision: s.revision, SessionDate: s.originDay,
+		Epoch: s.imageEpoch, BatchID: BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt, FirstClosed: s.firstClosed,
 	}
-	copy(r.Counts[:], s.counts[:])
+	var room [maxTexts]string
+	dims := room[:len(schema.FirstTexts)]
+	s.texts.split(dims)
+	for i, c := range schema.FirstTexts {
+		c.SetText(r, dims[i])
+	}
+	for i, c := range schema.MeasureSums {
+		c.SetNumber(r, s.sums[i])
+	}
 	rb.lists(r)
 	r.UniqueCategories = rb.uniqueCategories()
 	rb.pageRows(r)

@@ -38,11 +38,9 @@ type session struct {
 	first     order // of the first counted event; total > 0
 
 	start, end int64 // Unix seconds, of counted events
-	counts     [event.SessionEnd]uint32
+	counts     schema.Counts
 	total      uint32
-	timeOnPage uint64
-	videoWatch uint64
-	adMicros   uint64
+	sums       [schema.NumSums]uint64 // in the order of schema.MeasureSums
 	maxScroll  uint8
 
 	status      Status
@@ -104,6 +102,17 @@ func (s *session) index() {
 	}
 }
 
+// sumOf is the place of the sum that a type's Event.Measure goes to, -1 for none.
+var sumOf = func() (of [event.NumTypes]int8) {
+	for t := range of {
+		of[t] = -1
+	}
+	for i, c := range schema.MeasureSums {
+		of[c.Source.Type] = int8(i)
+	}
+	return of
+}()
+
 // fold adds a counted event. buf is room for its texts.
 func (s *session) fold(it *event.Item, buf []byte) {
 	o := order{it.Timestamp, Position{it.Partition, it.Offset}}
@@ -117,14 +126,11 @@ func (s *session) fold(it *event.Item, buf []byte) {
 	s.last = max(s.last, it.Timestamp)
 	s.total++
 	s.counts[it.Type]++
-	switch it.Type {
-	case event.ArticleView:
-		s.timeOnPage += it.Measure
+	if i := sumOf[it.Type]; i >= 0 {
+		s.sums[i] += it.Measure
+	}
+	if it.Type == event.ArticleView {
 		s.maxScroll = max(s.maxScroll, it.Scroll)
-	case event.VideoPlay:
-		s.videoWatch += it.Measure
-	case event.AdClick:
-		s.adMicros += it.Measure
 	}
 	s.remember(it.ID)
 	s.appendEvent(it)
@@ -154,7 +160,7 @@ func (d *decoder) pageEvent() pageEvent {
 	var e pageEvent
 	e.ts = d.varint()
 	e.pos = Position{int32(d.uvarint()), int64(d.uvarint())}
-	if e.typ = event.Type(d.byte()); d.err == nil && (e.typ == event.TypeInvalid || e.typ >= event.SessionEnd) {
+	if e.typ = event.Type(d.byte()); d.err == nil && !e.typ.Counts() {
 		d.fail("event type")
 	}
 	e.category, e.article, e.title, e.url, e.metrics = d.text(), d.text(), d.text(), d.text(), d.text()
@@ -176,14 +182,17 @@ func (s *session) encode(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, s.last-s.end)
 	dst = binary.AppendVarint(dst, s.deadline-s.last)
 	dst = append(dst, s.maxScroll)
+	dst = binary.AppendUvarint(dst, uint64(s.total))
+	for _, v := range s.sums {
+		dst = binary.AppendUvarint(dst, v)
+	}
 	for _, v := range [...]uint64{
-		uint64(s.total), s.timeOnPage, s.videoWatch, s.adMicros, uint64(s.revision), s.revised, s.firstClosed,
-		s.imageEpoch, uint64(s.createdAt), uint64(s.ends),
+		uint64(s.revision), s.revised, s.firstClosed, s.imageEpoch, uint64(s.createdAt), uint64(s.ends),
 	} {
 		dst = binary.AppendUvarint(dst, v)
 	}
-	for _, c := range s.counts[1:] {
-		dst = binary.AppendUvarint(dst, uint64(c))
+	for _, t := range event.Counted {
+		dst = binary.AppendUvarint(dst, uint64(s.counts[t]))
 	}
 	if s.rolled.counted {
 		dst = binary.AppendVarint(dst, int64(s.rolled.date))
@@ -241,7 +250,7 @@ func (s *session) view(b []byte) error {
 
 // decode reads all but ids and events, and returns how many ids follow.
 func (s *session) decode(d *decoder) (ids int, err error) {
-	d.version(formatSession)
+	shape := d.imageShape()
 	s.status = Status(d.byte())
 	f := d.byte()
 	s.closing, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0
@@ -254,7 +263,10 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	}
 	s.originDay = int32(d.varint())
 	s.userID = d.uvarint()
-	s.texts = d.texts(numDims)
+	s.texts = d.texts(shape.texts)
+	if missing := len(schema.FirstTexts) - shape.texts; missing > 0 && d.err == nil {
+		s.texts += noTexts[:missing]
+	}
 	s.first.ts = d.varint()
 	if o := d.bytes(originSize); o != nil {
 		s.first.pos = decodeOrigin(o)
@@ -265,13 +277,15 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	s.deadline = s.last + d.varint()
 	s.maxScroll = d.byte()
 	s.total = uint32(d.uvarint())
-	s.timeOnPage, s.videoWatch, s.adMicros = d.uvarint(), d.uvarint(), d.uvarint()
+	for i := range s.sums[:shape.sums] {
+		s.sums[i] = d.uvarint()
+	}
 	s.revision = uint32(d.uvarint())
 	s.revised, s.firstClosed, s.imageEpoch = d.uvarint(), d.uvarint(), d.uvarint()
 	s.createdAt = int64(d.uvarint())
 	s.ends = int(d.uvarint())
-	for i := range s.counts[1:] {
-		s.counts[i+1] = uint32(d.uvarint())
+	for _, t := range event.Counted[:shape.counts] {
+		s.counts[t] = uint32(d.uvarint())
 	}
 	if s.rolled.counted {
 		s.rolled.date = int32(d.varint())
@@ -319,11 +333,7 @@ func (s *session) contribution() contribution {
 		return contribution{}
 	}
 	c := contribution{counted: true, date: schema.Day(s.start), texts: s.texts.rolled()}
-	c.totals = totals{
-		totalSessions: 1, totalDuration: s.end - s.start, totalEvents: int64(s.total),
-		totalViews: int64(s.counts[event.ArticleView]), totalPlays: int64(s.counts[event.VideoPlay]),
-		totalSignups: int64(s.counts[event.NewsletterSignup]), totalAdClicks: int64(s.counts[event.AdClick]),
-	}
+	c.totals = s.contributed()
 	return c
 }
 

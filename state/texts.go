@@ -1,40 +1,57 @@
 package state
 
 import (
+	"slices"
+	"strings"
 	"unsafe"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
-// Indexes of a session's texts. Rollups are counted by the first numRolled of them.
-const (
-	dimBrand = iota
-	dimCountry
-	dimCity
-	dimDeviceType
-	dimDeviceOS
-	dimBrowser
-	dimTier
-	dimSegment
-	dimReferrer
-	dimTimezone
-	numDims
-	numRolled = dimSegment + 1
-)
+// firstTexts are the fields of an event that its session has a text of, in the order of schema.FirstTexts.
+var firstTexts = func() (columns []*schema.Column[event.Item]) {
+	for _, c := range schema.FirstTexts {
+		columns = append(columns, schema.Named(schema.Events, c.Name))
+	}
+	return columns
+}()
+
+// maxTexts is room for a session's texts.
+const maxTexts = 32
+
+// rollupDims are the places of the rollups' dimensions among a session's texts.
+var rollupDims = func() (places [schema.NumRollups][]int) {
+	for t := range schema.Rollups {
+		for _, d := range schema.Rollups[t].Dims {
+			places[t] = append(places[t], slices.IndexFunc(schema.FirstTexts, func(c *schema.Column[SessionRow]) bool { return c.Name == d }))
+		}
+	}
+	return places
+}()
+
+// numRolled is how many of a session's texts, the first ones, rollups are counted by.
+var numRolled = func() (n int) {
+	for _, places := range rollupDims {
+		for _, at := range places {
+			n = max(n, at+1)
+		}
+	}
+	return n
+}()
 
 // texts are a session's dimensions one after the other, each with its length before it, as they are stored. In memory they
-// are one text and not ten: the garbage collector looks at whatever a session points to, each time, for as long as the
+// are one text and not many: the garbage collector looks at whatever a session points to, each time, for as long as the
 // session is in memory.
 type texts string
 
 // noTexts are those of a session without a counted event.
-const noTexts texts = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+var noTexts = texts(strings.Repeat("\x00", len(schema.FirstTexts)))
 
 // textsOf returns those of an event; buf is room for them.
 func textsOf(it *event.Item, buf []byte) texts {
-	for _, t := range [numDims]string{it.Brand, it.Country, it.City, it.DeviceType, it.DeviceOS, it.Browser, it.SubscriptionTier,
-		it.UserSegment, it.Referrer, it.Timezone} {
-		buf = appendText(buf, t)
+	for _, c := range firstTexts {
+		buf = appendText(buf, c.Text(it))
 	}
 	return texts(buf)
 }
@@ -73,8 +90,9 @@ func (t texts) rolled() texts {
 	if !long {
 		return t[:d.pos]
 	}
-	var dims [numRolled]string
-	t.split(dims[:])
+	var room [maxTexts]string
+	dims := room[:numRolled]
+	t.split(dims)
 	var b []byte
 	for _, one := range dims {
 		b = appendText(b, CutText(one))

@@ -12,14 +12,14 @@ func TestTexts(t *testing.T) {
 	it := &event.Item{Event: event.Event{Brand: "bild", Country: "", City: long, DeviceType: "d", DeviceOS: "o",
 		Browser: strings.Repeat("b", 256), SubscriptionTier: "free", UserSegment: "s", Referrer: long, Timezone: "z"}}
 	all := textsOf(it, nil)
-	var dims [numDims]string
+	var dims [10]string
 	all.split(dims[:])
-	if want := [numDims]string{"bild", "", long, "d", "o", it.Browser, "free", "s", long, "z"}; dims != want {
+	if want := [10]string{"bild", "", long, "d", "o", it.Browser, "free", "s", long, "z"}; dims != want {
 		t.Fatalf("split: %q", dims)
 	}
-	var rolled [numRolled]string
+	var rolled [8]string
 	all.rolled().split(rolled[:])
-	if want := [numRolled]string{"bild", "", long[:256], "d", "o", it.Browser, "free", "s"}; rolled != want {
+	if want := [8]string{"bild", "", long[:256], "d", "o", it.Browser, "free", "s"}; rolled != want {
 		t.Fatalf("rolled: %q", rolled)
 	}
 	it.City = "c"
@@ -27,7 +27,7 @@ func TestTexts(t *testing.T) {
 		t.Fatal("texts of no great length are not their own beginning")
 	}
 	noTexts.split(dims[:])
-	if dims != [numDims]string{} {
+	if dims != [10]string{} {
 		t.Fatalf("none: %q", dims)
 	}
 	// What is broken off is empty, and ends.

@@ -1,21 +1,30 @@
 package state
 
-import "encoding/binary"
+import (
+	"encoding/binary"
 
-// Indexes of totals.
-const (
-	totalSessions = iota
-	totalDuration
-	totalEvents
-	totalViews
-	totalPlays
-	totalSignups
-	totalAdClicks
-	numTotals
+	"deckle/schema"
 )
 
-// totals are one rollup key's exact sums.
-type totals [numTotals]int64
+// totals are one rollup key's exact sums, in the order of schema.Measures.
+type totals [schema.NumMeasures]int64
+
+// contributed is what a session adds to the measures.
+func (s *session) contributed() (t totals) {
+	for i := range schema.Measures {
+		switch m := &schema.Measures[i]; m.Of {
+		case schema.MeasureOne:
+			t[i] = 1
+		case schema.MeasureDuration:
+			t[i] = s.end - s.start
+		case schema.MeasureTotal:
+			t[i] = int64(s.total)
+		case schema.MeasureEvents:
+			t[i] = int64(s.counts[m.Type])
+		}
+	}
+	return t
+}
 
 func (t *totals) add(o *totals, sign int64) {
 	for i := range t {

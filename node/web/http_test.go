@@ -18,6 +18,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/status"
+	"deckle/schema"
 	"deckle/state"
 )
 
@@ -99,7 +100,7 @@ func newFakeSource() *fakeSource {
 				},
 				sessions: map[string]*state.SessionRow{"s/1": {
 					SessionID: "s/1", Origin: "0/7", Brand: "bild", Start: testNow.Unix() - 60, End: testNow.Unix(), TotalEvents: 3,
-					Counts: [10]uint32{event.ArticleView: 2, event.Search: 1}, Status: state.StatusOpen, SessionDate: testDay,
+					Counts: schema.Counts{event.ArticleView: 2, event.Search: 1}, Status: state.StatusOpen, SessionDate: testDay,
 					Categories: `["a","b"]`,
 				}},
 			},

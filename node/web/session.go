@@ -2,52 +2,75 @@ package web
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"deckle/event"
-	"deckle/state"
+	"deckle/schema"
 )
 
-// apiSession is /api/session/{id}: the columns of docs/schema.md.
+// apiSession is /api/session/{id}: the columns of docs/schema.md in their order, and the shard that has the session.
 type apiSession struct {
-	SessionID        string           `json:"session_id"`
-	Origin           string           `json:"origin"`
-	Shard            uint32           `json:"shard"`
-	UserID           uint64           `json:"user_id"`
-	Brand            string           `json:"brand"`
-	Country          string           `json:"country"`
-	City             string           `json:"city"`
-	Timezone         string           `json:"timezone"`
-	DeviceType       string           `json:"device_type"`
-	DeviceOS         string           `json:"device_os"`
-	Browser          string           `json:"browser"`
-	SubscriptionTier string           `json:"subscription_tier"`
-	UserSegment      string           `json:"user_segment"`
-	Referrer         string           `json:"referrer"`
-	Start            time.Time        `json:"session_start"`
-	End              time.Time        `json:"session_end"`
-	DurationSec      int64            `json:"session_duration_sec"`
-	Status           string           `json:"status"`
-	Revision         uint32           `json:"revision"`
-	SessionDate      string           `json:"session_date"`
-	TotalEvents      uint32           `json:"total_events"`
-	Counts           map[string]int64 `json:"events_by_type"`
-	TimeOnPageSec    uint64           `json:"time_on_page_sec"`
-	VideoWatchSec    uint64           `json:"video_watch_sec"`
-	AdRevenueMicros  uint64           `json:"ad_revenue_micros"`
-	MaxScrollDepth   uint8            `json:"max_scroll_depth"`
-	Categories       rawJSON          `json:"categories_visited"`
-	ArticleIDs       rawJSON          `json:"article_ids_visited"`
-	ArticleTitles    rawJSON          `json:"article_titles_visited"`
-	PageEvents       rawJSON          `json:"page_events"`
+	shard uint32
+	row   *schema.SessionRow
 }
 
-// rawJSON is a JSON text from the state, "" shown as [].
-type rawJSON string
+// notShown are the columns that say nothing to a person who looks at one session: what its lists say already, and where
+// its image comes from. Its counts are shown together, as events_by_type.
+var notShown = map[string]bool{
+	"pages_visited_count": true, "unique_pages_count": true, "unique_categories_count": true, "batch_id": true, "created_at": true,
+}
 
-// MarshalJSON returns the text as it is.
-func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(cmp.Or(string(r), "[]")), nil }
+// MarshalJSON writes an object: times as RFC 3339 has them, lists as what they are.
+func (s apiSession) MarshalJSON() ([]byte, error) {
+	var b []byte
+	add := func(name string, v any) error {
+		text, err := json.Marshal(v)
+		b = append(strconv.AppendQuote(append(b, ','), name), ':')
+		b = append(b, text...)
+		return err
+	}
+	err := add("shard", s.shard)
+	for i := range schema.Sessions {
+		c := &schema.Sessions[i]
+		if c.Source.From != schema.EventCount && !notShown[c.Name] && err == nil {
+			err = add(c.Name, apiValue(c, s.row))
+		}
+	}
+	counts := map[string]uint32{}
+	for _, t := range event.Counted {
+		if n := s.row.Counts[t]; n > 0 {
+			counts[t.String()] = n
+		}
+	}
+	if err == nil {
+		err = add("events_by_type", counts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b[0] = '{'
+	return append(b, '}'), nil
+}
+
+func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
+	switch c.Kind {
+	case schema.JSON:
+		return json.RawMessage(cmp.Or(c.Text(r), "[]"))
+	case schema.Seconds:
+		return time.Unix(int64(c.Number(r)), 0).UTC()
+	case schema.Date:
+		return c.String(r)
+	case schema.Uint64:
+		return c.Number(r)
+	}
+	if c.Kind.IsText() {
+		return c.Text(r)
+	}
+	return int64(c.Number(r))
+}
 
 func (h *handler) serveSession(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
@@ -69,28 +92,9 @@ func (h *handler) serveSession(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if ok {
-			h.reply(w, http.StatusOK, newAPISession(shard, row))
+			h.reply(w, http.StatusOK, apiSession{shard, row})
 			return
 		}
 	}
 	h.reply(w, http.StatusNotFound, problem{"no such session in the state (it may have ended longer ago than the retention)"})
-}
-
-func newAPISession(shard uint32, r *state.SessionRow) *apiSession {
-	out := &apiSession{
-		SessionID: r.SessionID, Origin: r.Origin, Shard: shard, UserID: r.UserID, Brand: r.Brand, Country: r.Country,
-		City: r.City, Timezone: r.Timezone, DeviceType: r.DeviceType, DeviceOS: r.DeviceOS, Browser: r.Browser,
-		SubscriptionTier: r.SubscriptionTier, UserSegment: r.UserSegment, Referrer: r.Referrer,
-		Start: time.Unix(r.Start, 0).UTC(), End: time.Unix(r.End, 0).UTC(), DurationSec: r.End - r.Start,
-		Status: r.Status.String(), Revision: r.Revision, SessionDate: day(r.SessionDate), TotalEvents: r.TotalEvents,
-		Counts: map[string]int64{}, TimeOnPageSec: r.TimeOnPageSec, VideoWatchSec: r.VideoWatchSec,
-		AdRevenueMicros: r.AdRevenueMicros, MaxScrollDepth: r.MaxScrollDepth, Categories: rawJSON(r.Categories),
-		ArticleIDs: rawJSON(r.ArticleIDs), ArticleTitles: rawJSON(r.ArticleTitles), PageEvents: rawJSON(r.PageEvents),
-	}
-	for t := event.ArticleView; t <= event.Navigation; t++ {
-		if n := r.Counts[t]; n > 0 {
-			out.Counts[t.String()] = int64(n)
-		}
-	}
-	return out
 }

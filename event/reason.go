@@ -1,0 +1,47 @@
+package event
+
+import "fmt"
+
+// Reason says why a record is a dead letter. The numeric values are part of the encodings and never change.
+type Reason uint8
+
+// The reasons of docs/schema.md.
+const (
+	ReasonNone Reason = iota
+	Malformed
+	WrongType
+	MissingField
+	UnknownEventType
+	BadTimestamp
+	TooLarge
+	NoKey
+	TooLate
+	SessionFull
+	SinkRejected
+	numReasons
+)
+
+var reasonNames = [numReasons]string{
+	"none", "malformed", "wrong_type", "missing_field", "unknown_event_type", "bad_timestamp", "too_large", "no_key",
+	"too_late", "session_full", "sink_rejected",
+}
+
+// String returns the reason as it stands in dead letters, metrics and logs.
+func (r Reason) String() string {
+	if r < numReasons {
+		return reasonNames[r]
+	}
+	return fmt.Sprintf("reason(%d)", uint8(r))
+}
+
+// Reasons returns every reason but ReasonNone, in order.
+func Reasons() []Reason {
+	rs := make([]Reason, 0, numReasons-1)
+	for r := Malformed; r < numReasons; r++ {
+		rs = append(rs, r)
+	}
+	return rs
+}
+
+// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone is none.
+func (r Reason) Valid() bool { return r > ReasonNone && r < numReasons }

@@ -1,0 +1,85 @@
+package event
+
+import "fmt"
+
+// Type is the kind of an event. The numeric values are part of the encodings and never change.
+type Type uint8
+
+// The event types of docs/schema.md. A new one takes the next number.
+const (
+	TypeInvalid Type = iota
+	ArticleView
+	ArticleClick
+	VideoPlay
+	NewsletterSignup
+	SubscriptionPrompt
+	AdClick
+	Search
+	Navigation
+	SessionEnd
+	// NumTypes is one more than the greatest type.
+	NumTypes
+)
+
+// types are the event types: the name as it stands in JSON, and whether the events count in their session, which then
+// has a column with their number.
+var types = [NumTypes]struct {
+	name    string
+	counted bool
+}{
+	TypeInvalid:        {"invalid", false},
+	ArticleView:        {"article_view", true},
+	ArticleClick:       {"article_click", true},
+	VideoPlay:          {"video_play", true},
+	NewsletterSignup:   {"newsletter_signup", true},
+	SubscriptionPrompt: {"subscription_prompt", true},
+	AdClick:            {"ad_click", true},
+	Search:             {"search", true},
+	Navigation:         {"navigation", true},
+	SessionEnd:         {"session_end", false},
+}
+
+// Counted are the types whose events count, ascending.
+var Counted = func() (counted []Type) {
+	for t := range NumTypes {
+		if types[t].counted {
+			counted = append(counted, t)
+		}
+	}
+	return counted
+}()
+
+// String returns the type's name as it stands in JSON.
+func (t Type) String() string {
+	if t < NumTypes {
+		return types[t].name
+	}
+	return fmt.Sprintf("type(%d)", uint8(t))
+}
+
+// Valid says whether t is one of the types of docs/schema.md.
+func (t Type) Valid() bool { return t > TypeInvalid && t < NumTypes }
+
+// Counts says whether events of the type count in their session.
+func (t Type) Counts() bool { return t < NumTypes && types[t].counted }
+
+// typesByLength are the types by the length of their names: few have the same, so that a name is compared with few.
+var typesByLength = func() (by [32][]Type) {
+	for t := ArticleView; t < NumTypes; t++ {
+		n := len(types[t].name)
+		by[n] = append(by[n], t)
+	}
+	return by
+}()
+
+// ParseType returns the type that has the name s in JSON; false if there is none ("invalid" is no name of a type).
+func ParseType(s string) (Type, bool) {
+	if len(s) < len(typesByLength) {
+		for _, t := range typesByLength[len(s)] {
+			if types[t].name == s {
+				return t, true
+			}
+		}
+	}
+	return TypeInvalid, false
+}
