@@ -16,6 +16,6 @@
 //
 //   - H1 A value is read at an offset that is computed once, when the program starts; reading it allocates nothing.
 //   - H2 Names and kinds never change; a column is never removed: tables that exist hold it.
-//   - H3 The texts of the first event, the counts, the sums and the measures are stored in the order of their tables
-//     (package state, format.go).
+//   - H3 The texts of the first event, the sums and the measures are stored in the order of their tables (package state,
+//     format.go); what is new goes to the end.
 package schema

@@ -82,8 +82,8 @@ func SplitBatchID(id uint64) (shard uint32, epoch uint64) {
 
 // Sessions are the columns of session_metrics (ClickHouse) and of sessions (Delta), in their order.
 //
-// The order of the texts of the first event, of the counts and of the sums among themselves is also the order in which
-// the state's stored images hold them: a new one goes behind its kind, and into a new version of that format.
+// The order of the texts of the first event, and that of the sums, is also the one in which the state's stored images hold
+// them: a new one goes behind its kind, and into a new version of that format. (Images hold counts by their type's number.)
 var Sessions = []Column[SessionRow]{
 	{Name: "session_id", Kind: Text, Comment: "The reader's session, as the events name it",
 		Field: At(func(r *SessionRow) *string { return &r.SessionID })},

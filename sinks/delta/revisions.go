@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"sync"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -20,22 +19,7 @@ import (
 
 // Revisions is the sink that replaces the rows of sessions that changed after they were closed. It implements
 // sinks.Sink.
-type Revisions struct {
-	writer
-	shared *sharedLog
-	once   sync.Once
-}
-
-// Position implements sinks.Sink.
-func (s *Revisions) Position(ctx context.Context, shard uint32) (uint64, error) {
-	return s.position(ctx, s.appID(shard, "sessions.revisions"))
-}
-
-// Close implements sinks.Sink.
-func (s *Revisions) Close() (err error) {
-	s.once.Do(func() { err = s.shared.release() })
-	return err
-}
+type Revisions struct{ sharedWriter }
 
 // target is one row of the plan: where it must be, and from which epoch its image is.
 type target struct {
@@ -57,7 +41,7 @@ func (s *Revisions) Write(ctx context.Context, plan *state.Plan) error {
 }
 
 func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
-	appID := s.appID(plan.Config.Shard, "sessions.revisions")
+	appID := s.appID(plan.Config.Shard)
 	if done, err := s.done(appID, plan); done || err != nil {
 		return err
 	}

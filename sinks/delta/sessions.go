@@ -5,33 +5,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
 )
 
 // Sessions is the sink that inserts each session once it is closed. It implements sinks.Sink.
-type Sessions struct {
-	writer
-	shared *sharedLog
-	once   sync.Once
-}
-
-// Position implements sinks.Sink.
-func (s *Sessions) Position(ctx context.Context, shard uint32) (uint64, error) {
-	return s.position(ctx, s.appID(shard, "sessions"))
-}
-
-// Close implements sinks.Sink.
-func (s *Sessions) Close() (err error) {
-	s.once.Do(func() { err = s.shared.release() })
-	return err
-}
+type Sessions struct{ sharedWriter }
 
 // Write implements sinks.Sink: all rows of the plan in one commit.
 func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
-	appID := s.appID(plan.Config.Shard, "sessions")
+	appID := s.appID(plan.Config.Shard)
 	if done, err := s.done(appID, plan); done || err != nil {
 		return err
 	}

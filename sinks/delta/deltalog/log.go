@@ -19,15 +19,6 @@ import (
 // ErrClosed is returned by Submit after Close.
 var ErrClosed = errors.New("delta: log is closed")
 
-// Creation says what a writer's table must be, and how it is made if it is missing.
-type Creation struct {
-	ClusterID, Pipeline string
-	Fields              []Field
-	PartitionColumn     string
-	StatsColumns        []string // delta.dataSkippingStatsColumns
-	Description         string
-}
-
 // Options of a Log. Store and Name are required.
 type Options struct {
 	Store store.Store

@@ -62,3 +62,12 @@ func checkSchema(schemaString string, want []Field) error {
 	}
 	return nil
 }
+
+// Creation says what a writer's table must be, and how it is made if it is missing.
+type Creation struct {
+	ClusterID, Pipeline string
+	Fields              []Field
+	PartitionColumn     string
+	StatsColumns        []string // delta.dataSkippingStatsColumns
+	Description         string
+}

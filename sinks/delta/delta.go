@@ -1,0 +1,81 @@
+package delta
+
+import (
+	"context"
+	"errors"
+
+	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
+)
+
+// Delta is the sink of one process: its tables and the three sinks on them.
+type Delta struct {
+	events    *Events
+	sessions  *Sessions
+	revisions *Revisions
+}
+
+// Open probes the store, and opens or makes the tables. An error is a *sinks.StopError if a person is needed.
+func Open(ctx context.Context, opts Options) (*Delta, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	cdc, err := codec(opts.Compression)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Probe(ctx, opts.Store, "", opts.Rand); err != nil {
+		if errors.Is(err, store.ErrUnconditional) {
+			return nil, &sinks.StopError{Err: err, Hint: "use another store for delta.s3"}
+		}
+		return nil, err
+	}
+	metrics := deltalog.NewMetrics(opts.Registerer)
+	open := func(t table, keepFiles bool) (*deltalog.Log, error) {
+		return deltalog.Open(ctx, deltalog.Options{
+			Store: opts.Store, Name: t.name, Node: opts.Node, KeepFiles: keepFiles, Now: opts.Now, Rand: opts.Rand,
+			Sleep: opts.sleep, Logger: opts.Logger, Metrics: metrics, CheckpointInterval: opts.CheckpointInterval,
+			Create: &deltalog.Creation{ClusterID: opts.ClusterID, Pipeline: opts.Pipeline, Fields: t.fields,
+				PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description},
+		})
+	}
+	d := &Delta{}
+	if opts.Events {
+		log, err := open(eventsTable, false)
+		if err != nil {
+			return nil, err
+		}
+		d.events = newEvents(writer{log: log, table: eventsTable, opts: &opts, codec: cdc})
+	}
+	log, err := open(sessionsTable, true)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	shared := &sharedLog{log: log, users: 2}
+	w := writer{log: log, table: sessionsTable, opts: &opts, codec: cdc}
+	d.sessions = &Sessions{sharedWriter{writer: w, kind: "sessions", shared: shared}}
+	d.revisions = &Revisions{sharedWriter{writer: w, kind: "sessions.revisions", shared: shared}}
+	return d, nil
+}
+
+// Events returns the sink of raw events, nil if it is off.
+func (d *Delta) Events() *Events { return d.events }
+
+// Sessions returns the sink of closed sessions.
+func (d *Delta) Sessions() *Sessions { return d.sessions }
+
+// Revisions returns the sink of the sessions that changed after they were closed.
+func (d *Delta) Revisions() *Revisions { return d.revisions }
+
+// Close closes the three sinks; each may also be closed alone. It waits for commits and checkpoints under way.
+func (d *Delta) Close() error {
+	var errs []error
+	if d.events != nil {
+		errs = append(errs, d.events.Close())
+	}
+	if d.sessions != nil {
+		errs = append(errs, d.sessions.Close(), d.revisions.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,159 @@
+package delta
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/parquet-go/parquet-go/compress"
+
+	"deckle/schema"
+	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
+	"deckle/state"
+)
+
+// sharedLog is closed by the last of its users.
+type sharedLog struct {
+	mu    sync.Mutex
+	log   *deltalog.Log
+	users int
+}
+
+func (s *sharedLog) release() error {
+	s.mu.Lock()
+	s.users--
+	last := s.users == 0
+	s.mu.Unlock()
+	if last {
+		return s.log.Close()
+	}
+	return nil
+}
+
+// sharedWriter is what the sinks of sessions and of revisions have in common: two appIDs on one table, whose log the last
+// of them closes.
+type sharedWriter struct {
+	writer
+	kind   string // the last part of the appID
+	shared *sharedLog
+	once   sync.Once
+}
+
+func (w *sharedWriter) appID(shard uint32) string { return w.writer.appID(shard, w.kind) }
+
+// Position implements sinks.Sink.
+func (w *sharedWriter) Position(ctx context.Context, shard uint32) (uint64, error) {
+	return w.position(ctx, w.appID(shard))
+}
+
+// Close implements sinks.Sink.
+func (w *sharedWriter) Close() (err error) {
+	w.once.Do(func() { err = w.shared.release() })
+	return err
+}
+
+// writer is what the three sinks have in common.
+type writer struct {
+	log   *deltalog.Log
+	table table
+	opts  *Options
+	codec compress.Codec
+}
+
+// appID names a shard's changes of one kind: the cluster, never a term or a node, so that a new leader finds what an
+// old one wrote.
+func (w *writer) appID(shard uint32, kind string) string {
+	return fmt.Sprintf("%s/%s/%d/%s", w.opts.ClusterID, w.opts.Pipeline, shard, kind)
+}
+
+// position returns the txn version of the shard, from the newest version of the log.
+func (w *writer) position(ctx context.Context, appID string) (uint64, error) {
+	if err := w.log.Refresh(ctx); err != nil {
+		return 0, err
+	}
+	return w.known(appID), nil
+}
+
+// known returns the txn version of the shard as far as this process has read the log.
+func (w *writer) known(appID string) (v uint64) {
+	w.log.View(func(s *deltalog.Snapshot) {
+		if t, ok := s.Txns[appID]; ok && t.Version > 0 {
+			v = uint64(t.Version)
+		}
+	})
+	return v
+}
+
+// done judges a plan by what is known of the log (invariant 1). What is not known yet shows at the commit.
+func (w *writer) done(appID string, plan *state.Plan) (bool, error) {
+	v := w.known(appID)
+	if plan.A < v && v < plan.B {
+		return false, &sinks.StopError{
+			Err:  fmt.Errorf("delta: %s is at epoch %d in the log, inside the plan (%d, %d]", appID, v, plan.A, plan.B),
+			Hint: "the table was written by another history of this cluster; restore the cluster's state or give it a new location",
+		}
+	}
+	return v >= plan.B, nil
+}
+
+func (w *writer) attemptID() (string, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(w.opts.Rand, b[:]); err != nil {
+		return "", fmt.Errorf("delta: attempt id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// dataFile is one finished data file.
+type dataFile struct {
+	date  int32 // of its partition, days since 1970-01-01
+	data  []byte
+	rows  int64
+	stats string
+}
+
+// upload puts a data file under a name that is drawn for this one put, and returns its add action.
+func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin) (deltalog.Add, error) {
+	if err := w.opts.step("upload"); err != nil {
+		return deltalog.Add{}, err
+	}
+	attempt, err := w.attemptID()
+	if err != nil {
+		return deltalog.Add{}, err
+	}
+	date := schema.DateText(f.date)
+	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", w.table.partition, date, origin.Shard, origin.To, attempt)
+	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
+		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
+	}
+	// gofail: var deltaFileStaged struct{}
+	if err := w.opts.step("uploaded"); err != nil {
+		return deltalog.Add{}, err
+	}
+	var tags map[string]string
+	if origin.Tagged {
+		tags = origin.Tags()
+	}
+	return deltalog.Add{
+		Path: path, PartitionValues: map[string]string{w.table.partition: date}, Size: int64(len(f.data)),
+		ModificationTime: w.opts.Now().UnixMilli(), DataChange: true, Stats: f.stats, Tags: tags,
+	}, nil
+}
+
+// submit hands a change to the table's committer, between two steps that a crash may cut off.
+func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
+	if err := w.opts.step("submit"); err != nil {
+		return err
+	}
+	if err := w.log.Submit(ctx, c); err != nil {
+		// gofail: var bugDeleteStaged struct{}
+		// for _, a := range c.Adds {
+		// 	_ = w.opts.Store.Delete(context.WithoutCancel(ctx), w.table.name+"/"+a.Path)
+		// }
+		return err
+	}
+	return w.opts.step("submitted")
+}
