@@ -28,7 +28,8 @@ test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./cmd/... ./event/... ./node/... ./raftstore/... ./sim/... ./sinks/... ./state/... ./wal/... ./integration/failpoint/... ./integration/proxy ./integration/torture ./integration/malformed ./integration/bench/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/proxy ./integration/rooms \
+		./integration/torture ./integration/malformed ./integration/bench/...
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:
@@ -41,7 +42,8 @@ integration:
 
 # The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./sim ./sim/demo/... ./sim/verify/... ./sim/testworld/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./schema/... \
+		./sim ./sim/demo/... ./sim/history/... ./sim/testworld/... ./sim/verify/... ./sinks/... ./state/... ./wal/...
 
 lint: $(LINT)
 	$(LINT) run $(MODULES)
