@@ -7,10 +7,11 @@ LINT_VERSION := v2.15.0
 MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: build demo test unit engine integration race lint lint-lines rooms fetch up down sim sim-bugs timers failpoints torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
+.PHONY: build demo test unit engine integration race lint lint-lines rooms fetch up down sim sim-bugs timers failpoints \
+	torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
 
-# The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version of the
-# file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
+# The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
+# of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
 VERSION ?= $(shell cat VERSION)
 OUT ?= deckle
 build:
@@ -28,8 +29,8 @@ test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/proxy ./integration/rooms \
-		./integration/torture ./integration/malformed ./integration/bench/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/proxy \
+		./integration/rooms ./integration/torture ./integration/malformed ./integration/bench/...
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:
@@ -52,15 +53,16 @@ lint: $(LINT)
 lint-lines: $(LINT)
 	$(LINT) run --enable-only lll $(MODULES)
 
-# The structure of the tree: packages by floor, arrows between them, the largest circle of files in each. Fails where a circle
-# has more than six files; state is one machine (docs/design.md §8).
+# The structure of the tree: packages by floor, arrows between them, the largest circle of files in each. Fails where a
+# circle has more than six files; state is one machine (docs/design.md §8).
 ROOMSFLAGS ?= -most 6 -allow state=99
 rooms:
 	$(GO) run ./integration/rooms $(ROOMSFLAGS)
 
 $(LINT):
 	mkdir -p $(DECKLE_CACHE)
-	GOBIN=$(DECKLE_CACHE)/lint GOWORK=off GOFLAGS=-mod=mod $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	GOBIN=$(DECKLE_CACHE)/lint GOWORK=off GOFLAGS=-mod=mod $(GO) install \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv $(DECKLE_CACHE)/lint/golangci-lint $@
 
 # Only fetches the services.
@@ -79,29 +81,30 @@ SEEDS ?= 200
 FIRST ?= 1
 sim:
 	mkdir -p .local
-	$(GO) test -count=1 -timeout 60m ./sim/cluster -run '^TestSim$$' -seeds $(SEEDS) -first $(FIRST) -out $(CURDIR)/.local/sim.json
+	$(GO) test -count=1 -timeout 60m ./sim/cluster -run '^TestSim$$' -seeds $(SEEDS) -first $(FIRST) \
+		-out $(CURDIR)/.local/sim.json
 
-# Bugs planted in the sources, each of which the simulator must catch within BUGSEEDS seeds; the first that catches it is
-# enough. BUGFLAGS=-bugkeep runs all of them and counts; BUGFLAGS=-bugoff plants nothing, and
-# nothing may be caught.
+# Bugs planted in the sources, each of which the simulator must catch within BUGSEEDS seeds; the first that catches it
+# is enough. BUGFLAGS=-bugkeep runs all of them and counts; BUGFLAGS=-bugoff plants nothing, and nothing may be caught.
 BUGSEEDS ?= 20
 BUGFLAGS ?=
 sim-bugs:
 	$(GO) run ./integration/failpoint -o .local/failpoints
-	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster -run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
+	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster \
+		-run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
 
 # A million open sessions that all come due at once; the ordinary tests have fewer.
 TIMERS ?= 1000000
 timers:
 	$(GO) test -count=1 -timeout 20m -v ./state -run '^TestMillionTimers$$' -timers $(TIMERS)
 
-# A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and their
-# names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …
+# A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and
+# their names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …
 failpoints:
 	$(GO) run ./integration/failpoint -o .local/failpoints -list
 
-# Three real nodes and real services under SIGKILL, SIGSTOP, failpoints, bad links and restarts, while readers watch; writes
-# torture.json. SEED repeats a plan; 0 draws one.
+# Three real nodes and real services under SIGKILL, SIGSTOP, failpoints, bad links and restarts, while readers watch;
+# writes torture.json. SEED repeats a plan; 0 draws one.
 KILLS ?= 20
 SEED ?= 0
 torture:
@@ -117,8 +120,9 @@ torture-bug:
 		$(GO) run ./integration/torture -bug $$bug -must-fail -seed $(SEED) -out .local/torture-$$bug.json || exit 1; \
 	done
 
-# Each fuzz target for FUZZTIME, or for as many executions as FUZZEXECS says (200000x). FUZZ picks targets by a part of their
-# package or name. An input that reaches new code is not minimised at length: where goroutines take part that never ends.
+# Each fuzz target for FUZZTIME, or for as many executions as FUZZEXECS says (200000x). FUZZ picks targets by a part of
+# their package or name. An input that reaches new code is not minimised at length: where goroutines take part that
+# never ends.
 FUZZTIME ?= 30s
 FUZZEXECS ?= $(FUZZTIME)
 FUZZ ?= .
@@ -135,22 +139,23 @@ RECORDS ?= 1000000
 malformed:
 	$(GO) test -count=1 -timeout 60m -v ./integration/malformed -malformed $(RECORDS)
 
-# Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are fetched
-# the first time (1 GB).
+# Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
+# fetched the first time (1 GB).
 EVENTS ?= 600000
 BENCHRUNS ?= 3
 bench:
 	$(GO) run ./integration/bench -events $(EVENTS) -runs $(BENCHRUNS)
 
-# Latency, growth, soak, recovery and outages of Deckle alone, about 50 minutes; writes bench-full.json and prints tables.
-# PARTS picks some (sessions,soak,latency,commits,recovery,outage,late); FULLFLAGS are flags of the program (-rate 10000).
+# Latency, growth, soak, recovery and outages of Deckle alone, about 50 minutes; writes bench-full.json and prints
+# tables. PARTS picks some (sessions,soak,latency,commits,recovery,outage,late); FULLFLAGS are flags of the program
+# (-rate 10000).
 PARTS ?=
 FULLFLAGS ?=
 bench-full:
 	$(GO) run ./integration/bench -full -only '$(PARTS)' $(FULLFLAGS)
 
-# The benchmarks of each stage on a recorded commit and on this tree, in turns; fails on a significant loss of more than 25 %
-# that is there a second time. REGRESSFLAGS=-if-any: a tree without that commit is no failure.
+# The benchmarks of each stage on a recorded commit and on this tree, in turns; fails on a significant loss of more than
+# 25 % that is there a second time. REGRESSFLAGS=-if-any: a tree without that commit is no failure.
 REGRESSFLAGS ?=
 bench-ci:
 	$(GO) run ./integration/bench/regress $(REGRESSFLAGS)
@@ -158,7 +163,8 @@ bench-ci:
 # CPU and heap profiles of a node over the same backlog, in .local/profile.
 profile:
 	mkdir -p .local
-	$(GO) run ./integration/bench -events $(EVENTS) -runs 1 -only deckle,deckle_raw -profile .local/profile -out .local/profile.json
+	$(GO) run ./integration/bench -events $(EVENTS) -runs 1 -only deckle,deckle_raw \
+		-profile .local/profile -out .local/profile.json
 
 clean:
 	rm -rf deckle deckle-demo .local
