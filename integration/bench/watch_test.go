@@ -10,8 +10,12 @@ import (
 const commitOf = `{"commitInfo":{"operation":"WRITE"}}
 {"txn":{"appId":"c/deckle/1/events","version":7}}
 {"txn":{"appId":"c/deckle/0/events","version":3}}
-{"add":{"path":"a","size":10,"tags":{"deckle.shard":"1","deckle.from":"6","deckle.to":"7"},"stats":"{\"numRecords\":2,\"minValues\":{\"kafka_partition\":1,\"kafka_offset\":2},\"maxValues\":{\"kafka_partition\":1,\"kafka_offset\":3}}"}}
-{"add":{"path":"b","size":20,"stats":"{\"numRecords\":2,\"minValues\":{\"kafka_partition\":1,\"kafka_offset\":0},\"maxValues\":{\"kafka_partition\":1,\"kafka_offset\":1}}"}}
+{"add":{"path":"a","size":10,"tags":{"deckle.shard":"1","deckle.from":"6","deckle.to":"7"},` +
+	`"stats":"{\"numRecords\":2,\"minValues\":{\"kafka_partition\":1,\"kafka_offset\":2}` +
+	`,\"maxValues\":{\"kafka_partition\":1,\"kafka_offset\":3}}"}}
+{"add":{"path":"b","size":20,` +
+	`"stats":"{\"numRecords\":2,\"minValues\":{\"kafka_partition\":1,\"kafka_offset\":0}` +
+	`,\"maxValues\":{\"kafka_partition\":1,\"kafka_offset\":1}}"}}
 {"remove":{"path":"c"}}
 `
 

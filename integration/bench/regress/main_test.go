@@ -29,9 +29,13 @@ func TestLoss(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	for text, want := range map[string][2]string{
-		"BenchmarkFold-2          \t       7\t 150748631 ns/op\t      1570 ns/event\t102598252 B/op\t  324227 allocs/op": {"Fold", "1570"},
-		"BenchmarkEncodeBatch \t 12\t 95882106 ns/op\t 46.30 B/event\t 998.8 ns/event\t 55832 B/op":                      {"EncodeBatch", "998.8"},
-		"ok  \tdeckle/integration/bench/stages\t38.699s":                                                                 {},
+		"BenchmarkFold-2          \t       7\t 150748631 ns/op\t      1570 ns/event\t102598252 B/op\t  324227 allocs/op": {
+			"Fold", "1570",
+		},
+		"BenchmarkEncodeBatch \t 12\t 95882106 ns/op\t 46.30 B/event\t 998.8 ns/event\t 55832 B/op": {
+			"EncodeBatch", "998.8",
+		},
+		"ok  \tdeckle/integration/bench/stages\t38.699s": {},
 	} {
 		m := line.FindStringSubmatch(text)
 		if m == nil && want[0] != "" || m != nil && (m[1] != want[0] || m[2] != want[1]) {
