@@ -11,7 +11,7 @@
 //	                        ├──► kafka               Client, Watch, Refetch
 //	                        ├──► sinkSlots           each sink opened when first needed, shared by all shards
 //	                        ├──► budget              disk, free space, memory: why intake rests
-//	                        ├──► shard (Env) × n     follows its group; leads when it is this node's turn
+//	                        ├──► shard (Env) × n     follows its group; leads when the group says so
 //	                        └──► status, web         what all of them say, as figures, metrics and pages
 //
 // # Invariants

@@ -21,8 +21,8 @@ type sinkSlot struct {
 	wrap func(sinks.Sink) sinks.Sink // Deps.WrapSink; may be nil
 	now  func() time.Time
 
-	// One caller at a time uses what follows: opening may take long, and a wait for the turn ends with its context.
-	turn   *semaphore.Weighted
+	// One caller at a time uses what follows: opening may take long, and a wait for access ends with its context.
+	access *semaphore.Weighted
 	sink   sinks.Sink
 	err    error     // of the last attempt
 	tried  time.Time // when it ended
@@ -33,7 +33,7 @@ type sinkSlot struct {
 }
 
 func newSinkSlot(id state.SinkID, now func() time.Time) *sinkSlot {
-	return &sinkSlot{id: id, now: now, turn: semaphore.NewWeighted(1), firstDone: make(chan struct{})}
+	return &sinkSlot{id: id, now: now, access: semaphore.NewWeighted(1), firstDone: make(chan struct{})}
 }
 
 // openPause is how long the error of a failed attempt is the answer for the shards that ask after it.
@@ -43,10 +43,10 @@ var errClosed = errors.New("node: closed")
 
 // get returns the sink, opening it if nobody has. A *sinks.StopError is final.
 func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
-	if err := s.turn.Acquire(ctx, 1); err != nil {
+	if err := s.access.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer s.turn.Release(1)
+	defer s.access.Release(1)
 	if s.closed {
 		return nil, errClosed
 	}
@@ -71,16 +71,16 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 
 // opened returns the sink if it is open, without waiting for one that is being opened.
 func (s *sinkSlot) opened() sinks.Sink {
-	if s == nil || !s.turn.TryAcquire(1) {
+	if s == nil || !s.access.TryAcquire(1) {
 		return nil
 	}
-	defer s.turn.Release(1)
+	defer s.access.Release(1)
 	return s.sink
 }
 
 func (s *sinkSlot) close() error {
-	_ = s.turn.Acquire(context.Background(), 1)
-	defer s.turn.Release(1)
+	_ = s.access.Acquire(context.Background(), 1)
+	defer s.access.Release(1)
 	s.closed = true
 	if s.sink == nil {
 		return nil

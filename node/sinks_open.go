@@ -35,7 +35,7 @@ type sinkWiring struct {
 // conditional puts, tables of this cluster that fit.
 func (w *sinkWiring) slots() (sinkSlots, *deltaTables) {
 	slots := sinkSlots{}
-	tables := &deltaTables{open: w.openDelta, turn: semaphore.NewWeighted(1)}
+	tables := &deltaTables{open: w.openDelta, access: semaphore.NewWeighted(1)}
 	for _, id := range shard.WantedSinks(w.cfg) {
 		slot := newSinkSlot(id, w.deps.Now)
 		slot.wrap = w.deps.WrapSink
@@ -56,16 +56,16 @@ func (w *sinkWiring) slots() (sinkSlots, *deltaTables) {
 
 // deltaTables opens the Delta tables once for the three sinks on them.
 type deltaTables struct {
-	open func(context.Context) (*delta.Delta, error)
-	turn *semaphore.Weighted // one caller at a time opens; a wait for it ends with its context
-	d    *delta.Delta
+	open   func(context.Context) (*delta.Delta, error)
+	access *semaphore.Weighted // one caller at a time opens; a wait for it ends with its context
+	d      *delta.Delta
 }
 
 func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, error) {
-	if err := t.turn.Acquire(ctx, 1); err != nil {
+	if err := t.access.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer t.turn.Release(1)
+	defer t.access.Release(1)
 	if t.d == nil {
 		d, err := t.open(ctx)
 		if err != nil {
@@ -86,8 +86,8 @@ func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, er
 
 // close closes all tables, also those of sinks that were never used.
 func (t *deltaTables) close() error {
-	_ = t.turn.Acquire(context.Background(), 1)
-	defer t.turn.Release(1)
+	_ = t.access.Acquire(context.Background(), 1)
+	defer t.access.Release(1)
 	if t.d == nil {
 		return nil
 	}
