@@ -180,7 +180,8 @@ func TestBitFlipsInOptions(t *testing.T) {
 	must(t, err)
 	text, err := io.ReadAll(f)
 	must(t, errors.Join(err, f.Close()))
-	for _, line := range []string{"  wal_dir=\n", "  comparer=leveldb.BytewiseComparator\n", "  merger=pebble.concatenate\n"} {
+	for _, line := range []string{"  wal_dir=\n", "  comparer=leveldb.BytewiseComparator\n",
+		"  merger=pebble.concatenate\n"} {
 		refused := 0
 		from := strings.Index(string(text), line)
 		if from < 0 {
@@ -240,7 +241,8 @@ func TestSnapshotOfDamage(t *testing.T) {
 		var largest string
 		var size int64
 		for _, name := range r.files {
-			if st, err := fsys.Stat("shard/" + name); err != nil || strings.HasSuffix(name, ".sst") && st.Size() > size {
+			if st, err := fsys.Stat("shard/" + name); err != nil || strings.HasSuffix(name, ".sst") &&
+				st.Size() > size {
 				must(t, err)
 				largest, size = name, st.Size()
 			}
@@ -285,7 +287,8 @@ func TestDamageEndsCompactions(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var told atomic.Int64
-		s := &Store{opts: Options{FS: r.fs, Dir: "shard", OnFatal: func(error) { told.Add(1) }}, log: slog.New(slog.DiscardHandler)}
+		s := &Store{opts: Options{FS: r.fs, Dir: "shard", OnFatal: func(error) { told.Add(1) }},
+			log: slog.New(slog.DiscardHandler)}
 		cache := pebble.NewCache(1 << 20)
 		defer cache.Unref()
 		o := s.pebbleOptions(cache)
@@ -307,7 +310,8 @@ func TestDamageEndsCompactions(t *testing.T) {
 
 // TestNoDamage: an error that every replica would meet is not damage.
 func TestNoDamage(t *testing.T) {
-	s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard", OnFatal: func(err error) { t.Error(err) }})
+	s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard",
+		OnFatal: func(err error) { t.Error(err) }})
 	must(t, err)
 	_, err = s.Apply(1, 1, EncodeConfig(testConfig()))
 	must(t, err)
@@ -316,7 +320,8 @@ func TestNoDamage(t *testing.T) {
 	_, _, serr := s.Snapshot("shard")
 	must(t, s.Close())
 	var d *DamageError
-	for _, err := range []error{aerr, serr, damaged("shard", pebble.ErrBatchTooLarge), damaged("shard", pebble.ErrClosed)} {
+	for _, err := range []error{aerr, serr, damaged("shard", pebble.ErrBatchTooLarge),
+		damaged("shard", pebble.ErrClosed)} {
 		if err == nil || errors.As(err, &d) {
 			t.Errorf("%v", err)
 		}

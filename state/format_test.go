@@ -14,12 +14,14 @@ func TestFormatVersions(t *testing.T) {
 		at     int
 		decode func([]byte) error
 	}{
-		{formatEntry, "state: corrupt: entry of kind 5: entry format version 9, this binary knows 1", EncodeAck(SinkEvents, 7), 1,
+		{formatEntry, "state: corrupt: entry of kind 5: entry format version 9, this binary knows 1",
+			EncodeAck(SinkEvents, 7), 1,
 			func(b []byte) error { _, err := decodeEntry(b); return err }},
 		{formatSession, "state: corrupt: session format version 9, this binary knows 1 at byte 1 of 66",
 			(&session{id: "s", status: StatusOpen}).encode(nil), 0,
 			func(b []byte) error { _, err := decodeSession(b); return err }},
-		{formatEpoch, "state: corrupt: epoch format version 9, this binary knows 1 at byte 1 of 17", (&EpochInfo{Epoch: 3}).encode(nil), 0,
+		{formatEpoch, "state: corrupt: epoch format version 9, this binary knows 1 at byte 1 of 17",
+			(&EpochInfo{Epoch: 3}).encode(nil), 0,
 			func(b []byte) error { _, err := decodeEpochInfo(b); return err }},
 	} {
 		if got := c.bytes[c.at]; got != c.format.version || got != 1 {

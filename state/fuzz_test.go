@@ -82,7 +82,8 @@ func FuzzSession(f *testing.F) {
 
 // FuzzStored decodes arbitrary epoch infos, row keys, rollup keys and timer keys.
 func FuzzStored(f *testing.F) {
-	e := EpochInfo{Epoch: 3, Clock: 9, Ranges: []event.Range{{Partition: 1, From: 5, To: 9}}, LeftOut: []Position{{1, 6}, {1, 8}}}
+	e := EpochInfo{Epoch: 3, Clock: 9, Ranges: []event.Range{{Partition: 1, From: 5, To: 9}},
+		LeftOut: []Position{{1, 6}, {1, 8}}}
 	f.Add(e.encode(nil))
 	f.Add(appendRowKey(nil, "s1", Position{1, 2}))
 	f.Add(appendRollupKey(nil, 20000, RollupDevice, "mobile", "", "Firefox"))
@@ -97,7 +98,8 @@ func FuzzStored(f *testing.F) {
 		if sid, origin, err := decodeRowKey(b); err == nil && !bytes.Equal(appendRowKey(nil, sid, origin), b) {
 			t.Fatal("row key changes")
 		}
-		if date, table, dims, err := decodeRollupKey(string(b)); err == nil && !bytes.Equal(appendRollupKey(nil, date, table, dims...), b) {
+		if date, table, dims, err := decodeRollupKey(string(b)); err == nil &&
+			!bytes.Equal(appendRollupKey(nil, date, table, dims...), b) {
 			t.Fatal("rollup key changes")
 		}
 		_, _, _ = decodeTimerKey(b)
@@ -177,7 +179,8 @@ func FuzzFolder(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add([]byte("m"), []byte(`{"Version":1,"Index":5,"Configured":true,"OpenEpoch":1}`))
-	f.Add([]byte("m"), []byte(`{"Version":1,"Index":5,"Configured":true,"OpenEpoch":18446744073709551615,"LastClosed":18446744073709551615,"Refused":{"":7}}`))
+	f.Add([]byte("m"), []byte(`{"Version":1,"Index":5,"Configured":true,"OpenEpoch":18446744073709551615,`+
+		`"LastClosed":18446744073709551615,"Refused":{"":7}}`))
 	if err := s.Close(); err != nil {
 		f.Fatal(err)
 	}
@@ -194,7 +197,8 @@ func FuzzFolder(f *testing.F) {
 		if _, err := vfs.Clone(base, fsys, "shard", "shard"); err != nil {
 			t.Fatal(err)
 		}
-		db, err := pebble.Open("shard", &pebble.Options{FS: fsys, DisableWAL: true, Logger: pebbleLogger{slog.New(slog.DiscardHandler)}})
+		db, err := pebble.Open("shard", &pebble.Options{FS: fsys, DisableWAL: true,
+			Logger: pebbleLogger{slog.New(slog.DiscardHandler)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +206,8 @@ func FuzzFolder(f *testing.F) {
 			t.Fatal(err)
 		}
 		typed := func(err error) bool {
-			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDiverged) && !strings.Contains(err.Error(), "state format version") {
+			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDiverged) &&
+				!strings.Contains(err.Error(), "state format version") {
 				t.Fatalf("%q = %q: not typed as corruption: %v", key, value, err)
 			}
 			return err == nil
@@ -248,10 +253,12 @@ func FuzzApply(f *testing.F) {
 		return b
 	}
 	for range 6 {
-		f.Add(list(g.entry(), g.entry(), EncodeCut(g.now*1000, 0, 0), EncodePlan(SinkClickHouse, 1<<40), g.entry(), EncodeAck(SinkClickHouse, 1)))
+		f.Add(list(g.entry(), g.entry(), EncodeCut(g.now*1000, 0, 0), EncodePlan(SinkClickHouse, 1<<40), g.entry(),
+			EncodeAck(SinkClickHouse, 1)))
 	}
 	f.Add(list(EncodeHorizon(1<<62), EncodeCut(1<<62, 5, 5), EncodePlan(SinkEvents, 0), EncodeAck(SinkEvents, 1<<63)))
-	f.Add(list(EncodeConfig(Config{Partitions: []int32{1, 1}, Starts: []int64{-1}, Sinks: []SinkID{200}, MaxTimers: -1})))
+	f.Add(list(EncodeConfig(Config{Partitions: []int32{1, 1}, Starts: []int64{-1}, Sinks: []SinkID{200},
+		MaxTimers: -1})))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var entries [][]byte
 		for len(b) >= 2 {
@@ -261,7 +268,8 @@ func FuzzApply(f *testing.F) {
 		var sums [2]uint64
 		var log [2][]string
 		for i := range 2 {
-			s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard", CheckpointBytes: []int64{0, 1}[i], SessionMemoryBytes: []int64{0, 1}[i]})
+			s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard",
+				CheckpointBytes: []int64{0, 1}[i], SessionMemoryBytes: []int64{0, 1}[i]})
 			must(t, err)
 			_, err = s.Apply(1, 1, EncodeConfig(testConfig()))
 			must(t, err)

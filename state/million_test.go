@@ -14,7 +14,8 @@ import (
 	"deckle/event"
 )
 
-var timers = flag.Int("timers", 200_000, "how many sessions of TestMillionTimers are open when the stream stops; CI has a million")
+var timers = flag.Int("timers", 200_000,
+	"how many sessions of TestMillionTimers are open when the stream stops; CI has a million")
 
 // unsynced is a file system whose syncs do nothing. This test crashes nothing, and would only spend its time waiting
 // for the disk.
@@ -88,10 +89,12 @@ func (c *crowd) batch(from, n int) {
 		first := c.next[p]
 		for i := from + int(p); i < from+n; i += 2 {
 			id := uint64(i) + 1
-			e.Batch.Items = append(e.Batch.Items, event.Item{Partition: p, Offset: c.next[p], KafkaTimestamp: c.now * 1000, Event: event.Event{
-				ID: event.ID{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}, SessionID: strconv.Itoa(i), UserID: id,
-				Type: event.Search, Timestamp: c.now, Brand: "bild",
-			}})
+			e.Batch.Items = append(e.Batch.Items, event.Item{Partition: p, Offset: c.next[p],
+				KafkaTimestamp: c.now * 1000, Event: event.Event{
+					ID: event.ID{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}, SessionID: strconv.Itoa(i),
+					UserID: id,
+					Type:   event.Search, Timestamp: c.now, Brand: "bild",
+				}})
 			c.next[p]++
 		}
 		e.Batch.Ranges = append(e.Batch.Ranges, event.Range{Partition: p, From: first, To: c.next[p], LeaderEpoch: 1})
@@ -151,7 +154,8 @@ func TestMillionTimers(t *testing.T) {
 	defer func() { must(t, c.s.Close()) }()
 	c.apply(EncodeConfig(Config{
 		ClusterID: "c", Pipeline: "p", Shards: 1, Topic: "t", Partitions: []int32{0, 1}, Starts: []int64{0, 0},
-		Sinks: []SinkID{SinkClickHouse}, IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second, Retention: 6 * time.Hour,
+		Sinks: []SinkID{SinkClickHouse}, IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second,
+		Retention: 6 * time.Hour,
 	}))
 	began := time.Now()
 	over := func() bool { v := c.s.View(); return v.OpenSessions > 0 && v.MemoryBytes > budget*3/2 }
@@ -192,9 +196,11 @@ func TestMillionTimers(t *testing.T) {
 	}
 	c.cut()
 	v := c.s.View()
-	t.Logf("%d timers in %d entries after %v: at most %d an entry, %d bytes of sessions, %d of heap", c.shown, entries, time.Since(began), most, memory, c.heap)
+	t.Logf("%d timers in %d entries after %v: at most %d an entry, %d bytes of sessions, %d of heap", c.shown, entries,
+		time.Since(began), most, memory, c.heap)
 	if c.shown != n || v.OpenStatus != 2 || v.LiveSessions != int64(n)+2 || v.Clock != c.now {
-		t.Errorf("%d of %d have expired, %d are open, %d live, the clock is at %d", c.shown, n, v.OpenStatus, v.LiveSessions, v.Clock-t0)
+		t.Errorf("%d of %d have expired, %d are open, %d live, the clock is at %d", c.shown, n, v.OpenStatus,
+			v.LiveSessions, v.Clock-t0)
 	}
 	if most > maxTimers || entries < n/maxTimers {
 		t.Errorf("%d timers in %d entries, up to %d in one", n, entries, most)

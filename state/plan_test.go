@@ -15,7 +15,8 @@ func openPlanStore(t *testing.T, fs vfs.FS, dir string) *Store {
 	must(t, err)
 	g := newGenerator(5)
 	for i, entry := range [][]byte{
-		EncodeConfig(testConfig()), AppendBatch(nil, g.batch()), EncodeCut(g.now*1000, 0, 0), EncodePlan(SinkClickHouse, 0),
+		EncodeConfig(testConfig()), AppendBatch(nil, g.batch()), EncodeCut(g.now*1000, 0, 0),
+		EncodePlan(SinkClickHouse, 0),
 	} {
 		_, err := s.Apply(uint64(i+1), 1, entry)
 		must(t, err)
@@ -93,7 +94,8 @@ func TestPlanEndsAtLastClosed(t *testing.T) {
 	}
 	apply(AppendBatch(nil, &BatchEntry{Batch: g.batch().Batch, Now: g.now * 1000}))
 	apply(EncodeCut(g.now*1000, 0, 0))
-	for sink, want := range map[SinkID]uint64{SinkEvents: 1, SinkSessions: 2, SinkDeadLetter: 2, SinkClickHouse: 1 /* outstanding */} {
+	for sink, want := range map[SinkID]uint64{SinkEvents: 1, SinkSessions: 2, SinkDeadLetter: 2,
+		SinkClickHouse: 1 /* outstanding */} {
 		if res := apply(EncodePlan(sink, 1)).(*PlanResult); res.B != want {
 			t.Errorf("plan of %s bounded by 1: up to %d, want %d", sink, res.B, want)
 		}

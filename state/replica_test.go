@@ -67,7 +67,8 @@ func (g *generator) entry() []byte {
 	case n < 12:
 		return AppendBatch(nil, g.batch())
 	case n < 13:
-		return AppendBatch(nil, &BatchEntry{Now: g.now * 1000, Elapsed: time.Duration(g.r.IntN(3000)) * time.Millisecond, Idle: []int32{0, 1, 2}})
+		return AppendBatch(nil, &BatchEntry{Now: g.now * 1000,
+			Elapsed: time.Duration(g.r.IntN(3000)) * time.Millisecond, Idle: []int32{0, 1, 2}})
 	case n < 15:
 		return EncodeCut(g.now*1000, 0, 0)
 	case n < 17:
@@ -100,7 +101,8 @@ func (g *generator) batch() *BatchEntry {
 			g.now += int64(g.r.IntN(2))
 			switch g.r.IntN(20) {
 			case 0:
-				e.Batch.Rejects = append(e.Batch.Rejects, event.Reject{Partition: p, Offset: o, Reason: event.Malformed, Detail: "x", Length: 1})
+				e.Batch.Rejects = append(e.Batch.Rejects,
+					event.Reject{Partition: p, Offset: o, Reason: event.Malformed, Detail: "x", Length: 1})
 			case 1:
 				e.Batch.Nulls++
 			default:
@@ -121,7 +123,8 @@ func (g *generator) item(p int32, o int64) event.Item {
 	g.items++
 	it := event.Item{Partition: p, Offset: o, KafkaTimestamp: g.now * 1000, Event: event.Event{
 		SessionID: sid, UserID: uint64(g.r.IntN(5)), Type: event.Type(1 + g.r.IntN(int(event.SessionEnd)+2)),
-		Timestamp: g.now - int64(g.r.IntN(10)), Brand: []string{"bild", "welt", ""}[g.r.IntN(3)], City: fmt.Sprint(g.r.IntN(9)),
+		Timestamp: g.now - int64(g.r.IntN(10)), Brand: []string{"bild", "welt", ""}[g.r.IntN(3)],
+		City:      fmt.Sprint(g.r.IntN(9)),
 		ArticleID: fmt.Sprint("a", g.r.IntN(4)), Category: "news", EngagementMetrics: `{"scroll_depth":1}`,
 	}}
 	if it.Type >= event.SessionEnd {
@@ -233,7 +236,8 @@ func replicasAgree(t *testing.T, seed uint64) {
 		must(t, err)
 		for _, r := range replicas[1:] {
 			if faults.IntN(25) == 0 {
-				crash := r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 70, 100}[faults.IntN(4)], RNG: faults})
+				crash := r.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 70, 100}[faults.IntN(4)],
+					RNG: faults})
 				must(t, r.s.Close())
 				r.fs = crash
 				r.open(t)

@@ -85,10 +85,12 @@ func (sc *script) run(d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "config":
 		c := Config{
-			ClusterID: "c", Pipeline: "p", Shards: 1, Topic: "web_clicks", Partitions: []int32{0, 1}, Starts: []int64{0, 0},
+			ClusterID: "c", Pipeline: "p", Shards: 1, Topic: "web_clicks", Partitions: []int32{0, 1},
+			Starts:      []int64{0, 0},
 			Sinks:       []SinkID{SinkEvents, SinkSessions, SinkRevisions, SinkClickHouse, SinkDeadLetter},
-			IdleTimeout: time.Duration(num("timeout", 1800)) * time.Second, Grace: time.Duration(num("grace", 30)) * time.Second,
-			Retention: time.Duration(num("retention", 21600)) * time.Second, MaxTimers: int(num("timers", 5000)),
+			IdleTimeout: time.Duration(num("timeout", 1800)) * time.Second,
+			Grace:       time.Duration(num("grace", 30)) * time.Second,
+			Retention:   time.Duration(num("retention", 21600)) * time.Second, MaxTimers: int(num("timers", 5000)),
 		}
 		sc.next = map[int32]int64{}
 		sc.apply(EncodeConfig(c))
@@ -103,7 +105,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 			for _, r := range e.Batch.Ranges {
 				sc.next[r.Partition] = r.To
 			}
-			out("applied %d, duplicates %d, left out %v, clock %s", res.Applied, res.Duplicates, res.Left, at(res.Clock))
+			out("applied %d, duplicates %d, left out %v, clock %s", res.Applied, res.Duplicates, res.Left,
+				at(res.Clock))
 		default:
 			out("%v", res)
 		}
@@ -132,7 +135,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 	case "view":
 		v := sc.s.View()
 		out("clock %s, horizon %s, epoch %d open, %d closed", at(v.Clock), at(v.Horizon), v.OpenEpoch, v.LastClosed)
-		out("live %d, open %d, applied %d (counted %d), duplicates %d, nulls %d, timers due %t", v.LiveSessions, v.OpenStatus, v.Applied, v.Counted, v.Duplicates, v.Nulls, v.TimersDue)
+		out("live %d, open %d, applied %d (counted %d), duplicates %d, nulls %d, timers due %t", v.LiveSessions,
+			v.OpenStatus, v.Applied, v.Counted, v.Duplicates, v.Nulls, v.TimersDue)
 		for _, r := range event.Reasons() {
 			if n := v.DeadLetters[r]; n > 0 {
 				out("dead letters %s %d", r, n)
@@ -149,7 +153,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 		}
 		printRow(out, row)
 		if d.HasArg("full") {
-			out("categories %s\narticles %s\ntitles %s\npages %s", row.Categories, row.ArticleIDs, row.ArticleTitles, row.PageEvents)
+			out("categories %s\narticles %s\ntitles %s\npages %s", row.Categories, row.ArticleIDs, row.ArticleTitles,
+				row.PageEvents)
 			for _, p := range row.Pages {
 				out("page %s %s %q %q %d", p.ArticleID, p.Type, p.ArticleTitle, p.Category, p.Count)
 			}
@@ -180,7 +185,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *BatchEntry {
 	e := &BatchEntry{Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second}
 	if d.HasArg("idle") {
-		for p := range strings.SplitSeq(d.CmdArgs[slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {
+		for p := range strings.SplitSeq(d.CmdArgs[slices.IndexFunc(d.CmdArgs,
+			func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {
 			n, err := strconv.Atoi(p)
 			must(sc.t, err)
 			e.Idle = append(e.Idle, int32(n))
@@ -202,7 +208,8 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 		case "null":
 			e.Batch.Nulls++
 		case "reject":
-			reason := event.Reasons()[slices.IndexFunc(event.Reasons(), func(r event.Reason) bool { return r.String() == f[2] })]
+			reason := event.Reasons()[slices.IndexFunc(event.Reasons(),
+				func(r event.Reason) bool { return r.String() == f[2] })]
 			r := event.Reject{Partition: p, Offset: o, Reason: reason, Detail: "by the script", Length: 7}
 			if len(f) > 3 {
 				n, err := strconv.ParseInt(strings.TrimPrefix(f[3], "kafka="), 10, 64)
@@ -288,13 +295,15 @@ func (sc *script) read(sink SinkID, out func(string, ...any)) {
 }
 
 func printRow(out func(string, ...any), r *SessionRow) {
-	out("%s %s %s rev %d: %d events %s..%s, user %d, brand %q, scroll %d, time %d, revenue %d, epoch %d, first closed %d",
+	out("%s %s %s rev %d: %d events %s..%s, user %d, brand %q, "+
+		"scroll %d, time %d, revenue %d, epoch %d, first closed %d",
 		r.SessionID, r.Origin, r.Status, r.Revision, r.TotalEvents, at(r.Start), at(r.End), r.UserID, r.Brand,
 		r.MaxScrollDepth, r.TimeOnPageSec, r.AdRevenueMicros, r.Epoch, r.FirstClosed)
 }
 
 func printRollup(out func(string, ...any), r *RollupRow) {
-	out("%s %d %q: sessions %d, duration %d, events %d, views %d", r.Table, r.Date, r.Dims, r.Sessions, r.Duration, r.Events, r.Views)
+	out("%s %d %q: sessions %d, duration %d, events %d, views %d", r.Table, r.Date, r.Dims, r.Sessions, r.Duration,
+		r.Events, r.Views)
 }
 
 func offsets(ps []PartitionStatus) (o []string) {

@@ -26,8 +26,9 @@ type table struct {
 
 func newTable(t *testing.T) *table {
 	return &table{
-		t: t, sessions: map[string]string{}, epochs: map[string]uint64{}, click: map[string]string{}, versions: map[string]uint64{},
-		totals: map[string]string{}, letters: map[uint64]string{},
+		t: t, sessions: map[string]string{}, epochs: map[string]uint64{}, click: map[string]string{},
+		versions: map[string]uint64{},
+		totals:   map[string]string{}, letters: map[uint64]string{},
 	}
 }
 
@@ -213,7 +214,8 @@ func crashAtAnyWrite(t *testing.T, seed uint64) {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			if n := ops.Add(1); at[n] {
 				mu <- struct{}{}
-				crashes[n] = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(n) % 3 * 50, RNG: rand.New(rand.NewPCG(seed, uint64(n)))})
+				crashes[n] = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(n) % 3 * 50,
+					RNG: rand.New(rand.NewPCG(seed, uint64(n)))})
 				<-mu
 			}
 		}

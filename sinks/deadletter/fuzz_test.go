@@ -19,13 +19,17 @@ import (
 // letter and no other, and its headers must say what was cut off.
 func FuzzRecord(f *testing.F) {
 	f.Add(int32(0), int64(7), uint8(event.Malformed), "because", []byte(`{"x":`), true, true, "s\x000/1")
-	f.Add(int32(-1), int64(-1), uint8(event.SinkRejected), "too large", bytes.Repeat([]byte("x"), 70<<10), false, false, "s/1\x002/3")
+	f.Add(int32(-1), int64(-1), uint8(event.SinkRejected), "too large", bytes.Repeat([]byte("x"), 70<<10), false, false,
+		"s/1\x002/3")
 	f.Add(int32(1<<31-1), int64(1<<63-1), uint8(event.TooLate), "\xff\x00", []byte(nil), true, false, "")
 	f.Add(int32(5), int64(0), uint8(255), strings.Repeat("d", 300), []byte{0}, false, true, "\x00\x00")
 	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
-	plan := statetest.NewPlan(state.Config{Shard: 3}, state.SinkDeadLetter, 0, 2, []state.EpochInfo{{Epoch: 2, Clock: 1_795_357_069_123}}, statetest.Content{})
-	f.Fuzz(func(t *testing.T, partition int32, offset int64, reason uint8, detail string, value []byte, found, known bool, rowKey string) {
-		l := &state.DeadLetter{Reject: event.Reject{Partition: partition, Offset: offset, Reason: event.Reason(reason), Detail: detail, Length: int64(len(value))},
+	plan := statetest.NewPlan(state.Config{Shard: 3}, state.SinkDeadLetter, 0, 2,
+		[]state.EpochInfo{{Epoch: 2, Clock: 1_795_357_069_123}}, statetest.Content{})
+	f.Fuzz(func(t *testing.T, partition int32, offset int64, reason uint8, detail string, value []byte, found,
+		known bool, rowKey string) {
+		l := &state.DeadLetter{Reject: event.Reject{Partition: partition, Offset: offset, Reason: event.Reason(reason),
+			Detail: detail, Length: int64(len(value))},
 			Epoch: 2, Sink: state.SinkClickHouse, RowKey: rowKey, Row: value}
 		if known {
 			l.SHA256 = sha256.Sum256(value)
@@ -45,7 +49,8 @@ func FuzzRecord(f *testing.F) {
 			if whole != (h["truncated"] == "" && h["original_lost"] == "" && bytes.Equal(r.Value, value)) {
 				t.Fatalf("whole %v: %d bytes of %d, %v", whole, len(r.Value), len(value), h)
 			}
-			if h["reason"] != event.Reason(reason).String() || h["detail"] != detail || h["rejected_at"] != "2026-11-22T14:17:49.123Z" {
+			if h["reason"] != event.Reason(reason).String() || h["detail"] != detail ||
+				h["rejected_at"] != "2026-11-22T14:17:49.123Z" {
 				t.Fatalf("headers %v", h)
 			}
 			return h
@@ -55,6 +60,7 @@ func FuzzRecord(f *testing.F) {
 		if lost == found || found && h["length"] != strconv.Itoa(len(value)) {
 			t.Fatalf("found %v, lost %v, %v", found, lost, h)
 		}
-		check(s.rowRecord(plan, l), "sink/clickhouse/3/2/"+strings.ReplaceAll(rowKey, "\x00", "/"), maxRow, len(value) <= maxRow)
+		check(s.rowRecord(plan, l), "sink/clickhouse/3/2/"+strings.ReplaceAll(rowKey, "\x00", "/"), maxRow,
+			len(value) <= maxRow)
 	})
 }

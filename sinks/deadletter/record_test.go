@@ -14,8 +14,10 @@ import (
 // original. The letter must still carry the original's bytes, length and hash.
 func TestVerdictsOfTheState(t *testing.T) {
 	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
-	plan := statetest.NewPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1, Clock: 5}}, statetest.Content{})
-	letter := &state.DeadLetter{Reject: event.Reject{Partition: 1, Offset: 7, Reason: event.TooLate, Detail: "late"}, Epoch: 1}
+	plan := statetest.NewPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1, Clock: 5}},
+		statetest.Content{})
+	letter := &state.DeadLetter{Reject: event.Reject{Partition: 1, Offset: 7, Reason: event.TooLate, Detail: "late"},
+		Epoch: 1}
 	header := func(value []byte, ok bool) (map[string]string, []byte) {
 		r, _ := s.sourceRecord(plan, letter, value, ok)
 		h := map[string]string{}
@@ -27,7 +29,8 @@ func TestVerdictsOfTheState(t *testing.T) {
 	value := []byte(`{"event_id":"x"}`)
 	sum := sha256.Sum256(value)
 	h, got := header(value, true)
-	if string(got) != string(value) || h["length"] != "16" || h["sha256"] != hex.EncodeToString(sum[:]) || h["original_lost"] != "" {
+	if string(got) != string(value) || h["length"] != "16" || h["sha256"] != hex.EncodeToString(sum[:]) ||
+		h["original_lost"] != "" {
 		t.Fatalf("letter %q with %v", got, h)
 	}
 	h, got = header(nil, false)

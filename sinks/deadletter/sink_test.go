@@ -38,10 +38,12 @@ func (o *originals) Events(context.Context, *state.Plan, func(*event.Item) error
 	return errors.New("not for dead letters")
 }
 
-func (o *originals) Originals(_ context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error {
+func (o *originals) Originals(_ context.Context, at []state.Position,
+	yield func(i int, value []byte, ok bool) error) error {
 	o.calls++
 	for i, p := range at {
-		if i > 0 && (at[i-1].Partition > p.Partition || at[i-1].Partition == p.Partition && at[i-1].Offset >= p.Offset) {
+		if i > 0 && (at[i-1].Partition > p.Partition || at[i-1].Partition == p.Partition &&
+			at[i-1].Offset >= p.Offset) {
 			return fmt.Errorf("%v after %v", p, at[i-1])
 		}
 		if o.err != nil {
@@ -88,7 +90,8 @@ func (o *originals) letter(seq uint64, epoch uint64, reason event.Reason, value 
 	return state.DeadLetter{
 		Seq: seq, Epoch: epoch,
 		Reject: event.Reject{
-			Partition: p.Partition, Offset: p.Offset, KafkaTimestamp: 1_700_000_000_123, Reason: reason, Detail: "why " + reason.String(),
+			Partition: p.Partition, Offset: p.Offset, KafkaTimestamp: 1_700_000_000_123, Reason: reason,
+			Detail: "why " + reason.String(),
 			Length: int64(len(value)), SHA256: sha256.Sum256(value),
 		},
 	}
@@ -96,7 +99,8 @@ func (o *originals) letter(seq uint64, epoch uint64, reason event.Reason, value 
 
 func plan(letters ...state.DeadLetter) *state.Plan {
 	return statetest.NewPlan(state.Config{Shard: 4, Topic: "web_clicks"}, state.SinkDeadLetter, 6, 8,
-		[]state.EpochInfo{{Epoch: 7, Clock: 1_700_000_010_000}, {Epoch: 8, Clock: 1_700_000_020_000}}, statetest.Content{Letters: letters})
+		[]state.EpochInfo{{Epoch: 7, Clock: 1_700_000_010_000}, {Epoch: 8, Clock: 1_700_000_020_000}},
+		statetest.Content{Letters: letters})
 }
 
 // readAll returns every record of the topic up to its present end.
@@ -104,7 +108,8 @@ func readAll(t *testing.T, kafka []kgo.Opt) []*kgo.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	c, err := kgo.NewClient(append(kafka, kgo.ConsumeTopics("web_clicks.dlq"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	c, err := kgo.NewClient(append(kafka, kgo.ConsumeTopics("web_clicks.dlq"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +150,8 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 	}
 	defer adm.Close()
 	topics, err := kadm.NewClient(adm).ListTopics(t.Context(), "web_clicks.dlq")
-	if err != nil || len(topics["web_clicks.dlq"].Partitions) != 2 || topics["web_clicks.dlq"].Partitions.NumReplicas() != 3 {
+	if err != nil || len(topics["web_clicks.dlq"].Partitions) != 2 ||
+		topics["web_clicks.dlq"].Partitions.NumReplicas() != 3 {
 		t.Fatalf("topic %+v, %v: want 2 partitions of 3 replicas", topics, err)
 	}
 	configs, err := kadm.NewClient(adm).DescribeTopicConfigs(t.Context(), "web_clicks.dlq")
@@ -169,7 +175,8 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 		o.letter(2, 8, event.TooLarge, long),
 		o.letter(3, 8, event.TooLate, []byte("kafka has lost this")),
 		o.letter(4, 8, event.NoKey, []byte("kafka has something else there")),
-		{Seq: 5, Epoch: 8, Reject: event.Reject{Reason: event.SinkRejected, Detail: "VIOLATED_CONSTRAINT"}, Sink: state.SinkClickHouse, RowKey: "s1\x000/17", Row: []byte(`{"session_id":"s1"}`)},
+		{Seq: 5, Epoch: 8, Reject: event.Reject{Reason: event.SinkRejected, Detail: "VIOLATED_CONSTRAINT"},
+			Sink: state.SinkClickHouse, RowKey: "s1\x000/17", Row: []byte(`{"session_id":"s1"}`)},
 	}
 	delete(o.values, state.Position{Partition: 1, Offset: 103})
 	o.values[state.Position{Partition: 0, Offset: 104}] = []byte("a new generation")
@@ -189,7 +196,8 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 			t.Errorf("%s has a null value: compaction would delete it", r.Key)
 		}
 		if old := byKey[string(r.Key)]; old != nil {
-			if !bytes.Equal(old.Value, r.Value) || !reflect.DeepEqual(old.Headers, r.Headers) || !old.Timestamp.Equal(r.Timestamp) || old.Partition != r.Partition {
+			if !bytes.Equal(old.Value, r.Value) || !reflect.DeepEqual(old.Headers, r.Headers) ||
+				!old.Timestamp.Equal(r.Timestamp) || old.Partition != r.Partition {
 				t.Errorf("%s differs when repeated:\n%+v\n%+v", r.Key, old, r)
 			}
 		}
@@ -198,8 +206,9 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 	hash := func(b []byte) string { h := sha256.Sum256(b); return hex.EncodeToString(h[:]) }
 	source := func(reason, partition, offset, length, sum, at string) map[string]string {
 		return map[string]string{
-			"reason": reason, "detail": "why " + reason, "length": length, "sha256": sum, "source_topic": "web_clicks", "source_partition": partition,
-			"source_offset": offset, "source_timestamp": "2023-11-14T22:13:20.123Z", "rejected_at": at,
+			"reason": reason, "detail": "why " + reason, "length": length, "sha256": sum, "source_topic": "web_clicks",
+			"source_partition": partition,
+			"source_offset":    offset, "source_timestamp": "2023-11-14T22:13:20.123Z", "rejected_at": at,
 		}
 	}
 	with := func(m map[string]string, k string) map[string]string { m[k] = "true"; return m }
@@ -211,12 +220,17 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 	}{
 		{"web_clicks/0/100", "{", source("malformed", "0", "100", "1", hash([]byte("{")), at7)},
 		{"web_clicks/1/101", "", source("malformed", "1", "101", "0", hash(nil), at7)},
-		{"web_clicks/0/102", string(long[:65_536]), with(source("too_large", "0", "102", "80000", hash(long), at8), "truncated")},
-		{"web_clicks/1/103", "", with(source("too_late", "1", "103", "19", hash([]byte("kafka has lost this")), at8), "original_lost")},
-		{"web_clicks/0/104", "", with(source("no_key", "0", "104", "30", hash([]byte("kafka has something else there")), at8), "original_lost")},
+		{"web_clicks/0/102", string(long[:65_536]),
+			with(source("too_large", "0", "102", "80000", hash(long), at8), "truncated")},
+		{"web_clicks/1/103", "", with(source("too_late", "1", "103", "19", hash([]byte("kafka has lost this")), at8),
+			"original_lost")},
+		{"web_clicks/0/104", "", with(source("no_key", "0", "104", "30", hash([]byte("kafka has something else there")),
+			at8), "original_lost")},
 		{"sink/clickhouse/4/8/s1/0/17", `{"session_id":"s1"}`, map[string]string{
-			"reason": "sink_rejected", "detail": "VIOLATED_CONSTRAINT", "length": "19", "sha256": hash([]byte(`{"session_id":"s1"}`)),
-			"source_topic": "web_clicks", "sink": "clickhouse", "shard": "4", "epoch": "8", "row_key": "s1/0/17", "rejected_at": at8,
+			"reason": "sink_rejected", "detail": "VIOLATED_CONSTRAINT", "length": "19",
+			"sha256":       hash([]byte(`{"session_id":"s1"}`)),
+			"source_topic": "web_clicks", "sink": "clickhouse", "shard": "4", "epoch": "8", "row_key": "s1/0/17",
+			"rejected_at": at8,
 		}},
 	} {
 		r := byKey[tc.key]
@@ -243,14 +257,16 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 func TestManyLettersAreBounded(t *testing.T) {
 	_, kafka := newCluster(t)
 	o := &originals{values: map[state.Position][]byte{}}
-	s, err := Open(t.Context(), Options{Kafka: kafka, Topic: "web_clicks", Originals: func(uint32) sinks.EventSource { return o }, BufferedBytes: 256 << 10})
+	s, err := Open(t.Context(), Options{Kafka: kafka, Topic: "web_clicks",
+		Originals: func(uint32) sinks.EventSource { return o }, BufferedBytes: 256 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	var letters []state.DeadLetter
 	for i := range uint64(100) {
-		letters = append(letters, o.letter(i, 7, event.Malformed, fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", 40_000))))
+		letters = append(letters, o.letter(i, 7, event.Malformed,
+			fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", 40_000))))
 	}
 	if err := s.Write(t.Context(), plan(letters...)); err != nil {
 		t.Fatal(err)
@@ -272,7 +288,8 @@ func TestFailures(t *testing.T) {
 	}
 	o.err = nil
 
-	f := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "web_clicks.dlq", Err: kerr.NotEnoughReplicas, Count: -1})
+	f := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "web_clicks.dlq", Err: kerr.NotEnoughReplicas,
+		Count: -1})
 	err := s.Write(t.Context(), p)
 	if err == nil {
 		t.Error("no replica acknowledges, and Write returns nil")

@@ -1,4 +1,5 @@
-// Package statetest makes plans with a given content, for tests of what reads plans: sinks, and what reads their tables.
+// Package statetest makes plans with a given content, for tests of what reads plans: sinks, and what reads their
+// tables.
 package statetest
 
 import (
@@ -15,9 +16,11 @@ type Content struct {
 	Letters []state.DeadLetter
 }
 
-// NewPlan returns a plan of the range (a, b] with the given content, as a sink would see it: nothing is filtered by sink.
+// NewPlan returns a plan of the range (a, b] with the given content, as a sink would see it: nothing is filtered by
+// sink.
 func NewPlan(cfg state.Config, sink state.SinkID, a, b uint64, epochs []state.EpochInfo, c Content) *state.Plan {
-	return &state.Plan{Config: cfg, Sink: sink, A: a, B: b, Epochs: epochs, SessionsAcked: b, Reader: &reader{content: c}}
+	return &state.Plan{Config: cfg, Sink: sink, A: a, B: b, Epochs: epochs, SessionsAcked: b,
+		Reader: &reader{content: c}}
 }
 
 // reader is a state.PlanReader of a Content.
@@ -26,7 +29,8 @@ type reader struct {
 	reading atomic.Bool
 }
 
-// errNested is returned to a sink that reads a plan while it is reading it: the store's plan would wait for itself for ever.
+// errNested is returned to a sink that reads a plan while it is reading it: the store's plan would wait for itself for
+// ever.
 var errNested = errors.New("statetest: a plan is read within its own reading")
 
 func (r *reader) read(f func() error) error {
