@@ -18,7 +18,8 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	cut := s.open.Epoch == s.meta.LastClosed
 	// gofail: var bugOffsetsApart struct{}
 	// if ahead := s.db.NewBatch(); true {
-	// 	if err := errors.Join(s.writeMeta(ahead), ahead.Commit(pebble.NoSync), ahead.Close(), s.db.Flush()); err != nil {
+	// 	err := errors.Join(s.writeMeta(ahead), ahead.Commit(pebble.NoSync), ahead.Close(), s.db.Flush())
+	// 	if err != nil {
 	// 		return nil, err
 	// 	}
 	// }
