@@ -43,3 +43,20 @@ func TestLine(t *testing.T) {
 		}
 	}
 }
+
+// TestJudge: a benchmark of one tree alone is passed over, but two trees without a common one are a fault.
+func TestJudge(t *testing.T) {
+	o := options{runs: 4, most: 1.25}
+	same := []float64{100, 101, 99, 100}
+	slow := []float64{200, 201, 199, 200}
+	losses, err := judge(o, map[string]*[2][]float64{"Both": {same, slow}, "Old": {same, nil}, "New": {nil, same}})
+	if _, lost := losses["Both"]; err != nil || len(losses) != 1 || !lost {
+		t.Errorf("losses %v, error %v", losses, err)
+	}
+	if _, err := judge(o, map[string]*[2][]float64{"Old": {same, nil}, "New": {nil, same}}); err == nil {
+		t.Error("trees without a common benchmark were taken for equal")
+	}
+	if _, err := judge(o, map[string]*[2][]float64{"Both": {same, same[:3]}}); err == nil {
+		t.Error("a benchmark that ran less often on one tree was compared")
+	}
+}
