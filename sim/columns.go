@@ -33,15 +33,27 @@ var MetricColumns = func() (summed []string) {
 	return summed
 }()
 
+// textFields are the optional text fields of an event, in the order of the schema.
+var textFields = []string{
+	"brand", "category", "article_id", "article_title", "article_type", "page_url", "referrer", "device_type", "device_os",
+	"browser", "country", "city", "timezone", "subscription_tier", "user_segment",
+}
+
 type sessionColumn struct {
 	name   string
 	text   func(*Session) string
-	summed bool // a report gives its sum over all sessions
+	first  func(*Session) *string // of a text of the session's first event: where it stands
+	summed bool                   // a report gives its sum over all sessions
 }
 
 // textOf is a column that stands in the truth as it is compared.
 func textOf(name string, of func(*Session) string) sessionColumn {
 	return sessionColumn{name: name, text: of}
+}
+
+// firstOf is the text of that name of the session's first event.
+func firstOf(name string, at func(*Session) *string) sessionColumn {
+	return sessionColumn{name: name, first: at, text: func(s *Session) string { return *at(s) }}
 }
 
 // integerOf is a number of which sums mean nothing.
@@ -64,16 +76,16 @@ var sessionColumns = []sessionColumn{
 	textOf("origin", func(s *Session) string { return s.Origins[0].Position }),
 	textOf("session_date", func(s *Session) string { return s.Origins[0].Date }),
 	integerOf("user_id", func(s *Session) int64 { return s.UserID }),
-	textOf("brand", func(s *Session) string { return s.Brand }),
-	textOf("country", func(s *Session) string { return s.Country }),
-	textOf("city", func(s *Session) string { return s.City }),
-	textOf("device_type", func(s *Session) string { return s.DeviceType }),
-	textOf("device_os", func(s *Session) string { return s.DeviceOS }),
-	textOf("browser", func(s *Session) string { return s.Browser }),
-	textOf("subscription_tier", func(s *Session) string { return s.SubscriptionTier }),
-	textOf("user_segment", func(s *Session) string { return s.UserSegment }),
-	textOf("referrer", func(s *Session) string { return s.Referrer }),
-	textOf("timezone", func(s *Session) string { return s.Timezone }),
+	firstOf("brand", func(s *Session) *string { return &s.Brand }),
+	firstOf("country", func(s *Session) *string { return &s.Country }),
+	firstOf("city", func(s *Session) *string { return &s.City }),
+	firstOf("device_type", func(s *Session) *string { return &s.DeviceType }),
+	firstOf("device_os", func(s *Session) *string { return &s.DeviceOS }),
+	firstOf("browser", func(s *Session) *string { return &s.Browser }),
+	firstOf("subscription_tier", func(s *Session) *string { return &s.SubscriptionTier }),
+	firstOf("user_segment", func(s *Session) *string { return &s.UserSegment }),
+	firstOf("referrer", func(s *Session) *string { return &s.Referrer }),
+	firstOf("timezone", func(s *Session) *string { return &s.Timezone }),
 	integerOf("session_start", func(s *Session) int64 { return s.Start }),
 	integerOf("session_end", func(s *Session) int64 { return s.End }),
 	metricOf("session_duration_sec", func(s *Session) int64 { return s.Duration }),

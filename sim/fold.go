@@ -99,10 +99,11 @@ func (s *Session) columns(counted []*observed) {
 	}
 	first, last := counted[0], counted[len(counted)-1]
 	s.UserID = first.user
-	s.Brand, s.Country, s.City = first.text["brand"], first.text["country"], first.text["city"]
-	s.DeviceType, s.DeviceOS, s.Browser = first.text["device_type"], first.text["device_os"], first.text["browser"]
-	s.SubscriptionTier, s.UserSegment = first.text["subscription_tier"], first.text["user_segment"]
-	s.Referrer, s.Timezone = first.text["referrer"], first.text["timezone"]
+	for _, c := range sessionColumns {
+		if c.first != nil {
+			*c.first(s) = first.text[c.name]
+		}
+	}
 	s.Start, s.End = first.timestamp, last.timestamp
 	s.Duration = s.End - s.Start
 

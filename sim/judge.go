@@ -10,12 +10,6 @@ import (
 	"unicode/utf8"
 )
 
-// textFields are the optional text fields of an event, in the order of the schema.
-var textFields = []string{
-	"brand", "category", "article_id", "article_title", "article_type", "page_url", "referrer", "device_type", "device_os",
-	"browser", "country", "city", "timezone", "subscription_tier", "user_segment",
-}
-
 var knownFields = func() map[string]bool {
 	m := map[string]bool{"event_id": true, "session_id": true, "user_id": true, "event_type": true, "timestamp": true,
 		"engagement_metrics": true, "metadata": true}
