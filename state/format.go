@@ -31,19 +31,20 @@ var (
 	formatEpoch = format{"epoch", 1}
 )
 
-// imageShape is how long the lists of an image of a session are. They follow package schema, which grows, and stand in
-// the image without a length: a new text, sum or event type needs a new version of formatSession, and its line here.
+// imageShape is the length of each list in a session's image. The lists follow package schema, which grows, and are
+// stored in the image without a length. So a new text, sum or event type needs a new version of formatSession, and its
+// line in imageShapes.
 type imageShape struct {
 	texts  int // of schema.FirstTexts
 	sums   int // of schema.MeasureSums
 	counts int // of event.Counted
 }
 
-// imageShapes are the shapes by version of formatSession. The present one is read and written; what an older one lacks is
-// empty, or 0.
+// imageShapes are the shapes by version of formatSession. Today's version is read and written. Whatever an older
+// version lacks is empty or 0.
 var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}}
 
-// imageShape reads the version of an image.
+// imageShape reads the version of an image and returns its shape.
 func (d *decoder) imageShape() imageShape {
 	v := int(d.byte())
 	if d.err == nil && (v == 0 || v >= len(imageShapes)) {

@@ -9,18 +9,24 @@ import (
 	"deckle/schema"
 )
 
-// goldenSession is a session with everything that an image holds.
+// goldenSession is a session that has everything that an image holds.
 func goldenSession(t *testing.T) *session {
 	t.Helper()
-	s := &session{id: "s-1", origin: Position{2, 77}, originDay: 19_675, status: StatusClosed, closing: true, revision: 3, revised: 9,
-		firstClosed: 5, imageEpoch: 11, createdAt: 1_700_000_123_456, last: 1_700_009_000, deadline: 1_700_010_000, ends: 1}
+	s := &session{id: "s-1", origin: Position{2, 77}, originDay: 19_675, status: StatusClosed, closing: true,
+		revision: 3, revised: 9,
+		firstClosed: 5, imageEpoch: 11, createdAt: 1_700_000_123_456, last: 1_700_009_000, deadline: 1_700_010_000,
+		ends: 1}
 	for i := range 30 {
 		it := &event.Item{Partition: 2, Offset: int64(77 + i), Event: event.Event{
-			ID: event.ID{byte(i)}, SessionID: "s-1", UserID: uint64(1000 - i), Type: event.ArticleView + event.Type(i%8),
-			Timestamp: 1_700_000_000 + int64(i*37%600), Brand: fmt.Sprint("brand", i), Category: "c", ArticleID: fmt.Sprint("a", i%4),
-			ArticleTitle: "Title", PageURL: "u", Referrer: "r", DeviceType: "mobile", DeviceOS: "iOS", Browser: "Safari", Country: "DE",
-			City: "Köln", Timezone: "Europe/Berlin", SubscriptionTier: "free", UserSegment: "loyal", EngagementMetrics: `{"n":1}`,
-			Measure: uint64(100 + i), Scroll: uint8(i),
+			ID: event.ID{byte(i)}, SessionID: "s-1", UserID: uint64(1000 - i),
+			Type:      event.ArticleView + event.Type(i%8),
+			Timestamp: 1_700_000_000 + int64(i*37%600), Brand: fmt.Sprint("brand", i), Category: "c",
+			ArticleID:    fmt.Sprint("a", i%4),
+			ArticleTitle: "Title", PageURL: "u", Referrer: "r", DeviceType: "mobile", DeviceOS: "iOS",
+			Browser: "Safari", Country: "DE",
+			City: "Köln", Timezone: "Europe/Berlin", SubscriptionTier: "free", UserSegment: "loyal",
+			EngagementMetrics: `{"n":1}`,
+			Measure:           uint64(100 + i), Scroll: uint8(i),
 		}}
 		s.fold(it, nil)
 	}
@@ -29,7 +35,7 @@ func goldenSession(t *testing.T) *session {
 	return s
 }
 
-// TestGoldenImage: the bytes of an image, which replicas compare, are those of the format's first version.
+// TestGoldenImage: replicas compare the bytes of images, so these must be the bytes of the format's first version.
 func TestGoldenImage(t *testing.T) {
 	s := goldenSession(t)
 	image := s.encode(nil)
@@ -47,23 +53,26 @@ func TestGoldenImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%+v", *row)))[:16], "9ea06e7e89b4c9be"; got != want {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", *row))
+	if got, want := fmt.Sprintf("%x", sum)[:16], "9ea06e7e89b4c9be"; got != want {
 		t.Errorf("row %s, want %s: %+v", got, want, *row)
 	}
 }
 
-// TestImagesHoldTheSchema names the place where a column that package schema has, and images have not, is missing.
+// TestImagesHoldTheSchema says where a column is missing that package schema has and images do not have.
 func TestImagesHoldTheSchema(t *testing.T) {
 	want := imageShape{texts: len(schema.FirstTexts), sums: len(schema.MeasureSums), counts: len(event.Counted)}
 	if got := imageShapes[formatSession.version]; got != want {
-		t.Errorf("version %d of the session's format holds %+v, package schema declares %+v: state/format.go needs a new version",
+		t.Errorf("version %d of the session's format holds %+v, package schema declares %+v: "+
+			"state/format.go needs a new version",
 			formatSession.version, got, want)
 	}
 	if schema.NumSums != len(schema.MeasureSums) {
 		t.Errorf("schema.NumSums is %d of %d sums", schema.NumSums, len(schema.MeasureSums))
 	}
 	if numRolled != 8 || schema.NumMeasures != 7 {
-		t.Errorf("a session's contribution has %d texts and %d measures: state/format.go needs a new version of formatSession, and of formatStore",
+		t.Errorf("a session's contribution has %d texts and %d measures: "+
+			"state/format.go needs a new version of formatSession, and of formatStore",
 			numRolled, schema.NumMeasures)
 	}
 	if len(schema.FirstTexts) > maxTexts {

@@ -8,11 +8,11 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// rollup is one key's present totals. They move at a Cut only, by the difference that each changed session makes.
+// rollup is one key's present totals. They move only at a Cut, by the difference that each changed session makes.
 type rollup struct {
 	totals     totals
 	imageEpoch uint64 // of its last closed image
-	moved      bool   // in the cut under way
+	moved      bool   // by the Cut under way
 }
 
 // maxRollupsInMemory bounds the cache of rollup keys between cuts.
@@ -41,7 +41,7 @@ func (s *Store) rollup(key []byte) (*rollup, error) {
 	return r, nil
 }
 
-// eachRollupKey calls f with the key of every rollup that a contribution is counted in.
+// eachRollupKey calls f with the key of every rollup in which a contribution is counted.
 func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error {
 	var room, dims [maxTexts]string
 	all := room[:numRolled]
@@ -60,7 +60,7 @@ func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error
 	return nil
 }
 
-// moveRollups moves the rollups by what the session contributes now less what it contributed at its last cut.
+// moveRollups moves the rollups by what the session contributes now, minus what it contributed at its last Cut.
 func (s *Store) moveRollups(ss *session) error {
 	now := ss.contribution()
 	old := ss.rolled
@@ -100,16 +100,16 @@ func (s *Store) moveRollups(ss *session) error {
 	return nil
 }
 
-// countLive keeps the number of sessions in the state that are counted on a date: a date whose number is above zero
-// cannot leave.
+// countLive keeps the number of sessions in the state that are counted on a date. A date whose number is above zero
+// cannot leave the state.
 func (s *Store) countLive(date int32, by int64) {
 	d := s.meta.Dates[date]
 	d.Live += by
 	s.meta.Dates[date] = d
 }
 
-// dropDates removes the rollups of dates that lie wholly before the horizon, in which no session of the state is
-// counted, and whose last value every sink has.
+// dropDates removes the rollups of a date if the date lies wholly before the horizon, no session in the state is
+// counted on it, and every sink has its last values.
 func (s *Store) dropDates() {
 	acked := s.minAcked()
 	for date, d := range s.meta.Dates {
@@ -129,6 +129,6 @@ func (s *Store) dropDates() {
 
 // dateState is what is known of one date of the rollups.
 type dateState struct {
-	Live      int64  // sessions in the state that are counted on it
-	LastEpoch uint64 // of the last cut that moved one of its totals
+	Live      int64  // the number of sessions in the state that are counted on it
+	LastEpoch uint64 // of the last Cut that moved one of its totals
 }

@@ -13,14 +13,14 @@ import (
 	"deckle/schema"
 )
 
-// rowBuilder turns sessions into rows. It reuses its memory, and the row's texts alias it and the session: a row is valid
-// until the next one.
+// rowBuilder turns sessions into rows. It reuses its memory, and a row's texts share the memory of the builder and of
+// the session: a row is valid until the next one is built.
 type rowBuilder struct {
 	events     []pageEvent
 	texts      [][]byte // categories
 	distinct   map[string]struct{}
-	pages      []PageRow // by their first event
-	order      []int     // of pages, by article and type
+	pages      []PageRow // in the order of their first events
+	order      []int     // indexes of pages, by article and type
 	sorted     []PageRow
 	pageIndex  map[pageKey]int
 	origin     []byte
@@ -69,7 +69,7 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
 	return r, nil
 }
 
-// decode reads the session's events and brings them into their order.
+// decode reads the session's events and sorts them.
 func (rb *rowBuilder) decode(s *session) error {
 	rb.events = rb.events[:0]
 	d := decoder{b: s.events}
@@ -89,7 +89,7 @@ func (rb *rowBuilder) decode(s *session) error {
 	return nil
 }
 
-// lists builds the JSON lists: categories, article ids and titles (empty ones left out), page events.
+// lists builds the JSON lists: categories, article ids and titles (without empty ones), and page events.
 func (rb *rowBuilder) lists(r *SessionRow) {
 	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n uint32) {
 		buf = append(buf[:0], '[')
@@ -116,7 +116,8 @@ func (rb *rowBuilder) lists(r *SessionRow) {
 		b = rb.events[i].appendJSON(b)
 	}
 	rb.text = append(b, ']')
-	r.Categories, r.ArticleIDs, r.ArticleTitles, r.PageEvents = aliased(rb.categories), aliased(rb.articles), aliased(rb.titles), aliased(rb.text)
+	r.Categories, r.ArticleIDs = aliased(rb.categories), aliased(rb.articles)
+	r.ArticleTitles, r.PageEvents = aliased(rb.titles), aliased(rb.text)
 }
 
 // uniqueCategories counts the distinct categories.
@@ -158,7 +159,7 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 	return append(append(b, e.metrics...), '}')
 }
 
-// pageRows counts the events of each type on each article, in the order of (article, type), and the articles.
+// pageRows counts the events of each type on each article, in the order of (article, type), and counts the articles.
 func (rb *rowBuilder) pageRows(r *SessionRow) {
 	rb.pages = rb.pages[:0]
 	clear(rb.pageIndex)
@@ -172,7 +173,8 @@ func (rb *rowBuilder) pageRows(r *SessionRow) {
 			p.ArticleTitle, p.Category = aliased(e.title), aliased(e.category)
 		}
 	}
-	rb.order = rb.order[:0] // rows are dearer to move: they hold texts, which the garbage collector must hear of
+	// Rows cost more to move than indexes, because they hold texts, about which the garbage collector must be told.
+	rb.order = rb.order[:0]
 	for i := range rb.pages {
 		rb.order = append(rb.order, i)
 	}
@@ -215,7 +217,7 @@ func (rb *rowBuilder) page(k pageKey) *PageRow {
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONText appends a JSON string. Invalid UTF-8 cannot come here: event refuses it.
+// appendJSONText appends a JSON string. Its bytes are valid UTF-8, because package event refuses anything else.
 func appendJSONText(dst []byte, s []byte) []byte {
 	dst = append(dst, '"')
 	for {
@@ -240,7 +242,8 @@ func appendJSONText(dst []byte, s []byte) []byte {
 	}
 }
 
-// plain is the number of bytes up to the first that a JSON string must escape: a control character, a quote, a backslash.
+// plain returns the number of bytes before the first one that a JSON string must escape: a control character, a quote
+// or a backslash.
 func plain(s []byte) int {
 	i := 0
 	for ; i+8 <= len(s); i += 8 {
@@ -256,8 +259,8 @@ func plain(s []byte) int {
 	return i
 }
 
-// plain8 is plain of eight bytes, the first of them the lowest. Of each term, the lowest bit that is set marks a byte below
-// 0x20 (or below 1, after the xor); only above it the borrow may mark others, too.
+// plain8 does what plain does for eight bytes, of which the first is the lowest. In each term, the lowest bit that is
+// set marks a byte below 0x20 (or below 1, after the xor). The borrow may set wrong bits above it, but only there.
 func plain8(w uint64) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	quote, slash := w^'"'*ones, w^'\\'*ones

@@ -11,14 +11,14 @@ import (
 	"deckle/schema"
 )
 
-// Caps of one session.
+// The limits of one session.
 const (
-	maxCounted     = 2000 // counted events; a further one is a dead letter, session_full
-	maxSessionEnds = 100  // session_ends, which are not counted, but whose ids must be remembered
-	linearIDs      = 64   // up to so many ids a duplicate is looked for one by one
+	maxCounted     = 2000 // counted events; one more is a dead letter, session_full
+	maxSessionEnds = 100  // session_ends; they are not counted, but their ids must be remembered
+	linearIDs      = 64   // up to this number of ids, a duplicate is looked for one by one
 )
 
-// order is the order of events within a session wherever order matters: (timestamp, partition, offset).
+// order is the order of events within a session, wherever order matters: (timestamp, partition, offset).
 type order struct {
 	ts  int64
 	pos Position
@@ -28,14 +28,15 @@ func (a order) compare(b order) int {
 	return cmp.Or(cmp.Compare(a.ts, b.ts), comparePositions(a.pos, b.pos))
 }
 
-// session is one session in memory. What encode writes is the session; the rest is bookkeeping of this replica.
+// session is one session in memory. encode writes the session's value; the other fields are bookkeeping of this
+// replica.
 type session struct {
 	id        string
 	origin    Position
 	originDay int32 // session_date
 	userID    uint64
 	texts     texts
-	first     order // of the first counted event; total > 0
+	first     order // of the first counted event; valid if total > 0
 
 	start, end int64 // Unix seconds, of counted events
 	counts     schema.Counts
@@ -44,24 +45,24 @@ type session struct {
 	maxScroll  uint8
 
 	status      Status
-	closing     bool   // a session_end came; the grace runs
-	revision    uint32 // published changes after the first closed image with a row
-	revised     uint64 // the epoch that the last revision was counted for
-	firstClosed uint64 // epoch of the first closed image with a row; 0 before
-	imageEpoch  uint64 // epoch of the last closed image; 0 before
-	createdAt   int64  // clock of the cut of that image, Unix milliseconds
+	closing     bool   // a session_end has come, and the grace runs
+	revision    uint32 // published changes since the first closed image that has a row
+	revised     uint64 // the epoch for which the last revision was counted
+	firstClosed uint64 // epoch of the first closed image that has a row; 0 before it
+	imageEpoch  uint64 // epoch of the last closed image; 0 before the first
+	createdAt   int64  // clock of the Cut that made that image, Unix milliseconds
 	last        int64  // greatest timestamp of an accepted record, session_end included
-	deadline    int64  // of its timer, Unix seconds
+	deadline    int64  // when its timer fires, Unix seconds
 	purged      bool
 	rolled      contribution
 
 	ids    []event.ID            // of the counted events and session_ends, in order of arrival
-	idSet  map[event.ID]struct{} // of ids, once there are more than linearIDs
-	ends   int                   // session_ends among ids
+	idSet  map[event.ID]struct{} // the set of ids, once there are more than linearIDs
+	ends   int                   // the number of session_ends among ids
 	events []byte                // counted events, encoded, in order of arrival
 
 	// Bookkeeping, not part of the session's value.
-	changed     bool  // since the last cut: it is in Store.changed
+	changed     bool  // since the last Cut: the session is in Store.changed
 	dirty       bool  // since the last checkpoint
 	storedTimer int64 // deadline of its timer key in Pebble; 0 for none
 	storedKind  timerKind
@@ -70,11 +71,11 @@ type session struct {
 	charged     int64 // bytes that Store.memory counts for it
 }
 
-// contribution is what a session adds to its rollups, and where.
+// contribution is what a session adds to its rollups, and to which ones.
 type contribution struct {
 	counted bool
 	date    int32
-	texts   texts // the first numRolled, cut at maxRollupText
+	texts   texts // the first numRolled texts, truncated to maxRollupText
 	totals  totals
 }
 
@@ -113,7 +114,7 @@ var sumOf = func() (of [event.NumTypes]int8) {
 	return of
 }()
 
-// fold adds a counted event. buf is room for its texts.
+// fold adds a counted event. buf is memory that it may use for the texts.
 func (s *session) fold(it *event.Item, buf []byte) {
 	o := order{it.Timestamp, Position{it.Partition, it.Offset}}
 	if s.total == 0 || o.compare(s.first) < 0 {
@@ -149,7 +150,7 @@ func (s *session) appendEvent(it *event.Item) {
 	s.events = appendText(b, it.EngagementMetrics)
 }
 
-// pageEvent is one counted event as a session's image keeps it; texts alias the image.
+// pageEvent is one counted event as a session's image holds it. Its texts share the memory of the image.
 type pageEvent struct {
 	order
 	typ                                    event.Type
@@ -217,7 +218,7 @@ func flags(bits ...bool) (f byte) {
 	return f
 }
 
-// decodeSession decodes a session's value. Texts are copied, events alias b.
+// decodeSession decodes a session's value. Texts are copied; events share the memory of b.
 func decodeSession(b []byte) (*session, error) {
 	s := new(session)
 	d := decoder{b: b}
@@ -236,7 +237,7 @@ func decodeSession(b []byte) (*session, error) {
 	return s, nil
 }
 
-// view decodes what a row is made of: all texts alias b, and the ids are passed over.
+// view decodes what a row is made of. All texts share the memory of b, and the ids are passed over.
 func (s *session) view(b []byte) error {
 	*s = session{}
 	d := decoder{b: b, alias: true}
@@ -248,7 +249,7 @@ func (s *session) view(b []byte) error {
 	return nil
 }
 
-// decode reads all but ids and events, and returns how many ids follow.
+// decode reads everything except ids and events, and returns the number of ids that follow.
 func (s *session) decode(d *decoder) (ids int, err error) {
 	shape := d.imageShape()
 	s.status = Status(d.byte())
@@ -312,7 +313,7 @@ func (s *session) size() int64 {
 	return int64(n)
 }
 
-// maxRollupText is the length in bytes at which texts of rollup keys are cut (docs/schema.md).
+// maxRollupText is the length in bytes to which texts of rollup keys are truncated (docs/schema.md).
 const maxRollupText = 256
 
 // CutText returns the longest prefix of at most 256 bytes that ends on a rune boundary.

@@ -9,7 +9,7 @@ import (
 	"deckle/schema"
 )
 
-// firstTexts are the fields of an event that its session has a text of, in the order of schema.FirstTexts.
+// firstTexts are the fields of an event that give the texts of its session, in the order of schema.FirstTexts.
 var firstTexts = func() (columns []*schema.Column[event.Item]) {
 	for _, c := range schema.FirstTexts {
 		columns = append(columns, schema.Named(schema.Events, c.Name))
@@ -17,20 +17,21 @@ var firstTexts = func() (columns []*schema.Column[event.Item]) {
 	return columns
 }()
 
-// maxTexts is room for a session's texts.
+// maxTexts is the number of a session's texts for which arrays have room.
 const maxTexts = 32
 
-// rollupDims are the places of the rollups' dimensions among a session's texts.
+// rollupDims are the indexes of the rollups' dimensions among a session's texts.
 var rollupDims = func() (places [schema.NumRollups][]int) {
 	for t := range schema.Rollups {
 		for _, d := range schema.Rollups[t].Dims {
-			places[t] = append(places[t], slices.IndexFunc(schema.FirstTexts, func(c *schema.Column[SessionRow]) bool { return c.Name == d }))
+			places[t] = append(places[t], slices.IndexFunc(schema.FirstTexts,
+				func(c *schema.Column[SessionRow]) bool { return c.Name == d }))
 		}
 	}
 	return places
 }()
 
-// numRolled is how many of a session's texts, the first ones, rollups are counted by.
+// numRolled is the number of a session's texts by which rollups are counted: these are the first ones.
 var numRolled = func() (n int) {
 	for _, places := range rollupDims {
 		for _, at := range places {
@@ -40,15 +41,15 @@ var numRolled = func() (n int) {
 	return n
 }()
 
-// texts are a session's dimensions one after the other, each with its length before it, as they are stored. In memory they
-// are one text and not many: the garbage collector looks at whatever a session points to, each time, for as long as the
-// session is in memory.
+// texts are a session's dimensions one after the other, each with its length before it, as they are stored. In memory
+// they are one text and not many, because the garbage collector visits everything that a session points to, in each of
+// its cycles, for as long as the session is in memory.
 type texts string
 
-// noTexts are those of a session without a counted event.
+// noTexts are the texts of a session without a counted event.
 var noTexts = texts(strings.Repeat("\x00", len(schema.FirstTexts)))
 
-// textsOf returns those of an event; buf is room for them.
+// textsOf returns the texts of an event. buf is memory that it may use.
 func textsOf(it *event.Item, buf []byte) texts {
 	for _, c := range firstTexts {
 		buf = appendText(buf, c.Text(it))
@@ -56,7 +57,7 @@ func textsOf(it *event.Item, buf []byte) texts {
 	return texts(buf)
 }
 
-// texts reads n texts in one piece.
+// texts reads n texts as one piece.
 func (d *decoder) texts(n int) texts {
 	from := d.pos
 	for range n {
@@ -68,12 +69,13 @@ func (d *decoder) texts(n int) texts {
 	return texts(d.own(d.b[from:d.pos]))
 }
 
-// decoder reads them one by one; they alias t. What has no whole text, which no decoder has let in, has empty ones.
+// decoder returns a decoder that reads the texts one by one; they share the memory of t. Where t ends early, which no
+// decoded session does, the texts are empty.
 func (t texts) decoder() decoder {
 	return decoder{b: unsafe.Slice(unsafe.StringData(string(t)), len(t)), alias: true}
 }
 
-// split fills dims with the first of them.
+// split fills dims with the first len(dims) texts.
 func (t texts) split(dims []string) {
 	d := t.decoder()
 	for i := range dims {
@@ -81,7 +83,7 @@ func (t texts) split(dims []string) {
 	}
 }
 
-// rolled returns the first numRolled as rollups cut them: most often the beginning of t.
+// rolled returns the first numRolled texts, truncated as rollups need them. Most often this is the beginning of t.
 func (t texts) rolled() texts {
 	d, long := t.decoder(), false
 	for range numRolled {

@@ -6,10 +6,10 @@ import (
 	"deckle/schema"
 )
 
-// totals are one rollup key's exact sums, in the order of schema.Measures.
+// totals are the exact sums of one rollup key, in the order of schema.Measures.
 type totals [schema.NumMeasures]int64
 
-// contributed is what a session adds to the measures.
+// contributed returns what a session adds to each measure.
 func (s *session) contributed() (t totals) {
 	for i := range schema.Measures {
 		switch m := &schema.Measures[i]; m.Of {
