@@ -52,7 +52,7 @@ var (
 		"Age of the last applied record while there is lag (leader).", shardDims)
 	descPaused = shardDesc("deckle_shard_paused", "1 while intake rests, by reason (leader).",
 		[]string{"shard", "reason"})
-	descStopped = shardDesc("deckle_shard_stopped", "1 for each part that waits for a person (leader).",
+	descStopped = shardDesc("deckle_shard_stopped", "1 for each part that waits for an operator (leader).",
 		[]string{"shard", "part"})
 	descFailing = shardDesc("deckle_shard_failing", "1 for each part that is being retried (leader).",
 		[]string{"shard", "part"})
