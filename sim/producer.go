@@ -275,11 +275,7 @@ func (p *pace) wait(ctx context.Context) bool {
 		p.next = now.Add(-time.Second)
 	}
 	if d := p.next.Sub(now); d > 2*time.Millisecond { // shorter waits are not worth a timer
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
+		if Pause(ctx, d) != nil {
 			return false
 		}
 	}

@@ -6,12 +6,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 )
 
 // HashRow is 64-bit FNV-1a of a row.
 func HashRow(row []string) uint64 {
-	h := fnv.New64a()
+	h := newHash()
 	var n [4]byte
 	for _, c := range row {
 		binary.LittleEndian.PutUint32(n[:], uint32(len(c)))
@@ -25,7 +24,7 @@ func HashRow(row []string) uint64 {
 type Mark []byte
 
 func mark(row []string) Mark {
-	m := binary.LittleEndian.AppendUint64(make(Mark, 0, 8+2*len(row)), HashRow(row))
+	m := binary.LittleEndian.AppendUint64(make(Mark, 0, markSize(len(row))), HashRow(row))
 	for _, c := range row {
 		m = binary.LittleEndian.AppendUint16(m, columnHash(c))
 	}
@@ -33,7 +32,7 @@ func mark(row []string) Mark {
 }
 
 func columnHash(text string) uint16 {
-	h := fnv.New64a()
+	h := newHash()
 	h.Write([]byte(text))
 	s := h.Sum64()
 	return uint16(s ^ s>>16 ^ s>>32 ^ s>>48)
@@ -46,7 +45,7 @@ func (m Mark) Hash() uint64 { return binary.LittleEndian.Uint64(m) }
 // if the columns' short hashes collide; Hash then differs all the same.
 func (m Mark) Differs(row []string) (columns []int) {
 	for i, c := range row {
-		if len(m) < 10+2*i || binary.LittleEndian.Uint16(m[8+2*i:]) != columnHash(c) {
+		if len(m) < markSize(i+1) || binary.LittleEndian.Uint16(m[markSize(i):]) != columnHash(c) {
 			columns = append(columns, i)
 		}
 	}
@@ -55,7 +54,7 @@ func (m Mark) Differs(row []string) (columns []int) {
 
 // Column returns the short hash of one column, for a report.
 func (m Mark) Column(i int) string {
-	return fmt.Sprintf("hash %04x", binary.LittleEndian.Uint16(m[8+2*i:]))
+	return fmt.Sprintf("hash %04x", binary.LittleEndian.Uint16(m[markSize(i):]))
 }
 
 // MarshalJSON writes [partition, offset, "mark"].
@@ -75,8 +74,8 @@ func (e *EventMark) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("sim: mark of an event: %w", err)
 	}
-	if len(m) != 8+2*len(EventColumns) {
-		return fmt.Errorf("sim: mark of an event has %d bytes, not %d", len(m), 8+2*len(EventColumns))
+	if len(m) != markSize(len(EventColumns)) {
+		return fmt.Errorf("sim: mark of an event has %d bytes, not %d", len(m), markSize(len(EventColumns)))
 	}
 	e.Mark = m
 	return nil

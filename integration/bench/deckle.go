@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"deckle/integration/services"
+	"deckle/sim"
 )
 
 // variant is one way to deploy Deckle.
@@ -200,7 +201,7 @@ func (c *cluster) consume(ctx context.Context, b *backlog, warm int64) (*figures
 			f.EventsPerCPUSecond = float64(f.Events) / f.CPUSeconds
 			break
 		}
-		if err := pause(ctx, sampleEvery); err != nil {
+		if err := sim.Pause(ctx, sampleEvery); err != nil {
 			return nil, fmt.Errorf("bench: %s: %d of %d records applied, %d sessions open, sinks %d epochs behind: %w",
 				c.v.name, p.taken, b.records, p.open, p.behind, err)
 		}

@@ -88,7 +88,7 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 	}
 	defer l.stop()
 	l.from = n
-	if err := pause(ctx, w.opts.warmUp); err != nil {
+	if err := sim.Pause(ctx, w.opts.warmUp); err != nil {
 		return nil, err
 	}
 	if f.Window, err = c.observe(ctx, l, w.opts.window); err != nil {
@@ -153,7 +153,7 @@ func (w *world) commitsPart(ctx context.Context) (all []*commitFigures, err erro
 	for _, n := range at {
 		before, err := c.commits(ctx)
 		for err == nil && before.version < n {
-			if err = pause(ctx, sampleEvery); err == nil {
+			if err = sim.Pause(ctx, sampleEvery); err == nil {
 				before, err = c.commits(ctx)
 			}
 		}

@@ -67,7 +67,7 @@ func (w *world) latency(
 		return nil, err
 	}
 	defer l.stop()
-	if err := pause(ctx, max(w.opts.warmUp, 2*v.interval)); err != nil {
+	if err := sim.Pause(ctx, max(w.opts.warmUp, 2*v.interval)); err != nil {
 		return nil, err
 	}
 	f = &latencyFigures{Interval: v.interval.Seconds()}

@@ -167,7 +167,7 @@ func (c *cluster) allLed(ctx context.Context) (progress, error) {
 		if err != nil || p.led == c.v.shards {
 			return p, err
 		}
-		if err := pause(ctx, sampleEvery); err != nil {
+		if err := sim.Pause(ctx, sampleEvery); err != nil {
 			return p, fmt.Errorf("bench: %d of %d shards have a leader: %w", p.led, c.v.shards, err)
 		}
 	}
@@ -206,7 +206,7 @@ func (c *cluster) observe(ctx context.Context, l *load, d time.Duration) (*windo
 			return nil, fmt.Errorf("bench: the producer has ended: %w", err)
 		default:
 		}
-		if err := pause(ctx, min(time.Second, d-time.Since(w.opened))); err != nil {
+		if err := sim.Pause(ctx, min(time.Second, d-time.Since(w.opened))); err != nil {
 			return nil, err
 		}
 	}
@@ -248,7 +248,7 @@ func (c *cluster) rest(ctx context.Context, records int64, revisions bool) error
 		case time.Since(since) > c.v.interval+2*time.Second:
 			return nil
 		}
-		if err := pause(ctx, sampleEvery); err != nil {
+		if err := sim.Pause(ctx, sampleEvery); err != nil {
 			return fmt.Errorf("bench: %s: %d of %d records applied, sinks %d epochs behind, revisions %d: %w",
 				c.v.name, p.taken, records, p.behind, p.late, err)
 		}

@@ -40,7 +40,7 @@ func (w *world) measureSpark(ctx context.Context, b *backlog) (f *figures, err e
 	var began time.Time
 	var before, now time.Duration
 	for f.Events == 0 {
-		if err := pause(ctx, sampleEvery); err != nil {
+		if err := sim.Pause(ctx, sampleEvery); err != nil {
 			return nil, fmt.Errorf("bench: the Spark job did not end: %w\n%s", err, r.Tail(4000))
 		}
 		select {

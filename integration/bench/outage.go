@@ -40,7 +40,7 @@ func (w *world) recoveryPart(ctx context.Context) (f *recoveryFigures, err error
 	f = &recoveryFigures{}
 	var disk onDisk
 	for said := time.Now(); disk.state < w.opts.stateBytes; {
-		if err := pause(ctx, time.Second); err != nil {
+		if err := sim.Pause(ctx, time.Second); err != nil {
 			return nil, fmt.Errorf("%d of %d bytes of state: %w", disk.state, w.opts.stateBytes, err)
 		}
 		if disk, err = c.diskBytes(); err != nil {
@@ -65,7 +65,7 @@ func (w *world) recoveryPart(ctx context.Context) (f *recoveryFigures, err error
 		return nil, err
 	}
 	defer more.stop()
-	if err := pause(ctx, 8*time.Second); err != nil {
+	if err := sim.Pause(ctx, 8*time.Second); err != nil {
 		return nil, err
 	}
 	p, err := c.look(ctx)
@@ -97,7 +97,7 @@ func (w *world) recoveryPart(ctx context.Context) (f *recoveryFigures, err error
 		if p.taken >= total {
 			break
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := sim.Pause(ctx, 20*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}
@@ -151,7 +151,7 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 		return nil, err
 	}
 	defer l.stop()
-	if err := pause(ctx, 2*v.interval); err != nil {
+	if err := sim.Pause(ctx, 2*v.interval); err != nil {
 		return nil, err
 	}
 	back := func(context.Context) error { return nil }
@@ -190,7 +190,7 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 		}
 		f.After = disk.all
 		line.add(time.Since(began).Seconds(), float64(f.After))
-		if err := pause(ctx, time.Second); err != nil {
+		if err := sim.Pause(ctx, time.Second); err != nil {
 			return nil, err
 		}
 	}
@@ -218,7 +218,7 @@ func (w *world) outageOf(ctx context.Context, down string) (f *outageFigures, er
 			f.CatchUp = time.Since(began).Seconds()
 			break
 		}
-		if err := pause(ctx, sampleEvery); err != nil {
+		if err := sim.Pause(ctx, sampleEvery); err != nil {
 			return nil, fmt.Errorf("sinks are %d epochs behind: %w", p.behind, err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/procfs"
+
+	"deckle/sim"
 )
 
 // userHz is the unit of CPU times in /proc, fixed on Linux.
@@ -90,7 +92,7 @@ func followPeak(ctx context.Context, roots []int) *peak {
 			if n, err := pssOf(roots); err == nil {
 				p.most = max(p.most, n)
 			}
-			if pause(ctx, 200*time.Millisecond) != nil {
+			if sim.Pause(ctx, 200*time.Millisecond) != nil {
 				return
 			}
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"slices"
 	"time"
 )
@@ -9,16 +8,6 @@ import (
 // sampleEvery is the time between two questions to a node. Each costs the node about a millisecond, which is measured
 // as its own work.
 const sampleEvery = 250 * time.Millisecond
-
-// pause lets d pass, or returns the error of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // middle is the median of samples, the lower one of two.
 func middle(of []int64) int64 {

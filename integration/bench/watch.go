@@ -18,6 +18,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"deckle/integration/services"
+	"deckle/sim"
 	"deckle/sinks/clickhouse"
 )
 
@@ -83,7 +84,7 @@ func (c *cluster) follow(ctx context.Context) (*watch, error) {
 					h.last = err
 					h.mu.Unlock()
 				}
-				if !more && pause(ctx, pollEvery) != nil {
+				if !more && sim.Pause(ctx, pollEvery) != nil {
 					return
 				}
 			}
@@ -169,7 +170,7 @@ func (h *watch) all(ctx context.Context, made [][]int64) error {
 		if err != nil || missing == 0 {
 			return err
 		}
-		if err := pause(ctx, sampleEvery); err != nil {
+		if err := sim.Pause(ctx, sampleEvery); err != nil {
 			return fmt.Errorf("bench: %d records are not visible yet: %w (last failed read: %w)", missing, err, last)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"deckle/sim"
 )
 
 // recover produces a session into each of the shards and waits until all are visible in every sink. It returns the
@@ -83,7 +85,7 @@ func (t *torture) awaitClickHouse(ctx context.Context, all []*probed) (time.Time
 				return at, fmt.Errorf("%d probes are stored in ClickHouse, and the view shows %d", len(all), n)
 			}
 		}
-		if serr := sleep(ctx, max(100*time.Millisecond, 3*time.Since(began))); serr != nil {
+		if serr := sim.Pause(ctx, max(100*time.Millisecond, 3*time.Since(began))); serr != nil {
 			return time.Time{}, fmt.Errorf("%d of %d probes are visible in ClickHouse: %w (last error: %w)",
 				n, len(all), serr, err)
 		}

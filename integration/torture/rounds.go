@@ -12,6 +12,7 @@ import (
 
 	"deckle/integration/proxy"
 	"deckle/integration/services"
+	"deckle/sim"
 )
 
 // Times within a round.
@@ -94,7 +95,7 @@ func killFollower(ctx context.Context, t *torture, r *result) error {
 	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if err := sleep(ctx, t.upTo(2*time.Second)); err != nil {
+	if err := sim.Pause(ctx, t.upTo(2*time.Second)); err != nil {
 		return err
 	}
 	r.follow, err = t.startAgain(ctx, node)
@@ -108,7 +109,7 @@ func killLong(ctx context.Context, t *torture, r *result) (err error) {
 	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if err := sleep(ctx, awayFor); err != nil {
+	if err := sim.Pause(ctx, awayFor); err != nil {
 		return err
 	}
 	r.follow, err = t.startAgain(ctx, node)
@@ -126,7 +127,7 @@ func killTwo(ctx context.Context, t *torture, r *result) error {
 			}
 		}
 	}
-	if err := sleep(ctx, t.upTo(3*time.Second)); err != nil {
+	if err := sim.Pause(ctx, t.upTo(3*time.Second)); err != nil {
 		return err
 	}
 	for n := range nodes {
@@ -172,7 +173,7 @@ func deleteFolder(ctx context.Context, t *torture, r *result) error {
 	if err := os.RemoveAll(n.DataDir); err != nil {
 		return err
 	}
-	if err := sleep(ctx, t.upTo(5*time.Second)); err != nil {
+	if err := sim.Pause(ctx, t.upTo(5*time.Second)); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -232,7 +233,7 @@ func (w *world) stop(ctx context.Context, of ...int) error {
 			return err
 		}
 	}
-	err := sleep(ctx, stopFor)
+	err := sim.Pause(ctx, stopFor)
 	for _, n := range of {
 		err = errors.Join(err, w.Nodes[n].Signal(syscall.SIGCONT))
 	}
@@ -260,7 +261,7 @@ func (w *world) restart(ctx context.Context, p *services.Process, up func(contex
 	if err := p.Kill(); err != nil {
 		return err
 	}
-	if err := sleep(ctx, downFor); err != nil {
+	if err := sim.Pause(ctx, downFor); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyFor)
@@ -295,7 +296,7 @@ func (w *world) reach(ctx context.Context, first int, point string, hold time.Du
 			if n > 0 {
 				return node, nil
 			}
-			if err := sleep(ctx, 5*time.Millisecond); err != nil {
+			if err := sim.Pause(ctx, 5*time.Millisecond); err != nil {
 				return 0, err
 			}
 		}
@@ -317,7 +318,7 @@ func killAt(ctx context.Context, t *torture, r *result, point string) error {
 		return err
 	}
 	if t.rng.IntN(2) == 0 { // perhaps the others take over before it is back
-		if err := sleep(ctx, t.upTo(4*time.Second)); err != nil {
+		if err := sim.Pause(ctx, t.upTo(4*time.Second)); err != nil {
 			return err
 		}
 	}
@@ -340,7 +341,7 @@ func stopAt(ctx context.Context, t *torture, r *result) error {
 	for _, l := range peers {
 		l.Cut()
 	}
-	return sleep(ctx, badFor+2*time.Second)
+	return sim.Pause(ctx, badFor+2*time.Second)
 }
 
 // badLink makes some of a node's links bad for a while.
@@ -365,7 +366,7 @@ func badLink(ctx context.Context, t *torture, r *result, to string, disturb func
 	for _, l := range bad {
 		disturb(l)
 	}
-	return sleep(ctx, badFor)
+	return sim.Pause(ctx, badFor)
 }
 
 // killWithBadLink kills a node while a link of another node is bad.
@@ -383,13 +384,13 @@ func killWithBadLink(ctx context.Context, t *torture, r *result) error {
 		l.Cut()
 	}
 	r.detail = fmt.Sprintf("node-%d, while %s is %s", node+1, l, how)
-	if err := sleep(ctx, t.upTo(2*time.Second)); err != nil {
+	if err := sim.Pause(ctx, t.upTo(2*time.Second)); err != nil {
 		return err
 	}
 	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
-	if err := sleep(ctx, 2*time.Second+t.upTo(4*time.Second)); err != nil {
+	if err := sim.Pause(ctx, 2*time.Second+t.upTo(4*time.Second)); err != nil {
 		return err
 	}
 	return t.Nodes[node].Start()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"deckle/integration/services"
+	"deckle/sim"
 )
 
 // status has the fields of a node's /api/status that are read here.
@@ -64,7 +65,7 @@ func (w *world) awaitLeaders(ctx context.Context) (map[uint32]int, error) {
 		if lead := leaders(w.statuses(ctx)); len(lead) == shards {
 			return lead, nil
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := sim.Pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("not every shard has a leader: %w", err)
 		}
 	}
@@ -126,7 +127,7 @@ func (w *world) progress(ctx context.Context) error {
 		if len(behind) == 0 {
 			return nil
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := sim.Pause(ctx, 100*time.Millisecond); err != nil {
 			why := []string{}
 			for i, st := range sts {
 				why = append(why, fmt.Sprintf("node-%d: %s", i+1, strings.Join(st.Reasons, "; ")))
@@ -151,7 +152,7 @@ func (w *world) catchUp(ctx context.Context, node int) error {
 		if len(want) == shards {
 			break
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil { // the others are still starting
+		if err := sim.Pause(ctx, 50*time.Millisecond); err != nil { // the others are still starting
 			return fmt.Errorf("the nodes other than node-%[2]d know only %[1]d shards: %[3]w", len(want), node+1, err)
 		}
 	}
@@ -168,7 +169,7 @@ func (w *world) catchUp(ctx context.Context, node int) error {
 		if len(behind) == 0 {
 			return nil
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := sim.Pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("node-%d does not catch up: %d shards are behind %v: %w",
 				node+1, len(behind), behind, err)
 		}
@@ -215,17 +216,6 @@ func request(ctx context.Context, method, url, body string) (string, error) {
 		return "", fmt.Errorf("%s %s: %s: %s", method, url, res.Status, strings.TrimSpace(string(b)))
 	}
 	return string(b), nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // arm switches a failpoint of a node on.

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -29,16 +28,4 @@ func offWall(t time.Time, seconds int64) time.Time {
 	b.wall = 1<<63 | uint64(t.Unix()+sinceUnix+seconds)<<30 | uint64(t.Nanosecond())
 	b.ext = mono
 	return t
-}
-
-// wait lets d pass, or returns the error of ctx.
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"time"
+
+	"deckle/sim"
 )
 
 // Faults that are several in a certain order, each the hardest moment of one rule: drawn one by one they meet too seldom.
@@ -22,7 +24,7 @@ func (w *world) loseWitness(ctx context.Context) func() {
 	behind, lost, holds := w.members[i], w.members[j], w.members[3-i-j]
 	w.history.fault("wipe_witness", "%s is cut off, then %s is wiped and meets it alone", behind.name, lost.name)
 	join := w.cutAll(behind.index, true, true)
-	_ = wait(ctx, w.rng.between(2*time.Second, 6*time.Second))
+	_ = sim.Pause(ctx, w.rng.between(2*time.Second, 6*time.Second))
 	release := lost.kill(p)
 	lost.disk.wipe()
 	rejoin := w.cutAll(holds.index, true, true)
@@ -46,13 +48,13 @@ func (w *world) stickSync(ctx context.Context) func() {
 	m := w.leader()
 	w.history.fault("stuck_sync", "%s", m.name)
 	m.disk.set(func(d *disk) { d.syncs = 600 * time.Millisecond })
-	_ = wait(ctx, time.Second)
+	_ = sim.Pause(ctx, time.Second)
 	release := m.disk.stick()
-	_ = wait(ctx, w.rng.between(time.Second, 1600*time.Millisecond))
+	_ = sim.Pause(ctx, w.rng.between(time.Second, 1600*time.Millisecond))
 	m.disk.set(func(d *disk) { d.syncs = 0 })
 	release()
 	for range 60 {
-		if wait(ctx, 20*time.Millisecond) != nil {
+		if sim.Pause(ctx, 20*time.Millisecond) != nil {
 			break
 		}
 		w.oracle.audit()

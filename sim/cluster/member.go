@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
+	"deckle/sim"
 	"deckle/state"
 )
 
@@ -80,7 +81,7 @@ func (m *member) supervise(ctx context.Context) {
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, errKilled) {
 				m.refusedToStart(err)
-				_ = wait(ctx, 500*time.Millisecond)
+				_ = sim.Pause(ctx, 500*time.Millisecond)
 			}
 			continue
 		}
@@ -182,7 +183,7 @@ func (m *member) ended(inc *incarnation, err error) {
 	if err != nil && !explained {
 		m.w.history.fail("%s gave up, and no fault of its disk explains it: %v", m.name, err)
 	}
-	_ = wait(context.Background(), m.w.rng.between(200*time.Millisecond, 2*time.Second))
+	_ = sim.Pause(context.Background(), m.w.rng.between(200*time.Millisecond, 2*time.Second))
 }
 
 // logged hears what the node logs. A node must not give up its folder unless a fault has damaged it.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"deckle/sim"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta/store"
 )
@@ -90,7 +91,7 @@ func (c *client) request(ctx context.Context, op string) (objectFaults, error) {
 	if f.slow > 0 {
 		delay += c.o.rng.between(0, f.slow)
 	}
-	if err := wait(ctx, delay); err != nil {
+	if err := sim.Pause(ctx, delay); err != nil {
 		return f, err
 	}
 	c.gate.wait(ctx)
@@ -100,7 +101,7 @@ func (c *client) request(ctx context.Context, op string) (objectFaults, error) {
 	case ctx.Err() != nil:
 		return f, ctx.Err()
 	case f.down:
-		_ = wait(ctx, 2*time.Second)
+		_ = sim.Pause(ctx, 2*time.Second)
 		return f, fmt.Errorf("%w: no answer to %s", errObjects, op)
 	case f.refuse > 0 && c.o.rng.Float64() < f.refuse:
 		return f, fmt.Errorf("%w: 503 to %s", errObjects, op)
@@ -131,7 +132,7 @@ func (c *client) write(ctx context.Context, op, key string, data []byte, conditi
 			time.Sleep(after)
 			_ = do() // nobody hears the answer
 		})
-		_ = wait(ctx, c.o.rng.between(0, 3*time.Second))
+		_ = sim.Pause(ctx, c.o.rng.between(0, 3*time.Second))
 		return fmt.Errorf("%w: timeout of %s", errObjects, op)
 	}
 	if err := do(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"deckle/event"
+	"deckle/sim"
 	"deckle/state"
 )
 
@@ -49,7 +50,7 @@ func newOracle(w *world) *oracle {
 
 // follow looks at replicas and tables until ctx ends.
 func (o *oracle) follow(ctx context.Context) {
-	for wait(ctx, o.w.rng.between(300*time.Millisecond, o.w.opts.Looks)) == nil {
+	for sim.Pause(ctx, o.w.rng.between(300*time.Millisecond, o.w.opts.Looks)) == nil {
 		o.look(ctx)
 	}
 }

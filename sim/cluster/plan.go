@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"deckle/sim"
 )
 
 // kind is one kind of fault. begin lets it happen and returns what takes it back; it returns after that is known, and
@@ -283,14 +285,14 @@ func (w *world) plan(ctx context.Context) {
 		return
 	}
 	for range w.opts.Faults {
-		if wait(ctx, w.rng.between(200*time.Millisecond, 6*time.Second)) != nil {
+		if sim.Pause(ctx, w.rng.between(200*time.Millisecond, 6*time.Second)) != nil {
 			return
 		}
 		k := list[w.rng.IntN(len(list))]
 		last := w.rng.between(min(200*time.Millisecond, k.last), k.last)
 		running.Go(func() {
 			heal := k.begin(ctx, w)
-			_ = wait(ctx, last)
+			_ = sim.Pause(ctx, last)
 			heal()
 			w.history.add("HEALED", "%s", k.name)
 		})

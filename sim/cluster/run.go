@@ -136,7 +136,7 @@ func (w *world) run(ctx context.Context) (err error) {
 	looking.Go(func() { w.oracle.follow(looks) })
 	if w.opts.AuditEvery > 0 {
 		looking.Go(func() {
-			for wait(looks, w.opts.AuditEvery) == nil {
+			for sim.Pause(looks, w.opts.AuditEvery) == nil {
 				w.oracle.audit()
 			}
 		})
@@ -162,7 +162,7 @@ func (w *world) run(ctx context.Context) (err error) {
 	faults.Wait()
 	w.heal()
 	if w.opts.Quiet > 0 {
-		_ = wait(ctx, w.opts.Quiet)
+		_ = sim.Pause(ctx, w.opts.Quiet)
 	}
 	if sum == nil {
 		return nil

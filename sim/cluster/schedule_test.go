@@ -124,7 +124,7 @@ func (s *stage) await(limit time.Duration, what string, ok func() bool) {
 	s.must(s.until(s.ctx, limit, what, ok))
 }
 
-func (s *stage) sleep(d time.Duration) { s.must(wait(s.ctx, d)) }
+func (s *stage) sleep(d time.Duration) { s.must(sim.Pause(s.ctx, d)) }
 
 // ev is a record to be produced. Only sid and at are needed.
 type ev struct {
@@ -205,7 +205,7 @@ func (s *stage) produce(every time.Duration) (stop func() int) {
 	n := 0
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for ; wait(ctx, every) == nil; n++ {
+		for ; sim.Pause(ctx, every) == nil; n++ {
 			now, p, sid := time.Now(), int32(n)%s.opts.Partitions, fmt.Sprint("bg-", n)
 			s.send(ev{part: p, sid: sid, at: now}, ev{part: p, sid: sid, at: now, typ: "video_play"}, ev{part: p, sid: sid, at: now})
 		}

@@ -104,7 +104,7 @@ func (w *world) allReady() bool {
 // until waits for a condition in virtual time.
 func (w *world) until(ctx context.Context, limit time.Duration, what string, ok func() bool) error {
 	for end := time.Now().Add(limit); !ok(); {
-		if err := wait(ctx, 100*time.Millisecond); err != nil {
+		if err := sim.Pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 		if time.Now().After(end) {

@@ -165,7 +165,7 @@ func (v *verifier) follow(ctx context.Context) (*Report, error) {
 			if reached || v.over(still) {
 				break
 			}
-			if err := sleep(ctx, v.o.Poll); err != nil {
+			if err := sim.Pause(ctx, v.o.Poll); err != nil {
 				return nil, err
 			}
 		}
@@ -182,7 +182,7 @@ func (v *verifier) follow(ctx context.Context) (*Report, error) {
 		if r.Equal || v.over(still) {
 			return r, nil
 		}
-		if err := sleep(ctx, max(v.o.Poll, time.Since(began))); err != nil {
+		if err := sim.Pause(ctx, max(v.o.Poll, time.Since(began))); err != nil {
 			return r, err
 		}
 	}
@@ -253,15 +253,4 @@ func (v *verifier) compare(ctx context.Context) (r *Report, content uint64, err 
 	r.Equal = equal && len(v.tables) > 0
 	r.Waited = time.Since(v.began).Seconds()
 	return r, content, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
