@@ -5,10 +5,10 @@ import (
 	"strconv"
 )
 
-// This file is the one place where the truth says what a row is: the name of each column, and how its text follows from
-// what the records say. Every checker reads the names from here, and puts the values of the product beside them by name;
-// the order of the columns is nobody's business but this file's. The list is written in the truth's own words on
-// purpose: a mistake in the product's declaration must not repeat itself here.
+// This file is the one place where the truth says what a row is: the name of each column, and how its text follows
+// from what the records say. Every checker reads the names from here, and puts the values of the product beside them
+// by name; no other file depends on the order of the columns. The list is written in the truth's own words on purpose:
+// a mistake in the product's declaration must not repeat itself here.
 //
 // Texts are in one canonical form: integers and Unix seconds in decimal (kafka_timestamp in milliseconds), dates as
 // 2006-01-02, JSON as CanonicalJSON gives it, NULL as "".
@@ -35,8 +35,8 @@ var MetricColumns = func() (summed []string) {
 
 // textFields are the optional text fields of an event, in the order of the schema.
 var textFields = []string{
-	"brand", "category", "article_id", "article_title", "article_type", "page_url", "referrer", "device_type", "device_os",
-	"browser", "country", "city", "timezone", "subscription_tier", "user_segment",
+	"brand", "category", "article_id", "article_title", "article_type", "page_url", "referrer", "device_type",
+	"device_os", "browser", "country", "city", "timezone", "subscription_tier", "user_segment",
 }
 
 type sessionColumn struct {
@@ -239,7 +239,8 @@ func (s *Session) PageRows() [][]string {
 // as CanonicalJSON or CanonicalPageEvents, all others as they are.
 func Canonical(column, text string) string {
 	switch column {
-	case "engagement_metrics", "metadata", "extra", "categories_visited", "article_ids_visited", "article_titles_visited":
+	case "engagement_metrics", "metadata", "extra",
+		"categories_visited", "article_ids_visited", "article_titles_visited":
 		return CanonicalJSON(text)
 	case "page_events":
 		return CanonicalPageEvents(text)

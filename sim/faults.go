@@ -14,11 +14,14 @@ func (s *session) odd(r *rand.Rand, typ string, fields []field) []field {
 	case 0:
 		switch typ {
 		case "article_view":
-			set(fields, "engagement_metrics", `{"scroll_depth": `+pick(r, []string{"150", "-3", `"80"`, "null"})+`, "time_on_page": `+number+`}`)
+			set(fields, "engagement_metrics", `{"scroll_depth": `+pick(r, []string{"150", "-3", `"80"`,
+				"null"})+`, "time_on_page": `+number+`}`)
 		case "video_play":
-			set(fields, "engagement_metrics", `{"playback_position": `+number+`, "tracks": [{"lang": "de"}, {"lang": null}]}`)
+			set(fields, "engagement_metrics",
+				`{"playback_position": `+number+`, "tracks": [{"lang": "de"}, {"lang": null}]}`)
 		case "ad_click":
-			set(fields, "engagement_metrics", `{"ad_revenue": `+pick(r, []string{"0.1234567", "-1", `"2.5"`, "1e9", "0.000001", "7"})+`}`)
+			set(fields, "engagement_metrics", `{"ad_revenue": `+pick(r, []string{"0.1234567", "-1", `"2.5"`, "1e9",
+				"0.000001", "7"})+`}`)
 		default:
 			set(fields, "engagement_metrics", `{"nested": {"a": [1, 2.50, "x", null, true], "b": {}}}`)
 		}
@@ -26,7 +29,8 @@ func (s *session) odd(r *rand.Rand, typ string, fields []field) []field {
 		ts, _ := strconv.ParseInt(get(fields, "timestamp"), 10, 64)
 		set(fields, "timestamp", strconv.FormatInt(ts*1000+int64(r.IntN(1000)), 10))
 	case 2:
-		fields = append(fields, field{"ab_test", `{"variant": "b", "bucket": ` + strconv.Itoa(r.IntN(100)) + `}`}, field{"app_version", `"4.2.0"`})
+		fields = append(fields, field{"ab_test", `{"variant": "b", "bucket": ` + strconv.Itoa(r.IntN(100)) + `}`},
+			field{"app_version", `"4.2.0"`})
 	case 3:
 		set(fields, pick(r, []string{"category", "article_id", "article_title", "referrer", "user_segment"}), "null")
 	case 4:
@@ -70,7 +74,7 @@ const oversize = 1<<20 + 1<<16
 
 // malformed makes a record that a decoder must refuse, and says for which reason.
 func malformed(r *rand.Rand, s *session, now int64) (value []byte, reason string) {
-	// A copy takes the changes, so that the session's story goes on as if nothing had been.
+	// The changes are made to a copy, so that the session goes on as if nothing had happened.
 	c := *s
 	c.viewed = append([]string(nil), s.viewed...)
 	fields := c.event(r, now, false)
@@ -84,24 +88,28 @@ func malformed(r *rand.Rand, s *session, now int64) (value []byte, reason string
 	case n < 30:
 		return []byte(pick(r, []string{"not json", "{", `{"event_id" "x"}`, "<event/>"})), "malformed"
 	case n < 40:
-		return bytes.Replace(object(fields), []byte(`"https://`), []byte("\"http\xff\xfe://"), 1), "malformed" // not UTF-8
+		// not UTF-8
+		return bytes.Replace(object(fields), []byte(`"https://`), []byte("\"http\xff\xfe://"), 1), "malformed"
 	case n < 70:
 		set(fields, "user_id", `"reader"`)
 		return object(fields), "wrong_type"
 	case n < 90:
-		set(fields, pick(r, []string{"brand", "category", "page_url", "city"}), pick(r, []string{"5", "true", `["x"]`, `{"a": 1}`}))
+		set(fields, pick(r, []string{"brand", "category", "page_url", "city"}),
+			pick(r, []string{"5", "true", `["x"]`, `{"a": 1}`}))
 		return object(fields), "wrong_type"
 	case n < 100:
 		set(fields, pick(r, []string{"engagement_metrics", "metadata"}), pick(r, []string{"5", "[1]", "true"}))
 		return object(fields), "wrong_type"
 	case n < 140:
-		return object(without(fields, pick(r, []string{"event_id", "session_id", "user_id", "event_type", "timestamp"}))), "missing_field"
+		return object(without(fields, pick(r, []string{"event_id", "session_id", "user_id", "event_type",
+			"timestamp"}))), "missing_field"
 	case n < 170:
 		set(fields, "event_type", pick(r, []string{`"page_scroll"`, `"logout"`, `"ARTICLE_VIEW"`}))
 		return object(fields), "unknown_event_type"
 	default:
 		set(fields, "timestamp", pick(r, []string{
-			"0", "-1", "915148800" /* 1999 */, strconv.FormatInt(now+2*86400, 10), strconv.FormatInt((now+7200)*1000, 10)}))
+			"0", "-1", "915148800" /* 1999 */, strconv.FormatInt(now+2*86400, 10), strconv.FormatInt((now+7200)*1000,
+				10)}))
 		return object(fields), "bad_timestamp"
 	}
 }

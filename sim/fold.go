@@ -19,14 +19,14 @@ type acked struct {
 	value     []byte
 }
 
-// verdict is what must come of one session's records.
+// verdict is the outcome that the records of one session must have.
 type verdict struct {
 	session    *Session // nil if no record was applied
 	duplicates []Position
 	dead       []Dead
 }
 
-// fold works out one session, by the letter of docs/schema.md.
+// fold works out one session, literally by the rules of docs/schema.md.
 func fold(id string, records []acked, keyed bool) verdict {
 	slices.SortFunc(records, func(a, b acked) int {
 		return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.offset, b.offset))
@@ -78,7 +78,8 @@ func fold(id string, records []acked, keyed bool) verdict {
 		s.Events = append(s.Events, EventMark{Position: Position{o.partition, o.offset}, Mark: mark(eventRow(o))})
 	}
 	slices.SortFunc(counted, func(a, b *observed) int {
-		return cmp.Or(cmp.Compare(a.timestamp, b.timestamp), cmp.Compare(a.partition, b.partition), cmp.Compare(a.offset, b.offset))
+		return cmp.Or(cmp.Compare(a.timestamp, b.timestamp), cmp.Compare(a.partition, b.partition),
+			cmp.Compare(a.offset, b.offset))
 	})
 	s.columns(counted)
 	v.session = s
@@ -114,9 +115,11 @@ func (s *Session) columns(counted []*observed) {
 	for _, o := range counted {
 		counts[counter[o.typ]]++
 		category, article, title := o.text["category"], o.text["article_id"], o.text["article_title"]
-		categories, articles, titles = appendText(categories, category), appendText(articles, article), appendText(titles, title)
-		events = append(events, map[string]any{"event_type": o.typ, "category": category, "article_id": article, "article_title": title,
-			"page_url": o.text["page_url"], "timestamp": o.timestamp, "engagement_metrics": o.metrics})
+		categories, articles, titles = appendText(categories, category), appendText(articles,
+			article), appendText(titles, title)
+		events = append(events, map[string]any{"event_type": o.typ, "category": category, "article_id": article,
+			"article_title": title,
+			"page_url":      o.text["page_url"], "timestamp": o.timestamp, "engagement_metrics": o.metrics})
 		if article != "" {
 			p := pages[[2]string{article, o.typ}]
 			if p == nil {
@@ -135,7 +138,8 @@ func (s *Session) columns(counted []*observed) {
 			s.AdRevenueMicros += int64(math.Round(o.metric("ad_revenue", 1e6) * 1e6))
 		}
 	}
-	s.ArticleViews, s.ArticleClicks, s.VideoPlays = counts["article_views"], counts["article_clicks"], counts["video_plays"]
+	s.ArticleViews, s.ArticleClicks = counts["article_views"], counts["article_clicks"]
+	s.VideoPlays = counts["video_plays"]
 	s.NewsletterSignups, s.AdClicks, s.Searches = counts["newsletter_signups"], counts["ad_clicks"], counts["searches"]
 	s.SubscriptionPrompts, s.Navigations = counts["subscription_prompts"], counts["navigations"]
 	s.Categories, s.ArticleIDs, s.ArticleTitles = jsonText(categories), jsonText(articles), jsonText(titles)

@@ -14,8 +14,9 @@ const noon = 1795348800 // 2026-11-22 12:00:00 UTC
 // rec is a record at an offset of partition 0; fields replace or add to those of a plain event.
 func rec(t *testing.T, offset int64, id int, typ string, ts int64, fields string) acked {
 	t.Helper()
-	m := map[string]json.RawMessage{"event_id": fmt.Appendf(nil, `"00000000-0000-4000-8000-%012d"`, id), "session_id": []byte(`"s"`),
-		"user_id": []byte("7"), "event_type": []byte(`"` + typ + `"`), "timestamp": fmt.Append(nil, ts)}
+	m := map[string]json.RawMessage{"event_id": fmt.Appendf(nil, `"00000000-0000-4000-8000-%012d"`, id),
+		"session_id": []byte(`"s"`),
+		"user_id":    []byte("7"), "event_type": []byte(`"` + typ + `"`), "timestamp": fmt.Append(nil, ts)}
 	if fields != "" {
 		if err := json.Unmarshal([]byte(fields), &m); err != nil {
 			t.Fatal(err)
@@ -30,14 +31,18 @@ func rec(t *testing.T, offset int64, id int, typ string, ts int64, fields string
 
 func TestFold(t *testing.T) {
 	records := []acked{
-		rec(t, 10, 1, "article_view", noon+20, `{"brand":"bild","category":"sports","article_id":"a1","article_title":"A","referrer":"internal",
-			"engagement_metrics":{"time_on_page":12.9,"scroll_depth":150}}`),
+		rec(t, 10, 1, "article_view", noon+20, `{"brand":"bild","category":"sports","article_id":"a1",
+			"article_title":"A","referrer":"internal","engagement_metrics":{"time_on_page":12.9,"scroll_depth":150}}`),
 		rec(t, 11, 2, "article_click", noon+20, `{"category":"crime","article_id":"a1"}`),
-		rec(t, 12, 1, "article_view", noon+20, ``),                                                                                                   // duplicate, whatever else it says
-		rec(t, 13, 3, "article_view", noon+10, `{"brand":"welt","user_id":8,"article_id":"a2","city":null,"article_title":"B","referrer":"google"}`), // late: now the first
+		rec(t, 12, 1, "article_view", noon+20, ``), // duplicate, whatever else it says
+		rec(t, 13, 3, "article_view", noon+10,
+			// late: now the first
+			`{"brand":"welt","user_id":8,"article_id":"a2","city":null,"article_title":"B","referrer":"google"}`),
 		rec(t, 14, 4, "session_end", noon+30, `{"brand":"politico","article_id":"a9"}`),
-		rec(t, 15, 5, "ad_click", noon+25, `{"category":"sports","engagement_metrics":{"ad_revenue":0.1234567}}`), // after the end
-		rec(t, 16, 6, "article_view", noon-13*3600, ``),                                                           // too late
+		// after the end
+		rec(t, 15, 5, "ad_click", noon+25, `{"category":"sports","engagement_metrics":{"ad_revenue":0.1234567}}`),
+		// too late
+		rec(t, 16, 6, "article_view", noon-13*3600, ``),
 		rec(t, 17, 7, "ad_click", (noon+26)*1000+999, `{"engagement_metrics":{"ad_revenue":-1}}`),
 		rec(t, 18, 8, "video_play", noon+27, `{"article_id":"a1","engagement_metrics":{"playback_position":1e15}}`),
 		rec(t, 19, 9, "video_play", noon+27, `{"engagement_metrics":{"playback_position":"30"}}`),
@@ -45,7 +50,8 @@ func TestFold(t *testing.T) {
 	}
 	slices.Reverse(records) // acknowledgements come in any order
 	v := fold("s", records, true)
-	if !reflect.DeepEqual(v.duplicates, []Position{{0, 12}, {0, 20}}) || !reflect.DeepEqual(v.dead, []Dead{{Position{0, 16}, "too_late"}}) {
+	if !reflect.DeepEqual(v.duplicates, []Position{{0, 12}, {0, 20}}) ||
+		!reflect.DeepEqual(v.dead, []Dead{{Position{0, 16}, "too_late"}}) {
 		t.Errorf("duplicates %v, dead %v", v.duplicates, v.dead)
 	}
 	got := map[string]string{}
@@ -54,18 +60,25 @@ func TestFold(t *testing.T) {
 		got[SessionColumns[i]] = c
 	}
 	for c, want := range map[string]string{
-		"origin": "0/10", "session_date": "2026-11-22", "user_id": "8", "brand": "welt", "referrer": "google", "city": "",
-		"session_start": fmt.Sprint(noon + 10), "session_end": fmt.Sprint(noon + 27), "session_duration_sec": "17", "total_events": "7",
-		"article_views": "2", "article_clicks": "1", "video_plays": "2", "ad_clicks": "2", "searches": "0", "status": "closed",
-		"categories_visited": `["sports","crime","sports"]`, "article_ids_visited": `["a2","a1","a1","a1"]`, "article_titles_visited": `["B","A"]`,
-		"pages_visited_count": "4", "unique_pages_count": "2", "unique_categories_count": "2",
-		"time_on_page_sec": "12", "max_scroll_depth": "100", "video_watch_sec": "1000000000", "ad_revenue_micros": "123457",
+		"origin": "0/10", "session_date": "2026-11-22", "user_id": "8", "brand": "welt", "referrer": "google",
+		"city":          "",
+		"session_start": fmt.Sprint(noon + 10), "session_end": fmt.Sprint(noon +
+			27), "session_duration_sec": "17", "total_events": "7",
+		"article_views": "2", "article_clicks": "1", "video_plays": "2", "ad_clicks": "2", "searches": "0",
+		"status":             "closed",
+		"categories_visited": `["sports","crime","sports"]`, "article_ids_visited": `["a2","a1","a1","a1"]`,
+		"article_titles_visited": `["B","A"]`,
+		"pages_visited_count":    "4", "unique_pages_count": "2", "unique_categories_count": "2",
+		"time_on_page_sec": "12", "max_scroll_depth": "100", "video_watch_sec": "1000000000",
+		"ad_revenue_micros": "123457",
 	} {
 		if got[c] != want {
 			t.Errorf("%s is %s, want %s", c, got[c], want)
 		}
 	}
-	if want := []Page{{"a1", "article_click", 1, "", "crime"}, {"a1", "article_view", 1, "A", "sports"}, {"a1", "video_play", 1, "", ""}, {"a2", "article_view", 1, "B", ""}}; !reflect.DeepEqual(v.session.Pages, want) {
+	if want := []Page{{"a1", "article_click", 1, "", "crime"}, {"a1", "article_view", 1, "A", "sports"},
+		{"a1", "video_play", 1, "", ""}, {"a2", "article_view", 1, "B",
+			""}}; !reflect.DeepEqual(v.session.Pages, want) {
 		t.Errorf("pages %v", v.session.Pages)
 	}
 	first := `[{"article_id":"a2","article_title":"B","event_type":"article_view","timestamp":1795348810},`
@@ -81,7 +94,8 @@ func TestFoldEdges(t *testing.T) {
 	if v := fold("s", []acked{rec(t, 1, 1, "search", noon, ``)}, true); v.session.Status != "expired" {
 		t.Errorf("without an end: %s", v.session.Status)
 	}
-	if v := fold("s", []acked{rec(t, 1, 1, "session_end", noon, ``)}, true); v.session.TotalEvents != 0 || len(v.session.Events) != 1 {
+	if v := fold("s", []acked{rec(t, 1, 1, "session_end", noon, ``)}, true); v.session.TotalEvents != 0 ||
+		len(v.session.Events) != 1 {
 		t.Errorf("an end alone: %+v", v.session)
 	}
 	// The end opened the row: its position and its day stay.
@@ -90,7 +104,8 @@ func TestFoldEdges(t *testing.T) {
 		t.Errorf("opened by its end: %+v", v.session)
 	}
 	// Unkeyed, each record may have been the first.
-	if v := fold("s", []acked{rec(t, 1, 1, "search", noon, ``), rec(t, 2, 2, "search", noon, ``)}, false); len(v.session.Origins) != 2 {
+	if v := fold("s", []acked{rec(t, 1, 1, "search", noon, ``), rec(t, 2, 2, "search", noon, ``)},
+		false); len(v.session.Origins) != 2 {
 		t.Errorf("unkeyed: %+v", v.session.Origins)
 	}
 	// Past the cap an event is dead, its copy too; a copy of a counted one is a duplicate, and the end still ends.
@@ -98,18 +113,23 @@ func TestFoldEdges(t *testing.T) {
 	for i := range 2000 {
 		records = append(records, rec(t, int64(i), i, "search", noon, ``))
 	}
-	records = append(records, rec(t, 2000, 9000, "search", noon+50, ``), rec(t, 2001, 9000, "search", noon+50, ``), rec(t, 2002, 5, "search", noon, ``), rec(t, 2003, 9001, "session_end", noon, ``))
+	records = append(records, rec(t, 2000, 9000, "search", noon+50, ``), rec(t, 2001, 9000, "search", noon+50, ``),
+		rec(t, 2002, 5, "search", noon, ``), rec(t, 2003, 9001, "session_end", noon, ``))
 	v = fold("s", records, true)
-	if want := []Dead{{Position{0, 2000}, "session_full"}, {Position{0, 2001}, "session_full"}}; !reflect.DeepEqual(v.dead, want) ||
-		len(v.duplicates) != 1 || v.session.TotalEvents != 2000 || v.session.End != noon || v.session.Status != "closed" {
+	if want := []Dead{{Position{0, 2000}, "session_full"}, {Position{0, 2001},
+		"session_full"}}; !reflect.DeepEqual(v.dead, want) ||
+		len(v.duplicates) != 1 || v.session.TotalEvents != 2000 || v.session.End != noon ||
+		v.session.Status != "closed" {
 		t.Errorf("full: %v %v %d %s", v.dead, v.duplicates, v.session.TotalEvents, v.session.Status)
 	}
 }
 
 func TestJudge(t *testing.T) {
 	for value, want := range map[string]string{
-		``: "malformed", `[]`: "malformed", `null`: "malformed", `{} {}`: "malformed", "{\"event_id\": \"\xff\"}": "malformed",
-		`{}`: "missing_field", `{"event_id": 5}`: "wrong_type", `{"brand": {}}`: "wrong_type", `{"user_id": 1.5}`: "wrong_type",
+		``: "malformed", `[]`: "malformed", `null`: "malformed", `{} {}`: "malformed",
+		"{\"event_id\": \"\xff\"}": "malformed",
+		`{}`:                       "missing_field", `{"event_id": 5}`: "wrong_type", `{"brand": {}}`: "wrong_type",
+		`{"user_id": 1.5}`:   "wrong_type",
 		`{"event_id": null}`: "missing_field", strings.Repeat(" ", 1<<20) + "{}": "too_large",
 	} {
 		if _, got := judge([]byte(value), noon*1000); got != want {
@@ -117,10 +137,14 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	for fields, want := range map[string]string{
-		``: "", `{"event_type": "login"}`: "unknown_event_type", `{"timestamp": 946684799}`: "bad_timestamp", `{"timestamp": 946684800}`: "",
-		fmt.Sprintf(`{"timestamp": %d}`, noon+100+3600): "", fmt.Sprintf(`{"timestamp": %d}`, noon+100+3601): "bad_timestamp",
-		`{"user_id": -1}`: "wrong_type", `{"user_id": "7"}`: "wrong_type", `{"metadata": ""}`: "", `{"metadata": []}`: "wrong_type",
-		`{"session_id": ""}`: "missing_field", `{"session_id": "` + strings.Repeat("x", 65) + `"}`: "wrong_type", `{"brand": null, "x": [1]}`: "",
+		``: "", `{"event_type": "login"}`: "unknown_event_type", `{"timestamp": 946684799}`: "bad_timestamp",
+		`{"timestamp": 946684800}`:                      "",
+		fmt.Sprintf(`{"timestamp": %d}`, noon+100+3600): "", fmt.Sprintf(`{"timestamp": %d}`,
+			noon+100+3601): "bad_timestamp",
+		`{"user_id": -1}`: "wrong_type", `{"user_id": "7"}`: "wrong_type", `{"metadata": ""}`: "",
+		`{"metadata": []}`:   "wrong_type",
+		`{"session_id": ""}`: "missing_field", `{"session_id": "` + strings.Repeat("x",
+			65) + `"}`: "wrong_type", `{"brand": null, "x": [1]}`: "",
 	} {
 		r := rec(t, 0, 1, "search", noon, fields)
 		if _, got := judge(r.value, r.kafkaTime); got != want {
@@ -163,7 +187,8 @@ func TestCanonical(t *testing.T) {
 			t.Errorf("%s: %s", in, got)
 		}
 	}
-	if a, b := CanonicalPageEvents(`[{"a":"x","b":"","c":null,"d":{}}]`), CanonicalPageEvents(`[{"a":"x"}]`); a != b || a != `[{"a":"x"}]` {
+	if a, b := CanonicalPageEvents(`[{"a":"x","b":"","c":null,"d":{}}]`), CanonicalPageEvents(`[{"a":"x"}]`); a != b ||
+		a != `[{"a":"x"}]` {
 		t.Errorf("%s and %s", a, b)
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"hash/fnv"
 )
 
-// This file names everything that a truth on disk is made of; doc.go shows its lines. Nothing else in the package spells
-// a version, the kind of a line or the size of a fingerprint.
+// This file names everything that a truth on disk is made of; doc.go shows its lines. Nothing else in the package
+// spells a version, the kind of a line or the size of a fingerprint.
 //
-// A truth is written by one run of the simulator and read by `deckle verify`, the demo and integration/readers.py of the
-// same tree, soon afterwards. So there is one version at a time, and a reader refuses every other one: to guess would be
-// worse than to repeat a run.
+// A truth is written by one run of the simulator and read by `deckle verify`, the demo and integration/readers.py of
+// the same tree, soon afterwards. So there is one version at a time, and a reader refuses every other one: to guess
+// would be worse than to repeat a run.
 
 // Version is the version of the truth's format, which the header of a truth names. 1, the first: the lines below; marks
 // as Mark describes them, over the columns of EventColumns in their order. Another kind of line, another column or
@@ -38,8 +38,9 @@ const (
 	kindSummary   = "summary"   // Summary; the last line
 )
 
-// A Mark is the fingerprint of a row of table events: rowHash bytes of 64-bit FNV-1a over the whole row, then columnHash
-// bytes per column, so that a changed value is found, and its column named, at a tenth of the size of the row.
+// A Mark is the fingerprint of a row of table events: rowHash bytes of 64-bit FNV-1a over the whole row, then
+// columnHash bytes per column, so that a changed value is found, and its column named, at a tenth of the size of the
+// row.
 const (
 	rowHashSize    = 8
 	columnHashSize = 2

@@ -16,7 +16,8 @@ func FuzzParseLine(f *testing.F) {
 	f.Add([]byte(`{"kind":"header","version":1,"topic":"web_clicks","seed":7,"keyed":true}`))
 	f.Add([]byte(`{"kind":"dead","partition":3,"offset":120,"reason":"malformed"}`))
 	f.Add([]byte(`{"kind":"duplicate","partition":3,"offset":120}`))
-	f.Add([]byte(`{"kind":"session","session_id":"s","origins":[{"position":"0/1","date":"2026-11-22"}],"events":[[0,1,"AA"]]}`))
+	f.Add([]byte(`{"kind":"session","session_id":"s","origins":[{"position":"0/1","date":"2026-11-22"}],` +
+		`"events":[[0,1,"AA"]]}`))
 	f.Add([]byte(`{"kind":"summary","produced":5,"dead_letters":null}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := ParseLine(text)
@@ -39,10 +40,14 @@ func FuzzParseLine(f *testing.F) {
 	})
 }
 
-// FuzzTruthFile: a file is a truth from header to summary, or an error says where it is none, and nothing more is told of it.
+// FuzzTruthFile: a file is a truth from header to summary, or an error says where it is none, and nothing more is told
+// of it.
 func FuzzTruthFile(f *testing.F) {
-	header, dead, summary := `{"kind":"header","version":1,"topic":"t"}`+"\n", `{"kind":"dead","partition":3,"offset":120,"reason":"malformed"}`+"\n", `{"kind":"summary","produced":5}`+"\n"
-	for _, s := range []string{header + dead + summary, header + dead, header + summary + dead, dead + summary, header + dead + summary[:9], "", "\n", header + "{}\n" + summary} {
+	header := `{"kind":"header","version":1,"topic":"t"}` + "\n"
+	dead := `{"kind":"dead","partition":3,"offset":120,"reason":"malformed"}` + "\n"
+	summary := `{"kind":"summary","produced":5}` + "\n"
+	for _, s := range []string{header + dead + summary, header + dead, header + summary + dead, dead + summary, header +
+		dead + summary[:9], "", "\n", header + "{}\n" + summary} {
 		f.Add([]byte(s))
 	}
 	path := filepath.Join(f.TempDir(), "truth")
@@ -73,7 +78,8 @@ func FuzzTruthFile(f *testing.F) {
 
 // FuzzCanonical: a canonical text is its own canonical text, and says the same as what it was made of.
 func FuzzCanonical(f *testing.F) {
-	for _, s := range []string{``, `{"b": 1.0, "a": [ 2.50, "\u00fc<" ]}`, `{"a"`, `[{"a":"x","b":"","c":null,"d":{}}]`, `1e400`, `-0`, `"\ud800"`, `{"a":1,"a":2}`, `12345678901234567890`} {
+	for _, s := range []string{``, `{"b": 1.0, "a": [ 2.50, "\u00fc<" ]}`, `{"a"`, `[{"a":"x","b":"","c":null,"d":{}}]`,
+		`1e400`, `-0`, `"\ud800"`, `{"a":1,"a":2}`, `12345678901234567890`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -88,7 +94,8 @@ func FuzzCanonical(f *testing.F) {
 			t.Fatalf("%q: %q, then %q", s, c, again)
 		}
 		var a, b any
-		if s != "" && (json.Unmarshal([]byte(s), &a) != nil || json.Unmarshal([]byte(c), &b) != nil || !reflect.DeepEqual(a, b)) {
+		if s != "" && (json.Unmarshal([]byte(s), &a) != nil || json.Unmarshal([]byte(c), &b) != nil ||
+			!reflect.DeepEqual(a, b)) {
 			t.Fatalf("%q became %q", s, c)
 		}
 		if p := CanonicalPageEvents(s); !strings.HasPrefix(p, "not an array") && CanonicalPageEvents(p) != p {

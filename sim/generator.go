@@ -34,12 +34,13 @@ func NewGenerator(opts Options, producer int) (*Generator, error) {
 	}
 	rate := opts.Rate / float64(opts.Producers)
 	return &Generator{
-		opts: opts, rng: rand.New(rand.NewPCG(opts.Seed, uint64(producer)+1)), users: 20*opts.Sessions + 1000, rate: rate,
+		opts: opts, rng: rand.New(rand.NewPCG(opts.Seed,
+			uint64(producer)+1)), users: 20*opts.Sessions + 1000, rate: rate,
 		slots: make([]*session, n), sessions: map[*Record]*session{},
 	}, nil
 }
 
-// Finish makes Next end every live session and give what was held back, and then nothing more.
+// Finish makes Next end every live session, return what was held back, and then return nothing more.
 func (g *Generator) Finish() { g.closing = true }
 
 // Made returns the number of records given so far.
@@ -68,7 +69,7 @@ func (g *Generator) Now() time.Time {
 	return g.opts.Start.Add(time.Duration(float64(g.made) / rate * float64(time.Second)))
 }
 
-// Next returns the next record; false once everything after Finish has been given.
+// Next returns the next record; false once everything after Finish has been returned.
 func (g *Generator) Next() (*Record, bool) {
 	now := g.Now()
 	if g.made == 0 {
@@ -98,7 +99,7 @@ func (g *Generator) Next() (*Record, bool) {
 	}
 }
 
-// step lets a random session go on by one record; nil if that record was held back.
+// step makes the next record of a random session; nil if that record was held back.
 func (g *Generator) step(now time.Time) (*Record, *session) {
 	i := g.rng.IntN(len(g.slots))
 	s := g.slots[i]
@@ -116,7 +117,8 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 	switch {
 	case g.roll(f.Late):
 		if g.rng.IntN(3) == 0 {
-			// As from a reader who was offline: older than its session's other events. Milliseconds stay what they are.
+			// As if from a reader who was offline: older than the other events of the session. A timestamp in
+			// milliseconds stays in milliseconds.
 			if ts, err := strconv.ParseInt(get(fields, "timestamp"), 10, 64); err == nil && ts < 1e11 {
 				set(fields, "timestamp", strconv.FormatInt(ts-int64(g.rng.IntN(300)), 10))
 			}
@@ -130,7 +132,7 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 	return g.record(s, KindEvent, fields), s
 }
 
-// extra makes, by its share, a record that becomes a dead letter.
+// extra sometimes makes a record that becomes a dead letter, as often as its share says.
 func (g *Generator) extra(now time.Time) *Record {
 	f := g.opts.Faults
 	late := f.TooLate > 0 && g.made >= 20000 && now.Sub(g.first) >= 10*time.Second && g.roll(f.TooLate)
@@ -172,7 +174,7 @@ func (g *Generator) key(s *session) []byte {
 	return []byte(s.id)
 }
 
-// emit gives a record out. A copy of it may be queued, and the one that it was swapped with comes next.
+// emit returns a record. A copy of it may be queued, and the record that it was swapped with comes next.
 func (g *Generator) emit(rec *Record, s *session, now time.Time) *Record {
 	rec.Time = now
 	g.made++
@@ -190,7 +192,7 @@ func (g *Generator) emit(rec *Record, s *session, now time.Time) *Record {
 	return rec
 }
 
-// hold queues a record until that many others have been given.
+// hold queues a record until so many other records have been returned.
 func (g *Generator) hold(rec *Record, s *session, delay int64) {
 	s.pending++
 	g.sessions[rec] = s

@@ -34,8 +34,9 @@ func all(t testing.TB, o Options, producer int, n int64) []*Record {
 }
 
 func faulty(seed uint64) Options {
-	return Options{Seed: seed, Start: epoch, Rate: 2000, Sessions: 200, Faults: Faults{Duplicates: 0.02, Late: 0.02, OutOfOrder: 0.03,
-		Malformed: 0.02, TooLate: 0.01, Odd: 0.05}}
+	return Options{Seed: seed, Start: epoch, Rate: 2000, Sessions: 200,
+		Faults: Faults{Duplicates: 0.02, Late: 0.02, OutOfOrder: 0.03,
+			Malformed: 0.02, TooLate: 0.01, Odd: 0.05}}
 }
 
 func TestSameSeedSameBytes(t *testing.T) {
@@ -103,7 +104,8 @@ func TestShares(t *testing.T) {
 	const n = 80000
 	o := faulty(5)
 	o.Faults.Odd = 0
-	kinds, types, brandsSeen, reasons := map[Kind]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}
+	kinds, types, brandsSeen, reasons := map[Kind]float64{}, map[string]float64{}, map[string]float64{},
+		map[string]float64{}
 	sessions, events := map[string]bool{}, 0.0
 	for _, r := range all(t, o, 0, n) {
 		kinds[r.Kind]++
@@ -147,7 +149,8 @@ func TestShares(t *testing.T) {
 	near("duplicates", kinds[KindDuplicate]/(events+kinds[KindEnd]), o.Faults.Duplicates, 0.15)
 	near("malformed", kinds[KindMalformed]/n, o.Faults.Malformed, 0.15)
 	near("too late", kinds[KindTooLate]/(n-20000), o.Faults.TooLate, 0.15)
-	for _, reason := range []string{"malformed", "wrong_type", "missing_field", "unknown_event_type", "bad_timestamp", "too_large", "too_late"} {
+	for _, reason := range []string{"malformed", "wrong_type", "missing_field", "unknown_event_type", "bad_timestamp",
+		"too_large", "too_late"} {
 		if reasons[reason] == 0 {
 			t.Errorf("no %s", reason)
 		}
@@ -283,7 +286,8 @@ func TestJudgeAgrees(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{Rate: -1}, {Sessions: 2, Producers: 3}, {Faults: Faults{Late: 1.5}}, {Faults: Faults{Malformed: math.NaN()}}, {EventsPerSession: 0.5}} {
+	for _, o := range []Options{{Rate: -1}, {Sessions: 2, Producers: 3}, {Faults: Faults{Late: 1.5}},
+		{Faults: Faults{Malformed: math.NaN()}}, {EventsPerSession: 0.5}} {
 		if _, err := NewGenerator(o, 0); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}

@@ -40,7 +40,7 @@ type observed struct {
 const tooOld = 9 * time.Hour
 
 // judge reads a record by the rules of docs/schema.md: the event, or the reason why it is a dead letter. It does not
-// know its session, so that session_full is not its verdict.
+// know the session, so it never returns session_full.
 func judge(value []byte, kafkaMillis int64) (*observed, string) {
 	if len(value) > 1<<20 {
 		return nil, "too_large"
@@ -105,7 +105,8 @@ func judge(value []byte, kafkaMillis int64) (*observed, string) {
 	if o.timestamp >= 1e11 {
 		o.timestamp /= 1000
 	}
-	if o.timestamp < time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix() || o.timestamp > kafkaMillis/1000+3600 || o.timestamp > 4294967295 {
+	if o.timestamp < time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix() || o.timestamp > kafkaMillis/1000+3600 ||
+		o.timestamp > 4294967295 {
 		return nil, "bad_timestamp"
 	}
 	for name, v := range m {
@@ -135,7 +136,7 @@ func integer(v any) (int64, bool) {
 	return i, err == nil
 }
 
-// metric returns the number called name of the event's engagement_metrics, held to 0…limit; 0 if it is no number.
+// metric returns the number called name of the event's engagement_metrics, limited to 0…limit; 0 if it is no number.
 func (o *observed) metric(name string, limit float64) float64 {
 	m, _ := o.metrics.(map[string]any)
 	n, ok := m[name].(json.Number)

@@ -37,7 +37,7 @@ type Origin struct {
 	Date     string `json:"date"`     // 2006-01-02
 }
 
-// Page is a row of page_analytics, less what it shares with its session.
+// Page is a row of page_analytics without what it shares with its session.
 type Page struct {
 	ArticleID string `json:"article_id"`
 	EventType string `json:"event_type"`
@@ -52,7 +52,7 @@ type EventMark struct {
 	Mark Mark
 }
 
-// Session is what must come of one session. With TotalEvents 0 it has no row, only Events.
+// Session is what the tables must show of one session. If TotalEvents is 0 it has no row, only Events.
 type Session struct {
 	SessionID           string      `json:"session_id"`
 	Origins             []Origin    `json:"origins"` // never empty; one in keyed mode
@@ -112,8 +112,8 @@ type Summary struct {
 	DeadLetters map[string]int64 `json:"dead_letters"` // by reason
 	Partitions  map[int32]Span   `json:"partitions"`
 	Sums        map[string]int64 `json:"sums"`      // of MetricColumns
-	Uncertain   int64            `json:"uncertain"` // records whose fate is unknown: the truth is then not exact
-	Mistaken    int64            `json:"mistaken"`  // records of which something else came than the generator meant
+	Uncertain   int64            `json:"uncertain"` // records that were perhaps delivered: the truth is then not exact
+	Mistaken    int64            `json:"mistaken"`  // records with another outcome than the generator meant
 }
 
 // Dead returns the number of all dead letters.
@@ -128,8 +128,13 @@ func (s *Summary) Dead() int64 {
 // Add adds another truth's summary.
 func (s *Summary) Add(o *Summary) {
 	s.init()
-	s.Produced, s.Events, s.Sessions, s.Applied = s.Produced+o.Produced, s.Events+o.Events, s.Sessions+o.Sessions, s.Applied+o.Applied
-	s.Duplicates, s.Uncertain, s.Mistaken = s.Duplicates+o.Duplicates, s.Uncertain+o.Uncertain, s.Mistaken+o.Mistaken
+	s.Produced += o.Produced
+	s.Events += o.Events
+	s.Sessions += o.Sessions
+	s.Applied += o.Applied
+	s.Duplicates += o.Duplicates
+	s.Uncertain += o.Uncertain
+	s.Mistaken += o.Mistaken
 	for r, n := range o.DeadLetters {
 		s.DeadLetters[r] += n
 	}
@@ -174,8 +179,8 @@ type Line struct {
 
 // Source is a truth that can be read, any number of times.
 type Source interface {
-	// Each calls yield for every line in order; what yield is given is its own to keep. The last line is the Summary:
-	// a truth without one is an error (ErrUnfinished).
+	// Each calls yield for every line in order; yield may keep what it is given. The last line is the Summary: a truth
+	// without one is an error (ErrUnfinished).
 	Each(yield func(Line) error) error
 }
 

@@ -41,14 +41,18 @@ var countries = map[string]country{
 var titles = map[string][]string{
 	"politics": {"Breaking: Major Policy Shift Announced", "Election Results: Key Races to Watch",
 		"Analysis: What This Means for Voters", "Exclusive: Interview with Key Decision Maker"},
-	"elections":     {"Election Results: Key Races to Watch", "Analysis: What This Means for Voters"},
-	"business":      {"Market Update: Stocks Surge", "Economic Impact: What Experts Say", "CEO Interview: Company Strategy Revealed", "Tech IPO: Breaking Records"},
-	"markets":       {"Market Update: Stocks Surge", "Was der „Hüter der Währung“ jetzt plant – und was nicht"},
-	"tech":          {"New AI Breakthrough Announced", "Security Alert: Important Update", "Innovation Spotlight: Emerging Technology"},
-	"technology":    {"Product Launch: What to Expect", "New AI Breakthrough Announced"},
-	"entertainment": {"Exclusive: Celebrity Interview", "TV Series Premiere: First Impressions", "Movie Review: Critics Weigh In"},
-	"sports":        {"Match Report: Dramatic Win", "Championship Preview: Everything You Need to Know", "Köln schlägt Düsseldorf 3:2"},
-	"football":      {"Match Report: \"Dramatic\" Win", "Post-Match Analysis: Key Takeaways"},
+	"elections": {"Election Results: Key Races to Watch", "Analysis: What This Means for Voters"},
+	"business": {"Market Update: Stocks Surge", "Economic Impact: What Experts Say",
+		"CEO Interview: Company Strategy Revealed", "Tech IPO: Breaking Records"},
+	"markets": {"Market Update: Stocks Surge", "Was der „Hüter der Währung“ jetzt plant – und was nicht"},
+	"tech": {"New AI Breakthrough Announced", "Security Alert: Important Update",
+		"Innovation Spotlight: Emerging Technology"},
+	"technology": {"Product Launch: What to Expect", "New AI Breakthrough Announced"},
+	"entertainment": {"Exclusive: Celebrity Interview", "TV Series Premiere: First Impressions",
+		"Movie Review: Critics Weigh In"},
+	"sports": {"Match Report: Dramatic Win", "Championship Preview: Everything You Need to Know",
+		"Köln schlägt Düsseldorf 3:2"},
+	"football": {"Match Report: \"Dramatic\" Win", "Post-Match Analysis: Key Takeaways"},
 }
 
 type device struct {
@@ -61,9 +65,12 @@ type device struct {
 var screens = []string{"1920x1080", "1366x768", "1440x900", "2560x1440"}
 
 var devices = []device{
-	{"mobile", []string{"iOS", "Android"}, []string{"Safari", "Chrome", "Firefox"}, []string{"375x667", "414x896", "390x844", "360x640"}},
-	{"desktop", []string{"Windows", "macOS", "Linux"}, []string{"Chrome", "Firefox", "Edge", "Safari", "Opera"}, screens},
-	{"tablet", []string{"iPadOS", "Android", "Windows"}, []string{"Safari", "Chrome", "Edge"}, []string{"768x1024", "834x1194", "810x1080"}},
+	{"mobile", []string{"iOS", "Android"}, []string{"Safari", "Chrome", "Firefox"},
+		[]string{"375x667", "414x896", "390x844", "360x640"}},
+	{"desktop", []string{"Windows", "macOS", "Linux"}, []string{"Chrome", "Firefox", "Edge", "Safari", "Opera"},
+		screens},
+	{"tablet", []string{"iPadOS", "Android", "Windows"}, []string{"Safari", "Chrome", "Edge"},
+		[]string{"768x1024", "834x1194", "810x1080"}},
 	{"smart_tv", []string{"Unknown"}, []string{"Chrome", "Opera"}, screens},
 	{"app", []string{"Unknown"}, []string{"Chrome", "Safari", "Firefox"}, screens},
 }
@@ -72,16 +79,19 @@ var devices = []device{
 var deviceOf = []int{0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4}
 
 var (
-	tiers     = []string{"free", "free", "free", "free", "free", "premium", "premium", "premium", "pro", "enterprise"}
-	segments  = []string{"casual", "casual", "casual", "returning", "returning", "engaged", "engaged", "new_visitor", "power_user", "subscriber"}
-	referrers = []string{"google", "google", "direct", "direct", "facebook", "twitter", "linkedin", "reddit", "bing", "newsletter", "internal"}
+	tiers    = []string{"free", "free", "free", "free", "free", "premium", "premium", "premium", "pro", "enterprise"}
+	segments = []string{"casual", "casual", "casual", "returning", "returning", "engaged", "engaged", "new_visitor",
+		"power_user", "subscriber"}
+	referrers = []string{"google", "google", "direct", "direct", "facebook", "twitter", "linkedin", "reddit", "bing",
+		"newsletter", "internal"}
 
 	adPositions  = []string{"header", "footer", "sidebar", "in-article"}
 	adCategories = []string{"automotive", "finance", "retail", "tech"}
-	queries      = []string{"weather", "election results", "sports news", "stock market", "tech review", "business update"}
-	newsletters  = []string{"breaking_news", "weekly_summary", "daily_digest"}
-	prompts      = []string{"inline", "modal", "banner"}
-	rates        = []string{"0.5", "1.0", "1.25", "1.5", "2.0"}
+	queries      = []string{"weather", "election results", "sports news", "stock market", "tech review",
+		"business update"}
+	newsletters = []string{"breaking_news", "weekly_summary", "daily_digest"}
+	prompts     = []string{"inline", "modal", "banner"}
+	rates       = []string{"0.5", "1.0", "1.25", "1.5", "2.0"}
 )
 
 // Weights are the shares of the counted event types, in per cent.

@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Faults are shares (0 to 1) of records that are made faulty; see the package comment for what each is.
+// Faults are shares (0 to 1) of records that are made faulty; the package comment says what each fault is.
 type Faults struct {
 	Duplicates float64 // of all records of sessions
 	Late       float64 // of counted events
@@ -17,7 +17,8 @@ type Faults struct {
 	Odd        float64 // of counted events: legal, but strange values
 }
 
-// DefaultFaults are the faults of the demo: some of each. TooLate presumes a cluster that follows the stream.
+// DefaultFaults are the faults of the demo: some of each kind. TooLate is right only if the cluster follows the
+// stream.
 func DefaultFaults() Faults {
 	return Faults{Duplicates: 0.01, Late: 0.005, OutOfOrder: 0.02, Malformed: 0.002, TooLate: 0.0005, Odd: 0.005}
 }
@@ -26,31 +27,31 @@ func DefaultFaults() Faults {
 type Options struct {
 	Topic     string        // default "web_clicks"
 	KafkaOpts []kgo.Opt     // brokers, dialer, TLS, SASL; later options win over the producer's own
-	Rate      float64       // records a second, all producers together; 0: as fast as possible
-	Events    int64         // stop after so many records (the closing session_ends come on top); 0: no limit
-	Duration  time.Duration // stop after so long; 0: no limit
+	Rate      float64       // records per second of all producers together; 0: as fast as possible
+	Events    int64         // stop after this many records (the closing session_ends come on top); 0: no limit
+	Duration  time.Duration // stop after this time; 0: no limit
 	Sessions  int           // live at once, all producers together; default 2000
 	Producers int           // clients side by side; default 1
 	Seed      uint64
 
-	EventsPerSession float64 // mean of counted events a session (geometric); default 12
+	EventsPerSession float64 // mean number of counted events per session (geometric); default 12
 	Unkeyed          bool    // no record key, as the publisher's producers do it
 	Faults           Faults
 
-	// Start, if set, replaces the clock: record i of a producer is made at Start + i / (its share of the rate; 2000 a
-	// second in all if Rate is 0), so that the same seed gives the same bytes.
+	// Start, if set, replaces the clock: record i of a producer is made at Start + i / (its share of the rate; 2000
+	// per second in all if Rate is 0), so that the same seed gives the same bytes.
 	Start time.Time
-	// Now is the clock otherwise; default time.Now.
+	// Now is the clock if Start is not set; default time.Now.
 	Now func() time.Time
 
 	MaxBuffered  int           // records waiting in each client; default 10000
-	DrainTimeout time.Duration // for the closing records to be acknowledged; default 60s
+	DrainTimeout time.Duration // how long to wait until the closing records are acknowledged; default 60s
 
-	// OnAck, if set, is called after each acknowledged record, from the clients' goroutines. It must be quick.
+	// OnAck, if set, is called after each acknowledged record, by goroutines of the clients. It must be quick.
 	OnAck func(rec *Record, partition int32, offset int64)
 }
 
-// Check says what is wrong with the options, nil if nothing is. It asks no broker.
+// Check returns what is wrong with the options, nil if nothing is. It does not ask the broker.
 func (o Options) Check() error {
 	_, err := o.complete()
 	return err
@@ -79,7 +80,8 @@ func (o Options) complete() (Options, error) {
 		o.Now = time.Now
 	}
 	if o.Sessions < 0 || o.Producers < 0 || o.Rate < 0 || o.Events < 0 || o.Duration < 0 || o.EventsPerSession < 1 {
-		return o, fmt.Errorf("sim: sessions, producers, rate, events and duration must not be negative, events per session not below 1")
+		return o, fmt.Errorf("sim: sessions, producers, rate, events and duration must not be negative, " +
+			"events per session not below 1")
 	}
 	if o.Sessions < o.Producers {
 		return o, fmt.Errorf("sim: %d live sessions cannot be shared by %d producers", o.Sessions, o.Producers)
@@ -88,7 +90,8 @@ func (o Options) complete() (Options, error) {
 	for _, s := range []struct {
 		of    string
 		share float64
-	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed", f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}} {
+	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed",
+		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}} {
 		if !(s.share >= 0 && s.share <= 0.9) {
 			return o, fmt.Errorf("sim: the share of %s records, %v, is not between 0 and 0.9", s.of, s.share)
 		}
@@ -113,15 +116,16 @@ const (
 
 // String returns the kind's name.
 func (k Kind) String() string {
-	return [...]string{"event", "end", "late", "out_of_order", "duplicate", "malformed", "too_late", "invalid"}[min(k, numKinds)]
+	return [...]string{"event", "end", "late", "out_of_order", "duplicate", "malformed", "too_late",
+		"invalid"}[min(k, numKinds)]
 }
 
 // Record is one record to be produced. Key and Value are not changed once returned; a duplicate shares them.
 type Record struct {
 	Key, Value []byte // Key is nil in unkeyed mode
 	Kind       Kind
-	Reason     string    // of the dead letter that must come of it; "" if none
-	Time       time.Time // the clock at its making: its Kafka timestamp
+	Reason     string    // of the dead letter that it must become; "" if none
+	Time       time.Time // the clock when it was made: its Kafka timestamp
 	SessionID  string    // of the session that it counts for; "" for malformed and too-late records
 	Last       bool      // no further record of this session follows
 }

@@ -56,7 +56,7 @@ func Open(ctx context.Context, opts Options, truth *Truth) (*Simulator, error) {
 		client, err := kgo.NewClient(append([]kgo.Opt{
 			kgo.ClientID(fmt.Sprintf("deckle-sim-%d", i)),
 			kgo.DefaultProduceTopic(opts.Topic),
-			kgo.RequiredAcks(kgo.AllISRAcks()), // with the idempotence that is franz-go's default
+			kgo.RequiredAcks(kgo.AllISRAcks()), // the default of franz-go, idempotence, comes with it
 			kgo.ProducerBatchCompression(kgo.SnappyCompression()),
 			// An oversize record must reach the broker, whose limit is on the compressed batch.
 			kgo.ProducerBatchMaxBytes(oversize + 64<<10),
@@ -85,7 +85,7 @@ func Open(ctx context.Context, opts Options, truth *Truth) (*Simulator, error) {
 	return s, nil
 }
 
-// check asks for the topic, so that a wrong address fails at once, and for its kind of timestamp.
+// check asks the broker for the topic, so that a wrong address fails at once, and for the kind of its timestamps.
 func (s *Simulator) check(ctx context.Context) error {
 	client := s.lanes[0].client
 	if err := client.Ping(ctx); err != nil {
@@ -108,12 +108,13 @@ func (s *Simulator) check(ctx context.Context) error {
 	}
 	configs, err := adm.DescribeTopicConfigs(ctx, s.opts.Topic)
 	if err != nil {
-		return nil // not every broker allows the question
+		return nil // not every broker answers this question
 	}
 	for _, rc := range configs {
 		for _, c := range rc.Configs {
 			if c.Key == "message.timestamp.type" && c.MaybeValue() == "LogAppendTime" {
-				return fmt.Errorf("sim: topic %q has message.timestamp.type=LogAppendTime: the truth needs CreateTime, because a producer is not told the other", s.opts.Topic)
+				return fmt.Errorf("sim: topic %q has message.timestamp.type=LogAppendTime: "+
+					"the truth needs CreateTime, because a producer does not learn the other", s.opts.Topic)
 			}
 		}
 	}
@@ -148,7 +149,7 @@ func (s *Simulator) Run(ctx context.Context) (Summary, error) {
 		ctx, cancel = context.WithTimeout(ctx, s.opts.Duration)
 		defer cancel()
 	}
-	// What is under way outlives ctx, by the time to drain.
+	// What is under way goes on after ctx has ended, for as long as the drain may take.
 	hard, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
 	stop := context.AfterFunc(ctx, func() {
@@ -173,7 +174,8 @@ func (s *Simulator) Run(ctx context.Context) (Summary, error) {
 	sum, terr := s.truth.Close()
 	err = errors.Join(err, terr)
 	if err == nil && (sum.Uncertain > 0 || sum.Mistaken > 0) {
-		err = fmt.Errorf("sim: the truth is not exact: the fate of %d records is unknown, %d came out otherwise than they were meant", sum.Uncertain, sum.Mistaken)
+		err = fmt.Errorf("sim: the truth is not exact: nobody knows whether %d records were delivered, "+
+			"and %d had another outcome than was meant", sum.Uncertain, sum.Mistaken)
 	}
 	return sum, err
 }
@@ -199,9 +201,10 @@ func (s *Simulator) drive(ctx, hard context.Context, fail context.CancelCauseFun
 		}
 		s.sent.Add(1)
 		// Produce blocks while the client's buffer is full: that is the back-pressure.
-		l.client.Produce(hard, &kgo.Record{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time}, func(r *kgo.Record, err error) {
-			s.landed(rec, r, err, fail)
-		})
+		l.client.Produce(hard, &kgo.Record{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time},
+			func(r *kgo.Record, err error) {
+				s.landed(rec, r, err, fail)
+			})
 	}
 	if err := l.client.Flush(hard); err != nil {
 		return fmt.Errorf("sim: %w", errors.Join(err, context.Cause(hard)))
@@ -211,7 +214,7 @@ func (s *Simulator) drive(ctx, hard context.Context, fail context.CancelCauseFun
 
 func (s *Simulator) landed(rec *Record, r *kgo.Record, err error, fail context.CancelCauseFunc) {
 	if err != nil {
-		// The broker's own limit may be below the oversize record: then it is not in the topic, for sure.
+		// The limit of the broker may be below the oversize record, which then certainly is not in the topic.
 		refused := errors.Is(err, kerr.MessageTooLarge) && rec.Reason == "too_large"
 		if s.truth != nil {
 			s.truth.Failed(rec, refused)

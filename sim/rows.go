@@ -38,7 +38,7 @@ func columnHash(text string) uint16 {
 	return uint16(s ^ s>>16 ^ s>>32 ^ s>>48)
 }
 
-// Hash is the row's HashRow.
+// Hash is the HashRow of the row.
 func (m Mark) Hash() uint64 { return binary.LittleEndian.Uint64(m) }
 
 // Differs returns the indexes of the columns in which the row is not the marked one. It is empty for another row only

@@ -41,7 +41,8 @@ func run(t *testing.T, ctx context.Context, o Options, truth *Truth) Summary {
 // consume reads the whole topic.
 func consume(t *testing.T, opts []kgo.Opt, n int64) []*kgo.Record {
 	t.Helper()
-	c, err := kgo.NewClient(append(opts, kgo.ConsumeTopics("web_clicks"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	c, err := kgo.NewClient(append(opts, kgo.ConsumeTopics("web_clicks"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,8 @@ func TestTruthAddsUp(t *testing.T) {
 			sum := run(t, t.Context(), o, truth)
 			dead := sum.Dead()
 			if sum.Produced != sum.Applied+sum.Duplicates+dead || sum.Produced < o.Events {
-				t.Fatalf("produced %d, applied %d + duplicates %d + dead %d", sum.Produced, sum.Applied, sum.Duplicates, dead)
+				t.Fatalf("produced %d, applied %d + duplicates %d + dead %d", sum.Produced, sum.Applied, sum.Duplicates,
+					dead)
 			}
 			if sum.Duplicates == 0 || dead == 0 || sum.Sessions == 0 {
 				t.Fatalf("a fault is missing: %+v", sum)
@@ -137,7 +139,8 @@ func checkAgainstTopic(t *testing.T, truth Source, recs []*kgo.Record, sum *Summ
 				}
 			}
 			if views != s.ArticleViews || s.Start > s.End || s.Duration != s.End-s.Start {
-				t.Fatalf("session %s: %d views counted, %d in the truth; %d to %d in %d s", s.SessionID, views, s.ArticleViews, s.Start, s.End, s.Duration)
+				t.Fatalf("session %s: %d views counted, %d in the truth; %d to %d in %d s", s.SessionID, views,
+					s.ArticleViews, s.Start, s.End, s.Duration)
 			}
 			visits := int64(0)
 			for _, p := range s.Pages {
@@ -157,8 +160,10 @@ func checkAgainstTopic(t *testing.T, truth Source, recs []*kgo.Record, sum *Summ
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(at) != 0 || events != sum.Events || sessions != sum.Sessions || summed != sum.Sums["ad_revenue_micros"] || summed == 0 {
-		t.Errorf("%d records are in no line; %d events, %d sessions, %d micros against %+v", len(at), events, sessions, summed, sum)
+	if len(at) != 0 || events != sum.Events || sessions != sum.Sessions || summed != sum.Sums["ad_revenue_micros"] ||
+		summed == 0 {
+		t.Errorf("%d records are in no line; %d events, %d sessions, %d micros against %+v", len(at), events, sessions,
+			summed, sum)
 	}
 }
 

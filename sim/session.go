@@ -43,9 +43,11 @@ func uuid(r *rand.Rand) string {
 	return fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", hi>>32, hi>>16&0xffff, hi&0xffff, lo>>48, lo&0xffffffffffff)
 }
 
-// newSession draws a session. What belongs to a user (country, tier, segment) is the same in all his sessions of a brand.
+// newSession draws a session. What belongs to a user (country, tier, segment) is the same in all sessions of the user
+// with a brand.
 func newSession(r *rand.Rand, seed uint64, users int, mean float64, now int64) *session {
-	s := &session{id: uuid(r), user: uint64(r.IntN(users) + 1), brand: &brands[r.IntN(len(brands))], start: now, last: now}
+	s := &session{id: uuid(r), user: uint64(r.IntN(users) + 1), brand: &brands[r.IntN(len(brands))], start: now,
+		last: now}
 	u := rand.New(rand.NewPCG(seed, s.user))
 	s.country = pick(u, s.brand.countries)
 	s.city = pick(u, countries[s.country].cities)
@@ -54,7 +56,7 @@ func newSession(r *rand.Rand, seed uint64, users int, mean float64, now int64) *
 	s.os, s.browser = pick(r, s.device.os), pick(r, s.device.browsers)
 	s.source = pick(r, referrers)
 	s.left = 1
-	if mean > 1 { // geometric, cut at 20 times the mean
+	if mean > 1 { // geometric, at most 20 times the mean
 		s.left += min(int(math.Log(1-r.Float64())/math.Log(1-1/mean)), int(20*mean))
 	}
 	s.newArticle(r)
@@ -124,8 +126,10 @@ func (s *session) event(r *rand.Rand, now int64, odd bool) []field {
 	duration := s.last - s.start
 	s.last = max(s.last, now)
 	s.events++
-	fields := s.fields(uuid(r), typ, strconv.FormatInt(s.last, 10), category, s.article, s.title, articleType, url, s.referrer())
-	fields = append(fields, field{"engagement_metrics", s.metrics(r, typ)}, field{"metadata", s.metadata(r, typ, duration)})
+	fields := s.fields(uuid(r), typ, strconv.FormatInt(s.last, 10), category, s.article, s.title, articleType, url,
+		s.referrer())
+	fields = append(fields, field{"engagement_metrics", s.metrics(r, typ)},
+		field{"metadata", s.metadata(r, typ, duration)})
 	if odd {
 		fields = s.odd(r, typ, fields)
 	}
@@ -134,12 +138,14 @@ func (s *session) event(r *rand.Rand, now int64, odd bool) []field {
 
 func (s *session) fields(id, typ, timestamp, category, article, title, articleType, url, referrer string) []field {
 	return append(make([]field, 0, 24),
-		field{"event_id", quote(id)}, field{"user_id", strconv.FormatUint(s.user, 10)}, field{"session_id", quote(s.id)},
+		field{"event_id", quote(id)}, field{"user_id", strconv.FormatUint(s.user, 10)}, field{"session_id",
+			quote(s.id)},
 		field{"event_type", quote(typ)}, field{"timestamp", timestamp}, field{"brand", quote(s.brand.name)},
 		field{"category", quote(category)}, field{"article_id", quote(article)}, field{"article_title", quote(title)},
 		field{"article_type", quote(articleType)}, field{"page_url", quote(url)}, field{"referrer", quote(referrer)},
 		field{"device_type", quote(s.device.name)}, field{"device_os", quote(s.os)}, field{"browser", quote(s.browser)},
-		field{"country", quote(s.country)}, field{"city", quote(s.city)}, field{"timezone", quote(countries[s.country].timezone)},
+		field{"country", quote(s.country)}, field{"city", quote(s.city)}, field{"timezone",
+			quote(countries[s.country].timezone)},
 		field{"subscription_tier", quote(s.tier)}, field{"user_segment", quote(s.segment)})
 }
 
@@ -150,28 +156,34 @@ func (s *session) metrics(r *rand.Rand, typ string) string {
 			r.IntN(101), 10+r.IntN(590), r.IntN(101), r.IntN(2) == 0)
 	case "video_play":
 		length := 60 + r.IntN(540)
-		return fmt.Sprintf(`{"video_duration": %d, "playback_position": %d, "video_completed": %t, "playback_rate": %s}`,
+		return fmt.Sprintf(
+			`{"video_duration": %d, "playback_position": %d, "video_completed": %t, "playback_rate": %s}`,
 			length, r.IntN(length+1), r.IntN(3) == 0, pick(r, rates))
 	case "ad_click":
 		return fmt.Sprintf(`{"ad_position": "%s", "ad_category": "%s", "ad_revenue": %s}`,
 			pick(r, adPositions), pick(r, adCategories), strconv.FormatFloat(float64(10+r.IntN(491))/100, 'f', -1, 64))
 	case "search":
-		return fmt.Sprintf(`{"search_query": "%s", "results_count": %d, "clicked_result": %t}`, pick(r, queries), r.IntN(1000), r.IntN(2) == 0)
+		return fmt.Sprintf(`{"search_query": "%s", "results_count": %d, "clicked_result": %t}`, pick(r, queries),
+			r.IntN(1000), r.IntN(2) == 0)
 	}
 	return "{}"
 }
 
 func (s *session) metadata(r *rand.Rand, typ string, duration int64) string {
 	d := s.device.name
-	b := fmt.Appendf(make([]byte, 0, 400), `{"session_start_time": %d, "session_duration": %d, "articles_in_session": %d, "is_new_session": %t, `+
-		`"user_agent": "%s/%d.0", "screen_resolution": "%s", "language": "%s", "is_mobile": %t, "is_tablet": %t, "is_desktop": %t`,
-		s.start, duration, len(s.viewed), s.referrer() != "internal", s.browser, 90+r.IntN(31), pick(r, s.device.resolutions),
+	b := fmt.Appendf(make([]byte, 0, 400),
+		`{"session_start_time": %d, "session_duration": %d, "articles_in_session": %d, "is_new_session": %t, `+
+			`"user_agent": "%s/%d.0", "screen_resolution": "%s", "language": "%s", `+
+			`"is_mobile": %t, "is_tablet": %t, "is_desktop": %t`,
+		s.start, duration, len(s.viewed), s.referrer() != "internal", s.browser, 90+r.IntN(31), pick(r,
+			s.device.resolutions),
 		countries[s.country].language, d == "mobile", d == "tablet", d == "desktop")
 	switch typ {
 	case "newsletter_signup":
 		b = fmt.Appendf(b, `, "newsletter_type": "%s", "email_provided": true`, pick(r, newsletters))
 	case "subscription_prompt":
-		b = fmt.Appendf(b, `, "prompt_type": "%s", "articles_viewed_before_prompt": %d`, pick(r, prompts), len(s.viewed))
+		b = fmt.Appendf(b, `, "prompt_type": "%s", "articles_viewed_before_prompt": %d`, pick(r, prompts),
+			len(s.viewed))
 	}
 	return string(append(b, '}'))
 }
@@ -191,8 +203,11 @@ func (s *session) end(r *rand.Rand, now int64) []field {
 	}
 	viewed = append(viewed, ']')
 	return append(fields,
-		field{"engagement_metrics", fmt.Sprintf(`{"total_session_duration": %d, "total_articles_viewed": %d, "total_events": %d}`,
-			s.last-s.start, len(s.viewed), s.events)},
-		field{"metadata", fmt.Sprintf(`{"session_summary": {"start_time": %d, "end_time": %d, "duration_seconds": %d, "articles_viewed": %s, "brand": "%s", "exit_page": "%s"}}`,
-			s.start, s.last, s.last-s.start, viewed, s.brand.name, exit)})
+		field{"engagement_metrics",
+			fmt.Sprintf(`{"total_session_duration": %d, "total_articles_viewed": %d, "total_events": %d}`,
+				s.last-s.start, len(s.viewed), s.events)},
+		field{"metadata",
+			fmt.Sprintf(`{"session_summary": {"start_time": %d, "end_time": %d, "duration_seconds": %d, `+
+				`"articles_viewed": %s, "brand": "%s", "exit_page": "%s"}}`,
+				s.start, s.last, s.last-s.start, viewed, s.brand.name, exit)})
 }

@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Truth collects what was produced and acknowledged and works out what must come of it. Its methods are safe for
-// concurrent use.
+// Truth collects what was produced and acknowledged, and works out what must be in the tables. Its methods are safe
+// for concurrent use.
 type Truth struct {
 	mu     sync.Mutex
 	header Header
@@ -80,7 +80,7 @@ func (t *Truth) Sent(rec *Record) {
 func (t *Truth) Acked(rec *Record, partition int32, offset, kafkaMillis int64) {
 	a := acked{partition: partition, offset: offset, kafkaTime: kafkaMillis, value: rec.Value}
 	if rec.SessionID == "" {
-		t.lone(rec, a)
+		t.alone(rec, a)
 		return
 	}
 	t.mu.Lock()
@@ -88,7 +88,7 @@ func (t *Truth) Acked(rec *Record, partition int32, offset, kafkaMillis int64) {
 	s := t.open[rec.SessionID]
 	s.records = append(s.records, a)
 	s.expected = append(s.expected, rec.Kind)
-	done := t.landed(rec.SessionID, s)
+	done := t.settled(rec.SessionID, s)
 	t.mu.Unlock()
 	if done {
 		t.finish(rec.SessionID, s)
@@ -103,7 +103,7 @@ func (t *Truth) Failed(rec *Record, notProduced bool) {
 	}
 	s, done := t.open[rec.SessionID], false
 	if rec.SessionID != "" {
-		done = t.landed(rec.SessionID, s)
+		done = t.settled(rec.SessionID, s)
 	}
 	t.mu.Unlock()
 	if done {
@@ -111,8 +111,9 @@ func (t *Truth) Failed(rec *Record, notProduced bool) {
 	}
 }
 
-// landed takes one record out of flight and says whether its session is over; it is then forgotten.
-func (t *Truth) landed(id string, s *openSession) bool {
+// settled notes that the outcome of a record in flight is known, and says whether its session is over; the session is
+// then forgotten.
+func (t *Truth) settled(id string, s *openSession) bool {
 	s.inFlight--
 	if s.last && s.inFlight == 0 {
 		delete(t.open, id)
@@ -131,8 +132,8 @@ func (t *Truth) produced(partition int32, offset int64) {
 	t.sum.Partitions[partition] = Span{min(p.From, offset), max(p.To, offset+1), p.Records + 1}
 }
 
-// lone judges a record that belongs to no session of ours.
-func (t *Truth) lone(rec *Record, a acked) {
+// alone judges a record that belongs to no session of the generator.
+func (t *Truth) alone(rec *Record, a acked) {
 	v := fold("", []acked{a}, true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -150,8 +151,8 @@ func (t *Truth) deadLetters(dead []Dead) {
 	}
 }
 
-// finish works out a session that is over. Only the bookkeeping is done under the lock, so that several producers'
-// truths are worked out side by side.
+// finish works out a session that is over. Only the bookkeeping is done under the lock, so that sessions of several
+// producers are worked out side by side.
 func (t *Truth) finish(id string, s *openSession) {
 	duplicates := int64(0)
 	for _, k := range s.expected {

@@ -29,10 +29,11 @@ func parts() []part {
 			r.Sessions, err = w.sessionsPart(ctx)
 			return err
 		}},
-		{"soak", func(o *options) time.Duration { return o.soak + 5*time.Minute }, func(ctx context.Context, w *world, r *fullReport) (err error) {
-			r.Soak, err = w.soakPart(ctx)
-			return err
-		}},
+		{"soak", func(o *options) time.Duration { return o.soak + 5*time.Minute },
+			func(ctx context.Context, w *world, r *fullReport) (err error) {
+				r.Soak, err = w.soakPart(ctx)
+				return err
+			}},
 		{"latency", windows(2, 6*time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
 			r.Latency, err = w.latencyPart(ctx)
 			return err
@@ -45,10 +46,11 @@ func parts() []part {
 			r.Recovery, err = w.recoveryPart(ctx)
 			return err
 		}},
-		{"outage", func(o *options) time.Duration { return 4*o.outage + 10*time.Minute }, func(ctx context.Context, w *world, r *fullReport) (err error) {
-			r.Outages, err = w.outagePart(ctx)
-			return err
-		}},
+		{"outage", func(o *options) time.Duration { return 4*o.outage + 10*time.Minute },
+			func(ctx context.Context, w *world, r *fullReport) (err error) {
+				r.Outages, err = w.outagePart(ctx)
+				return err
+			}},
 		{"late", windows(3, 8*time.Minute), func(ctx context.Context, w *world, r *fullReport) (err error) {
 			r.Late, err = w.latePart(ctx)
 			return err

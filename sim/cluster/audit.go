@@ -12,15 +12,15 @@ import (
 	"deckle/wal"
 )
 
-// audit reads the logs as they would be found after a loss of power at this very moment, in all three nodes at once:
+// audit reads the logs as they would be found if all three nodes lost power at this very moment:
 //
 //   - I3: every entry that any replica has applied is on at least two disks.
-//   - Log matching (Raft, §5.3): entries with one index and term are the same on all disks, and terms never fall along a
-//     log.
+//   - Log matching (Raft, §5.3): entries with one index and term are the same on all disks, and terms never fall along
+//     a log.
 func (o *oracle) audit() {
 	w := o.w
 	if !w.oneDisk.TryLock() {
-		return // a node has lost its disk, and what it held is not what it acknowledged
+		return // a node has lost its disk, and no longer holds what it has acknowledged
 	}
 	defer w.oneDisk.Unlock()
 	applied := make([]uint64, w.shards)
@@ -88,14 +88,16 @@ func (o *oracle) auditLog(m *member) (lasts []uint64, err error) {
 				return nil, fmt.Errorf("shard %d, entry %d: %w", shard, i, err)
 			}
 			if e.Term < before {
-				w.history.fail("log matching: on %s, shard %d, entry %d is of term %d, the one before it of %d", m.name, shard, i, e.Term, before)
+				w.history.fail("log matching: on %s, shard %d, entry %d is of term %d, the one before it of %d", m.name,
+					shard, i, e.Term, before)
 			}
 			before = e.Term
 			at := entryAt{uint32(shard), i, e.Term}
 			sum := xxhash.Sum64(e.Data) + uint64(e.Type)
 			o.mu.Lock()
 			if seen, ok := o.entries[at]; ok && seen != sum {
-				w.history.fail("log matching: %s has another entry %d of term %d of shard %d than was seen before", m.name, i, e.Term, shard)
+				w.history.fail("log matching: %s has another entry %d of term %d of shard %d than was seen before",
+					m.name, i, e.Term, shard)
 			}
 			o.entries[at] = sum
 			o.mu.Unlock()
@@ -110,7 +112,7 @@ type entryAt struct {
 	index, term uint64
 }
 
-// image is what would be on the disk after a loss of power now.
+// image is what would be on the disk if power were lost now.
 func (d *disk) image() *vfs.MemFS {
 	d.mu.Lock()
 	defer d.mu.Unlock()

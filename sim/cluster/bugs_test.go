@@ -45,8 +45,10 @@ var bugs = []bug{
 	{name: "offsets in another batch than the sessions", points: map[string]string{"bugOffsetsApart": "return"},
 		kinds: []string{"crash_at_write"}, tune: func(o *Options) { o.Faults, o.CheckpointBytes = 14, 8<<10 }},
 	{name: "an epoch is flushed twice as increments", points: map[string]string{"bugTotalsTwice": "20.0%return"}},
-	{name: "the log is truncated too early", points: map[string]string{"bugTruncateEarly": "return", "bugMarkEarly": "return"},
-		kinds: []string{"crash", "crash_leader", "crash_all", "crash_at_write"}, tune: func(o *Options) { o.LogBytes = 8 << 10 }},
+	{name: "the log is truncated too early", points: map[string]string{"bugTruncateEarly": "return",
+		"bugMarkEarly": "return"},
+		kinds: []string{"crash", "crash_leader", "crash_all",
+			"crash_at_write"}, tune: func(o *Options) { o.LogBytes = 8 << 10 }},
 	{name: "a staged file is deleted after an ambiguous PUT", points: map[string]string{"bugDeleteStaged": "return"},
 		kinds: []string{"store_slow", "isolate"}, tune: func(o *Options) { o.Faults = 14 }},
 	{name: "purged before every sink has the last image", points: map[string]string{"bugPurgeEarly": "return"},
@@ -55,23 +57,28 @@ var bugs = []bug{
 		kinds: []string{"stuck_sync"}, tune: busy},
 	{name: "a wiped node keeps its server id", points: map[string]string{"bugSameIncarnation": "return"},
 		kinds: []string{"wipe_witness"}},
-	{name: "offsets left out of an epoch are dropped on a re-fetch", points: map[string]string{"bugForgetLeftOut": "return"},
-		kinds: []string{"crash_leader", "store_slow"}, tune: repeating},
+	{name: "offsets left out of an epoch are dropped on a re-fetch",
+		points: map[string]string{"bugForgetLeftOut": "return"},
+		kinds:  []string{"crash_leader", "store_slow"}, tune: repeating},
 	// More than was asked for.
-	{name: "acknowledged to the state before the sink has it", points: map[string]string{"bugAckUnwritten": "10.0%return"}},
-	{name: "totals are written before the sessions", points: map[string]string{"bugClickHouseTotalsFirst": "return"}, tune: midInsert},
+	{name: "acknowledged to the state before the sink has it",
+		points: map[string]string{"bugAckUnwritten": "10.0%return"}},
+	{name: "totals are written before the sessions", points: map[string]string{"bugClickHouseTotalsFirst": "return"},
+		tune: midInsert},
 	{name: "images are superseded under an outstanding plan", points: map[string]string{"bugSupersedeEarly": "return"},
-		kinds: []string{"store_slow", "store_down", "click_away", "click_late", "crash_leader"}, tune: func(o *Options) { o.Faults = 12 }},
+		kinds: []string{"store_slow", "store_down", "click_away", "click_late",
+			"crash_leader"}, tune: func(o *Options) { o.Faults = 12 }},
 	{name: "a snapshot claims more than it holds", points: map[string]string{"bugStaleSnapshot": "return"},
 		kinds: []string{"wipe", "crash", "isolate"}},
-	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"}, tune: midInsert},
+	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"},
+		tune: midInsert},
 }
 
-// TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, for there is nothing
-// to be found: a bug is caught by what it does, not by what is done to it.
+// TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, for there
+// is nothing to be found: a bug is caught by what it does, not by what is done to it.
 //
-// Each seed runs in a process of its own, which ends with the first failure: what a bug has done to a log may leave promises
-// of the Raft library without an answer, or have it try for ever.
+// Each seed runs in a process of its own, which ends with the first failure: what a bug has done to a log may leave
+// promises of the Raft library without an answer, or have it try for ever.
 func TestBugs(t *testing.T) {
 	if *bugOne != "" {
 		runBug(t)
@@ -95,7 +102,8 @@ func TestBugs(t *testing.T) {
 					t.Logf("seed %d: %v", seed, err)
 				}
 			}
-			t.Logf("caught by %d of %d seeds, %v; %.1f s; %s", len(caught), tried, caught, time.Since(began).Seconds(), first)
+			t.Logf("caught by %d of %d seeds, %v; %.1f s; %s", len(caught), tried, caught, time.Since(began).Seconds(),
+				first)
 			if (len(caught) > 0) == *bugOff {
 				t.Errorf("%d of %d seeds fail", len(caught), tried)
 			}
@@ -144,7 +152,8 @@ func runBug(t *testing.T) {
 	if !*bugOff {
 		b.plant(t)
 	}
-	// Two logs that contradict each other have the library try again and again at once: only latency has time go on then.
+	// Two logs that contradict each other have the library try again and again at once: only latency has time go on
+	// then.
 	o := Options{Seed: *oneSeed, Kinds: b.kinds, Latency: time.Millisecond}
 	if b.tune != nil {
 		b.tune(&o)
@@ -173,7 +182,8 @@ func (b *bug) plant(t *testing.T) {
 	}
 }
 
-// busy has many entries on their way to the logs all the time, so that several of one shard wait for one sync, for a minute.
+// busy has many entries on their way to the logs all the time, so that several of one shard wait for one sync, for a
+// minute.
 func busy(o *Options) {
 	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 8<<10, 2, 1500
 	o.Workload = func(w *sim.Options) { w.Rate = 25 }

@@ -21,7 +21,7 @@ type clickFaults struct {
 	stall  float64 // no answer comes, whether it takes effect or not
 }
 
-// click is the server and what its queries meet.
+// click is the server together with the faults of its queries.
 type click struct {
 	*model.Server
 	rng *lockedRand
@@ -42,14 +42,15 @@ func (c *click) set(f clickFaults) {
 	c.faults = f
 }
 
-// draw decides what a query meets.
+// draw decides which fault a query meets.
 func (c *click) draw(q model.Query) model.Fault {
 	c.mu.Lock()
 	f := c.faults
 	c.mu.Unlock()
 	p := c.rng.Float64()
 	hit := func(share float64) bool { p -= share; return share > 0 && p < 0 }
-	code := []int{int(proto.ErrMemoryLimitExceeded), int(proto.ErrTooManyParts), int(proto.ErrTimeoutExceeded)}[c.rng.IntN(3)]
+	code := []int{int(proto.ErrMemoryLimitExceeded), int(proto.ErrTooManyParts),
+		int(proto.ErrTimeoutExceeded)}[c.rng.IntN(3)]
 	switch {
 	case hit(f.before):
 		if c.rng.IntN(2) == 0 {
@@ -82,8 +83,8 @@ const (
 	clickLedger   = "deckle_ledger"
 )
 
-// ledger, totals and sessions are what ClickHouse holds at this moment, past all faults: every row of the ledger, and of
-// the others the newest version under each key.
+// ledger, totals and sessions are what ClickHouse holds at this moment, past all faults: every row of the ledger, and
+// of the others the newest version under each key.
 func (c *click) ledger() []model.Row { return c.Inserted(clickDatabase, clickLedger, 0) }
 
 func (c *click) totals() []model.Row { return c.Rows(clickDatabase, clickTotals) }

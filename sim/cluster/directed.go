@@ -7,10 +7,11 @@ import (
 	"deckle/sim"
 )
 
-// Faults that are several in a certain order, each the hardest moment of one rule: drawn one by one they meet too seldom.
+// Sequences of faults, each of which makes the hardest moment for one rule. Faults that are drawn one by one come
+// together in this order too seldom.
 
-// loseWitness is the hardest moment to lose a disk: a node that has acknowledged what the third one has not seen comes back
-// empty, and meets that third one alone. The two are a majority that knows nothing of it.
+// loseWitness is the hardest moment to lose a disk: a node that has acknowledged what the third one has not seen comes
+// back empty, and meets that third one alone. These two are a majority that does not know what was acknowledged.
 //
 //	behind   ──cut off──────────────┐ can reach lost alone
 //	lost     ──acknowledges─ wiped ─┴───────────────────────┐ all can reach all
@@ -39,11 +40,12 @@ func (w *world) loseWitness(ctx context.Context) func() {
 	}
 }
 
-// stickSync lets a leader's sync take until it has given up: what it was writing becomes durable only then, though nobody
-// waits for it any more, and the little that the next leader sends at first must void all of it. The logs are looked at
-// closely while that comes in.
+// stickSync makes a sync of a leader last until the leader has given up. What it was writing becomes durable only
+// then, when nobody waits for it any more, and the few entries that the next leader sends at first must replace all of
+// it. The logs are looked at closely while those come in.
 //
-//	syncs slow: several entries wait for each ─► one is stuck past the deadline ─► it returns ─► the next leader's first entry
+//	syncs are slow: several entries  ─► one is stuck past ─► it returns ─► first entry of
+//	wait for each of them                the deadline                       the next leader
 func (w *world) stickSync(ctx context.Context) func() {
 	m := w.leader()
 	w.history.fault("stuck_sync", "%s", m.name)

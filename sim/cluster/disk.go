@@ -22,11 +22,11 @@ type disk struct {
 
 	mu       sync.Mutex
 	mem      *vfs.MemFS
-	syncs    time.Duration // a sync of the log takes up to so much longer; see doc.go
+	syncs    time.Duration // a sync of the log takes up to this much longer; see doc.go
 	stuck    chan struct{} // a sync of the log takes until it is closed
 	full     bool          // writes have no room
-	failSync int           // so many syncs are still to fail
-	crashIn  int           // the write operations until crash is called; 0: none
+	failSync int           // how many syncs are still to fail
+	crashIn  int           // how many write operations from now crash is called; 0: never
 	crash    func()
 	writes   int
 	failed   bool // a write or a sync has failed: the process that saw it may end itself
@@ -53,7 +53,7 @@ func (p *process) String() string { return "the simulated disk" }
 // MaybeError implements errorfs.Injector: it is called before every operation.
 func (p *process) MaybeError(op errorfs.Op) error {
 	if p.gate.dead() {
-		return nil // what a dead process does to its former memory concerns nobody
+		return nil // a dead process may do to its former memory what it likes
 	}
 	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
 		return nil
@@ -115,7 +115,7 @@ func (d *disk) pass() {
 	}
 }
 
-// lose is a loss of power: of what was not synced, so much percent of the blocks and names survive, in any order.
+// lose is a loss of power: of what was not synced, the given percentage of blocks and names survives, in any order.
 func (d *disk) lose(percent int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -132,7 +132,7 @@ func (d *disk) wipe() {
 	d.mem, d.crashIn, d.crash, d.failed = vfs.NewCrashableMem(), 0, nil, false
 }
 
-// stick lets no sync of the log return until release is called.
+// stick keeps every sync of the log from returning until release is called.
 func (d *disk) stick() (release func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -140,7 +140,7 @@ func (d *disk) stick() (release func()) {
 	d.stuck = stuck
 	return func() {
 		d.set(func(d *disk) {
-			if d.stuck == stuck { // a later one's otherwise
+			if d.stuck == stuck { // otherwise it belongs to a later call
 				d.stuck = nil
 			}
 		})
@@ -234,7 +234,7 @@ func (l *lockedRand) between(a, b time.Duration) time.Duration {
 	return a + time.Duration(l.Int64N(int64(b-a)+1))
 }
 
-// gate is what a process's calls pass: it is shut while the process is paused, and ends with the process.
+// gate is passed by the calls of a process: it is shut while the process is paused, and ends with the process.
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil: open; closed when it opens

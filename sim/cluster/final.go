@@ -17,13 +17,15 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	if err != nil {
 		return err
 	}
-	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{Address: clickAddr, Compression: "none", Dial: o.w.dialFrom("verify")})
+	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{Address: clickAddr, Compression: "none",
+		Dial: o.w.dialFrom("verify")})
 	if err != nil {
 		return err
 	}
 	rep, err := verify.Verify(ctx, verify.Options{
 		Truth: []sim.Source{o.w.truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
-		More: []verify.Table{{Name: "dead letter queue", Kind: verify.Letters, Reader: verify.DeadLetters(topic, o.w.kafkaOpts("verify")...)}},
+		More: []verify.Table{{Name: "dead letter queue", Kind: verify.Letters,
+			Reader: verify.DeadLetters(topic, o.w.kafkaOpts("verify")...)}},
 	})
 	if cerr := click.Close(); err == nil {
 		err = cerr
@@ -53,7 +55,8 @@ func (o *oracle) equalReplicas(sum *sim.Summary) {
 			v := s.View()
 			for _, p := range v.Partitions {
 				if want := o.promised[p.Partition]; p.Next < want || p.Next != sum.Partitions[p.Partition].To {
-					o.w.history.fail("I3: %s has partition %d up to %d; %d were applied once, %d produced", m.name, p.Partition, p.Next, want, sum.Partitions[p.Partition].To)
+					o.w.history.fail("I3: %s has partition %d up to %d; %d were applied once, %d produced", m.name,
+						p.Partition, p.Next, want, sum.Partitions[p.Partition].To)
 				}
 			}
 		}

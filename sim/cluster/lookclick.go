@@ -26,11 +26,11 @@ type shardTotal struct {
 	totalKey
 }
 
-// look: every row is the one of a plan, not older than the ledger's plans say and not newer than what was
-// planned; nothing goes back, and no total is another than that of its epoch.
+// look wants every row to be the image of some plan, not older than the plans up to the ledger say, and every total to
+// be that of its epoch. What was shown before is compared by sim/history.
 func (c *clickLooks) look() {
-	ledger := c.click.ledger()    // first: the rows that it speaks of were there before it
-	totalRows := c.click.totals() // before the sessions: they are written after them
+	ledger := c.click.ledger()    // read first: the rows that it covers were there before it
+	totalRows := c.click.totals() // read before the sessions, after which they are written
 	sessions := c.click.sessions()
 	c.shown.Look(observe(ledger, totalRows, sessions))
 	c.plans.mu.Lock()
@@ -65,7 +65,8 @@ func (c *clickLooks) look() {
 		key := r.Text("session_id") + "\x00" + r.Text("origin")
 		rows[key] = r.Uint("version")
 		if !hasImage(may[key], image{rows[key], clickDigest(r)}) {
-			c.history.fail("I7: ClickHouse shows the session %q as of epoch %d, which no plan has so: %v, %s", key, rows[key], may[key], r)
+			c.history.fail("I7: ClickHouse shows the session %q as of epoch %d, which no plan has so: %v, %s", key,
+				rows[key], may[key], r)
 		}
 	}
 	compare(c.history, "the session", least, rows)
@@ -74,14 +75,15 @@ func (c *clickLooks) look() {
 		key := shardTotal{uint32(r.Uint("shard")), clickKey(r)}
 		totals[key] = r.Uint("version")
 		if !hasImage(mayTotal[key], image{totals[key], clickTotalDigest(r)}) {
-			c.history.fail("I7: ClickHouse shows the total %v as of epoch %d, which no plan has so: %s", key, totals[key], r)
+			c.history.fail("I7: ClickHouse shows the total %v as of epoch %d, which no plan has so: %s", key,
+				totals[key], r)
 		}
 	}
 	compare(c.history, "the total", leastTotal, totals)
 	c.totalsFollow(done, totals, rows)
 }
 
-// totalsFollow: where a plan is being written, a total of it is visible only when all its sessions are.
+// totalsFollow wants all sessions of a plan to be visible before any of its totals, while it is being written.
 func (c *clickLooks) totalsFollow(done map[uint32]uint64, totals map[shardTotal]uint64, rows map[string]uint64) {
 	newest := map[uint32]uint64{}
 	for t, epoch := range totals {
@@ -93,13 +95,14 @@ func (c *clickLooks) totalsFollow(done map[uint32]uint64, totals map[shardTotal]
 		}
 		for key, im := range rec.rows {
 			if rows[key] < im.epoch {
-				c.history.fail("I7: ClickHouse shows totals of epoch %d of shard %d, and the session %q of epoch %d is not there", newest[k.shard], k.shard, key, im.epoch)
+				c.history.fail("I7: ClickHouse shows totals of epoch %d, shard %d, and not the session %q of epoch %d",
+					newest[k.shard], k.shard, key, im.epoch)
 			}
 		}
 	}
 }
 
-// compare holds the rows that ClickHouse shows against what the done plans have.
+// compare compares the rows that ClickHouse shows with those of the plans that are done.
 func compare[K comparable](h *runHistory, what string, least, shown map[K]uint64) {
 	for key, epoch := range least {
 		if got, ok := shown[key]; !ok {
@@ -110,15 +113,18 @@ func compare[K comparable](h *runHistory, what string, least, shown map[K]uint64
 	}
 }
 
-// observe puts a look into the terms of sim/history: all sessions of a shard are one group, and every session is looked at.
+// observe puts a look into the terms of sim/history: all sessions of a shard are one group, and every session is
+// looked at.
 func observe(ledger, totals, sessions []model.Row) *history.Look {
 	l := &history.Look{Ledger: map[uint32]uint64{}, Totals: map[history.TotalKey]history.Total{},
 		Sessions: map[history.GroupKey]history.Group{}, Rows: map[string]history.SessionState{}}
 	for _, r := range totals {
 		key := history.TotalKey{Rollup: r.Text("rollup"), Date: r.Text("date"), Shard: uint32(r.Uint("shard")),
 			Dims: fmt.Sprintf("%q", []string{r.Text("dim1"), r.Text("dim2"), r.Text("dim3")})}
-		l.Totals[key] = history.Total{Version: r.Uint("version"), Measures: history.Measures{r.Int("sessions"), r.Int("duration_sec"),
-			r.Int("events"), r.Int("article_views"), r.Int("video_plays"), r.Int("newsletter_signups"), r.Int("ad_clicks")}}
+		l.Totals[key] = history.Total{Version: r.Uint("version"),
+			Measures: history.Measures{r.Int("sessions"), r.Int("duration_sec"),
+				r.Int("events"), r.Int("article_views"), r.Int("video_plays"), r.Int("newsletter_signups"),
+				r.Int("ad_clicks")}}
 	}
 	for _, r := range sessions {
 		shard := uint32(r.Uint("shard"))
@@ -134,8 +140,9 @@ func observe(ledger, totals, sessions []model.Row) *history.Look {
 			Revision: r.Int("revision"), Total: r.Int("total_events")}
 	}
 	for _, r := range ledger {
-		// A claim is no plan, and a plan of a small run may have had no session yet.
-		if shard, b := uint32(r.Uint("shard")), r.Uint("b"); b > 0 && l.Sessions[history.GroupKey{Shard: shard}].Epoch > 0 {
+		// A claim of the ledger is no plan, and a plan of a small run may have no session yet.
+		if shard, b := uint32(r.Uint("shard")), r.Uint("b"); b > 0 &&
+			l.Sessions[history.GroupKey{Shard: shard}].Epoch > 0 {
 			l.Ledger[shard] = max(l.Ledger[shard], b)
 		}
 	}
@@ -157,7 +164,8 @@ func clickDigest(r model.Row) uint64 {
 
 // clickTotalDigest is totalDigest of a row as ClickHouse has it.
 func clickTotalDigest(r model.Row) uint64 {
-	return digestOf(r.Int("sessions"), r.Int("duration_sec"), r.Int("events"), r.Int("article_views"), r.Int("video_plays"),
+	return digestOf(r.Int("sessions"), r.Int("duration_sec"), r.Int("events"), r.Int("article_views"),
+		r.Int("video_plays"),
 		r.Int("newsletter_signups"), r.Int("ad_clicks"))
 }
 

@@ -63,9 +63,10 @@ func (t *deltaTable) open(ctx context.Context, o *objectStore) (s delta.Snapshot
 	return t.table.Snapshot(), nil
 }
 
-// follow judges the versions up to that of the snapshot, one by one, as the files of the log describe them. The snapshot
-// must have the files that they have left.
-func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snapshot, judge func(*history.Commit)) error {
+// follow judges the versions up to that of the snapshot, one by one, as the files of the log describe them. The
+// snapshot must have the files that they have left.
+func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snapshot,
+	judge func(*history.Commit)) error {
 	for ; t.next <= snap.Version; t.next++ {
 		log, err := d.objects.Mem.Get(ctx, history.CommitKey(t.name, t.next))
 		if err != nil {
@@ -88,7 +89,8 @@ func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snap
 		same = same && t.live[f.Path]
 	}
 	if !same {
-		d.history.fail("I7: version %d of Delta's %s has %d files when it is opened, and %d by its versions one by one", snap.Version, t.name, len(snap.Files), len(t.live))
+		d.history.fail("I7: version %d of Delta's %s has %d files when it is opened, and %d by its versions one by one",
+			snap.Version, t.name, len(snap.Files), len(t.live))
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func txns(s *delta.Snapshot, kind string) map[uint32]uint64 {
 	return out
 }
 
-// lookAtEvents: the table shows, of each shard, exactly the rows of the plans up to its txn.
+// lookAtEvents wants the table to show exactly the rows of the plans of each shard up to its txn.
 func (d *deltaLooks) lookAtEvents(ctx context.Context) error {
 	snap, err := d.events.open(ctx, d.objects)
 	if err != nil {
@@ -159,22 +161,24 @@ func (d *deltaLooks) lookAtEvents(ctx context.Context) error {
 	for shard, counts := range d.counts {
 		for epoch, n := range counts {
 			if w := want[shard][epoch]; n != w {
-				d.history.fail("I7: Delta shows %d events of epoch %d of shard %d, whose txn is %d; the plans have %d", n, epoch, shard, done[shard], w)
+				d.history.fail("I7: Delta shows %d events of epoch %d of shard %d, whose txn is %d; the plans have %d",
+					n, epoch, shard, done[shard], w)
 			}
 		}
 	}
 	for shard, epochs := range want {
 		for epoch, n := range epochs {
 			if n > 0 && d.counts[shard][epoch] == 0 {
-				d.history.fail("I7: Delta shows none of the %d events of epoch %d of shard %d, whose txn is %d", n, epoch, shard, done[shard])
+				d.history.fail("I7: Delta shows none of the %d events of epoch %d of shard %d, whose txn is %d", n,
+					epoch, shard, done[shard])
 			}
 		}
 	}
 	return nil
 }
 
-// lookAtSessions: every session whose first closed image lies in a done plan is there once, as some image that a plan of
-// sessions or of revisions has, not older than the done plans of revisions say, and never older than before.
+// lookAtSessions wants every session whose first closed image lies in a plan that is done to be there, as an image of
+// some plan of sessions or revisions, and not older than the plans of revisions that are done say.
 func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 	snap, err := d.sessions.open(ctx, d.objects)
 	if err != nil {
@@ -227,12 +231,14 @@ func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 		if r, ok := shown[key]; !ok {
 			d.history.fail("I7: Delta does not show the session %q, which the done plans have at epoch %d", key, epoch)
 		} else if r.epoch < epoch {
-			d.history.fail("I7: Delta shows the session %q as of epoch %d, the done plans have epoch %d", key, r.epoch, epoch)
+			d.history.fail("I7: Delta shows the session %q as of epoch %d, the done plans have epoch %d", key, r.epoch,
+				epoch)
 		}
 	}
 	for key, r := range shown {
 		if !hasImage(may[key], r.image) {
-			d.history.fail("I7: Delta shows the session %q as of epoch %d (%x), which no plan has: %v", key, r.epoch, r.digest, may[key])
+			d.history.fail("I7: Delta shows the session %q as of epoch %d (%x), which no plan has: %v", key, r.epoch,
+				r.digest, may[key])
 		}
 	}
 	return nil

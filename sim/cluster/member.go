@@ -18,7 +18,7 @@ import (
 	"deckle/state"
 )
 
-// member is one node of the cluster: its disk and clock, which stay, and the processes that come and go.
+// member is one node of the cluster: its disk and clock, which stay, and its processes, which come and go.
 //
 //	        open ok                    killed by a fault: nothing it does is seen from that moment
 //	down ──────────► running ───────────────────────────────► down
@@ -36,8 +36,8 @@ type member struct {
 	run     *incarnation // nil while it is down
 	hold    int          // faults that keep it down
 	wake    chan struct{}
-	damaged bool // a bit of its disk was flipped: it may find that out at any time, until it has a new folder
-	emptied bool // it has found that out, and is on its way to be a member again
+	damaged bool // a bit of its disk was flipped: it may notice at any time, until it has a new folder
+	emptied bool // it has noticed, and is becoming a member again
 	starts  int
 }
 
@@ -131,12 +131,18 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
 		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
 		Registerer: prometheus.NewRegistry(), RaftListener: ln,
-		RaftDial:       func(ctx context.Context, addr string) (net.Conn, error) { return w.raftDial(ctx, m.name, addr, dial) },
+		RaftDial: func(ctx context.Context, addr string) (net.Conn,
+			error) {
+			return w.raftDial(ctx, m.name, addr, dial)
+		},
 		ClickHouseDial: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
-		KafkaOpts:      []kgo.Opt{kgo.Dialer(func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) })},
-		DeltaStore:     &client{o: w.objects, gate: inc.gate},
-		WrapSink:       w.plans.watch(inc.host, inc.gate),
-		LogBytes:       w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
+		KafkaOpts: []kgo.Opt{kgo.Dialer(func(ctx context.Context, _, addr string) (net.Conn,
+			error) {
+			return dial(ctx, addr)
+		})},
+		DeltaStore: &client{o: w.objects, gate: inc.gate},
+		WrapSink:   w.plans.watch(inc.host, inc.gate),
+		LogBytes:   w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
 		SegmentBytes: max(w.opts.LogBytes/4, 4<<10),
 	})
 	m.mu.Lock()
@@ -158,7 +164,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	return inc, nil
 }
 
-// refusedToStart judges an error of Open: it must have a fault behind it.
+// refusedToStart judges an error of Open: some fault must explain it.
 func (m *member) refusedToStart(err error) {
 	m.w.history.add(m.name, "does not start: %v", err)
 	if !m.disk.hasFailed() && !m.isDamaged() {
@@ -178,7 +184,7 @@ func (m *member) ended(inc *incarnation, err error) {
 	explained := m.disk.hasFailed() || m.isDamaged()
 	inc.gate.kill()
 	m.w.net.Kill(m.name)
-	m.disk.lose(m.w.rng.IntN(101)) // after a failed fsync nothing is known of what was not synced
+	m.disk.lose(m.w.rng.IntN(101)) // after a failed fsync nobody knows what has become of what was not synced
 	m.w.bury(inc)
 	if err != nil && !explained {
 		m.w.history.fail("%s gave up, and no fault of its disk explains it: %v", m.name, err)
@@ -186,7 +192,7 @@ func (m *member) ended(inc *incarnation, err error) {
 	_ = sim.Pause(context.Background(), m.w.rng.between(200*time.Millisecond, 2*time.Second))
 }
 
-// logged hears what the node logs. A node must not give up its folder unless a fault has damaged it.
+// logged is called with what the node logs. A node must not give up its folder unless a fault has damaged it.
 func (m *member) logged(message string) {
 	if !strings.HasPrefix(message, "EMPTYING THE DATA FOLDER") {
 		return
@@ -229,8 +235,8 @@ func (m *member) current() *incarnation {
 	return m.run
 }
 
-// kill ends the process at this very moment and keeps the node down until release is called. What was not synced is lost
-// but for so much percent.
+// kill ends the process at this very moment and keeps the node down until release is called. Of what was not synced,
+// the given percentage survives.
 func (m *member) kill(percent int) (release func()) {
 	m.mu.Lock()
 	for _, inc := range []*incarnation{m.run, m.boot} {
@@ -241,7 +247,7 @@ func (m *member) kill(percent int) (release func()) {
 	m.run = nil
 	m.hold++
 	m.mu.Unlock()
-	// The network first: what the process still says must not rest on a disk that has lost it.
+	// The network ends first: the process must not say anything that rests on data which its disk has lost.
 	m.w.net.Kill(m.name)
 	m.disk.lose(percent)
 	return sync.OnceFunc(func() {
@@ -275,8 +281,8 @@ func (m *member) restart() {
 	}
 }
 
-// leave lets the running process live on as another host, cut from the other nodes, with the disk that it has: its address is
-// taken from it, and the member is started anew on an empty disk. Who calls it ends the process.
+// leave lets the running process live on as another host, cut off from the other nodes, with the disk that it has. Its
+// address is taken from it, and the member is started again on an empty disk. The caller ends the process.
 func (m *member) leave() *incarnation {
 	m.mu.Lock()
 	inc := m.run

@@ -25,19 +25,19 @@ type objectStore struct {
 	put    map[string]int                    // how often each key was written: a data file is never written twice
 }
 
-// objectFaults are probabilities of one request; the rest says how long.
+// objectFaults are probabilities per request, except down and slow.
 type objectFaults struct {
 	down     bool          // nothing answers, and nothing happens
 	refuse   float64       // 503, nothing happens
 	lost     float64       // it happens, and the answer is an error (500, or a connection that ends)
-	ownTwice float64       // a conditional put happens, and its repetition by the client library is answered: 412
+	ownTwice float64       // a conditional put happens, and the client library repeats it and gets the answer 412
 	lateput  float64       // a put fails now and takes effect later, if the key is still free
 	slow     time.Duration // up to so long
 }
 
-// fate is what a script lets happen to one put.
+// fate is what a script makes happen to one put.
 type fate struct {
-	late time.Duration // it takes effect so much later, and its client is told of a timeout now
+	late time.Duration // how much later it takes effect; the client gets a timeout now
 	then func()        // called when it has taken effect and has not been answered
 }
 
@@ -84,7 +84,7 @@ type client struct {
 
 var _ store.Store = (*client)(nil)
 
-// request lets a request pass to the store, or not.
+// request decides whether a request reaches the store.
 func (c *client) request(ctx context.Context, op string) (objectFaults, error) {
 	f := c.o.now()
 	delay := c.o.rng.between(time.Millisecond, 8*time.Millisecond)

@@ -20,9 +20,9 @@ type Options struct {
 	Faults int
 	// Tune changes the nodes' configuration.
 	Tune func(cfg *config.Config)
-	// LogBytes and CheckpointBytes are small by default: logs are cut and snapshots sent within a run.
+	// LogBytes and CheckpointBytes are small by default: so that logs are shortened and snapshots sent within a run.
 	LogBytes, CheckpointBytes int64
-	// AuditEvery adds a look at the nodes' logs so often.
+	// AuditEvery is how often the logs of the nodes are looked at besides.
 	AuditEvery time.Duration
 	// LogLevel of the nodes' log in the history; default: warnings.
 	LogLevel slog.Level
@@ -42,12 +42,14 @@ type Options struct {
 	Forming func(w *World)
 	// DiskBytes is the nodes' disk budget, if not 0; smaller than a configuration may set it.
 	DiskBytes int64
-	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs what the tables hold.
+	// Looks is the longest time between two looks of the oracle; default 5 s. A look costs more, the more the tables
+	// hold.
 	Looks time.Duration
 	// OnFailure, if set, is called with each failure when it is found.
 	OnFailure func(failure string)
-	// Latency is what a message from one node to another takes. By default none: with the same instant for question and answer
-	// most races are open, and a loop of the Raft library that never waits for anything else stands virtual time still.
+	// Latency is what a message from one node to another takes. By default none: if question and answer happen at the
+	// same instant, most races are possible; and a loop of the Raft library that waits for nothing else keeps virtual
+	// time from going on.
 	Latency time.Duration
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
 	Quiet time.Duration

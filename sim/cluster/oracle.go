@@ -14,8 +14,8 @@ import (
 // oracle looks at replicas and tables from time to time.
 //
 //	a look ──► replicas: counters (I1), checksum by index (I2), offsets never fall (I3)
-//	       ──► tables: the plans that the sink's own mark (txn, ledger) says are done are visible whole; of later plans,
-//	           what may be visible is (docs/design.md I7, docs/clickhouse.md); nothing else, and nothing goes back
+//	       ──► tables: the plans that are done by the mark of the sink (txn, ledger) are visible as a whole; of later
+//	           plans only what may be visible (docs/design.md I7, docs/clickhouse.md) is; and nothing goes back
 //	           (sim/history)
 type oracle struct {
 	w *world
@@ -44,8 +44,9 @@ type seenSum struct {
 }
 
 func newOracle(w *world) *oracle {
-	return &oracle{w: w, delta: newDeltaLooks(w.plans, w.history, w.objects), click: newClickLooks(w.plans, w.history, w.click),
-		sums: map[shardIndex]seenSum{}, promised: map[int32]int64{}, entries: map[entryAt]uint64{}}
+	return &oracle{w: w, delta: newDeltaLooks(w.plans, w.history, w.objects),
+		click: newClickLooks(w.plans, w.history, w.click),
+		sums:  map[shardIndex]seenSum{}, promised: map[int32]int64{}, entries: map[entryAt]uint64{}}
 }
 
 // follow looks at replicas and tables until ctx ends.
@@ -106,7 +107,8 @@ func (o *oracle) replica(m *member, inc *incarnation, shard uint32, s *state.Sto
 	}
 	at := shardIndex{shard, index}
 	if seen, ok := o.sums[at]; ok && seen.sum != sum {
-		o.w.history.fail("I2: shard %d at index %d: %s has checksum %x, %s had %x", shard, index, m.name, sum, seen.by, seen.sum)
+		o.w.history.fail("I2: shard %d at index %d: %s has checksum %x, %s had %x", shard, index, m.name, sum, seen.by,
+			seen.sum)
 	} else if !ok {
 		o.sums[at] = seenSum{sum, m.name}
 	}
@@ -124,7 +126,8 @@ func counters(v *state.View) string {
 		}
 	}
 	if offsets != v.Applied+v.Duplicates+v.Nulls+letters {
-		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls and %d dead letters", offsets, v.Applied, v.Duplicates, v.Nulls, letters)
+		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls and %d dead letters", offsets,
+			v.Applied, v.Duplicates, v.Nulls, letters)
 	}
 	return ""
 }

@@ -15,13 +15,14 @@ import (
 	"deckle/sim"
 )
 
-// kind is one kind of fault. begin lets it happen and returns what takes it back; it returns after that is known, and
-// the plan calls heal after so long.
+// kind is one kind of fault of the plan.
 type kind struct {
 	name   string
-	weight int // 0: only for those who ask for it by its name
+	weight int // 0: only if it is asked for by its name
 	// last is the longest time from begin to heal.
-	last  time.Duration
+	last time.Duration
+	// begin makes the fault happen and returns, once it is known to have happened, what ends it. The plan calls that
+	// after a while.
 	begin func(ctx context.Context, w *world) (heal func())
 }
 
@@ -43,7 +44,8 @@ var kinds = []kind{
 		var release func()
 		died := make(chan struct{})
 		m.disk.crashAfter(n, func() {
-			w.history.fault("crash_at_write", "%s at the write %d from now, %d %% of what was not synced survives", m.name, n, p)
+			w.history.fault("crash_at_write", "%s at the write %d from now, %d %% of what was not synced survives",
+				m.name, n, p)
 			release = m.kill(p)
 			close(died)
 		})
@@ -92,7 +94,10 @@ var kinds = []kind{
 	}},
 	{"flip_log", 4, 3 * time.Second, func(ctx context.Context, w *world) func() {
 		return w.loseDisk(ctx, "flip_log", func(m *member) bool {
-			return m.flip("data/wal", func(name string, newest bool) bool { return strings.HasSuffix(name, ".wal") && !newest })
+			return m.flip("data/wal", func(name string, newest bool) bool {
+				return strings.HasSuffix(name, ".wal") &&
+					!newest
+			})
 		})
 	}},
 	{"flip_table", 4, 3 * time.Second, func(ctx context.Context, w *world) func() {
@@ -191,7 +196,8 @@ var kinds = []kind{
 		return nothing
 	}},
 	{"broker_errors", 5, 8 * time.Second, func(_ context.Context, w *world) func() {
-		errs := []*kerr.Error{kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.OffsetNotAvailable, kerr.RequestTimedOut, kerr.KafkaStorageError}
+		errs := []*kerr.Error{kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.OffsetNotAvailable,
+			kerr.RequestTimedOut, kerr.KafkaStorageError}
 		e := errs[w.rng.IntN(len(errs))]
 		keys := [][]kmsg.Key{{kmsg.Fetch}, {kmsg.ListOffsets}, {kmsg.Fetch, kmsg.ListOffsets}}[w.rng.IntN(3)]
 		w.history.fault("broker_errors", "%s to %v", e.Message, keys)
@@ -265,7 +271,7 @@ func all(fs []func()) func() {
 	}
 }
 
-// plan draws faults and lets them happen, some at the same time, until ctx ends or all have.
+// plan draws faults and makes them happen, some at the same time, until ctx ends or all have happened.
 func (w *world) plan(ctx context.Context) {
 	var list []kind
 	for _, k := range kinds {
@@ -299,7 +305,7 @@ func (w *world) plan(ctx context.Context) {
 	}
 }
 
-// heal takes back what the plan may have left.
+// heal ends every fault that the plan may have left.
 func (w *world) heal() {
 	w.objects.set(objectFaults{})
 	w.click.set(clickFaults{})
@@ -329,11 +335,11 @@ func (w *world) leader() *member {
 	return w.anyMember()
 }
 
-// survivors is how much of what was not synced a crash leaves, in percent.
+// survivors draws how much of what was not synced survives a crash, in percent.
 func (w *world) survivors() int { return []int{0, 0, 30, 70, 100}[w.rng.IntN(5)] }
 
-// loseDisk crashes a node and damages its disk, and waits until all nodes are members again: two disks at a time are more
-// than three nodes can bear. Whatever else is wrong with the others is no reason to wait.
+// loseDisk crashes a node and damages its disk, and waits until all nodes are members again: three nodes cannot bear
+// the loss of two disks. Whatever else is wrong with the other nodes is no reason to wait.
 func (w *world) loseDisk(ctx context.Context, name string, damage func(m *member) bool) func() {
 	if !w.mayLoseDisk() {
 		return nothing
@@ -354,8 +360,8 @@ func (w *world) loseDisk(ctx context.Context, name string, damage func(m *member
 	}
 }
 
-// mayLoseDisk takes oneDisk, if no disk is lost or may still be: two disks at a time are too many, also if the bit that costs
-// the first one was flipped long ago.
+// mayLoseDisk takes oneDisk if no disk is lost or may still turn out to be: two at a time are too many, even if the
+// bit that costs the first one was flipped long ago.
 func (w *world) mayLoseDisk() bool {
 	if !w.oneDisk.TryLock() {
 		return false
@@ -381,7 +387,7 @@ func (m *member) flip(dir string, wanted func(name string, newest bool) bool) bo
 	return true
 }
 
-// pause stops everything that the process does, but for its timers.
+// pause stops everything that the process does, except for its timers.
 func (m *member) pause() func() {
 	inc := m.current()
 	if inc == nil {

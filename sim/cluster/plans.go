@@ -62,7 +62,7 @@ type totalKey struct {
 	dims  string
 }
 
-// watch returns what a process, whose gate is given, puts in the place of its sinks.
+// watch returns the wrapper that a process, whose gate is given, puts around its sinks.
 func (p *plans) watch(host string, gate *gate) func(sinks.Sink) sinks.Sink {
 	return func(s sinks.Sink) sinks.Sink {
 		w := &watched{Sink: s, plans: p, host: host, gate: gate}
@@ -110,13 +110,14 @@ func (k *plans) record(host string, from *gate, p *state.Plan) error {
 		return err
 	}
 	if from.dead() {
-		return nil // its disk is not its own any more
+		return nil // its disk belongs to the next process
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if before = k.by[key]; before == nil {
 		if last := k.last[key.sinkShard]; p.A != last {
-			k.history.fail("I4: %s gives %s of shard %d the plan (%d, %d], the last one ended at %d", host, p.Sink, key.shard, p.A, p.B, last)
+			k.history.fail("I4: %s gives %s of shard %d the plan (%d, %d], the last one ended at %d", host, p.Sink,
+				key.shard, p.A, p.B, last)
 		}
 		k.last[key.sinkShard] = max(k.last[key.sinkShard], p.B)
 		rec.seenBy = map[*gate]bool{from: true}
@@ -125,13 +126,14 @@ func (k *plans) record(host string, from *gate, p *state.Plan) error {
 	}
 	before.seenBy[from] = true
 	if before.a != rec.a || before.digest != rec.digest {
-		k.history.fail("I4: the plan (%d, %d] of %s, shard %d, has content %x for %s; it was (%d, %d] with %x", rec.a, rec.b, p.Sink,
+		k.history.fail("I4: the plan (%d, %d] of %s, shard %d, has content %x for %s; it was (%d, %d] with %x", rec.a,
+			rec.b, p.Sink,
 			key.shard, rec.digest, host, before.a, before.b, before.digest)
 	}
 	return nil
 }
 
-// read takes a plan's content.
+// read reads the content of a plan.
 func read(p *state.Plan) (*planRecord, error) {
 	rec := &planRecord{a: p.A, b: p.B, epochs: p.Epochs, rows: map[string]image{}, totals: map[totalKey]image{}}
 	sum := xxhash.New()

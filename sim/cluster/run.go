@@ -15,7 +15,7 @@ import (
 	"deckle/sim/testworld/network"
 )
 
-// Result is what came of one run.
+// Result is the outcome of one run.
 type Result struct {
 	Seed     uint64         `json:"seed"`
 	Faults   map[string]int `json:"faults"`   // injected, by kind
@@ -109,7 +109,7 @@ func (w *world) run(ctx context.Context) (err error) {
 	defer func() { _ = ln.Close(); w.click.Close(); serving.Wait() }()
 	var nodes sync.WaitGroup
 	nctx, stopNodes := context.WithCancel(ctx)
-	// Everything of the run ends here, whatever came of it.
+	// Everything that belongs to the run ends here, whatever its outcome.
 	defer func() {
 		w.heal()
 		stopNodes()
@@ -182,13 +182,15 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 	}
 	w.truth = sim.NewTruth()
 	o := sim.Options{
-		Topic: topic, Events: w.opts.Events, Rate: float64(20 + w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,
+		Topic: topic, Events: w.opts.Events, Rate: float64(20 +
+			w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,
 		EventsPerSession: 3 + 9*w.rng.Float64(), KafkaOpts: w.kafkaOpts("sim"),
 		Faults:       sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.02},
 		DrainTimeout: 5 * time.Minute,
 	}
 	if w.opts.Purge {
-		o.Faults.Late = 0 // what comes later than the retention is too late, which the truth of the workload does not know
+		// what comes later than the retention is too late, which the truth of the workload does not know
+		o.Faults.Late = 0
 	}
 	if w.opts.Workload != nil {
 		w.opts.Workload(&o)
@@ -247,7 +249,8 @@ func undrained(n *node.Node, sum *sim.Summary, shards int) string {
 			}
 		}
 		if v.OpenStatus > 0 || v.OpenEvents > 0 || v.OpenSessions > 0 {
-			return fmt.Sprintf("shard %d: %d sessions open, %d events and %d sessions not cut", s.Shard, v.OpenStatus, v.OpenEvents, v.OpenSessions)
+			return fmt.Sprintf("shard %d: %d sessions open, %d events and %d sessions not cut", s.Shard, v.OpenStatus,
+				v.OpenEvents, v.OpenSessions)
 		}
 		for _, id := range v.Config.Sinks {
 			if p := v.Sinks[id]; p.Acked < v.LastClosed || p.PlanB > p.Acked {

@@ -25,9 +25,10 @@ func (s *stage) hold() func() {
 	return s.cutFrom([]string{nodeName(0), nodeName(1), nodeName(2)}, "broker")
 }
 
-// A client whose clock is three days fast, in a backlog that is ten days old, so that the wall clock holds nobody: its events
-// are refused if they are more than an hour ahead of their own Kafka timestamp, and hold to that timestamp plus five minutes
-// otherwise. Nobody else's session is closed early, nothing is too late, and no date is over before its time.
+// A client whose clock is three days fast, in a backlog that is ten days old, so that the wall clock holds nobody: its
+// events are refused if they are more than an hour ahead of their own Kafka timestamp, and hold to that timestamp plus
+// five minutes otherwise. Nobody else's session is closed early, nothing is too late, and no date is over before its
+// time.
 func TestFastClientInOldBacklog(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
 		release := s.hold()
@@ -37,7 +38,8 @@ func TestFastClientInOldBacklog(t *testing.T) {
 			at := old.Add(time.Duration(i) * 10 * time.Minute)
 			for p := range int32(2) {
 				s.send(ev{part: p, sid: fmt.Sprint("slow-", p), at: at},
-					ev{part: p, sid: fmt.Sprint("days-", i, "-", p), at: at.Add(3 * 24 * time.Hour), kafka: at, dead: "bad_timestamp"},
+					ev{part: p, sid: fmt.Sprint("days-", i, "-", p), at: at.Add(3 * 24 * time.Hour), kafka: at,
+						dead: "bad_timestamp"},
 					ev{part: p, sid: fmt.Sprint("fast-", p), at: at.Add(55 * time.Minute), kafka: at},
 					ev{part: p, sid: fmt.Sprint("slow-", p), at: at.Add(time.Minute)})
 				refused++
@@ -49,10 +51,13 @@ func TestFastClientInOldBacklog(t *testing.T) {
 		release()
 		s.applied()
 		v := s.view()
-		s.check(v.DeadLetters[badTimestamp] == int64(refused) && v.DeadLetters[tooLate] == 0, "dead letters %v, want %d bad_timestamp", v.DeadLetters, refused)
-		s.check(v.Clock <= old.Add(396*time.Minute).Unix(), "the clock has run ahead to %v", time.Unix(v.Clock, 0).UTC())
+		s.check(v.DeadLetters[badTimestamp] == int64(refused) && v.DeadLetters[tooLate] == 0,
+			"dead letters %v, want %d bad_timestamp", v.DeadLetters, refused)
+		s.check(v.Clock <= old.Add(396*time.Minute).Unix(), "the clock has run ahead to %v",
+			time.Unix(v.Clock, 0).UTC())
 		for p := range int32(2) {
-			s.want(fmt.Sprint("slow-", p), row{fmt.Sprint(p, "/0"), "closed", 80, 0, old.Unix(), old.Add(391 * time.Minute).Unix(), ""})
+			s.want(fmt.Sprint("slow-", p), row{fmt.Sprint(p, "/0"), "closed", 80, 0, old.Unix(),
+				old.Add(391 * time.Minute).Unix(), ""})
 		}
 		s.moveOn(old.Add(9 * time.Hour))
 		s.settle()
@@ -67,21 +72,23 @@ func (s *stage) moveOn(to time.Time) {
 	}
 }
 
-// The same with a producer whose Kafka timestamps are three days fast, too. While the stream is followed, the wall clock holds
-// it.
+// The same with a producer whose Kafka timestamps are three days fast, too. While the stream is followed, the wall
+// clock holds it.
 func TestFastProducer(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
 		began := s.now()
 		for range 30 {
 			now := s.now()
 			for p := range int32(2) {
-				s.send(ev{part: p, sid: fmt.Sprint("slow-", p), at: now}, ev{part: p, sid: fmt.Sprint("fast-", p), at: now.Add(3 * 24 * time.Hour)})
+				s.send(ev{part: p, sid: fmt.Sprint("slow-", p), at: now},
+					ev{part: p, sid: fmt.Sprint("fast-", p), at: now.Add(3 * 24 * time.Hour)})
 			}
 			s.sleep(10 * time.Second)
 		}
 		s.flushed(state.SinkClickHouse)
 		v := s.view()
-		s.check(v.Clock <= time.Now().Add(5*time.Minute).Unix() && v.DeadLetters[tooLate] == 0, "the clock stands at %v, dead letters %v",
+		s.check(v.Clock <= time.Now().Add(5*time.Minute).Unix() && v.DeadLetters[tooLate] == 0,
+			"the clock stands at %v, dead letters %v",
 			time.Unix(v.Clock, 0).UTC(), v.DeadLetters)
 		for p := range int32(2) {
 			click, _ := s.rows(fmt.Sprint("slow-", p))
@@ -91,9 +98,9 @@ func TestFastProducer(t *testing.T) {
 	})
 }
 
-// A producer whose Kafka timestamps are three days fast, in a backlog: nothing tells it from the others, and the shard's clock
-// follows it. Whoever is three days behind it is too late: that is said of every record, none is lost in silence, and what was
-// counted stays. docs/design.md §3, Clock, says what rules it out.
+// A producer whose Kafka timestamps are three days fast, in a backlog: nothing tells it from the others, and the
+// shard's clock follows it. Whoever is three days behind it is too late: that is said of every record, none is lost in
+// silence, and what was counted stays. docs/design.md §3, Clock, says what rules it out.
 func TestFastProducerInOldBacklog(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
 		release := s.hold()
@@ -113,7 +120,8 @@ func TestFastProducerInOldBacklog(t *testing.T) {
 			if i == 9 {
 				release()
 				s.applied()
-				s.check(s.view().Clock == at.Add(3*24*time.Hour).Unix(), "the clock stands at %v", time.Unix(s.view().Clock, 0).UTC())
+				s.check(s.view().Clock == at.Add(3*24*time.Hour).Unix(), "the clock stands at %v",
+					time.Unix(s.view().Clock, 0).UTC())
 				release = s.hold()
 			}
 		}
@@ -124,13 +132,14 @@ func TestFastProducerInOldBacklog(t *testing.T) {
 			s.check(late[pos] && why == "too_late", "the dead letter %v, %s", pos, why)
 		}
 		for p := range int32(2) {
-			s.want(fmt.Sprint("slow-", p), row{fmt.Sprint(p, "/0"), "expired", 10, 0, old.Unix(), old.Add(90 * time.Minute).Unix(), ""})
+			s.want(fmt.Sprint("slow-", p), row{fmt.Sprint(p, "/0"), "expired", 10, 0, old.Unix(),
+				old.Add(90 * time.Minute).Unix(), ""})
 		}
 	})
 }
 
-// A partition that cannot be fetched while the others are idle: the shard's clock does not run past it, and what it brings when
-// it is back is not too late.
+// A partition that cannot be fetched while the others are idle: the shard's clock does not run past it, and what it
+// brings when it is back is not too late.
 func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -139,36 +148,42 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 	}{
 		{"fetch", []kmsg.Key{kmsg.Fetch}, kerr.UnknownServerError},
 		{"fetch and listing", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.UnknownServerError},
-		{"silently", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.KafkaStorageError}, // which the client keeps to itself
+		// which the client keeps to itself
+		{"silently", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.KafkaStorageError},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
-				for i := range s.members { // a client that is told of an error at once asks again at once
-					s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
-				}
-				at := s.now()
-				s.send(ev{part: 0, sid: "failing", at: at}, ev{part: 1, sid: "idle", at: at})
-				s.applied()
-				fault := s.broker.Fault(kfake.Fault{Keys: c.keys, Topic: topic, Partitions: []int32{0}, Err: c.err, Count: -1})
-				s.sleep(100 * time.Millisecond)
-				s.send(ev{part: 0, sid: "failing", at: at.Add(10 * time.Second), kafka: at.Add(10 * time.Second)})
-				s.sleep(10 * time.Minute)
-				v := s.view()
-				s.check(v.Clock <= at.Unix()+20, "the clock ran %d s past the partition that fails", v.Clock-at.Unix())
-				s.check(s.next(0) == 1 && v.OpenStatus == 2, "partition 0 is at %d, %d sessions are open", s.next(0), v.OpenStatus)
-				s.check(s.status().Failing["source"] != "", "the failure is not shown: %+v", s.status())
-				fault.Remove()
-				s.applied()
-				s.want("failing", row{"0/0", "expired", 2, 0, at.Unix(), at.Unix() + 10, ""})
-				s.check(s.view().DeadLetters[tooLate] == 0, "too late: %v", s.view().DeadLetters)
-				s.settle()
-			})
+			schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }},
+				func(s *stage) {
+					for i := range s.members { // a client that is told of an error at once asks again at once
+						s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
+					}
+					at := s.now()
+					s.send(ev{part: 0, sid: "failing", at: at}, ev{part: 1, sid: "idle", at: at})
+					s.applied()
+					fault := s.broker.Fault(kfake.Fault{Keys: c.keys, Topic: topic, Partitions: []int32{0}, Err: c.err,
+						Count: -1})
+					s.sleep(100 * time.Millisecond)
+					s.send(ev{part: 0, sid: "failing", at: at.Add(10 * time.Second), kafka: at.Add(10 * time.Second)})
+					s.sleep(10 * time.Minute)
+					v := s.view()
+					s.check(v.Clock <= at.Unix()+20, "the clock ran %d s past the partition that fails",
+						v.Clock-at.Unix())
+					s.check(s.next(0) == 1 && v.OpenStatus == 2, "partition 0 is at %d, %d sessions are open",
+						s.next(0),
+						v.OpenStatus)
+					s.check(s.status().Failing["source"] != "", "the failure is not shown: %+v", s.status())
+					fault.Remove()
+					s.applied()
+					s.want("failing", row{"0/0", "expired", 2, 0, at.Unix(), at.Unix() + 10, ""})
+					s.check(s.view().DeadLetters[tooLate] == 0, "too late: %v", s.view().DeadLetters)
+					s.settle()
+				})
 		})
 	}
 }
 
-// The broker is away while every partition was idle: what it takes in meanwhile is not too late when it is back, because nobody
-// can know that there is nothing.
+// The broker is away while every partition was idle: what it takes in meanwhile is not too late when it is back,
+// because nobody can know that there is nothing.
 func TestBrokerAwayHoldsTheClock(t *testing.T) {
 	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
 		at := s.now()
@@ -191,8 +206,8 @@ func TestBrokerAwayHoldsTheClock(t *testing.T) {
 	})
 }
 
-// A bot's session that lives for days: it is capped at 2,000 counted events, further ones are dead letters, move neither its
-// end nor its timer and take no room, and its session_end closes it all the same.
+// A bot's session that lives for days: it is capped at 2,000 counted events, further ones are dead letters, move
+// neither its end nor its timer and take no room, and its session_end closes it all the same.
 func TestBotSession(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
 		release := s.hold()
@@ -201,7 +216,8 @@ func TestBotSession(t *testing.T) {
 		var evs []ev
 		at := old
 		for range n {
-			evs = append(evs, ev{sid: "bot", at: at, size: 200}, ev{part: 1, sid: "bystander", at: at, typ: "navigation"})
+			evs = append(evs, ev{sid: "bot", at: at, size: 200},
+				ev{part: 1, sid: "bystander", at: at, typ: "navigation"})
 			at = at.Add(every)
 		}
 		s.send(evs[:2*1990]...)
@@ -213,12 +229,14 @@ func TestBotSession(t *testing.T) {
 		s.flushed()
 		v := s.view()
 		s.check(v.DeadLetters[sessionFull] == 600, "dead letters: %v, want 600 session_full", v.DeadLetters)
-		s.check(v.MemoryBytes < full.MemoryBytes+64<<10, "memory went from %d to %d bytes", full.MemoryBytes, v.MemoryBytes)
+		s.check(v.MemoryBytes < full.MemoryBytes+64<<10, "memory went from %d to %d bytes", full.MemoryBytes,
+			v.MemoryBytes)
 		last := old.Add(1999 * every).Unix()
 		s.moveOn(at.Add(time.Hour))
 		s.settle()
 		click, dlt := s.rows("bot")
-		s.check(len(click) == 1 && click[0].events == 2000 && click[0].start == old.Unix() && click[0].end == last && click[0].status == "closed",
+		s.check(len(click) == 1 && click[0].events == 2000 && click[0].start == old.Unix() && click[0].end == last &&
+			click[0].status == "closed",
 			"the bot's session: %+v", click)
 		s.check(slices.Equal(click, dlt), "ClickHouse shows %+v, Delta %+v", click, dlt)
 	})

@@ -16,7 +16,8 @@ import (
 // closedSession sends a session of a few KiB that ends at once.
 func (s *stage) closedSession(sid string, p int32) {
 	at := s.now()
-	s.send(ev{part: p, sid: sid, at: at, size: 3000}, ev{part: p, sid: sid, at: at, size: 3000, typ: "navigation"}, ev{part: p, sid: sid, at: at, typ: "session_end"})
+	s.send(ev{part: p, sid: sid, at: at, size: 3000}, ev{part: p, sid: sid, at: at, size: 3000, typ: "navigation"},
+		ev{part: p, sid: sid, at: at, typ: "session_end"})
 }
 
 // smallDisk is a budget of a few MiB, far below what the retention would hold.
@@ -25,9 +26,9 @@ var smallDisk = Options{
 	DiskBytes: 2 << 20, LogBytes: 64 << 10, CheckpointBytes: 64 << 10,
 }
 
-// A sink is down, and closed sessions that it does not have fill the disk: intake pauses; the horizon stays, because nothing
-// would be freed; nothing is dropped. When the sink is back, what every sink has makes room (superseded images do, and where that is not enough,
-// TestHorizonIsForced, the horizon is forced up), and intake resumes.
+// A sink is down, and closed sessions that it does not have fill the disk: intake pauses; the horizon stays, because
+// nothing would be freed; nothing is dropped. When the sink is back, what every sink has makes room (superseded images
+// do, and where that is not enough, TestHorizonIsForced, the horizon is forced up), and intake resumes.
 func TestDiskFullOfClosedSessions(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -53,13 +54,16 @@ func TestDiskFullOfClosedSessions(t *testing.T) {
 					s.sleep(3 * time.Second) // for what is in flight
 					st = s.status()
 					s.sleep(30 * time.Second)
-					if then = s.status(); st.Paused != "" && then.Paused != "" && then.State.Applied == st.State.Applied && s.next(0) < s.ends[0] {
+					if then = s.status(); st.Paused != "" && then.Paused != "" &&
+						then.State.Applied == st.State.Applied && s.next(0) < s.ends[0] {
 						break // no compaction makes room any more
 					}
 				}
 				v := then.State
-				s.check(strings.HasPrefix(st.Paused, "disk: the data folder holds") && n < 2000, "paused for %q after %d sessions", st.Paused, n)
-				s.check(s.logged("the horizon is forced up") == 0 && v.LiveSessions*3 >= v.Applied, "the horizon was forced, or sessions were dropped: %d live, %d sent", v.LiveSessions, n)
+				s.check(strings.HasPrefix(st.Paused, "disk: the data folder holds") && n < 2000,
+					"paused for %q after %d sessions", st.Paused, n)
+				s.check(s.logged("the horizon is forced up") == 0 && v.LiveSessions*3 >= v.Applied,
+					"the horizon was forced, or sessions were dropped: %d live, %d sent", v.LiveSessions, n)
 				up()
 				s.await(10*time.Minute, "intake resumes", func() bool { return s.status().Paused == "" })
 				s.applied()
@@ -71,8 +75,8 @@ func TestDiskFullOfClosedSessions(t *testing.T) {
 	}
 }
 
-// All sinks are up, and the retention would hold more than the disk: the horizon is forced up, never past the clock less
-// timeout and grace, so that open sessions live on; what is before it is too late, and said to be.
+// All sinks are up, and the retention would hold more than the disk: the horizon is forced up, never past the clock
+// less timeout and grace, so that open sessions live on; what is before it is too late, and said to be.
 func TestHorizonIsForced(t *testing.T) {
 	schedule(t, smallDisk, func(s *stage) {
 		at := s.now()
@@ -99,7 +103,8 @@ func TestHorizonIsForced(t *testing.T) {
 		s.check(worst <= 0, "the horizon was %d s past the clock less timeout and grace", worst)
 		s.await(10*time.Minute, "intake runs", func() bool { return s.status().Paused == "" })
 		v := s.view()
-		s.check(v.Horizon > v.Clock-int64(6*time.Hour/time.Second), "the horizon was not forced: %d, clock %d", v.Horizon, v.Clock)
+		s.check(v.Horizon > v.Clock-int64(6*time.Hour/time.Second), "the horizon was not forced: %d, clock %d",
+			v.Horizon, v.Clock)
 		s.check(v.DeadLetters[tooLate] == 0, "too late: %v", v.DeadLetters)
 		if v.Horizon > at.Unix() {
 			pos := s.send(ev{sid: "old", at: at, kafka: s.now(), dead: "too_late"})[0]
@@ -113,8 +118,8 @@ func TestHorizonIsForced(t *testing.T) {
 	})
 }
 
-// The first loss of power after the cluster was formed, of all nodes at once, which leaves nothing that was not synced: it is
-// the same cluster, and nothing that was acknowledged is lost.
+// The first loss of power after the cluster was formed, of all nodes at once, which leaves nothing that was not
+// synced: it is the same cluster, and nothing that was acknowledged is lost.
 func TestFirstPowerCut(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		id := s.clusterID()
@@ -144,8 +149,8 @@ func (s *stage) clusterID() string {
 	return ""
 }
 
-// A loss of power of all nodes while the cluster is being formed, at the n-th write of one of them: it is formed afterwards, as
-// one, and stays the same from then on.
+// A loss of power of all nodes while the cluster is being formed, at the n-th write of one of them: it is formed
+// afterwards, as one, and stays the same from then on.
 func TestPowerCutWhileForming(t *testing.T) {
 	for i, n := range []int{1, 2, 3, 5, 8, 10, 12, 15, 18, 22, 26, 32, 40, 55} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -186,9 +191,9 @@ func TestPowerCutWhileForming(t *testing.T) {
 	}
 }
 
-// All nodes are down for two hours with many open sessions. At their return the first events bring the clock on by two hours,
-// and all timers are due at once: they fire a bounded number an entry, under one leader, in bounded memory, and every session
-// comes out right.
+// All nodes are down for two hours with many open sessions. At their return the first events bring the clock on by two
+// hours, and all timers are due at once: they fire a bounded number an entry, under one leader, in bounded memory, and
+// every session comes out right.
 func TestTwoHoursDownManyTimers(t *testing.T) {
 	const sessions, memory, checkpoint = 20_000, 4 << 20, 2 << 20
 	schedule(t, Options{

@@ -19,13 +19,15 @@ func (s *stage) another(m *member, term uint64) {
 func (s *stage) allApplied(sessions int) {
 	sum := s.settle()
 	v := s.view()
-	s.check(v.Applied == sum.Produced && v.Duplicates == 0 && len(v.DeadLetters) == 0 && sum.Produced == int64(3*sessions) && s.eventRows() == 3*sessions,
-		"%d sessions, %d records sent: %d applied, %d duplicates, dead letters %v, %d rows of events", sessions, sum.Produced, v.Applied, v.Duplicates,
+	s.check(v.Applied == sum.Produced && v.Duplicates == 0 && len(v.DeadLetters) == 0 &&
+		sum.Produced == int64(3*sessions) && s.eventRows() == 3*sessions,
+		"%d sessions, %d records sent: %d applied, %d duplicates, dead letters %v, %d rows of events", sessions,
+		sum.Produced, v.Applied, v.Duplicates,
 		v.DeadLetters, s.eventRows())
 }
 
-// A leader is paused past its lease with entries in flight; the new leader goes on, and the old one resumes with what it had
-// left to say: nothing is doubled, nothing is skipped.
+// A leader is paused past its lease with entries in flight; the new leader goes on, and the old one resumes with what
+// it had left to say: nothing is doubled, nothing is skipped.
 func TestDeposedLeadersLeftovers(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		stop := s.produce(60 * time.Millisecond)
@@ -36,7 +38,8 @@ func TestDeposedLeadersLeftovers(t *testing.T) {
 			s.another(lead, st.Term)
 			before := s.view().Applied
 			s.sleep(5 * time.Second)
-			s.check(s.view().Applied > before+60, "the new leader does not go on: %d records, then %d", before, s.view().Applied)
+			s.check(s.view().Applied > before+60, "the new leader does not go on: %d records, then %d", before,
+				s.view().Applied)
 			resume()
 			s.await(30*time.Second, "the old leader follows", func() bool {
 				v := lead.store(0).View()
@@ -48,8 +51,8 @@ func TestDeposedLeadersLeftovers(t *testing.T) {
 	})
 }
 
-// A leader whose disk takes longer than the deadline steps down, although what it was writing may still become durable, and may
-// be committed: the next offsets are read from the applied state.
+// A leader whose disk takes longer than the deadline steps down, although what it was writing may still become
+// durable, and may be committed: the next offsets are read from the applied state.
 func TestApplyThatTimedOutMayBeCommitted(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		stop := s.produce(60 * time.Millisecond)
@@ -60,7 +63,8 @@ func TestApplyThatTimedOutMayBeCommitted(t *testing.T) {
 			s.another(lead, st.Term)
 			before := s.view().Applied
 			s.sleep(5 * time.Second)
-			s.check(s.view().Applied > before+60, "the new leader does not go on: %d records, then %d", before, s.view().Applied)
+			s.check(s.view().Applied > before+60, "the new leader does not go on: %d records, then %d", before,
+				s.view().Applied)
 			lead.disk.set(func(d *disk) { d.syncs = 0 })
 			s.ready()
 		}
@@ -69,8 +73,8 @@ func TestApplyThatTimedOutMayBeCommitted(t *testing.T) {
 	})
 }
 
-// A leader that is cut from the others goes on reading and proposing until its lease ends. What it has proposed is replaced by
-// what the next leader proposes, and the offsets are taken once.
+// A leader that is cut from the others goes on reading and proposing until its lease ends. What it has proposed is
+// replaced by what the next leader proposes, and the offsets are taken once.
 func TestIsolatedLeadersEntriesAreReplaced(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		stop := s.produce(60 * time.Millisecond)
@@ -81,15 +85,17 @@ func TestIsolatedLeadersEntriesAreReplaced(t *testing.T) {
 			s.another(lead, st.Term)
 			s.sleep(5 * time.Second)
 			heal()
-			s.await(30*time.Second, "the old leader follows", func() bool { return lead.store(0).View().Term > st.Term })
+			s.await(30*time.Second, "the old leader follows",
+				func() bool { return lead.store(0).View().Term > st.Term })
 		}
 		s.check(s.logged("clearing log suffix") > 0, "no leader had proposed anything that another replaced")
 		s.allApplied(stop())
 	})
 }
 
-// A leader's node is lost and comes back with an empty disk, while its former process lives on elsewhere, with everything that
-// it knew: it is a member no more. The others refuse it, and what it had begun to write changes nothing.
+// A leader's node is lost and comes back with an empty disk, while its former process lives on elsewhere, with
+// everything that it knew: it is a member no more. The others refuse it, and what it had begun to write changes
+// nothing.
 func TestFormerIncarnationIsRefused(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		stop := s.produce(100 * time.Millisecond)
@@ -118,10 +124,13 @@ func TestFormerIncarnationIsRefused(t *testing.T) {
 		}
 		s.sleep(40 * time.Second)
 		_, then := s.leaderNow(0)
-		s.check(then.Term == now.Term && then.IsLeader, "the former process has brought the term from %d to %d", now.Term, then.Term)
+		s.check(then.Term == now.Term && then.IsLeader, "the former process has brought the term from %d to %d",
+			now.Term, then.Term)
 		fst := former.node.Status()
-		s.check(!fst.Ready && !slices.ContainsFunc(fst.Shards, isLeader), "the former process is ready: %v, leads %+v", fst.Ready, fst.Shards)
-		s.check(former.node.Store(0).View().Index == indexBefore, "the former process follows from %d to %d", indexBefore, former.node.Store(0).View().Index)
+		s.check(!fst.Ready && !slices.ContainsFunc(fst.Shards, isLeader), "the former process is ready: %v, leads %+v",
+			fst.Ready, fst.Shards)
+		s.check(former.node.Store(0).View().Index == indexBefore, "the former process follows from %d to %d",
+			indexBefore, former.node.Store(0).View().Index)
 		former.gate.kill()
 		s.bury(former)
 		s.objects.script(nil)

@@ -15,12 +15,13 @@ import (
 	"deckle/state"
 )
 
-// A late event for a closed session inside the horizon is a revision of the same row; one with the id of a purged session
-// opens a new row; one before the horizon is a dead letter.
+// A late event for a closed session inside the horizon is a revision of the same row; one with the id of a purged
+// session opens a new row; one before the horizon is a dead letter.
 func TestLateEvent(t *testing.T) {
 	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 5 * time.Minute }}, func(s *stage) {
 		at := s.now()
-		first := s.send(ev{sid: "late", at: at}, ev{sid: "late", at: at.Add(time.Second)}, ev{sid: "late", at: at.Add(2 * time.Second), typ: "session_end"})
+		first := s.send(ev{sid: "late", at: at}, ev{sid: "late", at: at.Add(time.Second)},
+			ev{sid: "late", at: at.Add(2 * time.Second), typ: "session_end"})
 		s.want("late", row{"0/0", "closed", 2, 0, at.Unix(), at.Unix() + 1, ""})
 
 		s.send(ev{sid: "late", at: at.Add(-time.Minute), kafka: s.now(), brand: "early"})
@@ -36,7 +37,8 @@ func TestLateEvent(t *testing.T) {
 		pos := s.send(ev{sid: "late", at: at.Add(-time.Hour), kafka: s.now()})[0]
 		s.flushed()
 		s.await(time.Minute, "the dead letter", func() bool { return len(s.letters()) > 0 })
-		s.check(len(s.letters()) == 1 && s.letters()[pos] == "too_late", "dead letters: %v, want too_late at %v", s.letters(), pos)
+		s.check(len(s.letters()) == 1 && s.letters()[pos] == "too_late", "dead letters: %v, want too_late at %v",
+			s.letters(), pos)
 		s.want("late", want, row{"0/4", "closed", 1, 0, again.Unix(), again.Unix(), ""})
 		s.check(len(first) == 3 && s.eventRows() == 6, "table events has %d rows, want 6", s.eventRows())
 	})
@@ -58,7 +60,8 @@ func TestPurgedWhileSinkIsDown(t *testing.T) {
 				s.want("before", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
 				up := c.down(s)
 				now := s.now()
-				s.send(ev{sid: "before", at: now.Add(-time.Second)}, ev{sid: "within", at: now}, ev{part: 1, sid: "expires", at: now},
+				s.send(ev{sid: "before", at: now.Add(-time.Second)}, ev{sid: "within", at: now},
+					ev{part: 1, sid: "expires", at: now},
 					ev{sid: "within", at: now, typ: "session_end"})
 				s.await(10*time.Minute, "all are purged", func() bool { return s.view().LiveSessions == 0 })
 				s.sleep(2 * time.Minute)
@@ -74,7 +77,8 @@ func TestPurgedWhileSinkIsDown(t *testing.T) {
 	}
 }
 
-// The dead letter queue takes nothing for longer than the retention: the other sinks go on, and every letter reaches it afterwards.
+// The dead letter queue takes nothing for longer than the retention: the other sinks go on, and every letter reaches
+// it afterwards.
 func TestPurgedWhileDeadLetterQueueIsDown(t *testing.T) {
 	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = time.Minute }}, func(s *stage) {
 		at := s.now()
@@ -83,13 +87,16 @@ func TestPurgedWhileDeadLetterQueueIsDown(t *testing.T) {
 		s.send(ev{sid: "a", at: at.Add(-time.Hour), kafka: at, dead: "too_late"})
 		s.flushed()
 		before := len(s.letters())
-		fault := s.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".dlq", Err: kerr.TopicAuthorizationFailed, Count: -1})
-		late := s.send(ev{sid: "a", at: at.Add(-2 * time.Hour), kafka: at, dead: "too_late"}, ev{part: 1, sid: "b", at: at.Add(2 * time.Hour), kafka: at, dead: "bad_timestamp"})
+		fault := s.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".dlq",
+			Err: kerr.TopicAuthorizationFailed, Count: -1})
+		late := s.send(ev{sid: "a", at: at.Add(-2 * time.Hour), kafka: at, dead: "too_late"},
+			ev{part: 1, sid: "b", at: at.Add(2 * time.Hour), kafka: at, dead: "bad_timestamp"})
 		s.send(ev{sid: "a", at: s.now(), typ: "session_end"})
 		s.await(10*time.Minute, "all are purged", func() bool { return s.view().LiveSessions == 0 })
 		s.sleep(time.Minute)
 		s.want("a", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
-		s.check(len(s.letters()) == before && s.status().Failing["deadletter"] != "", "letters %v, failing %v", s.letters(), s.status().Failing)
+		s.check(len(s.letters()) == before && s.status().Failing["deadletter"] != "", "letters %v, failing %v",
+			s.letters(), s.status().Failing)
 		fault.Remove()
 		s.flushed()
 		s.await(time.Minute, "the letters", func() bool { return len(s.letters()) == before+2 })
@@ -98,23 +105,28 @@ func TestPurgedWhileDeadLetterQueueIsDown(t *testing.T) {
 	})
 }
 
-// A late first event changes a session's dimensions and its date: totals move exactly, and those that are zero are hidden.
+// A late first event changes a session's dimensions and its date: totals move exactly, and those that are zero are
+// hidden.
 func TestRollupsMove(t *testing.T) {
 	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 30 * time.Minute }}, func(s *stage) {
 		midnight := s.now().Truncate(24 * time.Hour)
 		yesterday, today := midnight.Add(-time.Hour).Format(time.DateOnly), midnight.Format(time.DateOnly)
 		at := midnight.Add(30 * time.Second)
-		s.send(ev{sid: "moves", at: at, brand: "B"}, ev{sid: "stays", at: at, brand: "B"}, ev{sid: "moves", at: at, typ: "session_end"})
+		s.send(ev{sid: "moves", at: at, brand: "B"}, ev{sid: "stays", at: at, brand: "B"},
+			ev{sid: "moves", at: at, typ: "session_end"})
 		s.flushed()
 		sum := s.total(state.RollupSummary)
-		s.check(len(sum) == 1 && sum[today].Sessions == 2 && sum[today].Views == 2 && sum[today].AvgEvents == 1, "session_summary: %+v", sum)
+		s.check(len(sum) == 1 && sum[today].Sessions == 2 && sum[today].Views == 2 && sum[today].AvgEvents == 1,
+			"session_summary: %+v", sum)
 
 		s.send(ev{sid: "moves", at: midnight.Add(-10 * time.Second), kafka: at, brand: "A"})
 		s.flushed()
 		sum, brands := s.total(state.RollupSummary), s.total(state.RollupBrand)
-		s.check(len(sum) == 2 && sum[today].Sessions == 1 && sum[today].Views == 1 && sum[yesterday].Sessions == 1 && sum[yesterday].Views == 2 &&
+		s.check(len(sum) == 2 && sum[today].Sessions == 1 && sum[today].Views == 1 && sum[yesterday].Sessions == 1 &&
+			sum[yesterday].Views == 2 &&
 			sum[yesterday].AvgDuration == 40, "session_summary: %+v", sum)
-		s.check(len(brands) == 2 && brands[today+"/B"].Sessions == 1 && brands[yesterday+"/A"].Sessions == 1, "brand_analytics: %+v", brands)
+		s.check(len(brands) == 2 && brands[today+"/B"].Sessions == 1 && brands[yesterday+"/A"].Sessions == 1,
+			"brand_analytics: %+v", brands)
 
 		// The other follows: nothing is left on today, which is a zero that nobody sees.
 		s.send(ev{sid: "stays", at: midnight.Add(-20 * time.Second), kafka: at, brand: "A"})
@@ -147,7 +159,8 @@ func (s *stage) dateLeaves(midnight time.Time, shown map[string]rollupRow) {
 	s.check(dates[yesterday] > 0 && dates[today] > 0, "the state holds the dates %v", dates)
 	// Every session is purged, and yesterday is over, when the clock has passed midnight by the retention.
 	s.await(2*time.Hour, "all are purged", func() bool { return s.view().LiveSessions == 0 })
-	s.send(ev{sid: "mover", at: time.Unix(s.view().Clock, 0), kafka: time.Unix(s.view().Clock, 0)}) // a cut, and so a checkpoint
+	// a cut, and so a checkpoint
+	s.send(ev{sid: "mover", at: time.Unix(s.view().Clock, 0), kafka: time.Unix(s.view().Clock, 0)})
 	s.flushed()
 	s.await(10*time.Minute, "yesterday leaves", func() bool {
 		s.send(ev{sid: "mover", at: time.Unix(s.view().Clock, 0), kafka: time.Unix(s.view().Clock, 0)})
@@ -155,11 +168,13 @@ func (s *stage) dateLeaves(midnight time.Time, shown map[string]rollupRow) {
 		return s.dates()[yesterday] == 0
 	})
 	v := s.view()
-	s.check(v.Horizon >= midnight.Unix(), "yesterday left the state at the horizon %v, before it was over", time.Unix(v.Horizon, 0).UTC())
+	s.check(v.Horizon >= midnight.Unix(), "yesterday left the state at the horizon %v, before it was over",
+		time.Unix(v.Horizon, 0).UTC())
 	s.check(s.dates()[today] > 0, "today has left the state, and is not over")
 	sum := s.total(state.RollupSummary)
 	y := midnight.Add(-time.Hour).Format(time.DateOnly)
-	s.check(sum[y].Sessions == shown[y].Sessions && sum[y].Views == shown[y].Views, "what has left the state has changed in the table: %+v", sum)
+	s.check(sum[y].Sessions == shown[y].Sessions && sum[y].Views == shown[y].Views,
+		"what has left the state has changed in the table: %+v", sum)
 }
 
 // dates returns the rollup keys that a replica's state holds, by date, read from its disk.

@@ -71,7 +71,8 @@ func (s *stage) commits(table string) map[string]int {
 	return out
 }
 
-// A leader is killed between the moment in which its commit takes effect and the answer: the next one finds that it is done.
+// A leader is killed between the moment in which its commit takes effect and the answer: the next one finds that it is
+// done.
 func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 	for _, table := range []string{"events", "sessions"} {
 		t.Run(table, func(t *testing.T) {
@@ -85,7 +86,8 @@ func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 					killed := make(chan struct{})
 					var once atomic.Bool
 					s.objects.script(func(g *gate, key string) fate {
-						if inc := lead.current(); inc == nil || inc.gate != g || !strings.HasPrefix(key, table+"/_delta_log/") || !strings.HasSuffix(key, ".json") ||
+						if inc := lead.current(); inc == nil || inc.gate != g ||
+							!strings.HasPrefix(key, table+"/_delta_log/") || !strings.HasSuffix(key, ".json") ||
 							!once.CompareAndSwap(false, true) {
 							return fate{}
 						}
@@ -118,8 +120,9 @@ func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 	}
 }
 
-// Commits and data files of a leader reach the store three minutes after it was told that they had not, when it is deposed and
-// newer epochs are there: a commit is refused, because its version is taken, and a file that nobody names is harmless.
+// Commits and data files of a leader reach the store three minutes after it was told that they had not, when it is
+// deposed and newer epochs are there: a commit is refused, because its version is taken, and a file that nobody names
+// is harmless.
 func TestAmbiguousPutLandsMinutesLater(t *testing.T) {
 	for _, kind := range []string{"commit", "data"} {
 		t.Run(kind, func(t *testing.T) {
@@ -159,8 +162,8 @@ func TestAmbiguousPutLandsMinutesLater(t *testing.T) {
 	}
 }
 
-// An insert of epoch n takes effect after n+1 was written, and after its plan was repeated by another leader: no row and no
-// total goes back, and what is inserted twice is not dropped as a duplicate of something else.
+// An insert of epoch n takes effect after n+1 was written, and after its plan was repeated by another leader: no row
+// and no total goes back, and what is inserted twice is not dropped as a duplicate of something else.
 func TestLateInsert(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
@@ -180,7 +183,8 @@ func TestLateInsert(t *testing.T) {
 		release := lead.kill(100)
 		s.another(lead, st.Term)
 		s.flushed(state.SinkClickHouse) // the plan is repeated
-		s.send(ev{sid: "late", at: at.Add(-2 * time.Second), kafka: at, brand: "C"}, ev{sid: "late", at: at.Add(time.Second)})
+		s.send(ev{sid: "late", at: at.Add(-2 * time.Second), kafka: at, brand: "C"},
+			ev{sid: "late", at: at.Add(time.Second)})
 		s.flushed(state.SinkClickHouse) // and followed by another one
 		release()
 		before := s.click.Inserted(clickDatabase, clickSessions, 0)
@@ -191,17 +195,20 @@ func TestLateInsert(t *testing.T) {
 		s.sleep(15 * time.Second)
 		s.click.Settle()
 		after := s.click.Inserted(clickDatabase, clickSessions, 0)
-		s.check(len(after) >= len(before)+1 && s.click.Late() == 0, "the late insert is not there: %d images, then %d", len(before), len(after))
+		s.check(len(after) >= len(before)+1 && s.click.Late() == 0, "the late insert is not there: %d images, then %d",
+			len(before), len(after))
 		images := map[string]int{}
 		for _, r := range after {
 			if r.Text("session_id") == "late" {
 				images[r.Text("brand")+r.Text("total_events")]++
 			}
 		}
-		s.check(images["A1"] >= 1 && images["B2"] >= 2 && images["C4"] >= 1, "images of the session: %v; the second one must be there twice", images)
+		s.check(images["A1"] >= 1 && images["B2"] >= 2 && images["C4"] >= 1,
+			"images of the session: %v; the second one must be there twice", images)
 		rows, _ = s.rows("late")
 		s.check(slices.Equal(rows, want), "after the late insert, ClickHouse shows %+v, want %+v", rows, want)
-		s.check(fmt.Sprint(s.total(state.RollupBrand)) == fmt.Sprint(brands) && len(brands) == 2, "totals were %+v, and are %+v", brands, s.total(state.RollupBrand))
+		s.check(fmt.Sprint(s.total(state.RollupBrand)) == fmt.Sprint(brands) && len(brands) == 2,
+			"totals were %+v, and are %+v", brands, s.total(state.RollupBrand))
 		s.click.SetHook(s.click.draw)
 		s.settle()
 	})
@@ -226,7 +233,8 @@ func TestTableOfAnotherCluster(t *testing.T) {
 			if shards := other.Status().Shards; len(shards) == 1 {
 				st = shards[0]
 			}
-			return st.Stopped["events"] != "" && st.Stopped["sessions"] != "" && st.Stopped["revisions"] != "" && st.Stopped["clickhouse"] != ""
+			return st.Stopped["events"] != "" && st.Stopped["sessions"] != "" && st.Stopped["revisions"] != "" &&
+				st.Stopped["clickhouse"] != ""
 		})
 		s.check(err == nil, "the other cluster: %v, stopped %v, failing %v", err, st.Stopped, st.Failing)
 		for part, why := range st.Stopped {
@@ -251,16 +259,20 @@ func (s *stage) other() *node.Node {
 	s.must(err)
 	dial := func(ctx context.Context, _, addr string) (net.Conn, error) { return s.net.Dial(ctx, "other", addr) }
 	n, err := node.Open(s.ctx, cfg, node.Deps{
-		FS: vfs.NewMem(), Logger: s.history.logger("other", slog.LevelWarn, func(string) {}), Registerer: prometheus.NewRegistry(), RaftListener: ln,
-		RaftDial: func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "", addr) }, ClickHouseDial: dial,
+		FS: vfs.NewMem(), Logger: s.history.logger("other", slog.LevelWarn,
+			func(string) {}), Registerer: prometheus.NewRegistry(), RaftListener: ln,
+		RaftDial: func(ctx context.Context, addr string) (net.Conn,
+			error) {
+			return dial(ctx, "", addr)
+		}, ClickHouseDial: dial,
 		KafkaOpts: []kgo.Opt{kgo.Dialer(dial)}, DeltaStore: &client{o: s.objects, gate: newGate()},
 	})
 	s.must(err)
 	return n
 }
 
-// All three data folders are replaced by an older copy: the tables are ahead of the state. The shard stops with a clear error
-// and writes nothing.
+// All three data folders are replaced by an older copy: the tables are ahead of the state. The shard stops with a
+// clear error and writes nothing.
 func TestOldCopyOfAllFolders(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
@@ -275,7 +287,8 @@ func TestOldCopyOfAllFolders(t *testing.T) {
 		s.ready()
 		for i := range 3 {
 			sid := fmt.Sprint("later-", i)
-			s.send(ev{sid: sid, at: s.now()}, ev{part: 1, sid: sid + "b", at: s.now(), typ: "video_play"}, ev{sid: sid, at: s.now(), typ: "session_end"})
+			s.send(ev{sid: sid, at: s.now()}, ev{part: 1, sid: sid + "b", at: s.now(), typ: "video_play"},
+				ev{sid: sid, at: s.now(), typ: "session_end"})
 			s.flushed()
 			s.sleep(3 * time.Second)
 		}
@@ -289,7 +302,8 @@ func TestOldCopyOfAllFolders(t *testing.T) {
 		s.oracle.forget()
 		release()
 		why := s.stopped("shard")
-		s.check(strings.Contains(why, "the data folder is older than the table") && strings.Contains(why, "already has epoch"), "the shard stopped: %s", why)
+		s.check(strings.Contains(why, "the data folder is older than the table") &&
+			strings.Contains(why, "already has epoch"), "the shard stopped: %s", why)
 		s.sleep(30 * time.Second)
 		// The next leader stops, too.
 		lead := s.leading(0)
@@ -300,7 +314,8 @@ func TestOldCopyOfAllFolders(t *testing.T) {
 		s.sleep(30 * time.Second)
 		s.check(!s.allReady(), "the cluster is ready")
 		s.check(s.eventRows() == events && fmt.Sprint(s.click.ledger()) == ledger && slices.Equal(s.tables(), objects),
-			"something was written: %d rows of events, then %d; objects %v, then %v", events, s.eventRows(), objects, s.tables())
+			"something was written: %d rows of events, then %d; objects %v, then %v", events, s.eventRows(), objects,
+			s.tables())
 	})
 }
 

@@ -24,9 +24,9 @@ import (
 	"deckle/state"
 )
 
-// The tests of the files schedule_*_test.go are the schedules that are known to be hard: each item of docs/design.md, "Why
-// exactly once holds" and §3 Horizon, Rollups and Clock, by name. Each runs a whole cluster, fills the topic itself, and
-// says what must come of it; the oracle looks on all the while.
+// The tests of the files schedule_*_test.go are the schedules that are known to be hard: each item of docs/design.md,
+// "Why exactly once holds" and §3 Horizon, Rollups and Clock, by name. Each runs a whole cluster, fills the topic
+// itself, and says what must come of it; the oracle looks on all the while.
 
 // stage is what a schedule works on.
 type stage struct {
@@ -99,7 +99,8 @@ func (s *stage) connect() {
 		s.cl.Close()
 	}
 	var err error
-	s.cl, err = kgo.NewClient(append(s.kafkaOpts("script"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+	s.cl, err = kgo.NewClient(append(s.kafkaOpts("script"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
 		kgo.MaxBufferedRecords(1<<20))...)
 	s.must(err)
 }
@@ -151,7 +152,8 @@ func (s *stage) record(e *ev) *kgo.Record {
 	if e.kafka.IsZero() {
 		e.kafka = e.at
 	}
-	m := map[string]any{"event_id": fmt.Sprintf("00000000-0000-4000-8000-%012x", e.id), "session_id": e.sid, "user_id": 7, "event_type": e.typ,
+	m := map[string]any{"event_id": fmt.Sprintf("00000000-0000-4000-8000-%012x", e.id), "session_id": e.sid,
+		"user_id": 7, "event_type": e.typ,
 		"timestamp": e.at.Unix(), "article_id": fmt.Sprint("a", e.id%5)}
 	if e.brand != "" {
 		m["brand"] = e.brand
@@ -198,8 +200,8 @@ func (s *stage) send(evs ...ev) []state.Position {
 	return at
 }
 
-// produce sends three events of a new session now and then in the background, until the returned function is called; that
-// returns how many sessions there are.
+// produce sends three events of a new session now and then in the background, until the returned function is called;
+// that returns how many sessions there are.
 func (s *stage) produce(every time.Duration) (stop func() int) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	n := 0
@@ -207,7 +209,8 @@ func (s *stage) produce(every time.Duration) (stop func() int) {
 	wg.Go(func() {
 		for ; sim.Pause(ctx, every) == nil; n++ {
 			now, p, sid := time.Now(), int32(n)%s.opts.Partitions, fmt.Sprint("bg-", n)
-			s.send(ev{part: p, sid: sid, at: now}, ev{part: p, sid: sid, at: now, typ: "video_play"}, ev{part: p, sid: sid, at: now})
+			s.send(ev{part: p, sid: sid, at: now}, ev{part: p, sid: sid, at: now, typ: "video_play"},
+				ev{part: p, sid: sid, at: now})
 		}
 	})
 	return func() int { cancel(); wg.Wait(); return n }
@@ -225,8 +228,8 @@ func (s *stage) leading(shard uint32) (m *member) {
 	return m
 }
 
-// leaderNow returns the member that leads the shard and its status, nil if there is none. Of two that think so, the one of
-// the later term counts.
+// leaderNow returns the member that leads the shard and its status, nil if there is none. Of two that think so, the
+// one of the later term counts.
 func (s *stage) leaderNow(shard uint32) (lead *member, st status.Shard) {
 	for _, m := range s.members {
 		inc := m.current()
@@ -278,7 +281,8 @@ func (s *stage) flushed(sinks ...state.SinkID) {
 	s.await(2*time.Minute, "everything is flushed", func() bool {
 		v := s.view()
 		for _, id := range v.Config.Sinks {
-			if p := v.Sinks[id]; (len(sinks) == 0 || slices.Contains(sinks, id)) && (p.Acked < v.LastClosed || p.PlanB > p.Acked) {
+			if p := v.Sinks[id]; (len(sinks) == 0 || slices.Contains(sinks, id)) &&
+				(p.Acked < v.LastClosed || p.PlanB > p.Acked) {
 				return false
 			}
 		}
@@ -308,7 +312,8 @@ type row struct {
 func (s *stage) rows(sid string) (click, dlt []row) {
 	for _, r := range s.click.sessions() {
 		if r.Text("session_id") == sid {
-			click = append(click, row{r.Text("origin"), r.Text("status"), int(r.Uint("total_events")), int(r.Uint("revision")),
+			click = append(click, row{r.Text("origin"), r.Text("status"), int(r.Uint("total_events")),
+				int(r.Uint("revision")),
 				int64(r.Uint("session_start")), int64(r.Uint("session_end")), r.Text("brand")})
 		}
 	}
@@ -320,7 +325,8 @@ func (s *stage) deltaRows(sid string) (out []row) {
 	s.must(err)
 	s.must(t.ReadSessions(s.ctx, t.Snapshot().Files, func(r *state.SessionRow) error {
 		if r.SessionID == sid || sid == "" {
-			out = append(out, row{r.Origin, r.Status.String(), int(r.TotalEvents), int(r.Revision), r.Start, r.End, r.Brand})
+			out = append(out, row{r.Origin, r.Status.String(), int(r.TotalEvents), int(r.Revision), r.Start, r.End,
+				r.Brand})
 		}
 		return nil
 	}))
@@ -377,8 +383,9 @@ func (s *stage) total(table state.RollupTable) map[string]rollupRow {
 			key = append(key, r.Text(dim))
 		}
 		out[strings.Join(key, "/")] = rollupRow{
-			Sessions: r.Int("total_sessions"), Views: r.Int("total_article_views"), AvgDuration: r.Float("avg_session_duration_sec"),
-			AvgEvents: r.Float("avg_events_per_session"), All: r.String(),
+			Sessions: r.Int("total_sessions"), Views: r.Int("total_article_views"),
+			AvgDuration: r.Float("avg_session_duration_sec"),
+			AvgEvents:   r.Float("avg_events_per_session"), All: r.String(),
 		}
 	}
 	return out
@@ -413,7 +420,7 @@ func (s *stage) clickDown() func() {
 	return func() { s.click.set(clickFaults{}) }
 }
 
-// cutPower is a loss of power of all nodes at once, which keeps so much percent of what was not synced.
+// cutPower is a loss of power of all nodes at once, which keeps the given percentage of what was not synced.
 func (s *stage) cutPower(percent int) (release func()) {
 	var all []func()
 	for _, m := range s.members {

@@ -13,12 +13,13 @@ import (
 	"deckle/state"
 )
 
-// A topic that is deleted and created again: every partition stops, nothing of the new topic is read, and what was read of the
-// old one stands.
+// A topic that is deleted and created again: every partition stops, nothing of the new topic is read, and what was
+// read of the old one stands.
 func TestTopicRecreated(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
-		s.send(ev{sid: "old", at: at}, ev{sid: "old", at: at, typ: "session_end"}, ev{part: 1, sid: "old-1", at: at}, ev{part: 1, sid: "old-1", at: at, typ: "session_end"})
+		s.send(ev{sid: "old", at: at}, ev{sid: "old", at: at, typ: "session_end"}, ev{part: 1, sid: "old-1", at: at},
+			ev{part: 1, sid: "old-1", at: at, typ: "session_end"})
 		s.want("old", row{"0/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
 		s.want("old-1", row{"1/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
 		s.must(s.broker.DeleteTopic(topic))
@@ -50,8 +51,8 @@ func TestTopicRecreated(t *testing.T) {
 
 func partName(p int32) string { return fmt.Sprint("partition ", p) }
 
-// Retention passes the next offset of a partition while the cluster is cut from the broker: that partition stops with a clear
-// error and skips nothing; the other one and all sinks go on.
+// Retention passes the next offset of a partition while the cluster is cut from the broker: that partition stops with
+// a clear error and skips nothing; the other one and all sinks go on.
 func TestRetentionPassesNextOffset(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
@@ -59,22 +60,30 @@ func TestRetentionPassesNextOffset(t *testing.T) {
 		s.flushed()
 		release := s.hold()
 		s.sleep(2 * time.Second) // the fetches under way are answered, with nothing
-		s.send(ev{sid: "lost", at: at.Add(time.Second)}, ev{sid: "lost", at: at.Add(2 * time.Second)}, ev{sid: "lost", at: at.Add(3 * time.Second)},
+		s.send(ev{sid: "lost", at: at.Add(time.Second)}, ev{sid: "lost", at: at.Add(2 * time.Second)},
+			ev{sid: "lost", at: at.Add(3 * time.Second)},
 			ev{part: 1, sid: "goes-on", at: at.Add(time.Second)})
 		s.must(s.broker.DeleteRecords(topic, 0, 3))
 		release()
 		why := s.stopped(partName(0))
-		s.check(strings.Contains(why, "nothing has been skipped") && (strings.Contains(why, "offset 1 ") || strings.Contains(why, "to read is 1:")),
+		s.check(strings.Contains(why, "nothing has been skipped") &&
+			(strings.Contains(why, "offset 1 ") || strings.Contains(why, "to read is 1:")),
 			"partition 0 stopped: %s", why)
 		s.await(2*time.Minute, "the other partition", func() bool { return s.next(1) == 2 })
-		s.send(ev{part: 1, sid: "goes-on", at: at.Add(2 * time.Second)}, ev{part: 1, sid: "goes-on", at: at.Add(2 * time.Second), typ: "session_end"})
+		s.send(ev{part: 1, sid: "goes-on", at: at.Add(2 * time.Second)},
+			ev{part: 1, sid: "goes-on", at: at.Add(2 * time.Second), typ: "session_end"})
 		s.await(2*time.Minute, "the other partition", func() bool { return s.next(1) == 4 })
-		s.await(2*time.Minute, "ClickHouse goes on", func() bool { click, _ := s.rows("goes-on"); return len(click) == 1 && click[0].events == 3 })
+		s.await(2*time.Minute, "ClickHouse goes on", func() bool {
+			click,
+				_ := s.rows("goes-on")
+			return len(click) == 1 && click[0].events == 3
+		})
 		s.await(2*time.Minute, "Delta goes on", func() bool { return s.eventRows() == 5 })
 		s.check(s.next(0) == 1, "partition 0 is at %d, it was at 1", s.next(0))
 		st := s.status()
 		s.check(len(st.Stopped) == 1 && !s.allReady(), "stopped: %v, ready %v", st.Stopped, s.allReady())
-		s.check(strings.Contains(strings.Join(s.leading(0).current().node.Status().Reasons, "; "), "partition 0 stopped"), "the status does not say it: %v",
+		s.check(strings.Contains(strings.Join(s.leading(0).current().node.Status().Reasons, "; "),
+			"partition 0 stopped"), "the status does not say it: %v",
 			s.leading(0).current().node.Status().Reasons)
 		// It stays so with the next leader, and the stopped partition holds the clock: nobody is closed early.
 		lead := s.leading(0)
@@ -83,12 +92,13 @@ func TestRetentionPassesNextOffset(t *testing.T) {
 		s.stopped(partName(0))
 		s.sleep(time.Minute)
 		click, _ := s.rows("lost")
-		s.check(s.next(0) == 1 && len(click) == 1 && click[0].events == 1 && click[0].status == "open", "partition 0 is at %d: %+v", s.next(0), click)
+		s.check(s.next(0) == 1 && len(click) == 1 && click[0].events == 1 && click[0].status == "open",
+			"partition 0 is at %d: %+v", s.next(0), click)
 	})
 }
 
-// Raw events of a plan that no buffer has are lost from Kafka before they are fetched again: only events stops, with a clear
-// error; sessions, revisions and ClickHouse go on, and are whole.
+// Raw events of a plan that no buffer has are lost from Kafka before they are fetched again: only events stops, with a
+// clear error; sessions, revisions and ClickHouse go on, and are whole.
 func TestLostRangeStopsOnlyEvents(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
@@ -103,10 +113,12 @@ func TestLostRangeStopsOnlyEvents(t *testing.T) {
 		s.await(time.Minute, "another leader", func() bool { m, _ := s.leaderNow(0); return m != nil && m != lead })
 		up()
 		why := s.stopped("events")
-		s.check(strings.Contains(why, "Kafka does not have records any more that were read before") && strings.Contains(why, "sessions and rollups are not affected"),
+		s.check(strings.Contains(why, "Kafka does not have records any more that were read before") &&
+			strings.Contains(why, "sessions and rollups are not affected"),
 			"events stopped: %s", why)
 		release()
-		s.send(ev{sid: "lost", at: at.Add(2 * time.Second)}, ev{sid: "lost", at: at.Add(2 * time.Second), typ: "session_end"}, ev{part: 1, sid: "kept", at: at, typ: "session_end"},
+		s.send(ev{sid: "lost", at: at.Add(2 * time.Second)}, ev{sid: "lost", at: at.Add(2 * time.Second),
+			typ: "session_end"}, ev{part: 1, sid: "kept", at: at, typ: "session_end"},
 			ev{sid: "flushed", at: at, typ: "session_end"})
 		s.want("lost", row{"0/1", "closed", 3, 0, at.Unix(), at.Unix() + 2, ""})
 		s.want("kept", row{"1/0", "closed", 1, 0, at.Unix(), at.Unix(), ""})
@@ -126,15 +138,18 @@ func TestNewPartitions(t *testing.T) {
 		_, err := kadm.NewClient(s.cl).CreatePartitions(s.ctx, 1, topic)
 		s.must(err)
 		s.cl.ForceMetadataRefresh()
-		s.await(time.Minute, "the new partition is reported", func() bool { return s.logged("the topic has new partitions that nobody reads") > 0 })
+		s.await(time.Minute, "the new partition is reported",
+			func() bool { return s.logged("the topic has new partitions that nobody reads") > 0 })
 		rec := s.record(&ev{part: 2, sid: "new", at: at})
-		s.await(time.Minute, "the new partition takes records", func() bool { return s.cl.ProduceSync(s.ctx, rec).FirstErr() == nil })
+		s.await(time.Minute, "the new partition takes records",
+			func() bool { return s.cl.ProduceSync(s.ctx, rec).FirstErr() == nil })
 		s.send(ev{sid: "old", at: at, typ: "session_end"})
 		s.send(ev{part: 1, sid: "old-1", at: at, typ: "session_end"})
 		s.settle()
 		click, dlt := s.rows("new")
 		s.check(len(click)+len(dlt) == 0, "the new partition was read: %v, %v", click, dlt)
-		s.check(len(s.view().Partitions) == 2 && len(s.status().Stopped) == 0 && s.allReady(), "partitions %v, stopped %v", s.view().Partitions, s.status().Stopped)
+		s.check(len(s.view().Partitions) == 2 && len(s.status().Stopped) == 0 && s.allReady(),
+			"partitions %v, stopped %v", s.view().Partitions, s.status().Stopped)
 	})
 }
 
@@ -155,14 +170,15 @@ func TestBrokerRewinds(t *testing.T) {
 		s.check(rewound() > 10, "the broker rewound %d fetches", rewound())
 		sum := s.settle()
 		v := s.view()
-		s.check(v.Applied == sum.Produced && v.Duplicates == 0 && sum.Sessions == int64(n), "%d records of %d sessions: %d applied, %d duplicates",
+		s.check(v.Applied == sum.Produced && v.Duplicates == 0 && sum.Sessions == int64(n),
+			"%d records of %d sessions: %d applied, %d duplicates",
 			sum.Produced, n, v.Applied, v.Duplicates)
 	})
 }
 
-// rewind makes every second fetch begin up to so many records before the offset that was asked for, and returns how many
-// have. Not every fetch: at the log's end it would answer at once with records that the client drops, for ever, and in no
-// virtual time. For the same reason no fetch session is made, for it would remember the earlier offset.
+// rewind makes every second fetch begin up to so many records before the offset that was asked for, and returns how
+// many have. Not every fetch: at the log's end it would answer at once with records that the client drops, for ever,
+// and in no virtual time. For the same reason no fetch session is made, for it would remember the earlier offset.
 func (s *stage) rewind(most int64) (rewound func() int64) {
 	var n, fetches atomic.Int64
 	s.broker.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {

@@ -54,12 +54,14 @@ func simulate(t *testing.T, o Options) (r *Result) {
 // standstill is what a seed may take of real time: a hundred times what most take.
 const standstill = 3 * time.Minute
 
-// watchTime ends the process when a seed does not end, because virtual time stands still (see doc.go), and prints the goroutines
-// that hold it: those of a bubble that wait for something else than their bubble. The function that it returns, to be deferred,
-// ends the watch; if goroutines outlive their seed it prints them.
+// watchTime ends the process when a seed does not end, because virtual time stands still (see doc.go), and prints the
+// goroutines that hold it: those of a bubble that wait for something else than their bubble. The function that it
+// returns, to be deferred, ends the watch; if goroutines outlive their seed it prints them.
 func watchTime(seed uint64) func() {
 	watch := time.AfterFunc(standstill, func() {
-		fmt.Fprintf(os.Stderr, "seed %d has not ended in %v of real time; the goroutines that hold its virtual time, or others':\n\n", seed, standstill)
+		fmt.Fprintf(os.Stderr,
+			"seed %d has not ended in %v of real time; the goroutines that hold its virtual time, or others':\n\n",
+			seed, standstill)
 		printStacks(func(state string) bool { return !strings.Contains(state, "durable") })
 		os.Exit(2) // a test cannot be failed from here while its goroutines hang
 	})
@@ -67,7 +69,8 @@ func watchTime(seed uint64) func() {
 		watch.Stop()
 		if why := recover(); why != nil {
 			if strings.Contains(fmt.Sprint(why), "blocked goroutines remain") {
-				fmt.Fprintf(os.Stderr, "seed %d has left goroutines; all that are in a bubble, those of other seeds too:\n\n", seed)
+				fmt.Fprintf(os.Stderr,
+					"seed %d has left goroutines; all that are in a bubble, those of other seeds too:\n\n", seed)
 				printStacks(func(string) bool { return true })
 			}
 			panic(why)
@@ -141,7 +144,8 @@ func (s *summary) write(file string) error {
 	for _, k := range slices.Sorted(maps.Keys(s.Faults)) {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.Faults[k]))
 	}
-	fmt.Printf("seeds %d (from %d), events %d, looks %d, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n", s.Seeds, s.First, s.Events,
+	fmt.Printf("seeds %d (from %d), events %d, looks %d, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
+		s.Seeds, s.First, s.Events,
 		s.Looks, s.Virtual, s.Seconds, len(s.Failures), strings.Join(kinds, ", "))
 	if file == "" {
 		return nil

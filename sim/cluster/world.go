@@ -23,7 +23,7 @@ const (
 
 var brokerPorts = []int{9001, 9002, 9003}
 
-// World is one run: the cluster, what is around it, and what is known of it.
+// World is one run: the cluster, everything around it, and what is known about it.
 type World = world
 
 type world struct {
@@ -56,10 +56,11 @@ func (w *world) config(m *member) *config.Config {
 	}
 	cfg := &config.Config{
 		Node: m.name, DataDir: "data",
-		Kafka:      config.Kafka{Brokers: brokers, Topic: topic, IdleAfter: 2 * time.Second, Keyed: "yes"},
-		Session:    config.Session{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: w.retention},
-		Flush:      config.Flush{Interval: w.flush},
-		Delta:      &config.Delta{Path: "delta", RevisionInterval: w.revision, Compression: "none", CheckpointInterval: w.ckptInterval},
+		Kafka:   config.Kafka{Brokers: brokers, Topic: topic, IdleAfter: 2 * time.Second, Keyed: "yes"},
+		Session: config.Session{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: w.retention},
+		Flush:   config.Flush{Interval: w.flush},
+		Delta: &config.Delta{Path: "delta", RevisionInterval: w.revision, Compression: "none",
+			CheckpointInterval: w.ckptInterval},
 		ClickHouse: &config.ClickHouse{Address: clickAddr, Compression: "none", ReadTimeout: 5 * time.Second},
 		Limits:     config.Limits{DiskBytes: 1 << 40},
 	}
@@ -79,7 +80,7 @@ func (w *world) config(m *member) *config.Config {
 	return cfg
 }
 
-// kafkaOpts are the options of a client on a host of its own, which no fault touches.
+// kafkaOpts are the options of a client on a host of its own, which no fault reaches.
 func (w *world) kafkaOpts(host string) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(w.broker.ListenAddrs()...),
@@ -88,7 +89,8 @@ func (w *world) kafkaOpts(host string) []kgo.Opt {
 }
 
 // raftDial is how nodes reach one another: through the relay, which may repeat requests.
-func (w *world) raftDial(ctx context.Context, from, addr string, dial func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
+func (w *world) raftDial(ctx context.Context, from, addr string,
+	dial func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
 	return w.relay.Dial(ctx, from, addr, dial)
 }
 
@@ -121,12 +123,12 @@ func (w *world) until(ctx context.Context, limit time.Duration, what string, ok 
 	return nil
 }
 
-// bury closes a process that is dead: nothing that it does is seen any more.
+// bury closes a process that is dead and whose actions no longer reach anything.
 func (w *world) bury(inc *incarnation) {
 	w.leftovers.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
-		_ = inc.node.Close(ctx) // it reports what a dead process could not do
+		_ = inc.node.Close(ctx) // the error says what a dead process could not do
 	})
 }
 
@@ -139,7 +141,7 @@ func (w *world) stop(inc *incarnation) {
 	}
 }
 
-// dialFrom dials from a host that no fault touches.
+// dialFrom dials from a host that no fault reaches.
 func (w *world) dialFrom(host string) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.Dial(ctx, host, addr) }
 }

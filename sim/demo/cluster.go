@@ -18,7 +18,7 @@ import (
 	"deckle/state"
 )
 
-// member is what the demo asks of a node; *node.Node is one.
+// member is what the demo needs of a node; *node.Node is one.
 type member interface {
 	Status() status.Node
 	Store(shard uint32) *state.Store
@@ -38,7 +38,8 @@ func (o *Options) config(r *runPlace, brokers []string) config.Config {
 	c := config.Config{
 		Cluster: config.Cluster{
 			Pipeline: "demo", Shards: o.Shards,
-			// Three nodes, a broker and the simulator share this machine's CPUs: a LAN's 500 ms would be tight.
+			// Three nodes, a broker and the simulator share the CPUs of this machine: the 500 ms that are right for a
+			// local network would be tight.
 			HeartbeatTimeout: time.Second, ElectionTimeout: time.Second, LeaseTimeout: time.Second,
 		},
 		Kafka: config.Kafka{Brokers: brokers, Topic: r.topic, Keyed: "yes", IdleAfter: 2 * time.Second},
@@ -67,7 +68,8 @@ func (o *Options) config(r *runPlace, brokers []string) config.Config {
 }
 
 // openCluster starts the nodes on loopback ports that the kernel chooses.
-func openCluster(ctx context.Context, o *Options, r *runPlace, brokers []string, reg prometheus.Registerer, log *slog.Logger) (c *cluster, err error) {
+func openCluster(ctx context.Context, o *Options, r *runPlace, brokers []string, reg prometheus.Registerer,
+	log *slog.Logger) (c *cluster, err error) {
 	c = &cluster{fatal: make(chan error, 1)}
 	base := o.config(r, brokers)
 	var listeners []net.Listener
@@ -120,7 +122,7 @@ func (c *cluster) watch(name string, m member) {
 	}
 }
 
-// statuses returns what each node says of itself, in the order of their names.
+// statuses returns the status of each node, in the order of their names.
 func (c *cluster) statuses() []status.Node {
 	out := make([]status.Node, 0, len(c.members))
 	for _, m := range c.members {
@@ -150,8 +152,8 @@ func (c *cluster) Store(shard uint32) web.Replica {
 	return found
 }
 
-// join makes one status of several nodes': each shard as its leader sees it, or, without a leader, as the node does that
-// has applied most.
+// join makes one status out of those of several nodes: each shard as its leader sees it or, if it has no leader, as
+// the node sees it that has applied most.
 func join(sts []status.Node) status.Node {
 	out := status.Node{Ready: len(sts) > 0}
 	at := map[uint32]int{}

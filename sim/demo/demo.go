@@ -25,8 +25,8 @@ import (
 // startTimeout bounds the start: three elections and the creation of the tables.
 const startTimeout = time.Minute
 
-// Run runs the demo until Options.For is over or ctx ends, drains, reconciles and reports. An error means that there is
-// no report; that something is not equal is told by the report.
+// Run runs the demo until Options.For is over or ctx ends, drains, reconciles and reports. An error means that there
+// is no report. That something is not equal is no error; the report says it.
 func Run(ctx context.Context, opts Options) (*Report, error) {
 	o, err := opts.complete()
 	if err != nil {
@@ -69,10 +69,12 @@ func (d *demo) run(ctx context.Context) (report *Report, err error) {
 	d.phase.Store("starting")
 	d.live.say("This run's folder: %s", d.place.dir)
 
-	// What has begun is ended in order even after Ctrl-C: work outlives ctx, each step with its own bound.
+	// What has begun is ended in order even after Ctrl-C: work goes on after ctx has ended, and each step has a limit
+	// of its own.
 	work := context.WithoutCancel(ctx)
 	partitions := int32(2 * d.o.Shards)
-	if d.broker, err = openBroker(ctx, d.o.Brokers, filepath.Join(d.place.dir, "kafka"), d.place.topic, partitions); err != nil {
+	if d.broker, err = openBroker(ctx, d.o.Brokers, filepath.Join(d.place.dir, "kafka"), d.place.topic,
+		partitions); err != nil {
 		return nil, err
 	}
 	defer d.broker.close()
@@ -163,7 +165,8 @@ func (d *demo) produce(ctx, work context.Context) (sim.Summary, error) {
 	}
 	d.truth = truth
 	producer, err := sim.Open(work, sim.Options{
-		Topic: d.place.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(d.broker.addrs...)}, Rate: d.o.Rate, Duration: d.o.For,
+		Topic: d.place.topic, KafkaOpts: []kgo.Opt{kgo.SeedBrokers(d.broker.addrs...)}, Rate: d.o.Rate,
+		Duration: d.o.For,
 		Sessions: d.o.Sessions, Seed: d.o.Seed, Faults: *d.o.Faults, Now: d.o.Now,
 	}, truth)
 	if err != nil {
@@ -185,7 +188,8 @@ func (d *demo) produce(ctx, work context.Context) (sim.Summary, error) {
 		}
 	}()
 	summary, err := producer.Run(ctx)
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) &&
+		!errors.Is(cause, context.DeadlineExceeded) {
 		err = errors.Join(cause, err)
 	}
 	return summary, err
@@ -206,9 +210,11 @@ func (d *demo) sample() sample {
 func (d *demo) newReport(sum *sim.Summary, applied time.Time, drained time.Duration) *Report {
 	st := d.cluster.Status()
 	r := &Report{
-		ProducedEvents: sum.Produced, ProducedSessions: sum.Sessions, Nodes: d.o.Nodes, Shards: d.o.Shards, Seed: d.o.Seed,
-		Dir: d.place.dir, DrainSeconds: drained.Seconds(), EventsPerSecond: float64(sum.Produced) / applied.Sub(d.began).Seconds(),
-		Checks: []Check{}, Differences: []verify.Difference{},
+		ProducedEvents: sum.Produced, ProducedSessions: sum.Sessions, Nodes: d.o.Nodes, Shards: d.o.Shards,
+		Seed: d.o.Seed,
+		Dir:  d.place.dir, DrainSeconds: drained.Seconds(),
+		EventsPerSecond: float64(sum.Produced) / applied.Sub(d.began).Seconds(),
+		Checks:          []Check{}, Differences: []verify.Difference{},
 	}
 	t := totalsOf(&st)
 	r.AppliedEvents, r.Duplicates, r.DeadLetters = t.applied, t.duplicates, t.dead
@@ -224,7 +230,8 @@ func (d *demo) newReport(sum *sim.Summary, applied time.Time, drained time.Durat
 }
 
 // servePage serves the page at the wanted address, or at a port that is free if that one is taken.
-func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slog.Logger) (stop func() error, err error) {
+func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slog.Logger) (stop func() error,
+	err error) {
 	ln, err := net.Listen("tcp", d.o.HTTP)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		host, _, _ := net.SplitHostPort(d.o.HTTP)

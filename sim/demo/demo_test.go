@@ -43,8 +43,9 @@ func (f *fakeReplica) Rollups(yield func(*state.RollupRow) error) error {
 // newTruth produces into a topic of two partitions that exists only here.
 func newTruth(t *testing.T) (*sim.Truth, sim.Summary) {
 	t.Helper()
-	g, err := sim.NewGenerator(sim.Options{Seed: 5, Start: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Rate: 100, Sessions: 10,
-		Faults: sim.Faults{Duplicates: 0.05, Late: 0.03, Malformed: 0.05}}, 0)
+	g, err := sim.NewGenerator(sim.Options{Seed: 5, Start: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Rate: 100,
+		Sessions: 10,
+		Faults:   sim.Faults{Duplicates: 0.05, Late: 0.03, Malformed: 0.05}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +100,16 @@ func newReplicas(t *testing.T, truth *sim.Truth, sum *sim.Summary) []*fakeReplic
 		r.view.Configured = true
 		r.view.Config.Partitions = []int32{int32(p)}
 		for k, v := range totals[p] {
-			row := state.RollupRow{Table: k.table, Date: k.date, Sessions: v[0], Duration: v[1], Events: v[2], Views: v[3], Plays: v[4], Signups: v[5], AdClicks: v[6]}
+			row := state.RollupRow{Table: k.table, Date: k.date, Sessions: v[0], Duration: v[1], Events: v[2],
+				Views: v[3], Plays: v[4], Signups: v[5], AdClicks: v[6]}
 			if k.dims != "" {
 				row.Dims = strings.Split(k.dims, "\x00")
 			}
 			r.rows = append(r.rows, row)
 		}
 	}
-	rs[0].view.Applied, rs[0].view.Duplicates, rs[0].view.DeadLetters = sum.Applied, sum.Duplicates, map[event.Reason]int64{}
+	rs[0].view.Applied, rs[0].view.Duplicates, rs[0].view.DeadLetters = sum.Applied, sum.Duplicates,
+		map[event.Reason]int64{}
 	for _, r := range event.Reasons() {
 		if n := sum.DeadLetters[r.String()]; n > 0 {
 			rs[0].view.DeadLetters[r] = n
@@ -123,12 +126,16 @@ func stateRow(t *testing.T, s *sim.Session) *state.SessionRow {
 		t.Fatal(err)
 	}
 	r := &state.SessionRow{
-		SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand, Country: s.Country,
-		City: s.City, DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser, SubscriptionTier: s.SubscriptionTier,
-		UserSegment: s.UserSegment, Referrer: s.Referrer, Timezone: s.Timezone, Start: s.Start, End: s.End,
-		TotalEvents: uint32(s.TotalEvents), Categories: s.Categories, ArticleIDs: s.ArticleIDs, ArticleTitles: s.ArticleTitles,
-		PagesVisited: uint32(s.PagesVisited), UniquePages: uint32(s.UniquePages), UniqueCategories: uint32(s.UniqueCategories),
-		PageEvents: s.PageEvents, TimeOnPageSec: uint64(s.TimeOnPage), VideoWatchSec: uint64(s.VideoWatch),
+		SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand,
+		Country: s.Country,
+		City:    s.City, DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser,
+		SubscriptionTier: s.SubscriptionTier,
+		UserSegment:      s.UserSegment, Referrer: s.Referrer, Timezone: s.Timezone, Start: s.Start, End: s.End,
+		TotalEvents: uint32(s.TotalEvents), Categories: s.Categories, ArticleIDs: s.ArticleIDs,
+		ArticleTitles: s.ArticleTitles,
+		PagesVisited:  uint32(s.PagesVisited), UniquePages: uint32(s.UniquePages),
+		UniqueCategories: uint32(s.UniqueCategories),
+		PageEvents:       s.PageEvents, TimeOnPageSec: uint64(s.TimeOnPage), VideoWatchSec: uint64(s.VideoWatch),
 		AdRevenueMicros: uint64(s.AdRevenueMicros), MaxScrollDepth: uint8(s.MaxScroll), Status: state.StatusClosed,
 		SessionDate: int32(date.Unix() / 86400),
 	}
@@ -175,7 +182,8 @@ func TestReplicasArePlantedFaults(t *testing.T) {
 		"changed rollup": {func(rs []*fakeReplica) { rs[1].rows[0].Views++ }, "total_article_views"},
 		"lost rollup":    {func(rs []*fakeReplica) { rs[1].rows = rs[1].rows[1:] }, "total_sessions"},
 		"extra rollup": {func(rs []*fakeReplica) {
-			rs[0].rows = append(rs[0].rows, state.RollupRow{Table: state.RollupBrand, Date: 30000, Dims: []string{"x"}, Sessions: 1})
+			rs[0].rows = append(rs[0].rows, state.RollupRow{Table: state.RollupBrand, Date: 30000, Dims: []string{"x"},
+				Sessions: 1})
 		}, "brand_analytics 2052-02-20 x"},
 		"applied twice":    {func(rs []*fakeReplica) { rs[0].view.Applied++ }, "events"},
 		"duplicate missed": {func(rs []*fakeReplica) { rs[0].view.Duplicates-- }, "duplicates"},
@@ -240,17 +248,25 @@ func TestRemaining(t *testing.T) {
 		sts  []status.Node
 		want string
 	}{
-		"done":                              {quiet(done), "nothing"},
-		"records":                           {quiet(change(func(v *state.View) { v.Partitions[0].Next = 60 })), "40 records to apply"},
-		"open":                              {quiet(change(func(v *state.View) { v.OpenStatus = 3 })), "3 sessions to close"},
-		"uncut":                             {quiet(change(func(v *state.View) { v.OpenEvents = 5 })), "5 changes to cut"},
-		"unflushed":                         {quiet(change(func(v *state.View) { v.Sinks[state.SinkEvents].Acked = 5 })), "2 epochs to flush"},
-		"a sink that is off does not count": {quiet(change(func(v *state.View) { v.Sinks[state.SinkClickHouse].Acked = 5 })), "nothing"},
-		"partition that no shard has":       {quiet(change(func(v *state.View) { v.Partitions = nil })), "100 records to apply"},
-		"not configured":                    {quiet(change(func(v *state.View) { v.Configured = false })), "100 records to apply, shard 0 of node a"},
-		"no node":                           {nil, "no node"},
-		"shard missing":                     {quiet(), "100 records to apply, node a has 0 of 1 shards"},
-		"a replica behind":                  {append(quiet(done), quiet(change(func(v *state.View) { v.Partitions[0].Next = 99 }))...), "1 records to apply"},
+		"done": {quiet(done), "nothing"},
+		"records": {quiet(change(func(v *state.View) { v.Partitions[0].Next = 60 })),
+			"40 records to apply"},
+		"open": {quiet(change(func(v *state.View) { v.OpenStatus = 3 })),
+			"3 sessions to close"},
+		"uncut": {quiet(change(func(v *state.View) { v.OpenEvents = 5 })),
+			"5 changes to cut"},
+		"unflushed": {
+			quiet(change(func(v *state.View) { v.Sinks[state.SinkEvents].Acked = 5 })), "2 epochs to flush"},
+		"a sink that is off does not count": {
+			quiet(change(func(v *state.View) { v.Sinks[state.SinkClickHouse].Acked = 5 })), "nothing"},
+		"partition that no shard has": {quiet(change(func(v *state.View) { v.Partitions = nil })),
+			"100 records to apply"},
+		"not configured": {quiet(change(func(v *state.View) { v.Configured = false })),
+			"100 records to apply, shard 0 of node a"},
+		"no node":       {nil, "no node"},
+		"shard missing": {quiet(), "100 records to apply, node a has 0 of 1 shards"},
+		"a replica behind": {append(quiet(done),
+			quiet(change(func(v *state.View) { v.Partitions[0].Next = 99 }))...), "1 records to apply"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -274,7 +290,8 @@ func TestJoin(t *testing.T) {
 		{Shard: 0, Index: 12}, {Shard: 1, Index: 21}, {Shard: 2, Index: 1}}}
 	old := status.Node{Node: "c", Ready: true, Shards: []status.Shard{{Shard: 0, Index: 99, IsLeader: true, Term: 1}}}
 	st := join([]status.Node{a, b, old})
-	if st.Node != "a, b, c" || st.ClusterID != "x" || st.Ready || !slices.Equal(st.Reasons, []string{"node b: no leader"}) {
+	if st.Node != "a, b, c" || st.ClusterID != "x" || st.Ready ||
+		!slices.Equal(st.Reasons, []string{"node b: no leader"}) {
 		t.Errorf("%+v", st)
 	}
 	if len(st.Shards) != 3 || st.Shards[0].LagRecords != 7 || st.Shards[0].Term != 2 || st.Shards[1].Index != 21 {
@@ -290,8 +307,9 @@ func TestReport(t *testing.T) {
 	_ = truth
 	p99 := 1234.5
 	r := &Report{
-		ProducedEvents: sum.Produced, AppliedEvents: sum.Applied, Duplicates: sum.Duplicates, DeadLetters: sum.Dead(), P99VisibleMS: &p99,
-		Checks: []Check{}, Differences: []verify.Difference{}, Dir: "/x",
+		ProducedEvents: sum.Produced, AppliedEvents: sum.Applied, Duplicates: sum.Duplicates, DeadLetters: sum.Dead(),
+		P99VisibleMS: &p99,
+		Checks:       []Check{}, Differences: []verify.Difference{}, Dir: "/x",
 	}
 	var f findings
 	f.check("things", 5, 5, 0)
@@ -317,7 +335,8 @@ func TestReport(t *testing.T) {
 	if err := json.Unmarshal(b.Bytes(), &keys); err != nil || strings.Count(b.String(), "\n") != 1 {
 		t.Fatalf("%v: %s", err, b.String())
 	}
-	for _, k := range []string{"produced_events", "produced_sessions", "applied_events", "duplicates", "dead_letters", "delta_events",
+	for _, k := range []string{"produced_events", "produced_sessions", "applied_events", "duplicates", "dead_letters",
+		"delta_events",
 		"delta_sessions", "clickhouse_sessions", "equal", "events_per_second", "p99_visible_ms"} {
 		if _, ok := keys[k]; !ok {
 			t.Errorf("the JSON lacks %s", k)
@@ -327,15 +346,17 @@ func TestReport(t *testing.T) {
 		t.Errorf("clickhouse_sessions without ClickHouse: %v", keys["clickhouse_sessions"])
 	}
 	b.Reset()
-	if err := r.Table(&b); err != nil || !strings.Contains(b.String(), "NOT EQUAL") || !strings.Contains(b.String(), "p99 from produce to readable in Delta 1.2 s") {
+	if err := r.Table(&b); err != nil || !strings.Contains(b.String(), "NOT EQUAL") ||
+		!strings.Contains(b.String(), "p99 from produce to readable in Delta 1.2 s") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
 
 func TestPlacesAreFresh(t *testing.T) {
 	now := time.Date(2026, 11, 22, 19, 30, 0, 0, time.UTC)
-	o, err := Options{Dir: filepath.Join(t.TempDir(), "d"), Now: func() time.Time { return now }, Brokers: []string{"k:1"},
-		S3: &config.S3{Prefix: "p/"}, ClickHouse: &config.ClickHouse{}}.complete()
+	o, err := Options{Dir: filepath.Join(t.TempDir(), "d"), Now: func() time.Time { return now },
+		Brokers: []string{"k:1"},
+		S3:      &config.S3{Prefix: "p/"}, ClickHouse: &config.ClickHouse{}}.complete()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +365,8 @@ func TestPlacesAreFresh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(p.dir); err != nil || p.name != name || p.s3Prefix != "p/deckle-demo/"+name || p.topic != "web_clicks_"+strings.ReplaceAll(name, "-", "_") {
+		if _, err := os.Stat(p.dir); err != nil || p.name != name || p.s3Prefix != "p/deckle-demo/"+name ||
+			p.topic != "web_clicks_"+strings.ReplaceAll(name, "-", "_") {
 			t.Errorf("%d: %+v, %v", i, p, err)
 		}
 	}
@@ -356,13 +378,17 @@ func TestPlacesAreFresh(t *testing.T) {
 }
 
 func TestLiveText(t *testing.T) {
-	v := state.View{Applied: 90, Duplicates: 6, LastClosed: 3, OpenStatus: 12, Config: state.Config{Sinks: []state.SinkID{state.SinkEvents}}}
+	v := state.View{Applied: 90, Duplicates: 6, LastClosed: 3, OpenStatus: 12,
+		Config: state.Config{Sinks: []state.SinkID{state.SinkEvents}}}
 	at := time.Unix(100, 0)
 	last := sample{at: at, phase: "producing"}
-	now := sample{at: at.Add(2 * time.Second), elapsed: 62 * time.Second, of: 90 * time.Second, phase: "producing", sent: sim.Stats{Acked: 12345},
-		status: status.Node{Shards: []status.Shard{{Leader: "a", LagRecords: 5, State: v, Visible: map[string]status.Latency{"events": {P50: 800, P99: 1500, Count: 2}}}}}}
+	now := sample{at: at.Add(2 * time.Second), elapsed: 62 * time.Second, of: 90 * time.Second, phase: "producing",
+		sent: sim.Stats{Acked: 12345},
+		status: status.Node{Shards: []status.Shard{{Leader: "a", LagRecords: 5, State: v,
+			Visible: map[string]status.Latency{"events": {P50: 800, P99: 1500, Count: 2}}}}}}
 	got := line(&last, &now)
-	want := "01:02 producing: 12,345 records (6,172/s), applied 48/s, lag 5, 12 open sessions, 3 epochs, leaders a:1, visible p99 1.5 s"
+	want := "01:02 producing: 12,345 records (6,172/s), applied 48/s, lag 5, 12 open sessions, 3 epochs, " +
+		"leaders a:1, visible p99 1.5 s"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -15,8 +15,8 @@ type backlog struct {
 	Records  int64  // not yet applied, on the replica that is furthest behind
 	Open     int64  // sessions not yet closed
 	Epochs   uint64 // closed and not yet acknowledged: the sink that is furthest behind
-	Unclosed int64  // records or sessions in epochs not yet cut
-	Waiting  string // something that has no number, e.g. a replica that is not there
+	Unclosed int64  // records or sessions in epochs not yet closed
+	Waiting  string // something that cannot be counted, e.g. a replica that is missing
 }
 
 func (b backlog) done() bool { return b == backlog{} }
@@ -92,7 +92,8 @@ func remaining(sts []status.Node, produced map[int32]sim.Span, shards int) backl
 }
 
 // drain waits until nothing remains, or ctx ends; it returns what remained.
-func (c *cluster) drain(ctx context.Context, produced map[int32]sim.Span, shards int, show func(backlog)) (backlog, error) {
+func (c *cluster) drain(ctx context.Context, produced map[int32]sim.Span, shards int, show func(backlog)) (backlog,
+	error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

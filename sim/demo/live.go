@@ -45,7 +45,8 @@ func (l *live) block(lines []string) {
 
 func (l *live) clear() {
 	if l.lines > 0 {
-		fmt.Fprintf(l.w, "\r\x1b[%dA\x1b[J", l.lines) // to the first column (a typed ^C stands there), up so many lines, clear the rest
+		// to the first column (where a typed ^C stands), up by the lines of the block, and clear the rest
+		fmt.Fprintf(l.w, "\r\x1b[%dA\x1b[J", l.lines)
 		l.lines = 0
 	}
 }
@@ -100,12 +101,13 @@ func totalsOf(st *status.Node) totals {
 	return t
 }
 
-// worst joins two shards' latencies: percentiles cannot be added, so the greater stands for both.
+// worst joins the latencies of two shards: percentiles cannot be added, so the greater one stands for both.
 func worst(a, b status.Latency) status.Latency {
 	if b.Count == 0 {
 		return a
 	}
-	return status.Latency{P50: max(a.P50, b.P50), P99: max(a.P99, b.P99), Max: max(a.Max, b.Max), Count: a.Count + b.Count}
+	return status.Latency{P50: max(a.P50, b.P50), P99: max(a.P99, b.P99), Max: max(a.Max, b.Max), Count: a.Count +
+		b.Count}
 }
 
 // watch shows a sample each second until ctx ends.
@@ -144,8 +146,10 @@ func rates(last, now *sample) (produced, applied float64) {
 func line(last, now *sample) string {
 	t := totalsOf(&now.status)
 	produced, applied := rates(last, now)
-	return fmt.Sprintf("%s %s: %s records (%s/s), applied %s/s, lag %s, %s open sessions, %d epochs, leaders %s, visible p99 %s",
-		clockText(now.elapsed), now.phase, count(now.sent.Acked), count(int64(produced)), count(int64(applied)), count(t.lag),
+	return fmt.Sprintf("%s %s: %s records (%s/s), applied %s/s, lag %s, %s open sessions, %d epochs, leaders %s, "+
+		"visible p99 %s",
+		clockText(now.elapsed), now.phase, count(now.sent.Acked), count(int64(produced)), count(int64(applied)),
+		count(t.lag),
 		count(t.open), t.closed, leaders(t.leaders), millis(t.visible[state.SinkEvents.String()]))
 }
 
@@ -158,9 +162,12 @@ func lines(last, now *sample) []string {
 	}
 	out := []string{
 		fmt.Sprintf("%-10s %s", now.phase, when),
-		fmt.Sprintf("  records    produced %12s   %8s/s     applied %12s   %8s/s", count(now.sent.Acked), count(int64(produced)), count(t.applied), count(int64(applied))),
-		fmt.Sprintf("  behind     %s records, %.1f s; %d epochs unflushed of %d", count(t.lag), t.lagSeconds, t.behind, t.closed),
-		fmt.Sprintf("  sessions   %s open; %s duplicates and %s dead letters set aside", count(t.open), count(t.duplicates), count(t.dead)),
+		fmt.Sprintf("  records    produced %12s   %8s/s     applied %12s   %8s/s", count(now.sent.Acked),
+			count(int64(produced)), count(t.applied), count(int64(applied))),
+		fmt.Sprintf("  behind     %s records, %.1f s; %d epochs unflushed of %d", count(t.lag), t.lagSeconds, t.behind,
+			t.closed),
+		fmt.Sprintf("  sessions   %s open; %s duplicates and %s dead letters set aside", count(t.open),
+			count(t.duplicates), count(t.dead)),
 		fmt.Sprintf("  leaders    %s", leaders(t.leaders)),
 	}
 	for id := range state.NumSinks {

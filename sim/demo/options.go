@@ -14,8 +14,8 @@ import (
 
 // Options say what the demo runs. The zero value of a field means its default.
 type Options struct {
-	For           time.Duration // how long is produced; 0: until ctx ends
-	Rate          float64       // records a second; default 2000
+	For           time.Duration // how long records are produced; 0: until ctx ends
+	Rate          float64       // records per second; default 2000
 	Nodes         int           // 1 or 3; default 3
 	Shards        int           // default 6, or 1 on a single node
 	Sessions      int           // live at once; default 2000, fewer at a low rate

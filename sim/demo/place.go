@@ -42,7 +42,7 @@ func newPlace(o *Options) (*runPlace, error) {
 			return nil, fmt.Errorf("demo folder: %w", err)
 		}
 		p := &runPlace{name: name, dir: dir, topic: "web_clicks", database: "analytics"}
-		if len(o.Brokers) > 0 { // a real service outlives the run: nothing of another run may be read
+		if len(o.Brokers) > 0 { // a real service outlives the run, and nothing of another run may be read
 			p.topic = "web_clicks_" + strings.ReplaceAll(name, "-", "_")
 		}
 		if o.S3 != nil {

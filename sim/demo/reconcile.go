@@ -15,7 +15,8 @@ import (
 // reconcile compares every replica, the dead letter queue and the tables with the truth.
 func (d *demo) reconcile(ctx context.Context, report *Report, sum *sim.Summary) error {
 	var f findings
-	f.check("records: applied + duplicates + dead letters", sum.Produced, report.AppliedEvents+report.Duplicates+report.DeadLetters, 0)
+	f.check("records: applied + duplicates + dead letters", sum.Produced,
+		report.AppliedEvents+report.Duplicates+report.DeadLetters, 0)
 	for i, m := range d.cluster.members {
 		var replicas []replica
 		for shard := range uint32(d.o.Shards) {
@@ -59,7 +60,7 @@ func (f *findings) addTables(v *verify.Report) {
 	}
 }
 
-// take fills in the report from what was found; everything that was to be compared must have been.
+// take fills in the report from what was found. Everything that was to be compared must have been compared.
 func (r *Report) take(f *findings, v *verify.Report) {
 	r.Checks, r.Differences = append(r.Checks, f.checks...), append(r.Differences, f.differences...)
 	r.Equal = f.equal() && v.Equal

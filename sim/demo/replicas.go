@@ -22,8 +22,8 @@ type replica interface {
 	Rollups(yield func(*schema.RollupRow) error) error
 }
 
-// checkReplicas compares every session, every rollup and the counters in the replicas of one node, one a shard, with the
-// truth. Sessions that lie before the shard's horizon may be gone already.
+// checkReplicas compares every session, every rollup and the counters in the replicas of one node, one per shard, with
+// the truth. Sessions that lie before the shard's horizon may be gone already.
 func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Source, sum *sim.Summary) error {
 	where := "state of node " + name
 	shardOf := map[int32]replica{}
@@ -59,7 +59,8 @@ func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Sour
 		r := shardOf[partitionOf(s.Origins[0].Position)]
 		if r == nil {
 			differences++
-			f.differ(verify.Difference{Table: where, Kind: verify.Lost, Key: "session " + s.SessionID, Want: "a shard for " + s.Origins[0].Position, Got: "none"})
+			f.differ(verify.Difference{Table: where, Kind: verify.Lost, Key: "session " + s.SessionID,
+				Want: "a shard for " + s.Origins[0].Position, Got: "none"})
 			return nil
 		}
 		row, ok, err := r.Session(s.SessionID)
@@ -73,7 +74,8 @@ func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Sour
 			found++
 		case !ok:
 			differences++
-			f.differ(verify.Difference{Table: where, Kind: verify.Lost, Key: "session " + s.SessionID, Want: "1 row", Got: "no row"})
+			f.differ(verify.Difference{Table: where, Kind: verify.Lost, Key: "session " + s.SessionID, Want: "1 row",
+				Got: "no row"})
 		default:
 			found++
 			if n := f.compareSession(where, s, row); n > 0 {
@@ -87,7 +89,8 @@ func (f *findings) checkReplicas(name string, replicas []replica, truth sim.Sour
 	}
 	if live != sessions-purged {
 		differences++
-		f.differ(verify.Difference{Table: where, Kind: verify.Sum, Key: "sessions in the lookup", Want: count(sessions - purged), Got: count(live)})
+		f.differ(verify.Difference{Table: where, Kind: verify.Sum, Key: "sessions in the lookup",
+			Want: count(sessions - purged), Got: count(live)})
 	}
 	f.check(where+": sessions", sessions, found, differences)
 	return f.checkRollups(where, replicas, want, horizon)
@@ -100,7 +103,8 @@ func (f *findings) checkReasons(where string, want, got map[string]int64) {
 		wantAll, gotAll = wantAll+w, gotAll+g
 		if w != g {
 			differences++
-			f.differ(verify.Difference{Table: where, Kind: verify.Sum, Key: "dead letters", Column: r.String(), Want: count(w), Got: count(g)})
+			f.differ(verify.Difference{Table: where, Kind: verify.Sum, Key: "dead letters", Column: r.String(),
+				Want: count(w), Got: count(g)})
 		}
 	}
 	f.check(where+": dead letters", wantAll, gotAll, differences)
@@ -113,7 +117,8 @@ func (f *findings) compareSession(where string, s *sim.Session, row *schema.Sess
 	for i, c := range sim.SessionColumns {
 		if want[i] != got[i] {
 			n++
-			f.differ(verify.Difference{Table: where, Kind: verify.Changed, Key: "session " + s.SessionID, Column: c, Want: want[i], Got: got[i]})
+			f.differ(verify.Difference{Table: where, Kind: verify.Changed, Key: "session " + s.SessionID, Column: c,
+				Want: want[i], Got: got[i]})
 		}
 	}
 	return n
@@ -149,13 +154,15 @@ type rollupKey struct {
 }
 
 func (k rollupKey) String() string {
-	return strings.TrimSuffix(fmt.Sprintf("%s %s", schema.DateText(k.date), strings.ReplaceAll(k.dims, "\x00", ", ")), " ")
+	return strings.TrimSuffix(fmt.Sprintf("%s %s", schema.DateText(k.date), strings.ReplaceAll(k.dims, "\x00", ", ")),
+		" ")
 }
 
 // rollupSums are sessions, duration, events, article views, video plays, newsletter signups, ad clicks.
 type rollupSums [7]int64
 
-var rollupColumns = [7]string{"total_sessions", "duration_sec", "total_events", "total_article_views", "total_video_plays", "total_newsletter_signups", "total_ad_clicks"}
+var rollupColumns = [7]string{"total_sessions", "duration_sec", "total_events", "total_article_views",
+	"total_video_plays", "total_newsletter_signups", "total_ad_clicks"}
 
 type rollups map[rollupKey]rollupSums
 
@@ -225,7 +232,8 @@ func (f *findings) checkRollups(where string, replicas []replica, want rollups, 
 		differences++
 		for i := range w {
 			if w[i] != g[i] {
-				f.differ(verify.Difference{Table: where, Kind: verify.Changed, Key: k.table.String() + " " + k.String(), Column: rollupColumns[i], Want: count(w[i]), Got: count(g[i])})
+				f.differ(verify.Difference{Table: where, Kind: verify.Changed, Key: k.table.String() + " " + k.String(),
+					Column: rollupColumns[i], Want: count(w[i]), Got: count(g[i])})
 			}
 		}
 	}

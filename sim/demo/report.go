@@ -30,7 +30,7 @@ type Report struct {
 	Seed         uint64              `json:"seed"`
 	Dir          string              `json:"dir"`
 	DrainSeconds float64             `json:"drain_seconds"`
-	Remaining    string              `json:"remaining,omitempty"` // what the drain did not get done
+	Remaining    string              `json:"remaining,omitempty"` // what the drain has left undone
 	Checks       []Check             `json:"checks"`
 	Differences  []verify.Difference `json:"differences"` // the first of them
 }
@@ -100,7 +100,8 @@ func (r *Report) Table(w io.Writer) error {
 		fmt.Fprintf(w, "The drain did not come to its end: %s.\n", r.Remaining)
 	}
 	fmt.Fprintf(w, "%s records = %s applied + %s duplicates + %s dead letters; %s events a second",
-		count(r.ProducedEvents), count(r.AppliedEvents), count(r.Duplicates), count(r.DeadLetters), count(int64(r.EventsPerSecond)))
+		count(r.ProducedEvents), count(r.AppliedEvents), count(r.Duplicates), count(r.DeadLetters),
+		count(int64(r.EventsPerSecond)))
 	if r.P99VisibleMS != nil {
 		fmt.Fprintf(w, ".\np99 from produce to readable in Delta %s", duration(*r.P99VisibleMS))
 	}

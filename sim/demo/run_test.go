@@ -53,7 +53,8 @@ func TestDemo(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	seen := make(chan web.Analytics, 1)
 	report, err := Run(ctx, Options{
-		Rate: 500, Shards: 3, Dir: t.TempDir(), Seed: 1, FlushInterval: time.Second, HTTP: taken.Addr().String(), Live: &live,
+		Rate: 500, Shards: 3, Dir: t.TempDir(), Seed: 1, FlushInterval: time.Second, HTTP: taken.Addr().String(),
+		Live: &live,
 		OnListen: func(url string) {
 			if strings.Contains(url, taken.Addr().String()) {
 				t.Errorf("the page is said to be at the taken address %s", url)
@@ -75,7 +76,8 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !report.Equal || report.ProducedEvents < 1000 || report.Duplicates == 0 || report.P99VisibleMS == nil ||
-		report.DeltaEvents != report.AppliedEvents || report.DeltaSessions != report.ProducedSessions || report.ClickHouseSessions != nil {
+		report.DeltaEvents != report.AppliedEvents || report.DeltaSessions != report.ProducedSessions ||
+		report.ClickHouseSessions != nil {
 		t.Errorf("%s\n%s", table.String(), live.String())
 	}
 	if len(report.Checks) != 1+3*5+3 {
@@ -121,7 +123,8 @@ func TestNoService(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := Run(ctx, Options{Dir: t.TempDir(), Brokers: []string{"127.0.0.1:1"}})
-	if err == nil || !strings.Contains(err.Error(), "Kafka at [127.0.0.1:1]") || !strings.Contains(err.Error(), "deckle.log") {
+	if err == nil || !strings.Contains(err.Error(), "Kafka at [127.0.0.1:1]") ||
+		!strings.Contains(err.Error(), "deckle.log") {
 		t.Errorf("%v", err)
 	}
 }

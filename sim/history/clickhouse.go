@@ -5,11 +5,11 @@ import (
 	"maps"
 )
 
-// Measures are the sums that the totals and the sessions have in common: sessions, seconds, events, article views, video
-// plays, newsletter signups, ad clicks.
+// Measures are the sums that the totals and the sessions have in common, in the order of measureNames.
 type Measures [7]int64
 
-var measureNames = [7]string{"sessions", "duration_sec", "events", "article_views", "video_plays", "newsletter_signups", "ad_clicks"}
+var measureNames = [7]string{"sessions", "duration_sec", "events", "article_views", "video_plays", "newsletter_signups",
+	"ad_clicks"}
 
 func (m *Measures) add(o *Measures) {
 	for i := range m {
@@ -42,13 +42,14 @@ type Total struct {
 	Measures Measures
 }
 
-// GroupKey is a part of a table's rows that a row never leaves: of session_metrics by shard, of page_analytics by bucket only.
+// GroupKey names a group of rows of a table that a row never leaves: by shard and bucket in session_metrics, by bucket
+// only in page_analytics.
 type GroupKey struct {
 	Shard  uint32
 	Bucket int64
 }
 
-// Group is what the rows of a group come to.
+// Group is the sum of the rows of a group.
 type Group struct {
 	Measures Measures // of page_analytics: rows, visits
 	Revision int64    // sum
@@ -83,8 +84,10 @@ type ClickHouse struct {
 
 // NewClickHouse returns the history of a database that nobody has looked at.
 func NewClickHouse(report Report) *ClickHouse {
-	return &ClickHouse{report: report, ledger: map[uint32]uint64{}, totals: map[TotalKey]Total{}, sessions: map[GroupKey]Group{},
-		epochs: map[EpochKey]int64{}, pages: map[GroupKey]Group{}, views: map[string]int64{}, rows: map[int64]map[string]SessionState{}}
+	return &ClickHouse{report: report, ledger: map[uint32]uint64{}, totals: map[TotalKey]Total{},
+		sessions: map[GroupKey]Group{},
+		epochs:   map[EpochKey]int64{}, pages: map[GroupKey]Group{}, views: map[string]int64{},
+		rows: map[int64]map[string]SessionState{}}
 }
 
 // Look judges the next look.
@@ -96,8 +99,10 @@ func (h *ClickHouse) Look(l *Look) {
 	h.compare(l)
 	h.lookRows(l)
 	for k, was := range h.pages {
-		if now, ok := l.Pages[k]; l.Pages != nil && (!ok || now.Measures[0] < was.Measures[0] || now.Measures[1] < was.Measures[1]) {
-			h.report("page_analytics", "bucket %d goes from %d rows and %d visits to %d and %d", k.Bucket, was.Measures[0], was.Measures[1], now.Measures[0], now.Measures[1])
+		if now, ok := l.Pages[k]; l.Pages != nil && (!ok || now.Measures[0] < was.Measures[0] ||
+			now.Measures[1] < was.Measures[1]) {
+			h.report("page_analytics", "bucket %d goes from %d rows and %d visits to %d and %d", k.Bucket,
+				was.Measures[0], was.Measures[1], now.Measures[0], now.Measures[1])
 		}
 	}
 	maps.Copy(h.pages, l.Pages)
@@ -118,8 +123,8 @@ func (h *ClickHouse) lookLedger(l *Look) {
 	h.ledger = l.Ledger
 }
 
-// lookTotals wants every total to stand or to be replaced by a newer one, and the five rollups of a shard, which one block
-// holds, to count the same.
+// lookTotals wants every total to stay or to be replaced by a newer one, and the five rollups of a shard, which are
+// inserted in one block, to count the same.
 func (h *ClickHouse) lookTotals(l *Look) {
 	type sum struct {
 		shard  uint32
@@ -129,7 +134,8 @@ func (h *ClickHouse) lookTotals(l *Look) {
 	for k, now := range l.Totals {
 		was, ok := h.totals[k]
 		if ok && (now.Version < was.Version || now.Version == was.Version && now.Measures != was.Measures) {
-			h.report("rollup_versions", "%+v goes from version %d %v to %d %v", k, was.Version, was.Measures, now.Version, now.Measures)
+			h.report("rollup_versions", "%+v goes from version %d %v to %d %v", k, was.Version, was.Measures,
+				now.Version, now.Measures)
 		}
 		s := sum{k.Shard, k.Rollup}
 		if sums[s] == nil {
@@ -145,7 +151,8 @@ func (h *ClickHouse) lookTotals(l *Look) {
 	h.totals = l.Totals
 	for s, m := range sums {
 		if of := sums[sum{s.shard, "session_summary"}]; of == nil || *of != *m {
-			h.report("rollup_versions", "shard %d: %s counts %v, session_summary %v: a part of a plan's totals", s.shard, s.rollup, *m, of)
+			h.report("rollup_versions", "shard %d: %s counts %v, session_summary %v: a part of a plan's totals",
+				s.shard, s.rollup, *m, of)
 		}
 	}
 }
@@ -158,14 +165,15 @@ func (h *ClickHouse) lookSessions(l *Look) {
 			back = back || now.Measures[i] < was.Measures[i]
 		}
 		if back {
-			h.report("session_metrics", "shard %d, bucket %d of sessions goes back from %+v to %+v", k.Shard, k.Bucket, was, now)
+			h.report("session_metrics", "shard %d, bucket %d of sessions goes back from %+v to %+v", k.Shard, k.Bucket,
+				was, now)
 		}
 	}
 	h.sessions = l.Sessions
 }
 
-// lookEpochs wants the rows of an epoch to come at once: later they can only be replaced by newer ones. (One block holds a
-// plan's sessions at these rates, and a month is a partition.)
+// lookEpochs wants the rows of an epoch to come at once: later they can only be replaced by newer ones. (At these
+// rates one block holds all sessions of a plan, and each month is a partition.)
 func (h *ClickHouse) lookEpochs(l *Look) {
 	if l.Epochs == nil {
 		return
@@ -177,23 +185,25 @@ func (h *ClickHouse) lookEpochs(l *Look) {
 	for k, n := range l.Epochs {
 		was, ok := h.epochs[k]
 		if ok && n > was {
-			h.report("session_metrics", "epoch %d of shard %d grows from %d rows to %d: it was visible in part", k.Epoch, k.Shard, was, n)
+			h.report("session_metrics", "epoch %d of shard %d grows from %d rows to %d: it was visible in part",
+				k.Epoch, k.Shard, was, n)
 		}
 		if !ok && k.Epoch <= newest[k.Shard] && k.Epoch > l.Floor[k.Shard] && h.seen(k) {
-			h.report("session_metrics", "epoch %d of shard %d appears after epoch %d was visible", k.Epoch, k.Shard, newest[k.Shard])
+			h.report("session_metrics", "epoch %d of shard %d appears after epoch %d was visible", k.Epoch, k.Shard,
+				newest[k.Shard])
 		}
 	}
 	for k := range h.epochs {
 		if k.Epoch <= l.Floor[k.Shard] {
 			delete(h.epochs, k)
 		} else if _, ok := l.Epochs[k]; !ok {
-			h.epochs[k] = 0 // all replaced by newer ones: none may come back
+			h.epochs[k] = 0 // all were replaced by newer ones, and none may come back
 		}
 	}
 	maps.Copy(h.epochs, l.Epochs)
 }
 
-// seen says whether the month of the key has been seen at a newer epoch: another month's rows come when they come.
+// seen says whether the month of the key has been seen at a newer epoch: the rows of another month may come later.
 func (h *ClickHouse) seen(k EpochKey) bool {
 	for o := range h.epochs {
 		if o.Shard == k.Shard && o.Month == k.Month && o.Epoch > k.Epoch {
@@ -203,8 +213,9 @@ func (h *ClickHouse) seen(k EpochKey) bool {
 	return false
 }
 
-// compare holds the totals against the sessions, which were read after them and are written before them: never more, and,
-// where nothing of the shard is beyond the ledger that was read first, exactly as much.
+// compare compares the totals with the sessions, which were read after them and are written before them: the totals
+// never count more. If nothing of the shard is newer than the ledger, which was read first, they count exactly as
+// much.
 func (h *ClickHouse) compare(l *Look) {
 	totals, sessions := map[uint32]*Total{}, map[uint32]*Total{}
 	at := func(m map[uint32]*Total, shard uint32, epoch uint64, add *Measures) {
@@ -229,7 +240,8 @@ func (h *ClickHouse) compare(l *Look) {
 		}
 		for i := range t.Measures {
 			if t.Measures[i] > s.Measures[i] {
-				h.report("session_summary", "shard %d: the totals count %d %s, the sessions %d", shard, t.Measures[i], measureNames[i], s.Measures[i])
+				h.report("session_summary", "shard %d: the totals count %d %s, the sessions %d", shard, t.Measures[i],
+					measureNames[i], s.Measures[i])
 			}
 		}
 	}
@@ -244,7 +256,8 @@ func (h *ClickHouse) compare(l *Look) {
 		}
 		h.exact++
 		if s.Measures != t.Measures {
-			h.report("session_summary", "shard %d at epoch %d of the ledger: the totals are %v, the sessions %v", shard, b, t.Measures, s.Measures)
+			h.report("session_summary", "shard %d at epoch %d of the ledger: the totals are %v, the sessions %v", shard,
+				b, t.Measures, s.Measures)
 		}
 	}
 }

@@ -18,9 +18,10 @@ func CommitKey(table string, version int64) string {
 	return fmt.Sprintf("%s/_delta_log/%020d.json", table, version)
 }
 
-// ReadCommit parses the log file of a version of the table events or sessions, and reads the rows that it adds from their
-// files. It knows nothing of the writer: what it reads is what any reader of the protocol would.
-func ReadCommit(ctx context.Context, table string, version int64, log []byte, get func(ctx context.Context, key string) ([]byte, error)) (*Commit, error) {
+// ReadCommit parses the log file of a version of the table events or sessions, and reads the rows that it adds from
+// their files. It knows nothing of the writer: what it reads is what any reader of the protocol would.
+func ReadCommit(ctx context.Context, table string, version int64, log []byte,
+	get func(ctx context.Context, key string) ([]byte, error)) (*Commit, error) {
 	c := &Commit{Version: version, Txns: map[string]int64{}}
 	for line := range bytes.Lines(log) {
 		var a struct {
@@ -79,13 +80,14 @@ func rowsOf(table string, data []byte) ([]Row, error) {
 		})
 	}
 	return readRows(data, func(r *sessionColumns) Row {
-		return Row{Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision), Total: r.Total, Batch: uint64(r.Batch)}
+		return Row{Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision),
+			Total: r.Total, Batch: uint64(r.Batch)}
 	})
 }
 
 func readRows[T any](data []byte, row func(*T) Row) ([]Row, error) {
 	r := parquet.NewGenericReader[T](bytes.NewReader(data))
-	defer func() { _ = r.Close() }() // of memory: nothing to fail
+	defer func() { _ = r.Close() }() // it reads from memory and cannot fail
 	rows, buf := make([]Row, 0, r.NumRows()), make([]T, 256)
 	for {
 		n, err := r.Read(buf)

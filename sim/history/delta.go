@@ -71,7 +71,8 @@ type Events struct {
 
 // NewEvents returns the history of a table without a version.
 func NewEvents(report Report) *Events {
-	return &Events{report: report, partitions: map[int32]*offsets{}, top: map[int32]int64{}, epoch: map[uint32]uint64{}, txns: map[string]int64{}}
+	return &Events{report: report, partitions: map[int32]*offsets{}, top: map[int32]int64{}, epoch: map[uint32]uint64{},
+		txns: map[string]int64{}}
 }
 
 // Commit judges the next version: an epoch appears whole and after those before it, and nothing goes or comes twice.
@@ -99,7 +100,8 @@ func (h *Events) Commit(c *Commit) {
 				bad("record %d/%d appears after record %d of its partition", r.Partition, r.Offset, h.top[r.Partition])
 			}
 			if r.epoch() <= h.epoch[r.shard()] {
-				bad("epoch %d of shard %d grows after epoch %d was visible (record %d/%d)", r.epoch(), r.shard(), h.epoch[r.shard()], r.Partition, r.Offset)
+				bad("epoch %d of shard %d grows after epoch %d was visible (record %d/%d)", r.epoch(), r.shard(),
+					h.epoch[r.shard()], r.Partition, r.Offset)
 			}
 			epoch[r.shard()] = max(epoch[r.shard()], r.epoch())
 			top[r.Partition] = max(top[r.Partition], r.Offset)
@@ -114,7 +116,8 @@ func (h *Events) Commit(c *Commit) {
 	}
 }
 
-// checkTxns wants the txn of a shard to rise, and every shard that has new rows to say in the same commit how far they go.
+// checkTxns wants the txn of a shard to rise, and every shard with new rows to say in the same commit up to which
+// epoch they go.
 func checkTxns(c *Commit, txns map[string]int64, kind string, epochs map[uint32]uint64, bad func(string, ...any)) {
 	for shard, epoch := range epochs {
 		found := false
@@ -142,7 +145,7 @@ func checkTxns(c *Commit, txns map[string]int64, kind string, epochs map[uint32]
 type Sessions struct {
 	report Report
 	rows   map[string]sessionState // by session and origin
-	files  map[string][]string     // keys of the rows of a live file
+	files  map[string][]string     // keys of the rows of each live file
 	txns   map[string]int64
 	epoch  map[uint32]uint64 // how far the inserts of a shard have come
 }
@@ -155,10 +158,12 @@ type sessionState struct {
 
 // NewSessions returns the history of a table without a version.
 func NewSessions(report Report) *Sessions {
-	return &Sessions{report: report, rows: map[string]sessionState{}, files: map[string][]string{}, txns: map[string]int64{}, epoch: map[uint32]uint64{}}
+	return &Sessions{report: report, rows: map[string]sessionState{}, files: map[string][]string{},
+		txns: map[string]int64{}, epoch: map[uint32]uint64{}}
 }
 
-// Commit judges the next version: a row appears with the plan of its epoch, and stands once from then on, as it was or newer.
+// Commit judges the next version: a row appears with the plan of its epoch, and stands once from then on, as it was or
+// newer.
 func (h *Sessions) Commit(c *Commit) {
 	bad := func(format string, args ...any) {
 		h.report("delta.sessions", "version %d: "+format, append([]any{c.Version}, args...)...)
@@ -190,7 +195,8 @@ func (h *Sessions) Commit(c *Commit) {
 			switch {
 			case !replaced:
 				if r.epoch() <= h.epoch[r.shard()] {
-					bad("session %s of epoch %d is inserted after epoch %d of shard %d was visible", key, r.epoch(), h.epoch[r.shard()], r.shard())
+					bad("session %s of epoch %d is inserted after epoch %d of shard %d was visible", key, r.epoch(),
+						h.epoch[r.shard()], r.shard())
 				}
 				inserted[r.shard()] = max(inserted[r.shard()], r.epoch())
 			case now.batch < was.batch || now.revision < was.revision || now.total < was.total:
@@ -212,7 +218,8 @@ func (h *Sessions) Commit(c *Commit) {
 	}
 }
 
-// AppID takes the application id of a transaction apart, cluster/pipeline/shard/kind; the kind is "" if it is another one.
+// AppID takes the application id of a transaction apart, cluster/pipeline/shard/kind; the kind is "" if it is another
+// one.
 func AppID(id string) (shard uint32, kind string) {
 	parts := strings.Split(id, "/")
 	if len(parts) != 4 {
@@ -231,8 +238,8 @@ func (h *Events) Has(partition int32, offset int64) bool {
 	return set != nil && set.has(offset)
 }
 
-// Records returns how many different records stand in the table, and how many rows there were of records that stood there
-// before.
+// Records returns how many different records stand in the table, and how many rows there were of records that stood
+// there before.
 func (h *Events) Records() (different, doubled int64) {
 	for _, set := range h.partitions {
 		different += set.n

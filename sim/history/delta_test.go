@@ -43,27 +43,36 @@ func eventsTxn(epoch int64) map[string]int64 { return map[string]int64{cluster +
 func TestEventsHistory(t *testing.T) {
 	good := []Commit{
 		{Txns: eventsTxn(1), Adds: []AddedFile{eventFile("a", 1, 0, 1), eventFile("b", 1, 3)}},
-		{Txns: map[string]int64{cluster + "2/events": 5}, Adds: []AddedFile{{"c", []Row{{Partition: 2, Offset: 7, Batch: batch(2, 5)}}}}},
+		{Txns: map[string]int64{cluster + "2/events": 5}, Adds: []AddedFile{{"c", []Row{{Partition: 2, Offset: 7,
+			Batch: batch(2, 5)}}}}},
 		{Txns: eventsTxn(3), Adds: []AddedFile{eventFile("d", 2, 4), eventFile("e", 3, 5, 6)}},
 	}
 	for name, c := range map[string]struct {
 		next Commit
 		want string
 	}{
-		"the next epoch":           {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 7)}}, ""},
-		"an epoch without events":  {Commit{Txns: eventsTxn(6), Adds: []AddedFile{eventFile("f", 6, 9)}}, ""},
-		"a file is gone":           {Commit{Removes: []string{"a"}}, "file a is gone"},
-		"a record twice":           {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 5)}}, "record 1/5 stands twice"},
-		"twice within a commit":    {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 7), eventFile("g", 4, 7)}}, "record 1/7 stands twice"},
-		"the rest of an epoch":     {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 3, 7)}}, "epoch 3 of shard 1 grows after epoch 3 was visible"},
-		"an older record":          {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 2)}}, "record 1/2 appears after record 6"},
-		"without txn":              {Commit{Adds: []AddedFile{eventFile("f", 4, 7)}}, "come without their txn"},
-		"another sink's txn":       {Commit{Txns: map[string]int64{cluster + "1/sessions": 4}, Adds: []AddedFile{eventFile("f", 4, 7)}}, "come without their txn"},
-		"a txn behind its rows":    {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 5, 7)}}, "is at 4, and there are rows of epoch 5"},
-		"a txn that goes back":     {Commit{Txns: eventsTxn(2)}, "goes from 3 to 2"},
-		"a txn that is repeated":   {Commit{Txns: eventsTxn(3)}, "goes from 3 to 3"},
-		"another shard's epoch":    {Commit{Txns: map[string]int64{cluster + "2/events": 6}, Adds: []AddedFile{{"f", []Row{{Partition: 2, Offset: 8, Batch: batch(2, 6)}}}}}, ""},
-		"far into a new partition": {Commit{Txns: eventsTxn(4), Adds: []AddedFile{{"f", []Row{{Partition: 7, Offset: 100_000, Batch: batch(1, 4)}}}}}, ""},
+		"the next epoch":          {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 7)}}, ""},
+		"an epoch without events": {Commit{Txns: eventsTxn(6), Adds: []AddedFile{eventFile("f", 6, 9)}}, ""},
+		"a file is gone":          {Commit{Removes: []string{"a"}}, "file a is gone"},
+		"a record twice": {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 5)}},
+			"record 1/5 stands twice"},
+		"twice within a commit": {Commit{Txns: eventsTxn(4),
+			Adds: []AddedFile{eventFile("f", 4, 7), eventFile("g", 4, 7)}}, "record 1/7 stands twice"},
+		"the rest of an epoch": {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 3, 7)}},
+			"epoch 3 of shard 1 grows after epoch 3 was visible"},
+		"an older record": {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 4, 2)}},
+			"record 1/2 appears after record 6"},
+		"without txn": {Commit{Adds: []AddedFile{eventFile("f", 4, 7)}}, "come without their txn"},
+		"another sink's txn": {Commit{Txns: map[string]int64{cluster + "1/sessions": 4},
+			Adds: []AddedFile{eventFile("f", 4, 7)}}, "come without their txn"},
+		"a txn behind its rows": {Commit{Txns: eventsTxn(4), Adds: []AddedFile{eventFile("f", 5, 7)}},
+			"is at 4, and there are rows of epoch 5"},
+		"a txn that goes back":   {Commit{Txns: eventsTxn(2)}, "goes from 3 to 2"},
+		"a txn that is repeated": {Commit{Txns: eventsTxn(3)}, "goes from 3 to 3"},
+		"another shard's epoch": {Commit{Txns: map[string]int64{cluster + "2/events": 6},
+			Adds: []AddedFile{{"f", []Row{{Partition: 2, Offset: 8, Batch: batch(2, 6)}}}}}, ""},
+		"far into a new partition": {Commit{Txns: eventsTxn(4),
+			Adds: []AddedFile{{"f", []Row{{Partition: 7, Offset: 100_000, Batch: batch(1, 4)}}}}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := NewViolations()
@@ -94,10 +103,12 @@ func sessionsTxn(epoch int64) map[string]int64 {
 func TestSessionsHistory(t *testing.T) {
 	good := func() []Commit {
 		return []Commit{
-			{Txns: sessionsTxn(2), Adds: []AddedFile{closed("a", Row{Session: "s", Batch: 1, Total: 3}, Row{Session: "u", Batch: 2, Total: 1})}},
+			{Txns: sessionsTxn(2), Adds: []AddedFile{closed("a", Row{Session: "s", Batch: 1, Total: 3},
+				Row{Session: "u", Batch: 2, Total: 1})}},
 			{Txns: sessionsTxn(5), Adds: []AddedFile{closed("b", Row{Session: "v", Batch: 4, Total: 2})}},
 			{Txns: map[string]int64{cluster + "1/sessions.revisions": 5}, Removes: []string{"a"},
-				Adds: []AddedFile{closed("c", Row{Session: "s", Batch: 3, Total: 4, Revision: 1}, Row{Session: "u", Batch: 2, Total: 1})}},
+				Adds: []AddedFile{closed("c", Row{Session: "s", Batch: 3, Total: 4, Revision: 1},
+					Row{Session: "u", Batch: 2, Total: 1})}},
 		}
 	}
 	replace := func(rows ...Row) Commit {
@@ -108,18 +119,25 @@ func TestSessionsHistory(t *testing.T) {
 		next Commit
 		want string
 	}{
-		"the next plan":             {Commit{Txns: sessionsTxn(7), Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 6})}}, ""},
-		"a revision":                {replace(Row{Session: "s", Batch: 6, Total: 4, Revision: 2}, u), ""},
-		"a session that is gone":    {replace(u), "session s 1/0 is gone"},
-		"a file that is gone":       {Commit{Removes: []string{"b"}}, "session v 1/0 is gone"},
-		"an unknown file":           {Commit{Removes: []string{"x"}}, "file x is removed and was not there"},
-		"an older epoch":            {replace(Row{Session: "s", Batch: 1, Total: 4, Revision: 1}, u), "session s 1/0 goes back"},
-		"an older revision":         {replace(Row{Session: "s", Batch: 6, Total: 4}, u), "session s 1/0 goes back"},
-		"fewer events":              {replace(Row{Session: "s", Batch: 6, Total: 3, Revision: 2}, u), "session s 1/0 goes back"},
-		"a session twice":           {Commit{Txns: sessionsTxn(7), Adds: []AddedFile{closed("d", Row{Session: "v", Batch: 6, Total: 2})}}, "session v 1/0 stands twice"},
-		"the rest of a plan":        {Commit{Txns: sessionsTxn(7), Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 5})}}, "inserted after epoch 5"},
-		"a revision that inserts":   {Commit{Txns: map[string]int64{cluster + "1/sessions.revisions": 7}, Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 6})}}, "come without their txn"},
-		"a txn behind its sessions": {Commit{Txns: sessionsTxn(6), Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 7})}}, "there are rows of epoch 7"},
+		"the next plan": {Commit{Txns: sessionsTxn(7),
+			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 6})}}, ""},
+		"a revision":             {replace(Row{Session: "s", Batch: 6, Total: 4, Revision: 2}, u), ""},
+		"a session that is gone": {replace(u), "session s 1/0 is gone"},
+		"a file that is gone":    {Commit{Removes: []string{"b"}}, "session v 1/0 is gone"},
+		"an unknown file":        {Commit{Removes: []string{"x"}}, "file x is removed and was not there"},
+		"an older epoch": {replace(Row{Session: "s", Batch: 1, Total: 4, Revision: 1}, u),
+			"session s 1/0 goes back"},
+		"an older revision": {replace(Row{Session: "s", Batch: 6, Total: 4}, u), "session s 1/0 goes back"},
+		"fewer events": {replace(Row{Session: "s", Batch: 6, Total: 3, Revision: 2}, u),
+			"session s 1/0 goes back"},
+		"a session twice": {Commit{Txns: sessionsTxn(7),
+			Adds: []AddedFile{closed("d", Row{Session: "v", Batch: 6, Total: 2})}}, "session v 1/0 stands twice"},
+		"the rest of a plan": {Commit{Txns: sessionsTxn(7),
+			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 5})}}, "inserted after epoch 5"},
+		"a revision that inserts": {Commit{Txns: map[string]int64{cluster + "1/sessions.revisions": 7},
+			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 6})}}, "come without their txn"},
+		"a txn behind its sessions": {Commit{Txns: sessionsTxn(6),
+			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 7})}}, "there are rows of epoch 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := NewViolations()

@@ -34,7 +34,8 @@ func (v *Violations) Add(table, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.count++; len(v.first) < keptViolations {
-		v.first = append(v.first, Violation{time.Since(v.began).Round(time.Millisecond).String(), table, fmt.Sprintf(format, args...)})
+		v.first = append(v.first, Violation{time.Since(v.began).Round(time.Millisecond).String(), table,
+			fmt.Sprintf(format, args...)})
 	}
 }
 

@@ -31,7 +31,8 @@ func TestClickHouse(t *testing.T) {
 	}
 	w := build(t, true)
 	db := fmt.Sprintf("verify_%d", time.Now().UnixNano())
-	opts := clickhouse.Options{Address: address, Database: db, Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"), ClusterID: "c", Pipeline: "p"}
+	opts := clickhouse.Options{Address: address, Database: db, Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
+		ClusterID: "c", Pipeline: "p"}
 	sink, err := clickhouse.Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +45,8 @@ func TestClickHouse(t *testing.T) {
 	defer e.do("DROP DATABASE " + db)
 	cfg := state.Config{ClusterID: "c", Pipeline: "p", Shards: 1}
 	rows, totals := stateRows(t, w)
-	plan := statetest.NewPlan(cfg, state.SinkClickHouse, 0, 1, []state.EpochInfo{{Epoch: 1}}, statetest.Content{Rows: rows, Totals: totals})
+	plan := statetest.NewPlan(cfg, state.SinkClickHouse, 0, 1, []state.EpochInfo{{Epoch: 1}},
+		statetest.Content{Rows: rows, Totals: totals})
 	if err := sink.Write(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +73,8 @@ func TestClickHouse(t *testing.T) {
 		tables = append(tables, v.Name)
 	}
 	for _, n := range tables {
-		e.do(fmt.Sprintf("CREATE TABLE %[1]s.copy_%[2]s ENGINE = MergeTree ORDER BY tuple() AS SELECT * FROM %[1]s.%[2]s", db, n))
+		e.do(fmt.Sprintf("CREATE TABLE %[1]s.copy_%[2]s ENGINE = MergeTree ORDER BY tuple() "+
+			"AS SELECT * FROM %[1]s.%[2]s", db, n))
 	}
 	show := func(table, query string) {
 		t.Helper()
@@ -85,7 +88,8 @@ func TestClickHouse(t *testing.T) {
 	if rep := look(); !rep.Equal {
 		t.Fatalf("as tables: %v", rep.Differences)
 	}
-	changed := map[string][2]string{"session_metrics": {"city", "'Atlantis'"}, "page_analytics": {"visit_count", "toUInt32(visit_count + 1)"}}
+	changed := map[string][2]string{"session_metrics": {"city", "'Atlantis'"},
+		"page_analytics": {"visit_count", "toUInt32(visit_count + 1)"}}
 	for _, n := range tables {
 		t.Run(n, func(t *testing.T) {
 			row := w.tables[n][len(w.tables[n])/2]
@@ -101,8 +105,10 @@ func TestClickHouse(t *testing.T) {
 				query string
 			}{
 				{planted{n, Lost, key, ""}, fmt.Sprintf("SELECT * FROM %s WHERE NOT (%s)", copied, which)},
-				{planted{n, Doubled, key, ""}, fmt.Sprintf("SELECT * FROM %s UNION ALL SELECT * FROM %s WHERE %s", copied, copied, which)},
-				{planted{n, Changed, key, column}, fmt.Sprintf("SELECT * REPLACE (if(%s, %s, %s) AS %s) FROM %s", which, value, column, column, copied)},
+				{planted{n, Doubled, key, ""}, fmt.Sprintf("SELECT * FROM %s UNION ALL SELECT * FROM %s WHERE %s",
+					copied, copied, which)},
+				{planted{n, Changed, key, column}, fmt.Sprintf("SELECT * REPLACE (if(%s, %s, %s) AS %s) FROM %s", which,
+					value, column, column, copied)},
 			} {
 				show(n, p.query)
 				if err := p.find(look()); err != nil {
@@ -148,7 +154,10 @@ func (e engine) do(query string) {
 	}
 	defer c.Close()
 	var result proto.Results
-	if err := c.Do(ctx, ch.Query{Body: query, Result: result.Auto(), OnResult: func(context.Context, proto.Block) error { return nil }}); err != nil {
+	if err := c.Do(ctx, ch.Query{Body: query, Result: result.Auto(), OnResult: func(context.Context,
+		proto.Block) error {
+		return nil
+	}}); err != nil {
 		e.t.Fatalf("%s: %v", query, err)
 	}
 }
@@ -170,22 +179,30 @@ func stateRows(t *testing.T, w *world) (rows []state.SessionRow, totals []state.
 			return err
 		}
 		r := state.SessionRow{
-			SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand, Country: s.Country, City: s.City,
-			DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser, SubscriptionTier: s.SubscriptionTier, UserSegment: s.UserSegment,
-			Referrer: s.Referrer, Timezone: s.Timezone, Start: s.Start, End: s.End, TotalEvents: uint32(s.TotalEvents),
-			Categories: s.Categories, ArticleIDs: s.ArticleIDs, ArticleTitles: s.ArticleTitles, PagesVisited: uint32(s.PagesVisited),
-			UniquePages: uint32(s.UniquePages), UniqueCategories: uint32(s.UniqueCategories), PageEvents: s.PageEvents,
-			TimeOnPageSec: uint64(s.TimeOnPage), VideoWatchSec: uint64(s.VideoWatch), AdRevenueMicros: uint64(s.AdRevenueMicros),
-			MaxScrollDepth: uint8(s.MaxScroll), Status: state.StatusClosed, SessionDate: int32(date.Unix() / 86400), Epoch: 1,
+			SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand,
+			Country: s.Country, City: s.City,
+			DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser, SubscriptionTier: s.SubscriptionTier,
+			UserSegment: s.UserSegment,
+			Referrer:    s.Referrer, Timezone: s.Timezone, Start: s.Start, End: s.End,
+			TotalEvents: uint32(s.TotalEvents),
+			Categories:  s.Categories, ArticleIDs: s.ArticleIDs, ArticleTitles: s.ArticleTitles,
+			PagesVisited: uint32(s.PagesVisited),
+			UniquePages:  uint32(s.UniquePages), UniqueCategories: uint32(s.UniqueCategories), PageEvents: s.PageEvents,
+			TimeOnPageSec: uint64(s.TimeOnPage), VideoWatchSec: uint64(s.VideoWatch),
+			AdRevenueMicros: uint64(s.AdRevenueMicros),
+			MaxScrollDepth:  uint8(s.MaxScroll), Status: state.StatusClosed, SessionDate: int32(date.Unix() / 86400),
+			Epoch:   1,
 			BatchID: state.BatchID(0, 1), CreatedAt: s.End * 1000, FirstClosed: 1,
 		}
-		for ty, n := range map[event.Type]int64{event.ArticleView: s.ArticleViews, event.ArticleClick: s.ArticleClicks, event.VideoPlay: s.VideoPlays,
+		for ty, n := range map[event.Type]int64{event.ArticleView: s.ArticleViews, event.ArticleClick: s.ArticleClicks,
+			event.VideoPlay:        s.VideoPlays,
 			event.NewsletterSignup: s.NewsletterSignups, event.AdClick: s.AdClicks, event.Search: s.Searches,
 			event.SubscriptionPrompt: s.SubscriptionPrompts, event.Navigation: s.Navigations} {
 			r.Counts[ty] = uint32(n)
 		}
 		for _, p := range s.Pages {
-			r.Pages = append(r.Pages, state.PageRow{ArticleID: p.ArticleID, ArticleTitle: p.Title, Category: p.Category, Type: types[p.EventType], Count: uint32(p.Visits)})
+			r.Pages = append(r.Pages, state.PageRow{ArticleID: p.ArticleID, ArticleTitle: p.Title, Category: p.Category,
+				Type: types[p.EventType], Count: uint32(p.Visits)})
 		}
 		rows = append(rows, r)
 		return nil
@@ -203,8 +220,10 @@ func stateRows(t *testing.T, w *world) (rows []state.SessionRow, totals []state.
 			if err != nil {
 				t.Fatal(err)
 			}
-			totals = append(totals, state.RollupRow{Table: table, Date: int32(date.Unix() / 86400), Dims: r.key[1:], Sessions: r.sessions,
-				Duration: r.duration, Events: r.events, Views: r.views, Plays: r.plays, Signups: r.signups, AdClicks: r.adClicks, Epoch: 1})
+			totals = append(totals, state.RollupRow{Table: table, Date: int32(date.Unix() / 86400), Dims: r.key[1:],
+				Sessions: r.sessions,
+				Duration: r.duration, Events: r.events, Views: r.views, Plays: r.plays, Signups: r.signups,
+				AdClicks: r.adClicks, Epoch: 1})
 		}
 	}
 	return rows, totals

@@ -54,7 +54,7 @@ func measuresOf(view string) []string {
 	return measures
 }
 
-// checkedRows reads a table and refuses rows of a wrong length, which would be an error of the reader.
+// checkedRows reads a table and refuses rows of a wrong length, which are an error of the reader.
 func checkedRows(ctx context.Context, t Table, yield func(row []string) error) error {
 	n := len(columns(t))
 	return t.Reader.Rows(ctx, t.Source, func(row []string) error {
@@ -65,7 +65,7 @@ func checkedRows(ctx context.Context, t Table, yield func(row []string) error) e
 	})
 }
 
-// compareWhole compares a small table, of which the whole truth is held. The first keyColumns of a row are its key.
+// compareWhole compares a small table, whose truth is kept as a whole. The first keyColumns of a row are its key.
 func compareWhole(ctx context.Context, t Table, r *result, want map[string][]string, keyColumns int) error {
 	got := map[string]int{}
 	cols := columns(t)
@@ -114,8 +114,7 @@ func compareWhole(ctx context.Context, t Table, r *result, want map[string][]str
 	return nil
 }
 
-// compareBySession compares a table of which the truth holds only digests, and looks at those sessions again that
-// differ.
+// compareBySession compares a table of whose truth only digests are kept, and looks again at the sessions that differ.
 func (x *index) compareBySession(ctx context.Context, t Table, r *result, truth []sim.Source) error {
 	seen := make([]digest, len(x.entries))
 	foreign := map[string]int64{} // rows of sessions that the truth does not know, up to the limit
@@ -160,7 +159,8 @@ func (x *index) compareBySession(ctx context.Context, t Table, r *result, truth 
 			return err
 		}
 		if len(r.diffs) == 0 {
-			r.add(Difference{Kind: Moving, Key: fmt.Sprintf("%d sessions", len(suspects)), Want: "a table at rest", Got: "other rows at the second look"})
+			r.add(Difference{Kind: Moving, Key: fmt.Sprintf("%d sessions", len(suspects)), Want: "a table at rest",
+				Got: "other rows at the second look"})
 		}
 	}
 	sums.compare(x, t, r)
@@ -189,7 +189,7 @@ func (s *sums) add(row []string) {
 	case Events:
 		s.got[strings.Clone(row[eventType])]++
 	case Pages:
-		n, _ := strconv.ParseInt(row[4], 10, 64) // a text that is no number differs from the truth's row
+		n, _ := strconv.ParseInt(row[4], 10, 64) // a text that is no number differs from the row of the truth anyway
 		s.got["visit_count"] += n
 	case Sessions:
 		for i, at := range s.metric {

@@ -20,8 +20,8 @@ import (
 )
 
 // OpenDelta reads the tables events and sessions below the store's root. They need not exist yet. The log is read by
-// package delta, but the rows are read here column by column as they lie in the files, and not by the structures that
-// the sink writes them with: an error of those would cancel itself.
+// package delta, but the rows are read here column by column as they lie in the files, and not with the structures
+// that the sink writes them with, whose errors would cancel themselves out.
 func OpenDelta(ctx context.Context, st store.Store) (Reader, error) {
 	d := &deltaReader{store: st, tables: map[string]*deltaTable{
 		"events":   {columns: sim.EventColumns, partition: "event_date"},
@@ -64,7 +64,7 @@ func (d *deltaReader) Count(ctx context.Context, table string) (int64, error) {
 	if err != nil || s.Records >= 0 {
 		return s.Records, err
 	}
-	n := int64(0) // a file without statistics: of another writer
+	n := int64(0) // a file without statistics, by another writer
 	err = d.Rows(ctx, table, func([]string) error { n++; return nil })
 	return n, err
 }
@@ -98,10 +98,11 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 	return nil
 }
 
-// ParquetRows calls yield for every row of a Parquet file with the values of the named columns, in that order and in the
-// form of package sim, and returns how many rows there are. Columns that are not in the file, because they are those of
-// the partition, have the values of known. The row is used again after the call.
-func ParquetRows(data []byte, columns []string, known map[string]string, yield func([]string) error) (n int64, err error) {
+// ParquetRows calls yield for every row of a Parquet file with the values of the named columns, in that order and in
+// the form of package sim, and returns how many rows there are. Columns that are not in the file, because they are
+// those of the partition, have the values of known. The row is used again after the call.
+func ParquetRows(data []byte, columns []string, known map[string]string, yield func([]string) error) (n int64,
+	err error) {
 	file, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return 0, err
@@ -142,7 +143,7 @@ func ParquetRows(data []byte, columns []string, known map[string]string, yield f
 	for _, g := range file.RowGroups() {
 		err := func() error {
 			r := g.Rows()
-			defer func() { _ = r.Close() }() // of memory: nothing to fail
+			defer func() { _ = r.Close() }() // it reads from memory and cannot fail
 			for {
 				got, err := r.ReadRows(buf)
 				for _, values := range buf[:got] {
@@ -185,7 +186,7 @@ func canonical(column string, v parquet.Value, scale int64) string {
 	switch v.Kind() {
 	case parquet.Int32, parquet.Int64:
 		n := v.Int64()
-		if n%scale != 0 { // a fraction is a difference, and must not be cut off
+		if n%scale != 0 { // a fraction is a difference and must not be dropped
 			return strconv.FormatFloat(float64(n)/float64(scale), 'f', -1, 64)
 		}
 		return strconv.FormatInt(n/scale, 10)

@@ -41,7 +41,8 @@ func TestDelta(t *testing.T) {
 		sinks.Sink
 		id state.SinkID
 	}{{sink.Events(), state.SinkEvents}, {sink.Sessions(), state.SinkSessions}} {
-		if err := s.Write(t.Context(), statetest.NewPlan(cfg, s.id, 0, 1, epochs, statetest.Content{Rows: rows})); err != nil {
+		if err := s.Write(t.Context(), statetest.NewPlan(cfg, s.id, 0, 1, epochs,
+			statetest.Content{Rows: rows})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +58,8 @@ func TestDelta(t *testing.T) {
 		}
 		return rep
 	}
-	if rep := look(); !rep.Equal || *rep.DeltaEvents != rep.AppliedEvents || *rep.DeltaSessions != rep.ProducedSessions {
+	if rep := look(); !rep.Equal || *rep.DeltaEvents != rep.AppliedEvents ||
+		*rep.DeltaSessions != rep.ProducedSessions {
 		t.Fatalf("as written: %+v", rep)
 	}
 	for table, column := range map[string]string{"events": "city", "sessions": "session_duration_sec"} {
@@ -157,7 +159,8 @@ func (f *forge) replace(change func([]map[string]any) []map[string]any) string {
 	column, _, _ := strings.Cut(dir, "=")
 	lines := []any{
 		map[string]any{"remove": map[string]any{"path": f.live, "deletionTimestamp": 1, "dataChange": true}},
-		map[string]any{"add": map[string]any{"path": path, "partitionValues": map[string]string{column: f.file.Partition}, "size": out.Len(),
+		map[string]any{"add": map[string]any{"path": path,
+			"partitionValues": map[string]string{column: f.file.Partition}, "size": out.Len(),
 			"modificationTime": 1, "dataChange": true, "stats": fmt.Sprintf(`{"numRecords":%d}`, len(rows))}},
 	}
 	var commit bytes.Buffer
@@ -168,7 +171,8 @@ func (f *forge) replace(change func([]map[string]any) []map[string]any) string {
 		}
 		commit.Write(append(b, '\n'))
 	}
-	if err := f.st.PutIfAbsent(f.t.Context(), fmt.Sprintf("%s/_delta_log/%020d.json", f.table, f.version), commit.Bytes()); err != nil {
+	if err := f.st.PutIfAbsent(f.t.Context(), fmt.Sprintf("%s/_delta_log/%020d.json", f.table, f.version),
+		commit.Bytes()); err != nil {
 		f.t.Fatal(err)
 	}
 	f.live = path
@@ -218,13 +222,18 @@ func eventItems(t *testing.T, w *world) []event.Item {
 			}
 			return i
 		}
-		e := event.Item{Partition: int32(n("kafka_partition")), Offset: n("kafka_offset"), KafkaTimestamp: n("kafka_timestamp"), Event: event.Event{
-			SessionID: v["session_id"], UserID: uint64(n("user_id")), Timestamp: n("timestamp"), Brand: v["brand"], Category: v["category"],
-			ArticleID: v["article_id"], ArticleTitle: v["article_title"], ArticleType: v["article_type"], PageURL: v["page_url"],
-			Referrer: v["referrer"], DeviceType: v["device_type"], DeviceOS: v["device_os"], Browser: v["browser"], Country: v["country"],
-			City: v["city"], Timezone: v["timezone"], SubscriptionTier: v["subscription_tier"], UserSegment: v["user_segment"],
-			EngagementMetrics: v["engagement_metrics"], Metadata: v["metadata"], Extra: v["extra"],
-		}}
+		e := event.Item{Partition: int32(n("kafka_partition")), Offset: n("kafka_offset"),
+			KafkaTimestamp: n("kafka_timestamp"), Event: event.Event{
+				SessionID: v["session_id"], UserID: uint64(n("user_id")), Timestamp: n("timestamp"), Brand: v["brand"],
+				Category:  v["category"],
+				ArticleID: v["article_id"], ArticleTitle: v["article_title"], ArticleType: v["article_type"],
+				PageURL:  v["page_url"],
+				Referrer: v["referrer"], DeviceType: v["device_type"], DeviceOS: v["device_os"], Browser: v["browser"],
+				Country: v["country"],
+				City:    v["city"], Timezone: v["timezone"], SubscriptionTier: v["subscription_tier"],
+				UserSegment:       v["user_segment"],
+				EngagementMetrics: v["engagement_metrics"], Metadata: v["metadata"], Extra: v["extra"],
+			}}
 		id, err := hex.DecodeString(strings.ReplaceAll(v["event_id"], "-", ""))
 		if err != nil {
 			t.Fatal(err)

@@ -21,13 +21,13 @@ type expected struct {
 
 var errEnough = errors.New("enough rows")
 
-// maxDetailRows bounds the rows of suspects that are held.
+// maxDetailRows limits how many rows of suspected sessions are kept.
 const maxDetailRows = 200_000
 
 // detail reads truth and table again and compares the rows of the suspected sessions one by one.
 func (x *index) detail(ctx context.Context, t Table, r *result, truth []sim.Source, suspects map[string]bool) error {
 	want := map[string]expected{}
-	left := map[string]string{} // table events: positions that are rightly left out, and why
+	left := map[string]string{} // of table events: positions that are rightly missing, and why
 	for _, src := range truth {
 		err := src.Each(func(l sim.Line) error {
 			switch {
@@ -49,7 +49,7 @@ func (x *index) detail(ctx context.Context, t Table, r *result, truth []sim.Sour
 	err := checkedRows(ctx, t, func(row []string) error {
 		id := sessionOf(t.Kind, row)
 		key := keyOf(t.Kind, row)
-		// A row of an unsuspected session can stand at the position of a suspect's: its session_id was changed.
+		// A row of another session can stand at the position of a suspected one: its session_id was changed.
 		if _, ok := want[key]; !ok && !suspects[id] {
 			return nil
 		}
@@ -69,7 +69,8 @@ func (x *index) detail(ctx context.Context, t Table, r *result, truth []sim.Sour
 		return nil
 	})
 	if errors.Is(err, errEnough) {
-		r.add(Difference{Kind: Extra, Key: "(all)", Want: fmt.Sprintf("at most %d rows of the sessions looked into", maxDetailRows), Got: "more"})
+		r.add(Difference{Kind: Extra, Key: "(all)", Want: fmt.Sprintf("at most %d rows of the sessions looked into",
+			maxDetailRows), Got: "more"})
 		return nil
 	}
 	if err != nil {
@@ -121,7 +122,8 @@ func (t Table) diffRow(r *result, w expected, rows [][]string, key string) {
 			r.add(Difference{Kind: Changed, Key: key, Column: cols[i], Want: w.mark.Column(i), Got: row[i]})
 		}
 		if len(differs) == 0 && w.mark.Hash() != sim.HashRow(row) {
-			r.add(Difference{Kind: Changed, Key: key, Column: "(unknown)", Want: "another row", Got: short(strings.Join(row, " "))})
+			r.add(Difference{Kind: Changed, Key: key, Column: "(unknown)", Want: "another row",
+				Got: short(strings.Join(row, " "))})
 		}
 	}
 }

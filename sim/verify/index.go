@@ -10,7 +10,7 @@ import (
 	"deckle/sim"
 )
 
-// digest stands for a set of rows: their number and the sum of their hashes. The order of rows does not matter.
+// digest represents a set of rows by their number and the sum of their hashes. The order of rows does not matter.
 type digest struct {
 	sum uint64
 	n   uint32
@@ -18,7 +18,7 @@ type digest struct {
 
 func (d *digest) add(hash uint64) { d.sum, d.n = d.sum+hash, d.n+1 }
 
-// entry is what the truth says of one session.
+// entry is what the truth says about one session.
 type entry struct {
 	id                      string
 	origins                 []sim.Origin // only if there are several
@@ -66,7 +66,8 @@ func indexTruth(sources []sim.Source) (*index, error) {
 			case l.Session != nil:
 				return x.session(l.Session)
 			case l.Dead != nil:
-				row := []string{strconv.Itoa(int(l.Dead.Partition)), strconv.FormatInt(l.Dead.Offset, 10), l.Dead.Reason}
+				row := []string{strconv.Itoa(int(l.Dead.Partition)), strconv.FormatInt(l.Dead.Offset, 10),
+					l.Dead.Reason}
 				x.letters[rowKey(row[:2])] = row
 			case l.Summary != nil:
 				x.sum.Add(l.Summary)
@@ -78,14 +79,16 @@ func indexTruth(sources []sim.Source) (*index, error) {
 		}
 	}
 	if x.sum.Uncertain > 0 || x.sum.Mistaken > 0 {
-		return nil, fmt.Errorf("%w: the fate of %d records is unknown, %d came out otherwise than they were meant", ErrInexact, x.sum.Uncertain, x.sum.Mistaken)
+		return nil, fmt.Errorf("%w: nobody knows if %d records were delivered, and %d had another outcome than meant",
+			ErrInexact, x.sum.Uncertain, x.sum.Mistaken)
 	}
 	return x, nil
 }
 
 func (x *index) session(s *sim.Session) error {
 	if _, ok := x.byID[s.SessionID]; ok {
-		return fmt.Errorf("session %q stands in the truth twice: were two of these runs made with one seed?", s.SessionID)
+		return fmt.Errorf("session %q stands in the truth twice: were two of these runs made with one seed?",
+			s.SessionID)
 	}
 	e := entry{id: s.SessionID, first: s.Origins[0]}
 	if len(s.Origins) > 1 {
@@ -101,7 +104,8 @@ func (x *index) session(s *sim.Session) error {
 		}
 		x.pages += int64(e.pages.n)
 		x.rollups.add(s)
-		for t, n := range map[string]int64{"article_view": s.ArticleViews, "article_click": s.ArticleClicks, "video_play": s.VideoPlays,
+		for t, n := range map[string]int64{"article_view": s.ArticleViews, "article_click": s.ArticleClicks,
+			"video_play":        s.VideoPlays,
 			"newsletter_signup": s.NewsletterSignups, "ad_click": s.AdClicks, "search": s.Searches,
 			"subscription_prompt": s.SubscriptionPrompts, "navigation": s.Navigations} {
 			x.types[t] += n
@@ -157,8 +161,8 @@ var (
 	eventOffset    = slices.Index(sim.EventColumns, "kafka_offset")
 )
 
-// normal lets a row of a session with several possible origins have the first of them, if it has one of them; the row is
-// copied before.
+// normal gives a row of a session with several possible origins the first of them, if it has one of them. It changes a
+// copy of the row.
 func (x *index) normal(k Kind, e *entry, row []string) []string {
 	if e == nil || e.origins == nil || k == Events {
 		return row

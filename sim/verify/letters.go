@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// DeadLetters reads the dead letter queue of a topic, <topic>.dlq, as a table of kind Letters. The queue is compacted by
-// key, so that the last letter of a position is the one that counts. It is read once, by the first call of the Reader:
-// whoever compares has waited until all letters are acknowledged. kafka are the options of the client: brokers, dialer.
+// DeadLetters reads the dead letter queue of a topic, <topic>.dlq, as a table of kind Letters. The queue is compacted
+// by key, so that the last letter of a position counts. It is read once, by the first call of the Reader: by then the
+// caller must have waited until all letters are acknowledged. kafka are the options of the client: brokers, dialer.
 func DeadLetters(topic string, kafka ...kgo.Opt) Reader { return &letters{kafka: kafka, topic: topic} }
 
 type letters struct {
@@ -52,8 +52,8 @@ func (l *letters) Rows(ctx context.Context, table string, yield func(row []strin
 	return nil
 }
 
-// letterRow takes partition and offset from the key topic/partition/offset. Another key is kept whole, to be found as a
-// letter that should not be there.
+// letterRow takes partition and offset from the key topic/partition/offset. Any other key is kept whole, and so is
+// found as a letter that should not be there.
 func letterRow(topic, key, reason string) []string {
 	rest, ours := strings.CutPrefix(key, topic+"/")
 	partition, offset, ok := strings.Cut(rest, "/")

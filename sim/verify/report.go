@@ -16,17 +16,17 @@ const (
 	Moving  = "moving"  // the table changed while it was being read
 )
 
-// Difference is one thing that is not as it must be.
+// Difference is one value or row that is not as it must be.
 type Difference struct {
 	Table  string `json:"table"`
 	Kind   string `json:"kind"`
 	Key    string `json:"key"`    // of the row
 	Column string `json:"column"` // "" where the whole row is meant
-	Want   string `json:"want"`   // of a column of events often only a hash: the truth keeps no more
+	Want   string `json:"want"`   // of a column of events often only a hash, since the truth keeps no more
 	Got    string `json:"got"`
 }
 
-// String is one line for a person.
+// String is one line to be read by people.
 func (d Difference) String() string {
 	at := d.Table + " " + d.Key
 	if d.Column != "" {
@@ -47,9 +47,10 @@ func short(s string) string {
 
 // TableReport is the result of one table.
 type TableReport struct {
-	Rows      int64 `json:"rows"`      // found
-	Want      int64 `json:"want"`      // expected
-	Different int64 `json:"different"` // sessions (for rollups and letters: rows) that are not as they must be; 0 says equal
+	Rows int64 `json:"rows"` // found
+	Want int64 `json:"want"` // expected
+	// sessions (for rollups and letters: rows) that are not as they must be; 0: the table is equal
+	Different int64 `json:"different"`
 }
 
 // Report is the result. The JSON keys are the ones of deckle demo --json.
@@ -69,13 +70,14 @@ type Report struct {
 	DeadLettersByReason map[string]int64       `json:"dead_letters_by_reason"`
 	Tables              map[string]TableReport `json:"tables"`
 	Differences         []Difference           `json:"differences"`
-	// More is how many differences were found and not listed; beyond the sessions looked into, Tables counts.
+	// More is how many differences were found and not listed. Only some sessions are looked into; Tables counts all
+	// differences.
 	More int64 `json:"more_differences"`
 	// Waited says for how many seconds the tables were followed.
 	Waited float64 `json:"waited_seconds"`
 }
 
-// Write prints the report for a person.
+// Write prints the report for people to read.
 func (r *Report) Write(w io.Writer) error {
 	p := &printer{w: w}
 	p.f("produced %d = applied %d + duplicates %d + dead letters %d; %d sessions\n",

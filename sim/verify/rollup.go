@@ -9,11 +9,12 @@ import (
 	"deckle/sim"
 )
 
-var measures = []string{"total_sessions", "total_users", "avg_session_duration_sec", "avg_events_per_session", "total_article_views",
+var measures = []string{"total_sessions", "total_users", "avg_session_duration_sec", "avg_events_per_session",
+	"total_article_views",
 	"total_video_plays", "total_newsletter_signups", "total_ad_clicks"}
 
-// RollupColumns are the columns of a view, in the order of a row: date, its dimensions, the measures. Nil if there is no
-// such view.
+// RollupColumns are the columns of a view, in the order of a row: date, its dimensions, the measures. Nil if there is
+// no such view.
 func RollupColumns(view string) []string {
 	for _, v := range sim.Rollups {
 		if v.Name == view {
@@ -28,7 +29,8 @@ func RollupColumns(view string) []string {
 }
 
 // isAverage are the columns that are compared to nine digits.
-var isAverage = map[string]bool{"avg_session_duration_sec": true, "avg_events_per_session": true, "conversion_rate": true}
+var isAverage = map[string]bool{"avg_session_duration_sec": true, "avg_events_per_session": true,
+	"conversion_rate": true}
 
 // totals are one key of a rollup.
 type totals struct {
@@ -40,7 +42,8 @@ type totals struct {
 func (t *totals) row(view string) []string {
 	n := func(i int64) string { return strconv.FormatInt(i, 10) }
 	avg := func(i int64) string { return strconv.FormatFloat(float64(i)/float64(t.sessions), 'g', -1, 64) }
-	row := append(append([]string{}, t.key...), n(t.sessions), n(int64(len(t.users))), avg(t.duration), avg(t.events), n(t.views), n(t.plays),
+	row := append(append([]string{}, t.key...), n(t.sessions), n(int64(len(t.users))), avg(t.duration), avg(t.events),
+		n(t.views), n(t.plays),
 		n(t.signups), n(t.adClicks))
 	if view == "subscription_analytics" {
 		row = append(row, avg(t.signups))
@@ -56,7 +59,7 @@ func (r rollups) add(s *sim.Session) {
 	for _, v := range sim.Rollups {
 		key := []string{date}
 		for _, d := range v.Dims {
-			key = append(key, cut(s.Column(d)))
+			key = append(key, shorten(s.Column(d)))
 		}
 		k := rowKey(key)
 		t := r[v.Name][k]
@@ -78,8 +81,8 @@ func (r rollups) add(s *sim.Session) {
 	}
 }
 
-// cut holds a text to 256 bytes of whole characters.
-func cut(text string) string {
+// shorten limits a text to 256 bytes of whole characters.
+func shorten(text string) string {
 	if len(text) <= 256 {
 		return text
 	}

@@ -12,10 +12,11 @@ import (
 
 // Reader reads the tables of one sink by name.
 type Reader interface {
-	// Count returns how many rows the table shows; it should be cheap, because it is asked while waiting.
+	// Count returns how many rows the table shows; it should be cheap, because it is called again and again while
+	// waiting.
 	Count(ctx context.Context, table string) (int64, error)
-	// Rows calls yield for every row that a plain SELECT shows, in any order, in the form of the table's kind. A row is
-	// valid only during the call.
+	// Rows calls yield for every row that a plain SELECT shows, in any order, in the form that the kind of the table
+	// has. A row is valid only during the call.
 	Rows(ctx context.Context, table string, yield func(row []string) error) error
 }
 
@@ -64,13 +65,14 @@ type Options struct {
 
 	// Wait is how long the tables are followed until they are equal; 0: they are compared once.
 	Wait time.Duration
-	// Quiet ends the wait early: so long nothing has changed. Default 90 s, because a revision may take a minute.
+	// Quiet ends the wait early, when nothing has changed for this long. Default 90 s, because a revision may take a
+	// minute.
 	Quiet time.Duration
 	// Poll is the pause between two looks; default 1 s.
 	Poll time.Duration
 	// Limit is how many differences of each table are listed; default 100.
 	Limit int
-	// Progress, if set, is told what is going on.
+	// Progress, if set, is called to report what is going on.
 	Progress func(Progress)
 }
 
@@ -83,7 +85,8 @@ type Progress struct {
 	Rows, Want map[string]int64
 }
 
-// ErrInexact says that a truth cannot be compared with, because the fate of records is unknown.
+// ErrInexact says that nothing can be compared with a truth, because it does not know whether some records were
+// delivered.
 var ErrInexact = errors.New("verify: the truth is not exact")
 
 func (o Options) tables() []Table {
@@ -99,7 +102,8 @@ func (o Options) tables() []Table {
 			Table{Name: ClickHouseSessions, Source: "session_metrics", Kind: Sessions, Reader: o.ClickHouse},
 			Table{Name: ClickHousePages, Source: "page_analytics", Kind: Pages, Reader: o.ClickHouse})
 		for _, v := range sim.Rollups {
-			ts = append(ts, Table{Name: clickHousePrefix + v.Name, Source: v.Name, Kind: Rollups, View: v.Name, Reader: o.ClickHouse})
+			ts = append(ts, Table{Name: clickHousePrefix + v.Name, Source: v.Name, Kind: Rollups, View: v.Name,
+				Reader: o.ClickHouse})
 		}
 	}
 	for _, t := range o.More {
@@ -111,8 +115,9 @@ func (o Options) tables() []Table {
 	return ts
 }
 
-// Verify compares. The error is for what kept it from comparing (a truth that cannot be used, a reader that fails, ctx);
-// that the tables differ is no error but Report.Equal. With ctx done it returns the last report, if there is one.
+// Verify compares the tables with the truth. It returns an error if it could not compare: the truth cannot be used, a
+// reader fails, or ctx ends. Tables that differ are no error: Report.Equal says so. If ctx ends it returns the last
+// report, if there is one.
 func Verify(ctx context.Context, o Options) (*Report, error) {
 	if o.Limit <= 0 {
 		o.Limit = 100
@@ -147,12 +152,12 @@ type verifier struct {
 	rows, want map[string]int64
 }
 
-// follow compares until all is equal, the time is over, or nothing has moved for long enough.
+// follow compares until everything is equal, the time is over, or nothing has changed for long enough.
 func (v *verifier) follow(ctx context.Context) (*Report, error) {
 	var seen uint64
 	still := time.Now() // since when nothing has changed
 	for {
-		// Counting is cheap, comparing is not: as long as rows are missing and the counts move, only count.
+		// Counting is cheap and comparing is not. So it only counts as long as rows are missing and the counts change.
 		for {
 			moved, reached, err := v.count(ctx)
 			if err != nil {
@@ -192,7 +197,8 @@ func (v *verifier) over(still time.Time) bool {
 	return time.Since(v.began) >= v.o.Wait || time.Since(still) >= v.o.Quiet
 }
 
-// count asks for the numbers of rows: whether any has changed, and whether all are what they must become.
+// count asks every table for its number of rows: whether any number has changed, and whether all have reached what
+// they must become.
 func (v *verifier) count(ctx context.Context) (moved, reached bool, err error) {
 	reached = true
 	for _, t := range v.tables {
@@ -222,7 +228,8 @@ func (v *verifier) compare(ctx context.Context) (r *Report, content uint64, err 
 	s := &v.x.sum
 	r = &Report{
 		ProducedEvents: s.Produced, ProducedSessions: s.Sessions, AppliedEvents: s.Applied, Duplicates: s.Duplicates,
-		DeadLetters: s.Dead(), DeadLettersByReason: s.DeadLetters, Tables: map[string]TableReport{}, Differences: []Difference{},
+		DeadLetters: s.Dead(), DeadLettersByReason: s.DeadLetters, Tables: map[string]TableReport{},
+		Differences: []Difference{},
 	}
 	equal := true
 	if s.Produced != s.Applied+s.Duplicates+s.Dead() {

@@ -48,7 +48,8 @@ func (f fake) Rows(_ context.Context, table string, yield func([]string) error) 
 // the others from the truth.
 func build(t *testing.T, keyed bool) *world {
 	t.Helper()
-	g, err := sim.NewGenerator(sim.Options{Seed: 3, Start: time.Date(2026, 11, 22, 23, 59, 0, 0, time.UTC), Rate: 100, Sessions: 15, Unkeyed: !keyed,
+	g, err := sim.NewGenerator(sim.Options{Seed: 3, Start: time.Date(2026, 11, 22, 23, 59, 0, 0, time.UTC), Rate: 100,
+		Sessions: 15, Unkeyed: !keyed,
 		Faults: sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.03, Malformed: 0.02, Odd: 0.1}}, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +91,8 @@ func build(t *testing.T, keyed bool) *world {
 	if err := w.truth.Each(func(l sim.Line) error {
 		switch {
 		case l.Dead != nil:
-			w.tables["dlq"] = append(w.tables["dlq"], []string{strconv.Itoa(int(l.Dead.Partition)), strconv.FormatInt(l.Dead.Offset, 10), l.Dead.Reason})
+			w.tables["dlq"] = append(w.tables["dlq"], []string{strconv.Itoa(int(l.Dead.Partition)),
+				strconv.FormatInt(l.Dead.Offset, 10), l.Dead.Reason})
 		case l.Session != nil:
 			for _, e := range l.Session.Events {
 				w.tables["events"] = append(w.tables["events"], eventRow(t, values[e.Position], e.Position))
@@ -166,8 +168,9 @@ func eventRow(t *testing.T, r *sim.Record, at sim.Position) []string {
 
 func (w *world) verify(t *testing.T, limit int) *Report {
 	t.Helper()
-	r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: w.tables, ClickHouse: w.tables, Limit: limit,
-		More: []Table{{Name: "dlq", Kind: Letters, Reader: w.tables}}})
+	r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: w.tables, ClickHouse: w.tables,
+		Limit: limit,
+		More:  []Table{{Name: "dlq", Kind: Letters, Reader: w.tables}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +181,8 @@ func TestEqual(t *testing.T) {
 	for _, keyed := range []bool{true, false} {
 		w := build(t, keyed)
 		r := w.verify(t, 10)
-		if !r.Equal || len(r.Differences) > 0 || *r.DeltaEvents != r.AppliedEvents || *r.ClickHouseSessions != r.ProducedSessions || len(r.Tables) != 10 {
+		if !r.Equal || len(r.Differences) > 0 || *r.DeltaEvents != r.AppliedEvents ||
+			*r.ClickHouseSessions != r.ProducedSessions || len(r.Tables) != 10 {
 			t.Fatalf("keyed %t: %+v", keyed, r)
 		}
 		if r.DeadLetters == 0 || r.Duplicates == 0 || r.ProducedEvents != r.AppliedEvents+r.Duplicates+r.DeadLetters {
@@ -272,8 +276,9 @@ func keyOfRow(table string, row []string) string {
 // In every table of both sinks: one lost row, one doubled row, one changed value in each column.
 func TestPlanted(t *testing.T) {
 	w := build(t, true)
-	cols := map[string][]string{"events": sim.EventColumns, "sessions": sim.SessionColumns, "session_metrics": sim.SessionColumns,
-		"page_analytics": sim.PageColumns, "dlq": {"partition", "offset", "reason"}}
+	cols := map[string][]string{"events": sim.EventColumns, "sessions": sim.SessionColumns,
+		"session_metrics": sim.SessionColumns,
+		"page_analytics":  sim.PageColumns, "dlq": {"partition", "offset", "reason"}}
 	for _, v := range sim.Rollups {
 		cols[v.Name] = RollupColumns(v.Name)
 	}
@@ -302,8 +307,14 @@ func TestPlanted(t *testing.T) {
 				r := w.verify(t, 10)
 				if k := keyOfRow(table, changed[n]); k != key {
 					// A changed key is a lost row and one too many.
-					if r.Equal || !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Kind == Lost && strings.Contains(d.Key, key) }) ||
-						!slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Kind == Extra && strings.Contains(d.Key, k) }) {
+					if r.Equal || !slices.ContainsFunc(r.Differences, func(d Difference) bool {
+						return d.Kind == Lost &&
+							strings.Contains(d.Key, key)
+					}) ||
+						!slices.ContainsFunc(r.Differences, func(d Difference) bool {
+							return d.Kind == Extra &&
+								strings.Contains(d.Key, k)
+						}) {
 						t.Errorf("changed %s: %v", c, r.Differences)
 					}
 					continue
@@ -332,7 +343,10 @@ func TestDuplicateInEvents(t *testing.T) {
 	row[eventPartition], row[eventOffset] = strconv.Itoa(int(dup.Partition)), strconv.FormatInt(dup.Offset, 10)
 	w.tables["events"] = append(w.tables["events"], row)
 	r := w.verify(t, 10)
-	if r.Equal || !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Kind == Extra && strings.Contains(d.Want, "a duplicate") }) {
+	if r.Equal || !slices.ContainsFunc(r.Differences, func(d Difference) bool {
+		return d.Kind == Extra &&
+			strings.Contains(d.Want, "a duplicate")
+	}) {
 		t.Errorf("%v", r.Differences)
 	}
 }
@@ -397,14 +411,16 @@ func TestWaits(t *testing.T) {
 	w := build(t, true)
 	s := &slow{fake: w.tables, hidden: 3}
 	var phases []string
-	r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: s, Wait: time.Minute, Poll: time.Millisecond,
+	r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: s, Wait: time.Minute,
+		Poll:     time.Millisecond,
 		Progress: func(p Progress) { phases = append(phases, p.Phase) }})
 	if err != nil || !r.Equal || s.looks < 5 || phases[0] != "truth" || phases[len(phases)-1] != "comparing" {
 		t.Fatalf("%+v %v %v", r, err, phases)
 	}
 	// Nothing comes any more: Quiet ends it long before Wait.
 	s = &slow{fake: w.tables, hidden: 3, looks: 5}
-	r, err = Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: s, Wait: time.Hour, Quiet: 20 * time.Millisecond, Poll: time.Millisecond})
+	r, err = Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: s, Wait: time.Hour,
+		Quiet: 20 * time.Millisecond, Poll: time.Millisecond})
 	if err != nil || r.Equal || r.Tables[DeltaSessions].Different != 3 {
 		t.Fatalf("%+v %v", r, err)
 	}
@@ -436,7 +452,8 @@ func TestTruthsThatCannotBeUsed(t *testing.T) {
 		}
 	}
 	// Arithmetic of the truth itself.
-	r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth, source{{Summary: &sim.Summary{Produced: 1}}}}, Delta: w.tables})
+	r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth, source{{Summary: &sim.Summary{Produced: 1}}}},
+		Delta: w.tables})
 	if err != nil || r.Equal || r.Differences[0].Table != "truth" {
 		t.Errorf("%+v %v", r, err)
 	}
@@ -450,12 +467,14 @@ func TestAverages(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		same bool
-	}{{"12.5", "12.50000000001", true}, {"12.5", "12.5001", false}, {"0", "0", true}, {"x", "1", false}, {"1e3", "1000", true}} {
+	}{{"12.5", "12.50000000001", true}, {"12.5", "12.5001", false}, {"0", "0", true}, {"x", "1", false}, {"1e3", "1000",
+		true}} {
 		if sameNumber(c.a, c.b) != c.same {
 			t.Errorf("%s and %s", c.a, c.b)
 		}
 	}
-	if cut(strings.Repeat("ü", 200)) != strings.Repeat("ü", 128) || cut("a"+strings.Repeat("ü", 200)) != "a"+strings.Repeat("ü", 127) {
+	if shorten(strings.Repeat("ü", 200)) != strings.Repeat("ü", 128) ||
+		shorten("a"+strings.Repeat("ü", 200)) != "a"+strings.Repeat("ü", 127) {
 		t.Error("texts are cut in the middle of a character")
 	}
 }

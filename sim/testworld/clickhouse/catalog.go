@@ -98,7 +98,8 @@ func (s *Server) system(which string) (relation, error) {
 	var rows [][]string
 	switch which {
 	case "tables":
-		names = []string{"database", "name", "engine", "engine_full", "partition_key", "sorting_key", "comment", "create_table_query"}
+		names = []string{"database", "name", "engine", "engine_full", "partition_key", "sorting_key", "comment",
+			"create_table_query"}
 	case "columns":
 		names = []string{"database", "table", "name", "type", "comment"}
 	case "merge_tree_settings":
@@ -130,7 +131,8 @@ func (s *Server) system(which string) (relation, error) {
 			if d.version != "" {
 				engine = "ReplacingMergeTree"
 			}
-			rows = append(rows, []string{dbName, n, engine, d.engineFull(), d.partition, sortingKey(d), d.comment, d.show()})
+			rows = append(rows, []string{dbName, n, engine, d.engineFull(), d.partition, sortingKey(d), d.comment,
+				d.show()})
 		}
 		for _, n := range slices.Sorted(maps.Keys(db.views)) {
 			d := db.views[n].def

@@ -19,7 +19,8 @@ const (
 
 func (k Kind) String() string { return [...]string{"select", "insert", "ddl"}[k] }
 
-// Query is what the hook is told of a query, before anything of it takes effect. An INSERT's rows have arrived by then.
+// Query is what the hook learns about a query before anything of it takes effect. The rows of an INSERT have arrived
+// by then.
 type Query struct {
 	Kind       Kind
 	Database   string
@@ -41,7 +42,7 @@ const (
 	Late           // nothing before the answer, and all of it Fault.Late afterwards
 )
 
-// Answer says what the client is told.
+// Answer says how the client is answered.
 type Answer int
 
 // The answers.
@@ -53,7 +54,7 @@ const (
 )
 
 // Fault is what goes wrong with one query; the zero value is nothing. Any effect may stand with any answer, but an
-// effect other than All is never answered as a success: that would be another promise than ClickHouse's.
+// effect other than All is never answered as a success: ClickHouse never does that.
 type Fault struct {
 	Before  time.Duration // wait before anything takes effect
 	Effect  Effect
@@ -188,7 +189,7 @@ func (s *Server) settle(l *lateInsert) {
 	delete(s.late, l)
 	s.mu.Unlock()
 	if pending {
-		_ = l.apply() // its table may be gone; nobody is there to be told
+		_ = l.apply() // its table may be gone, and nobody hears of it
 	}
 }
 

@@ -100,7 +100,8 @@ func (p *parser) next() token {
 func (p *parser) fail() {
 	if p.err == nil {
 		t := p.peek()
-		p.err = exception(proto.ErrSyntaxError, "Syntax error, or nothing that the model knows, at position %d (%s) of: %s", t.pos, t.text, p.src)
+		p.err = exception(proto.ErrSyntaxError, "Syntax error, or unknown to the model, at position %d (%s) of: %s",
+			t.pos, t.text, p.src)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// name is that of a table or view; an empty database is the connection's.
+// name is the name of a table or view; an empty database is that of the connection.
 type name struct{ database, table string }
 
 // The statements that the model knows.

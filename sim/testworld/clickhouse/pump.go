@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// pump is a net.Pipe's end that takes whatever comes at once, as a kernel's buffer does. On the bare pipe a client that
-// gives up would wait for a busy server to read its cancellation.
+// pump is the end of a net.Pipe that takes whatever arrives at once, as the buffer of a kernel does. On a bare pipe a
+// client that gives up would have to wait until a busy server reads its cancellation.
 type pump struct {
 	net.Conn
 	done sync.WaitGroup

@@ -52,9 +52,9 @@ func (r Row) String() string {
 	return strings.TrimSpace(b.String())
 }
 
-// Rows returns what a query of a view, or of a stored table with FINAL, would read at this moment, ascending by the given
-// columns. No fault meets it, and no time passes. It returns nil if there is no such table or view, or if a table under
-// the view is missing.
+// Rows returns what a query of a view, or of a stored table with FINAL, would read at this moment, ascending by the
+// given columns. Faults do not apply, and no time passes. It returns nil if there is no such table or view, or if a
+// table under the view is missing.
 func (s *Server) Rows(database, table string, order ...string) []Row {
 	s.mu.Lock()
 	defer s.mu.Unlock()

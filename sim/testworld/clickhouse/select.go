@@ -58,7 +58,8 @@ func matches(conds []cond, r relation, i int) (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			hold = hold || c.op == '=' && n == 0 || c.op == '!' && n != 0 || c.op == '<' && n < 0 || c.op == '>' && n > 0
+			hold = hold || c.op == '=' && n == 0 || c.op == '!' && n != 0 || c.op == '<' && n < 0 || c.op == '>' &&
+				n > 0
 		}
 		if !hold {
 			return false, nil
@@ -274,7 +275,8 @@ func (st *selection) runGrouped(r relation) (*result, error) {
 	for k := range st.items {
 		it := &st.items[k]
 		if it.expr.col != "" && it.expr.fn == "" && !slices.Contains(st.group, it.expr.col) {
-			return nil, exception(proto.ErrNotAnAggregate, "Column `%s` is not under aggregate function and not in GROUP BY", it.expr.col)
+			return nil, exception(proto.ErrNotAnAggregate,
+				"Column `%s` is not under aggregate function and not in GROUP BY", it.expr.col)
 		}
 		typed, err := it.expr.one(relation{cols: r.cols, byName: r.byName}) // its type
 		if err != nil {

@@ -44,12 +44,14 @@ type database struct {
 // New returns an empty server.
 func New(opts Options) *Server {
 	return &Server{
-		opts: opts, closed: make(chan struct{}), databases: map[string]*database{"default": {map[string]*table{}, map[string]*view{}}},
+		opts: opts, closed: make(chan struct{}), databases: map[string]*database{"default": {map[string]*table{},
+			map[string]*view{}}},
 		conns: map[net.Conn]bool{}, late: map[*lateInsert]bool{},
 	}
 }
 
-// SetHook sets what draws the faults, nil for none. It is called without any lock held, by many goroutines.
+// SetHook sets the function that draws the faults, nil for none. Many goroutines call it, and no lock is held
+// meanwhile.
 func (s *Server) SetHook(hook func(Query) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +75,8 @@ func (s *Server) ServeConn(c net.Conn) error {
 	if down {
 		return net.ErrClosed
 	}
-	return (&Session{Name: "clickhouse model", User: s.opts.User, Password: s.opts.Password, Execute: s.execute}).Serve(c)
+	return (&Session{Name: "clickhouse model", User: s.opts.User, Password: s.opts.Password,
+		Execute: s.execute}).Serve(c)
 }
 
 // Serve answers every connection of the listener, until it is closed or the server is.
@@ -142,7 +145,7 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
-// Changes counts what has changed the data: it is equal before and after a time in which nothing did.
+// Changes counts the changes of the data: it is the same before and after a time in which nothing changed.
 func (s *Server) Changes() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +163,8 @@ func (s *Server) Merge() {
 	}
 }
 
-// Exec runs a statement without rows, as an operator would: a DROP, an ALTER … ADD CONSTRAINT. No fault meets it.
+// Exec runs a statement without rows, as an operator would: a DROP, an ALTER … ADD CONSTRAINT. Faults do not apply to
+// it.
 func (s *Server) Exec(database, q string) error {
 	st, err := parse(q)
 	if err != nil {
@@ -259,7 +263,8 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 		k, ok := t.byName[n]
 		if !ok {
 			s.mu.Unlock()
-			return exception(proto.ErrNoSuchColumnInTable, "No such column %s in table %s.%s", n, info.Database, info.Table)
+			return exception(proto.ErrNoSuchColumnInTable, "No such column %s in table %s.%s", n, info.Database,
+				info.Table)
 		}
 		given[i] = t.cols[k].empty()
 		header = append(header, proto.InputColumn{Name: n, Data: given[i].column()})
@@ -306,7 +311,8 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 			case !s.opts.Before262:
 				overrides = set.Value
 			case set.Important:
-				return exception(proto.ErrUnknownSetting, "Setting %s is neither a builtin setting nor started with the prefix 'SQL_'", set.Key)
+				return exception(proto.ErrUnknownSetting,
+					"Setting %s is neither a builtin setting nor started with the prefix 'SQL_'", set.Key)
 			}
 		case "insert_deduplication_token":
 			b.token = set.Value
@@ -324,7 +330,7 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 	return s.run(c, s.draw(info), len(b.parts), func(part int) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		// The table may have been dropped, or created anew, meanwhile.
+		// The table may have been dropped, or created again, meanwhile.
 		if now, err := s.table(info.Database, st.name); err != nil {
 			return err
 		} else if now != t {

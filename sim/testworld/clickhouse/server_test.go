@@ -15,7 +15,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	s := New(Options{})
 	defer s.Close()
-	const create = "CREATE TABLE t (a UInt64, d Date, s String) ENGINE = ReplacingMergeTree(a) PARTITION BY toYYYYMM(d) ORDER BY a"
+	const create = "CREATE TABLE t (a UInt64, d Date, s String) ENGINE = ReplacingMergeTree(a) " +
+		"PARTITION BY toYYYYMM(d) ORDER BY a"
 	for _, tc := range []struct {
 		statement string
 		code      proto.Error
@@ -52,8 +53,10 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	for q, code := range map[string]proto.Error{
 		"SELECT a, s FROM t FINAL WHERE a IN (1, 2) AND s = 'x' ORDER BY a": 0,
 		"SELECT count() FROM v": 0,
-		"SELECT avg(a) FROM t":  proto.ErrSyntaxError, "SELECT a FROM t JOIN v": proto.ErrSyntaxError, "SELECT x FROM t": proto.ErrUnknownIdentifier,
-		"SELECT s FROM v": proto.ErrUnknownIdentifier, "SELECT a, count() FROM t": proto.ErrNotAnAggregate, "SELECT name FROM system.parts": proto.ErrUnknownTable,
+		"SELECT avg(a) FROM t":  proto.ErrSyntaxError, "SELECT a FROM t JOIN v": proto.ErrSyntaxError,
+		"SELECT x FROM t": proto.ErrUnknownIdentifier,
+		"SELECT s FROM v": proto.ErrUnknownIdentifier, "SELECT a, count() FROM t": proto.ErrNotAnAggregate,
+		"SELECT name FROM system.parts": proto.ErrUnknownTable,
 	} {
 		st, err := parse(q)
 		if err == nil {

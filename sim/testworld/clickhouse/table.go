@@ -16,7 +16,7 @@ type table struct {
 	cols   []vec
 	byName map[string]int
 	key    []int // columns of the sorting key
-	// version is the column that ReplacingMergeTree goes by; -1: every row stays.
+	// version is the column by which ReplacingMergeTree replaces rows; -1: every row stays.
 	version int
 	// month is the column of which the partition is the month; -1: one partition.
 	month int
@@ -31,7 +31,8 @@ type table struct {
 }
 
 func newTable(def *createTable, defaultWindow int) (*table, error) {
-	t := &table{def: def, byName: map[string]int{}, version: -1, month: -1, newest: map[string]int{}, window: defaultWindow}
+	t := &table{def: def, byName: map[string]int{}, version: -1, month: -1, newest: map[string]int{},
+		window: defaultWindow}
 	for i, c := range def.columns {
 		v, err := newVec(c.typ)
 		if err != nil {
@@ -122,7 +123,8 @@ func showColumns(columns []columnDef) string {
 }
 
 func (d *createTable) show() string {
-	s := fmt.Sprintf("CREATE TABLE %s.%s (%s) ENGINE = %s", d.name.database, d.name.table, showColumns(d.columns), d.engineFull())
+	s := fmt.Sprintf("CREATE TABLE %s.%s (%s) ENGINE = %s", d.name.database, d.name.table, showColumns(d.columns),
+		d.engineFull())
 	if d.comment != "" {
 		s += " COMMENT " + quoteText(d.comment)
 	}
@@ -130,14 +132,15 @@ func (d *createTable) show() string {
 }
 
 func (v *createView) show() string {
-	return fmt.Sprintf("CREATE VIEW %s.%s (%s) AS %s COMMENT %s", v.name.database, v.name.table, showColumns(v.columns), v.query, quoteText(v.comment))
+	return fmt.Sprintf("CREATE VIEW %s.%s (%s) AS %s COMMENT %s", v.name.database, v.name.table, showColumns(v.columns),
+		v.query, quoteText(v.comment))
 }
 
 func quoteText(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// block is what one INSERT has brought: all columns of the table.
+// block is the rows of one INSERT: all columns of the table.
 type block struct {
 	cols []vec
 	rows int
@@ -187,7 +190,8 @@ func (t *table) accepts(b *block) error {
 				return err
 			}
 			if !ok {
-				return exception(proto.ErrViolatedConstraint, "Constraint `%s` for table %s.%s is violated at row %d", c.name, t.def.name.database, t.def.name.table, i+1)
+				return exception(proto.ErrViolatedConstraint, "Constraint `%s` for table %s.%s is violated at row %d",
+					c.name, t.def.name.database, t.def.name.table, i+1)
 			}
 		}
 	}

@@ -40,8 +40,10 @@ type vec struct {
 // newVec returns an empty column of a type as a CREATE statement writes it.
 func newVec(typ string) (vec, error) {
 	kinds := map[string]kind{
-		"String": kindString, "LowCardinality(String)": kindLow, "UInt8": kindUInt8, "UInt32": kindUInt32, "UInt64": kindUInt64,
-		"Int64": kindInt64, "Float64": kindFloat64, "Date": kindDate, "DateTime": kindDateTime, "DateTime('UTC')": kindDateTime,
+		"String": kindString, "LowCardinality(String)": kindLow, "UInt8": kindUInt8, "UInt32": kindUInt32,
+		"UInt64": kindUInt64,
+		"Int64":  kindInt64, "Float64": kindFloat64, "Date": kindDate, "DateTime": kindDateTime,
+		"DateTime('UTC')":      kindDateTime,
 		"DateTime64(3, 'UTC')": kindDateTime64,
 	}
 	v := vec{typ: typ}

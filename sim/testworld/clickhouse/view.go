@@ -11,7 +11,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// view is a view and what the model has understood of its query.
+// view is a view and what the model has understood about its query.
 type view struct {
 	def *createView
 	// plain is a query over one stored table. If it is nil, the view is a rollup.
@@ -41,14 +41,16 @@ func understand(def *createView) (*view, error) {
 	}
 	for _, part := range []string{
 		"sum(t_sessions) AS total_sessions", "uniqExactIf(t_user_id, t_is_session) AS total_users",
-		"sum(t_duration_sec) / sum(t_sessions) AS avg_session_duration_sec", "sum(t_events) / sum(t_sessions) AS avg_events_per_session",
+		"sum(t_duration_sec) / sum(t_sessions) AS avg_session_duration_sec",
+		"sum(t_events) / sum(t_sessions) AS avg_events_per_session",
 		"sum(t_article_views) AS total_article_views", "sum(t_video_plays) AS total_video_plays",
 		"sum(t_newsletter_signups) AS total_newsletter_signups", "sum(t_ad_clicks) AS total_ad_clicks",
 		"toDate(s.session_start, 'UTC') AS date", "UNION ALL", "GROUP BY date", "HAVING sum(t_sessions) > 0",
 		"do_not_merge_across_partitions_select_final = 1", "s.user_id AS t_user_id",
 	} {
 		if !strings.Contains(def.query, part) {
-			return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s: no %s", def.name.table, part)
+			return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s: no %s",
+				def.name.table, part)
 		}
 	}
 	for _, c := range def.columns {
@@ -58,7 +60,8 @@ func understand(def *createView) (*view, error) {
 		if c.name != "date" {
 			v.dims = append(v.dims, c.name)
 			if as := fmt.Sprintf("dim%d AS %s,", len(v.dims), c.name); !strings.Contains(def.query, as) {
-				return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s: no %s", def.name.table, as)
+				return nil, exception(proto.ErrNotImplemented,
+					"The model does not understand the query of view %s: no %s", def.name.table, as)
 			}
 		}
 	}
@@ -73,7 +76,8 @@ func understand(def *createView) (*view, error) {
 				p.ident()
 			}
 			if !p.word("FINAL") {
-				return nil, exception(proto.ErrNotImplemented, "The model does not understand view %s: %s without FINAL", def.name.table, n.table)
+				return nil, exception(proto.ErrNotImplemented,
+					"The model does not understand view %s: %s without FINAL", def.name.table, n.table)
 			}
 			from = append(from, n)
 		case p.word("WHERE"):
@@ -85,7 +89,8 @@ func understand(def *createView) (*view, error) {
 		}
 	}
 	if len(from) != 2 || v.rollup == "" {
-		return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s", def.name.table)
+		return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s",
+			def.name.table)
 	}
 	v.totals, v.sessions = from[0], from[1]
 	return v, nil
@@ -99,7 +104,8 @@ type group struct {
 	users map[uint64]bool
 }
 
-var sumColumns = [7]string{"sessions", "duration_sec", "events", "article_views", "video_plays", "newsletter_signups", "ad_clicks"}
+var sumColumns = [7]string{"sessions", "duration_sec", "events", "article_views", "video_plays", "newsletter_signups",
+	"ad_clicks"}
 
 // groups computes the view's rows from the two stored tables, in no order.
 func (v *view) groups(totals, sessions *table) ([]*group, error) {
@@ -158,15 +164,15 @@ func (v *view) groups(totals, sessions *table) ([]*group, error) {
 			continue
 		}
 		for k := range dims {
-			dims[k] = cut(sc[2+k].s[i])
+			dims[k] = shorten(sc[2+k].s[i])
 		}
 		find(sc[0].n[i]/86_400, dims).users[sc[1].n[i]] = true
 	}
 	return slices.DeleteFunc(all, func(g *group) bool { return g.sums[0] <= 0 }), nil
 }
 
-// cut is the longest prefix of at most 256 bytes that ends between two characters.
-func cut(s string) string {
+// shorten returns the longest prefix of at most 256 bytes that ends between two characters.
+func shorten(s string) string {
 	if len(s) <= 256 {
 		return s
 	}

@@ -17,7 +17,7 @@ import (
 // protocol and of the engine's Native format differ by the block info alone.
 const Revision = 54453
 
-// writeTimeout bounds how long a client may refuse to take its answer.
+// writeTimeout is how long a client may refuse to take its answer.
 const writeTimeout = time.Minute
 
 // Exception is an error that goes to the client as an exception.
@@ -39,8 +39,8 @@ type Session struct {
 	// User and Password are compared with the client's; an empty User admits everybody.
 	User, Password string
 	// Execute runs a query: it may Send blocks, and for an INSERT it first sends the columns that it wants, without
-	// rows, and then takes NextBlock until a block's End. An *Exception is told to the client; any other error
-	// ends the connection.
+	// rows, and then takes NextBlock until a block's End. An *Exception is sent to the client; any other error ends
+	// the connection.
 	Execute func(*Session, *proto.Query) error
 
 	conn     net.Conn
@@ -73,7 +73,8 @@ func (s *Session) Serve(c net.Conn) error {
 		case proto.ClientCodeQuery:
 			err = s.query()
 		case proto.ClientCodeData:
-			// Still of a query that has failed already: the client had not read the exception when it sent this.
+			// This still belongs to a query that has failed already: the client had not read the exception when it
+			// sent it.
 			_, _, err = s.block()
 		case proto.ClientCodeCancel:
 		default:
@@ -98,8 +99,10 @@ func (s *Session) hello() error {
 		return err
 	}
 	s.version = min(h.ProtocolVersion, Revision)
-	if s.User != "" && subtle.ConstantTimeCompare([]byte(h.User+"\x00"+h.Password), []byte(s.User+"\x00"+s.Password)) != 1 {
-		e := exception(proto.ErrAuthenticationFailed, "%s: Authentication failed: password is incorrect, or there is no user with such name.", h.User)
+	if s.User != "" && subtle.ConstantTimeCompare([]byte(h.User+"\x00"+h.Password),
+		[]byte(s.User+"\x00"+s.Password)) != 1 {
+		e := exception(proto.ErrAuthenticationFailed,
+			"%s: Authentication failed: password is incorrect, or there is no user with such name.", h.User)
 		return errors.Join(fmt.Errorf("authentication of %q failed", h.User), s.exception(e))
 	}
 	s.database = h.Database
@@ -122,7 +125,7 @@ func (s *Session) flush() error {
 }
 
 func (s *Session) exception(q *Exception) error {
-	s.buf.Reset() // nothing of a half-written answer
+	s.buf.Reset() // drop a half-written answer
 	proto.ServerCodeException.Encode(&s.buf)
 	e := proto.Exception{Code: proto.Error(q.Code), Name: "DB::Exception", Message: q.Text}
 	e.EncodeAware(&s.buf, s.version)

@@ -44,11 +44,12 @@ type flow struct {
 
 func newFlow(n *Network, from, to *Conn) *flow {
 	return &flow{
-		n: n, link: n.link(from.host.name, to.host.name), from: from, to: to, readers: sync.NewCond(&n.mu), writers: sync.NewCond(&n.mu),
+		n: n, link: n.link(from.host.name,
+			to.host.name), from: from, to: to, readers: sync.NewCond(&n.mu), writers: sync.NewCond(&n.mu),
 	}
 }
 
-// send puts something on its way.
+// send queues a chunk with its time of arrival.
 func (f *flow) send(c chunk) {
 	d := f.n.latency(f.link)
 	if d == 0 && len(f.queue) == 0 && !f.link.cut {
@@ -60,7 +61,7 @@ func (f *flow) send(c chunk) {
 	f.pump()
 }
 
-// pump lets arrive what is due, and comes back for the rest.
+// pump delivers what is due, and sets a timer for the rest.
 func (f *flow) pump() {
 	for len(f.queue) > 0 && !f.link.cut {
 		c := f.queue[0]
@@ -82,7 +83,7 @@ func (f *flow) pump() {
 	}
 }
 
-// arrive is the receiving kernel's side.
+// arrive is the side of the receiving kernel.
 func (f *flow) arrive(c chunk) {
 	switch gone := f.to.closed || f.to.host.dead; {
 	case f.reset:
@@ -120,13 +121,13 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
-// wake lets everybody look again who waits at this end.
+// wake wakes everybody who waits at this end.
 func (c *Conn) wake() {
 	c.in.readers.Broadcast()
 	c.out.writers.Broadcast()
 }
 
-// broken is the error of an end that is of no use any more.
+// broken is the error of an end that can no longer be used.
 func (c *Conn) broken(call string) error {
 	switch {
 	case c.closed:
@@ -220,7 +221,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 				return done, opError("write", c.local, c.remote, err)
 			}
 			if c.in.reset || f.size < window {
-				continue // what was sent has been refused, or taken, at once
+				continue // what was sent has been refused or taken at once
 			}
 		}
 		c.wait(f.writers, c.writeBy, &c.writeTimer)
@@ -238,7 +239,7 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// end sends the end, once.
+// end sends the end of the stream, once.
 func (c *Conn) end() {
 	switch {
 	case c.ended:

@@ -21,8 +21,8 @@ import (
 
 var minutes = flag.Int("minutes", 10, "virtual minutes of TestGroupOverTheNetwork")
 
-// counter is a state machine: a count, a sum and a hash chain of all entries. Two are equal exactly if they have applied
-// the same entries in the same order.
+// counter is a state machine: a count, a sum and a hash chain of all entries. Two are equal exactly if they have
+// applied the same entries in the same order.
 type counter struct {
 	fs  vfs.FS
 	dir string
@@ -168,7 +168,8 @@ func (c *trio) open(i, shards int) {
 		c.t.Fatal(err)
 	}
 	s, err := raftstore.Open(context.Background(), raftstore.Options{
-		FS: c.fs[i], Dir: "data", Name: name, Nodes: peers, Listener: ln, Shards: shards, LogBytes: 64 << 10, Rand: rand.Uint64,
+		FS: c.fs[i], Dir: "data", Name: name, Nodes: peers, Listener: ln, Shards: shards, LogBytes: 64 << 10,
+		Rand: rand.Uint64,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) { return c.relay.Dial(ctx, name, addr, p.Dial) },
 		NewStateMachine: func(_ context.Context, _ uint32, dir string, _ func(error)) (raftstore.StateMachine, error) {
 			return openCounter(c.fs[i], dir)

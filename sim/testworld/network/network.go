@@ -78,7 +78,7 @@ func (n *Network) link(from, to string) *link {
 	return l
 }
 
-// latency draws the delay of something that is sent now.
+// latency draws the delay of what is sent now.
 func (n *Network) latency(l *link) time.Duration {
 	d := l.base
 	if l.jitter > 0 {
@@ -267,7 +267,7 @@ func (n *Network) thaw(h *host) {
 	n.changed.Broadcast()
 }
 
-// Kill ends the host's process. The next Listen or Dial under the name is another one's.
+// Kill ends the host's process. The next Listen or Dial under the name belongs to another process.
 func (n *Network) Kill(host string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -309,7 +309,7 @@ func (n *Network) Close() {
 	}
 }
 
-// listener is a host's open port.
+// listener is an open port of a host.
 type listener struct {
 	n       *Network
 	h       *host
@@ -346,7 +346,7 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// close resets what nobody has accepted. The caller holds the lock.
+// close resets the connections that nobody has accepted. The caller holds the lock.
 func (l *listener) close() {
 	if l.closed {
 		return

@@ -71,7 +71,7 @@ func (r *Relay) Repeated() int {
 	return r.sent
 }
 
-// stop ends what is under way, and waits for it.
+// stop ends the deliveries that are under way, and waits for them.
 func (r *Relay) stop() {
 	r.mu.Lock()
 	r.closed = true
@@ -85,7 +85,8 @@ func (r *Relay) stop() {
 
 // Dial connects by dial, and repeats what goes over the connection if it turns out to be one of Raft's. Copies are sent
 // from the host from, whatever has become of the process that has sent the original: they are on their way.
-func (r *Relay) Dial(ctx context.Context, from, addr string, dial func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
+func (r *Relay) Dial(ctx context.Context, from, addr string, dial func(context.Context, string) (net.Conn,
+	error)) (net.Conn, error) {
 	c, err := dial(ctx, addr)
 	if err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ func (r *Relay) Dial(ctx context.Context, from, addr string, dial func(context.C
 	return &relayed{Conn: c, r: r, from: from, addr: addr}, nil
 }
 
-// draw decides about one request: how much later it comes again.
+// draw decides whether, and how much later, a request is sent again.
 func (r *Relay) draw() (time.Duration, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,10 +120,10 @@ type relayed struct {
 // The states of a relayed connection.
 const (
 	inHeader  = iota
-	passing   // nothing of Raft's, or an InstallSnapshot under way: for ever
+	passing   // no connection of Raft, or an InstallSnapshot is under way: for ever
 	idle      // before a request
 	copying   // in a request that comes again
-	uncopying // in one that does not
+	uncopying // in a request that does not come again
 )
 
 func (c *relayed) Write(p []byte) (int, error) {
@@ -232,7 +233,7 @@ func (r *Relay) deliver(m copied) error {
 		return err
 	}
 	if answer[0] != 0 {
-		return net.ErrClosed // the receiver is not there any more
+		return net.ErrClosed // the receiver is gone
 	}
 	if _, err := c.Write(m.msg); err != nil {
 		return err

@@ -153,7 +153,8 @@ func (rc *received) answer(tr *raft.NetworkTransport, done <-chan struct{}) {
 			rc.mu.Unlock()
 			switch r := rpc.Command.(type) {
 			case *raft.AppendEntriesRequest:
-				rpc.Respond(&raft.AppendEntriesResponse{Term: r.Term, LastLog: r.PrevLogEntry + uint64(len(r.Entries)), Success: true}, nil)
+				rpc.Respond(&raft.AppendEntriesResponse{Term: r.Term, LastLog: r.PrevLogEntry + uint64(len(r.Entries)),
+					Success: true}, nil)
 			case *raft.RequestVoteRequest:
 				rpc.Respond(&raft.RequestVoteResponse{Term: r.Term, Granted: true}, nil)
 			case *raft.RequestPreVoteRequest:
@@ -236,12 +237,15 @@ func talk(t *testing.T, client *raft.NetworkTransport) (sent []any) {
 		case 3:
 			size := 400_000 + int64(i) // as many bytes as a few writes
 			req := &raft.InstallSnapshotRequest{RPCHeader: header, Term: term, Size: size}
-			err = client.InstallSnapshot("b", "b:1", req, &raft.InstallSnapshotResponse{}, bytes.NewReader(make([]byte, size)))
+			err = client.InstallSnapshot("b", "b:1", req, &raft.InstallSnapshotResponse{},
+				bytes.NewReader(make([]byte, size)))
 			sent = append(sent, fmt.Sprintf("snapshot %d: %d bytes, <nil>", term, size))
 		default:
-			req := &raft.AppendEntriesRequest{RPCHeader: header, Term: term, PrevLogEntry: 1000 * i, LeaderCommitIndex: i}
+			req := &raft.AppendEntriesRequest{RPCHeader: header, Term: term, PrevLogEntry: 1000 * i,
+				LeaderCommitIndex: i}
 			for k := range i % 4 {
-				req.Entries = append(req.Entries, &raft.Log{Index: 1000*i + k + 1, Term: term, Data: bytes.Repeat([]byte{byte(i)}, 1+int(k)*150_000)})
+				req.Entries = append(req.Entries, &raft.Log{Index: 1000*i + k + 1, Term: term,
+					Data: bytes.Repeat([]byte{byte(i)}, 1+int(k)*150_000)})
 			}
 			var resp raft.AppendEntriesResponse
 			if err = client.AppendEntries("b", "b:1", req, &resp); resp.LastLog != 1000*i+i%4 {
@@ -301,7 +305,8 @@ func same(a, b any) bool {
 	if !ok || !ok2 {
 		return reflect.DeepEqual(a, b)
 	}
-	if x.Term != y.Term || x.PrevLogEntry != y.PrevLogEntry || x.LeaderCommitIndex != y.LeaderCommitIndex || len(x.Entries) != len(y.Entries) {
+	if x.Term != y.Term || x.PrevLogEntry != y.PrevLogEntry || x.LeaderCommitIndex != y.LeaderCommitIndex ||
+		len(x.Entries) != len(y.Entries) {
 		return false
 	}
 	for i := range x.Entries {
@@ -324,7 +329,10 @@ func TestRelayLeavesOthersAlone(t *testing.T) {
 		control := "DKL1\x02\x00\x00\x00\x00\x01b"
 		var wg sync.WaitGroup
 		for _, first := range []string{"D", "DKL", "\x00", "DKL2 and more", control, "\x16\x03\x01 TLS"} {
-			c, err := r.Dial(t.Context(), "a", "b:1", func(ctx context.Context, addr string) (net.Conn, error) { return n.Dial(ctx, "a", addr) })
+			c, err := r.Dial(t.Context(), "a", "b:1", func(ctx context.Context, addr string) (net.Conn,
+				error) {
+				return n.Dial(ctx, "a", addr)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

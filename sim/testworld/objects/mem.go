@@ -1,4 +1,4 @@
-// Package objects has a store in memory that fails in the ways that matter, and an S3 server in the process.
+// Package objects has a store in memory that fails in the ways that matter, and an S3 server within the process.
 package objects
 
 import (
@@ -34,7 +34,7 @@ type Mem struct {
 	late    []lateput
 	now     func() time.Time
 
-	// Hook, if set, is called before every request with its name and key; an error is the request's.
+	// Hook, if set, is called before every request with its name and key; an error becomes the answer of the request.
 	Hook func(op, key string) error
 	// Unconditional makes conditional puts behave like plain ones.
 	Unconditional bool
@@ -65,7 +65,7 @@ func (m *Mem) SetFaults(seed uint64, f Faults) {
 	m.rng, m.faults = rand.New(rand.NewPCG(seed, 1)), f
 }
 
-// Overwrite replaces a key behind the writers' backs, as a damaged disk would.
+// Overwrite replaces an object without the writers' knowledge, as a damaged disk would.
 func (m *Mem) Overwrite(key string, data []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -86,7 +86,7 @@ func (m *Mem) Keys(prefix string) []string {
 	return keys
 }
 
-// begin draws the request's fate; the lock is held after it.
+// begin draws what happens to the request. It returns with the lock held.
 func (m *Mem) begin(ctx context.Context, op, key string) error {
 	if err := ctx.Err(); err != nil {
 		m.mu.Lock()

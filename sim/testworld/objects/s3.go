@@ -25,7 +25,7 @@ type S3 struct {
 
 	// IgnoreConditions makes it a store without conditional PUT.
 	IgnoreConditions bool
-	// Fault, if set, may answer a request in the server's place, before or after a put took effect: a status other
+	// Fault, if set, may answer a request in place of the server, before or after a put took effect: a status other
 	// than 0 is sent.
 	Fault func(r *http.Request, applied bool) int
 	// PageSize limits a listing; default 1000.
@@ -168,7 +168,8 @@ func (s *S3) list(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, k := range keys {
 		o := s.objects[k]
-		res.Contents = append(res.Contents, listEntry{k, o.modified.UTC().Format("2006-01-02T15:04:05.000Z"), etag(o.data), len(o.data)})
+		res.Contents = append(res.Contents, listEntry{k, o.modified.UTC().Format("2006-01-02T15:04:05.000Z"),
+			etag(o.data), len(o.data)})
 	}
 	res.KeyCount = len(keys)
 	w.Header().Set("Content-Type", "application/xml")
