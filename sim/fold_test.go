@@ -98,17 +98,18 @@ func TestFoldEdges(t *testing.T) {
 		len(v.session.Events) != 1 {
 		t.Errorf("an end alone: %+v", v.session)
 	}
-	// The end opened the row: its position and its day stay.
+	// The session_end opened the row, which keeps its position and its day.
 	v := fold("s", []acked{rec(t, 1, 1, "session_end", noon-8*3600, ``), rec(t, 2, 2, "search", noon, ``)}, true)
 	if o := v.session.Origins; len(o) != 1 || o[0].Position != "0/1" || v.session.Start != noon {
 		t.Errorf("opened by its end: %+v", v.session)
 	}
-	// Unkeyed, each record may have been the first.
+	// Without keys, each record may have been the first one.
 	if v := fold("s", []acked{rec(t, 1, 1, "search", noon, ``), rec(t, 2, 2, "search", noon, ``)},
 		false); len(v.session.Origins) != 2 {
 		t.Errorf("unkeyed: %+v", v.session.Origins)
 	}
-	// Past the cap an event is dead, its copy too; a copy of a counted one is a duplicate, and the end still ends.
+	// Beyond the limit an event is a dead letter, and so is its copy; a copy of a counted event is a duplicate, and
+	// the end still ends the session.
 	var records []acked
 	for i := range 2000 {
 		records = append(records, rec(t, int64(i), i, "search", noon, ``))

@@ -46,7 +46,7 @@ const (
 	columnHashSize = 2
 )
 
-// markSize is the length of a Mark of a row of so many columns.
+// markSize is the length of a Mark of a row with this number of columns.
 func markSize(columns int) int { return rowHashSize + columnHashSize*columns }
 
 // newHash is the hash of rows and columns: FNV-1a, which the standard library has and which is spread well enough here.

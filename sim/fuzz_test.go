@@ -40,8 +40,8 @@ func FuzzParseLine(f *testing.F) {
 	})
 }
 
-// FuzzTruthFile: a file is a truth from header to summary, or an error says where it is none, and nothing more is told
-// of it.
+// FuzzTruthFile: a file is a truth from header to summary, or an error says where it is not, and nothing more is
+// returned.
 func FuzzTruthFile(f *testing.F) {
 	header := `{"kind":"header","version":1,"topic":"t"}` + "\n"
 	dead := `{"kind":"dead","partition":3,"offset":120,"reason":"malformed"}` + "\n"
@@ -76,7 +76,7 @@ func FuzzTruthFile(f *testing.F) {
 	})
 }
 
-// FuzzCanonical: a canonical text is its own canonical text, and says the same as what it was made of.
+// FuzzCanonical: the canonical form of a canonical text is the text itself, and it says the same as the original.
 func FuzzCanonical(f *testing.F) {
 	for _, s := range []string{``, `{"b": 1.0, "a": [ 2.50, "\u00fc<" ]}`, `{"a"`, `[{"a":"x","b":"","c":null,"d":{}}]`,
 		`1e400`, `-0`, `"\ud800"`, `{"a":1,"a":2}`, `12345678901234567890`} {

@@ -192,7 +192,7 @@ func (g *Generator) emit(rec *Record, s *session, now time.Time) *Record {
 	return rec
 }
 
-// hold queues a record until so many other records have been returned.
+// hold queues a record until the given number of other records has been returned.
 func (g *Generator) hold(rec *Record, s *session, delay int64) {
 	s.pending++
 	g.sessions[rec] = s

@@ -13,7 +13,7 @@ import (
 
 var epoch = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// all gives every record of one producer: n, and then what ends the sessions.
+// all returns every record of one producer: n, and then those that end the sessions.
 func all(t testing.TB, o Options, producer int, n int64) []*Record {
 	t.Helper()
 	g, err := NewGenerator(o, producer)
@@ -69,7 +69,7 @@ func TestSeedsAndProducersShareNoSession(t *testing.T) {
 	}
 }
 
-// Every session's last record, and only that, says so, and each session is ended.
+// The last record of every session, and no other one, says that it is the last; and each session is ended.
 func TestEverySessionEnds(t *testing.T) {
 	last, ended := map[string]bool{}, map[string]bool{}
 	kinds := map[Kind]int{}
@@ -181,7 +181,8 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// The simulator's records have the fields of the publisher's, in their order and of their types, type by type.
+// The simulator's records have the fields of the publisher's, in the same order and of the same types, for each event
+// type.
 func TestShapeOfSample(t *testing.T) {
 	sample, err := os.ReadFile("../testdata/sample_events.jsonl")
 	if err != nil {

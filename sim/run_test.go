@@ -60,8 +60,8 @@ func consume(t *testing.T, opts []kgo.Opt, n int64) []*kgo.Record {
 	return recs
 }
 
-// 20,000 records with every fault through a broker: the truth adds up, and its parts agree with what a reader of the
-// topic counts.
+// 20,000 records with every fault through a broker: the numbers of the truth add up, and agree with what a reader of
+// the topic counts.
 func TestTruthAddsUp(t *testing.T) {
 	for _, unkeyed := range []bool{false, true} {
 		t.Run(map[bool]string{false: "keyed", true: "unkeyed"}[unkeyed], func(t *testing.T) {
@@ -167,7 +167,7 @@ func checkAgainstTopic(t *testing.T, truth Source, recs []*kgo.Record, sum *Summ
 	}
 }
 
-// A stop by the context ends all sessions; the truth in memory is the one of the file.
+// When the context ends, all sessions are ended; the truth in memory is the same as in the file.
 func TestStopByContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := faulty(4)

@@ -231,7 +231,7 @@ func (c *cluster) observe(ctx context.Context, l *load, d time.Duration) (*windo
 	return w, <-profiled
 }
 
-// rest waits until so many records are applied and in every sink, and have been for longer than an interval: by then
+// rest waits until the given number of records is applied and in every sink, and have been for longer than an interval: by then
 // the epoch that has the last changes is closed.
 func (c *cluster) rest(ctx context.Context, records int64, revisions bool) error {
 	var since time.Time

@@ -28,7 +28,7 @@ var (
 	bugOff   = flag.Bool("bugoff", false, "plant nothing: the same faults must find nothing")
 )
 
-// bug is a planted bug: a failpoint in the code, by its full name, and the faults that give it an occasion.
+// bug is a planted bug: a failpoint in the code, by its full name, and the faults that bring it out.
 type bug struct {
 	name   string
 	points map[string]string // failpoint: term
@@ -36,7 +36,7 @@ type bug struct {
 	tune   func(o *Options)
 }
 
-// bugs are wrong on purpose, one at a time. Each must be caught.
+// bugs are errors on purpose, planted one at a time. Each must be caught.
 var bugs = []bug{
 	{name: "an fsync is skipped", points: map[string]string{"bugSkipFsync": "return"}},
 	{name: "acknowledged before the quorum", points: map[string]string{"bugAckBeforeQuorum": "return"}},
@@ -74,11 +74,11 @@ var bugs = []bug{
 		tune: midInsert},
 }
 
-// TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, for there
-// is nothing to be found: a bug is caught by what it does, not by what is done to it.
+// TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, because
+// there is nothing to find: a bug is caught by its effect, and not because of the faults.
 //
-// Each seed runs in a process of its own, which ends with the first failure: what a bug has done to a log may leave
-// promises of the Raft library without an answer, or have it try for ever.
+// Each seed runs in a process of its own, which ends with the first failure: after what a bug has done to a log, the
+// Raft library may leave promises without an answer, or try again for ever.
 func TestBugs(t *testing.T) {
 	if *bugOne != "" {
 		runBug(t)
@@ -98,7 +98,7 @@ func TestBugs(t *testing.T) {
 					}
 				case err != nil && *bugOff:
 					t.Errorf("seed %d: %v", seed, err)
-				case err != nil: // it is wrong, but nothing has said so
+				case err != nil: // it has failed, but no line says why
 					t.Logf("seed %d: %v", seed, err)
 				}
 			}
@@ -111,7 +111,7 @@ func TestBugs(t *testing.T) {
 	}
 }
 
-// failureMark begins the line by which the process of a seed tells what it has found.
+// failureMark begins the line by which the process of a seed reports what it has found.
 const failureMark = "FAILURE "
 
 // try runs one seed in a process of its own and returns the first failure, or why the process has not ended well.
@@ -152,8 +152,8 @@ func runBug(t *testing.T) {
 	if !*bugOff {
 		b.plant(t)
 	}
-	// Two logs that contradict each other have the library try again and again at once: only latency has time go on
-	// then.
+	// If two logs contradict each other, the library tries again and again without a pause: virtual time goes on only
+	// if there is latency.
 	o := Options{Seed: *oneSeed, Kinds: b.kinds, Latency: time.Millisecond}
 	if b.tune != nil {
 		b.tune(&o)
@@ -182,15 +182,14 @@ func (b *bug) plant(t *testing.T) {
 	}
 }
 
-// busy has many entries on their way to the logs all the time, so that several of one shard wait for one sync, for a
-// minute.
+// busy keeps many entries on their way to the logs for a minute, so that several of one shard wait for the same sync.
 func busy(o *Options) {
 	o.Faults, o.LogBytes, o.Shards, o.Events = 16, 8<<10, 2, 1500
 	o.Workload = func(w *sim.Options) { w.Rate = 25 }
 	o.Tune = func(cfg *config.Config) { cfg.Flush.Interval = 500 * time.Millisecond }
 }
 
-// repeating has much to leave out.
+// repeating has many duplicates, which are left out.
 func repeating(o *Options) {
 	o.Faults = 12
 	o.Workload = func(w *sim.Options) { w.Faults.Duplicates = 0.1 }

@@ -17,7 +17,7 @@ type clickFaults struct {
 	before float64 // it fails and does nothing
 	lost   float64 // it takes effect, and the connection ends without an answer
 	middle float64 // one partition of a block takes effect, and the query fails
-	late   float64 // the client is told of a failure, and the insert takes effect later
+	late   float64 // the client gets an error, and the insert takes effect later
 	stall  float64 // no answer comes, whether it takes effect or not
 }
 

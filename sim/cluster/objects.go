@@ -20,7 +20,7 @@ type objectStore struct {
 
 	mu     sync.Mutex
 	faults objectFaults
-	meet   func(gate *gate, key string) fate // asked for the fate of each put, if set
+	meet   func(gate *gate, key string) fate // decides what happens to each put, if set
 	late   sync.WaitGroup                    // puts that take effect after their client gave up
 	put    map[string]int                    // how often each key was written: a data file is never written twice
 }
@@ -32,7 +32,7 @@ type objectFaults struct {
 	lost     float64       // it happens, and the answer is an error (500, or a connection that ends)
 	ownTwice float64       // a conditional put happens, and the client library repeats it and gets the answer 412
 	lateput  float64       // a put fails now and takes effect later, if the key is still free
-	slow     time.Duration // up to so long
+	slow     time.Duration // how much longer a request may take
 }
 
 // fate is what a script makes happen to one put.

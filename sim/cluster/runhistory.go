@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// runHistory is what happened in a run, for whoever reads a failure: faults, ends and starts of nodes, and what the
+// runHistory is what happened in a run, for those who read a failure: faults, ends and starts of nodes, and what the
 // nodes logged as a warning or worse. It is bounded: the oldest lines go first.
 type runHistory struct {
 	mu     sync.Mutex

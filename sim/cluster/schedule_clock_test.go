@@ -25,10 +25,10 @@ func (s *stage) hold() func() {
 	return s.cutFrom([]string{nodeName(0), nodeName(1), nodeName(2)}, "broker")
 }
 
-// A client whose clock is three days fast, in a backlog that is ten days old, so that the wall clock holds nobody: its
-// events are refused if they are more than an hour ahead of their own Kafka timestamp, and hold to that timestamp plus
-// five minutes otherwise. Nobody else's session is closed early, nothing is too late, and no date is over before its
-// time.
+// A client whose clock is three days fast, in a backlog that is ten days old, so that the wall clock does not hold the
+// shard's clock back: its events are refused if they are more than an hour ahead of their own Kafka timestamp, and
+// otherwise move the clock to that timestamp plus five minutes at most. No other session is closed early, nothing is
+// too late, and no date is over before its time.
 func TestFastClientInOldBacklog(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
 		release := s.hold()
@@ -72,7 +72,7 @@ func (s *stage) moveOn(to time.Time) {
 	}
 }
 
-// The same with a producer whose Kafka timestamps are three days fast, too. While the stream is followed, the wall
+// The same for a producer whose Kafka timestamps are three days fast, too. While the stream is followed, the wall
 // clock holds it.
 func TestFastProducer(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
@@ -98,9 +98,9 @@ func TestFastProducer(t *testing.T) {
 	})
 }
 
-// A producer whose Kafka timestamps are three days fast, in a backlog: nothing tells it from the others, and the
-// shard's clock follows it. Whoever is three days behind it is too late: that is said of every record, none is lost in
-// silence, and what was counted stays. docs/design.md §3, Clock, says what rules it out.
+// A producer whose Kafka timestamps are three days fast, in a backlog: nothing distinguishes it from the others, and
+// the shard's clock follows it. Records that are three days behind it are too late: each becomes a dead letter, none
+// is lost silently, and what was counted stays. docs/design.md §3, Clock, says how to rule this out.
 func TestFastProducerInOldBacklog(t *testing.T) {
 	schedule(t, Options{Tune: halfHour}, func(s *stage) {
 		release := s.hold()
@@ -138,8 +138,8 @@ func TestFastProducerInOldBacklog(t *testing.T) {
 	})
 }
 
-// A partition that cannot be fetched while the others are idle: the shard's clock does not run past it, and what it
-// brings when it is back is not too late.
+// A partition that cannot be fetched while the others are idle: the shard's clock does not run past it, and its
+// records are not too late when it is back.
 func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -154,7 +154,7 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }},
 				func(s *stage) {
-					for i := range s.members { // a client that is told of an error at once asks again at once
+					for i := range s.members { // a client that gets an error at once asks again at once
 						s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
 					}
 					at := s.now()
@@ -182,8 +182,8 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 	}
 }
 
-// The broker is away while every partition was idle: what it takes in meanwhile is not too late when it is back,
-// because nobody can know that there is nothing.
+// The broker is away while every partition was idle: what it receives meanwhile is not too late when it is back,
+// because nobody can know that it has received nothing.
 func TestBrokerAwayHoldsTheClock(t *testing.T) {
 	schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }}, func(s *stage) {
 		at := s.now()

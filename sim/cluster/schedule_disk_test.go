@@ -26,9 +26,10 @@ var smallDisk = Options{
 	DiskBytes: 2 << 20, LogBytes: 64 << 10, CheckpointBytes: 64 << 10,
 }
 
-// A sink is down, and closed sessions that it does not have fill the disk: intake pauses; the horizon stays, because
-// nothing would be freed; nothing is dropped. When the sink is back, what every sink has makes room (superseded images
-// do, and where that is not enough, TestHorizonIsForced, the horizon is forced up), and intake resumes.
+// A sink is down, and closed sessions that it does not have yet fill the disk: intake pauses; the horizon stays,
+// because moving it would free nothing; nothing is dropped. When the sink is back, what every sink has is freed
+// (superseded images are, and if that is not enough, the horizon is forced up: TestHorizonIsForced), and intake
+// resumes.
 func TestDiskFullOfClosedSessions(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -51,7 +52,7 @@ func TestDiskFullOfClosedSessions(t *testing.T) {
 					if n++; s.status().Paused == "" {
 						continue
 					}
-					s.sleep(3 * time.Second) // for what is in flight
+					s.sleep(3 * time.Second) // until nothing is in flight
 					st = s.status()
 					s.sleep(30 * time.Second)
 					if then = s.status(); st.Paused != "" && then.Paused != "" &&
@@ -76,7 +77,7 @@ func TestDiskFullOfClosedSessions(t *testing.T) {
 }
 
 // All sinks are up, and the retention would hold more than the disk: the horizon is forced up, never past the clock
-// less timeout and grace, so that open sessions live on; what is before it is too late, and said to be.
+// less timeout and grace, so that open sessions live on. Records before it become dead letters, too_late.
 func TestHorizonIsForced(t *testing.T) {
 	schedule(t, smallDisk, func(s *stage) {
 		at := s.now()
@@ -118,8 +119,8 @@ func TestHorizonIsForced(t *testing.T) {
 	})
 }
 
-// The first loss of power after the cluster was formed, of all nodes at once, which leaves nothing that was not
-// synced: it is the same cluster, and nothing that was acknowledged is lost.
+// All nodes lose power at once, for the first time after the cluster was formed, and nothing survives that was not
+// synced: it is the same cluster afterwards, and nothing that was acknowledged is lost.
 func TestFirstPowerCut(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		id := s.clusterID()
@@ -149,8 +150,8 @@ func (s *stage) clusterID() string {
 	return ""
 }
 
-// A loss of power of all nodes while the cluster is being formed, at the n-th write of one of them: it is formed
-// afterwards, as one, and stays the same from then on.
+// All nodes lose power while the cluster is being formed, at the n-th write of one of them: it is formed afterwards,
+// as one cluster, and stays the same from then on.
 func TestPowerCutWhileForming(t *testing.T) {
 	for i, n := range []int{1, 2, 3, 5, 8, 10, 12, 15, 18, 22, 26, 32, 40, 55} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -191,9 +192,9 @@ func TestPowerCutWhileForming(t *testing.T) {
 	}
 }
 
-// All nodes are down for two hours with many open sessions. At their return the first events bring the clock on by two
-// hours, and all timers are due at once: they fire a bounded number an entry, under one leader, in bounded memory, and
-// every session comes out right.
+// All nodes are down for two hours with many open sessions. When they return, the first events move the clock by two
+// hours, and all timers are due at once: a bounded number of them fires per entry, under one leader, in bounded
+// memory, and every session is right in the end.
 func TestTwoHoursDownManyTimers(t *testing.T) {
 	const sessions, memory, checkpoint = 20_000, 4 << 20, 2 << 20
 	schedule(t, Options{
@@ -233,7 +234,7 @@ func TestTwoHoursDownManyTimers(t *testing.T) {
 			return v.OpenStatus <= 2
 		})
 		s.check(worst > 0 && worst <= 5000, "%.0f timers fired an entry, 5000 are allowed", worst)
-		// A cut is proposed at once and a half of the budget; meanwhile one entry more may fire its timers.
+		// A Cut entry is proposed at one and a half times the budget; meanwhile one more entry may fire its timers.
 		s.check(most > memory/2 && most <= memory*3/2+5000*1000, "sessions took %d bytes of memory", most)
 		sum := s.settle()
 		_, now := s.leaderNow(0)

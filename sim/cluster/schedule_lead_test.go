@@ -26,8 +26,8 @@ func (s *stage) allApplied(sessions int) {
 		v.DeadLetters, s.eventRows())
 }
 
-// A leader is paused past its lease with entries in flight; the new leader goes on, and the old one resumes with what
-// it had left to say: nothing is doubled, nothing is skipped.
+// A leader is paused past its lease with entries in flight; the new leader goes on, and the old one resumes and sends
+// what it still had to send: nothing is doubled and nothing is skipped.
 func TestDeposedLeadersLeftovers(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		stop := s.produce(60 * time.Millisecond)
@@ -73,7 +73,7 @@ func TestApplyThatTimedOutMayBeCommitted(t *testing.T) {
 	})
 }
 
-// A leader that is cut from the others goes on reading and proposing until its lease ends. What it has proposed is
+// A leader that is cut off from the others goes on reading and proposing until its lease ends. What it has proposed is
 // replaced by what the next leader proposes, and the offsets are taken once.
 func TestIsolatedLeadersEntriesAreReplaced(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
@@ -94,7 +94,7 @@ func TestIsolatedLeadersEntriesAreReplaced(t *testing.T) {
 }
 
 // A leader's node is lost and comes back with an empty disk, while its former process lives on elsewhere, with
-// everything that it knew: it is a member no more. The others refuse it, and what it had begun to write changes
+// everything that it knew: it is no longer a member. The others refuse it, and what it had begun to write changes
 // nothing.
 func TestFormerIncarnationIsRefused(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
@@ -102,7 +102,7 @@ func TestFormerIncarnationIsRefused(t *testing.T) {
 		s.sleep(3 * time.Second)
 		lead, st := s.leaderNow(0)
 		was := lead.current()
-		// Its next commits reach the store in half a minute, when others have made them long ago.
+		// Its next commits reach the store half a minute later, long after others have made the same commits.
 		s.objects.script(func(g *gate, key string) fate {
 			if g == was.gate && strings.Contains(key, "_delta_log") {
 				return fate{late: 30 * time.Second}

@@ -44,7 +44,7 @@ func TestLateEvent(t *testing.T) {
 	})
 }
 
-// Sessions are purged while a sink is down for longer than the retention: their last images reach it all the same.
+// Sessions are purged while a sink is down for longer than the retention: it receives their last images nevertheless.
 func TestPurgedWhileSinkIsDown(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -128,7 +128,7 @@ func TestRollupsMove(t *testing.T) {
 		s.check(len(brands) == 2 && brands[today+"/B"].Sessions == 1 && brands[yesterday+"/A"].Sessions == 1,
 			"brand_analytics: %+v", brands)
 
-		// The other follows: nothing is left on today, which is a zero that nobody sees.
+		// The other one follows: nothing is left on today, whose total is a zero that no view shows.
 		s.send(ev{sid: "stays", at: midnight.Add(-20 * time.Second), kafka: at, brand: "A"})
 		s.flushed()
 		sum, brands = s.total(state.RollupSummary), s.total(state.RollupBrand)
@@ -159,7 +159,7 @@ func (s *stage) dateLeaves(midnight time.Time, shown map[string]rollupRow) {
 	s.check(dates[yesterday] > 0 && dates[today] > 0, "the state holds the dates %v", dates)
 	// Every session is purged, and yesterday is over, when the clock has passed midnight by the retention.
 	s.await(2*time.Hour, "all are purged", func() bool { return s.view().LiveSessions == 0 })
-	// a cut, and so a checkpoint
+	// an epoch is closed, and so a checkpoint is made
 	s.send(ev{sid: "mover", at: time.Unix(s.view().Clock, 0), kafka: time.Unix(s.view().Clock, 0)})
 	s.flushed()
 	s.await(10*time.Minute, "yesterday leaves", func() bool {

@@ -120,9 +120,9 @@ func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 	}
 }
 
-// Commits and data files of a leader reach the store three minutes after it was told that they had not, when it is
-// deposed and newer epochs are there: a commit is refused, because its version is taken, and a file that nobody names
-// is harmless.
+// Commits and data files of a leader reach the store three minutes after it got the answer that they had not, when it
+// is deposed and newer epochs are there: a commit is refused, because its version is taken, and a file that no commit
+// names is harmless.
 func TestAmbiguousPutLandsMinutesLater(t *testing.T) {
 	for _, kind := range []string{"commit", "data"} {
 		t.Run(kind, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestAmbiguousPutLandsMinutesLater(t *testing.T) {
 				s.another(lead, st.Term)
 				s.sleep(5 * time.Second)
 				resume()
-				s.objects.script(nil) // what it puts from now on arrives
+				s.objects.script(nil) // what it puts from now on arrives at once
 				n := stop()
 				s.flushed()
 				at := s.view().LastClosed
@@ -179,7 +179,7 @@ func TestLateInsert(t *testing.T) {
 			return s.click.draw(q)
 		})
 		s.send(ev{sid: "late", at: at.Add(-time.Second), kafka: at, brand: "B"}, ev{part: 1, sid: "late-2", at: at})
-		s.await(time.Minute, "an insert that is told to have failed", func() bool { return held.Load() >= 2 })
+		s.await(time.Minute, "an insert whose client gets an error", func() bool { return held.Load() >= 2 })
 		release := lead.kill(100)
 		s.another(lead, st.Term)
 		s.flushed(state.SinkClickHouse) // the plan is repeated

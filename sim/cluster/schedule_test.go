@@ -26,7 +26,7 @@ import (
 
 // The tests of the files schedule_*_test.go are the schedules that are known to be hard: each item of docs/design.md,
 // "Why exactly once holds" and §3 Horizon, Rollups and Clock, by name. Each runs a whole cluster, fills the topic
-// itself, and says what must come of it; the oracle looks on all the while.
+// itself, and says what the outcome must be. The oracle looks at everything meanwhile.
 
 // stage is what a schedule works on.
 type stage struct {
@@ -34,7 +34,7 @@ type stage struct {
 	ctx context.Context
 	cl  *kgo.Client
 
-	turn chan struct{} // of whoever sends: a wait for it is one that virtual time knows of
+	turn chan struct{} // held by the goroutine that sends: virtual time goes on while others wait for it
 	ids  int
 	ends map[int32]int64 // next offset of each partition
 }
@@ -137,7 +137,7 @@ type ev struct {
 	id    int       // of the event; default a new one
 	brand string
 	size  int    // bytes of page_url
-	dead  string // the reason of the dead letter that it becomes: the truth takes it for itself
+	dead  string // the reason of the dead letter that it becomes: the truth believes it
 }
 
 // record makes the record, and its number.
@@ -166,7 +166,7 @@ func (s *stage) record(e *ev) *kgo.Record {
 	return &kgo.Record{Topic: topic, Partition: e.part, Key: []byte(e.sid), Value: value, Timestamp: e.kafka}
 }
 
-// noise is a text of so many bytes that no compression makes shorter than half.
+// noise is a text of the given length that no compression makes shorter than half.
 func (s *stage) noise(n int) string {
 	b := make([]byte, n)
 	s.rng.with(func(r *rand.Rand) {
@@ -177,7 +177,7 @@ func (s *stage) noise(n int) string {
 	return string(b)
 }
 
-// send produces records, waits until the broker has them, and tells the truth. It returns their positions.
+// send produces records, waits until the broker has them, and adds them to the truth. It returns their positions.
 func (s *stage) send(evs ...ev) []state.Position {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
@@ -228,8 +228,8 @@ func (s *stage) leading(shard uint32) (m *member) {
 	return m
 }
 
-// leaderNow returns the member that leads the shard and its status, nil if there is none. Of two that think so, the
-// one of the later term counts.
+// leaderNow returns the member that leads the shard and its status, nil if there is none. If two of them think that
+// they lead, the one of the later term counts.
 func (s *stage) leaderNow(shard uint32) (lead *member, st status.Shard) {
 	for _, m := range s.members {
 		inc := m.current()
@@ -406,7 +406,7 @@ func (s *stage) logged(text string) (n int) {
 	return n
 }
 
-// stopped waits until the leader says that a part waits for a person, and returns the reason.
+// stopped waits until the leader says that a part waits for an operator, and returns the reason.
 func (s *stage) stopped(part string) (why string) {
 	s.await(2*time.Minute, part+" stops", func() bool { why = s.status().Stopped[part]; return why != "" })
 	return why

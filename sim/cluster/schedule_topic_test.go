@@ -14,7 +14,7 @@ import (
 )
 
 // A topic that is deleted and created again: every partition stops, nothing of the new topic is read, and what was
-// read of the old one stands.
+// read of the old one stays.
 func TestTopicRecreated(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
@@ -35,7 +35,7 @@ func TestTopicRecreated(t *testing.T) {
 		}
 		s.sleep(time.Minute)
 		s.check(s.next(0) == 2 && s.next(1) == 2, "the partitions are at %d and %d", s.next(0), s.next(1))
-		// The next leader says the same.
+		// The next leader reports the same.
 		lead := s.leading(0)
 		release := lead.kill(100)
 		s.await(time.Minute, "another leader", func() bool { m, _ := s.leaderNow(0); return m != nil && m != lead })
@@ -51,15 +51,15 @@ func TestTopicRecreated(t *testing.T) {
 
 func partName(p int32) string { return fmt.Sprint("partition ", p) }
 
-// Retention passes the next offset of a partition while the cluster is cut from the broker: that partition stops with
-// a clear error and skips nothing; the other one and all sinks go on.
+// Retention passes the next offset of a partition while the cluster is cut off from the broker: that partition stops
+// with a clear error and skips nothing; the other one and all sinks go on.
 func TestRetentionPassesNextOffset(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		at := s.now()
 		s.send(ev{sid: "lost", at: at}, ev{part: 1, sid: "goes-on", at: at})
 		s.flushed()
 		release := s.hold()
-		s.sleep(2 * time.Second) // the fetches under way are answered, with nothing
+		s.sleep(2 * time.Second) // the fetches under way are answered without records
 		s.send(ev{sid: "lost", at: at.Add(time.Second)}, ev{sid: "lost", at: at.Add(2 * time.Second)},
 			ev{sid: "lost", at: at.Add(3 * time.Second)},
 			ev{part: 1, sid: "goes-on", at: at.Add(time.Second)})
@@ -85,7 +85,7 @@ func TestRetentionPassesNextOffset(t *testing.T) {
 		s.check(strings.Contains(strings.Join(s.leading(0).current().node.Status().Reasons, "; "),
 			"partition 0 stopped"), "the status does not say it: %v",
 			s.leading(0).current().node.Status().Reasons)
-		// It stays so with the next leader, and the stopped partition holds the clock: nobody is closed early.
+		// It stays so with the next leader, and the stopped partition holds the clock: no session is closed early.
 		lead := s.leading(0)
 		defer lead.kill(100)()
 		s.await(time.Minute, "another leader", func() bool { m, _ := s.leaderNow(0); return m != nil && m != lead })
@@ -108,7 +108,7 @@ func TestLostRangeStopsOnlyEvents(t *testing.T) {
 		s.send(ev{sid: "lost", at: at}, ev{sid: "lost", at: at.Add(time.Second)}, ev{part: 1, sid: "kept", at: at})
 		s.flushed(state.SinkClickHouse)
 		lead := s.leading(0)
-		release := lead.kill(100) // with it goes the buffer
+		release := lead.kill(100) // its buffer is lost with it
 		s.must(s.broker.DeleteRecords(topic, 0, 3))
 		s.await(time.Minute, "another leader", func() bool { m, _ := s.leaderNow(0); return m != nil && m != lead })
 		up()
@@ -153,7 +153,7 @@ func TestNewPartitions(t *testing.T) {
 	})
 }
 
-// A broker that begins to send further back than it was asked for: what comes again does not enter again.
+// A broker begins to send earlier records than it was asked for: what comes again is not applied again.
 func TestBrokerRewinds(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
 		rewound := s.rewind(25)
@@ -176,9 +176,10 @@ func TestBrokerRewinds(t *testing.T) {
 	})
 }
 
-// rewind makes every second fetch begin up to so many records before the offset that was asked for, and returns how
-// many have. Not every fetch: at the log's end it would answer at once with records that the client drops, for ever,
-// and in no virtual time. For the same reason no fetch session is made, for it would remember the earlier offset.
+// rewind makes every second fetch begin up to the given number of records before the offset that was asked for, and
+// returns how many fetches have done so. Not every fetch: at the end of the log it would answer at once with records
+// that the client drops, again and again, without any virtual time. For the same reason no fetch session is made, for
+// it would remember the earlier offset.
 func (s *stage) rewind(most int64) (rewound func() int64) {
 	var n, fetches atomic.Int64
 	s.broker.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {

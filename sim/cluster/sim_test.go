@@ -51,7 +51,7 @@ func simulate(t *testing.T, o Options) (r *Result) {
 	return r
 }
 
-// standstill is what a seed may take of real time: a hundred times what most take.
+// standstill is how much real time a seed may take: a hundred times what most of them take.
 const standstill = 3 * time.Minute
 
 // watchTime ends the process when a seed does not end, because virtual time stands still (see doc.go), and prints the

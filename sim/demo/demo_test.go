@@ -75,7 +75,7 @@ func newTruth(t *testing.T) (*sim.Truth, sim.Summary) {
 	return truth, sum
 }
 
-// newReplicas builds the replicas of two shards, one a partition, from the truth.
+// newReplicas builds the replicas of two shards, one per partition, from the truth.
 func newReplicas(t *testing.T, truth *sim.Truth, sum *sim.Summary) []*fakeReplica {
 	t.Helper()
 	rs := []*fakeReplica{{sessions: map[string]*state.SessionRow{}}, {sessions: map[string]*state.SessionRow{}}}

@@ -36,7 +36,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// TestDemo is the whole of it: three nodes, a broker, the simulator, the page on a port that is taken, the end by the
+// TestDemo runs everything: three nodes, a broker, the simulator, the page although its port is taken, the end by the
 // context as with Ctrl-C, the drain, the reconciliation.
 func TestDemo(t *testing.T) {
 	if testing.Short() {

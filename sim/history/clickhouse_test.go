@@ -36,7 +36,7 @@ func rest() *Look {
 }
 
 // grow lets shard 0 go on to epoch 6, in which a session of bucket 1 has one more event; the totals and the ledger
-// follow if they are asked to.
+// follow if the arguments say so.
 func grow(l *Look, totals, ledger bool) *Look {
 	g := l.Sessions[GroupKey{0, 1}]
 	g.Measures[2]++

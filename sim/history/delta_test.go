@@ -10,7 +10,7 @@ const cluster = "c/deckle/"
 // batch is a batch_id.
 func batch(shard, epoch uint64) uint64 { return shard<<40 | epoch }
 
-// found says what a history has complained about, "" if nothing.
+// found returns what a history has reported, "" if nothing.
 func found(v *Violations) string {
 	_, list := v.List()
 	var out []string

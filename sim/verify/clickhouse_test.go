@@ -145,7 +145,7 @@ type engine struct {
 
 func (e engine) do(query string) {
 	e.t.Helper()
-	// The test's context is over when it cleans up.
+	// The context of the test has ended by the time of its cleanup.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := ch.Dial(ctx, e.opts)

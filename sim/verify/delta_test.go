@@ -97,7 +97,7 @@ func TestDelta(t *testing.T) {
 	}
 }
 
-// forge rewrites one file of a table by commits that the sink knows nothing of.
+// forge rewrites one file of a table by commits that the sink does not know of.
 type forge struct {
 	t       *testing.T
 	st      store.Store

@@ -44,8 +44,8 @@ func (f fake) Rows(_ context.Context, table string, yield func([]string) error) 
 	return nil
 }
 
-// build lets a generator's records land in a topic of three partitions and derives the tables: events from the records,
-// the others from the truth.
+// build puts the records of a generator into a topic of three partitions and derives the tables: events from the
+// records, the others from the truth.
 func build(t *testing.T, keyed bool) *world {
 	t.Helper()
 	g, err := sim.NewGenerator(sim.Options{Seed: 3, Start: time.Date(2026, 11, 22, 23, 59, 0, 0, time.UTC), Rate: 100,
@@ -194,7 +194,7 @@ func TestEqual(t *testing.T) {
 	}
 }
 
-// otherOrigins gives every session its last possible origin: unkeyed, that is as right as the first.
+// otherOrigins gives every session its last possible origin: without keys it is as right as the first one.
 func (w *world) otherOrigins(t *testing.T) {
 	t.Helper()
 	last, several := map[string]sim.Origin{}, 0
@@ -227,7 +227,7 @@ func (w *world) otherOrigins(t *testing.T) {
 	}
 }
 
-// planted is what one fault in one table must be called.
+// planted is how one fault in one table must be named in the report.
 type planted struct {
 	table, kind, key, column string
 }
@@ -257,7 +257,7 @@ func (p planted) find(r *Report) error {
 	return nil
 }
 
-// keyOfRow is what must stand in the key of a difference.
+// keyOfRow is what the key of a difference must contain.
 func keyOfRow(table string, row []string) string {
 	switch table {
 	case "events":
@@ -306,7 +306,7 @@ func TestPlanted(t *testing.T) {
 				w.tables[table] = changed
 				r := w.verify(t, 10)
 				if k := keyOfRow(table, changed[n]); k != key {
-					// A changed key is a lost row and one too many.
+					// A changed key is a lost row and an extra one.
 					if r.Equal || !slices.ContainsFunc(r.Differences, func(d Difference) bool {
 						return d.Kind == Lost &&
 							strings.Contains(d.Key, key)
@@ -417,7 +417,7 @@ func TestWaits(t *testing.T) {
 	if err != nil || !r.Equal || s.looks < 5 || phases[0] != "truth" || phases[len(phases)-1] != "comparing" {
 		t.Fatalf("%+v %v %v", r, err, phases)
 	}
-	// Nothing comes any more: Quiet ends it long before Wait.
+	// Nothing changes any more: Quiet ends it long before Wait.
 	s = &slow{fake: w.tables, hidden: 3, looks: 5}
 	r, err = Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: s, Wait: time.Hour,
 		Quiet: 20 * time.Millisecond, Poll: time.Millisecond})
@@ -457,7 +457,7 @@ func TestTruthsThatCannotBeUsed(t *testing.T) {
 	if err != nil || r.Equal || r.Differences[0].Table != "truth" {
 		t.Errorf("%+v %v", r, err)
 	}
-	// Nothing compared is not equal.
+	// A report that has compared nothing is not equal.
 	if r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth}}); err != nil || r.Equal {
 		t.Errorf("%+v %v", r, err)
 	}

@@ -46,5 +46,5 @@ func TestLargeBlock(t *testing.T) {
 		t.Errorf("%d rows, %v", got, err)
 	}
 	_ = conn.Close()
-	<-served // how it ends when the client leaves is not the matter here
+	<-served // how it ends when the client leaves does not matter here
 }

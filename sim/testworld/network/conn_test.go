@@ -51,7 +51,7 @@ func pair(t *testing.T, n *Network) (client, server *Conn) {
 	return c.(*Conn), s.(*Conn)
 }
 
-// TestConn is the standard library's idea of a net.Conn, in real time: with and without latency.
+// TestConn runs the standard library's test of a net.Conn in real time, with and without latency.
 func TestConn(t *testing.T) {
 	for name, latency := range map[string]time.Duration{"at once": 0, "delayed": 50 * time.Microsecond} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func receive(t *testing.T, c net.Conn, s string) time.Duration {
 	return time.Since(start)
 }
 
-// nothing tells that a read would wait, for d at least.
+// nothing wants a read to wait for at least d.
 func nothing(t *testing.T, c net.Conn, d time.Duration) {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
@@ -247,7 +247,7 @@ func TestFreeze(t *testing.T) {
 		if err := s.SetReadDeadline(start.Add(10 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		wg.Go(func() { // its timeout is late, like everything it does
+		wg.Go(func() { // its timeout is late, like everything that it does
 			if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("read: %v", err)
 			}
@@ -288,7 +288,7 @@ func TestFreeze(t *testing.T) {
 		wg.Wait()
 
 		n.Freeze("b")
-		if err := s.Close(); err != nil { // by a timer of the process, say: nothing leaves it
+		if err := s.Close(); err != nil { // for example by a timer of the process: nothing leaves it
 			t.Fatal(err)
 		}
 		nothing(t, c, time.Minute)
@@ -335,7 +335,7 @@ func TestKill(t *testing.T) {
 		if _, err := n.Dial(t.Context(), "a", "b:2"); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("a dial to it: %v", err)
 		}
-		// The next process under the name has the port, and the dead one still nothing.
+		// The next process under the name has the port, and the dead one still has nothing.
 		if _, err := n.Listen("b", "b:2"); err != nil {
 			t.Error(err)
 		}
@@ -351,7 +351,7 @@ func TestKill(t *testing.T) {
 	})
 }
 
-// TestSendToWhatIsGone: the sender learns it by a reset.
+// TestSendToWhatIsGone: a reset tells the sender.
 func TestSendToWhatIsGone(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		n.Delay("a", "b", time.Second, 0)

@@ -237,8 +237,9 @@ func (c *trio) ready() {
 	}
 }
 
-// TestGroupOverTheNetwork: three nodes with two shards, for ten virtual minutes of cuts in every shape, delays, resets,
-// pauses and repeated requests. The replicas come to the same state; nothing acknowledged is missing in it.
+// TestGroupOverTheNetwork: three nodes with two shards, for ten virtual minutes of cuts in every shape, delays,
+// resets, pauses and repeated requests. The replicas reach the same state, and nothing that was acknowledged is
+// missing in it.
 func TestGroupOverTheNetwork(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -304,14 +305,14 @@ func (c *trio) fault(rng *rand.Rand) (heal func()) {
 	case 0: // one way
 		n.Cut(x, y)
 		return func() { n.Heal(x, y) }
-	case 1: // one of three alone
+	case 1: // one of the three alone
 		both(n.Cut, x, y)
 		both(n.Cut, x, z)
 		return func() { both(n.Heal, x, y); both(n.Heal, x, z) }
 	case 2: // a bridge: z reaches both
 		both(n.Cut, x, y)
 		return func() { both(n.Heal, x, y) }
-	case 3: // hears, and is not heard
+	case 3: // it receives, and nothing that it sends arrives
 		n.Cut(x, y)
 		n.Cut(x, z)
 		return func() { n.Heal(x, y); n.Heal(x, z) }
@@ -338,7 +339,7 @@ func (c *trio) fault(rng *rand.Rand) (heal func()) {
 	}
 }
 
-// TestGroupAfterAKill: a node's process ends with everything that it had open, and the next one takes its place.
+// TestGroupAfterAKill: the process of a node ends with everything that it had open, and the next one takes its place.
 func TestGroupAfterAKill(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		c := newTrio(t, n, 1)
@@ -372,7 +373,7 @@ func TestGroupAfterAKill(t *testing.T) {
 	})
 }
 
-// TestGroupLeaderIsDeaf: a leader that is cut off in one direction loses its office to the others.
+// TestGroupLeaderIsDeaf: a leader that is cut off in one direction loses its leadership to the others.
 func TestGroupLeaderIsDeaf(t *testing.T) {
 	for name, deaf := range map[string]bool{"hears nothing": true, "says nothing": false} {
 		t.Run(name, func(t *testing.T) {

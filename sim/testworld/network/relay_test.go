@@ -110,12 +110,12 @@ func (s *streams) Dial(a raft.ServerAddress, timeout time.Duration) (net.Conn, e
 	return c, nil
 }
 
-// bytewise writes one byte at a time, at first.
+// bytewise writes one byte at a time at the beginning.
 type bytewise struct{ net.Conn }
 
 func (c *bytewise) Write(p []byte) (int, error) {
 	for i := range p {
-		if i == 2000 { // enough of that
+		if i == 2000 { // that is enough
 			n, err := c.Conn.Write(p[i:])
 			return i + n, err
 		}
@@ -170,8 +170,9 @@ func (rc *received) answer(tr *raft.NetworkTransport, done <-chan struct{}) {
 	}
 }
 
-// TestRelayRepeats sends every kind of request over the library's own transport: every answer is the request's own, the
-// receiver sees each of them, and some again, whole, later and out of order; those that must not come again do not.
+// TestRelayRepeats sends every kind of request over the library's own transport: every answer belongs to its request,
+// and the receiver sees every request, some of them again, whole, later and out of order. Requests that must not come
+// again do not.
 func TestRelayRepeats(t *testing.T) {
 	for name, bytewise := range map[string]bool{"as it is": false, "byte by byte": true} {
 		t.Run(name, func(t *testing.T) {
@@ -186,7 +187,7 @@ func TestRelayRepeats(t *testing.T) {
 				var rc received
 				wg.Go(func() { rc.answer(server, done) })
 				sent := talk(t, client)
-				time.Sleep(time.Minute) // everything has come by then
+				time.Sleep(time.Minute) // everything has arrived by then
 				r.Repeat(0, 0)
 				quiet := r.Repeated()
 				again := talk(t, client)
@@ -208,7 +209,7 @@ func TestRelayRepeats(t *testing.T) {
 	}
 }
 
-// talk sends requests and returns them; each answer must be its own.
+// talk sends requests and returns them; each answer must belong to its request.
 func talk(t *testing.T, client *raft.NetworkTransport) (sent []any) {
 	t.Helper()
 	for i := range uint64(100) {
@@ -317,7 +318,7 @@ func same(a, b any) bool {
 	return true
 }
 
-// TestRelayLeavesOthersAlone: what is no Raft connection passes as it is, whatever its first bytes.
+// TestRelayLeavesOthersAlone: a connection that is not Raft's is passed on as it is, whatever its first bytes.
 func TestRelayLeavesOthersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		r := NewRelay(n, drawer(4))
