@@ -1,5 +1,7 @@
 package event
 
+import "unsafe"
+
 // ID is an event's UUID in binary form.
 type ID [16]byte
 
@@ -29,37 +31,95 @@ type Event struct {
 	Scroll uint8
 }
 
-// Item is an accepted record: its event and its position.
-type Item struct {
-	Event
-	Partition      int32
-	Offset         int64
-	KafkaTimestamp int64 // Unix milliseconds, as the broker has it
+// field is a field of the schema, in the order of docs/schema.md, which decides which of several faults of one class
+// is reported.
+type field uint8
+
+const (
+	fieldEventID field = iota
+	fieldSessionID
+	fieldUserID
+	fieldEventType
+	fieldTimestamp
+	fieldBrand
+	fieldCategory
+	fieldArticleID
+	fieldArticleTitle
+	fieldArticleType
+	fieldPageURL
+	fieldReferrer
+	fieldDeviceType
+	fieldDeviceOS
+	fieldBrowser
+	fieldCountry
+	fieldCity
+	fieldTimezone
+	fieldSubscriptionTier
+	fieldUserSegment
+	fieldEngagementMetrics
+	fieldMetadata
+	numFields
+	// fieldExtra stands for every field that the schema does not name.
+	fieldExtra = numFields
+)
+
+const lastRequired = fieldTimestamp
+
+// fields are the fields of the schema. An optional text field lies in an Event at its offset; the others have code of
+// their own in the decoder.
+var fields = [numFields]struct {
+	name string
+	text uintptr
+}{
+	fieldEventID:           {name: "event_id"},
+	fieldSessionID:         {name: "session_id"},
+	fieldUserID:            {name: "user_id"},
+	fieldEventType:         {name: "event_type"},
+	fieldTimestamp:         {name: "timestamp"},
+	fieldBrand:             {"brand", unsafe.Offsetof(Event{}.Brand)},
+	fieldCategory:          {"category", unsafe.Offsetof(Event{}.Category)},
+	fieldArticleID:         {"article_id", unsafe.Offsetof(Event{}.ArticleID)},
+	fieldArticleTitle:      {"article_title", unsafe.Offsetof(Event{}.ArticleTitle)},
+	fieldArticleType:       {"article_type", unsafe.Offsetof(Event{}.ArticleType)},
+	fieldPageURL:           {"page_url", unsafe.Offsetof(Event{}.PageURL)},
+	fieldReferrer:          {"referrer", unsafe.Offsetof(Event{}.Referrer)},
+	fieldDeviceType:        {"device_type", unsafe.Offsetof(Event{}.DeviceType)},
+	fieldDeviceOS:          {"device_os", unsafe.Offsetof(Event{}.DeviceOS)},
+	fieldBrowser:           {"browser", unsafe.Offsetof(Event{}.Browser)},
+	fieldCountry:           {"country", unsafe.Offsetof(Event{}.Country)},
+	fieldCity:              {"city", unsafe.Offsetof(Event{}.City)},
+	fieldTimezone:          {"timezone", unsafe.Offsetof(Event{}.Timezone)},
+	fieldSubscriptionTier:  {"subscription_tier", unsafe.Offsetof(Event{}.SubscriptionTier)},
+	fieldUserSegment:       {"user_segment", unsafe.Offsetof(Event{}.UserSegment)},
+	fieldEngagementMetrics: {name: "engagement_metrics"},
+	fieldMetadata:          {name: "metadata"},
 }
 
-// Range is a contiguous run of offsets [From, To) of one partition. Offsets inside it that carry no record
-// (transaction markers, compacted or aborted records) are part of it.
-type Range struct {
-	Partition   int32
-	From, To    int64
-	LeaderEpoch int32 // of the last record, -1 if unknown
+// quotedNames are the fields' names as they usually stand in JSON.
+var quotedNames = func() (q [numFields]string) {
+	for f := range fields {
+		q[f] = `"` + fields[f].name + `"`
+	}
+	return q
+}()
+
+// fieldByName returns fieldExtra for a name that is not in the schema.
+func fieldByName(name string) field {
+	if f, ok := fieldsByName[name]; ok {
+		return f
+	}
+	return fieldExtra
 }
 
-// Reject is a record that cannot be used.
-type Reject struct {
-	Partition      int32
-	Offset         int64
-	KafkaTimestamp int64 // Unix milliseconds
-	Reason         Reason
-	Detail         string // at most 256 bytes
-	Length         int64  // bytes of the original value
-	SHA256         [32]byte
-}
+var fieldsByName = func() map[string]field {
+	m := make(map[string]field, numFields)
+	for f := range fields {
+		m[fields[f].name] = field(f)
+	}
+	return m
+}()
 
-// Batch is what one Raft entry carries of the stream.
-type Batch struct {
-	Ranges  []Range  // ascending by partition, each partition at most once, none empty
-	Items   []Item   // ascending by (partition, offset), each inside its partition's range
-	Rejects []Reject // ascending by (partition, offset), each inside its partition's range
-	Nulls   int64    // records without a value, skipped and counted
+// text is the address of the optional text field f (fieldBrand to fieldUserSegment) of e.
+func (e *Event) text(f field) *string {
+	return (*string)(unsafe.Add(unsafe.Pointer(e), fields[f].text))
 }
