@@ -156,3 +156,15 @@ func eventOf(r parquet.Row, date int32) (*EventRow, error) {
 	}
 	return e, nil
 }
+
+// Columns returns the names of the columns of the table "sessions" or "events", in their order, nil for another name.
+func Columns(of string) (names []string) {
+	for _, t := range []table{sessionsTable, eventsTable} {
+		if t.name == of {
+			for _, f := range t.fields {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	return names
+}
