@@ -219,6 +219,7 @@ type queued struct {
 // queue is a heap by (due, seq).
 type queue []queued
 
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (q queue) Len() int { return len(q) }
 func (q queue) Less(i, j int) bool {
 	return q[i].due < q[j].due || q[i].due == q[j].due && q[i].seq < q[j].seq

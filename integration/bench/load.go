@@ -231,8 +231,8 @@ func (c *cluster) observe(ctx context.Context, l *load, d time.Duration) (*windo
 	return w, <-profiled
 }
 
-// rest waits until the given number of records is applied and in every sink, and have been for longer than an interval: by then
-// the epoch that has the last changes is closed.
+// rest waits until the given number of records is applied and in every sink, and has been for longer than an interval:
+// by then the epoch that has the last changes is closed.
 func (c *cluster) rest(ctx context.Context, records int64, revisions bool) error {
 	var since time.Time
 	for {

@@ -52,6 +52,7 @@ type sparkDeltaReader struct {
 	table *delta.Table
 }
 
+// Count implements verify.Reader.
 func (d *sparkDeltaReader) Count(ctx context.Context, _ string) (int64, error) {
 	last, err := d.last(ctx)
 	return int64(len(last)), err
@@ -70,6 +71,7 @@ func (d *sparkDeltaReader) last(ctx context.Context) (map[string]int64, error) {
 	})
 }
 
+// Rows implements verify.Reader.
 func (d *sparkDeltaReader) Rows(ctx context.Context, _ string, yield func([]string) error) error {
 	last, err := d.last(ctx)
 	if err != nil {

@@ -53,6 +53,7 @@ type link struct {
 	*proxy.Proxy
 }
 
+// String is the link as a report shows it.
 func (l *link) String() string { return fmt.Sprintf("node-%d→%s", l.node+1, l.to) }
 
 func (w *world) say(format string, args ...any) {

@@ -222,11 +222,16 @@ func (l *lockedRand) with(f func(*rand.Rand)) {
 	f(l.r)
 }
 
+// IntN draws from [0, n).
 func (l *lockedRand) IntN(n int) (v int) { l.with(func(r *rand.Rand) { v = r.IntN(n) }); return v }
+
+// Int64N draws from [0, n).
 func (l *lockedRand) Int64N(n int64) (v int64) {
 	l.with(func(r *rand.Rand) { v = r.Int64N(n) })
 	return v
 }
+
+// Float64 draws from [0, 1).
 func (l *lockedRand) Float64() (v float64) { l.with(func(r *rand.Rand) { v = r.Float64() }); return v }
 
 // between draws a duration.

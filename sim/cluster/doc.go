@@ -27,7 +27,8 @@
 //   - I3: an offset that any replica has applied is never lost again.
 //   - I4: a plan (sink, shard, b) has the same content for every process that ever writes it, and follows the one
 //     before.
-//   - I5, I7: at every look each table shows what the plans say it must, or may, show: see oracle.go.
+//   - I5, I7: at every look each table shows what the plans say it must, or may, show (lookdelta.go, lookclick.go), and
+//     nothing that sim/history forbids.
 //   - a breach of I6 or I8 shows as a breach of another one, as a node that stops, or as a drain that does not end.
 //   - A node gives up, or stops a part of itself, only if a fault of its own disk explains it.
 //

@@ -63,9 +63,9 @@ type totalKey struct {
 }
 
 // watch returns the wrapper that a process, whose gate is given, puts around its sinks.
-func (p *plans) watch(host string, gate *gate) func(sinks.Sink) sinks.Sink {
+func (k *plans) watch(host string, gate *gate) func(sinks.Sink) sinks.Sink {
 	return func(s sinks.Sink) sinks.Sink {
-		w := &watched{Sink: s, plans: p, host: host, gate: gate}
+		w := &watched{Sink: s, plans: k, host: host, gate: gate}
 		if e, ok := s.(sinks.EventsSink); ok {
 			return &watchedEvents{watched: w, events: e}
 		}
@@ -86,8 +86,10 @@ type watchedEvents struct {
 	events sinks.EventsSink
 }
 
+// Buffer implements sinks.EventsSink.
 func (w *watchedEvents) Buffer(shard uint32) sinks.EventsBuffer { return w.events.Buffer(shard) }
 
+// Write implements sinks.Sink: it reads the plan first.
 func (w *watched) Write(ctx context.Context, p *state.Plan) error {
 	if err := w.plans.record(w.host, w.gate, p); err != nil {
 		return err

@@ -94,8 +94,10 @@ type historyHandler struct {
 	attrs string
 }
 
+// Enabled implements slog.Handler.
 func (l *historyHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
 
+// Handle implements slog.Handler.
 func (l *historyHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	b.WriteString(r.Level.String() + " " + r.Message + l.attrs)
@@ -105,6 +107,7 @@ func (l *historyHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// WithAttrs implements slog.Handler.
 func (l *historyHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *l
 	for _, a := range attrs {
@@ -115,4 +118,5 @@ func (l *historyHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &c
 }
 
+// WithGroup implements slog.Handler.
 func (l *historyHandler) WithGroup(string) slog.Handler { return l }

@@ -153,6 +153,7 @@ type rollupKey struct {
 	dims  string // joined by NUL
 }
 
+// String is the key as a report shows it.
 func (k rollupKey) String() string {
 	return strings.TrimSuffix(fmt.Sprintf("%s %s", schema.DateText(k.date), strings.ReplaceAll(k.dims, "\x00", ", ")),
 		" ")

@@ -5,7 +5,8 @@ import (
 	"maps"
 )
 
-// Measures are the sums that the totals and the sessions have in common, in the order of measureNames.
+// Measures are the sums that totals and sessions have in common: sessions, seconds, events, article views, video plays,
+// newsletter signups, ad clicks.
 type Measures [7]int64
 
 var measureNames = [7]string{"sessions", "duration_sec", "events", "article_views", "video_plays", "newsletter_signups",
@@ -17,13 +18,13 @@ func (m *Measures) add(o *Measures) {
 	}
 }
 
-// Look is what one look at ClickHouse has read, in this order.
+// Look is what one look at ClickHouse has read, in this order; Epochs, Pages and Views are nil if they were not read.
 type Look struct {
-	Ledger   map[uint32]uint64  // greatest b of a shard
-	Totals   map[TotalKey]Total // of rollup_versions, one query
-	Sessions map[GroupKey]Group // of session_metrics, one query
-	Epochs   map[EpochKey]int64 // rows of session_metrics of each epoch above floor, one query
-	Floor    map[uint32]uint64
+	Ledger   map[uint32]uint64       // greatest b of a shard
+	Totals   map[TotalKey]Total      // of rollup_versions, one query
+	Sessions map[GroupKey]Group      // of session_metrics, one query
+	Epochs   map[EpochKey]int64      // rows of session_metrics of each epoch above floor, one query
+	Floor    map[uint32]uint64       // of Epochs, by shard
 	Pages    map[GroupKey]Group      // of page_analytics, one query
 	Views    map[string]int64        // sum of total_sessions of each view
 	Rows     map[string]SessionState // of one bucket of session_metrics
@@ -280,6 +281,7 @@ func (h *ClickHouse) lookRows(l *Look) {
 	h.rows[l.Bucket] = l.Rows
 }
 
+// String is the key as a report shows it.
 func (k TotalKey) String() string {
 	return fmt.Sprintf("%s %s %q of shard %d", k.Rollup, k.Date, k.Dims, k.Shard)
 }

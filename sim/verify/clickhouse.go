@@ -13,11 +13,13 @@ func ClickHouse(r *clickhouse.Reader) Reader { return clickHouseReader{r} }
 
 type clickHouseReader struct{ r *clickhouse.Reader }
 
+// Count implements Reader.
 func (c clickHouseReader) Count(ctx context.Context, table string) (int64, error) {
 	n, err := c.r.Count(ctx, table)
 	return int64(n), err
 }
 
+// Rows implements Reader.
 func (c clickHouseReader) Rows(ctx context.Context, table string, yield func([]string) error) error {
 	var columns []string
 	switch table {

@@ -59,6 +59,7 @@ func (d *deltaReader) snapshot(ctx context.Context, table string) (*deltaTable, 
 	return t, t.Snapshot(), nil
 }
 
+// Count implements Reader.
 func (d *deltaReader) Count(ctx context.Context, table string) (int64, error) {
 	_, s, err := d.snapshot(ctx, table)
 	if err != nil || s.Records >= 0 {
@@ -69,6 +70,7 @@ func (d *deltaReader) Count(ctx context.Context, table string) (int64, error) {
 	return n, err
 }
 
+// Rows implements Reader.
 func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]string) error) error {
 	t, s, err := d.snapshot(ctx, table)
 	if err != nil {

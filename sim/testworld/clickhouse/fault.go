@@ -17,6 +17,7 @@ const (
 	DDL
 )
 
+// String is the name of the kind.
 func (k Kind) String() string { return [...]string{"select", "insert", "ddl"}[k] }
 
 // Query is what the hook learns about a query before anything of it takes effect. The rows of an INSERT have arrived

@@ -36,6 +36,7 @@ func newPump(c net.Conn) *pump {
 	return p
 }
 
+// Read implements net.Conn.
 func (p *pump) Read(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,6 +51,7 @@ func (p *pump) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Close implements net.Conn.
 func (p *pump) Close() error {
 	err := p.Conn.Close()
 	p.done.Wait()

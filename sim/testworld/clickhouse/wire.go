@@ -26,6 +26,7 @@ type Exception struct {
 	Text string
 }
 
+// Error is the text of the exception.
 func (e *Exception) Error() string { return e.Text }
 
 func exception(code proto.Error, format string, args ...any) *Exception {

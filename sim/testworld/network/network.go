@@ -16,6 +16,7 @@ type Addr string
 // Network returns "tcp".
 func (Addr) Network() string { return "tcp" }
 
+// String is the address.
 func (a Addr) String() string { return string(a) }
 
 // Network is a number of hosts that reach each other. It is safe for concurrent use. Inside a bubble it must have been
@@ -318,6 +319,7 @@ type listener struct {
 	closed  bool
 }
 
+// Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
 	n := l.n
 	n.mu.Lock()
@@ -336,6 +338,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// Close implements net.Listener.
 func (l *listener) Close() error {
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
@@ -362,6 +365,7 @@ func (l *listener) close() {
 	l.n.changed.Broadcast()
 }
 
+// Addr implements net.Listener.
 func (l *listener) Addr() net.Addr { return l.addr }
 
 func opError(op string, local, remote net.Addr, err error) error {

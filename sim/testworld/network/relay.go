@@ -126,6 +126,7 @@ const (
 	uncopying // in a request that does not come again
 )
 
+// Write implements net.Conn: it begins a request, or goes on with one.
 func (c *relayed) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.mu.Lock()
