@@ -31,6 +31,7 @@ test: unit engine integration
 unit:
 	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/proxy \
 		./integration/rooms ./integration/torture ./integration/malformed ./integration/bench/...
+	cd state/zstd && GOWORK=off $(GO) test . # a module of its own: see there
 
 # The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
 engine:

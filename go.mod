@@ -99,3 +99,6 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/ini.v1 v1.67.3 // indirect
 )
+
+// Pebble needs zstd, Deckle does not: without C (see there).
+replace github.com/DataDog/zstd => ./state/zstd

@@ -97,4 +97,7 @@ require (
 
 require deckle v0.0.0
 
-replace deckle => ../
+replace (
+	deckle => ../
+	github.com/DataDog/zstd => ../state/zstd
+)
