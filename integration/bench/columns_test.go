@@ -46,7 +46,7 @@ func TestReadersCompareExactlyTheColumns(t *testing.T) {
 	got := map[string]bool{"session_id": true, "origin": true, "session_date": true} // named in SESSION_COLUMNS itself
 	lists := regexp.MustCompile(`(?s)SESSION_(?:TEXTS|NUMBERS|JSON|TIMES) = "+([^"]+)"`)
 	for _, list := range lists.FindAllSubmatch(text, -1) {
-		for _, name := range strings.Fields(string(list[1])) {
+		for name := range strings.FieldsSeq(string(list[1])) {
 			got[name] = true
 		}
 	}
