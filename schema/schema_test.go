@@ -100,7 +100,7 @@ func TestEvents(t *testing.T) {
 				t.Fatal(reason, detail)
 			}
 			if got := c.Text(&event.Item{Event: decoded}); got != "x" {
-				t.Errorf("the decoder does not know the field %s: event/fields.go", c.Name)
+				t.Errorf("the decoder does not know the field %s: event/event.go", c.Name)
 			}
 		}
 	}
