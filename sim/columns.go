@@ -43,6 +43,8 @@ type sessionColumn struct {
 	name   string
 	text   func(*Session) string
 	first  func(*Session) *string // of a text of the session's first event: where it stands
+	typ    string                 // of a count: the type of the counted events
+	count  func(*Session) *int64  // of a count: where it stands
 	summed bool                   // a report gives its sum over all sessions
 }
 
@@ -54,6 +56,13 @@ func textOf(name string, of func(*Session) string) sessionColumn {
 // firstOf is the text of that name of the session's first event.
 func firstOf(name string, at func(*Session) *string) sessionColumn {
 	return sessionColumn{name: name, first: at, text: func(s *Session) string { return *at(s) }}
+}
+
+// countOf is the number of counted events of a type.
+func countOf(name, typ string, at func(*Session) *int64) sessionColumn {
+	c := metricOf(name, func(s *Session) int64 { return *at(s) })
+	c.typ, c.count = typ, at
+	return c
 }
 
 // integerOf is a number of which sums mean nothing.
@@ -90,14 +99,14 @@ var sessionColumns = []sessionColumn{
 	integerOf("session_end", func(s *Session) int64 { return s.End }),
 	metricOf("session_duration_sec", func(s *Session) int64 { return s.Duration }),
 	metricOf("total_events", func(s *Session) int64 { return s.TotalEvents }),
-	metricOf("article_views", func(s *Session) int64 { return s.ArticleViews }),
-	metricOf("article_clicks", func(s *Session) int64 { return s.ArticleClicks }),
-	metricOf("video_plays", func(s *Session) int64 { return s.VideoPlays }),
-	metricOf("newsletter_signups", func(s *Session) int64 { return s.NewsletterSignups }),
-	metricOf("ad_clicks", func(s *Session) int64 { return s.AdClicks }),
-	metricOf("searches", func(s *Session) int64 { return s.Searches }),
-	metricOf("subscription_prompts", func(s *Session) int64 { return s.SubscriptionPrompts }),
-	metricOf("navigations", func(s *Session) int64 { return s.Navigations }),
+	countOf("article_views", "article_view", func(s *Session) *int64 { return &s.ArticleViews }),
+	countOf("article_clicks", "article_click", func(s *Session) *int64 { return &s.ArticleClicks }),
+	countOf("video_plays", "video_play", func(s *Session) *int64 { return &s.VideoPlays }),
+	countOf("newsletter_signups", "newsletter_signup", func(s *Session) *int64 { return &s.NewsletterSignups }),
+	countOf("ad_clicks", "ad_click", func(s *Session) *int64 { return &s.AdClicks }),
+	countOf("searches", "search", func(s *Session) *int64 { return &s.Searches }),
+	countOf("subscription_prompts", "subscription_prompt", func(s *Session) *int64 { return &s.SubscriptionPrompts }),
+	countOf("navigations", "navigation", func(s *Session) *int64 { return &s.Navigations }),
 	textOf("categories_visited", func(s *Session) string { return s.Categories }),
 	textOf("article_ids_visited", func(s *Session) string { return s.ArticleIDs }),
 	textOf("article_titles_visited", func(s *Session) string { return s.ArticleTitles }),
@@ -110,6 +119,27 @@ var sessionColumns = []sessionColumn{
 	metricOf("max_scroll_depth", func(s *Session) int64 { return s.MaxScroll }),
 	metricOf("ad_revenue_micros", func(s *Session) int64 { return s.AdRevenueMicros }),
 	textOf("status", func(s *Session) string { return s.Status }),
+}
+
+// CountedTypes are the types of events that count in their session, in the order of their columns.
+var CountedTypes = func() (types []string) {
+	for _, c := range sessionColumns {
+		if c.typ != "" {
+			types = append(types, c.typ)
+		}
+	}
+	return types
+}()
+
+// CountsByType returns the session's counted events by their type.
+func (s *Session) CountsByType() map[string]int64 {
+	counts := map[string]int64{}
+	for _, c := range sessionColumns {
+		if c.typ != "" {
+			counts[c.typ] = *c.count(s)
+		}
+	}
+	return counts
 }
 
 // Rollup is a table of totals: what its rows are the totals of, beside the date.

@@ -113,7 +113,7 @@ func (s *Session) columns(counted []*observed) {
 	var categories, articles, titles []string
 	var events []any
 	for _, o := range counted {
-		counts[counter[o.typ]]++
+		counts[o.typ]++
 		category, article, title := o.text["category"], o.text["article_id"], o.text["article_title"]
 		categories, articles, titles = appendText(categories, category), appendText(articles,
 			article), appendText(titles, title)
@@ -138,10 +138,11 @@ func (s *Session) columns(counted []*observed) {
 			s.AdRevenueMicros += int64(math.Round(o.metric("ad_revenue", 1e6) * 1e6))
 		}
 	}
-	s.ArticleViews, s.ArticleClicks = counts["article_views"], counts["article_clicks"]
-	s.VideoPlays = counts["video_plays"]
-	s.NewsletterSignups, s.AdClicks, s.Searches = counts["newsletter_signups"], counts["ad_clicks"], counts["searches"]
-	s.SubscriptionPrompts, s.Navigations = counts["subscription_prompts"], counts["navigations"]
+	for _, c := range sessionColumns {
+		if c.typ != "" {
+			*c.count(s) = counts[c.typ]
+		}
+	}
 	s.Categories, s.ArticleIDs, s.ArticleTitles = jsonText(categories), jsonText(articles), jsonText(titles)
 	s.PagesVisited = int64(len(articles))
 	s.UniquePages, s.UniqueCategories = distinct(articles), distinct(categories)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -99,7 +100,7 @@ func judge(value []byte, kafkaMillis int64) (*observed, string) {
 			return nil, "missing_field"
 		}
 	}
-	if counter[o.typ] == "" && o.typ != "session_end" {
+	if !slices.Contains(CountedTypes, o.typ) && o.typ != "session_end" {
 		return nil, "unknown_event_type"
 	}
 	if o.timestamp >= 1e11 {
@@ -118,13 +119,6 @@ func judge(value []byte, kafkaMillis int64) (*observed, string) {
 		}
 	}
 	return o, ""
-}
-
-// counter is the column that counts the events of a type.
-var counter = map[string]string{
-	"article_view": "article_views", "article_click": "article_clicks", "video_play": "video_plays",
-	"newsletter_signup": "newsletter_signups", "ad_click": "ad_clicks", "search": "searches",
-	"subscription_prompt": "subscription_prompts", "navigation": "navigations",
 }
 
 func integer(v any) (int64, bool) {

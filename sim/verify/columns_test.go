@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"deckle/event"
 	"deckle/sim"
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/delta"
@@ -35,5 +36,17 @@ func TestTruthHasEveryColumn(t *testing.T) {
 				t.Errorf("the truth has the column %s, which %s does not show", name, c.table)
 			}
 		}
+	}
+}
+
+// TestTruthCountsEveryType: an event type that counts is counted by the truth, too.
+func TestTruthCountsEveryType(t *testing.T) {
+	var counted []string
+	for _, typ := range event.Counted {
+		counted = append(counted, typ.String())
+	}
+	truth := slices.Sorted(slices.Values(sim.CountedTypes))
+	if slices.Sort(counted); !slices.Equal(counted, truth) {
+		t.Errorf("the types %q count, the truth counts %q: sim/columns.go", counted, truth)
 	}
 }

@@ -104,10 +104,7 @@ func (x *index) session(s *sim.Session) error {
 		}
 		x.pages += int64(e.pages.n)
 		x.rollups.add(s)
-		for t, n := range map[string]int64{"article_view": s.ArticleViews, "article_click": s.ArticleClicks,
-			"video_play":        s.VideoPlays,
-			"newsletter_signup": s.NewsletterSignups, "ad_click": s.AdClicks, "search": s.Searches,
-			"subscription_prompt": s.SubscriptionPrompts, "navigation": s.Navigations} {
+		for t, n := range s.CountsByType() {
 			x.types[t] += n
 		}
 	}
