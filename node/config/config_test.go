@@ -123,8 +123,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 
 // eachKey calls f with every key below the struct type t, blocks of TLS and secrets as one key each.
 func eachKey(t reflect.Type, key string, f func(key string, field reflect.StructField)) {
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		ft := field.Type
 		name := strings.TrimPrefix(key+"."+field.Tag.Get("yaml"), ".")
 		f(name, field)

@@ -19,7 +19,7 @@ func eachRow(key string, data []byte, columns *parquet.Schema, yield func(parque
 		if err := checkTypes(key, f, columns); err != nil {
 			return nil, err
 		}
-		return rowReader{parquet.NewReader(f, columns)}, nil
+		return rowReader{parquet.NewGenericReader[any](f, columns)}, nil
 	}
 	return deltalog.EachRow(key, data, open, 128, func(r *parquet.Row) error {
 		if len(*r) != n {
@@ -29,7 +29,7 @@ func eachRow(key string, data []byte, columns *parquet.Schema, yield func(parque
 	})
 }
 
-type rowReader struct{ r *parquet.Reader }
+type rowReader struct{ r *parquet.GenericReader[any] }
 
 func (r rowReader) Read(rows []parquet.Row) (int, error) { return r.r.ReadRows(rows) }
 func (r rowReader) Close() error                         { return r.r.Close() }
