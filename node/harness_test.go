@@ -157,7 +157,8 @@ func keep(r *state.SessionRow) state.SessionRow {
 	return c
 }
 
-// writeEvents takes the plan's rows from the buffer, or from Kafka. An epoch that the table already has changes nothing.
+// writeEvents takes the plan's rows from the buffer, or from Kafka. An epoch that the table already has changes
+// nothing.
 func (s *memSink) writeEvents(ctx context.Context, p *state.Plan) error {
 	s.t.mu.Lock()
 	done := s.t.acked[s.id][p.Config.Shard] >= p.B

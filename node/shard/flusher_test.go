@@ -16,7 +16,8 @@ import (
 // errDown is the error of a sink that is down.
 var errDown = errors.New("the store is down for the test")
 
-// Only the end of the leadership, or what needs an operator, ends a flusher: any other error is shown, and it begins again.
+// Only the end of the leadership, or what needs an operator, ends a flusher: any other error is shown, and it begins
+// again.
 func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -8,7 +8,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// stopError ends the work on a shard until an operator has acted, and another leadership or the restarted node begins again.
+// stopError ends the work on a shard until an operator has acted, and another leadership or the restarted node begins
+// again.
 type stopError struct{ reason string }
 
 func (e *stopError) Error() string { return e.reason }

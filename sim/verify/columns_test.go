@@ -22,7 +22,8 @@ func TestTruthHasEveryColumn(t *testing.T) {
 		{"session_metrics", clickhouse.Columns("session_metrics"), sim.SessionColumns},
 		{"page_analytics", clickhouse.Columns("page_analytics"), append([]string{"session_date"}, sim.PageColumns...)},
 		{"session_summary", clickhouse.Columns("session_summary"), RollupColumns("session_summary")},
-		{"subscription_analytics", clickhouse.Columns("subscription_analytics"), RollupColumns("subscription_analytics")},
+		{"subscription_analytics", clickhouse.Columns("subscription_analytics"),
+			RollupColumns("subscription_analytics")},
 		{"sessions", delta.Columns("sessions"), sim.SessionColumns},
 		{"events", delta.Columns("events"), sim.EventColumns},
 	} {

@@ -12,7 +12,7 @@ import (
 	"deckle/state"
 )
 
-// pool is the memory that the buffers of all shards share: sealed epochs wait in it for their plan, and the oldest are
+// pool is the memory that the buffers of all shards share. Sealed epochs wait in it for their plan, and the oldest are
 // dropped when it is over its limit.
 type pool struct {
 	mu     sync.Mutex
@@ -30,7 +30,8 @@ type sealedEpoch struct {
 	bytes int64
 }
 
-// grow counts bytes and drops sealed epochs while there are too many. It reports whether that was enough.
+// grow adds n bytes to those in use and drops the oldest sealed epochs while the pool is over its limit. It reports
+// whether the pool is within its limit afterwards.
 func (p *pool) grow(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,7 +49,7 @@ func (p *pool) put(s *sealedEpoch) {
 	p.mu.Unlock()
 }
 
-// drop removes the sealed epochs of a buffer up to one.
+// drop removes the sealed epochs of a buffer up to and including the epoch upTo.
 func (p *pool) drop(owner *eventsBuffer, upTo uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +62,7 @@ func (p *pool) drop(owner *eventsBuffer, upTo uint64) {
 	})
 }
 
-// take returns the sealed epochs that make up the plan, ascending, or false if one with rows is not there.
+// take returns the sealed epochs that make up the plan, ascending, or false if an epoch with rows is not in the pool.
 func (p *pool) take(owner *eventsBuffer, plan *state.Plan) ([]*sealedEpoch, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,8 +96,8 @@ type eventsBuffer struct {
 
 	mu        sync.Mutex
 	open      map[int32]*eventsEncoder // by day
-	finished  []*eventsEncoder         // of the open epoch, full
-	counted   int64                    // bytes of the open epoch that the pool knows of
+	finished  []*eventsEncoder         // encoders of the open epoch that have reached fileBytes
+	counted   int64                    // bytes of the open epoch that the pool has counted
 	broken    bool                     // the open epoch has been dropped
 	discarded bool
 }
@@ -135,10 +136,12 @@ func (b *eventsBuffer) Append(batch *event.Batch, left []state.Position) error {
 func (b *eventsBuffer) append(batch *event.Batch, left []state.Position) error {
 	for i := range batch.Items {
 		it := &batch.Items[i]
-		for len(left) > 0 && (left[0].Partition < it.Partition || left[0].Partition == it.Partition && left[0].Offset < it.Offset) {
+		at := state.Position{Partition: it.Partition, Offset: it.Offset}
+		for len(left) > 0 && (left[0].Partition < at.Partition ||
+			left[0].Partition == at.Partition && left[0].Offset < at.Offset) {
 			left = left[1:]
 		}
-		if len(left) > 0 && left[0] == (state.Position{Partition: it.Partition, Offset: it.Offset}) {
+		if len(left) > 0 && left[0] == at {
 			continue
 		}
 		date := schema.Day(it.Timestamp)
@@ -159,7 +162,7 @@ func (b *eventsBuffer) append(batch *event.Batch, left []state.Position) error {
 	return nil
 }
 
-// dropOpen frees the open epoch; Write will read it from Kafka.
+// dropOpen frees the open epoch; Write will read its events from Kafka again.
 func (b *eventsBuffer) dropOpen() {
 	b.pool.grow(-b.counted)
 	b.counted, b.broken = 0, true

@@ -9,14 +9,14 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// Delta is the sink of one process: its tables and the three sinks on them.
+// Delta holds the Delta tables of one process and the three sinks that write them.
 type Delta struct {
 	events    *Events
 	sessions  *Sessions
 	revisions *Revisions
 }
 
-// Open probes the store, and opens or makes the tables. An error is a *sinks.StopError if a person is needed.
+// Open probes the store, and opens or makes the tables. An error is a *sinks.StopError if an operator has to act.
 func Open(ctx context.Context, opts Options) (*Delta, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (d *Delta) Sessions() *Sessions { return d.sessions }
 // Revisions returns the sink of the sessions that changed after they were closed.
 func (d *Delta) Revisions() *Revisions { return d.revisions }
 
-// Close closes the three sinks; each may also be closed alone. It waits for commits and checkpoints under way.
+// Close closes the three sinks; each may also be closed alone. It waits for commits and checkpoints that have begun.
 func (d *Delta) Close() error {
 	var errs []error
 	if d.events != nil {

@@ -2,9 +2,9 @@
 //
 // # Promise
 //
-// Each plan becomes visible exactly once, by one commit that carries txn{cluster/pipeline/shard/table, B}; revisions,
-// whose plans may need several commits, become visible row by row and never go back. Any number of leaders may write
-// the same plan at the same time.
+// Each plan becomes visible exactly once, by one commit that carries txn{cluster/pipeline/shard/table, B}. Plans of
+// revisions may need several commits: their rows become visible one by one and never go back to an older image. Any
+// number of leaders may write the same plan at the same time.
 //
 // # Invariants
 //
@@ -18,22 +18,22 @@
 //  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
 //     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
 //     commit that is guarded against such a file appearing meanwhile.
-//  5. Memory: encoded events up to Options.BufferMemoryBytes over all shards; of sessions and revisions one file's worth
-//     of rows a call (Options.FileBytes, raw).
+//  5. Memory: encoded events take up to Options.BufferMemoryBytes over all shards. Sessions and revisions take the rows
+//     of one file per call (Options.FileBytes, not encoded).
 //
-// # Ways of a plan
+// # How a plan is written
 //
-//	events     applied batches ─► buffer (Parquet, column by column, a row group a partition) ─ Seal ─► sealed epochs ┐
+//	events     applied batches ─► buffer (Parquet, one row group per partition) ─ Seal ───────────────► sealed epochs ┐
 //	           Kafka, read again where no buffer has the plan ────────────────────────────────► files ────────────────┤
 //	sessions   rows, sorted in chunks of FileBytes ───────────────────────────────────────────► files ────────────────┤
-//	revisions  rows ─► candidate files by tags ─► read, replace, write anew (≤ N files a commit) ─────────────────────┤
+//	revisions  rows ─► candidate files by tags ─► read, replace, write again (≤ N files per commit) ──────────────────┤
 //	                                                                       put files, then deltalog.Submit ◄──────────┘
 //
 // # Values
 //
 // events: an empty optional text is null. sessions: no column is null, an empty text is "". Times are UTC microseconds.
-// A number that does not fit a long refuses its row (*sinks.RefusedError).
+// A row with a number that does not fit a long is refused (*sinks.RefusedError).
 //
-// Rejected: one file a shard for several epochs of events held open (a commit needs closed files); a table of its own
-// for revisions (plain SELECTs must be exact); row-level deletes (deletion vectors need reader version 3).
+// Rejected: one file per shard that stays open over several epochs of events (a commit needs closed files); a separate
+// table for revisions (plain SELECTs must be exact); row-level deletes (deletion vectors need reader version 3).
 package delta

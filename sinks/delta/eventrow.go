@@ -14,11 +14,12 @@ import (
 	"deckle/sinks/delta/deltalog"
 )
 
-// flushRows is how many rows are collected before they go to the Parquet columns; rows of one call never wait longer.
+// flushRows is how many rows of a partition are collected before they go to the Parquet columns. No row waits beyond
+// the end of the call of Append that added it.
 const flushRows = 256
 
-// eventsEncoder makes one data file of one day's events, as they come. Each partition has a row group of its own, so
-// that rows stand in the order (partition, offset) although batches interleave the partitions.
+// eventsEncoder makes one data file of one day's events, in the order in which they arrive. Each partition has its own
+// row group, so that rows stand in the order (partition, offset) although batches interleave the partitions.
 type eventsEncoder struct {
 	date   int32
 	out    bytes.Buffer
@@ -31,16 +32,16 @@ type eventsEncoder struct {
 type eventsGroup struct {
 	rg      *parquet.ConcurrentRowGroupWriter
 	columns []*parquet.ColumnWriter
-	values  [][]parquet.Value // a column each, waiting
+	values  [][]parquet.Value // the waiting values, one slice per column
 	ids     []byte            // texts of the waiting event ids
-	waiting int
-	unnamed int64 // rows whose batch_id is not written yet, as the epoch's number is known only at its end
+	waiting int               // rows
+	unnamed int64             // rows whose batch_id is not written yet, as the epoch's number is known only at its end
 }
 
 // placeBatchID is the place of batch_id in the files, behind the columns that follow from the record.
 var placeBatchID = len(eventColumns)
 
-// Statistics of the events by the place of their column, -1 for none.
+// eventStats are the places of the statistics by the place of their column in the files, -1 for none.
 var eventStats = eventsTable.statOf()
 
 func newEventsEncoder(date int32, c compress.Codec) *eventsEncoder {
@@ -49,8 +50,8 @@ func newEventsEncoder(date int32, c compress.Codec) *eventsEncoder {
 	return e
 }
 
-// add appends one event. With batchID < 0 it is given by finish. The event's texts may be reused once flush has
-// returned.
+// add appends one event. If batchID < 0, finish gives the row its batch_id. The event's texts may be reused once flush
+// has returned.
 func (e *eventsEncoder) add(it *event.Item, batchID int64) error {
 	g := e.groups[it.Partition]
 	if g == nil {
@@ -62,8 +63,9 @@ func (e *eventsEncoder) add(it *event.Item, batchID int64) error {
 	for i := range eventColumns {
 		c := &eventColumns[i]
 		var v parquet.Value
-		if c.Kind == schema.UUID { // texts of their own: the event has only the bytes
-			g.ids, _ = it.ID.AppendText(g.ids) // never fails; a grown slice leaves the texts given out before as they are
+		if c.Kind == schema.UUID { // the text is made here: the event has only the bytes
+			// AppendText never fails. If the slice grows, the values made before keep the old memory.
+			g.ids, _ = it.ID.AppendText(g.ids)
 			v = parquet.ByteArrayValue(g.ids[len(g.ids)-uuidLen:]).Level(0, 0, i)
 		} else {
 			v = c.value(it)
@@ -107,7 +109,7 @@ func (g *eventsGroup) flush() error {
 	return nil
 }
 
-// flush copies all waiting texts.
+// flush hands all waiting rows to the Parquet columns, which copy their texts.
 func (e *eventsEncoder) flush() error {
 	for _, g := range e.groups {
 		if err := g.flush(); err != nil {
@@ -117,7 +119,7 @@ func (e *eventsEncoder) flush() error {
 	return nil
 }
 
-// size estimates the bytes held.
+// size estimates the bytes that the encoder holds.
 func (e *eventsEncoder) size() int64 {
 	n := int64(e.out.Len())
 	for _, g := range e.groups {
@@ -126,7 +128,7 @@ func (e *eventsEncoder) size() int64 {
 	return n
 }
 
-// finish gives the rows without a batch_id theirs and returns the file.
+// finish gives batchID to the rows that have no batch_id yet and returns the file.
 func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	if err := e.flush(); err != nil {
 		return nil, err

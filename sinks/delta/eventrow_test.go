@@ -40,7 +40,8 @@ func TestKafkaTimestampOutOfRange(t *testing.T) {
 	}); err != nil || len(want) > 0 {
 		t.Fatalf("%d rows are missing, %v", len(want), err)
 	}
-	if !strings.Contains(f.stats, `"kafka_timestamp":"1970-01-01T`) || !strings.Contains(f.stats, `"kafka_timestamp":"9999-12-31T23:59:59.999`) {
+	if !strings.Contains(f.stats, `"kafka_timestamp":"1970-01-01T`) ||
+		!strings.Contains(f.stats, `"kafka_timestamp":"9999-12-31T23:59:59.999`) {
 		t.Errorf("statistics %s", f.stats)
 	}
 }

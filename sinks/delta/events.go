@@ -49,7 +49,8 @@ func (s *Events) Close() (err error) {
 
 // Buffer implements sinks.EventsSink. A former buffer of the shard is discarded.
 func (s *Events) Buffer(shard uint32) sinks.EventsBuffer {
-	b := &eventsBuffer{shard: shard, pool: s.pool, codec: s.codec, fileBytes: s.opts.FileBytes, open: map[int32]*eventsEncoder{}}
+	b := &eventsBuffer{shard: shard, pool: s.pool, codec: s.codec, fileBytes: s.opts.FileBytes,
+		open: map[int32]*eventsEncoder{}}
 	s.mu.Lock()
 	former := s.buffers[shard]
 	s.buffers[shard] = b
@@ -103,7 +104,7 @@ func (s *Events) write(ctx context.Context, plan *state.Plan) error {
 	return s.submit(ctx, change)
 }
 
-// buffered uploads the plan's files from the shard's buffer; nil if it does not have them all.
+// buffered uploads the plan's files from the shard's buffer. It returns nil if the buffer does not have all of them.
 func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin) ([]deltalog.Add, error) {
 	b := s.buffer(plan.Config.Shard)
 	if b == nil {
@@ -130,7 +131,8 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 }
 
 // fetched reads the plan's records again and uploads their files as they fill.
-func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, origin deltalog.Origin) ([]deltalog.Add, error) {
+func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64,
+	origin deltalog.Origin) ([]deltalog.Add, error) {
 	source := s.opts.EventSource(plan.Config.Shard)
 	if source == nil {
 		return nil, fmt.Errorf("no buffer has the plan and shard %d has no event source", plan.Config.Shard)
@@ -167,14 +169,14 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64, orig
 		if err := e.add(it, int64(schema.BatchID(plan.Config.Shard, epoch))); err != nil {
 			return err
 		}
-		// The item's texts are the source's again after this call.
+		// The source may reuse the item's texts after this call.
 		if err := e.flush(); err != nil {
 			return err
 		}
 		if pending++; pending < flushRows {
 			return nil
 		}
-		// Several days may be open at once: what all of them hold together is bounded.
+		// Several days may be open at once: the sum of what they hold is bounded.
 		pending, size = 0, 0
 		largest := date
 		for d, e := range open {

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	hintTypes = "another tool has written the file; rewrite it with spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS " +
-		"and the column types of the table"
-	hintSize = "another tool has merged files into one that is too large to be rewritten for a row; rewrite the partition into smaller " +
-		"files (Spark: spark.databricks.delta.optimize.maxFileSize)"
+	hintTypes = "another tool has written the file; rewrite it with " +
+		"spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS and the column types of the table"
+	hintSize = "another tool has merged files into one that is too large to be rewritten for a row; " +
+		"rewrite the partition into smaller files (Spark: spark.databricks.delta.optimize.maxFileSize)"
 )
 
-// columnType is what of a Parquet column decides how its stored values are read.
+// columnType is the part of a Parquet column's type that decides how its stored values are read.
 type columnType struct {
 	physical format.Type
 	meaning  string // "" for a plain value
@@ -31,8 +31,8 @@ func (c columnType) String() string {
 	return c.physical.String() + " " + c.meaning
 }
 
-// typeOf folds the two notations of a column's meaning, the logical type and the older converted type, into one. Texts
-// are read as bytes whatever they are called.
+// typeOf brings the two notations of a column's meaning, the logical type and the older converted type, into one form.
+// Texts are read as bytes whichever of the text types the file names.
 func typeOf(e *format.SchemaElement) columnType {
 	c := columnType{physical: e.Type.V}
 	switch v := e.LogicalType.Value.(type) {
@@ -40,14 +40,16 @@ func typeOf(e *format.SchemaElement) columnType {
 		if e.ConvertedType.Valid {
 			switch e.ConvertedType.V {
 			case deprecated.TimestampMicros:
-				c.meaning = (&format.TimestampType{IsAdjustedToUTC: true, Unit: format.TimeUnit{Value: &format.MicroSeconds{}}}).String()
+				c.meaning = (&format.TimestampType{IsAdjustedToUTC: true,
+					Unit: format.TimeUnit{Value: &format.MicroSeconds{}}}).String()
 			case deprecated.Int32, deprecated.Int64, deprecated.UTF8, deprecated.Json, deprecated.Enum:
 			default:
 				c.meaning = fmt.Sprintf("converted type %d", e.ConvertedType.V)
 			}
 		}
 	case *format.IntType:
-		if !v.IsSigned || (c.physical != format.Int64 || v.BitWidth != 64) && (c.physical != format.Int32 || v.BitWidth != 32) {
+		if !v.IsSigned || (c.physical != format.Int64 || v.BitWidth != 64) &&
+			(c.physical != format.Int32 || v.BitWidth != 32) {
 			c.meaning = v.String()
 		}
 	case *format.StringType, *format.EnumType, *format.JsonType:
@@ -60,7 +62,8 @@ func typeOf(e *format.SchemaElement) columnType {
 	return c
 }
 
-// topLevel returns the schema's columns by name, and which of them are groups or repeated, or there twice.
+// topLevel returns the types of the schema's columns by name. odd says of a column by name that it is a group, is
+// repeated or occurs twice.
 func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd map[string]string) {
 	leaves, odd = map[string]columnType{}, map[string]string{}
 	if len(schema) == 0 {
@@ -79,7 +82,8 @@ func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd 
 			odd[name] = "repeated"
 		}
 		leaves[name] = typeOf(e)
-		// Skip what is below the column: every element read is one less to come, every group adds its children.
+		// Skip the elements below the column: every element read leaves one less to read, every group adds its
+		// children.
 		for left := 1; left > 0 && i < len(schema); i++ {
 			left += int(schema[i].NumChildren.V) - 1
 		}
@@ -87,8 +91,9 @@ func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd 
 	return leaves, odd
 }
 
-// checkTypes refuses a file that stores one of the columns in another way than this package does: the Parquet reader would
-// convert its values without a word, e.g. INT96 timestamps to their low 64 bits. The error is a *sinks.StopError.
+// checkTypes refuses a file that stores one of the columns in another way than this package does. The Parquet reader
+// would convert its values without an error, e.g. INT96 timestamps to their low 64 bits. The error is a
+// *sinks.StopError.
 func checkTypes(key string, f *parquet.File, columns *parquet.Schema) error {
 	stop := func(name, format string, args ...any) error {
 		return &sinks.StopError{Hint: hintTypes,
@@ -115,8 +120,8 @@ func checkTypes(key string, f *parquet.File, columns *parquet.Schema) error {
 	return nil
 }
 
-// candidateLimit is the largest file, in bytes, that a revision reads: it is held whole. Files of this sink's own are
-// always below it.
+// candidateLimit is the size in bytes of the largest file that a revision reads, as the whole file is held in memory.
+// Files that this sink writes are always smaller.
 func candidateLimit(fileBytes int64) int64 { return max(512<<20, 2*fileBytes) }
 
 func checkSize(table, path string, size, limit int64) error {
@@ -124,5 +129,6 @@ func checkSize(table, path string, size, limit int64) error {
 		return nil
 	}
 	return &sinks.StopError{Hint: hintSize,
-		Err: fmt.Errorf("delta: file %s/%s: %d bytes, more than the %d that a revision reads", strings.TrimSuffix(table, "/"), path, size, limit)}
+		Err: fmt.Errorf("delta: file %s/%s: %d bytes, more than the %d that a revision reads",
+			strings.TrimSuffix(table, "/"), path, size, limit)}
 }

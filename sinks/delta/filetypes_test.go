@@ -20,7 +20,8 @@ import (
 	"deckle/state/statetest"
 )
 
-// retyped is a file of one row with the columns of a schema, except those that change gives another node, or nil for none.
+// retyped returns a file of one row with the columns of a schema. For the columns in change it has the node given there
+// instead, or leaves the column out if that is nil.
 func retyped(t *testing.T, columns *parquet.Schema, change map[string]parquet.Node) []byte {
 	t.Helper()
 	group := parquet.Group{}
@@ -68,15 +69,17 @@ func TestTypesOfForeignFiles(t *testing.T) {
 		node   parquet.Node
 		want   string // "": taken
 	}{
-		"as ours":       {"session_start", micros(true), ""},
-		"optional":      {"session_start", parquet.Optional(micros(true)), ""},
-		"bare bytes":    {"brand", parquet.Leaf(parquet.ByteArrayType), ""},
-		"signed int":    {"user_id", parquet.Int(64), ""},
-		"int96":         {"session_start", parquet.Optional(parquet.Leaf(parquet.Int96Type)), "column session_start is stored as INT96"},
-		"millis":        {"session_end", parquet.Timestamp(parquet.Millisecond), "column session_end is stored as"},
-		"nanos":         {"created_at", parquet.Timestamp(parquet.Nanosecond), "column created_at is stored as"},
-		"local time":    {"session_start", micros(false), "isAdjustedToUTC=false"},
-		"plain long":    {"session_start", parquet.Leaf(parquet.Int64Type), "column session_start is stored as INT64, want"},
+		"as ours":    {"session_start", micros(true), ""},
+		"optional":   {"session_start", parquet.Optional(micros(true)), ""},
+		"bare bytes": {"brand", parquet.Leaf(parquet.ByteArrayType), ""},
+		"signed int": {"user_id", parquet.Int(64), ""},
+		"int96": {"session_start", parquet.Optional(parquet.Leaf(parquet.Int96Type)),
+			"column session_start is stored as INT96"},
+		"millis":     {"session_end", parquet.Timestamp(parquet.Millisecond), "column session_end is stored as"},
+		"nanos":      {"created_at", parquet.Timestamp(parquet.Nanosecond), "column created_at is stored as"},
+		"local time": {"session_start", micros(false), "isAdjustedToUTC=false"},
+		"plain long": {"session_start", parquet.Leaf(parquet.Int64Type),
+			"column session_start is stored as INT64, want"},
 		"narrow":        {"user_id", parquet.Leaf(parquet.Int32Type), "column user_id is stored as INT32"},
 		"wide":          {"revision", parquet.Leaf(parquet.Int64Type), "column revision is stored as INT64"},
 		"unsigned":      {"user_id", parquet.Uint(64), "column user_id is stored as"},
@@ -89,7 +92,8 @@ func TestTypesOfForeignFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := retyped(t, sessionsTable.file, map[string]parquet.Node{tc.column: tc.node})
 			rows := 0
-			err := eachRow("sessions/f.parquet", data, sessionsTable.file, func(parquet.Row) error { rows++; return nil })
+			err := eachRow("sessions/f.parquet", data, sessionsTable.file,
+				func(parquet.Row) error { rows++; return nil })
 			if tc.want == "" {
 				if err != nil || rows != 1 {
 					t.Fatalf("%d rows, %v", rows, err)
@@ -98,18 +102,20 @@ func TestTypesOfForeignFiles(t *testing.T) {
 			}
 			var stop *sinks.StopError
 			if !errors.As(err, &stop) || rows != 0 || !strings.Contains(err.Error(), tc.want) ||
-				!strings.Contains(err.Error(), "sessions/f.parquet") || !strings.Contains(stop.Hint, "TIMESTAMP_MICROS") {
+				!strings.Contains(err.Error(), "sessions/f.parquet") ||
+				!strings.Contains(stop.Hint, "TIMESTAMP_MICROS") {
 				t.Fatalf("%d rows, %v", rows, err)
 			}
 		})
 	}
 	data := retyped(t, eventsTable.file, map[string]parquet.Node{"timestamp": parquet.Leaf(parquet.Int96Type)})
-	if err := eachRow("k", data, eventsTable.file, func(parquet.Row) error { return nil }); err == nil || !strings.Contains(err.Error(), "column timestamp is stored as INT96") {
+	if err := eachRow("k", data, eventsTable.file, func(parquet.Row) error { return nil }); err == nil ||
+		!strings.Contains(err.Error(), "column timestamp is stored as INT96") {
 		t.Errorf("events: %v", err)
 	}
 }
 
-// int96Rows are the rows of a data file as Spark would rewrite them by default.
+// int96Rows returns the rows of a data file as Spark would rewrite them by default.
 func int96Rows(t *testing.T, data []byte) []byte {
 	t.Helper()
 	group := parquet.Group{}
@@ -151,8 +157,16 @@ func isTimestamp(f parquet.Field) bool {
 	return ok
 }
 
-// A file that another tool has compacted with INT96 times, or into more than can be held, stops the revisions of the
-// shard before they write anything, and the reader names it.
+// replaceCommit returns a commit by which another tool replaces the file at path by optimized.parquet, of size bytes.
+func replaceCommit(path string, size int64) []byte {
+	return fmt.Appendf(nil, `{"remove":{"path":%q,"dataChange":false}}`+"\n"+
+		`{"add":{"path":"session_date=2022-01-08/optimized.parquet",`+
+		`"partitionValues":{"session_date":"2022-01-08"},"size":%d,"modificationTime":1,"dataChange":false}}`+"\n",
+		path, size)
+}
+
+// A file that another tool has compacted with INT96 times, or into more bytes than can be held, stops the revisions of
+// the shard before they write anything, and the reader names the file.
 func TestForeignFilesStopRevisions(t *testing.T) {
 	for _, size := range []int64{0, 513 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -163,7 +177,8 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 			defer d.Close()
 			row := m.sessionRow(0, 1, 1)
 			row.SessionDate = 19_000
-			plan := statetest.NewPlan(state.Config{}, state.SinkSessions, 0, 1, nil, statetest.Content{Rows: []state.SessionRow{row}})
+			plan := statetest.NewPlan(state.Config{}, state.SinkSessions, 0, 1, nil,
+				statetest.Content{Rows: []state.SessionRow{row}})
 			if err := d.Sessions().Write(ctx, plan); err != nil {
 				t.Fatal(err)
 			}
@@ -179,22 +194,25 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 				size = int64(len(data))
 			}
 			mem.Overwrite("sessions/session_date=2022-01-08/optimized.parquet", data)
-			mem.Overwrite(fmt.Sprintf("sessions/_delta_log/%020d.json", sn.Version+1), fmt.Appendf(nil,
-				"{\"remove\":{\"path\":%q,\"dataChange\":false}}\n{\"add\":{\"path\":\"session_date=2022-01-08/optimized.parquet\",\"partitionValues\":{\"session_date\":\"2022-01-08\"},\"size\":%d,\"modificationTime\":1,\"dataChange\":false}}\n", f.Path, size))
+			mem.Overwrite(fmt.Sprintf("sessions/_delta_log/%020d.json", sn.Version+1), replaceCommit(f.Path, size))
 			m.image(&row, 0, 2)
 			before := mem.Keys("")
-			err = d.Revisions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkRevisions, 1, 2, nil, statetest.Content{Rows: []state.SessionRow{row}}))
+			err = d.Revisions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkRevisions, 1, 2, nil,
+				statetest.Content{Rows: []state.SessionRow{row}}))
 			var stop *sinks.StopError
-			if !errors.As(err, &stop) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "optimized.parquet") {
+			if !errors.As(err, &stop) || !strings.Contains(err.Error(), want) ||
+				!strings.Contains(err.Error(), "optimized.parquet") {
 				t.Errorf("revisions: %v", err)
 			}
 			if after := mem.Keys(""); !slices.Equal(before, after) {
 				t.Errorf("something was written: %q", after)
 			}
 			tab := openTable(t, mem, "sessions")
-			err = tab.ReadSessions(ctx, tab.Snapshot().Files, func(*state.SessionRow) error { t.Error("a row was read"); return nil })
+			err = tab.ReadSessions(ctx, tab.Snapshot().Files,
+				func(*state.SessionRow) error { t.Error("a row was read"); return nil })
 			var bad *deltalog.CorruptionError
-			if size > 512<<20 && !errors.As(err, &bad) || size <= 512<<20 && (err == nil || !strings.Contains(err.Error(), want)) {
+			if size > 512<<20 && !errors.As(err, &bad) ||
+				size <= 512<<20 && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("reader: %v", err)
 			}
 		})

@@ -24,15 +24,17 @@ func goldenSessions(n int) []schema.SessionRow {
 	for i := range rows {
 		r := &rows[i]
 		*r = schema.SessionRow{
-			SessionID: fmt.Sprintf("s-%d", rng.IntN(1e9)), Origin: fmt.Sprintf("%d/%d", i%4, i), UserID: rng.Uint64N(1 << 62),
-			Brand: word(3), Country: word(9), City: word(1e6) + strings.Repeat("x", rng.IntN(400)), DeviceType: word(3), DeviceOS: word(5),
+			SessionID: fmt.Sprintf("s-%d", rng.IntN(1e9)), Origin: fmt.Sprintf("%d/%d", i%4, i),
+			UserID: rng.Uint64N(1 << 62), Brand: word(3), Country: word(9),
+			City: word(1e6) + strings.Repeat("x", rng.IntN(400)), DeviceType: word(3), DeviceOS: word(5),
 			Browser: word(5), SubscriptionTier: word(2), UserSegment: word(4), Referrer: word(300), Timezone: word(7),
 			Start: 1_700_000_000 + rng.Int64N(1e6), TotalEvents: rng.Uint32(), Categories: `["a"]`, ArticleIDs: `["b"]`,
-			ArticleTitles: "[]", PagesVisited: rng.Uint32(), UniquePages: rng.Uint32N(9), UniqueCategories: rng.Uint32N(3),
-			PageEvents:    `[{"t":"` + strings.Repeat("y", rng.IntN(3000)) + `"}]`,
+			ArticleTitles: "[]", PagesVisited: rng.Uint32(), UniquePages: rng.Uint32N(9),
+			UniqueCategories: rng.Uint32N(3), PageEvents: `[{"t":"` + strings.Repeat("y", rng.IntN(3000)) + `"}]`,
 			TimeOnPageSec: rng.Uint64N(1e9), VideoWatchSec: rng.Uint64N(1e9), AdRevenueMicros: rng.Uint64N(1e9),
-			MaxScrollDepth: uint8(rng.IntN(101)), Status: schema.Status(1 + rng.IntN(3)), Revision: rng.Uint32N(4), SessionDate: 19_000,
-			Epoch: uint64(i), BatchID: schema.BatchID(3, uint64(i)), CreatedAt: 1_700_000_000_123 + int64(i), FirstClosed: 1,
+			MaxScrollDepth: uint8(rng.IntN(101)), Status: schema.Status(1 + rng.IntN(3)), Revision: rng.Uint32N(4),
+			SessionDate: 19_000, Epoch: uint64(i), BatchID: schema.BatchID(3, uint64(i)),
+			CreatedAt: 1_700_000_000_123 + int64(i), FirstClosed: 1,
 		}
 		r.End = r.Start + rng.Int64N(9000)
 		for t := event.ArticleView; t <= event.Navigation; t++ {
@@ -57,18 +59,22 @@ func goldenEvents(n int) []event.Item {
 		for j := range it.ID {
 			it.ID[j] = byte(rng.Uint32())
 		}
-		it.Partition, it.Offset, it.KafkaTimestamp = int32(i%3), int64(i), 1_700_000_000_123+rng.Int64N(1e9)-int64(i%50/49)*1e15
-		it.SessionID, it.UserID, it.Type, it.Timestamp = word(5000), rng.Uint64N(1<<62), event.Type(1+rng.IntN(9)), 1_700_000_000+rng.Int64N(1e5)
-		it.Brand, it.Category, it.ArticleID, it.ArticleTitle, it.ArticleType = word(3), word(20), word(1000), word(1e6), word(4)
+		it.Partition, it.Offset, it.KafkaTimestamp = int32(i%3), int64(i),
+			1_700_000_000_123+rng.Int64N(1e9)-int64(i%50/49)*1e15
+		it.SessionID, it.UserID, it.Type, it.Timestamp = word(5000), rng.Uint64N(1<<62), event.Type(1+rng.IntN(9)),
+			1_700_000_000+rng.Int64N(1e5)
+		it.Brand, it.Category, it.ArticleID, it.ArticleTitle, it.ArticleType = word(3), word(20), word(1000), word(1e6),
+			word(4)
 		it.PageURL, it.Referrer, it.DeviceType, it.DeviceOS, it.Browser = word(1e6), word(50), word(3), word(5), word(6)
-		it.Country, it.City, it.Timezone, it.SubscriptionTier, it.UserSegment = word(9), word(1e5)+strings.Repeat("z", rng.IntN(300)), word(7), word(2), word(4)
+		it.Country, it.City, it.Timezone, it.SubscriptionTier, it.UserSegment = word(9),
+			word(1e5)+strings.Repeat("z", rng.IntN(300)), word(7), word(2), word(4)
 		it.EngagementMetrics, it.Metadata, it.Extra = `{"n":`+fmt.Sprint(rng.IntN(1e6))+"}", word(3), word(2)
 	}
 	return items
 }
 
-// The bytes of data files: a file of today holds what one of yesterday held, so that a table that exists shows no seam.
-// The sums change only with the Parquet library or with a column.
+// The bytes of data files stay the same between versions of Deckle, so that old and new files of a table do not differ.
+// The checksums change only with the Parquet library or with a column.
 func TestGoldenFiles(t *testing.T) {
 	for codecName, want := range map[string][2]string{
 		"none": {"c8888cd51c0b9a97", "bba92e319bf4714d"}, "zstd": {"79201b08ea2e3887", "e7a79e02928875f4"},

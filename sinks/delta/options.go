@@ -20,26 +20,28 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// Options of the Delta sink. Store, ClusterID and Pipeline are required; EventSource is if Events is set.
+// Options of the Delta sink. Store, ClusterID and Pipeline are required, and so is EventSource if Events is set.
 type Options struct {
 	Store     store.Store
 	ClusterID string
 	Pipeline  string
-	Node      string // goes into commitInfo only
+	Node      string // only written into commitInfo
 
 	// Events keeps every raw event in the table events.
 	Events bool
-	// EventSource reads a shard's records again; asked for each plan that no buffer has whole.
+	// EventSource reads a shard's records again. It is called for each plan of which no buffer has all events.
 	EventSource func(shard uint32) sinks.EventSource
 
 	Compression          string // zstd (default, level 1), snappy, none
-	RevisionFilesPerPass int    // files that one commit of revisions replaces; default 64
+	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 64
 	CheckpointInterval   int    // commits; default 10
-	BufferMemoryBytes    int64  // encoded events waiting for a flush, all shards; default 256 MiB
-	FileBytes            int64  // a data file is closed at about this size (events encoded, sessions raw); default 64 MiB
+	BufferMemoryBytes    int64  // encoded events of all shards that wait for a flush; default 256 MiB
+	// FileBytes is about the size at which a data file is closed: encoded for events, as rows in memory for sessions;
+	// default 64 MiB.
+	FileBytes int64
 
 	Now        func() time.Time // default time.Now
-	Rand       io.Reader        // attempt and commit ids; default crypto/rand
+	Rand       io.Reader        // source of attempt and commit ids; default crypto/rand
 	Logger     *slog.Logger     // default: discards
 	Registerer prometheus.Registerer
 
@@ -49,7 +51,7 @@ type Options struct {
 	sleep func(context.Context, time.Duration) error
 }
 
-// requestTimeout is of one request to the store, see store.WithTimeouts.
+// requestTimeout bounds one request to the store, see store.WithTimeouts.
 const requestTimeout = 30 * time.Second
 
 func (o *Options) complete() error {
@@ -87,7 +89,7 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// lockedReader shares one source of randomness.
+// lockedReader lets several goroutines read one source of randomness.
 type lockedReader struct {
 	mu sync.Mutex
 	r  io.Reader

@@ -30,7 +30,7 @@ var errCrash = errors.New("crash")
 
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
-// seeded is a source of ids that differ between openings.
+// seeded returns a source of ids that differ between openings of a sink.
 func seeded(rng *rand.Rand) *rand.ChaCha8 {
 	var seed [32]byte
 	for i := range seed {
@@ -42,7 +42,8 @@ func seeded(rng *rand.Rand) *rand.ChaCha8 {
 func testOptions(st store.Store, rng *rand.Rand) Options {
 	return Options{
 		Store: st, ClusterID: "c1", Pipeline: "p", Node: "n1", Events: true, Rand: seeded(rng), sleep: noSleep,
-		EventSource: func(uint32) sinks.EventSource { return nil }, RevisionFilesPerPass: 2, CheckpointInterval: 5, FileBytes: 2000,
+		EventSource: func(uint32) sinks.EventSource { return nil }, RevisionFilesPerPass: 2, CheckpointInterval: 5,
+		FileBytes: 2000,
 	}
 }
 
@@ -184,7 +185,7 @@ func (m *model) image(r *state.SessionRow, shard uint32, epoch uint64) {
 	r.CreatedAt = 1_700_000_000_000 + m.rng.Int64N(1e6)
 }
 
-// worker is one leader: it opens the sink anew whenever it crashes, and repeats a plan until it is told that it is done.
+// worker is one leader: it opens the sink again after each crash, and repeats a plan until a sink reports it as done.
 type worker struct {
 	t     *testing.T
 	mem   store.Store
@@ -210,7 +211,8 @@ func (w *worker) open(source func(uint32) sinks.EventSource) {
 }
 
 func (w *worker) sink(id state.SinkID) sinks.Sink {
-	return map[state.SinkID]sinks.Sink{state.SinkEvents: w.d.Events(), state.SinkSessions: w.d.Sessions(), state.SinkRevisions: w.d.Revisions()}[id]
+	return map[state.SinkID]sinks.Sink{state.SinkEvents: w.d.Events(), state.SinkSessions: w.d.Sessions(),
+		state.SinkRevisions: w.d.Revisions()}[id]
 }
 
 // until writes a plan until it is done, through crashes and faults.
@@ -220,7 +222,8 @@ func (w *worker) until(source func(uint32) sinks.EventSource, sink state.SinkID,
 		if err == nil {
 			return
 		}
-		if try > 500 || !errors.Is(err, errCrash) && !errors.Is(err, objects.ErrFault) && !errors.Is(err, store.ErrExists) {
+		if try > 500 || !errors.Is(err, errCrash) && !errors.Is(err, objects.ErrFault) &&
+			!errors.Is(err, store.ErrExists) {
 			w.t.Errorf("%s: try %d: %v", sink, try, err)
 			return
 		}
@@ -254,8 +257,8 @@ func (sourceOf) Originals(context.Context, []state.Position, func(int, []byte, b
 	return nil
 }
 
-// Several leaders write the same random plans at once, crash between any two steps, and the store fails in every way:
-// each row is there exactly once, with the newest image, and each txn is at its plan's end.
+// Several leaders write the same random plans at once and crash between any two steps, and the store fails in every
+// way. Each row is there exactly once, with the newest image, and each txn is at the end of its plan.
 func TestExactlyOnce(t *testing.T) {
 	seeds := 4
 	if testing.Short() {
@@ -301,9 +304,11 @@ func exactlyOnce(t *testing.T, seed uint64) {
 				rows = append(rows, m.sessionRow(shard, a+1+m.rng.Uint64N(b-a), n))
 			}
 			jobs = append(jobs, job{planID{shard, state.SinkSessions, b}, func() *state.Plan {
-				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkSessions, a, b, nil, statetest.Content{Rows: rows})
+				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkSessions, a, b, nil,
+					statetest.Content{Rows: rows})
 			}})
-			// Revisions of rows that the sessions sink has acknowledged in a round before, and of one it never had.
+			// These are revisions of rows that the sessions sink has acknowledged in an earlier round, and of one row
+			// that it never had.
 			var revised []state.SessionRow
 			for i := range m.first[shard] {
 				if m.rng.IntN(3) == 0 {
@@ -319,7 +324,8 @@ func exactlyOnce(t *testing.T, seed uint64) {
 				m.first[shard] = append(m.first[shard], r)
 			}
 			jobs = append(jobs, job{planID{shard, state.SinkRevisions, b}, func() *state.Plan {
-				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkRevisions, a, b, nil, statetest.Content{Rows: revised})
+				return statetest.NewPlan(state.Config{Shard: shard}, state.SinkRevisions, a, b, nil,
+					statetest.Content{Rows: revised})
 			}})
 			for _, r := range append(slices.Clone(revised), rows...) {
 				m.closed[r.Key()] = r
@@ -357,7 +363,9 @@ func exactlyOnce(t *testing.T, seed uint64) {
 	checkEvents(t, mem, m)
 	tab := openTable(t, mem, "sessions")
 	for shard := range uint32(shards) {
-		for sink, kind := range map[state.SinkID]string{state.SinkSessions: "sessions", state.SinkRevisions: "sessions.revisions"} {
+		for sink, kind := range map[state.SinkID]string{
+			state.SinkSessions: "sessions", state.SinkRevisions: "sessions.revisions",
+		} {
 			if got := tab.Snapshot().Txns[fmt.Sprintf("c1/p/%d/%s", shard, kind)]; got != int64(acked[shard][sink]) {
 				t.Errorf("shard %d, %s: txn %d, want %d", shard, kind, got, acked[shard][sink])
 			}
@@ -436,7 +444,8 @@ func checkEvents(t *testing.T, st store.Store, m *model) {
 	}
 }
 
-// checkLog: versions are contiguous, and replay of every commit from 0 gives what the newest checkpoint gives.
+// checkLog checks that versions are contiguous, and that replay of every commit from 0 gives what the newest checkpoint
+// gives.
 func checkLog(t *testing.T, mem *objects.Mem, name string) {
 	t.Helper()
 	withCheckpoint := openTable(t, mem, name).Snapshot()
@@ -464,7 +473,7 @@ func checkLog(t *testing.T, mem *objects.Mem, name string) {
 		fmt.Fprintf(&b, "version %d, %d records, txns %v\n", s.Version, s.Records, s.Txns)
 		for _, f := range s.Files {
 			c := *f
-			c.Added = 0 // a checkpoint does not know
+			c.Added = 0 // a checkpoint does not hold it
 			fmt.Fprintf(&b, "%+v\n", c)
 		}
 		return b.String()

@@ -39,7 +39,7 @@ func OpenTable(ctx context.Context, st store.Store, name string) (*Table, error)
 	return &Table{store: st, name: name, log: log}, nil
 }
 
-// Refresh reads the commits since the version known: one request if there are none.
+// Refresh reads the commits after the version that Snapshot returns. It takes one request if there are none.
 func (t *Table) Refresh(ctx context.Context) error { return t.log.Refresh(ctx) }
 
 // Snapshot is one version of a table.
@@ -47,10 +47,10 @@ type Snapshot struct {
 	Version int64   // -1: the table does not exist
 	Files   []*File // live, ascending by path; not to be changed
 	Txns    map[string]int64
-	Records int64 // by the statistics of the files, -1 if one has none
+	Records int64 // sum over the statistics of the files, -1 if one file has none
 }
 
-// Snapshot returns the version known.
+// Snapshot returns the newest version that has been read.
 func (t *Table) Snapshot() Snapshot {
 	var s Snapshot
 	t.log.View(func(sn *deltalog.Snapshot) {
@@ -69,18 +69,18 @@ func (t *Table) Snapshot() Snapshot {
 	return s
 }
 
-// EventRow is a row of the table events. Measure and Scroll, which are no columns, are 0.
+// EventRow is a row of the table events. Measure and Scroll are not columns and are 0.
 type EventRow struct {
 	event.Item
 	Date    int32 // days since 1970-01-01, UTC
 	BatchID uint64
 }
 
-// ErrTable says that a method was called for the other table.
+// ErrTable says that a method was called that is only for the other table.
 var ErrTable = errors.New("delta: not a method of this table")
 
-// ReadEvents calls yield for every row of the files (of Snapshot, or some of them), file by file; the row is valid
-// only during the call. It fails if an object's size or number of rows is not what the log says.
+// ReadEvents calls yield for every row of the files (those of Snapshot, or some of them), file by file; the row is
+// valid only during the call. It fails if an object's size or number of rows differs from what the log says.
 func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*EventRow) error) error {
 	if t.name != eventsTable.name {
 		return ErrTable
@@ -106,7 +106,8 @@ func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*sch
 	})
 }
 
-func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*File, yield func(date int32, r parquet.Row) error) error {
+func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*File,
+	yield func(date int32, r parquet.Row) error) error {
 	for _, f := range files {
 		name, err := url.PathUnescape(f.Path)
 		if err != nil {
@@ -139,7 +140,7 @@ func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*
 	return nil
 }
 
-// eventOf returns a row of an events file; its texts are the row's.
+// eventOf converts a row of an events file; its texts alias r.
 func eventOf(r parquet.Row, date int32) (*EventRow, error) {
 	e := &EventRow{Date: date, BatchID: uint64(r[len(r)-1].Int64())}
 	for i := range eventColumns {
@@ -152,12 +153,14 @@ func eventOf(r parquet.Row, date int32) (*EventRow, error) {
 	}
 	copy(e.ID[:], id)
 	if e.Type == event.TypeInvalid {
-		return nil, fmt.Errorf("delta: event_type %q of %d/%d is unknown", textOf(r[eventsTable.place("event_type")]), e.Partition, e.Offset)
+		return nil, fmt.Errorf("delta: event_type %q of %d/%d is unknown", textOf(r[eventsTable.place("event_type")]),
+			e.Partition, e.Offset)
 	}
 	return e, nil
 }
 
-// Columns returns the names of the columns of the table "sessions" or "events", in their order, nil for another name.
+// Columns returns the names of the columns of the table "sessions" or "events", in the table's order. It returns nil
+// for any other name.
 func Columns(of string) (names []string) {
 	for _, t := range []table{sessionsTable, eventsTable} {
 		if t.name == of {

@@ -21,7 +21,7 @@ import (
 // sinks.Sink.
 type Revisions struct{ sharedWriter }
 
-// target is one row of the plan: where it must be, and from which epoch its image is.
+// target is one row of the plan: where in the table it must be, and the epoch of its image.
 type target struct {
 	key         string
 	date        int32
@@ -30,9 +30,9 @@ type target struct {
 	size        int64
 }
 
-// Write implements sinks.Sink. The plan's rows are taken in windows of a file's worth, ordered by where they lie in
-// the table, so that a file is hardly ever rewritten for two windows. The last commit of the last window carries the
-// txn; every commit before it may be repeated, as a row is replaced only by a newer image.
+// Write implements sinks.Sink. The plan's rows are taken in windows of about Options.FileBytes, ordered by where they
+// lie in the table, so that a file is hardly ever rewritten for two windows. The last commit of the last window carries
+// the txn. Every commit before it may be repeated, as a row is replaced only by a newer image.
 func (s *Revisions) Write(ctx context.Context, plan *state.Plan) error {
 	if err := s.write(ctx, plan); err != nil {
 		return fmt.Errorf("delta: revisions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
@@ -47,7 +47,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 	}
 	var targets []target
 	err := plan.Sessions(func(row *state.SessionRow) error {
-		r, err := toSessionRow(row) // a row that the table cannot hold is named before anything is written
+		r, err := toSessionRow(row) // a row that the table cannot hold is refused before anything is written
 		if err != nil {
 			return err
 		}
@@ -85,17 +85,19 @@ type pass struct {
 	ctx   context.Context
 	plan  *state.Plan
 	appID string
-	last  bool // the last window: its last commit carries the txn
+	last  bool // this is the last window, whose last commit carries the txn
 
 	targets map[string]*target
 	images  map[string]sessionRow
-	// seen are the files that need nothing more: path → the window's rows in it. Files never change.
+	// seen are the files that need nothing more, by path, each with the keys of the window's rows in it. Files never
+	// change.
 	seen map[string][]string
 	// byPlace are the distinct places of the window's rows.
 	byPlace map[string][]uint64 // partition value → first closed epochs
 }
 
-const maxRebuilds = 1000 // of one window; each one means that somebody else has moved the table on
+// maxRebuilds bounds how often one window is built again; each time another writer has changed the table meanwhile.
+const maxRebuilds = 1000
 
 func (p *pass) window(targets []target) error {
 	p.targets, p.byPlace = make(map[string]*target, len(targets)), map[string][]uint64{}
@@ -145,7 +147,8 @@ func (p *pass) holds(f *deltalog.File) bool {
 	return slices.ContainsFunc(p.byPlace[f.Partition], func(fc uint64) bool { return f.Origin.May(shard, fc) })
 }
 
-// step makes one commit: at most so many files rewritten, and, when no candidate is left, the rows that none holds.
+// step makes one commit. It rewrites at most Options.RevisionFilesPerPass files and, once no candidate is left, inserts
+// the rows that no file holds.
 func (p *pass) step() (finished bool, err error) {
 	var (
 		candidates []*deltalog.File
@@ -169,7 +172,7 @@ func (p *pass) step() (finished bool, err error) {
 		keys, ok := p.seen[f.Path]
 		if !ok {
 			if len(change.Removes) >= p.s.opts.RevisionFilesPerPass {
-				// The rest in the next commit.
+				// The next commit rewrites the rest.
 				return false, p.commit(change, rewritten)
 			}
 			if keys, err = p.rewrite(f, b); err != nil {
@@ -203,8 +206,8 @@ func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) er
 	return nil
 }
 
-// rewrite reads a file and, if it holds an older image of a row of the window, uploads its successor: the same rows,
-// the same tags. It returns the window's rows in it.
+// rewrite reads a file and, if it holds an older image of a row of the window, uploads its successor with the same rows
+// and the same tags. It returns the keys of the window's rows in it.
 func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err error) {
 	name, err := url.PathUnescape(f.Path)
 	if err != nil {
@@ -221,7 +224,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil {
 		return nil, err
 	}
-	// Most files of a pass need nothing: a first look keeps the window's rows only.
+	// Most files of a pass need no change: the first reading keeps only the keys of the window's rows.
 	older := false
 	err = eachRow(key, data, sessionKeys, func(r parquet.Row) error {
 		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
@@ -260,7 +263,8 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	return keys, nil
 }
 
-// vanished: a file that is not there any more must not be live any more either.
+// vanished gives the error for a file whose object is missing: ErrRebuild if the file is not live any more, and a
+// CorruptionError if it still is.
 func (p *pass) vanished(f *deltalog.File, cause error) error {
 	if err := p.s.log.Refresh(p.ctx); err != nil {
 		return err
@@ -273,8 +277,8 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 	return fmt.Errorf("%w: %s is gone", deltalog.ErrRebuild, f.Path)
 }
 
-// insert uploads the window's rows that no candidate holds, and sets the guard: nobody may have added a file that may
-// hold one of them since the candidates were listed.
+// insert uploads the window's rows that no candidate holds. It sets the guard that refuses the commit if another writer
+// has added a file that may hold one of these rows since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	dates := map[int32][]sessionRow{}
 	places := map[string][]uint64{}
@@ -291,8 +295,9 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 		return nil
 	}
 	shard := p.plan.Config.Shard
+	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
 	for _, date := range slices.Sorted(maps.Keys(dates)) {
-		if err := b.file(date, dates[date], deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}); err != nil {
+		if err := b.file(date, dates[date], origin); err != nil {
 			return err
 		}
 	}

@@ -10,9 +10,9 @@ import (
 
 var errColumns = errors.New("a row that has not one value per column")
 
-// eachRow decodes the columns of a schema from a data file, row by row, a value per column; the row is valid only during
-// the call. A file that the decoder cannot take, by error or by panic, is a CorruptionError; one whose columns are stored
-// with other types than ours a *sinks.StopError.
+// eachRow decodes the columns of a schema from a data file, row by row, one value per column; the row is valid only
+// during the call. If the decoder fails or panics, the error is a CorruptionError. If the file stores the columns with
+// other types than this package does, the error is a *sinks.StopError.
 func eachRow(key string, data []byte, columns *parquet.Schema, yield func(parquet.Row) error) error {
 	n := len(columns.Fields())
 	open := func(f *parquet.File) (deltalog.RowReader[parquet.Row], error) {

@@ -18,11 +18,11 @@ import (
 	"deckle/sinks/delta/deltalog"
 )
 
-// sessionRow is a row of the table sessions as its files hold it: a value per column. Every column is required: an empty
-// text is "". A row that was read from a file and is written again keeps its values as they are.
+// sessionRow is a row of the table sessions as its files hold it: one value per column. Every column is required: an
+// empty text is "". A row that was read from a file and is written again keeps its values as they are.
 type sessionRow parquet.Row
 
-// Places of the columns that the sinks look at.
+// Places of the columns that the sinks read.
 var (
 	placeSession = sessionsTable.place("session_id")
 	placeOrigin  = sessionsTable.place("origin")
@@ -30,7 +30,7 @@ var (
 	placeBatch   = sessionsTable.place("batch_id")
 )
 
-// longTexts are the places of the texts that make rows differ in size.
+// longTexts are the places of the texts whose length varies, so that rows differ in size.
 var longTexts = func() (places []int) {
 	for i := range sessionColumns {
 		if c := &sessionColumns[i]; c.Kind == schema.Text || c.Kind == schema.Repeated || c.Kind == schema.JSON {
@@ -58,7 +58,7 @@ func (r sessionRow) size() int64 {
 	return int64(n)
 }
 
-// clone copies the row; what r points to may change afterwards.
+// clone copies the row with its texts, so that what r points to may change afterwards.
 func (r sessionRow) clone() sessionRow {
 	n := 0
 	for _, v := range r {
@@ -80,7 +80,7 @@ func (r sessionRow) clone() sessionRow {
 
 var errRange = errors.New("number exceeds a long")
 
-// toSessionRow copies an image; what it points to is the caller's again afterwards.
+// toSessionRow copies an image with its texts, so that the caller may reuse what s points to.
 func toSessionRow(s *schema.SessionRow) (sessionRow, error) {
 	var room [64]parquet.Value
 	r := sessionRow(room[:0])
@@ -100,7 +100,8 @@ func toSessionRow(s *schema.SessionRow) (sessionRow, error) {
 	return r.clone(), nil
 }
 
-// image is the way back, for readers; FirstClosed and Pages are not in the table. Its texts are the row's.
+// image converts the row back, for readers. FirstClosed and Pages are not in the table and stay empty. The texts alias
+// those of r.
 func (r sessionRow) image(date int32) schema.SessionRow {
 	s := schema.SessionRow{SessionDate: date, Epoch: r.epoch()}
 	for i := range sessionColumns {
@@ -114,10 +115,10 @@ func compareSessionRows(a, b sessionRow) int {
 	return cmp.Or(at(placeBrand), at(placeSession), at(placeOrigin))
 }
 
-// writeRows is how many rows go to the Parquet writer at once: a call costs as much as some rows.
+// writeRows is how many rows go to the Parquet writer at once, as a call costs as much as some rows.
 const writeRows = 64
 
-// encodeSessions sorts the rows and makes one file of them.
+// encodeSessions sorts the rows and encodes them as one file.
 func encodeSessions(rows []sessionRow, c compress.Codec) (data []byte, stats string, err error) {
 	slices.SortFunc(rows, compareSessionRows)
 	cols, statOf := sessionsTable.newStats(), sessionsTable.statOf()

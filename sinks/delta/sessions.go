@@ -38,7 +38,7 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 	return nil
 }
 
-// sessionsBuilder collects rows and uploads a file a partition whenever it holds a file's worth.
+// sessionsBuilder collects rows. Whenever they reach Options.FileBytes, it uploads one file per partition.
 type sessionsBuilder struct {
 	ctx    context.Context
 	w      *writer

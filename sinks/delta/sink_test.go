@@ -20,8 +20,8 @@ import (
 	"deckle/state/statetest"
 )
 
-// The events of applied batches come from the buffer, without a second read, whatever epochs a plan joins; what the
-// buffer has not seen whole, or has dropped, comes from the source.
+// The events of applied batches come from the buffer without a second read, whichever epochs a plan joins. Epochs that
+// the buffer has not received completely, or has dropped, come from the source.
 func TestEventsBuffer(t *testing.T) {
 	for _, limit := range []int64{256 << 20, 30_000, 1} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
@@ -70,7 +70,8 @@ func TestEventsBuffer(t *testing.T) {
 // checkStats reads every file of events again and compares add.stats.
 func checkStats(t *testing.T, mem *objects.Mem) {
 	t.Helper()
-	log, err := deltalog.Open(context.Background(), deltalog.Options{Store: mem, Name: "events", KeepFiles: true, KeepStats: true})
+	log, err := deltalog.Open(context.Background(),
+		deltalog.Options{Store: mem, Name: "events", KeepFiles: true, KeepStats: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,8 @@ func TestOpenRefuses(t *testing.T) {
 	var stop *sinks.StopError
 	mem := objects.NewMem(nil)
 	mem.Unconditional = true
-	if _, err := Open(context.Background(), testOptions(mem, rng)); !errors.As(err, &stop) || !errors.Is(err, store.ErrUnconditional) {
+	if _, err := Open(context.Background(), testOptions(mem, rng)); !errors.As(err, &stop) ||
+		!errors.Is(err, store.ErrUnconditional) {
 		t.Errorf("a store without conditional put: %v", err)
 	}
 	mem = objects.NewMem(nil)
@@ -154,8 +156,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// A pass rewrites each file once, at most so many a commit, only the last commit has the txn, and an older image
-// never replaces a newer one.
+// A pass rewrites each file once, and at most RevisionFilesPerPass files per commit. Only the last commit has the txn,
+// and an older image never replaces a newer one.
 func TestRevisions(t *testing.T) {
 	mem := objects.NewMem(nil)
 	m := newModel(3, 1)
@@ -173,7 +175,8 @@ func TestRevisions(t *testing.T) {
 			of, m.closed[r.Key()] = append(of, r), r
 		}
 		rows = append(rows, of...)
-		if err := d.Sessions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil, statetest.Content{Rows: of})); err != nil {
+		if err := d.Sessions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil,
+			statetest.Content{Rows: of})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -212,13 +215,14 @@ func TestRevisions(t *testing.T) {
 		t.Errorf("files replaced %v, txns %v", removes, txns)
 	}
 	checkSessions(t, mem, m)
-	// An older plan under a later number changes no row; a repeated one nothing at all.
+	// An older plan under a later number changes no row; a repeated plan changes nothing at all.
 	if err := d.Revisions().Write(ctx, revise(9, 10, 8, 0)); err != nil {
 		t.Fatal(err)
 	}
 	checkSessions(t, mem, m)
 	n := len(mem.Keys("sessions/session_date="))
-	if err := d.Revisions().Write(ctx, revise(9, 10, 11, 0)); err != nil || len(mem.Keys("sessions/session_date=")) != n {
+	err := d.Revisions().Write(ctx, revise(9, 10, 11, 0))
+	if err != nil || len(mem.Keys("sessions/session_date=")) != n {
 		t.Fatalf("a repeated plan wrote something, or %v", err)
 	}
 	// A file that another tool has rewritten has no tags: its rows are still found.
@@ -227,8 +231,7 @@ func TestRevisions(t *testing.T) {
 	v := tab.Snapshot().Version + 1
 	data, _ := mem.Get(ctx, "sessions/"+f.Path)
 	mem.Overwrite("sessions/session_date=2022-01-08/optimized.parquet", data)
-	mem.Overwrite(fmt.Sprintf("sessions/_delta_log/%020d.json", v), fmt.Appendf(nil,
-		"{\"remove\":{\"path\":%q,\"dataChange\":false}}\n{\"add\":{\"path\":\"session_date=2022-01-08/optimized.parquet\",\"partitionValues\":{\"session_date\":\"2022-01-08\"},\"size\":%d,\"modificationTime\":1,\"dataChange\":false}}\n", f.Path, len(data)))
+	mem.Overwrite(fmt.Sprintf("sessions/_delta_log/%020d.json", v), replaceCommit(f.Path, int64(len(data))))
 	if err := d.Revisions().Write(ctx, keep(revise(10, 12, 12, 2))); err != nil {
 		t.Fatal(err)
 	}
@@ -259,10 +262,18 @@ func FuzzDataFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var bad *deltalog.CorruptionError
 		var stop *sinks.StopError // other types
-		if err := eachRow("k", data, sessionsTable.file, func(r parquet.Row) error { _ = sessionRow(r).clone().image(0); return nil }); err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
+		err := eachRow("k", data, sessionsTable.file, func(r parquet.Row) error {
+			_ = sessionRow(r).clone().image(0)
+			return nil
+		})
+		if err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
 			t.Fatalf("untyped: %v", err)
 		}
-		if err := eachRow("k", data, eventsTable.file, func(r parquet.Row) error { _, _ = eventOf(r, 0); return nil }); err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
+		err = eachRow("k", data, eventsTable.file, func(r parquet.Row) error {
+			_, _ = eventOf(r, 0)
+			return nil
+		})
+		if err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
 			t.Fatalf("untyped: %v", err)
 		}
 	})

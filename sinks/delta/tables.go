@@ -12,14 +12,14 @@ import (
 	"deckle/sinks/delta/deltalog"
 )
 
-// table is what one Delta table is made of.
+// table describes one Delta table.
 type table struct {
 	name        string
 	description string
-	partition   string // the partition column, a date; not in the files
+	partition   string // name of the partition column, a date that is not in the files
 	fields      []deltalog.Field
 	stats       []string        // columns with bounds
-	file        *parquet.Schema // of the data files
+	file        *parquet.Schema // schema of the data files
 }
 
 // sessionColumns are the columns of sessions that stand in its files, and their places there.
@@ -43,7 +43,8 @@ var eventsTable = newTable("events", "Every counted event and every session_end 
 		"kafka_partition", "kafka_offset", "kafka_timestamp", "batch_id",
 	}, "eventRow")
 
-// newTable makes a table of columns, the only date of which is the partition. root is the name of the files' schema.
+// newTable describes a table with these columns. The only date among them is the partition column. root is the name of
+// the files' schema.
 func newTable[R any](name, description string, columns []schema.Column[R], stats []string, root string) table {
 	t := table{name: name, description: description, stats: stats}
 	for i := range columns {
@@ -78,7 +79,7 @@ func fieldType(k schema.Kind) string {
 }
 
 // fileSchema is the schema of files with these columns, dates left out. The library orders the columns of a group by
-// name, but those of a struct as they stand: so one is made.
+// name, but keeps the order of a struct's fields: so a struct type is made.
 func fileSchema[R any](root string, columns []schema.Column[R]) *parquet.Schema {
 	var fields []reflect.StructField
 	for i := range columns {
@@ -101,7 +102,8 @@ func fileSchema[R any](root string, columns []schema.Column[R]) *parquet.Schema 
 		if c.Kind == schema.Few || c.Kind == schema.Repeated || c.Kind == schema.StatusName {
 			tag += ",dict"
 		}
-		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("C%d", i), Type: typ, Tag: reflect.StructTag(fmt.Sprintf("parquet:%q", tag))})
+		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("C%d", i), Type: typ,
+			Tag: reflect.StructTag(fmt.Sprintf("parquet:%q", tag))})
 	}
 	return parquet.NewSchema(root, parquet.SchemaOf(reflect.New(reflect.StructOf(fields)).Interface()))
 }

@@ -8,7 +8,7 @@ import (
 	"deckle/schema"
 )
 
-// fileColumn is a column of the data files: how its values become Parquet's, and back.
+// fileColumn is a column of the data files. It converts values to Parquet values and back.
 type fileColumn[R any] struct {
 	schema.Column[R]
 	place int // among the columns of the files
@@ -27,8 +27,8 @@ func fileColumns[R any](columns []schema.Column[R]) (out []fileColumn[R]) {
 // lastMillis is 9999-12-31T23:59:59.999Z, the last millisecond that every reader of the tables can show.
 const lastMillis = 253402300799999
 
-// kafkaMicros turns a record's timestamp, Unix milliseconds, into the column's microseconds. Any producer may set any
-// number, -1 for none: what no reader could show becomes the nearest that it can.
+// kafkaMicros turns a record's timestamp, Unix milliseconds, into the column's microseconds. A producer may set any
+// number, and -1 means none: a time that no reader could show becomes the nearest one that readers can show.
 func kafkaMicros(ms int64) int64 { return min(max(ms, 0), lastMillis) * 1e3 }
 
 // value is the row's value of the column. A text aliases the row.
@@ -58,7 +58,7 @@ func (c *fileColumn[R]) value(r *R) parquet.Value {
 	return parquet.Int64Value(n).Level(0, 0, c.place)
 }
 
-// set is the way back, for readers; a text aliases the value.
+// set puts a value of the column into the row, for readers. A text aliases the value.
 func (c *fileColumn[R]) set(r *R, v parquet.Value) {
 	if c.Kind.IsText() {
 		c.SetText(r, textOf(v))
@@ -74,10 +74,10 @@ func (c *fileColumn[R]) set(r *R, v parquet.Value) {
 	c.SetNumber(r, uint64(n))
 }
 
-// alias shows a text as bytes without a copy; the Parquet columns copy what they take and change nothing.
+// alias returns a text as bytes without a copy; the Parquet columns copy these bytes and do not change them.
 func alias(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// textOf shows the bytes of a value as a text without a copy.
+// textOf returns the bytes of a value as a text without a copy.
 func textOf(v parquet.Value) string {
 	b := v.ByteArray()
 	return unsafe.String(unsafe.SliceData(b), len(b))

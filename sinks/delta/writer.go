@@ -33,8 +33,8 @@ func (s *sharedLog) release() error {
 	return nil
 }
 
-// sharedWriter is what the sinks of sessions and of revisions have in common: two appIDs on one table, whose log the last
-// of them closes.
+// sharedWriter is what the sinks of sessions and of revisions have in common: two appIDs on one table, whose log the
+// last of them closes.
 type sharedWriter struct {
 	writer
 	kind   string // the last part of the appID
@@ -63,8 +63,8 @@ type writer struct {
 	codec compress.Codec
 }
 
-// appID names a shard's changes of one kind: the cluster, never a term or a node, so that a new leader finds what an
-// old one wrote.
+// appID names a shard's changes of one kind. It contains the cluster, but neither a term nor a node, so that a new
+// leader finds what an earlier one wrote.
 func (w *writer) appID(shard uint32, kind string) string {
 	return fmt.Sprintf("%s/%s/%d/%s", w.opts.ClusterID, w.opts.Pipeline, shard, kind)
 }
@@ -77,7 +77,7 @@ func (w *writer) position(ctx context.Context, appID string) (uint64, error) {
 	return w.known(appID), nil
 }
 
-// known returns the txn version of the shard as far as this process has read the log.
+// known returns the txn version of the shard in the part of the log that this process has read.
 func (w *writer) known(appID string) (v uint64) {
 	w.log.View(func(s *deltalog.Snapshot) {
 		if t, ok := s.Txns[appID]; ok && t.Version > 0 {
@@ -87,13 +87,15 @@ func (w *writer) known(appID string) (v uint64) {
 	return v
 }
 
-// done judges a plan by what is known of the log (invariant 1). What is not known yet shows at the commit.
+// done reports whether a plan is done, from the part of the log that has been read (invariant 1). The commit checks it
+// against the rest.
 func (w *writer) done(appID string, plan *state.Plan) (bool, error) {
 	v := w.known(appID)
 	if plan.A < v && v < plan.B {
 		return false, &sinks.StopError{
-			Err:  fmt.Errorf("delta: %s is at epoch %d in the log, inside the plan (%d, %d]", appID, v, plan.A, plan.B),
-			Hint: "the table was written by another history of this cluster; restore the cluster's state or give it a new location",
+			Err: fmt.Errorf("delta: %s is at epoch %d in the log, inside the plan (%d, %d]", appID, v, plan.A, plan.B),
+			Hint: "the table was written by another history of this cluster; " +
+				"restore the cluster's state or give it a new location",
 		}
 	}
 	return v >= plan.B, nil
@@ -115,7 +117,7 @@ type dataFile struct {
 	stats string
 }
 
-// upload puts a data file under a name that is drawn for this one put, and returns its add action.
+// upload puts a data file under a random name that only this put uses, and returns its add action.
 func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin) (deltalog.Add, error) {
 	if err := w.opts.step("upload"); err != nil {
 		return deltalog.Add{}, err
@@ -143,7 +145,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	}, nil
 }
 
-// submit hands a change to the table's committer, between two steps that a crash may cut off.
+// submit hands a change to the table's committer. It calls Options.step before and after.
 func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 	if err := w.opts.step("submit"); err != nil {
 		return err

@@ -1,9 +1,11 @@
-// Package zstd stands in for github.com/DataDog/zstd in a build with cgo: what Pebble calls of it, by klauspost/compress.
+// Package zstd replaces github.com/DataDog/zstd in a build with cgo. It has only the functions that Pebble calls, and
+// implements them with klauspost/compress.
 //
-// Pebble links the C library of zstd wherever cgo is on. Deckle's stores are compressed by MinLZ or Snappy (package
-// state, DBCompressionFastest), so that none of it ever runs; compiling it took 71 CPU seconds of the first
-// `go run ./cmd/deckle demo` (of some 400), and a C compiler. Pebble has the same exchange behind its tag pebblegozstd, but
-// `go run` without flags cannot set a tag. go.mod replaces the module by this folder.
+// Pebble links the C library of zstd in every build with cgo. Deckle's stores are compressed by MinLZ or Snappy
+// (package state, DBCompressionFastest), so that none of it ever runs. Compiling it took 71 of the about 400 CPU
+// seconds of the first `go run ./cmd/deckle demo`, and needed a C compiler. Pebble itself makes the same replacement
+// under its build tag pebblegozstd, but `go run` without flags cannot set a tag. go.mod replaces the module by this
+// folder.
 //
 // It reads and writes the same format, so a table that was compressed with zstd would still be read.
 package zstd
@@ -16,8 +18,8 @@ import (
 
 // Ctx compresses and decompresses one block at a time. It is not safe for concurrent use.
 type Ctx interface {
-	// CompressLevel appends nothing: the frame is in dst if it has room for CompressBound(len(src)) bytes, else in new
-	// memory.
+	// CompressLevel returns the frame. It overwrites dst if dst has room for CompressBound(len(src)) bytes, and
+	// allocates new memory otherwise.
 	CompressLevel(dst, src []byte, level int) ([]byte, error)
 	// DecompressInto writes the whole of src's content to dst and returns its length. dst must have room for it.
 	DecompressInto(dst, src []byte) (int, error)

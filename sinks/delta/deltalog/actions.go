@@ -34,7 +34,7 @@ type Metadata struct {
 	CreatedTime      *int64            `json:"createdTime,omitempty"` // Unix milliseconds
 }
 
-// Add is the add action. A partition value "" stands for null, as the protocol has it.
+// Add is the add action. A partition value "" stands for null, as the protocol says.
 type Add struct {
 	Path             string            `json:"path"`
 	PartitionValues  map[string]string `json:"partitionValues"`
@@ -62,7 +62,7 @@ type Txn struct {
 	LastUpdated *int64 `json:"lastUpdated,omitempty"` // Unix milliseconds
 }
 
-// CommitInfo is what this package writes about a commit; other writers' fields are not read.
+// CommitInfo is what this package writes about a commit; fields of other writers are not read.
 type CommitInfo struct {
 	Timestamp           int64             `json:"timestamp"` // Unix milliseconds
 	Operation           string            `json:"operation"`
@@ -75,7 +75,7 @@ type CommitInfo struct {
 	Node                string            `json:"deckleNode,omitempty"`
 }
 
-// action is one line of a commit: one of its fields is set, or none if the action is not known here.
+// action is one line of a commit: one of its fields is set, or none if this package does not know the action.
 type action struct {
 	CommitInfo json.RawMessage `json:"commitInfo,omitempty"`
 	Protocol   *Protocol       `json:"protocol,omitempty"`
@@ -87,7 +87,7 @@ type action struct {
 
 // commit is one parsed commit file.
 type commit struct {
-	txnID    string // of commitInfo, "" if there is none
+	txnID    string // from commitInfo, "" if there is none
 	protocol *Protocol
 	metaData *Metadata
 	txns     []Txn
@@ -161,7 +161,8 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			}
 			c.protocol = a.Protocol
 		case a.CommitInfo != nil:
-			// Other writers put values of any type into commitInfo; only this package's id matters, if it is there.
+			// Other writers put values of any type into commitInfo; only the id of this package matters, if there is
+			// one.
 			var info struct {
 				TxnID any `json:"txnId"`
 			}
@@ -177,7 +178,9 @@ func parseCommit(key string, data []byte) (*commit, error) {
 }
 
 // encodeCommit renders a commit file.
-func encodeCommit(info *CommitInfo, protocol *Protocol, meta *Metadata, txns []Txn, removes []Remove, adds []Add) ([]byte, error) {
+func encodeCommit(
+	info *CommitInfo, protocol *Protocol, meta *Metadata, txns []Txn, removes []Remove, adds []Add,
+) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

@@ -16,11 +16,11 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// tombstoneRetention is how long a removed file stays in checkpoints: the protocol's default.
+// tombstoneRetention is how long a removed file stays in checkpoints. It is the protocol's default.
 const tombstoneRetention = 7 * 24 * time.Hour
 
-// The rows of a checkpoint: one action each. Columns are required within their action, or pointers, as the Parquet
-// writer turns zero values of optional columns into null.
+// checkpointRow is a row of a checkpoint, with one action. Columns are required within their action, or pointers, as
+// the Parquet writer turns zero values of optional columns into null.
 type checkpointRow struct {
 	Txn      *checkpointTxn      `parquet:"txn,optional"`
 	Add      *checkpointAdd      `parquet:"add,optional"`
@@ -90,7 +90,7 @@ type checkpointReader struct {
 }
 
 func (r checkpointReader) Read(rows []checkpointRow) (int, error) {
-	clear(rows) // the library leaves what is null as it was
+	clear(rows) // the library does not overwrite fields that are null
 	return r.r.Read(rows)
 }
 
@@ -151,7 +151,7 @@ func (c *checkpointer) fold(m *commit) {
 	for _, t := range m.txns {
 		c.txns[t.AppID] = t
 	}
-	// A commit does not add and remove the same path without deletion vectors, so the order of the two is free.
+	// Without deletion vectors no commit adds and removes the same path, so the order of the two does not matter.
 	for i := range m.removes {
 		delete(c.adds, m.removes[i].Path)
 		c.removes[m.removes[i].Path] = &m.removes[i]
@@ -185,7 +185,8 @@ func (c *checkpointer) expired(r *Remove) bool {
 	return r.DeletionTimestamp == nil || *r.DeletionTimestamp < c.cutoff
 }
 
-// base takes over one row of the former checkpoint, unless a later commit speaks of the same thing.
+// base takes over one row of the former checkpoint, unless a later commit has an action for the same path, application
+// id, metaData or protocol.
 func (c *checkpointer) base(r *checkpointRow) error {
 	switch {
 	case r.Add != nil:
@@ -213,7 +214,8 @@ func (c *checkpointer) base(r *checkpointRow) error {
 	return nil
 }
 
-// own writes what the commits since the former checkpoint, and both together, have left.
+// own writes the files and tombstones that the commits since the former checkpoint have left, and the txns, metaData
+// and protocol of checkpoint and commits together.
 func (c *checkpointer) own() error {
 	for _, p := range slices.Sorted(maps.Keys(c.adds)) {
 		if err := c.write(checkpointRow{Add: fromAdd(c.adds[p])}); err != nil {
@@ -242,8 +244,8 @@ func (c *checkpointer) own() error {
 	return c.write(checkpointRow{Protocol: fromProtocol(c.protocol)})
 }
 
-// WriteCheckpoint writes the checkpoint of an existing version, from the newest older checkpoint known (base, -1 for
-// none) and the commits since, and then the hint.
+// WriteCheckpoint writes the checkpoint of an existing version, and then the hint. It is made from the checkpoint of
+// version base, the newest older one known (-1 for none), and the commits since.
 func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
 	now := l.opts.Now()
 	c := &checkpointer{
@@ -262,8 +264,9 @@ func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
 		c.fold(m)
 	}
 	var buf bytes.Buffer
-	c.w = parquet.NewGenericWriter[checkpointRow](&buf, parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain),
-		parquet.Compression(&snappy.Codec{}), parquet.MaxRowsPerRowGroup(100_000), parquet.CreatedBy("deckle", "1", ""))
+	c.w = parquet.NewGenericWriter[checkpointRow](&buf,
+		parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain), parquet.Compression(&snappy.Codec{}),
+		parquet.MaxRowsPerRowGroup(100_000), parquet.CreatedBy("deckle", "1", ""))
 	if base >= 0 {
 		key := l.checkpointKey(base)
 		data, err := l.opts.Store.Get(ctx, key)
@@ -277,7 +280,7 @@ func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
 	if err := errors.Join(c.own(), c.flush(), c.w.Close()); err != nil {
 		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
 	}
-	// Whoever wrote the checkpoint of this version first wrote the same state.
+	// If another node has written the checkpoint of this version before, it holds the same state.
 	err := l.opts.Store.PutIfAbsent(ctx, l.checkpointKey(version), buf.Bytes())
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
@@ -301,7 +304,7 @@ func (a *checkpointAdd) add() *Add {
 		DataChange: a.DataChange, Stats: deref(a.Stats), Tags: a.Tags}
 }
 
-// fromAdd: in a checkpoint nothing changes data.
+// fromAdd converts an add. It leaves DataChange false, as an action in a checkpoint changes no data.
 func fromAdd(a *Add) *checkpointAdd {
 	pv := a.PartitionValues
 	if pv == nil {
@@ -313,12 +316,13 @@ func fromAdd(a *Add) *checkpointAdd {
 
 func (r *checkpointRemove) remove() *Remove {
 	return &Remove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, DataChange: r.DataChange,
-		ExtendedFileMetadata: r.ExtendedFileMetadata != nil && *r.ExtendedFileMetadata, PartitionValues: r.PartitionValues, Size: r.Size}
+		PartitionValues: r.PartitionValues, Size: r.Size,
+		ExtendedFileMetadata: r.ExtendedFileMetadata != nil && *r.ExtendedFileMetadata}
 }
 
 func fromRemove(r *Remove) *checkpointRemove {
-	return &checkpointRemove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, ExtendedFileMetadata: &r.ExtendedFileMetadata,
-		PartitionValues: r.PartitionValues, Size: r.Size}
+	return &checkpointRemove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp,
+		ExtendedFileMetadata: &r.ExtendedFileMetadata, PartitionValues: r.PartitionValues, Size: r.Size}
 }
 
 func (m *checkpointMetadata) metadata() *Metadata {

@@ -13,11 +13,11 @@ import (
 
 const engineInfo = "deckle"
 
-// ErrRebuild says that the table has changed under a change: a file to be removed is gone, or the guard objects. The
-// caller reads the table again and makes a new change.
+// ErrRebuild says that the table has changed since the change was made: a file to be removed is gone, or the guard
+// returned true. The caller reads the table again and makes a new change.
 var ErrRebuild = errors.New("delta: the change must be made again on the newer version")
 
-// Change is what one submitter wants in the log, all or nothing.
+// Change is what one caller of Submit wants in the log, all or nothing.
 type Change struct {
 	// AppID and Version name the change: if the log has a txn of AppID with at least Version, nothing is to be done.
 	AppID   string
@@ -26,8 +26,8 @@ type Change struct {
 	Last    bool
 	Adds    []Add
 	Removes []*File
-	// Guard is asked, if it is set, for every live file that was added after version ReadVersion: true means that the
-	// change was made without knowing that file and must be made again.
+	// Guard, if it is set, is called for every live file that was added after version ReadVersion. It returns true if
+	// the change must be made again, as it was made without knowing that file.
 	Guard       func(*File) bool
 	ReadVersion int64
 	Rows        int64  // for the commit's metrics
@@ -56,8 +56,8 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 }
 
 const (
-	maxRaces    = 100 // races lost in a row before the submitters get the error and back off
-	maxUnknown  = 5   // unknown answers for one version before the submitters get the error
+	maxRaces    = 100 // races lost in a row before Submit returns the error and its callers back off
+	maxUnknown  = 5   // unknown answers for one version before Submit returns the error
 	firstPause  = 20 * time.Millisecond
 	longestWait = 2 * time.Second
 )
@@ -69,11 +69,11 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			p.finish(err)
 		}
 	}
-	if err := l.turn.Acquire(ctx, 1); err != nil {
+	if err := l.snapLock.Acquire(ctx, 1); err != nil {
 		fail(err)
 		return
 	}
-	defer l.turn.Release(1)
+	defer l.snapLock.Release(1)
 	start := l.opts.Now()
 	if l.stale() {
 		if err := l.refresh(ctx); err != nil {
@@ -133,7 +133,7 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 	}
 }
 
-// settle answers the changes that need no commit, or cannot have this one, and returns the others.
+// settle answers the changes that need no commit or that cannot be part of this one, and returns the others.
 func (l *Log) settle(group []*pending) []*pending {
 	rest := group[:0:0]
 	for _, p := range group {
@@ -153,7 +153,8 @@ func (l *Log) settle(group []*pending) []*pending {
 	return disjoint(rest)
 }
 
-// disjoint fails changes that would remove a file twice; the later one is made again.
+// disjoint returns the changes without those that remove a file which an earlier one removes too. These get ErrRebuild
+// and are made again.
 func disjoint(group []*pending) []*pending {
 	seen := map[string]bool{}
 	rest := group[:0]
@@ -178,8 +179,8 @@ func disjoint(group []*pending) []*pending {
 func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	now, read := l.opts.Now().UnixMilli(), l.snap.Version
 	info := &CommitInfo{
-		Timestamp: now, Operation: "WRITE", OperationParameters: map[string]string{"mode": "Append"}, ReadVersion: &read,
-		IsBlindAppend: true, EngineInfo: engineInfo, TxnID: txnID, Node: l.opts.Node,
+		Timestamp: now, Operation: "WRITE", OperationParameters: map[string]string{"mode": "Append"},
+		ReadVersion: &read, IsBlindAppend: true, EngineInfo: engineInfo, TxnID: txnID, Node: l.opts.Node,
 	}
 	var (
 		txns    []Txn
@@ -194,8 +195,10 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 			txns = append(txns, Txn{AppID: c.AppID, Version: c.Version, LastUpdated: &now})
 		}
 		for _, f := range c.Removes {
-			removes = append(removes, Remove{Path: f.Path, DeletionTimestamp: &now, DataChange: true, ExtendedFileMetadata: true,
-				PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition}, Size: &f.Size})
+			removes = append(removes, Remove{
+				Path: f.Path, DeletionTimestamp: &now, DataChange: true, ExtendedFileMetadata: true,
+				PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition}, Size: &f.Size,
+			})
 		}
 		for _, a := range c.Adds {
 			bytes += a.Size
@@ -218,8 +221,9 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	return encodeCommit(info, nil, nil, txns, removes, adds)
 }
 
-// put writes one version and finds out whether it landed: true if this very commit stands there, false if another
-// does. An error means that nobody knows; the next attempt, by anyone, finds out by the txn.
+// put writes one version and finds out whether the write took effect: true if that version is this very commit, false
+// if it is another one. An error means that the outcome is not known; the next attempt of any node finds it out by the
+// txn.
 func (l *Log) put(ctx context.Context, version int64, txnID string, body []byte) (bool, error) {
 	key := l.commitKey(version)
 	for try := 0; ; try++ {
@@ -263,7 +267,7 @@ func (l *Log) pause(ctx context.Context, n int) error {
 	return l.opts.Sleep(ctx, d)
 }
 
-// committed counts a commit and sets the keeper going.
+// committed counts a commit and calls keep.
 func (l *Log) committed(group []*pending, version int64, files int, took time.Duration) {
 	m, name := l.metrics, l.name()
 	m.commits.WithLabelValues(name).Inc()

@@ -12,9 +12,9 @@ import (
 	"deckle/sinks"
 )
 
-// FuzzTable puts anything in the place of one object of a table's log: a commit, a checkpoint, the hint at it, or an object
-// of any name. Open and Refresh read the table, or say which object is damaged, or refuse the table with what to do; a hint
-// that is wrong changes nothing.
+// FuzzTable puts anything in the place of one object of a table's log: a commit, a checkpoint, the hint at it, or an
+// object of any name. Open and Refresh read the table, or say which object is damaged, or refuse the table and say what
+// to do. A wrong hint has no effect.
 func FuzzTable(f *testing.F) {
 	base := objects.NewMem(nil)
 	ctx := context.Background()
@@ -23,7 +23,8 @@ func FuzzTable(f *testing.F) {
 		f.Fatal(err)
 	}
 	for i := range int64(6) {
-		c := &Change{AppID: "x", Version: i + 1, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", i), Origin{true, 1, uint64(i), uint64(i) + 1})}}
+		c := &Change{AppID: "x", Version: i + 1, Last: true,
+			Adds: []Add{add(fmt.Sprintf("f%d", i), Origin{true, 1, uint64(i), uint64(i) + 1})}}
 		if err := l.Submit(ctx, c); err != nil {
 			f.Fatal(err)
 		}
@@ -41,13 +42,18 @@ func FuzzTable(f *testing.F) {
 	}
 	want := snapshot(l)
 	for _, hint := range []string{
-		`{"version":4}`, `{"version":-1}`, `{"version":9223372036854775807}`, `{"version":4,"parts":2}`, `{"version":3,"size":1}`, `[]`, `{"version":"4"}`, ``,
+		`{"version":4}`, `{"version":-1}`, `{"version":9223372036854775807}`, `{"version":4,"parts":2}`,
+		`{"version":3,"size":1}`, `[]`, `{"version":"4"}`, ``,
 	} {
 		f.Add("_last_checkpoint", []byte(hint))
 	}
-	f.Add("00000000000000000007.json", []byte(`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"]}}`))
-	f.Add("00000000000000000007.json", []byte(`{"metaData":{"id":"i","schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"k\",\"type\":{}}]}","format":{}}}`))
-	f.Add("00000000000000000007.json", []byte(`{"add":{"path":"f1","size":-1,"tags":{"deckle.shard":"-1"}}}`+"\n"+`{"remove":{"path":"nowhere"}}`))
+	f.Add("00000000000000000007.json",
+		[]byte(`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"]}}`))
+	f.Add("00000000000000000007.json",
+		[]byte(`{"metaData":{"id":"i","schemaString":"{\"type\":\"struct\",`+
+			`\"fields\":[{\"name\":\"k\",\"type\":{}}]}","format":{}}}`))
+	f.Add("00000000000000000007.json",
+		[]byte(`{"add":{"path":"f1","size":-1,"tags":{"deckle.shard":"-1"}}}`+"\n"+`{"remove":{"path":"nowhere"}}`))
 	f.Add("00000000000000000009.json", []byte(`{}`))
 	f.Add("00000000000000000005.checkpoint.parquet", []byte("PAR1PAR1"))
 	f.Add("00000000000000000003.checkpoint.0000000001.0000000002.parquet", []byte("PAR1"))
@@ -98,18 +104,21 @@ func names(s *Snapshot) (out []string) {
 	return out
 }
 
-// FuzzNames: the small texts of a log that mean something: names of objects, tags, statistics, schemas.
+// FuzzNames puts anything in the place of the small texts in a log: names of objects, tags, statistics, schemas.
 func FuzzNames(f *testing.F) {
 	for _, s := range []string{
-		"00000000000000000007.json", "00000000000000000007.checkpoint.parquet", "-0000000000000000007.json", "+0000000000000000007.json",
-		"99999999999999999999.json", "7", "18446744073709551616", `{"numRecords":9}`, `{"numRecords":1e300}`, SchemaString(testFields), `{"fields":[{"type":1}]}`,
+		"00000000000000000007.json", "00000000000000000007.checkpoint.parquet", "-0000000000000000007.json",
+		"+0000000000000000007.json", "99999999999999999999.json", "7", "18446744073709551616",
+		`{"numRecords":9}`, `{"numRecords":1e300}`,
+		SchemaString(testFields), `{"fields":[{"type":1}]}`,
 	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		v, isCommit, isCheckpoint := logName(s)
 		l := &Log{root: ""}
-		if isCommit && l.commitKey(v) != logDir+s || isCheckpoint && l.checkpointKey(v) != logDir+s || isCommit && isCheckpoint {
+		if isCommit && l.commitKey(v) != logDir+s || isCheckpoint && l.checkpointKey(v) != logDir+s ||
+			isCommit && isCheckpoint {
 			t.Fatalf("%q is version %d, whose name is %s", s, v, l.commitKey(v))
 		}
 		o := parseOrigin(map[string]string{TagShard: s, TagFrom: s, TagTo: s})

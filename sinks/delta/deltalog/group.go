@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// pending is one submitted change on its way.
+// pending is one submitted change that has no answer yet.
 type pending struct {
 	change *Change
-	done   chan error // buffered; gets one answer
+	done   chan error // buffered; receives one answer
 	once   sync.Once
 }
 
 func (p *pending) finish(err error) { p.once.Do(func() { p.done <- err }) }
 
-// committer collects what is submitted while a commit is under way.
+// committer collects the changes that are submitted while a commit is being written.
 type committer struct {
 	mu     sync.Mutex
 	queue  []*pending
@@ -48,7 +48,7 @@ func (l *Log) run() {
 	}
 }
 
-// collect takes the queue, but at most one change an application id: a commit holds one txn of each, and the parts of
+// collect takes the queue, but at most one change per application id: a commit holds one txn of each, and the parts of
 // a change follow one another.
 func (c *committer) collect() []*pending {
 	c.mu.Lock()
@@ -67,8 +67,9 @@ func (c *committer) collect() []*pending {
 	return group
 }
 
-// Submit makes the change visible once: nil says that it is in the log, by this call or another. If ctx ends first the
-// change may still land. ErrRebuild: see there. Any other error leaves the outcome to the next attempt.
+// Submit makes the change visible once: nil says that it is in the log, by this call or another. If ctx ends first, the
+// change may still become visible. ErrRebuild says that the caller must make a new change. After any other error the
+// outcome is not known, and the next attempt finds it out.
 func (l *Log) Submit(ctx context.Context, change *Change) error {
 	c := &l.committer
 	p := &pending{change: change, done: make(chan error, 1)}

@@ -12,16 +12,16 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// keeper makes checkpoints and cleans the log, one at a time, beside the commits.
+// keeper makes checkpoints and cleans the log, one at a time and concurrently with the commits.
 type keeper struct {
 	busy    atomic.Bool
 	wait    sync.WaitGroup
-	cleaned time.Time // only used by the one that is busy
+	cleaned time.Time // only used by the goroutine that has set busy
 }
 
-// keep starts a checkpoint if one is due at the version just committed. Every tenth version is made by whoever
-// committed it; if that node has died meanwhile, the gap is closed by whoever sees two intervals without one.
-// It is the caller's turn.
+// keep starts a checkpoint if one is due at the version just committed. The node that commits a multiple of
+// Options.CheckpointInterval makes the checkpoint of that version. If it dies before, a node that commits when two
+// intervals have passed without a checkpoint makes one. The caller holds snapLock.
 func (l *Log) keep(version int64) {
 	every := int64(l.opts.CheckpointInterval)
 	if version%every != 0 && version-l.snap.Checkpoint < 2*every || !l.keeper.busy.CompareAndSwap(false, true) {
@@ -33,7 +33,8 @@ func (l *Log) keep(version int64) {
 		start := l.opts.Now()
 		if err := l.maintain(l.committer.ctx, version, base); err != nil {
 			l.metrics.keepErrors.WithLabelValues(l.name()).Inc()
-			l.opts.Logger.Warn("delta: checkpoint or cleanup failed, the next one is tried later", "table", l.name(), "version", version, "error", err)
+			l.opts.Logger.Warn("delta: checkpoint or cleanup failed, the next one is tried later", "table", l.name(),
+				"version", version, "error", err)
 			return
 		}
 		l.metrics.checkpointSeconds.WithLabelValues(l.name()).Observe(l.opts.Now().Sub(start).Seconds())
@@ -41,12 +42,12 @@ func (l *Log) keep(version int64) {
 }
 
 func (l *Log) maintain(ctx context.Context, version, base int64) error {
-	// Another node may have made newer checkpoints than this one has seen.
+	// Another node may have made newer checkpoints than this node has seen.
 	newest, err := l.hint(ctx)
 	if err != nil {
 		return err
 	}
-	// The hint may name one that this package cannot build on, in several parts, or that is gone.
+	// The hint may name a checkpoint that is gone, or one in several parts, which this package cannot build on.
 	if newest > base {
 		ok, err := l.hasCheckpoint(ctx, newest)
 		if err != nil {
@@ -63,11 +64,11 @@ func (l *Log) maintain(ctx context.Context, version, base int64) error {
 		}
 		newest = version
 	}
-	if err := l.turn.Acquire(ctx, 1); err != nil {
+	if err := l.snapLock.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	l.snap.Checkpoint = max(l.snap.Checkpoint, newest)
-	l.turn.Release(1)
+	l.snapLock.Release(1)
 	if now := l.opts.Now(); now.Sub(l.keeper.cleaned) >= l.opts.CleanupInterval {
 		n, err := l.Cleanup(ctx)
 		if err != nil {
@@ -96,13 +97,13 @@ func (l *Log) hasCheckpoint(ctx context.Context, v int64) (found bool, err error
 
 var errStop = errors.New("stop")
 
-// newestCommit is when the version known was written, by the store's clock.
+// newestCommit returns when the version of the current snapshot was written, by the store's clock.
 func (l *Log) newestCommit(ctx context.Context) (at time.Time, err error) {
-	if err := l.turn.Acquire(ctx, 1); err != nil {
+	if err := l.snapLock.Acquire(ctx, 1); err != nil {
 		return at, err
 	}
 	key := l.commitKey(l.snap.Version)
-	l.turn.Release(1)
+	l.snapLock.Release(1)
 	err = l.opts.Store.List(ctx, key, "", func(info store.Info) error {
 		if info.Key == key {
 			at = info.Modified
@@ -115,9 +116,10 @@ func (l *Log) newestCommit(ctx context.Context) (at time.Time, err error) {
 	return at, nil
 }
 
-// Cleanup deletes the commits and checkpoints that are older than the retention and that no newer version needs, by
-// the protocol's steps, and returns how many objects. Ages are measured by the store's clock. The newest commit not newer than the cutoff (midnight UTC) stays
-// readable, so a checkpoint at or below it stays, and everything after that.
+// Cleanup deletes the commits and checkpoints that are older than the retention and that no newer version needs, by the
+// protocol's steps, and returns how many objects it has deleted. Ages are measured by the store's clock. The cutoff is
+// midnight UTC. The newest commit that is not after the cutoff stays readable: the newest checkpoint at or below that
+// commit stays, and everything after it.
 func (l *Log) Cleanup(ctx context.Context) (int, error) {
 	newest, err := l.newestCommit(ctx)
 	if err != nil {
@@ -125,7 +127,7 @@ func (l *Log) Cleanup(ctx context.Context) (int, error) {
 	}
 	now := l.opts.Now()
 	if now.After(newest) {
-		now = newest // a clock that is ahead must not make young commits old: others still build on them
+		now = newest // a clock that is ahead must not make young commits old: other nodes still build on them
 	}
 	cutoff := now.UTC().Add(-l.opts.LogRetention).Truncate(24 * time.Hour)
 	type object struct {
@@ -142,7 +144,7 @@ func (l *Log) Cleanup(ctx context.Context) (int, error) {
 		v, isCommit, isCheckpoint := logName(info.Key[len(l.root+logDir):])
 		switch {
 		case isCommit:
-			// A commit's time is never before its predecessor's, whatever the store's clock did.
+			// A commit counts as no older than the commit before it, even if the store's clock went back.
 			if info.Modified.After(latest) {
 				latest = info.Modified
 			}
@@ -166,7 +168,7 @@ func (l *Log) Cleanup(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	keep := slices.Max(checkpoints)
-	// The checkpoint that everything will rest on is read before anything is deleted.
+	// The checkpoint from which every later replay starts is read before anything is deleted.
 	probe := newSnapshot(false, false)
 	if err := l.readCheckpoint(ctx, keep, probe); err != nil {
 		return 0, fmt.Errorf("delta: clean %s: %w", l.name(), err)

@@ -8,8 +8,8 @@ import (
 	"deckle/sim/testworld/objects"
 )
 
-// A hint at a checkpoint that another tool made in several parts, or that is gone, does not keep this one from making
-// its own.
+// A hint at a checkpoint that is gone, or that another tool has made in several parts, does not keep this writer from
+// making its own.
 func TestForeignHint(t *testing.T) {
 	for _, hint := range []string{
 		`{"version":%d,"size":3,"parts":2}`, // a multi-part one
@@ -23,7 +23,8 @@ func TestForeignHint(t *testing.T) {
 				l := open(t, opts)
 				commit := func(to int64) {
 					for v := snapshot(l).Version + 1; v <= to; v++ {
-						submit(t, l, &Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
+						submit(t, l, &Change{AppID: "x", Version: v, Last: true,
+							Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
 					}
 					l.keeper.wait.Wait()
 				}
@@ -45,8 +46,8 @@ func TestForeignHint(t *testing.T) {
 	}
 }
 
-// A node whose clock is a year ahead deletes no young commit: another, whose snapshot is a few versions old, would take
-// the deleted version for a free one, and write what no reader would ever see.
+// A node whose clock is a year ahead deletes no young commit. Another node, whose snapshot is a few versions old, would
+// take the deleted version for a free one, and write a commit that no reader would ever see.
 func TestCleanupWithAClockThatIsAhead(t *testing.T) {
 	mem := objects.NewMem(nil)
 	behind := open(t, writerOptions(mem))
@@ -55,7 +56,8 @@ func TestCleanupWithAClockThatIsAhead(t *testing.T) {
 	opts.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
 	ahead := open(t, opts)
 	for v := int64(1); v <= 25; v++ {
-		submit(t, ahead, &Change{AppID: "ahead", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("a", v), Origin{})}})
+		submit(t, ahead, &Change{AppID: "ahead", Version: v, Last: true,
+			Adds: []Add{add(fmt.Sprint("a", v), Origin{})}})
 	}
 	ahead.keeper.wait.Wait()
 	if n, err := ahead.Cleanup(t.Context()); n != 0 || err != nil {

@@ -23,12 +23,12 @@ func (l *Log) checkpointKey(v int64) string {
 	return fmt.Sprintf("%s%s%020d%s", l.root, logDir, v, checkpointExt)
 }
 
-// logName takes apart the name of an object in the log folder.
+// logName reads the version and the kind of an object in the log folder from its name.
 func logName(name string) (version int64, isCommit, isCheckpoint bool) {
 	if len(name) < 21 {
 		return 0, false, false
 	}
-	v, err := strconv.ParseUint(name[:20], 10, 63) // digits alone: "+0000000000000000007" is no version
+	v, err := strconv.ParseUint(name[:20], 10, 63) // only digits: "+0000000000000000007" is no version
 	if err != nil {
 		return 0, false, false
 	}
@@ -66,10 +66,11 @@ type lastCheckpointHint struct {
 	Size          int64 `json:"size"` // actions
 	SizeInBytes   int64 `json:"sizeInBytes,omitempty"`
 	NumOfAddFiles int64 `json:"numOfAddFiles,omitempty"`
-	Parts         int64 `json:"parts,omitempty"` // of a checkpoint in several files, which is not read here
+	Parts         int64 `json:"parts,omitempty"` // set for a checkpoint in several files, which is not read here
 }
 
-// hint reads _last_checkpoint; -1 if it is missing, not understood, or of a checkpoint in several parts.
+// hint reads the version in _last_checkpoint. It returns -1 if the hint is missing, cannot be decoded, or names a
+// checkpoint in several parts.
 func (l *Log) hint(ctx context.Context) (int64, error) {
 	data, err := l.opts.Store.Get(ctx, l.root+lastCheckpoint)
 	if errors.Is(err, store.ErrNotFound) {
@@ -106,7 +107,8 @@ func (l *Log) load(ctx context.Context) (*Snapshot, error) {
 			if _, ok := errors.AsType[*CorruptionError](err); !ok {
 				return nil, err
 			}
-			l.opts.Logger.Warn("delta: the newest checkpoint does not serve, looking for older ones", "table", l.root, "error", err)
+			l.opts.Logger.Warn("delta: the newest checkpoint cannot be used, looking for older ones", "table", l.root,
+				"error", err)
 		}
 	}
 	ls, err := l.list(ctx, "")
@@ -169,8 +171,9 @@ func (l *Log) readCommit(ctx context.Context, v int64) (*commit, error) {
 	return parseCommit(l.commitKey(v), data)
 }
 
-// settleNames comes between reading commits, the last of which is v, and believing them: a writer acknowledges what it
-// has read there, so that it must outlast a power cut even if whoever wrote it did not live to see to that.
+// settleNames is called after commits up to version v have been read and before the writer relies on them. The writer
+// acknowledges plans by what it has read there, so those commits must survive a power cut, even if the process that
+// wrote them died before it made them durable.
 func (l *Log) settleNames(ctx context.Context, v int64) error {
 	if l.opts.Create == nil {
 		return nil
@@ -178,18 +181,20 @@ func (l *Log) settleNames(ctx context.Context, v int64) error {
 	return store.SyncNames(ctx, l.opts.Store, l.commitKey(v))
 }
 
-// relistAfter is how old the last look at the folder may be for a missing next commit to mean "none yet". After
-// a longer pause the log may have been cleaned past this snapshot, and the next version must not be taken for free.
+// relistAfter bounds the age of the last reading of the folder for which a missing next commit means that there is none
+// yet. After a longer time the log may have been cleaned past this snapshot, and a missing next version may be one that
+// was written and deleted.
 const relistAfter = time.Hour
 
-// stale reports whether the snapshot is too old to be built on, by either clock: the monotonic one stands still while a
-// machine sleeps, and the wall clock may have been set back.
+// stale reports whether the snapshot is too old for a commit to be built on it, by the monotonic or the wall clock: the
+// monotonic clock stands still while a machine sleeps, and the wall clock may have been set back.
 func (l *Log) stale() bool {
 	now := l.opts.Now()
 	return now.Sub(l.listed) >= relistAfter || now.Round(0).Sub(l.listed.Round(0)) >= relistAfter
 }
 
-// refresh brings the snapshot up to the newest commit, by reading commits until one is missing. It is the caller's turn.
+// refresh brings the snapshot up to the newest commit, by reading commits until one is missing. The caller holds
+// snapLock.
 func (l *Log) refresh(ctx context.Context) error {
 	if l.snap == nil || l.snap.Version < 0 || l.stale() {
 		s, err := l.load(ctx)
@@ -218,7 +223,7 @@ func (l *Log) refresh(ctx context.Context) error {
 	}
 }
 
-// adopt takes a snapshot as the current one, after the checks of invariant 6.
+// adopt makes s the current snapshot, and then does the checks of invariant 6.
 func (l *Log) adopt(s *Snapshot) error {
 	l.snap = s
 	l.metrics.version.WithLabelValues(l.name()).Set(float64(s.Version))

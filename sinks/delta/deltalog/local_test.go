@@ -13,8 +13,9 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// On the local store a commit can be read before its name is durable: when the sync of the folder failed, or when
-// its writer died, or is slow, between the two. Whoever reads it there and takes it for done must have synced.
+// On the local store a commit can be read before its name is durable: when the sync of the folder has failed, or when
+// its writer is slow or has died between the link and the sync. A writer that reads such a commit must sync the folder
+// before it takes the commit for done.
 func TestCommitReadIsDurable(t *testing.T) {
 	ctx := context.Background()
 	errSync := errors.New("injected")
@@ -54,7 +55,7 @@ func TestCommitReadIsDurable(t *testing.T) {
 				t.Error("acknowledged without a sync")
 			}
 			if err := l.Refresh(ctx); err == nil || l.snap.Done("x", 1) {
-				t.Errorf("believed without a sync: %v", err)
+				t.Errorf("a commit was taken for done without a sync: %v", err)
 			}
 			failing.Store(0)
 			submit(t, l, change())
@@ -64,7 +65,8 @@ func TestCommitReadIsDurable(t *testing.T) {
 			mem := vfs.NewCrashableMem()
 			var failing atomic.Int64 // how many syncs of the log folder fail from now on
 			bad := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-				if op.Kind == errorfs.OpFileSync && strings.HasSuffix(op.Path, "_delta_log") || op.Kind == errorfs.OpOpenDir && strings.HasSuffix(op.Path, "_delta_log") {
+				if op.Kind == errorfs.OpFileSync && strings.HasSuffix(op.Path, "_delta_log") ||
+					op.Kind == errorfs.OpOpenDir && strings.HasSuffix(op.Path, "_delta_log") {
 					if n := failing.Load(); n > 0 {
 						failing.Store(n - 1)
 						return errSync

@@ -25,8 +25,8 @@ type Options struct {
 	Name  string // the table's folder in the store, e.g. "sessions"
 	// Create is nil for a reader: nothing is written then.
 	Create *Creation
-	Node   string // goes into commitInfo only
-	// KeepFiles holds the live files in memory, KeepStats their statistics too.
+	Node   string // only written into commitInfo
+	// KeepFiles holds the live files in memory, KeepStats holds their statistics too.
 	KeepFiles, KeepStats bool
 
 	Now  func() time.Time // default time.Now
@@ -34,13 +34,13 @@ type Options struct {
 	// Sleep waits between attempts; default a timer.
 	Sleep  func(context.Context, time.Duration) error
 	Logger *slog.Logger // default: discards
-	// Metrics may be shared by tables; nil: none.
+	// Metrics may be shared by tables; nil stands for metrics that are not registered.
 	Metrics *Metrics
 
 	CheckpointInterval int           // commits; default 10
 	LogRetention       time.Duration // default 30 days
-	CleanupInterval    time.Duration // at least between two cleanups by this process; default 1 hour
-	PutTimeout         time.Duration // one request, see store.WithTimeouts; default 30 s
+	CleanupInterval    time.Duration // least time between two cleanups by this process; default 1 hour
+	PutTimeout         time.Duration // for one request, see store.WithTimeouts; default 30 s
 }
 
 func (o *Options) complete() error {
@@ -77,7 +77,7 @@ func (o *Options) complete() error {
 	if o.PutTimeout <= 0 {
 		o.PutTimeout = 30 * time.Second
 	}
-	// A turn at the log lasts as long as its requests: none may last for ever.
+	// snapLock is held for as long as requests take: no request may last for ever.
 	o.Store = store.WithTimeouts(o.Store, o.PutTimeout)
 	return nil
 }
@@ -99,9 +99,11 @@ type Log struct {
 	root    string // name and a slash
 	metrics *Metrics
 
-	turn   *semaphore.Weighted // of whoever uses snap and listed; it lasts as long as a commit, and a wait for it ends with its context
-	snap   *Snapshot
-	listed time.Time // when it was last certain that snap was the newest version
+	// snapLock guards snap and listed. A commit holds it from beginning to end, and a wait for it ends with the
+	// context of the waiting call, which is why it is no mutex.
+	snapLock *semaphore.Weighted
+	snap     *Snapshot
+	listed   time.Time // the last time at which snap was certainly the newest version
 
 	committer committer
 	keeper    keeper
@@ -113,7 +115,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics, turn: semaphore.NewWeighted(1)}
+	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics, snapLock: semaphore.NewWeighted(1)}
 	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -131,7 +133,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 
 func (l *Log) name() string { return strings.TrimSuffix(l.root, "/") }
 
-// create writes version 0, or takes the one that another node has written meanwhile.
+// create writes version 0, or accepts the one that another node has written meanwhile.
 func (l *Log) create(ctx context.Context) error {
 	cr := l.opts.Create
 	id, err := uuid.NewRandomFromReader(l.opts.Rand)
@@ -162,7 +164,7 @@ func (l *Log) create(ctx context.Context) error {
 	if _, err := l.put(ctx, 0, txnID, body); err != nil {
 		return fmt.Errorf("delta: create table %s: %w", l.name(), err)
 	}
-	// Own or another's: what stands there now is judged like any table.
+	// This node or another one has written version 0: it is checked like any table.
 	return l.refresh(ctx)
 }
 
@@ -174,25 +176,25 @@ func (l *Log) uniqueID() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
-// Refresh reads the commits that others have made since.
+// Refresh reads the commits that other writers have made since the current snapshot.
 func (l *Log) Refresh(ctx context.Context) error {
-	if err := l.turn.Acquire(ctx, 1); err != nil {
+	if err := l.snapLock.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer l.turn.Release(1)
+	defer l.snapLock.Release(1)
 	return l.refresh(ctx)
 }
 
 // View calls f with the current snapshot, which f must neither change nor keep. Files themselves are never changed,
 // so f may keep those.
 func (l *Log) View(f func(*Snapshot)) {
-	_ = l.turn.Acquire(context.Background(), 1)
-	defer l.turn.Release(1)
+	_ = l.snapLock.Acquire(context.Background(), 1)
+	defer l.snapLock.Release(1)
 	f(l.snap)
 }
 
-// Close lets a commit that is under way end (it is cut off after 10 seconds, which is safe), fails what waits, and
-// waits for the checkpoint under way.
+// Close waits for the commit that has begun (it is cancelled after 10 seconds, which is safe), fails the changes that
+// wait for a commit, and waits for the checkpoint that has begun.
 func (l *Log) Close() error {
 	if l.opts.Create == nil {
 		return nil

@@ -25,8 +25,9 @@ var testFields = []Field{{"k", "string"}, {"v", "long"}, {"d", "date"}}
 func writerOptions(mem *objects.Mem) Options {
 	return Options{
 		Store: mem, Name: "t", Node: "n1", KeepFiles: true, Rand: rand.Reader,
-		Sleep:  func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		Create: &Creation{ClusterID: "c1", Pipeline: "p", Fields: testFields, PartitionColumn: "d", StatsColumns: []string{"k"}},
+		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Create: &Creation{ClusterID: "c1", Pipeline: "p", Fields: testFields, PartitionColumn: "d",
+			StatsColumns: []string{"k"}},
 	}
 }
 
@@ -66,7 +67,7 @@ func TestCreateAndRefuse(t *testing.T) {
 	}
 	again := open(t, writerOptions(mem))
 	if s := snapshot(again); s.Version != 0 || s.Metadata.ID != snapshot(l).Metadata.ID {
-		t.Fatalf("the second opening made a table of its own: %+v", s)
+		t.Fatalf("the second opening made another table: %+v", s)
 	}
 	meta := *snapshot(l).Metadata
 	with := func(change func(m *Metadata, p *Protocol)) string {
@@ -80,15 +81,25 @@ func TestCreateAndRefuse(t *testing.T) {
 		return string(b)
 	}
 	for name, commit := range map[string]string{
-		"belongs to cluster \"other\"":    with(func(m *Metadata, _ *Protocol) { m.Configuration[ConfigClusterID] = "other" }),
-		"belongs to cluster \"\"":         with(func(m *Metadata, _ *Protocol) { delete(m.Configuration, ConfigClusterID) }),
-		"belongs to pipeline":             with(func(m *Metadata, _ *Protocol) { m.Configuration[ConfigPipeline] = "q" }),
-		"setTransactionRetentionDuration": with(func(m *Metadata, _ *Protocol) { m.Configuration[configTxnRetention] = "interval 1 day" }),
+		"belongs to cluster \"other\"": with(func(m *Metadata, _ *Protocol) {
+			m.Configuration[ConfigClusterID] = "other"
+		}),
+		"belongs to cluster \"\"": with(func(m *Metadata, _ *Protocol) {
+			delete(m.Configuration, ConfigClusterID)
+		}),
+		"belongs to pipeline": with(func(m *Metadata, _ *Protocol) {
+			m.Configuration[ConfigPipeline] = "q"
+		}),
+		"setTransactionRetentionDuration": with(func(m *Metadata, _ *Protocol) {
+			m.Configuration[configTxnRetention] = "interval 1 day"
+		}),
 		"column w is not one": with(func(m *Metadata, _ *Protocol) {
 			m.SchemaString = SchemaString(append(testFields[:3:3], Field{"w", "long"}))
 		}),
 		"column d is missing": with(func(m *Metadata, _ *Protocol) { m.SchemaString = SchemaString(testFields[:2]) }),
-		"column v has type":   with(func(m *Metadata, _ *Protocol) { m.SchemaString = strings.Replace(m.SchemaString, "long", "integer", 1) }),
+		"column v has type": with(func(m *Metadata, _ *Protocol) {
+			m.SchemaString = strings.Replace(m.SchemaString, "long", "integer", 1)
+		}),
 		"has an invariant": with(func(m *Metadata, _ *Protocol) {
 			m.SchemaString = strings.Replace(m.SchemaString, "{}", `{"delta.invariants":"x"}`, 1)
 		}),
@@ -98,7 +109,9 @@ func TestCreateAndRefuse(t *testing.T) {
 		"reader features [\"deletionVectors\"": with(func(_ *Metadata, p *Protocol) {
 			*p = Protocol{3, 7, []string{"deletionVectors"}, []string{"deletionVectors"}}
 		}),
-		"writer feature \"rowTracking\"": with(func(_ *Metadata, p *Protocol) { *p = Protocol{1, 7, nil, []string{"appendOnly", "rowTracking"}} }),
+		"writer feature \"rowTracking\"": with(func(_ *Metadata, p *Protocol) {
+			*p = Protocol{1, 7, nil, []string{"appendOnly", "rowTracking"}}
+		}),
 	} {
 		other := objects.NewMem(nil)
 		other.Overwrite("t/_delta_log/00000000000000000000.json", []byte(commit))
@@ -107,12 +120,13 @@ func TestCreateAndRefuse(t *testing.T) {
 		if !errors.As(err, &stop) || !strings.Contains(err.Error(), name) || stop.Hint == "" {
 			t.Errorf("%s: %v", name, err)
 		}
-		// The same, found at a commit by a writer that is running: nothing more is written.
+		// A writer that is already running finds the same at its next commit: it writes nothing more.
 		third := objects.NewMem(nil)
 		running := open(t, writerOptions(third))
 		third.Overwrite("t/_delta_log/00000000000000000001.json", []byte(commit))
 		for range 2 {
-			err = running.Submit(context.Background(), &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
+			err = running.Submit(context.Background(),
+				&Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
 			if !errors.As(err, &stop) {
 				t.Errorf("%s, while running: %v", name, err)
 			}
@@ -131,17 +145,19 @@ func TestSubmit(t *testing.T) {
 
 	submit(t, a, &Change{AppID: "x", Version: 5, Last: true, Adds: []Add{add("f1", Origin{true, 1, 0, 5})}, Rows: 3})
 	submit(t, a, &Change{AppID: "x", Version: 5, Last: true, Adds: []Add{add("f2", Origin{})}}) // known to be done
-	submit(t, b, &Change{AppID: "x", Version: 4, Last: true, Adds: []Add{add("f3", Origin{})}}) // learned by losing the race
-	if s := snapshot(b); s.Version != 1 || len(s.Files) != 1 || s.Txns["x"].Version != 5 || s.Txns["x"].LastUpdated == nil {
+	// b finds out that the change is done when it loses the race.
+	submit(t, b, &Change{AppID: "x", Version: 4, Last: true, Adds: []Add{add("f3", Origin{})}})
+	if s := snapshot(b); s.Version != 1 || len(s.Files) != 1 || s.Txns["x"].Version != 5 ||
+		s.Txns["x"].LastUpdated == nil {
 		t.Fatalf("%+v", s)
 	}
-	// Rebase: a's commit meets b's and follows it.
+	// A commit of a meets one of b at the same version and takes the next version.
 	submit(t, b, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f4", Origin{true, 2, 0, 1})}})
 	submit(t, a, &Change{AppID: "x", Version: 6, Last: true, Adds: []Add{add("f5", Origin{true, 1, 5, 6})}})
 	if s := snapshot(a); s.Version != 3 || len(s.Files) != 3 {
 		t.Fatalf("%+v", s)
 	}
-	// A removed file is gone: rebuild.
+	// A file that a change removes is already gone: the change must be made again.
 	f1 := file(a, "f1")
 	if err := b.Refresh(ctx); err != nil {
 		t.Fatal(err)
@@ -155,8 +171,10 @@ func TestSubmit(t *testing.T) {
 	guard := func(f *File) bool { return f.Origin.May(1, 3) }
 	read := snapshot(b).Version
 	submit(t, a, &Change{AppID: "x", Version: 7, Last: true, Adds: []Add{add("f6", Origin{true, 1, 6, 7})}})
-	submit(t, b, &Change{AppID: "r", Version: 1, Adds: []Add{add("ins1", Origin{true, 1, 2, 3})}, Guard: guard, ReadVersion: read})
-	err = a.Submit(ctx, &Change{AppID: "r", Version: 1, Adds: []Add{add("ins2", Origin{true, 1, 2, 3})}, Guard: guard, ReadVersion: read})
+	submit(t, b, &Change{AppID: "r", Version: 1, Adds: []Add{add("ins1", Origin{true, 1, 2, 3})}, Guard: guard,
+		ReadVersion: read})
+	err = a.Submit(ctx, &Change{AppID: "r", Version: 1, Adds: []Add{add("ins2", Origin{true, 1, 2, 3})}, Guard: guard,
+		ReadVersion: read})
 	if !errors.Is(err, ErrRebuild) {
 		t.Fatalf("the guard was not asked: %v", err)
 	}
@@ -169,7 +187,7 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
-// What is submitted during a commit goes into the next one together, and commitInfo names the node.
+// Changes that are submitted during a commit go into the next one together, and commitInfo names the node.
 func TestGroupedCommits(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
@@ -183,7 +201,8 @@ func TestGroupedCommits(t *testing.T) {
 	}
 	errs := make(chan error)
 	go func() {
-		errs <- l.Submit(context.Background(), &Change{AppID: "s0", Version: 1, Last: true, Adds: []Add{add("a0", Origin{})}})
+		errs <- l.Submit(context.Background(), &Change{AppID: "s0", Version: 1, Last: true,
+			Adds: []Add{add("a0", Origin{})}})
 	}()
 	<-inPut
 	gone, cancel := context.WithCancel(context.Background())
@@ -193,7 +212,8 @@ func TestGroupedCommits(t *testing.T) {
 			ctx = gone
 		}
 		go func() {
-			errs <- l.Submit(ctx, &Change{AppID: fmt.Sprintf("s%d", i), Version: 1, Last: true, Adds: []Add{add(fmt.Sprintf("a%d", i), Origin{})}})
+			errs <- l.Submit(ctx, &Change{AppID: fmt.Sprintf("s%d", i), Version: 1, Last: true,
+				Adds: []Add{add(fmt.Sprintf("a%d", i), Origin{})}})
 		}()
 	}
 	for queued := 0; queued < 4; { // until all four wait
@@ -224,10 +244,11 @@ func TestGroupedCommits(t *testing.T) {
 	}
 }
 
-// The answers to a commit's PUT that say nothing are resolved by reading back.
+// After an answer to the PUT of a commit that does not tell the outcome, the writer finds the outcome by reading back.
 func TestAmbiguousAnswers(t *testing.T) {
 	for name, f := range map[string]objects.Faults{
-		"answer lost": {Lost: 1}, "own object": {OwnTwice: 1}, "503 at times": {Before: 0.5}, "late": {Late: 0.5}, "all": {Before: 0.2, Lost: 0.3, OwnTwice: 0.3, Late: 0.2},
+		"answer lost": {Lost: 1}, "own object": {OwnTwice: 1}, "503 at times": {Before: 0.5}, "late": {Late: 0.5},
+		"all": {Before: 0.2, Lost: 0.3, OwnTwice: 0.3, Late: 0.2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mem := objects.NewMem(nil)
@@ -235,7 +256,8 @@ func TestAmbiguousAnswers(t *testing.T) {
 			mem.SetFaults(3, f)
 			for v := int64(1); v <= 30; v++ {
 				for {
-					err := l.Submit(context.Background(), &Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
+					err := l.Submit(context.Background(),
+						&Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
 					if err == nil {
 						break
 					}
@@ -264,7 +286,8 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	step := func(v int64) {
 		t.Helper()
 		path := fmt.Sprintf("d=2024-01-02/f%d", v)
-		c := &Change{AppID: fmt.Sprintf("a%d", v%3), Version: v, Last: true, Adds: []Add{add(path, Origin{true, 1, uint64(v), uint64(v) + 1})}}
+		c := &Change{AppID: fmt.Sprintf("a%d", v%3), Version: v, Last: true,
+			Adds: []Add{add(path, Origin{true, 1, uint64(v), uint64(v) + 1})}}
 		live[path] = true
 		if v%4 == 0 {
 			old := fmt.Sprintf("d=2024-01-02/f%d", v-2)
@@ -294,11 +317,15 @@ func TestCheckpointAndCleanup(t *testing.T) {
 			if f == nil {
 				t.Fatalf("%s is lost", p)
 			}
-			if r := replayed.Files[p]; r != nil && (f.Stats != r.Stats || f.Origin != r.Origin || f.Partition != r.Partition || f.Size != r.Size || f.NumRecords != 3) {
+			if r := replayed.Files[p]; r != nil &&
+				(f.Stats != r.Stats || f.Origin != r.Origin || f.Partition != r.Partition || f.Size != r.Size ||
+					f.NumRecords != 3) {
 				t.Errorf("%+v, want %+v", f, r)
 			}
 		}
-		if a, b := fmt.Sprint(s.Metadata.ID, s.Metadata.Configuration, s.Metadata.SchemaString, *s.Protocol), fmt.Sprint(replayed.Metadata.ID, replayed.Metadata.Configuration, replayed.Metadata.SchemaString, *replayed.Protocol); a != b {
+		if a, b := fmt.Sprint(s.Metadata.ID, s.Metadata.Configuration, s.Metadata.SchemaString, *s.Protocol),
+			fmt.Sprint(replayed.Metadata.ID, replayed.Metadata.Configuration, replayed.Metadata.SchemaString,
+				*replayed.Protocol); a != b {
 			t.Errorf("%s\nwant %s", a, b)
 		}
 		for i := range 3 {
@@ -320,7 +347,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	} else {
 		check(s)
 	}
-	// Tombstones: of the week before the checkpoint only.
+	// The checkpoint holds only the tombstones of the week before it.
 	var tombstones []string
 	data, err := mem.Get(ctx, l.checkpointKey(20))
 	if err != nil {
@@ -352,7 +379,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 		check(s)
 	}
 	mem.Overwrite(l.checkpointKey(20), data)
-	// Retention: on 27 February the cutoff is 28 January, commit 27; the newest checkpoint not newer is 20.
+	// On 27 February the retention's cutoff is 28 January, which is commit 27. The newest checkpoint up to it is 20.
 	for v := int64(26); v <= 60; v++ {
 		step(v)
 	}
@@ -361,7 +388,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 		t.Fatalf("the log begins with %q", keys[:3])
 	}
 	check(snapshot(open(t, read)))
-	// A commit that is missing in the middle is an error with its name, never a shorter table.
+	// A commit that is missing in the middle gives an error with its name, never a shorter table.
 	if err := mem.Delete(ctx, l.commitKey(55)); err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +401,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	}
 }
 
-// A writer that slept through the retention must not take a deleted version for a free one.
+// A writer that has slept for longer than the retention must not take a deleted version for a free one.
 func TestCleanedPastASleeper(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
@@ -419,7 +446,8 @@ func TestStats(t *testing.T) {
 	if s, ok := truncateMax(strings.Repeat("\U0010FFFF", 40)); ok {
 		t.Errorf("a bound for what has none: %q", s)
 	}
-	cols := []ColumnStats{{Name: "n"}, {Name: "t", Kind: KindTimestamp}, {Name: "s", Kind: KindString}, {Name: "none", Kind: KindString}, {Name: "bad", Kind: KindString}}
+	cols := []ColumnStats{{Name: "n"}, {Name: "t", Kind: KindTimestamp}, {Name: "s", Kind: KindString},
+		{Name: "none", Kind: KindString}, {Name: "bad", Kind: KindString}}
 	cols[0].Int(math.MinInt64)
 	cols[0].Int(math.MaxInt64)
 	cols[1].Int(-1)
@@ -430,7 +458,8 @@ func TestStats(t *testing.T) {
 	cols[3].Null()
 	cols[4].Text("\xff")
 	want := `{"numRecords":3,"minValues":{"n":-9223372036854775808,"s":"","t":"1969-12-31T23:59:59.999Z"},` +
-		`"maxValues":{"n":9223372036854775807,"s":"b","t":"1970-01-01T00:00:01.001Z"},"nullCount":{"bad":0,"n":0,"none":1,"s":1,"t":0}}`
+		`"maxValues":{"n":9223372036854775807,"s":"b","t":"1970-01-01T00:00:01.001Z"},` +
+		`"nullCount":{"bad":0,"n":0,"none":1,"s":1,"t":0}}`
 	got := Stats(3, cols)
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -502,7 +531,8 @@ func checkpointFile(tb testing.TB) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := l.Submit(context.Background(), &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f", Origin{true, 1, 0, 1})}}); err != nil {
+	if err := l.Submit(context.Background(), &Change{AppID: "x", Version: 1, Last: true,
+		Adds: []Add{add("f", Origin{true, 1, 0, 1})}}); err != nil {
 		tb.Fatal(err)
 	}
 	if err := l.WriteCheckpoint(context.Background(), 1, -1); err != nil {

@@ -2,14 +2,14 @@ package deltalog
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are the figures of the Delta sink's tables, labelled by table.
+// Metrics are the metrics of the Delta sink's tables, labelled by table.
 type Metrics struct {
 	commits, conflicts, unknown, rows, bytes, files, keepErrors *prometheus.CounterVec
 	commitSeconds, checkpointSeconds                            *prometheus.HistogramVec
 	version                                                     *prometheus.GaugeVec
 }
 
-// NewMetrics registers the metrics; with nil they are counted for nobody.
+// NewMetrics makes the metrics and registers them, unless reg is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	label := []string{"table"}
 	counter := func(name, help string) *prometheus.CounterVec {
@@ -33,7 +33,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Newest version of the log that this node knows."}, label),
 	}
 	if reg != nil {
-		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.commitSeconds, m.checkpointSeconds, m.version)
+		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.commitSeconds,
+			m.checkpointSeconds, m.version)
 	}
 	return m
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// maxPage is the longest page that is read, decompressed: writers make pages of about 1 MiB.
+// maxPage is the size in bytes, decompressed, of the longest page that is read. Writers make pages of about 1 MiB.
 const maxPage = 256 << 20
 
 var (
@@ -17,10 +17,10 @@ var (
 	errThrift     = errors.New("damaged Thrift structure")
 )
 
-// OpenParquet opens a Parquet file in memory. The library believes what a file says of lengths and numbers: it makes room
-// for them before it reads, so that one flipped bit can ask for more memory than there is, which no recover catches. Here
-// every length is first compared with the bytes that are there: of the footer, of each list and text in it, and of each
-// page.
+// OpenParquet opens a Parquet file in memory. The library trusts the lengths and counts in a file: it allocates memory
+// for them before it reads, so that one flipped bit can ask for more memory than there is, which no recover catches.
+// Here every length is first compared with the bytes that are there: that of the footer, of each list and text in it,
+// and of each page.
 func OpenParquet(data []byte) (*parquet.File, error) {
 	const tail = 8 // length of the footer u32, "PAR1"
 	if len(data) < 4+tail || string(data[len(data)-4:]) != "PAR1" {
@@ -34,7 +34,8 @@ func OpenParquet(data []byte) (*parquet.File, error) {
 	if footer.structure(0, nil); footer.err != nil {
 		return nil, fmt.Errorf("footer: %w", footer.err)
 	}
-	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)), parquet.SkipPageIndex(true),
+		parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,8 @@ func OpenParquet(data []byte) (*parquet.File, error) {
 				from = d
 			}
 			if from < 0 || n < 0 || from > int64(len(data)) || n > int64(len(data))-from {
-				return nil, fmt.Errorf("column %v: %d bytes at %d in a file of %d", c.MetaData.PathInSchema, n, from, len(data))
+				return nil, fmt.Errorf("column %v: %d bytes at %d in a file of %d", c.MetaData.PathInSchema, n, from,
+					len(data))
 			}
 			if err := checkPages(data[from : from+n]); err != nil {
 				return nil, fmt.Errorf("column %v: %w", c.MetaData.PathInSchema, err)
@@ -55,10 +57,10 @@ func OpenParquet(data []byte) (*parquet.File, error) {
 	return f, nil
 }
 
-// checkPages goes from page to page of a column.
+// checkPages compares the lengths in each page header of a column with the bytes that are left.
 func checkPages(b []byte) error {
 	for len(b) > 0 {
-		var size [4]int64 // by field: 2 decompressed, 3 compressed
+		var size [4]int64 // by Thrift field: 2 is the decompressed size, 3 the compressed one
 		head := thrift{b: b}
 		head.structure(0, func(field int, v int64) {
 			if field == 2 || field == 3 {
@@ -76,12 +78,12 @@ func checkPages(b []byte) error {
 	return nil
 }
 
-// thrift walks over a structure in Thrift's compact protocol, believing nothing:
+// thrift walks over a structure in Thrift's compact protocol and trusts no length in it:
 //
 //	struct: (delta 4 bits, type 4 bits | type, field zigzag varint) value … | 0
 //	list, set: (size 4 bits, or 15 and size varint; type 4 bits) values    map: size varint, types, pairs
 type thrift struct {
-	b   []byte // what is left
+	b   []byte // the bytes that are left
 	err error
 }
 
@@ -117,7 +119,7 @@ func (t *thrift) skip(n uint64) {
 	t.b = t.b[n:]
 }
 
-// structure walks over a struct, and tells see the integers that stand directly in it, by their field.
+// structure walks over a struct, and calls see for each integer that stands directly in it, with its field.
 func (t *thrift) structure(depth int, see func(field int, v int64)) {
 	field := 0
 	for t.err == nil {
@@ -175,7 +177,7 @@ func (t *thrift) value(kind byte, depth int) {
 	}
 }
 
-// values walks over n times a value of each kind; each takes a byte at least.
+// values walks over n groups of one value of each kind; each value takes at least one byte.
 func (t *thrift) values(n uint64, depth int, kinds ...byte) {
 	if n > uint64(len(t.b)) {
 		t.fail()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestDamagedParquet flips bits in the whole footer and at the file's beginning, where a page's header is. What the file
-// says of lengths is not believed before it fits: nothing asks for much memory, and nothing panics.
+// TestDamagedParquet flips bits in the whole footer and at the file's beginning, where a page's header is. Lengths in
+// the file are compared with the bytes that are there: nothing asks for much memory, and nothing panics.
 func TestDamagedParquet(t *testing.T) {
 	data := checkpointFile(t)
 	if err := eachCheckpointRow("k", data, func(*checkpointRow) error { return nil }); err != nil {
@@ -33,7 +33,8 @@ func TestDamagedParquet(t *testing.T) {
 			t.Errorf("bit %d of byte %d: not noticed", bit, at)
 		}
 	}
-	whole := !testing.Short() // under the race detector the library's unsafe code ends the process where else it panics
+	// Under the race detector the library's unsafe code ends the process where it panics otherwise.
+	whole := !testing.Short()
 	for i, at := 0, 4; at < len(data); i, at = i+1, at+1 {
 		if at >= len(data)-12 || whole && (at < 400 || at > len(data)-4000) && i%4 == 0 {
 			for _, bit := range []int{i / 4 % 8, 7} {
@@ -49,10 +50,11 @@ func TestDamagedParquet(t *testing.T) {
 	}
 }
 
-// TestThrift: lists and texts that say they are longer than what is left, and structures without an end.
+// TestThrift reads lists and texts whose lengths exceed the bytes that are left, and structures without an end.
 func TestThrift(t *testing.T) {
 	for _, b := range [][]byte{
-		{}, {0x15}, {0x15, 0x80}, {0x18, 0x7f, 'x', 0}, {0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0}, {0x19, 0x5c, 0, 0, 0, 0}, {0x1b, 0x7f, 0x55, 2, 2, 0},
+		{}, {0x15}, {0x15, 0x80}, {0x18, 0x7f, 'x', 0}, {0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0},
+		{0x19, 0x5c, 0, 0, 0, 0}, {0x1b, 0x7f, 0x55, 2, 2, 0},
 		{0x1d, 0}, {0x1c, 0x1c, 0x1c}, {0x17, 1, 2, 3, 0},
 	} {
 		w := thrift{b: b}
@@ -69,7 +71,8 @@ func TestThrift(t *testing.T) {
 		t.Error("a structure 1,000 deep is taken")
 	}
 	got := map[int]int64{}
-	w = thrift{b: []byte{0x15, 0x04, 0x06, 0x80, 0x01, 0x05, 0x18, 0x02, 'a', 'b', 0x11, 0x1c, 0x15, 0x02, 0x00, 0x00, 'r'}}
+	w = thrift{b: []byte{0x15, 0x04, 0x06, 0x80, 0x01, 0x05, 0x18, 0x02, 'a', 'b', 0x11, 0x1c, 0x15, 0x02, 0x00, 0x00,
+		'r'}}
 	w.structure(0, func(field int, v int64) { got[field] = v })
 	if w.err != nil || string(w.b) != "r" || len(got) != 2 || got[1] != 2 || got[64] != -3 {
 		t.Errorf("%v, %v left, %v", got, w.b, w.err)

@@ -8,16 +8,17 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// RowReader reads the next rows into a slice; it returns io.EOF behind the last one, with or without rows.
+// RowReader reads the next rows into a slice. Read returns io.EOF with the last rows or after them.
 type RowReader[T any] interface {
 	Read(rows []T) (int, error)
 	Close() error
 }
 
-// EachRow decodes a Parquet file row by row, so many at a time; the row is valid only during the call. The Parquet library
-// panics on some damaged files; that is a CorruptionError here, as any other damage. An error of open or yield is returned
-// as it is.
-func EachRow[T any](key string, data []byte, open func(*parquet.File) (RowReader[T], error), atOnce int, yield func(*T) error) (err error) {
+// EachRow decodes a Parquet file and calls yield for each row, which is valid only during the call. It reads atOnce
+// rows at a time. The Parquet library panics on some damaged files; that is a CorruptionError here, like any other
+// damage. An error of open or yield is returned unchanged.
+func EachRow[T any](key string, data []byte, open func(*parquet.File) (RowReader[T], error), atOnce int,
+	yield func(*T) error) (err error) {
 	row, inYield := 0, false
 	corrupt := func(cause error) error { return &CorruptionError{Key: key, Line: row, Err: cause} }
 	defer func() {
@@ -36,7 +37,7 @@ func EachRow[T any](key string, data []byte, open func(*parquet.File) (RowReader
 	if err != nil {
 		return err
 	}
-	defer func() { _ = r.Close() }() // of memory: nothing to fail
+	defer func() { _ = r.Close() }() // the file is in memory: Close cannot fail
 	rows := make([]T, atOnce)
 	for {
 		n, err := r.Read(rows)

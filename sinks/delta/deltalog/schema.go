@@ -28,11 +28,12 @@ type schemaStruct struct {
 func SchemaString(fields []Field) string {
 	s := schemaStruct{Type: "struct"}
 	for _, f := range fields {
-		s.Fields = append(s.Fields, schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true, Metadata: map[string]any{}})
+		s.Fields = append(s.Fields, schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true,
+			Metadata: map[string]any{}})
 	}
 	b, err := json.Marshal(s)
 	if err != nil {
-		panic(err) // no value in it can fail
+		panic(err) // cannot happen: every value in it can be marshalled
 	}
 	return string(b)
 }
@@ -63,7 +64,7 @@ func checkSchema(schemaString string, want []Field) error {
 	return nil
 }
 
-// Creation says what a writer's table must be, and how it is made if it is missing.
+// Creation says which properties the table of a writer must have, and how it is made if it is missing.
 type Creation struct {
 	ClusterID, Pipeline string
 	Fields              []Field

@@ -10,14 +10,14 @@ import (
 
 // File is one live data file. Its table has exactly one partition column.
 type File struct {
-	Path       string // as it stands in the log
+	Path       string // as the log has it, URL-encoded
 	Partition  string // value of the partition column, "" for null
 	Size       int64  // bytes
 	Modified   int64  // Unix milliseconds
-	NumRecords int64  // of the statistics, -1 if unknown
+	NumRecords int64  // from the statistics, -1 if unknown
 	Origin     Origin
 	Stats      string // only if the log was opened with KeepStats
-	// Added is the version that added the file, or that of the checkpoint it was read from.
+	// Added is the version that added the file, or the version of the checkpoint from which it was read.
 	Added int64
 }
 
@@ -73,7 +73,8 @@ func (s *Snapshot) add(a *Add, version int64) {
 	if !s.keepFiles {
 		return
 	}
-	f := &File{Path: a.Path, Size: a.Size, Modified: a.ModificationTime, NumRecords: numRecords(a.Stats), Origin: parseOrigin(a.Tags), Added: version}
+	f := &File{Path: a.Path, Size: a.Size, Modified: a.ModificationTime, NumRecords: numRecords(a.Stats),
+		Origin: parseOrigin(a.Tags), Added: version}
 	for _, v := range a.PartitionValues {
 		p, ok := s.partitions[v]
 		if !ok {
@@ -101,15 +102,17 @@ func (s *Snapshot) SortedFiles() []*File {
 	})
 }
 
-// Writer features that ask nothing of this package: append-only is checked, invariants are refused with the schema.
+// knownWriterFeatures are the writer features that need nothing else from this package: append-only is checked, and
+// checkSchema refuses columns with invariants.
 var knownWriterFeatures = []string{"appendOnly", "invariants"}
 
-// checkProtocol refuses what cannot be read or written right here.
+// checkProtocol refuses a table that this package cannot read and write correctly.
 func checkProtocol(root string, p *Protocol) error {
 	refuse := func(format string, args ...any) error {
 		return &sinks.StopError{
-			Err:  fmt.Errorf("delta: table %s: %s", root, fmt.Sprintf(format, args...)),
-			Hint: "another tool has upgraded the table; rewrite it with reader version 1 and writer version 2, or give Deckle a new location",
+			Err: fmt.Errorf("delta: table %s: %s", root, fmt.Sprintf(format, args...)),
+			Hint: "another tool has upgraded the table; rewrite it with reader version 1 and writer version 2, " +
+				"or give Deckle a new location",
 		}
 	}
 	if p == nil {
@@ -140,7 +143,8 @@ const (
 	configAppendOnly   = "delta.appendOnly"
 )
 
-// checkTable refuses a table that is not the writer's own or that cannot keep its promise.
+// checkTable refuses a table that another cluster or pipeline has made, or on which the promise of this package would
+// not hold.
 func (s *Snapshot) checkTable(root string, want *Creation) error {
 	if err := checkProtocol(root, s.Protocol); err != nil {
 		return err
@@ -160,7 +164,8 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 			"it belongs to cluster %q, not to %q", id, want.ClusterID)
 	}
 	if p := cfg[ConfigPipeline]; p != want.Pipeline {
-		return stop("give this pipeline a location of its own", "it belongs to pipeline %q, not to %q", p, want.Pipeline)
+		return stop("give this pipeline a location of its own", "it belongs to pipeline %q, not to %q", p,
+			want.Pipeline)
 	}
 	if v, ok := cfg[configTxnRetention]; ok {
 		return stop("unset the property "+configTxnRetention+": it lets other tools forget what Deckle has written",
@@ -170,7 +175,8 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 		return stop("undo the change of the schema, or give Deckle a new location", "%v", err)
 	}
 	if !slices.Equal(s.Metadata.PartitionColumns, []string{want.PartitionColumn}) {
-		return stop("give Deckle a new location", "it is partitioned by %q, want %q", s.Metadata.PartitionColumns, want.PartitionColumn)
+		return stop("give Deckle a new location", "it is partitioned by %q, want %q", s.Metadata.PartitionColumns,
+			want.PartitionColumn)
 	}
 	return nil
 }

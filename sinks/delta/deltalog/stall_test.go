@@ -11,7 +11,7 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// stallStore stops answering reads amid the body while it is told to.
+// stallStore stops answering reads in the middle of the body while stall is set.
 type stallStore struct {
 	*objects.Mem
 	stall atomic.Bool
@@ -38,7 +38,7 @@ func (s *stallStore) List(ctx context.Context, prefix, after string, yield func(
 	return s.Mem.List(ctx, prefix, after, yield)
 }
 
-// A store that goes silent fails the changes under way and leaves the log able to commit once it answers again.
+// When a store stops answering, the changes that wait for it fail, and the log can commit once the store answers again.
 func TestStalledStore(t *testing.T) {
 	for _, stale := range []bool{false, true} { // by the GET of the next commit, by the LIST of the folder
 		synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,8 @@ func TestStalledStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = l.Close() }()
-			submit(t, other, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}}) // l must read this first
+			// l must read this commit first.
+			submit(t, other, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}})
 			if stale {
 				time.Sleep(2 * relistAfter)
 			}

@@ -27,7 +27,7 @@ type ColumnStats struct {
 	set      bool
 	min, max int64
 	lo, hi   string
-	invalid  bool // a text that is not UTF-8: no bounds
+	invalid  bool // a text was not UTF-8, so that there are no bounds
 }
 
 // Int folds in a number, or a timestamp in microseconds.
@@ -90,7 +90,7 @@ func Stats(rows int64, cols []ColumnStats) string {
 		NullCount  map[string]int64 `json:"nullCount"`
 	}{rows, lo, hi, nulls})
 	if err != nil {
-		panic(err) // no value in it can fail
+		panic(err) // cannot happen: every value in it can be marshalled
 	}
 	return string(b)
 }
@@ -135,8 +135,8 @@ func cut(s string, units int) int {
 
 func truncateMin(s string) string { return s[:cut(s, statsPrefix)] }
 
-// truncateMax returns a text of bounded length that is not less than s, or false if there is none: a prefix, and a
-// character greater than the first one dropped.
+// truncateMax returns a text of bounded length that is not less than s, or false if there is none. The text is a prefix
+// of s, followed by a character greater than the first one that was dropped.
 func truncateMax(s string) (string, bool) {
 	at := cut(s, statsPrefix)
 	for units := statsPrefix; at < len(s); {
@@ -155,7 +155,7 @@ func truncateMax(s string) (string, bool) {
 	return s, true
 }
 
-// numRecords reads the count out of add.stats, -1 if there is none.
+// numRecords reads the number of records from add.stats, -1 if there is none.
 func numRecords(stats string) int64 {
 	var s struct {
 		NumRecords *json.Number `json:"numRecords"`

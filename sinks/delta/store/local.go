@@ -26,7 +26,7 @@ const (
 type Local struct {
 	fs   vfs.FS
 	root string
-	// unique makes temporary names of this process distinct; owner those of several processes on one machine.
+	// unique makes the temporary names of this process distinct, owner those of several processes on one machine.
 	unique  atomic.Uint64
 	owner   string
 	durable sync.Map // folders whose names are on disk
@@ -101,7 +101,8 @@ func (l *Local) writeFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	// A vfs.File may change what it is given to write, and data is the caller's: it goes through a copy, a piece at a time.
+	// A vfs.File may change the bytes that it is given to write, and data belongs to the caller: it is copied and
+	// written in pieces.
 	buf := make([]byte, min(len(data), 256<<10))
 	for rest := data; err == nil; {
 		n := copy(buf, rest)
@@ -141,7 +142,7 @@ func (l *Local) durableDir(dir string) error {
 		return nil // the root of the file system, or the working folder
 	}
 	if len(dir) < len(l.root) {
-		// Above the store's root: what exists is not this store's affair, and may not be readable.
+		// The folder is above the store's root. If it exists, it does not belong to this store and may not be readable.
 		if _, err := l.fs.Stat(dir); err == nil {
 			return nil
 		}
@@ -159,8 +160,9 @@ func (l *Local) durableDir(dir string) error {
 	return nil
 }
 
-// SyncNames syncs the folder of key, and the first time those above it: an object in it that can be read was linked by
-// somebody whose own sync may have failed or may never have come. Its bytes were synced before it got its name.
+// SyncNames syncs the folder of key, and the first time the folders above it too. The process that linked an object
+// which can be read there may have failed to sync the folder, or may have died before. The bytes of the object were
+// synced before it got its name.
 func (l *Local) SyncNames(ctx context.Context, key string) error {
 	if err := CheckKey(key); err != nil {
 		return err
@@ -256,11 +258,12 @@ func (l *Local) walk(ctx context.Context, dir, prefix, startAfter string, found 
 		if dir != "" {
 			key = dir + "/" + name
 		}
-		if strings.HasPrefix(name, tempPrefix) || !strings.HasPrefix(key, prefix) && !strings.HasPrefix(prefix, key+"/") {
+		if strings.HasPrefix(name, tempPrefix) || !strings.HasPrefix(key, prefix) &&
+			!strings.HasPrefix(prefix, key+"/") {
 			continue
 		}
 		// '0' follows '/': neither the file of this name nor anything in a folder of this name comes after startAfter.
-		// Judged by name alone, so that the tail of a long log costs no stat a file.
+		// The name alone decides, so that listing the end of a long log costs no stat of each file before it.
 		if startAfter >= key+"0" {
 			continue
 		}

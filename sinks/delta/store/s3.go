@@ -21,18 +21,18 @@ type S3Options struct {
 	Endpoint string // https://host:port or http://host:port
 	Bucket   string
 	Prefix   string // "" or a key prefix without leading slash; a trailing slash is added
-	Region   string // default us-east-1; set, so that the client never asks for the bucket's location
+	Region   string // default us-east-1; always set, so that the client never asks for the bucket's location
 	// Credentials default to the usual chain: environment, file, IAM.
 	Credentials *credentials.Credentials
 	TLS         *tls.Config // nil: the system's roots
-	// MaxRetries are the client's own attempts of one request; default 3. A repeated conditional PUT may meet its own
-	// object, which the log layer finds out by reading back.
+	// MaxRetries is how often the client itself tries one request; default 3. A repeated conditional PUT may meet its
+	// own object, which package deltalog finds out by reading back.
 	MaxRetries int
 	// ResponseTimeout bounds the wait for an answer's header after the request is sent; default 60 s.
 	ResponseTimeout time.Duration
 }
 
-// S3 keeps objects in a bucket. Every put is one PUT request of known size, as only that is conditional.
+// S3 keeps objects in a bucket. Every put is one PUT request of known size, as only such a request can be conditional.
 type S3 struct {
 	client    *minio.Client
 	transport *http.Transport
@@ -128,7 +128,7 @@ func (s *S3) put(ctx context.Context, key string, data []byte, opts minio.PutObj
 	if minio.ToErrorResponse(err).StatusCode == http.StatusPreconditionFailed {
 		return fmt.Errorf("put %s: %w", key, ErrExists)
 	}
-	// 409 (a concurrent conditional request) too is neither a yes nor a no: the caller reads back and repeats.
+	// After a 409 too (a concurrent conditional request) the outcome is not known: the caller reads back and repeats.
 	return fmt.Errorf("store: put %s: %w", key, err)
 }
 
@@ -174,7 +174,7 @@ func (s *S3) List(ctx context.Context, prefix, startAfter string, yield func(Inf
 		}
 		key := strings.TrimPrefix(obj.Key, s.prefix)
 		if key <= startAfter {
-			continue // stores that ignore start-after exist
+			continue // some stores ignore start-after
 		}
 		if err := yield(Info{Key: key, Size: obj.Size, Modified: obj.LastModified}); err != nil {
 			return err

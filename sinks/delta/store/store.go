@@ -1,23 +1,25 @@
-// Package store is the tiny object interface under the Delta sink: whole objects, put-if-absent, listing by prefix.
+// Package store is the object store under the Delta sink: whole objects, put-if-absent, listing by prefix.
 //
 // Promise:
 //
 //  1. An object is seen whole or not at all; a Put or PutIfAbsent that returned nil is durable.
 //  2. Of all PutIfAbsent calls for one key, by any process, at most one ever takes effect.
-//  3. Get after a successful put returns the new bytes (read after write), List shows the key.
+//  3. Get after a successful put returns the new bytes (read after write), and List shows the key.
 //
-// A Local object can be seen before it is durable, until the put that made it has returned nil: SyncNames.
+// A Local object can be seen before it is durable, until the put that made it has returned nil. SyncNames makes such
+// objects durable.
 //
-// What an error says: ErrNotFound is certain. ErrExists says that the key is taken, but perhaps by this very call: a
-// client library that repeats a request whose answer was lost sees its own object. Any other error of a put is
-// ambiguous: the object may be there now, may come later, or never. Whoever must know reads the object back.
+// ErrNotFound is certain. ErrExists says that the key is taken, but perhaps by this very call: a client library that
+// repeats a request whose answer was lost sees its own object. Any other error of a put is ambiguous: the object may be
+// there now, may appear later, or never. A caller that must know reads the object back.
 //
 // Assumptions. Local: the folder is on one POSIX file system of one machine, link(2) fails on an existing name, and
 // fsync of a file and of its folder make both durable. S3: the store honours If-None-Match: * on a single PUT, which
 // Probe tests before anything else is written.
 //
-// Rejected: streaming puts (multipart completes are not conditional in the client, and files have a bounded size);
-// O_EXCL instead of link (shows a partial file); deleting what a failed put may have left (it may have become live).
+// Rejected: streaming puts (the client's completion of a multipart upload is not conditional, and files have a bounded
+// size); O_EXCL instead of link (it shows a partial file); deleting the object that a failed put may have left (it may
+// have become live).
 package store
 
 import (
@@ -67,9 +69,9 @@ type Store interface {
 	String() string
 }
 
-// SyncNames makes the names of the objects that have been seen in the folder of key durable, if s is of a kind where one
-// may be seen before it is. Whoever acts on an object that another has put, or on an own one after an error of its put,
-// calls it between reading and acting.
+// SyncNames makes the names of the objects that have been seen in the folder of key durable, if s is a store where an
+// object may be seen before it is durable. A caller that acts on an object which another process has put, or on one
+// whose put returned an error, calls it between reading and acting.
 func SyncNames(ctx context.Context, s Store, key string) error {
 	if n, ok := s.(interface {
 		SyncNames(ctx context.Context, key string) error
@@ -91,15 +93,16 @@ func CheckKey(key string) error {
 	}
 	for i := range len(key) {
 		c := key[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_=./-", c) >= 0) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.IndexByte("_=./-", c) >= 0) {
 			return fmt.Errorf("%w: %q", ErrKey, key)
 		}
 	}
 	return nil
 }
 
-// Probe finds out whether the store honours put-if-absent, by two conditional puts of a new key under prefix; random
-// gives the key. It returns an error that wraps ErrUnconditional if the second put took effect or was not refused.
+// Probe finds out whether the store honours put-if-absent, by two conditional puts of a new key under prefix. The key
+// is drawn from random. The error wraps ErrUnconditional if the second put took effect or was not refused.
 func Probe(ctx context.Context, s Store, prefix string, random io.Reader) error {
 	var id [16]byte
 	if _, err := io.ReadFull(random, id[:]); err != nil {
@@ -121,9 +124,9 @@ func Probe(ctx context.Context, s Store, prefix string, random io.Reader) error 
 	switch {
 	case errSecond == nil || !bytes.Equal(got, first):
 		return fmt.Errorf("%w by %s: a second PUT with If-None-Match: * replaced the object, so that two nodes could "+
-			"overwrite each other's commits; use a store that honours it (AWS S3, MinIO from RELEASE.2024-05-07, Ceph, "+
-			"SeaweedFS, Garage or RustFS in a version with conditional writes), and check that no proxy drops the header",
-			ErrUnconditional, s)
+			"overwrite each other's commits; use a store that honours it (AWS S3, MinIO from RELEASE.2024-05-07, "+
+			"Ceph, SeaweedFS, Garage or RustFS in a version with conditional writes), and check that no proxy drops "+
+			"the header", ErrUnconditional, s)
 	case !errors.Is(errSecond, ErrExists):
 		return fmt.Errorf("store: probe of %s: second conditional put: %w", s, errSecond)
 	}

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// stores are the implementations that must behave alike.
+// stores are the implementations that must behave in the same way.
 func stores(t *testing.T) map[string]store.Store {
 	s3, _ := fakeS3(t)
 	return map[string]store.Store{
@@ -220,14 +220,17 @@ func TestS3Errors(t *testing.T) {
 	if _, err := s.Get(context.Background(), "k"); err == nil || errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a missing bucket is no missing key: %v", err)
 	}
-	for _, opts := range []store.S3Options{{Endpoint: "host:9000", Bucket: "b"}, {Endpoint: "http://h/path", Bucket: "b"}, {Endpoint: "http://h"}, {Endpoint: "http://h", Bucket: "b", Prefix: "a b"}} {
+	for _, opts := range []store.S3Options{
+		{Endpoint: "host:9000", Bucket: "b"}, {Endpoint: "http://h/path", Bucket: "b"}, {Endpoint: "http://h"},
+		{Endpoint: "http://h", Bucket: "b", Prefix: "a b"},
+	} {
 		if _, err := store.NewS3(opts); err == nil {
 			t.Errorf("%+v was accepted", opts)
 		}
 	}
 }
 
-// What was answered with nil survives a power cut; what was not is there whole or not at all.
+// An object whose put has returned nil survives a power cut; any other is there whole or not at all.
 func TestLocalPowerCut(t *testing.T) {
 	for seed := range uint64(30) {
 		fs := vfs.NewCrashableMem()
@@ -246,7 +249,8 @@ func TestLocalPowerCut(t *testing.T) {
 			}
 			want[key] = body
 		}
-		after := store.NewLocal(fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 30, RNG: mrand.New(mrand.NewPCG(seed, 2))}), "a/root", "p2")
+		clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 30, RNG: mrand.New(mrand.NewPCG(seed, 2))})
+		after := store.NewLocal(clone, "a/root", "p2")
 		for key, body := range want {
 			got, err := after.Get(ctx, key)
 			if err != nil || !bytes.Equal(got, body) {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// slowest is the transfer rate, bytes a second, that a request may go down to before it is cut off.
+// slowest is the lowest transfer rate, in bytes per second, at which a put still ends within its time limit.
 const slowest = 1 << 20
 
-// largeGet is how many times longer the Get of a Parquet object may take: its size is not known before.
+// largeGet is how many times longer the Get of a Parquet object may take, as its size is not known before.
 const largeGet = 10
 
 type timeouts struct {
@@ -18,9 +18,9 @@ type timeouts struct {
 	per time.Duration
 }
 
-// WithTimeouts returns s with an end to every request, so that a server that stops answering amid a body holds up
-// nobody for ever: per for the request itself, and for what a put carries a second more each MiB. The Get of a
-// Parquet object may take ten times per; a List may take per from one object to the next.
+// WithTimeouts returns s with a time limit for every request, so that a server that stops answering in the middle of a
+// body blocks no caller for ever. The limit is the duration per, and for a put one second more per MiB of data. The Get
+// of a Parquet object may take ten times per; a List may take per from one object to the next.
 func WithTimeouts(s Store, per time.Duration) Store { return &timeouts{s: s, per: per} }
 
 func (t *timeouts) do(ctx context.Context, d time.Duration, op, key string, f func(context.Context) error) error {
@@ -44,7 +44,9 @@ func (t *timeouts) Put(ctx context.Context, key string, data []byte) error {
 
 // PutIfAbsent implements Store.
 func (t *timeouts) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	return t.do(ctx, t.sized(data), "put", key, func(ctx context.Context) error { return t.s.PutIfAbsent(ctx, key, data) })
+	return t.do(ctx, t.sized(data), "put", key, func(ctx context.Context) error {
+		return t.s.PutIfAbsent(ctx, key, data)
+	})
 }
 
 // Get implements Store.
@@ -81,7 +83,7 @@ func (t *timeouts) Delete(ctx context.Context, key string) error {
 	return t.do(ctx, t.per, "delete", key, func(ctx context.Context) error { return t.s.Delete(ctx, key) })
 }
 
-// SyncNames is that of the store below.
+// SyncNames calls SyncNames for the store below.
 func (t *timeouts) SyncNames(ctx context.Context, key string) error {
 	return t.do(ctx, t.per, "sync", key, func(ctx context.Context) error { return SyncNames(ctx, t.s, key) })
 }

@@ -11,7 +11,7 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// stalled answers no request; a list gives some objects first, one every so often.
+// stalled answers no request, except that a list gives some objects first, one per interval.
 type stalled struct {
 	store.Store
 	objects int
@@ -49,12 +49,18 @@ func TestTimeouts(t *testing.T) {
 		call func(context.Context, store.Store) error
 		want time.Duration
 	}{
-		"put":           {func(ctx context.Context, s store.Store) error { return s.Put(ctx, "k", nil) }, 30 * time.Second},
-		"put if absent": {func(ctx context.Context, s store.Store) error { return s.PutIfAbsent(ctx, "k", nil) }, 30 * time.Second},
-		"large put":     {func(ctx context.Context, s store.Store) error { return s.Put(ctx, "k", big) }, 50 * time.Second},
-		"get":           {func(ctx context.Context, s store.Store) error { _, err := s.Get(ctx, "k.json"); return err }, 30 * time.Second},
-		"large get":     {func(ctx context.Context, s store.Store) error { _, err := s.Get(ctx, "k.parquet"); return err }, 300 * time.Second},
-		"delete":        {func(ctx context.Context, s store.Store) error { return s.Delete(ctx, "k") }, 30 * time.Second},
+		"put": {func(ctx context.Context, s store.Store) error { return s.Put(ctx, "k", nil) },
+			30 * time.Second},
+		"put if absent": {func(ctx context.Context, s store.Store) error { return s.PutIfAbsent(ctx, "k", nil) },
+			30 * time.Second},
+		"large put": {func(ctx context.Context, s store.Store) error { return s.Put(ctx, "k", big) },
+			50 * time.Second},
+		"get": {func(ctx context.Context, s store.Store) error { _, err := s.Get(ctx, "k.json"); return err },
+			30 * time.Second},
+		"large get": {func(ctx context.Context, s store.Store) error { _, err := s.Get(ctx, "k.parquet"); return err },
+			300 * time.Second},
+		"delete": {func(ctx context.Context, s store.Store) error { return s.Delete(ctx, "k") },
+			30 * time.Second},
 		"list": {func(ctx context.Context, s store.Store) error {
 			return s.List(ctx, "", "", func(store.Info) error { return nil })
 		}, (5*20 + 30) * time.Second},
@@ -66,7 +72,8 @@ func TestTimeouts(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				err := tc.call(ctx, s)
-				if took := time.Since(start); err == nil || !strings.Contains(err.Error(), "no answer within") || took != tc.want {
+				if took := time.Since(start); err == nil || !strings.Contains(err.Error(), "no answer within") ||
+					took != tc.want {
 					t.Errorf("after %v, want %v: %v", took, tc.want, err)
 				}
 			})
