@@ -8,17 +8,17 @@ import (
 // Limits of a batch. They bound what a hostile encoding can make DecodeBatch allocate, and the leader keeps its batches
 // far below them.
 const (
-	// MaxBatchRecords is how many items and rejects together a batch may hold.
+	// MaxBatchRecords is the greatest number of items and rejects together in a batch.
 	MaxBatchRecords = 1 << 16
-	// MaxBatchRanges is how many partitions a batch may touch.
+	// MaxBatchRanges is the greatest number of partitions that a batch may touch.
 	MaxBatchRanges = 1 << 12
-	// MaxBatchBytes is how many bytes the texts of a batch's items and the details of its rejects may take together.
+	// MaxBatchBytes is the greatest total size in bytes of the texts of a batch's items and the details of its rejects.
 	MaxBatchBytes = 16 << 20
 	// maxColumns bounds the decompressed columns: the texts, and at most twice as much again for numbers and lengths.
 	maxColumns = 3 * MaxBatchBytes
 )
 
-// CorruptError says that bytes are not an encoding of a batch, and where that shows.
+// CorruptError says that bytes are not an encoding of a batch, and at which place this was found.
 type CorruptError struct {
 	// Offset is in bytes from the start of the encoding; when InColumns is set, from the start of its decompressed
 	// columns.
@@ -36,7 +36,7 @@ func (e *CorruptError) Error() string {
 }
 
 // Check returns an error if b breaks the rules that Batch states or the limits above. AppendBatch takes only batches
-// that pass, and DecodeBatch returns only such.
+// that pass, and DecodeBatch returns only batches that pass.
 func (b *Batch) Check() error {
 	if n := len(b.Items) + len(b.Rejects); n > MaxBatchRecords {
 		return fmt.Errorf("event: batch of %d records, at most %d", n, MaxBatchRecords)
@@ -52,18 +52,19 @@ func (b *Batch) Check() error {
 	for i := range b.Ranges {
 		r := &b.Ranges[i]
 		if r.Partition <= last || r.From < 0 || r.To <= r.From || r.LeaderEpoch < -1 {
-			return fmt.Errorf("event: range %d of a batch: partition %d after %d, [%d, %d), leader epoch %d", i, r.Partition, last,
-				r.From, r.To, r.LeaderEpoch)
+			return fmt.Errorf("event: range %d of a batch: partition %d after %d, [%d, %d), leader epoch %d", i,
+				r.Partition, last, r.From, r.To, r.LeaderEpoch)
 		}
 		last = r.Partition
 		next := r.From
 		for len(items) > 0 && items[0].Partition == r.Partition {
 			it := &items[0]
 			if it.Offset < next || it.Offset >= r.To {
-				return fmt.Errorf("event: item %d/%d out of order or of [%d, %d)", it.Partition, it.Offset, r.From, r.To)
+				return fmt.Errorf("event: item %d/%d out of order or outside [%d, %d)", it.Partition, it.Offset,
+					r.From, r.To)
 			}
-			if !it.Type.Valid() || it.SessionID == "" || len(it.SessionID) > MaxSessionID || it.UserID > math.MaxInt64 ||
-				it.Scroll > maxScroll {
+			if !it.Type.Valid() || it.SessionID == "" || len(it.SessionID) > MaxSessionID ||
+				it.UserID > math.MaxInt64 || it.Scroll > maxScroll {
 				return fmt.Errorf("event: item %d/%d is not a valid event", it.Partition, it.Offset)
 			}
 			next = it.Offset + 1
@@ -74,11 +75,12 @@ func (b *Batch) Check() error {
 		for len(rejects) > 0 && rejects[0].Partition == r.Partition {
 			rj := &rejects[0]
 			if rj.Offset < next || rj.Offset >= r.To {
-				return fmt.Errorf("event: reject %d/%d out of order or of [%d, %d)", rj.Partition, rj.Offset, r.From, r.To)
+				return fmt.Errorf("event: reject %d/%d out of order or outside [%d, %d)", rj.Partition, rj.Offset,
+					r.From, r.To)
 			}
 			if !rj.Reason.Valid() || len(rj.Detail) > MaxDetail || rj.Length < 0 {
-				return fmt.Errorf("event: reject %d/%d: reason %d, detail of %d bytes, length %d", rj.Partition, rj.Offset,
-					rj.Reason, len(rj.Detail), rj.Length)
+				return fmt.Errorf("event: reject %d/%d: reason %d, detail of %d bytes, length %d", rj.Partition,
+					rj.Offset, rj.Reason, len(rj.Detail), rj.Length)
 			}
 			next = rj.Offset + 1
 			bytes += len(rj.Detail)
@@ -96,7 +98,7 @@ func (b *Batch) Check() error {
 	return nil
 }
 
-// batchBytes is what the texts that a batch carries count towards MaxBatchBytes.
+// batchBytes is the number of bytes by which the texts that a batch carries count towards MaxBatchBytes.
 func (e *Event) batchBytes() int {
 	n := len(e.SessionID) + len(e.EngagementMetrics)
 	for _, f := range textColumns {

@@ -8,11 +8,11 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// BatchScratch is the memory that the texts of a decoded batch live in, and what decoding needs on the way. The zero
-// value is ready. It is reused for one batch after the other.
+// BatchScratch holds the texts of a decoded batch and the working memory of the decoding. The zero value is ready for
+// use. It is reused for one batch after the other.
 type BatchScratch struct {
 	columns  []byte // decompressed; most texts point into it
-	arena    arena  // texts that are put together
+	arena    arena  // texts that are assembled from parts
 	ids      []uint32
 	session  []uint32 // item → session
 	sessions []string
@@ -26,10 +26,11 @@ type BatchScratch struct {
 }
 
 // DecodeBatch decodes what AppendBatch wrote into b, whose memory it reuses. Texts of b point into scratch and are
-// valid until the next call with it; src may be changed at once. ArticleType, Metadata and Extra are empty.
+// valid until the next call with it; src may be changed as soon as the call has returned. ArticleType, Metadata and
+// Extra are empty.
 //
 // Any other input is refused with a *CorruptError, and b is then empty; what is accepted passes Check. Whatever src
-// holds, memory stays below some 200 MiB; for a batch of ordinary events it is about a kilobyte an event.
+// holds, memory stays below some 200 MiB; for a batch of ordinary events it is about one kilobyte per event.
 func DecodeBatch(src []byte, b *Batch, scratch *BatchScratch) error {
 	b.Ranges, b.Items, b.Rejects, b.Nulls = b.Ranges[:0], b.Items[:0], b.Rejects[:0], 0
 	err := decodeBatch(src, b, scratch)
@@ -106,7 +107,7 @@ type reader struct {
 	src    []byte
 	at     int
 	tail   []byte
-	budget int // bytes of text that may still be put together
+	budget int // bytes of text that may still be assembled
 	texts  int // columns of texts
 	err    *CorruptError
 	s      *BatchScratch
@@ -238,7 +239,8 @@ func (r *reader) header(b *Batch) (items, rejects int) {
 		if r.err != nil {
 			return 0, 0
 		}
-		b.Ranges = append(b.Ranges, Range{Partition: int32(last), From: from, To: from + size, LeaderEpoch: int32(epoch)})
+		b.Ranges = append(b.Ranges, Range{Partition: int32(last), From: from, To: from + size,
+			LeaderEpoch: int32(epoch)})
 		r.counts = append(r.counts, c)
 	}
 	return items, rejects
@@ -318,7 +320,7 @@ func (r *reader) sessionColumn(items []Item) {
 	}
 }
 
-// mode reads whether a column has a value for each item or for each session, and says how many.
+// mode reads whether a column has one value per item or one per session, and returns the number of values.
 func (r *reader) mode(items []Item, what string) (session bool, n int) {
 	if r.count(perSession, what) == perSession {
 		return true, len(r.s.sessions)

@@ -30,7 +30,7 @@ var encoders = sync.Pool{New: func() any { return new(batchEncoder) }}
 // batchEncoder is the memory of one encoding.
 type batchEncoder struct {
 	out      []byte // the columns
-	tail     []byte // what no compression makes smaller
+	tail     []byte // bytes that no compression makes smaller
 	packed   []byte
 	ids      []uint32
 	firstIDs []uint32
@@ -39,7 +39,7 @@ type batchEncoder struct {
 	sessions dict
 	columns  [len(textColumns)]dict
 	textIDs  []uint32 // of all columns
-	texts    dict     // of what stands in one column at a time
+	texts    dict     // the texts of one column at a time
 	shapes   dict
 	cutter   cutter
 }
@@ -133,7 +133,7 @@ func (e *batchEncoder) items(b *Batch) {
 
 func (e *batchEncoder) grow(n int) []uint32 { return room(&e.ids, n) }
 
-// room makes s that long; what it holds is anything.
+// room sets the length of s to n and returns it; its content is undefined.
 func room(s *[]uint32, n int) []uint32 {
 	if cap(*s) < n {
 		*s = make([]uint32, n+n/4)
@@ -188,7 +188,8 @@ func (e *batchEncoder) userColumn(items []Item) {
 	}
 }
 
-// textColumns numbers the texts item by item, for an item's texts lie together in memory, and then writes column by column.
+// textColumns numbers the texts item by item, because the texts of one item lie together in memory, and then writes
+// them column by column.
 func (e *batchEncoder) textColumns(items []Item) {
 	n := len(items)
 	all := room(&e.textIDs, n*(len(textColumns)+1))

@@ -14,10 +14,10 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// oddTexts are what dictionaries, shapes and page URLs may stumble over.
+// oddTexts are texts that dictionaries, shapes and page URLs may treat wrongly.
 var oddTexts = []string{
-	"", "a", "ab", "b", `"`, `\`, "\x00", "\x01", "\x02", "\x03", "\x04", "\xff", "é", "{", "{}", "null", "0", "00", "01",
-	"-", "-0", "1.5", "1e5", "41", "9223372036854775807", "9223372036854775808", "18446744073709551615",
+	"", "a", "ab", "b", `"`, `\`, "\x00", "\x01", "\x02", "\x03", "\x04", "\xff", "é", "{", "{}", "null", "0", "00",
+	"01", "-", "-0", "1.5", "1e5", "41", "9223372036854775807", "9223372036854775808", "18446744073709551615",
 	`{"scroll_depth": 41, "time_on_page": 81, "read_progress": 4, "is_article_complete": false}`,
 	`{"scroll_depth": 7, "time_on_page": 8}`, `{"time_on_page":0,"scroll_depth":0}`, `{"time_on_page" : 81}`,
 	`{"time_on_page":81,"time_on_page":81,"scroll_depth":41}`, `{"time_on_page":{"scroll_depth":41}}`,
@@ -96,7 +96,7 @@ func TestOddBatches(t *testing.T) {
 	}
 }
 
-// TestManyShapes has more shapes than a batch may hold: the others are kept as they are.
+// TestManyShapes has more shapes than a batch may hold: the texts beyond the limit are kept as they are.
 func TestManyShapes(t *testing.T) {
 	b := Batch{Ranges: []Range{{To: 2 * maxShapes}}}
 	for i := range 2 * maxShapes {
@@ -106,16 +106,18 @@ func TestManyShapes(t *testing.T) {
 	checkRoundTrip(t, &b, new(BatchScratch))
 }
 
-// TestShapes shows what engagement_metrics are cut into, for measure 81 and scroll depth 41; I, T, M and S stand for
-// the slots.
+// TestShapes shows the shapes and values of some engagement_metrics, for measure 81 and scroll depth 41; I, T, M and S
+// stand for the slots.
 func TestShapes(t *testing.T) {
 	for _, c := range []struct{ text, shape, values string }{
-		{`{"scroll_depth": 41, "time_on_page": 81, "done": false}`, `{"scroll_depth": S, "time_on_page": M, "done": false}`, ""},
+		{`{"scroll_depth": 41, "time_on_page": 81, "done": false}`,
+			`{"scroll_depth": S, "time_on_page": M, "done": false}`, ""},
 		{`{"scroll_depth": 42, "time_on_page": 80}`, `{"scroll_depth": I, "time_on_page": I}`, "42 80"},
 		{`{"playback_position":81,"rate":2.0}`, `{"playback_position":M,"rate":T}`, `"2.0"`},
 		{`{"a":"b \" c","d":[1,"e"]}`, `{"a":"T","d":[I,"T"]}`, `1 "b \" c" "e"`},
 		{`{"a":-1,"b":01,"c":0}`, `{"a":T,"b":T,"c":I}`, `0 "-1" "01"`},
-		{`{"a":9223372036854775807,"b":9223372036854775808}`, `{"a":I,"b":T}`, `9223372036854775807 "9223372036854775808"`},
+		{`{"a":9223372036854775807,"b":9223372036854775808}`, `{"a":I,"b":T}`,
+			`9223372036854775807 "9223372036854775808"`},
 		{"{}", "{}", ""},
 	} {
 		var k cutter
@@ -132,8 +134,8 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s:\n got %s, %s\nwant %s, %s", c.text, shape, values, c.shape, c.values)
 		}
 	}
-	for _, text := range []string{`{"a": "x`, "{\x01}", `{"` + "\x04" + `":1}`, `"` + `\`, strings.Repeat("[", maxShapeText+1),
-		"[" + strings.Repeat("1,", maxSlots) + "1]"} {
+	for _, text := range []string{`{"a": "x`, "{\x01}", `{"` + "\x04" + `":1}`, `"` + `\`,
+		strings.Repeat("[", maxShapeText+1), "[" + strings.Repeat("1,", maxSlots) + "1]"} {
 		var k cutter
 		if k.cut(text, 81, 41) || len(k.ints)+len(k.tokens) > 0 {
 			t.Errorf("%q has a shape", text)
@@ -294,7 +296,7 @@ func TestDamagedBatch(t *testing.T) {
 
 // TestHostileBatches are small inputs that mean, or claim to mean, large batches.
 func TestHostileBatches(t *testing.T) {
-	many := func(ev Event) []byte { // what AppendBatch would write if it did not check
+	many := func(ev Event) []byte { // the encoding that AppendBatch would write if it did not check
 		b := Batch{Ranges: []Range{{From: 0, To: MaxBatchRecords}}}
 		ev.SessionID, ev.Type = "s", Search
 		for i := range MaxBatchRecords {
@@ -321,17 +323,19 @@ func TestHostileBatches(t *testing.T) {
 		enc  []byte
 		want string
 	}{
-		"texts":                {many(Event{City: long}), "bytes of text"},
-		"tokens":               {many(Event{EngagementMetrics: long + long}), "bytes of text"},
-		"shapes":               {many(Event{EngagementMetrics: long + "1"}), "MaxBatchBytes"},
-		"page URLs":            {many(Event{PageURL: long + "1", ArticleID: "1"}), "MaxBatchBytes"},
-		"count of ranges":      {columns(1 << 40), "number of ranges"},
-		"count of items":       {columns(1, 0, 0, 0, 5, 0, 1<<40, 0), "number of items"},
-		"count of rejects":     {columns(1, 0, 0, 0, 5, 0, 0, 1<<40), "number of rejects"},
-		"items of two ranges":  {columns(2, 0, 0, 0, 5, 0, MaxBatchRecords, 0, 0, 0, 5, 0, 1, 0), "(byte of the columns 16)"},
-		"values of a shape":    {frame(slots, ids), "too many values"},
-		"items without ids":    {columns(1, 0, 0, 0, 1<<20, 0, MaxBatchRecords, 0), "ends early"},
-		"decompressed columns": {append([]byte{batchVersion, 6}, binary.AppendUvarint(nil, maxColumns+1)...), "decompressed"},
+		"texts":            {many(Event{City: long}), "bytes of text"},
+		"tokens":           {many(Event{EngagementMetrics: long + long}), "bytes of text"},
+		"shapes":           {many(Event{EngagementMetrics: long + "1"}), "MaxBatchBytes"},
+		"page URLs":        {many(Event{PageURL: long + "1", ArticleID: "1"}), "MaxBatchBytes"},
+		"count of ranges":  {columns(1 << 40), "number of ranges"},
+		"count of items":   {columns(1, 0, 0, 0, 5, 0, 1<<40, 0), "number of items"},
+		"count of rejects": {columns(1, 0, 0, 0, 5, 0, 0, 1<<40), "number of rejects"},
+		"items of two ranges": {columns(2, 0, 0, 0, 5, 0, MaxBatchRecords, 0, 0, 0, 5, 0, 1, 0),
+			"(byte of the columns 16)"},
+		"values of a shape": {frame(slots, ids), "too many values"},
+		"items without ids": {columns(1, 0, 0, 0, 1<<20, 0, MaxBatchRecords, 0), "ends early"},
+		"decompressed columns": {append([]byte{batchVersion, 6}, binary.AppendUvarint(nil, maxColumns+1)...),
+			"decompressed"},
 	} {
 		if c.want == "decompressed" {
 			c.enc = append(c.enc, 0, 0, 0)

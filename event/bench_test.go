@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// plainEvent is how one would decode with encoding/json if strictness did not matter.
+// plainEvent is what one would decode into with encoding/json if strictness did not matter.
 type plainEvent struct {
 	EventID           string          `json:"event_id"`
 	SessionID         string          `json:"session_id"`
@@ -58,7 +58,7 @@ func BenchmarkDecode(b *testing.B) {
 	run("predicting", decode)
 	run("looking-up", func(b *testing.B, record []byte) {
 		for i := range d.next {
-			d.next[i] = fieldMetadata // which follows none of the others but one
+			d.next[i] = fieldMetadata // a field that follows only one of the others
 		}
 		decode(b, record)
 	})

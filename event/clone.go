@@ -2,8 +2,8 @@ package event
 
 import "strings"
 
-// CloneTexts copies texts that alias memory which is used again, in place. It makes one allocation, which lives as long as
-// any of them.
+// CloneTexts replaces texts that alias reused memory by copies, in place. It makes one allocation, which lives as long
+// as any of the copies.
 func CloneTexts(texts []*string) {
 	n := 0
 	for _, t := range texts {

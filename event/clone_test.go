@@ -1,6 +1,6 @@
 package event
 
-// texts are the addresses of all texts of an event.
+// texts returns the addresses of all texts of an event.
 func (e *Event) texts() [19]*string {
 	return [...]*string{
 		&e.SessionID, &e.Brand, &e.Category, &e.ArticleID, &e.ArticleTitle, &e.ArticleType, &e.PageURL, &e.Referrer,
@@ -9,8 +9,8 @@ func (e *Event) texts() [19]*string {
 	}
 }
 
-// clone returns a copy that shares no memory with the buffer that e was decoded from. It makes one allocation, which lives
-// as long as any text of the copy.
+// clone returns a copy that shares no memory with the buffer that e was decoded from. It makes one allocation, which
+// lives as long as any text of the copy.
 func (e *Event) clone() Event {
 	c := *e
 	texts := c.texts()

@@ -11,9 +11,10 @@ import (
 const (
 	// MaxRecord is the greatest length in bytes of a record's value; a longer one is TooLarge.
 	MaxRecord = 1 << 20
-	// MaxDepth is how deep objects and arrays may nest, the record itself included; deeper is Malformed.
+	// MaxDepth is how deep objects and arrays may nest, the record itself included; a deeper record is Malformed.
 	MaxDepth = 64
-	// MaxSessionID is the greatest length in bytes of a session_id, its escapes resolved; longer is WrongType.
+	// MaxSessionID is the greatest length in bytes of a session_id, with its escapes resolved; a longer one is
+	// WrongType.
 	MaxSessionID = 64
 	// MaxDetail is the greatest length in bytes of a detail.
 	MaxDetail = 256
@@ -27,45 +28,47 @@ const (
 	maxDetailSample = 64        // bytes of a value that a detail shows
 )
 
-// Decoder turns the JSON form of events into Events. The zero value is ready. A Decoder is reused for many records,
-// which makes it fast (it learns the order in which a producer writes its fields), and is not safe for concurrent use.
+// Decoder turns the JSON form of events into Events. The zero value is ready for use. A Decoder is reused for many
+// records, which makes it fast (it learns the order in which a producer writes its fields), and is not safe for
+// concurrent use.
 type Decoder struct {
 	scanner
 	arena arena
 	// next is the field that followed each field in the last record, next[fieldExtra] the first one: producers write
-	// their fields in one order. It is always a known field; before anything is learned, and for a field that a producer
-	// adds, it is wrong, which costs a failed comparison.
+	// their fields in one order. It is always a known field; before anything is learned, and for a field that a
+	// producer adds, it is wrong, which costs one failed comparison.
 	next [numFields + 1]field
 
 	ev      *Event
-	seen    uint32          // bit f: field f stood in the record
-	filled  uint32          // bit f: with a value that is neither null nor ""
-	faults  uint32          // bit f: with a value of a wrong type
+	seen    uint32          // bit f: the record has field f
+	filled  uint32          // bit f: field f has a value other than null and ""
+	faults  uint32          // bit f: field f has a value of a wrong type
 	spans   [numFields]span // the raw values of the fields in faults
 	why     [numFields]string
 	typeRaw span // of event_type's value
 	stamp   span // of timestamp's value
-	stampOK bool // it fits an int64
+	stampOK bool // the timestamp fits an int64
 	metrics metricValues
 	extra   []byte
 }
 
 type span struct{ from, to int }
 
-// Reset gives back the memory that escaped texts and Extra of the events decoded since the last Reset live in.
+// Reset frees the memory of the escaped texts and the Extra of all events decoded since the last Reset.
 func (d *Decoder) Reset() { d.arena.reset() }
 
 // Decode reads the record's value into ev, which it overwrites. It returns ReasonNone, or why the record cannot be used
-// and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field where one is to blame;
-// ev is then of no use. kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds. A record without a
-// value (nil) is the caller's business; here it would be malformed, like an empty one.
+// and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field if one field is to blame;
+// the content of ev is then undefined. kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds. The
+// caller handles records without a value (nil); here such a record would be malformed, like an empty one.
 //
 // Texts of ev point into value, so value must not change while they are in use, or into memory of the Decoder that
-// stays valid until Reset (texts with escapes, and Extra). So the events of one batch are decoded, used and then left
-// behind with one Reset; whoever keeps an event longer clones it.
+// stays valid until Reset (texts with escapes, and Extra). So the events of one batch are decoded, used and then
+// dropped with one Reset; a caller that keeps an event longer must clone it.
 func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (Reason, string) {
 	if len(value) > MaxRecord {
-		return TooLarge, "record of " + strconv.Itoa(len(value)) + " bytes, at most " + strconv.Itoa(MaxRecord) + " are read"
+		return TooLarge, "record of " + strconv.Itoa(len(value)) + " bytes, at most " +
+			strconv.Itoa(MaxRecord) + " are read"
 	}
 	*ev = Event{}
 	d.scanner = scanner{in: value}
@@ -89,7 +92,7 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 	return ReasonNone, ""
 }
 
-// record reads the whole record. If it fails, f is the field in whose value.
+// record reads the whole record. If it fails inside the value of a field, f is that field.
 func (d *Decoder) record() (f field, ok bool) {
 	f = fieldExtra
 	i := d.space(0)
@@ -292,7 +295,7 @@ func (d *Decoder) integer(f field, at span, integer bool) {
 	if negative {
 		token = token[1:]
 	}
-	n, fits := uint64(0), len(token) <= 19 // of 19 digits every number fits a uint64
+	n, fits := uint64(0), len(token) <= 19 // every number of 19 digits fits a uint64
 	if fits {
 		for _, c := range token {
 			n = n*10 + uint64(c-'0')
@@ -313,8 +316,8 @@ func (d *Decoder) integer(f field, at span, integer bool) {
 	d.ev.Timestamp = int64(n)
 }
 
-// metricsValue reads the object of engagement_metrics at i and keeps the numbers that sessions read: of a key that
-// stands twice the last.
+// metricsValue reads the object of engagement_metrics at i and keeps the numbers that sessions read. If a key occurs
+// twice, the last value counts.
 func (d *Decoder) metricsValue(i int) int {
 	if i = d.space(i + 1); i < len(d.in) && d.in[i] == '}' {
 		return i + 1
@@ -382,8 +385,8 @@ func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
 	return BadTimestamp, detail(fieldTimestamp, why, d.in[d.stamp.from:d.stamp.to])
 }
 
-// latest is the greatest timestamp, in Unix seconds, of a record with this Kafka timestamp.
-// A broker takes any Kafka timestamp that a producer sets, so there is an end to it.
+// latest is the greatest timestamp, in Unix seconds, of a record with this Kafka timestamp. A broker takes any Kafka
+// timestamp that a producer sets, so the result is bounded.
 func latest(kafkaTimestampMillis int64) int64 {
 	return min(kafkaTimestampMillis/1000+maxAhead, maxTimestamp)
 }
@@ -400,7 +403,7 @@ func (d *Decoder) malformed(f field) string {
 	return b.String()
 }
 
-// detail names the field, says what is wrong with it and shows the beginning of its value as it came.
+// detail names the field, says what is wrong with it and shows the beginning of its value as it was sent.
 func detail(f field, why string, raw []byte) string {
 	s := fields[f].name + ": " + why
 	if len(raw) == 0 {

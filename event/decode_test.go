@@ -108,14 +108,16 @@ func TestID(t *testing.T) {
 func TestClone(t *testing.T) {
 	var d Decoder
 	var ev Event
-	record := []byte(fillIn(t, `{<valid>,"brand":"b","city":"\u00fc","metadata":{"a":1},"engagement_metrics":{"b":2},"x":3}`))
+	record := []byte(fillIn(t, `{<valid>,"brand":"b","city":"\u00fc","metadata":{"a":1},`+
+		`"engagement_metrics":{"b":2},"x":3}`))
 	if reason, detail := d.Decode(record, sampleKafkaTimestamp, &ev); reason != ReasonNone {
 		t.Fatal(reason, detail)
 	}
 	clone := ev.clone()
 	clear(record)
 	clear(d.arena.chunks[0])
-	if got, want := show(&clone), "ok\nBrand: \"b\"\nCity: \"ü\"\nEngagementMetrics: {\"b\":2}\nMetadata: {\"a\":1}\nExtra: {\"x\":3}"; got != want {
+	want := "ok\nBrand: \"b\"\nCity: \"ü\"\nEngagementMetrics: {\"b\":2}\nMetadata: {\"a\":1}\nExtra: {\"x\":3}"
+	if got := show(&clone); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if n := testing.AllocsPerRun(10, func() { _ = ev.clone() }); n > 1 {

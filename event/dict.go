@@ -10,7 +10,7 @@ type dict struct {
 	last  uint32
 }
 
-// dictSeed need not be the same anywhere else: see dict.
+// dictSeed may differ between processes, because the numbers do not depend on the hash (see dict).
 var dictSeed = maphash.MakeSeed()
 
 const dictMinTable = 64
@@ -18,7 +18,7 @@ const dictMinTable = 64
 func (d *dict) reset() {
 	clear(d.texts) // the texts belong to the caller's batch
 	d.texts = d.texts[:0]
-	if len(d.table) > 1<<14 || len(d.table) == 0 { // one huge batch does not make all later ones pay
+	if len(d.table) > 1<<14 || len(d.table) == 0 { // so that one huge batch does not slow down all later ones
 		d.table = make([]uint32, dictMinTable)
 	} else {
 		clear(d.table)

@@ -5,18 +5,18 @@
 //
 // Whatever bytes a Kafka record holds, Decoder.Decode either returns the one event that they mean or one reason why
 // they mean none, the same on every machine and in every run; and a batch that went through AppendBatch and DecodeBatch
-// is the batch it was. No input makes either of them panic or use memory out of proportion.
+// is the same batch as before. No input makes either of them panic or use memory out of proportion.
 //
 // # Invariants
 //
 //   - E1 An accepted record is valid JSON (RFC 8259), valid UTF-8 and keeps every rule of docs/schema.md; so do the
-//     texts of its event, those that came as escapes included.
+//     texts of its event, including those that were written with escapes.
 //   - E2 The verdict depends on the record's value and its Kafka timestamp alone, not on records decoded before.
 //   - E3 EngagementMetrics, Metadata and Extra are valid JSON texts, made of the record's own bytes.
 //   - E4 Measure and Scroll are computed once, when the record is decoded; the batch carries the numbers. A later
 //     version that reads engagement_metrics differently does not change what an old log says.
 //   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except ArticleType, Metadata and Extra,
-//     which are empty. What DecodeBatch accepts passes Batch.Check, whoever wrote it.
+//     which are empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
 //
 // # What is refused, and which reason wins
 //
@@ -24,20 +24,20 @@
 // list; within one reason, malformed is judged by position in the record and the others by the field's place in
 // docs/schema.md:
 //
-//	too_large           longer than MaxRecord; it is not looked into
+//	too_large           longer than MaxRecord; its content is not examined
 //	malformed           empty; not JSON; not an object; nested deeper than MaxDepth; data behind the record; invalid
 //	                    UTF-8; a control character, or an escaped half of a surrogate pair, in any text (no UTF-8 text
-//	                    can hold it); a field of the schema that stands twice
+//	                    can hold it); a field of the schema that occurs twice
 //	wrong_type          a field with a value that its type does not allow: no UUID, a session_id that is too long, a
 //	                    user_id that is negative (-0 too), has a fraction or an exponent or exceeds 2^63-1, a timestamp
-//	                    with a fraction or an exponent, a text that is no text, an object that is no object
+//	                    with a fraction or an exponent, no text or no object where the schema wants one
 //	missing_field       event_id, session_id, user_id, event_type or timestamp missing, null or ""
 //	unknown_event_type  a text that names no type
 //	bad_timestamp       before the year 2000, or more than an hour after the record's Kafka timestamp
 //
-// null and "" stand for no value in every field of the schema, whatever its type. Names of fields are compared exactly,
-// after their escapes are resolved. A field that the schema does not name goes to Extra, name and value as they came,
-// in order; there it may stand twice.
+// null and "" mean that there is no value, in every field of the schema, whatever its type. Names of fields are
+// compared exactly, after their escapes are resolved. A field that the schema does not name goes to Extra, with name
+// and value as they were sent, in order; there it may occur twice.
 //
 // # The decoder
 //
@@ -46,7 +46,7 @@
 // a map lookup. Texts are scanned eight bytes at a time. Records of the publisher's sample, 985 bytes, on a busy
 // 2-core machine (BenchmarkDecode):
 //
-//	this decoder                       1.3 µs an event, no allocation
+//	this decoder                       1.3 µs per event, no allocation
 //	the same, every name looked up     1.9 µs
 //	encoding/json into a struct        15.8 µs, 25 allocations, and not strict
 //
@@ -55,31 +55,32 @@
 //
 // # The batch encoding
 //
-// A Raft entry is written to three disks and sent over two wires, so an event's bytes cost more than its nanoseconds.
+// A Raft entry is written to three disks and sent over two wires, so the size of an event costs more than the time to
+// encode it.
 //
 //	┌─────────┬──────────────────┬────────────────────┬─────────────────────────────────────────────────┐
 //	│ version │ uvarint: length  │ columns, S2 block  │ event ids, session ids, SHA-256s: incompressible│
-//	│  1 byte │ of the S2 block  │                    │ 16 B an item   16 B a UUID    32 B a reject     │
+//	│  1 byte │ of the S2 block  │                    │ 16 B per item  16 B per UUID  32 B per reject   │
 //	└─────────┴──────────────────┴────────────────────┴─────────────────────────────────────────────────┘
 //
 //	columns = ranges: count, nulls; for each: partition gap, from, length, leader epoch+1, items, rejects
 //	          items:  offset gaps · Kafka timestamp differences · timestamps less Kafka's seconds · types (4 bits)
-//	                  · sessions: count, a number for each item, which are UUIDs, the texts of the others
+//	                  · sessions: count, one number per item, which are UUIDs, the texts of the others
 //	                  · user ids · 14 texts · measures and scroll depths · engagement metrics
 //	          rejects: for each: offset gap, Kafka timestamp difference, reason, length; details
 //
 //	text column        = dictionary · layout · numbers, bit-packed to the dictionary's width
-//	layout             = a number for each item, or, if all items of each session agree, for each session
+//	layout             = one number per item, or, if all items of each session agree, one per session
 //	page URL           = a bit: ends with the article id, which is then cut off · text column
-//	engagement metrics = dictionary of shapes · a shape for each item · integers · dictionary of tokens · tokens
-//	                     (shape.go: the text with its values cut out; time_on_page and its like point to Measure)
+//	engagement metrics = dictionary of shapes · one shape per item · integers · dictionary of tokens · tokens
+//	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
-// dictionaries and differences that the packing leaves. There is no checksum: the log has one.
+// dictionaries and differences that the packing leaves. There is no checksum, because the log has one.
 //
-// A batch of 300 events (256 KiB of JSON) of 2,000 open sessions takes 61 bytes an event, one of 3,000 takes 42, of
-// which 32 and 20 are random identifiers.
+// A batch of 300 events (256 KiB of JSON) of 2,000 open sessions takes 61 bytes per event, and a batch of 3,000 events
+// takes 42; of these, 32 and 20 bytes are random identifiers.
 //
-// Rejected: zstd (6 B less for a third more time), one dictionary for all columns (wider numbers), rows (twice the
-// time), Measure derived again from the text by each replica (E4).
+// Rejected: zstd (6 bytes less per event for a third more time), one dictionary for all columns (wider numbers), rows
+// (twice the time), deriving Measure again from the text on each replica (E4).
 package event

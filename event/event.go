@@ -5,8 +5,8 @@ import "unsafe"
 // ID is an event's UUID in binary form.
 type ID [16]byte
 
-// Event is one decoded reader event. Strings may alias the buffer that it was decoded from: whoever keeps one longer
-// than that buffer clones it.
+// Event is one decoded reader event. Its strings may alias the buffer that it was decoded from: a string that is kept
+// longer than that buffer must be cloned.
 type Event struct {
 	ID        ID
 	SessionID string // 1 to 64 bytes
@@ -18,7 +18,7 @@ type Event struct {
 	DeviceType, DeviceOS, Browser, Country, City, Timezone                   string
 	SubscriptionTier, UserSegment                                            string
 
-	// JSON texts of objects as they came; "" when the field is missing, null or "".
+	// JSON texts of objects as they were sent; "" when the field is missing, null or "".
 	EngagementMetrics, Metadata string
 	// Extra is a JSON object of the fields that the schema does not name; "" when there is none.
 	Extra string
@@ -65,8 +65,8 @@ const (
 
 const lastRequired = fieldTimestamp
 
-// fields are the fields of the schema. An optional text field lies in an Event at its offset; the others have code of
-// their own in the decoder.
+// fields are the fields of the schema. An optional text field stands in an Event at its offset; the decoder has
+// separate code for each of the others.
 var fields = [numFields]struct {
 	name string
 	text uintptr

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// sampleKafkaTimestamp is later than every event of the sample, so that none is ahead of its record.
+// sampleKafkaTimestamp is later than every event of the sample, so that no event is ahead of its record.
 const sampleKafkaTimestamp = 1795357042_000 + 86400_000
 
 // sample returns the records of the publisher's sample.
@@ -88,7 +88,7 @@ func sampleBatch(t testing.TB, n int, seed uint64) *Batch {
 	return b
 }
 
-// carried returns it without what a batch does not carry.
+// carried returns the item without the fields that a batch does not carry.
 func carried(it Item) Item {
 	it.ArticleType, it.Metadata, it.Extra = "", "", ""
 	return it
@@ -98,7 +98,8 @@ func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch) []byte {
 	t.Helper()
 	enc := AppendBatch(nil, b)
 	// A batch that was used before.
-	left := Item{Event: Event{ArticleType: "x", Metadata: "x", Extra: "x", Measure: 9, Scroll: 9, EngagementMetrics: "x"}}
+	left := Item{Event: Event{ArticleType: "x", Metadata: "x", Extra: "x", Measure: 9, Scroll: 9,
+		EngagementMetrics: "x"}}
 	got := Batch{Items: slices.Repeat([]Item{left}, len(b.Items)), Rejects: make([]Reject, 100), Nulls: 9}
 	if err := DecodeBatch(enc, &got, s); err != nil {
 		t.Fatal(err)
@@ -112,8 +113,8 @@ func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch) []byte {
 		}
 	}
 	if !slices.Equal(got.Ranges, b.Ranges) || !slices.Equal(got.Rejects, b.Rejects) || got.Nulls != b.Nulls {
-		t.Fatalf("ranges, rejects or nulls differ:\n got %+v %+v %d\nwant %+v %+v %d", got.Ranges, got.Rejects, got.Nulls,
-			b.Ranges, b.Rejects, b.Nulls)
+		t.Fatalf("ranges, rejects or nulls differ:\n got %+v %+v %d\nwant %+v %+v %d", got.Ranges, got.Rejects,
+			got.Nulls, b.Ranges, b.Rejects, b.Nulls)
 	}
 	return enc
 }

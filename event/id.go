@@ -6,7 +6,7 @@ const (
 	noHex    = 0xff
 )
 
-// hexValue is the value of a hexadecimal digit in either case, noHex for every other byte.
+// hexValue is the value of a hexadecimal digit in upper or lower case, and noHex for every other byte.
 var hexValue = func() (t [256]byte) {
 	for i := range t {
 		t[i] = noHex
@@ -23,7 +23,8 @@ var hexValue = func() (t [256]byte) {
 // uuidAt are the places of the 16 bytes' first digits in the canonical text.
 var uuidAt = [16]byte{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
-// ParseID reads the canonical form of a UUID, 8-4-4-4-12 hexadecimal digits of any case; false for anything else.
+// ParseID reads the canonical form of a UUID, 8-4-4-4-12 hexadecimal digits in upper or lower case. It returns false
+// for anything else.
 func ParseID(s string) (ID, bool) {
 	var id ID
 	if len(s) != uuidLen || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Limits of the numbers of engagement_metrics (docs/schema.md, session_metrics). With at most 2,000 counted events a
+// Limits of the numbers of engagement_metrics (docs/schema.md, session_metrics). With at most 2,000 counted events per
 // session, no sum of them can overflow an int64.
 const (
 	maxSeconds = 1e9 // of time_on_page and playback_position
@@ -27,10 +27,11 @@ const (
 // metrics are the fields of engagement_metrics that sessions read.
 var metrics = [numMetricKeys]struct {
 	name string
-	// measure is how the number becomes Event.Measure of events of type of, at most one field per type; nil for scroll_depth.
+	// measure computes Event.Measure, for events of type of, from the number. At most one field per type has it; it is
+	// nil for scroll_depth.
 	measure func(token string) uint64
 	of      Type
-	// shown says that the measure's decimal form is what the text holds as a rule: shapes point to it.
+	// shown says that the text usually holds the decimal form of the measure, so that shapes point to it.
 	shown bool
 }{
 	keyTimeOnPage:       {"time_on_page", seconds, ArticleView, true},
@@ -39,7 +40,7 @@ var metrics = [numMetricKeys]struct {
 	keyScrollDepth:      {"scroll_depth", nil, ArticleView, false},
 }
 
-// measureOf is the field that a type's Measure is made of, numMetricKeys for none.
+// measureOf is the field from which a type's Measure is computed, numMetricKeys if there is none.
 var measureOf = func() (of [NumTypes]metricKey) {
 	for t := range of {
 		of[t] = numMetricKeys

@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// oracle is Decode written down naively over encoding/json, for comparison: it returns the reason, the field to blame
-// for wrong_type and missing_field, and the event.
+// oracle is a naive implementation of Decode over encoding/json, for comparison: it returns the reason, the field to
+// blame for wrong_type and missing_field, and the event.
 func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 	var ev Event
 	if len(value) > 1<<20 {
@@ -77,7 +77,8 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 		}
 		stamp.Div(stamp, big.NewInt(1000))
 	}
-	if !stamp.IsInt64() || stamp.Int64() < 946684800 || stamp.Int64() > kafkaTimestampMillis/1000+3600 || stamp.Int64() >= 1<<32 {
+	if !stamp.IsInt64() || stamp.Int64() < 946684800 || stamp.Int64() > kafkaTimestampMillis/1000+3600 ||
+		stamp.Int64() >= 1<<32 {
 		return BadTimestamp, "timestamp", ev
 	}
 	ev.Timestamp = stamp.Int64()
@@ -262,8 +263,9 @@ func TestDecodeMutations(t *testing.T) {
 	var d Decoder
 	seen := map[Reason]int{}
 	pieces := []string{
-		`"`, `\`, `\u`, `\ud83d`, `\ude00`, `\n`, ",", ":", "{", "}", "[", "]", "0", "-", ".", "e", "null", "true", `""`, " ",
-		"\x00", "\xff", "\xc3", "\xa9", "é", "\ufffd", "\n", "1e999", `"brand":`, `"brand":1,`, `"x":{},`, "99999999999999999999",
+		`"`, `\`, `\u`, `\ud83d`, `\ude00`, `\n`, ",", ":", "{", "}", "[", "]", "0", "-", ".", "e", "null", "true",
+		`""`, " ", "\x00", "\xff", "\xc3", "\xa9", "é", "\ufffd", "\n", "1e999", `"brand":`, `"brand":1,`,
+		`"x":{},`, "99999999999999999999",
 	}
 	for range 5_000 {
 		r := slices.Clone(records[rng.IntN(len(records))])
@@ -272,7 +274,7 @@ func TestDecodeMutations(t *testing.T) {
 			to := min(len(r), from+rng.IntN(6))
 			r = slices.Replace(r, from, to, []byte(pieces[rng.IntN(len(pieces))])...)
 		}
-		if rng.IntN(50) == 0 { // a timestamp that is still one is too rare among the others
+		if rng.IntN(50) == 0 { // the other changes rarely make another well-formed timestamp
 			if at := bytes.Index(r, []byte(`"timestamp": `)); at >= 0 && at+13 < len(r) {
 				r[at+13] = byte('1' + rng.IntN(9))
 			}
@@ -298,7 +300,8 @@ func FuzzDecode(f *testing.F) {
 		`{<valid>,"x":[{"a":null},1.5e-3,"\ud83d\ude00"],"br\u0061nd":"é"}`, `{<valid>,"user_id":1}`, `{"user_id":-0}`,
 		`{<event_id>,<session_id>,<user_id>,"event_type":"article_view","timestamp":1795357069000,` +
 			`"engagement_metrics":{"scroll_depth":1e2,"time_on_page":81.5,"time_on_page":"x"}}`,
-		`{<event_id>,<session_id>,<user_id>,"event_type":"ad_click",<timestamp>,"engagement_metrics":{"ad_revenue":2.31}}`,
+		`{<event_id>,<session_id>,<user_id>,"event_type":"ad_click",<timestamp>,` +
+			`"engagement_metrics":{"ad_revenue":2.31}}`,
 		"{<valid>}\x00", `{<valid>,"city":"\udc00"}`, "",
 	} {
 		f.Add([]byte(fillIn(f, r)), int64(1_795_357_100_000))

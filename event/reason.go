@@ -26,7 +26,7 @@ var reasonNames = [numReasons]string{
 	"too_late", "session_full", "sink_rejected",
 }
 
-// String returns the reason as it stands in dead letters, metrics and logs.
+// String returns the name of the reason in dead letters, metrics and logs.
 func (r Reason) String() string {
 	if r < numReasons {
 		return reasonNames[r]

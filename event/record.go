@@ -5,7 +5,7 @@ type Item struct {
 	Event
 	Partition      int32
 	Offset         int64
-	KafkaTimestamp int64 // Unix milliseconds, as the broker has it
+	KafkaTimestamp int64 // Unix milliseconds, as the broker stores it
 }
 
 // Range is a contiguous run of offsets [From, To) of one partition. Offsets inside it that carry no record
@@ -27,7 +27,7 @@ type Reject struct {
 	SHA256         [32]byte
 }
 
-// Batch is what one Raft entry carries of the stream.
+// Batch is the part of the stream that one Raft entry carries.
 type Batch struct {
 	Ranges  []Range  // ascending by partition, each partition at most once, none empty
 	Items   []Item   // ascending by (partition, offset), each inside its partition's range

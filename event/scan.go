@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// scanner is a strict tokenizer of JSON (RFC 8259) over one record. Its methods take the index to start from and
-// return the index after what they read, or -1 once they have recorded an error. It refuses what encoding/json lets
-// pass: invalid UTF-8, escapes that make half a surrogate pair.
+// scanner is a strict tokenizer of JSON (RFC 8259) over one record. Its methods take the index to start from and return
+// the index behind what they read, or -1 after they have recorded an error. It refuses two things that encoding/json
+// accepts: invalid UTF-8, and escapes that make half a surrogate pair.
 type scanner struct {
 	in    []byte
 	errAt int
@@ -20,7 +20,7 @@ func (s *scanner) fail(at int, what string) int {
 	return -1
 }
 
-// syntax fails at i with what, or says that the record ends there.
+// syntax records the error what at i, or, if i is the end of the record, that the record ends early.
 func (s *scanner) syntax(i int, what string) int {
 	if i >= len(s.in) {
 		return s.fail(len(s.in), "record ends early")
@@ -51,13 +51,13 @@ const (
 func (s *scanner) text(i int) (end int, escaped bool) {
 	in, start, high := s.in, i, uint64(0)
 	for {
-		// Eight bytes at a time up to the first that is a quote, a backslash or a control character: the lowest bit
-		// set in m marks it exactly; what borrows set above it is not looked at.
+		// Eight bytes at a time up to the first that is a quote, a backslash or a control character: the lowest bit set
+		// in m marks it exactly; bits that borrows set above it are ignored.
 		for i+8 <= len(in) {
 			x := binary.LittleEndian.Uint64(in[i:])
 			quote, slash := x^('"'*ones), x^('\\'*ones)
 			m := ((quote - ones) &^ quote) | ((slash - ones) &^ slash) | ((x - ' '*ones) &^ x)
-			high |= x // may include bytes behind the end: then the check below runs in vain
+			high |= x // may include bytes behind the end: then the check below is superfluous
 			if m &= highs; m != 0 {
 				i += bits.TrailingZeros64(m) >> 3
 				break
@@ -136,7 +136,7 @@ func hex4(in []byte, i int) rune {
 }
 
 // unescape writes the text between two quotes, checked by scanner.text, to dst, which has room for it, and returns its
-// length: no escape is shorter than what it stands for.
+// length: no escape is shorter than the bytes that it stands for.
 func unescape(dst, src []byte) int {
 	n := 0
 	for i := 0; i < len(src); {
@@ -281,7 +281,7 @@ func (s *scanner) colon(i int) int {
 
 // value reads a value of any type. depth is the number of containers that are open around it.
 func (s *scanner) value(i, depth int) int {
-	objects := uint64(0) // a bit for each container opened here, set for an object; the lowest is the innermost
+	objects := uint64(0) // one bit per container opened here, set for an object; the lowest is the innermost
 	for open := 0; ; {
 		// A value begins at i.
 		switch {

@@ -16,11 +16,11 @@ import (
 //	decode [kafka=<Unix milliseconds>]
 //	<record>
 //	----
-//	<what comes out>
+//	<result>
 //
 // In a record, <valid> stands for the five required fields, <xNN> for the byte NN, <a*N> for N times the byte a, and
-// the fields event_id, session_id, user_id, event_type and timestamp in angle brackets for one required field each.
-// What comes out is the reason and the detail, or the fields that are set beyond those of <valid>.
+// the fields event_id, session_id, user_id, event_type and timestamp in angle brackets for one required field each. The
+// result is the reason and the detail, or the fields that are set beyond those of <valid>.
 func TestDecodeScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/decode", func(t *testing.T, path string) {
 		var d Decoder

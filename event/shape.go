@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// A shape is what the engagement_metrics of many events have in common: the text with its values cut out. In place of
-// each value stands a slot, a byte that no JSON text contains unescaped:
+// A shape is what the engagement_metrics of many events have in common: the text without its values. In place of each
+// value stands a slot, a byte that no JSON text contains unescaped:
 //
 //	{"scroll_depth": 41, "time_on_page": 81, "note": "x"}      the text
 //	{"scroll_depth": S, "time_on_page": M, "note": "T"}        its shape; values: Scroll, Measure, token x
 //
-// A text whose cutting fails for any reason is a single slotToken.
+// A text that cannot be cut, for whatever reason, is a single slotToken.
 const (
 	slotInt     = 1 // a decimal integer without sign or leading zero that fits an int64: in the column of integers
-	slotToken   = 2 // a text without its quotes, or any other number, as it came: in the column of tokens
+	slotToken   = 2 // a text without its quotes, or any other number, as it was sent: in the column of tokens
 	slotMeasure = 3 // the decimal form of Event.Measure
 	slotScroll  = 4 // the decimal form of Event.Scroll
 )
@@ -62,7 +62,8 @@ func (c *cutter) try(text string, measure uint64, scroll uint8) bool {
 				return false
 			}
 			after := end + 1
-			for after < len(text) && (text[after] == ' ' || text[after] == '\t' || text[after] == '\n' || text[after] == '\r') {
+			for after < len(text) && (text[after] == ' ' || text[after] == '\t' || text[after] == '\n' ||
+				text[after] == '\r') {
 				after++
 			}
 			if after < len(text) && text[after] == ':' { // a key is part of the shape
@@ -83,7 +84,8 @@ func (c *cutter) try(text string, measure uint64, scroll uint8) bool {
 			for ; end < len(text) && digit(text[end]); end++ {
 				n = n*10 + uint64(text[end]-'0')
 			}
-			if canonical := end > i && end-i <= 19 && n <= math.MaxInt64 && (ch != '0' || end == i+1); !canonical || numberByte(text, end) {
+			canonical := end > i && end-i <= 19 && n <= math.MaxInt64 && (ch != '0' || end == i+1)
+			if !canonical || numberByte(text, end) {
 				for end < len(text) && numberByte(text, end) {
 					end++
 				}
@@ -161,7 +163,7 @@ func pieces(dst []piece, shape string) []piece {
 }
 
 func appendUint(dst []byte, n uint64) []byte {
-	if n < 100 { // most
+	if n < 100 { // most numbers
 		if n >= 10 {
 			dst = append(dst, byte('0'+n/10))
 		}

@@ -21,8 +21,8 @@ const (
 	NumTypes
 )
 
-// types are the event types: the name as it stands in JSON, and whether the events count in their session, which then
-// has a column with their number.
+// types are the event types: the name in JSON, and whether the events count in their session, which then has a column
+// with the number of them.
 var types = [NumTypes]struct {
 	name    string
 	counted bool
@@ -49,7 +49,7 @@ var Counted = func() (counted []Type) {
 	return counted
 }()
 
-// String returns the type's name as it stands in JSON.
+// String returns the type's name in JSON.
 func (t Type) String() string {
 	if t < NumTypes {
 		return types[t].name
@@ -63,7 +63,8 @@ func (t Type) Valid() bool { return t > TypeInvalid && t < NumTypes }
 // Counts says whether events of the type count in their session.
 func (t Type) Counts() bool { return t < NumTypes && types[t].counted }
 
-// typesByLength are the types by the length of their names: few have the same, so that a name is compared with few.
+// typesByLength are the types by the length of their names: few names have the same length, so that a name is compared
+// with few others.
 var typesByLength = func() (by [32][]Type) {
 	for t := ArticleView; t < NumTypes; t++ {
 		n := len(types[t].name)
@@ -72,7 +73,7 @@ var typesByLength = func() (by [32][]Type) {
 	return by
 }()
 
-// ParseType returns the type that has the name s in JSON; false if there is none ("invalid" is no name of a type).
+// ParseType returns the type that has the name s in JSON, and false if there is none ("invalid" names no type).
 func ParseType(s string) (Type, bool) {
 	if len(s) < len(typesByLength) {
 		for _, t := range typesByLength[len(s)] {

@@ -9,14 +9,16 @@ import (
 	"deckle/event"
 )
 
-// Kind says what the values of a column are. The sinks derive their types from it, and the API its JSON.
+// Kind says what the values of a column are. The sinks derive the types of their columns from it, and the API derives
+// the form in JSON.
 type Kind uint8
 
 // The kinds of columns. Texts are read with Column.Text, all others with Column.Number.
 const (
 	// Text is a text that is hardly ever the same in two rows.
 	Text Kind = iota
-	// Repeated is a text that many rows share, of many values: worth a dictionary per file, not one per table.
+	// Repeated is a text that many rows share but that has many values: a dictionary per file is worth its cost, one
+	// per table is not.
 	Repeated
 	// Few is a text of which a table has few distinct values.
 	Few
@@ -24,7 +26,7 @@ const (
 	JSON
 	// StatusName is the name of a Status. The number is the status itself.
 	StatusName
-	// UUID is the text form of a UUID. It is read only: readers parse it themselves, as it may be damaged.
+	// UUID is the text form of a UUID. It has no SetText: readers parse it themselves, because it may be damaged.
 	UUID
 	// Uint8, Uint32 and Uint64 are counts and sums.
 	Uint8
@@ -35,10 +37,10 @@ const (
 	// Int32 and Int64 are places in Kafka.
 	Int32
 	Int64
-	// Seconds and Millis are Unix times of our own making, or held to a range.
+	// Seconds and Millis are Unix times that Deckle sets itself or holds to a range.
 	Seconds
 	Millis
-	// KafkaMillis is a Unix time in milliseconds that any producer may have set, to anything.
+	// KafkaMillis is a Unix time in milliseconds that a producer may have set to any value.
 	KafkaMillis
 	// Date is a UTC day, in days since 1970-01-01.
 	Date
@@ -51,11 +53,11 @@ func (k Kind) IsText() bool { return k <= UUID }
 type Column[R any] struct {
 	Name string
 	Kind Kind
-	// Rule is the sentence of docs/schema.md. Columns that stand together there have the same.
+	// Rule is the sentence of docs/schema.md. Columns that share a line there have the same rule.
 	Rule string
-	// Comment is what ClickHouse shows for the column.
+	// Comment is the comment that ClickHouse shows for the column.
 	Comment string
-	// Optional says that an empty text is no value, where a sink can tell the two apart.
+	// Optional says that an empty text means no value, in sinks that can tell the two apart.
 	Optional bool
 	Source   Source
 	Field[R]
@@ -70,7 +72,7 @@ type Source struct {
 // From is the rule by which a column follows from the events.
 type From uint8
 
-// The rules. What follows from none of them alone has a rule of its own in the state.
+// The rules. A column that follows from none of them alone has a rule of its own in the state.
 const (
 	OwnRule From = iota
 	// FirstText is the text field of the same name of the session's first event.
@@ -81,8 +83,8 @@ const (
 	MeasureSum
 )
 
-// Field is where a column's value stands in R. It is compiled once: reading a value costs a load at an offset, or, for a
-// value that is derived, a call.
+// Field is where a column's value stands in R. It is compiled once: reading a value costs one load at an offset, or,
+// for a derived value, one call.
 type Field[R any] struct {
 	offset  uintptr
 	form    form
@@ -152,7 +154,7 @@ func (f *Field[R]) Number(r *R) uint64 {
 	return f.number(r)
 }
 
-// SetText is the way back, for readers. A derived value without a way back is left out.
+// SetText is the inverse of Text, for readers. It does nothing for a derived value that has no inverse.
 func (f *Field[R]) SetText(r *R, v string) {
 	if f.form == formText {
 		*(*string)(unsafe.Add(unsafe.Pointer(r), f.offset)) = v
@@ -161,7 +163,7 @@ func (f *Field[R]) SetText(r *R, v string) {
 	}
 }
 
-// SetNumber is the way back, for readers. It does nothing for a derived value.
+// SetNumber is the inverse of Number, for readers. It does nothing for a derived value.
 func (f *Field[R]) SetNumber(r *R, v uint64) {
 	p := unsafe.Add(unsafe.Pointer(r), f.offset)
 	switch f.form {
@@ -187,7 +189,7 @@ func (c *Column[R]) String(r *R) string {
 	return strconv.FormatInt(int64(c.Number(r)), 10)
 }
 
-// Named returns the column of that name, nil if there is none.
+// Named returns the column of that name, or nil if there is none.
 func Named[R any](columns []Column[R], name string) *Column[R] {
 	for i := range columns {
 		if columns[i].Name == name {

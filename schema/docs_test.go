@@ -15,20 +15,23 @@ var update = flag.Bool("update", false, "write the tables of docs/schema.md")
 
 const docs = "../docs/schema.md"
 
-// kindText is what docs/schema.md says of a column's type: in ClickHouse, in Delta.
+// kindText holds the column types that docs/schema.md names for a kind: in ClickHouse, then in Delta.
 var kindText = map[Kind][2]string{
-	Text: {"String", "string"}, Repeated: {"String", "string"}, Few: {"LowCardinality(String)", "string"}, JSON: {"String (JSON array)", "string"},
-	StatusName: {"Enum8", "string"}, Uint8: {"UInt8", "int"}, Uint32: {"UInt32", "long"}, Uint64: {"UInt64", "long"}, Small: {"UInt32", "int"},
+	Text: {"String", "string"}, Repeated: {"String", "string"}, Few: {"LowCardinality(String)", "string"},
+	JSON:       {"String (JSON array)", "string"},
+	StatusName: {"Enum8", "string"}, Uint8: {"UInt8", "int"}, Uint32: {"UInt32", "long"}, Uint64: {"UInt64", "long"},
+	Small:   {"UInt32", "int"},
 	Seconds: {"DateTime('UTC')", "timestamp"}, Millis: {"DateTime64(3,'UTC')", "timestamp"}, Date: {"Date", "date"},
 }
 
-// sessionsTable renders the table of sessions. Columns that follow one another and have one rule share a line.
+// sessionsTable renders the table of sessions. Consecutive columns that have the same rule share a line.
 func sessionsTable() string {
 	var b strings.Builder
 	b.WriteString("| column | type (ClickHouse / Delta) | rule |\n|---|---|---|\n")
 	for rest := Sessions; len(rest) > 0; {
 		n := 1
-		for n < len(rest) && rest[n].Rule == rest[0].Rule && rest[0].Rule != "" && kindText[rest[n].Kind][1] == kindText[rest[0].Kind][1] {
+		for n < len(rest) && rest[n].Rule == rest[0].Rule && rest[0].Rule != "" &&
+			kindText[rest[n].Kind][1] == kindText[rest[0].Kind][1] {
 			n++
 		}
 		var names, others []string
@@ -69,7 +72,8 @@ func rollupsTable() string {
 	return b.String()
 }
 
-// eventLines are the lines of the table of events that follow from the tables of types and fields, by their beginning.
+// eventLines are those lines of the table of events that follow from the tables of types and fields, by the text with
+// which they begin.
 func eventLines() map[string]string {
 	var types, texts []string
 	for t := event.ArticleView; t < event.NumTypes; t++ {
@@ -87,7 +91,7 @@ func eventLines() map[string]string {
 	}
 }
 
-// TestDocs: the tables of docs/schema.md say what is declared here. With -update it writes them.
+// TestDocs: the tables of docs/schema.md agree with the declarations of this package. With -update it writes them.
 func TestDocs(t *testing.T) {
 	text, err := os.ReadFile(docs)
 	if err != nil {
@@ -100,7 +104,8 @@ func TestDocs(t *testing.T) {
 			t.Fatalf("%s has no line %q", docs, first)
 		}
 		to := from
-		for to < len(lines) && strings.HasPrefix(lines[to], "|") && (until == "" || !strings.HasPrefix(lines[to], until)) {
+		for to < len(lines) && strings.HasPrefix(lines[to], "|") &&
+			(until == "" || !strings.HasPrefix(lines[to], until)) {
 			to++
 		}
 		lines = slices.Replace(lines, from, to, strings.Split(strings.TrimSuffix(table, "\n"), "\n")...)

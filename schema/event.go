@@ -4,8 +4,8 @@ import (
 	"deckle/event"
 )
 
-// Events are the columns of events (Delta) that follow from a record, in their order. An Optional one is null where it is
-// empty. The sink adds batch_id and event_date.
+// Events are the columns of events (Delta) that follow from a record, in their order. An Optional column is null where
+// the text is empty. The sink adds batch_id and event_date.
 var Events = []Column[event.Item]{
 	{Name: "event_id", Kind: UUID, Field: Field[event.Item]{
 		text: func(it *event.Item) string { return it.ID.String() },

@@ -2,7 +2,7 @@ package schema
 
 import "deckle/event"
 
-// PageRow is one row of page_analytics, without what it has from its session.
+// PageRow is one row of page_analytics, without the values that it takes from its session.
 type PageRow struct {
 	ArticleID, ArticleTitle, Category string
 	Type                              event.Type
@@ -33,7 +33,8 @@ var Pages = []PageColumn{
 	ofPage("visit_count", Uint32, "Counted events of the session with this article and type",
 		At(func(p *PageRow) *uint32 { return &p.Count })),
 	ofSession("user_id", "User of the session"),
-	ofPage("article_title", Text, "article_title of the first such event", At(func(p *PageRow) *string { return &p.ArticleTitle })),
+	ofPage("article_title", Text, "article_title of the first such event",
+		At(func(p *PageRow) *string { return &p.ArticleTitle })),
 	ofPage("category", Few, "category of the first such event", At(func(p *PageRow) *string { return &p.Category })),
 	ofSession("session_date", "UTC day of the record that opened the session's row; never changes"),
 }
@@ -44,5 +45,6 @@ func ofSession(name, comment string) PageColumn {
 }
 
 func ofPage(name string, kind Kind, comment string, f Field[PageRow]) PageColumn {
-	return PageColumn{Name: name, Kind: kind, Comment: comment, Page: &Column[PageRow]{Name: name, Kind: kind, Comment: comment, Field: f}}
+	return PageColumn{Name: name, Kind: kind, Comment: comment,
+		Page: &Column[PageRow]{Name: name, Kind: kind, Comment: comment, Field: f}}
 }

@@ -23,20 +23,21 @@ func (t RollupTable) String() string {
 	return "invalid"
 }
 
-// NumDims is the number of dimensions beside the date.
+// NumDims is the number of dimensions besides the date.
 func (t RollupTable) NumDims() int { return len(Rollups[t].Dims) }
 
-// Rollup is what a rollup is made of.
+// Rollup declares one rollup.
 type Rollup struct {
 	Name    string // of the view
 	Comment string
-	// Dims are the names of the dimensions beside the date: columns of the session, texts of its first event.
+	// Dims are the names of the dimensions besides the date. They are columns of the session with texts of its first
+	// event.
 	Dims []string
 	// Conversion says that the view shows newsletter signups per session.
 	Conversion bool
 }
 
-// Rollups are the rollups by their RollupTable.
+// Rollups holds each rollup at the index of its RollupTable.
 var Rollups = [NumRollups]Rollup{
 	RollupSummary: {Name: "session_summary", Comment: "Sessions by day; exact under plain SELECT"},
 	RollupBrand: {Name: "brand_analytics", Comment: "Sessions by day and brand; exact under plain SELECT",
@@ -45,8 +46,9 @@ var Rollups = [NumRollups]Rollup{
 		Dims: []string{"device_type", "device_os", "browser"}},
 	RollupGeographic: {Name: "geographic_analytics", Comment: "Sessions by day and place; exact under plain SELECT",
 		Dims: []string{"country", "city"}},
-	RollupSubscription: {Name: "subscription_analytics", Comment: "Sessions by day, subscription tier and segment; exact under plain SELECT",
-		Dims: []string{"subscription_tier", "user_segment"}, Conversion: true},
+	RollupSubscription: {Name: "subscription_analytics",
+		Comment: "Sessions by day, subscription tier and segment; exact under plain SELECT",
+		Dims:    []string{"subscription_tier", "user_segment"}, Conversion: true},
 }
 
 // RollupRow is one shard's exact totals of one key as of a closed epoch.
@@ -71,7 +73,7 @@ type Measure struct {
 	// View is the column that the views show, with ViewComment: the sum, or, if Average is set, the sum per session.
 	View, ViewComment string
 	Average           bool
-	// Of is what one session adds: see MeasureOf; Type is of MeasureEvents.
+	// Of says what one session adds, and Type is the type for MeasureEvents.
 	Of   MeasureOf
 	Type event.Type
 	At   func(*RollupRow) *int64
@@ -80,7 +82,7 @@ type Measure struct {
 // MeasureOf says what a session adds to a measure.
 type MeasureOf uint8
 
-// What a session adds.
+// These are the values that a session can add.
 const (
 	MeasureOne      MeasureOf = iota // 1
 	MeasureDuration                  // its duration in seconds
@@ -88,11 +90,12 @@ const (
 	MeasureEvents                    // its counted events of a type
 )
 
-// Measures are the sums of every rollup, in the order of the columns and of the stored totals: a new one goes to the end,
-// and into a new version of that format.
+// Measures are the sums of every rollup, in the order of the columns and of the stored totals: a new one goes to the
+// end, and into a new version of that format.
 var Measures = [...]Measure{
 	{Name: "sessions", Comment: "Sessions of the shard counted under the key", View: "total_sessions",
-		ViewComment: "Sessions, open ones included", Of: MeasureOne, At: func(r *RollupRow) *int64 { return &r.Sessions }},
+		ViewComment: "Sessions, open ones included", Of: MeasureOne,
+		At: func(r *RollupRow) *int64 { return &r.Sessions }},
 	{Name: "duration_sec", Comment: "Sum of session_duration_sec, in seconds", View: "avg_session_duration_sec",
 		ViewComment: "Sum of durations / total_sessions, in seconds", Average: true, Of: MeasureDuration,
 		At: func(r *RollupRow) *int64 { return &r.Duration }},

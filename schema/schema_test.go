@@ -8,8 +8,8 @@ import (
 	"deckle/event"
 )
 
-// TestFields reads and writes each column of sessions through its declaration: no two share a place, and every field of
-// the row but those that are no columns is one.
+// TestFields reads and writes each column of sessions through its declaration: no two columns share a place, and every
+// field of the row is a column, except those that the test names.
 func TestFields(t *testing.T) {
 	var r SessionRow
 	for i := range Sessions {
@@ -46,7 +46,8 @@ func TestFields(t *testing.T) {
 	}
 	v := reflect.ValueOf(r)
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; v.Field(i).IsZero() != slices.Contains([]string{"Epoch", "FirstClosed", "Pages"}, name) {
+		name := v.Type().Field(i).Name
+		if v.Field(i).IsZero() != slices.Contains([]string{"Epoch", "FirstClosed", "Pages"}, name) {
 			t.Errorf("the field %s is no column", name)
 		}
 	}
@@ -63,8 +64,8 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// TestEvents: every text of an event is a column of events; every text of a session's first event is one, too, and a batch
-// carries it; every type that counts has a column, and a type whose measure is summed has one sum.
+// TestEvents: every text of an event is a column of events; every text of a session's first event is one as well, and a
+// batch carries it; every type that counts has a column, and a type whose measure is summed has one sum.
 func TestEvents(t *testing.T) {
 	var it event.Item
 	for i := range Events {
@@ -94,9 +95,10 @@ func TestEvents(t *testing.T) {
 	var decoded event.Event
 	for i := range Events {
 		if c := &Events[i]; c.Optional && c.Kind != JSON {
-			value := []byte(`{"event_id":"00000000-0000-0000-0000-000000000001","session_id":"s","user_id":1,"event_type":"search",` +
-				`"timestamp":1700000000,"` + c.Name + `":"x"}`)
-			if reason, detail := new(event.Decoder).Decode(value, 1_700_000_000_000, &decoded); reason != event.ReasonNone {
+			value := []byte(`{"event_id":"00000000-0000-0000-0000-000000000001","session_id":"s","user_id":1,` +
+				`"event_type":"search","timestamp":1700000000,"` + c.Name + `":"x"}`)
+			reason, detail := new(event.Decoder).Decode(value, 1_700_000_000_000, &decoded)
+			if reason != event.ReasonNone {
 				t.Fatal(reason, detail)
 			}
 			if got := c.Text(&event.Item{Event: decoded}); got != "x" {

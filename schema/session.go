@@ -22,7 +22,7 @@ func (s Status) String() string {
 	return [...]string{"invalid", "open", "closed", "expired"}[min(s, StatusExpired)]
 }
 
-// ParseStatus is the way back; StatusInvalid for what names no status.
+// ParseStatus is the inverse of String. It returns StatusInvalid for a text that names no status.
 func ParseStatus(name string) Status {
 	for s := StatusOpen; s <= StatusExpired; s++ {
 		if s.String() == name {
@@ -72,18 +72,19 @@ func RowKey(sessionID, origin string) string { return sessionID + "\x00" + origi
 // epochBits are the bits of a batch_id that hold the epoch; the shard stands above them.
 const epochBits = 40
 
-// BatchID is the batch_id column: shard and epoch of the cut that produced an image.
+// BatchID is the value of the batch_id column: shard and epoch of the cut that produced an image.
 func BatchID(shard uint32, epoch uint64) uint64 { return uint64(shard)<<epochBits | epoch }
 
-// SplitBatchID is the way back from a BatchID.
+// SplitBatchID is the inverse of BatchID.
 func SplitBatchID(id uint64) (shard uint32, epoch uint64) {
 	return uint32(id >> epochBits), id & (1<<epochBits - 1)
 }
 
 // Sessions are the columns of session_metrics (ClickHouse) and of sessions (Delta), in their order.
 //
-// The order of the texts of the first event, and that of the sums, is also the one in which the state's stored images hold
-// them: a new one goes behind its kind, and into a new version of that format. (Images hold counts by their type's number.)
+// The order of the texts of the first event, and that of the sums, is also the one in which the state's stored images
+// hold them: a new one goes behind the others of its kind, and into a new version of that format. (Images hold counts
+// by their type's number.)
 var Sessions = []Column[SessionRow]{
 	{Name: "session_id", Kind: Text, Comment: "The reader's session, as the events name it",
 		Field: At(func(r *SessionRow) *string { return &r.SessionID })},
@@ -105,8 +106,9 @@ var Sessions = []Column[SessionRow]{
 		Comment: "Least timestamp of the counted events", Field: At(func(r *SessionRow) *int64 { return &r.Start })},
 	{Name: "session_end", Kind: Seconds, Rule: "least and greatest timestamp of counted events",
 		Comment: "Greatest timestamp of the counted events", Field: At(func(r *SessionRow) *int64 { return &r.End })},
-	{Name: "session_duration_sec", Kind: Uint32, Rule: "end − start", Comment: "session_end - session_start, in seconds",
-		Field: Field[SessionRow]{number: func(r *SessionRow) uint64 { return uint64(r.End - r.Start) }}},
+	{Name: "session_duration_sec", Kind: Uint32, Rule: "end − start",
+		Comment: "session_end - session_start, in seconds",
+		Field:   Field[SessionRow]{number: func(r *SessionRow) uint64 { return uint64(r.End - r.Start) }}},
 	{Name: "total_events", Kind: Uint32, Rule: "counted events", Comment: "Counted events",
 		Field: At(func(r *SessionRow) *uint32 { return &r.TotalEvents })},
 
@@ -122,36 +124,48 @@ var Sessions = []Column[SessionRow]{
 	list("categories_visited", "category", func(r *SessionRow) *string { return &r.Categories }),
 	list("article_ids_visited", "article_id", func(r *SessionRow) *string { return &r.ArticleIDs }),
 	list("article_titles_visited", "article_title", func(r *SessionRow) *string { return &r.ArticleTitles }),
-	{Name: "pages_visited_count", Kind: Uint32, Rule: "length of article_ids_visited", Comment: "Length of article_ids_visited",
-		Field: At(func(r *SessionRow) *uint32 { return &r.PagesVisited })},
+	{Name: "pages_visited_count", Kind: Uint32, Rule: "length of article_ids_visited",
+		Comment: "Length of article_ids_visited",
+		Field:   At(func(r *SessionRow) *uint32 { return &r.PagesVisited })},
 	{Name: "unique_pages_count", Kind: Uint32, Rule: "distinct values in those lists",
-		Comment: "Distinct values in article_ids_visited", Field: At(func(r *SessionRow) *uint32 { return &r.UniquePages })},
+		Comment: "Distinct values in article_ids_visited",
+		Field:   At(func(r *SessionRow) *uint32 { return &r.UniquePages })},
 	{Name: "unique_categories_count", Kind: Uint32, Rule: "distinct values in those lists",
-		Comment: "Distinct values in categories_visited", Field: At(func(r *SessionRow) *uint32 { return &r.UniqueCategories })},
-	{Name: "page_events", Kind: JSON, Rule: "objects, one per counted event in order: event_type, category, article_id, article_title, " +
-		"page_url, timestamp, engagement_metrics (as it came)",
-		Comment: "JSON array of objects, one per counted event in order: event_type, category, article_id, article_title, " +
-			"page_url, timestamp, engagement_metrics",
+		Comment: "Distinct values in categories_visited",
+		Field:   At(func(r *SessionRow) *uint32 { return &r.UniqueCategories })},
+	{Name: "page_events", Kind: JSON,
+		Rule: "objects, one per counted event in order: event_type, category, article_id, article_title, " +
+			"page_url, timestamp, engagement_metrics (as it came)",
+		Comment: "JSON array of objects, one per counted event in order: event_type, category, article_id, " +
+			"article_title, page_url, timestamp, engagement_metrics",
 		Field: At(func(r *SessionRow) *string { return &r.PageEvents })},
 
-	sum("time_on_page_sec", event.ArticleView, "sum of engagement_metrics.time_on_page over article_view (non-numbers count 0)",
+	sum("time_on_page_sec", event.ArticleView,
+		"sum of engagement_metrics.time_on_page over article_view (non-numbers count 0)",
 		"Sum of time_on_page over article_view, in seconds", func(r *SessionRow) *uint64 { return &r.TimeOnPageSec }),
-	sum("video_watch_sec", event.VideoPlay, "sum of engagement_metrics.playback_position over video_play (non-numbers count 0)",
-		"Sum of playback_position over video_play, in seconds", func(r *SessionRow) *uint64 { return &r.VideoWatchSec }),
-	{Name: "max_scroll_depth", Kind: Uint8, Rule: "greatest engagement_metrics.scroll_depth over article_view, held to 0–100",
+	sum("video_watch_sec", event.VideoPlay,
+		"sum of engagement_metrics.playback_position over video_play (non-numbers count 0)",
+		"Sum of playback_position over video_play, in seconds",
+		func(r *SessionRow) *uint64 { return &r.VideoWatchSec }),
+	{Name: "max_scroll_depth", Kind: Uint8,
+		Rule:    "greatest engagement_metrics.scroll_depth over article_view, held to 0–100",
 		Comment: "Greatest scroll_depth over article_view, 0 to 100",
 		Field:   At(func(r *SessionRow) *uint8 { return &r.MaxScrollDepth })},
-	sum("ad_revenue_micros", event.AdClick, "sum of engagement_metrics.ad_revenue over ad_click, each rounded to a millionth (an integer, so that "+
-		"sums are exact)", "Sum of ad_revenue over ad_click, in millionths",
+	sum("ad_revenue_micros", event.AdClick,
+		"sum of engagement_metrics.ad_revenue over ad_click, each rounded to a millionth (an integer, so that "+
+			"sums are exact)", "Sum of ad_revenue over ad_click, in millionths",
 		func(r *SessionRow) *uint64 { return &r.AdRevenueMicros }),
 
 	{Name: "status", Kind: StatusName, Rule: "open, closed (by session_end), expired (by timeout)",
 		Comment: "open, closed by session_end, or expired by timeout", Field: statusField()},
 	{Name: "revision", Kind: Small, Rule: "how often the row changed after it was first closed",
-		Comment: "How often the row changed after it was first closed", Field: At(func(r *SessionRow) *uint32 { return &r.Revision })},
-	{Name: "session_date", Kind: Date, Rule: "UTC day of the opening record's timestamp: never changes; partition key in Delta " +
-		"(`session_date`), by month in ClickHouse", Comment: "UTC day of the record that opened the row; never changes",
-		Field: At(func(r *SessionRow) *int32 { return &r.SessionDate })},
+		Comment: "How often the row changed after it was first closed",
+		Field:   At(func(r *SessionRow) *uint32 { return &r.Revision })},
+	{Name: "session_date", Kind: Date,
+		Rule: "UTC day of the opening record's timestamp: never changes; partition key in Delta " +
+			"(`session_date`), by month in ClickHouse",
+		Comment: "UTC day of the record that opened the row; never changes",
+		Field:   At(func(r *SessionRow) *int32 { return &r.SessionDate })},
 	{Name: "origin", Kind: Text, Rule: "\"partition/offset\" of the record that opened the row: never changes",
 		Comment: "partition/offset of the record that opened the row; never changes",
 		Field:   At(func(r *SessionRow) *string { return &r.Origin })},
@@ -166,25 +180,30 @@ const ofFirst = "of the first event"
 
 // first declares a text that a session has from its first event: the event's field of the same name.
 func first(name string, kind Kind, what string, at func(*SessionRow) *string, more ...string) Column[SessionRow] {
-	return Column[SessionRow]{Name: name, Kind: kind, Rule: ofFirst, Comment: what + " of the first event" + strings.Join(more, ""),
-		Source: Source{From: FirstText}, Field: At(at)}
+	return Column[SessionRow]{Name: name, Kind: kind, Rule: ofFirst,
+		Comment: what + " of the first event" + strings.Join(more, ""),
+		Source:  Source{From: FirstText}, Field: At(at)}
 }
 
 // count declares the number of a session's counted events of a type.
 func count(name string, t event.Type) Column[SessionRow] {
-	return Column[SessionRow]{Name: name, Kind: Uint32, Rule: "counted events of the type", Comment: "Counted events of type " + t.String(),
-		Source: Source{From: EventCount, Type: t}, Field: At(func(r *SessionRow) *uint32 { return &r.Counts[t] })}
+	return Column[SessionRow]{Name: name, Kind: Uint32, Rule: "counted events of the type",
+		Comment: "Counted events of type " + t.String(),
+		Source:  Source{From: EventCount, Type: t}, Field: At(func(r *SessionRow) *uint32 { return &r.Counts[t] })}
 }
 
 // sum declares the sum of Event.Measure over a session's counted events of a type.
 func sum(name string, t event.Type, rule, comment string, at func(*SessionRow) *uint64) Column[SessionRow] {
-	return Column[SessionRow]{Name: name, Kind: Uint64, Rule: rule, Comment: comment, Source: Source{From: MeasureSum, Type: t}, Field: At(at)}
+	return Column[SessionRow]{Name: name, Kind: Uint64, Rule: rule, Comment: comment,
+		Source: Source{From: MeasureSum, Type: t}, Field: At(at)}
 }
 
 // list declares the values of a field of the counted events, in their order.
 func list(name, field string, at func(*SessionRow) *string) Column[SessionRow] {
-	return Column[SessionRow]{Name: name, Kind: JSON, Rule: "texts: the field of every counted event in order, repeats kept, empty values left out",
-		Comment: "JSON array: " + field + " of every counted event in order, repeats kept, empty ones left out", Field: At(at)}
+	return Column[SessionRow]{Name: name, Kind: JSON,
+		Rule:    "texts: the field of every counted event in order, repeats kept, empty values left out",
+		Comment: "JSON array: " + field + " of every counted event in order, repeats kept, empty ones left out",
+		Field:   At(at)}
 }
 
 func statusField() Field[SessionRow] {
@@ -201,7 +220,7 @@ var (
 	MeasureSums = from(MeasureSum)
 )
 
-// NumSums is the number of MeasureSums: a constant, as the state keeps an array of them per session.
+// NumSums is the number of MeasureSums: a constant, because the state keeps an array of them per session.
 const NumSums = 3
 
 func from(f From) (columns []*Column[SessionRow]) {

@@ -11,7 +11,7 @@ import (
 	"deckle/state"
 )
 
-// Measures are summed figures of sessions.
+// Measures are figures summed over sessions.
 type Measures struct {
 	Sessions    int64   `json:"sessions"`
 	Events      int64   `json:"events"`
@@ -49,14 +49,14 @@ func (m *Measures) averages() {
 	}
 }
 
-// Group is the figures of one value of a dimension.
+// Group holds the figures of one value of a dimension.
 type Group struct {
 	Key string `json:"key"` // "" where the field was empty
 	Measures
 }
 
-// Figures are one period's totals, and by each dimension, most sessions first; at most groupLimit values of a dimension,
-// the rest joined under the key "(other)".
+// Figures are the totals of one period, and the totals by each dimension with the most sessions first. A dimension has
+// at most groupLimit values; the rest is joined under the key "(other)".
 type Figures struct {
 	Total            Measures `json:"total"`
 	Brands           []Group  `json:"brands"`
@@ -71,17 +71,17 @@ type Figures struct {
 
 const groupLimit = 50
 
-// Analytics is /api/analytics: figures of every session in the state, open ones included, as of this moment on this
-// node's replicas.
+// Analytics is /api/analytics: figures of every session in the state, open ones included, as this node's replicas have
+// them at this moment.
 type Analytics struct {
-	Date  string  `json:"date"` // the UTC day of the shards' event clock (of the wall clock while that is unset)
+	Date  string  `json:"date"` // the UTC day of the shards' event clock (the wall clock's while that is unset)
 	Today Figures `json:"today"`
-	All   Figures `json:"all"` // of every day that the state still holds
-	// MissingShards have no replica here yet; their figures are not included.
+	All   Figures `json:"all"` // over every day that the state still holds
+	// MissingShards are the shards that have no replica here yet; their figures are not included.
 	MissingShards []uint32 `json:"missing_shards"`
 }
 
-// cached keeps a value for a second, so that many readers cost one pass over the state.
+// cached keeps a value for a second, so that many readers cost only one pass over the state.
 type cached[T any] struct {
 	read func() (T, error)
 
@@ -114,7 +114,7 @@ func (h *handler) serveAnalytics(w http.ResponseWriter, _ *http.Request) {
 	h.reply(w, http.StatusOK, a)
 }
 
-// tally sums rollup rows of one period.
+// tally sums the rollup rows of one period.
 type tally struct {
 	total  Measures
 	groups [8]map[string]*Measures // in the order of Figures

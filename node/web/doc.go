@@ -2,8 +2,8 @@
 //
 // # Promise
 //
-// Whatever a client sends, the answer is one that NewHandler documents, and nothing that a request does changes
-// anything. A state that cannot be read is an answer with status 500; what went wrong stands in the log only.
+// Whatever a client sends, the answer is one that NewHandler documents, and no request changes anything. If the state
+// cannot be read, the answer has status 500; the cause is written to the log only.
 //
 //	GET /readyz, /api/status ──► Source.Status ──────────────────────────► JSON
 //	GET /api/analytics ────────► Source.Store(shard).Rollups, all shards ─► sums by day and dimension ─► JSON
@@ -14,17 +14,17 @@
 //
 //  1. The handler only reads. Its source is one node, or several in one process.
 //  2. However many clients ask for analytics, the state is read at most once per second.
-//  3. The page is one file and names no address but its own server's.
-//  4. JSON shows [] for a list without elements, and null for a figure that only a shard's leader knows where this node
-//     is not the leader.
+//  3. The page is one file and names no address except that of its own server.
+//  4. JSON shows [] for a list without elements, and null for a figure that only a shard's leader knows if this node is
+//     not the leader.
 //
 // # Limits
 //
-// There is no authentication and no TLS: the address belongs on the loopback or on a network of operators. A dimension
-// shows at most 50 values; the rest is joined under "(other)".
+// There is no authentication and no TLS: the address must be on the loopback interface or in an operators' network. A
+// dimension shows at most 50 values; the rest is joined under "(other)".
 //
 // # Rejected
 //
 // A framework for the page: it must work where there is no internet, and a build step for one page costs more than it
-// gives. Figures from the sinks: they lag behind the state, and may be down.
+// saves. Figures from the sinks: they lag behind the state, and may be down.
 package web

@@ -34,10 +34,10 @@ func FuzzHTTP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
-			return // the server of the standard library refuses it
+			return // the standard library's server refuses it
 		}
 		if p := r.URL.Path; strings.HasPrefix(p, "/debug/pprof") || strings.Contains(p, "//") {
-			return // pprof is the standard library's, and takes seconds
+			return // pprof belongs to the standard library, and takes seconds
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)

@@ -29,15 +29,15 @@ type Source interface {
 	Store(shard uint32) Replica
 }
 
-// Replica is what the handler reads of a shard's state; *state.Store is one.
+// Replica is the part of a shard's state that the handler reads; *state.Store is one.
 type Replica interface {
 	Rollups(yield func(*state.RollupRow) error) error
 	Session(id string) (*state.SessionRow, bool, error)
 }
 
-// Options are what a handler uses besides its source. Each may be left out.
+// Options are the other things that a handler uses. Each may be left out.
 type Options struct {
-	Gatherer prometheus.Gatherer // what /metrics shows; by default the metrics of the process
+	Gatherer prometheus.Gatherer // the metrics that /metrics shows; by default those of the process
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
 }
@@ -50,11 +50,12 @@ type Options struct {
 //	GET /metrics           Prometheus
 //	GET /version           build
 //	GET /api/status        cluster, shards, sinks
-//	GET /api/analytics     brands, devices, countries, subscriptions: of the day, and of all days in the state
-//	GET /api/session/{id}  one session as it stands
+//	GET /api/analytics     brands, devices, countries, subscriptions: for the day, and for all days in the state
+//	GET /api/session/{id}  one session in its present state
 //	GET /debug/pprof/      profiles
 //
-// Nothing here changes anything. It has no authentication: it belongs on the loopback or on a network of operators.
+// No request changes anything. There is no authentication: the address must be on the loopback interface or in an
+// operators' network.
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger}
 	if h.now == nil {
@@ -94,7 +95,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      2 * time.Minute, // a profile of a minute
+		WriteTimeout:      2 * time.Minute, // enough for a profile over one minute
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -150,7 +151,8 @@ type ready struct {
 	Node    string   `json:"node"`
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
-	// Warnings are what an operator should look at: intake that rests, and what has stopped (which is a Reason, too).
+	// Warnings are for an operator to look at: intake that rests, and parts that have stopped (which are also among the
+	// Reasons).
 	Warnings []string `json:"warnings"`
 }
 
@@ -163,7 +165,7 @@ func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
 	h.reply(w, code, ready{Node: st.Node, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(&st))})
 }
 
-// warnings are what an operator should look at, whether the node is ready or not.
+// warnings returns what an operator should look at, whether the node is ready or not.
 func warnings(st *status.Node) []string {
 	var out []string
 	for i := range st.Shards {

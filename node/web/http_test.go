@@ -63,7 +63,8 @@ var testNow = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 const testDay = 20779 // 2026-11-22
 
 func rollup(table state.RollupTable, date int32, sessions, events, signups int64, dims ...string) state.RollupRow {
-	return state.RollupRow{Table: table, Date: date, Dims: dims, Sessions: sessions, Events: events, Duration: 60 * sessions, Views: events / 2, Signups: signups}
+	return state.RollupRow{Table: table, Date: date, Dims: dims, Sessions: sessions, Events: events,
+		Duration: 60 * sessions, Views: events / 2, Signups: signups}
 }
 
 func newFakeSource() *fakeSource {
@@ -79,8 +80,9 @@ func newFakeSource() *fakeSource {
 		status: status.Node{
 			Node: "a", ClusterID: "c1", Ready: true,
 			Shards: []status.Shard{
-				{Shard: 0, Leader: "a", IsLeader: true, Term: 2, Index: 900, State: view, LagRecords: 5, LagSeconds: 1.5,
-					Visible: map[string]status.Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
+				{Shard: 0, Leader: "a", IsLeader: true, Term: 2, Index: 900, State: view, LagRecords: 5,
+					LagSeconds: 1.5,
+					Visible:    map[string]status.Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
 				{Shard: 1, Leader: "b", Term: 3, Index: 800, State: view},
 			},
 		},
@@ -99,12 +101,13 @@ func newFakeSource() *fakeSource {
 					rollup(state.RollupSubscription, testDay, 10, 100, 1, "premium", "loyal"),
 				},
 				sessions: map[string]*state.SessionRow{"s/1": {
-					SessionID: "s/1", Origin: "0/7", Brand: "bild", Start: testNow.Unix() - 60, End: testNow.Unix(), TotalEvents: 3,
-					Counts: schema.Counts{event.ArticleView: 2, event.Search: 1}, Status: state.StatusOpen, SessionDate: testDay,
-					Categories: `["a","b"]`,
+					SessionID: "s/1", Origin: "0/7", Brand: "bild", Start: testNow.Unix() - 60, End: testNow.Unix(),
+					TotalEvents: 3, Counts: schema.Counts{event.ArticleView: 2, event.Search: 1},
+					Status: state.StatusOpen, SessionDate: testDay, Categories: `["a","b"]`,
 				}},
 			},
-			1: {rows: []state.RollupRow{rollup(state.RollupSummary, testDay, 1, 4, 1), rollup(state.RollupBrand, testDay, 1, 4, 1, "welt")}},
+			1: {rows: []state.RollupRow{rollup(state.RollupSummary, testDay, 1, 4, 1),
+				rollup(state.RollupBrand, testDay, 1, 4, 1, "welt")}},
 		},
 	}
 }
@@ -136,7 +139,8 @@ func TestHealth(t *testing.T) {
 		t.Errorf("/livez: %d %q", code, body)
 	}
 	code, body, _ := request(t, h, "GET", "/readyz")
-	if r := decode[ready](t, body); code != 200 || !r.Ready || len(r.Reasons) != 0 || len(r.Warnings) != 0 || !strings.Contains(body, `"reasons": []`) {
+	if r := decode[ready](t, body); code != 200 || !r.Ready || len(r.Reasons) != 0 || len(r.Warnings) != 0 ||
+		!strings.Contains(body, `"reasons": []`) {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	src.status.Ready, src.status.Reasons = false, []string{"shard 1 has no leader"}
@@ -144,7 +148,8 @@ func TestHealth(t *testing.T) {
 	src.status.Shards[1].Stopped = map[string]string{"events": "range lost", "clickhouse": "column missing"}
 	code, body, _ = request(t, h, "GET", "/readyz")
 	r := decode[ready](t, body)
-	want := []string{"shard 0: intake rests: disk budget", "shard 1: clickhouse: column missing", "shard 1: events: range lost"}
+	want := []string{"shard 0: intake rests: disk budget", "shard 1: clickhouse: column missing",
+		"shard 1: events: range lost"}
 	if code != 503 || r.Ready || !slices.Equal(r.Reasons, src.status.Reasons) || !slices.Equal(r.Warnings, want) {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
@@ -153,7 +158,8 @@ func TestHealth(t *testing.T) {
 func TestAPIStatus(t *testing.T) {
 	_, body, _ := request(t, testHandler(newFakeSource()), "GET", "/api/status")
 	s := decode[apiStatus](t, body)
-	if s.Totals.Applied != 200 || s.Totals.DeadLetters != 6 || s.Totals.ByReason["malformed"] != 4 || s.Totals.OpenSessions != 24 {
+	if s.Totals.Applied != 200 || s.Totals.DeadLetters != 6 || s.Totals.ByReason["malformed"] != 4 ||
+		s.Totals.OpenSessions != 24 {
 		t.Errorf("totals %+v", s.Totals)
 	}
 	if s.Totals.LagRecords == nil || *s.Totals.LagRecords != 5 || *s.Totals.LagSeconds != 1.5 {
@@ -162,10 +168,12 @@ func TestAPIStatus(t *testing.T) {
 	if s.Totals.Leaders["a"] != 1 || s.Totals.Leaders["b"] != 1 {
 		t.Errorf("leaders %v", s.Totals.Leaders)
 	}
-	if len(s.Sinks) != 2 || s.Sinks[0].Sink != "events" || *s.Sinks[0].P99 != 4000 || s.Sinks[0].Behind != 0 || s.Sinks[1].Behind != 5 || s.Sinks[1].P99 != nil {
+	if len(s.Sinks) != 2 || s.Sinks[0].Sink != "events" || *s.Sinks[0].P99 != 4000 || s.Sinks[0].Behind != 0 ||
+		s.Sinks[1].Behind != 5 || s.Sinks[1].P99 != nil {
 		t.Errorf("sinks %+v", s.Sinks)
 	}
-	if s.Shards[1].LagRecords != nil || s.Shards[0].Acked["clickhouse"] != 2 || s.Shards[0].Clock == nil || s.Shards[0].Partitions[0].Next != 106 {
+	if s.Shards[1].LagRecords != nil || s.Shards[0].Acked["clickhouse"] != 2 || s.Shards[0].Clock == nil ||
+		s.Shards[0].Partitions[0].Next != 106 {
 		t.Errorf("shards %+v", s.Shards)
 	}
 }
@@ -199,10 +207,12 @@ func TestAPIAnalytics(t *testing.T) {
 	if w := a.Today.Brands[1]; w.Sessions != 5 || w.Events != 44 || w.Signups != 1 || w.Conversion != 0.2 {
 		t.Errorf("welt over both shards: %+v", w)
 	}
-	if d := a.Today.Devices; len(d) != 1 || d[0].Sessions != 10 || keys(a.Today.OperatingSystems) != "iOS Android" || keys(a.Today.Browsers) != "Safari Chrome" {
+	if d := a.Today.Devices; len(d) != 1 || d[0].Sessions != 10 || keys(a.Today.OperatingSystems) != "iOS Android" ||
+		keys(a.Today.Browsers) != "Safari Chrome" {
 		t.Errorf("devices %+v", d)
 	}
-	if keys(a.Today.Countries) != "DE" || keys(a.Today.Cities) != "Berlin" || keys(a.Today.Subscriptions) != "premium" || keys(a.Today.Segments) != "loyal" {
+	if keys(a.Today.Countries) != "DE" || keys(a.Today.Cities) != "Berlin" ||
+		keys(a.Today.Subscriptions) != "premium" || keys(a.Today.Segments) != "loyal" {
 		t.Errorf("%s", body)
 	}
 	// Readers within a second share one pass.
@@ -222,11 +232,13 @@ func TestManyGroupsAreJoined(t *testing.T) {
 	r := src.replicas[0]
 	r.rows = nil
 	for i := range 60 {
-		r.rows = append(r.rows, rollup(state.RollupGeographic, testDay, int64(100-i), 100, 0, "DE", string(rune('A'+i))))
+		r.rows = append(r.rows, rollup(state.RollupGeographic, testDay, int64(100-i), 100, 0, "DE",
+			string(rune('A'+i))))
 	}
 	_, body, _ := request(t, testHandler(src), "GET", "/api/analytics")
 	cities := decode[Analytics](t, body).Today.Cities
-	if len(cities) != groupLimit+1 || cities[0].Sessions != 100 || cities[groupLimit].Key != "(other)" || cities[groupLimit].Sessions != 455 {
+	if len(cities) != groupLimit+1 || cities[0].Sessions != 100 || cities[groupLimit].Key != "(other)" ||
+		cities[groupLimit].Sessions != 455 {
 		t.Errorf("%d cities, last %+v", len(cities), cities[len(cities)-1])
 	}
 }
@@ -236,13 +248,16 @@ func TestAPISession(t *testing.T) {
 	h := testHandler(src)
 	code, body, _ := request(t, h, "GET", "/api/session/s%2F1")
 	s := decode[map[string]any](t, body)
-	if code != 200 || s["origin"] != "0/7" || s["status"] != "open" || s["session_duration_sec"] != 60.0 || s["session_date"] != "2026-11-22" {
+	if code != 200 || s["origin"] != "0/7" || s["status"] != "open" || s["session_duration_sec"] != 60.0 ||
+		s["session_date"] != "2026-11-22" {
 		t.Errorf("%d %s", code, body)
 	}
-	if c := s["categories_visited"].([]any); len(c) != 2 || s["events_by_type"].(map[string]any)["article_view"] != 2.0 {
+	if c := s["categories_visited"].([]any); len(c) != 2 ||
+		s["events_by_type"].(map[string]any)["article_view"] != 2.0 {
 		t.Errorf("%s", body)
 	}
-	if code, body, _ := request(t, h, "GET", "/api/session/other"); code != 404 || !strings.Contains(body, "no such session") {
+	if code, body, _ := request(t, h, "GET", "/api/session/other"); code != 404 ||
+		!strings.Contains(body, "no such session") {
 		t.Errorf("%d %s", code, body)
 	}
 	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 65)); code != 400 {
@@ -269,7 +284,8 @@ func TestPageAndRest(t *testing.T) {
 	if _, body, _ := request(t, h, "GET", "/version"); !strings.Contains(body, `"go": "go1.`) {
 		t.Errorf("version: %s", body)
 	}
-	for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine?debug=1": 200, "/nothing": 404, "/api/": 404} {
+	for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine?debug=1": 200, "/nothing": 404,
+		"/api/": 404} {
 		if code, _, _ := request(t, h, "GET", path); code != want {
 			t.Errorf("%s: %d", path, code)
 		}
@@ -279,7 +295,7 @@ func TestPageAndRest(t *testing.T) {
 	}
 }
 
-// The page must work where there is no internet: it may name no address but its own server's.
+// The page must work where there is no internet: it may name no address except that of its own server.
 func TestPageIsSelfContained(t *testing.T) {
 	text := strings.ReplaceAll(string(page), "http://www.w3.org/2000/svg", "")
 	text = strings.ReplaceAll(text, "'http%3A", "")

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// page is one HTML file with its style and its script, and nothing from elsewhere. It reads /api/status and
-// /api/analytics of the server it came from each second.
+// page is one HTML file with its style and its script; it loads nothing from elsewhere. It reads /api/status and
+// /api/analytics of the server that it came from once per second.
 //
 //go:embed index.html
 var page []byte

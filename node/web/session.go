@@ -11,19 +11,20 @@ import (
 	"deckle/schema"
 )
 
-// apiSession is /api/session/{id}: the columns of docs/schema.md in their order, and the shard that has the session.
+// apiSession is /api/session/{id}: the columns of docs/schema.md in their order, and the shard that holds the session.
 type apiSession struct {
 	shard uint32
 	row   *schema.SessionRow
 }
 
-// notShown are the columns that say nothing to a person who looks at one session: what its lists say already, and where
-// its image comes from. Its counts are shown together, as events_by_type.
+// notShown are the columns that are of no use to a person who looks at one session: they repeat what the session's
+// lists show, or say where its image comes from. The counts are shown together, as events_by_type.
 var notShown = map[string]bool{
-	"pages_visited_count": true, "unique_pages_count": true, "unique_categories_count": true, "batch_id": true, "created_at": true,
+	"pages_visited_count": true, "unique_pages_count": true, "unique_categories_count": true, "batch_id": true,
+	"created_at": true,
 }
 
-// MarshalJSON writes an object: times as RFC 3339 has them, lists as what they are.
+// MarshalJSON writes an object, with times in the form of RFC 3339 and with lists as JSON arrays.
 func (s apiSession) MarshalJSON() ([]byte, error) {
 	var b []byte
 	add := func(name string, v any) error {
@@ -96,5 +97,6 @@ func (h *handler) serveSession(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h.reply(w, http.StatusNotFound, problem{"no such session in the state (it may have ended longer ago than the retention)"})
+	h.reply(w, http.StatusNotFound,
+		problem{"no such session in the state (it may have ended longer ago than the retention)"})
 }

@@ -26,7 +26,7 @@ type apiStatus struct {
 
 type apiTotals struct {
 	Applied      int64            `json:"applied_events"` // events and session_ends that count
-	Counted      int64            `json:"counted_events"` // less the session_ends
+	Counted      int64            `json:"counted_events"` // the same without session_ends
 	Duplicates   int64            `json:"duplicates"`
 	Nulls        int64            `json:"nulls"`
 	DeadLetters  int64            `json:"dead_letters"`
@@ -34,16 +34,16 @@ type apiTotals struct {
 	LiveSessions int64            `json:"live_sessions"`
 	OpenSessions int64            `json:"open_sessions"`
 	MemoryBytes  int64            `json:"session_memory_bytes"`
-	LagRecords   *int64           `json:"lag_records"` // over the shards led here
-	LagSeconds   *float64         `json:"lag_seconds"` // the worst of them
+	LagRecords   *int64           `json:"lag_records"` // sum over the shards that this node leads
+	LagSeconds   *float64         `json:"lag_seconds"` // the greatest of those shards
 	Leaders      map[string]int   `json:"leaders"`     // node -> shards it leads
 }
 
 type apiSink struct {
 	Sink   string   `json:"sink"`
-	Behind uint64   `json:"epochs_behind"` // the worst shard
+	Behind uint64   `json:"epochs_behind"` // of the shard that is furthest behind
 	P50    *float64 `json:"visible_p50_ms"`
-	P99    *float64 `json:"visible_p99_ms"` // the worst shard
+	P99    *float64 `json:"visible_p99_ms"` // of the worst shard
 	Max    *float64 `json:"visible_max_ms"`
 	Count  int64    `json:"count"`
 }
@@ -66,7 +66,7 @@ type apiShard struct {
 	LagRecords   *int64              `json:"lag_records"`
 	LagSeconds   *float64            `json:"lag_seconds"`
 	Paused       string              `json:"paused,omitempty"`
-	Ahead        []int32             `json:"ahead_partitions,omitempty"` // not read until the others have followed
+	Ahead        []int32             `json:"ahead_partitions,omitempty"` // not read until the others have caught up
 	Stopped      map[string]string   `json:"stopped,omitempty"`
 	Visible      map[string]apiDelay `json:"visible,omitempty"`
 	Partitions   []apiPartition      `json:"partitions"`

@@ -35,7 +35,8 @@ func openStorePlan(t *testing.T, n int) (*state.Store, *state.Plan) {
 	batch.Batch.Ranges = []event.Range{{Partition: 0, From: 0, To: int64(n)}}
 	for i := range n {
 		it := event.Item{Offset: int64(i), KafkaTimestamp: t0 * 1000, Event: event.Event{
-			ID: event.ID{byte(i)}, SessionID: fmt.Sprintf("s-%02d", i), UserID: 7, Type: event.ArticleView, Timestamp: t0, Brand: "bild",
+			ID: event.ID{byte(i)}, SessionID: fmt.Sprintf("s-%02d", i), UserID: 7, Type: event.ArticleView,
+			Timestamp: t0, Brand: "bild",
 		}}
 		if i%3 != 0 {
 			it.ArticleID = "a"
@@ -43,7 +44,8 @@ func openStorePlan(t *testing.T, n int) (*state.Store, *state.Plan) {
 		batch.Batch.Items = append(batch.Batch.Items, it)
 	}
 	for i, entry := range [][]byte{
-		state.EncodeConfig(cfg), state.AppendBatch(nil, batch), state.EncodeCut(t0*1000, 0, 0), state.EncodePlan(state.SinkClickHouse, 0),
+		state.EncodeConfig(cfg), state.AppendBatch(nil, batch), state.EncodeCut(t0*1000, 0, 0),
+		state.EncodePlan(state.SinkClickHouse, 0),
 	} {
 		if _, err := store.Apply(uint64(i+1), 1, entry); err != nil {
 			t.Fatal(err)
@@ -56,8 +58,9 @@ func openStorePlan(t *testing.T, n int) (*state.Store, *state.Plan) {
 	return store, p
 }
 
-// TestRefusedRowOfStorePlan has a table refuse one session of a store's plan, which, other than a plan made for tests,
-// cannot be read while it is being read: wherever the session's block is, mid-plan or last, the session is named.
+// TestRefusedRowOfStorePlan has a table refuse one session of a store's plan, which, unlike a plan made for tests,
+// allows only one reader at a time. The session is named wherever its block is, in the middle of the plan or at its
+// end.
 func TestRefusedRowOfStorePlan(t *testing.T) {
 	const n = 11
 	for _, tb := range []*table{&sessions, &pages} {
@@ -74,7 +77,8 @@ func TestRefusedRowOfStorePlan(t *testing.T) {
 					ids := b.input[0].Data.(*proto.ColStr)
 					for r := range b.rows {
 						if id := ids.Row(r); b.table == tb && id == bad {
-							return fmt.Errorf("insert: %w", &ch.Exception{Code: proto.ErrViolatedConstraint, Name: "DB::Exception"})
+							return fmt.Errorf("insert: %w",
+								&ch.Exception{Code: proto.ErrViolatedConstraint, Name: "DB::Exception"})
 						}
 					}
 					for r := range b.rows {
@@ -98,12 +102,14 @@ func TestRefusedRowOfStorePlan(t *testing.T) {
 					}
 				case !errors.As(err, &refused):
 					t.Errorf("got %v", err)
-				case refused.RowKey != fmt.Sprintf("%s\x000/%d", bad, i) || !strings.Contains(string(refused.Row), `"session_id":"`+bad+`"`):
+				case refused.RowKey != fmt.Sprintf("%s\x000/%d", bad, i) ||
+					!strings.Contains(string(refused.Row), `"session_id":"`+bad+`"`):
 					t.Errorf("refused: %q, %s", refused.RowKey, refused.Row)
 				case inserted[tb.name+" "+bad]:
 					t.Error("the refused row was inserted")
 				}
-				if err := errors.Join(p.Close(), store.Close()); err != nil { // not deferred: they would wait for a writer that hangs
+				// These are not deferred, because they would wait for a writer that hangs.
+				if err := errors.Join(p.Close(), store.Close()); err != nil {
 					t.Error(err)
 				}
 			})

@@ -9,12 +9,12 @@ import (
 	"deckle/schema"
 )
 
-// block is the input of one INSERT: columns that are filled row by row and used again.
+// block is the input of one INSERT: columns that are filled row by row and reused for the next INSERT.
 type block struct {
 	table *table
 	input proto.Input
 	rows  int
-	bytes int // estimate, before compression
+	bytes int // estimated size before compression
 	// from and to are the ordinals, in the plan, of the sessions whose rows are in the block: [from, to).
 	from, to int
 
@@ -34,8 +34,7 @@ func (b *block) reset() {
 	clear(b.pool)
 }
 
-// intern returns a copy of s that outlives the row, one for each distinct text of the block, and
-// counts its bytes.
+// intern returns a copy of s that outlives the row, one per distinct text of the block, and counts its bytes.
 func (b *block) intern(s string) string {
 	if t, ok := b.pool[s]; ok {
 		return t
@@ -77,7 +76,7 @@ func newSessionBlock() *sessionBlock {
 	return b
 }
 
-// fixedSessionBytes is the width of a session's columns that are no texts.
+// fixedSessionBytes is the total width of the columns of a session that are no texts.
 const fixedSessionBytes = 190
 
 // sessionTexts are the columns of sessions whose texts count towards the size of a block, row by row.
@@ -114,7 +113,7 @@ func (b *sessionBlock) append(ord int, shard uint32, r *schema.SessionRow) error
 // pageBlock is a block of page_analytics_versions. A session's pages are never split over two blocks.
 type pageBlock struct {
 	block
-	session []cell[schema.SessionRow] // what a page has from its session
+	session []cell[schema.SessionRow] // the columns that a page takes from its session
 	page    []cell[schema.PageRow]
 	shard   proto.ColUInt32
 	version proto.ColUInt64

@@ -58,7 +58,7 @@ type textCell[R any] struct {
 
 func (c *textCell[R]) append(r *R) { c.col.Append(c.f.Text(r)) }
 
-// lowCell copies its texts into the block's pool, because its column keeps references.
+// lowCell copies its texts into the block's pool, because its column keeps references to them.
 type lowCell[R any] struct {
 	f     schema.Field[R]
 	col   *proto.ColLowCardinality[string]

@@ -15,7 +15,7 @@ import (
 	"deckle/sinks"
 )
 
-// foundTable is what system.tables and system.columns say of one name.
+// foundTable is the entry of one name in system.tables and system.columns.
 type foundTable struct {
 	engine, full, partition, key, comment string
 	create                                string            // the whole statement
@@ -24,7 +24,7 @@ type foundTable struct {
 
 // EnsureSchema creates the database and whatever is missing in it, replaces views of another version, and claims the
 // tables for this cluster and pipeline. A table that does not fit, a table missing beside a ledger that has plans, or
-// another owner is a *sinks.StopError. It may be called at any time, by several nodes at once.
+// another owner is a *sinks.StopError. It may be called at any time, and by several nodes at once.
 func (s *Sink) EnsureSchema(ctx context.Context) error {
 	if err := s.checking.Acquire(ctx, 1); err != nil {
 		return err
@@ -43,8 +43,8 @@ func (s *Sink) ready(ctx context.Context) error {
 	return s.EnsureSchema(ctx)
 }
 
-// schemaError looks closer at an error of classSchema: the check names what is wrong. If it finds nothing wrong, the
-// error is returned for a retry.
+// schemaError examines the cause of an error of classSchema: the check names what is wrong. If it finds nothing wrong,
+// the error is returned for a retry.
 func (s *Sink) schemaError(ctx context.Context, err error) error {
 	s.schemaOK.Store(false)
 	if e := s.EnsureSchema(ctx); e != nil {
@@ -103,7 +103,8 @@ func (s *Sink) ensureSchema(ctx context.Context) error {
 		f, ok := found[v.name]
 		if ok && f.engine != "View" {
 			return &sinks.StopError{
-				Err:  fmt.Errorf("clickhouse: %s.%s is a table with engine %s, and the name of a view", db, v.name, f.engine),
+				Err: fmt.Errorf("clickhouse: %s.%s is a table with engine %s, and the name of a view", db, v.name,
+					f.engine),
 				Hint: "rename the table, or give Deckle another database",
 			}
 		}
@@ -120,40 +121,45 @@ func (s *Sink) ensureSchema(ctx context.Context) error {
 
 func missing(db, name string) error {
 	return &sinks.StopError{
-		Err:  fmt.Errorf("clickhouse: table %s.%s is missing, although plans have been written to it", db, name),
-		Hint: "restore it from a backup; Deckle does not create it again, because the rows it held cannot be written again and every total would be wrong",
+		Err: fmt.Errorf("clickhouse: table %s.%s is missing, although plans have been written to it", db, name),
+		Hint: "restore it from a backup; Deckle does not create it again, because the rows it held cannot be written " +
+			"again and every total would be wrong",
 	}
 }
 
 // readTables returns the tables and views of the database by name.
 func (s *Sink) readTables(ctx context.Context) (map[string]*foundTable, error) {
 	found := map[string]*foundTable{}
-	err := s.rows(ctx, "SELECT name, engine, engine_full, partition_key, sorting_key, comment, create_table_query FROM system.tables WHERE database = "+quoteText(s.opts.Database),
+	err := s.rows(ctx, "SELECT name, engine, engine_full, partition_key, sorting_key, comment, create_table_query "+
+		"FROM system.tables WHERE database = "+quoteText(s.opts.Database),
 		7, func(r []string) error {
-			found[r[0]] = &foundTable{engine: r[1], full: r[2], partition: r[3], key: r[4], comment: r[5], create: r[6], types: map[string]string{}}
+			found[r[0]] = &foundTable{engine: r[1], full: r[2], partition: r[3], key: r[4], comment: r[5], create: r[6],
+				types: map[string]string{}}
 			return nil
 		})
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: read system.tables: %w", err)
 	}
-	err = s.rows(ctx, "SELECT table, name, type FROM system.columns WHERE database = "+quoteText(s.opts.Database), 3, func(r []string) error {
-		if f, ok := found[r[0]]; ok {
-			f.types[r[1]] = r[2]
-		}
-		return nil
-	})
+	err = s.rows(ctx, "SELECT table, name, type FROM system.columns WHERE database = "+quoteText(s.opts.Database), 3,
+		func(r []string) error {
+			if f, ok := found[r[0]]; ok {
+				f.types[r[1]] = r[2]
+			}
+			return nil
+		})
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: read system.columns: %w", err)
 	}
 	return found, nil
 }
 
-// checkTable compares a table with what it should be. Columns of its own are allowed: inserts name theirs.
+// checkTable compares a table with its declaration. The table may have further columns, because inserts name theirs.
 func checkTable(db string, t *table, f *foundTable) error {
 	refuse := func(format string, args ...any) error {
 		return &sinks.StopError{
-			Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: %s", db, t.name, fmt.Sprintf(format, args...)),
-			Hint: "rename the table so that Deckle creates its own, or give it another database; docs/clickhouse.md shows the tables",
+			Err: fmt.Errorf("clickhouse: table %s.%s does not fit: %s", db, t.name, fmt.Sprintf(format, args...)),
+			Hint: "rename the table so that Deckle creates its own, or give it another database; " +
+				"docs/clickhouse.md shows the tables",
 		}
 	}
 	for _, c := range t.columns {
@@ -178,7 +184,8 @@ func checkTable(db string, t *table, f *foundTable) error {
 }
 
 // checkTTL refuses a TTL. A merge that applies one deletes a row's newest version, or resets a column of it, while an
-// older version may lie in a part that is not merged yet: FINAL would show that one, and every total would be wrong.
+// older version may lie in a part that is not merged yet: FINAL would show the older version, and every total would be
+// wrong.
 func checkTTL(db string, t *table, f *foundTable) error {
 	var what, remove string
 	switch {
@@ -190,8 +197,10 @@ func checkTTL(db string, t *table, f *foundTable) error {
 		return nil
 	}
 	return &sinks.StopError{
-		Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: it has %s, and a merge that applies it may bring superseded rows back", db, t.name, what),
-		Hint: fmt.Sprintf("ALTER TABLE %s.%s %s; what the TTL has deleted already must come from a backup", db, t.name, remove),
+		Err: fmt.Errorf("clickhouse: table %s.%s does not fit: it has %s, and a merge that applies it may "+
+			"bring superseded rows back", db, t.name, what),
+		Hint: fmt.Sprintf("ALTER TABLE %s.%s %s; what the TTL has deleted already must come from a backup", db, t.name,
+			remove),
 	}
 }
 
@@ -200,7 +209,7 @@ var (
 	ttlWord = regexp.MustCompile(`\bTTL\b`)
 )
 
-// hasTTL tells whether a statement, as the server shows it (keywords in capitals), has a TTL clause: texts and quoted
+// hasTTL tells whether a statement, as the server shows it (keywords in capitals), has a TTL clause. Texts and quoted
 // names do not count.
 func hasTTL(statement string) bool {
 	return ttlWord.MatchString(quoted.ReplaceAllString(statement, "''"))
@@ -235,9 +244,10 @@ func (s *Sink) checkDurability(ctx context.Context, t *table, f *foundTable) err
 		}
 	}
 	for _, d := range durability {
-		if v := set[d]; v != "1" && !strings.EqualFold(v, "true") { // engine_full has it as the statement had it
+		if v := set[d]; v != "1" && !strings.EqualFold(v, "true") { // engine_full shows it as the statement wrote it
 			return &sinks.StopError{
-				Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: expected setting %s = 1, found %q", s.opts.Database, t.name, d, set[d]),
+				Err: fmt.Errorf("clickhouse: table %s.%s does not fit: expected setting %s = 1, found %q",
+					s.opts.Database, t.name, d, set[d]),
 				Hint: fmt.Sprintf("ALTER TABLE %s.%s MODIFY SETTING %s = 1", s.opts.Database, t.name, d),
 			}
 		}
@@ -245,7 +255,7 @@ func (s *Sink) checkDurability(ctx context.Context, t *table, f *foundTable) err
 	return nil
 }
 
-// checkOwner refuses a ledger of another cluster or pipeline. planned tells whether a plan stands in it.
+// checkOwner refuses a ledger of another cluster or pipeline. planned tells whether the ledger has a plan.
 func (s *Sink) checkOwner(ctx context.Context) (planned bool, err error) {
 	var owners []string
 	q := "SELECT cluster, pipeline, toString(max(b)) FROM " + s.table(ledgerTable) + " GROUP BY cluster, pipeline"
@@ -265,14 +275,15 @@ func (s *Sink) checkOwner(ctx context.Context) (planned bool, err error) {
 		return false, &sinks.StopError{
 			Err: fmt.Errorf("clickhouse: the tables of database %s belong to %s, this is %s/%s",
 				s.opts.Database, strings.Join(owners, " and "), s.opts.ClusterID, s.opts.Pipeline),
-			Hint: "give each cluster and pipeline a database of its own, or drop the database if that cluster is gone for good",
+			Hint: "give each cluster and pipeline a database of its own, or drop the database if that cluster is " +
+				"gone for good",
 		}
 	}
 	return planned, nil
 }
 
-// claim writes this cluster's claim if the ledger has none, and reads it back: of two clusters that claim at the same
-// time, at least one sees the other.
+// claim writes this cluster's claim if the ledger has none, and reads the ledger again: of two clusters that claim it
+// at the same time, at least one sees the other's claim.
 func (s *Sink) claim(ctx context.Context) error {
 	q := fmt.Sprintf("SELECT toString(count()) FROM %s WHERE cluster = %s AND pipeline = %s AND b = 0",
 		s.table(ledgerTable), quoteText(s.opts.ClusterID), quoteText(s.opts.Pipeline))

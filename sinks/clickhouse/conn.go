@@ -12,13 +12,13 @@ import (
 	"github.com/ClickHouse/ch-go"
 )
 
-// errReadTimeout is returned when the server sent nothing for ReadTimeout. It is no net.Error on purpose: ch-go would
-// wait again.
+// errReadTimeout is returned when the server sent nothing for ReadTimeout. It is deliberately no net.Error, because
+// ch-go would wait again.
 var errReadTimeout = errors.New("clickhouse: the server sent nothing within the read timeout")
 
 var errClosed = errors.New("clickhouse: sink is closed")
 
-// guardedConn makes reads end: each one within a timeout, whatever deadline the client library sets.
+// guardedConn makes each read end within a timeout, whatever deadline the client library sets.
 type guardedConn struct {
 	net.Conn
 	timeout time.Duration
@@ -72,8 +72,8 @@ func newPool(opts Options) *pool {
 	return &pool{opts: opts, slots: make(chan struct{}, opts.MaxConns)}
 }
 
-// do runs one query on a connection of its own. It returns when the query is done or ctx is; in the latter case whether
-// the server has executed it is unknown.
+// do runs one query on a connection of its own. It returns when the query or ctx has ended; in the latter case it is
+// unknown whether the server has executed the query.
 func (p *pool) do(ctx context.Context, q ch.Query) error {
 	select {
 	case p.slots <- struct{}{}:
@@ -145,7 +145,7 @@ func (p *pool) dial(ctx context.Context) (_ *client, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
 	guarded := &guardedConn{Conn: raw, timeout: o.ReadTimeout}
-	// The database stays the server's default: it may not exist yet, and every name is given in full.
+	// The connection uses the server's default database: ours may not exist yet, and every name is given in full.
 	c, err := ch.Connect(ctx, guarded, ch.Options{
 		User: o.User, Password: o.Password, Compression: o.compression, ClientName: "deckle",
 		ReadTimeout: o.ReadTimeout, DialTimeout: o.DialTimeout, HandshakeTimeout: o.DialTimeout,

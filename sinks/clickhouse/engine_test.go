@@ -27,13 +27,16 @@ func engineOptions(t *testing.T) Options {
 	addr := os.Getenv("DECKLE_TEST_CLICKHOUSE")
 	if addr == "" {
 		if os.Getenv("DECKLE_REQUIRE_SERVICES") == "1" {
-			t.Fatal("DECKLE_TEST_CLICKHOUSE (host:port of ClickHouse's native protocol) is not set, and DECKLE_REQUIRE_SERVICES=1")
+			t.Fatal("DECKLE_TEST_CLICKHOUSE (host:port of ClickHouse's native protocol) is not set, " +
+				"and DECKLE_REQUIRE_SERVICES=1")
 		}
 		t.Skip("skipped: DECKLE_TEST_CLICKHOUSE (host:port of ClickHouse's native protocol) is not set")
 	}
 	return Options{
-		Address: addr, User: os.Getenv("DECKLE_TEST_CLICKHOUSE_USER"), Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
-		Database:  fmt.Sprintf("deckle_test_%d_%s", time.Now().UnixNano(), strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_"))),
+		Address: addr, User: os.Getenv("DECKLE_TEST_CLICKHOUSE_USER"),
+		Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
+		Database: fmt.Sprintf("deckle_test_%d_%s", time.Now().UnixNano(),
+			strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_"))),
 		ClusterID: "cluster-1", Pipeline: "deckle", NodeName: "n1", ReadTimeout: 30 * time.Second,
 	}
 }
@@ -89,7 +92,8 @@ func (s *Sink) texts(t *testing.T, columns int, format string, args ...any) [][]
 func TestEveryTableViewAndColumnHasAComment(t *testing.T) {
 	s := openReady(t)
 	db := quoteText(s.opts.Database)
-	if bare := s.texts(t, 2, "SELECT table, name FROM system.columns WHERE database = %s AND comment = ''", db); len(bare) > 0 {
+	bare := s.texts(t, 2, "SELECT table, name FROM system.columns WHERE database = %s AND comment = ''", db)
+	if len(bare) > 0 {
 		t.Errorf("columns without a comment: %v", bare)
 	}
 	if bare := s.texts(t, 1, "SELECT name FROM system.tables WHERE database = %s AND comment = ''", db); len(bare) > 0 {
@@ -99,15 +103,17 @@ func TestEveryTableViewAndColumnHasAComment(t *testing.T) {
 	want := [][]string{
 		{"brand_analytics", "View"}, {"deckle_ledger", "ReplacingMergeTree"}, {"device_analytics", "View"},
 		{"geographic_analytics", "View"}, {"page_analytics", "View"}, {"page_analytics_versions", "ReplacingMergeTree"},
-		{"rollup_versions", "ReplacingMergeTree"}, {"session_metrics", "View"}, {"session_metrics_versions", "ReplacingMergeTree"},
+		{"rollup_versions", "ReplacingMergeTree"}, {"session_metrics", "View"},
+		{"session_metrics_versions", "ReplacingMergeTree"},
 		{"session_summary", "View"}, {"subscription_analytics", "View"},
 	}
 	if !slices.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("tables:\n got %v\nwant %v", got, want)
 	}
-	// The columns of the views are of the types that they declare.
+	// The columns of the views have the types that the package declares.
 	for _, v := range views(s.opts.Database) {
-		found := s.texts(t, 2, "SELECT name, type FROM system.columns WHERE database = %s AND table = %s", db, quoteText(v.name))
+		found := s.texts(t, 2, "SELECT name, type FROM system.columns WHERE database = %s AND table = %s", db,
+			quoteText(v.name))
 		declared := make([][]string, len(v.columns))
 		for i, c := range v.columns {
 			declared[i] = []string{c.name, c.typ}
@@ -138,7 +144,7 @@ func ViewsAreExact(t *testing.T, opts Options) {
 		flaky.to = (&net.Dialer{}).DialContext
 	}
 	opts.Dial = flaky.dial
-	opts.BlockRows = 40 // several blocks a plan
+	opts.BlockRows = 40 // several blocks per plan
 	s := openEngine(t, opts)
 	if err := s.EnsureSchema(t.Context()); err != nil {
 		t.Fatal(err)
@@ -154,7 +160,8 @@ func ViewsAreExact(t *testing.T, opts Options) {
 		for shard := range m.shards {
 			fresh = append(fresh, m.advance(shard, 1+rng.IntN(3)))
 		}
-		// Late attempts, as of leaders that know nothing of the ledger, before, between and after the new plans.
+		// Late attempts, like those of leaders that know nothing of the ledger, come before, between and after the new
+		// plans.
 		attempts := slices.Clone(fresh)
 		for range min(len(plans), 4) {
 			attempts = append(attempts, plans[rng.IntN(len(plans))])
@@ -204,7 +211,7 @@ func ViewsAreExact(t *testing.T, opts Options) {
 		s.mustExec(t, "OPTIMIZE TABLE %s FINAL", s.table(tb.name))
 	}
 	m.compare(t, reader, "merged")
-	// A filter must not reach below FINAL: it would find superseded versions.
+	// A filter must not be applied before FINAL, because it would find superseded versions.
 	for _, q := range []string{"status = 'open'", "total_events = 1", "brand = 'bild'", "revision = 0"} {
 		got := s.texts(t, 1, "SELECT toString(count()) FROM %s WHERE %s", s.table("session_metrics"), q)
 		want := s.texts(t, 1, "SELECT toString(countIf(%s)) FROM %s", q, s.table("session_metrics"))
@@ -214,7 +221,7 @@ func ViewsAreExact(t *testing.T, opts Options) {
 	}
 }
 
-// flakyDialer makes connections that lose an answer: a read that has succeeded fails all the same.
+// flakyDialer makes connections that lose an answer: a read that has succeeded is reported as failed.
 type flakyDialer struct {
 	to              func(ctx context.Context, network, addr string) (net.Conn, error)
 	loseAfter, lost atomic.Int64
@@ -258,14 +265,21 @@ func TestCutExpression(t *testing.T) {
 func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 	fsync := "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
 	for _, tc := range []struct{ name, from, to, want string }{
-		{"type", "`user_id` UInt64", "`user_id` UInt32", "session_metrics_versions does not fit: column user_id: expected type UInt64, found type UInt32"},
-		{"missing", "`brand` LowCardinality(String)", "`brands` LowCardinality(String)", "column brand: expected type LowCardinality(String), found no such column"},
-		{"engine", "ReplacingMergeTree(version)", "MergeTree", "expected engine ReplacingMergeTree(version), found MergeTree"},
-		{"version", "ReplacingMergeTree(version)", "ReplacingMergeTree(batch_id)", "found ReplacingMergeTree(batch_id)"},
-		{"key", "(session_date, session_id, origin)", "(session_date, session_id)", "expected sorting key (session_date, session_id, origin), found (session_date, session_id)"},
-		{"partition", "PARTITION BY toYYYYMM(session_date)", "", `expected partition key "toYYYYMM(session_date)", found ""`},
+		{"type", "`user_id` UInt64", "`user_id` UInt32",
+			"session_metrics_versions does not fit: column user_id: expected type UInt64, found type UInt32"},
+		{"missing", "`brand` LowCardinality(String)", "`brands` LowCardinality(String)",
+			"column brand: expected type LowCardinality(String), found no such column"},
+		{"engine", "ReplacingMergeTree(version)", "MergeTree",
+			"expected engine ReplacingMergeTree(version), found MergeTree"},
+		{"version", "ReplacingMergeTree(version)", "ReplacingMergeTree(batch_id)",
+			"found ReplacingMergeTree(batch_id)"},
+		{"key", "(session_date, session_id, origin)", "(session_date, session_id)",
+			"expected sorting key (session_date, session_id, origin), found (session_date, session_id)"},
+		{"partition", "PARTITION BY toYYYYMM(session_date)", "",
+			`expected partition key "toYYYYMM(session_date)", found ""`},
 		{"ttl", fsync, "TTL session_date + INTERVAL 30 DAY " + fsync, "it has a TTL"},
-		{"ttl of a column", "`city` String COMMENT 'City of the first event'", "`city` String TTL session_date + INTERVAL 30 DAY", "it has a column with a TTL"},
+		{"ttl of a column", "`city` String COMMENT 'City of the first event'",
+			"`city` String TTL session_date + INTERVAL 30 DAY", "it has a column with a TTL"},
 		{"fsync", fsync, "SETTINGS fsync_after_insert = 1", "expected setting fsync_part_directory = 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -301,7 +315,8 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 		s.mustExec(t, "CREATE DATABASE %s", quoteIdent(s.opts.Database))
 		s.mustExec(t, "CREATE TABLE %s (a String) ENGINE = MergeTree ORDER BY a", s.table("session_metrics"))
 		var stop *sinks.StopError
-		if err := s.EnsureSchema(t.Context()); !errors.As(err, &stop) || !strings.Contains(err.Error(), "session_metrics is a table") {
+		if err := s.EnsureSchema(t.Context()); !errors.As(err, &stop) ||
+			!strings.Contains(err.Error(), "session_metrics is a table") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -317,7 +332,8 @@ func TestTablesBelongToOneCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		var stop *sinks.StopError
-		if err := other.EnsureSchema(t.Context()); !errors.As(err, &stop) || !strings.Contains(err.Error(), "belong to cluster-1/deckle") {
+		if err := other.EnsureSchema(t.Context()); !errors.As(err, &stop) ||
+			!strings.Contains(err.Error(), "belong to cluster-1/deckle") {
 			t.Errorf("got %v", err)
 		}
 		if _, err := other.Position(t.Context(), 0); !errors.As(err, &stop) {
@@ -383,7 +399,7 @@ func TestRefusedRowIsNamed(t *testing.T) {
 	if err := s.Write(t.Context(), p); err != nil {
 		t.Errorf("the rest: %v", err)
 	}
-	// A constraint of ours, that the server would not check: a timestamp that DateTime cannot hold.
+	// The package checks this itself, because the server would not: a timestamp that DateTime cannot hold.
 	q := m.advance(0, 1)
 	bad := rowsOf(q)[0]
 	bad.End = 1 << 33

@@ -7,21 +7,22 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// class says what an error means for the rows that met it.
+// class says what an error means for the rows of the failed query.
 type class int
 
 const (
-	// classRetry: the same insert may succeed later. Also every code and error that is not known.
+	// classRetry: the same insert may succeed later. Unknown codes and errors are in this class, too.
 	classRetry class = iota
 	// classData: a row is refused for good.
 	classData
-	// classSchema: the tables are not what this version writes.
+	// classSchema: the tables are not those that this version writes.
 	classSchema
 )
 
-// classes are the codes with a meaning of their own. What is not here is retried: network and Keeper errors, memory,
-// disk and part limits, read-only tables, quorum, and also rights and passwords, which are put right on the server
-// while the node waits. UNKNOWN_STATUS_OF_INSERT is retried like the rest: a repeat changes nothing visible.
+// classes are the codes with a meaning of their own. All other errors are retried: network and Keeper errors, memory,
+// disk and part limits, read-only tables, quorum, and also rights and passwords, which an operator corrects on the
+// server while the node waits. UNKNOWN_STATUS_OF_INSERT is retried like the others, because repeating an insert changes
+// nothing that is visible.
 var classes = map[proto.Error]class{
 	// The value of a row.
 	proto.ErrCannotParseText:                  classData, // 6
@@ -49,7 +50,7 @@ var classes = map[proto.Error]class{
 	proto.ErrCannotConvertType:                 classSchema, // 70
 	proto.ErrUnknownDatabase:                   classSchema, // 81
 	proto.ErrUnknownSetting:                    classSchema, // 115
-	proto.ErrTableIsDropped:                    classRetry,  // TABLE_IS_DROPPED: it shows as unknown next time
+	proto.ErrTableIsDropped:                    classRetry,  // TABLE_IS_DROPPED: the next query finds it unknown
 	proto.ErrQueryWasCancelled:                 classRetry,
 	proto.ErrUnknownStatusOfInsert:             classRetry,
 	proto.ErrTooManySimultaneousQueries:        classRetry,

@@ -10,12 +10,12 @@ import (
 	"deckle/state"
 )
 
-// What the tests of package clickhouse_test, which may import the model server, use of this package.
+// The tests of package clickhouse_test, which may import the model server, use these parts of this package.
 
 // Model is the naive state that the views are compared with.
 type Model = model
 
-// NewModel returns one without a session.
+// NewModel returns a model without a session.
 func NewModel(rng *rand.Rand, shards int) *Model { return newModel(rng, shards) }
 
 // Advance is advance.
@@ -24,7 +24,7 @@ func (m *model) Advance(shard, epochs int) *state.Plan { return m.advance(shard,
 // Compare is compare.
 func (m *model) Compare(t *testing.T, r *Reader, when string) { m.compare(t, r, when) }
 
-// ModelRows are what a view must show.
+// ModelRows are the rows that a view must show.
 func (m *model) ModelRows(view string) [][]string { return m.rows(view) }
 
 // ModelViews are the views that have a model.
@@ -36,7 +36,7 @@ func ReadView(t *testing.T, r *Reader, view string) [][]string {
 	return readView(t, r, view)
 }
 
-// Attempt writes the plan as a leader would that knows nothing of the ledger.
+// Attempt writes the plan as a leader that knows nothing of the ledger would.
 func (s *Sink) Attempt(ctx context.Context, p *state.Plan) error { return newWriter(s, p).run(ctx) }
 
 // ReaderOf returns a reader over the sink's connections.

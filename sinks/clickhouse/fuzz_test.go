@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// unquote reads one quoted text or name from the start of s, as ClickHouse's lexer does: a backslash takes the next byte,
-// a quote that stands twice is one.
+// unquote reads one quoted text or name from the start of s, as ClickHouse's lexer does: a backslash takes the next
+// byte, a doubled quote stands for one quote.
 func unquote(s string) (text, rest string, ok bool) {
 	q := s[0]
 	var b strings.Builder
@@ -27,7 +27,7 @@ func unquote(s string) (text, rest string, ok bool) {
 	return "", "", false
 }
 
-// FuzzQuote: what is quoted is read back whole, whatever it is, with nothing left over.
+// FuzzQuote: any text that is quoted is read back completely, with nothing left over.
 func FuzzQuote(f *testing.F) {
 	for _, s := range []string{"", "a", `it's`, "`", `\`, `\'; DROP TABLE x; --`, "\x00\n", "'';", "é\xff", "TTL"} {
 		f.Add(s)
@@ -44,11 +44,13 @@ func FuzzQuote(f *testing.F) {
 	})
 }
 
-// FuzzTTL: hasTTL sees the keyword, and only where it is one. The oracle goes through the statement byte by byte.
+// FuzzTTL: hasTTL finds TTL where it is a keyword, and only there. The oracle goes through the statement byte by byte.
 func FuzzTTL(f *testing.F) {
 	for _, s := range []string{
-		"CREATE TABLE t (`a` String TTL d + toIntervalDay(1)) ENGINE = MergeTree", "CREATE TABLE t (`TTL` String COMMENT 'TTL') ENGINE = MergeTree",
-		"MergeTree ORDER BY a TTL d", `COMMENT 'it\'s TTL' TTL`, "`a``TTL`", `"TTL" TTL`, "'TTL", "TTLs xTTL _TTL TTL_", "'a\nTTL'", `'\\' TTL`, "éTTL",
+		"CREATE TABLE t (`a` String TTL d + toIntervalDay(1)) ENGINE = MergeTree",
+		"CREATE TABLE t (`TTL` String COMMENT 'TTL') ENGINE = MergeTree",
+		"MergeTree ORDER BY a TTL d", `COMMENT 'it\'s TTL' TTL`, "`a``TTL`", `"TTL" TTL`, "'TTL",
+		"TTLs xTTL _TTL TTL_", "'a\nTTL'", `'\\' TTL`, "éTTL",
 	} {
 		f.Add(s)
 	}
@@ -61,7 +63,7 @@ func FuzzTTL(f *testing.F) {
 			if strings.IndexByte("'`\"", rest[0]) >= 0 {
 				_, next, ok := unquote(rest)
 				if !ok || rest[0] == '"' && strings.HasPrefix(next, `"`) {
-					return // no statement of a server
+					return // not a statement that a server would show
 				}
 				rest, before = next, '\''
 				continue
@@ -72,7 +74,7 @@ func FuzzTTL(f *testing.F) {
 			before, rest = rest[0], rest[1:]
 		}
 		if strings.ContainsRune(s, '"') && strings.Contains(s, `""`) {
-			return // a name in double quotes that has one: a server shows names in backquotes
+			return // a name in double quotes that contains one: a server shows names in backquotes
 		}
 		if got := hasTTL(s); got != want {
 			t.Fatalf("%q: %v", s, got)

@@ -18,15 +18,18 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "deckle", Subsystem: "clickhouse", Name: name, Help: help}, labels)
+		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "deckle", Subsystem: "clickhouse", Name: name,
+			Help: help}, labels)
 	}
 	return &metrics{
 		rows:   counter("rows_total", "Rows inserted, repeats included.", "table"),
 		blocks: counter("blocks_total", "Blocks inserted, repeats included.", "table"),
 		bytes:  counter("bytes_total", "Bytes inserted before compression, estimated.", "table"),
-		errors: counter("errors_total", "Failed queries, by the server's code, or network, timeout, cancelled.", "code"),
+		errors: counter("errors_total", "Failed queries, by the server's code, or network, timeout, cancelled.",
+			"code"),
 		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "deckle", Subsystem: "clickhouse", Name: "insert_seconds", Help: "Time of one insert until it is acknowledged.",
+			Namespace: "deckle", Subsystem: "clickhouse", Name: "insert_seconds",
+			Help:    "Time of one insert until it is acknowledged.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 15),
 		}, []string{"table"}),
 	}

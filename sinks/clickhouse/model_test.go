@@ -35,14 +35,16 @@ type modelShard struct {
 func newModel(rng *rand.Rand, shards int) *model {
 	m := &model{rng: rng}
 	for range shards {
-		m.shards = append(m.shards, &modelShard{sessions: map[string]*state.SessionRow{}, keys: map[string]state.RollupRow{}})
+		m.shards = append(m.shards, &modelShard{sessions: map[string]*state.SessionRow{},
+			keys: map[string]state.RollupRow{}})
 	}
 	return m
 }
 
 const modelDay = 20_000 // 2024-10-04
 
-var modelTexts = []string{"", "bild", "welt", "münchen", strings.Repeat("x", 255) + "é", strings.Repeat("x", 255) + "ü", strings.Repeat("€", 90), strings.Repeat("x", 257)}
+var modelTexts = []string{"", "bild", "welt", "münchen", strings.Repeat("x", 255) + "é", strings.Repeat("x", 255) + "ü",
+	strings.Repeat("€", 90), strings.Repeat("x", 257)}
 
 // advance changes sessions over the given number of epochs and returns the plan that covers them.
 func (m *model) advance(shard, epochs int) *state.Plan {
@@ -55,7 +57,7 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 		for range 25 {
 			id := fmt.Sprintf("s-%d-%d", shard, m.rng.IntN(60))
 			if sh.epoch == 1 {
-				id = fmt.Sprintf("s-%d-%d", shard, len(changed)) // dense at first: tests name some of them
+				id = fmt.Sprintf("s-%d-%d", shard, len(changed)) // no gaps at first: tests name some of them
 			}
 			row := m.mutate(shard, sh, id)
 			sh.sessions[id], changed[id] = row, row
@@ -66,7 +68,8 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 				sh.keys[key], totals[key] = r, r
 			}
 		}
-		infos = append(infos, state.EpochInfo{Epoch: sh.epoch, Clock: int64(sh.epoch) * 10_000, Checksum: sh.epoch * 77})
+		infos = append(infos, state.EpochInfo{Epoch: sh.epoch, Clock: int64(sh.epoch) * 10_000,
+			Checksum: sh.epoch * 77})
 	}
 	var d statetest.Content
 	for _, r := range changed {
@@ -84,12 +87,13 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 	return p
 }
 
-// mutate returns the session's next image: more events, and sometimes, as after a late first event, other dimensions, an
-// earlier start and another user.
+// mutate returns the session's next image: more events, and sometimes other dimensions, an earlier start and another
+// user, as after a late first event.
 func (m *model) mutate(shard int, sh *modelShard, id string) *state.SessionRow {
 	rng := m.rng
 	pick := func() string { return modelTexts[rng.IntN(len(modelTexts))] }
-	r := state.SessionRow{SessionID: id, Origin: fmt.Sprintf("%d/%s", shard, id[2:]), SessionDate: modelDay + int32(rng.IntN(40)), Status: state.StatusOpen}
+	r := state.SessionRow{SessionID: id, Origin: fmt.Sprintf("%d/%s", shard, id[2:]),
+		SessionDate: modelDay + int32(rng.IntN(40)), Status: state.StatusOpen}
 	if old, ok := sh.sessions[id]; ok {
 		r = *old
 		r.Pages = slices.Clone(old.Pages)
@@ -126,7 +130,7 @@ func (m *model) mutate(shard int, sh *modelShard, id string) *state.SessionRow {
 	return &r
 }
 
-// naiveCut drops characters until 256 bytes are left.
+// naiveCut drops characters until at most 256 bytes are left.
 func naiveCut(s string) string {
 	for len(s) > 256 {
 		_, n := utf8.DecodeLastRuneInString(s)
@@ -150,7 +154,7 @@ func rollupKey(table state.RollupTable, date int32, dims []string) string {
 	return fmt.Sprintf("%d %d %q", table, date, dims)
 }
 
-// rollups counts the shard's sessions anew; keys that have become empty have zeros.
+// rollups counts the shard's sessions from the start; keys that have become empty have zeros.
 func (sh *modelShard) rollups() map[string]state.RollupRow {
 	out := map[string]state.RollupRow{}
 	for k, old := range sh.keys {
@@ -192,7 +196,7 @@ func (m *model) all() []*state.SessionRow {
 	return out
 }
 
-// rows are what a view must show, as Reader.Rows yields it.
+// rows are the rows that a view must show, in the form in which Reader.Rows yields them.
 func (m *model) rows(view string) (out [][]string) {
 	switch view {
 	case "session_metrics":
@@ -219,8 +223,8 @@ func (m *model) pages() (out [][]string) {
 	for _, r := range m.all() {
 		for _, p := range r.Pages {
 			out = append(out, []string{
-				r.SessionID, r.Origin, p.ArticleID, p.Type.String(), fmt.Sprint(p.Count), fmt.Sprint(r.UserID), p.ArticleTitle, p.Category,
-				schema.DateText(r.SessionDate),
+				r.SessionID, r.Origin, p.ArticleID, p.Type.String(), fmt.Sprint(p.Count), fmt.Sprint(r.UserID),
+				p.ArticleTitle, p.Category, schema.DateText(r.SessionDate),
 			})
 		}
 	}
@@ -255,7 +259,8 @@ func (m *model) rollup(table schema.RollupTable) (out [][]string) {
 	n := func(i int64) string { return strconv.FormatInt(i, 10) }
 	for _, a := range accs {
 		per := func(i int64) string { return strconv.FormatFloat(float64(i)/float64(a.n), 'g', -1, 64) }
-		row := append(a.key, n(a.n), n(int64(len(a.users))), per(a.sec), per(a.events), n(a.views), n(a.plays), n(a.signups), n(a.adClicks))
+		row := append(a.key, n(a.n), n(int64(len(a.users))), per(a.sec), per(a.events), n(a.views), n(a.plays),
+			n(a.signups), n(a.adClicks))
 		if table == schema.RollupSubscription {
 			row = append(row, per(a.signups))
 		}
@@ -286,7 +291,11 @@ func readView(t *testing.T, r *Reader, view string) (rows [][]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := r.Rows(ctx, view, Columns(view), func(row []string) error { rows = append(rows, slices.Clone(row)); return nil }); err != nil {
+	err := r.Rows(ctx, view, Columns(view), func(row []string) error {
+		rows = append(rows, slices.Clone(row))
+		return nil
+	})
+	if err != nil {
 		t.Fatalf("%s: %v", view, err)
 	}
 	return rows

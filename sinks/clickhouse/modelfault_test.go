@@ -21,12 +21,12 @@ import (
 	"deckle/state"
 )
 
-// TestFaults: what each fault leaves behind, soon and a minute later, what the client is told and how long that takes;
-// and that the plan's repetition makes up for it.
+// TestFaults checks which rows each fault leaves behind, at once and a minute later, which error the client gets and
+// after how long, and that repeating the plan repairs the damage.
 func TestFaults(t *testing.T) {
 	const memory = int(proto.ErrMemoryLimitExceeded)
 	none, all, some := 0, 1, 2
-	const closed = "(EOF|closed pipe)" // as this end of the pipe, or the other, is the first to be closed
+	const closed = "(EOF|closed pipe)" // depending on which end of the pipe is closed first
 	for _, tc := range []struct {
 		name       string
 		fault      model.Fault
@@ -46,7 +46,8 @@ func TestFaults(t *testing.T) {
 		{"slow", model.Slow(10 * time.Second), all, all, 20 * time.Second, ""},
 		{"slower than the client waits", model.Slow(40 * time.Second), none, all, 30 * time.Second, "read timeout"},
 		{"month by month", model.Fault{Between: time.Second}, all, all, time.Second, ""},
-		{"late and no code", model.Fault{Effect: model.Late, Late: 10 * time.Second}, none, all, 0, "UNKNOWN_STATUS_OF_INSERT"},
+		{"late and no code", model.Fault{Effect: model.Late, Late: 10 * time.Second}, none, all, 0,
+			"UNKNOWN_STATUS_OF_INSERT"},
 		{"nothing, which is no truth", model.Fault{Effect: model.Nothing}, none, none, 0, "UNKNOWN_STATUS_OF_INSERT"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -76,7 +77,8 @@ func TestFaults(t *testing.T) {
 				if took := time.Since(start); took != tc.took {
 					t.Errorf("it took %s, want %s", took, tc.took)
 				}
-				if tc.err == "" && err != nil || tc.err != "" && (err == nil || !regexp.MustCompile(tc.err).MatchString(err.Error()) || !clickhouse.IsRetry(err)) {
+				if tc.err == "" && err != nil || tc.err != "" &&
+					(err == nil || !regexp.MustCompile(tc.err).MatchString(err.Error()) || !clickhouse.IsRetry(err)) {
 					t.Errorf("got %v, want %q", err, tc.err)
 				}
 				time.Sleep(5 * time.Second)
@@ -93,10 +95,11 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestRefusedRow: a constraint that an operator has added.
+// TestRefusedRow: a row violates a constraint that an operator has added.
 func TestRefusedRowOfTheModel(t *testing.T) {
 	srv, s := openModel(t, nil)
-	if err := srv.Exec(modelDB, "ALTER TABLE "+sessionsTable+" ADD CONSTRAINT c CHECK session_id != 's-0-7'"); err != nil {
+	err := srv.Exec(modelDB, "ALTER TABLE "+sessionsTable+" ADD CONSTRAINT c CHECK session_id != 's-0-7'")
+	if err != nil {
 		t.Fatal(err)
 	}
 	p := clickhouse.NewModel(rand.New(rand.NewPCG(2, 2)), 1).Advance(0, 1)
@@ -109,13 +112,13 @@ func TestRefusedRowOfTheModel(t *testing.T) {
 	}
 	var stop *sinks.StopError
 	if err := s.Write(t.Context(), p); err == nil || errors.As(err, &stop) {
-		t.Errorf("a dropped table before any plan is created anew at the next check: %v", err)
+		t.Errorf("a dropped table before any plan is created again at the next check: %v", err)
 	}
 }
 
 // TestExactUnderRandomFaults: leaders, two of which may believe that they lead the same shard, write plans until they
-// are acknowledged, on a server where everything goes wrong. No visible row ever goes back, and in the end the views are
-// exact.
+// are acknowledged, on a server where everything goes wrong. No visible row ever goes back, and in the end the views
+// are exact.
 func TestExactUnderRandomFaults(t *testing.T) {
 	runs := 20
 	if testing.Short() {
@@ -151,7 +154,7 @@ type faultPlan struct {
 func (p *faultPlan) draw(q model.Query) model.Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rng.IntN(10) > 0 { // a plan is a dozen queries, and begins anew after each failure
+	if p.rng.IntN(10) > 0 { // a plan is a dozen queries, and starts again from its beginning after each failure
 		return model.Fault{}
 	}
 	soon := time.Duration(p.rng.Int64N(int64(20 * time.Second)))
@@ -212,7 +215,7 @@ func randomFaults(t *testing.T, seed uint64) map[string]int {
 	for shard, own := range plans {
 		leaders.Go(func() {
 			for i, p := range own {
-				// Another leader of the same plan, deposed by now, that knows nothing of the ledger.
+				// This is another leader with the same plan, deposed by now, that knows nothing of the ledger.
 				old.Go(func() {
 					time.Sleep(delays[shard][i])
 					for range 5 {
@@ -254,7 +257,7 @@ func randomFaults(t *testing.T, seed uint64) map[string]int {
 	return faults.count
 }
 
-// watch looks at the visible rows all the time: no version goes back, and what the ledger promises is there.
+// watch reads the visible rows continuously: no version goes back, and every row that the ledger promises is there.
 func watch(ctx context.Context, t *testing.T, srv *model.Server) {
 	versions := map[string]uint64{}
 	newest := func(key string, v uint64) {

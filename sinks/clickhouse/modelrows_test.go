@@ -27,7 +27,7 @@ func visiblePages(srv *model.Server) []model.Row {
 	return srv.Rows(modelDB, pagesTable, "session_id", "origin", "article_id", "event_type")
 }
 
-// textOf is the value of a column as Reader.Rows shows it.
+// textOf is the value of a column in the form in which Reader.Rows shows it.
 func textOf(r model.Row, name string, kind schema.Kind) string {
 	switch {
 	case kind.IsText():
@@ -80,5 +80,6 @@ func rollupRows(srv *model.Server, table schema.RollupTable) (out [][]string) {
 
 // totalKey is the key of a stored total.
 func totalKey(r model.Row) string {
-	return strings.Join([]string{r.Text("rollup"), r.Text("date"), r.Text("dim1"), r.Text("dim2"), r.Text("dim3"), r.Text("shard")}, "\x00")
+	return strings.Join([]string{r.Text("rollup"), r.Text("date"), r.Text("dim1"), r.Text("dim2"), r.Text("dim3"),
+		r.Text("shard")}, "\x00")
 }

@@ -113,14 +113,19 @@ func TestModelIsTruthful(t *testing.T) {
 		columns int
 		text    string
 	}{
-		{6, "SELECT name, engine, engine_full, partition_key, sorting_key, comment FROM system.tables WHERE database = " + db + " AND engine = 'ReplacingMergeTree' ORDER BY name"},
+		{6, "SELECT name, engine, engine_full, partition_key, sorting_key, comment FROM system.tables " +
+			"WHERE database = " + db + " AND engine = 'ReplacingMergeTree' ORDER BY name"},
 		{3, "SELECT name, engine, comment FROM system.tables WHERE database = " + db + " ORDER BY name"},
 		{4, "SELECT table, name, type, comment FROM system.columns WHERE database = " + db + " ORDER BY table, name"},
-		{2, "SELECT name, value FROM system.merge_tree_settings WHERE name IN ('fsync_after_insert', 'fsync_part_directory') ORDER BY name"},
-		{3, "SELECT cluster, pipeline, toString(max(b)) FROM `" + opts.Database + "`.`deckle_ledger` GROUP BY cluster, pipeline"},
-		{1, "SELECT toString(count()) FROM `" + opts.Database + "`.`deckle_ledger` WHERE cluster = 'cluster-1' AND pipeline = 'deckle' AND b = 0"},
+		{2, "SELECT name, value FROM system.merge_tree_settings " +
+			"WHERE name IN ('fsync_after_insert', 'fsync_part_directory') ORDER BY name"},
+		{3, "SELECT cluster, pipeline, toString(max(b)) FROM `" + opts.Database + "`.`deckle_ledger` " +
+			"GROUP BY cluster, pipeline"},
+		{1, "SELECT toString(count()) FROM `" + opts.Database + "`.`deckle_ledger` " +
+			"WHERE cluster = 'cluster-1' AND pipeline = 'deckle' AND b = 0"},
 		{1, "SELECT toString(max(b)) FROM `" + opts.Database + "`.`deckle_ledger` WHERE cluster = 'nobody'"},
-		{2, "SELECT city, toString(count()) FROM `" + opts.Database + "`.`session_metrics` GROUP BY city HAVING city != 'bild' ORDER BY city"},
+		{2, "SELECT city, toString(count()) FROM `" + opts.Database + "`.`session_metrics` " +
+			"GROUP BY city HAVING city != 'bild' ORDER BY city"},
 	} {
 		got, want := model.Rows(t, q.columns, "%s", q.text), engine.Rows(t, q.columns, "%s", q.text)
 		if !slices.EqualFunc(got, want, slices.Equal) || len(want) == 0 {
@@ -139,11 +144,12 @@ func TestModelIsTruthful(t *testing.T) {
 			t.Errorf("positions of shard %d: %v", shard, pos)
 		}
 	}
-	// What neither of them knows fails alike.
+	// Statements that neither of them knows fail in the same way.
 	for _, q := range []string{
 		"SELECT count() FROM nowhere.nothing", "SELECT count() FROM `" + opts.Database + "`.`nothing`",
 		"CREATE TABLE `" + opts.Database + "`.`deckle_ledger` (a UInt64) ENGINE = MergeTree ORDER BY a",
-		"CREATE DATABASE `" + opts.Database + "`", "SELECT nothing FROM `" + opts.Database + "`.`deckle_ledger`", "SELEKT 1",
+		"CREATE DATABASE `" + opts.Database + "`", "SELECT nothing FROM `" + opts.Database + "`.`deckle_ledger`",
+		"SELEKT 1",
 		"SELECT shard, max(b) FROM `" + opts.Database + "`.`deckle_ledger`",
 	} {
 		var codes [2]proto.Error
@@ -186,19 +192,21 @@ func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 			t.Fatalf("%s: %s differ:\nengine %q\nmodel  %q", when, view, rows[0][view], rows[1][view])
 		}
 	}
-	for what, pair := range map[string][2]any{"positions": {positions[0], positions[1]}, "counts": {counts[0], counts[1]}} {
+	for what, pair := range map[string][2]any{"positions": {positions[0], positions[1]},
+		"counts": {counts[0], counts[1]}} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Fatalf("%s: %s differ:\nengine %+v\nmodel  %+v", when, what, pair[0], pair[1])
 		}
 	}
-	if len(rows[0]["session_metrics"]) == 0 || len(rows[0]["page_analytics"]) == 0 || len(rows[0]["device_analytics"]) == 0 {
+	if len(rows[0]["session_metrics"]) == 0 || len(rows[0]["page_analytics"]) == 0 ||
+		len(rows[0]["device_analytics"]) == 0 {
 		t.Fatalf("%s: nothing to compare", when)
 	}
 }
 
 // onBoth runs a test on the model and, if there is one, on the engine, each with an empty database and a way to insert
-// rows of texts. The engine gets them as statements: an INSERT SELECT, as which chfront passes blocks on, has settings
-// of its own.
+// rows of texts. The engine gets them as statements, because chfront passes blocks on as an INSERT SELECT, which has
+// settings of its own.
 func onBoth(t *testing.T, test func(t *testing.T, s *clickhouse.Sink, db string, insert inserter)) {
 	t.Run("model", func(t *testing.T) {
 		srv := model.New(model.Options{})
@@ -263,7 +271,8 @@ func onBoth(t *testing.T, test func(t *testing.T, s *clickhouse.Sink, db string,
 				}
 				values = append(values, "("+strings.Join(row, ", ")+")")
 			}
-			s.Exec(t, "INSERT INTO `%s`.`%s` SETTINGS %s VALUES %s", opts.Database, table, strings.Join(set, ", "), strings.Join(values, ", "))
+			s.Exec(t, "INSERT INTO `%s`.`%s` SETTINGS %s VALUES %s", opts.Database, table, strings.Join(set, ", "),
+				strings.Join(values, ", "))
 		})
 	})
 }
@@ -277,7 +286,8 @@ func TestReplacing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	var shown [][][]string
 	onBoth(t, func(t *testing.T, s *clickhouse.Sink, db string, insert inserter) {
-		s.Exec(t, "CREATE TABLE `%s`.`r` (a UInt64, b Date, c UInt64, d String) ENGINE = ReplacingMergeTree(c) PARTITION BY toYYYYMM(b) ORDER BY a", db)
+		s.Exec(t, "CREATE TABLE `%s`.`r` (a UInt64, b Date, c UInt64, d String) "+
+			"ENGINE = ReplacingMergeTree(c) PARTITION BY toYYYYMM(b) ORDER BY a", db)
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var states [][]string
 		n := 0
@@ -285,11 +295,14 @@ func TestReplacing(t *testing.T) {
 			var rows [][]any
 			for range 1 + rng.IntN(6) {
 				n++
-				rows = append(rows, []any{rng.Uint64N(5), proto.Date(100 + 40*rng.IntN(2)), rng.Uint64N(4), fmt.Sprint(n)})
+				rows = append(rows, []any{rng.Uint64N(5), proto.Date(100 + 40*rng.IntN(2)), rng.Uint64N(4),
+					fmt.Sprint(n)})
 			}
 			insert(t, "r", [][2]string{{"insert_deduplicate", "0"}}, rows)
 			var state []string
-			for _, r := range s.Rows(t, 4, "SELECT toString(a), toString(b), toString(c), d FROM `%s`.`r` FINAL ORDER BY a, b, d SETTINGS do_not_merge_across_partitions_select_final = 1", db) {
+			for _, r := range s.Rows(t, 4,
+				"SELECT toString(a), toString(b), toString(c), d FROM `%s`.`r` FINAL "+
+					"ORDER BY a, b, d SETTINGS do_not_merge_across_partitions_select_final = 1", db) {
 				state = append(state, strings.Join(r, " "))
 			}
 			states = append(states, state)
@@ -311,12 +324,14 @@ func TestReplacing(t *testing.T) {
 	}
 }
 
-// TestDeduplication: what a server with a window drops, in the model and, if there is one, in the engine.
+// TestDeduplication: which inserts a server with a window drops, in the model and, if there is one, in the engine.
 func TestDeduplication(t *testing.T) { onBoth(t, testDeduplication) }
 
 func testDeduplication(t *testing.T, s *clickhouse.Sink, db string, insert inserter) {
-	for name, settings := range map[string]string{"with": "SETTINGS non_replicated_deduplication_window = 2", "without": ""} {
-		s.Exec(t, "CREATE TABLE `%s`.`%s` (a UInt64, b Date) ENGINE = MergeTree PARTITION BY toYYYYMM(b) ORDER BY a %s", db, name, settings)
+	for name, settings := range map[string]string{"with": "SETTINGS non_replicated_deduplication_window = 2",
+		"without": ""} {
+		s.Exec(t, "CREATE TABLE `%s`.`%s` (a UInt64, b Date) ENGINE = MergeTree PARTITION BY toYYYYMM(b) ORDER BY a %s",
+			db, name, settings)
 	}
 	plain := [][2]string{{"insert_deduplicate", "1"}}
 	old := [][2]string{{"insert_deduplicate", "0"}}
@@ -333,22 +348,24 @@ func testDeduplication(t *testing.T, s *clickhouse.Sink, db string, insert inser
 		{"without", plain, row(1), 1},
 		{"without", plain, row(1), 2}, // no window: nothing is ever dropped
 		{"with", off, row(1), 1},
-		{"with", plain, row(1), 2}, // the first has left no id
-		{"with", plain, row(1), 2}, // dropped, and nobody is told
+		{"with", plain, row(1), 2}, // the first insert has left no id
+		{"with", plain, row(1), 2}, // dropped, without an error
 		{"with", old, row(1), 2},   // insert_deduplicate=0 alone is overridden
 		{"with", off, row(1), 3},
 		{"with", choice, row(1), 4},
 		{"with", plain, row(2), 5},
 		{"with", plain, row(3), 6},
 		{"with", plain, row(1), 7}, // its id has left the window
-		{"with", plain, append(row(1), []any{uint64(9), proto.Date(200)}), 8}, // one partition is a repeat, the other is not
+		// One partition is a repeat, the other is not.
+		{"with", plain, append(row(1), []any{uint64(9), proto.Date(200)}), 8},
 		{"with", token, row(5), 9},
-		{"with", token, row(6), 9}, // the same token: other rows are lost without a word
+		{"with", token, row(6), 9}, // the same token: other rows are lost silently
 	} {
 		insert(t, step.table, step.settings, step.rows)
 		got := s.Rows(t, 1, "SELECT toString(count()) FROM `%s`.`%s`", db, step.table)
 		if got[0][0] != fmt.Sprint(step.want) {
-			t.Errorf("step %d, %s, %v, %v: %s rows, want %d", i, step.table, step.settings, step.rows, got[0][0], step.want)
+			t.Errorf("step %d, %s, %v, %v: %s rows, want %d", i, step.table, step.settings, step.rows, got[0][0],
+				step.want)
 		}
 	}
 }
@@ -376,7 +393,7 @@ func TestNothingIsDeduplicated(t *testing.T) {
 	}
 }
 
-// TestAccessorsShowWhatTheReaderReads: the checkers' way and the analysts' way to the rows are the same.
+// TestAccessorsShowWhatTheReaderReads: the accessors of the checkers and the Reader return the same rows.
 func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	srv, s := openModel(t, nil)
 	rng := rand.New(rand.NewPCG(4, 4))
@@ -410,7 +427,8 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	visible := visibleSessions(srv)
 	for _, v := range visible {
 		sessions = append(sessions, sessionAt(v))
-		if version := v.Uint("version"); version == 0 || v.Uint("batch_id") != state.BatchID(uint32(v.Uint("shard")), version) {
+		if version := v.Uint("version"); version == 0 ||
+			v.Uint("batch_id") != state.BatchID(uint32(v.Uint("shard")), version) {
 			t.Errorf("the batch, the shard or the version is wrong: %s", v)
 		}
 	}
@@ -484,7 +502,8 @@ func TestConnectionThatBreaksInsertsNothing(t *testing.T) {
 	k := proto.ColStr{}
 	k.Append("x")
 	err = c.Do(t.Context(), ch.Query{
-		Body: "INSERT INTO `" + modelDB + "`.`deckle_ledger` (cluster) VALUES", Input: proto.Input{{Name: "cluster", Data: &k}},
+		Body:    "INSERT INTO `" + modelDB + "`.`deckle_ledger` (cluster) VALUES",
+		Input:   proto.Input{{Name: "cluster", Data: &k}},
 		OnInput: func(context.Context) error { _ = c.Close(); return io.ErrUnexpectedEOF },
 	})
 	if err == nil || srv.Changes() != before {
@@ -509,7 +528,8 @@ func TestModelInABubble(t *testing.T) {
 		m.Compare(t, clickhouse.ReaderOf(s), "slow")
 		start = time.Now()
 		srv.SetHook(func(model.Query) model.Fault { return model.StallBefore() })
-		if _, err := s.Position(t.Context(), 0); err == nil || !clickhouse.IsRetry(err) || time.Since(start) != 30*time.Second {
+		if _, err := s.Position(t.Context(), 0); err == nil || !clickhouse.IsRetry(err) ||
+			time.Since(start) != 30*time.Second {
 			t.Errorf("a silent server: %v after %s", err, time.Since(start))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

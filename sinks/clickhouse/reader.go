@@ -13,11 +13,11 @@ import (
 	"deckle/schema"
 )
 
-// Reader reads the views by plain SELECTs, as an analyst would: for the reconciliation of sim/verify and the demo. It
-// writes nothing and needs neither ClusterID nor Pipeline (Positions does). It is safe for concurrent use.
+// Reader reads the views with plain SELECTs, as an analyst would. The reconciliation of sim/verify and the demo use it.
+// It writes nothing and needs neither ClusterID nor Pipeline (except for Positions). It is safe for concurrent use.
 type Reader struct{ sink *Sink }
 
-// OpenReader connects; the views must exist when they are read.
+// OpenReader connects to the server; the views need not exist before they are read.
 func OpenReader(ctx context.Context, opts Options) (*Reader, error) {
 	s, err := Open(ctx, opts)
 	if err != nil {
@@ -51,7 +51,7 @@ func sum(c proto.ColUInt64) (n uint64) {
 	return n
 }
 
-// Positions returns the ledger's position of every shard that has written a plan, whoever wrote it.
+// Positions returns the ledger's position of every shard that has a plan in it, regardless of which node wrote it.
 func (r *Reader) Positions(ctx context.Context) (map[uint32]uint64, error) {
 	var shard proto.ColUInt32
 	var b proto.ColUInt64
@@ -74,8 +74,8 @@ func (r *Reader) Positions(ctx context.Context) (map[uint32]uint64, error) {
 
 // Rows calls yield for every row of a view with the values of the named columns, in the order in which they are named:
 // integers and Unix times (DateTime in seconds, DateTime64 in milliseconds) in decimal, dates as 2006-01-02, floats in
-// the shortest form that names them, all else as it stands. Rows come in the byte order of the view's key. The slice is
-// used again after the call; its texts are not.
+// the shortest form that identifies them, and everything else as it is stored. Rows come in the byte order of the
+// view's key. The slice is reused after the call; its texts are not.
 func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield func(row []string) error) error {
 	v, key, err := viewNamed(view)
 	if err != nil {
@@ -93,7 +93,8 @@ func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield 
 	}
 	row := make([]string, len(columns))
 	err = r.sink.query(ctx, ch.Query{
-		Body:   fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", strings.Join(columns, ", "), r.sink.table(view), strings.Join(key, ", ")),
+		Body: fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", strings.Join(columns, ", "), r.sink.table(view),
+			strings.Join(key, ", ")),
 		Result: result,
 		OnResult: func(_ context.Context, b proto.Block) error {
 			for i := range b.Rows {
@@ -113,7 +114,7 @@ func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield 
 	return nil
 }
 
-// Columns returns the names of a view's columns, in their order, nil if there is no such view.
+// Columns returns the names of a view's columns in their order, or nil if there is no such view.
 func Columns(view string) (names []string) {
 	v, _, err := viewNamed(view)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"deckle/schema"
 )
 
-// rowJSON is the session as a dead letter shows it: an object of the columns in their order, times as Unix seconds or
-// milliseconds, dates as RFC 3339 has their midnight.
+// rowJSON returns the session in the form that a dead letter shows: an object of the columns in their order, with times
+// as Unix seconds or milliseconds, and dates as their midnight in the form of RFC 3339.
 func rowJSON(r *schema.SessionRow) ([]byte, error) {
 	b := []byte{'{'}
 	for i := range schema.Sessions {
@@ -41,13 +41,13 @@ func rowJSON(r *schema.SessionRow) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Greatest values of the column types.
+// These are the greatest values of the column types.
 const (
 	maxDays   = math.MaxUint16    // Date: 2149-06-06
-	maxMillis = 9_904_550_399_000 // DateTime64: through 2283, where every server's range still holds
+	maxMillis = 9_904_550_399_000 // DateTime64: to the end of 2283, which every server version can store
 )
 
-// checkRow finds values that the columns cannot hold and that ClickHouse would wrap in silence.
+// checkRow finds values that the columns cannot hold and that ClickHouse would silently wrap around.
 func checkRow(r *schema.SessionRow) error {
 	switch {
 	case r.Start < 0 || r.Start > math.MaxUint32 || r.End < r.Start || r.End > math.MaxUint32:

@@ -8,7 +8,7 @@ import (
 	"deckle/schema"
 )
 
-// Names of the stored tables. Analysts query the views (views.go).
+// These are the names of the stored tables. Analysts query the views (views.go).
 const (
 	sessionsTable = "session_metrics_versions"
 	pagesTable    = "page_analytics_versions"
@@ -23,7 +23,7 @@ type column struct{ name, typ, comment string }
 type table struct {
 	name      string
 	comment   string
-	version   string // the column that ReplacingMergeTree goes by
+	version   string // the column by which ReplacingMergeTree chooses the newest row
 	partition string // "" for none
 	key       []string
 	columns   []column
@@ -62,7 +62,8 @@ func typeOf(k schema.Kind) string {
 	panic(fmt.Sprintf("clickhouse: no type for kind %d", k))
 }
 
-// sessionColumns are the columns of docs/schema.md, in its order: of the view and, first, of the stored table.
+// sessionColumns are the columns of docs/schema.md, in its order. The view has these columns, and the stored table
+// begins with them.
 var sessionColumns = func() (columns []column) {
 	for i := range schema.Sessions {
 		c := &schema.Sessions[i]
@@ -182,7 +183,7 @@ var ledger = table{
 // storedTables are created in this order; the ledger comes first, so that a claim precedes every row.
 var storedTables = []*table{&ledger, &sessions, &pages, &rollups}
 
-// durability are the table settings without which an acknowledged row may be lost in a power cut.
+// durability are the table settings without which an acknowledged row may be lost in a power failure.
 var durability = []string{"fsync_after_insert", "fsync_part_directory"}
 
 // ddl returns the statement that creates the table if it is missing.

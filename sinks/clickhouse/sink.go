@@ -19,7 +19,7 @@ import (
 	"deckle/sinks"
 )
 
-// Options say where ClickHouse is and whose tables they are.
+// Options say where ClickHouse is and to which cluster and pipeline the tables belong.
 type Options struct {
 	Address     string        // host:port of the native protocol
 	Database    string        // default "analytics"
@@ -31,14 +31,14 @@ type Options struct {
 	DialTimeout time.Duration // connection, TLS and hello together; default 5s
 
 	ClusterID string // owner of the tables; required by EnsureSchema and Write
-	Pipeline  string // the same
-	NodeName  string // goes into the ledger, for people
+	Pipeline  string // as ClusterID
+	NodeName  string // written to the ledger, for human readers
 
 	// MaxConns bounds the connections, and with them the blocks in flight; default 4.
 	MaxConns int
-	// BlockRows and BlockBytes bound one INSERT; defaults 50,000 rows and 8 MiB, greatest values 50,000 rows and 64 MiB. A
-	// shard that writes holds up to two blocks: one of sessions, one of pages; each is in memory about three times, as
-	// columns, encoded and compressed.
+	// BlockRows and BlockBytes bound one INSERT; defaults 50,000 rows and 8 MiB, greatest values 50,000 rows and 64
+	// MiB. A shard that writes holds up to two blocks: one of sessions, one of pages; each is in memory about three
+	// times, as columns, encoded and compressed.
 	BlockRows  int
 	BlockBytes int
 
@@ -102,23 +102,23 @@ type Sink struct {
 	pool    *pool
 	metrics *metrics
 
-	blocks   sync.Pool           // of *blocks: their columns have grown to the size that is needed
-	checking *semaphore.Weighted // one check at a time; a wait for it ends with its context
+	blocks   sync.Pool           // of *blocks, whose columns have already grown to the size that is needed
+	checking *semaphore.Weighted // one check at a time; the wait for it ends with the waiter's context
 	schemaOK atomic.Bool
 
 	mu     sync.Mutex
-	ledger map[uint32]seen // by shard: what its ledger was seen at; empty again after any error
+	ledger map[uint32]seen // by shard: the last known position of its ledger; emptied after any error
 }
 
-// seen is a position that was read, or written by this sink.
+// seen is a position that this sink has read or written.
 type seen struct {
 	pos uint64
 	at  time.Time
 }
 
-// trustFor is how long a position is believed without being read again. Another leader may have moved it meanwhile; a
-// position that is not the plan's A is read again in any case. It spares a statement a plan where epochs are short, and
-// the second of two at the start of a leadership.
+// trustFor is how long a position is used without reading it again. Another leader may have moved it meanwhile; a
+// position other than the plan's A is read again in any case. This saves one statement per plan where epochs are short,
+// and the second of two statements at the start of a leadership.
 const trustFor = 5 * time.Second
 
 func (s *Sink) note(shard uint32, pos uint64) {
@@ -127,7 +127,7 @@ func (s *Sink) note(shard uint32, pos uint64) {
 	s.ledger[shard] = seen{pos, s.opts.Now()}
 }
 
-// standsAt tells whether the shard's ledger was seen at this position a moment ago.
+// standsAt tells whether the shard's ledger was seen at this position less than trustFor ago.
 func (s *Sink) standsAt(shard uint32, pos uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +139,7 @@ func (s *Sink) standsAt(shard uint32, pos uint64) bool {
 var _ sinks.Sink = (*Sink)(nil)
 
 // Open returns a sink whose server has answered once: a wrong address, password or certificate is found here.
-// Whether the tables fit is EnsureSchema's question.
+// EnsureSchema checks whether the tables fit.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
@@ -156,15 +156,15 @@ func Open(ctx context.Context, opts Options) (*Sink, error) {
 // Write call EnsureSchema themselves until it has succeeded once. Options must be those that Open accepts.
 func New(opts Options) *Sink {
 	if err := opts.complete(); err != nil {
-		// Only a programmer's mistake gets here; every call reports it.
+		// Only a programming error leads here; every call reports it.
 		opts.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 		opts.MaxConns, opts.DialTimeout = 1, time.Second
 	}
-	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer), checking: semaphore.NewWeighted(1),
-		ledger: map[uint32]seen{}}
+	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer),
+		checking: semaphore.NewWeighted(1), ledger: map[uint32]seen{}}
 }
 
-// Close closes the connections; a Write under way fails.
+// Close closes the connections; a Write in progress fails.
 func (s *Sink) Close() error {
 	s.pool.close()
 	return nil
@@ -174,7 +174,7 @@ func (s *Sink) ping(ctx context.Context) error {
 	return s.exec(ctx, "SELECT 1")
 }
 
-// exec runs a statement without input; rows that come back are dropped.
+// exec runs a statement without input and drops the rows that it returns.
 func (s *Sink) exec(ctx context.Context, q string, settings ...ch.Setting) error {
 	return s.query(ctx, ch.Query{
 		Body: q, Settings: settings, Result: discard(),
@@ -188,7 +188,7 @@ func (s *Sink) query(ctx context.Context, q ch.Query) error {
 	if err != nil {
 		s.metrics.failure(err)
 		s.mu.Lock()
-		clear(s.ledger) // the server may have been put back to an earlier state
+		clear(s.ledger) // the server may have been restored to an earlier state
 		s.mu.Unlock()
 		if !ch.IsException(err) {
 			s.pool.dropIdle()

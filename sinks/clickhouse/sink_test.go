@@ -91,10 +91,12 @@ func TestClassify(t *testing.T) {
 
 func testRow() state.SessionRow {
 	r := state.SessionRow{
-		SessionID: "s", Origin: "0/7", UserID: 9, Brand: "bild", Country: "DE", City: "Köln", DeviceType: "mobile", DeviceOS: "iOS",
-		Browser: "Safari", SubscriptionTier: "plus", UserSegment: "new", Referrer: "r", Timezone: "Europe/Berlin",
-		Start: 1_700_000_000, End: 1_700_000_060, TotalEvents: 8, Categories: `["a"]`, ArticleIDs: `["b"]`, ArticleTitles: `["c"]`,
-		PagesVisited: 1, UniquePages: 2, UniqueCategories: 3, PageEvents: "[{}]", TimeOnPageSec: 4, VideoWatchSec: 5,
+		SessionID: "s", Origin: "0/7", UserID: 9, Brand: "bild", Country: "DE", City: "Köln", DeviceType: "mobile",
+		DeviceOS: "iOS", Browser: "Safari", SubscriptionTier: "plus", UserSegment: "new", Referrer: "r",
+		Timezone: "Europe/Berlin",
+		Start:    1_700_000_000, End: 1_700_000_060, TotalEvents: 8, Categories: `["a"]`, ArticleIDs: `["b"]`,
+		ArticleTitles: `["c"]`, PagesVisited: 1, UniquePages: 2, UniqueCategories: 3, PageEvents: "[{}]",
+		TimeOnPageSec: 4, VideoWatchSec: 5,
 		AdRevenueMicros: 6, MaxScrollDepth: 7, Status: state.StatusClosed, Revision: 8, SessionDate: 19_675, Epoch: 12,
 		BatchID: 13, CreatedAt: 1_700_000_061_002,
 		Pages: []state.PageRow{{ArticleID: "b", ArticleTitle: "c", Category: "a", Type: event.ArticleView, Count: 2}},
@@ -105,7 +107,7 @@ func testRow() state.SessionRow {
 	return r
 }
 
-// TestSessionBlock: each value stands in the column of its name. A column that the test does not know must have the value
+// TestSessionBlock: each value is in the column of its name. A column that the test does not know must have the value
 // that its declaration gives.
 func TestSessionBlock(t *testing.T) {
 	b := newSessionBlock()
@@ -114,15 +116,17 @@ func TestSessionBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"session_id": "s", "user_id": "9", "brand": "bild", "country": "DE", "city": "Köln", "device_type": "mobile", "device_os": "iOS",
-		"browser": "Safari", "subscription_tier": "plus", "user_segment": "new", "referrer": "r", "timezone": "Europe/Berlin",
-		"session_start": "1700000000", "session_end": "1700000060", "session_duration_sec": "60", "total_events": "8",
+		"session_id": "s", "user_id": "9", "brand": "bild", "country": "DE", "city": "Köln", "device_type": "mobile",
+		"device_os": "iOS", "browser": "Safari", "subscription_tier": "plus", "user_segment": "new", "referrer": "r",
+		"timezone": "Europe/Berlin", "session_start": "1700000000", "session_end": "1700000060",
+		"session_duration_sec": "60", "total_events": "8",
 		"article_views": "101", "article_clicks": "102", "video_plays": "103", "newsletter_signups": "104",
 		"subscription_prompts": "105", "ad_clicks": "106", "searches": "107", "navigations": "108",
-		"categories_visited": `["a"]`, "article_ids_visited": `["b"]`, "article_titles_visited": `["c"]`, "pages_visited_count": "1",
-		"unique_pages_count": "2", "unique_categories_count": "3", "page_events": "[{}]", "time_on_page_sec": "4", "video_watch_sec": "5",
-		"max_scroll_depth": "7", "ad_revenue_micros": "6", "status": "closed", "revision": "8", "session_date": "19675", "origin": "0/7",
-		"batch_id": "13", "created_at": "1700000061002", "shard": "3", "version": "12",
+		"categories_visited": `["a"]`, "article_ids_visited": `["b"]`, "article_titles_visited": `["c"]`,
+		"pages_visited_count": "1", "unique_pages_count": "2", "unique_categories_count": "3", "page_events": "[{}]",
+		"time_on_page_sec": "4", "video_watch_sec": "5", "max_scroll_depth": "7", "ad_revenue_micros": "6",
+		"status": "closed", "revision": "8", "session_date": "19675", "origin": "0/7", "batch_id": "13",
+		"created_at": "1700000061002", "shard": "3", "version": "12",
 	}
 	for i := range schema.Sessions {
 		if c := &schema.Sessions[i]; want[c.Name] == "" {
@@ -130,7 +134,8 @@ func TestSessionBlock(t *testing.T) {
 		}
 	}
 	if len(b.input) != len(sessions.columns) || len(want) != len(sessions.columns) {
-		t.Fatalf("%d columns in the block, %d in the test, %d in the table", len(b.input), len(want), len(sessions.columns))
+		t.Fatalf("%d columns in the block, %d in the test, %d in the table", len(b.input), len(want),
+			len(sessions.columns))
 	}
 	for i, c := range b.input {
 		var got string
@@ -190,7 +195,8 @@ func TestRowsThatDoNotFit(t *testing.T) {
 // TestDurabilitySettings: a Boolean may be written in several ways; engine_full shows it as it was written.
 func TestDurabilitySettings(t *testing.T) {
 	s := &Sink{opts: Options{Database: "analytics"}}
-	for value, want := range map[string]bool{"1": true, "true": true, "True": true, "'1'": true, "0": false, "false": false, "''": false} {
+	for value, want := range map[string]bool{"1": true, "true": true, "True": true, "'1'": true, "0": false,
+		"false": false, "''": false} {
 		for _, d := range durability {
 			full := "ReplacingMergeTree(version) ORDER BY session_id SETTINGS index_granularity = 8192"
 			for _, e := range durability {
@@ -202,7 +208,8 @@ func TestDurabilitySettings(t *testing.T) {
 			}
 			err := s.checkDurability(t.Context(), &sessions, &foundTable{full: full})
 			var stop *sinks.StopError
-			if want && err != nil || !want && (!errors.As(err, &stop) || !strings.Contains(stop.Hint, "MODIFY SETTING "+d+" = 1")) {
+			if want && err != nil || !want && (!errors.As(err, &stop) ||
+				!strings.Contains(stop.Hint, "MODIFY SETTING "+d+" = 1")) {
 				t.Errorf("%s = %s: %v", d, value, err)
 			}
 		}
@@ -227,15 +234,18 @@ func TestTTLIsRefused(t *testing.T) {
 			{" COMMENT 'x' TTL d COMMENT 'y'", "", "MODIFY COLUMN <that column> REMOVE TTL"},
 		} {
 			f := &foundTable{
-				engine: "ReplacingMergeTree", full: full + tc.ttl + settings, partition: tb.partition, key: strings.Join(tb.key, ", "),
-				create: "CREATE TABLE x.y (`own` String" + tc.column + ") ENGINE = " + full + tc.ttl + settings, types: map[string]string{},
+				engine: "ReplacingMergeTree", full: full + tc.ttl + settings, partition: tb.partition,
+				key:    strings.Join(tb.key, ", "),
+				create: "CREATE TABLE x.y (`own` String" + tc.column + ") ENGINE = " + full + tc.ttl + settings,
+				types:  map[string]string{},
 			}
 			for _, c := range tb.columns {
 				f.types[c.name] = c.typ
 			}
 			err := checkTable("analytics", tb, f)
 			var stop *sinks.StopError
-			if tc.hint == "" && err != nil || tc.hint != "" && (!errors.As(err, &stop) || !strings.Contains(stop.Hint, "ALTER TABLE analytics."+tb.name+" "+tc.hint)) {
+			if tc.hint == "" && err != nil || tc.hint != "" &&
+				(!errors.As(err, &stop) || !strings.Contains(stop.Hint, "ALTER TABLE analytics."+tb.name+" "+tc.hint)) {
 				t.Errorf("%s: %v", f.create, err)
 			}
 		}
@@ -248,7 +258,7 @@ func TestFull(t *testing.T) {
 		haveRows, haveBytes, rows, bytes int
 		want                             bool
 	}{
-		{0, 0, 9, 999, false}, // a row larger than a block goes alone
+		{0, 0, 9, 999, false}, // a row larger than a block is inserted alone
 		{2, 10, 1, 10, false},
 		{3, 10, 1, 10, true},
 		{1, 95, 1, 10, true},
@@ -261,7 +271,8 @@ func TestFull(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{}, {Address: "x", Compression: "gzip"}, {Address: "x", BlockRows: 50_001}, {Address: "x", BlockBytes: 1 << 30}, {Address: "x", ReadTimeout: -1}} {
+	for _, o := range []Options{{}, {Address: "x", Compression: "gzip"}, {Address: "x", BlockRows: 50_001},
+		{Address: "x", BlockBytes: 1 << 30}, {Address: "x", ReadTimeout: -1}} {
 		if _, err := Open(t.Context(), o); err == nil {
 			t.Errorf("%+v is accepted", o)
 		}
@@ -289,7 +300,7 @@ func silentServer(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// TestSilentServer: the client library alone would wait for ever.
+// TestSilentServer: the client library alone would wait forever.
 func TestSilentServer(t *testing.T) {
 	addr := silentServer(t)
 	_, err := Open(t.Context(), Options{Address: addr, ReadTimeout: 50 * time.Millisecond, DialTimeout: time.Minute})
@@ -303,7 +314,8 @@ func TestSilentServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err = Open(ctx, Options{Address: addr, ReadTimeout: time.Minute, DialTimeout: time.Minute}); err == nil || time.Since(start) > 20*time.Second {
+	if _, err = Open(ctx, Options{Address: addr, ReadTimeout: time.Minute, DialTimeout: time.Minute}); err == nil ||
+		time.Since(start) > 20*time.Second {
 		t.Errorf("a cancelled context: %v after %s", err, time.Since(start))
 	}
 }

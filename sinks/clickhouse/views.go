@@ -17,7 +17,7 @@ type view struct {
 	query   string
 }
 
-// finalSettings are safe here because a key never changes its partition.
+// finalSettings are safe here, because a key never changes its partition.
 const finalSettings = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 
 // views returns every view of the database.
@@ -45,21 +45,24 @@ func selectFinal(database, table string, columns []column) string {
 	for i, c := range columns {
 		names[i] = c.name
 	}
-	return fmt.Sprintf("SELECT %s\nFROM %s.%s FINAL\n%s", strings.Join(names, ", "), quoteIdent(database), quoteIdent(table), finalSettings)
+	return fmt.Sprintf("SELECT %s\nFROM %s.%s FINAL\n%s", strings.Join(names, ", "), quoteIdent(database),
+		quoteIdent(table), finalSettings)
 }
 
-// cut is the SQL of the longest prefix of at most 256 bytes that ends between two characters: the same cut as the
-// state's for the keys of rollups (docs/schema.md, rollups). substring counts bytes; a byte 10xxxxxx continues a
-// character, which has at most three of them.
+// cut is the SQL of the longest prefix of at most 256 bytes that ends between two characters, as the state shortens the
+// keys of rollups (docs/schema.md, rollups). substring counts bytes; a byte 10xxxxxx continues a character, which has
+// at most three of them.
 func cut(expr string) string {
 	continues := func(i int) string {
 		return fmt.Sprintf("bitAnd(reinterpretAsUInt8(substring(%s, %d, 1)), 192) = 128", expr, i)
 	}
-	return fmt.Sprintf("multiIf(length(%[1]s) <= 256, %[1]s, NOT (%[2]s), substring(%[1]s, 1, 256), NOT (%[3]s), substring(%[1]s, 1, 255), NOT (%[4]s), substring(%[1]s, 1, 254), substring(%[1]s, 1, 253))",
+	return fmt.Sprintf("multiIf(length(%[1]s) <= 256, %[1]s, NOT (%[2]s), substring(%[1]s, 1, 256), "+
+		"NOT (%[3]s), substring(%[1]s, 1, 255), NOT (%[4]s), substring(%[1]s, 1, 254), substring(%[1]s, 1, 253))",
 		expr, continues(257), continues(256), continues(255))
 }
 
-// rollupView is the view of a rollup. The names of its inner SELECTs begin with t_, so that none is a column's.
+// rollupView is the view of a rollup. The names of its inner SELECTs begin with t_, so that none is the name of a
+// column.
 func rollupView(r *schema.Rollup, database string) view {
 	columns := []column{{"date", "Date", "UTC day of session_start"}}
 	var names, stored, ofSession strings.Builder
@@ -106,7 +109,8 @@ FROM
 GROUP BY date%[1]s
 HAVING sum(t_sessions) > 0
 %[11]s`, names.String(), stored.String(), ofSession.String(), strings.Join(shown, ",\n    "), quoteIdent(database),
-		quoteIdent(rollupsTable), quoteText(r.Name), quoteIdent(sessionsTable), threePerLine(totals), threePerLine(zeros), finalSettings)
+		quoteIdent(rollupsTable), quoteText(r.Name), quoteIdent(sessionsTable), threePerLine(totals),
+		threePerLine(zeros), finalSettings)
 	return view{name: r.Name, comment: r.Comment, columns: columns, query: query}
 }
 
@@ -134,7 +138,7 @@ func (v *view) ddl(database string) string {
 	return b.String()
 }
 
-// mark is the view's comment; its end tells this definition from others, so that only a changed view is replaced.
+// mark is the view's comment; its end identifies this definition, so that only a changed view is replaced.
 func (v *view) mark() string {
 	h := fnv.New64a()
 	h.Write([]byte(v.query))

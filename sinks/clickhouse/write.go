@@ -14,18 +14,18 @@ import (
 	"deckle/state"
 )
 
-// insertSettings go with every INSERT.
+// insertSettings are sent with every INSERT.
 var insertSettings = []ch.Setting{
 	{Key: "insert_deduplicate", Value: "0", Important: true},
-	// From 26.2 on this one, on by default, overrides it. Older servers do not know it, and ignore it as it is not
-	// marked important.
+	// From 26.2 on, this setting, which is on by default, overrides the one above. Older servers do not know it, and
+	// ignore it because it is not marked as important.
 	{Key: "deduplicate_insert", Value: "disable"},
 	{Key: "async_insert", Value: "0", Important: true},
 	// A backlog may touch any number of months; the default refuses more than 100 in one block.
 	{Key: "max_partitions_per_insert_block", Value: "0", Important: true},
 }
 
-// Position returns the greatest b of the shard's plans in the ledger, 0 for none.
+// Position returns the greatest b of the shard's plans in the ledger, or 0 if there is none.
 func (s *Sink) Position(ctx context.Context, shard uint32) (uint64, error) {
 	if err := s.ready(ctx); err != nil {
 		return 0, err
@@ -59,7 +59,8 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	cfg := &plan.Config
 	if cfg.ClusterID != s.opts.ClusterID || cfg.Pipeline != s.opts.Pipeline {
 		return &sinks.StopError{
-			Err:  fmt.Errorf("clickhouse: a plan of %s/%s for the sink of %s/%s", cfg.ClusterID, cfg.Pipeline, s.opts.ClusterID, s.opts.Pipeline),
+			Err: fmt.Errorf("clickhouse: a plan of %s/%s for the sink of %s/%s", cfg.ClusterID, cfg.Pipeline,
+				s.opts.ClusterID, s.opts.Pipeline),
 			Hint: "the shard's log belongs to another cluster: check data_dir",
 		}
 	}
@@ -72,9 +73,11 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 			return nil
 		case pos < plan.A:
 			return &sinks.StopError{
-				Err: fmt.Errorf("clickhouse: the ledger of shard %d ends at epoch %d, but epoch %d was acknowledged: rows are lost",
+				Err: fmt.Errorf("clickhouse: the ledger of shard %d ends at epoch %d, but epoch %d was acknowledged: "+
+					"rows are lost",
 					cfg.Shard, pos, plan.A),
-				Hint: "restore the database " + s.opts.Database + " from a backup that is not older than that, or write it anew from the Delta tables",
+				Hint: "restore the database " + s.opts.Database + " from a backup that is not older than that, " +
+					"or write it again from the Delta tables",
 			}
 		}
 	}
@@ -119,13 +122,14 @@ func (w *writer) run(ctx context.Context) error {
 	return w.ledger(ctx)
 }
 
-// ledger says that everything else of the plan is visible.
+// ledger records that everything else of the plan is visible.
 func (w *writer) ledger(ctx context.Context) error {
 	var checksum uint64
 	if n := len(w.plan.Epochs); n > 0 {
 		checksum = w.plan.Epochs[n-1].Checksum
 	}
-	err := w.sink.insertLedger(ctx, ledgerRow{shard: w.shard, a: w.plan.A, b: w.plan.B, rows: w.rows, checksum: checksum})
+	err := w.sink.insertLedger(ctx, ledgerRow{shard: w.shard, a: w.plan.A, b: w.plan.B, rows: w.rows,
+		checksum: checksum})
 	if err != nil {
 		return fmt.Errorf("clickhouse: insert into the ledger: %w", err)
 	}
@@ -183,7 +187,7 @@ func (w *writer) blocks(ctx context.Context) error {
 	return flushPages()
 }
 
-// blocks are a shard's blocks of one write.
+// blocks are the blocks that one write of a shard fills.
 type blocks struct {
 	sessions *sessionBlock
 	pages    *pageBlock
@@ -199,14 +203,14 @@ func (s *Sink) takeBlocks() *blocks {
 	return &blocks{newSessionBlock(), newPageBlock()}
 }
 
-// full tells whether the block must be inserted before it takes so much more. A row that is larger than a block goes
-// alone.
+// full tells whether the block must be inserted before it takes that many more rows and bytes. A row that is larger
+// than a block is inserted alone.
 func (s *Sink) full(b *block, rows, bytes int) bool {
 	return b.rows > 0 && (b.rows+rows > s.opts.BlockRows || b.bytes+bytes > s.opts.BlockBytes)
 }
 
-// refusedBlock is a block that the table has refused for the data of a row. It is an error of its own because flush is
-// called while the plan is being read, and a plan cannot be read again (by bisect) before that has ended.
+// refusedBlock is a block that the table has refused for the data of a row. It is an error type of its own because
+// flush is called while the plan is being read, and a plan cannot be read again (by bisect) before that has ended.
 type refusedBlock struct {
 	table    *table
 	from, to int // ordinals of its sessions in the plan: [from, to)
@@ -234,7 +238,7 @@ func (w *writer) flush(ctx context.Context, b *block) error {
 	return err
 }
 
-// rollups inserts the totals. A total that ClickHouse refuses has no way into the dead letters: it stops the shard.
+// rollups inserts the totals. A total that ClickHouse refuses cannot become a dead letter: it stops the shard.
 func (w *writer) rollups(ctx context.Context) error {
 	b := newRollupBlock()
 	var last string
@@ -297,8 +301,8 @@ func (s *Sink) insert(ctx context.Context, b *block) error {
 var errEndOfWindow = errors.New("end of window")
 
 // bisect finds a session of the block whose rows the table refuses, and returns it as refused. The halves that are
-// accepted are rows of the plan: that they are inserted on the way does no harm. It reads the plan: nobody else may be
-// reading it.
+// accepted are rows of the plan, so that inserting them on the way does no harm. It reads the plan, so that no one else
+// may be reading it.
 func (w *writer) bisect(ctx context.Context, r *refusedBlock) error {
 	from, to, cause := r.from, r.to, r.cause
 	for to-from > 1 {
@@ -389,8 +393,8 @@ func (s *Sink) insertLedger(ctx context.Context, r ledgerRow) error {
 	at := new(proto.ColDateTime64).WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
 	at.Append(s.opts.Now().UTC())
 	for _, c := range []proto.ColInput{
-		str(s.opts.ClusterID), str(s.opts.Pipeline), &proto.ColUInt32{r.shard}, u64(r.a), u64(r.b), u64(r.rows), u64(r.checksum),
-		str(s.opts.NodeName), at,
+		str(s.opts.ClusterID), str(s.opts.Pipeline), &proto.ColUInt32{r.shard}, u64(r.a), u64(r.b), u64(r.rows),
+		u64(r.checksum), str(s.opts.NodeName), at,
 	} {
 		blk.add(c)
 	}
