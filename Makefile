@@ -7,7 +7,7 @@ LINT_VERSION := v2.15.0
 MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
-.PHONY: build demo test unit engine integration race lint lint-lines rooms fetch up down sim sim-bugs timers failpoints \
+.PHONY: build demo test unit engine integration race lint rooms fetch up down sim sim-bugs timers failpoints \
 	torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -49,10 +49,6 @@ race:
 
 lint: $(LINT)
 	$(LINT) run $(MODULES)
-
-# Lines of more than 120 columns, tabs counted as 4. On its own until the whole tree keeps to it.
-lint-lines: $(LINT)
-	$(LINT) run --enable-only lll $(MODULES)
 
 # The structure of the tree: packages by floor, arrows between them, the largest circle of files in each. Fails where a
 # circle has more than six files; state is one machine, of nine (docs/design.md §8).

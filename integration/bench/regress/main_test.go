@@ -29,7 +29,8 @@ func TestLoss(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	for text, want := range map[string][2]string{
-		"BenchmarkFold-2          \t       7\t 150748631 ns/op\t      1570 ns/event\t102598252 B/op\t  324227 allocs/op": {
+		"BenchmarkFold-2          \t       7\t 150748631 ns/op\t      1570 ns/event\t102598252 B/op\t  " +
+			"324227 allocs/op": {
 			"Fold", "1570",
 		},
 		"BenchmarkEncodeBatch \t 12\t 95882106 ns/op\t 46.30 B/event\t 998.8 ns/event\t 55832 B/op": {
