@@ -41,7 +41,7 @@ type batchEncoder struct {
 	textIDs  []uint32 // of all columns
 	texts    dict     // the texts of one column at a time
 	shapes   dict
-	cutter   cutter
+	splitter splitter
 }
 
 // maxKept is how many bytes of columns an encoder or a BatchScratch keeps for the next batch.
@@ -58,7 +58,7 @@ func (e *batchEncoder) release() {
 	}
 	e.texts.reset()
 	e.shapes.reset()
-	e.cutter.undo(0, 0)
+	e.splitter.undo(0, 0)
 }
 
 func (e *batchEncoder) append(dst []byte, b *Batch) []byte {
@@ -277,12 +277,12 @@ func (e *batchEncoder) measureColumns(items []Item) {
 func (e *batchEncoder) metricsColumn(items []Item) {
 	ids := e.grow(len(items))
 	e.shapes.reset()
-	c := &e.cutter
+	c := &e.splitter
 	c.undo(0, 0)
 	for i := range items {
 		it := &items[i]
 		ints, tokens := len(c.ints), len(c.tokens)
-		if c.cut(it.EngagementMetrics, it.Measure, it.Scroll) {
+		if c.split(it.EngagementMetrics, it.Measure, it.Scroll) {
 			if id, ok := e.shapes.find(alias(c.shape)); ok {
 				ids[i] = id
 				continue

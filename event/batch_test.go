@@ -120,8 +120,8 @@ func TestShapes(t *testing.T) {
 			`9223372036854775807 "9223372036854775808"`},
 		{"{}", "{}", ""},
 	} {
-		var k cutter
-		if !k.cut(c.text, 81, 41) {
+		var k splitter
+		if !k.split(c.text, 81, 41) {
 			t.Errorf("%s: no shape", c.text)
 			continue
 		}
@@ -136,8 +136,8 @@ func TestShapes(t *testing.T) {
 	}
 	for _, text := range []string{`{"a": "x`, "{\x01}", `{"` + "\x04" + `":1}`, `"` + `\`,
 		strings.Repeat("[", maxShapeText+1), "[" + strings.Repeat("1,", maxSlots) + "1]"} {
-		var k cutter
-		if k.cut(text, 81, 41) || len(k.ints)+len(k.tokens) > 0 {
+		var k splitter
+		if k.split(text, 81, 41) || len(k.ints)+len(k.tokens) > 0 {
 			t.Errorf("%q has a shape", text)
 		}
 	}

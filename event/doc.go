@@ -71,7 +71,7 @@
 //
 //	text column        = dictionary · layout · numbers, bit-packed to the dictionary's width
 //	layout             = one number per item, or, if all items of each session agree, one per session
-//	page URL           = a bit: ends with the article id, which is then cut off · text column
+//	page URL           = a bit: ends with the article id, which is then left off · text column
 //	engagement metrics = dictionary of shapes · one shape per item · integers · dictionary of tokens · tokens
 //	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
 //

@@ -12,7 +12,7 @@ import (
 //	{"scroll_depth": 41, "time_on_page": 81, "note": "x"}      the text
 //	{"scroll_depth": S, "time_on_page": M, "note": "T"}        its shape; values: Scroll, Measure, token x
 //
-// A text that cannot be cut, for whatever reason, is a single slotToken.
+// A text that cannot be split, for whatever reason, is a single slotToken.
 const (
 	slotInt     = 1 // a decimal integer without sign or leading zero that fits an int64: in the column of integers
 	slotToken   = 2 // a text without its quotes, or any other number, as it was sent: in the column of tokens
@@ -23,21 +23,22 @@ const (
 const (
 	maxSlots     = 64   // of a shape
 	maxShapes    = 256  // of a batch
-	maxShapeText = 4096 // bytes of a text that is cut
+	maxShapeText = 4096 // bytes of a text that is split
 )
 
 const rawShape = "\x02"
 
-// cutter cuts texts into shapes. It appends the values to ints and tokens; shape holds the last text's shape.
-type cutter struct {
+// splitter splits texts into shapes and values. It appends the values to ints and tokens; shape holds the last text's
+// shape.
+type splitter struct {
 	shape  []byte
 	slots  int // in shape
 	ints   []uint64
 	tokens []string
 }
 
-// cut returns false, with nothing appended, if the text has no shape.
-func (c *cutter) cut(text string, measure uint64, scroll uint8) bool {
+// split returns false, with nothing appended, if the text has no shape.
+func (c *splitter) split(text string, measure uint64, scroll uint8) bool {
 	ints, tokens := len(c.ints), len(c.tokens)
 	if len(text) <= maxShapeText && c.try(text, measure, scroll) && c.slots <= maxSlots {
 		return true
@@ -46,12 +47,12 @@ func (c *cutter) cut(text string, measure uint64, scroll uint8) bool {
 	return false
 }
 
-func (c *cutter) undo(ints, tokens int) {
+func (c *splitter) undo(ints, tokens int) {
 	clear(c.tokens[tokens:])
 	c.ints, c.tokens = c.ints[:ints], c.tokens[:tokens]
 }
 
-func (c *cutter) try(text string, measure uint64, scroll uint8) bool {
+func (c *splitter) try(text string, measure uint64, scroll uint8) bool {
 	c.shape, c.slots = c.shape[:0], 0
 	key := numMetricKeys
 	for i := 0; i < len(text); {
@@ -106,7 +107,7 @@ func (c *cutter) try(text string, measure uint64, scroll uint8) bool {
 	return true
 }
 
-func (c *cutter) integer(key metricKey, n, measure uint64, scroll uint8) {
+func (c *splitter) integer(key metricKey, n, measure uint64, scroll uint8) {
 	switch {
 	case key < numMetricKeys && metrics[key].shown && n == measure:
 		c.shape = append(c.shape, slotMeasure)

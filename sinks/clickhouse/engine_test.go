@@ -254,9 +254,9 @@ func TestCutExpression(t *testing.T) {
 	for _, r := range []string{"a", "é", "€", "🙂"} {
 		for n := 250; n <= 262; n++ {
 			in := strings.Repeat("x", n) + strings.Repeat(r, 5)
-			got := s.texts(t, 1, "SELECT %s", cut("toString("+quoteText(in)+")"))
+			got := s.texts(t, 1, "SELECT %s", shortened("toString("+quoteText(in)+")"))
 			if want := naiveCut(in); got[0][0] != want {
-				t.Errorf("%d x and %s: cut to %d bytes, want %d", n, r, len(got[0][0]), len(want))
+				t.Errorf("%d x and %s: shortened to %d bytes, want %d", n, r, len(got[0][0]), len(want))
 			}
 		}
 	}

@@ -49,10 +49,10 @@ func selectFinal(database, table string, columns []column) string {
 		quoteIdent(table), finalSettings)
 }
 
-// cut is the SQL of the longest prefix of at most 256 bytes that ends between two characters, as the state shortens the
-// keys of rollups (docs/schema.md, rollups). substring counts bytes; a byte 10xxxxxx continues a character, which has
-// at most three of them.
-func cut(expr string) string {
+// shortened is the SQL of the longest prefix of at most 256 bytes that ends between two characters, as the state
+// shortens the keys of rollups (docs/schema.md, rollups). substring counts bytes; a byte 10xxxxxx continues a
+// character, which has at most three of them.
+func shortened(expr string) string {
 	continues := func(i int) string {
 		return fmt.Sprintf("bitAnd(reinterpretAsUInt8(substring(%s, %d, 1)), 192) = 128", expr, i)
 	}
@@ -70,7 +70,7 @@ func rollupView(r *schema.Rollup, database string) view {
 		columns = append(columns, column{d, text, schema.Named(schema.Sessions, d).Comment + ", cut at 256 bytes"})
 		fmt.Fprintf(&names, ", %s", d)
 		fmt.Fprintf(&stored, ", dim%d AS %s", i+1, d)
-		fmt.Fprintf(&ofSession, ", %s AS %s", cut("toString(s."+d+")"), d)
+		fmt.Fprintf(&ofSession, ", %s AS %s", shortened("toString(s."+d+")"), d)
 	}
 	const perSession = "sum(t_%s) / sum(t_sessions) AS %s"
 	var shown, totals, zeros []string

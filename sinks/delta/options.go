@@ -45,7 +45,7 @@ type Options struct {
 	Logger     *slog.Logger     // default: discards
 	Registerer prometheus.Registerer
 
-	// step, if set, is called before each step that a crash may cut off; an error ends the call there. For tests.
+	// step, if set, is called before each step that a crash may interrupt; an error ends the call there. For tests.
 	step func(name string) error
 	// sleep replaces the waits between attempts in tests.
 	sleep func(context.Context, time.Duration) error

@@ -122,8 +122,8 @@ func utf16Len(r rune) int {
 	return 1
 }
 
-// cut returns how many bytes of s make up at most the given UTF-16 units, splitting no character.
-func cut(s string, units int) int {
+// prefix returns how many bytes of s make up at most the given UTF-16 units, splitting no character.
+func prefix(s string, units int) int {
 	n := 0
 	for i, r := range s {
 		if n += utf16Len(r); n > units {
@@ -133,12 +133,12 @@ func cut(s string, units int) int {
 	return len(s)
 }
 
-func truncateMin(s string) string { return s[:cut(s, statsPrefix)] }
+func truncateMin(s string) string { return s[:prefix(s, statsPrefix)] }
 
 // truncateMax returns a text of bounded length that is not less than s, or false if there is none. The text is a prefix
 // of s, followed by a character greater than the first one that was dropped.
 func truncateMax(s string) (string, bool) {
-	at := cut(s, statsPrefix)
+	at := prefix(s, statsPrefix)
 	for units := statsPrefix; at < len(s); {
 		r, n := utf8.DecodeRuneInString(s[at:])
 		if r < 0x7F {
