@@ -16,6 +16,7 @@ import (
 	"deckle/node/config"
 	"deckle/node/nodetest"
 	"deckle/node/status"
+	"deckle/schema"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -23,7 +24,7 @@ import (
 // table is a destination that outlives nodes: what the sinks of all nodes have made visible, as a reader sees it.
 type table struct {
 	mu       sync.Mutex
-	sessions map[string]state.SessionRow            // newest image by row key
+	sessions map[string]schema.SessionRow           // newest image by row key
 	events   map[uint32]map[state.Position]event.ID // by shard
 	twice    []state.Position
 	acked    map[state.SinkID]map[uint32]uint64
@@ -35,7 +36,7 @@ type table struct {
 }
 
 func newTable() *table {
-	return &table{sessions: map[string]state.SessionRow{}, events: map[uint32]map[state.Position]event.ID{},
+	return &table{sessions: map[string]schema.SessionRow{}, events: map[uint32]map[state.Position]event.ID{},
 		acked: map[state.SinkID]map[uint32]uint64{}, letters: map[string]event.Reason{}, fail: map[state.SinkID]error{},
 		writes: map[state.SinkID]int{}}
 }
@@ -106,7 +107,7 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 	case state.SinkEvents:
 		err = s.writeEvents(ctx, p)
 	case state.SinkClickHouse:
-		err = p.Sessions(func(r *state.SessionRow) error {
+		err = p.Sessions(func(r *schema.SessionRow) error {
 			s.t.mu.Lock()
 			defer s.t.mu.Unlock()
 			if s.t.refuse == r.Key() {
@@ -146,7 +147,7 @@ func (s *memSink) Write(ctx context.Context, p *state.Plan) error {
 }
 
 // keep copies the fields of a row that tests look at: the row is valid only during the call.
-func keep(r *state.SessionRow) state.SessionRow {
+func keep(r *schema.SessionRow) schema.SessionRow {
 	c := *r
 	event.CloneTexts([]*string{
 		&c.SessionID, &c.Origin, &c.Brand, &c.Country, &c.City, &c.DeviceType, &c.DeviceOS, &c.Browser,

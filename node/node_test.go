@@ -15,6 +15,7 @@ import (
 	"deckle/node/kafka"
 	"deckle/node/nodetest"
 	"deckle/node/status"
+	"deckle/schema"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -429,7 +430,7 @@ func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
 		Value: nodetest.EventJSON("s", 1, "session_end")})
 	nodetest.Until(t, "the session is closed by the clock, although the other partition has nothing", func() bool {
 		row, ok, err := c.nodes[0].Store(0).Session("s")
-		return err == nil && ok && row.Status == state.StatusClosed
+		return err == nil && ok && row.Status == schema.StatusClosed
 	})
 }
 

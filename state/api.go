@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"deckle/event"
-	"deckle/schema"
 )
 
 // Position is the place of a record in the shard's topic.
@@ -137,38 +136,6 @@ var ErrDiverged = errors.New("state: replica has diverged from the leader")
 
 // ErrClosed says that the store is closed.
 var ErrClosed = errors.New("state: store is closed")
-
-// The rows of a plan, which package schema declares.
-type (
-	// SessionRow is the row of one session as of a closed epoch.
-	SessionRow = schema.SessionRow
-	// PageRow is one row of page_analytics.
-	PageRow = schema.PageRow
-	// RollupRow is one shard's exact totals of one key as of a closed epoch.
-	RollupRow = schema.RollupRow
-	// RollupTable names a rollup.
-	RollupTable = schema.RollupTable
-	// Status is where a session stands.
-	Status = schema.Status
-)
-
-// The values of these types, as package schema declares them.
-const (
-	StatusInvalid = schema.StatusInvalid
-	StatusOpen    = schema.StatusOpen
-	StatusClosed  = schema.StatusClosed
-	StatusExpired = schema.StatusExpired
-
-	RollupSummary      = schema.RollupSummary
-	RollupBrand        = schema.RollupBrand
-	RollupDevice       = schema.RollupDevice
-	RollupGeographic   = schema.RollupGeographic
-	RollupSubscription = schema.RollupSubscription
-	NumRollups         = schema.NumRollups
-)
-
-// BatchID is schema.BatchID.
-func BatchID(shard uint32, epoch uint64) uint64 { return schema.BatchID(shard, epoch) }
 
 // DeadLetter is a record, or a row that a sink refused, on its way to the dead letter topic.
 type DeadLetter struct {

@@ -192,7 +192,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 	if ss == nil {
 		ss = &session{
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
-			originDay: schema.Day(it.Timestamp), status: StatusOpen, last: it.Timestamp,
+			originDay: schema.Day(it.Timestamp), status: schema.StatusOpen, last: it.Timestamp,
 		}
 		if end { // fold sets these with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp
@@ -215,7 +215,7 @@ func (s *Store) foldEvent(ss *session, it *event.Item) {
 	ss.fold(it, s.valBuf[:0])
 	s.meta.Counted++
 	switch {
-	case ss.status != StatusOpen:
+	case ss.status != schema.StatusOpen:
 		s.revise(ss)
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
 	case !ss.closing:
@@ -228,14 +228,14 @@ func (s *Store) endSession(ss *session, it *event.Item) {
 	ss.ends++
 	ss.last = max(ss.last, it.Timestamp)
 	switch {
-	case ss.status == StatusExpired: // a session that ever got its session_end is closed, whatever came first
-		ss.status = StatusClosed
+	case ss.status == schema.StatusExpired: // a session that ever got its session_end is closed, whatever came first
+		ss.status = schema.StatusClosed
 		s.revise(ss)
-	case ss.status == StatusOpen && !ss.closing:
+	case ss.status == schema.StatusOpen && !ss.closing:
 		ss.closing = true
 		s.setTimer(ss, max(s.clock(), it.Timestamp)+seconds(s.meta.Config.Grace))
 	}
-	if ss.status != StatusOpen {
+	if ss.status != schema.StatusOpen {
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
 	}
 }
@@ -313,9 +313,9 @@ func (s *Store) advanceClock(target int64) error {
 	fired, more, err := s.fireDue(timerClose, target/1000, limit, func(ss *session) error {
 		reached = ss.deadline
 		if ss.closing {
-			ss.status = StatusClosed
+			ss.status = schema.StatusClosed
 		} else {
-			ss.status = StatusExpired
+			ss.status = schema.StatusExpired
 		}
 		s.meta.Open--
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/schema"
 )
 
 // checkpoint writes everything that changed since the last checkpoint to Pebble, in one batch together with the applied
@@ -244,7 +246,7 @@ func (s *Store) evict() {
 		}
 	}
 	for _, ss := range s.evictCandidates {
-		if ss.status != StatusOpen {
+		if ss.status != schema.StatusOpen {
 			evictOne(ss)
 		}
 	}

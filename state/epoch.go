@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 // applyCut closes the open epoch: the rollups move, every changed session gets its image, and the images that these
@@ -37,7 +38,7 @@ func (s *Store) applyCut(e entry) (*CutResult, error) {
 		ss.imageEpoch, ss.createdAt, ss.dirty = epoch, s.meta.LastCut, true
 		if ss.total > 0 {
 			s.open.Sessions++
-			if ss.status != StatusOpen && ss.firstClosed == 0 {
+			if ss.status != schema.StatusOpen && ss.firstClosed == 0 {
 				ss.firstClosed = epoch
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+
+	"deckle/schema"
 )
 
 // TestFormatVersions: what is written has today's version at its place, and another version is refused by its number.
@@ -19,7 +21,7 @@ func TestFormatVersions(t *testing.T) {
 			EncodeAck(SinkEvents, 7), 1,
 			func(b []byte) error { _, err := decodeEntry(b); return err }},
 		{formatSession, "state: corrupt: session format version 9, this binary knows %d",
-			(&session{id: "s", status: StatusOpen}).encode(nil), 0,
+			(&session{id: "s", status: schema.StatusOpen}).encode(nil), 0,
 			func(b []byte) error { _, err := decodeSession(b); return err }},
 		{formatEpoch, "state: corrupt: epoch format version 9, this binary knows %d",
 			(&EpochInfo{Epoch: 3}).encode(nil), 0,

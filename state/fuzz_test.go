@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 // FuzzEntry decodes arbitrary entries. The result is an entry or ErrCorrupt, never a panic.
@@ -48,7 +49,7 @@ func FuzzEntry(f *testing.F) {
 // and make a row or an error.
 func FuzzSession(f *testing.F) {
 	g := newGenerator(2)
-	s := &session{id: "s1", status: StatusOpen}
+	s := &session{id: "s1", status: schema.StatusOpen}
 	for range 20 {
 		it := g.item(1, int64(g.items))
 		if it.Type < event.SessionEnd {
@@ -57,7 +58,7 @@ func FuzzSession(f *testing.F) {
 	}
 	s.rolled = s.contribution()
 	f.Add(s.encode(nil))
-	f.Add((&session{id: "x", status: StatusClosed, purged: true}).encode(nil))
+	f.Add((&session{id: "x", status: schema.StatusClosed, purged: true}).encode(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeSession(b)
 		if err != nil {
@@ -86,7 +87,7 @@ func FuzzStored(f *testing.F) {
 		LeftOut: []Position{{1, 6}, {1, 8}}}
 	f.Add(e.encode(nil))
 	f.Add(appendRowKey(nil, "s1", Position{1, 2}))
-	f.Add(appendRollupKey(nil, 20000, RollupDevice, "mobile", "", "Firefox"))
+	f.Add(appendRollupKey(nil, 20000, schema.RollupDevice, "mobile", "", "Firefox"))
 	f.Add(appendTimerKey(nil, timerPurge, 77, "s1"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if e, err := decodeEpochInfo(b); err == nil {
@@ -220,15 +221,15 @@ func FuzzFolder(f *testing.F) {
 		s.View()
 		_, err = s.Checksum()
 		typed(err)
-		typed(s.Sessions(func(*SessionRow) error { return nil }))
-		typed(s.Rollups(func(*RollupRow) error { return nil }))
+		typed(s.Sessions(func(*schema.SessionRow) error { return nil }))
+		typed(s.Rollups(func(*schema.RollupRow) error { return nil }))
 		for sink := range NumSinks {
 			p, err := s.OpenPlan(sink)
 			if errors.Is(err, ErrNoPlan) || !typed(err) {
 				continue
 			}
-			typed(p.Sessions(func(*SessionRow) error { return nil }))
-			typed(p.Rollups(func(*RollupRow) error { return nil }))
+			typed(p.Sessions(func(*schema.SessionRow) error { return nil }))
+			typed(p.Rollups(func(*schema.RollupRow) error { return nil }))
 			typed(p.DeadLetters(func(*DeadLetter) error { return nil }))
 			must(t, p.Close())
 		}

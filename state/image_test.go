@@ -12,7 +12,7 @@ import (
 // goldenSession is a session that has everything that an image holds.
 func goldenSession(t *testing.T) *session {
 	t.Helper()
-	s := &session{id: "s-1", origin: Position{2, 77}, originDay: 19_675, status: StatusClosed, closing: true,
+	s := &session{id: "s-1", origin: Position{2, 77}, originDay: 19_675, status: schema.StatusClosed, closing: true,
 		revision: 3, revised: 9,
 		firstClosed: 5, imageEpoch: 11, createdAt: 1_700_000_123_456, last: 1_700_009_000, deadline: 1_700_010_000,
 		ends: 1}

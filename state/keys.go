@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"deckle/schema"
 )
 
 // The key prefixes; doc.go describes the keys.
@@ -118,7 +120,7 @@ func decodeRollupImageKey(k []byte) (epoch uint64, key string, err error) {
 }
 
 // appendRollupKey appends a rollup key, <date> <table> (<length> <text>)*.
-func appendRollupKey(dst []byte, date int32, table RollupTable, dims ...string) []byte {
+func appendRollupKey(dst []byte, date int32, table schema.RollupTable, dims ...string) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(date))
 	dst = append(dst, byte(table))
 	for _, d := range dims {
@@ -128,14 +130,14 @@ func appendRollupKey(dst []byte, date int32, table RollupTable, dims ...string) 
 	return dst
 }
 
-func decodeRollupKey(k string) (date int32, table RollupTable, dims []string, err error) {
-	bad := func() (int32, RollupTable, []string, error) {
+func decodeRollupKey(k string) (date int32, table schema.RollupTable, dims []string, err error) {
+	bad := func() (int32, schema.RollupTable, []string, error) {
 		return 0, 0, nil, fmt.Errorf("%w: rollup key %x", ErrCorrupt, k)
 	}
-	if len(k) < 5 || RollupTable(k[4]) >= NumRollups {
+	if len(k) < 5 || schema.RollupTable(k[4]) >= schema.NumRollups {
 		return bad()
 	}
-	date, table = int32(binary.BigEndian.Uint32([]byte(k[:4]))), RollupTable(k[4])
+	date, table = int32(binary.BigEndian.Uint32([]byte(k[:4]))), schema.RollupTable(k[4])
 	for rest := k[5:]; rest != ""; {
 		if len(rest) < 2 {
 			return bad()

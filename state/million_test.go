@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 var timers = flag.Int("timers", 200_000,
@@ -114,8 +115,8 @@ func (c *crowd) cut() {
 	}
 	p, err := c.s.OpenPlan(SinkClickHouse)
 	must(c.t, err)
-	must(c.t, p.Sessions(func(r *SessionRow) error {
-		if r.Status != StatusExpired {
+	must(c.t, p.Sessions(func(r *schema.SessionRow) error {
+		if r.Status != schema.StatusExpired {
 			return nil
 		}
 		i, err := strconv.Atoi(r.SessionID)

@@ -32,8 +32,8 @@ type Plan struct {
 // PlanReader reads the content of a plan; OpenPlan gives one that reads a snapshot of the store. Its methods are those
 // of Plan, and Plan passes itself to them.
 type PlanReader interface {
-	Sessions(p *Plan, yield func(*SessionRow) error) error
-	Rollups(p *Plan, yield func(*RollupRow) error) error
+	Sessions(p *Plan, yield func(*schema.SessionRow) error) error
+	Rollups(p *Plan, yield func(*schema.RollupRow) error) error
 	DeadLetters(p *Plan, yield func(*DeadLetter) error) error
 	Close() error
 }
@@ -44,10 +44,12 @@ type PlanReader interface {
 // FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; SinkClickHouse gets all of them, open ones
 // included. Rows that the sink has refused are left out. During the call the plan must not be read in another way, nor
 // closed.
-func (p *Plan) Sessions(yield func(*SessionRow) error) error { return p.Reader.Sessions(p, yield) }
+func (p *Plan) Sessions(yield func(*schema.SessionRow) error) error {
+	return p.Reader.Sessions(p, yield)
+}
 
 // Rollups calls yield for every rollup key that changed in (A, B], with its newest totals of an epoch ≤ B.
-func (p *Plan) Rollups(yield func(*RollupRow) error) error { return p.Reader.Rollups(p, yield) }
+func (p *Plan) Rollups(yield func(*schema.RollupRow) error) error { return p.Reader.Rollups(p, yield) }
 
 // DeadLetters calls yield for every dead letter of the plan, ascending by Seq.
 func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error {
@@ -104,7 +106,7 @@ func (r *storeReader) skip(key []byte) bool {
 }
 
 // Sessions implements PlanReader.
-func (r *storeReader) Sessions(p *Plan, yield func(*SessionRow) error) error {
+func (r *storeReader) Sessions(p *Plan, yield func(*schema.SessionRow) error) error {
 	return r.scan(epochPrefix(prefixImage, p.A+1), afterEpoch(prefixImage, p.B), func(k, v []byte) error {
 		if r.skip(k) {
 			return nil
@@ -142,7 +144,7 @@ func (p *Plan) wants(ss *session) bool {
 }
 
 // Rollups implements PlanReader.
-func (r *storeReader) Rollups(p *Plan, yield func(*RollupRow) error) error {
+func (r *storeReader) Rollups(p *Plan, yield func(*schema.RollupRow) error) error {
 	return r.scan(epochPrefix(prefixRollupImg, p.A+1), afterEpoch(prefixRollupImg, p.B), func(k, v []byte) error {
 		if r.skip(k) {
 			return nil
@@ -160,12 +162,12 @@ func (r *storeReader) Rollups(p *Plan, yield func(*RollupRow) error) error {
 	})
 }
 
-func yieldRollup(key string, t totals, epoch uint64, yield func(*RollupRow) error) error {
+func yieldRollup(key string, t totals, epoch uint64, yield func(*schema.RollupRow) error) error {
 	date, table, dims, err := decodeRollupKey(key)
 	if err != nil {
 		return err
 	}
-	r := RollupRow{Table: table, Date: date, Dims: dims, Epoch: epoch}
+	r := schema.RollupRow{Table: table, Date: date, Dims: dims, Epoch: epoch}
 	for i := range schema.Measures {
 		*schema.Measures[i].At(&r) = t[i]
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/schema"
 )
 
 // openPlanStore returns a store with an outstanding plan of three sessions for ClickHouse.
@@ -42,7 +44,7 @@ func TestCloseEndsPlans(t *testing.T) {
 			reading, ended := make(chan struct{}), make(chan error, 1)
 			rows := 0
 			go func() {
-				ended <- p.Sessions(func(*SessionRow) error {
+				ended <- p.Sessions(func(*schema.SessionRow) error {
 					if rows++; rows == 1 {
 						close(reading)
 						for s.plans.closing() == false { // until Close has begun, which waits for the row
@@ -60,7 +62,7 @@ func TestCloseEndsPlans(t *testing.T) {
 			if err := <-ended; !errors.Is(err, ErrClosed) {
 				t.Fatalf("the reader got %v after %d rows, not ErrClosed", err, rows)
 			}
-			if err := p.Rollups(func(*RollupRow) error { return nil }); !errors.Is(err, ErrClosed) {
+			if err := p.Rollups(func(*schema.RollupRow) error { return nil }); !errors.Is(err, ErrClosed) {
 				t.Fatalf("reading the plan again: %v", err)
 			}
 			must(t, p.Close())

@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"deckle/schema"
 )
 
 // Session returns the newest row of the live session with an id. ok is false if there is no such session, or if it has
 // no row yet. The row may be newer than any closed epoch.
-func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
+func (s *Store) Session(id string) (row *schema.SessionRow, ok bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.db == nil {
@@ -39,7 +41,7 @@ func (s *Store) Session(id string) (row *SessionRow, ok bool, err error) {
 
 // Sessions calls yield for the newest row of every live session that has one, in Pebble or in memory, in no order. It
 // is meant for reconciliation, because it reads the whole state under the lock.
-func (s *Store) Sessions(yield func(*SessionRow) error) error {
+func (s *Store) Sessions(yield func(*schema.SessionRow) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.db == nil {
@@ -80,7 +82,7 @@ func (s *Store) Sessions(yield func(*SessionRow) error) error {
 }
 
 // Rollups calls yield for every rollup key with its present totals, which are those of the last Cut.
-func (s *Store) Rollups(yield func(*RollupRow) error) error {
+func (s *Store) Rollups(yield func(*schema.RollupRow) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.db == nil {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -297,7 +298,7 @@ func dumpPlan(t *testing.T, s *Store, sink SinkID) string {
 		must(t, p.Close())
 		return out
 	}
-	must(t, p.Sessions(func(r *SessionRow) error {
+	must(t, p.Sessions(func(r *schema.SessionRow) error {
 		if seen[r.Key()] {
 			t.Fatalf("plan (%d, %d] of %s has two images of %q", p.A, p.B, sink, r.Key())
 		}
@@ -306,7 +307,7 @@ func dumpPlan(t *testing.T, s *Store, sink SinkID) string {
 		return nil
 	}))
 	rollups := map[string]bool{}
-	must(t, p.Rollups(func(r *RollupRow) error {
+	must(t, p.Rollups(func(r *schema.RollupRow) error {
 		k := fmt.Sprint(r.Table, r.Date, r.Dims)
 		if rollups[k] {
 			t.Fatalf("plan (%d, %d] of %s has two totals of %s", p.A, p.B, sink, k)
@@ -328,7 +329,7 @@ func conserved(t *testing.T, s *Store) {
 		t.Fatalf("the log does not cover its cases: %+v", v)
 	}
 	var live int64
-	must(t, s.Sessions(func(*SessionRow) error { live++; return nil }))
+	must(t, s.Sessions(func(*schema.SessionRow) error { live++; return nil }))
 	if live > v.LiveSessions {
 		t.Fatalf("%d sessions have rows, %d are live", live, v.LiveSessions)
 	}

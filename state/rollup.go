@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/schema"
 )
 
 // rollup is one key's present totals. They move only at a Cut, by the difference that each changed session makes.
@@ -46,7 +48,7 @@ func (c *contribution) eachRollupKey(buf []byte, f func(key []byte) error) error
 	var room, dims [maxTexts]string
 	all := room[:numRolled]
 	c.texts.split(all)
-	for t := range NumRollups {
+	for t := range schema.NumRollups {
 		n := 0
 		for _, at := range rollupDims[t] {
 			dims[n] = all[at]

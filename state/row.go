@@ -19,16 +19,16 @@ type rowBuilder struct {
 	events     []pageEvent
 	texts      [][]byte // categories
 	distinct   map[string]struct{}
-	pages      []PageRow // in the order of their first events
-	order      []int     // indexes of pages, by article and type
-	sorted     []PageRow
+	pages      []schema.PageRow // in the order of their first events
+	order      []int            // indexes of pages, by article and type
+	sorted     []schema.PageRow
 	pageIndex  map[pageKey]int
 	origin     []byte
 	categories []byte
 	articles   []byte
 	titles     []byte
 	text       []byte
-	row        SessionRow
+	row        schema.SessionRow
 }
 
 // maxLinear is the number of things up to which comparing them one by one is faster than a map.
@@ -40,7 +40,7 @@ type pageKey struct {
 }
 
 // build fills a row from a session with at least one counted event.
-func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
+func (rb *rowBuilder) build(s *session, shard uint32) (*schema.SessionRow, error) {
 	if rb.distinct == nil {
 		rb.distinct, rb.pageIndex = map[string]struct{}{}, map[pageKey]int{}
 	}
@@ -49,10 +49,11 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*SessionRow, error) {
 	}
 	r := &rb.row
 	rb.origin = s.appendOrigin(rb.origin[:0])
-	*r = SessionRow{
+	*r = schema.SessionRow{
 		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID, Start: s.start, End: s.end, TotalEvents: s.total,
 		Counts: s.counts, MaxScrollDepth: s.maxScroll, Status: s.status, Revision: s.revision, SessionDate: s.originDay,
-		Epoch: s.imageEpoch, BatchID: BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt, FirstClosed: s.firstClosed,
+		Epoch: s.imageEpoch, BatchID: schema.BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt,
+		FirstClosed: s.firstClosed,
 	}
 	var room [maxTexts]string
 	dims := room[:len(schema.FirstTexts)]
@@ -90,7 +91,7 @@ func (rb *rowBuilder) decode(s *session) error {
 }
 
 // lists builds the JSON lists: categories, article ids and titles (without empty ones), and page events.
-func (rb *rowBuilder) lists(r *SessionRow) {
+func (rb *rowBuilder) lists(r *schema.SessionRow) {
 	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n uint32) {
 		buf = append(buf[:0], '[')
 		for i := range rb.events {
@@ -160,7 +161,7 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 }
 
 // pageRows counts the events of each type on each article, in the order of (article, type), and counts the articles.
-func (rb *rowBuilder) pageRows(r *SessionRow) {
+func (rb *rowBuilder) pageRows(r *schema.SessionRow) {
 	rb.pages = rb.pages[:0]
 	clear(rb.pageIndex)
 	for i := range rb.events {
@@ -198,7 +199,7 @@ func (rb *rowBuilder) pageRows(r *SessionRow) {
 
 // page returns the page of a key, a new one if there is none. The first maxLinear pages are compared one by one, the
 // others are found by a map.
-func (rb *rowBuilder) page(k pageKey) *PageRow {
+func (rb *rowBuilder) page(k pageKey) *schema.PageRow {
 	for i := range rb.pages[:min(len(rb.pages), maxLinear)] {
 		if p := &rb.pages[i]; p.Type == k.typ && p.ArticleID == k.article {
 			return p
@@ -211,7 +212,7 @@ func (rb *rowBuilder) page(k pageKey) *PageRow {
 	if at >= maxLinear {
 		rb.pageIndex[k] = at
 	}
-	rb.pages = append(rb.pages, PageRow{ArticleID: k.article, Type: k.typ})
+	rb.pages = append(rb.pages, schema.PageRow{ArticleID: k.article, Type: k.typ})
 	return &rb.pages[at]
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
+	"deckle/schema"
 )
 
 // TestScripts runs the scripts of testdata/script, which can be read as documentation. Each has one shard with the
@@ -143,7 +144,7 @@ func (sc *script) run(d *datadriven.TestData) string {
 			}
 		}
 	case "rollups":
-		must(sc.t, sc.s.Rollups(func(r *RollupRow) error { printRollup(out, r); return nil }))
+		must(sc.t, sc.s.Rollups(func(r *schema.RollupRow) error { printRollup(out, r); return nil }))
 	case "session":
 		row, ok, err := sc.s.Session(d.CmdArgs[0].Key)
 		must(sc.t, err)
@@ -280,10 +281,10 @@ func (sc *script) read(sink SinkID, out func(string, ...any)) {
 	must(sc.t, err)
 	out("plan (%d, %d]: ranges %v, left out %v", p.A, p.B, p.Ranges(), p.LeftOut())
 	if sink.reads(readsImages) {
-		must(sc.t, p.Sessions(func(r *SessionRow) error { printRow(out, r); return nil }))
+		must(sc.t, p.Sessions(func(r *schema.SessionRow) error { printRow(out, r); return nil }))
 	}
 	if sink == SinkClickHouse {
-		must(sc.t, p.Rollups(func(r *RollupRow) error { printRollup(out, r); return nil }))
+		must(sc.t, p.Rollups(func(r *schema.RollupRow) error { printRollup(out, r); return nil }))
 	}
 	if sink == SinkDeadLetter {
 		must(sc.t, p.DeadLetters(func(l *DeadLetter) error {
@@ -294,14 +295,14 @@ func (sc *script) read(sink SinkID, out func(string, ...any)) {
 	must(sc.t, p.Close())
 }
 
-func printRow(out func(string, ...any), r *SessionRow) {
+func printRow(out func(string, ...any), r *schema.SessionRow) {
 	out("%s %s %s rev %d: %d events %s..%s, user %d, brand %q, "+
 		"scroll %d, time %d, revenue %d, epoch %d, first closed %d",
 		r.SessionID, r.Origin, r.Status, r.Revision, r.TotalEvents, at(r.Start), at(r.End), r.UserID, r.Brand,
 		r.MaxScrollDepth, r.TimeOnPageSec, r.AdRevenueMicros, r.Epoch, r.FirstClosed)
 }
 
-func printRollup(out func(string, ...any), r *RollupRow) {
+func printRollup(out func(string, ...any), r *schema.RollupRow) {
 	out("%s %d %q: sessions %d, duration %d, events %d, views %d", r.Table, r.Date, r.Dims, r.Sessions, r.Duration,
 		r.Events, r.Views)
 }

@@ -44,7 +44,7 @@ type session struct {
 	sums       [schema.NumSums]uint64 // in the order of schema.MeasureSums
 	maxScroll  uint8
 
-	status      Status
+	status      schema.Status
 	closing     bool   // a session_end has come, and the grace runs
 	revision    uint32 // published changes since the first closed image that has a row
 	revised     uint64 // the epoch for which the last revision was counted
@@ -252,10 +252,10 @@ func (s *session) view(b []byte) error {
 // decode reads everything except ids and events, and returns the number of ids that follow.
 func (s *session) decode(d *decoder) (ids int, err error) {
 	shape := d.imageShape()
-	s.status = Status(d.byte())
+	s.status = schema.Status(d.byte())
 	f := d.byte()
 	s.closing, s.purged, s.rolled.counted = f&1 != 0, f&2 != 0, f&4 != 0
-	if d.err == nil && (s.status < StatusOpen || s.status > StatusExpired) {
+	if d.err == nil && (s.status < schema.StatusOpen || s.status > schema.StatusExpired) {
 		d.fail("status")
 	}
 	s.id = d.string()
@@ -339,7 +339,7 @@ func (s *session) contribution() contribution {
 }
 
 func (s *session) timerKind() timerKind {
-	if s.status == StatusOpen {
+	if s.status == schema.StatusOpen {
 		return timerClose
 	}
 	return timerPurge

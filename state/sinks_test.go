@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"deckle/schema"
 )
 
 // table is what a destination holds after plans were written to it in the way of the real sinks.
@@ -36,13 +38,13 @@ func newTable(t *testing.T) *table {
 func (tb *table) write(p *Plan, again bool) {
 	t := tb.t
 	t.Helper()
-	show := func(r *SessionRow) string {
+	show := func(r *schema.SessionRow) string {
 		c := *r
 		c.Pages = nil
 		return fmt.Sprintf("%+v", c)
 	}
 	if p.Sink.reads(readsImages) {
-		must(t, p.Sessions(func(r *SessionRow) error {
+		must(t, p.Sessions(func(r *schema.SessionRow) error {
 			k := r.Key()
 			switch p.Sink {
 			case SinkSessions:
@@ -68,7 +70,7 @@ func (tb *table) write(p *Plan, again bool) {
 		}))
 	}
 	if p.Sink == SinkClickHouse {
-		must(t, p.Rollups(func(r *RollupRow) error {
+		must(t, p.Rollups(func(r *schema.RollupRow) error {
 			k := fmt.Sprint(r.Table, r.Date, r.Dims)
 			if r.Epoch >= tb.versions[k] {
 				tb.totals[k], tb.versions[k] = fmt.Sprintf("%+v", *r), r.Epoch

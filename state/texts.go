@@ -25,7 +25,7 @@ var rollupDims = func() (places [schema.NumRollups][]int) {
 	for t := range schema.Rollups {
 		for _, d := range schema.Rollups[t].Dims {
 			places[t] = append(places[t], slices.IndexFunc(schema.FirstTexts,
-				func(c *schema.Column[SessionRow]) bool { return c.Name == d }))
+				func(c *schema.Column[schema.SessionRow]) bool { return c.Name == d }))
 		}
 	}
 	return places

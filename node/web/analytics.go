@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"deckle/state"
+	"deckle/schema"
 )
 
 // Measures are figures summed over sessions.
@@ -25,7 +25,7 @@ type Measures struct {
 	Conversion  float64 `json:"conversion_rate"` // newsletter_signups / sessions
 }
 
-func (m *Measures) add(r *state.RollupRow) {
+func (m *Measures) add(r *schema.RollupRow) {
 	m.Sessions += r.Sessions
 	m.Events += r.Events
 	m.DurationSec += r.Duration
@@ -36,7 +36,7 @@ func (m *Measures) add(r *state.RollupRow) {
 }
 
 func (m *Measures) addMeasures(o *Measures) {
-	m.add(&state.RollupRow{
+	m.add(&schema.RollupRow{
 		Sessions: o.Sessions, Events: o.Events, Duration: o.DurationSec, Views: o.Views, Plays: o.Plays,
 		Signups: o.Signups, AdClicks: o.AdClicks,
 	})
@@ -120,7 +120,7 @@ type tally struct {
 	groups [8]map[string]*Measures // in the order of Figures
 }
 
-func (t *tally) add(r *state.RollupRow) {
+func (t *tally) add(r *schema.RollupRow) {
 	group := func(i, dim int) {
 		if t.groups[i] == nil {
 			t.groups[i] = map[string]*Measures{}
@@ -136,18 +136,18 @@ func (t *tally) add(r *state.RollupRow) {
 		m.add(r)
 	}
 	switch r.Table {
-	case state.RollupSummary:
+	case schema.RollupSummary:
 		t.total.add(r)
-	case state.RollupBrand:
+	case schema.RollupBrand:
 		group(0, 0)
-	case state.RollupDevice:
+	case schema.RollupDevice:
 		group(1, 0)
 		group(2, 1)
 		group(3, 2)
-	case state.RollupGeographic:
+	case schema.RollupGeographic:
 		group(4, 0)
 		group(5, 1)
-	case state.RollupSubscription:
+	case schema.RollupSubscription:
 		group(6, 0)
 		group(7, 1)
 	}
@@ -203,7 +203,7 @@ func (h *handler) readAnalytics() (*Analytics, error) {
 			out.MissingShards = append(out.MissingShards, st.Shards[i].Shard)
 			continue
 		}
-		err := replica.Rollups(func(r *state.RollupRow) error {
+		err := replica.Rollups(func(r *schema.RollupRow) error {
 			ofAll.add(r)
 			if r.Date == today {
 				ofDay.add(r)

@@ -18,7 +18,7 @@ import (
 
 	"deckle"
 	"deckle/node/status"
-	"deckle/state"
+	"deckle/schema"
 )
 
 // Source is where the handler gets its figures: one node, or several in one process. Its methods are safe
@@ -31,8 +31,8 @@ type Source interface {
 
 // Replica is the part of a shard's state that the handler reads; *state.Store is one.
 type Replica interface {
-	Rollups(yield func(*state.RollupRow) error) error
-	Session(id string) (*state.SessionRow, bool, error)
+	Rollups(yield func(*schema.RollupRow) error) error
+	Session(id string) (*schema.SessionRow, bool, error)
 }
 
 // Options are the other things that a handler uses. Each may be left out.

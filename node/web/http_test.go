@@ -37,13 +37,13 @@ func (f *fakeSource) Store(shard uint32) Replica {
 }
 
 type fakeReplica struct {
-	rows     []state.RollupRow
-	sessions map[string]*state.SessionRow
+	rows     []schema.RollupRow
+	sessions map[string]*schema.SessionRow
 	err      error
 	reads    int
 }
 
-func (f *fakeReplica) Rollups(yield func(*state.RollupRow) error) error {
+func (f *fakeReplica) Rollups(yield func(*schema.RollupRow) error) error {
 	f.reads++
 	for i := range f.rows {
 		if err := yield(&f.rows[i]); err != nil {
@@ -53,7 +53,7 @@ func (f *fakeReplica) Rollups(yield func(*state.RollupRow) error) error {
 	return f.err
 }
 
-func (f *fakeReplica) Session(id string) (*state.SessionRow, bool, error) {
+func (f *fakeReplica) Session(id string) (*schema.SessionRow, bool, error) {
 	r, ok := f.sessions[id]
 	return r, ok, f.err
 }
@@ -62,8 +62,8 @@ var testNow = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 const testDay = 20779 // 2026-11-22
 
-func rollup(table state.RollupTable, date int32, sessions, events, signups int64, dims ...string) state.RollupRow {
-	return state.RollupRow{Table: table, Date: date, Dims: dims, Sessions: sessions, Events: events,
+func rollup(table schema.RollupTable, date int32, sessions, events, signups int64, dims ...string) schema.RollupRow {
+	return schema.RollupRow{Table: table, Date: date, Dims: dims, Sessions: sessions, Events: events,
 		Duration: 60 * sessions, Views: events / 2, Signups: signups}
 }
 
@@ -88,26 +88,26 @@ func newFakeSource() *fakeSource {
 		},
 		replicas: map[uint32]*fakeReplica{
 			0: {
-				rows: []state.RollupRow{
-					rollup(state.RollupSummary, testDay, 10, 100, 1),
-					rollup(state.RollupSummary, testDay-1, 5, 20, 0),
-					rollup(state.RollupBrand, testDay, 6, 60, 1, "bild"),
-					rollup(state.RollupBrand, testDay, 4, 40, 0, "welt"),
-					rollup(state.RollupBrand, testDay, 0, 0, 0, "gone"),
-					rollup(state.RollupBrand, testDay-1, 5, 20, 0, "welt"),
-					rollup(state.RollupDevice, testDay, 7, 70, 0, "mobile", "iOS", "Safari"),
-					rollup(state.RollupDevice, testDay, 3, 30, 0, "mobile", "Android", "Chrome"),
-					rollup(state.RollupGeographic, testDay, 10, 100, 0, "DE", "Berlin"),
-					rollup(state.RollupSubscription, testDay, 10, 100, 1, "premium", "loyal"),
+				rows: []schema.RollupRow{
+					rollup(schema.RollupSummary, testDay, 10, 100, 1),
+					rollup(schema.RollupSummary, testDay-1, 5, 20, 0),
+					rollup(schema.RollupBrand, testDay, 6, 60, 1, "bild"),
+					rollup(schema.RollupBrand, testDay, 4, 40, 0, "welt"),
+					rollup(schema.RollupBrand, testDay, 0, 0, 0, "gone"),
+					rollup(schema.RollupBrand, testDay-1, 5, 20, 0, "welt"),
+					rollup(schema.RollupDevice, testDay, 7, 70, 0, "mobile", "iOS", "Safari"),
+					rollup(schema.RollupDevice, testDay, 3, 30, 0, "mobile", "Android", "Chrome"),
+					rollup(schema.RollupGeographic, testDay, 10, 100, 0, "DE", "Berlin"),
+					rollup(schema.RollupSubscription, testDay, 10, 100, 1, "premium", "loyal"),
 				},
-				sessions: map[string]*state.SessionRow{"s/1": {
+				sessions: map[string]*schema.SessionRow{"s/1": {
 					SessionID: "s/1", Origin: "0/7", Brand: "bild", Start: testNow.Unix() - 60, End: testNow.Unix(),
 					TotalEvents: 3, Counts: schema.Counts{event.ArticleView: 2, event.Search: 1},
-					Status: state.StatusOpen, SessionDate: testDay, Categories: `["a","b"]`,
+					Status: schema.StatusOpen, SessionDate: testDay, Categories: `["a","b"]`,
 				}},
 			},
-			1: {rows: []state.RollupRow{rollup(state.RollupSummary, testDay, 1, 4, 1),
-				rollup(state.RollupBrand, testDay, 1, 4, 1, "welt")}},
+			1: {rows: []schema.RollupRow{rollup(schema.RollupSummary, testDay, 1, 4, 1),
+				rollup(schema.RollupBrand, testDay, 1, 4, 1, "welt")}},
 		},
 	}
 }
@@ -232,7 +232,7 @@ func TestManyGroupsAreJoined(t *testing.T) {
 	r := src.replicas[0]
 	r.rows = nil
 	for i := range 60 {
-		r.rows = append(r.rows, rollup(state.RollupGeographic, testDay, int64(100-i), 100, 0, "DE",
+		r.rows = append(r.rows, rollup(schema.RollupGeographic, testDay, int64(100-i), 100, 0, "DE",
 			string(rune('A'+i))))
 	}
 	_, body, _ := request(t, testHandler(src), "GET", "/api/analytics")

@@ -193,7 +193,7 @@ func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 		rows := d.files[f.Path]
 		if rows == nil {
 			rows = map[string]tableRow{}
-			err := d.sessions.table.ReadSessions(ctx, []*delta.File{f}, func(r *state.SessionRow) error {
+			err := d.sessions.table.ReadSessions(ctx, []*delta.File{f}, func(r *schema.SessionRow) error {
 				shard, epoch := schema.SplitBatchID(r.BatchID)
 				rows[r.Key()] = tableRow{image{epoch, rowDigest(r)}, shard}
 				return nil

@@ -57,7 +57,7 @@ type image struct {
 }
 
 type totalKey struct {
-	table state.RollupTable
+	table schema.RollupTable
 	date  int32
 	dims  string
 }
@@ -156,14 +156,14 @@ func read(p *state.Plan) (*planRecord, error) {
 			return nil
 		})
 	default:
-		err = p.Sessions(func(r *state.SessionRow) error {
+		err = p.Sessions(func(r *schema.SessionRow) error {
 			im := image{r.Epoch, rowDigest(r)}
 			rec.rows[r.Key()] = im
 			_, _ = fmt.Fprintf(sum, "%s %d %x|", r.Key(), im.epoch, im.digest)
 			return nil
 		})
 		if err == nil && p.Sink == state.SinkClickHouse {
-			err = p.Rollups(func(r *state.RollupRow) error {
+			err = p.Rollups(func(r *schema.RollupRow) error {
 				im := image{r.Epoch, totalDigest(r)}
 				rec.totals[keyOf(r)] = im
 				_, _ = fmt.Fprintf(sum, "%v %d %x|", keyOf(r), im.epoch, im.digest)
@@ -175,11 +175,11 @@ func read(p *state.Plan) (*planRecord, error) {
 	return rec, err
 }
 
-func keyOf(r *state.RollupRow) totalKey {
+func keyOf(r *schema.RollupRow) totalKey {
 	return totalKey{r.Table, r.Date, fmt.Sprintf("%q", r.Dims)}
 }
 
-func totalDigest(r *state.RollupRow) uint64 {
+func totalDigest(r *schema.RollupRow) uint64 {
 	return digestOf(r.Sessions, r.Duration, r.Events, r.Views, r.Plays, r.Signups, r.AdClicks)
 }
 

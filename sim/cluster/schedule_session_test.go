@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/node/config"
-	"deckle/state"
+	"deckle/schema"
 )
 
 // A late event for a closed session inside the horizon is a revision of the same row; one with the id of a purged
@@ -115,13 +115,13 @@ func TestRollupsMove(t *testing.T) {
 		s.send(ev{sid: "moves", at: at, brand: "B"}, ev{sid: "stays", at: at, brand: "B"},
 			ev{sid: "moves", at: at, typ: "session_end"})
 		s.flushed()
-		sum := s.total(state.RollupSummary)
+		sum := s.total(schema.RollupSummary)
 		s.check(len(sum) == 1 && sum[today].Sessions == 2 && sum[today].Views == 2 && sum[today].AvgEvents == 1,
 			"session_summary: %+v", sum)
 
 		s.send(ev{sid: "moves", at: midnight.Add(-10 * time.Second), kafka: at, brand: "A"})
 		s.flushed()
-		sum, brands := s.total(state.RollupSummary), s.total(state.RollupBrand)
+		sum, brands := s.total(schema.RollupSummary), s.total(schema.RollupBrand)
 		s.check(len(sum) == 2 && sum[today].Sessions == 1 && sum[today].Views == 1 && sum[yesterday].Sessions == 1 &&
 			sum[yesterday].Views == 2 &&
 			sum[yesterday].AvgDuration == 40, "session_summary: %+v", sum)
@@ -131,7 +131,7 @@ func TestRollupsMove(t *testing.T) {
 		// The other one follows: nothing is left on today, whose total is a zero that no view shows.
 		s.send(ev{sid: "stays", at: midnight.Add(-20 * time.Second), kafka: at, brand: "A"})
 		s.flushed()
-		sum, brands = s.total(state.RollupSummary), s.total(state.RollupBrand)
+		sum, brands = s.total(schema.RollupSummary), s.total(schema.RollupBrand)
 		s.check(len(sum) == 1 && sum[yesterday].Sessions == 2 && sum[yesterday].Views == 4, "session_summary: %+v", sum)
 		s.check(len(brands) == 1 && brands[yesterday+"/A"].Sessions == 2, "brand_analytics: %+v", brands)
 		zero := 0
@@ -145,7 +145,7 @@ func TestRollupsMove(t *testing.T) {
 		// A late event on the date that has fallen to zero counts from there.
 		s.send(ev{sid: "third", at: midnight.Add(5 * time.Second), kafka: at, brand: "B"})
 		s.flushed()
-		sum = s.total(state.RollupSummary)
+		sum = s.total(schema.RollupSummary)
 		s.check(sum[today].Sessions == 1 && sum[yesterday].Sessions == 2, "session_summary: %+v", sum)
 		s.settle()
 		s.dateLeaves(midnight, sum)
@@ -171,7 +171,7 @@ func (s *stage) dateLeaves(midnight time.Time, shown map[string]rollupRow) {
 	s.check(v.Horizon >= midnight.Unix(), "yesterday left the state at the horizon %v, before it was over",
 		time.Unix(v.Horizon, 0).UTC())
 	s.check(s.dates()[today] > 0, "today has left the state, and is not over")
-	sum := s.total(state.RollupSummary)
+	sum := s.total(schema.RollupSummary)
 	y := midnight.Add(-time.Hour).Format(time.DateOnly)
 	s.check(sum[y].Sessions == shown[y].Sessions && sum[y].Views == shown[y].Views,
 		"what has left the state has changed in the table: %+v", sum)

@@ -20,6 +20,7 @@ import (
 	"deckle/node"
 	"deckle/node/config"
 	"deckle/node/status"
+	"deckle/schema"
 	model "deckle/sim/testworld/clickhouse"
 	"deckle/state"
 )
@@ -191,7 +192,7 @@ func TestLateInsert(t *testing.T) {
 		rows, _ := s.rows("late")
 		want := []row{{"0/0", "open", 4, 0, at.Unix() - 2, at.Unix() + 1, "C"}}
 		s.check(slices.Equal(rows, want), "ClickHouse shows %+v, want %+v", rows, want)
-		brands := s.total(state.RollupBrand)
+		brands := s.total(schema.RollupBrand)
 		s.sleep(15 * time.Second)
 		s.click.Settle()
 		after := s.click.Inserted(clickDatabase, clickSessions, 0)
@@ -207,8 +208,8 @@ func TestLateInsert(t *testing.T) {
 			"images of the session: %v; the second one must be there twice", images)
 		rows, _ = s.rows("late")
 		s.check(slices.Equal(rows, want), "after the late insert, ClickHouse shows %+v, want %+v", rows, want)
-		s.check(fmt.Sprint(s.total(state.RollupBrand)) == fmt.Sprint(brands) && len(brands) == 2,
-			"totals were %+v, and are %+v", brands, s.total(state.RollupBrand))
+		s.check(fmt.Sprint(s.total(schema.RollupBrand)) == fmt.Sprint(brands) && len(brands) == 2,
+			"totals were %+v, and are %+v", brands, s.total(schema.RollupBrand))
 		s.click.SetHook(s.click.draw)
 		s.settle()
 	})

@@ -18,6 +18,7 @@ import (
 	"deckle/event"
 	"deckle/node/config"
 	"deckle/node/status"
+	"deckle/schema"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/sinks/delta"
@@ -323,7 +324,7 @@ func (s *stage) rows(sid string) (click, dlt []row) {
 func (s *stage) deltaRows(sid string) (out []row) {
 	t, err := delta.OpenTable(s.ctx, s.objects.Mem, "sessions")
 	s.must(err)
-	s.must(t.ReadSessions(s.ctx, t.Snapshot().Files, func(r *state.SessionRow) error {
+	s.must(t.ReadSessions(s.ctx, t.Snapshot().Files, func(r *schema.SessionRow) error {
 		if r.SessionID == sid || sid == "" {
 			out = append(out, row{r.Origin, r.Status.String(), int(r.TotalEvents), int(r.Revision), r.Start, r.End,
 				r.Brand})
@@ -375,7 +376,7 @@ type rollupRow struct {
 }
 
 // total returns the rows of a rollup's view by date and dimensions: date/dim1/dim2.
-func (s *stage) total(table state.RollupTable) map[string]rollupRow {
+func (s *stage) total(table schema.RollupTable) map[string]rollupRow {
 	out := map[string]rollupRow{}
 	for _, r := range s.click.Rows(clickDatabase, table.String()) {
 		key := []string{r.Date("date").Format(time.DateOnly)}
@@ -392,7 +393,7 @@ func (s *stage) total(table state.RollupTable) map[string]rollupRow {
 }
 
 // rollupDims are the dimensions of the rollups that scripts look at.
-var rollupDims = map[state.RollupTable][]string{state.RollupSummary: nil, state.RollupBrand: {"brand"}}
+var rollupDims = map[schema.RollupTable][]string{schema.RollupSummary: nil, schema.RollupBrand: {"brand"}}
 
 // logged counts the lines of the history that hold a text.
 func (s *stage) logged(text string) (n int) {

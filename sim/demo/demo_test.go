@@ -14,6 +14,7 @@ import (
 	"deckle/event"
 	"deckle/node/config"
 	"deckle/node/status"
+	"deckle/schema"
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/state"
@@ -22,16 +23,16 @@ import (
 // fakeReplica is a replica that agrees with a truth, until a test changes it.
 type fakeReplica struct {
 	view     state.View
-	sessions map[string]*state.SessionRow
-	rows     []state.RollupRow
+	sessions map[string]*schema.SessionRow
+	rows     []schema.RollupRow
 }
 
 func (f *fakeReplica) View() state.View { return f.view }
-func (f *fakeReplica) Session(id string) (*state.SessionRow, bool, error) {
+func (f *fakeReplica) Session(id string) (*schema.SessionRow, bool, error) {
 	r, ok := f.sessions[id]
 	return r, ok, nil
 }
-func (f *fakeReplica) Rollups(yield func(*state.RollupRow) error) error {
+func (f *fakeReplica) Rollups(yield func(*schema.RollupRow) error) error {
 	for i := range f.rows {
 		if err := yield(&f.rows[i]); err != nil {
 			return err
@@ -78,7 +79,7 @@ func newTruth(t *testing.T) (*sim.Truth, sim.Summary) {
 // newReplicas builds the replicas of two shards, one per partition, from the truth.
 func newReplicas(t *testing.T, truth *sim.Truth, sum *sim.Summary) []*fakeReplica {
 	t.Helper()
-	rs := []*fakeReplica{{sessions: map[string]*state.SessionRow{}}, {sessions: map[string]*state.SessionRow{}}}
+	rs := []*fakeReplica{{sessions: map[string]*schema.SessionRow{}}, {sessions: map[string]*schema.SessionRow{}}}
 	totals := []rollups{{}, {}}
 	err := truth.Each(func(l sim.Line) error {
 		s := l.Session
@@ -100,7 +101,7 @@ func newReplicas(t *testing.T, truth *sim.Truth, sum *sim.Summary) []*fakeReplic
 		r.view.Configured = true
 		r.view.Config.Partitions = []int32{int32(p)}
 		for k, v := range totals[p] {
-			row := state.RollupRow{Table: k.table, Date: k.date, Sessions: v[0], Duration: v[1], Events: v[2],
+			row := schema.RollupRow{Table: k.table, Date: k.date, Sessions: v[0], Duration: v[1], Events: v[2],
 				Views: v[3], Plays: v[4], Signups: v[5], AdClicks: v[6]}
 			if k.dims != "" {
 				row.Dims = strings.Split(k.dims, "\x00")
@@ -119,13 +120,13 @@ func newReplicas(t *testing.T, truth *sim.Truth, sum *sim.Summary) []*fakeReplic
 }
 
 // stateRow turns a session of the truth into a row of the state.
-func stateRow(t *testing.T, s *sim.Session) *state.SessionRow {
+func stateRow(t *testing.T, s *sim.Session) *schema.SessionRow {
 	t.Helper()
 	date, err := time.Parse(time.DateOnly, s.Origins[0].Date)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &state.SessionRow{
+	r := &schema.SessionRow{
 		SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand,
 		Country: s.Country,
 		City:    s.City, DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser,
@@ -136,7 +137,7 @@ func stateRow(t *testing.T, s *sim.Session) *state.SessionRow {
 		PagesVisited:  uint32(s.PagesVisited), UniquePages: uint32(s.UniquePages),
 		UniqueCategories: uint32(s.UniqueCategories),
 		PageEvents:       s.PageEvents, TimeOnPageSec: uint64(s.TimeOnPage), VideoWatchSec: uint64(s.VideoWatch),
-		AdRevenueMicros: uint64(s.AdRevenueMicros), MaxScrollDepth: uint8(s.MaxScroll), Status: state.StatusClosed,
+		AdRevenueMicros: uint64(s.AdRevenueMicros), MaxScrollDepth: uint8(s.MaxScroll), Status: schema.StatusClosed,
 		SessionDate: int32(date.Unix() / 86400),
 	}
 	for typ, n := range map[event.Type]int64{
@@ -160,7 +161,7 @@ func asReplicas(rs []*fakeReplica) []replica {
 // TestReplicasArePlantedFaults changes one thing at a time in replicas that agree with the truth; each must be named.
 func TestReplicasArePlantedFaults(t *testing.T) {
 	truth, sum := newTruth(t)
-	some := func(r *fakeReplica) *state.SessionRow {
+	some := func(r *fakeReplica) *schema.SessionRow {
 		ids := make([]string, 0, len(r.sessions))
 		for id := range r.sessions {
 			ids = append(ids, id)
@@ -177,12 +178,13 @@ func TestReplicasArePlantedFaults(t *testing.T) {
 		"changed column": {func(rs []*fakeReplica) { some(rs[0]).AdRevenueMicros++ }, "column ad_revenue_micros"},
 		"changed origin": {func(rs []*fakeReplica) { some(rs[0]).Origin = "0/99999" }, "column origin"},
 		"changed events": {func(rs []*fakeReplica) { some(rs[0]).PageEvents = "[]" }, "column page_events"},
-		"still open":     {func(rs []*fakeReplica) { some(rs[0]).Status = state.StatusOpen }, "column status"},
+		"still open":     {func(rs []*fakeReplica) { some(rs[0]).Status = schema.StatusOpen }, "column status"},
 		"extra session":  {func(rs []*fakeReplica) { rs[0].view.LiveSessions++ }, "sessions in the lookup"},
 		"changed rollup": {func(rs []*fakeReplica) { rs[1].rows[0].Views++ }, "total_article_views"},
 		"lost rollup":    {func(rs []*fakeReplica) { rs[1].rows = rs[1].rows[1:] }, "total_sessions"},
 		"extra rollup": {func(rs []*fakeReplica) {
-			rs[0].rows = append(rs[0].rows, state.RollupRow{Table: state.RollupBrand, Date: 30000, Dims: []string{"x"},
+			rs[0].rows = append(rs[0].rows, schema.RollupRow{Table: schema.RollupBrand, Date: 30000,
+				Dims:     []string{"x"},
 				Sessions: 1})
 		}, "brand_analytics 2052-02-20 x"},
 		"applied twice":    {func(rs []*fakeReplica) { rs[0].view.Applied++ }, "events"},

@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sim"
 	"deckle/sinks/clickhouse"
 	"deckle/state"
@@ -163,7 +164,7 @@ func (e engine) do(query string) {
 }
 
 // stateRows are the truth's sessions and rollups as the state machine would give them to a sink.
-func stateRows(t *testing.T, w *world) (rows []state.SessionRow, totals []state.RollupRow) {
+func stateRows(t *testing.T, w *world) (rows []schema.SessionRow, totals []schema.RollupRow) {
 	t.Helper()
 	types := map[string]event.Type{}
 	for ty := event.ArticleView; ty <= event.SessionEnd; ty++ {
@@ -178,7 +179,7 @@ func stateRows(t *testing.T, w *world) (rows []state.SessionRow, totals []state.
 		if err != nil {
 			return err
 		}
-		r := state.SessionRow{
+		r := schema.SessionRow{
 			SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand,
 			Country: s.Country, City: s.City,
 			DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser, SubscriptionTier: s.SubscriptionTier,
@@ -190,9 +191,9 @@ func stateRows(t *testing.T, w *world) (rows []state.SessionRow, totals []state.
 			UniquePages:  uint32(s.UniquePages), UniqueCategories: uint32(s.UniqueCategories), PageEvents: s.PageEvents,
 			TimeOnPageSec: uint64(s.TimeOnPage), VideoWatchSec: uint64(s.VideoWatch),
 			AdRevenueMicros: uint64(s.AdRevenueMicros),
-			MaxScrollDepth:  uint8(s.MaxScroll), Status: state.StatusClosed, SessionDate: int32(date.Unix() / 86400),
+			MaxScrollDepth:  uint8(s.MaxScroll), Status: schema.StatusClosed, SessionDate: int32(date.Unix() / 86400),
 			Epoch:   1,
-			BatchID: state.BatchID(0, 1), CreatedAt: s.End * 1000, FirstClosed: 1,
+			BatchID: schema.BatchID(0, 1), CreatedAt: s.End * 1000, FirstClosed: 1,
 		}
 		for ty, n := range map[event.Type]int64{event.ArticleView: s.ArticleViews, event.ArticleClick: s.ArticleClicks,
 			event.VideoPlay:        s.VideoPlays,
@@ -201,26 +202,27 @@ func stateRows(t *testing.T, w *world) (rows []state.SessionRow, totals []state.
 			r.Counts[ty] = uint32(n)
 		}
 		for _, p := range s.Pages {
-			r.Pages = append(r.Pages, state.PageRow{ArticleID: p.ArticleID, ArticleTitle: p.Title, Category: p.Category,
-				Type: types[p.EventType], Count: uint32(p.Visits)})
+			r.Pages = append(r.Pages, schema.PageRow{ArticleID: p.ArticleID, ArticleTitle: p.Title,
+				Category: p.Category,
+				Type:     types[p.EventType], Count: uint32(p.Visits)})
 		}
 		rows = append(rows, r)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(rows, func(a, b state.SessionRow) int { return strings.Compare(a.SessionID, b.SessionID) })
+	slices.SortFunc(rows, func(a, b schema.SessionRow) int { return strings.Compare(a.SessionID, b.SessionID) })
 	x, err := indexTruth([]sim.Source{w.truth})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for table := range state.NumRollups {
+	for table := range schema.NumRollups {
 		for _, r := range x.rollups[table.String()] {
 			date, err := time.Parse(time.DateOnly, r.key[0])
 			if err != nil {
 				t.Fatal(err)
 			}
-			totals = append(totals, state.RollupRow{Table: table, Date: int32(date.Unix() / 86400), Dims: r.key[1:],
+			totals = append(totals, schema.RollupRow{Table: table, Date: int32(date.Unix() / 86400), Dims: r.key[1:],
 				Sessions: r.sessions,
 				Duration: r.duration, Events: r.events, Views: r.views, Plays: r.plays, Signups: r.signups,
 				AdClicks: r.adClicks, Epoch: 1})

@@ -9,14 +9,14 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"deckle/event"
-	"deckle/state"
+	"deckle/schema"
 )
 
 // BenchmarkSessionBlock fills a block with sessions of 12 events, encodes and compresses it. ns/event is one twelfth of
 // the time per row.
 func BenchmarkSessionBlock(b *testing.B) {
 	const rows, events = 5000, 12
-	all := make([]state.SessionRow, rows)
+	all := make([]schema.SessionRow, rows)
 	for i := range all {
 		list := func(format string) string {
 			var out []string
@@ -25,7 +25,7 @@ func BenchmarkSessionBlock(b *testing.B) {
 			}
 			return "[" + strings.Join(out, ",") + "]"
 		}
-		all[i] = state.SessionRow{
+		all[i] = schema.SessionRow{
 			SessionID: fmt.Sprintf("sess_%08x_%04x", i*2654435761, i), Origin: fmt.Sprintf("%d/%d", i%4, i*12),
 			UserID: uint64(i * 31), Brand: "brand" + fmt.Sprint(i%5), Country: "DE", City: "city" + fmt.Sprint(i%50),
 			DeviceType: "mobile", DeviceOS: "iOS", Browser: "Safari", SubscriptionTier: "free", UserSegment: "casual",
@@ -38,7 +38,7 @@ func BenchmarkSessionBlock(b *testing.B) {
 				`"article_title":"A title of an article number %[1]d, of usual length",` +
 				`"page_url":"https://brand.example/sports/article_%[1]d","timestamp":1795357042,` +
 				`"engagement_metrics":{"time_on_page":%[1]d,"scroll_depth":55}}`),
-			Status: state.StatusOpen, SessionDate: 20_775, Epoch: 7, BatchID: 7, CreatedAt: 1_795_000_700_000,
+			Status: schema.StatusOpen, SessionDate: 20_775, Epoch: 7, BatchID: 7, CreatedAt: 1_795_000_700_000,
 		}
 		all[i].Counts[event.ArticleView] = events
 	}

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"deckle/schema"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -403,7 +404,7 @@ func TestRefusedRowIsNamed(t *testing.T) {
 	q := m.advance(0, 1)
 	bad := rowsOf(q)[0]
 	bad.End = 1 << 33
-	q = planOf(q, []state.SessionRow{bad})
+	q = planOf(q, []schema.SessionRow{bad})
 	var refused *sinks.RefusedError
 	if err := s.Write(t.Context(), q); !errors.As(err, &refused) || refused.RowKey != bad.Key() {
 		t.Errorf("got %v", err)

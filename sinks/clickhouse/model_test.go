@@ -28,15 +28,15 @@ type model struct {
 type modelShard struct {
 	epoch    uint64
 	planned  uint64
-	sessions map[string]*state.SessionRow
-	keys     map[string]state.RollupRow // every key that ever had a total
+	sessions map[string]*schema.SessionRow
+	keys     map[string]schema.RollupRow // every key that ever had a total
 }
 
 func newModel(rng *rand.Rand, shards int) *model {
 	m := &model{rng: rng}
 	for range shards {
-		m.shards = append(m.shards, &modelShard{sessions: map[string]*state.SessionRow{},
-			keys: map[string]state.RollupRow{}})
+		m.shards = append(m.shards, &modelShard{sessions: map[string]*schema.SessionRow{},
+			keys: map[string]schema.RollupRow{}})
 	}
 	return m
 }
@@ -49,8 +49,8 @@ var modelTexts = []string{"", "bild", "welt", "münchen", strings.Repeat("x", 25
 // advance changes sessions over the given number of epochs and returns the plan that covers them.
 func (m *model) advance(shard, epochs int) *state.Plan {
 	sh := m.shards[shard]
-	changed := map[string]*state.SessionRow{}
-	totals := map[string]state.RollupRow{}
+	changed := map[string]*schema.SessionRow{}
+	totals := map[string]schema.RollupRow{}
 	var infos []state.EpochInfo
 	for range epochs {
 		sh.epoch++
@@ -75,7 +75,7 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 	for _, r := range changed {
 		d.Rows = append(d.Rows, *r)
 	}
-	slices.SortFunc(d.Rows, func(a, b state.SessionRow) int {
+	slices.SortFunc(d.Rows, func(a, b schema.SessionRow) int {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.SessionID, b.SessionID))
 	})
 	for _, k := range slices.Sorted(maps.Keys(totals)) {
@@ -89,11 +89,11 @@ func (m *model) advance(shard, epochs int) *state.Plan {
 
 // mutate returns the session's next image: more events, and sometimes other dimensions, an earlier start and another
 // user, as after a late first event.
-func (m *model) mutate(shard int, sh *modelShard, id string) *state.SessionRow {
+func (m *model) mutate(shard int, sh *modelShard, id string) *schema.SessionRow {
 	rng := m.rng
 	pick := func() string { return modelTexts[rng.IntN(len(modelTexts))] }
-	r := state.SessionRow{SessionID: id, Origin: fmt.Sprintf("%d/%s", shard, id[2:]),
-		SessionDate: modelDay + int32(rng.IntN(40)), Status: state.StatusOpen}
+	r := schema.SessionRow{SessionID: id, Origin: fmt.Sprintf("%d/%s", shard, id[2:]),
+		SessionDate: modelDay + int32(rng.IntN(40)), Status: schema.StatusOpen}
 	if old, ok := sh.sessions[id]; ok {
 		r = *old
 		r.Pages = slices.Clone(old.Pages)
@@ -111,9 +111,9 @@ func (m *model) mutate(shard int, sh *modelShard, id string) *state.SessionRow {
 	r.TotalEvents++
 	r.Counts[t]++
 	article := fmt.Sprintf("a%d", rng.IntN(4))
-	i := slices.IndexFunc(r.Pages, func(p state.PageRow) bool { return p.ArticleID == article && p.Type == t })
+	i := slices.IndexFunc(r.Pages, func(p schema.PageRow) bool { return p.ArticleID == article && p.Type == t })
 	if i < 0 {
-		r.Pages = append(r.Pages, state.PageRow{ArticleID: article, Type: t})
+		r.Pages = append(r.Pages, schema.PageRow{ArticleID: article, Type: t})
 		i = len(r.Pages) - 1
 	}
 	r.Pages[i].Count++
@@ -125,8 +125,8 @@ func (m *model) mutate(shard int, sh *modelShard, id string) *state.SessionRow {
 	r.VideoWatchSec += rng.Uint64N(1000)
 	r.AdRevenueMicros += rng.Uint64N(1 << 40)
 	r.MaxScrollDepth = uint8(rng.IntN(101))
-	r.Status = state.Status(1 + rng.IntN(3))
-	r.Epoch, r.BatchID, r.CreatedAt = sh.epoch, state.BatchID(uint32(shard), sh.epoch), int64(sh.epoch)*10_000+7
+	r.Status = schema.Status(1 + rng.IntN(3))
+	r.Epoch, r.BatchID, r.CreatedAt = sh.epoch, schema.BatchID(uint32(shard), sh.epoch), int64(sh.epoch)*10_000+7
 	return &r
 }
 
@@ -139,8 +139,8 @@ func naiveCut(s string) string {
 	return s
 }
 
-func dimsOf(table state.RollupTable, r *state.SessionRow) []string {
-	d := [state.NumRollups][]string{
+func dimsOf(table schema.RollupTable, r *schema.SessionRow) []string {
+	d := [schema.NumRollups][]string{
 		{}, {r.Brand}, {r.DeviceType, r.DeviceOS, r.Browser}, {r.Country, r.City}, {r.SubscriptionTier, r.UserSegment},
 	}[table]
 	d = slices.Clone(d)
@@ -150,18 +150,18 @@ func dimsOf(table state.RollupTable, r *state.SessionRow) []string {
 	return d
 }
 
-func rollupKey(table state.RollupTable, date int32, dims []string) string {
+func rollupKey(table schema.RollupTable, date int32, dims []string) string {
 	return fmt.Sprintf("%d %d %q", table, date, dims)
 }
 
 // rollups counts the shard's sessions from the start; keys that have become empty have zeros.
-func (sh *modelShard) rollups() map[string]state.RollupRow {
-	out := map[string]state.RollupRow{}
+func (sh *modelShard) rollups() map[string]schema.RollupRow {
+	out := map[string]schema.RollupRow{}
 	for k, old := range sh.keys {
-		out[k] = state.RollupRow{Table: old.Table, Date: old.Date, Dims: old.Dims}
+		out[k] = schema.RollupRow{Table: old.Table, Date: old.Date, Dims: old.Dims}
 	}
 	for _, r := range sh.sessions {
-		for table := range state.NumRollups {
+		for table := range schema.NumRollups {
 			date, dims := int32(r.Start/86_400), dimsOf(table, r)
 			k := rollupKey(table, date, dims)
 			t := out[k]
@@ -179,18 +179,18 @@ func (sh *modelShard) rollups() map[string]state.RollupRow {
 	return out
 }
 
-func sameTotals(a, b *state.RollupRow) bool {
+func sameTotals(a, b *schema.RollupRow) bool {
 	return [7]int64{a.Sessions, a.Duration, a.Events, a.Views, a.Plays, a.Signups, a.AdClicks} ==
 		[7]int64{b.Sessions, b.Duration, b.Events, b.Views, b.Plays, b.Signups, b.AdClicks}
 }
 
 // all returns every session of all shards, by (session_id, origin).
-func (m *model) all() []*state.SessionRow {
-	var out []*state.SessionRow
+func (m *model) all() []*schema.SessionRow {
+	var out []*schema.SessionRow
 	for _, sh := range m.shards {
 		out = slices.AppendSeq(out, maps.Values(sh.sessions))
 	}
-	slices.SortFunc(out, func(a, b *state.SessionRow) int {
+	slices.SortFunc(out, func(a, b *schema.SessionRow) int {
 		return cmp.Or(cmp.Compare(a.SessionID, b.SessionID), cmp.Compare(a.Origin, b.Origin))
 	})
 	return out
@@ -325,16 +325,16 @@ func diff(t *testing.T, what string, want [][]string, r *Reader, view string) {
 	}
 }
 
-func rowsOf(p *state.Plan) (rows []state.SessionRow) {
-	_ = p.Sessions(func(r *state.SessionRow) error { rows = append(rows, *r); return nil })
+func rowsOf(p *state.Plan) (rows []schema.SessionRow) {
+	_ = p.Sessions(func(r *schema.SessionRow) error { rows = append(rows, *r); return nil })
 	return rows
 }
 
 // planOf returns the plan with other sessions.
-func planOf(p *state.Plan, rows []state.SessionRow) *state.Plan {
+func planOf(p *state.Plan, rows []schema.SessionRow) *state.Plan {
 	return statetest.NewPlan(p.Config, p.Sink, p.A, p.B, p.Epochs, statetest.Content{Rows: rows})
 }
 
 func without(p *state.Plan, key string) *state.Plan {
-	return planOf(p, slices.DeleteFunc(rowsOf(p), func(r state.SessionRow) bool { return r.Key() == key }))
+	return planOf(p, slices.DeleteFunc(rowsOf(p), func(r schema.SessionRow) bool { return r.Key() == key }))
 }

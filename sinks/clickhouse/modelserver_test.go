@@ -15,6 +15,7 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
+	"deckle/schema"
 	model "deckle/sim/testworld/clickhouse"
 	"deckle/sinks/clickhouse"
 	"deckle/state"
@@ -428,7 +429,7 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	for _, v := range visible {
 		sessions = append(sessions, sessionAt(v))
 		if version := v.Uint("version"); version == 0 ||
-			v.Uint("batch_id") != state.BatchID(uint32(v.Uint("shard")), version) {
+			v.Uint("batch_id") != schema.BatchID(uint32(v.Uint("shard")), version) {
 			t.Errorf("the batch, the shard or the version is wrong: %s", v)
 		}
 	}
@@ -442,7 +443,7 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 	if want := m.ModelRows("page_analytics"); !reflect.DeepEqual(pages, want) {
 		t.Errorf("pages: got %q\nwant %q", pages, want)
 	}
-	for table := range state.NumRollups {
+	for table := range schema.NumRollups {
 		if got, want := rollupRows(srv, table), m.ModelRows(table.String()); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %q\nwant %q", table, got, want)
 		}
@@ -471,7 +472,7 @@ func TestAccessorsShowWhatTheReaderReads(t *testing.T) {
 		}
 		seen[k] = true
 	}
-	for table := range state.NumRollups {
+	for table := range schema.NumRollups {
 		if sums[table.String()] != int64(len(sessions)) {
 			t.Errorf("totals of %s: %d sessions of %d", table, sums[table.String()], len(sessions))
 		}

@@ -17,7 +17,6 @@ import (
 	"deckle/event"
 	"deckle/schema"
 	"deckle/sinks"
-	"deckle/state"
 )
 
 // TestDDL shows every statement that EnsureSchema may run.
@@ -89,17 +88,17 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-func testRow() state.SessionRow {
-	r := state.SessionRow{
+func testRow() schema.SessionRow {
+	r := schema.SessionRow{
 		SessionID: "s", Origin: "0/7", UserID: 9, Brand: "bild", Country: "DE", City: "Köln", DeviceType: "mobile",
 		DeviceOS: "iOS", Browser: "Safari", SubscriptionTier: "plus", UserSegment: "new", Referrer: "r",
 		Timezone: "Europe/Berlin",
 		Start:    1_700_000_000, End: 1_700_000_060, TotalEvents: 8, Categories: `["a"]`, ArticleIDs: `["b"]`,
 		ArticleTitles: `["c"]`, PagesVisited: 1, UniquePages: 2, UniqueCategories: 3, PageEvents: "[{}]",
 		TimeOnPageSec: 4, VideoWatchSec: 5,
-		AdRevenueMicros: 6, MaxScrollDepth: 7, Status: state.StatusClosed, Revision: 8, SessionDate: 19_675, Epoch: 12,
+		AdRevenueMicros: 6, MaxScrollDepth: 7, Status: schema.StatusClosed, Revision: 8, SessionDate: 19_675, Epoch: 12,
 		BatchID: 13, CreatedAt: 1_700_000_061_002,
-		Pages: []state.PageRow{{ArticleID: "b", ArticleTitle: "c", Category: "a", Type: event.ArticleView, Count: 2}},
+		Pages: []schema.PageRow{{ArticleID: "b", ArticleTitle: "c", Category: "a", Type: event.ArticleView, Count: 2}},
 	}
 	for i := range r.Counts {
 		r.Counts[i] = uint32(100 + i)
@@ -172,13 +171,13 @@ func TestSessionBlock(t *testing.T) {
 }
 
 func TestRowsThatDoNotFit(t *testing.T) {
-	for name, change := range map[string]func(*state.SessionRow){
-		"start before 1970": func(r *state.SessionRow) { r.Start = -1 },
-		"end after 2106":    func(r *state.SessionRow) { r.End = 1 << 32 },
-		"end before start":  func(r *state.SessionRow) { r.End = r.Start - 1 },
-		"date":              func(r *state.SessionRow) { r.SessionDate = 70_000 },
-		"status":            func(r *state.SessionRow) { r.Status = state.StatusInvalid },
-		"created_at":        func(r *state.SessionRow) { r.CreatedAt = 1 << 60 },
+	for name, change := range map[string]func(*schema.SessionRow){
+		"start before 1970": func(r *schema.SessionRow) { r.Start = -1 },
+		"end after 2106":    func(r *schema.SessionRow) { r.End = 1 << 32 },
+		"end before start":  func(r *schema.SessionRow) { r.End = r.Start - 1 },
+		"date":              func(r *schema.SessionRow) { r.SessionDate = 70_000 },
+		"status":            func(r *schema.SessionRow) { r.Status = schema.StatusInvalid },
+		"created_at":        func(r *schema.SessionRow) { r.CreatedAt = 1 << 60 },
 	} {
 		r := testRow()
 		change(&r)
@@ -186,7 +185,7 @@ func TestRowsThatDoNotFit(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	bad := state.RollupRow{Table: state.RollupBrand}
+	bad := schema.RollupRow{Table: schema.RollupBrand}
 	if err := newRollupBlock().append(0, &bad); classify(err) != classData {
 		t.Errorf("a total without its dimension: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
 
+	"deckle/schema"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -178,7 +179,7 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 			row := m.sessionRow(0, 1, 1)
 			row.SessionDate = 19_000
 			plan := statetest.NewPlan(state.Config{}, state.SinkSessions, 0, 1, nil,
-				statetest.Content{Rows: []state.SessionRow{row}})
+				statetest.Content{Rows: []schema.SessionRow{row}})
 			if err := d.Sessions().Write(ctx, plan); err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +199,7 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 			m.image(&row, 0, 2)
 			before := mem.Keys("")
 			err = d.Revisions().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkRevisions, 1, 2, nil,
-				statetest.Content{Rows: []state.SessionRow{row}}))
+				statetest.Content{Rows: []schema.SessionRow{row}}))
 			var stop *sinks.StopError
 			if !errors.As(err, &stop) || !strings.Contains(err.Error(), want) ||
 				!strings.Contains(err.Error(), "optimized.parquet") {
@@ -209,7 +210,7 @@ func TestForeignFilesStopRevisions(t *testing.T) {
 			}
 			tab := openTable(t, mem, "sessions")
 			err = tab.ReadSessions(ctx, tab.Snapshot().Files,
-				func(*state.SessionRow) error { t.Error("a row was read"); return nil })
+				func(*schema.SessionRow) error { t.Error("a row was read"); return nil })
 			var bad *deltalog.CorruptionError
 			if size > 512<<20 && !errors.As(err, &bad) ||
 				size <= 512<<20 && (err == nil || !strings.Contains(err.Error(), want)) {

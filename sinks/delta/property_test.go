@@ -66,8 +66,8 @@ func mustOpen(t *testing.T, opts Options) *Delta {
 type model struct {
 	rng    *rand.Rand
 	shards int
-	closed map[string]state.SessionRow   // newest image by row key, as of the last plan
-	first  map[uint32][]state.SessionRow // of a shard: rows that can still be revised
+	closed map[string]schema.SessionRow   // newest image by row key, as of the last plan
+	first  map[uint32][]schema.SessionRow // of a shard: rows that can still be revised
 	epoch  map[uint32]uint64
 	next   map[int32]int64
 	events map[state.Position]event.Item
@@ -81,8 +81,8 @@ type planID struct {
 }
 
 func newModel(seed uint64, shards int) *model {
-	return &model{rng: rand.New(rand.NewPCG(seed, 7)), shards: shards, closed: map[string]state.SessionRow{},
-		first: map[uint32][]state.SessionRow{}, epoch: map[uint32]uint64{}, next: map[int32]int64{},
+	return &model{rng: rand.New(rand.NewPCG(seed, 7)), shards: shards, closed: map[string]schema.SessionRow{},
+		first: map[uint32][]schema.SessionRow{}, epoch: map[uint32]uint64{}, next: map[int32]int64{},
 		events: map[state.Position]event.Item{}, batch: map[state.Position]uint64{}}
 }
 
@@ -130,7 +130,7 @@ func (m *model) eventEpochs(shard uint32, n int) (func() *state.Plan, [][]event.
 						continue
 					}
 					info.Events++
-					m.events[pos], m.batch[pos] = it, state.BatchID(shard, info.Epoch)
+					m.events[pos], m.batch[pos] = it, schema.BatchID(shard, info.Epoch)
 				}
 				if m.next[p] > start {
 					b.Ranges = append(b.Ranges, event.Range{Partition: p, From: start, To: m.next[p]})
@@ -160,16 +160,16 @@ func comparePositions(a, b state.Position) int {
 	return int(a.Offset - b.Offset)
 }
 
-func (m *model) sessionRow(shard uint32, epoch uint64, n int) state.SessionRow {
-	r := state.SessionRow{SessionID: fmt.Sprintf("s%d-%d", shard, n), Origin: fmt.Sprintf("%d/%d", shard, n),
+func (m *model) sessionRow(shard uint32, epoch uint64, n int) schema.SessionRow {
+	r := schema.SessionRow{SessionID: fmt.Sprintf("s%d-%d", shard, n), Origin: fmt.Sprintf("%d/%d", shard, n),
 		SessionDate: 19_000 + int32(m.rng.IntN(2)), FirstClosed: epoch}
 	m.image(&r, shard, epoch)
 	return r
 }
 
 // image gives a row new values, zeros and empties among them.
-func (m *model) image(r *state.SessionRow, shard uint32, epoch uint64) {
-	r.Epoch, r.BatchID = epoch, state.BatchID(shard, epoch)
+func (m *model) image(r *schema.SessionRow, shard uint32, epoch uint64) {
+	r.Epoch, r.BatchID = epoch, schema.BatchID(shard, epoch)
 	r.UserID = m.rng.Uint64N(3)
 	r.Brand, r.City = m.text("", "bild", "welt", "politico"), m.text("", "Köln")
 	r.Start = 1_650_000_000 + m.rng.Int64N(1000)
@@ -181,7 +181,7 @@ func (m *model) image(r *state.SessionRow, shard uint32, epoch uint64) {
 	r.Categories, r.PageEvents = m.text("[]", `["a","a"]`), m.text("[]", `[{"event_type":"search"}]`)
 	r.TimeOnPageSec, r.AdRevenueMicros = m.rng.Uint64N(2), m.rng.Uint64N(1e6)
 	r.MaxScrollDepth, r.Revision = uint8(m.rng.IntN(101)), uint32(m.rng.IntN(3))
-	r.Status = state.Status(2 + m.rng.IntN(2))
+	r.Status = schema.Status(2 + m.rng.IntN(2))
 	r.CreatedAt = 1_700_000_000_000 + m.rng.Int64N(1e6)
 }
 
@@ -298,7 +298,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 			events, _ := m.eventEpochs(shard, 1+m.rng.IntN(3))
 			b := m.epoch[shard]
 			jobs = append(jobs, job{planID{shard, state.SinkEvents, b}, events})
-			var rows []state.SessionRow
+			var rows []schema.SessionRow
 			for range m.rng.IntN(6) {
 				n++
 				rows = append(rows, m.sessionRow(shard, a+1+m.rng.Uint64N(b-a), n))
@@ -309,7 +309,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 			}})
 			// These are revisions of rows that the sessions sink has acknowledged in an earlier round, and of one row
 			// that it never had.
-			var revised []state.SessionRow
+			var revised []schema.SessionRow
 			for i := range m.first[shard] {
 				if m.rng.IntN(3) == 0 {
 					m.image(&m.first[shard][i], shard, b)
@@ -388,8 +388,8 @@ func openTable(t *testing.T, st store.Store, name string) *Table {
 func checkSessions(t *testing.T, st store.Store, m *model) {
 	t.Helper()
 	tab := openTable(t, st, "sessions")
-	got := map[string]state.SessionRow{}
-	err := tab.ReadSessions(context.Background(), tab.Snapshot().Files, func(r *state.SessionRow) error {
+	got := map[string]schema.SessionRow{}
+	err := tab.ReadSessions(context.Background(), tab.Snapshot().Files, func(r *schema.SessionRow) error {
 		k := r.Key()
 		if _, ok := got[k]; ok {
 			t.Errorf("row %q stands twice", k)

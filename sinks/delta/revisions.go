@@ -46,7 +46,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 		return err
 	}
 	var targets []target
-	err := plan.Sessions(func(row *state.SessionRow) error {
+	err := plan.Sessions(func(row *schema.SessionRow) error {
 		r, err := toSessionRow(row) // a row that the table cannot hold is refused before anything is written
 		if err != nil {
 			return err
@@ -110,7 +110,7 @@ func (p *pass) window(targets []target) error {
 			p.byPlace[d] = append(fs, t.firstClosed)
 		}
 	}
-	err := p.plan.Sessions(func(row *state.SessionRow) error {
+	err := p.plan.Sessions(func(row *schema.SessionRow) error {
 		key := row.Key()
 		if p.targets[key] == nil {
 			return nil

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"deckle/schema"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
 )
@@ -22,7 +23,7 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true}
 	b := sessionsBuilder{ctx: ctx, w: &s.writer, change: change,
 		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
-	err := plan.Sessions(func(row *state.SessionRow) error { return b.add(row) })
+	err := plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
 	if err == nil {
 		err = b.flush()
 	}
@@ -49,7 +50,7 @@ type sessionsBuilder struct {
 	bytes int64
 }
 
-func (b *sessionsBuilder) add(row *state.SessionRow) error {
+func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 	r, err := toSessionRow(row)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"deckle/schema"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -102,7 +103,7 @@ func TestPlanInsideTheLog(t *testing.T) {
 	m := newModel(2, 1)
 	d := mustOpen(t, testOptions(mem, m.rng))
 	defer d.Close()
-	plan := func(a, b uint64, rows ...state.SessionRow) *state.Plan {
+	plan := func(a, b uint64, rows ...schema.SessionRow) *state.Plan {
 		return statetest.NewPlan(state.Config{}, state.SinkSessions, a, b, nil, statetest.Content{Rows: rows})
 	}
 	ctx := context.Background()
@@ -166,9 +167,9 @@ func TestRevisions(t *testing.T) {
 	d := mustOpen(t, opts)
 	defer d.Close()
 	ctx := context.Background()
-	var rows []state.SessionRow
+	var rows []schema.SessionRow
 	for epoch := uint64(1); epoch <= 5; epoch++ {
-		var of []state.SessionRow
+		var of []schema.SessionRow
 		for i := range 4 {
 			r := m.sessionRow(0, epoch, int(epoch)*10+i)
 			r.SessionDate = 19_000
@@ -181,7 +182,7 @@ func TestRevisions(t *testing.T) {
 		}
 	}
 	revise := func(a, b, epoch uint64, inserted int) *state.Plan {
-		var out []state.SessionRow
+		var out []schema.SessionRow
 		for i := 0; i < len(rows); i += 2 {
 			r := rows[i]
 			m.image(&r, 0, epoch)
@@ -196,7 +197,7 @@ func TestRevisions(t *testing.T) {
 		return statetest.NewPlan(state.Config{}, state.SinkRevisions, a, b, nil, statetest.Content{Rows: out})
 	}
 	keep := func(p *state.Plan) *state.Plan {
-		_ = p.Sessions(func(r *state.SessionRow) error { m.closed[r.Key()] = *r; return nil })
+		_ = p.Sessions(func(r *schema.SessionRow) error { m.closed[r.Key()] = *r; return nil })
 		return p
 	}
 	before := openTable(t, mem, "sessions").Snapshot().Version
@@ -241,7 +242,7 @@ func TestRevisions(t *testing.T) {
 
 func FuzzDataFile(f *testing.F) {
 	m := newModel(4, 1)
-	r, _ := toSessionRow(&state.SessionRow{SessionID: "s", Status: state.StatusClosed})
+	r, _ := toSessionRow(&schema.SessionRow{SessionID: "s", Status: schema.StatusClosed})
 	c, _ := codec("snappy")
 	sessions, _, err := encodeSessions([]sessionRow{r}, c)
 	if err != nil {

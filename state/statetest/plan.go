@@ -6,13 +6,14 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"deckle/schema"
 	"deckle/state"
 )
 
 // Content is what a plan made by NewPlan yields, in this order.
 type Content struct {
-	Rows    []state.SessionRow
-	Totals  []state.RollupRow
+	Rows    []schema.SessionRow
+	Totals  []schema.RollupRow
 	Letters []state.DeadLetter
 }
 
@@ -42,12 +43,12 @@ func (r *reader) read(f func() error) error {
 }
 
 // Sessions implements state.PlanReader.
-func (r *reader) Sessions(_ *state.Plan, yield func(*state.SessionRow) error) error {
+func (r *reader) Sessions(_ *state.Plan, yield func(*schema.SessionRow) error) error {
 	return r.read(func() error { return each(r.content.Rows, yield) })
 }
 
 // Rollups implements state.PlanReader.
-func (r *reader) Rollups(_ *state.Plan, yield func(*state.RollupRow) error) error {
+func (r *reader) Rollups(_ *state.Plan, yield func(*schema.RollupRow) error) error {
 	return r.read(func() error { return each(r.content.Totals, yield) })
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"deckle/event"
+	"deckle/schema"
 	"deckle/sim"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
@@ -229,7 +230,7 @@ func BenchmarkSessionRows(b *testing.B) {
 	p := s.plan(state.SinkClickHouse)
 	for b.Loop() {
 		rows := 0
-		if err := p.Sessions(func(*state.SessionRow) error { rows++; return nil }); err != nil || rows == 0 {
+		if err := p.Sessions(func(*schema.SessionRow) error { rows++; return nil }); err != nil || rows == 0 {
 			b.Fatal(rows, err)
 		}
 	}
