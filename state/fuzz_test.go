@@ -52,7 +52,7 @@ func FuzzSession(f *testing.F) {
 	s := &session{id: "s1", status: schema.StatusOpen}
 	for range 20 {
 		it := g.item(1, int64(g.items))
-		if it.Type < event.SessionEnd {
+		if it.Type.Counts() {
 			s.fold(&it, nil)
 		}
 	}

@@ -2,7 +2,6 @@ package delta
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,22 +81,32 @@ var errRange = errors.New("number exceeds a long")
 
 // toSessionRow copies an image with its texts, so that the caller may reuse what s points to.
 func toSessionRow(s *schema.SessionRow) (sessionRow, error) {
-	var room [64]parquet.Value
-	r := sessionRow(room[:0])
+	n := 0
+	for i := range sessionColumns {
+		if c := &sessionColumns[i]; c.Kind.IsText() {
+			n += len(c.Text(s))
+		} else if v := c.Number(s); c.Kind == schema.Uint64 && v > math.MaxInt64 {
+			raw, err := json.Marshal(s)
+			if err != nil {
+				return nil, fmt.Errorf("delta: refused row: %w", err)
+			}
+			return nil, &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: fmt.Errorf("%w: %d", errRange, v)}
+		}
+	}
+	r := make(sessionRow, len(sessionColumns))
+	var all strings.Builder // one piece of memory for all texts
+	all.Grow(n)
 	for i := range sessionColumns {
 		c := &sessionColumns[i]
-		if c.Kind == schema.Uint64 {
-			if v := c.Number(s); v > math.MaxInt64 {
-				raw, err := json.Marshal(s)
-				if err != nil {
-					return nil, fmt.Errorf("delta: refused row: %w", err)
-				}
-				return nil, &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: fmt.Errorf("%w: %d", errRange, v)}
-			}
+		if !c.Kind.IsText() {
+			r[i] = c.value(s)
+			continue
 		}
-		r = append(r, c.value(s))
+		at := all.Len()
+		all.WriteString(c.Text(s))
+		r[i] = parquet.ByteArrayValue(alias(all.String()[at:])).Level(0, 0, i)
 	}
-	return r.clone(), nil
+	return r, nil
 }
 
 // image converts the row back, for readers. FirstClosed and Pages are not in the table and stay empty. The texts alias
@@ -111,8 +120,12 @@ func (r sessionRow) image(date int32) schema.SessionRow {
 }
 
 func compareSessionRows(a, b sessionRow) int {
-	at := func(place int) int { return strings.Compare(textOf(a[place]), textOf(b[place])) }
-	return cmp.Or(at(placeBrand), at(placeSession), at(placeOrigin))
+	for _, place := range [...]int{placeBrand, placeSession, placeOrigin} {
+		if c := strings.Compare(textOf(a[place]), textOf(b[place])); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
 
 // writeRows is how many rows go to the Parquet writer at once, as a call costs as much as some rows.
