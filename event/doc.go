@@ -29,8 +29,8 @@
 //	                    UTF-8; a control character, or an escaped half of a surrogate pair, in any text (no UTF-8 text
 //	                    can hold it); a field of the schema that occurs twice
 //	wrong_type          a field with a value that its type does not allow: no UUID, a session_id that is too long, a
-//	                    user_id that is negative (-0 too), has a fraction or an exponent or exceeds 2^63-1, a timestamp
-//	                    with a fraction or an exponent, no text or no object where the schema wants one
+//	                    user_id that is negative (-0 too), has a fraction or an exponent or exceeds 2^63-1, a
+//	                    timestamp with a fraction or an exponent, no text or no object where the schema wants one
 //	missing_field       event_id, session_id, user_id, event_type or timestamp missing, null or ""
 //	unknown_event_type  a text that names no type
 //	bad_timestamp       before the year 2000, or more than an hour after the record's Kafka timestamp

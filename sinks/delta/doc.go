@@ -23,11 +23,11 @@
 //
 // # How a plan is written
 //
-//	events     applied batches ─► buffer (Parquet, one row group per partition) ─ Seal ───────────────► sealed epochs ┐
-//	           Kafka, read again where no buffer has the plan ────────────────────────────────► files ────────────────┤
-//	sessions   rows, sorted in chunks of FileBytes ───────────────────────────────────────────► files ────────────────┤
-//	revisions  rows ─► candidate files by tags ─► read, replace, write again (≤ N files per commit) ──────────────────┤
-//	                                                                       put files, then deltalog.Submit ◄──────────┘
+//	events     applied batches ─► buffer (Parquet, one row group per partition) ─ Seal ──────────────► sealed epochs ┐
+//	           Kafka, read again where no buffer has the plan ───────────────────────────────► files ────────────────┤
+//	sessions   rows, sorted in chunks of FileBytes ──────────────────────────────────────────► files ────────────────┤
+//	revisions  rows ─► candidate files by tags ─► read, replace, write again (≤ N files per commit) ─────────────────┤
+//	                                                                      put files, then deltalog.Submit ◄──────────┘
 //
 // # Values
 //
