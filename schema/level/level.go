@@ -1,0 +1,83 @@
+// Package level says which versions of its formats a cluster writes.
+//
+// A level is one number for all formats together. Every node tells the level of its binary when it is asked who it is.
+// A group of replicas rises by one level, by a replicated entry, when all of its members have told at least that level.
+// A binary reads the formats of its own level and of every level below, and writes those of its group's level. What is
+// above its level it cannot read yet: it waits for a newer binary, and nothing is called damaged (docs/design.md §11).
+//
+// Level 2 grows until version 0.2.0 is released, and is fixed from then on.
+package level
+
+import "fmt"
+
+// Level is a set of formats, one version of each.
+type Level uint32
+
+const (
+	// First is the level of v0.1.0. Whoever tells no level has it.
+	First Level = 1
+	// Real is the level of 0.2.0: rules in the log, gaps, bounded sessions, accounts of what publishers send.
+	Real Level = 2
+	// Current is the level of this binary.
+	Current = Real
+)
+
+// Format is something that is stored or sent, with the version of it that each level writes.
+type Format struct {
+	Name     string
+	versions [Current + 1]byte // by level; 0 where the level does not have the format
+}
+
+// The formats that follow the level. Those of a node's own files, which no other node reads, have their versions in the
+// format.go of their packages, and so have the formats that never change; docs/formats.md lists all of them.
+var (
+	// Entry is an entry of a shard's Raft log. Its version is raised whenever that of anything within it is. The entry
+	// that raises the level has the version of the level before, so that it can be read up to there.
+	Entry = Format{"entry", [...]byte{First: 1, Real: 2}}
+	// Batch is a batch of events within an entry.
+	Batch = Format{"batch", [...]byte{First: 1, Real: 2}}
+	// Store is the Pebble store of a shard as a whole: its keys, and the values without a version of their own.
+	Store = Format{"state", [...]byte{First: 1, Real: 2}}
+	// Session is the image of a session in the store.
+	Session = Format{"session", [...]byte{First: 1, Real: 2}}
+	// Epoch is what is known of an epoch, in the store.
+	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2}}
+	// Stream is the stream that carries a snapshot to another node.
+	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2}}
+	// Tables are the columns of the Delta and ClickHouse tables; package schema says since which level each exists.
+	Tables = Format{"tables", [...]byte{First: 1, Real: 2}}
+)
+
+// At returns the version that a group at level l writes. It panics if l is 0 or above Current, because nobody writes
+// there.
+func (f Format) At(l Level) byte {
+	if l < First || l > Current {
+		panic(fmt.Sprintf("level: %s at level %d, this binary knows 1 to %d", f.Name, l, Current))
+	}
+	return f.versions[l]
+}
+
+// Newest returns the newest version that this binary reads.
+func (f Format) Newest() byte { return f.versions[Current] }
+
+// Check returns nil if this binary reads the version, and a *TooNewError if a newer one is needed. A version of 0 is no
+// version; the caller treats it as corruption.
+func (f Format) Check(version int) error {
+	if version > int(f.Newest()) {
+		return &TooNewError{What: fmt.Sprintf("%s format version %d", f.Name, version)}
+	}
+	return nil
+}
+
+// TooNewError says that something was written by a newer binary. It is neither damage nor divergence: it waits until
+// that binary runs here.
+type TooNewError struct{ What string }
+
+// Error says what is too new and what to do.
+func (e *TooNewError) Error() string {
+	return fmt.Sprintf("%s is above level %d, the newest that this binary reads: run the newer binary here", e.What,
+		Current)
+}
+
+// TooNew tells packages that know errors by their methods only.
+func (e *TooNewError) TooNew() bool { return true }
