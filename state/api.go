@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // Position is the place of a record in the shard's topic.
@@ -34,6 +35,11 @@ type Config struct {
 // BatchEntry is the leader's proposal to move the stream on, or, without ranges, a tick of the clock.
 type BatchEntry struct {
 	Batch event.Batch
+	// Level is the level of the entry's form; 0 means level.First. An entry above the shard's level is refused.
+	Level level.Level
+	// Rules is the number of the rules that the batch was decoded with (level 2). If they are not the present ones, the
+	// entry is refused, and the records must be decoded again.
+	Rules uint32
 	// Now is the leader's wall clock in Unix milliseconds. It is used only to hold watermarks down (docs/design.md §3,
 	// clock).
 	Now int64
@@ -64,6 +70,8 @@ type PartitionStatus struct {
 // View is a copy of the shard's counters as of an applied index.
 type View struct {
 	Config      Config
+	Level       level.Level
+	Rules       Rules
 	Configured  bool
 	Index, Term uint64
 	Clock       int64 // Unix seconds of event time, 0 when unset
@@ -96,8 +104,9 @@ type View struct {
 
 // BatchResult is what Apply returns for a BatchEntry.
 type BatchResult struct {
-	// Rejected says that the whole entry was refused, because a range does not start at the stored next offset or names
-	// a partition that is not the shard's. Next are then the stored offsets. Nothing was changed.
+	// Rejected says that the whole entry was refused, because a range does not start at the stored next offset, names a
+	// partition that is not the shard's, or was decoded with other rules than the present ones. Next are then the stored
+	// offsets. Nothing was changed.
 	Rejected bool
 	Next     []PartitionStatus
 	// Left are the positions of the batch's items that were left out: duplicates, items that are too late, items of a
@@ -151,7 +160,9 @@ type DeadLetter struct {
 // EpochInfo is what is known of one closed epoch.
 type EpochInfo struct {
 	Epoch  uint64
-	Clock  int64 // the clock of the Cut, Unix milliseconds: CreatedAt of its images
+	Level  level.Level
+	Rules  uint32 // the number of the rules that its records were decoded and judged with
+	Clock  int64  // the clock of the Cut, Unix milliseconds: CreatedAt of its images
 	Ranges []event.Range
 	// every offset of Ranges without a row in the events table: rejected, duplicate, too late or session_full
 	LeftOut []Position

@@ -89,6 +89,9 @@ func (s *Store) partition(p int32) *PartitionStatus {
 
 func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	b := &e.Batch
+	if e.Level > s.meta.level() || len(b.Ranges) > 0 && e.Rules != s.meta.Rules.Number {
+		return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
+	}
 	for _, r := range b.Ranges {
 		if p := s.partition(r.Partition); p == nil || p.Next != r.From || r.To <= r.From {
 			return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil

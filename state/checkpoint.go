@@ -63,7 +63,7 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 			continue
 		}
 		epoch := s.open.Epoch
-		s.valBuf = ss.encode(s.valBuf[:0])
+		s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
 		s.keyBuf = appendImageKey(s.keyBuf[:0], epoch, ss.id, ss.origin)
 		if err := b.Set(s.keyBuf, s.valBuf, nil); err != nil {
 			return err
@@ -218,7 +218,7 @@ func (s *Store) forgetWritten(cut bool) {
 			}
 		}
 		s.changed = s.changed[:0:0]
-		s.open = EpochInfo{Epoch: s.meta.OpenEpoch}
+		s.open = s.newEpoch()
 	}
 	clear(s.purgedIDs)
 	clear(s.pendingDeletes)

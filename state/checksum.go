@@ -38,7 +38,7 @@ func (s *Store) Checksum() (uint64, error) {
 		return 0, err
 	}
 	for _, ss := range s.changed {
-		values[string(appendImageKey(nil, s.open.Epoch, ss.id, ss.origin))] = string(ss.encode(nil))
+		values[string(appendImageKey(nil, s.open.Epoch, ss.id, ss.origin))] = string(ss.encode(nil, s.open.Level))
 	}
 	err = scan(s.db, []byte{prefixLive}, []byte{prefixLive + 1}, func(k, v []byte) error {
 		id, origin, _, err := decodeLive(k, v)

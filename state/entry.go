@@ -8,9 +8,10 @@ import (
 	"time"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
-// The kinds of entries: the first byte of an entry. The second byte is formatEntry's version.
+// The kinds of entries: the first byte of an entry. The second byte is a version of level.Entry.
 const (
 	kindConfig byte = iota + 1
 	kindBatch
@@ -19,6 +20,8 @@ const (
 	kindAck
 	kindRefuse
 	kindHorizon
+	kindLevel
+	kindRules
 )
 
 // EncodeConfig encodes the entry that creates a shard. A second such entry is ignored.
@@ -27,12 +30,16 @@ func EncodeConfig(c Config) []byte {
 	if err != nil { // a struct of plain fields always encodes
 		panic(err)
 	}
-	return append([]byte{kindConfig, formatEntry.version}, b...)
+	return append([]byte{kindConfig, firstVersion}, b...)
 }
 
-// AppendBatch appends the encoding of a Batch entry to dst.
+// AppendBatch appends the encoding of a Batch entry to dst, in the form of e.Level.
 func AppendBatch(dst []byte, e *BatchEntry) []byte {
-	dst = append(dst, kindBatch, formatEntry.version)
+	l := max(e.Level, level.First)
+	dst = append(dst, kindBatch, level.Entry.At(l))
+	if l >= level.Real {
+		dst = binary.AppendUvarint(dst, uint64(e.Rules))
+	}
 	dst = binary.AppendVarint(dst, e.Now)
 	dst = binary.AppendUvarint(dst, uint64(max(e.Elapsed/time.Millisecond, 0)))
 	dst = binary.AppendUvarint(dst, uint64(len(e.Idle)))
@@ -49,7 +56,7 @@ func AppendBatch(dst []byte, e *BatchEntry) []byte {
 // created_at of the epoch's images. prevEpoch and prevChecksum are the leader's last closed epoch; every replica
 // compares them with its own (0, 0 compares nothing).
 func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
-	b := binary.AppendVarint([]byte{kindCut, formatEntry.version}, nowMillis)
+	b := binary.AppendVarint([]byte{kindCut, firstVersion}, nowMillis)
 	b = binary.AppendUvarint(b, prevEpoch)
 	return binary.LittleEndian.AppendUint64(b, prevChecksum)
 }
@@ -57,7 +64,7 @@ func EncodeCut(nowMillis int64, prevEpoch, prevChecksum uint64) []byte {
 // EncodeHorizon encodes the entry that forces the horizon up, at most to the given Unix seconds. Apply does not raise
 // it above clock - timeout - grace.
 func EncodeHorizon(seconds int64) []byte {
-	return binary.AppendVarint([]byte{kindHorizon, formatEntry.version}, seconds)
+	return binary.AppendVarint([]byte{kindHorizon, firstVersion}, seconds)
 }
 
 // entry is a decoded entry other than Batch.
@@ -72,6 +79,8 @@ type entry struct {
 	row      []byte
 	detail   string
 	horizon  int64
+	level    level.Level
+	rules    Rules
 }
 
 func decodeEntry(b []byte) (entry, error) {
@@ -79,8 +88,8 @@ func decodeEntry(b []byte) (entry, error) {
 		return entry{}, fmt.Errorf("%w: entry of %d bytes", ErrCorrupt, len(b))
 	}
 	e := entry{kind: b[0]}
-	if err := formatEntry.check(int(b[1])); err != nil {
-		return e, fmt.Errorf("%w: entry of kind %d: %w", ErrCorrupt, b[0], err)
+	if err := checkVersion(level.Entry, int(b[1])); err != nil {
+		return e, fmt.Errorf("entry of kind %d: %w", b[0], err)
 	}
 	d := decoder{b: b, pos: 2}
 	sink := func() {
@@ -109,8 +118,26 @@ func decodeEntry(b []byte) (entry, error) {
 		e.rowKey, e.row, e.detail = d.string(), []byte(d.string()), d.string()
 	case kindHorizon:
 		e.horizon = d.varint()
-	default:
-		return e, fmt.Errorf("%w: entry of unknown kind %d", ErrCorrupt, e.kind)
+	case kindLevel:
+		e.now = d.varint()
+		l := d.uvarint()
+		if l == 0 || l > math.MaxUint32 {
+			d.fail("level")
+		}
+		e.level = level.Level(l)
+	case kindRules:
+		e.now = d.varint()
+		if d.err != nil {
+			return e, d.err
+		}
+		if err := json.Unmarshal(b[d.pos:], &e.rules); err != nil {
+			return e, fmt.Errorf("%w: rules entry: %w", ErrCorrupt, err)
+		}
+		return e, nil
+	case 0:
+		return e, fmt.Errorf("%w: entry of kind 0", ErrCorrupt)
+	default: // only a newer binary has written it: the log has its own checksums
+		return e, &level.TooNewError{What: fmt.Sprintf("entry of kind %d", e.kind)}
 	}
 	return e, d.end()
 }
@@ -118,6 +145,14 @@ func decodeEntry(b []byte) (entry, error) {
 // decodeBatchEntry decodes into e and reuses its memory. Texts share the memory of scratch or of b.
 func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) error {
 	d := decoder{b: b, pos: 2}
+	e.Level, e.Rules = level.First, 0
+	if b[1] >= level.Entry.At(level.Real) {
+		rules := d.uvarint()
+		if rules > math.MaxUint32 {
+			d.fail("rules")
+		}
+		e.Level, e.Rules = level.Real, uint32(rules)
+	}
 	e.Now = d.varint()
 	elapsed := d.uvarint()
 	if elapsed > math.MaxInt32 {

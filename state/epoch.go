@@ -11,18 +11,29 @@ import (
 	"deckle/schema"
 )
 
-// applyCut closes the open epoch: the rollups move, every changed session gets its image, and the images that these
-// supersede are deleted. The checkpoint that Apply makes afterwards writes all of it.
+// applyCut closes the open epoch (closeEpoch), unless this replica has another last epoch than the leader.
 func (s *Store) applyCut(e entry) (*CutResult, error) {
 	if e.epoch != 0 && e.epoch == s.meta.LastClosed && e.checksum != s.meta.LastSum {
 		return nil, fmt.Errorf("%w: epoch %d has checksum %016x here, %016x on the leader",
 			ErrDiverged, e.epoch, s.meta.LastSum, e.checksum)
 	}
+	return s.closeEpoch(e.now)
+}
+
+// newEpoch is the open epoch before anything has been applied in it.
+func (s *Store) newEpoch() EpochInfo {
+	return EpochInfo{Epoch: s.meta.OpenEpoch, Level: s.meta.level(), Rules: s.meta.Rules.Number}
+}
+
+// closeEpoch closes the open epoch: the rollups move, every changed session gets its image, and the images that these
+// supersede are deleted. The checkpoint that Apply makes afterwards writes all of it. nowMillis becomes the time of the
+// images.
+func (s *Store) closeEpoch(nowMillis int64) (*CutResult, error) {
 	if s.open.empty() && len(s.changed) == 0 {
 		return &CutResult{}, nil
 	}
 	epoch := s.meta.OpenEpoch
-	s.meta.LastCut = max(s.meta.LastCut+1, e.now)
+	s.meta.LastCut = max(s.meta.LastCut+1, nowMillis)
 	slices.SortFunc(s.changed, func(a, b *session) int {
 		return cmp.Or(cmp.Compare(a.id, b.id), comparePositions(a.origin, b.origin))
 	})
@@ -42,7 +53,7 @@ func (s *Store) applyCut(e entry) (*CutResult, error) {
 				ss.firstClosed = epoch
 			}
 		}
-		s.valBuf = ss.encode(s.valBuf[:0])
+		s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
 		_, _ = sum.Write(s.valBuf) // a hash never fails
 		if ss.purged {
 			s.endPurged(ss)

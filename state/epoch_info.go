@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // applied is the number of records of the open epoch, whatever the verdict on them.
@@ -19,7 +21,12 @@ func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 }
 
 // encode appends the stored form of what is known of an epoch.
 func (e *EpochInfo) encode(dst []byte) []byte {
-	dst = append(dst, formatEpoch.version)
+	l := max(e.Level, level.First)
+	dst = append(dst, level.Epoch.At(l))
+	if l >= level.Real {
+		dst = binary.AppendUvarint(dst, uint64(l))
+		dst = binary.AppendUvarint(dst, uint64(e.Rules))
+	}
 	dst = binary.AppendUvarint(dst, e.Epoch)
 	dst = binary.AppendVarint(dst, e.Clock)
 	for _, v := range [...]int64{e.Events, e.Duplicates, e.Letters, e.Sessions} {
@@ -45,8 +52,15 @@ func (e *EpochInfo) encode(dst []byte) []byte {
 
 func decodeEpochInfo(b []byte) (EpochInfo, error) {
 	d := decoder{b: b}
-	d.version(formatEpoch)
-	e := EpochInfo{Epoch: d.uvarint(), Clock: d.varint()}
+	e := EpochInfo{Level: level.First}
+	if d.version(level.Epoch) >= int(level.Epoch.At(level.Real)) {
+		l, rules := d.uvarint(), d.uvarint()
+		if l < uint64(level.Real) || l > uint64(level.Current) || rules > math.MaxUint32 {
+			d.fail("level or rules")
+		}
+		e.Level, e.Rules = level.Level(l), uint32(rules)
+	}
+	e.Epoch, e.Clock = d.uvarint(), d.varint()
 	e.Events, e.Duplicates, e.Letters, e.Sessions = d.varint(), d.varint(), d.varint(), d.varint()
 	if c := d.bytes(8); c != nil {
 		e.Checksum = binary.LittleEndian.Uint64(c)

@@ -4,35 +4,29 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/schema/level"
 )
 
-// format is the form of something that this package stores or sends, with the version that this binary writes. It reads
-// that version and no other: a change of a format needs a new version here, and code that reads the one before it as
-// well, or the replicas of a shard cannot be upgraded one by one.
-type format struct {
-	name    string
-	version byte
-}
+// The formats of this package follow the level of the shard (package level has their versions, docs/formats.md lists
+// those of all packages). A binary reads every version up to its own, and writes those of the shard's level:
+//
+//	level.Entry    an entry of a shard's Raft log: its first byte is the kind, its second the version. Version 1 is the
+//	               first. Version 2 adds fields to kindBatch, and the kind kindRules; the other kinds are still written
+//	               as in version 1. The config of a kindConfig entry is JSON: a field may be added, and is ignored by a
+//	               binary that does not know it. A kindBatch entry carries a batch in a format of package event.
+//	level.Store    the Pebble store as a whole: the keys that doc.go lists, and all their values that have no version of
+//	               their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta value,
+//	               which is JSON, as Version: a binary that does not know it must not pass over new fields.
+//	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
+//	               retention and are too many to be rewritten at once.
+//	level.Epoch    what is known of an epoch (EpochInfo), its first byte. Version 2 adds the level and the rules.
 
-// The formats of this package. docs/formats.md lists those of all packages.
-var (
-	// formatEntry is the form of an entry of a shard's Raft log: its first byte is the kind, its second this version,
-	// the same for all kinds. Version 1 is the first. The config of a kindConfig entry is JSON: a field may be added,
-	// and is ignored by a binary that does not know it. A kindBatch entry carries a batch in a format of package event.
-	formatEntry = format{"entry", 1}
-	// formatStore is the form of the Pebble store as a whole: the keys that doc.go lists, and all their values that
-	// have no version of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
-	// value, which is JSON, as Version. Version 1 is the first.
-	formatStore = format{"state", 1}
-	// formatSession is the form of a session's image, its first byte. It has its own version, because images live for
-	// as long as the retention and are too many to be rewritten at once. Version 1 is the first.
-	formatSession = format{"session", 1}
-	// formatEpoch is the form of what is known of an epoch (EpochInfo), its first byte. Version 1 is the first.
-	formatEpoch = format{"epoch", 1}
-)
+// firstVersion is the version of the entries whose form no level has changed.
+const firstVersion = 1
 
 // imageShape is the length of each list in a session's image. The lists follow package schema, which grows, and are
-// stored in the image without a length. So a new text, sum or event type needs a new version of formatSession, and its
+// stored in the image without a length. So a new text, sum or event type needs a new version of level.Session, and its
 // line in imageShapes.
 type imageShape struct {
 	texts  int // of schema.FirstTexts
@@ -40,16 +34,12 @@ type imageShape struct {
 	counts int // of event.Counted
 }
 
-// imageShapes are the shapes by version of formatSession. Today's version is read and written. Whatever an older
-// version lacks is empty or 0.
-var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}}
+// imageShapes are the shapes by version of level.Session. Whatever an older version lacks is empty or 0.
+var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}, 2: {texts: 10, sums: 3, counts: 8}}
 
 // imageShape reads the version of an image and returns its shape.
 func (d *decoder) imageShape() imageShape {
-	v := int(d.byte())
-	if d.err == nil && (v == 0 || v >= len(imageShapes)) {
-		d.fail(formatSession.check(v).Error())
-	}
+	v := d.version(level.Session)
 	if d.err != nil {
 		return imageShape{}
 	}
@@ -61,21 +51,20 @@ func (d *decoder) imageShape() imageShape {
 // the store was first written.
 const formatPebble = pebble.FormatValueSeparation
 
-// check says whether this binary reads the version, and if not, what to say.
-func (f format) check(version int) error {
-	if version != int(f.version) {
-		return fmt.Errorf("%s format version %d, this binary knows %d", f.name, version, f.version)
+// checkVersion says whether this binary reads the version of a format: nil, a *level.TooNewError, or ErrCorrupt for what
+// is no version.
+func checkVersion(f level.Format, version int) error {
+	if version <= 0 {
+		return fmt.Errorf("%w: %s format version %d", ErrCorrupt, f.Name, version)
 	}
-	return nil
+	return f.Check(version)
 }
 
 // version reads a byte that must be a version of the format that this binary reads.
-func (d *decoder) version(f format) {
-	v := d.byte()
-	if d.err != nil {
-		return
+func (d *decoder) version(f level.Format) int {
+	v := int(d.byte())
+	if d.err == nil {
+		d.err = checkVersion(f, v)
 	}
-	if err := f.check(int(v)); err != nil {
-		d.fail(err.Error())
-	}
+	return v
 }

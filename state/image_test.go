@@ -7,6 +7,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // goldenSession is a session that has everything that an image holds.
@@ -38,7 +39,7 @@ func goldenSession(t *testing.T) *session {
 // TestGoldenImage: replicas compare the bytes of images, so these must be the bytes of the format's first version.
 func TestGoldenImage(t *testing.T) {
 	s := goldenSession(t)
-	image := s.encode(nil)
+	image := s.encode(nil, level.First)
 	if got, want := fmt.Sprintf("%d %x", len(image), sha256.Sum256(image))[:20], "1564 41efb098875ed00"; got != want {
 		t.Errorf("image %s, want %s", got, want)
 	}
@@ -46,7 +47,7 @@ func TestGoldenImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := back.encode(nil); string(again) != string(image) {
+	if again := back.encode(nil, level.First); string(again) != string(image) {
 		t.Errorf("decoded and encoded again: %x, want %x", again, image)
 	}
 	row, err := new(rowBuilder).build(back, 3)
@@ -62,17 +63,17 @@ func TestGoldenImage(t *testing.T) {
 // TestImagesHoldTheSchema says where a column is missing that package schema has and images do not have.
 func TestImagesHoldTheSchema(t *testing.T) {
 	want := imageShape{texts: len(schema.FirstTexts), sums: len(schema.MeasureSums), counts: len(event.Counted)}
-	if got := imageShapes[formatSession.version]; got != want {
+	if got := imageShapes[level.Session.Newest()]; got != want {
 		t.Errorf("version %d of the session's format holds %+v, package schema declares %+v: "+
 			"state/format.go needs a new version",
-			formatSession.version, got, want)
+			level.Session.Newest(), got, want)
 	}
 	if schema.NumSums != len(schema.MeasureSums) {
 		t.Errorf("schema.NumSums is %d of %d sums", schema.NumSums, len(schema.MeasureSums))
 	}
 	if numRolled != 8 || schema.NumMeasures != 7 {
 		t.Errorf("a session's contribution has %d texts and %d measures: "+
-			"state/format.go needs a new version of formatSession, and of formatStore",
+			"state/format.go needs a new version of level.Session, and of level.Store",
 			numRolled, schema.NumMeasures)
 	}
 	if len(schema.FirstTexts) > maxTexts {

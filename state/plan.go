@@ -8,10 +8,10 @@ import (
 )
 
 // EncodePlan encodes the entry that gives a sink its next plan, (acked, last closed]. The plan of a bounded sink ends
-// at maxB at most; other sinks ignore maxB. The plan of a sink that waits for another one ends at most where that one
-// has acknowledged. If the sink has an outstanding plan, the entry returns that.
+// at maxB at most, and where the level or the rules change; other sinks ignore both. The plan of a sink that waits for
+// another one ends at most where that one has acknowledged. If the sink has an outstanding plan, the entry returns that.
 func EncodePlan(sink SinkID, maxB uint64) []byte {
-	return binary.AppendUvarint([]byte{kindPlan, formatEntry.version, byte(sink)}, maxB)
+	return binary.AppendUvarint([]byte{kindPlan, firstVersion, byte(sink)}, maxB)
 }
 
 func (s *Store) applyPlan(e entry) *PlanResult {
@@ -24,7 +24,7 @@ func (s *Store) applyPlan(e entry) *PlanResult {
 	}
 	b := lastFor(e.sink, s.meta.LastClosed, &s.meta.Config, &s.meta.Sinks)
 	if sinkTable[e.sink].Bounded {
-		b = min(b, e.epoch)
+		b = min(b, e.epoch, s.meta.boundary(p.Acked+1))
 	}
 	if b <= p.Acked {
 		return &PlanResult{A: p.Acked}
@@ -37,7 +37,7 @@ func (s *Store) applyPlan(e entry) *PlanResult {
 // EncodeAck encodes the entry that ends a sink's outstanding plan (A, b]. If the outstanding plan ends elsewhere, the
 // entry does nothing.
 func EncodeAck(sink SinkID, b uint64) []byte {
-	return binary.AppendUvarint([]byte{kindAck, formatEntry.version, byte(sink)}, b)
+	return binary.AppendUvarint([]byte{kindAck, firstVersion, byte(sink)}, b)
 }
 
 func (s *Store) applyAck(e entry) error {
@@ -52,6 +52,7 @@ func (s *Store) applyAck(e entry) error {
 		}
 	}
 	s.dirtyBytes++
+	s.dropRules()
 	s.deleteUnneeded()
 	if len(s.changed) == 0 { // the next Cut counts a session that has changed since the last one on its date
 		s.dropDates()
@@ -62,7 +63,7 @@ func (s *Store) applyAck(e entry) error {
 // EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
 // is SessionRow.Key, row the row as JSON, detail what the destination said.
 func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
-	b := appendText([]byte{kindRefuse, formatEntry.version, byte(sink)}, rowKey)
+	b := appendText([]byte{kindRefuse, firstVersion, byte(sink)}, rowKey)
 	return appendText(appendText(b, row), detail)
 }
 

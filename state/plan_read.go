@@ -13,6 +13,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // Plan is a read-only view of one sink's outstanding plan. It is taken at one moment, from a Pebble snapshot, and other
@@ -21,7 +22,11 @@ import (
 type Plan struct {
 	Config Config
 	Sink   SinkID
-	A, B   uint64      // the range (A, B] of epochs
+	A, B   uint64 // the range (A, B] of epochs
+	// Level is the level of epoch B: a plan that ends before the level was raised writes the rows of the level before.
+	Level level.Level
+	// Rules are those of epoch B. All epochs of a plan of raw events have the same level and rules.
+	Rules  Rules
 	Epochs []EpochInfo // one for each epoch of the range, ascending
 	// SessionsAcked is the epoch up to which the sessions sink has acknowledged (for SinkRevisions).
 	SessionsAcked uint64

@@ -18,6 +18,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,6 +50,8 @@ type generator struct {
 	ids   map[string][]event.ID
 	items int
 	plans [NumSinks]uint64
+	level level.Level
+	rules Rules
 }
 
 func newGenerator(seed uint64) *generator {
@@ -65,6 +68,10 @@ func testConfig() Config {
 
 func (g *generator) entry() []byte {
 	switch n := g.r.IntN(20); {
+	case n == 0 && g.r.IntN(8) == 0:
+		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(2)))
+	case n == 1 && g.r.IntN(8) == 0: // some come too early, or twice
+		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7})
 	case n < 12:
 		return AppendBatch(nil, g.batch())
 	case n < 13:
@@ -89,7 +96,10 @@ func (g *generator) entry() []byte {
 func (g *generator) session() string { return fmt.Sprintf("session-%d", g.r.IntN(40)) }
 
 func (g *generator) batch() *BatchEntry {
-	e := &BatchEntry{Now: g.now * 1000}
+	e := &BatchEntry{Now: g.now * 1000, Level: g.level}
+	if g.level >= level.Real {
+		e.Rules = g.rules.Number
+	}
 	for p := range int32(3) {
 		if g.r.IntN(4) == 0 {
 			e.Idle = append(e.Idle, p)
@@ -163,6 +173,7 @@ func (g *generator) learn(entry []byte, res any, s *Store) {
 	for i, p := range s.View().Sinks {
 		g.plans[i] = p.PlanB
 	}
+	g.level, g.rules = s.View().Level, s.View().Rules
 }
 
 // TestReplicasAgree applies one random log to replicas that make their checkpoints at different times, keep different

@@ -15,6 +15,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // TestScripts runs the scripts of testdata/script, which can be read as documentation. Each has one shard with the
@@ -119,6 +120,17 @@ func (sc *script) run(d *datadriven.TestData) string {
 				out("but its stored number of events is %d, %v", n, err)
 			}
 		}
+	case "level":
+		switch res := sc.apply(EncodeLevel(1e3*(t0+num("now", 0)), level.Level(num("to", 2)))).(type) {
+		case *CutResult:
+			out("level %d, closed epoch %d with %d events", sc.s.Level(), res.Epoch, res.Events)
+		default:
+			out("%v", res)
+		}
+	case "rules":
+		r := Rules{Number: uint32(num("number", 1)), Revision: uint64(num("revision", 0))}
+		res := sc.apply(EncodeRules(1e3*(t0+num("now", 0)), r)).(*CutResult)
+		out("rules %d, closed epoch %d with %d events", sc.s.View().Rules.Number, res.Epoch, res.Events)
 	case "plan":
 		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
 		out("(%d, %d]", res.A, res.B)
@@ -184,7 +196,11 @@ func (sc *script) run(d *datadriven.TestData) string {
 // batch reads lines of the forms "partition/offset session type at=.. id=.. key=value", "partition/offset reject
 // reason" and "partition/offset null".
 func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *BatchEntry {
-	e := &BatchEntry{Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second}
+	e := &BatchEntry{
+		Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second,
+		Level: level.Level(num("level", int64(sc.s.View().Level))),
+		Rules: uint32(num("rules", int64(sc.s.View().Rules.Number))),
+	}
 	if d.HasArg("idle") {
 		for p := range strings.SplitSeq(d.CmdArgs[slices.IndexFunc(d.CmdArgs,
 			func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {

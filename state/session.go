@@ -9,6 +9,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // The limits of one session.
@@ -168,9 +169,11 @@ func (d *decoder) pageEvent() pageEvent {
 	return e
 }
 
-// encode appends the session's value.
-func (s *session) encode(dst []byte) []byte {
-	dst = append(dst, formatSession.version, byte(s.status), flags(s.closing, s.purged, s.rolled.counted))
+// encode appends the session's value, as an epoch of the level holds it.
+func (s *session) encode(dst []byte, l level.Level) []byte {
+	version := level.Session.At(max(l, level.First))
+	shape := imageShapes[version]
+	dst = append(dst, version, byte(s.status), flags(s.closing, s.purged, s.rolled.counted))
 	dst = appendText(dst, s.id)
 	dst = appendOrigin(dst, s.origin)
 	dst = binary.AppendVarint(dst, int64(s.originDay))
@@ -184,7 +187,7 @@ func (s *session) encode(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, s.deadline-s.last)
 	dst = append(dst, s.maxScroll)
 	dst = binary.AppendUvarint(dst, uint64(s.total))
-	for _, v := range s.sums {
+	for _, v := range s.sums[:shape.sums] {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	for _, v := range [...]uint64{
@@ -192,7 +195,7 @@ func (s *session) encode(dst []byte) []byte {
 	} {
 		dst = binary.AppendUvarint(dst, v)
 	}
-	for _, t := range event.Counted {
+	for _, t := range event.Counted[:shape.counts] {
 		dst = binary.AppendUvarint(dst, uint64(s.counts[t]))
 	}
 	if s.rolled.counted {

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // Options of a Store. FS and Dir are required.
@@ -110,6 +111,13 @@ type meta struct {
 	Open        int64
 	Dates       map[int32]dateState
 	Refused     map[string]uint64 // by sink and row key (see refusedKey): images up to this epoch are refused
+
+	// From level 2 on. Level 1 has none of it, so that its stores have the bytes that v0.1.0 writes.
+	Level       level.Level   `json:",omitempty"` // 0 for level 1
+	LevelEpoch  uint64        `json:",omitempty"` // the last epoch of level 1
+	LevelClock  int64         `json:",omitempty"` // the clock when the level was raised, Unix seconds
+	Rules       Rules         `json:",omitzero"`
+	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
 }
 
 // Open opens the shard's store, creates it if it is missing, and ends a Restore that was interrupted. The state is that
@@ -208,7 +216,7 @@ func (s *Store) fatal(err error) {
 
 // load sets the memory to what the last checkpoint holds.
 func (s *Store) load() error {
-	s.meta = meta{Version: int(formatStore.version), OpenEpoch: 1}
+	s.meta = meta{Version: int(level.Store.At(level.First)), OpenEpoch: 1}
 	s.sessions = map[string]*session{}
 	s.purgedIDs = map[string]struct{}{}
 	s.changed, s.memory = nil, 0
@@ -225,7 +233,7 @@ func (s *Store) load() error {
 		if err := errors.Join(err, closer.Close()); err != nil {
 			return fmt.Errorf("%w: meta: %w", ErrCorrupt, err)
 		}
-		if err := formatStore.check(s.meta.Version); err != nil {
+		if err := checkVersion(level.Store, s.meta.Version); err != nil {
 			return err
 		}
 	}
@@ -243,7 +251,7 @@ func (s *Store) load() error {
 		s.meta.Refused = map[string]uint64{}
 	}
 	if s.open, err = readEpochInfo(s.db, s.meta.OpenEpoch); errors.Is(err, pebble.ErrNotFound) {
-		s.open, err = EpochInfo{Epoch: s.meta.OpenEpoch}, nil
+		s.open, err = s.newEpoch(), nil
 	}
 	if err != nil {
 		return err
@@ -295,7 +303,7 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	// A Cut and a forced horizon make a checkpoint of whatever there is: when nothing comes in, what was purged and
 	// acknowledged must still leave the disk.
 	cut, _ := result.(*CutResult)
-	idle := (data[0] == kindCut || data[0] == kindHorizon) && s.dirtyBytes > 0
+	idle := (data[0] == kindCut || data[0] == kindHorizon || data[0] == kindLevel) && s.dirtyBytes > 0
 	if cut != nil && cut.Epoch > 0 || idle || s.dirtyBytes >= s.opts.CheckpointBytes {
 		if _, err := s.checkpoint(); err != nil {
 			return nil, fmt.Errorf("state: checkpoint at entry %d of shard %d: %w",
@@ -325,6 +333,10 @@ func (s *Store) apply(data []byte) (any, error) {
 		return s.applyBatch(&s.batch)
 	case kindCut:
 		return s.applyCut(e)
+	case kindLevel:
+		return s.applyLevel(e)
+	case kindRules:
+		return s.applyRules(e)
 	case kindPlan:
 		return s.applyPlan(e), nil
 	case kindAck:

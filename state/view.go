@@ -34,7 +34,7 @@ func (s *Store) publish() {
 func (s *Store) view() View {
 	m := &s.meta
 	v := View{
-		Config: m.Config, Configured: m.Configured, Index: m.Index, Term: m.Term,
+		Config: m.Config, Level: m.level(), Rules: m.Rules, Configured: m.Configured, Index: m.Index, Term: m.Term,
 		Clock: s.clock(), Horizon: s.horizon(),
 		Partitions: slices.Clone(m.Partitions),
 		OpenEpoch:  m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
