@@ -1,0 +1,145 @@
+package condition
+
+// The ids. Each is set by the code that its comment names.
+const (
+	NodeNotRunning      ID = "node-not-running"      // node
+	MemberDown          ID = "member-down"           // node: members
+	DiskHigh            ID = "disk-high"             // node: budget
+	MemoryHigh          ID = "memory-high"           // node: budget
+	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
+	ShardWithoutLeader  ID = "shard-without-leader"  // node
+	ShardStarting       ID = "shard-starting"        // node
+	SourceFailing       ID = "source-failing"        // node/shard: intake
+	IntakePaused        ID = "intake-paused"         // node/shard: intake
+	PartitionStopped    ID = "partition-stopped"     // node/shard: intake
+	PartitionFailing    ID = "partition-failing"     // node/shard: intake
+	PartitionPaused     ID = "partition-paused"      // node/shard: intake
+	PartitionUnread     ID = "partition-unread"      // node/shard: judge
+	TransactionOpen     ID = "transaction-open"      // node/shard: judge
+	RecordsRejected     ID = "records-rejected"      // node/shard: judge
+	SinkStopped         ID = "sink-stopped"          // node/shard: flusher
+	SinkFailing         ID = "sink-failing"          // node/shard: flusher
+	SinkNeverWrote      ID = "sink-never-wrote"      // node/shard: flusher
+	SinkBehind          ID = "sink-behind"           // node/shard: judge
+	GroupOffsetsFailing ID = "group-offsets-failing" // node/shard: offsets
+)
+
+// Unready says what a condition does to the readiness of the node that has it.
+type Unready uint8
+
+// The effects on readiness.
+const (
+	Never         Unready = iota // the node stays ready
+	AtOnce                       // the node is not ready while it holds
+	AfterPatience                // the node is not ready once it has held for PatienceIntervals flush intervals
+)
+
+// The thresholds of the table that are numbers.
+const (
+	// PatienceIntervals is how many flush intervals nothing may flow before a node is not ready.
+	PatienceIntervals = 3
+	// BehindIntervals is how many flush intervals old what a sink does not have may be.
+	BehindIntervals = 10
+	// BudgetShare is the share of a budget above which somebody should know.
+	BudgetShare = 0.8
+	// RejectedShare is the share of the records of RejectedMinutes that may become dead letters, if there are fewer
+	// than RejectedFew of those.
+	RejectedShare, RejectedMinutes, RejectedFew = 0.05, 5, 10
+)
+
+// Spec says what an id means.
+type Spec struct {
+	ID        ID
+	Severity  Severity
+	Subject   string // what it concerns
+	Threshold string // when it begins
+	Unready   Unready
+	Todo      string // what to do
+}
+
+// Table lists every id, in the order of docs/operations.md.
+func Table() []Spec { return table }
+
+func specOf(id ID) Spec {
+	for _, s := range table {
+		if s.ID == id {
+			return s
+		}
+	}
+	return Spec{ID: id, Severity: Degraded}
+}
+
+// Of returns what an id means; of an id that this version does not know, a Spec of severity Degraded.
+func Of(id ID) Spec { return specOf(id) }
+
+var table = []Spec{
+	{NodeNotRunning, Failing, "node",
+		"the node is no member of its cluster yet, or has ended", AtOnce,
+		"Wait for the other nodes, if the cluster or this node's membership is new. If it lasts, the text names what " +
+			"is missing."},
+	{MemberDown, Degraded, "the other node",
+		"another node has not answered two questions in a row of this node; failing instead of degraded if no " +
+			"further member can be lost", Never,
+		"Start that node again, or mend the network between the two. Until then take no other node down if the text " +
+			"says that none can be lost."},
+	{DiskHigh, Degraded, "node",
+		"the data folder takes more than 80 % of limits.disk_bytes, or free space is within 25 % of its lower bound",
+		Never,
+		"Find out which sink is behind, or make room: intake pauses at the budget."},
+	{MemoryHigh, Degraded, "node",
+		"sessions take more than 80 % of the memory at which intake pauses (2 × limits.session_memory_bytes)", Never,
+		"Raise limits.session_memory_bytes, or lower flush.interval: what has changed since the last flush stays in " +
+			"memory."},
+	{ShardStopped, Stopped, "the shard",
+		"its leader found what it must not go on with (other configuration, a sink ahead of the state)", AtOnce,
+		"Do what the text says, and restart the node."},
+	{ShardWithoutLeader, Failing, "the shard",
+		"this node knows no leader of the shard", AtOnce,
+		"It passes within seconds after a leader was lost. If it lasts, fewer than a majority of the nodes run or " +
+			"reach each other."},
+	{ShardStarting, Notice, "the shard",
+		"this node leads the shard and does not read for it yet", AtOnce,
+		"Nothing, unless it lasts: then the text says what it waits for."},
+	{SourceFailing, Failing, "the shard",
+		"Kafka, or its topic, cannot be read", AfterPatience,
+		"Look at the brokers, the network and the rights on the topic; the text has Kafka's error. Nothing is lost, " +
+			"reading goes on by itself."},
+	{IntakePaused, Degraded, "the shard",
+		"intake has reached a limit and rests", Never,
+		"Remove the cause in the text: a disk or memory budget, free space, a sink that is too far behind. Intake " +
+			"resumes by itself."},
+	{PartitionStopped, Stopped, "the partition",
+		"to read on would skip or repeat records, or count them wrongly", AtOnce,
+		"Do what the text says. The other partitions go on."},
+	{PartitionFailing, Failing, "the partition",
+		"it cannot be read although others can: no broker tells where it ends", Never,
+		"Look at the partition's leader in Kafka. The other partitions are read."},
+	{PartitionPaused, Notice, "the partition",
+		"it is more than an hour of event time ahead of the shard's clock, and waits for the others", Never,
+		"Nothing, if the others are a backlog that is being read. Otherwise find the partition whose events are old."},
+	{PartitionUnread, Degraded, "the partition",
+		"it was added to the topic after the cluster was created, and nobody reads it", Never,
+		"Let producers use the old partitions only, or create a new cluster that reads all of them."},
+	{TransactionOpen, Degraded, "the shard",
+		"records have waited for 10 flush intervals behind an open transaction of another producer", Never,
+		"Find the producer (kafka-transactions.sh find-hanging) and end or abort its transaction."},
+	{RecordsRejected, Degraded, "the shard",
+		"more than 5 % of the records of the last 5 minutes, and at least 10, became dead letters", Never,
+		"Look at the letters of the reason in the text in the dead letter topic, and at who sends them."},
+	{SinkStopped, Stopped, "the sink of a shard",
+		"to write would damage the table, or the table is not as expected", AtOnce,
+		"Do what the text says, and restart the node. The other sinks go on."},
+	{SinkFailing, Failing, "the sink of a shard",
+		"writing fails and is repeated; it has worked since the node was started", Never,
+		"Look at the store in the text. Nothing is lost while the disk budget lasts; writing goes on by itself."},
+	{SinkNeverWrote, Failing, "the sink of a shard",
+		"writing fails and is repeated; this node has written nothing to that sink since it was started", AfterPatience,
+		"Look at address, credentials and rights of the sink in the configuration, then at the store."},
+	{SinkBehind, Degraded, "the sink of a shard",
+		"it does not have what was closed more than 10 flush intervals ago (revisions: 10 × delta.revision_interval)",
+		Never,
+		"Look at whether the sink fails or is slow (deckle_sink_flush_seconds). Readers see old figures meanwhile."},
+	{GroupOffsetsFailing, Notice, "the shard",
+		"the offsets of Kafka's consumer group cannot be written", Never,
+		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},
+}
