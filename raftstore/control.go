@@ -70,6 +70,8 @@ func (s *control) answer(req *request) (*response, error) {
 	switch {
 	case req.Cluster != id.Cluster:
 		return nil, fmt.Errorf("raftstore: this is cluster %q, not %q", id.Cluster, req.Cluster)
+	case req.Op == opTell && s.opts.Tell != nil:
+		return &response{Told: s.opts.Tell()}, nil
 	case !s.started() || uint64(req.Shard) >= uint64(len(s.groups)):
 		return nil, errNotReady
 	}

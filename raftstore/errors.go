@@ -34,6 +34,9 @@ var (
 	ErrStoreDeadline = errors.New("raftstore: the disk took longer than the store deadline")
 )
 
+// ErrRefused says that another node has answered a request, with an error: it runs, whatever else it lacks.
+var ErrRefused = errors.New("raftstore: the other node answers")
+
 // ErrStream is wrapped by every error that a damaged snapshot stream causes.
 var ErrStream = errors.New("raftstore: damaged snapshot stream")
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -64,6 +65,9 @@ type Options struct {
 	SegmentBytes int64
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // optional
+	// Tell returns what this node says of itself when another one asks it (Store.Ask): JSON of at most MaxTold bytes.
+	// It is called from any goroutine and must not wait.
+	Tell func() json.RawMessage
 	// OnFatal is called at most once, from any goroutine, when the process should end. This package never ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.

@@ -37,7 +37,7 @@ func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, err
 	case err != nil:
 		return nil, fmt.Errorf("raftstore: %s to %s: %w", req.Op, to.Name, err)
 	case resp.Error != "":
-		return nil, fmt.Errorf("raftstore: %s answers: %s", to.Name, resp.Error)
+		return nil, fmt.Errorf("%w: %s: %s", ErrRefused, to.Name, resp.Error)
 	}
 	return &resp, nil
 }

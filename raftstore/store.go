@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -281,6 +282,21 @@ func (s *Store) Status() Status {
 		st.Groups = append(st.Groups, gs)
 	}
 	return st
+}
+
+// Ask returns what another node says of itself: what its Options.Tell returns. The error wraps ErrRefused if that node
+// has answered without saying it, because it is of an earlier version, or of another cluster, or in the middle of
+// forming one. It takes two transport timeouts at most.
+func (s *Store) Ask(ctx context.Context, node string) (json.RawMessage, error) {
+	p, ok := s.opts.peer(node)
+	if !ok {
+		return nil, fmt.Errorf("raftstore: no node %q is configured", node)
+	}
+	resp, err := s.peers.call(ctx, p, &request{Op: opTell})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Told, nil
 }
 
 // Close hands all leaderships over (within ctx), then stops the groups and closes state machines, log and listener.

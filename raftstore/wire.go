@@ -86,6 +86,8 @@ type response struct {
 	LastIndex uint64 `json:",omitempty"` // of the log
 	Applied   uint64 `json:",omitempty"`
 	StoreMs   int64  `json:",omitempty"` // the slowest recent StoreLogs, or the age of one under way
+	// Told is what the node says of itself: JSON that only the callers of Ask read.
+	Told json.RawMessage `json:",omitempty"`
 }
 
 func writeFrame(w io.Writer, v any) error {
