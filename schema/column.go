@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // Kind says what the values of a column are. The sinks derive the types of their columns from it, and the API derives
@@ -59,9 +60,22 @@ type Column[R any] struct {
 	Comment string
 	// Optional says that an empty text means no value, in sinks that can tell the two apart.
 	Optional bool
-	Source   Source
+	// Since is the level from which on the tables have the column; 0 is level.First. Rows that were written before have
+	// the value 0 or "", unless Known is set.
+	Since level.Level
+	// Known is where the row says, by a number that is not 0, that it has a value. It is set for a column whose value
+	// nobody knows for rows that were written before it existed: null, because a 0 would be false. It is nil if every
+	// row has a value.
+	Known  *Field[R]
+	Source Source
 	Field[R]
 }
+
+// Has tells whether the row has a value of the column.
+func (c *Column[R]) Has(r *R) bool { return c.Known == nil || c.Known.Number(r) != 0 }
+
+// Null is what String returns for a value that nobody knows.
+const Null = "NULL"
 
 // Source says how the state makes a column of sessions out of their events.
 type Source struct {
@@ -116,7 +130,7 @@ func At[R, V any](at func(*R) *V) Field[R] {
 	switch any(*p).(type) {
 	case string:
 		f.form = formText
-	case uint8, Status:
+	case uint8, Status, bool:
 		f.form = form8
 	case uint32:
 		f.form = form32
@@ -176,9 +190,12 @@ func (f *Field[R]) SetNumber(r *R, v uint64) {
 	}
 }
 
-// String returns the value as a person reads it: numbers and Unix times in decimal, dates as 2006-01-02.
+// String returns the value as a person reads it: numbers and Unix times in decimal, dates as 2006-01-02, and Null for a
+// value that nobody knows.
 func (c *Column[R]) String(r *R) string {
 	switch {
+	case !c.Has(r):
+		return Null
 	case c.Kind.IsText():
 		return c.Text(r)
 	case c.Kind == Date:

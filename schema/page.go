@@ -1,6 +1,9 @@
 package schema
 
-import "deckle/event"
+import (
+	"deckle/event"
+	"deckle/schema/level"
+)
 
 // PageRow is one row of page_analytics, without the values that it takes from its session.
 type PageRow struct {
@@ -15,6 +18,7 @@ type PageColumn struct {
 	Name    string
 	Kind    Kind
 	Comment string
+	Since   level.Level // as of a Column
 	Session *Column[SessionRow]
 	Page    *Column[PageRow]
 }
@@ -41,7 +45,7 @@ var Pages = []PageColumn{
 
 func ofSession(name, comment string) PageColumn {
 	c := Named(Sessions, name)
-	return PageColumn{Name: name, Kind: c.Kind, Comment: comment, Session: c}
+	return PageColumn{Name: name, Kind: c.Kind, Comment: comment, Since: c.Since, Session: c}
 }
 
 func ofPage(name string, kind Kind, comment string, f Field[PageRow]) PageColumn {

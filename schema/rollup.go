@@ -1,6 +1,9 @@
 package schema
 
-import "deckle/event"
+import (
+	"deckle/event"
+	"deckle/schema/level"
+)
 
 // RollupTable names a rollup. The numeric values are part of the encodings and never change.
 type RollupTable uint8
@@ -70,6 +73,8 @@ type Measure struct {
 	// Name is the column of the stored totals, and the sum's name in the API's JSON.
 	Name    string
 	Comment string
+	// Since is the level from which on the totals have the measure; 0 is level.First. In older totals it is 0.
+	Since level.Level
 	// View is the column that the views show, with ViewComment: the sum, or, if Average is set, the sum per session.
 	View, ViewComment string
 	Average           bool

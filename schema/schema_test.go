@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // TestFields reads and writes each column of sessions through its declaration: no two columns share a place, and every
@@ -159,5 +160,70 @@ func TestKeys(t *testing.T) {
 		if back, err := ParseDate(DateText(day)); err != nil || back != day {
 			t.Errorf("%d is read as %d, %v", day, back, err)
 		}
+	}
+}
+
+// TestLevels: what a level adds stands behind everything of the levels before, because the tables of a level are the
+// beginning of the lists (H4). The values of the levels that were released are known here: v0.1.0 compares its tables
+// column by column, and stops at one that it does not know.
+func TestLevels(t *testing.T) {
+	all := All()
+	ascend := func(what string, n int, since func(int) level.Level) {
+		for i := 1; i < n; i++ {
+			if since(i) < since(i-1) {
+				t.Errorf("%s: number %d is of level %d, the one before it of level %d", what, i, since(i), since(i-1))
+			}
+		}
+		if n > 0 && since(n-1) > level.Current {
+			t.Errorf("%s: level %d is not one of this binary's", what, since(n-1))
+		}
+	}
+	ascend("sessions", len(all.Sessions), func(i int) level.Level { return all.Sessions[i].Since })
+	ascend("pages", len(all.Pages), func(i int) level.Level { return all.Pages[i].Since })
+	ascend("events", len(all.Events), func(i int) level.Level { return all.Events[i].Since })
+	ascend("measures", len(all.Measures), func(i int) level.Level { return all.Measures[i].Since })
+	first := all.UpTo(level.First)
+	if got := [...]int{len(first.Sessions), len(first.Pages), len(first.Events), len(first.Measures)}; got !=
+		[...]int{41, 9, 26, 7} {
+		t.Errorf("the tables of level 1 have %v columns", got)
+	}
+	now := all.UpTo(level.Current)
+	if len(now.Sessions) != len(all.Sessions) || len(now.Pages) != len(all.Pages) ||
+		len(now.Events) != len(all.Events) || len(now.Measures) != len(all.Measures) {
+		t.Error("the newest level does not have everything")
+	}
+	for i := range all.Sessions {
+		if c := &all.Sessions[i]; c.Known != nil && !Later(c.Since) {
+			t.Errorf("%s: every row has had a value since level 1", c.Name)
+		}
+	}
+}
+
+// TestUpTo takes the beginning of a list, and nothing can be appended over what follows.
+func TestUpTo(t *testing.T) {
+	s := Set{Measures: []Measure{{Name: "a"}, {Name: "b", Since: level.First}, {Name: "c", Since: level.Real}}}
+	for l, want := range map[level.Level]int{level.First: 2, level.Real: 3, level.Real + 1: 3} {
+		if got := s.UpTo(l).Measures; len(got) != want || cap(got) != want {
+			t.Errorf("level %d: %d measures, room for %d, want %d", l, len(got), cap(got), want)
+		}
+	}
+}
+
+// TestKnown: a value that nobody knows is no 0.
+func TestKnown(t *testing.T) {
+	type row struct {
+		Progress uint8
+		Known    bool
+	}
+	known := At(func(r *row) *bool { return &r.Known })
+	c := Column[row]{Name: "progress", Kind: Uint8, Since: level.Real, Known: &known,
+		Field: At(func(r *row) *uint8 { return &r.Progress })}
+	r := row{}
+	if c.Has(&r) || c.String(&r) != Null {
+		t.Errorf("unknown is %q", c.String(&r))
+	}
+	c.Known.SetNumber(&r, 1)
+	if !c.Has(&r) || c.String(&r) != "0" || !r.Known {
+		t.Errorf("0 is %q, %+v", c.String(&r), r)
 	}
 }
