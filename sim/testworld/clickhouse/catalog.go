@@ -56,6 +56,9 @@ func (s *Server) define(database string, st any) error {
 		if isTable {
 			return exception(proto.ErrTableAlreadyExists, "Table %s.%s already exists", n.database, n.table)
 		}
+		if isView && st.ifNotExists {
+			return nil
+		}
 		st.name = n
 		v, err := understand(st)
 		if err != nil {
@@ -74,6 +77,13 @@ func (s *Server) define(database string, st any) error {
 		}
 		def := db.tables[n.table].def
 		def.checks = append(def.checks, st.check)
+	case *addColumns:
+		if !isTable {
+			return unknownTable(n)
+		}
+		if err := db.tables[n.table].add(st.columns); err != nil {
+			return err
+		}
 	case *optimize:
 		if !isTable {
 			return unknownTable(n)

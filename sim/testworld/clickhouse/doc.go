@@ -22,8 +22,9 @@
 //  3. With deduplicate_insert=disable nothing is dropped and nothing remembered; on servers older than 26.2
 //     insert_deduplicate=0 has that effect, and only there. Otherwise, if there is a window, a partition's block is
 //     dropped if one of the same content, or of the same token whatever its content, is among the last ones remembered.
-//  4. Sorting key, partition key, version column, types, constraints and comments are those of the CREATE statement,
-//     and system.tables and system.columns show what was created.
+//  4. Sorting key, partition key, version column, types, constraints and comments are those of the CREATE statement and
+//     of ADD COLUMN and ADD CONSTRAINT after it, and system.tables and system.columns show what there is. Rows that are
+//     older than a column have its default.
 //  5. What the model does not understand, it refuses (NOT_IMPLEMENTED, SYNTAX_ERROR); it does not guess. A view whose
 //     query has another shape than sinks/clickhouse/views.go gives it is refused when it is created.
 //  6. An effect other than All is never answered as a success.

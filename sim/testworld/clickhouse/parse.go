@@ -29,6 +29,7 @@ type (
 	}
 	createView struct {
 		name           name
+		ifNotExists    bool // otherwise it replaces one that exists
 		columns        []columnDef
 		query, comment string
 	}
@@ -36,6 +37,10 @@ type (
 	addConstraint struct {
 		name  name
 		check check
+	}
+	addColumns struct {
+		name    name
+		columns []newColumn
 	}
 	optimize struct{ name name }
 	noop     struct{}
@@ -56,6 +61,13 @@ type (
 )
 
 type columnDef struct{ name, typ, comment, ttl string }
+
+// newColumn is a column that an ALTER adds, behind another one or, if after is empty, behind all.
+type newColumn struct {
+	columnDef
+	ifNotExists bool
+	after       string
+}
 
 // check is a constraint.
 type check struct {
@@ -125,16 +137,20 @@ func (p *parser) statement() any {
 	case p.word("CREATE", "TABLE"):
 		return p.createTable()
 	case p.word("CREATE", "OR", "REPLACE", "VIEW"):
-		return p.createView()
+		return p.createView(false)
+	case p.word("CREATE", "VIEW", "IF", "NOT", "EXISTS"):
+		return p.createView(true)
 	case p.word("DROP", "TABLE"), p.word("DROP", "VIEW"):
 		st := &dropTable{p.name()}
 		p.word("SYNC")
 		return st
 	case p.word("ALTER", "TABLE"):
-		st := &addConstraint{name: p.name()}
+		n := p.name()
+		if p.word("ADD", "COLUMN") {
+			return p.addColumns(n)
+		}
 		p.want(p.word("ADD"))
-		st.check = p.constraint()
-		return st
+		return &addConstraint{name: n, check: p.constraint()}
 	case p.word("OPTIMIZE", "TABLE"):
 		st := &optimize{p.name()}
 		p.want(p.word("FINAL"))
@@ -215,8 +231,30 @@ func (p *parser) createTable() any {
 	return st
 }
 
-func (p *parser) createView() any {
-	st := &createView{name: p.name()}
+// addColumns reads what follows the first ADD COLUMN.
+func (p *parser) addColumns(n name) any {
+	st := &addColumns{name: n}
+	for p.err == nil {
+		c := newColumn{ifNotExists: p.word("IF", "NOT", "EXISTS")}
+		c.name = p.ident()
+		c.typ = p.rawUntil(true, "COMMENT", "AFTER")
+		if p.word("COMMENT") {
+			c.comment = p.literalText()
+		}
+		if p.word("AFTER") {
+			c.after = p.ident()
+		}
+		st.columns = append(st.columns, c)
+		if !p.sign(',') {
+			break
+		}
+		p.want(p.word("ADD", "COLUMN"))
+	}
+	return st
+}
+
+func (p *parser) createView(ifNotExists bool) any {
+	st := &createView{name: p.name(), ifNotExists: ifNotExists}
 	var none []check
 	st.columns = p.columnDefs(&none)
 	p.want(p.word("AS"))

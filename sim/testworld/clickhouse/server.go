@@ -227,6 +227,8 @@ func targetOf(st any) name {
 		return st.name
 	case *addConstraint:
 		return st.name
+	case *addColumns:
+		return st.name
 	case *optimize:
 		return st.name
 	}
@@ -295,7 +297,9 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 	if info.Rows == 0 {
 		return nil
 	}
+	s.mu.Lock()
 	b := t.newBlock(columns, given, info.Rows)
+	s.mu.Unlock()
 	// Since 26.2 deduplicate_insert, which is on by default, overrides insert_deduplicate.
 	overrides, older := "enable", true
 	if s.opts.Before262 {
@@ -335,6 +339,9 @@ func (s *Server) insert(c *Session, q *proto.Query, st *insert, info Query) erro
 			return err
 		} else if now != t {
 			return exception(proto.ErrTableIsDropped, "Table %s.%s is dropped", info.Database, info.Table)
+		}
+		if len(b.cols) != len(t.cols) { // an ALTER has added columns meanwhile
+			b.cols = t.newBlock(columns, given, info.Rows).cols
 		}
 		if part == 0 {
 			if err := t.accepts(b); err != nil {

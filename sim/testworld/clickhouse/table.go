@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,6 +83,53 @@ func newTable(def *createTable, defaultWindow int) (*table, error) {
 		}
 	}
 	return t, nil
+}
+
+// add executes ADD COLUMN. Rows that are there have the default value. Relations that were read before keep the columns
+// and the names that they had.
+func (t *table) add(columns []newColumn) error {
+	cols, byName, defs := slices.Clone(t.cols), maps.Clone(t.byName), slices.Clone(t.def.columns)
+	key, version, month := slices.Clone(t.key), t.version, t.month
+	for _, c := range columns {
+		if _, ok := byName[c.name]; ok {
+			if c.ifNotExists {
+				continue
+			}
+			return exception(proto.ErrDuplicateColumn, "Cannot add column %s: column with this name already exists",
+				c.name)
+		}
+		v, err := newVec(c.typ)
+		if err != nil {
+			return err
+		}
+		v.zero(t.rows)
+		at := len(cols)
+		if c.after != "" {
+			i, ok := byName[c.after]
+			if !ok {
+				return exception(proto.ErrNotFoundColumnInBlock, "Wrong column name %s", c.after)
+			}
+			at = i + 1
+		}
+		cols, defs = slices.Insert(cols, at, v), slices.Insert(defs, at, c.columnDef)
+		for i := range defs {
+			byName[defs[i].name] = i
+		}
+		for _, place := range []*int{&version, &month} {
+			if *place >= at {
+				*place++
+			}
+		}
+		for i := range key {
+			if key[i] >= at {
+				key[i]++
+			}
+		}
+	}
+	def := *t.def
+	def.columns = defs
+	t.def, t.cols, t.byName, t.key, t.version, t.month = &def, cols, byName, key, version, month
+	return nil
 }
 
 func sortingKey(def *createTable) string {

@@ -35,6 +35,9 @@ type vec struct {
 	s    []string
 	n    []uint64
 	enum []string // names by value - 1
+	// null tells of each value whether it is null, if nullable is set; it then has a default value, too.
+	null     []bool
+	nullable bool
 }
 
 // newVec returns an empty column of a type as a CREATE statement writes it.
@@ -45,6 +48,14 @@ func newVec(typ string) (vec, error) {
 		"Int64":  kindInt64, "Float64": kindFloat64, "Date": kindDate, "DateTime": kindDateTime,
 		"DateTime('UTC')":      kindDateTime,
 		"DateTime64(3, 'UTC')": kindDateTime64,
+	}
+	if inner, ok := strings.CutPrefix(typ, "Nullable("); ok {
+		v, err := newVec(strings.TrimSuffix(inner, ")"))
+		if err == nil && (v.nullable || v.column() == nil || v.nullColumn() == nil) {
+			err = exception(proto.ErrNotImplemented, "the model does not know the type %s", typ)
+		}
+		v.typ, v.nullable = typ, true
+		return v, err
 	}
 	v := vec{typ: typ}
 	if k, ok := kinds[typ]; ok {
@@ -79,10 +90,15 @@ func (v *vec) isText() bool { return v.kind <= kindLow }
 func (v *vec) len() int { return max(len(v.s), len(v.n)) }
 
 // empty returns a column of the same type.
-func (v *vec) empty() vec { return vec{typ: v.typ, kind: v.kind, enum: v.enum} }
+func (v *vec) empty() vec { return vec{typ: v.typ, kind: v.kind, enum: v.enum, nullable: v.nullable} }
+
+func (v *vec) isNull(i int) bool { return v.nullable && v.null[i] }
 
 // take appends row i of a column of the same type.
 func (v *vec) take(from *vec, i int) {
+	if v.nullable {
+		v.null = append(v.null, from.null[i])
+	}
 	if v.isText() {
 		v.s = append(v.s, from.s[i])
 	} else {
@@ -93,6 +109,9 @@ func (v *vec) take(from *vec, i int) {
 // zero appends n default values.
 func (v *vec) zero(n int) {
 	for range n {
+		if v.nullable {
+			v.null = append(v.null, true)
+		}
 		switch {
 		case v.isText():
 			v.s = append(v.s, "")
@@ -118,6 +137,9 @@ func (v *vec) compare(i, j int) int {
 
 // key appends the value so that two values are equal if their bytes are, whatever follows.
 func (v *vec) key(b []byte, i int) []byte {
+	if v.isNull(i) {
+		return append(b, "null"...)
+	}
 	if v.isText() {
 		b = binary.AppendUvarint(b, uint64(len(v.s[i])))
 		return append(b, v.s[i]...)
@@ -125,8 +147,11 @@ func (v *vec) key(b []byte, i int) []byte {
 	return binary.LittleEndian.AppendUint64(b, v.n[i])
 }
 
-// text is toString of the value.
+// text is toString of the value, NULL of a null.
 func (v *vec) text(i int) string {
+	if v.isNull(i) {
+		return "NULL"
+	}
 	switch v.kind {
 	case kindString, kindLow:
 		return v.s[i]
@@ -148,8 +173,29 @@ func (v *vec) text(i int) string {
 
 func dateOf(days uint64) time.Time { return time.Unix(int64(days)*86_400, 0).UTC() }
 
+// nullColumn returns an empty column of the protocol for a type whose values may be null, nil if the model does not
+// know it.
+func (v *vec) nullColumn() proto.ColInput {
+	switch v.kind {
+	case kindString:
+		return new(proto.ColStr).Nullable()
+	case kindUInt8:
+		return new(proto.ColUInt8).Nullable()
+	case kindUInt32:
+		return new(proto.ColUInt32).Nullable()
+	case kindUInt64:
+		return new(proto.ColUInt64).Nullable()
+	case kindInt64:
+		return new(proto.ColInt64).Nullable()
+	}
+	return nil
+}
+
 // column returns an empty column of the protocol.
 func (v *vec) column() proto.ColInput {
+	if v.nullable {
+		return v.nullColumn()
+	}
 	infer := func(c interface {
 		proto.ColInput
 		Infer(proto.ColumnType) error
@@ -189,6 +235,16 @@ func (v *vec) encode(from, to int) proto.ColInput {
 	col := v.column()
 	for i := from; i < to; i++ {
 		switch c := col.(type) {
+		case *proto.ColNullable[string]:
+			c.Append(proto.Nullable[string]{Set: !v.null[i], Value: v.s[i]})
+		case *proto.ColNullable[uint8]:
+			c.Append(proto.Nullable[uint8]{Set: !v.null[i], Value: uint8(v.n[i])})
+		case *proto.ColNullable[uint32]:
+			c.Append(proto.Nullable[uint32]{Set: !v.null[i], Value: uint32(v.n[i])})
+		case *proto.ColNullable[uint64]:
+			c.Append(proto.Nullable[uint64]{Set: !v.null[i], Value: v.n[i]})
+		case *proto.ColNullable[int64]:
+			c.Append(proto.Nullable[int64]{Set: !v.null[i], Value: int64(v.n[i])})
 		case *proto.ColStr:
 			c.Append(v.s[i])
 		case *proto.ColLowCardinality[string]:
@@ -226,6 +282,16 @@ func (v *vec) decode(name string, col proto.ColResult) error {
 	}
 	for i := range col.Rows() {
 		switch c := col.(type) {
+		case *proto.ColNullable[string]:
+			v.null, v.s = append(v.null, c.IsElemNull(i)), append(v.s, c.Values.Row(i))
+		case *proto.ColNullable[uint8]:
+			v.null, v.n = append(v.null, c.IsElemNull(i)), append(v.n, uint64(c.Values.Row(i)))
+		case *proto.ColNullable[uint32]:
+			v.null, v.n = append(v.null, c.IsElemNull(i)), append(v.n, uint64(c.Values.Row(i)))
+		case *proto.ColNullable[uint64]:
+			v.null, v.n = append(v.null, c.IsElemNull(i)), append(v.n, c.Values.Row(i))
+		case *proto.ColNullable[int64]:
+			v.null, v.n = append(v.null, c.IsElemNull(i)), append(v.n, uint64(c.Values.Row(i)))
 		case *proto.ColStr:
 			v.s = append(v.s, c.Row(i))
 		case *proto.ColLowCardinality[string]:

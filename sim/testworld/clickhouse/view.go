@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -20,9 +21,21 @@ type view struct {
 	// total_sessions.
 	rollup string
 	dims   []string
+	// sums are the measures of the stored totals, sessions first, and shown says which of them, or which of them per
+	// session, stands in a column of the view.
+	sums  []string
+	shown map[string]shownSum
 	// totals and sessions are the stored tables of a rollup.
 	totals, sessions name
 }
+
+// shownSum is a measure by its place in view.sums.
+type shownSum struct {
+	of         int
+	perSession bool
+}
+
+var sumExpr = regexp.MustCompile(`sum\(t_(\w+)\)( / sum\(t_sessions\))? AS (\w+)`)
 
 // understand reads the view's query. The model does not execute any SQL: a rollup's query must have the parts that make
 // up the shape that it knows, and is refused otherwise.
@@ -52,6 +65,15 @@ func understand(def *createView) (*view, error) {
 			return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s: no %s",
 				def.name.table, part)
 		}
+	}
+	v.shown = map[string]shownSum{}
+	for _, m := range sumExpr.FindAllStringSubmatch(def.query, -1) {
+		at := slices.Index(v.sums, m[1])
+		if at < 0 {
+			at = len(v.sums)
+			v.sums = append(v.sums, m[1])
+		}
+		v.shown[m[3]] = shownSum{at, m[2] != ""}
 	}
 	for _, c := range def.columns {
 		if c.name == "total_sessions" {
@@ -100,12 +122,9 @@ func understand(def *createView) (*view, error) {
 type group struct {
 	date  uint64
 	dims  []string
-	sums  [7]int64 // sessions, duration, events, views, plays, signups, clicks
+	sums  []int64 // of view.sums
 	users map[uint64]bool
 }
-
-var sumColumns = [7]string{"sessions", "duration_sec", "events", "article_views", "video_plays", "newsletter_signups",
-	"ad_clicks"}
 
 // groups computes the view's rows from the two stored tables, in no order.
 func (v *view) groups(totals, sessions *table) ([]*group, error) {
@@ -119,7 +138,8 @@ func (v *view) groups(totals, sessions *table) ([]*group, error) {
 		}
 		g := at[string(key)]
 		if g == nil {
-			g = &group{date: date, dims: slices.Clone(dims), users: map[uint64]bool{}}
+			g = &group{date: date, dims: slices.Clone(dims), users: map[uint64]bool{},
+				sums: make([]int64, len(v.sums))}
 			at[string(key)] = g
 			all = append(all, g)
 		}
@@ -139,7 +159,7 @@ func (v *view) groups(totals, sessions *table) ([]*group, error) {
 	}
 	dims := make([]string, len(v.dims))
 
-	tc, err := cols(totals, append([]string{"rollup", "date", "dim1", "dim2", "dim3"}, sumColumns[:]...)...)
+	tc, err := cols(totals, append([]string{"rollup", "date", "dim1", "dim2", "dim3"}, v.sums...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +221,7 @@ func (v *view) relation(totals, sessions *table) (relation, error) {
 			if dim >= 0 {
 				col.s = append(col.s, g.dims[dim])
 			} else {
-				n, err := g.value(c.name)
+				n, err := v.value(g, c.name)
 				if err != nil {
 					return relation{}, err
 				}
@@ -213,30 +233,19 @@ func (v *view) relation(totals, sessions *table) (relation, error) {
 	return newRelation(names, cols), nil
 }
 
-func (g *group) value(column string) (uint64, error) {
+func (v *view) value(g *group, column string) (uint64, error) {
 	switch column {
 	case "date":
 		return g.date, nil
 	case "total_users":
 		return uint64(len(g.users)), nil
-	case "avg_session_duration_sec":
-		return g.bits(1), nil
-	case "avg_events_per_session":
-		return g.bits(2), nil
-	case "conversion_rate":
-		return g.bits(5), nil
-	case "total_sessions":
-		return uint64(g.sums[0]), nil
-	case "total_article_views":
-		return uint64(g.sums[3]), nil
-	case "total_video_plays":
-		return uint64(g.sums[4]), nil
-	case "total_newsletter_signups":
-		return uint64(g.sums[5]), nil
-	case "total_ad_clicks":
-		return uint64(g.sums[6]), nil
 	}
-	return 0, exception(proto.ErrNotImplemented, "The model does not know the column %s", column)
+	m, ok := v.shown[column]
+	switch {
+	case !ok:
+		return 0, exception(proto.ErrNotImplemented, "The model does not know the column %s", column)
+	case m.perSession:
+		return math.Float64bits(float64(g.sums[m.of]) / float64(g.sums[0])), nil
+	}
+	return uint64(g.sums[m.of]), nil
 }
-
-func (g *group) bits(i int) uint64 { return math.Float64bits(float64(g.sums[i]) / float64(g.sums[0])) }
