@@ -42,7 +42,7 @@ func BenchmarkSessionBlock(b *testing.B) {
 		}
 		all[i].Counts[event.ArticleView] = events
 	}
-	block := newSessionBlock()
+	block := newSessionBlock(newest())
 	w := compress.NewWriter(compress.LevelZero, compress.LZ4)
 	var buf proto.Buffer
 	for b.Loop() {

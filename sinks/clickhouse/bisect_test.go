@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/event"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -63,7 +64,7 @@ func openStorePlan(t *testing.T, n int) (*state.Store, *state.Plan) {
 // end.
 func TestRefusedRowOfStorePlan(t *testing.T) {
 	const n = 11
-	for _, tb := range []*table{&sessions, &pages} {
+	for _, tb := range []*table{&declared[level.First].sessions, &declared[level.First].pages} {
 		for i := range n {
 			bad := fmt.Sprintf("s-%02d", i)
 			t.Run(tb.name+"/"+bad, func(t *testing.T) {
@@ -96,7 +97,7 @@ func TestRefusedRowOfStorePlan(t *testing.T) {
 				}
 				var refused *sinks.RefusedError
 				switch hasPages := i%3 != 0; {
-				case tb == &pages && !hasPages:
+				case tb == &declared[level.First].pages && !hasPages:
 					if err != nil || len(inserted) != n+7 {
 						t.Errorf("nothing to refuse: %v, %d rows inserted", err, len(inserted))
 					}

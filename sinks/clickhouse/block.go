@@ -58,16 +58,16 @@ func (b *block) count(ord, rows, bytes int) {
 // sessionBlock is a block of session_metrics_versions.
 type sessionBlock struct {
 	block
+	layout  *layout
 	cells   []cell[schema.SessionRow]
 	shard   proto.ColUInt32
 	version proto.ColUInt64
 }
 
-func newSessionBlock() *sessionBlock {
-	b := &sessionBlock{block: newBlock(&sessions)}
-	for i := range schema.Sessions {
-		c := &schema.Sessions[i]
-		input, cell := newCell(&b.block, c.Kind, c.Field)
+func newSessionBlock(y *layout) *sessionBlock {
+	b := &sessionBlock{block: newBlock(&y.sessions), layout: y}
+	for i := range y.declared.Sessions {
+		input, cell := newCell(&b.block, &y.declared.Sessions[i])
 		b.add(input)
 		b.cells = append(b.cells, cell)
 	}
@@ -76,22 +76,12 @@ func newSessionBlock() *sessionBlock {
 	return b
 }
 
-// fixedSessionBytes is the total width of the columns of a session that are no texts.
+// fixedSessionBytes is the total width of the columns of a session that are no texts, at level 1.
 const fixedSessionBytes = 190
 
-// sessionTexts are the columns of sessions whose texts count towards the size of a block, row by row.
-var sessionTexts = func() (columns []*schema.Column[schema.SessionRow]) {
-	for i := range schema.Sessions {
-		if c := &schema.Sessions[i]; typeOf(c.Kind) == text {
-			columns = append(columns, c)
-		}
-	}
-	return columns
-}()
-
-func sessionBytes(r *schema.SessionRow) int {
-	n := fixedSessionBytes
-	for _, c := range sessionTexts {
+func (y *layout) sessionBytes(r *schema.SessionRow) int {
+	n := y.width
+	for _, c := range y.texts {
 		n += len(c.Text(r))
 	}
 	return n
@@ -106,7 +96,7 @@ func (b *sessionBlock) append(ord int, shard uint32, r *schema.SessionRow) error
 	}
 	b.shard.Append(shard)
 	b.version.Append(r.Epoch)
-	b.count(ord, 1, sessionBytes(r))
+	b.count(ord, 1, b.layout.sessionBytes(r))
 	return nil
 }
 
@@ -119,17 +109,17 @@ type pageBlock struct {
 	version proto.ColUInt64
 }
 
-func newPageBlock() *pageBlock {
-	b := &pageBlock{block: newBlock(&pages)}
-	for i := range schema.Pages {
+func newPageBlock(y *layout) *pageBlock {
+	b := &pageBlock{block: newBlock(&y.pages)}
+	for i := range y.declared.Pages {
 		var input proto.ColInput
-		if c := &schema.Pages[i]; c.Session != nil {
+		if c := &y.declared.Pages[i]; c.Session != nil {
 			var of cell[schema.SessionRow]
-			input, of = newCell(&b.block, c.Kind, c.Session.Field)
+			input, of = newCell(&b.block, c.Session)
 			b.session = append(b.session, of)
 		} else {
 			var of cell[schema.PageRow]
-			input, of = newCell(&b.block, c.Kind, c.Page.Field)
+			input, of = newCell(&b.block, c.Page)
 			b.page = append(b.page, of)
 		}
 		b.add(input)
@@ -169,16 +159,19 @@ func (b *pageBlock) append(ord int, shard uint32, r *schema.SessionRow) error {
 // rollupBlock is a block of rollup_versions.
 type rollupBlock struct {
 	block
-	name    *proto.ColLowCardinality[string]
-	date    proto.ColDate
-	dims    []proto.ColStr
-	sums    [schema.NumMeasures]proto.ColInt64
-	shard   proto.ColUInt32
-	version proto.ColUInt64
+	measures []schema.Measure
+	name     *proto.ColLowCardinality[string]
+	date     proto.ColDate
+	dims     []proto.ColStr
+	sums     []proto.ColInt64
+	shard    proto.ColUInt32
+	version  proto.ColUInt64
 }
 
-func newRollupBlock() *rollupBlock {
-	b := &rollupBlock{block: newBlock(&rollups), name: lowCardinality(), dims: make([]proto.ColStr, schema.MaxDims)}
+func newRollupBlock(y *layout) *rollupBlock {
+	measures := y.declared.Measures
+	b := &rollupBlock{block: newBlock(&y.rollups), measures: measures, name: lowCardinality(),
+		dims: make([]proto.ColStr, schema.MaxDims), sums: make([]proto.ColInt64, len(measures))}
 	b.add(b.name)
 	b.add(&b.date)
 	for i := range b.dims {
@@ -211,7 +204,7 @@ func (b *rollupBlock) append(shard uint32, r *schema.RollupRow) error {
 		size += len(d)
 	}
 	for i := range b.sums {
-		b.sums[i].Append(*schema.Measures[i].At(r))
+		b.sums[i].Append(*b.measures[i].At(r))
 	}
 	b.shard.Append(shard)
 	b.version.Append(r.Epoch)

@@ -1,7 +1,7 @@
 package clickhouse
 
 import (
-	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -12,9 +12,62 @@ import (
 // cell is a column of a block together with the place of its values in the rows.
 type cell[R any] interface{ append(r *R) }
 
-// newCell returns an empty column for the values of a field, which is filled through the cell.
-func newCell[R any](b *block, kind schema.Kind, f schema.Field[R]) (proto.ColInput, cell[R]) {
-	switch typeOf(kind) {
+// newCell returns an empty column for the values of a column of rows, which is filled through the cell.
+func newCell[R any](b *block, c *schema.Column[R]) (proto.ColInput, cell[R]) {
+	if c.Known == nil {
+		return valueCell(b, typeOf(c.Kind), c.Field)
+	}
+	inner := strings.TrimSuffix(strings.TrimPrefix(columnType(c.Kind, true), "Nullable("), ")")
+	values, of := valueCell(b, inner, c.Field)
+	n := &nullableCell[R]{of: of, has: c.Has, col: nullable{values: values}}
+	return &n.col, n
+}
+
+// nullable is a column of values that may be null.
+type nullable struct {
+	nulls  proto.ColUInt8
+	values proto.ColInput
+}
+
+func (c *nullable) Type() proto.ColumnType { return proto.ColumnTypeNullable.Sub(c.values.Type()) }
+func (c *nullable) Rows() int              { return c.nulls.Rows() }
+
+func (c *nullable) EncodeColumn(b *proto.Buffer) {
+	c.nulls.EncodeColumn(b)
+	c.values.EncodeColumn(b)
+}
+
+func (c *nullable) WriteColumn(w *proto.Writer) {
+	c.nulls.WriteColumn(w)
+	c.values.WriteColumn(w)
+}
+
+// Reset implements proto.Resettable.
+func (c *nullable) Reset() {
+	c.nulls.Reset()
+	if v, ok := c.values.(proto.Resettable); ok {
+		v.Reset()
+	}
+}
+
+type nullableCell[R any] struct {
+	of  cell[R]
+	has func(*R) bool
+	col nullable
+}
+
+// append takes the value in any case, because a null has one, too, which nobody reads.
+func (c *nullableCell[R]) append(r *R) {
+	null := uint8(1)
+	if c.has(r) {
+		null = 0
+	}
+	c.col.nulls.Append(null)
+	c.of.append(r)
+}
+
+func valueCell[R any](b *block, typ string, f schema.Field[R]) (proto.ColInput, cell[R]) {
+	switch typ {
 	case text:
 		c := &textCell[R]{f: f}
 		return &c.col, c
@@ -48,7 +101,7 @@ func newCell[R any](b *block, kind schema.Kind, f schema.Field[R]) (proto.ColInp
 		c := &dateCell[R]{f: f}
 		return &c.col, c
 	}
-	panic(fmt.Sprintf("clickhouse: no cells of type %s", typeOf(kind)))
+	panic("clickhouse: no cells of type " + typ)
 }
 
 type textCell[R any] struct {

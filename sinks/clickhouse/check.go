@@ -12,6 +12,7 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
+	"deckle/schema/level"
 	"deckle/sinks"
 )
 
@@ -24,36 +25,58 @@ type foundTable struct {
 
 // EnsureSchema creates the database and whatever is missing in it, replaces views of another version, and claims the
 // tables for this cluster and pipeline. A table that does not fit, a table missing beside a ledger that has plans, or
-// another owner is a *sinks.StopError. It may be called at any time, and by several nodes at once.
+// another owner is a *sinks.StopError. It may be called at any time, and by several nodes at once. The level is that of
+// the plans that were written, at least Options.Level.
 func (s *Sink) EnsureSchema(ctx context.Context) error {
+	return s.ensure(ctx, func() level.Level { return level.Level(s.level.Load()) })
+}
+
+func (s *Sink) ensure(ctx context.Context, to func() level.Level) error {
 	if err := s.checking.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	defer s.checking.Release(1)
-	err := s.ensureSchema(ctx)
-	s.schemaOK.Store(err == nil)
-	return err
-}
-
-// ready checks the schema once, and again after an error that casts doubt on it.
-func (s *Sink) ready(ctx context.Context) error {
-	if s.schemaOK.Load() {
+	l := to()
+	if l == 0 {
 		return nil
 	}
-	return s.EnsureSchema(ctx)
+	switch err := s.ensureSchema(ctx, s.layouts[l]); {
+	case err == nil:
+		s.level.Store(max(s.level.Load(), uint32(l)))
+		s.ensured.Store(uint32(l))
+		return nil
+	case uint32(l) <= s.ensured.Load():
+		s.ensured.Store(0)
+		return err
+	default: // what fails at a higher level does not hold back the plans of a lower one
+		return err
+	}
+}
+
+// ready checks the schema once for a level, and again after an error that casts doubt on it.
+func (s *Sink) ready(ctx context.Context, l level.Level) error {
+	if s.ensured.Load() >= uint32(l) {
+		return nil
+	}
+	return s.ensure(ctx, func() level.Level {
+		if s.ensured.Load() >= uint32(l) { // somebody else has checked it meanwhile
+			return 0
+		}
+		return max(l, level.Level(s.level.Load()))
+	})
 }
 
 // schemaError examines the cause of an error of classSchema: the check names what is wrong. If it finds nothing wrong,
-// the error is returned for a retry.
+// or has mended it, the error is returned for a retry.
 func (s *Sink) schemaError(ctx context.Context, err error) error {
-	s.schemaOK.Store(false)
+	s.ensured.Store(0)
 	if e := s.EnsureSchema(ctx); e != nil {
 		return errors.Join(e, err)
 	}
 	return err
 }
 
-func (s *Sink) ensureSchema(ctx context.Context) error {
+func (s *Sink) ensureSchema(ctx context.Context, y *layout) error {
 	if s.opts.ClusterID == "" || s.opts.Pipeline == "" {
 		return errors.New("clickhouse: ClusterID and Pipeline are required")
 	}
@@ -69,19 +92,23 @@ func (s *Sink) ensureSchema(ctx context.Context) error {
 	}
 	planned := false
 	if f, ok := found[ledgerTable]; ok {
-		if err := checkTable(db, &ledger, f); err != nil {
+		if _, err := checkTable(db, &ledger, f); err != nil {
 			return err
 		}
 		if planned, err = s.checkOwner(ctx); err != nil {
 			return err
 		}
 	}
-	for _, t := range storedTables {
+	for _, t := range y.stored {
 		if f, ok := found[t.name]; ok {
-			if err := checkTable(db, t, f); err != nil {
+			lacks, err := checkTable(db, t, f)
+			if err != nil {
 				return err
 			}
 			if err := s.checkDurability(ctx, t, f); err != nil {
+				return err
+			}
+			if err := s.addColumns(ctx, t, lacks); err != nil {
 				return err
 			}
 			continue
@@ -99,24 +126,71 @@ func (s *Sink) ensureSchema(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, v := range views(db) {
-		f, ok := found[v.name]
-		if ok && f.engine != "View" {
-			return &sinks.StopError{
-				Err: fmt.Errorf("clickhouse: %s.%s is a table with engine %s, and the name of a view", db, v.name,
-					f.engine),
-				Hint: "rename the table, or give Deckle another database",
-			}
-		}
-		if ok && f.comment == v.mark() {
-			continue
-		}
-		if err := s.exec(ctx, v.ddl(db)); err != nil {
-			return fmt.Errorf("clickhouse: create view %s.%s: %w", db, v.name, err)
-		}
-		s.opts.Logger.Info("created ClickHouse view", "database", db, "view", v.name, "replaced", ok)
+	return s.makeViews(ctx, y, found)
+}
+
+// addColumns gives the table the columns of a later level that it lacks.
+func (s *Sink) addColumns(ctx context.Context, t *table, lacks []column) error {
+	if len(lacks) == 0 {
+		return nil
 	}
+	names := make([]string, len(lacks))
+	for i, c := range lacks {
+		names[i] = c.name
+	}
+	columns := strings.Join(names, ", ")
+	err := s.exec(ctx, t.alter(s.opts.Database, lacks))
+	if e, ok := ch.AsException(err); ok && e.Code == proto.ErrAccessDenied {
+		err = fmt.Errorf("a right is missing: GRANT ALTER ADD COLUMN ON %s.* TO %s: %w", quoteIdent(s.opts.Database),
+			quoteIdent(s.opts.User), err)
+	}
+	if err != nil {
+		return fmt.Errorf("clickhouse: add %s to table %s.%s: %w", columns, s.opts.Database, t.name, err)
+	}
+	s.opts.Logger.Info("added columns to a ClickHouse table", "database", s.opts.Database, "table", t.name, "columns",
+		columns)
 	return nil
+}
+
+// makeViews makes the views that are missing or of another version. What it has made it reads again, because another
+// node may make those of another level at the same time: the view of the highest level stays.
+func (s *Sink) makeViews(ctx context.Context, y *layout, found map[string]*foundTable) error {
+	db := s.opts.Database
+	const attempts = 10
+	for range attempts {
+		made := false
+		for _, v := range y.views(db) {
+			f, ok := found[v.name]
+			if ok && f.engine != "View" {
+				return &sinks.StopError{
+					Err: fmt.Errorf("clickhouse: %s.%s is a table with engine %s, and the name of a view", db, v.name,
+						f.engine),
+					Hint: "rename the table, or give Deckle another database",
+				}
+			}
+			if ok && (f.comment == v.mark() || levelOf(f.comment) > y.level) {
+				continue
+			}
+			verb := create
+			if ok {
+				verb = replace
+			}
+			if err := s.exec(ctx, v.ddl(verb, db)); err != nil {
+				return fmt.Errorf("clickhouse: create view %s.%s: %w", db, v.name, err)
+			}
+			made = true
+			s.opts.Logger.Info("created ClickHouse view", "database", db, "view", v.name, "level", y.level,
+				"replaced", ok)
+		}
+		if !made {
+			return nil
+		}
+		var err error
+		if found, err = s.readTables(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("clickhouse: others have replaced the views of database %s %d times", db, attempts)
 }
 
 func missing(db, name string) error {
@@ -153,34 +227,43 @@ func (s *Sink) readTables(ctx context.Context) (map[string]*foundTable, error) {
 	return found, nil
 }
 
-// checkTable compares a table with its declaration. The table may have further columns, because inserts name theirs.
-func checkTable(db string, t *table, f *foundTable) error {
-	refuse := func(format string, args ...any) error {
+// checkTable compares a table with its declaration, and returns the columns of later levels that it lacks. It may have
+// further columns, because inserts name theirs.
+func checkTable(db string, t *table, f *foundTable) (lacks []column, err error) {
+	const use = "rename the table so that Deckle creates its own, or give it another database; " +
+		"docs/clickhouse.md shows the tables"
+	refuse := func(hint, format string, args ...any) error {
 		return &sinks.StopError{
-			Err: fmt.Errorf("clickhouse: table %s.%s does not fit: %s", db, t.name, fmt.Sprintf(format, args...)),
-			Hint: "rename the table so that Deckle creates its own, or give it another database; " +
-				"docs/clickhouse.md shows the tables",
+			Err:  fmt.Errorf("clickhouse: table %s.%s does not fit: %s", db, t.name, fmt.Sprintf(format, args...)),
+			Hint: hint,
 		}
 	}
 	for _, c := range t.columns {
 		switch typ, ok := f.types[c.name]; {
+		case !ok && c.later:
+			lacks = append(lacks, c)
 		case !ok:
-			return refuse("column %s: expected type %s, found no such column", c.name, c.typ)
+			return nil, refuse(use, "column %s: expected type %s, found no such column", c.name, c.typ)
+		case squeeze(typ) != squeeze(c.typ) && c.later:
+			return nil, refuse(fmt.Sprintf("a column of that name was added by somebody else: "+
+				"ALTER TABLE %s.%s RENAME COLUMN %s TO <another name>", quoteIdent(db), quoteIdent(t.name),
+				quoteIdent(c.name)), "column %s: expected type %s, found type %s", c.name, c.typ, typ)
 		case squeeze(typ) != squeeze(c.typ):
-			return refuse("column %s: expected type %s, found type %s", c.name, c.typ, typ)
+			return nil, refuse(use, "column %s: expected type %s, found type %s", c.name, c.typ, typ)
 		}
 	}
 	want := "ReplacingMergeTree(" + t.version + ")"
 	if f.engine != "ReplacingMergeTree" || !strings.HasPrefix(f.full, want) {
-		return refuse("expected engine %s, found %s (replicated tables are not supported yet)", want, engineOf(f))
+		return nil, refuse(use, "expected engine %s, found %s (replicated tables are not supported yet)", want,
+			engineOf(f))
 	}
 	if key := strings.Join(t.key, ", "); squeeze(f.key) != squeeze(key) {
-		return refuse("expected sorting key (%s), found (%s)", key, f.key)
+		return nil, refuse(use, "expected sorting key (%s), found (%s)", key, f.key)
 	}
 	if squeeze(f.partition) != squeeze(t.partition) {
-		return refuse("expected partition key %q, found %q", t.partition, f.partition)
+		return nil, refuse(use, "expected partition key %q, found %q", t.partition, f.partition)
 	}
-	return checkTTL(db, t, f)
+	return lacks, checkTTL(db, t, f)
 }
 
 // checkTTL refuses a TTL. A merge that applies one deletes a row's newest version, or resets a column of it, while an

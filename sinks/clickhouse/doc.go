@@ -27,7 +27,11 @@
 //     ClickHouse has lost acknowledged rows (a dropped table, an old backup), and stops the shard. It is read before a
 //     plan is written, unless it was seen at the plan's A within five seconds and nothing has failed since.
 //  6. All rows of a database belong to one cluster and one pipeline, which claim it in the ledger before the first row.
-//  7. A table is never altered, emptied or created again after it may have held rows.
+//  7. A table is never emptied or created again after it may have held rows, and altered only to add columns: with the
+//     first plan of a level that has them (ADD COLUMN IF NOT EXISTS, which any number of nodes may repeat), and by
+//     whoever inserts and finds them missing. Rows that are older have the default value, or null where nobody knows
+//     it. A plan of a lower level writes the same rows as before.
+//  8. A view is replaced by one of another version, never by one of a lower level: its comment says both.
 //
 // Errors. An exception's code decides (errors.go): a data error bisects the block, by reading the plan again, until one
 // session is left, which is named in a *sinks.RefusedError; a schema error is a *sinks.StopError, because creating the

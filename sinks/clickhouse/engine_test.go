@@ -112,7 +112,7 @@ func TestEveryTableViewAndColumnHasAComment(t *testing.T) {
 		t.Errorf("tables:\n got %v\nwant %v", got, want)
 	}
 	// The columns of the views have the types that the package declares.
-	for _, v := range views(s.opts.Database) {
+	for _, v := range newest().views(s.opts.Database) {
 		found := s.texts(t, 2, "SELECT name, type FROM system.columns WHERE database = %s AND table = %s", db,
 			quoteText(v.name))
 		declared := make([][]string, len(v.columns))
@@ -150,7 +150,7 @@ func ViewsAreExact(t *testing.T, opts Options) {
 	if err := s.EnsureSchema(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, tb := range storedTables {
+	for _, tb := range newest().stored {
 		s.mustExec(t, "SYSTEM STOP MERGES %s", s.table(tb.name))
 	}
 	reader := &Reader{s}
@@ -207,7 +207,7 @@ func ViewsAreExact(t *testing.T, opts Options) {
 	if err != nil || fmt.Sprint(rows) == versions[0][0] {
 		t.Errorf("%d rows of %s stored versions, %v: no version was superseded", rows, versions[0][0], err)
 	}
-	for _, tb := range storedTables {
+	for _, tb := range newest().stored {
 		s.mustExec(t, "SYSTEM START MERGES %s", s.table(tb.name))
 		s.mustExec(t, "OPTIMIZE TABLE %s FINAL", s.table(tb.name))
 	}
@@ -285,7 +285,7 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := openEngine(t, engineOptions(t))
-			ddl := sessions.ddl(s.opts.Database)
+			ddl := newest().sessions.ddl(s.opts.Database)
 			if !strings.Contains(ddl, tc.from) {
 				t.Fatalf("%q is not in %s", tc.from, ddl)
 			}
@@ -300,7 +300,7 @@ func TestSchemaThatDoesNotFitIsRefused(t *testing.T) {
 	}
 	t.Run("fsync in words", func(t *testing.T) {
 		s := openEngine(t, engineOptions(t))
-		ddl := sessions.ddl(s.opts.Database)
+		ddl := newest().sessions.ddl(s.opts.Database)
 		words := strings.Replace(ddl, fsync, "SETTINGS fsync_after_insert = true, fsync_part_directory = true", 1)
 		if words == ddl {
 			t.Fatalf("%q is not in %s", fsync, ddl)
@@ -364,7 +364,7 @@ func TestLostTablesStop(t *testing.T) {
 		t.Errorf("the ledger stands at %s, want %d", pos[0][0], first.B)
 	}
 	s.mustExec(t, "DROP DATABASE %s", quoteIdent(s.opts.Database))
-	s.schemaOK.Store(false)
+	s.ensured.Store(0)
 	if err := s.Write(t.Context(), second); !errors.As(err, &stop) || !strings.Contains(err.Error(), "rows are lost") {
 		t.Errorf("a dropped database: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -68,3 +69,9 @@ func (s *Sink) Query(ctx context.Context, q ch.Query) error { return s.query(ctx
 
 // Statement runs a statement and drops its rows.
 func (s *Sink) Statement(ctx context.Context, q string) error { return s.exec(ctx, q) }
+
+// Wider gives the options tables of level 2 with columns of a test.
+func Wider(opts Options) Options { return withLayouts(opts, wider) }
+
+// AtLevel is atLevel.
+func AtLevel(p *state.Plan, l level.Level) *state.Plan { return atLevel(p, l) }

@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // Reader reads the views with plain SELECTs, as an analyst would. The reconciliation of sim/verify and the demo use it.
@@ -74,10 +75,10 @@ func (r *Reader) Positions(ctx context.Context) (map[uint32]uint64, error) {
 
 // Rows calls yield for every row of a view with the values of the named columns, in the order in which they are named:
 // integers and Unix times (DateTime in seconds, DateTime64 in milliseconds) in decimal, dates as 2006-01-02, floats in
-// the shortest form that identifies them, and everything else as it is stored. Rows come in the byte order of the
-// view's key. The slice is reused after the call; its texts are not.
+// the shortest form that identifies them, schema.Null for a null, and everything else as it is stored. Rows come in the
+// byte order of the view's key. The slice is reused after the call; its texts are not.
 func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield func(row []string) error) error {
-	v, key, err := viewNamed(view)
+	v, key, err := r.sink.layouts[level.Current].viewNamed(view)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield 
 
 // Columns returns the names of a view's columns in their order, or nil if there is no such view.
 func Columns(view string) (names []string) {
-	v, _, err := viewNamed(view)
+	v, _, err := newest().viewNamed(view)
 	if err != nil {
 		return nil
 	}
@@ -127,8 +128,8 @@ func Columns(view string) (names []string) {
 }
 
 // viewNamed returns a view and the columns by which its rows are ordered.
-func viewNamed(name string) (v view, key []string, err error) {
-	for _, v := range views("") {
+func (y *layout) viewNamed(name string) (v view, key []string, err error) {
+	for _, v := range y.views("") {
 		if v.name != name {
 			continue
 		}
@@ -149,6 +150,16 @@ func viewNamed(name string) (v view, key []string, err error) {
 
 // resultColumn returns a column that takes results of a type, and the text of its row i.
 func resultColumn(typ string) (proto.ColResult, func(i int) string) {
+	if inner, ok := strings.CutPrefix(typ, "Nullable("); ok {
+		values, text := resultColumn(strings.TrimSuffix(inner, ")"))
+		c := &nullableResult{values: values}
+		return c, func(i int) string {
+			if c.nulls[i] != 0 {
+				return schema.Null
+			}
+			return text(i)
+		}
+	}
 	switch typ {
 	case text:
 		c := new(proto.ColStr)
@@ -185,4 +196,28 @@ func resultColumn(typ string) (proto.ColResult, func(i int) string) {
 		return c, func(i int) string { return c.Row(i) }
 	}
 	panic("clickhouse: no results of type " + typ)
+}
+
+// nullableResult takes values that may be null.
+type nullableResult struct {
+	nulls  proto.ColUInt8
+	values proto.ColResult
+}
+
+func (c *nullableResult) Type() proto.ColumnType {
+	return proto.ColumnTypeNullable.Sub(c.values.Type())
+}
+func (c *nullableResult) Rows() int { return c.nulls.Rows() }
+
+func (c *nullableResult) DecodeColumn(r *proto.Reader, rows int) error {
+	if err := c.nulls.DecodeColumn(r, rows); err != nil {
+		return err
+	}
+	return c.values.DecodeColumn(r, rows)
+}
+
+// Reset implements proto.Resettable.
+func (c *nullableResult) Reset() {
+	c.nulls.Reset()
+	c.values.Reset()
 }

@@ -10,17 +10,18 @@ import (
 )
 
 // rowJSON returns the session in the form that a dead letter shows: an object of the columns in their order, with times
-// as Unix seconds or milliseconds, and dates as their midnight in the form of RFC 3339.
-func rowJSON(r *schema.SessionRow) ([]byte, error) {
+// as Unix seconds or milliseconds, dates as their midnight in the form of RFC 3339, and null for what nobody knows.
+func (y *layout) rowJSON(r *schema.SessionRow) ([]byte, error) {
 	b := []byte{'{'}
-	for i := range schema.Sessions {
-		c := &schema.Sessions[i]
+	for i := range y.declared.Sessions {
+		c := &y.declared.Sessions[i]
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(strconv.AppendQuote(b, c.Name), ':')
 		var value any
 		switch {
+		case !c.Has(r):
 		case c.Kind.IsText():
 			value = c.Text(r)
 		case c.Kind == schema.Date:

@@ -17,7 +17,10 @@ const (
 )
 
 // column is one column of a stored table or a view.
-type column struct{ name, typ, comment string }
+type column struct {
+	name, typ, comment string
+	later              bool // tables that were made at level 1 do not have it
+}
 
 // table is one stored table.
 type table struct {
@@ -62,58 +65,34 @@ func typeOf(k schema.Kind) string {
 	panic(fmt.Sprintf("clickhouse: no type for kind %d", k))
 }
 
-// sessionColumns are the columns of docs/schema.md, in its order. The view has these columns, and the stored table
-// begins with them.
-var sessionColumns = func() (columns []column) {
-	for i := range schema.Sessions {
-		c := &schema.Sessions[i]
-		columns = append(columns, column{c.Name, typeOf(c.Kind), c.Comment})
+// columnType is the type of a column; a value that may be unknown can be null.
+func columnType(k schema.Kind, nullable bool) string {
+	if !nullable {
+		return typeOf(k)
 	}
-	return columns
-}()
+	if k == schema.Few {
+		k = schema.Text // the protocol keeps the nulls of a LowCardinality in its dictionary
+	}
+	return "Nullable(" + typeOf(k) + ")"
+}
+
+func sessionColumn(c *schema.Column[schema.SessionRow]) column {
+	return column{c.Name, columnType(c.Kind, c.Known != nil), c.Comment, schema.Later(c.Since)}
+}
+
+func pageColumn(c *schema.PageColumn) column {
+	nullable := c.Session != nil && c.Session.Known != nil || c.Page != nil && c.Page.Known != nil
+	return column{c.Name, columnType(c.Kind, nullable), c.Comment, schema.Later(c.Since)}
+}
+
+func measureColumn(m *schema.Measure) column {
+	return column{m.Name, "Int64", m.Comment, schema.Later(m.Since)}
+}
 
 // versionColumns end every stored table of rows.
 var versionColumns = []column{
-	{"shard", "UInt32", "Shard that owns the row"},
-	{"version", "UInt64", "Epoch of the image in its shard: the greatest one is the row"},
-}
-
-var sessions = table{
-	name:      sessionsTable,
-	comment:   "Images of sessions; query the view session_metrics",
-	version:   "version",
-	partition: "toYYYYMM(session_date)",
-	key:       []string{"session_date", "session_id", "origin"},
-	columns:   slices.Concat(sessionColumns, versionColumns),
-}
-
-// pageColumns are the columns of page_analytics.
-var pageColumns = func() (columns []column) {
-	for i := range schema.Pages {
-		c := &schema.Pages[i]
-		columns = append(columns, column{c.Name, typeOf(c.Kind), c.Comment})
-	}
-	return columns
-}()
-
-var pages = table{
-	name:      pagesTable,
-	comment:   "Articles of sessions, an image a version; query the view page_analytics",
-	version:   "version",
-	partition: "toYYYYMM(session_date)",
-	key:       []string{"session_date", "session_id", "origin", "article_id", "event_type"},
-	columns:   slices.Concat(pageColumns, versionColumns),
-}
-
-var rollups = table{
-	name:    rollupsTable,
-	comment: "Absolute totals of a shard; query the views " + strings.Join(rollupNames(), ", "),
-	version: "version",
-	key:     slices.Concat([]string{"rollup", "date"}, dimNames(), []string{"shard"}),
-	columns: slices.Concat([]column{
-		{"rollup", lowText, "Name of the view that shows the total"},
-		{"date", "Date", "UTC day of session_start"},
-	}, dimColumns(), measureColumns(), versionColumns),
+	{name: "shard", typ: "UInt32", comment: "Shard that owns the row"},
+	{name: "version", typ: "UInt64", comment: "Epoch of the image in its shard: the greatest one is the row"},
 }
 
 func rollupNames() (names []string) {
@@ -149,15 +128,8 @@ func dimColumns() (columns []column) {
 		if len(unused) == 1 {
 			empty = unused[0]
 		}
-		columns = append(columns, column{name, text, all + ", cut at 256 bytes; empty in " + empty})
-	}
-	return columns
-}
-
-func measureColumns() (columns []column) {
-	for i := range schema.Measures {
-		m := &schema.Measures[i]
-		columns = append(columns, column{m.Name, "Int64", m.Comment})
+		columns = append(columns, column{name: name, typ: text,
+			comment: all + ", cut at 256 bytes; empty in " + empty})
 	}
 	return columns
 }
@@ -168,20 +140,17 @@ var ledger = table{
 	version: "written_at",
 	key:     []string{"cluster", "pipeline", "shard", "b"},
 	columns: []column{
-		{"cluster", text, "Id of the cluster that owns the tables of this database"},
-		{"pipeline", text, "Pipeline of the cluster"},
-		{"shard", "UInt32", "Shard of the plan"},
-		{"a", "UInt64", "Epoch after which the plan begins"},
-		{"b", "UInt64", "Last epoch of the plan: everything up to it is visible; 0 in a claim"},
-		{"rows", "UInt64", "Rows that the plan wrote to all tables"},
-		{"checksum", "UInt64", "Checksum of the plan's last epoch in the state"},
-		{"node", text, "Node that wrote it"},
-		{"written_at", millis, "That node's clock"},
+		{name: "cluster", typ: text, comment: "Id of the cluster that owns the tables of this database"},
+		{name: "pipeline", typ: text, comment: "Pipeline of the cluster"},
+		{name: "shard", typ: "UInt32", comment: "Shard of the plan"},
+		{name: "a", typ: "UInt64", comment: "Epoch after which the plan begins"},
+		{name: "b", typ: "UInt64", comment: "Last epoch of the plan: everything up to it is visible; 0 in a claim"},
+		{name: "rows", typ: "UInt64", comment: "Rows that the plan wrote to all tables"},
+		{name: "checksum", typ: "UInt64", comment: "Checksum of the plan's last epoch in the state"},
+		{name: "node", typ: text, comment: "Node that wrote it"},
+		{name: "written_at", typ: millis, comment: "That node's clock"},
 	},
 }
-
-// storedTables are created in this order; the ledger comes first, so that a claim precedes every row.
-var storedTables = []*table{&ledger, &sessions, &pages, &rollups}
 
 // durability are the table settings without which an acknowledged row may be lost in a power failure.
 var durability = []string{"fsync_after_insert", "fsync_part_directory"}
@@ -195,7 +164,7 @@ func (t *table) ddl(database string) string {
 		if i == len(t.columns)-1 {
 			sep = ""
 		}
-		fmt.Fprintf(&b, "    %s %s COMMENT %s%s\n", quoteIdent(c.name), c.typ, quoteText(c.comment), sep)
+		fmt.Fprintf(&b, "    %s%s\n", c.definition(), sep)
 	}
 	fmt.Fprintf(&b, ")\nENGINE = ReplacingMergeTree(%s)\n", t.version)
 	if t.partition != "" {
@@ -209,6 +178,26 @@ func (t *table) ddl(database string) string {
 		b.WriteString(s + " = 1")
 	}
 	fmt.Fprintf(&b, "\nCOMMENT %s", quoteText(t.comment))
+	return b.String()
+}
+
+func (c *column) definition() string {
+	return fmt.Sprintf("%s %s COMMENT %s", quoteIdent(c.name), c.typ, quoteText(c.comment))
+}
+
+// alter returns the statement that gives the table the columns, each behind the one that precedes it in a new table. It
+// may be repeated, and run by several nodes at once.
+func (t *table) alter(database string, add []column) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ALTER TABLE %s.%s", quoteIdent(database), quoteIdent(t.name))
+	for i := range add {
+		if i > 0 {
+			b.WriteString(",")
+		}
+		at := slices.IndexFunc(t.columns, func(c column) bool { return c.name == add[i].name })
+		fmt.Fprintf(&b, "\n    ADD COLUMN IF NOT EXISTS %s AFTER %s", add[i].definition(),
+			quoteIdent(t.columns[at-1].name))
+	}
 	return b.String()
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"deckle/schema/level"
 	"deckle/sinks"
 )
 
@@ -29,6 +30,10 @@ type Options struct {
 	Compression string        // "lz4" (default), "zstd", "none"
 	ReadTimeout time.Duration // longest silence of the server within a query; default 60s
 	DialTimeout time.Duration // connection, TLS and hello together; default 5s
+
+	// Level is the level at which tables are created that are missing; default level.First. A plan of a higher level
+	// adds its columns (Sink.Write), one of a lower level does without the others.
+	Level level.Level
 
 	ClusterID string // owner of the tables; required by EnsureSchema and Write
 	Pipeline  string // as ClusterID
@@ -48,6 +53,7 @@ type Options struct {
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
 
 	compression ch.Compression
+	layouts     *layouts // nil: declared; for tests
 }
 
 // Bounds of one INSERT (docs/design.md §6).
@@ -65,6 +71,8 @@ func (o *Options) complete() error {
 	o.MaxConns = cmp.Or(o.MaxConns, 4)
 	o.BlockRows = cmp.Or(o.BlockRows, maxBlockRows)
 	o.BlockBytes = cmp.Or(o.BlockBytes, defaultBlockBytes)
+	o.Level = cmp.Or(o.Level, level.First)
+	o.layouts = cmp.Or(o.layouts, &declared)
 	if o.Address == "" {
 		return errors.New("clickhouse: no address")
 	}
@@ -102,9 +110,11 @@ type Sink struct {
 	pool    *pool
 	metrics *metrics
 
-	blocks   sync.Pool           // of *blocks, whose columns have already grown to the size that is needed
-	checking *semaphore.Weighted // one check at a time; the wait for it ends with the waiter's context
-	schemaOK atomic.Bool
+	layouts  *layouts
+	blocks   [level.Current + 1]sync.Pool // by level, of *blocks, whose columns have grown to the size that is needed
+	checking *semaphore.Weighted          // one check at a time; the wait for it ends with the waiter's context
+	level    atomic.Uint32                // the greatest level that the tables have had, at least Options.Level
+	ensured  atomic.Uint32                // the level up to which they are known to fit; 0: to be checked
 
 	mu     sync.Mutex
 	ledger map[uint32]seen // by shard: the last known position of its ledger; emptied after any error
@@ -160,8 +170,10 @@ func New(opts Options) *Sink {
 		opts.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 		opts.MaxConns, opts.DialTimeout = 1, time.Second
 	}
-	return &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer),
+	s := &Sink{opts: opts, pool: newPool(opts), metrics: newMetrics(opts.Registerer), layouts: opts.layouts,
 		checking: semaphore.NewWeighted(1), ledger: map[uint32]seen{}}
+	s.level.Store(uint32(opts.Level))
+	return s
 }
 
 // Close closes the connections; a Write in progress fails.

@@ -3,10 +3,14 @@ package clickhouse
 import (
 	"fmt"
 	"hash/fnv"
+	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // view is one of the names that analysts query.
@@ -15,27 +19,31 @@ type view struct {
 	comment string
 	columns []column
 	query   string
+	level   level.Level
 }
 
 // finalSettings are safe here, because a key never changes its partition.
 const finalSettings = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 
 // views returns every view of the database.
-func views(database string) []view {
+func (y *layout) views(database string) []view {
 	vs := []view{
 		{
-			name: "session_metrics", columns: sessionColumns,
+			name: "session_metrics", columns: y.sessionColumns,
 			comment: "Sessions, open and closed, one row each; exact under plain SELECT",
-			query:   selectFinal(database, sessionsTable, sessionColumns),
+			query:   selectFinal(database, sessionsTable, y.sessionColumns),
 		},
 		{
-			name: "page_analytics", columns: pageColumns,
+			name: "page_analytics", columns: y.pageColumns,
 			comment: "Articles of sessions by event type; exact under plain SELECT",
-			query:   selectFinal(database, pagesTable, pageColumns),
+			query:   selectFinal(database, pagesTable, y.pageColumns),
 		},
 	}
 	for i := range schema.Rollups {
-		vs = append(vs, rollupView(&schema.Rollups[i], database))
+		vs = append(vs, y.rollupView(&schema.Rollups[i], database))
+	}
+	for i := range vs {
+		vs[i].level = y.level
 	}
 	return vs
 }
@@ -63,35 +71,37 @@ func shortened(expr string) string {
 
 // rollupView is the view of a rollup. The names of its inner SELECTs begin with t_, so that none is the name of a
 // column.
-func rollupView(r *schema.Rollup, database string) view {
-	columns := []column{{"date", "Date", "UTC day of session_start"}}
+func (y *layout) rollupView(r *schema.Rollup, database string) view {
+	columns := []column{{name: "date", typ: "Date", comment: "UTC day of session_start"}}
 	var names, stored, ofSession strings.Builder
 	for i, d := range r.Dims {
-		columns = append(columns, column{d, text, schema.Named(schema.Sessions, d).Comment + ", cut at 256 bytes"})
+		columns = append(columns, column{name: d, typ: text,
+			comment: schema.Named(schema.Sessions, d).Comment + ", cut at 256 bytes"})
 		fmt.Fprintf(&names, ", %s", d)
 		fmt.Fprintf(&stored, ", dim%d AS %s", i+1, d)
 		fmt.Fprintf(&ofSession, ", %s AS %s", shortened("toString(s."+d+")"), d)
 	}
 	const perSession = "sum(t_%s) / sum(t_sessions) AS %s"
 	var shown, totals, zeros []string
-	for i := range schema.Measures {
-		m := &schema.Measures[i]
+	for i := range y.declared.Measures {
+		m := &y.declared.Measures[i]
 		totals = append(totals, fmt.Sprintf("%[1]s AS t_%[1]s", m.Name))
 		zeros = append(zeros, "toInt64(0) AS t_"+m.Name)
 		if m.Average {
-			columns = append(columns, column{m.View, "Float64", m.ViewComment})
+			columns = append(columns, column{name: m.View, typ: "Float64", comment: m.ViewComment})
 			shown = append(shown, fmt.Sprintf(perSession, m.Name, m.View))
 			continue
 		}
-		columns = append(columns, column{m.View, "Int64", m.ViewComment})
+		columns = append(columns, column{name: m.View, typ: "Int64", comment: m.ViewComment})
 		shown = append(shown, fmt.Sprintf("sum(t_%s) AS %s", m.Name, m.View))
 		if m.Of == schema.MeasureOne {
-			columns = append(columns, column{"total_users", "UInt64", "Distinct users, exact"})
+			columns = append(columns, column{name: "total_users", typ: "UInt64", comment: "Distinct users, exact"})
 			shown = append(shown, "uniqExactIf(t_user_id, t_is_session) AS total_users")
 		}
 	}
 	if r.Conversion {
-		columns = append(columns, column{"conversion_rate", "Float64", "total_newsletter_signups / total_sessions"})
+		columns = append(columns, column{name: "conversion_rate", typ: "Float64",
+			comment: "total_newsletter_signups / total_sessions"})
 		shown = append(shown, fmt.Sprintf(perSession, "newsletter_signups", "conversion_rate"))
 	}
 	query := fmt.Sprintf(`SELECT
@@ -123,27 +133,54 @@ func threePerLine(columns []string) string {
 	return strings.Join(lines, ",\n        ")
 }
 
-// ddl returns the statement that creates or replaces the view.
-func (v *view) ddl(database string) string {
+// create and replace begin the statement that makes a view. A view that is missing is not replaced, because another
+// node may have made one of a higher level meanwhile.
+const (
+	create  = "CREATE VIEW IF NOT EXISTS"
+	replace = "CREATE OR REPLACE VIEW"
+)
+
+// ddl returns the statement that makes the view.
+func (v *view) ddl(verb, database string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s.%s\n(\n", quoteIdent(database), quoteIdent(v.name))
+	fmt.Fprintf(&b, "%s %s.%s\n(\n", verb, quoteIdent(database), quoteIdent(v.name))
 	for i, c := range v.columns {
 		sep := ","
 		if i == len(v.columns)-1 {
 			sep = ""
 		}
-		fmt.Fprintf(&b, "    %s %s COMMENT %s%s\n", quoteIdent(c.name), c.typ, quoteText(c.comment), sep)
+		fmt.Fprintf(&b, "    %s%s\n", c.definition(), sep)
 	}
 	fmt.Fprintf(&b, ")\nAS %s\nCOMMENT %s", v.query, quoteText(v.mark()))
 	return b.String()
 }
 
-// mark is the view's comment; its end identifies this definition, so that only a changed view is replaced.
+// mark is the view's comment; its end identifies this definition, so that only a changed view is replaced, and its
+// level, so that none of a higher level is.
 func (v *view) mark() string {
 	h := fnv.New64a()
 	h.Write([]byte(v.query))
 	for _, c := range v.columns {
 		h.Write([]byte(c.name + "\x00" + c.typ + "\x00" + c.comment + "\x00"))
 	}
-	return fmt.Sprintf("%s [deckle %016x]", v.comment, h.Sum64())
+	at := ""
+	if v.level > level.First { // v0.1.0 names no level
+		at = fmt.Sprintf("level %d ", v.level)
+	}
+	return fmt.Sprintf("%s [deckle %s%016x]", v.comment, at, h.Sum64())
+}
+
+var marked = regexp.MustCompile(`\[deckle level (\d+) [0-9a-f]{16}\]$`)
+
+// levelOf returns the level of a view with this comment.
+func levelOf(comment string) level.Level {
+	m := marked.FindStringSubmatch(comment)
+	if m == nil {
+		return level.First
+	}
+	l, err := strconv.ParseUint(m[1], 10, 32)
+	if err != nil {
+		return math.MaxUint32
+	}
+	return level.Level(l)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -27,7 +28,7 @@ var insertSettings = []ch.Setting{
 
 // Position returns the greatest b of the shard's plans in the ledger, or 0 if there is none.
 func (s *Sink) Position(ctx context.Context, shard uint32) (uint64, error) {
-	if err := s.ready(ctx); err != nil {
+	if err := s.ready(ctx, level.First); err != nil {
 		return 0, err
 	}
 	var b proto.ColUInt64
@@ -53,8 +54,9 @@ func (s *Sink) Position(ctx context.Context, shard uint32) (uint64, error) {
 	return pos, nil
 }
 
-// Write inserts the plan's sessions, their pages and the totals, and then the ledger's row. It streams: at most one
-// block of sessions and one of pages are in memory.
+// Write inserts the plan's sessions, their pages and the totals, and then the ledger's row. The first plan of a higher
+// level than the tables have gives them its columns before. It streams: at most one block of sessions and one of pages
+// are in memory.
 func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	cfg := &plan.Config
 	if cfg.ClusterID != s.opts.ClusterID || cfg.Pipeline != s.opts.Pipeline {
@@ -63,6 +65,9 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 				s.opts.ClusterID, s.opts.Pipeline),
 			Hint: "the shard's log belongs to another cluster: check data_dir",
 		}
+	}
+	if err := s.ready(ctx, s.layoutOf(plan).level); err != nil {
+		return err
 	}
 	if !s.standsAt(cfg.Shard, plan.A) {
 		pos, err := s.Position(ctx, cfg.Shard)
@@ -88,9 +93,13 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	return err
 }
 
+// layoutOf returns the layout of the plan's level.
+func (s *Sink) layoutOf(plan *state.Plan) *layout { return s.layouts[max(plan.Level, level.First)] }
+
 // writer is one attempt to write one plan.
 type writer struct {
 	sink   *Sink
+	layout *layout // of the plan's level
 	plan   *state.Plan
 	shard  uint32
 	rows   uint64
@@ -98,7 +107,7 @@ type writer struct {
 }
 
 func newWriter(s *Sink, plan *state.Plan) *writer {
-	return &writer{sink: s, plan: plan, shard: plan.Config.Shard, insert: s.insert}
+	return &writer{sink: s, layout: s.layoutOf(plan), plan: plan, shard: plan.Config.Shard, insert: s.insert}
 }
 
 func (w *writer) run(ctx context.Context) error {
@@ -149,20 +158,20 @@ func (w *writer) sessions(ctx context.Context) error {
 
 // blocks inserts sessions and pages block by block, up to the first that fails.
 func (w *writer) blocks(ctx context.Context) error {
-	free := w.sink.takeBlocks()
-	defer w.sink.blocks.Put(free)
+	free := w.sink.takeBlocks(w.layout)
+	defer w.sink.blocks[w.layout.level].Put(free)
 	sb, pb := free.sessions, free.pages
 	flushSessions := func() error { return w.flush(ctx, &sb.block) }
 	flushPages := func() error { return w.flush(ctx, &pb.block) }
 	ord := 0
 	err := w.plan.Sessions(func(r *schema.SessionRow) error {
-		if w.sink.full(&sb.block, 1, sessionBytes(r)) {
+		if w.sink.full(&sb.block, 1, w.layout.sessionBytes(r)) {
 			if err := flushSessions(); err != nil {
 				return err
 			}
 		}
 		if err := sb.append(ord, w.shard, r); err != nil {
-			return refused(r, err)
+			return w.refused(r, err)
 		}
 		if len(r.Pages) > 0 {
 			if w.sink.full(&pb.block, len(r.Pages), pageBytes(r)) {
@@ -171,7 +180,7 @@ func (w *writer) blocks(ctx context.Context) error {
 				}
 			}
 			if err := pb.append(ord, w.shard, r); err != nil {
-				return refused(r, err)
+				return w.refused(r, err)
 			}
 		}
 		ord++
@@ -194,13 +203,13 @@ type blocks struct {
 }
 
 // takeBlocks returns empty blocks.
-func (s *Sink) takeBlocks() *blocks {
-	if b, ok := s.blocks.Get().(*blocks); ok {
+func (s *Sink) takeBlocks(y *layout) *blocks {
+	if b, ok := s.blocks[y.level].Get().(*blocks); ok {
 		b.sessions.reset()
 		b.pages.reset()
 		return b
 	}
-	return &blocks{newSessionBlock(), newPageBlock()}
+	return &blocks{newSessionBlock(y), newPageBlock(y)}
 }
 
 // full tells whether the block must be inserted before it takes that many more rows and bytes. A row that is larger
@@ -240,7 +249,7 @@ func (w *writer) flush(ctx context.Context, b *block) error {
 
 // rollups inserts the totals. A total that ClickHouse refuses cannot become a dead letter: it stops the shard.
 func (w *writer) rollups(ctx context.Context) error {
-	b := newRollupBlock()
+	b := newRollupBlock(w.layout)
 	var last string
 	flush := func() error {
 		if b.rows == 0 {
@@ -337,17 +346,17 @@ func (r *refusedRow) because(err error) error {
 	return &sinks.RefusedError{RowKey: r.key, Row: r.json, Err: err}
 }
 
-func refused(r *schema.SessionRow, err error) error {
-	text, jerr := rowJSON(r)
+func (w *writer) refused(r *schema.SessionRow, err error) error {
+	text, jerr := w.layout.rowJSON(r)
 	return (&refusedRow{r.Key(), text}).because(errors.Join(err, jerr))
 }
 
 // window inserts the rows that the sessions [from, to) have in the table, as one block, read from the plan again. It
 // returns the last of them.
 func (w *writer) window(ctx context.Context, t *table, from, to int) (*refusedRow, error) {
-	sb, pb := newSessionBlock(), newPageBlock()
+	sb, pb := newSessionBlock(w.layout), newPageBlock(w.layout)
 	b, add := &sb.block, sb.append
-	if t == &pages {
+	if t == &w.layout.pages {
 		b, add = &pb.block, pb.append
 	}
 	var last *refusedRow
@@ -361,7 +370,7 @@ func (w *writer) window(ctx context.Context, t *table, from, to int) (*refusedRo
 				return err
 			}
 			if ord == to-1 {
-				text, err := rowJSON(r)
+				text, err := w.layout.rowJSON(r)
 				if err != nil {
 					return err
 				}
