@@ -17,6 +17,7 @@ import (
 	"deckle/node/nodetest"
 	"deckle/node/status"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -230,6 +231,8 @@ func (b *memBuffer) Append(batch *event.Batch, left []state.Position) error {
 	}
 	return nil
 }
+
+func (b *memBuffer) Rise(level.Level) {}
 
 func (b *memBuffer) Seal(epoch uint64, complete bool) {
 	b.s.mu.Lock()

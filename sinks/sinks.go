@@ -16,6 +16,7 @@ import (
 	"fmt"
 
 	"deckle/event"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -44,6 +45,9 @@ type EventsBuffer interface {
 	// Append adds the items of an applied batch to the open epoch, except those at the positions in left (ascending by
 	// partition and offset). Strings are copied before it returns.
 	Append(b *event.Batch, left []state.Position) error
+	// Rise says of which level the open epoch and those after it are, which must not have a row yet; at first it is
+	// level.First. Rows that were given at another level than their plan has are read from Kafka again.
+	Rise(l level.Level)
 	// Seal ends the open epoch; what is appended next belongs to the following one. complete says that the buffer has
 	// been given every batch of the epoch; otherwise its rows are dropped.
 	Seal(epoch uint64, complete bool)

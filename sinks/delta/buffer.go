@@ -9,6 +9,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -25,6 +26,7 @@ type pool struct {
 type sealedEpoch struct {
 	owner *eventsBuffer
 	epoch uint64
+	level level.Level
 	files []*dataFile
 	rows  int64
 	bytes int64
@@ -79,7 +81,7 @@ func (p *pool) take(owner *eventsBuffer, plan *state.Plan) ([]*sealedEpoch, bool
 			continue
 		}
 		s := have[info.Epoch]
-		if s == nil || s.rows != info.Events {
+		if s == nil || s.rows != info.Events || !owner.layout.alike(s.level, max(plan.Level, level.First)) {
 			return nil, false
 		}
 		out = append(out, s)
@@ -90,11 +92,13 @@ func (p *pool) take(owner *eventsBuffer, plan *state.Plan) ([]*sealedEpoch, bool
 // eventsBuffer implements sinks.EventsBuffer.
 type eventsBuffer struct {
 	shard     uint32
+	layout    *layout
 	pool      *pool
 	codec     compress.Codec
 	fileBytes int64
 
 	mu        sync.Mutex
+	level     level.Level              // of the open epoch
 	open      map[int32]*eventsEncoder // by day
 	finished  []*eventsEncoder         // encoders of the open epoch that have reached fileBytes
 	counted   int64                    // bytes of the open epoch that the pool has counted
@@ -133,6 +137,21 @@ func (b *eventsBuffer) Append(batch *event.Batch, left []state.Position) error {
 	return nil
 }
 
+// Rise implements sinks.EventsBuffer.
+func (b *eventsBuffer) Rise(l level.Level) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.open)+len(b.finished) > 0 && !b.layout.alike(b.level, l) {
+		b.dropOpen()
+	}
+	b.level = l
+}
+
+// alike tells whether the files of events of two levels have the same columns.
+func (y *layout) alike(a, b level.Level) bool {
+	return len(y.events[a].statOf) == len(y.events[b].statOf)
+}
+
 func (b *eventsBuffer) append(batch *event.Batch, left []state.Position) error {
 	for i := range batch.Items {
 		it := &batch.Items[i]
@@ -147,7 +166,7 @@ func (b *eventsBuffer) append(batch *event.Batch, left []state.Position) error {
 		date := schema.Day(it.Timestamp)
 		e := b.open[date]
 		if e == nil {
-			e = newEventsEncoder(date, b.codec)
+			e = b.layout.newEventsEncoder(b.level, date, b.codec)
 			b.open[date] = e
 		}
 		if err := e.add(it, -1); err != nil {
@@ -184,7 +203,7 @@ func (b *eventsBuffer) Seal(epoch uint64, complete bool) {
 	if broken {
 		return
 	}
-	s := &sealedEpoch{owner: b, epoch: epoch}
+	s := &sealedEpoch{owner: b, epoch: epoch, level: b.level}
 	encoders := b.finished
 	for _, date := range slices.Sorted(maps.Keys(b.open)) {
 		encoders = append(encoders, b.open[date])

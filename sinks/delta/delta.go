@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
@@ -32,30 +33,33 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 		return nil, err
 	}
 	metrics := deltalog.NewMetrics(opts.Registerer)
-	open := func(t table, keepFiles bool) (*deltalog.Log, error) {
+	y := opts.layout
+	open := func(tables *[level.Current + 1]*table, keepFiles bool) (*deltalog.Log, error) {
 		return deltalog.Open(ctx, deltalog.Options{
-			Store: opts.Store, Name: t.name, Node: opts.Node, KeepFiles: keepFiles, Now: opts.Now, Rand: opts.Rand,
+			Store: opts.Store, Name: tables[opts.Level].name, Node: opts.Node, KeepFiles: keepFiles, Now: opts.Now,
+			Rand:  opts.Rand,
 			Sleep: opts.sleep, Logger: opts.Logger, Metrics: metrics, CheckpointInterval: opts.CheckpointInterval,
-			Create: &deltalog.Creation{ClusterID: opts.ClusterID, Pipeline: opts.Pipeline, Fields: t.fields,
-				PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description},
+			Create: creation(tables, opts.Level, &opts),
 		})
 	}
 	d := &Delta{}
 	if opts.Events {
-		log, err := open(eventsTable, false)
+		log, err := open(&y.events, false)
 		if err != nil {
 			return nil, err
 		}
-		d.events = newEvents(writer{log: log, table: eventsTable, opts: &opts, codec: cdc})
+		d.events = newEvents(log, y, &opts, cdc)
 	}
-	log, err := open(sessionsTable, true)
+	log, err := open(&y.sessions, true)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	shared := &sharedLog{log: log, users: 2}
-	w := writer{log: log, table: sessionsTable, opts: &opts, codec: cdc}
-	d.sessions = &Sessions{sharedWriter{writer: w, kind: "sessions", shared: shared}}
-	d.revisions = &Revisions{sharedWriter{writer: w, kind: "sessions.revisions", shared: shared}}
+	shares := func(kind string) sharedWriter {
+		return sharedWriter{writer: writer{log: log, layout: y, tables: &y.sessions, opts: &opts, codec: cdc},
+			kind: kind, shared: shared}
+	}
+	d.sessions, d.revisions = &Sessions{shares("sessions")}, &Revisions{shares("sessions.revisions")}
 	return d, nil
 }
 

@@ -31,8 +31,16 @@
 //
 // # Values
 //
-// events: an empty optional text is null. sessions: no column is null, an empty text is "". Times are UTC microseconds.
-// A row with a number that does not fit a long is refused (*sinks.RefusedError).
+// events: an empty optional text is null. sessions: no column of level 1 is null, an empty text is "". Times are UTC
+// microseconds. A row with a number that does not fit a long is refused (*sinks.RefusedError).
+//
+// # Levels
+//
+// A plan of a level writes the columns of that level. Before the first file with new columns, the table gets them by a
+// commit of its own (deltalog.Log.AddColumns); until then v0.1.0 can read and write it. Files of level 1 stay the same
+// byte for byte. Of a column that a file does not have, the reader gives what is true of older rows: 0 or "", or, where
+// nobody knows it, that it is unknown; other readers see null in both cases. A revision writes what its file had, and
+// adds that.
 //
 // Rejected: one file per shard that stays open over several epochs of events (a commit needs closed files); a separate
 // table for revisions (plain SELECTs must be exact); row-level deletes (deletion vectors need reader version 3).

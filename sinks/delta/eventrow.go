@@ -11,6 +11,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks/delta/deltalog"
 )
 
@@ -21,12 +22,14 @@ const flushRows = 256
 // eventsEncoder makes one data file of one day's events, in the order in which they arrive. Each partition has its own
 // row group, so that rows stand in the order (partition, offset) although batches interleave the partitions.
 type eventsEncoder struct {
-	date   int32
-	out    bytes.Buffer
-	w      *parquet.GenericWriter[any]
-	groups map[int32]*eventsGroup
-	stats  []deltalog.ColumnStats
-	rows   int64
+	table   *table                   // of its level
+	columns []fileColumn[event.Item] // of that level, but batch_id
+	date    int32
+	out     bytes.Buffer
+	w       *parquet.GenericWriter[any]
+	groups  map[int32]*eventsGroup
+	stats   []deltalog.ColumnStats
+	rows    int64
 }
 
 type eventsGroup struct {
@@ -38,15 +41,14 @@ type eventsGroup struct {
 	unnamed int64             // rows whose batch_id is not written yet, as the epoch's number is known only at its end
 }
 
-// placeBatchID is the place of batch_id in the files, behind the columns that follow from the record.
-var placeBatchID = len(eventColumns)
+// placeBatchID is the place of batch_id in the files, behind the columns of level 1 that follow from the record.
+var placeBatchID = eventsTable.place("batch_id")
 
-// eventStats are the places of the statistics by the place of their column in the files, -1 for none.
-var eventStats = eventsTable.statOf()
-
-func newEventsEncoder(date int32, c compress.Codec) *eventsEncoder {
-	e := &eventsEncoder{date: date, groups: map[int32]*eventsGroup{}, stats: eventsTable.newStats()}
-	e.w = parquet.NewGenericWriter[any](&e.out, append(fileOptions(c), eventsTable.file)...)
+func (y *layout) newEventsEncoder(l level.Level, date int32, c compress.Codec) *eventsEncoder {
+	t := y.events[l]
+	e := &eventsEncoder{table: t, columns: y.eventColumns[:len(t.statOf)-1], date: date,
+		groups: map[int32]*eventsGroup{}, stats: t.newStats()}
+	e.w = parquet.NewGenericWriter[any](&e.out, append(fileOptions(c), t.file)...)
 	return e
 }
 
@@ -60,24 +62,24 @@ func (e *eventsEncoder) add(it *event.Item, batchID int64) error {
 		g.values = make([][]parquet.Value, len(g.columns))
 		e.groups[it.Partition] = g
 	}
-	for i := range eventColumns {
-		c := &eventColumns[i]
+	for i := range e.columns {
+		c := &e.columns[i]
 		var v parquet.Value
 		if c.Kind == schema.UUID { // the text is made here: the event has only the bytes
 			// AppendText never fails. If the slice grows, the values made before keep the old memory.
 			g.ids, _ = it.ID.AppendText(g.ids)
-			v = parquet.ByteArrayValue(g.ids[len(g.ids)-uuidLen:]).Level(0, 0, i)
+			v = parquet.ByteArrayValue(g.ids[len(g.ids)-uuidLen:]).Level(0, 0, c.place)
 		} else {
 			v = c.value(it)
 		}
-		g.values[i] = append(g.values[i], v)
-		if at := eventStats[i]; at >= 0 {
+		g.values[c.place] = append(g.values[c.place], v)
+		if at := e.table.statOf[c.place]; at >= 0 {
 			count(&e.stats[at], v)
 		}
 	}
 	if batchID >= 0 {
 		e.addBatchID(g, batchID)
-		e.stats[eventStats[placeBatchID]].Int(batchID)
+		e.stats[e.table.statOf[placeBatchID]].Int(batchID)
 	} else {
 		g.unnamed++
 	}
@@ -136,7 +138,7 @@ func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	for _, p := range slices.Sorted(maps.Keys(e.groups)) {
 		g := e.groups[p]
 		if g.unnamed > 0 {
-			e.stats[eventStats[placeBatchID]].Int(batchID)
+			e.stats[e.table.statOf[placeBatchID]].Int(batchID)
 		}
 		for ; g.unnamed > 0; g.unnamed -= min(g.unnamed, flushRows) {
 			for range min(g.unnamed, flushRows) {
@@ -153,5 +155,6 @@ func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	if err := e.w.Close(); err != nil {
 		return nil, fmt.Errorf("delta: encode events: %w", err)
 	}
-	return &dataFile{date: e.date, data: e.out.Bytes(), rows: e.rows, stats: deltalog.Stats(e.rows, e.stats)}, nil
+	return &dataFile{table: e.table, date: e.date, data: e.out.Bytes(), rows: e.rows,
+		stats: deltalog.Stats(e.rows, e.stats)}, nil
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
+
+	"deckle/schema/level"
 )
 
 // A Kafka timestamp that no reader of the table could show is written as the nearest one that it can.
@@ -15,7 +17,7 @@ func TestKafkaTimestampOutOfRange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEventsEncoder(0, c)
+	e := declared.newEventsEncoder(level.First, 0, c)
 	for _, ms := range []int64{math.MinInt64, -1, 0, lastMillis, lastMillis + 1, math.MaxInt64} {
 		it := m.item(0)
 		it.KafkaTimestamp = ms
@@ -31,7 +33,7 @@ func TestKafkaTimestampOutOfRange(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []int64{0, 0, 0, lastMillis * 1e3, lastMillis * 1e3, lastMillis * 1e3}
-	if err := eachRow("k", f.data, eventsTable.file, func(r parquet.Row) error {
+	if err := eachRow("k", f.data, eventsTable.file, eventsTable.later, func(r parquet.Row) error {
 		if got := r[eventsTable.place("kafka_timestamp")].Int64(); got != want[0] {
 			t.Errorf("got %d, want %d", got, want[0])
 		}

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/parquet-go/parquet-go/compress"
 	"golang.org/x/sync/errgroup"
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
@@ -26,8 +28,9 @@ type Events struct {
 	buffers map[uint32]*eventsBuffer // the newest of each shard
 }
 
-func newEvents(w writer) *Events {
-	return &Events{writer: w, pool: &pool{limit: w.opts.BufferMemoryBytes}, buffers: map[uint32]*eventsBuffer{}}
+func newEvents(log *deltalog.Log, y *layout, opts *Options, c compress.Codec) *Events {
+	return &Events{writer: writer{log: log, layout: y, tables: &y.events, opts: opts, codec: c},
+		pool: &pool{limit: opts.BufferMemoryBytes}, buffers: map[uint32]*eventsBuffer{}}
 }
 
 var (
@@ -49,8 +52,8 @@ func (s *Events) Close() (err error) {
 
 // Buffer implements sinks.EventsSink. A former buffer of the shard is discarded.
 func (s *Events) Buffer(shard uint32) sinks.EventsBuffer {
-	b := &eventsBuffer{shard: shard, pool: s.pool, codec: s.codec, fileBytes: s.opts.FileBytes,
-		open: map[int32]*eventsEncoder{}}
+	b := &eventsBuffer{shard: shard, level: level.First, layout: s.layout, pool: s.pool, codec: s.codec,
+		fileBytes: s.opts.FileBytes, open: map[int32]*eventsEncoder{}}
 	s.mu.Lock()
 	former := s.buffers[shard]
 	s.buffers[shard] = b
@@ -163,7 +166,7 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64,
 		date := schema.Day(it.Timestamp)
 		e := open[date]
 		if e == nil {
-			e = newEventsEncoder(date, s.codec)
+			e = s.layout.newEventsEncoder(s.table(plan).level, date, s.codec)
 			open[date] = e
 		}
 		if err := e.add(it, int64(schema.BatchID(plan.Config.Shard, epoch))); err != nil {

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -92,9 +93,9 @@ func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd 
 }
 
 // checkTypes refuses a file that stores one of the columns in another way than this package does. The Parquet reader
-// would convert its values without an error, e.g. INT96 timestamps to their low 64 bits. The error is a
-// *sinks.StopError.
-func checkTypes(key string, f *parquet.File, columns *parquet.Schema) error {
+// would convert its values without an error, e.g. INT96 timestamps to their low 64 bits. The columns of later may be
+// missing. The error is a *sinks.StopError.
+func checkTypes(key string, f *parquet.File, columns *parquet.Schema, later []string) error {
 	stop := func(name, format string, args ...any) error {
 		return &sinks.StopError{Hint: hintTypes,
 			Err: fmt.Errorf("delta: file %s: column %s %s", key, name, fmt.Sprintf(format, args...))}
@@ -109,6 +110,7 @@ func checkTypes(key string, f *parquet.File, columns *parquet.Schema) error {
 		}
 		have, ok := got[name]
 		switch want := typeOf(&e); {
+		case !ok && slices.Contains(later, name):
 		case !ok:
 			return stop(name, "is missing")
 		case odd[name] != "":

@@ -93,7 +93,7 @@ func TestTypesOfForeignFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := retyped(t, sessionsTable.file, map[string]parquet.Node{tc.column: tc.node})
 			rows := 0
-			err := eachRow("sessions/f.parquet", data, sessionsTable.file,
+			err := eachRow("sessions/f.parquet", data, sessionsTable.file, sessionsTable.later,
 				func(parquet.Row) error { rows++; return nil })
 			if tc.want == "" {
 				if err != nil || rows != 1 {
@@ -110,8 +110,8 @@ func TestTypesOfForeignFiles(t *testing.T) {
 		})
 	}
 	data := retyped(t, eventsTable.file, map[string]parquet.Node{"timestamp": parquet.Leaf(parquet.Int96Type)})
-	if err := eachRow("k", data, eventsTable.file, func(parquet.Row) error { return nil }); err == nil ||
-		!strings.Contains(err.Error(), "column timestamp is stored as INT96") {
+	err := eachRow("k", data, eventsTable.file, eventsTable.later, func(parquet.Row) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "column timestamp is stored as INT96") {
 		t.Errorf("events: %v", err)
 	}
 }
@@ -128,7 +128,7 @@ func int96Rows(t *testing.T, data []byte) []byte {
 	other := parquet.NewSchema("spark_schema", group)
 	var buf bytes.Buffer
 	w := parquet.NewGenericWriter[any](&buf, other)
-	err := eachRow("k", data, sessionsTable.file, func(r parquet.Row) error {
+	err := eachRow("k", data, sessionsTable.file, sessionsTable.later, func(r parquet.Row) error {
 		row := make(parquet.Row, len(r))
 		for i, f := range other.Fields() {
 			v := r[sessionsTable.place(f.Name())]

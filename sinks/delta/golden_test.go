@@ -9,6 +9,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // goldenSessions are images that fill pages and overflow a dictionary.
@@ -86,20 +87,20 @@ func TestGoldenFiles(t *testing.T) {
 		images := goldenSessions(6000)
 		rows := make([]sessionRow, len(images))
 		for i := range images {
-			r, err := toSessionRow(&images[i])
+			r, err := declared.sessionRow(declared.sessions[level.First], &images[i])
 			if err != nil {
 				t.Fatal(err)
 			}
 			rows[i] = r
 		}
-		data, stats, err := encodeSessions(rows, c)
+		data, stats, err := declared.encodeSessions(declared.sessions[level.First], rows, c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprintf("%x", sha256.Sum256(append(data, stats...)))[:16]; got != want[0] {
 			t.Errorf("sessions, %s: %s, want %s (%d bytes)", codecName, got, want[0], len(data))
 		}
-		e := newEventsEncoder(19_000, c)
+		e := declared.newEventsEncoder(level.First, 19_000, c)
 		items := goldenEvents(9000)
 		for i := range items {
 			batchID := int64(-1)

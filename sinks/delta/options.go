@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/parquet-go/parquet-go/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/delta/store"
 )
@@ -26,6 +28,9 @@ type Options struct {
 	ClusterID string
 	Pipeline  string
 	Node      string // only written into commitInfo
+	// Level is the level at which tables are made that are missing; default level.First. A plan of a higher level adds
+	// its columns first, one of a lower level writes files without them.
+	Level level.Level
 
 	// Events keeps every raw event in the table events.
 	Events bool
@@ -47,6 +52,8 @@ type Options struct {
 
 	// step, if set, is called before each step that a crash may interrupt; an error ends the call there. For tests.
 	step func(name string) error
+	// layout are the tables; nil: declared. For tests.
+	layout *layout
 	// sleep replaces the waits between attempts in tests.
 	sleep func(context.Context, time.Duration) error
 }
@@ -73,6 +80,8 @@ func (o *Options) complete() error {
 	if o.FileBytes <= 0 {
 		o.FileBytes = 64 << 20
 	}
+	o.Level = cmp.Or(o.Level, level.First)
+	o.layout = cmp.Or(o.layout, declared)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

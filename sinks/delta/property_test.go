@@ -17,6 +17,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/store"
@@ -198,6 +199,7 @@ type worker struct {
 
 func (w *worker) open(source func(uint32) sinks.EventSource) {
 	w.opts = testOptions(w.mem, w.rng)
+	w.opts.layout = wider
 	w.opts.EventSource = source
 	w.opts.step = func(string) error {
 		w.mu.Lock()
@@ -258,7 +260,8 @@ func (sourceOf) Originals(context.Context, []state.Position, func(int, []byte, b
 }
 
 // Several leaders write the same random plans at once and crash between any two steps, and the store fails in every
-// way. Each row is there exactly once, with the newest image, and each txn is at the end of its plan.
+// way. Each row is there exactly once, with the newest image, and each txn is at the end of its plan. One shard after
+// the other rises to level 2 meanwhile.
 func TestExactlyOnce(t *testing.T) {
 	seeds := 4
 	if testing.Short() {
@@ -286,7 +289,7 @@ func exactlyOnce(t *testing.T, seed uint64) {
 	for shard := range uint32(shards) {
 		acked[shard] = map[state.SinkID]uint64{}
 	}
-	for range 8 {
+	for round := range 8 {
 		// One plan of each sink and shard; all leaders write all of them at the same time.
 		type job struct {
 			id   planID
@@ -343,7 +346,13 @@ func exactlyOnce(t *testing.T, seed uint64) {
 			order := m.rng.Perm(len(jobs))
 			wg.Go(func() {
 				for _, i := range order {
-					w.until(source, jobs[i].id.sink, jobs[i].plan)
+					w.until(source, jobs[i].id.sink, func() *state.Plan {
+						p := jobs[i].plan()
+						if round > 2+int(p.Config.Shard) {
+							p.Level = level.Real
+						}
+						return p
+					})
 				}
 			})
 		}

@@ -12,6 +12,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 )
@@ -24,6 +25,8 @@ type Table struct {
 	store store.Store
 	name  string
 	log   *deltalog.Log
+	// layout are the tables as this binary knows them: files of lower levels are read, too.
+	layout *layout
 }
 
 // OpenTable reads the newest version of the table "sessions" or "events". A table that does not exist yet has
@@ -36,7 +39,7 @@ func OpenTable(ctx context.Context, st store.Store, name string) (*Table, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Table{store: st, name: name, log: log}, nil
+	return &Table{store: st, name: name, log: log, layout: declared}, nil
 }
 
 // Refresh reads the commits after the version that Snapshot returns. It takes one request if there are none.
@@ -85,8 +88,8 @@ func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*Event
 	if t.name != eventsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, eventsTable.file, files, func(date int32, r parquet.Row) error {
-		row, err := eventOf(r, date)
+	return readFiles(ctx, t, t.layout.events[level.Current], files, func(date int32, r parquet.Row) error {
+		row, err := t.layout.event(r, date)
 		if err != nil {
 			return err
 		}
@@ -100,13 +103,13 @@ func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*sch
 	if t.name != sessionsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, sessionsTable.file, files, func(date int32, r parquet.Row) error {
-		row := sessionRow(r).clone().image(date)
+	return readFiles(ctx, t, t.layout.sessions[level.Current], files, func(date int32, r parquet.Row) error {
+		row := t.layout.image(sessionRow(r).clone(), date)
 		return yield(&row)
 	})
 }
 
-func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*File,
+func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 	yield func(date int32, r parquet.Row) error) error {
 	for _, f := range files {
 		name, err := url.PathUnescape(f.Path)
@@ -126,7 +129,7 @@ func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*
 			return &deltalog.CorruptionError{Key: key, Err: err}
 		}
 		rows := int64(0)
-		err = eachRow(key, data, columns, func(r parquet.Row) error {
+		err = eachRow(key, data, of.file, of.later, func(r parquet.Row) error {
 			rows++
 			return yield(date, r)
 		})
@@ -140,11 +143,12 @@ func readFiles(ctx context.Context, t *Table, columns *parquet.Schema, files []*
 	return nil
 }
 
-// eventOf converts a row of an events file; its texts alias r.
-func eventOf(r parquet.Row, date int32) (*EventRow, error) {
-	e := &EventRow{Date: date, BatchID: uint64(r[len(r)-1].Int64())}
-	for i := range eventColumns {
-		eventColumns[i].set(&e.Item, r[i])
+// event converts a row of an events file; its texts alias r.
+func (y *layout) event(r parquet.Row, date int32) (*EventRow, error) {
+	e := &EventRow{Date: date, BatchID: uint64(r[placeBatchID].Int64())}
+	for i := range y.eventColumns {
+		c := &y.eventColumns[i]
+		c.set(&e.Item, r[c.place])
 	}
 	text := textOf(r[eventsTable.place("event_id")])
 	id, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
@@ -162,7 +166,7 @@ func eventOf(r parquet.Row, date int32) (*EventRow, error) {
 // Columns returns the names of the columns of the table "sessions" or "events", in the table's order. It returns nil
 // for any other name.
 func Columns(of string) (names []string) {
-	for _, t := range []table{sessionsTable, eventsTable} {
+	for _, t := range []*table{sessionsTable, eventsTable} {
 		if t.name == of {
 			for _, f := range t.fields {
 				names = append(names, f.Name)

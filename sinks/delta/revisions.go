@@ -12,6 +12,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
@@ -47,7 +48,8 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 	}
 	var targets []target
 	err := plan.Sessions(func(row *schema.SessionRow) error {
-		r, err := toSessionRow(row) // a row that the table cannot hold is refused before anything is written
+		// A row that the table cannot hold is refused before anything is written.
+		r, err := s.layout.sessionRow(s.table(plan), row)
 		if err != nil {
 			return err
 		}
@@ -115,7 +117,7 @@ func (p *pass) window(targets []target) error {
 		if p.targets[key] == nil {
 			return nil
 		}
-		r, err := toSessionRow(row)
+		r, err := p.s.layout.sessionRow(p.s.table(p.plan), row)
 		p.images[key] = r
 		return err
 	})
@@ -165,7 +167,7 @@ func (p *pass) step() (finished bool, err error) {
 	slices.SortFunc(candidates, func(a, b *deltalog.File) int { return cmp.Compare(a.Path, b.Path) })
 
 	change := &deltalog.Change{AppID: p.appID, Version: int64(p.plan.B), ReadVersion: version, Operation: "MERGE"}
-	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, change: change}
+	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.s.table(p.plan), change: change}
 	found := map[string]bool{}
 	rewritten := map[string][]string{}
 	for _, f := range candidates {
@@ -213,10 +215,10 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: f.Path, Err: err}
 	}
-	if err := checkSize(p.s.table.name, name, f.Size, candidateLimit(p.s.opts.FileBytes)); err != nil {
+	if err := checkSize(b.table.name, name, f.Size, candidateLimit(p.s.opts.FileBytes)); err != nil {
 		return nil, err
 	}
-	key := p.s.table.name + "/" + name
+	key := b.table.name + "/" + name
 	data, err := p.s.opts.Store.Get(p.ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, p.vanished(f, err)
@@ -226,7 +228,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	}
 	// Most files of a pass need no change: the first reading keeps only the keys of the window's rows.
 	older := false
-	err = eachRow(key, data, sessionKeys, func(r parquet.Row) error {
+	err = eachRow(key, data, sessionKeys, nil, func(r parquet.Row) error {
 		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
 		if t := p.targets[k]; t != nil {
 			keys = append(keys, k)
@@ -240,7 +242,8 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	}
 	var rows []sessionRow
 	var date int32
-	err = eachRow(key, data, sessionsTable.file, func(row parquet.Row) error {
+	y, newest := p.s.layout, p.s.layout.sessions[level.Current]
+	err = eachRow(key, data, newest.file, newest.later, func(row parquet.Row) error {
 		r := sessionRow(row)
 		k := r.key()
 		if t := p.targets[k]; t != nil && r.epoch() < t.epoch {
@@ -256,7 +259,12 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if date, err = schema.ParseDate(f.Partition); err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
-	if err := b.file(date, rows, f.Origin); err != nil {
+	// Another tool may have merged files of several levels: what stands there is kept.
+	t := y.holding(b.table, rows)
+	for _, r := range rows {
+		y.complete(r)
+	}
+	if err := b.file(t, date, rows, f.Origin); err != nil {
 		return nil, err
 	}
 	b.change.Removes = append(b.change.Removes, f)
@@ -297,7 +305,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	shard := p.plan.Config.Shard
 	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
 	for _, date := range slices.Sorted(maps.Keys(dates)) {
-		if err := b.file(date, dates[date], origin); err != nil {
+		if err := b.file(b.table, date, dates[date], origin); err != nil {
 			return err
 		}
 	}

@@ -13,12 +13,14 @@ import (
 	"github.com/parquet-go/parquet-go/compress"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 )
 
-// sessionRow is a row of the table sessions as its files hold it: one value per column. Every column is required: an
-// empty text is "". A row that was read from a file and is written again keeps its values as they are.
+// sessionRow is a row of the table sessions as the files of a level hold it: one value per column. The columns of level
+// 1 are required: an empty text is "". A row that was read from a file and is written again keeps its values as they
+// are.
 type sessionRow parquet.Row
 
 // Places of the columns that the sinks read.
@@ -31,8 +33,9 @@ var (
 
 // longTexts are the places of the texts whose length varies, so that rows differ in size.
 var longTexts = func() (places []int) {
-	for i := range sessionColumns {
-		if c := &sessionColumns[i]; c.Kind == schema.Text || c.Kind == schema.Repeated || c.Kind == schema.JSON {
+	for i := range declared.sessionColumns {
+		c := &declared.sessionColumns[i]
+		if c.Kind == schema.Text || c.Kind == schema.Repeated || c.Kind == schema.JSON {
 			places = append(places, c.place)
 		}
 	}
@@ -52,6 +55,9 @@ func (r sessionRow) key() string {
 func (r sessionRow) size() int64 {
 	n := 500
 	for _, at := range longTexts {
+		if at >= len(r) {
+			break // a column of a later level
+		}
 		n += len(r[at].ByteArray())
 	}
 	return int64(n)
@@ -71,7 +77,7 @@ func (r sessionRow) clone() sessionRow {
 		if v.Kind() == parquet.ByteArray {
 			at := len(all)
 			all = append(all, v.ByteArray()...)
-			c[i] = parquet.ByteArrayValue(all[at:len(all):len(all)]).Level(0, 0, i)
+			c[i] = parquet.ByteArrayValue(all[at:len(all):len(all)]).Level(0, v.DefinitionLevel(), i)
 		}
 	}
 	return c
@@ -79,11 +85,13 @@ func (r sessionRow) clone() sessionRow {
 
 var errRange = errors.New("number exceeds a long")
 
-// toSessionRow copies an image with its texts, so that the caller may reuse what s points to.
-func toSessionRow(s *schema.SessionRow) (sessionRow, error) {
+// sessionRow copies an image with its texts, so that the caller may reuse what s points to. It has the columns of the
+// files of t.
+func (y *layout) sessionRow(t *table, s *schema.SessionRow) (sessionRow, error) {
+	columns := y.sessionColumns[:len(t.statOf)]
 	n := 0
-	for i := range sessionColumns {
-		if c := &sessionColumns[i]; c.Kind.IsText() {
+	for i := range columns {
+		if c := &columns[i]; c.Kind.IsText() {
 			n += len(c.Text(s))
 		} else if v := c.Number(s); c.Kind == schema.Uint64 && v > math.MaxInt64 {
 			raw, err := json.Marshal(s)
@@ -93,28 +101,64 @@ func toSessionRow(s *schema.SessionRow) (sessionRow, error) {
 			return nil, &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: fmt.Errorf("%w: %d", errRange, v)}
 		}
 	}
-	r := make(sessionRow, len(sessionColumns))
+	r := make(sessionRow, len(columns))
 	var all strings.Builder // one piece of memory for all texts
 	all.Grow(n)
-	for i := range sessionColumns {
-		c := &sessionColumns[i]
-		if !c.Kind.IsText() {
-			r[i] = c.value(s)
+	for i := range columns {
+		c := &columns[i]
+		r[i] = c.value(s)
+		if !c.Kind.IsText() || r[i].IsNull() {
 			continue
 		}
 		at := all.Len()
 		all.WriteString(c.Text(s))
-		r[i] = parquet.ByteArrayValue(alias(all.String()[at:])).Level(0, 0, i)
+		r[i] = parquet.ByteArrayValue(alias(all.String()[at:])).Level(0, r[i].DefinitionLevel(), i)
 	}
 	return r, nil
 }
 
-// image converts the row back, for readers. FirstClosed and Pages are not in the table and stay empty. The texts alias
+// fit returns the row with the columns of the files of t. Those that it does not have get the value that older rows
+// have.
+func (y *layout) fit(t *table, r sessionRow) sessionRow {
+	n := len(t.statOf)
+	if len(r) >= n {
+		return r[:n]
+	}
+	r = slices.Grow(r, n-len(r))
+	for i := len(r); i < n; i++ {
+		r = append(r, y.sessionColumns[i].older())
+	}
+	return r
+}
+
+// complete gives a row, as it was read from a file that does not have all columns, the values that older rows have.
+func (y *layout) complete(r sessionRow) {
+	for i := len(y.sessions[level.First].statOf); i < len(r); i++ {
+		if r[i].IsNull() {
+			r[i] = y.sessionColumns[i].older()
+		}
+	}
+}
+
+// holding returns the table of the lowest level that has all columns of which one of the rows has a value, at least t.
+func (y *layout) holding(t *table, rows []sessionRow) *table {
+	for _, r := range rows {
+		for i := len(r) - 1; i >= len(t.statOf); i-- {
+			if !r[i].IsNull() {
+				t = y.sessions[y.sessionColumns[i].Since]
+				break
+			}
+		}
+	}
+	return t
+}
+
+// image converts a row back, for readers. FirstClosed and Pages are not in the table and stay empty. The texts alias
 // those of r.
-func (r sessionRow) image(date int32) schema.SessionRow {
+func (y *layout) image(r sessionRow, date int32) schema.SessionRow {
 	s := schema.SessionRow{SessionDate: date, Epoch: r.epoch()}
-	for i := range sessionColumns {
-		sessionColumns[i].set(&s, r[i])
+	for i := range r {
+		y.sessionColumns[i].set(&s, r[i])
 	}
 	return s
 }
@@ -131,14 +175,15 @@ func compareSessionRows(a, b sessionRow) int {
 // writeRows is how many rows go to the Parquet writer at once, as a call costs as much as some rows.
 const writeRows = 64
 
-// encodeSessions sorts the rows and encodes them as one file.
-func encodeSessions(rows []sessionRow, c compress.Codec) (data []byte, stats string, err error) {
+// encodeSessions sorts the rows and encodes them as one file of the table's level.
+func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec) (data []byte, stats string, err error) {
 	slices.SortFunc(rows, compareSessionRows)
-	cols, statOf := sessionsTable.newStats(), sessionsTable.statOf()
+	cols, statOf := t.newStats(), t.statOf
 	var buf bytes.Buffer
-	w := parquet.NewGenericWriter[any](&buf, append(fileOptions(c), sessionsTable.file)...)
+	w := parquet.NewGenericWriter[any](&buf, append(fileOptions(c), t.file)...)
 	chunk := make([]parquet.Row, 0, min(len(rows), writeRows))
 	for j, r := range rows {
+		r = y.fit(t, r)
 		for i, v := range r {
 			if at := statOf[i]; at >= 0 {
 				count(&cols[at], v)

@@ -21,7 +21,7 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 		return err
 	}
 	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true}
-	b := sessionsBuilder{ctx: ctx, w: &s.writer, change: change,
+	b := sessionsBuilder{ctx: ctx, w: &s.writer, table: s.table(plan), change: change,
 		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
 	err := plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
 	if err == nil {
@@ -43,6 +43,7 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 type sessionsBuilder struct {
 	ctx    context.Context
 	w      *writer
+	table  *table // of the plan's level
 	origin deltalog.Origin
 	change *deltalog.Change
 
@@ -51,7 +52,7 @@ type sessionsBuilder struct {
 }
 
 func (b *sessionsBuilder) add(row *schema.SessionRow) error {
-	r, err := toSessionRow(row)
+	r, err := b.w.layout.sessionRow(b.table, row)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 
 func (b *sessionsBuilder) flush() error {
 	for _, date := range slices.Sorted(maps.Keys(b.dates)) {
-		if err := b.file(date, b.dates[date], b.origin); err != nil {
+		if err := b.file(b.table, date, b.dates[date], b.origin); err != nil {
 			return err
 		}
 	}
@@ -76,13 +77,13 @@ func (b *sessionsBuilder) flush() error {
 	return nil
 }
 
-// file uploads the rows of one partition and adds them to the change.
-func (b *sessionsBuilder) file(date int32, rows []sessionRow, origin deltalog.Origin) error {
-	data, stats, err := encodeSessions(rows, b.w.codec)
+// file uploads the rows of one partition as a file of the table's level and adds them to the change.
+func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, origin deltalog.Origin) error {
+	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec)
 	if err != nil {
 		return err
 	}
-	f := &dataFile{date: date, data: data, rows: int64(len(rows)), stats: stats}
+	f := &dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}
 	add, err := b.w.upload(b.ctx, f, origin)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -83,12 +84,12 @@ func checkStats(t *testing.T, mem *objects.Mem) {
 			rows := int64(0)
 			err := tab.ReadEvents(context.Background(), []*File{f}, func(r *EventRow) error {
 				rows++
-				for i := range eventColumns {
-					if at := eventStats[i]; at >= 0 {
-						count(&cols[at], eventColumns[i].value(&r.Item))
+				for i := range declared.eventColumns {
+					if at := eventsTable.statOf[declared.eventColumns[i].place]; at >= 0 {
+						count(&cols[at], declared.eventColumns[i].value(&r.Item))
 					}
 				}
-				cols[eventStats[placeBatchID]].Int(int64(r.BatchID))
+				cols[eventsTable.statOf[placeBatchID]].Int(int64(r.BatchID))
 				return nil
 			})
 			if want := deltalog.Stats(rows, cols); err != nil || f.Stats != want {
@@ -242,13 +243,14 @@ func TestRevisions(t *testing.T) {
 
 func FuzzDataFile(f *testing.F) {
 	m := newModel(4, 1)
-	r, _ := toSessionRow(&schema.SessionRow{SessionID: "s", Status: schema.StatusClosed})
+	r, _ := declared.sessionRow(declared.sessions[level.First],
+		&schema.SessionRow{SessionID: "s", Status: schema.StatusClosed})
 	c, _ := codec("snappy")
-	sessions, _, err := encodeSessions([]sessionRow{r}, c)
+	sessions, _, err := declared.encodeSessions(declared.sessions[level.First], []sessionRow{r}, c)
 	if err != nil {
 		f.Fatal(err)
 	}
-	e := newEventsEncoder(0, c)
+	e := declared.newEventsEncoder(level.First, 0, c)
 	it := m.item(0)
 	if err := e.add(&it, 1); err != nil {
 		f.Fatal(err)
@@ -263,15 +265,15 @@ func FuzzDataFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var bad *deltalog.CorruptionError
 		var stop *sinks.StopError // other types
-		err := eachRow("k", data, sessionsTable.file, func(r parquet.Row) error {
-			_ = sessionRow(r).clone().image(0)
+		err := eachRow("k", data, sessionsTable.file, sessionsTable.later, func(r parquet.Row) error {
+			_ = declared.image(sessionRow(r).clone(), 0)
 			return nil
 		})
 		if err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {
 			t.Fatalf("untyped: %v", err)
 		}
-		err = eachRow("k", data, eventsTable.file, func(r parquet.Row) error {
-			_, _ = eventOf(r, 0)
+		err = eachRow("k", data, eventsTable.file, eventsTable.later, func(r parquet.Row) error {
+			_, _ = declared.event(r, 0)
 			return nil
 		})
 		if err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {

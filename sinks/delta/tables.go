@@ -9,49 +9,77 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks/delta/deltalog"
 )
 
-// table describes one Delta table.
+// table describes one Delta table at one level.
 type table struct {
 	name        string
 	description string
+	level       level.Level
 	partition   string // name of the partition column, a date that is not in the files
 	fields      []deltalog.Field
 	stats       []string        // columns with bounds
 	file        *parquet.Schema // schema of the data files
+	later       []string        // columns of file that older files do not have
+	statOf      []int           // by column of the files: the place of its statistics, -1 for none
 }
 
-// sessionColumns are the columns of sessions that stand in its files, and their places there.
-var sessionColumns = fileColumns(schema.Sessions)
+// layout is the tables at every level, compiled once.
+type layout struct {
+	// sessionColumns are the columns of sessions that stand in its files, and their places there. eventColumns are
+	// those of events that follow from the record; batch_id stands behind those of level 1. The files of a level have
+	// the first of them.
+	sessionColumns   []fileColumn[schema.SessionRow]
+	eventColumns     []fileColumn[event.Item]
+	sessions, events [level.Current + 1]*table
+}
 
-var sessionsTable = newTable("sessions", "One row a session once it is closed; revisions replace it.", schema.Sessions,
-	[]string{
-		"session_id", "user_id", "brand", "country", "device_type", "subscription_tier", "session_start", "session_end",
-		"session_duration_sec", "total_events", "status", "revision", "batch_id", "created_at",
-	}, "sessionRow")
+// declared are the tables of package schema.
+var declared = newLayout(schema.All())
 
-// eventColumns are the columns of events that follow from the record, and their places in the files. batch_id stands
-// behind them.
-var eventColumns = fileColumns(schema.Events)
+// sessionsTable and eventsTable have everything that this binary knows. Files are read by them.
+var sessionsTable, eventsTable = declared.sessions[level.Current], declared.events[level.Current]
 
-var eventsTable = newTable("events", "Every counted event and every session_end once.",
-	append(slices.Clone(schema.Events), schema.Column[event.Item]{Name: "batch_id", Kind: schema.Uint64},
-		schema.Column[event.Item]{Name: "event_date", Kind: schema.Date}),
-	[]string{
-		"session_id", "user_id", "event_type", "timestamp", "brand", "category", "country", "device_type",
-		"kafka_partition", "kafka_offset", "kafka_timestamp", "batch_id",
-	}, "eventRow")
+func newLayout(all schema.Set) *layout {
+	first := len(all.UpTo(level.First).Events)
+	events := slices.Concat(all.Events[:first], []schema.Column[event.Item]{
+		{Name: "batch_id", Kind: schema.Uint64}, {Name: "event_date", Kind: schema.Date}}, all.Events[first:])
+	y := &layout{sessionColumns: fileColumns(all.Sessions)}
+	for _, c := range fileColumns(events) {
+		if c.Name != "batch_id" {
+			y.eventColumns = append(y.eventColumns, c)
+		}
+	}
+	for l := level.First; l <= level.Current; l++ {
+		y.sessions[l] = newTable("sessions", "One row a session once it is closed; revisions replace it.",
+			all.UpTo(l).Sessions, l, []string{
+				"session_id", "user_id", "brand", "country", "device_type", "subscription_tier", "session_start",
+				"session_end", "session_duration_sec", "total_events", "status", "revision", "batch_id", "created_at",
+			}, "sessionRow")
+		y.events[l] = newTable("events", "Every counted event and every session_end once.",
+			events[:len(all.UpTo(l).Events)+2], l, []string{
+				"session_id", "user_id", "event_type", "timestamp", "brand", "category", "country", "device_type",
+				"kafka_partition", "kafka_offset", "kafka_timestamp", "batch_id",
+			}, "eventRow")
+	}
+	return y
+}
 
 // newTable describes a table with these columns. The only date among them is the partition column. root is the name of
 // the files' schema.
-func newTable[R any](name, description string, columns []schema.Column[R], stats []string, root string) table {
-	t := table{name: name, description: description, stats: stats}
+func newTable[R any](name, description string, columns []schema.Column[R], l level.Level, stats []string,
+	root string) *table {
+	t := &table{name: name, description: description, level: l, stats: stats}
 	for i := range columns {
 		c := &columns[i]
 		t.fields = append(t.fields, deltalog.Field{Name: c.Name, Type: fieldType(c.Kind)})
 		if c.Kind == schema.Date {
 			t.partition = c.Name
+		}
+		if schema.Later(c.Since) {
+			t.later = append(t.later, c.Name)
 		}
 	}
 	for _, s := range stats {
@@ -60,7 +88,19 @@ func newTable[R any](name, description string, columns []schema.Column[R], stats
 		}
 	}
 	t.file = fileSchema(root, columns)
+	for _, f := range t.file.Fields() {
+		t.statOf = append(t.statOf, slices.Index(stats, f.Name()))
+	}
 	return t
+}
+
+// creation says how the table is made at a level, and what is accepted of one that is there: the columns of any level.
+func creation(tables *[level.Current + 1]*table, l level.Level, opts *Options) *deltalog.Creation {
+	t := tables[l]
+	first := len(tables[level.First].fields)
+	return &deltalog.Creation{ClusterID: opts.ClusterID, Pipeline: opts.Pipeline, Fields: t.fields[:first],
+		Later: tables[level.Current].fields[first:], NewLater: len(t.fields) - first,
+		PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description}
 }
 
 // fieldType is the Delta type of a column of a kind.
@@ -96,7 +136,7 @@ func fileSchema[R any](root string, columns []schema.Column[R]) *parquet.Schema 
 		case "integer":
 			typ = reflect.TypeFor[int32]()
 		}
-		if c.Optional {
+		if c.Optional || schema.Later(c.Since) {
 			tag += ",optional"
 		}
 		if c.Kind == schema.Few || c.Kind == schema.Repeated || c.Kind == schema.StatusName {
@@ -129,15 +169,6 @@ func (t *table) newStats() []deltalog.ColumnStats {
 // place is the place of a column in the files, -1 if it is not there.
 func (t *table) place(name string) int {
 	return slices.IndexFunc(t.file.Fields(), func(f parquet.Field) bool { return f.Name() == name })
-}
-
-// statOf returns, for each column of the files, the place of its statistics, -1 for none.
-func (t *table) statOf() []int {
-	of := make([]int, len(t.file.Fields()))
-	for i, f := range t.file.Fields() {
-		of[i] = slices.Index(t.stats, f.Name())
-	}
-	return of
 }
 
 // count folds a value into a column's statistics.

@@ -12,13 +12,16 @@ import (
 type fileColumn[R any] struct {
 	schema.Column[R]
 	place int // among the columns of the files
+	// optional says that the files may have a null: an empty optional text, or any column that the first files do not
+	// have, because a file that another tool has merged from older and newer ones has nulls there.
+	optional bool
 }
 
 // fileColumns are the columns that stand in the files, in their order: all but the date.
 func fileColumns[R any](columns []schema.Column[R]) (out []fileColumn[R]) {
 	for _, c := range columns {
 		if c.Kind != schema.Date {
-			out = append(out, fileColumn[R]{c, len(out)})
+			out = append(out, fileColumn[R]{c, len(out), c.Optional || schema.Later(c.Since)})
 		}
 	}
 	return out
@@ -33,38 +36,64 @@ func kafkaMicros(ms int64) int64 { return min(max(ms, 0), lastMillis) * 1e3 }
 
 // value is the row's value of the column. A text aliases the row.
 func (c *fileColumn[R]) value(r *R) parquet.Value {
-	var n int64
+	var v parquet.Value
 	switch c.Kind {
 	case schema.Text, schema.Repeated, schema.Few, schema.JSON, schema.StatusName, schema.UUID:
 		s := c.Text(r)
-		switch {
-		case !c.Optional:
-			return parquet.ByteArrayValue(alias(s)).Level(0, 0, c.place)
-		case s == "":
+		if c.Optional && s == "" {
 			return parquet.NullValue().Level(0, 0, c.place)
 		}
-		return parquet.ByteArrayValue(alias(s)).Level(0, 1, c.place)
+		v = parquet.ByteArrayValue(alias(s))
 	case schema.Uint8, schema.Small, schema.Int32:
-		return parquet.Int32Value(int32(c.Number(r))).Level(0, 0, c.place)
+		v = parquet.Int32Value(int32(c.Number(r)))
 	case schema.Seconds:
-		n = int64(c.Number(r)) * 1e6
+		v = parquet.Int64Value(int64(c.Number(r)) * 1e6)
 	case schema.Millis:
-		n = int64(c.Number(r)) * 1e3
+		v = parquet.Int64Value(int64(c.Number(r)) * 1e3)
 	case schema.KafkaMillis:
-		n = kafkaMicros(int64(c.Number(r)))
+		v = parquet.Int64Value(kafkaMicros(int64(c.Number(r))))
 	default:
-		n = int64(c.Number(r))
+		v = parquet.Int64Value(int64(c.Number(r)))
 	}
-	return parquet.Int64Value(n).Level(0, 0, c.place)
+	switch {
+	case !c.optional:
+		return v.Level(0, 0, c.place)
+	case !c.Has(r):
+		return parquet.NullValue().Level(0, 0, c.place)
+	}
+	return v.Level(0, 1, c.place)
+}
+
+// older is the column's value in a row of a file that does not have the column.
+func (c *fileColumn[R]) older() parquet.Value {
+	switch {
+	case c.Optional || c.Known != nil:
+		return parquet.NullValue().Level(0, 0, c.place)
+	case c.Kind.IsText():
+		return parquet.ByteArrayValue(nil).Level(0, 1, c.place)
+	case fieldType(c.Kind) == "integer":
+		return parquet.Int32Value(0).Level(0, 1, c.place)
+	}
+	return parquet.Int64Value(0).Level(0, 1, c.place)
 }
 
 // set puts a value of the column into the row, for readers. A text aliases the value.
 func (c *fileColumn[R]) set(r *R, v parquet.Value) {
+	if c.Known != nil {
+		known := uint64(1)
+		if v.IsNull() {
+			known = 0
+		}
+		c.Known.SetNumber(r, known)
+	}
 	if c.Kind.IsText() {
 		c.SetText(r, textOf(v))
 		return
 	}
-	n := v.Int64()
+	n := int64(0)
+	if !v.IsNull() {
+		n = v.Int64()
+	}
 	switch c.Kind {
 	case schema.Seconds:
 		n /= 1e6

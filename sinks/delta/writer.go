@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/parquet-go/parquet-go/compress"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
@@ -57,10 +59,30 @@ func (w *sharedWriter) Close() (err error) {
 
 // writer is what the three sinks have in common.
 type writer struct {
-	log   *deltalog.Log
-	table table
-	opts  *Options
-	codec compress.Codec
+	log    *deltalog.Log
+	layout *layout
+	tables *[level.Current + 1]*table // this table by level
+	opts   *Options
+	codec  compress.Codec
+	risen  atomic.Uint32 // the level of which the table has all columns, as far as this writer knows
+}
+
+// table is the table at the level of a plan.
+func (w *writer) table(plan *state.Plan) *table { return w.tables[max(plan.Level, level.First)] }
+
+// rise gives the table the columns of a level, by a commit of its own, if it does not have them.
+func (w *writer) rise(ctx context.Context, t *table) error {
+	if t.level == level.First || w.risen.Load() >= uint32(t.level) {
+		return nil
+	}
+	if err := w.opts.step("rise"); err != nil {
+		return err
+	}
+	if err := w.log.AddColumns(ctx, t.fields); err != nil {
+		return err
+	}
+	w.risen.Store(uint32(t.level))
+	return w.opts.step("risen")
 }
 
 // appID names a shard's changes of one kind. It contains the cluster, but neither a term nor a node, so that a new
@@ -111,14 +133,19 @@ func (w *writer) attemptID() (string, error) {
 
 // dataFile is one finished data file.
 type dataFile struct {
-	date  int32 // of its partition, days since 1970-01-01
+	table *table // of its level
+	date  int32  // of its partition, days since 1970-01-01
 	data  []byte
 	rows  int64
 	stats string
 }
 
-// upload puts a data file under a random name that only this put uses, and returns its add action.
+// upload puts a data file under a random name that only this put uses, and returns its add action. The table has the
+// columns of the file by then.
 func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin) (deltalog.Add, error) {
+	if err := w.rise(ctx, f.table); err != nil {
+		return deltalog.Add{}, err
+	}
 	if err := w.opts.step("upload"); err != nil {
 		return deltalog.Add{}, err
 	}
@@ -127,8 +154,8 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 		return deltalog.Add{}, err
 	}
 	date := schema.DateText(f.date)
-	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", w.table.partition, date, origin.Shard, origin.To, attempt)
-	if err := w.opts.Store.Put(ctx, w.table.name+"/"+path, f.data); err != nil {
+	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", f.table.partition, date, origin.Shard, origin.To, attempt)
+	if err := w.opts.Store.Put(ctx, f.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
 	}
 	// gofail: var deltaFileStaged struct{}
@@ -140,7 +167,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 		tags = origin.Tags()
 	}
 	return deltalog.Add{
-		Path: path, PartitionValues: map[string]string{w.table.partition: date}, Size: int64(len(f.data)),
+		Path: path, PartitionValues: map[string]string{f.table.partition: date}, Size: int64(len(f.data)),
 		ModificationTime: w.opts.Now().UnixMilli(), DataChange: true, Stats: f.stats, Tags: tags,
 	}, nil
 }
@@ -153,7 +180,7 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 	if err := w.log.Submit(ctx, c); err != nil {
 		// gofail: var bugDeleteStaged struct{}
 		// for _, a := range c.Adds {
-		// 	_ = w.opts.Store.Delete(context.WithoutCancel(ctx), w.table.name+"/"+a.Path)
+		// 	_ = w.opts.Store.Delete(context.WithoutCancel(ctx), w.tables[level.First].name+"/"+a.Path)
 		// }
 		return err
 	}

@@ -128,8 +128,18 @@ func FuzzNames(f *testing.F) {
 		if n := numRecords(s); n < -1 {
 			t.Fatalf("%q has %d records", s, n)
 		}
-		if checkSchema(s, testFields) == nil && !strings.Contains(s, `"k"`) && !strings.Contains(s, `\u`) {
+		if checkSchema(s, testFields, testLater) != nil {
+			return
+		}
+		if !strings.Contains(s, `"k"`) && !strings.Contains(s, `\u`) {
 			t.Fatalf("%q is taken for the schema", s)
+		}
+		longer, _, err := withFields(s, testLater)
+		if err != nil || checkSchema(longer, append(testFields[:3:3], testLater...), nil) != nil {
+			t.Fatalf("%q becomes %q, %v", s, longer, err)
+		}
+		if again, added, err := withFields(longer, testLater); err != nil || len(added) > 0 || again != longer {
+			t.Fatalf("%q becomes %q, %v", longer, again, err)
 		}
 	})
 }

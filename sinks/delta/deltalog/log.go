@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -147,7 +148,8 @@ func (l *Log) create(ctx context.Context) error {
 	}
 	meta := &Metadata{
 		ID: id.String(), Name: l.name(), Description: cr.Description,
-		Format: Format{Provider: "parquet", Options: map[string]string{}}, SchemaString: SchemaString(cr.Fields),
+		Format:           Format{Provider: "parquet", Options: map[string]string{}},
+		SchemaString:     SchemaString(slices.Concat(cr.Fields, cr.Later[:cr.NewLater])),
 		PartitionColumns: []string{cr.PartitionColumn},
 		Configuration: map[string]string{
 			ConfigClusterID: cr.ClusterID, ConfigPipeline: cr.Pipeline,

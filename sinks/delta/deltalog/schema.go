@@ -1,9 +1,11 @@
 package deltalog
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Field is one column of a table. All columns are nullable, so that columns can be added later.
@@ -24,12 +26,16 @@ type schemaStruct struct {
 	Fields []schemaField `json:"fields"`
 }
 
+func (f Field) action() schemaField {
+	return schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true,
+		Metadata: map[string]any{}}
+}
+
 // SchemaString renders the columns as metaData.schemaString.
 func SchemaString(fields []Field) string {
 	s := schemaStruct{Type: "struct"}
 	for _, f := range fields {
-		s.Fields = append(s.Fields, schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true,
-			Metadata: map[string]any{}})
+		s.Fields = append(s.Fields, f.action())
 	}
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -38,22 +44,23 @@ func SchemaString(fields []Field) string {
 	return string(b)
 }
 
-// checkSchema reports how a table's schema differs from the columns that are written.
-func checkSchema(schemaString string, want []Field) error {
+// checkSchema reports how a table's schema differs from the columns that are written. The later ones may be missing.
+func checkSchema(schemaString string, want, later []Field) error {
 	var s schemaStruct
 	if err := json.Unmarshal([]byte(schemaString), &s); err != nil {
 		return fmt.Errorf("schemaString: %w", err)
 	}
+	known := slices.Concat(want, later)
 	for _, f := range s.Fields {
 		if _, ok := f.Metadata["delta.invariants"]; ok {
 			return fmt.Errorf("column %s has an invariant", f.Name)
 		}
-		i := slices.IndexFunc(want, func(w Field) bool { return w.Name == f.Name })
+		i := slices.IndexFunc(known, func(w Field) bool { return w.Name == f.Name })
 		if i < 0 {
 			return fmt.Errorf("column %s is not one of Deckle's", f.Name)
 		}
-		if string(f.Type) != `"`+want[i].Type+`"` {
-			return fmt.Errorf("column %s has type %s, want %q", f.Name, f.Type, want[i].Type)
+		if string(f.Type) != `"`+known[i].Type+`"` {
+			return fmt.Errorf("column %s has type %s, want %q", f.Name, f.Type, known[i].Type)
 		}
 	}
 	for _, w := range want {
@@ -64,11 +71,52 @@ func checkSchema(schemaString string, want []Field) error {
 	return nil
 }
 
+// withFields returns the schema with those columns at its end that it does not have, and their names. What stands there
+// is kept as it is, whatever other tools have noted about a column.
+func withFields(schemaString string, fields []Field) (extended string, added []string, err error) {
+	var s struct {
+		Type   string            `json:"type"`
+		Fields []json.RawMessage `json:"fields"`
+	}
+	if err := json.Unmarshal([]byte(schemaString), &s); err != nil {
+		return "", nil, fmt.Errorf("schemaString: %w", err)
+	}
+	have := map[string]bool{}
+	for _, raw := range s.Fields {
+		var f schemaField
+		if err := json.Unmarshal(raw, &f); err != nil {
+			return "", nil, fmt.Errorf("schemaString: %w", err)
+		}
+		have[f.Name] = true
+	}
+	for _, f := range fields {
+		if have[f.Name] {
+			continue
+		}
+		raw, err := json.Marshal(f.action())
+		if err != nil {
+			return "", nil, fmt.Errorf("schemaString: %w", err)
+		}
+		s.Fields, added = append(s.Fields, raw), append(added, f.Name)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		return "", nil, fmt.Errorf("schemaString: %w", err)
+	}
+	return strings.TrimSuffix(b.String(), "\n"), added, nil
+}
+
 // Creation says which properties the table of a writer must have, and how it is made if it is missing.
 type Creation struct {
 	ClusterID, Pipeline string
 	Fields              []Field
-	PartitionColumn     string
-	StatsColumns        []string // delta.dataSkippingStatsColumns
-	Description         string
+	// Later are the columns that a table may lack until Log.AddColumns gives it them. A table that is made here has the
+	// first NewLater of them at once.
+	Later           []Field
+	NewLater        int
+	PartitionColumn string
+	StatsColumns    []string // delta.dataSkippingStatsColumns
+	Description     string
 }

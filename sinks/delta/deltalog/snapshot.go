@@ -171,7 +171,7 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 		return stop("unset the property "+configTxnRetention+": it lets other tools forget what Deckle has written",
 			"%s is %q", configTxnRetention, v)
 	}
-	if err := checkSchema(s.Metadata.SchemaString, want.Fields); err != nil {
+	if err := checkSchema(s.Metadata.SchemaString, want.Fields, want.Later); err != nil {
 		return stop("undo the change of the schema, or give Deckle a new location", "%v", err)
 	}
 	if !slices.Equal(s.Metadata.PartitionColumns, []string{want.PartitionColumn}) {
