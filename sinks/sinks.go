@@ -63,7 +63,8 @@ type EventSource interface {
 	Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error
 	// Originals calls yield for each of the positions, which ascend by partition and offset, with the value that Kafka
 	// has there, or with ok = false if Kafka has lost the record. i is the index of the position in at. The value is
-	// valid only during the call.
+	// valid only during the call. After an error, the first position without a call is the one that could not be read;
+	// an *UnreadableError says that the fault is in what Kafka holds there.
 	Originals(ctx context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error
 }
 
@@ -85,3 +86,10 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("row %q refused: %v", e.RowKey, e.Err) }
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// UnreadableError says that Kafka answers and does not give a record that it holds: a damaged batch, one that does not
+// decompress or inflates too much.
+type UnreadableError struct{ Err error }
+
+func (e *UnreadableError) Error() string { return e.Err.Error() }
+func (e *UnreadableError) Unwrap() error { return e.Err }

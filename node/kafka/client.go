@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -95,15 +94,6 @@ func (c *Client) reader(from map[int32]kgo.Offset, fetchBytes int64, extra ...kg
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	return cl, nil
-}
-
-// CommitOffsets writes offsets to a consumer group, by partition, for tools that show lag. Nothing reads them back.
-func (c *Client) CommitOffsets(ctx context.Context, group string, offsets map[int32]int64) error {
-	all := kadm.Offsets{}
-	for p, o := range offsets {
-		all.AddOffset(c.topic, p, o, -1)
-	}
-	return kadm.NewClient(c.admin).CommitAllOffsets(ctx, group, all)
 }
 
 // logger brings the client library's log to slog; its chatter is debug.

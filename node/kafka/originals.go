@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/sinks"
 	"deckle/state"
 )
 
@@ -89,9 +90,28 @@ func (r *originalsReading) take(fetches kgo.Fetches) (done bool, err error) {
 	case errors.Is(err, kerr.OffsetOutOfRange): // gone since the start was asked for; the next reading asks again
 		return true, r.missing(r.at[r.done].Offset + 1)
 	case err != nil:
-		return false, fmt.Errorf("kafka: %s/%d offset %d: %w", r.f.c.topic, r.at[0].Partition, r.at[r.done].Offset, err)
+		err = fmt.Errorf("kafka: %s/%d offset %d: %w", r.f.c.topic, r.at[0].Partition, r.at[r.done].Offset, err)
+		if unreadable(fetches) {
+			err = &sinks.UnreadableError{Err: err}
+		}
+		return false, err
 	}
 	return false, nil
+}
+
+// unreadable says that what a poll brought is the answer of a broker that has the records, and that the client cannot
+// make records of it. What passes by itself, a right that is missing and the end of a wait are something else.
+func unreadable(fetches kgo.Fetches) bool {
+	for _, e := range fetches.Errors() {
+		var refused *kerr.Error
+		if e.Partition < 0 || errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, context.Canceled) {
+			continue
+		}
+		if !errors.As(e.Err, &refused) || refused == kerr.CorruptMessage || refused == kerr.UnsupportedCompressionType {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *originalsReading) silence(ctx context.Context, polls int) (done bool, err error) {

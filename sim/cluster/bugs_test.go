@@ -72,6 +72,9 @@ var bugs = []bug{
 		kinds: []string{"wipe", "crash", "isolate"}},
 	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"},
 		tune: midInsert},
+	{name: "a letter that does not fit holds up the others",
+		points: map[string]string{"bugLetterHoldsOthers": "return"},
+		kinds:  []string{"letters_small"}, tune: manyLetters},
 }
 
 // TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, because
@@ -193,6 +196,11 @@ func busy(o *Options) {
 func repeating(o *Options) {
 	o.Faults = 12
 	o.Workload = func(w *sim.Options) { w.Faults.Duplicates = 0.1 }
+}
+
+// manyLetters has many records that cannot be used.
+func manyLetters(o *Options) {
+	o.Workload = func(w *sim.Options) { w.Faults.Malformed = 0.05 }
 }
 
 // midInsert stops plans of ClickHouse between two of their inserts.

@@ -204,6 +204,13 @@ var kinds = []kind{
 		h := w.broker.Fault(kfake.Fault{Keys: keys, Topic: topic, Err: e, Count: 5 + w.rng.IntN(60)})
 		return h.Remove
 	}},
+	{"letters_small", 2, time.Second, func(_ context.Context, w *world) func() {
+		const most = 700
+		w.history.fault("letters_small", "the dead letter topic takes %d bytes from now on", most)
+		w.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic + ".dlq", Err: kerr.MessageTooLarge,
+			Count: -1, When: func(r kmsg.Request) bool { return produces(r, most) }})
+		return nothing // it stays as it is: what does not fit never will
+	}},
 	// The object store.
 	{"store_down", 4, 12 * time.Second, func(_ context.Context, w *world) func() {
 		w.history.fault("store_down", "")
@@ -262,6 +269,16 @@ var kinds = []kind{
 }
 
 func nothing() {}
+
+// produces says whether a request produces a batch of more than so many bytes.
+func produces(r kmsg.Request, most int) bool {
+	req, ok := r.(*kmsg.ProduceRequest)
+	return ok && slices.ContainsFunc(req.Topics, func(t kmsg.ProduceRequestTopic) bool {
+		return slices.ContainsFunc(t.Partitions, func(p kmsg.ProduceRequestTopicPartition) bool {
+			return len(p.Records) > most
+		})
+	})
+}
 
 func all(fs []func()) func() {
 	return func() {

@@ -116,6 +116,23 @@ func TestRefusedRowOfTheModel(t *testing.T) {
 	}
 }
 
+// A total that the server refuses holds up the plan of its shard, and must (docs/design.md §6), but no other shard.
+func TestRefusedTotalHoldsItsShard(t *testing.T) {
+	srv, s := openModel(t, nil)
+	err := srv.Exec(modelDB, "ALTER TABLE "+totalsTable+" ADD CONSTRAINT c CHECK shard != '0'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := clickhouse.NewModel(rand.New(rand.NewPCG(2, 2)), 2)
+	var stop *sinks.StopError
+	if err := s.Write(t.Context(), m.Advance(0, 1)); !errors.As(err, &stop) || !strings.Contains(err.Error(), "total") {
+		t.Errorf("a refused total: %v", err)
+	}
+	if err := s.Write(t.Context(), m.Advance(1, 1)); err != nil {
+		t.Errorf("the other shard: %v", err)
+	}
+}
+
 // TestExactUnderRandomFaults: leaders, two of which may believe that they lead the same shard, write plans until they
 // are acknowledged, on a server where everything goes wrong. No visible row ever goes back, and in the end the views
 // are exact.

@@ -1,9 +1,10 @@
 // Package deadletter is the sink that produces every record that cannot be used, and every row that another sink
 // refused, to a compacted Kafka topic (docs/schema.md, dead letters).
 //
-// Promise. After Write(plan) has returned nil, every dead letter of the plan is acknowledged by all in-sync replicas.
-// Producing a plan again yields the same records, byte for byte, under the same keys, as long as Kafka has the
-// originals. A reader that keeps the last record of each key, as compaction does, sees each letter once.
+// Promise. After Write(plan) has returned nil, every dead letter of the plan is acknowledged by all in-sync replicas,
+// or the topic takes it in no form and it is counted and told. Producing a plan again yields the same records, byte for
+// byte, under the same keys, as long as Kafka has the originals and the topic takes what it took. A reader that keeps
+// the last record of each key, as compaction does, sees each letter once.
 //
 //	plan ──► letter ──► original bytes, from Kafka again ──► record ──► topic <topic>.dlq (cleanup.policy=compact)
 //
@@ -12,9 +13,23 @@
 //	headers reason, detail, length, sha256, source_topic, source_partition, source_offset, source_timestamp,
 //	        rejected_at; where they apply: truncated=true, original_lost=true; for a row: sink, shard, epoch, row_key
 //
+// One letter holds up no other. What a topic does not take (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD,
+// INVALID_TIMESTAMP) is produced again in a batch of its own, since a broker refuses batches and the client fails with
+// them what waits for the same partition:
+//
+//	as it is ─► half of the value, again and again ─► no value, 64 bytes of the detail ─► key and reason ─► passed
+//	            down to 512 bytes                                                                          and told
+//
+// An INVALID_TIMESTAMP first gives the letter the present time. Any other failure of a letter lets the others be
+// produced, and the plan be written again; a topic or a right that is missing ends the Write, since every letter would
+// meet it. A letter whose original Kafka holds and cannot give (a damaged batch) lets the letters of the other
+// partitions go first, and goes without it after five minutes; where a partition has no leader, its letters wait for
+// one.
+//
 // Invariants.
-//  1. A key names one letter for ever, and a record's content is a function of the letter, its epoch and the original.
-//     The record's timestamp and rejected_at are the epoch's clock, not the producer's.
+//  1. A key names one letter for ever, and a record's content is a function of the letter, its epoch, the original and
+//     what the topic takes. The record's timestamp (unless the topic refuses it) and rejected_at are the epoch's clock,
+//     not the producer's.
 //  2. No record has a null value, because compaction would take it for a deletion. A letter without its original has
 //     an empty value and says original_lost=true.
 //  3. The bytes of a value have the letter's SHA-256, unless they are truncated. If Kafka now holds something else at

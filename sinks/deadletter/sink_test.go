@@ -29,9 +29,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // originals stands for Kafka's copy of the source.
 type originals struct {
-	values map[state.Position][]byte
-	err    error
-	calls  int
+	values     map[state.Position][]byte
+	unreadable map[state.Position]error
+	err        error
+	calls      int
 }
 
 func (o *originals) Events(context.Context, *state.Plan, func(*event.Item) error) error {
@@ -48,6 +49,9 @@ func (o *originals) Originals(_ context.Context, at []state.Position,
 		}
 		if o.err != nil {
 			return o.err
+		}
+		if err := o.unreadable[p]; err != nil {
+			return err
 		}
 		v, ok := o.values[p]
 		if err := yield(i, v, ok); err != nil {
