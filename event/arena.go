@@ -64,3 +64,6 @@ func (a *arena) reset() {
 
 // alias returns p as a string without a copy: nobody may write to p while the string is in use.
 func alias(p []byte) string { return unsafe.String(unsafe.SliceData(p), len(p)) }
+
+// bytesOf returns s as bytes without a copy: nobody may write to them.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

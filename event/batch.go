@@ -3,6 +3,8 @@ package event
 import (
 	"fmt"
 	"math"
+
+	"deckle/schema/level"
 )
 
 // Limits of a batch. They bound what a hostile encoding can make DecodeBatch allocate, and the leader keeps its batches
@@ -35,9 +37,11 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("event: corrupt batch: %s (%s %d)", e.What, where, e.Offset)
 }
 
-// Check returns an error if b breaks the rules that Batch states or the limits above. AppendBatch takes only batches
-// that pass, and DecodeBatch returns only batches that pass.
-func (b *Batch) Check() error {
+// Check returns an error if b breaks the rules that Batch states or the limits above, or has an item that a batch of
+// level l cannot carry. AppendBatch takes only batches that pass, and DecodeBatch returns only batches that pass.
+func (b *Batch) Check(l level.Level) error { return b.check(level.Batch.At(l)) }
+
+func (b *Batch) check(version byte) error {
 	if n := len(b.Items) + len(b.Rejects); n > MaxBatchRecords {
 		return fmt.Errorf("event: batch of %d records, at most %d", n, MaxBatchRecords)
 	}
@@ -47,6 +51,12 @@ func (b *Batch) Check() error {
 	if b.Nulls < 0 {
 		return fmt.Errorf("event: batch with %d null records", b.Nulls)
 	}
+	if n := len(b.Seen); n > 0 && n != len(b.Ranges) {
+		return fmt.Errorf("event: batch of %d ranges, seen %d of them", len(b.Ranges), n)
+	}
+	if err := b.Counts.check(); err != nil {
+		return err
+	}
 	last := int32(-1)
 	items, rejects, bytes := b.Items, b.Rejects, 0
 	for i := range b.Ranges {
@@ -54,6 +64,10 @@ func (b *Batch) Check() error {
 		if r.Partition <= last || r.From < 0 || r.To <= r.From || r.LeaderEpoch < -1 {
 			return fmt.Errorf("event: range %d of a batch: partition %d after %d, [%d, %d), leader epoch %d", i,
 				r.Partition, last, r.From, r.To, r.LeaderEpoch)
+		}
+		if len(b.Seen) > 0 && !b.Seen[i].within(r) {
+			return fmt.Errorf("event: last record %d of partition %d is outside [%d, %d)", b.Seen[i].LastOffset,
+				r.Partition, r.From, r.To)
 		}
 		last = r.Partition
 		next := r.From
@@ -63,8 +77,7 @@ func (b *Batch) Check() error {
 				return fmt.Errorf("event: item %d/%d out of order or outside [%d, %d)", it.Partition, it.Offset,
 					r.From, r.To)
 			}
-			if !it.Type.Valid() || it.SessionID == "" || len(it.SessionID) > MaxSessionID ||
-				it.UserID > math.MaxInt64 || it.Scroll > maxScroll {
+			if !it.valid(version) {
 				return fmt.Errorf("event: item %d/%d is not a valid event", it.Partition, it.Offset)
 			}
 			next = it.Offset + 1
@@ -98,9 +111,49 @@ func (b *Batch) Check() error {
 	return nil
 }
 
+// valid says whether a batch of the version can carry the item.
+func (it *Item) valid(version byte) bool {
+	if !it.Type.Valid() || it.SessionID == "" || len(it.SessionID) > MaxSessionID || it.Scroll > maxScroll {
+		return false
+	}
+	if version < batchReal {
+		return len(it.SessionID) <= FirstMaxSessionID && it.UserID <= math.MaxInt64 && it.UserKey == "" &&
+			it.Type != Other
+	}
+	return it.Progress <= maxScroll && it.Key < numKeyClasses && (it.KeyHash == 0 || it.Key == KeyOther) &&
+		(it.Type == Other) == (it.TypeName != "") && len(it.TypeName) <= MaxTypeName &&
+		(it.UserID > math.MaxInt64) == (it.UserKey != "") && len(it.UserKey) <= MaxUserKey &&
+		(it.UserKey == "" || it.UserID == UserHash(it.UserKey))
+}
+
+// within says whether the last record, if there is one, lies within the range.
+func (s *Seen) within(r *Range) bool {
+	if s.LastHash == 0 {
+		return s.LastOffset == 0
+	}
+	return s.LastOffset >= r.From && s.LastOffset < r.To
+}
+
+func (c *Counts) check() error {
+	bad := len(c.Excluded) > MaxExclude || c.Skipped < 0 || c.KafkaTimes < 0
+	for _, n := range c.Excluded {
+		bad = bad || n < 0
+	}
+	for _, n := range c.Zeroed {
+		bad = bad || n < 0
+	}
+	if bad {
+		return fmt.Errorf("event: counts of a batch: %+v", *c)
+	}
+	return nil
+}
+
 // batchBytes is the number of bytes by which the texts that a batch carries count towards MaxBatchBytes.
 func (e *Event) batchBytes() int {
-	n := len(e.SessionID) + len(e.EngagementMetrics)
+	n := len(e.SessionID) + len(e.EngagementMetrics) + len(e.UserKey) + len(e.TypeName)
+	if e.MetricsOmitted {
+		n -= len(e.EngagementMetrics)
+	}
 	for _, f := range textColumns {
 		n += len(*e.text(f))
 	}

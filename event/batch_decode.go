@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/klauspost/compress/s2"
+
+	"deckle/schema/level"
 )
 
 // BatchScratch holds the texts of a decoded batch and the working memory of the decoding. The zero value is ready for
@@ -29,30 +31,41 @@ type BatchScratch struct {
 // valid until the next call with it; src may be changed as soon as the call has returned. ArticleType, Metadata and
 // Extra are empty.
 //
-// Any other input is refused with a *CorruptError, and b is then empty; what is accepted passes Check. Whatever src
-// holds, memory stays below some 200 MiB; for a batch of ordinary events it is about one kilobyte per event.
+// What a version above that of level.Current begins is refused with a *level.TooNewError, any other input with a
+// *CorruptError, and b is then empty; what is accepted passes Check at the level of its version. Whatever src holds,
+// memory stays below some 200 MiB; for a batch of ordinary events it is about one kilobyte per event.
 func DecodeBatch(src []byte, b *Batch, scratch *BatchScratch) error {
-	b.Ranges, b.Items, b.Rejects, b.Nulls = b.Ranges[:0], b.Items[:0], b.Rejects[:0], 0
+	b.Reset()
 	err := decodeBatch(src, b, scratch)
 	if err == nil {
-		if bad := b.Check(); bad != nil {
+		if bad := b.check(src[0]); bad != nil {
 			err = &CorruptError{What: bad.Error()}
 		}
 	}
 	if err != nil {
-		b.Ranges, b.Items, b.Rejects, b.Nulls = b.Ranges[:0], b.Items[:0], b.Rejects[:0], 0
-		return err // not a nil *CorruptError in an error
+		b.Reset()
+		return err
 	}
 	return nil
+}
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	counts := b.Counts
+	counts.Reset()
+	*b = Batch{Ranges: b.Ranges[:0], Seen: b.Seen[:0], Items: b.Items[:0], Rejects: b.Rejects[:0], Counts: counts}
 }
 
 func decodeBatch(src []byte, b *Batch, s *BatchScratch) error {
 	if len(src) == 0 {
 		return &CorruptError{What: "empty"}
 	}
-	version := int(src[0])
-	if version == 0 || version >= len(batchTexts) {
+	version := src[0]
+	if version == 0 {
 		return &CorruptError{What: "unknown version"}
+	}
+	if err := level.Batch.Check(int(version)); err != nil {
+		return err
 	}
 	size, n := binary.Uvarint(src[1:])
 	if n <= 0 || size > uint64(len(src)-1-n) {
@@ -70,8 +83,11 @@ func decodeBatch(src []byte, b *Batch, s *BatchScratch) error {
 	if s.columns, err = s2.Decode(s.columns[:cap(s.columns)], packed); err != nil {
 		return &CorruptError{Offset: 1 + n, What: "columns do not decompress: " + err.Error()}
 	}
-	r := &reader{src: s.columns, tail: tail, budget: MaxBatchBytes, texts: batchTexts[version], s: s}
+	r := &reader{src: s.columns, tail: tail, budget: MaxBatchBytes, version: version, s: s}
 	items, rejects := r.header(b)
+	if r.err == nil && version >= batchReal {
+		r.realHeader(b)
+	}
 	if r.err == nil && len(tail) < items*len(ID{})+rejects*sha {
 		return &CorruptError{Offset: len(src), What: "ends early"}
 	}
@@ -104,14 +120,14 @@ func (s *BatchScratch) reset() {
 
 // reader reads columns. After the first error every read returns zero.
 type reader struct {
-	src    []byte
-	at     int
-	tail   []byte
-	budget int // bytes of text that may still be assembled
-	texts  int // columns of texts
-	err    *CorruptError
-	s      *BatchScratch
-	counts []rangeCount
+	src     []byte
+	at      int
+	tail    []byte
+	budget  int // bytes of text that may still be assembled
+	version byte
+	err     *CorruptError
+	s       *BatchScratch
+	counts  []rangeCount
 }
 
 // rangeCount is how many items and rejects a range has.
@@ -283,12 +299,15 @@ func (r *reader) items(b *Batch, n int) {
 	}
 	r.sessionColumn(items)
 	r.userColumn(items)
-	for _, f := range textColumns[:r.texts] {
+	for _, f := range textColumns[:batchTexts[r.version]] {
 		r.textColumn(items, f)
 	}
 	r.measureColumns(items)
 	if r.err == nil {
 		r.metricsColumn(items)
+	}
+	if r.err == nil && r.version >= batchReal {
+		r.realColumns(items)
 	}
 }
 
@@ -386,7 +405,8 @@ func (r *reader) textColumn(items []Item, f field) {
 
 func (r *reader) measureColumns(items []Item) {
 	s := r.s
-	s.ids = r.packed(s.ids, len(items), 2, 4, "measures")
+	width := measureWidth(r.version)
+	s.ids = r.packed(s.ids, len(items), width, 1<<width, "measures")
 	for i := range items {
 		if s.ids[i]&hasMeasure != 0 {
 			items[i].Measure = r.uint("measure")
@@ -397,6 +417,15 @@ func (r *reader) measureColumns(items []Item) {
 			items[i].Scroll = uint8(r.count(maxScroll, "scroll depth"))
 		}
 	}
+	if r.version < batchReal {
+		return
+	}
+	for i := range items {
+		if s.ids[i]&hasProgress != 0 {
+			items[i].Progress = uint8(r.count(maxScroll, "read progress"))
+		}
+		items[i].Complete = s.ids[i]&isComplete != 0
+	}
 }
 
 func (r *reader) metricsColumn(items []Item) {
@@ -404,10 +433,14 @@ func (r *reader) metricsColumn(items []Item) {
 	s := r.s
 	nInts, nTokens := 0, 0
 	shapes := r.dict(min(len(items), maxShapes), what)
+	slots := byte(slotScroll)
+	if r.version >= batchReal {
+		slots = slotProgress
+	}
 	s.bounds = append(s.bounds, 0)
 	for _, shape := range shapes {
 		before := len(s.pieces)
-		s.pieces = pieces(s.pieces, shape)
+		s.pieces = pieces(s.pieces, shape, slots)
 		if len(s.pieces)-before > maxSlots+1 {
 			r.fail("shape of engagement metrics with too many values")
 			return
@@ -467,6 +500,8 @@ func (r *reader) metricsColumn(items []Item) {
 				text = appendUint(text, items[i].Measure)
 			case slotScroll:
 				text = appendUint(text, uint64(items[i].Scroll))
+			case slotProgress:
+				text = appendUint(text, uint64(items[i].Progress))
 			}
 		}
 		if s.text = text; !r.spend(len(text)) {

@@ -6,20 +6,23 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/s2"
+
+	"deckle/schema/level"
 )
 
-// AppendBatch appends the encoding of b to dst and returns the result. Equal batches have equal encodings. It does not
-// carry ArticleType, Metadata and Extra: sessions do not need them, and they reach the events table from the leader's
-// memory or from Kafka.
+// AppendBatch appends the encoding of b at level l to dst and returns the result. Equal batches have equal encodings.
+// It does not carry ArticleType, Metadata, Extra, EventID and engagement metrics that are too long (MetricsOmitted):
+// sessions do not need them, and they reach the events table from the leader's memory or from Kafka. At level.First it
+// also leaves out the batch's Seen, Rules and Counts, and of an item Progress, Complete, MetricsOmitted and Key.
 //
 // b must pass Check; otherwise AppendBatch panics, because an entry that no replica could decode must not reach the
 // log. Texts need not be valid UTF-8. It is safe for concurrent use.
-func AppendBatch(dst []byte, b *Batch) []byte {
-	if err := b.Check(); err != nil {
+func AppendBatch(dst []byte, b *Batch, l level.Level) []byte {
+	if err := b.Check(l); err != nil {
 		panic(err)
 	}
 	e := encoders.Get().(*batchEncoder)
-	dst = e.append(dst, b)
+	dst = e.append(dst, b, level.Batch.At(l))
 	e.release()
 	encoders.Put(e)
 	return dst
@@ -29,6 +32,7 @@ var encoders = sync.Pool{New: func() any { return new(batchEncoder) }}
 
 // batchEncoder is the memory of one encoding.
 type batchEncoder struct {
+	version  byte
 	out      []byte // the columns
 	tail     []byte // bytes that no compression makes smaller
 	packed   []byte
@@ -61,13 +65,21 @@ func (e *batchEncoder) release() {
 	e.splitter.undo(0, 0)
 }
 
-func (e *batchEncoder) append(dst []byte, b *Batch) []byte {
+func (e *batchEncoder) append(dst []byte, b *Batch, version byte) []byte {
+	e.version = version
+	e.splitter.slots = slotScroll
+	if version >= batchReal {
+		e.splitter.slots = slotProgress
+	}
 	e.out, e.tail = e.out[:0], e.tail[:0]
 	e.header(b)
+	if version >= batchReal {
+		e.realHeader(b)
+	}
 	e.items(b)
 	e.rejects(b)
 	e.packed = s2.Encode(e.packed[:cap(e.packed)], e.out)
-	dst = append(dst, batchVersion)
+	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, uint64(len(e.packed)))
 	dst = append(dst, e.packed...)
 	return append(dst, e.tail...)
@@ -129,6 +141,9 @@ func (e *batchEncoder) items(b *Batch) {
 	e.textColumns(items)
 	e.measureColumns(items)
 	e.metricsColumn(items)
+	if e.version >= batchReal {
+		e.realColumns(items)
+	}
 }
 
 func (e *batchEncoder) grow(n int) []uint32 { return room(&e.ids, n) }
@@ -172,20 +187,29 @@ func (e *batchEncoder) sessionColumn(items []Item) {
 	}
 }
 
+// userColumn writes the numbers of users. Those who have a key follow from it, and are 0 here.
 func (e *batchEncoder) userColumn(items []Item) {
 	for i := range items {
 		if items[i].UserID != items[e.first[e.session[i]]].UserID {
 			e.out = append(e.out, perItem)
 			for j := range items {
-				e.uint(items[j].UserID)
+				e.user(&items[j])
 			}
 			return
 		}
 	}
 	e.out = append(e.out, perSession)
 	for _, i := range e.first {
-		e.uint(items[i].UserID)
+		e.user(&items[i])
 	}
+}
+
+func (e *batchEncoder) user(it *Item) {
+	if it.UserKey != "" {
+		e.uint(0)
+		return
+	}
+	e.uint(it.UserID)
 }
 
 // textColumns numbers the texts item by item, because the texts of one item lie together in memory, and then writes
@@ -252,16 +276,24 @@ func (e *batchEncoder) dict(d *dict) {
 
 func (e *batchEncoder) measureColumns(items []Item) {
 	ids := e.grow(len(items))
+	real := e.version >= batchReal
 	for i := range items {
+		it := &items[i]
 		ids[i] = 0
-		if items[i].Measure != 0 {
+		if it.Measure != 0 {
 			ids[i] = hasMeasure
 		}
-		if items[i].Scroll != 0 {
+		if it.Scroll != 0 {
 			ids[i] |= hasScroll
 		}
+		if real && it.Progress != 0 {
+			ids[i] |= hasProgress
+		}
+		if real && it.Complete {
+			ids[i] |= isComplete
+		}
 	}
-	e.out = appendPacked(e.out, ids, 2)
+	e.out = appendPacked(e.out, ids, measureWidth(e.version))
 	for i := range items {
 		if items[i].Measure != 0 {
 			e.uint(items[i].Measure)
@@ -270,6 +302,11 @@ func (e *batchEncoder) measureColumns(items []Item) {
 	for i := range items {
 		if items[i].Scroll != 0 {
 			e.out = append(e.out, items[i].Scroll)
+		}
+	}
+	for i := range items {
+		if ids[i]&hasProgress != 0 {
+			e.out = append(e.out, items[i].Progress)
 		}
 	}
 }
@@ -281,8 +318,11 @@ func (e *batchEncoder) metricsColumn(items []Item) {
 	c.undo(0, 0)
 	for i := range items {
 		it := &items[i]
-		ints, tokens := len(c.ints), len(c.tokens)
-		if c.split(it.EngagementMetrics, it.Measure, it.Scroll) {
+		ints, tokens, text := len(c.ints), len(c.tokens), it.EngagementMetrics
+		if it.MetricsOmitted && e.version >= batchReal {
+			text = ""
+		}
+		if c.split(text, it) {
 			if id, ok := e.shapes.find(alias(c.shape)); ok {
 				ids[i] = id
 				continue
@@ -294,7 +334,7 @@ func (e *batchEncoder) metricsColumn(items []Item) {
 			c.undo(ints, tokens)
 		}
 		ids[i] = e.shapes.id(rawShape)
-		c.tokens = append(c.tokens, it.EngagementMetrics)
+		c.tokens = append(c.tokens, text)
 	}
 	e.dict(&e.shapes)
 	e.out = appendPacked(e.out, ids, widthOf(len(e.shapes.texts)))

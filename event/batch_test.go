@@ -1,6 +1,7 @@
 package event
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/s2"
+
+	"deckle/schema/level"
 )
 
 // oddTexts are texts that dictionaries, shapes and page URLs may treat wrongly.
@@ -27,8 +30,8 @@ var oddTexts = []string{
 	"https://welt.com/x/41", "DB3D32D7-986F-463A-B7DB-92734198DD82", "db3d32d7-986f-463a-b7db-92734198dd82",
 }
 
-// oddBatch makes a valid batch of odd values.
-func oddBatch(rng *rand.Rand, more ...string) *Batch {
+// oddBatch makes a batch of odd values that is valid at level l.
+func oddBatch(rng *rand.Rand, l level.Level, more ...string) *Batch {
 	texts := slices.Concat(oddTexts, more)
 	text := func() string { return texts[rng.IntN(len(texts))] }
 	few := func() uint64 { return []uint64{0, 1, 41, 81, math.MaxInt64}[rng.IntN(5)] }
@@ -36,6 +39,14 @@ func oddBatch(rng *rand.Rand, more ...string) *Batch {
 		return []int64{0, 1, -1, 1795357069, 1795357069123, math.MaxInt64, math.MinInt64, rng.Int64()}[rng.IntN(8)]
 	}
 	b := &Batch{Nulls: int64(few())}
+	real := l >= level.Real
+	if real {
+		b.Rules, b.Counts = rng.Uint32()>>rng.IntN(33), Counts{Skipped: int64(few()), KafkaTimes: int64(few())}
+		b.Counts.Zeroed[rng.IntN(NumMetrics)] = int64(few())
+		for range rng.IntN(3) {
+			b.Counts.Excluded = append(b.Counts.Excluded, int64(few()))
+		}
+	}
 	partition := int32(-1)
 	for range rng.IntN(4) {
 		partition += 1 + rng.Int32N(1<<20)*rng.Int32N(2)
@@ -52,10 +63,14 @@ func oddBatch(rng *rand.Rand, more ...string) *Batch {
 				b.Rejects = append(b.Rejects, rj)
 			default:
 				it := Item{Partition: r.Partition, Offset: offset, KafkaTimestamp: odd()}
-				it.Type = Type(1 + rng.IntN(int(NumTypes)-1))
+				it.Type = Type(1 + rng.IntN(int(SessionEnd)))
 				it.ID[rng.IntN(16)] = byte(rng.Uint32())
 				it.SessionID = text()
-				it.SessionID = it.SessionID[:min(len(it.SessionID), MaxSessionID)]
+				limit := FirstMaxSessionID
+				if real {
+					limit = MaxSessionID
+				}
+				it.SessionID = it.SessionID[:min(len(it.SessionID), limit)]
 				if it.SessionID == "" {
 					it.SessionID = "s"
 				}
@@ -74,27 +89,77 @@ func oddBatch(rng *rand.Rand, more ...string) *Batch {
 				if rng.IntN(8) == 0 {
 					it.Measure = math.MaxUint64
 				}
+				if real {
+					oddReal(rng, &it, text)
+				}
 				b.Items = append(b.Items, it)
 			}
 			offset++
 		}
 		r.To = max(offset, r.From+1)
 		b.Ranges = append(b.Ranges, r)
+		if real {
+			s := Seen{KafkaTime: odd(), AtHead: rng.IntN(2) == 0}
+			if rng.IntN(2) == 0 {
+				s.LastOffset, s.LastHash = r.From+rng.Int64N(r.To-r.From), max(rng.Uint64(), 1)
+			}
+			b.Seen = append(b.Seen, s)
+		}
 	}
 	return b
 }
+
+// oddReal gives an item odd values that level.Real can carry.
+func oddReal(rng *rand.Rand, it *Item, text func() string) {
+	if rng.IntN(3) == 0 {
+		if it.UserKey = text(); it.UserKey != "" {
+			it.UserKey = it.UserKey[:min(len(it.UserKey), MaxUserKey)]
+			it.UserID = UserHash(it.UserKey)
+		}
+	}
+	if rng.IntN(3) == 0 {
+		it.Type, it.TypeName = Other, "x"+text()
+		it.TypeName = it.TypeName[:min(len(it.TypeName), MaxTypeName)]
+	}
+	if it.Key = KeyClass(rng.IntN(int(numKeyClasses))); it.Key == KeyOther {
+		it.KeyHash = rng.Uint32()
+	}
+	it.Progress, it.Complete = uint8(rng.IntN(101)), rng.IntN(2) == 0
+	it.MetricsOmitted, it.EventID = rng.IntN(9) == 0, text()
+}
+
+var levels = []level.Level{level.First, level.Real}
 
 func TestOddBatches(t *testing.T) {
 	rng := newRand(t)
 	var s BatchScratch
 	for range 500 {
-		b := oddBatch(rng)
-		enc := checkRoundTrip(t, b, &s)
-		if again := AppendBatch([]byte("x"), b); string(again) != "x"+string(enc) {
-			t.Fatal("encoding a batch twice gives two encodings")
+		for _, l := range levels {
+			b := oddBatch(rng, l)
+			enc := checkRoundTrip(t, b, &s, l)
+			if again := AppendBatch([]byte("x"), b, l); string(again) != "x"+string(enc) {
+				t.Fatal("encoding a batch twice gives two encodings")
+			}
 		}
 	}
 }
+
+// TestFirstBatch: a batch of level 1 is what v0.1.0 wrote, byte for byte. (The hash is of its encoding.)
+func TestFirstBatch(t *testing.T) {
+	h := sha256.New()
+	for _, n := range []int{1, 300} {
+		h.Write(AppendBatch(nil, sampleBatch(t, n, 7), level.First))
+	}
+	rng := rand.New(rand.NewPCG(4, 2))
+	for range 20 {
+		h.Write(AppendBatch(nil, oddBatch(rng, level.First), level.First))
+	}
+	if got := fmt.Sprintf("%x", h.Sum(nil)[:8]); got != firstBatchHash {
+		t.Errorf("%s, want %s", got, firstBatchHash)
+	}
+}
+
+const firstBatchHash = "6450c84478fddef2"
 
 // TestManyShapes has more shapes than a batch may hold: the texts beyond the limit are kept as they are.
 func TestManyShapes(t *testing.T) {
@@ -103,12 +168,15 @@ func TestManyShapes(t *testing.T) {
 		b.Items = append(b.Items, Item{Offset: int64(i), Event: Event{SessionID: "s", Type: Search,
 			EngagementMetrics: fmt.Sprintf(`{"%x":%d,"a":"b"}`, i, i)}})
 	}
-	checkRoundTrip(t, &b, new(BatchScratch))
+	for _, l := range levels {
+		checkRoundTrip(t, &b, new(BatchScratch), l)
+	}
 }
 
-// TestShapes shows the shapes and values of some engagement_metrics, for measure 81 and scroll depth 41; I, T, M and S
-// stand for the slots.
+// TestShapes shows the shapes and values of some engagement_metrics, for measure 81, scroll depth 41 and read progress
+// 50; I, T, M, S and P stand for the slots.
 func TestShapes(t *testing.T) {
+	it := Item{Event: Event{Measure: 81, Scroll: 41, Progress: 50}}
 	for _, c := range []struct{ text, shape, values string }{
 		{`{"scroll_depth": 41, "time_on_page": 81, "done": false}`,
 			`{"scroll_depth": S, "time_on_page": M, "done": false}`, ""},
@@ -118,14 +186,16 @@ func TestShapes(t *testing.T) {
 		{`{"a":-1,"b":01,"c":0}`, `{"a":T,"b":T,"c":I}`, `0 "-1" "01"`},
 		{`{"a":9223372036854775807,"b":9223372036854775808}`, `{"a":I,"b":T}`,
 			`9223372036854775807 "9223372036854775808"`},
+		{`{"read_progress":50,"scroll_depth":50}`, `{"read_progress":P,"scroll_depth":I}`, "50"},
 		{"{}", "{}", ""},
 	} {
-		var k splitter
-		if !k.split(c.text, 81, 41) {
+		k := splitter{slots: slotProgress}
+		if !k.split(c.text, &it) {
 			t.Errorf("%s: no shape", c.text)
 			continue
 		}
-		shape := strings.NewReplacer("\x01", "I", "\x02", "T", "\x03", "M", "\x04", "S").Replace(string(k.shape))
+		slots := strings.NewReplacer("\x01", "I", "\x02", "T", "\x03", "M", "\x04", "S", "\x05", "P")
+		shape := slots.Replace(string(k.shape))
 		values := strings.Trim(fmt.Sprint(k.ints), "[]")
 		for _, token := range k.tokens {
 			values += ` "` + token + `"`
@@ -136,14 +206,20 @@ func TestShapes(t *testing.T) {
 	}
 	for _, text := range []string{`{"a": "x`, "{\x01}", `{"` + "\x04" + `":1}`, `"` + `\`,
 		strings.Repeat("[", maxShapeText+1), "[" + strings.Repeat("1,", maxSlots) + "1]"} {
-		var k splitter
-		if k.split(text, 81, 41) || len(k.ints)+len(k.tokens) > 0 {
+		k := splitter{slots: slotProgress}
+		if k.split(text, &it) || len(k.ints)+len(k.tokens) > 0 {
 			t.Errorf("%q has a shape", text)
 		}
 	}
 }
 
 func TestCheckRefuses(t *testing.T) {
+	for _, l := range levels {
+		testCheckRefuses(t, l)
+	}
+}
+
+func testCheckRefuses(t *testing.T, l level.Level) {
 	valid := func() *Batch {
 		return &Batch{
 			Ranges: []Range{{Partition: 1, From: 10, To: 20, LeaderEpoch: -1}, {Partition: 2, From: 0, To: 5}},
@@ -154,7 +230,7 @@ func TestCheckRefuses(t *testing.T) {
 			Rejects: []Reject{{Partition: 1, Offset: 19, Reason: Malformed}, {Partition: 2, Offset: 0, Reason: NoKey}},
 		}
 	}
-	if err := valid().Check(); err != nil {
+	if err := valid().Check(l); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(b *Batch){
@@ -171,10 +247,21 @@ func TestCheckRefuses(t *testing.T) {
 		"items out of order":         func(b *Batch) { slices.Reverse(b.Items) },
 		"item twice":                 func(b *Batch) { b.Items[1] = b.Items[0] },
 		"item without a session":     func(b *Batch) { b.Items[0].SessionID = "" },
-		"long session id":            func(b *Batch) { b.Items[0].SessionID = strings.Repeat("x", 65) },
+		"long session id":            func(b *Batch) { b.Items[0].SessionID = strings.Repeat("x", 256) },
 		"item of no type":            func(b *Batch) { b.Items[0].Type = 0 },
 		"item of an unknown type":    func(b *Batch) { b.Items[0].Type = NumTypes },
 		"user id":                    func(b *Batch) { b.Items[0].UserID = 1 << 63 },
+		"user id of another key":     func(b *Batch) { b.Items[0].UserID, b.Items[0].UserKey = 1<<63, "k" },
+		"key without its user id":    func(b *Batch) { b.Items[0].UserKey = "k" },
+		"other type without a name":  func(b *Batch) { b.Items[0].Type = Other },
+		"counts":                     func(b *Batch) { b.Counts.Skipped = -1 },
+		"excluded":                   func(b *Batch) { b.Counts.Excluded = []int64{1, -1} },
+		"zeroed":                     func(b *Batch) { b.Counts.Zeroed[2] = -1 },
+		"too many exclude rules":     func(b *Batch) { b.Counts.Excluded = make([]int64, MaxExclude+1) },
+		"last record before":         func(b *Batch) { b.Seen = []Seen{{LastHash: 1, LastOffset: 9}, {}} },
+		"last record behind":         func(b *Batch) { b.Seen = []Seen{{LastHash: 1, LastOffset: 20}, {}} },
+		"last record without a hash": func(b *Batch) { b.Seen = []Seen{{LastOffset: 12}, {}} },
+		"one range not seen":         func(b *Batch) { b.Seen = make([]Seen, 1) },
 		"scroll depth":               func(b *Batch) { b.Items[0].Scroll = 101 },
 		"reject behind its range":    func(b *Batch) { b.Rejects[1].Offset = 5 },
 		"rejects out of order":       func(b *Batch) { slices.Reverse(b.Rejects) },
@@ -188,7 +275,7 @@ func TestCheckRefuses(t *testing.T) {
 		"too much text":              func(b *Batch) { b.Items[0].City = strings.Repeat("x", MaxBatchBytes) },
 	} {
 		b := valid()
-		if spoil(b); b.Check() == nil {
+		if spoil(b); b.Check(l) == nil {
 			t.Errorf("%s: accepted", name)
 		}
 		func() {
@@ -197,15 +284,41 @@ func TestCheckRefuses(t *testing.T) {
 					t.Errorf("%s: encoded", name)
 				}
 			}()
-			AppendBatch(nil, b)
+			AppendBatch(nil, b, l)
 		}()
+	}
+	for name, spoil := range map[string]func(it *Item){ // what only level.Real carries
+		"long session id": func(it *Item) { it.SessionID = strings.Repeat("x", 65) },
+		"user key":        func(it *Item) { it.UserKey, it.UserID = "k", UserHash("k") },
+		"other type":      func(it *Item) { it.Type, it.TypeName = Other, "x" },
+	} {
+		b := valid()
+		if spoil(&b.Items[0]); (b.Check(l) == nil) != (l >= level.Real) {
+			t.Errorf("%s at level %d: %v", name, l, b.Check(l))
+		}
+	}
+	for name, spoil := range map[string]func(it *Item){
+		"read progress":  func(it *Item) { it.Progress = 101 },
+		"class of a key": func(it *Item) { it.Key = numKeyClasses },
+		"hash of no key": func(it *Item) { it.KeyHash = 1 },
+		"long user key": func(it *Item) {
+			it.UserKey = strings.Repeat("k", 256)
+			it.UserID = UserHash(it.UserKey)
+		},
+		"long name of a type":  func(it *Item) { it.Type, it.TypeName = Other, strings.Repeat("k", 65) },
+		"name of a known type": func(it *Item) { it.TypeName = "search" },
+	} {
+		b := valid()
+		if spoil(&b.Items[0]); l >= level.Real && b.Check(l) == nil {
+			t.Errorf("%s: accepted", name)
+		}
 	}
 }
 
-// frame puts columns and a tail together as AppendBatch does.
-func frame(columns, tail []byte) []byte {
+// frame puts columns and a tail together as AppendBatch does at level l.
+func frame(columns, tail []byte, l level.Level) []byte {
 	packed := s2.Encode(nil, columns)
-	out := binary.AppendUvarint([]byte{batchVersion}, uint64(len(packed)))
+	out := binary.AppendUvarint([]byte{level.Batch.At(l)}, uint64(len(packed)))
 	return append(append(out, packed...), tail...)
 }
 
@@ -224,7 +337,8 @@ func split(t testing.TB, enc []byte) (columns, tail []byte) {
 func checkHostile(t *testing.T, enc []byte) error {
 	t.Helper()
 	var s BatchScratch
-	b := Batch{Items: make([]Item, 3), Rejects: make([]Reject, 3), Nulls: 3, Ranges: make([]Range, 3)}
+	b := Batch{Items: make([]Item, 3), Rejects: make([]Reject, 3), Nulls: 3, Ranges: make([]Range, 3),
+		Seen: make([]Seen, 3)}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	err := DecodeBatch(enc, &b, &s)
@@ -234,7 +348,9 @@ func checkHostile(t *testing.T, enc []byte) error {
 	}
 	if err != nil {
 		var corrupt *CorruptError
-		if !errors.As(err, &corrupt) || corrupt.What == "" || corrupt.Offset < 0 {
+		var tooNew *level.TooNewError
+		if isNew := errors.As(err, &tooNew); isNew != (len(enc) > 0 && enc[0] > batchReal) ||
+			!isNew && (!errors.As(err, &corrupt) || corrupt.What == "" || corrupt.Offset < 0) {
 			t.Fatalf("error %#v", err)
 		}
 		if len(b.Items)+len(b.Rejects)+len(b.Ranges) > 0 || b.Nulls != 0 {
@@ -242,22 +358,37 @@ func checkHostile(t *testing.T, enc []byte) error {
 		}
 		return err
 	}
-	if err := b.Check(); err != nil {
+	l := levelOf(enc)
+	if err := b.Check(l); err != nil {
 		t.Fatal(err)
 	}
-	checkRoundTrip(t, &b, new(BatchScratch))
+	checkRoundTrip(t, &b, new(BatchScratch), l)
 	return nil
+}
+
+// levelOf is the level at which an encoding was written.
+func levelOf(enc []byte) level.Level {
+	if enc[0] == batchFirst {
+		return level.First
+	}
+	return level.Real
 }
 
 // TestDamagedBatch cuts an encoding at every byte and changes every byte of its columns.
 func TestDamagedBatch(t *testing.T) {
+	for _, l := range levels {
+		testDamagedBatch(t, l)
+	}
+}
+
+func testDamagedBatch(t *testing.T, l level.Level) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	b := oddBatch(rng)
-	enc := AppendBatch(nil, b)
+	b := oddBatch(rng, l)
+	enc := AppendBatch(nil, b, l)
 	columns, tail := split(t, enc)
 	for len(b.Items) < 10 || len(b.Rejects) < 3 || len(b.Ranges) < 2 || len(columns) > 2000 {
-		b = oddBatch(rng)
-		enc = AppendBatch(nil, b)
+		b = oddBatch(rng, l)
+		enc = AppendBatch(nil, b, l)
 		columns, tail = split(t, enc)
 	}
 	var s BatchScratch
@@ -271,15 +402,20 @@ func TestDamagedBatch(t *testing.T) {
 		t.Fatal("a byte behind the end is accepted")
 	}
 	other := slices.Clone(enc)
-	other[0]++
+	other[0] = 0
 	if err := DecodeBatch(other, &got, &s); err == nil || !strings.Contains(err.Error(), "unknown version") {
-		t.Fatalf("another version: %v", err)
+		t.Fatalf("version 0: %v", err)
 	}
-	if err := DecodeBatch(frame(append(slices.Clone(columns), 0), tail), &got, &s); err == nil {
+	other[0] = level.Batch.Newest() + 1
+	var tooNew *level.TooNewError
+	if err := DecodeBatch(other, &got, &s); !errors.As(err, &tooNew) {
+		t.Fatalf("a newer version: %v", err)
+	}
+	if err := DecodeBatch(frame(append(slices.Clone(columns), 0), tail, l), &got, &s); err == nil {
 		t.Fatal("a byte behind the columns is accepted")
 	}
 	for n := range columns {
-		if err := DecodeBatch(frame(columns[:n], tail), &got, &s); err == nil {
+		if err := DecodeBatch(frame(columns[:n], tail, l), &got, &s); err == nil {
 			t.Fatalf("the first %d bytes of the columns are accepted", n)
 		}
 	}
@@ -287,8 +423,8 @@ func TestDamagedBatch(t *testing.T) {
 		for _, x := range []byte{1, 0x80, 0xff} {
 			damaged := slices.Clone(columns)
 			damaged[i] ^= x
-			if err := DecodeBatch(frame(damaged, tail), &got, &s); err == nil {
-				checkRoundTrip(t, &got, new(BatchScratch)) // a change of a value
+			if err := DecodeBatch(frame(damaged, tail, l), &got, &s); err == nil {
+				checkRoundTrip(t, &got, new(BatchScratch), l) // a change of a value
 			}
 		}
 	}
@@ -302,7 +438,7 @@ func TestHostileBatches(t *testing.T) {
 		for i := range MaxBatchRecords {
 			b.Items = append(b.Items, Item{Event: ev, Offset: int64(i)})
 		}
-		return new(batchEncoder).append(nil, &b)
+		return new(batchEncoder).append(nil, &b, batchFirst)
 	}
 	if err := checkHostile(t, many(Event{})); err != nil {
 		t.Fatal(err)
@@ -312,7 +448,7 @@ func TestHostileBatches(t *testing.T) {
 		for _, n := range numbers {
 			c = binary.AppendUvarint(c, n)
 		}
-		return frame(c, nil)
+		return frame(c, nil, level.First)
 	}
 	long := strings.Repeat(" ", 4000)
 	// One shape of 1,000 tokens for every item: the columns of many(Event{}) end with one empty shape and no token.
@@ -332,9 +468,9 @@ func TestHostileBatches(t *testing.T) {
 		"count of rejects": {columns(1, 0, 0, 0, 5, 0, 0, 1<<40), "number of rejects"},
 		"items of two ranges": {columns(2, 0, 0, 0, 5, 0, MaxBatchRecords, 0, 0, 0, 5, 0, 1, 0),
 			"(byte of the columns 16)"},
-		"values of a shape": {frame(slots, ids), "too many values"},
+		"values of a shape": {frame(slots, ids, level.First), "too many values"},
 		"items without ids": {columns(1, 0, 0, 0, 1<<20, 0, MaxBatchRecords, 0), "ends early"},
-		"decompressed columns": {append([]byte{batchVersion, 6}, binary.AppendUvarint(nil, maxColumns+1)...),
+		"decompressed columns": {append([]byte{batchFirst, 6}, binary.AppendUvarint(nil, maxColumns+1)...),
 			"decompressed"},
 	} {
 		if c.want == "decompressed" {
@@ -348,16 +484,20 @@ func TestHostileBatches(t *testing.T) {
 
 func FuzzDecodeBatch(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	for seeds := 0; seeds < 4; {
-		if columns, tail := split(f, AppendBatch(nil, oddBatch(rng))); len(columns) < 2000 {
-			f.Add(columns, tail)
-			seeds++
+	for _, l := range levels {
+		for seeds := 0; seeds < 4; {
+			if columns, tail := split(f, AppendBatch(nil, oddBatch(rng, l), l)); len(columns) < 2000 {
+				f.Add(columns, tail)
+				seeds++
+			}
 		}
+		columns, tail := split(f, AppendBatch(nil, sampleBatch(f, 3, 1), l))
+		f.Add(columns, tail)
 	}
-	columns, tail := split(f, AppendBatch(nil, sampleBatch(f, 3, 1)))
-	f.Add(columns, tail)
 	f.Fuzz(func(t *testing.T, columns, tail []byte) {
-		_ = checkHostile(t, frame(columns, tail))
+		for _, l := range levels {
+			_ = checkHostile(t, frame(columns, tail, l))
+		}
 		_ = checkHostile(t, columns) // as a frame of its own
 	})
 }
@@ -370,6 +510,8 @@ func FuzzBatchRoundTrip(f *testing.F) {
 		if len(metrics)+len(text) > 10_000 {
 			return
 		}
-		checkRoundTrip(t, oddBatch(rand.New(rand.NewPCG(seed, 0)), metrics, text), &s)
+		for _, l := range levels {
+			checkRoundTrip(t, oddBatch(rand.New(rand.NewPCG(seed, 0)), l, metrics, text), &s, l)
+		}
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+
+	"deckle/schema/level"
 )
 
 // plainEvent is what one would decode into with encoding/json if strictness did not matter.
@@ -48,7 +50,9 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		})
 	}
-	var d Decoder
+	rules := DefaultRules()
+	first, real := &Decoder{}, &Decoder{Rules: &rules}
+	d := real
 	var ev Event
 	decode := func(b *testing.B, record []byte) {
 		if reason, detail := d.Decode(record, sampleKafkaTimestamp, &ev); reason != ReasonNone {
@@ -56,6 +60,9 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 	run("predicting", decode)
+	d = first
+	run("first", decode)
+	d = real
 	run("looking-up", func(b *testing.B, record []byte) {
 		for i := range d.next {
 			d.next[i] = fieldMetadata // a field that follows only one of the others
@@ -77,7 +84,7 @@ func BenchmarkAppendBatch(b *testing.B) {
 			var enc []byte
 			b.ReportAllocs()
 			for b.Loop() {
-				enc = AppendBatch(enc[:0], batch)
+				enc = AppendBatch(enc[:0], batch, level.Current)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/event")
 			b.ReportMetric(float64(len(enc))/float64(n), "B/event")
@@ -88,7 +95,7 @@ func BenchmarkAppendBatch(b *testing.B) {
 func BenchmarkDecodeBatch(b *testing.B) {
 	for _, n := range []int{300, 3000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			enc := AppendBatch(nil, sampleBatch(b, n, 1))
+			enc := AppendBatch(nil, sampleBatch(b, n, 1), level.Current)
 			var s BatchScratch
 			var batch Batch
 			b.ReportAllocs()

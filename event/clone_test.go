@@ -1,11 +1,11 @@
 package event
 
 // texts returns the addresses of all texts of an event.
-func (e *Event) texts() [19]*string {
+func (e *Event) texts() [22]*string {
 	return [...]*string{
 		&e.SessionID, &e.Brand, &e.Category, &e.ArticleID, &e.ArticleTitle, &e.ArticleType, &e.PageURL, &e.Referrer,
 		&e.DeviceType, &e.DeviceOS, &e.Browser, &e.Country, &e.City, &e.Timezone, &e.SubscriptionTier, &e.UserSegment,
-		&e.EngagementMetrics, &e.Metadata, &e.Extra,
+		&e.EngagementMetrics, &e.Metadata, &e.Extra, &e.EventID, &e.UserKey, &e.TypeName,
 	}
 }
 

@@ -1,6 +1,9 @@
 package event
 
 import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"math"
 	"strconv"
 	"strings"
@@ -11,28 +14,39 @@ import (
 const (
 	// MaxRecord is the greatest length in bytes of a record's value; a longer one is TooLarge.
 	MaxRecord = 1 << 20
-	// MaxDepth is how deep objects and arrays may nest, the record itself included; a deeper record is Malformed.
-	MaxDepth = 64
 	// MaxSessionID is the greatest length in bytes of a session_id, with its escapes resolved; a longer one is
-	// WrongType.
-	MaxSessionID = 64
+	// WrongType. By rules of FormsFirst it is FirstMaxSessionID.
+	MaxSessionID      = 255
+	FirstMaxSessionID = 64
 	// MaxDetail is the greatest length in bytes of a detail.
 	MaxDetail = 256
 )
 
 const (
-	minTimestamp    = 946684800 // 2000-01-01T00:00:00Z
-	maxAhead        = 3600      // seconds past the record's Kafka timestamp
-	maxTimestamp    = 1<<32 - 1 // 2106-02-07T06:28:15Z: the end of ClickHouse's DateTime
-	firstMillis     = 1e11      // timestamps from here on are milliseconds
-	maxDetailSample = 64        // bytes of a value that a detail shows
+	maxAhead        = 3600 // seconds past the record's Kafka timestamp
+	maxDetailSample = 64   // bytes of a value that a detail shows
+	maxDetailHex    = 32   // bytes that a detail shows of what is not JSON
 )
 
 // Decoder turns the JSON form of events into Events. The zero value is ready for use. A Decoder is reused for many
 // records, which makes it fast (it learns the order in which a producer writes its fields), and is not safe for
 // concurrent use.
 type Decoder struct {
+	// Rules are what records are judged by; nil are those of v0.1.0. They must have passed Check and must not change:
+	// other rules need another pointer.
+	Rules *Rules
+	// Counts are what the records decoded since the last Reset add to the counts of their batch. Of a Kafka time it
+	// knows nothing: Counts.KafkaTimes is left to the caller.
+	Counts Counts
+
 	scanner
+	of      *Rules // the rules that real, unknown and exclude were made from
+	real    bool   // the forms are FormsReal
+	exclude *excluder
+	names   objectNames
+	json    normalizer
+	suspect uint8 // bits of the JSON texts that NormalizeJSON may have to change
+
 	arena arena
 	// next is the field that followed each field in the last record, next[fieldExtra] the first one: producers write
 	// their fields in one order. It is always a known field; before anything is learned, and for a field that a
@@ -50,17 +64,38 @@ type Decoder struct {
 	stampOK bool // the timestamp fits an int64
 	metrics metricValues
 	extra   []byte
+	text    []byte // of NormalizeJSON
 }
+
+// Bits of suspect.
+const (
+	suspectMetrics = 1 << iota
+	suspectMetadata
+)
 
 type span struct{ from, to int }
 
-// Reset frees the memory of the escaped texts and the Extra of all events decoded since the last Reset.
-func (d *Decoder) Reset() { d.arena.reset() }
+// Reset frees the memory of the escaped texts and the Extra of all events decoded since the last Reset, and begins the
+// counts anew.
+func (d *Decoder) Reset() {
+	d.arena.reset()
+	d.Counts.Reset()
+}
+
+// adopt takes the rules.
+func (d *Decoder) adopt() {
+	d.of, d.real, d.exclude = d.Rules, false, nil
+	if r := d.Rules; r != nil {
+		d.real, d.exclude = r.Forms >= FormsReal, newExcluder(r.Exclude)
+	}
+}
 
 // Decode reads the record's value into ev, which it overwrites. It returns ReasonNone, or why the record cannot be used
 // and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field if one field is to blame;
-// the content of ev is then undefined. kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds. The
-// caller handles records without a value (nil); here such a record would be malformed, like an empty one.
+// the content of ev is then undefined. For a record that the rules leave out it returns Excluded and what left it out:
+// the name of an exclude rule, or the unknown type. kafkaTimestampMillis is the record's Kafka timestamp in Unix
+// milliseconds; from FormsReal on one that cannot be true is no bound for the event's. The caller handles records
+// without a value (nil); here such a record would be malformed, like an empty one.
 //
 // Texts of ev point into value, so value must not change while they are in use, or into memory of the Decoder that
 // stays valid until Reset (texts with escapes, and Extra). So the events of one batch are decoded, used and then
@@ -70,26 +105,82 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 		return TooLarge, "record of " + strconv.Itoa(len(value)) + " bytes, at most " +
 			strconv.Itoa(MaxRecord) + " are read"
 	}
+	if d.of != d.Rules {
+		d.adopt()
+	}
 	*ev = Event{}
 	d.scanner = scanner{in: value}
+	d.names.begin()
+	d.suspect = 0
 	d.ev = ev
 	d.seen, d.filled, d.faults = 0, 0, 0
 	d.typeRaw, d.stamp, d.stampOK = span{}, span{}, false
 	d.metrics = metricValues{}
 	d.extra = d.extra[:0]
+	if d.exclude != nil {
+		d.exclude.reset()
+	}
 	f, ok := d.record()
 	if !ok {
 		return Malformed, d.malformed(f)
 	}
-	if len(d.extra) > 0 {
-		d.extra = append(d.extra, '}')
-		ev.Extra = d.arena.text(d.extra)
+	if d.exclude != nil {
+		if i := d.exclude.match(); i >= 0 {
+			d.Counts.exclude(i, 1)
+			return Excluded, d.Rules.Exclude[i].Name
+		}
+	}
+	if d.real {
+		kafkaTimestampMillis = plausible(kafkaTimestampMillis)
 	}
 	if reason, detail := d.judge(kafkaTimestampMillis); reason != ReasonNone {
 		return reason, detail
 	}
-	ev.Measure, ev.Scroll = d.metrics.measures(ev.Type)
+	if len(d.extra) > 0 {
+		d.extra = append(d.extra, '}')
+	}
+	if !d.real {
+		ev.Extra = d.arena.text(d.extra)
+		numbers := d.metrics.numbers()
+		ev.Measure, ev.Scroll = numbers.measures(ev.Type)
+		return ReasonNone, ""
+	}
+	d.texts()
+	numbers, zeroed := d.metrics.read(ev.Type)
+	ev.Measure, ev.Scroll = numbers.measures(ev.Type)
+	ev.Progress, ev.Complete = numbers.article()
+	d.Counts.zero(zeroed)
 	return ReasonNone, ""
+}
+
+// texts makes the JSON texts of the event readable, and leaves engagement_metrics that are too long to the events.
+func (d *Decoder) texts() {
+	ev := d.ev
+	if d.suspect&suspectMetrics != 0 {
+		ev.EngagementMetrics = d.readable(ev.EngagementMetrics)
+	}
+	if d.suspect&suspectMetadata != 0 {
+		ev.Metadata = d.readable(ev.Metadata)
+	}
+	if len(d.extra) > 0 {
+		if out, changed := d.json.normalize(d.text[:0], d.extra); changed {
+			d.text = out
+			ev.Extra = d.arena.text(out)
+		} else {
+			ev.Extra = d.arena.text(d.extra)
+		}
+	}
+	limit := d.Rules.MaxMetricsBytes
+	ev.MetricsOmitted = limit > 0 && uint64(len(ev.EngagementMetrics)) > uint64(limit)
+}
+
+func (d *Decoder) readable(s string) string {
+	out, changed := d.json.normalize(d.text[:0], bytesOf(s))
+	if !changed {
+		return s
+	}
+	d.text = out
+	return d.arena.text(out)
 }
 
 // record reads the whole record. If it fails inside the value of a field, f is that field.
@@ -126,16 +217,25 @@ func (d *Decoder) record() (f field, ok bool) {
 				return f, false
 			}
 			d.addExtra(d.in[start:keyEnd], d.in[i:end])
+			if d.exclude != nil {
+				name := d.in[start+1 : keyEnd-1]
+				d.exclude.note(plainText(name, bytes.IndexByte(name, '\\') >= 0), d.in[i:end])
+			}
 			i = end
 		} else {
 			previous = f
 			if d.seen&(1<<f) != 0 {
+				d.errJSON = true
 				d.fail(start, "duplicate field")
 				return f, false
 			}
 			d.seen |= 1 << f
+			from := i
 			if i = d.field(f, i); i < 0 {
 				return f, false
+			}
+			if d.exclude != nil && d.exclude.watched&(1<<f) != 0 {
+				d.exclude.note(fields[f].name, d.in[from:i])
 			}
 		}
 		i = d.space(i)
@@ -212,11 +312,16 @@ func (d *Decoder) field(f field, i int) int {
 			if end < 0 {
 				return -1
 			}
-			d.integer(f, span{i, end}, integer)
+			if d.real && f == fieldTimestamp {
+				d.stamp = span{i, end}
+				d.time(d.in[i:end])
+			} else {
+				d.integer(f, span{i, end}, integer)
+			}
 			return end
 		}
 		end := d.value(i, 1)
-		d.fault(f, i, end, "not an integer")
+		d.fault(f, i, end, d.wanted(f))
 		return end
 	case fieldEngagementMetrics, fieldMetadata:
 		if c != '{' {
@@ -224,22 +329,37 @@ func (d *Decoder) field(f field, i int) int {
 			d.fault(f, i, end, "not an object")
 			return end
 		}
+		end, suspect := d.object(i, f == fieldEngagementMetrics)
+		if end < 0 {
+			return -1
+		}
 		if f == fieldMetadata {
-			end := d.value(i, 1)
-			if end >= 0 {
-				d.ev.Metadata = alias(d.in[i:end])
+			d.ev.Metadata = alias(d.in[i:end])
+			if suspect {
+				d.suspect |= suspectMetadata
 			}
 			return end
 		}
-		end := d.metricsValue(i)
-		if end >= 0 {
-			d.ev.EngagementMetrics = alias(d.in[i:end])
+		d.ev.EngagementMetrics = alias(d.in[i:end])
+		if suspect {
+			d.suspect |= suspectMetrics
 		}
 		return end
 	}
 	end := d.value(i, 1)
 	d.fault(f, i, end, "not a text")
 	return end
+}
+
+// wanted says what a user_id or timestamp that is none is not.
+func (d *Decoder) wanted(f field) string {
+	switch {
+	case !d.real:
+		return "not an integer"
+	case f == fieldTimestamp:
+		return "neither a number nor a time of RFC 3339 with its offset"
+	}
+	return "neither an integer nor a text"
 }
 
 // fault records that the value of f is of a wrong type. It does not stop the scan: a record that is not JSON is
@@ -254,8 +374,10 @@ func (d *Decoder) textValue(f field, i, end int, escaped bool) {
 	raw := d.in[i+1 : end]
 	switch f {
 	case fieldUserID, fieldTimestamp:
-		d.fault(f, i, end+1, "not an integer")
-		return
+		if !d.real {
+			d.fault(f, i, end+1, "not an integer")
+			return
+		}
 	case fieldEngagementMetrics, fieldMetadata:
 		d.fault(f, i, end+1, "not an object")
 		return
@@ -268,17 +390,44 @@ func (d *Decoder) textValue(f field, i, end int, escaped bool) {
 	switch f {
 	case fieldEventID:
 		var ok bool
-		if d.ev.ID, ok = ParseID(s); !ok {
+		if d.ev.ID, ok = ParseID(s); ok {
+			break
+		}
+		if d.real {
+			d.ev.ID, d.ev.EventID = HashID(s), s
+		} else {
 			d.fault(f, i, end+1, "not a UUID of the form 8-4-4-4-12")
 		}
 	case fieldSessionID:
-		if len(s) > MaxSessionID {
-			d.fault(f, i, end+1, "longer than "+strconv.Itoa(MaxSessionID)+" bytes")
+		limit := MaxSessionID
+		if !d.real {
+			limit = FirstMaxSessionID
+		}
+		if len(s) > limit {
+			d.fault(f, i, end+1, "longer than "+strconv.Itoa(limit)+" bytes")
 		}
 		d.ev.SessionID = s
 	case fieldEventType:
-		d.ev.Type, _ = ParseType(s)
+		var ok bool
+		if d.ev.Type, ok = ParseType(s); !ok && d.real && d.Rules.UnknownTypes == CountUnknown {
+			d.ev.Type, d.ev.TypeName = Other, cutText(s, MaxTypeName)
+		}
 		d.typeRaw = span{i, end + 1}
+	case fieldUserID:
+		if len(s) > MaxUserKey {
+			d.fault(f, i, end+1, "longer than "+strconv.Itoa(MaxUserKey)+" bytes")
+			break
+		}
+		d.ev.UserID, d.ev.UserKey = parseUser(s)
+	case fieldTimestamp:
+		d.stamp = span{i, end + 1}
+		if isNumber(s) {
+			d.time(bytesOf(s))
+		} else if seconds, ok := parseTime(s); ok {
+			d.ev.Timestamp, d.stampOK = seconds, true
+		} else {
+			d.fault(f, i, end+1, d.wanted(f))
+		}
 	default:
 		*d.ev.text(f) = s
 	}
@@ -316,62 +465,39 @@ func (d *Decoder) integer(f field, at span, integer bool) {
 	d.ev.Timestamp = int64(n)
 }
 
-// metricsValue reads the object of engagement_metrics at i and keeps the numbers that sessions read. If a key occurs
-// twice, the last value counts.
-func (d *Decoder) metricsValue(i int) int {
-	if i = d.space(i + 1); i < len(d.in) && d.in[i] == '}' {
-		return i + 1
-	}
-	for {
-		end, next, escaped := d.key(i)
-		if next < 0 {
-			return -1
-		}
-		raw := d.in[i+1 : end]
-		if escaped {
-			raw = append([]byte(nil), raw...)
-			raw = raw[:unescape(raw, d.in[i+1:end])]
-		}
-		key := parseMetricKey(alias(raw))
-		if i = d.value(next, 2); i < 0 {
-			return -1
-		}
-		if key != numMetricKeys {
-			d.metrics[key] = ""
-			if c := d.in[next]; c == '-' || digit(c) {
-				d.metrics[key] = alias(d.in[next:i])
-			}
-		}
-		i = d.space(i)
-		if i < len(d.in) && d.in[i] == '}' {
-			return i + 1
-		}
-		if i >= len(d.in) || d.in[i] != ',' {
-			return d.syntax(i, "expected a comma or the end of an object")
-		}
-		i = d.space(i + 1)
-	}
+// time takes the number of timestamp.
+func (d *Decoder) time(token []byte) {
+	n, ok := wholePart(alias(token))
+	d.ev.Timestamp, d.stampOK = secondsOf(n), ok
 }
 
 // judge finds the first fault of a well-formed record: by class, then in the order of the schema.
 func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
-	const required = 1<<(lastRequired+1) - 1
+	required := uint32(requiredFirst)
+	if d.real {
+		required = requiredReal
+	}
 	if d.faults == 0 && d.filled&required == required && d.ev.Type != TypeInvalid && d.stampOK &&
-		d.ev.Timestamp >= minTimestamp && d.ev.Timestamp <= latest(kafkaTimestampMillis) {
+		d.ev.Timestamp >= minTimestamp && d.ev.Timestamp <= d.latest(kafkaTimestampMillis) {
 		return ReasonNone, ""
 	}
 	for f := range numFields {
 		if d.faults&(1<<f) != 0 {
-			return WrongType, detail(f, d.why[f], d.in[d.spans[f].from:d.spans[f].to])
+			return WrongType, detail(f, d.why[f], d.in[d.spans[f].from:d.spans[f].to]) + d.missing(required, "")
 		}
 	}
 	for f := range lastRequired + 1 {
 		switch {
+		case required&(1<<f) == 0:
 		case d.seen&(1<<f) == 0:
-			return MissingField, detail(f, "missing", nil)
+			return MissingField, detail(f, "missing", nil) + d.missing(required&^(1<<f), "also ")
 		case d.filled&(1<<f) == 0:
-			return MissingField, detail(f, "null or empty", nil)
+			return MissingField, detail(f, "null or empty", nil) + d.missing(required&^(1<<f), "also ")
 		}
+	}
+	if d.ev.Type == TypeInvalid && d.Rules != nil && d.Rules.UnknownTypes == SkipUnknown {
+		d.Counts.Skipped++
+		return Excluded, detail(fieldEventType, "unknown", d.in[d.typeRaw.from:d.typeRaw.to])
 	}
 	if d.ev.Type == TypeInvalid {
 		return UnknownEventType, detail(fieldEventType, "unknown", d.in[d.typeRaw.from:d.typeRaw.to])
@@ -379,15 +505,41 @@ func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
 	why := "more than an hour ahead of the record's Kafka timestamp"
 	if !d.stampOK || d.ev.Timestamp < minTimestamp {
 		why = "not a time from the year 2000 on in seconds or milliseconds"
+		if d.real {
+			why = "not a time from the year 2000 on in seconds, milliseconds, microseconds or nanoseconds"
+		}
 	} else if d.ev.Timestamp > maxTimestamp {
 		why = "past 2106-02-07"
 	}
 	return BadTimestamp, detail(fieldTimestamp, why, d.in[d.stamp.from:d.stamp.to])
 }
 
+const (
+	requiredFirst = 1<<(lastRequired+1) - 1
+	requiredReal  = requiredFirst &^ (1 << fieldUserID)
+)
+
+// missing names, from FormsReal on, the fields of the set that have no value: a record of another tracker's shape
+// usually lacks several, and the first fault alone does not show it.
+func (d *Decoder) missing(set uint32, also string) string {
+	if !d.real || set&^d.filled == 0 {
+		return ""
+	}
+	var names []string
+	for f := range lastRequired + 1 {
+		if set&^d.filled&(1<<f) != 0 {
+			names = append(names, fields[f].name)
+		}
+	}
+	return "; " + also + "missing: " + strings.Join(names, ", ")
+}
+
 // latest is the greatest timestamp, in Unix seconds, of a record with this Kafka timestamp. A broker takes any Kafka
 // timestamp that a producer sets, so the result is bounded.
-func latest(kafkaTimestampMillis int64) int64 {
+func (d *Decoder) latest(kafkaTimestampMillis int64) int64 {
+	if d.real && kafkaTimestampMillis == NoKafkaTime {
+		return maxTimestamp
+	}
 	return min(kafkaTimestampMillis/1000+maxAhead, maxTimestamp)
 }
 
@@ -400,7 +552,28 @@ func (d *Decoder) malformed(f field) string {
 	b.WriteString(d.err)
 	b.WriteString(" at byte ")
 	b.WriteString(strconv.Itoa(d.errAt))
+	if d.real && len(d.in) > 0 && !d.errJSON {
+		b.WriteString("; begins with ")
+		b.WriteString(hex.EncodeToString(d.in[:min(len(d.in), maxDetailHex)]))
+		b.WriteString(prefixOf(d.in))
+	}
 	return b.String()
+}
+
+// prefixOf names what stands before a record that would be JSON without it.
+func prefixOf(in []byte) string {
+	switch {
+	case len(in) > 5 && in[0] == 0 && in[5] == '{':
+		schema := binary.BigEndian.Uint32(in[1:])
+		return " (a schema-registry prefix, schema " + strconv.FormatUint(uint64(schema), 10) + ")"
+	case bytes.HasPrefix(in, []byte("\xef\xbb\xbf")):
+		return " (a byte-order mark)"
+	case bytes.HasPrefix(in, []byte("\x1f\x8b")):
+		return " (compressed by gzip)"
+	case bytes.HasPrefix(in, []byte("\x28\xb5\x2f\xfd")):
+		return " (compressed by zstd)"
+	}
+	return ""
 }
 
 // detail names the field, says what is wrong with it and shows the beginning of its value as it was sent.
@@ -410,11 +583,18 @@ func detail(f field, why string, raw []byte) string {
 		return s
 	}
 	if len(raw) > maxDetailSample {
-		n := maxDetailSample
-		for n > 0 && !utf8.RuneStart(raw[n]) {
-			n--
-		}
-		return s + ": " + string(raw[:n]) + "…"
+		return s + ": " + cutText(alias(raw), maxDetailSample) + "…"
 	}
 	return s + ": " + string(raw)
+}
+
+// cutText returns the longest prefix of at most n bytes that ends between two characters.
+func cutText(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

@@ -65,12 +65,12 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for ty := ArticleView; ty < NumTypes; ty++ {
+	for ty := ArticleView; ty <= SessionEnd; ty++ {
 		if got, ok := ParseType(ty.String()); !ok || got != ty || !ty.Valid() {
 			t.Errorf("%s is %s", ty, got)
 		}
 	}
-	for _, s := range []string{"invalid", "", "search ", "Search", "type(3)"} {
+	for _, s := range []string{"invalid", "other", "", "search ", "Search", "type(3)"} {
 		if got, ok := ParseType(s); ok || got.Valid() {
 			t.Errorf("%q is %s", s, got)
 		}

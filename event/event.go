@@ -2,23 +2,39 @@ package event
 
 import "unsafe"
 
-// ID is an event's UUID in binary form.
+// ID is an event's UUID in binary form, or the hash of an event_id that is no UUID (HashID).
 type ID [16]byte
 
 // Event is one decoded reader event. Its strings may alias the buffer that it was decoded from: a string that is kept
 // longer than that buffer must be cloned.
 type Event struct {
 	ID        ID
-	SessionID string // 1 to 64 bytes
-	UserID    uint64 // at most 2^63-1, so that it fits a Delta long
-	Type      Type
-	Timestamp int64 // Unix seconds
+	SessionID string // 1 to MaxSessionID bytes
+	// UserID is at most 2^63-1 for a user who is known by a number, the UserHash of UserKey for one who is known by a
+	// text, and 0 where the user is unknown. (Rules of FormsFirst know 0 as a user, and no texts.)
+	UserID uint64
+	Type   Type
+	// Progress is read_progress of an article_view, held to 0..100, and Complete its is_article_complete; 0 and false
+	// for other types, and by rules of FormsFirst.
+	Progress uint8
+	Complete bool
+	// MetricsOmitted says that EngagementMetrics is longer than Rules.MaxMetricsBytes: a batch does not carry it.
+	MetricsOmitted bool
+	Timestamp      int64 // Unix seconds
 
 	Brand, Category, ArticleID, ArticleTitle, ArticleType, PageURL, Referrer string
 	DeviceType, DeviceOS, Browser, Country, City, Timezone                   string
 	SubscriptionTier, UserSegment                                            string
 
-	// JSON texts of objects as they were sent; "" when the field is missing, null or "".
+	// EventID is the text of an event_id that is no UUID, "" for a UUID. A batch does not carry it.
+	EventID string
+	// UserKey is the text of a user_id that is no number, 1 to MaxUserKey bytes; "" for a number or none.
+	UserKey string
+	// TypeName is the event_type of an event of type Other, cut to at most MaxTypeName bytes; "" for other types.
+	TypeName string
+
+	// JSON texts of objects as they were sent, or as NormalizeJSON makes them; "" when the field is missing, null or
+	// "".
 	EngagementMetrics, Metadata string
 	// Extra is a JSON object of the fields that the schema does not name; "" when there is none.
 	Extra string
@@ -30,6 +46,9 @@ type Event struct {
 	// Scroll is scroll_depth of an article_view, held to 0..100; 0 for other types.
 	Scroll uint8
 }
+
+// MaxTypeName is the length in bytes to which Event.TypeName is cut, between two characters.
+const MaxTypeName = 64
 
 // field is a field of the schema, in the order of docs/schema.md, which decides which of several faults of one class
 // is reported.

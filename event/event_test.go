@@ -2,10 +2,13 @@ package event
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
+
+	"deckle/schema/level"
 )
 
 // sampleKafkaTimestamp is later than every event of the sample, so that no event is ahead of its record.
@@ -40,7 +43,8 @@ func sampleBatch(t testing.TB, n int, seed uint64) *Batch {
 		states[i].next = rng.IntN(len(records))
 	}
 	b := &Batch{Ranges: []Range{{Partition: 3, From: 1_000_000, To: 1_000_000 + int64(n), LeaderEpoch: 7}}}
-	var d Decoder
+	rules := DefaultRules()
+	d := Decoder{Rules: &rules}
 	for i := range n {
 		c := &states[rng.IntN(copies)]
 		record := slices.Clone(records[c.next])
@@ -83,24 +87,35 @@ func sampleBatch(t testing.TB, n int, seed uint64) *Batch {
 		ev.UserID += 1_000_000
 		ev.Timestamp = 1795357042 + int64(i)/100 - rng.Int64N(3)
 		b.Items = append(b.Items, Item{Event: ev, Partition: 3, Offset: 1_000_000 + int64(i),
-			KafkaTimestamp: (1795357042+int64(i)/100)*1000 + int64(i)%100*10})
+			KafkaTimestamp: (1795357042+int64(i)/100)*1000 + int64(i)%100*10, Key: KeySession})
+	}
+	if n > 0 {
+		b.Seen = []Seen{{KafkaTime: b.Items[n-1].KafkaTimestamp, AtHead: true, LastOffset: b.Ranges[0].To - 1,
+			LastHash: 0xfedcba9876543210}}
 	}
 	return b
 }
 
-// carried returns the item without the fields that a batch does not carry.
-func carried(it Item) Item {
-	it.ArticleType, it.Metadata, it.Extra = "", "", ""
+// carried returns the item without what a batch of level l does not carry.
+func carried(it Item, l level.Level) Item {
+	it.ArticleType, it.Metadata, it.Extra, it.EventID = "", "", "", ""
+	if l < level.Real {
+		it.Progress, it.Complete, it.MetricsOmitted, it.Key, it.KeyHash = 0, false, false, 0, 0
+	} else if it.MetricsOmitted {
+		it.EngagementMetrics = ""
+	}
 	return it
 }
 
-func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch) []byte {
+func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch, l level.Level) []byte {
 	t.Helper()
-	enc := AppendBatch(nil, b)
+	enc := AppendBatch(nil, b, l)
 	// A batch that was used before.
 	left := Item{Event: Event{ArticleType: "x", Metadata: "x", Extra: "x", Measure: 9, Scroll: 9,
-		EngagementMetrics: "x"}}
-	got := Batch{Items: slices.Repeat([]Item{left}, len(b.Items)), Rejects: make([]Reject, 100), Nulls: 9}
+		EngagementMetrics: "x", EventID: "x", UserKey: "x", TypeName: "x", Progress: 9, Complete: true,
+		MetricsOmitted: true}, Key: KeyOther, KeyHash: 9}
+	got := Batch{Items: slices.Repeat([]Item{left}, len(b.Items)), Rejects: make([]Reject, 100), Nulls: 9, Rules: 9,
+		Counts: Counts{Excluded: []int64{9}, Skipped: 9, KafkaTimes: 9, Zeroed: [NumMetrics]int64{9}}}
 	if err := DecodeBatch(enc, &got, s); err != nil {
 		t.Fatal(err)
 	}
@@ -108,13 +123,19 @@ func checkRoundTrip(t testing.TB, b *Batch, s *BatchScratch) []byte {
 		t.Fatalf("%d items, want %d", len(got.Items), len(b.Items))
 	}
 	for i := range b.Items {
-		if got.Items[i] != carried(b.Items[i]) {
-			t.Fatalf("item %d:\n got %+v\nwant %+v", i, got.Items[i], carried(b.Items[i]))
+		if got.Items[i] != carried(b.Items[i], l) {
+			t.Fatalf("item %d:\n got %+v\nwant %+v", i, got.Items[i], carried(b.Items[i], l))
 		}
 	}
-	if !slices.Equal(got.Ranges, b.Ranges) || !slices.Equal(got.Rejects, b.Rejects) || got.Nulls != b.Nulls {
-		t.Fatalf("ranges, rejects or nulls differ:\n got %+v %+v %d\nwant %+v %+v %d", got.Ranges, got.Rejects,
-			got.Nulls, b.Ranges, b.Rejects, b.Nulls)
+	want := *b
+	if l < level.Real {
+		want.Seen, want.Rules, want.Counts = nil, 0, Counts{}
+	}
+	if !slices.Equal(got.Ranges, want.Ranges) || !slices.Equal(got.Rejects, want.Rejects) ||
+		!slices.Equal(got.Seen, want.Seen) || got.Nulls != want.Nulls || got.Rules != want.Rules ||
+		fmt.Sprint(got.Counts) != fmt.Sprint(want.Counts) {
+		got.Items, want.Items = nil, nil
+		t.Fatalf("beside the items:\n got %+v\nwant %+v", got, want)
 	}
 	return enc
 }
@@ -138,12 +159,14 @@ func TestSampleRoundTrip(t *testing.T) {
 		if n == 0 {
 			b.Ranges = nil
 		}
-		enc := checkRoundTrip(t, b, &s)
+		first := len(checkRoundTrip(t, b, &s, level.First))
+		enc := checkRoundTrip(t, b, &s, level.Real)
 		if n > 0 {
-			t.Logf("%d events: %.1f bytes an event", n, float64(len(enc))/float64(n))
+			t.Logf("%d events: %.1f bytes per event, %.2f at level 1", n, float64(len(enc))/float64(n),
+				float64(first)/float64(n))
 		}
-		if n >= 300 && len(enc)/n > 70 {
-			t.Errorf("%d events take %d bytes", n, len(enc))
+		if n >= 300 && (len(enc)/n > 70 || len(enc)-first > first/100) {
+			t.Errorf("%d events take %d bytes, and %d at level 1", n, len(enc), first)
 		}
 	}
 }

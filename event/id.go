@@ -1,5 +1,7 @@
 package event
 
+import "crypto/sha256"
+
 const (
 	uuidLen  = 36
 	hexLower = "0123456789abcdef"
@@ -75,4 +77,12 @@ func lowerID(s string) (ID, bool) {
 		}
 	}
 	return id, true
+}
+
+// HashID returns the id of an event whose event_id is no UUID: the first 16 bytes of the SHA-256 of its text. It never
+// changes. A hash that nobody can aim at, because whoever finds two texts with one hash makes an event vanish as a
+// duplicate; processors have instructions for this one (0.1 µs per id).
+func HashID(s string) ID {
+	sum := sha256.Sum256(bytesOf(s))
+	return ID(sum[:])
 }

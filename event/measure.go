@@ -3,6 +3,7 @@ package event
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Limits of the numbers of engagement_metrics (docs/schema.md, session_metrics). With at most 2,000 counted events per
@@ -21,14 +22,27 @@ const (
 	keyPlaybackPosition
 	keyAdRevenue
 	keyScrollDepth
+	keyReadProgress
+	keyComplete
 	numMetricKeys
 )
+
+// NumMetrics is the number of fields of engagement_metrics that sessions read.
+const NumMetrics = int(numMetricKeys)
+
+// MetricNames are the fields of engagement_metrics that sessions read, in the order of Counts.Zeroed.
+func MetricNames() (names [NumMetrics]string) {
+	for k := range metrics {
+		names[k] = metrics[k].name
+	}
+	return names
+}
 
 // metrics are the fields of engagement_metrics that sessions read.
 var metrics = [numMetricKeys]struct {
 	name string
 	// measure computes Event.Measure, for events of type of, from the number. At most one field per type has it; it is
-	// nil for scroll_depth.
+	// nil for the fields that have a place of their own in an Event.
 	measure func(token string) uint64
 	of      Type
 	// shown says that the text usually holds the decimal form of the measure, so that shapes point to it.
@@ -38,6 +52,8 @@ var metrics = [numMetricKeys]struct {
 	keyPlaybackPosition: {"playback_position", seconds, VideoPlay, true},
 	keyAdRevenue:        {"ad_revenue", micros, AdClick, false},
 	keyScrollDepth:      {"scroll_depth", nil, ArticleView, false},
+	keyReadProgress:     {"read_progress", nil, ArticleView, false},
+	keyComplete:         {"is_article_complete", nil, ArticleView, false},
 }
 
 // measureOf is the field from which a type's Measure is computed, numMetricKeys if there is none.
@@ -73,9 +89,83 @@ func parseMetricKey(key string) metricKey {
 	return numMetricKeys
 }
 
-// metricValues are the number tokens of one engagement_metrics object, "" where the key is missing or its value is no
-// number.
+// metricValues are values of one engagement_metrics object: first as they stand in it, "" where the key is missing,
+// and then number tokens.
 type metricValues [numMetricKeys]string
+
+// numbers returns the values that are numbers, by the rule of v0.1.0.
+func (v *metricValues) numbers() (tokens metricValues) {
+	for k, raw := range v {
+		if raw != "" && (raw[0] == '-' || digit(raw[0])) {
+			tokens[k] = raw
+		}
+	}
+	return tokens
+}
+
+// read returns the values that are numbers, as such or as texts, of the fields that events of type t contribute, and 1
+// for is_article_complete where it is true. zeroed has bit k if field k has a value that is none of this and so counts
+// as 0; null and "" are no value.
+func (v *metricValues) read(t Type) (tokens metricValues, zeroed uint8) {
+	for k := range metrics {
+		raw := v[k]
+		if metrics[k].of != t || raw == "" || raw == "null" {
+			continue
+		}
+		if raw[0] == '"' {
+			inner := raw[1 : len(raw)-1]
+			if raw = plainText(bytesOf(inner), strings.IndexByte(inner, '\\') >= 0); raw == "" {
+				continue
+			}
+		}
+		ok := isNumber(raw)
+		if metricKey(k) == keyComplete {
+			raw, ok = truth(raw, ok)
+		}
+		if ok {
+			tokens[k] = raw
+		} else {
+			zeroed |= 1 << k
+		}
+	}
+	return tokens, zeroed
+}
+
+// truth reads true, false, 1 or 0.
+func truth(s string, isNumber bool) (token string, ok bool) {
+	if isNumber {
+		f, _ := strconv.ParseFloat(s, 64)
+		switch f {
+		case 1:
+			return "1", true
+		case 0:
+			return "", true
+		}
+		return "", false
+	}
+	switch s {
+	case "true":
+		return "1", true
+	case "false":
+		return "", true
+	}
+	return "", false
+}
+
+// isNumber says whether the text is a JSON number.
+func isNumber(s string) bool {
+	if s == "" || s[0] != '-' && !digit(s[0]) {
+		return false
+	}
+	n := scanner{in: bytesOf(s)}
+	end, _ := n.number(0)
+	return end == len(s)
+}
+
+// article returns Event.Progress and Event.Complete of an article_view.
+func (v *metricValues) article() (progress uint8, complete bool) {
+	return uint8(held(v[keyReadProgress], maxScroll)), v[keyComplete] != ""
+}
 
 // measures returns Event.Measure and Event.Scroll of an event of type t.
 func (v *metricValues) measures(t Type) (measure uint64, scroll uint8) {

@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"math"
 	"math/big"
@@ -14,9 +15,13 @@ import (
 )
 
 // oracle is a naive implementation of Decode over encoding/json, for comparison: it returns the reason, the field to
-// blame for wrong_type and missing_field, and the event.
-func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
+// blame for wrong_type and missing_field or the exclude rule, and the event.
+func oracle(value []byte, kafkaTimestampMillis int64, rules *Rules) (Reason, string, Event) {
 	var ev Event
+	if rules == nil {
+		rules = &Rules{}
+	}
+	real := rules.Forms == 1
 	if len(value) > 1<<20 {
 		return TooLarge, "", ev
 	}
@@ -39,17 +44,22 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 		}
 		values[m.name] = m.value
 	}
+	for _, x := range rules.Exclude {
+		if oracleExcludes(&x, value) {
+			return Excluded, x.Name, ev
+		}
+	}
 	none := func(name string) bool {
 		v, ok := values[name]
 		return !ok || string(v) == "null" || string(v) == `""`
 	}
 	for _, name := range schema { // wrong_type
-		if !none(name) && !oracleType(name, values[name]) {
+		if !none(name) && !oracleType(name, values[name], real) {
 			return WrongType, name, ev
 		}
 	}
 	for _, name := range schema[:5] { // missing_field
-		if none(name) {
+		if none(name) && !(real && name == "user_id") {
 			return MissingField, name, ev
 		}
 	}
@@ -68,25 +78,43 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 		return string(values[name])
 	}
 	if ev.Type, _ = ParseType(text("event_type")); !ev.Type.Valid() {
-		return UnknownEventType, "event_type", ev
-	}
-	stamp, _ := new(big.Int).SetString(string(values["timestamp"]), 10)
-	if stamp.Cmp(big.NewInt(1e11)) >= 0 {
-		if !stamp.IsInt64() {
-			return BadTimestamp, "timestamp", ev
+		switch rules.UnknownTypes {
+		case "count":
+			ev.Type, ev.TypeName = Other, text("event_type")
+			for len(ev.TypeName) > 64 {
+				_, n := utf8.DecodeLastRuneInString(ev.TypeName)
+				ev.TypeName = ev.TypeName[:len(ev.TypeName)-n]
+			}
+		case "skip":
+			return Excluded, "", ev
+		default:
+			return UnknownEventType, "event_type", ev
 		}
-		stamp.Div(stamp, big.NewInt(1000))
 	}
-	if !stamp.IsInt64() || stamp.Int64() < 946684800 || stamp.Int64() > kafkaTimestampMillis/1000+3600 ||
-		stamp.Int64() >= 1<<32 {
+	latest := kafkaTimestampMillis/1000 + 3600
+	if real && (kafkaTimestampMillis < 946684800_000 || kafkaTimestampMillis >= 1<<32*1000) {
+		latest = 1 << 32
+	}
+	stamp, ok := oracleTime(values["timestamp"], real)
+	if !ok || stamp < 946684800 || stamp > latest || stamp >= 1<<32 {
 		return BadTimestamp, "timestamp", ev
 	}
-	ev.Timestamp = stamp.Int64()
-	hex := new(big.Int)
-	hex.SetString(strings.ReplaceAll(text("event_id"), "-", ""), 16)
-	hex.FillBytes(ev.ID[:])
+	ev.Timestamp = stamp
+	if id := text("event_id"); uuidPattern.MatchString(id) {
+		hex := new(big.Int)
+		hex.SetString(strings.ReplaceAll(id, "-", ""), 16)
+		hex.FillBytes(ev.ID[:])
+	} else {
+		sum := sha256.Sum256([]byte(id))
+		copy(ev.ID[:], sum[:])
+		ev.EventID = id
+	}
 	ev.SessionID = text("session_id")
-	ev.UserID, _ = strconv.ParseUint(string(values["user_id"]), 10, 64)
+	if user := string(values["user_id"]); strings.HasPrefix(user, `"`) {
+		ev.UserID, ev.UserKey = oracleUser(text("user_id"))
+	} else if !none("user_id") {
+		ev.UserID, _ = strconv.ParseUint(user, 10, 64)
+	}
 	for name, p := range map[string]*string{
 		"brand": &ev.Brand, "category": &ev.Category, "article_id": &ev.ArticleID, "article_title": &ev.ArticleTitle,
 		"article_type": &ev.ArticleType, "page_url": &ev.PageURL, "referrer": &ev.Referrer,
@@ -100,19 +128,36 @@ func oracle(value []byte, kafkaTimestampMillis int64) (Reason, string, Event) {
 	if len(extra) > 0 {
 		ev.Extra = "{" + strings.Join(extra, ",") + "}"
 	}
-	number := func(name string) (f float64) {
+	metric := func(name string) (value string) { // a text as such, anything else as it stands
 		if ev.EngagementMetrics == "" {
-			return 0
+			return ""
 		}
-		members, _ := membersOf([]byte(ev.EngagementMetrics))
+		members, _ := membersOf([]byte(raw("engagement_metrics")))
 		for _, m := range members {
 			if m.name == name {
-				if f = 0; numberPattern.Match(m.value) {
-					f, _ = strconv.ParseFloat(string(m.value), 64)
+				value = string(m.value)
+				if real && json.Unmarshal(m.value, &value) != nil {
+					value = string(m.value)
 				}
 			}
 		}
+		return value
+	}
+	number := func(name string) (f float64) {
+		if v := metric(name); jsonNumber.MatchString(v) {
+			f, _ = strconv.ParseFloat(v, 64)
+		}
 		return math.Max(f, 0)
+	}
+	if real {
+		for _, p := range []*string{&ev.EngagementMetrics, &ev.Metadata, &ev.Extra} {
+			*p = oracleNormal(*p)
+		}
+		ev.MetricsOmitted = rules.MaxMetricsBytes > 0 && len(ev.EngagementMetrics) > int(rules.MaxMetricsBytes)
+		if ev.Type == ArticleView {
+			ev.Progress = uint8(math.Trunc(math.Min(number("read_progress"), 100)))
+			ev.Complete = metric("is_article_complete") == "true" || number("is_article_complete") == 1
+		}
 	}
 	switch ev.Type {
 	case ArticleView:
@@ -138,9 +183,24 @@ var (
 	numberPattern  = regexp.MustCompile(`^-?[0-9]`)
 )
 
-func oracleType(name string, v json.RawMessage) bool {
+func oracleType(name string, v json.RawMessage, real bool) bool {
 	var s string
 	isText := json.Unmarshal(v, &s) == nil
+	if real {
+		switch name {
+		case "user_id":
+			if isText {
+				return len(s) <= 255
+			}
+		case "timestamp":
+			_, isTime := oracleRFC3339(s)
+			return numberPattern.Match(v) || isText && (isTime || jsonNumber.MatchString(s))
+		case "event_id":
+			return isText
+		case "session_id":
+			return isText && len(s) <= 255
+		}
+	}
 	switch name {
 	case "user_id":
 		n, ok := new(big.Int).SetString(string(v), 10)
@@ -221,12 +281,12 @@ func halfSurrogate(value []byte) bool {
 	return decoded > strings.Count(escapes, "\ufffd")+strings.Count(escapes, `\ufffd`)
 }
 
-// checkDecode compares Decode with the oracle.
+// checkDecode compares Decode with the oracle, by the rules of the decoder.
 func checkDecode(t *testing.T, used *Decoder, value []byte, kafka int64) {
 	t.Helper()
 	before := slices.Clone(value)
-	wantReason, wantField, want := oracle(value, kafka)
-	for _, d := range []*Decoder{new(Decoder), used} {
+	wantReason, wantField, want := oracle(value, kafka, used.Rules)
+	for _, d := range []*Decoder{{Rules: used.Rules}, used} {
 		got := Event{Extra: "of the record before", Measure: 1}
 		reason, detail := d.Decode(value, kafka, &got)
 		if reason != wantReason {
@@ -239,7 +299,8 @@ func checkDecode(t *testing.T, used *Decoder, value []byte, kafka int64) {
 			t.Fatalf("clone %+v\n   of %+v", clone, got)
 		}
 		if (detail == "") != (reason == ReasonNone) || len(detail) > MaxDetail || !utf8.ValidString(detail) ||
-			wantField != "" && !strings.HasPrefix(detail, wantField+": ") {
+			wantField != "" && reason != Excluded && !strings.HasPrefix(detail, wantField+": ") ||
+			wantField != "" && reason == Excluded && detail != wantField {
 			t.Fatalf("detail %q of %s, want field %q: %q", detail, reason, wantField, value)
 		}
 	}
@@ -249,10 +310,26 @@ func checkDecode(t *testing.T, used *Decoder, value []byte, kafka int64) {
 	used.Reset()
 }
 
+// oracleRules are the rules that records are compared under: those of v0.1.0, the default ones, and others.
+func oracleRules() []*Rules {
+	standard := DefaultRules()
+	excluding := Rules{Forms: FormsReal, UnknownTypes: SkipUnknown, MaxMetricsBytes: 60, Exclude: []Exclude{
+		{Name: "own", Field: "user_id", Equal: []string{"27", "7", "null"}},
+		{Name: "host", Field: "page_url", Hosts: []string{"Welt.com"}},
+		{Name: "agent", Field: "metadata.user_agent", Suffix: []string{"/97.0", "bot"}},
+		{Name: "wide", Field: "metadata.is_tablet", Equal: []string{"true"}},
+		{Name: "net", Field: "x", Networks: []string{"10.0.0.0/8", "fe80::/10"}},
+	}}
+	first := Rules{Exclude: []Exclude{{Name: "brand", Field: "brand", Equal: []string{"bild"}}}}
+	return []*Rules{nil, &standard, &excluding, &first}
+}
+
 func TestDecodeSample(t *testing.T) {
-	var d Decoder
-	for _, r := range sample(t) {
-		checkDecode(t, &d, r, sampleKafkaTimestamp)
+	for _, rules := range oracleRules() {
+		d := Decoder{Rules: rules}
+		for _, r := range sample(t) {
+			checkDecode(t, &d, r, sampleKafkaTimestamp)
+		}
 	}
 }
 
@@ -260,14 +337,18 @@ func TestDecodeSample(t *testing.T) {
 func TestDecodeMutations(t *testing.T) {
 	records := sample(t)
 	rng := newRand(t)
-	var d Decoder
+	decoders := []*Decoder{}
+	for _, rules := range oracleRules() {
+		decoders = append(decoders, &Decoder{Rules: rules})
+	}
 	seen := map[Reason]int{}
 	pieces := []string{
 		`"`, `\`, `\u`, `\ud83d`, `\ude00`, `\n`, ",", ":", "{", "}", "[", "]", "0", "-", ".", "e", "null", "true",
 		`""`, " ", "\x00", "\xff", "\xc3", "\xa9", "é", "\ufffd", "\n", "1e999", `"brand":`, `"brand":1,`,
-		`"x":{},`, "99999999999999999999",
+		`"x":{},`, "99999999999999999999", `"x":"10.1.2.3",`, `"x.y":-0,`, `"2026-11-22T14:17:49.5Z"`, "1e400", `"27"`,
+		`"ab"`, "1795357069.25", "1795357069123456", "e9", `"x":9007199254740993,`, `"scroll_depth":"41.5",`,
 	}
-	for range 5_000 {
+	for range 10_000 {
 		r := slices.Clone(records[rng.IntN(len(records))])
 		for range 1 + rng.IntN(3) {
 			from := rng.IntN(len(r))
@@ -279,11 +360,15 @@ func TestDecodeMutations(t *testing.T) {
 				r[at+13] = byte('1' + rng.IntN(9))
 			}
 		}
-		checkDecode(t, &d, r, sampleKafkaTimestamp)
-		reason, _ := d.Decode(r, sampleKafkaTimestamp, new(Event))
+		d := decoders[rng.IntN(len(decoders))]
+		kafka := []int64{sampleKafkaTimestamp, sampleKafkaTimestamp, -1, 0, math.MinInt64, math.MaxInt64}[rng.IntN(6)]
+		checkDecode(t, d, r, kafka)
+		reason, _ := d.Decode(r, kafka, new(Event))
 		seen[reason]++
 	}
-	for _, reason := range []Reason{ReasonNone, Malformed, WrongType, MissingField, UnknownEventType, BadTimestamp} {
+	for _, reason := range []Reason{
+		ReasonNone, Malformed, WrongType, MissingField, UnknownEventType, BadTimestamp, Excluded,
+	} {
 		if seen[reason] == 0 {
 			t.Errorf("no mutation was %s: %v", reason, seen)
 		}
@@ -302,10 +387,21 @@ func FuzzDecode(f *testing.F) {
 			`"engagement_metrics":{"scroll_depth":1e2,"time_on_page":81.5,"time_on_page":"x"}}`,
 		`{<event_id>,<session_id>,<user_id>,"event_type":"ad_click",<timestamp>,` +
 			`"engagement_metrics":{"ad_revenue":2.31}}`,
+		`{"event_id":"01J","session_id":"s","user_id":"x","event_type":"play",` +
+			`"timestamp":"2026-11-22T14:17:49+01:00",` +
+			`"metadata":{"a":9007199254740993,"\u0061":[{"b":1e999}]},"x":1,"x":2}`,
+		`{"event_id":"1","session_id":"s","event_type":"search","timestamp":"1795357069.5","x":"10.2.3.4"}`,
 		"{<valid>}\x00", `{<valid>,"city":"\udc00"}`, "",
 	} {
 		f.Add([]byte(fillIn(f, r)), int64(1_795_357_100_000))
 	}
-	var d Decoder
-	f.Fuzz(func(t *testing.T, value []byte, kafka int64) { checkDecode(t, &d, value, kafka) })
+	var decoders []*Decoder
+	for _, rules := range oracleRules() {
+		decoders = append(decoders, &Decoder{Rules: rules})
+	}
+	f.Fuzz(func(t *testing.T, value []byte, kafka int64) {
+		for _, d := range decoders {
+			checkDecode(t, d, value, kafka)
+		}
+	})
 }

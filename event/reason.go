@@ -19,6 +19,10 @@ const (
 	SessionFull
 	SinkRejected
 	numReasons
+
+	// Excluded is what Decode returns for a record that the rules leave out. It is no reason of a dead letter: the
+	// record is in no row and no letter, and is counted. No encoding has it.
+	Excluded Reason = 255
 )
 
 var reasonNames = [numReasons]string{
@@ -30,6 +34,9 @@ var reasonNames = [numReasons]string{
 func (r Reason) String() string {
 	if r < numReasons {
 		return reasonNames[r]
+	}
+	if r == Excluded {
+		return "excluded"
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
@@ -43,5 +50,5 @@ func Reasons() []Reason {
 	return rs
 }
 
-// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone is none.
+// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone and Excluded are none.
 func (r Reason) Valid() bool { return r > ReasonNone && r < numReasons }

@@ -6,13 +6,17 @@ import (
 	"unicode/utf8"
 )
 
+// MaxDepth is how deep objects and arrays may nest, the record itself included; a deeper record is Malformed.
+const MaxDepth = 64
+
 // scanner is a strict tokenizer of JSON (RFC 8259) over one record. Its methods take the index to start from and return
 // the index behind what they read, or -1 after they have recorded an error. It refuses two things that encoding/json
 // accepts: invalid UTF-8, and escapes that make half a surrogate pair.
 type scanner struct {
-	in    []byte
-	errAt int
-	err   string
+	in      []byte
+	errAt   int
+	err     string
+	errJSON bool // the error is one of a record that is JSON
 }
 
 func (s *scanner) fail(at int, what string) int {
@@ -287,6 +291,7 @@ func (s *scanner) value(i, depth int) int {
 		switch {
 		case i < len(s.in) && (s.in[i] == '{' || s.in[i] == '['):
 			if depth+open == MaxDepth {
+				s.errJSON = true
 				return s.fail(i, "nested too deep")
 			}
 			isObject := s.in[i] == '{'

@@ -18,26 +18,66 @@ import (
 //	----
 //	<result>
 //
+// and is judged by the rules of v0.1.0, or by those that stand before it in the file, as JSON or as "default":
+//
+//	rules
+//	<Rules>
+//	----
+//	<ok, or what Check says>
+//
 // In a record, <valid> stands for the five required fields, <xNN> for the byte NN, <a*N> for N times the byte a, and
 // the fields event_id, session_id, user_id, event_type and timestamp in angle brackets for one required field each. The
-// result is the reason and the detail, or the fields that are set beyond those of <valid>.
+// result is the reason and the detail, or the fields that are set beyond those of <valid>; and then what was counted.
 func TestDecodeScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/decode", func(t *testing.T, path string) {
 		var d Decoder
 		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
-			if td.Cmd != "decode" {
+			switch td.Cmd {
+			case "rules":
+				rules := DefaultRules()
+				if in := strings.TrimSpace(td.Input); in != "default" {
+					rules = Rules{}
+					if err := json.Unmarshal([]byte(in), &rules); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := rules.Check(); err != nil {
+					return err.Error()
+				}
+				d = Decoder{Rules: &rules}
+				return "ok"
+			case "decode":
+			default:
 				t.Fatalf("unknown command %s", td.Cmd)
 			}
 			kafka := int64(1_795_357_100_000)
 			td.MaybeScanArgs(t, "kafka", &kafka)
 			var ev Event
+			defer d.Reset()
 			reason, detail := d.Decode([]byte(fillIn(t, td.Input)), kafka, &ev)
 			if reason != ReasonNone {
-				return fmt.Sprintf("%s\n%s", reason, detail)
+				return fmt.Sprintf("%s\n%s", reason, detail) + showCounts(&d.Counts)
 			}
-			return show(&ev)
+			return show(&ev) + showCounts(&d.Counts)
 		})
 	})
+}
+
+func showCounts(c *Counts) (out string) {
+	for i, n := range c.Excluded {
+		if n != 0 {
+			out += fmt.Sprintf("\nexcluded by %d: %d", i, n)
+		}
+	}
+	if c.Skipped != 0 {
+		out += fmt.Sprintf("\nskipped: %d", c.Skipped)
+	}
+	for k, n := range c.Zeroed {
+		if n != 0 {
+			out += fmt.Sprintf("\ncounted as 0: %s", MetricNames()[k])
+		}
+	}
+	return out
 }
 
 var required = []string{

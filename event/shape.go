@@ -3,7 +3,6 @@ package event
 import (
 	"math"
 	"strconv"
-	"strings"
 )
 
 // A shape is what the engagement_metrics of many events have in common: the text without its values. In place of each
@@ -18,6 +17,8 @@ const (
 	slotToken   = 2 // a text without its quotes, or any other number, as it was sent: in the column of tokens
 	slotMeasure = 3 // the decimal form of Event.Measure
 	slotScroll  = 4 // the decimal form of Event.Scroll
+	// slotProgress is the decimal form of Event.Progress, from batchReal on.
+	slotProgress = 5
 )
 
 const (
@@ -31,16 +32,17 @@ const rawShape = "\x02"
 // splitter splits texts into shapes and values. It appends the values to ints and tokens; shape holds the last text's
 // shape.
 type splitter struct {
+	slots  byte // the greatest slot of the version
 	shape  []byte
-	slots  int // in shape
+	used   int // slots in shape
 	ints   []uint64
 	tokens []string
 }
 
 // split returns false, with nothing appended, if the text has no shape.
-func (c *splitter) split(text string, measure uint64, scroll uint8) bool {
+func (c *splitter) split(text string, it *Item) bool {
 	ints, tokens := len(c.ints), len(c.tokens)
-	if len(text) <= maxShapeText && c.try(text, measure, scroll) && c.slots <= maxSlots {
+	if len(text) <= maxShapeText && c.try(text, it) && c.used <= maxSlots {
 		return true
 	}
 	c.undo(ints, tokens)
@@ -52,8 +54,8 @@ func (c *splitter) undo(ints, tokens int) {
 	c.ints, c.tokens = c.ints[:ints], c.tokens[:tokens]
 }
 
-func (c *splitter) try(text string, measure uint64, scroll uint8) bool {
-	c.shape, c.slots = c.shape[:0], 0
+func (c *splitter) try(text string, it *Item) bool {
+	c.shape, c.used = c.shape[:0], 0
 	key := numMetricKeys
 	for i := 0; i < len(text); {
 		switch ch := text[i]; {
@@ -69,7 +71,7 @@ func (c *splitter) try(text string, measure uint64, scroll uint8) bool {
 			}
 			if after < len(text) && text[after] == ':' { // a key is part of the shape
 				key = parseMetricKey(text[i+1 : end])
-				if hasSlot(text[i : after+1]) {
+				if c.hasSlot(text[i : after+1]) {
 					return false
 				}
 				c.shape = append(c.shape, text[i:after+1]...)
@@ -78,7 +80,7 @@ func (c *splitter) try(text string, measure uint64, scroll uint8) bool {
 			}
 			c.shape = append(c.shape, '"', slotToken, '"')
 			c.tokens = append(c.tokens, text[i+1:end])
-			c.slots++
+			c.used++
 			i = end + 1
 		case ch == '-' || digit(ch):
 			end, n := i, uint64(0)
@@ -93,11 +95,11 @@ func (c *splitter) try(text string, measure uint64, scroll uint8) bool {
 				c.shape = append(c.shape, slotToken)
 				c.tokens = append(c.tokens, text[i:end])
 			} else {
-				c.integer(key, n, measure, scroll)
+				c.integer(key, n, it)
 			}
-			c.slots++
+			c.used++
 			i = end
-		case ch <= slotScroll:
+		case ch <= c.slots:
 			return false
 		default:
 			c.shape = append(c.shape, ch)
@@ -107,12 +109,14 @@ func (c *splitter) try(text string, measure uint64, scroll uint8) bool {
 	return true
 }
 
-func (c *splitter) integer(key metricKey, n, measure uint64, scroll uint8) {
+func (c *splitter) integer(key metricKey, n uint64, it *Item) {
 	switch {
-	case key < numMetricKeys && metrics[key].shown && n == measure:
+	case key < numMetricKeys && metrics[key].shown && n == it.Measure:
 		c.shape = append(c.shape, slotMeasure)
-	case key == keyScrollDepth && n == uint64(scroll):
+	case key == keyScrollDepth && n == uint64(it.Scroll):
 		c.shape = append(c.shape, slotScroll)
+	case key == keyReadProgress && n == uint64(it.Progress) && c.slots >= slotProgress:
+		c.shape = append(c.shape, slotProgress)
 	default:
 		c.shape = append(c.shape, slotInt)
 		c.ints = append(c.ints, n)
@@ -140,9 +144,13 @@ func numberByte(s string, i int) bool {
 	return digit(c) || c == '.' || c == '-' || c == '+' || c|0x20 == 'e'
 }
 
-func hasSlot(s string) bool {
-	return strings.IndexByte(s, slotInt) >= 0 || strings.IndexByte(s, slotToken) >= 0 ||
-		strings.IndexByte(s, slotMeasure) >= 0 || strings.IndexByte(s, slotScroll) >= 0
+func (c *splitter) hasSlot(s string) bool {
+	for i := range len(s) {
+		if s[i]-1 < c.slots {
+			return true
+		}
+	}
+	return false
 }
 
 // piece is a part of a shape: a literal text and the slot behind it, 0 at the end.
@@ -151,11 +159,11 @@ type piece struct {
 	slot    byte
 }
 
-// pieces splits a shape; the result is appended to dst.
-func pieces(dst []piece, shape string) []piece {
+// pieces splits a shape whose greatest slot is slots; the result is appended to dst.
+func pieces(dst []piece, shape string, slots byte) []piece {
 	from := 0
 	for i := range len(shape) {
-		if c := shape[i]; c >= slotInt && c <= slotScroll {
+		if c := shape[i]; c >= slotInt && c <= slots {
 			dst = append(dst, piece{shape[from:i], c})
 			from = i + 1
 		}

@@ -17,12 +17,13 @@ const (
 	Search
 	Navigation
 	SessionEnd
+	// Other is an event of a type that docs/schema.md does not name. Its name in JSON is Event.TypeName.
+	Other
 	// NumTypes is one more than the greatest type.
 	NumTypes
 )
 
-// types are the event types: the name in JSON, and whether the events count in their session, which then has a column
-// with the number of them.
+// types are the event types: the name in JSON, and whether the events count in their session.
 var types = [NumTypes]struct {
 	name    string
 	counted bool
@@ -37,11 +38,12 @@ var types = [NumTypes]struct {
 	Search:             {"search", true},
 	Navigation:         {"navigation", true},
 	SessionEnd:         {"session_end", false},
+	Other:              {"other", true},
 }
 
-// Counted are the types whose events count, ascending.
+// Counted are the types whose events count and have a column with the number of them, ascending.
 var Counted = func() (counted []Type) {
-	for t := range NumTypes {
+	for t := range Other {
 		if types[t].counted {
 			counted = append(counted, t)
 		}
@@ -57,7 +59,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type(%d)", uint8(t))
 }
 
-// Valid says whether t is one of the types of docs/schema.md.
+// Valid says whether t is one of the types of docs/schema.md, or Other.
 func (t Type) Valid() bool { return t > TypeInvalid && t < NumTypes }
 
 // Counts says whether events of the type count in their session.
@@ -66,14 +68,15 @@ func (t Type) Counts() bool { return t < NumTypes && types[t].counted }
 // typesByLength are the types by the length of their names: few names have the same length, so that a name is compared
 // with few others.
 var typesByLength = func() (by [32][]Type) {
-	for t := ArticleView; t < NumTypes; t++ {
+	for t := ArticleView; t < Other; t++ {
 		n := len(types[t].name)
 		by[n] = append(by[n], t)
 	}
 	return by
 }()
 
-// ParseType returns the type that has the name s in JSON, and false if there is none ("invalid" names no type).
+// ParseType returns the type that has the name s in JSON, and false if there is none ("invalid" and "other" name no
+// type).
 func ParseType(s string) (Type, bool) {
 	if len(s) < len(typesByLength) {
 		for _, t := range typesByLength[len(s)] {

@@ -76,7 +76,7 @@ func rollupsTable() string {
 // which they begin.
 func eventLines() map[string]string {
 	var types, texts []string
-	for t := event.ArticleView; t < event.NumTypes; t++ {
+	for t := event.ArticleView; t <= event.SessionEnd; t++ {
 		types = append(types, t.String())
 	}
 	for i := range Events {

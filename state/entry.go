@@ -49,7 +49,7 @@ func AppendBatch(dst []byte, e *BatchEntry) []byte {
 	if len(e.Batch.Ranges) == 0 {
 		return dst
 	}
-	return event.AppendBatch(dst, &e.Batch)
+	return event.AppendBatch(dst, &e.Batch, level.First)
 }
 
 // EncodeCut encodes the entry that closes the open epoch. nowMillis is the leader's wall clock, which becomes
@@ -163,8 +163,7 @@ func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) erro
 	for range d.length(1) {
 		e.Idle = append(e.Idle, int32(d.uvarint()))
 	}
-	r := &e.Batch
-	r.Ranges, r.Items, r.Rejects, r.Nulls = r.Ranges[:0], r.Items[:0], r.Rejects[:0], 0
+	e.Batch.Reset()
 	if d.err != nil || d.pos == len(b) {
 		return d.err
 	}

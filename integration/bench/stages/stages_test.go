@@ -14,6 +14,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sim"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
@@ -104,7 +105,7 @@ func BenchmarkEncodeBatch(b *testing.B) {
 	var buf []byte
 	for b.Loop() {
 		for _, batch := range s.batches {
-			buf = event.AppendBatch(buf[:0], batch)
+			buf = event.AppendBatch(buf[:0], batch, level.Current)
 		}
 	}
 	perEvent(b, records)
@@ -114,7 +115,7 @@ func BenchmarkEncodeBatch(b *testing.B) {
 func BenchmarkDecodeBatch(b *testing.B) {
 	var encoded [][]byte
 	for _, batch := range newStream(b).batches {
-		encoded = append(encoded, event.AppendBatch(nil, batch))
+		encoded = append(encoded, event.AppendBatch(nil, batch, level.Current))
 	}
 	var batch event.Batch
 	var s event.BatchScratch
