@@ -30,30 +30,47 @@ func sessionsTable() string {
 	b.WriteString("| column | type (ClickHouse / Delta) | rule |\n|---|---|---|\n")
 	for rest := Sessions; len(rest) > 0; {
 		n := 1
-		for n < len(rest) && rest[n].Rule == rest[0].Rule && rest[0].Rule != "" &&
-			kindText[rest[n].Kind][1] == kindText[rest[0].Kind][1] {
+		usual := typeText(&rest[0])
+		for n < len(rest) && rest[n].Rule == rest[0].Rule && rest[0].Rule != "" && rest[n].Since == rest[0].Since &&
+			typeText(&rest[n])[1] == usual[1] {
 			n++
 		}
 		var names, others []string
-		usual := kindText[rest[0].Kind]
 		for i := range rest[:n] {
 			names = append(names, rest[i].Name)
-			if kindText[rest[i].Kind] != usual {
-				others = append(others, rest[i].Name+" "+kindText[rest[i].Kind][0])
+			if own := typeText(&rest[i]); own != usual {
+				others = append(others, rest[i].Name+" "+own[0])
 			}
 		}
 		typ := strings.Join(append([]string{usual[0]}, others...), ", ") + " / " + usual[1]
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", strings.Join(names, ", "), typ, rest[0].Rule)
+		rule := rest[0].Rule
+		if Later(rest[0].Since) {
+			rule += fmt.Sprintf(" (level %d)", rest[0].Since)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", strings.Join(names, ", "), typ, rule)
 		rest = rest[n:]
 	}
 	return b.String()
+}
+
+// typeText names the types of a column in ClickHouse and in Delta.
+func typeText(c *Column[SessionRow]) [2]string {
+	text := kindText[c.Kind]
+	if c.Known != nil {
+		text[0] = "Nullable(" + text[0] + ")"
+	}
+	return text
 }
 
 // rollupsTable renders the table of rollups, up to page_analytics, which is written by hand.
 func rollupsTable() string {
 	var shown []string
 	for i := range Measures {
-		if shown = append(shown, Measures[i].View); Measures[i].Of == MeasureOne {
+		view := Measures[i].View
+		if Later(Measures[i].Since) {
+			view += fmt.Sprintf(" (level %d)", Measures[i].Since)
+		}
+		if shown = append(shown, view); Measures[i].Of == MeasureOne {
 			shown = append(shown, "total_users")
 		}
 	}

@@ -57,6 +57,9 @@ func (s apiSession) MarshalJSON() ([]byte, error) {
 }
 
 func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
+	if !c.Has(r) {
+		return nil
+	}
 	switch c.Kind {
 	case schema.JSON:
 		return json.RawMessage(cmp.Or(c.Text(r), "[]"))

@@ -3,6 +3,7 @@ package deltalog
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -34,10 +35,8 @@ func TestAddColumns(t *testing.T) {
 	submit(t, l, &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}})
 	noted := before
 	noted.SchemaString = strings.Replace(before.SchemaString, `"metadata":{}`, `"metadata":{"comment":"<ours>"}`, 1)
-	noted.Configuration = map[string]string{"delta.logRetentionDuration": "interval 90 days"}
-	for k, v := range before.Configuration {
-		noted.Configuration[k] = v
-	}
+	noted.Configuration = maps.Clone(before.Configuration)
+	noted.Configuration["delta.logRetentionDuration"] = "interval 90 days"
 	body, err := encodeCommit(&CommitInfo{TxnID: "spark"}, nil, &noted, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
