@@ -171,6 +171,36 @@ func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err
 	return binary, err
 }
 
+// BuildCommit builds the binary of a commit of the repository at root, once, from an archive of it in the cache folder.
+// A clone whose history does not go back so far asks its origin for that commit.
+func (c *Cache) BuildCommit(ctx context.Context, root, commit string) (binary string, err error) {
+	if _, err := command(ctx, root, nil, "git", "cat-file", "-e", commit+"^{commit}"); err != nil {
+		if _, err := command(ctx, root, nil, "git", "fetch", "--quiet", "--depth=1", "origin", commit); err != nil {
+			return "", &MissingError{Tool: "the history of the repository (git fetch --unshallow)",
+				For: "a binary of commit " + commit[:7]}
+		}
+	}
+	dir, err := c.fetch("deckle-"+commit[:12], []string{"git", "tar", "go"}, func(dir string) error {
+		archive, source := filepath.Join(dir, "source.tar"), filepath.Join(dir, "source")
+		if err := os.Mkdir(source, 0o755); err != nil {
+			return err
+		}
+		if _, err := command(ctx, root, nil, "git", "archive", "-o", archive, commit); err != nil {
+			return err
+		}
+		if _, err := command(ctx, source, nil, "tar", "xf", archive); err != nil {
+			return err
+		}
+		env := []string{"GOWORK=off", "GOFLAGS=-mod=mod -trimpath -buildvcs=false"}
+		to := filepath.Join(dir, "deckle")
+		if _, err := command(ctx, source, env, "go", "build", "-o", to, "./cmd/deckle"); err != nil {
+			return err
+		}
+		return errors.Join(os.Remove(archive), os.RemoveAll(source))
+	})
+	return filepath.Join(dir, "deckle"), err
+}
+
 // Folder makes an empty folder for a run and returns its absolute path. If path is "", it is a temporary folder whose
 // name begins with prefix; otherwise it is the folder path, which is emptied.
 func Folder(path, prefix string) (string, error) {
