@@ -17,6 +17,7 @@ import (
 	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/raftstore"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -101,7 +102,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.budget.limit, err = diskBudget(deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
 		return nil, err
 	}
-	w := &sinkWiring{cfg: cfg, deps: &n.deps, clusterID: n.raft.ClusterID, kafka: n.kafka, refetch: n.refetch}
+	w := &sinkWiring{cfg: cfg, deps: &n.deps, clusterID: n.raft.ClusterID, level: n.level,
+		kafka: n.kafka, refetch: n.refetch}
 	n.sinks, n.delta = w.slots()
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList})); err != nil {
@@ -321,6 +323,15 @@ func (n *Node) Store(shard uint32) *state.Store {
 		return l[shard].Store()
 	}
 	return nil
+}
+
+// level is the highest level of the node's shards.
+func (n *Node) level() level.Level {
+	top := level.First
+	for _, s := range n.shardList() {
+		top = max(top, level.Level(s.Store().Level()))
+	}
+	return top
 }
 
 // sessionMemory adds up what the sessions of all shards take in memory.

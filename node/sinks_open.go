@@ -13,6 +13,7 @@ import (
 	"deckle/node/config"
 	"deckle/node/kafka"
 	"deckle/node/shard"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/deadletter"
@@ -25,7 +26,8 @@ import (
 type sinkWiring struct {
 	cfg       *config.Config
 	deps      *Deps
-	clusterID func() string // known by the time a sink is opened
+	clusterID func() string      // known by the time a sink is opened
+	level     func() level.Level // at which tables are made that are missing
 	kafka     *kafka.Client
 	refetch   *kafka.Refetch
 }
@@ -101,7 +103,7 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 		return nil, &sinks.StopError{Err: err, Hint: "correct delta in the configuration"}
 	}
 	return delta.Open(ctx, delta.Options{
-		Store: st, ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
+		Store: st, Level: w.level(), ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
 		Events:      cfg.Events == nil || *cfg.Events,
 		EventSource: func(uint32) sinks.EventSource { return w.refetch },
 		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass,
@@ -148,8 +150,8 @@ func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 			}
 			sink = clickhouse.New(clickhouse.Options{
 				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: cfg.Password.Value(), TLS: tls,
-				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, ClusterID: w.clusterID(),
-				Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node,
+				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, Level: w.level(),
+				ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node,
 				Logger:     w.deps.Logger.With("part", "clickhouse"),
 				Registerer: w.deps.Registerer, Now: w.deps.Now, Dial: w.deps.ClickHouseDial,
 			})

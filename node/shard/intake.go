@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"deckle/node/kafka"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -100,6 +101,7 @@ func (in *intake) openBuffer() {
 	if in.buffer.buf == nil && slices.Contains(in.cfg.Sinks, state.SinkEvents) {
 		if s := in.Sinks.Events(); s != nil {
 			in.buffer.buf = s.Buffer(in.id)
+			in.buffer.buf.Rise(level.Level(in.store.Level())) // a level rises only between two runs of the intake
 		}
 	}
 }
