@@ -33,9 +33,11 @@ unit:
 		./integration/rooms ./integration/torture ./integration/malformed ./integration/bench/...
 	cd state/zstd && GOWORK=off $(GO) test . # a module of its own: see there
 
-# The tests against a ClickHouse engine alone; DECKLE_TEST_CLICKHOUSE=host:port names a real server to use instead.
+# The tests against a ClickHouse engine and Python's Delta readers alone; DECKLE_TEST_CLICKHOUSE=host:port names a real
+# server to use instead, DECKLE_TEST_PYTHON an interpreter that has deltalake and duckdb.
 engine:
-	$(GO) run ./integration/local engine -- $(GO) test -count=1 ./sinks/clickhouse ./sim/verify ./integration/chfront
+	$(GO) run ./integration/local engine -- $(GO) test -count=1 ./sinks/clickhouse ./sinks/delta ./sim/verify \
+		./integration/chfront
 
 # The tests against real services; a service that cannot be had on this machine is skipped with a line that says so, or
 # fails with DECKLE_REQUIRE_SERVICES=1.

@@ -52,13 +52,25 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.New("usage: go run ./integration/local fetch|up|down|engine -- COMMAND [ARG…]")
 }
 
-// engine runs a command with a ClickHouse engine to test against, whose address the command finds in its environment.
-// Where the machine cannot have an engine, the command runs without one: its tests then skip what needs the engine, or
-// fail if DECKLE_REQUIRE_SERVICES=1. If the environment already has an address, for example that of a real server, it
-// is left as it is.
+// engine runs a command with a ClickHouse engine and a Python that has Delta readers to test against; the command finds
+// both in its environment. Where the machine cannot have one, the command runs without it: its tests then skip what
+// needs it, or fail if DECKLE_REQUIRE_SERVICES=1. What the environment already names, for example a real server, is left
+// as it is.
 func engine(ctx context.Context, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, os.Stderr, os.Environ()
+	if os.Getenv("DECKLE_TEST_PYTHON") == "" {
+		python, err := readers(ctx, out)
+		var missing *services.MissingError
+		switch {
+		case errors.As(err, &missing):
+			_, _ = fmt.Fprintf(out, "no Delta readers: %v\n", err)
+		case err != nil:
+			return err
+		default:
+			cmd.Env = append(cmd.Env, "DECKLE_TEST_PYTHON="+python)
+		}
+	}
 	if os.Getenv("DECKLE_TEST_CLICKHOUSE") != "" {
 		return cmd.Run()
 	}
@@ -80,6 +92,15 @@ func engine(ctx context.Context, args []string, out io.Writer) error {
 			"DECKLE_TEST_CLICKHOUSE_PASSWORD="+c.Password)
 	}
 	return cmd.Run()
+}
+
+// readers returns a Python that has Delta readers.
+func readers(ctx context.Context, out io.Writer) (string, error) {
+	cache, err := services.OpenCache(out)
+	if err != nil {
+		return "", err
+	}
+	return cache.FetchPython(ctx)
 }
 
 func startEngine(ctx context.Context, dir string, out io.Writer) (*services.ClickHouse, error) {

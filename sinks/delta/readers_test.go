@@ -1,0 +1,104 @@
+package delta
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/event"
+	"deckle/schema"
+	"deckle/schema/level"
+	"deckle/sinks"
+	"deckle/sinks/delta/store"
+	"deckle/state"
+)
+
+// readersScript reads a table by delta-rs and by DuckDB.
+const readersScript = `
+import glob, json, os, sys
+import duckdb, duckdb_extension_delta
+from deltalake import DeltaTable
+
+path, columns = sys.argv[1], sys.argv[2].split()
+rows = DeltaTable(path).to_pyarrow_dataset().to_table(columns=columns).to_pylist()
+con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+folder = os.path.dirname(duckdb_extension_delta.__file__)
+con.execute(f"LOAD '{glob.glob(folder + '/extensions/*/delta.duckdb_extension')[0]}'")
+other = con.execute(f"SELECT {', '.join(columns)} FROM delta_scan('{path}')").fetchall()
+print(json.dumps({"delta-rs": [[r[c] for c in columns] for r in rows], "DuckDB": other}))
+`
+
+// TestOtherReadersOfLevels: readers that nobody here wrote read a table that has got columns: files that do not have
+// them show null, also beside those that do, and files that a revision has written again show what is true.
+func TestOtherReadersOfLevels(t *testing.T) {
+	python := os.Getenv("DECKLE_TEST_PYTHON")
+	if python == "" {
+		if os.Getenv("DECKLE_REQUIRE_SERVICES") == "1" {
+			t.Fatal("DECKLE_TEST_PYTHON (Python with deltalake and duckdb) is not set, and DECKLE_REQUIRE_SERVICES=1")
+		}
+		t.Skip("skipped: DECKLE_TEST_PYTHON (Python with deltalake and duckdb) is not set")
+	}
+	dir, m := t.TempDir(), newModel(13, 1)
+	opts := testOptions(store.NewLocal(vfs.Default, dir, "test"), m.rng)
+	opts.FileBytes, opts.layout = 0, wider
+	d := mustOpen(t, opts)
+	row := func(epoch uint64, n int) schema.SessionRow {
+		r := m.sessionRow(0, epoch, n)
+		r.SessionDate, r.MaxScrollDepth = 19_000, 40
+		r.Referrer, r.Brand = "from", "brand"
+		r.Counts[event.SessionEnd], r.Counts[event.TypeInvalid] = 3, 1
+		return r
+	}
+	write := func(p *state.Plan) {
+		t.Helper()
+		sink := map[state.SinkID]sinks.Sink{state.SinkSessions: d.Sessions(), state.SinkRevisions: d.Revisions()}[p.Sink]
+		if err := sink.Write(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(sessionsPlan(state.SinkSessions, 0, 1, level.First, row(1, 1)))
+	revised := row(2, 3)
+	write(sessionsPlan(state.SinkSessions, 1, 2, level.First, row(2, 2), revised))
+	unknown := row(3, 5)
+	unknown.Counts[event.TypeInvalid] = 0
+	write(sessionsPlan(state.SinkSessions, 2, 3, level.Real, row(3, 4), unknown))
+	revised.Epoch, revised.BatchID = 4, schema.BatchID(0, 4)
+	write(sessionsPlan(state.SinkRevisions, 3, 4, level.Real, revised))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), python, "-c", readersScript, filepath.Join(dir, "sessions"),
+		"session_id test_count test_text test_unknown test_words").Output()
+	if err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	var readers map[string][][]any
+	if err := json.Unmarshal(out, &readers); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := []string{
+		"[s0-1 <nil> <nil> <nil> <nil>]", // a file of level 1
+		"[s0-2 0  <nil> <nil>]",          // beside the revised one
+		"[s0-3 3 from 40 brand]", "[s0-4 3 from 40 brand]",
+		"[s0-5 3 from <nil> <nil>]",
+	}
+	for name, rows := range readers {
+		seen := map[string]bool{}
+		for _, r := range rows {
+			seen[fmt.Sprint(r)] = true
+		}
+		if got := slices.Sorted(maps.Keys(seen)); !slices.Equal(got, want) || len(rows) != len(want) {
+			t.Errorf("%s reads %q, want %q", name, got, want)
+		}
+	}
+	if len(readers) != 2 {
+		t.Errorf("%d readers", len(readers))
+	}
+}
