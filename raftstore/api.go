@@ -15,6 +15,9 @@ type StateMachine interface {
 	Applied() (index, term uint64)
 	// Durable returns the index up to which the state is on disk: the log may be truncated up to it, never past it.
 	Durable() uint64
+	// Level returns the level of the group as of the last entry folded, or restored; 0 counts as 1, the first. It is
+	// called by any goroutine, at any time, and must not wait for Apply.
+	Level() uint32
 	// Checkpoint brings everything applied so far to disk and returns when it is durable.
 	Checkpoint(ctx context.Context) error
 	// Snapshot writes a durable copy of the state into dir, which must not exist, on the state's file system.

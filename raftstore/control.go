@@ -63,6 +63,7 @@ func (s *control) answer(req *request) (*response, error) {
 	case opHello:
 		return &response{
 			ServerID: string(id.serverID()), Cluster: id.Cluster, Phase: id.Phase, Nodes: id.Nodes, Shards: id.Shards,
+			Level: s.opts.Level, MaxLevel: s.opts.MaxLevel,
 		}, nil
 	case opFound:
 		return &response{}, s.self.found(req)

@@ -29,6 +29,14 @@
 //     snapshot, or a leader's change of the configuration could not be stored), the instance ends and another one
 //     begins.
 //
+// # Levels
+//
+// A group has a level (package schema/level), which its state machine keeps and which never falls. Every node tells the
+// level of its binary with each control request, and to whoever says "hello"; v0.1.0 tells none, and has the first.
+// Group.Levels asks all members anew, each under its server id, so that the leader can raise the level when every
+// member can read it, and its configuration allows it. A group's leader refuses a joiner below the group's level; the
+// joiner shows why.
+//
 // # A node's life (file identity)
 //
 //	          all peers: no cluster,                majority told,
@@ -93,6 +101,7 @@
 //	members       the leader's part in replacing a server
 //	standing      the new server's part
 //	handover      gives the leadership to another node
+//	levels        asks the members for their levels
 //	group         puts the parts together; the public Group
 //
 //	forming       from an empty folder to membership                            the whole

@@ -105,7 +105,7 @@ const (
 const (
 	standVoter      = "voter"
 	standNonvoter   = "nonvoter"
-	standNone       = "none"       // not a member of the configuration; never sent
+	standNone       = "none"       // not a member of the configuration; sent only with a refusal
 	standPending    = "pending"    // a change is under way
 	standSuperseded = "superseded" // not a member, and this id never will be again
 	standNotLeader  = "notleader"  // ask Leader

@@ -64,6 +64,9 @@ func (f *forming) step(ctx context.Context) (ready bool, err error) {
 	var waits []string
 	for _, g := range f.groups {
 		if st := g.run.suffrage(); st != standVoter {
+			if why := g.standing.refused(); why != "" {
+				st += ", " + why
+			}
 			waits = append(waits, fmt.Sprintf("shard %d: %s", g.shard, st))
 		}
 	}

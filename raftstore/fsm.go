@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"deckle/schema/level"
 )
 
 // configAt is a configuration and the entry that made it.
@@ -183,6 +185,9 @@ func (f *fsm) configsUpTo(index uint64) (found []configAt, err error) {
 	}
 	return found, nil
 }
+
+// level returns the level of the group.
+func (f *fsm) level() level.Level { return max(level.Level(f.sm.Level()), level.First) }
 
 // Snapshot is quick: it notes where the state machine is. Persist makes that durable.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {

@@ -17,7 +17,7 @@ import (
 //	engine      begins, ends and restarts Raft          guard       sees incoming requests before Raft does
 //	proposer    entries and leadership                  maintainer  keeps the log short
 //	members     as the leader: replaces servers         standing    as a new server: asks to be let in
-//	handover    gives the leadership away
+//	handover    gives the leadership away               levels      asks the members for their levels
 type Group struct {
 	shard  uint32
 	sm     StateMachine
@@ -34,6 +34,7 @@ type Group struct {
 	members    *members
 	standing   *standing
 	handover   *handover
+	levels     *levels
 
 	cancel         context.CancelFunc // ends the group's tasks
 	endCheckpoints context.CancelFunc // ends a checkpoint that waits for a disk, before the library is shut down
@@ -119,6 +120,7 @@ func newGroup(
 		superseded: env.superseded,
 	}
 	g.handover = &handover{opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx}
+	g.levels = &levels{opts: o, self: env.self, peers: env.peers, run: g.run, fsm: f}
 	return g
 }
 
@@ -209,6 +211,12 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 // StateMachine returns the group's state machine.
 func (g *Group) StateMachine() StateMachine { return g.sm }
 
+// Levels asks every server of the group's latest committed configuration, voters and non-voters, and of one that is on
+// its way, for the level of its binary. It asks anew at each call, and waits for the answers, for at most two transport
+// timeouts; this node answers without a connection. A server that does not answer is in the result, with an error. It
+// fails only if this node knows of no configuration yet.
+func (g *Group) Levels(ctx context.Context) ([]MemberLevel, error) { return g.levels.ask(ctx) }
+
 // health says whether this node could lead the group.
 func (g *Group) health() (*response, error) {
 	r := g.run.Load()
@@ -225,7 +233,8 @@ func (g *Group) health() (*response, error) {
 func (g *Group) status() GroupStatus {
 	s := GroupStatus{
 		Shard: g.shard, Preferred: g.handover.preferred(), Suffrage: standNone, DurableIndex: g.sm.Durable(),
-		MarkerIndex: g.snaps.marker().Index, LogBytes: g.log.inner.Bytes(),
+		MarkerIndex: g.snaps.marker().Index, LogBytes: g.log.inner.Bytes(), Level: uint32(g.fsm.level()),
+		Refused: g.standing.refused(),
 	}
 	s.FirstIndex, _ = g.log.inner.FirstIndex()
 	s.LastIndex, _ = g.log.inner.LastIndex()

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
+
+	"deckle/schema/level"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,6 +35,7 @@ type fakeState struct {
 	st      fakeImage
 	durable uint64
 	failAt  uint64 // Apply fails at this index
+	reads   uint32 // the level of its binary
 	closed  bool
 
 	snapTime time.Duration
@@ -39,13 +43,23 @@ type fakeState struct {
 
 type fakeImage struct {
 	Index, Term, Count, Hash uint64
+	Level                    uint32 `json:",omitempty"`
 }
+
+// levelEntry is an entry that raises the level of a fakeState's group.
+func levelEntry(to byte) []byte { return []byte{0xff, 'L', to} }
+
+// newerError is what a fakeState says of what is above its level.
+type newerError struct{ level uint32 }
+
+func (e newerError) Error() string { return fmt.Sprintf("fake: level %d is needed", e.level) }
+func (e newerError) TooNew() bool  { return true }
 
 // fakeFiller makes a snapshot large enough to be more than one write.
 const fakeFiller = 300 << 10
 
 func openFake(fsys vfs.FS, dir string) (*fakeState, error) {
-	f := &fakeState{fs: fsys, dir: dir, snapTime: 20 * time.Millisecond}
+	f := &fakeState{fs: fsys, dir: dir, reads: uint32(level.Current), snapTime: 20 * time.Millisecond}
 	if err := f.settle(); err != nil {
 		return nil, err
 	}
@@ -72,6 +86,13 @@ func (f *fakeState) Apply(index, term uint64, entry []byte) (any, error) {
 	if f.failAt > 0 && index >= f.failAt {
 		return nil, errors.New("fake: apply fails")
 	}
+	after := f.st.Level
+	if len(entry) == 3 && entry[0] == 0xff && entry[1] == 'L' {
+		after = uint32(entry[2])
+	}
+	if after > f.reads {
+		return nil, fmt.Errorf("fake: apply: %w", newerError{after})
+	}
 	h := fnv.New64a()
 	var b [24]byte
 	binary.BigEndian.PutUint64(b[:], f.st.Hash)
@@ -79,7 +100,7 @@ func (f *fakeState) Apply(index, term uint64, entry []byte) (any, error) {
 	binary.BigEndian.PutUint64(b[16:], term)
 	h.Write(b[:])
 	h.Write(entry)
-	f.st = fakeImage{index, term, f.st.Count + 1, h.Sum64()}
+	f.st = fakeImage{index, term, f.st.Count + 1, h.Sum64(), after}
 	return f.st.Count, nil
 }
 
@@ -93,6 +114,8 @@ func (f *fakeState) Applied() (uint64, uint64) {
 	st := f.image()
 	return st.Index, st.Term
 }
+
+func (f *fakeState) Level() uint32 { return f.image().Level }
 
 func (f *fakeState) Durable() uint64 {
 	f.mu.Lock()
@@ -230,9 +253,15 @@ func (c *cluster) open(i int) (*Store, error) {
 		c.tune(i, &o)
 	}
 	if o.NewStateMachine == nil {
-		base := o.FS
+		base, reads := o.FS, cmp.Or(o.Level, uint32(level.Current))
 		o.NewStateMachine = func(_ context.Context, _ uint32, dir string, _ func(error)) (StateMachine, error) {
-			return openFake(base, dir)
+			f, err := openFake(base, dir)
+			if err == nil {
+				if f.reads = reads; f.Level() > reads {
+					err = newerError{f.Level()}
+				}
+			}
+			return f, err
 		}
 	}
 	return Open(context.Background(), o)
@@ -389,4 +418,28 @@ func (c *cluster) config(i int, shard uint32) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// raise commits an entry that raises the level of a shard's group, through the node that leads.
+func (c *cluster) raise(shard uint32) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c.eventually("the level has risen", func() bool {
+		g := c.nodes[c.leader(shard)].store.Group(shard)
+		_, err := g.Propose(levelEntry(byte(level.Real))).Wait(ctx)
+		return err == nil
+	})
+}
+
+// alive fails the test if a node has met a fatal error.
+func (c *cluster) alive(is ...int) {
+	c.t.Helper()
+	for _, i := range is {
+		select {
+		case err := <-c.nodes[i].fatal:
+			c.t.Fatalf("%s: fatal: %v", c.peers[i].Name, err)
+		default:
+		}
+	}
 }

@@ -42,8 +42,11 @@ func (m *members) join(req *request) (*response, error) {
 		return nil, fmt.Errorf("raftstore: %s is not one of the configured nodes", id)
 	}
 	stand := suffrageOf(m.run.configuration(), id)
+	tooOld := m.tooOld(req.Level)
 	switch {
 	case stand == standVoter:
+	case !req.Inquiry && tooOld != nil: // it shows that, and asks again
+		return &response{Stand: stand, Refused: tooOld.Error()}, nil
 	case stand == standNonvoter:
 		if !req.Inquiry && req.Applied+caughtUp >= r.raft.CommitIndex() {
 			m.change(r, p, id)
@@ -61,6 +64,15 @@ func (m *members) join(req *request) (*response, error) {
 		stand = standSuperseded
 	}
 	return &response{Stand: stand}, nil
+}
+
+// tooOld returns why a server whose binary told a level is not let in: it could not read what the group writes.
+func (m *members) tooOld(told uint32) error {
+	if has, needs := toldLevel(told), uint32(m.fsm.level()); has < needs {
+		return fmt.Errorf("refused: its binary has level %d, the group has level %d: run the newer version there",
+			has, needs)
+	}
+	return nil
 }
 
 // verifyLeadership asks a quorum whether this node still leads, for at most the transport timeout.
@@ -103,6 +115,9 @@ func (m *members) changeTo(r *instance, p Peer, id raft.ServerID) error {
 	}
 	if resp.ServerID != string(id) {
 		return fmt.Errorf("raftstore: the node at %s is %s", p.Addr, resp.ServerID)
+	}
+	if err := m.tooOld(resp.Level); err != nil {
+		return err
 	}
 	timeout := m.opts.Timings.Transport
 	conf := m.run.configuration()

@@ -69,6 +69,8 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 	index("marker_index", "Index of the last snapshot marker.", func(g *GroupStatus) uint64 { return g.MarkerIndex })
 	index("first_index", "First index of the log.", func(g *GroupStatus) uint64 { return g.FirstIndex })
 	index("last_index", "Last index of the log.", func(g *GroupStatus) uint64 { return g.LastIndex })
+	index("level", "Level of the group: which formats it writes.",
+		func(g *GroupStatus) uint64 { return uint64(g.Level) })
 	add("log_bytes", "Length of the group's part of the log.",
 		func(g *GroupStatus) float64 { return float64(g.LogBytes) })
 	return m

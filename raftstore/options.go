@@ -14,6 +14,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/schema/level"
 )
 
 // Peer is one configured node. Name never changes; Addr is what the other nodes dial (host:port).
@@ -55,6 +57,11 @@ type Options struct {
 	// background work.
 	NewStateMachine func(ctx context.Context, shard uint32, dir string, fatal func(error)) (StateMachine, error)
 	Timings         Timings
+	// Level is the level of this binary, which is told to the other nodes; default level.Current, and never above it.
+	// Groups of a higher level cannot be read here.
+	Level uint32
+	// MaxLevel is the highest level to which this node lets its groups rise; 0 means that there is no bound.
+	MaxLevel uint32
 	// LogBytes is the length of one group's log, in bytes, beyond which the group makes a checkpoint and truncates its
 	// log; default 64 MiB. About half of it is kept behind the checkpoint for followers that were away.
 	LogBytes int64
@@ -87,6 +94,9 @@ func (o *Options) complete() error {
 	}
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) {}
+	}
+	if o.Level == 0 {
+		o.Level = uint32(level.Current)
 	}
 	if o.LogBytes == 0 {
 		o.LogBytes = 64 << 20
@@ -124,6 +134,8 @@ func (o *Options) complete() error {
 	case t.Lease < 5*time.Millisecond || t.Commit < time.Millisecond || t.Transport < 10*time.Millisecond ||
 		t.StoreDeadline < 0:
 		return fmt.Errorf("%w: timings too short: %+v", ErrConfig, *t)
+	case o.Level > uint32(level.Current):
+		return fmt.Errorf("%w: level %d, this binary has %d", ErrConfig, o.Level, level.Current)
 	case o.LogBytes < 0 || o.WALBytes < 0:
 		return fmt.Errorf("%w: negative log length", ErrConfig)
 	}

@@ -13,11 +13,11 @@ type peers struct {
 	net  *network
 }
 
-// call sends one request to a node and returns its answer, within two transport timeouts. It fills From, and Cluster
-// unless the request names one.
+// call sends one request to a node and returns its answer, within two transport timeouts. It fills From and Level, and
+// Cluster unless the request names one.
 func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, error) {
 	id := p.self.get()
-	req.From = string(id.serverID())
+	req.From, req.Level = string(id.serverID()), p.opts.Level
 	if req.Cluster == "" {
 		req.Cluster = id.Cluster
 	}

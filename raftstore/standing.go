@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,15 @@ type standing struct {
 	peers      *peers
 	ctx        context.Context // ends with the group
 	superseded func()          // is called when another incarnation has taken this node's place
+	why        atomic.Pointer[string]
+}
+
+// refused returns why the group's leader does not let this node in, "" if it does, or has not been asked.
+func (s *standing) refused() string {
+	if why := s.why.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // watch asks as long as the group runs.
@@ -68,6 +78,7 @@ func (s *standing) ask(hint string, inquiry bool) (leader string) {
 			s.superseded()
 			return ""
 		default:
+			s.why.Store(&resp.Refused)
 			return p.Name
 		}
 	}

@@ -29,4 +29,6 @@ type GroupStatus struct {
 	DurableIndex uint64 // of the state machine
 	MarkerIndex  uint64 // of the last snapshot marker
 	LogBytes     int64
+	Level        uint32 // of the group, as of AppliedIndex
+	Refused      string // why the leader does not let this node in, "" if it does, or has not been asked
 }

@@ -62,6 +62,7 @@ func answerError(a byte) error {
 type request struct {
 	Op       string
 	From     string   // the caller's server id
+	Level    uint32   `json:",omitempty"` // of the caller's binary; missing in v0.1.0, which has level 1
 	Cluster  string   `json:",omitempty"`
 	Nodes    []string `json:",omitempty"` // hello: the configured names in order
 	Shards   int      `json:",omitempty"`
@@ -75,12 +76,15 @@ type request struct {
 type response struct {
 	Error    string   `json:",omitempty"`
 	ServerID string   `json:",omitempty"` // hello
+	Level    uint32   `json:",omitempty"` // hello: of the binary; missing in v0.1.0, which has level 1
+	MaxLevel uint32   `json:",omitempty"` // hello: up to which level the node lets its groups rise; 0: any
 	Cluster  string   `json:",omitempty"`
 	Phase    phase    `json:",omitempty"`
 	Nodes    []string `json:",omitempty"`
 	Shards   int      `json:",omitempty"`
 	Stand    string   `json:",omitempty"` // join
 	Leader   string   `json:",omitempty"` // join: a node's name
+	Refused  string   `json:",omitempty"` // join: why the caller is not let in
 	// health
 	Term      uint64 `json:",omitempty"`
 	LastIndex uint64 `json:",omitempty"` // of the log

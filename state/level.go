@@ -14,12 +14,9 @@ func EncodeLevel(nowMillis int64, to level.Level) []byte {
 	return binary.AppendUvarint(b, uint64(to))
 }
 
-// Level returns the level whose formats the shard writes, a level.Level, for packages that know levels as numbers.
-func (s *Store) Level() uint32 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return uint32(s.meta.level())
-}
+// Level returns the level whose formats the shard writes, a level.Level, for packages that know levels as numbers. It
+// does not wait for the entry that is being applied.
+func (s *Store) Level() uint32 { return uint32(s.Peek().Level) }
 
 // level is stored from level 2 on only: a store of level 1 has the bytes that v0.1.0 writes.
 func (m *meta) level() level.Level { return max(m.Level, level.First) }

@@ -94,6 +94,8 @@ func (c *counter) state() counterState {
 
 func (c *counter) Applied() (uint64, uint64) { st := c.state(); return st.Index, st.Term }
 
+func (c *counter) Level() uint32 { return 1 }
+
 func (c *counter) Durable() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
