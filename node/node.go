@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -293,7 +294,7 @@ func (n *Node) Status() status.Node {
 	rs := n.raft.Status()
 	st := status.Node{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}}
 	reasons := append([]string(nil), rs.Reasons...)
-	var troubles []string
+	troubles := slices.Clone(rs.Troubles)
 	shards := n.shardList()
 	if shards == nil && len(reasons) == 0 {
 		reasons = append(reasons, "the groups do not run yet")

@@ -28,6 +28,7 @@
 //  7. What Raft keeps in memory is what its log and its marker say: where the two differ (the log conflicts with a
 //     snapshot, or a leader's change of the configuration could not be stored), the instance ends and another one
 //     begins.
+//  8. A snapshot that only a newer binary can read is never staged.
 //
 // # Levels
 //
@@ -36,6 +37,9 @@
 // Group.Levels asks all members anew, each under its server id, so that the leader can raise the level when every
 // member can read it, and its configuration allows it. A group's leader refuses a joiner below the group's level; the
 // joiner shows why.
+//
+// A leader asks a follower for its level before it sends a snapshot, and sends none that cannot be read there; if one
+// comes all the same, the stream ends after its head.
 //
 // # A node's life (file identity)
 //
@@ -114,8 +118,8 @@
 // another lock. guard and maintainer share oneSnapshot, which keeps a local snapshot and an installed one apart; it is
 // held while Raft works. proposer.mu is held for the call that hands an entry to Raft, which blocks while Raft's queue
 // is full. sender.busy is held while the state machine copies itself. The rest (Store.mu, self.mu, fsm.mu,
-// snapshots.mu, logStore.mu, network.mu, transport.mu) protect a few fields each; no other lock of the package is taken
-// while one of them is held. self.mu and snapshots.mu are held while their sealed file is written.
+// snapshots.mu, sender.mu, logStore.mu, network.mu, transport.mu) protect a few fields each; no other lock of the
+// package is taken while one of them is held. self.mu and snapshots.mu are held while their sealed file is written.
 //
 // # Assumptions
 //

@@ -73,6 +73,7 @@ func (e *engine) start() (err error) {
 		Stream: r.layer, ServerAddressProvider: addresses{e.opts}, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: e.opts.Timings.Transport, Logger: cfg.Logger,
 	}))
+	r.trans.maySend, r.trans.noteSent = e.snaps.send.check, e.snaps.send.note
 	func() { // Raft panics if the term cannot be stored
 		defer func() {
 			if p := recover(); p != nil {

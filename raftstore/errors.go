@@ -40,6 +40,10 @@ var ErrRefused = errors.New("raftstore: the other node answers")
 // ErrStream is wrapped by every error that a damaged snapshot stream causes.
 var ErrStream = errors.New("raftstore: damaged snapshot stream")
 
+// ErrTooNew is wrapped by every error that is caused by something which a newer binary has written. Nothing is damaged.
+// It ends when the newer binary runs on this node.
+var ErrTooNew = errors.New("raftstore: a newer version is needed")
+
 // Errors between the nodes, and inside one.
 var (
 	// errSealBroken is wrapped by readSealed for a file whose content does not fit its checksum.
@@ -66,6 +70,12 @@ func isDamage(err error) bool {
 	var state interface{ Damaged() bool }
 	return errors.As(err, &corrupt) || errors.Is(err, ErrDamaged) || errors.Is(err, errSealBroken) ||
 		errors.As(err, &state) && state.Damaged()
+}
+
+// isTooNew tells whether an error says that something was written by a newer binary. What is damaged is not waited for.
+func isTooNew(err error) bool {
+	var newer interface{ TooNew() bool }
+	return !isDamage(err) && (errors.Is(err, ErrTooNew) || errors.As(err, &newer) && newer.TooNew())
 }
 
 // singleNodeDamage is the error of a single node that is damaged: it has no other node to rejoin.

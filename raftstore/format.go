@@ -3,6 +3,8 @@ package raftstore
 import (
 	"fmt"
 	"hash/crc32"
+
+	"deckle/schema/level"
 )
 
 // This file names everything that this package stores or sends, with its version. Nothing else in the package spells a
@@ -15,7 +17,7 @@ import (
 //	marker, staged-<n>/meta         none: sealed JSON              loadMarker      an unknown field is ignored
 //	connection header               the last byte of headerMagic   readHeader      the connection is closed
 //	control request and response    none: JSON frames              readFrame       an unknown field is ignored
-//	snapshot stream                 streamVersion, a byte          readStream      ErrStream; the snapshot is refused
+//	snapshot stream                 level.Stream, a byte           readHead        ErrTooNew; the snapshot is refused
 //	Raft's own requests             raft.ProtocolVersionMax        the library     the library's error
 //	Raft's snapshot requests        raft.SnapshotVersionMax        sane            the request is refused
 //
@@ -114,17 +116,27 @@ const (
 const (
 	streamMagic = "DKSN" // begins a snapshot stream
 	streamEnd   = "DKSE" // ends it
-	// streamVersion is the version of a snapshot stream. 1, the first: stream.go draws it.
-	streamVersion = 1
-	streamHead    = 4 + 1 + 8 + 8 + 4 + 4 // bytes of the head: magic, version, applied, term, files, checksum
-	maxFileName   = 1024                  // bytes of a file's name in a stream
-	maxFiles      = 1 << 20               // files in a stream
+	// streamHead is the length of the head in bytes: magic, version, applied, term, files, checksum. 1, the first
+	// version of the stream, ends there; 2 has the level before the checksum. stream.go draws both.
+	streamHead  = 4 + 1 + 8 + 8 + 4 + 4
+	streamLevel = 4       // bytes of the level
+	maxFileName = 1024    // bytes of a file's name in a stream
+	maxFiles    = 1 << 20 // files in a stream
 )
 
-// checkStreamVersion refuses a snapshot that was sent by another version of this program.
+// The versions of a snapshot stream, which level.Stream gives to the levels.
+const (
+	streamPlain   byte = 1
+	streamLeveled byte = 2
+)
+
+// checkStreamVersion refuses a snapshot that was sent by a newer version of this program.
 func checkStreamVersion(version byte) error {
-	if version != streamVersion {
-		return fmt.Errorf("%w: version %d, this program knows %d", ErrStream, version, streamVersion)
+	if version == 0 {
+		return fmt.Errorf("%w: version 0", ErrStream)
+	}
+	if err := level.Stream.Check(int(version)); err != nil {
+		return fmt.Errorf("%w: %w", ErrTooNew, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/semaphore"
 
+	"deckle/schema/level"
 	"deckle/wal"
 )
 
@@ -58,7 +59,7 @@ type groupEnv struct {
 func openGroup(ctx context.Context, env *groupEnv, shard uint32) (*Group, error) {
 	o := env.opts
 	dir := o.FS.PathJoin(o.Dir, snapshotDirName)
-	snaps, err := newSnapshots(o.FS, dir, shard)
+	snaps, err := newSnapshots(o.FS, dir, shard, level.Level(o.Level))
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func newGroup(
 	}
 	g.engine.guard = &guard{
 		logger: logger, log: log, fsm: f, snaps: snaps, ctx: ctx, oneSnapshot: oneSnapshot,
-		requestRestart: g.engine.requestRestart,
+		requestRestart: g.engine.requestRestart, level: level.Level(o.Level),
 	}
 	log.configNotStored = func(index uint64) {
 		g.engine.requestRestart(restartRequest{index, "a configuration could not be stored"})
@@ -121,6 +122,10 @@ func newGroup(
 	}
 	g.handover = &handover{opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx}
 	g.levels = &levels{opts: o, self: env.self, peers: env.peers, run: g.run, fsm: f}
+	snaps.send.levelOf = func(ctx context.Context, id raft.ServerID) (uint32, error) {
+		has, _, err := g.levels.of(ctx, id)
+		return has, err
+	}
 	return g
 }
 
@@ -242,6 +247,9 @@ func (g *Group) status() GroupStatus {
 	if r := g.run.Load(); r != nil {
 		s.Leader, s.IsLeader, s.Suffrage = g.Leader(), r.raft.State() == raft.Leader, g.run.suffrage()
 		s.Term, s.CommitIndex = r.raft.CurrentTerm(), r.raft.CommitIndex()
+	}
+	if s.IsLeader {
+		s.NotSent = g.send.failures()
 	}
 	return s
 }

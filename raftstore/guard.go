@@ -1,12 +1,15 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/semaphore"
+
+	"deckle/schema/level"
 )
 
 // guard stands between the transport and Raft, since a snapshot that arrives at a node whose log is ahead of it, or
@@ -20,6 +23,8 @@ import (
 //	                                                   term T was
 //	the log ends below I                               Raft installs it; nothing of the log is kept (snapshots.fitLog)
 //
+//	any of these, of a level that is not read here     refused after its head; what follows is not read
+//
 // An append whose previous entry is older than the log's begin is shortened to where the log can check it: what lies
 // below is committed, and so the same as the leader's.
 type guard struct {
@@ -30,6 +35,7 @@ type guard struct {
 	ctx            context.Context     // ends with the group
 	oneSnapshot    *semaphore.Weighted // held during a local snapshot and during an install
 	requestRestart func(restartRequest)
+	level          level.Level // of this binary
 }
 
 // watch hands requests to an instance of Raft, one by one, until its transport closes.
@@ -82,7 +88,13 @@ func (g *guard) install(r *instance, rpc raft.RPC, req *raft.InstallSnapshotRequ
 		_, _ = io.Copy(io.Discard, rpc.Reader)
 		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: true}, nil)
 		return true
-	case last >= index:
+	}
+	if err = g.readable(&rpc); err != nil {
+		g.logger.Warn("snapshot refused", "index", index, "error", err)
+		refuseUnread(rpc, err)
+		return true
+	}
+	if last >= index {
 		g.requestRestart(restartRequest{index, "the log conflicts with the leader's snapshot"})
 		refuse(rpc, errConflict)
 		return true
@@ -108,6 +120,22 @@ func (g *guard) install(r *instance, rpc raft.RPC, req *raft.InstallSnapshotRequ
 	}
 	return true
 }
+
+// readable reads the head of the snapshot that follows a request, and puts it back. It returns an error if only a newer
+// binary can read the snapshot. Whatever else may be wrong with it shows when it is staged.
+func (g *guard) readable(rpc *raft.RPC) error {
+	var head bytes.Buffer
+	_, _, err := readHead(io.TeeReader(rpc.Reader, &head), g.level)
+	rpc.Reader = io.MultiReader(&head, rpc.Reader)
+	if isTooNew(err) {
+		return err
+	}
+	return nil
+}
+
+// refuseUnread answers a snapshot with an error, and reads no more of it: what is left on the connection is no request,
+// so the library closes it.
+func refuseUnread(rpc raft.RPC, err error) { rpc.Respond(&raft.InstallSnapshotResponse{}, err) }
 
 // refuse answers with an error; the snapshot that follows its request on the connection is read and dropped.
 func refuse(rpc raft.RPC, err error) {

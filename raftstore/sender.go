@@ -1,15 +1,20 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"deckle/schema/level"
 )
 
 // keepSent is how long a copy for sending is kept after its last use: Raft opens it before it dials, and again at each
@@ -31,6 +36,17 @@ type sender struct {
 	busy chan struct{}
 	n    int // copies made by this process
 	cur  *stateCopy
+
+	// levelOf asks a server for the level of its binary.
+	levelOf func(context.Context, raft.ServerID) (uint32, error)
+	mu      sync.Mutex
+	failed  map[raft.ServerID]notSent
+}
+
+// notSent is why the last attempt to send a snapshot to a server has failed.
+type notSent struct {
+	at  time.Time
+	err error
 }
 
 // stateCopy is a copy of the state machine's files.
@@ -87,7 +103,8 @@ func (s *sender) refresh(m marker) error {
 	if err != nil {
 		return errors.Join(s.fsm.failDamaged(fmt.Errorf("raftstore: copy state: %w", err)), removeAll(s.fs, c.dir))
 	}
-	c.files = manifest{applied: index, term: term}
+	// The copy may be of a lower level than the state has by now, never of a higher one.
+	c.files = manifest{applied: index, term: term, level: s.fsm.level()}
 	if c.marker, err = s.fsm.describe(index, term, m); err == nil {
 		err = c.files.scan(s.fs, c.dir, "")
 	}
@@ -96,6 +113,46 @@ func (s *sender) refresh(m marker) error {
 	}
 	s.cur = c
 	return nil
+}
+
+// check tells whether a server can read a snapshot, before it is sent: one that cannot would end the connection, and
+// its reason would be lost with it. A snapshot of the first level can be read by everybody.
+func (s *sender) check(ctx context.Context, to raft.ServerID, data io.Reader) error {
+	r, ok := data.(*sending)
+	if !ok || r.c.files.level <= level.First {
+		return nil
+	}
+	has, err := s.levelOf(ctx, to)
+	if err == nil && has < uint32(r.c.files.level) {
+		err = fmt.Errorf("%w: the snapshot has level %d, %s reads up to level %d", ErrTooNew, r.c.files.level, to, has)
+	}
+	return err
+}
+
+// note remembers what became of an attempt to send a snapshot.
+func (s *sender) note(to raft.ServerID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.failed, to)
+		return
+	}
+	if s.failed == nil {
+		s.failed = map[raft.ServerID]notSent{}
+	}
+	s.failed[to] = notSent{time.Now(), err}
+}
+
+// failures says why recent snapshots could not be sent, one text per server, in the order of their ids.
+func (s *sender) failures() (texts []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(s.failed)) {
+		if f := s.failed[id]; time.Since(f.at) < keepSent { // it is retried sooner, if it is still needed
+			texts = append(texts, fmt.Sprintf("%s: %v", id, f.err))
+		}
+	}
+	return texts
 }
 
 // drop forgets the copy; its files are removed when its last reader has closed. It is called with the lock held.

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	dto "github.com/prometheus/client_model/go"
 
+	"deckle/schema/level"
 	"deckle/wal"
 )
 
@@ -543,7 +544,7 @@ func openParts(t *testing.T, fsys vfs.FS) (*snapshots, *fakeState, *logStore, fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSnapshots(fsys, "d/snapshots", 0)
+	s, err := newSnapshots(fsys, "d/snapshots", 0, level.Current)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"deckle/schema/level"
 )
 
 // snapshots is a group's raft.SnapshotStore. It keeps a marker. The data of a snapshot only passes through it, as files
@@ -24,6 +26,7 @@ type snapshots struct {
 	fs    vfs.FS
 	dir   string // snapshots/
 	shard uint32
+	level level.Level // of this binary: what is above it is not received
 	send  *sender
 	count func() // is called when a snapshot was installed
 
@@ -31,11 +34,11 @@ type snapshots struct {
 	m  marker
 }
 
-func newSnapshots(fsys vfs.FS, dir string, shard uint32) (*snapshots, error) {
+func newSnapshots(fsys vfs.FS, dir string, shard uint32, own level.Level) (*snapshots, error) {
 	if err := makeDir(fsys, dir); err != nil {
 		return nil, err
 	}
-	s := &snapshots{fs: fsys, dir: dir, shard: shard, count: func() {}}
+	s := &snapshots{fs: fsys, dir: dir, shard: shard, level: own, count: func() {}}
 	var err error
 	s.m, err = loadMarker(fsys, s.markerPath())
 	return s, err
@@ -141,7 +144,7 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 		k.done = make(chan struct{})
 		go func() {
 			defer close(k.done)
-			k.files, k.err = readStream(r, k.s.fs, k.s.stagedFiles())
+			k.files, k.err = readStream(r, k.s.level, k.s.fs, k.s.stagedFiles())
 			_ = r.CloseWithError(k.err)
 		}()
 	}

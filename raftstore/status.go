@@ -9,6 +9,7 @@ type Status struct {
 	ClusterID string // "" before the cluster is known
 	Ready     bool
 	Reasons   []string // why the node is not ready, or what is wrong; for people
+	Troubles  []string // what is wrong, and does not keep this node from being ready; for people
 	Groups    []GroupStatus
 	WALBytes  int64 // length of the node's log
 	WAL       wal.Stats
@@ -29,6 +30,7 @@ type GroupStatus struct {
 	DurableIndex uint64 // of the state machine
 	MarkerIndex  uint64 // of the last snapshot marker
 	LogBytes     int64
-	Level        uint32 // of the group, as of AppliedIndex
-	Refused      string // why the leader does not let this node in, "" if it does, or has not been asked
+	Level        uint32   // of the group, as of AppliedIndex
+	Refused      string   // why the leader does not let this node in, "" if it does, or has not been asked
+	NotSent      []string // of a leader: which servers could not be sent a snapshot in the last minute, and why
 }

@@ -279,6 +279,9 @@ func (s *Store) Status() Status {
 		if st.Ready && gs.Leader == "" {
 			st.Reasons = append(st.Reasons, fmt.Sprintf("shard %d: no leader is known", g.shard))
 		}
+		for _, why := range gs.NotSent {
+			st.Troubles = append(st.Troubles, fmt.Sprintf("shard %d: no snapshot could be sent to %s", g.shard, why))
+		}
 		st.Groups = append(st.Groups, gs)
 	}
 	return st

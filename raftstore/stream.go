@@ -11,16 +11,19 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/schema/level"
 )
 
 // A snapshot on the wire; integers are big-endian, checksums CRC32C:
 //
-//	"DKSN" | version u8 | applied u64 | term u64 | files u32 | crc u32 of what precedes
+//	"DKSN" | version u8 | applied u64 | term u64 | files u32 | level u32 | crc u32 of what precedes
 //	per file: name length u16 | name | size u64 | bytes | crc u32 of name, size and bytes
 //	"DKSE"
 //
 // Names are relative, slash-separated and clean. The length of the whole follows from names and sizes, so it is known
-// before the first byte is sent, as Raft needs it.
+// before the first byte is sent, as Raft needs it. The level is that of the group. Version 1, which a group of level 1
+// sends, does not have it. Whoever reads only lower levels ends the stream after the head.
 
 type streamFile struct {
 	name string
@@ -29,9 +32,13 @@ type streamFile struct {
 
 // manifest lists what a snapshot folder holds.
 type manifest struct {
-	applied, term uint64 // index and term up to which the state machine has applied
+	applied, term uint64      // index and term up to which the state machine has applied
+	level         level.Level // of the group; 0 counts as level.First
 	files         []streamFile
 }
+
+// version is that of the stream.
+func (m *manifest) version() byte { return level.Stream.At(max(m.level, level.First)) }
 
 // scan lists dir's files, in folders too, sorted by name.
 func (m *manifest) scan(fsys vfs.FS, dir, prefix string) error {
@@ -60,21 +67,70 @@ func (m *manifest) scan(fsys vfs.FS, dir, prefix string) error {
 // size is the exact length of the stream in bytes.
 func (m *manifest) size() int64 {
 	n := int64(streamHead + 4)
+	if m.version() >= streamLeveled {
+		n += streamLevel
+	}
 	for _, f := range m.files {
 		n += 2 + int64(len(f.name)) + 8 + f.size + 4
 	}
 	return n
 }
 
-// write streams the files of dir.
-func (m *manifest) write(w io.Writer, fsys vfs.FS, dir string) error {
-	head := append(make([]byte, 0, streamHead), streamMagic...)
-	head = append(head, streamVersion)
+// head returns the first bytes of the stream.
+func (m *manifest) head() []byte {
+	head := append(make([]byte, 0, streamHead+streamLevel), streamMagic...)
+	head = append(head, m.version())
 	head = binary.BigEndian.AppendUint64(head, m.applied)
 	head = binary.BigEndian.AppendUint64(head, m.term)
 	head = binary.BigEndian.AppendUint32(head, uint32(len(m.files)))
-	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
-	if _, err := w.Write(head); err != nil {
+	if m.version() >= streamLeveled {
+		head = binary.BigEndian.AppendUint32(head, uint32(m.level))
+	}
+	return binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
+}
+
+// readHead reads the head of a stream, and how many files follow. The error wraps ErrTooNew if the stream can be read
+// only above the given level, and ErrStream if it is none.
+func readHead(r io.Reader, own level.Level) (m *manifest, files uint32, err error) {
+	head := make([]byte, streamHead, streamHead+streamLevel)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return nil, 0, fmt.Errorf("%w: head: %w", ErrStream, err)
+	}
+	if string(head[:4]) != streamMagic {
+		return nil, 0, fmt.Errorf("%w: head", ErrStream)
+	}
+	if err := checkStreamVersion(head[4]); err != nil {
+		return nil, 0, err
+	}
+	m = &manifest{level: level.First}
+	if head[4] >= streamLeveled {
+		head = head[:streamHead+streamLevel]
+		if _, err := io.ReadFull(r, head[streamHead:]); err != nil {
+			return nil, 0, fmt.Errorf("%w: head: %w", ErrStream, err)
+		}
+		m.level = level.Level(binary.BigEndian.Uint32(head[streamHead-4:]))
+	}
+	body := head[:len(head)-4]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(head[len(body):]) {
+		return nil, 0, fmt.Errorf("%w: head", ErrStream)
+	}
+	if m.level > own {
+		return nil, 0, fmt.Errorf("%w: the snapshot has level %d, this node reads up to level %d",
+			ErrTooNew, m.level, own)
+	}
+	if m.level < level.First || m.version() != head[4] {
+		return nil, 0, fmt.Errorf("%w: version %d at level %d", ErrStream, head[4], m.level)
+	}
+	m.applied, m.term = binary.BigEndian.Uint64(head[5:]), binary.BigEndian.Uint64(head[13:])
+	if files = binary.BigEndian.Uint32(head[21:]); files > maxFiles {
+		return nil, 0, fmt.Errorf("%w: %d files", ErrStream, files)
+	}
+	return m, files, nil
+}
+
+// write streams the files of dir.
+func (m *manifest) write(w io.Writer, fsys vfs.FS, dir string) error {
+	if _, err := w.Write(m.head()); err != nil {
 		return err
 	}
 	for _, f := range m.files {
@@ -107,24 +163,12 @@ func writeStreamFile(w io.Writer, fsys vfs.FS, p string, f streamFile) error {
 	return err
 }
 
-// readStream writes a stream's files into dir, which it creates, durably. It is an error if anything follows the
-// stream.
-func readStream(r io.Reader, fsys vfs.FS, dir string) (*manifest, error) {
-	var head [streamHead]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, fmt.Errorf("%w: head: %w", ErrStream, err)
-	}
-	sum := binary.BigEndian.Uint32(head[streamHead-4:])
-	if string(head[:4]) != streamMagic || crc32.Checksum(head[:streamHead-4], castagnoli) != sum {
-		return nil, fmt.Errorf("%w: head", ErrStream)
-	}
-	if err := checkStreamVersion(head[4]); err != nil {
+// readStream writes the files of a stream, whose level is at most the given one, into dir, which it creates, durably.
+// It is an error if anything follows the stream.
+func readStream(r io.Reader, own level.Level, fsys vfs.FS, dir string) (*manifest, error) {
+	m, n, err := readHead(r, own)
+	if err != nil {
 		return nil, err
-	}
-	m := &manifest{applied: binary.BigEndian.Uint64(head[5:]), term: binary.BigEndian.Uint64(head[13:])}
-	n := binary.BigEndian.Uint32(head[21:])
-	if n > maxFiles {
-		return nil, fmt.Errorf("%w: %d files", ErrStream, n)
 	}
 	if err := fsys.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("raftstore: create %s: %w", dir, err)

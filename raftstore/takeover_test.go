@@ -12,6 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"deckle/schema/level"
 )
 
 // crashImages keeps, before every operation that writes, what would be on disk if the process were killed or the power
@@ -127,7 +129,7 @@ func TestLostSnapshotIsDamage(t *testing.T) {
 	former := c.nodes[2].store.self.serverID()
 	c.stop(2)
 	fsys := c.nodes[2].fs
-	s, err := newSnapshots(fsys, "data/snapshots", 0)
+	s, err := newSnapshots(fsys, "data/snapshots", 0, level.Current)
 	if err == nil {
 		err = receive(s, 100)
 	}
@@ -153,7 +155,7 @@ func TestLostSnapshotIsDamage(t *testing.T) {
 		c.ready(0)
 		c.put(0, 10)
 		c.stop(0)
-		s, err := newSnapshots(c.nodes[0].fs, "data/snapshots", 0)
+		s, err := newSnapshots(c.nodes[0].fs, "data/snapshots", 0, level.Current)
 		if err == nil {
 			err = errors.Join(receive(s, 100), c.nodes[0].fs.RemoveAll(s.stagedFiles()))
 		}

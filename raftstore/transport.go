@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -77,7 +78,8 @@ const dialSeparator = "\x00"
 //   - a vote is given to a server id, not to an address, which the server's next incarnation will have too;
 //   - the guard (guard.go) sees every request before Raft does;
 //   - calls to a peer that does not answer wait until a heartbeat to it is answered, so that the library's backoff,
-//     which grows to seconds, does not delay a peer that has come back.
+//     which grows to seconds, does not delay a peer that has come back;
+//   - a snapshot is sent only to a server that can read it, and what became of it is noted.
 type transport struct {
 	*raft.NetworkTransport // embedded, so that its pre-vote and its Close stay visible
 
@@ -86,6 +88,9 @@ type transport struct {
 	once   sync.Once
 	ending chan struct{} // closed before Raft is shut down, which waits for the calls that wait here
 	wg     sync.WaitGroup
+	// maySend tells whether a server can take a snapshot, noteSent what became of sending it.
+	maySend  func(context.Context, raft.ServerID, io.Reader) error
+	noteSent func(raft.ServerID, error)
 
 	mu sync.Mutex
 	// down holds the silent peers; a channel is closed when its peer answers again, or nobody is to wait any more.
@@ -142,6 +147,29 @@ func (t *transport) AppendEntries(
 	// }
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
 	t.noteAnswer(id, err == nil, heartbeat)
+	return err
+}
+
+// InstallSnapshot sends a snapshot to a server that can read it. If it fails, the library tries again, with a pause
+// that grows to seconds.
+func (t *transport) InstallSnapshot(
+	id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse,
+	data io.Reader,
+) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { // Raft's end waits for this call
+		select {
+		case <-t.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := t.maySend(ctx, id, data)
+	if err == nil {
+		err = t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+	}
+	t.noteSent(id, err)
 	return err
 }
 
