@@ -8,8 +8,13 @@ import "context"
 // An error of a state machine that has, somewhere in its chain, a method Damaged() bool that returns true says that the
 // state machine's files are lost: the folder is emptied and the node rejoins, at once if Open met the error, else with
 // the next start.
+//
+// An error of Apply that has, somewhere in its chain, a method TooNew() bool that returns true says that the entry was
+// written by a newer binary, and that the state machine is as it was before. The group is then held: Apply is not
+// called again before the next start.
 type StateMachine interface {
-	// Apply folds one committed entry; entries at or below the applied index are skipped. An error is fatal.
+	// Apply folds one committed entry; entries at or below the applied index are skipped. An error is fatal, unless it
+	// says that the entry is too new.
 	Apply(index, term uint64, entry []byte) (any, error)
 	// Applied returns index and term of the last entry folded, or restored.
 	Applied() (index, term uint64)

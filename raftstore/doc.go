@@ -22,13 +22,17 @@
 //     drops the end of a log only where it conflicts with what is known to be committed.
 //  5. An error of the state machine or of the log stops the group for good and reaches OnFatal once. Nothing is
 //     skipped. If it is damage, the identity says "void" before the process can end, so that the next Open answers it
-//     and the node does not meet it again at every start.
+//     and the node does not meet it again at every start. Only what a newer binary has written is no such error: it
+//     holds the group (8).
 //  6. Entries of one leadership are accepted in order: after one was refused, none is accepted until the leadership has
 //     been announced again.
 //  7. What Raft keeps in memory is what its log and its marker say: where the two differ (the log conflicts with a
 //     snapshot, or a leader's change of the configuration could not be stored), the instance ends and another one
 //     begins.
-//  8. A snapshot that only a newer binary can read is never staged.
+//  8. A group that is held applies nothing from its first unreadable entry on, truncates nothing, sends no state, and
+//     its leadership is handed on. It takes entries, answers and votes. The next start reads the log from the marker
+//     again.
+//  9. A snapshot that only a newer binary can read is never staged.
 //
 // # Levels
 //
@@ -36,10 +40,21 @@
 // level of its binary with each control request, and to whoever says "hello"; v0.1.0 tells none, and has the first.
 // Group.Levels asks all members anew, each under its server id, so that the leader can raise the level when every
 // member can read it, and its configuration allows it. A group's leader refuses a joiner below the group's level; the
-// joiner shows why.
+// joiner shows why. So nobody is below the level of its group, unless a node is started with an older binary, or joins
+// while the level rises. On such a node the group is held:
 //
-// A leader asks a follower for its level before it sends a snapshot, and sends none that cannot be read there; if one
-// comes all the same, the stream ends after its head.
+//	            an entry is above the level of the binary
+//	applying ──────────────────────────────────────────────► held ──────► (restart) applying, from the marker on
+//	                                                           │
+//	    known, marker, log begin     stand still               │ the log of the node exceeds 4 WALBytes
+//	    entries                      stored, passed over       ▼
+//	    heartbeats, votes            answered          no entries are taken, for any group of the node;
+//	    leadership                   handed on         its other leaderships are handed on, too
+//	    snapshots                    refused, both ways
+//
+// Entries are passed over without a pause, since the library hands them over through a channel of 128 batches, and
+// stalls as a whole when it is full. A leader asks a follower for its level before it sends a snapshot, and sends none
+// that cannot be read there; if one comes all the same, the stream ends after its head.
 //
 // # A node's life (file identity)
 //
@@ -88,6 +103,7 @@
 //	peers         sends control requests to the other nodes
 //	hclog         Raft's messages in slog
 //	metrics       histograms, counters, gauges
+//	bound         how long the log may be because of a held group
 //
 //	log           the group's log and term as Raft uses them: deadlines         one group's data
 //	marker        up to where the state replaces the log

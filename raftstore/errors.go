@@ -40,8 +40,9 @@ var ErrRefused = errors.New("raftstore: the other node answers")
 // ErrStream is wrapped by every error that a damaged snapshot stream causes.
 var ErrStream = errors.New("raftstore: damaged snapshot stream")
 
-// ErrTooNew is wrapped by every error that is caused by something which a newer binary has written. Nothing is damaged.
-// It ends when the newer binary runs on this node.
+// ErrTooNew is wrapped by every error that is caused by something which a newer binary has written: an entry that the
+// state machine cannot read yet, and each one behind it, or a snapshot. Nothing is damaged. It ends when the newer
+// binary runs on this node. (The Future of an entry wraps ErrUncertain or ErrNotLeader as well.)
 var ErrTooNew = errors.New("raftstore: a newer version is needed")
 
 // Errors between the nodes, and inside one.
@@ -62,6 +63,8 @@ var (
 	// errOvertaken says that a local snapshot came after one that was installed meanwhile.
 	errOvertaken = errors.New("raftstore: a newer snapshot is there")
 	errStopped   = errors.New("raftstore: stopped")
+	// errLogBound says that a held group has made the log of this node too long.
+	errLogBound = errors.New("raftstore: no entries are taken: the log of this node is too long")
 )
 
 // isDamage tells whether an error says that something this node promised is lost.

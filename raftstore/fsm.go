@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -30,6 +31,8 @@ type fsm struct {
 	log     *logStore
 	fatal   func(error)
 	leaving context.Context // ends with the group
+	onHold  func(*hold)     // is called once, when the group is held
+	held    atomic.Pointer[hold]
 
 	mu      sync.Mutex
 	command uint64 // the last command handed over
@@ -37,6 +40,31 @@ type fsm struct {
 	term    uint64 // of seen
 	configs []configAt
 	failed  error // the first error; from then on the group applies nothing
+}
+
+// hold says that the group is held: an entry was written by a newer binary, and cannot be read yet. Neither that entry
+// nor one behind it is applied, before a newer binary begins at the marker again. Entries are passed over without a
+// pause, because the library hands them over through a channel of 128 batches, and stalls, with its heartbeats and
+// votes, when it is full. For the library they are applied, so nothing may be truncated on its word.
+type hold struct {
+	index uint64 // of the first entry that was not applied
+	err   error  // why, and what to do; wraps ErrTooNew
+}
+
+// holdErr returns why the group is held, nil if it is not.
+func (f *fsm) holdErr() error {
+	if h := f.held.Load(); h != nil {
+		return h.err
+	}
+	return nil
+}
+
+// holdAt holds the group from an entry on. It is called by one goroutine, as Apply is.
+func (f *fsm) holdAt(index uint64, err error) error {
+	h := &hold{index, fmt.Errorf("%w: held at entry %d: %w", ErrTooNew, index, err)}
+	f.held.Store(h)
+	f.onHold(h)
+	return h.err
 }
 
 // applied is what the FSM returns for a command; Future.finish reads it.
@@ -70,10 +98,16 @@ func (f *fsm) applyOne(e *raft.Log) any {
 	if err := f.err(); err != nil {
 		return applied{err: err}
 	}
+	if err := f.holdErr(); err != nil {
+		return applied{err: err}
+	}
 	var v any
 	if e.Type == raft.LogCommand {
 		var err error
-		if v, err = f.sm.Apply(e.Index, e.Term, e.Data); err != nil {
+		switch v, err = f.sm.Apply(e.Index, e.Term, e.Data); {
+		case isTooNew(err):
+			return applied{err: f.holdAt(e.Index, err)}
+		case err != nil:
 			return applied{err: f.fail(fmt.Errorf("raftstore: apply entry %d: %w", e.Index, err))}
 		}
 	}
@@ -116,7 +150,7 @@ func (f *fsm) err() error {
 }
 
 // known returns the index up to which this node knows that entries are committed, because they are in its state, and
-// has them in its log or covered by its marker.
+// has them in its log or covered by its marker. It stands still while the group is held.
 func (f *fsm) known() uint64 {
 	a, _ := f.sm.Applied()
 	if last, err := f.log.inner.LastIndex(); err != nil || a > last {
@@ -189,9 +223,10 @@ func (f *fsm) configsUpTo(index uint64) (found []configAt, err error) {
 // level returns the level of the group.
 func (f *fsm) level() level.Level { return max(level.Level(f.sm.Level()), level.First) }
 
-// Snapshot is quick: it notes where the state machine is. Persist makes that durable.
+// Snapshot is quick: it notes where the state machine is. Persist makes that durable. It is refused while the group is
+// held, since the library would truncate up to the last entry that it has handed over.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
-	if err := f.err(); err != nil {
+	if err := errors.Join(f.err(), f.holdErr()); err != nil {
 		return nil, err
 	}
 	index, _ := f.sm.Applied()
@@ -225,8 +260,12 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 
 func (s *fsmSnapshot) Release() {}
 
-// Restore makes the snapshot that the sink has staged the group's state; the stream itself is empty.
+// Restore makes the snapshot that the sink has staged the group's state; the stream itself is empty. A group that is
+// held keeps its state: the next start takes the snapshot over.
 func (f *fsm) Restore(rc io.ReadCloser) error {
+	if err := f.holdErr(); err != nil {
+		return err
+	}
 	m, err := f.snaps.takeOver(f.sm, f.log)
 	if err != nil {
 		return f.fail(err)

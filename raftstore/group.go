@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Group struct {
 	standing   *standing
 	handover   *handover
 	levels     *levels
+	bound      *logBound
 
 	cancel         context.CancelFunc // ends the group's tasks
 	endCheckpoints context.CancelFunc // ends a checkpoint that waits for a disk, before the library is shut down
@@ -50,6 +52,7 @@ type groupEnv struct {
 	peers      *peers
 	wal        *wal.Log
 	met        *metrics
+	bound      *logBound
 	fatal      func(error) // takes the first error after which this node can keep no promise
 	superseded func()      // is called when another incarnation has taken this node's place
 }
@@ -71,6 +74,11 @@ func openGroup(ctx context.Context, env *groupEnv, shard uint32) (*Group, error)
 	log := newLogStore(env.wal.Group(uint64(shard)), o.Timings.StoreDeadline, 20*o.Timings.Election, env.fatal,
 		met.observeStore)
 	f := &fsm{sm: sm, snaps: snaps, log: log, fatal: env.fatal}
+	f.onHold = func(h *hold) {
+		o.Logger.Error("an entry cannot be read yet: run the newer version here", "shard", shard, "entry", h.index,
+			"error", h.err)
+		env.bound.note(shard, h)
+	}
 	snaps.send = &sender{busy: make(chan struct{}, 1), fs: o.FS, dir: dir, shard: shard, sm: sm, fsm: f, log: log}
 	snaps.count = met.install.Inc
 	g := newGroup(env, shard, sm, log, snaps, f, met)
@@ -92,13 +100,13 @@ func newGroup(
 	o, logger := env.opts, env.opts.Logger.With("shard", shard)
 	g := &Group{
 		shard: shard, sm: sm, log: log, snaps: snaps, send: snaps.send, fsm: f, run: &current{self: env.self.serverID},
-		single: len(o.Nodes) == 1,
+		single: len(o.Nodes) == 1, bound: env.bound,
 	}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())
 	f.leaving, g.endCheckpoints = context.WithCancel(ctx)
 	oneSnapshot := semaphore.NewWeighted(1)
-	g.proposer = newProposer(ctx, &g.wg, g.run, logger, met, o.Timings.Election)
+	g.proposer = newProposer(ctx, &g.wg, g.run, logger, met, o.Timings.Election, g.unfit)
 	g.engine = &engine{
 		opts: o, shard: shard, logger: logger, self: env.self, net: env.net, log: log, fsm: f, snaps: snaps,
 		proposer: g.proposer, run: g.run, ctx: ctx, wg: &g.wg, fatal: env.fatal,
@@ -106,7 +114,8 @@ func newGroup(
 	}
 	g.engine.guard = &guard{
 		logger: logger, log: log, fsm: f, snaps: snaps, ctx: ctx, oneSnapshot: oneSnapshot,
-		requestRestart: g.engine.requestRestart, level: level.Level(o.Level),
+		requestRestart: g.engine.requestRestart, level: level.Level(o.Level), bound: env.bound,
+		refused: met.refused.Inc,
 	}
 	log.configNotStored = func(index uint64) {
 		g.engine.requestRestart(restartRequest{index, "a configuration could not be stored"})
@@ -120,7 +129,10 @@ func newGroup(
 		opts: o, shard: shard, run: g.run, fsm: f, self: env.self, peers: env.peers, ctx: ctx,
 		superseded: env.superseded,
 	}
-	g.handover = &handover{opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx}
+	g.handover = &handover{
+		opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx,
+		unfit: g.unfit, withdraw: g.proposer.withdraw, barrier: g.proposer.barrier,
+	}
 	g.levels = &levels{opts: o, self: env.self, peers: env.peers, run: g.run, fsm: f}
 	snaps.send.levelOf = func(ctx context.Context, id raft.ServerID) (uint32, error) {
 		has, _, err := g.levels.of(ctx, id)
@@ -165,6 +177,7 @@ func (g *Group) work() {
 	g.wg.Go(g.proposer.takeAnswers)
 	g.wg.Go(g.engine.supervise)
 	g.wg.Go(g.maintainer.watch)
+	g.wg.Go(g.handover.stepAside)
 	if !g.single {
 		g.wg.Go(g.handover.watch)
 		g.wg.Go(g.standing.watch)
@@ -190,12 +203,36 @@ func (g *Group) Propose(entry []byte) *Future {
 }
 
 // Barrier returns when every entry committed before the call has been applied here. It fails with ErrNotLeader or
-// ErrUncertain where this node does not lead.
+// ErrUncertain where this node does not lead, or where the group is held.
 func (g *Group) Barrier(ctx context.Context) error {
 	f := g.proposer.enqueue(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
-	_, err := f.Wait(ctx)
-	return err
+	if _, err := f.Wait(ctx); err != nil {
+		return err
+	}
+	if err := g.fsm.holdErr(); err != nil { // the library's barrier counts what was passed over as applied
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	return nil
 }
+
+// Held tells whether the group is held on this node: whether it has met an entry that this binary cannot read yet. It
+// returns the index of the entry and why, an error that wraps ErrTooNew. Until the newer binary runs here, neither this
+// entry nor a later one is applied, and this node leads the group for nobody.
+func (g *Group) Held() (index uint64, why error, held bool) {
+	if h := g.fsm.held.Load(); h != nil {
+		return h.index, h.err, true
+	}
+	return 0, nil, false
+}
+
+// Levels asks every server of the group's latest committed configuration, voters and non-voters, and of one that is on
+// its way, for the level of its binary. It asks anew at each call, and waits for the answers, for at most two transport
+// timeouts; this node answers without a connection. A server that does not answer is in the result, with an error. It
+// fails only if this node knows of no configuration yet.
+func (g *Group) Levels(ctx context.Context) ([]MemberLevel, error) { return g.levels.ask(ctx) }
+
+// unfit returns why this node cannot lead the group, nil if it can.
+func (g *Group) unfit() error { return cmp.Or(g.fsm.holdErr(), g.bound.exceeded()) }
 
 // Leadership delivers changes of leadership; the latest value wins, and it has one receiver. After ErrNotLeader or
 // ErrUncertain the receiver should wait here for its next leadership: if the node still leads, a fresh value is
@@ -216,17 +253,14 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 // StateMachine returns the group's state machine.
 func (g *Group) StateMachine() StateMachine { return g.sm }
 
-// Levels asks every server of the group's latest committed configuration, voters and non-voters, and of one that is on
-// its way, for the level of its binary. It asks anew at each call, and waits for the answers, for at most two transport
-// timeouts; this node answers without a connection. A server that does not answer is in the result, with an error. It
-// fails only if this node knows of no configuration yet.
-func (g *Group) Levels(ctx context.Context) ([]MemberLevel, error) { return g.levels.ask(ctx) }
-
 // health says whether this node could lead the group.
 func (g *Group) health() (*response, error) {
 	r := g.run.Load()
 	if r == nil || g.fsm.err() != nil {
 		return nil, errNotReady
+	}
+	if err := g.unfit(); err != nil {
+		return nil, err
 	}
 	return &response{
 		Stand: g.run.suffrage(), Term: r.raft.CurrentTerm(), LastIndex: r.raft.LastIndex(), Applied: g.fsm.known(),
@@ -240,6 +274,9 @@ func (g *Group) status() GroupStatus {
 		Shard: g.shard, Preferred: g.handover.preferred(), Suffrage: standNone, DurableIndex: g.sm.Durable(),
 		MarkerIndex: g.snaps.marker().Index, LogBytes: g.log.inner.Bytes(), Level: uint32(g.fsm.level()),
 		Refused: g.standing.refused(),
+	}
+	if h := g.fsm.held.Load(); h != nil {
+		s.HeldIndex, s.HeldReason = h.index, h.err.Error()
 	}
 	s.FirstIndex, _ = g.log.inner.FirstIndex()
 	s.LastIndex, _ = g.log.inner.LastIndex()

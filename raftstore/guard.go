@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -24,9 +25,12 @@ import (
 //	the log ends below I                               Raft installs it; nothing of the log is kept (snapshots.fitLog)
 //
 //	any of these, of a level that is not read here     refused after its head; what follows is not read
+//	any of these, while the group is held, or the      refused, unless all of it is here; nothing of it is read
+//	log of the node is too long (logBound)
 //
 // An append whose previous entry is older than the log's begin is shortened to where the log can check it: what lies
-// below is committed, and so the same as the leader's.
+// below is committed, and so the same as the leader's. An append that carries entries is refused while the log of the
+// node is too long.
 type guard struct {
 	logger         *slog.Logger
 	log            *logStore
@@ -36,6 +40,8 @@ type guard struct {
 	oneSnapshot    *semaphore.Weighted // held during a local snapshot and during an install
 	requestRestart func(restartRequest)
 	level          level.Level // of this binary
+	bound          *logBound
+	refused        func() // is called when an append is refused because the log is too long
 }
 
 // watch hands requests to an instance of Raft, one by one, until its transport closes.
@@ -50,6 +56,10 @@ func (g *guard) watch(r *instance) {
 			}
 			switch req := rpc.Command.(type) {
 			case *raft.AppendEntriesRequest:
+				if err := g.tooLong(req); err != nil {
+					refuse(rpc, err)
+					continue
+				}
 				g.shorten(req)
 			case *raft.InstallSnapshotRequest:
 				if g.install(r, rpc, req) {
@@ -89,7 +99,10 @@ func (g *guard) install(r *instance, rpc raft.RPC, req *raft.InstallSnapshotRequ
 		rpc.Respond(&raft.InstallSnapshotResponse{Term: req.Term, Success: true}, nil)
 		return true
 	}
-	if err = g.readable(&rpc); err != nil {
+	if err = cmp.Or(g.fsm.holdErr(), g.bound.exceeded()); err == nil {
+		err = g.readable(&rpc)
+	}
+	if err != nil {
 		g.logger.Warn("snapshot refused", "index", index, "error", err)
 		refuseUnread(rpc, err)
 		return true
@@ -131,6 +144,18 @@ func (g *guard) readable(rpc *raft.RPC) error {
 		return err
 	}
 	return nil
+}
+
+// tooLong returns why an append may not be stored, if it carries entries and the log of the node is too long already.
+func (g *guard) tooLong(req *raft.AppendEntriesRequest) error {
+	if len(req.Entries) == 0 {
+		return nil
+	}
+	err := g.bound.exceeded()
+	if err != nil {
+		g.refused()
+	}
+	return err
 }
 
 // refuseUnread answers a snapshot with an error, and reads no more of it: what is left on the connection is no request,

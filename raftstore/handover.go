@@ -18,6 +18,10 @@ type handover struct {
 	run    *current
 	peers  *peers
 	ctx    context.Context // ends with the group
+
+	unfit    func() error                // why this node cannot lead the group, nil if it can
+	withdraw func(error)                 // ends the leadership for the proposing side
+	barrier  func() (<-chan error, bool) // commits an entry of the library's own
 }
 
 // preferred is the name of the node that should lead the group.
@@ -51,7 +55,7 @@ func (h *handover) watch() {
 		case <-tick.C:
 		}
 		r := h.run.Load()
-		if r == nil || r.raft.State() != raft.Leader {
+		if r == nil || r.raft.State() != raft.Leader || h.unfit() != nil {
 			pace.lost()
 			continue
 		}
@@ -71,6 +75,59 @@ func (h *handover) watch() {
 				"node", p.Name, "retry", pace.pause, "error", err)
 		}
 	}
+}
+
+// stepAside gives away a leadership that this node cannot use, because it is unfit: at once, and again and again if
+// nobody could take it.
+func (h *handover) stepAside() {
+	every := h.opts.Timings.Heartbeat / 2
+	tick := time.NewTicker(max(every, time.Millisecond))
+	defer tick.Stop()
+	var pause time.Duration
+	var next time.Time
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		why := h.unfit()
+		if why == nil || !h.run.isLeader() {
+			pause, next = 0, time.Time{}
+			continue
+		}
+		h.withdraw(why)
+		if len(h.opts.Nodes) == 1 || time.Now().Before(next) {
+			continue
+		}
+		err := h.afterBarrier()
+		if err != nil && h.ctx.Err() == nil {
+			h.logger.Warn("could not hand on a leadership that is of no use here", "reason", why, "error", err)
+		}
+		// The group stands still until somebody takes it: the pauses stay short.
+		pause = min(max(2*pause, every), 10*time.Second)
+		next = time.Now().Add(pause)
+	}
+}
+
+// afterBarrier hands the group to another node that is fit, once an entry of this leadership is committed: before, this
+// node does not know what the others have.
+func (h *handover) afterBarrier() error {
+	ctx, cancel := context.WithTimeout(h.ctx, 4*h.opts.Timings.Transport)
+	defer cancel()
+	answer, ok := h.barrier()
+	if !ok {
+		return nil
+	}
+	select {
+	case err := <-answer:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return h.toBest(ctx)
 }
 
 // toBest hands the group to another node that is fit, the preferred one first.

@@ -27,6 +27,8 @@ const (
 //
 //	checkpoint of the state machine ─► marker (Raft's local snapshot) ─► entries up to it go, the trailing ones stay
 //
+// A group that is held truncates nothing: the library takes for applied what the group has only passed over.
+//
 // The trailing entries, LogBytes/2 of them, let a follower that was away for a while catch up from the log. While a
 // snapshot is being sent, the entries behind it stay too, up to 4 LogBytes, so that the follower need not be sent
 // another.
@@ -92,7 +94,7 @@ func (m *maintainer) plan() (trailing uint64, due bool, err error) {
 }
 
 func (m *maintainer) truncateIfDue() error {
-	if m.run.Load() == nil || m.fsm.err() != nil {
+	if m.run.Load() == nil || m.fsm.err() != nil || m.fsm.holdErr() != nil {
 		return nil
 	}
 	trailing, due, err := m.plan()
@@ -107,6 +109,9 @@ func (m *maintainer) truncate(trailing uint64) error {
 	r := m.run.Load()
 	if r == nil || m.fsm.err() != nil {
 		return nil
+	}
+	if err := m.fsm.holdErr(); err != nil {
+		return err
 	}
 	// gofail: var bugTruncateEarly struct{}
 	// if early := r.raft.ReloadableConfig(); true {

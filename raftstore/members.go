@@ -33,6 +33,9 @@ func (m *members) join(req *request) (*response, error) {
 	if r == nil {
 		return nil, errNotReady
 	}
+	if err := m.fsm.holdErr(); err != nil {
+		return nil, err // it does not know what the group has decided since
+	}
 	if r.raft.State() != raft.Leader {
 		return &response{Stand: standNotLeader, Leader: m.run.leader()}, nil
 	}

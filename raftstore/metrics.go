@@ -16,6 +16,7 @@ type metrics struct {
 	stored  *prometheus.HistogramVec
 	changes *prometheus.CounterVec
 	install *prometheus.CounterVec
+	refused *prometheus.CounterVec
 	gauges  []groupGauge
 	rejoins prometheus.Counter
 }
@@ -31,6 +32,7 @@ type groupMetrics struct {
 	stored  prometheus.Observer
 	changes prometheus.Counter
 	install prometheus.Counter
+	refused prometheus.Counter
 }
 
 func newMetrics(groups func() []GroupStatus) *metrics {
@@ -46,6 +48,9 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 			Help: "Leaderships won and lost by this node."}, shard),
 		install: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_snapshots_installed_total",
 			Help: "Snapshots received and swapped in."}, shard),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_appends_refused_total",
+			Help: "Appends with entries that were refused because a held group has made the log of the node too long."},
+			shard),
 		rejoins: prometheus.NewCounter(prometheus.CounterOpts{Name: "deckle_raft_rejoins_total",
 			Help: "Data folders emptied to rejoin with a new incarnation."}),
 	}
@@ -71,6 +76,8 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 	index("last_index", "Last index of the log.", func(g *GroupStatus) uint64 { return g.LastIndex })
 	index("level", "Level of the group: which formats it writes.",
 		func(g *GroupStatus) uint64 { return uint64(g.Level) })
+	index("held_index", "First entry that this binary cannot read yet, and from which on nothing is applied; 0: none.",
+		func(g *GroupStatus) uint64 { return g.HeldIndex })
 	add("log_bytes", "Length of the group's part of the log.",
 		func(g *GroupStatus) float64 { return float64(g.LogBytes) })
 	return m
@@ -81,13 +88,14 @@ func (m *metrics) group(shard uint32) *groupMetrics {
 	return &groupMetrics{
 		latency: m.latency.WithLabelValues(l), stored: m.stored.WithLabelValues(l),
 		changes: m.changes.WithLabelValues(l), install: m.install.WithLabelValues(l),
+		refused: m.refused.WithLabelValues(l),
 	}
 }
 
 func (g *groupMetrics) observeStore(d time.Duration) { g.stored.Observe(d.Seconds()) }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.latency, m.stored, m.changes, m.install, m.rejoins, m}
+	return []prometheus.Collector{m.latency, m.stored, m.changes, m.install, m.refused, m.rejoins, m}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

@@ -44,7 +44,8 @@ const maxPending = 1024
 //
 // A leadership is announced to the proposing side, which may then propose. It ends when Raft says so, or when Raft
 // refuses an entry although it leads on, as it does while it tries to transfer the leadership: then every later entry
-// is refused too, so that none overtakes the refused one, until the leadership is announced again.
+// is refused too, so that none overtakes the refused one, until the leadership is announced again. A leadership that
+// this node cannot use, since it is unfit, is not announced, or withdrawn.
 type proposer struct {
 	logger   *slog.Logger
 	met      *groupMetrics
@@ -52,6 +53,7 @@ type proposer struct {
 	run      *current
 	ctx      context.Context // ends with the group
 	wg       *sync.WaitGroup // of the group's tasks
+	unfit    func() error    // why this node cannot lead the group, nil if it can
 
 	slots   chan struct{} // holds an element for each entry on its way
 	waiting chan *Future  // entries whose answer is awaited, in order
@@ -67,10 +69,10 @@ type proposer struct {
 
 func newProposer(
 	ctx context.Context, wg *sync.WaitGroup, run *current, logger *slog.Logger, met *groupMetrics,
-	election time.Duration,
+	election time.Duration, unfit func() error,
 ) *proposer {
 	return &proposer{
-		logger: logger, met: met, election: election, run: run, ctx: ctx, wg: wg,
+		logger: logger, met: met, election: election, run: run, ctx: ctx, wg: wg, unfit: unfit,
 		slots: make(chan struct{}, maxPending), waiting: make(chan *Future, maxPending),
 		notices: make(chan Leadership, 1),
 	}
@@ -89,9 +91,11 @@ func (p *proposer) enqueue(call func(*raft.Raft) raft.Future) *Future {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.run.Load()
-	if p.closing || !p.leading || p.refused || r == nil {
+	if why := p.unfit(); p.closing || !p.leading || p.refused || r == nil || why != nil {
 		<-p.slots
-		f.err = ErrNotLeader
+		if f.err = ErrNotLeader; why != nil {
+			f.err = fmt.Errorf("%w: %w", ErrNotLeader, why)
+		}
 		close(f.done)
 		return f
 	}
@@ -189,7 +193,25 @@ func (p *proposer) announce(leads bool, term uint64) {
 		p.logger.Info("leadership", "leads", leads, "term", term)
 	}
 	p.leading, p.term, p.refused = leads, term, false
-	p.publish(Leadership{Leader: leads, Term: term})
+	if leads {
+		if why := p.unfit(); why != nil {
+			p.logger.Warn("leadership is not announced", "term", term, "reason", why)
+			p.refused = true
+		}
+	}
+	p.publish(Leadership{Leader: leads && !p.refused, Term: term})
+}
+
+// withdraw ends a leadership for the proposing side, because this node has become unfit. It is not announced again.
+func (p *proposer) withdraw(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refused || !p.leading || p.closing {
+		return
+	}
+	p.logger.Warn("leadership is withdrawn", "term", p.term, "reason", why)
+	p.refused = true
+	p.publish(Leadership{Term: p.term})
 }
 
 // publish replaces a notice that was not received yet. It is called with mu held.
@@ -229,7 +251,7 @@ func (p *proposer) renew(term uint64) {
 		p.mu.Lock()
 		over := !p.refused || p.term != term
 		p.mu.Unlock()
-		if over {
+		if over || p.unfit() != nil {
 			return
 		}
 		answer, ok := p.barrier()
@@ -245,7 +267,7 @@ func (p *proposer) renew(term uint64) {
 			}
 		}
 		p.mu.Lock()
-		if p.refused && p.term == term && p.leading && !p.closing {
+		if p.refused && p.term == term && p.leading && !p.closing && p.unfit() == nil {
 			p.refused = false
 			p.publish(Leadership{Leader: true, Term: term})
 		}

@@ -66,6 +66,9 @@ func (s *sender) hold() (release func()) {
 
 // open returns a stream of a copy behind which the log continues without a gap: the last copy, or a fresh one.
 func (s *sender) open(m marker) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if err := s.fsm.holdErr(); err != nil { // another node has the entries that this one cannot read
+		return nil, nil, err
+	}
 	defer s.hold()()
 	first, err := s.log.FirstIndex()
 	if err != nil {

@@ -12,7 +12,10 @@ type Status struct {
 	Troubles  []string // what is wrong, and does not keep this node from being ready; for people
 	Groups    []GroupStatus
 	WALBytes  int64 // length of the node's log
-	WAL       wal.Stats
+	// Refusing is why no entries are taken, for any group: a group that is held has made the log too long; "" if they
+	// are.
+	Refusing string
+	WAL      wal.Stats
 }
 
 // GroupStatus is where one group stands, as this node sees it.
@@ -31,6 +34,8 @@ type GroupStatus struct {
 	MarkerIndex  uint64 // of the last snapshot marker
 	LogBytes     int64
 	Level        uint32   // of the group, as of AppliedIndex
+	HeldIndex    uint64   // the first entry that this binary cannot read yet: the group is held; 0 if it is not
+	HeldReason   string   // why, "" if it is not held
 	Refused      string   // why the leader does not let this node in, "" if it does, or has not been asked
 	NotSent      []string // of a leader: which servers could not be sent a snapshot in the last minute, and why
 }

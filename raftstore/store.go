@@ -22,6 +22,7 @@ type Store struct {
 	net     *network
 	peers   *peers
 	wal     *wal.Log
+	bound   *logBound // of the groups that are open
 	met     *metrics
 	groups  []*Group // by shard; fixed once Open returns
 	forming *forming // set before Open returns
@@ -145,8 +146,10 @@ func (s *Store) openGroups(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("raftstore: open log: %w", err)
 	}
+	log := s.wal
+	s.bound = &logBound{limit: boundFactor * o.WALBytes, size: func() int64 { return log.Stats().Bytes }}
 	env := &groupEnv{
-		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, fatal: s.fatal,
+		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, bound: s.bound, fatal: s.fatal,
 		superseded: s.superseded,
 	}
 	for shard := range uint32(o.Shards) {
@@ -274,10 +277,17 @@ func (s *Store) Status() Status {
 	}
 	st.WAL = s.wal.Stats()
 	st.WALBytes = st.WAL.Bytes
+	if err := s.bound.exceeded(); err != nil {
+		st.Refusing = err.Error()
+		st.Reasons = append(st.Reasons, "log: "+st.Refusing)
+	}
 	for _, g := range s.groups {
 		gs := g.status()
 		if st.Ready && gs.Leader == "" {
 			st.Reasons = append(st.Reasons, fmt.Sprintf("shard %d: no leader is known", g.shard))
+		}
+		if gs.HeldReason != "" {
+			st.Reasons = append(st.Reasons, fmt.Sprintf("shard %d: %s", g.shard, gs.HeldReason))
 		}
 		for _, why := range gs.NotSent {
 			st.Troubles = append(st.Troubles, fmt.Sprintf("shard %d: no snapshot could be sent to %s", g.shard, why))
