@@ -16,6 +16,9 @@ import (
 func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	deps.complete()
 	log := deps.Logger
+	if err := checkFiles(cfg.Cluster.Shards, log); err != nil {
+		return err
+	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP.Listen)
 	if err != nil {
 		return fmt.Errorf("http: %w (http.listen names another address)", err)

@@ -123,6 +123,9 @@ Each run has a new folder below --dir; nothing is deleted.`,
 			if err := checkDemo(&o); err != nil {
 				return err
 			}
+			if err := refuseZeros(cmd, "shards", "sessions", "seed", "drain"); err != nil {
+				return err
+			}
 			o.ClickHouse, o.Faults = svc.clickHouse(), &faults
 			o.Live = cmd.ErrOrStderr()
 			if f, ok := o.Live.(*os.File); ok {

@@ -82,6 +82,9 @@ same events.`,
   deckle sim --duplicates 0.01 --late 0.005 --malformed 0.002 --out-of-order 0.02`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseZeros(cmd, "sessions", "producers"); err != nil {
+				return err
+			}
 			opts, err := kafka.opts()
 			if err != nil {
 				return err

@@ -27,6 +27,17 @@ func (e usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// refuseZeros refuses an explicit 0 of flags for which it would silently mean their default.
+func refuseZeros(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		f := cmd.Flags().Lookup(name)
+		if v := f.Value.String(); f.Changed && (v == "0" || v == "0s") {
+			return usagef("--%s %s: give more than 0, or leave the flag out", name, v)
+		}
+	}
+	return nil
+}
+
 // noArgs refuses arguments as wrong usage. After the root command an argument is a mistyped command: the error names
 // those that are spelled alike or that do what the word says (SuggestFor).
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -34,6 +34,10 @@ func (k *checker) oneOf(key, value string, allowed ...string) {
 // address checks host:port; port 0 is for listening on any free port.
 func (k *checker) address(key, value string, listen bool) {
 	host, port, err := net.SplitHostPort(value)
+	if strings.Contains(value, ",") {
+		k.add(key, "%q holds a comma: give one host:port, and several as a list where one is asked for", value)
+		return
+	}
 	if err != nil {
 		k.add(key, "%q is not host:port", value)
 		return
@@ -45,6 +49,32 @@ func (k *checker) address(key, value string, listen bool) {
 	if host == "" && !listen {
 		k.add(key, "%q has no host: others could not dial it", value)
 	}
+}
+
+// maxTopic is the most bytes of a topic's name that Kafka takes.
+const maxTopic = 249
+
+const oneTopic = "a cluster reads one topic. For another topic run another cluster, with its own data_dir and tables " +
+	"(cluster.pipeline, delta, clickhouse.database)"
+
+// topic checks a topic's name as Kafka does, and says whether it is good.
+func (k *checker) topic(key, value string) bool {
+	n := len(k.problems)
+	legal := func(r rune) bool {
+		return r == '-' || r == '_' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	}
+	switch {
+	case value == "":
+		k.add(key, "is empty: give the topic's name")
+	case strings.ContainsAny(value, ", ;|*"):
+		k.add(key, "%q is not the name of one topic: %s", value, oneTopic)
+	case value == "." || value == ".." || strings.ContainsFunc(value, func(r rune) bool { return !legal(r) }):
+		k.add(key, "%q is no name of a topic: Kafka takes letters, digits, '-', '_' and '.', but not . or .. alone",
+			value)
+	case len(value) > maxTopic:
+		k.add(key, "%s is too long: it has %d bytes, and Kafka takes %d", value, len(value), maxTopic)
+	}
+	return len(k.problems) == n
 }
 
 func (k *checker) between(key string, value, least, most time.Duration) {
@@ -167,6 +197,13 @@ func (c *Config) checkKafka(k *checker) {
 	}
 	for i, b := range kc.Brokers {
 		k.address(fmt.Sprintf("kafka.brokers[%d]", i), b, false)
+	}
+	const suffix = ".dlq"
+	if k.topic("kafka.topic", kc.Topic) && kc.DLQ == kc.Topic+suffix && len(kc.DLQ) > maxTopic {
+		k.add("kafka.dlq", "%s is too long: with %s it has %d bytes, and Kafka takes %d; give a shorter name", kc.DLQ,
+			suffix, len(kc.DLQ), maxTopic)
+	} else if kc.DLQ != kc.Topic+suffix {
+		k.topic("kafka.dlq", kc.DLQ)
 	}
 	if kc.DLQ == kc.Topic {
 		k.add("kafka.dlq", "must not be the source topic %q: dead letters would be read again", kc.Topic)

@@ -60,8 +60,11 @@ type Kafka struct {
 	Group   string   `yaml:"group"`                    // for lag tools only; by default deckle-<pipeline>
 	Start   string   `yaml:"start" default:"earliest"` // earliest or latest: where a new cluster begins
 	Keyed   string   `yaml:"keyed" default:"auto"`     // auto (the topic is sampled), yes or no
-	TLS     *TLS     `yaml:"tls"`
-	SASL    *SASL    `yaml:"sasl"`
+	// AllowCompacted lets a cluster be created over a topic whose cleanup.policy contains compact.
+	AllowCompacted bool `yaml:"allow_compacted"`
+
+	TLS  *TLS  `yaml:"tls"`
+	SASL *SASL `yaml:"sasl"`
 	// IdleAfter is how long a partition must show nothing new at its end before it counts as idle.
 	IdleAfter time.Duration `yaml:"idle_after" default:"30s"`
 	// FetchMaxBytes bounds one fetch per broker.
@@ -90,8 +93,9 @@ type Flush struct {
 
 // Limits are the budgets at which intake pauses.
 type Limits struct {
-	// DiskBytes bounds the data folder. Zero, the default, means half of what is free when the folder is created.
-	DiskBytes       int64 `yaml:"disk_bytes"`
+	// DiskBytes bounds the data folder. By default (zero here, which the file must not say) it is half of what is free
+	// when the folder is created.
+	DiskBytes       int64 `yaml:"disk_bytes" zero:"unset"`
 	InFlightEntries int   `yaml:"in_flight_entries" default:"4"` // per shard
 	EntryBytes      int   `yaml:"entry_bytes" default:"64KiB"`   // size at which a Batch entry is proposed
 	// SessionMemoryBytes bounds the sessions in memory, of all shards together.

@@ -17,6 +17,33 @@ import (
 type decoder struct {
 	places   map[string]place
 	problems []Problem
+	zeros    []zero
+}
+
+// zero is a value that the file gives and that is zero, which is what a key that is missing has, too.
+type zero struct {
+	key   string
+	value reflect.Value // of the Config
+	unset bool          // the configuration takes it for a key that is missing, wherever that is looked at
+}
+
+// refuseZeros is called when the defaults have been filled in. A zero that the file gives and that has become something
+// else would be a value that nobody has asked for.
+func (d *decoder) refuseZeros() {
+	for _, z := range d.zeros {
+		switch {
+		case z.value.IsZero() && !z.unset:
+		case z.value.Kind() == reflect.String:
+			d.problem(z.key, "is empty: give a value, or take the key away for the default (%s)", z.value)
+		case z.unset:
+			d.problem(z.key, "must not be 0: give a value, or take the key away for the default")
+		case z.value.Type() == durationType:
+			d.problem(z.key, "must not be 0: give a value, or take the key away for the default (%s)",
+				short(time.Duration(z.value.Int())))
+		default:
+			d.problem(z.key, "must not be 0: give a value, or take the key away for the default (%d)", z.value.Int())
+		}
+	}
 }
 
 type place struct{ line, column int }
@@ -149,7 +176,17 @@ func (d *decoder) mapping(n ast.Node, key string, v reflect.Value) {
 			}
 			continue
 		}
+		before := len(d.problems)
 		d.value(e.Value, full, v.Field(i))
+		f := v.Field(i)
+		switch f.Kind() {
+		case reflect.String, reflect.Int, reflect.Int64, reflect.Bool:
+		default: // a block, a list or a secret
+			continue
+		}
+		if len(d.problems) == before && f.IsZero() {
+			d.zeros = append(d.zeros, zero{full, f, v.Type().Field(i).Tag.Get("zero") == "unset"})
+		}
 	}
 }
 
@@ -169,6 +206,12 @@ func (d *decoder) text(n ast.Node, key string, v reflect.Value) {
 		v.SetString(n.Value)
 	case *ast.LiteralNode:
 		v.SetString(n.Value.Value)
+	case *ast.SequenceNode:
+		if key == "kafka.topic" {
+			d.problem(key, "must be one topic, not a list: %s", oneTopic)
+			return
+		}
+		d.wrong(key, "a text", n)
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		d.problem(key, "must be a text, not %s: put it in quotes", n.GetToken().Value)
 	default:

@@ -20,12 +20,14 @@
 //
 // # Assumptions
 //
-// The value of a field that is zero cannot be told from a key that is missing: no key has zero as a meaning that
-// differs from its default.
+// In a Config built in Go, a field that is zero cannot be told from one that is missing, and gets its default. In the
+// file a zero that would become something else is refused: no value comes to be that nobody has asked for. The zero of
+// limits.unflushed_epochs and false mean what they say.
 //
 // # Limits
 //
-// One YAML document. Anchors, aliases, tags and merge keys are refused: people read a configuration first.
+// One YAML document, in UTF-8, with or without a byte-order mark. Anchors, aliases, tags and merge keys are refused:
+// people read a configuration first.
 //
 // # Rejected
 //

@@ -58,6 +58,7 @@ func Load(path string, env func(string) (string, bool), readFile func(string) ([
 	}
 	d.secrets(reflect.ValueOf(cfg).Elem(), "", env, readFile)
 	cfg.setDefaults()
+	d.refuseZeros()
 	decoding := slices.Clone(d.problems)
 	for _, p := range cfg.problems() {
 		// A key that is present but could not be decoded has its own problem already.
@@ -85,6 +86,10 @@ func (c *Config) Complete() error {
 
 // parse decodes the text into a Config. The decoder holds the problems; an error is a mistake in the syntax.
 func parse(text []byte) (*Config, *decoder, error) {
+	text, err := utf8Text(text)
+	if err != nil {
+		return nil, nil, &Error{Problems: []Problem{{Line: 1, Column: 1, Text: err.Error()}}}
+	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		var y yaml.Error

@@ -62,6 +62,9 @@ func (s *Secret) resolve(env func(string) (string, bool), readFile func(string) 
 		if err != nil {
 			return fmt.Errorf("the secret's file cannot be read: %w", err)
 		}
+		if b, err = withoutMark(b); err != nil {
+			return fmt.Errorf("the secret's file %s: %w", s.File, err)
+		}
 		v := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
 		if v == "" {
 			return fmt.Errorf("the secret's file %s is empty", s.File)

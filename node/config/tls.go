@@ -51,6 +51,9 @@ func readPool(path string, readFile func(string) ([]byte, error)) (*x509.CertPoo
 	if err != nil {
 		return nil, fmt.Errorf("tls ca: %w", err)
 	}
+	if pem, err = withoutMark(pem); err != nil {
+		return nil, fmt.Errorf("tls ca: %s: %w", path, err)
+	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("tls ca: %s holds no PEM certificate", path)

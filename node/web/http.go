@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,7 +52,7 @@ type Options struct {
 //	GET /version           build
 //	GET /api/status        cluster, shards, sinks
 //	GET /api/analytics     brands, devices, countries, subscriptions: for the day, and for all days in the state
-//	GET /api/session/{id}  one session in its present state
+//	GET /api/session/{id}  one session in its present state; /api/session?id= for clients that rewrite paths
 //	GET /debug/pprof/      profiles
 //
 // No request changes anything. There is no authentication: the address must be on the loopback interface or in an
@@ -80,13 +81,30 @@ func NewHandler(src Source, opts Options) http.Handler {
 	})
 	mux.HandleFunc("GET /api/status", h.serveStatus)
 	mux.HandleFunc("GET /api/analytics", h.serveAnalytics)
-	mux.HandleFunc("GET /api/session/{id}", h.serveSession)
+	mux.HandleFunc("GET /api/session/{id}", func(w http.ResponseWriter, r *http.Request) {
+		h.serveSession(w, r.PathValue("id"))
+	})
+	mux.HandleFunc("GET /api/session", func(w http.ResponseWriter, r *http.Request) {
+		h.serveSession(w, r.URL.Query().Get("id"))
+	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
+	return h.withDots(mux)
+}
+
+// withDots serves the sessions "." and "..", whose paths the mux would rewrite before it looks at them.
+func (h *handler) withDots(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok := strings.CutPrefix(r.URL.Path, "/api/session/")
+		if ok && (id == "." || id == "..") && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			h.serveSession(w, id)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Serve answers requests on ln with h until ctx ends. Then it finishes those that have begun, for two seconds at most.

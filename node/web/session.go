@@ -76,8 +76,7 @@ func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
 	return int64(c.Number(r))
 }
 
-func (h *handler) serveSession(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
+func (h *handler) serveSession(w http.ResponseWriter, id string) {
 	if len(id) > 64 {
 		h.reply(w, http.StatusBadRequest, problem{"a session id has at most 64 bytes"})
 		return
