@@ -12,13 +12,16 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
 	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/raftstore"
 	"deckle/schema/level"
+	"deckle/sinks/deadletter"
 	"deckle/state"
 )
 
@@ -39,6 +42,8 @@ type Node struct {
 	sinks        sinkSlots
 	delta        *deltaTables
 	budget       *budget
+	list         *condition.Registry // what is not as it should be
+	topics       *topics
 
 	raftLogger *slog.Logger
 
@@ -61,7 +66,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	deps.complete()
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
-	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{})}
+	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{}),
+		list: condition.New(cfg.Node, deps.Now, deps.Logger)}
 	defer func() {
 		if err == nil {
 			return
@@ -82,15 +88,17 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.kafka, err = kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, n.deps.Logger, n.deps.KafkaOpts); err != nil {
 		return nil, err
 	}
-	if n.isNew() {
-		err := n.kafka.CheckKeys(ctx, cfg.Kafka.Keyed, cfg.Cluster.Shards)
+	if isNew(deps.FS, cfg.DataDir) {
+		notice, err := n.kafka.CheckNew(ctx, cfg)
 		switch {
-		case errors.Is(err, kafka.ErrUnkeyed):
+		case kafka.Refused(err):
 			return nil, err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil: // each shard asks again before it is created
 			deps.Logger.Warn("the topic cannot be sampled yet", "error", err)
+		case notice != "":
+			n.list.Set(condition.KeysUnproven, "topic "+cfg.Kafka.Topic, 0, notice, "")
 		}
 	}
 	n.watch = kafka.NewWatch(n.kafka, cfg.Kafka.IdleAfter, deps.Now)
@@ -103,8 +111,11 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.budget.limit, err = diskBudget(deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
 		return nil, err
 	}
+	n.topics = &topics{cfg: cfg, list: n.list, kafka: n.kafka, now: deps.Now, needs: func() kafka.Needs {
+		return kafka.Needs{LetterBytes: deadletter.LetterBytes, DiskBytes: n.budget.limit}
+	}}
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, clusterID: n.raft.ClusterID, level: n.level,
-		kafka: n.kafka, refetch: n.refetch}
+		kafka: n.kafka, refetch: n.refetch, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList})); err != nil {
@@ -115,12 +126,13 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
 	n.work.Go(func() { n.watch.Run(run) })
+	n.work.Go(func() { n.topics.run(run) })
 	return n, nil
 }
 
 // isNew says whether the data folder is empty or does not exist.
-func (n *Node) isNew() bool {
-	names, err := n.deps.FS.List(n.cfg.DataDir)
+func isNew(fs vfs.FS, dir string) bool {
+	names, err := fs.List(dir)
 	return err != nil || len(names) == 0
 }
 

@@ -30,6 +30,8 @@ type sinkWiring struct {
 	level     func() level.Level // at which tables are made that are missing
 	kafka     *kafka.Client
 	refetch   *kafka.Refetch
+	// undeliverable takes dead letters that their topic took in no form.
+	undeliverable func(text string)
 }
 
 // slots says how each configured sink is opened. Nothing is opened here: a sink that is down at the start must not keep
@@ -166,8 +168,8 @@ func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 func (w *sinkWiring) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
 	return deadletter.Open(ctx, deadletter.Options{
 		Kafka: w.kafka.Options(), Topic: w.cfg.Kafka.Topic, DLQ: w.cfg.Kafka.DLQ,
-		Originals: func(uint32) sinks.EventSource { return w.refetch },
-		Logger:    w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer},
+		Originals: func(uint32) sinks.EventSource { return w.refetch }, Undeliverable: w.undeliverable,
+		Logger: w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer},
 		Now: w.deps.Now,
 	})
 }

@@ -26,9 +26,12 @@ and need no further command. The first SIGINT or SIGTERM ends the node in order:
 intake stops, leadership is handed over, the disk is closed. A second one quits.
 
 The configuration is strict: an unknown key, a wrong type or a missing value is an
-error with its line and column. deckle.example.yaml shows every key.`,
+error with its line and column. deckle.example.yaml shows every key.
+
+--check reads the file and its secrets, asks the brokers about the topics if they answer,
+and changes nothing. It says what would be refused, and notices, each with what to do.`,
 		Example: `  deckle run --config deckle.yaml
-  deckle run --config deckle.yaml --check     # only check the configuration`,
+  deckle run --config deckle.yaml --check     # only check`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
@@ -36,9 +39,16 @@ error with its line and column. deckle.example.yaml shows every key.`,
 				return err
 			}
 			if check {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n",
-					path, cfg.Node, len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
-				return err
+				notices, err := node.Check(cmd.Context(), cfg, node.Deps{})
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node,
+					len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
+				for _, notice := range notices {
+					fmt.Fprintf(cmd.OutOrStdout(), "notice: %s\n", notice)
+				}
+				return nil
 			}
 			reg := prometheus.NewRegistry()
 			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
@@ -48,7 +58,7 @@ error with its line and column. deckle.example.yaml shows every key.`,
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration of the node (required)")
-	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and its secrets, and end")
+	cmd.Flags().BoolVar(&check, "check", false, "check the configuration, its secrets and the topics, and end")
 	return cmd
 }
 

@@ -22,6 +22,14 @@ const (
 	SinkNeverWrote      ID = "sink-never-wrote"      // node/shard: flusher
 	SinkBehind          ID = "sink-behind"           // node/shard: judge
 	GroupOffsetsFailing ID = "group-offsets-failing" // node/shard: offsets
+	LettersUndelivered  ID = "letters-undelivered"   // node: the sink of dead letters
+	LettersCut          ID = "letters-cut"           // node: topics
+	TopicCompacted      ID = "topic-compacted"       // node: topics
+	TopicRetentionShort ID = "topic-retention-short" // node: topics
+	TopicCreateTime     ID = "topic-create-time"     // node: topics
+	TopicUnchecked      ID = "topic-unchecked"       // node: topics
+	KeysUnproven        ID = "keys-unproven"         // node: Open
+	ShardsIdle          ID = "shards-idle"           // node: topics
 )
 
 // Unready says what a condition does to the readiness of the node that has it.
@@ -142,4 +150,29 @@ var table = []Spec{
 	{GroupOffsetsFailing, Notice, "the shard",
 		"the offsets of Kafka's consumer group cannot be written", Never,
 		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},
+	{LettersUndelivered, Degraded, "the dead letter topic",
+		"in the last hour it took a dead letter in no form, not even as key and reason", Never,
+		"Look at the topic's max.message.bytes, at what validates its records, and at the position in the text."},
+	{LettersCut, Notice, "the dead letter topic",
+		"its max.message.bytes is less than the longest dead letter", Never,
+		"Run the command in the condition, or leave it: long letters are cut until they fit."},
+	{TopicCompacted, Degraded, "the topic",
+		"its cleanup.policy contains compact, and kafka.allow_compacted is not set", Never,
+		"Run the command in the condition: compaction removes events before they are read."},
+	{TopicRetentionShort, Degraded, "the topic",
+		"it keeps its records for less time than an outage may last: until the disk budget is used up at the rate of " +
+			"the last hour, 72 hours at most", Never,
+		"Run the command in the condition, or lower limits.disk_bytes."},
+	{TopicCreateTime, Notice, "the topic",
+		"message.timestamp.type is CreateTime, and no setting bounds how far ahead such a time may be", Never,
+		"Run the command in the condition."},
+	{TopicUnchecked, Notice, "the topic",
+		"the account lacks the right to ask for its configuration, or the brokers do not tell", Never,
+		"Grant the right in the text; nothing else depends on it."},
+	{KeysUnproven, Notice, "the topic",
+		"when the cluster was created, fewer than 10 sessions had two records among the newest of the topic", Never,
+		"Make sure that producers key their records by session_id. It ends with the next start."},
+	{ShardsIdle, Notice, "the topic",
+		"there are more shards than partitions", Never,
+		"Nothing, or create a new cluster with fewer shards."},
 }

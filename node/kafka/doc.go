@@ -7,7 +7,8 @@
 // gap that the log does not have itself, or says why it cannot go on. A Refetch gives exactly the records that it is
 // asked for, or an error that tells a loss (an operator is needed) from a silence (it may pass).
 //
-//	Client ──► Describe, Starts, ListEnds, CheckKeys, CommitOffsets    requests, through one client
+//	Client ──► Describe, Starts, ListEnds, CommitOffsets, CheckNew (may a cluster be created over this topic),
+//	   │       Advise (what of the topics does not fit the cluster)      requests, through one client
 //	   │
 //	   ├─────► Watch     lists ids and ends again and again, for all shards of the node
 //	   ├─────► Source    poll ─► Handover ─► Chunk ─► intake; one client per run of an intake
@@ -21,7 +22,8 @@
 //     way shows. A chunk with an error of the client still has parts that must be taken: the client is past them.
 //  3. Offsets of consumer groups are written for tools that show lag, never read.
 //  4. Memory is bounded: fetches by bytes and number, an unpacked batch by bytes, a source by one chunk not yet taken.
-//  5. A loss is only what the brokers say plainly: the log begins after the record, or the topic has another id.
+//  5. Nothing of a topic is altered. A refusal for want of a right names the right (package rights).
+//  6. A loss is only what the brokers say plainly: the log begins after the record, or the topic has another id.
 //
 // # Assumptions
 //

@@ -50,7 +50,7 @@ func TestSampleTellsKeys(t *testing.T) {
 			for i := range c.plain {
 				b.Produce(&kgo.Record{Partition: int32(i % 3), Value: nodetest.EventJSON("x", i, "search")})
 			}
-			err := clientOf(b).CheckKeys(nodetest.Context(t), c.setting, c.shards)
+			_, err := clientOf(b).CheckKeys(nodetest.Context(t), c.setting, c.shards)
 			if errors.Is(err, ErrUnkeyed) != c.refused || !c.refused && err != nil {
 				t.Fatalf("got %v, want refused %v", err, c.refused)
 			}

@@ -1,59 +1,139 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"deckle/sinks/rights"
 )
 
-// ErrUnkeyed refuses more than one shard for a topic whose producers set no keys.
-var ErrUnkeyed = errors.New("records without keys and more than one shard")
+var (
+	// ErrUnkeyed refuses more than one shard for a topic whose producers set no keys.
+	ErrUnkeyed = errors.New("records without keys and more than one shard")
+	// ErrOtherKeys refuses more than one shard for a topic whose producers set other keys than those of sessions.
+	ErrOtherKeys = errors.New("keys that do not keep a session together and more than one shard")
+)
 
-// Limits of the sample that tells whether producers set keys.
+// Limits of the sample that tells what keys producers set.
 const (
 	sampleRecords = 200 // newest records per partition
 	sampleTime    = 5 * time.Second
+	// Of the sessions seen more than once, no more than one in seenSplit may be seen under several keys; fewer than
+	// seenTwice of them prove nothing.
+	seenTwice = 10
+	seenSplit = 100
 )
 
-// CheckKeys refuses to create a cluster of several shards over a topic without keys: it wraps ErrUnkeyed. keyed is
-// kafka.keyed of the configuration: yes (there are keys), no, or auto: the newest records decide.
-func (c *Client) CheckKeys(ctx context.Context, keyed string, shards int) error {
+// CheckKeys refuses to create a cluster of several shards over a topic without keys (it wraps ErrUnkeyed), or with keys
+// that do not keep a session together (ErrOtherKeys). keyed is kafka.keyed of the configuration: yes (there are keys),
+// no, or auto: the newest records decide. A notice says that they could not.
+func (c *Client) CheckKeys(ctx context.Context, keyed string, shards int) (notice string, err error) {
 	if shards <= 1 || keyed == "yes" {
-		return nil
+		return "", nil
 	}
 	const ways = "the events of a session would be spread over the shards. Ways out: set cluster.shards to 1; " +
 		"or let the producers key their records by session_id (kafka.keyed: yes skips this check)"
 	if keyed == "no" {
-		return fmt.Errorf("%w: kafka.keyed is no and cluster.shards is %d: %s", ErrUnkeyed, shards, ways)
+		return "", fmt.Errorf("%w: kafka.keyed is no and cluster.shards is %d: %s", ErrUnkeyed, shards, ways)
 	}
-	with, without, err := c.sampleKeys(ctx)
+	s, err := c.sampleKeys(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if without > with {
-		return fmt.Errorf("%w: of %d records sampled from %s, %d have no key, and cluster.shards is %d: %s",
-			ErrUnkeyed, with+without, c.topic, without, shards, ways)
+	if s.without > s.with {
+		return "", fmt.Errorf("%w: of %d records sampled from %s, %d have no key, and cluster.shards is %d: %s",
+			ErrUnkeyed, s.with+s.without, c.topic, s.without, shards, ways)
 	}
-	return nil
+	switch {
+	case s.twice < seenTwice:
+		return fmt.Sprintf("whether the keys of %s keep a session together is not known: of the %d newest records of "+
+			"each partition, only %d sessions have more than one (10 are needed)", c.topic, sampleRecords, s.twice), nil
+	case s.split*seenSplit > s.twice:
+		return "", fmt.Errorf("%w: of %d sessions sampled more than once from %s, %d have records under several keys "+
+			"or in several partitions (%s), and cluster.shards is %d: %s", ErrOtherKeys, s.twice, c.topic, s.split,
+			s.example, shards, ways)
+	}
+	return "", nil
 }
 
-// sampleKeys reads the newest records of every partition and counts those with and without a key. An empty topic gives
-// 0, 0. What cannot be read in time is left out, unless that is everything.
-func (c *Client) sampleKeys(ctx context.Context) (with, without int, err error) {
+// keySample is what the newest records say of their keys.
+type keySample struct {
+	with, without int // records
+	twice         int // sessions with more than one record
+	split         int // of those, sessions under several keys or in several partitions
+	example       string
+
+	seed     maphash.Seed
+	sessions map[uint64]*sampled // by the hash of the id
+}
+
+// sampled is one session of the sample.
+type sampled struct {
+	key       string
+	partition int32
+	twice     bool
+	split     bool
+}
+
+func newKeySample() *keySample {
+	return &keySample{seed: maphash.MakeSeed(), sessions: map[uint64]*sampled{}}
+}
+
+// take looks at one record. One that names no session counts with its key only.
+func (s *keySample) take(r *kgo.Record) {
+	if len(r.Key) > 0 {
+		s.with++
+	} else {
+		s.without++
+	}
+	var e struct {
+		SessionID string `json:"session_id"`
+	}
+	if json.Unmarshal(r.Value, &e) != nil || e.SessionID == "" {
+		return
+	}
+	h := maphash.String(s.seed, e.SessionID)
+	seen := s.sessions[h]
+	if seen == nil {
+		s.sessions[h] = &sampled{key: string(r.Key), partition: r.Partition}
+		return
+	}
+	if !seen.twice {
+		seen.twice = true
+		s.twice++
+	}
+	if !seen.split && (seen.partition != r.Partition || seen.key != string(r.Key)) {
+		seen.split = true
+		s.split++
+		if s.example == "" {
+			s.example = fmt.Sprintf("session %.80q: key %.80q in partition %d, key %.80q in partition %d", e.SessionID,
+				seen.key, seen.partition, r.Key, r.Partition)
+		}
+	}
+}
+
+// sampleKeys reads the newest records of every partition. What cannot be read in time is left out, unless that is
+// everything.
+func (c *Client) sampleKeys(ctx context.Context) (*keySample, error) {
+	s := newKeySample()
 	ctx, cancel := context.WithTimeout(ctx, sampleTime)
 	defer cancel()
 	adm := kadm.NewClient(c.admin)
 	starts, err := adm.ListStartOffsets(ctx, c.topic)
 	if err != nil {
-		return 0, 0, fmt.Errorf("kafka: sample of %s: %w", c.topic, err)
+		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
 	}
 	ends, err := adm.ListCommittedOffsets(ctx, c.topic)
 	if err != nil {
-		return 0, 0, fmt.Errorf("kafka: sample of %s: %w", c.topic, err)
+		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
 	}
 	from, until := map[int32]kgo.Offset{}, map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
@@ -65,33 +145,37 @@ func (c *Client) sampleKeys(ctx context.Context) (with, without int, err error) 
 		until[o.Partition] = o.Offset
 	})
 	if len(from) == 0 {
-		return 0, 0, nil
+		return s, nil
 	}
 	cl, err := c.reader(from, 2<<20)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer cl.Close()
+	var failed error
 	for len(until) > 0 {
 		fetches := cl.PollRecords(ctx, 0)
 		if ctx.Err() != nil {
 			break
 		}
+		if failed = cmp.Or(firstError(fetches), failed); rights.Missing(failed) {
+			break
+		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			switch {
-			case r.Attrs.IsControl():
-			case len(r.Key) > 0:
-				with++
-			default:
-				without++
+			end, open := until[r.Partition]
+			if open && !r.Attrs.IsControl() {
+				s.take(r)
 			}
-			if r.Offset+1 >= until[r.Partition] {
+			if r.Offset+1 >= end {
 				delete(until, r.Partition)
 			}
 		})
 	}
-	if with+without == 0 {
-		return 0, 0, fmt.Errorf("kafka: sample of %s: nothing could be read in %v", c.topic, sampleTime)
+	if s.with+s.without == 0 {
+		if failed != nil {
+			return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, failed)
+		}
+		return nil, fmt.Errorf("kafka: sample of %s: nothing could be read in %v", c.topic, sampleTime)
 	}
-	return with, without, nil
+	return s, nil
 }

@@ -43,7 +43,8 @@ func TestRefusedCommitHoldsBackNobody(t *testing.T) {
 // A refusal for want of a right says of which group.
 func TestCommitWithoutRight(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
-	f := b.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+	f := b.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.GroupAuthorizationFailed,
+		Count: -1})
 	defer f.Remove()
 	err := clientOf(b).CommitOffsets(nodetest.Context(t), "lag", map[int32]int64{0: 1})
 	if err == nil || !strings.Contains(err.Error(), `Read on group "lag"`) {

@@ -12,6 +12,7 @@ import (
 
 	"deckle/event"
 	"deckle/sinks"
+	"deckle/sinks/rights"
 	"deckle/state"
 )
 
@@ -85,7 +86,7 @@ func (f *Refetch) read(ctx context.Context, partition int32, from int64, r readi
 func firstError(fetches kgo.Fetches) error {
 	for _, e := range fetches.Errors() {
 		if !errors.Is(e.Err, context.DeadlineExceeded) {
-			return e.Err
+			return rights.Explain(e.Err, rights.Topic("Read", e.Topic))
 		}
 	}
 	return nil

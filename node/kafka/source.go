@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/sinks/rights"
 	"deckle/state"
 )
 
@@ -149,13 +150,13 @@ func (h *Handover) Chunk(fetches kgo.Fetches) Chunk {
 func (h *Handover) add(c *Chunk, t *kgo.FetchTopic, p *kgo.FetchPartition) {
 	if p.Partition < 0 || t.Topic != "" && t.Topic != h.topic {
 		if p.Err != nil {
-			c.Err = p.Err
+			c.Err = rights.Explain(p.Err, rights.Topic("Read", h.topic))
 		}
 		return
 	}
 	from := h.next[p.Partition]
-	part := Part{Partition: p.Partition, From: from, Records: p.Records, LogStart: -1, End: -1, Err: p.Err,
-		Fatal: fatalFetchError(p.Err)}
+	part := Part{Partition: p.Partition, From: from, Records: p.Records, LogStart: -1, End: -1,
+		Err: rights.Explain(p.Err, rights.Topic("Read", h.topic)), Fatal: fatalFetchError(p.Err)}
 	switch {
 	case p.Err != nil:
 	case !SameTopic(t.TopicID, h.id):

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"deckle/sinks/rights"
 )
 
 // Info is what the brokers say of the topic.
@@ -53,6 +55,7 @@ func (c *Client) Describe(ctx context.Context) (Info, error) {
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
 			err = fmt.Errorf("%w: %w", ErrNoTopic, err)
 		}
+		err = c.mayRead(err)
 		return Info{}, fmt.Errorf("kafka: %s: %w", c.topic, err)
 	}
 	return Info{ID: resp.Topics[0].TopicID, Partitions: len(resp.Topics[0].Partitions)}, nil
@@ -67,28 +70,33 @@ func (c *Client) Starts(ctx context.Context, latest bool, partitions []int32) ([
 	}
 	offsets, err := list(ctx, c.topic)
 	if err != nil {
-		return nil, fmt.Errorf("kafka: offsets of %s: %w", c.topic, err)
+		return nil, fmt.Errorf("kafka: offsets of %s: %w", c.topic, c.mayRead(err))
 	}
 	starts := make([]int64, 0, len(partitions))
 	for _, p := range partitions {
 		o, ok := offsets.Lookup(c.topic, p)
 		if !ok || o.Err != nil {
-			return nil, fmt.Errorf("kafka: offsets of %s/%d: %w", c.topic, p, errors.Join(o.Err, errNoOffset))
+			return nil, fmt.Errorf("kafka: offsets of %s/%d: %w", c.topic, p,
+				errors.Join(c.mayRead(o.Err), errNoOffset))
 		}
 		starts = append(starts, o.Offset)
 	}
 	return starts, nil
 }
 
+// mayRead names the right that is missing if err is a refusal: reading, and all that goes with it, needs Read.
+func (c *Client) mayRead(err error) error { return rights.Explain(err, rights.Topic("Read", c.topic)) }
+
 // start is where the partition's log begins.
 func (c *Client) start(ctx context.Context, partition int32) (int64, error) {
 	offsets, err := kadm.NewClient(c.admin).ListStartOffsets(ctx, c.topic)
 	if err != nil {
-		return 0, fmt.Errorf("kafka: start offsets of %s: %w", c.topic, err)
+		return 0, fmt.Errorf("kafka: start offsets of %s: %w", c.topic, c.mayRead(err))
 	}
 	o, ok := offsets.Lookup(c.topic, partition)
 	if !ok || o.Err != nil {
-		return 0, fmt.Errorf("kafka: start offset of %s/%d: %w", c.topic, partition, errors.Join(o.Err, errNoOffset))
+		return 0, fmt.Errorf("kafka: start offset of %s/%d: %w", c.topic, partition,
+			errors.Join(c.mayRead(o.Err), errNoOffset))
 	}
 	return o.Offset, nil
 }
@@ -119,7 +127,7 @@ func (c *Client) ListEnds(ctx context.Context, now func() time.Time) *Listing {
 		if o.Err == nil && o.Offset >= 0 {
 			l.Ends[p] = o.Offset
 		} else {
-			l.errs[p] = o.Err
+			l.errs[p] = c.mayRead(o.Err)
 		}
 	}
 	return l

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -47,7 +46,7 @@ func (l *leadership) configure(ctx context.Context) error {
 			view := l.store.View()
 			return l.checkConfig(&view.Config)
 		}
-		if errors.Is(err, kafka.ErrUnkeyed) {
+		if kafka.Refused(err) {
 			return stopf("%v", err)
 		}
 		if ctx.Err() != nil {
@@ -70,7 +69,7 @@ func (l *leadership) newConfig(ctx context.Context) (*state.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.Kafka.CheckKeys(ctx, cfg.Kafka.Keyed, cfg.Cluster.Shards); err != nil {
+	if _, err := l.Kafka.CheckNew(ctx, cfg); err != nil {
 		return nil, err
 	}
 	c := &state.Config{

@@ -197,11 +197,12 @@ func TestOtherRefusals(t *testing.T) {
 			c, kafka := newCluster(t)
 			o := &originals{values: map[state.Position][]byte{}}
 			s, told := openTold(t, o, kafka, nil)
-			// The refusal of the first letter, however it is sent: as text, then shorter; a new timestamp helps at once.
+			// The first letter is refused, however it is sent; against a bound of timestamps a new one helps.
 			f := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "web_clicks.dlq", Err: refusal, Count: -1,
 				When: func(r kmsg.Request) bool { return holdsLetter(r, "web_clicks/0/100", refusal) }})
 			defer f.Remove()
-			p := plan(o.letter(0, 7, event.Malformed, []byte("first")), o.letter(1, 7, event.Malformed, []byte("second")))
+			p := plan(o.letter(0, 7, event.Malformed, []byte("first")),
+				o.letter(1, 7, event.Malformed, []byte("second")))
 			if err := s.Write(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}

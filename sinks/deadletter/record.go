@@ -19,6 +19,8 @@ const (
 	// maxRow is the most bytes of a refused row that a letter carries. With its headers, the record stays below Kafka's
 	// default of 1 MiB per batch.
 	maxRow = 896 << 10
+	// LetterBytes is the most that a letter takes in its topic, with its headers: what max.message.bytes should allow.
+	LetterBytes = maxRow + 16<<10
 )
 
 // timeFormat is RFC 3339 with milliseconds, in UTC.
