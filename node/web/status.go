@@ -6,6 +6,7 @@ import (
 	"deckle"
 	"deckle/event"
 	"deckle/node/status"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -52,6 +53,7 @@ type apiShard struct {
 	Shard        uint32              `json:"shard"`
 	Leader       string              `json:"leader"`
 	IsLeader     bool                `json:"is_leader"`
+	Level        level.Level         `json:"level"` // of the shard's formats and tables
 	Term         uint64              `json:"term"`
 	Index        uint64              `json:"index"`
 	Durable      uint64              `json:"durable_index"`
@@ -157,8 +159,8 @@ func (a *apiSink) add(s *status.Shard, id state.SinkID) {
 func newAPIShard(s *status.Shard) apiShard {
 	v := &s.State
 	out := apiShard{
-		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Term: s.Term, Index: s.Index, Durable: v.DurableIndex,
-		OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{}, Applied: v.Applied,
+		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Level: v.Level, Term: s.Term, Index: s.Index,
+		Durable: v.DurableIndex, OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{}, Applied: v.Applied,
 		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
 		Ahead:   s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
