@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"deckle/integration/services"
+	newest "deckle/schema/level"
 	"deckle/sim/testworld/clickhouse"
 )
 
@@ -79,6 +80,7 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	flushed(t, ctx, one, sum(at["clickhouse"])/3+3)
+	risen := level(ctx, t, one)
 	select {
 	case <-sim.Done():
 		if sim.Err() != nil {
@@ -90,6 +92,20 @@ func TestUpgrade(t *testing.T) {
 	equal(t, ctx, now, after.Config, truth)
 	end(t, after)
 	equal(t, ctx, now, after.Config, truth)
+	if risen > 1 { // v0.1.0 cannot read what is in the folder now, says so, and changes nothing
+		back := node(old)
+		must(t, back.Start())
+		t.Cleanup(func() { must(t, back.Kill()) })
+		select {
+		case <-back.Done():
+		case <-time.After(time.Minute):
+			t.Fatalf("v0.1.0 runs on a folder of level %d:\n%s", risen, back.Tail(3000))
+		}
+		if text := back.Tail(3000); back.Err() == nil || !strings.Contains(text, "format version") {
+			t.Errorf("v0.1.0 on a folder of level %d: %v\n%s", risen, back.Err(), text)
+		}
+		equal(t, ctx, now, after.Config, truth)
+	}
 	readLocal(t, ctx, cache, dir, truth)
 }
 
@@ -131,6 +147,32 @@ http:
 			HTTP:    fmt.Sprintf("127.0.0.1:%d", http),
 			Process: services.NewProcess(fmt.Sprintf("a-%d", runs), dir, nil, binary, "run", "--config", config)}
 	}
+}
+
+// level returns the least level of the shards, after a time in which it may have risen: all members, which is one, have
+// the binary of the newest level.
+func level(ctx context.Context, t *testing.T, cl *services.Cluster) int {
+	t.Helper()
+	least := 0
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		var st struct {
+			Shards []struct {
+				Level int `json:"level"`
+			} `json:"shards"`
+		}
+		must(t, cl.Nodes[0].Get(ctx, "/api/status", &st))
+		least = 0
+		for i, s := range st.Shards {
+			if i == 0 || s.Level < least {
+				least = s.Level
+			}
+		}
+		if least >= int(newest.Current) {
+			break
+		}
+	}
+	t.Logf("all shards are at level %d", least)
+	return least
 }
 
 // flushed waits until ClickHouse and both sinks of Delta have acknowledged that many epochs of every shard.

@@ -54,8 +54,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // engine runs a command with a ClickHouse engine and a Python that has Delta readers to test against; the command finds
 // both in its environment. Where the machine cannot have one, the command runs without it: its tests then skip what
-// needs it, or fail if DECKLE_REQUIRE_SERVICES=1. What the environment already names, for example a real server, is left
-// as it is.
+// needs it, or fail if DECKLE_REQUIRE_SERVICES=1. What the environment already names, for example a real server, is
+// left as it is.
 func engine(ctx context.Context, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, os.Stderr, os.Environ()

@@ -58,7 +58,8 @@ func TestOtherReadersOfLevels(t *testing.T) {
 	}
 	write := func(p *state.Plan) {
 		t.Helper()
-		sink := map[state.SinkID]sinks.Sink{state.SinkSessions: d.Sessions(), state.SinkRevisions: d.Revisions()}[p.Sink]
+		sink := map[state.SinkID]sinks.Sink{state.SinkSessions: d.Sessions(),
+			state.SinkRevisions: d.Revisions()}[p.Sink]
 		if err := sink.Write(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
