@@ -275,6 +275,20 @@ func TestLogOfAHeldNodeIsBounded(t *testing.T) {
 		t.Fatalf("the log has grown from %d to %d bytes; shard 1 from entry %d to %d",
 			before.WALBytes, after.WALBytes, before.Groups[1].LastIndex, after.Groups[1].LastIndex)
 	}
+	// A snapshot would be followed by entries that are refused, and so by the next snapshot.
+	g := s.groups[1]
+	r := g.run.Load()
+	b, _ := sampleStream(t, level.First)
+	body, answer := bytes.NewReader(b), make(chan raft.RPCResponse, 1)
+	req := &raft.InstallSnapshotRequest{
+		Term: r.raft.CurrentTerm(), LastLogIndex: 1 << 30, LastLogTerm: 1, Size: int64(len(b)),
+	}
+	if !g.engine.guard.install(r, raft.RPC{Command: req, RespChan: answer, Reader: body}, req) {
+		t.Fatal("Raft is given a snapshot")
+	}
+	if a := <-answer; !errors.Is(a.Error, errLogBound) || body.Len() != len(b) {
+		t.Fatalf("answer to a snapshot %+v, %d bytes left", a, body.Len())
+	}
 	if c.appendsRefused(old, "1") == 0 || len(after.Reasons) < 2 {
 		t.Fatalf("%v appends were refused, the status says %v", c.appendsRefused(old, "1"), after.Reasons)
 	}
@@ -378,7 +392,8 @@ func TestGuardRefusesSnapshotsAboveTheLevel(t *testing.T) {
 			req := &raft.InstallSnapshotRequest{
 				Term: term, LastLogIndex: index, LastLogTerm: term + 1, Size: int64(len(b)),
 			}
-			if !g.engine.guard.install(r, raft.RPC{RespChan: answer, Reader: body}, req) {
+			rpc := raft.RPC{Command: req, RespChan: answer, Reader: body}
+			if !g.engine.guard.install(r, rpc, req) {
 				t.Fatal("Raft is given the snapshot")
 			}
 			if a := <-answer; !errors.Is(a.Error, why) || len(b)-body.Len() != read {
@@ -402,6 +417,10 @@ func TestGuardRefusesSnapshotsAboveTheLevel(t *testing.T) {
 			return false
 		}
 	})
+	ask := &request{From: string(c.nodes[0].store.self.serverID()), Inquiry: true}
+	if _, err := g.members.join(ask); !errors.Is(err, ErrTooNew) {
+		t.Fatalf("it says who is a member, and does not know: %v", err)
+	}
 	if _, err := g.fsm.Snapshot(); !errors.Is(err, ErrTooNew) {
 		t.Fatalf("a local snapshot gave %v", err)
 	}

@@ -2,10 +2,12 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"testing"
 	"testing/iotest"
@@ -169,6 +171,15 @@ func TestStreamFollowsTheLevel(t *testing.T) {
 		b, m := sampleStream(t, at)
 		if got := hex.EncodeToString(m.head()); got != want || !bytes.HasPrefix(b, m.head()) {
 			t.Errorf("level %d: head %s, want %s", at, got, want)
+		}
+	}
+	for _, at := range []uint32{0, uint32(level.First)} { // these have another version
+		head := (&manifest{level: level.Real}).head()
+		binary.BigEndian.PutUint32(head[streamHead-4:], at)
+		body := head[:len(head)-4]
+		head = binary.BigEndian.AppendUint32(body, crc32.Checksum(body, castagnoli))
+		if _, _, err := readHead(bytes.NewReader(head), level.Current); !errors.Is(err, ErrStream) {
+			t.Errorf("version 2 at level %d gave %v", at, err)
 		}
 	}
 	b, _ := sampleStream(t, level.Real)
