@@ -9,8 +9,8 @@ import (
 const boundFactor = 4
 
 // logBound keeps a held group from filling the disk. The log is one per node, and a held group keeps the segments of
-// all groups from its marker on. Beyond the bound the node is as if it were away: it takes no entries, for any group, and
-// leads none; it answers heartbeats, gives its vote, and has lost nothing that it promised. It catches up once the
+// all groups from its marker on. Beyond the bound the node is as if it were away: it takes no entries, for any group,
+// and leads none; it answers heartbeats, gives its vote, and has lost nothing that it promised. It catches up once the
 // newer binary runs on it.
 type logBound struct {
 	limit int64        // bytes
