@@ -304,6 +304,7 @@ func (s *Sink) insert(ctx context.Context, b *block) error {
 	m.rows.WithLabelValues(name).Add(float64(b.rows))
 	m.blocks.WithLabelValues(name).Inc()
 	m.bytes.WithLabelValues(name).Add(float64(b.bytes))
+	sinks.Wrote(ctx, int64(b.rows), int64(b.bytes))
 	return nil
 }
 

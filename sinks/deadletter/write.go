@@ -173,6 +173,7 @@ func (w *writing) took(l *letter) {
 	w.watchdog.Reset(w.s.opts.Timeout)
 	w.s.letters.WithLabelValues(l.reason.String()).Inc()
 	w.s.bytes.Add(float64(len(l.rec.Value)))
+	sinks.Wrote(w.ctx, 1, int64(len(l.rec.Value)))
 }
 
 // failing takes an error of a letter that says nothing of the letter itself. It ends the Write if every other letter

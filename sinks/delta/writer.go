@@ -184,5 +184,10 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 		// }
 		return err
 	}
+	var bytes int64
+	for i := range c.Adds {
+		bytes += c.Adds[i].Size
+	}
+	sinks.Wrote(ctx, c.Rows, bytes)
 	return w.opts.step("submitted")
 }
