@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"deckle/node/condition"
 	"deckle/node/status"
 )
 
@@ -27,8 +27,8 @@ const (
 type budget struct {
 	fs      vfs.FS
 	dir     string // the data folder
-	log     *slog.Logger
 	metrics *metrics
+	list    *condition.Registry
 
 	limit        int64        // bytes of the data folder; 0: no budget
 	sessionLimit int64        // bytes of sessions in memory
@@ -46,9 +46,6 @@ func (b *budget) paused() string {
 func (b *budget) run(ctx context.Context) {
 	for {
 		r := b.judge()
-		if before := b.paused(); status.PauseReason(before) != status.PauseReason(r) {
-			b.log.Warn("budget", "paused", r, "before", before)
-		}
 		b.reason.Store(&r)
 		if !wait(ctx, budgetEvery) {
 			return
@@ -56,7 +53,7 @@ func (b *budget) run(ctx context.Context) {
 	}
 }
 
-// judge returns why intake must pause, "" if it need not.
+// judge returns why intake must pause, "" if it need not, and shows what is near to a pause.
 func (b *budget) judge() string {
 	share := func(kind string, pause, resume float64) float64 {
 		if status.PauseReason(b.paused()) == kind {
@@ -64,26 +61,40 @@ func (b *budget) judge() string {
 		}
 		return pause
 	}
+	pause, disk, memory := "", "", ""
 	used := folderBytes(b.fs, b.dir)
 	b.metrics.diskBytes.Set(float64(used))
+	text := fmt.Sprintf("the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", used>>20, b.limit>>20)
+	if b.limit > 0 && float64(used) > float64(b.limit)*condition.BudgetShare {
+		disk = text
+	}
 	if b.limit > 0 && float64(used) > float64(b.limit)*share(status.PauseDisk, 1, resumeShare) {
-		return fmt.Sprintf("%s: the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)",
-			status.PauseDisk, used>>20, b.limit>>20)
+		pause = status.PauseDisk + ": " + text
 	}
 	if du, err := b.fs.GetDiskUsage(b.dir); err == nil {
 		b.metrics.freeBytes.Set(float64(du.AvailBytes))
 		low := float64(min(1<<30, du.TotalBytes/20))
-		if float64(du.AvailBytes) < low*share(status.PauseFree, 1, 1/resumeShare) {
-			return fmt.Sprintf("%s: %d MiB are free on the data folder's file system",
-				status.PauseFree, du.AvailBytes>>20)
+		text := fmt.Sprintf("%d MiB are free on the data folder's file system", du.AvailBytes>>20)
+		if disk == "" && float64(du.AvailBytes) < low/condition.BudgetShare {
+			disk = fmt.Sprintf("%s, intake pauses at %d MiB", text, int64(low)>>20)
+		}
+		if pause == "" && float64(du.AvailBytes) < low*share(status.PauseFree, 1, 1/resumeShare) {
+			pause = status.PauseFree + ": " + text
 		}
 	}
-	memory := b.sessions()
-	if limit := b.sessionLimit; float64(memory) > float64(limit)*share(status.PauseMemory, memoryPause, memoryResume) {
-		return fmt.Sprintf("%s: sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)",
-			status.PauseMemory, memory>>20, limit>>20)
+	sum := b.sessions()
+	text = fmt.Sprintf("sessions take %d MiB, their budget is %d MiB (limits.session_memory_bytes)", sum>>20,
+		b.sessionLimit>>20)
+	if pause == "" && float64(sum) > float64(b.sessionLimit)*share(status.PauseMemory, memoryPause, memoryResume) {
+		pause = status.PauseMemory + ": " + text
 	}
-	return ""
+	if status.PauseReason(pause) == status.PauseMemory ||
+		float64(sum) > float64(b.sessionLimit)*memoryPause*condition.BudgetShare {
+		memory = fmt.Sprintf("%s, intake pauses at %.0f times that", text, memoryPause)
+	}
+	b.list.Keep(condition.DiskHigh, subjectNode, disk)
+	b.list.Keep(condition.MemoryHigh, subjectNode, memory)
+	return pause
 }
 
 // folderBytes adds up the sizes of the files below dir. Files that vanish meanwhile do not count.

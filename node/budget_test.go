@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/nodetest"
 	"deckle/node/status"
@@ -54,7 +56,7 @@ func (c *cluster) pauseAndResume(t *testing.T, kind string, begin, end func()) {
 		c.b.Produce(nodetest.Record(0, "s-"+kind, i))
 	}
 	// The records are seen and not taken: the lag shows them while intake rests.
-	nodetest.Until(t, "lag", func() bool { _, _, s := c.leader(0); return s.LagRecords == 10 })
+	nodetest.Until(t, "lag", lagIs(c, 10))
 	if got := c.sum(applied); got != before || !c.paused(kind)() {
 		t.Errorf("%s: applied %d, then %d, while paused", kind, before, got)
 	}
@@ -134,7 +136,8 @@ func TestBudgetHysteresis(t *testing.T) {
 		t.Fatal(err)
 	}
 	var memory int64
-	b := &budget{fs: fs, dir: "d", log: nodetest.Log(t), metrics: m, limit: 1000, sessionLimit: 1000,
+	list := condition.New("a", time.Now, nodetest.Log(t))
+	b := &budget{fs: fs, dir: "d", metrics: m, list: list, limit: 1000, sessionLimit: 1000,
 		sessions: func() int64 {
 			return memory
 		}}
@@ -143,26 +146,29 @@ func TestBudgetHysteresis(t *testing.T) {
 		avail, disk uint64
 		memory      int64
 		want        string
+		near        string // conditions that hold
 	}{
-		{1000, 2 << 30, 1 << 40, 0, ""},
-		{1001, 2 << 30, 1 << 40, 0, status.PauseDisk},
-		{1000, 2 << 30, 1 << 40, 0, status.PauseDisk},
-		{951, 2 << 30, 1 << 40, 0, status.PauseDisk},
-		{950, 2 << 30, 1 << 40, 0, ""},
-		{1000, 1 << 30, 1 << 40, 0, ""},
-		{1000, 1<<30 - 1, 1 << 40, 0, status.PauseFree},
-		{1000, 1 << 30, 1 << 40, 0, status.PauseFree},
-		{1000, 1<<30 + 1<<27, 1 << 40, 0, ""},
-		{1000, 51, 1000, 0, ""}, // a small disk: a twentieth of it must be free
-		{1000, 49, 1000, 0, status.PauseFree},
-		{1001, 49, 1000, 0, status.PauseDisk},
-		{0, 1 << 30, 1 << 31, 0, ""},
-		{0, 2 << 30, 1 << 40, 2000, ""},
-		{0, 2 << 30, 1 << 40, 2001, status.PauseMemory},
-		{0, 2 << 30, 1 << 40, 1501, status.PauseMemory},
-		{0, 2 << 30, 1 << 40, 1500, ""},
-		{0, 2 << 30, 1 << 40, 2000, ""},
-		{1001, 2 << 30, 1 << 40, 2001, status.PauseDisk},
+		{1000, 2 << 30, 1 << 40, 0, "", "disk"},
+		{1001, 2 << 30, 1 << 40, 0, status.PauseDisk, "disk"},
+		{1000, 2 << 30, 1 << 40, 0, status.PauseDisk, "disk"},
+		{951, 2 << 30, 1 << 40, 0, status.PauseDisk, "disk"},
+		{950, 2 << 30, 1 << 40, 0, "", "disk"},
+		{1000, 1 << 30, 1 << 40, 0, "", "disk"},
+		{1000, 1<<30 - 1, 1 << 40, 0, status.PauseFree, "disk"},
+		{1000, 1 << 30, 1 << 40, 0, status.PauseFree, "disk"},
+		{1000, 1<<30 + 1<<27, 1 << 40, 0, "", "disk"},
+		{1000, 51, 1000, 0, "", "disk"}, // a small disk: a twentieth of it must be free
+		{1000, 49, 1000, 0, status.PauseFree, "disk"},
+		{1001, 49, 1000, 0, status.PauseDisk, "disk"},
+		{800, 2 << 30, 1 << 40, 1600, "", ""},
+		{801, 2 << 30, 1 << 40, 1601, "", "disk memory"},
+		{0, 1 << 30, 1 << 31, 0, "", ""},
+		{0, 2 << 30, 1 << 40, 2000, "", "memory"},
+		{0, 2 << 30, 1 << 40, 2001, status.PauseMemory, "memory"},
+		{0, 2 << 30, 1 << 40, 1501, status.PauseMemory, "memory"},
+		{0, 2 << 30, 1 << 40, 1500, "", ""},
+		{0, 2 << 30, 1 << 40, 2000, "", "memory"},
+		{1001, 2 << 30, 1 << 40, 2001, status.PauseDisk, "disk memory"},
 	} {
 		writeTestFile(t, fs, "d/used", step.used)
 		setFree(fs, step.avail, step.disk)
@@ -170,6 +176,14 @@ func TestBudgetHysteresis(t *testing.T) {
 		why := b.judge()
 		if status.PauseReason(why) != step.want {
 			t.Errorf("step %d: %q, want %q", i, why, step.want)
+		}
+		var ids []string
+		for _, c := range list.Snapshot() {
+			ids = append(ids, strings.TrimSuffix(string(c.ID), "-high"))
+		}
+		slices.Sort(ids)
+		if near := strings.Join(ids, " "); near != step.near {
+			t.Errorf("step %d: near %q, want %q", i, near, step.near)
 		}
 		b.reason.Store(&why)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/event"
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/nodetest"
 	"deckle/node/status"
@@ -379,6 +381,22 @@ func (c *cluster) leader(shard uint32) (int, *Node, status.Shard) {
 		}
 	}
 	return -1, nil, status.Shard{}
+}
+
+// lag is the lag of shard 0 in records, nil while it is not known.
+func (c *cluster) lag() *int64 {
+	_, _, s := c.leader(0)
+	return s.Lag.Records
+}
+
+// lagIs says whether the lag of shard 0 is known to be n records.
+func lagIs(c *cluster, n int64) func() bool {
+	return func() bool { l := c.lag(); return l != nil && *l == n }
+}
+
+// has says whether a condition is in a list.
+func has(list []condition.Condition, id condition.ID, subject string) bool {
+	return slices.ContainsFunc(list, func(c condition.Condition) bool { return c.ID == id && c.Subject == subject })
 }
 
 // sum adds up a counter of all shards' leaders.

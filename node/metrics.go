@@ -46,10 +46,16 @@ func shardDesc(name, help string, labels []string) *prometheus.Desc {
 
 var (
 	descLeader = shardDesc("deckle_shard_leader", "1 on the shard's leader.", shardDims)
-	descLag    = shardDesc("deckle_source_lag_records", "Committed records in Kafka not applied yet (leader).",
+	descLag    = shardDesc("deckle_source_lag_records",
+		"Committed records in Kafka not applied yet, unread partitions included (leader; absent while not known).",
 		shardDims)
 	descLagSeconds = shardDesc("deckle_source_lag_seconds",
-		"Age of the last applied record while there is lag (leader).", shardDims)
+		"Age of the last applied record while there is lag (leader; absent while not known).", shardDims)
+	descLagUnknown = shardDesc("deckle_source_lag_unknown_partitions",
+		"Partitions whose lag is not known (leader).", shardDims)
+	descHeld = shardDesc("deckle_source_open_transaction_records",
+		"Records behind an open transaction of another producer, beside the lag (leader; absent while not known).",
+		shardDims)
 	descPaused = shardDesc("deckle_shard_paused", "1 while intake rests, by reason (leader).",
 		[]string{"shard", "reason"})
 	descStopped = shardDesc("deckle_shard_stopped", "1 for each part that waits for an operator (leader).",
@@ -121,8 +127,16 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		if !s.IsLeader {
 			continue
 		}
-		gauge(descLag, float64(s.LagRecords), shard)
-		gauge(descLagSeconds, s.LagSeconds, shard)
+		if l := s.Lag.Records; l != nil {
+			gauge(descLag, float64(*l), shard)
+		}
+		if l := s.Lag.Seconds; l != nil {
+			gauge(descLagSeconds, *l, shard)
+		}
+		if l := s.Lag.OpenTransaction; l != nil {
+			gauge(descHeld, float64(*l), shard)
+		}
+		gauge(descLagUnknown, float64(s.Lag.Unknown), shard)
 		for _, r := range status.PauseReasons() {
 			gauge(descPaused, flag(status.PauseReason(s.Paused) == r), shard, r)
 		}

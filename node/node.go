@@ -2,11 +2,11 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +44,10 @@ type Node struct {
 	budget       *budget
 	list         *condition.Registry // what is not as it should be
 	topics       *topics
+	looking      sync.Mutex // one at a time looks
+	written      shard.Tally
+	members      *members
+	opened       atomic.Bool // Open is nearly over: there is something to tell
 
 	raftLogger *slog.Logger
 
@@ -106,7 +110,11 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
-	n.budget = &budget{fs: deps.FS, dir: cfg.DataDir, log: deps.Logger, metrics: n.metrics,
+	n.members = &members{self: cfg.Node, ask: n.raft.Ask, tell: n.tell, list: n.list, missed: map[string]int{}}
+	for _, p := range cfg.Cluster.Nodes {
+		n.members.names = append(n.members.names, p.Name)
+	}
+	n.budget = &budget{fs: deps.FS, dir: cfg.DataDir, metrics: n.metrics, list: n.list,
 		sessionLimit: cfg.Limits.SessionMemoryBytes, sessions: n.sessionMemory}
 	if n.budget.limit, err = diskBudget(deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
 		return nil, err
@@ -118,15 +126,19 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		kafka: n.kafka, refetch: n.refetch, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
-		deps.Registerer.Register(pebbleCollector{n.shardList})); err != nil {
+		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list)); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
+	n.opened.Store(true)
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
 	n.work.Go(func() { n.watch.Run(run) })
 	n.work.Go(func() { n.topics.run(run) })
+	n.work.Go(func() { n.watchConditions(run) })
+	n.work.Go(func() { n.tellFlushes(run, &n.written) })
+	n.work.Go(func() { n.members.run(run) })
 	return n, nil
 }
 
@@ -167,6 +179,12 @@ func (n *Node) openRaft(ctx context.Context) error {
 			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
 		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger,
 		Registerer: n.deps.Registerer, OnFatal: n.fail,
+		Tell: func() json.RawMessage {
+			if !n.opened.Load() {
+				return nil
+			}
+			return n.tell().encode()
+		},
 	})
 	return err
 }
@@ -180,7 +198,8 @@ func (n *Node) run(ctx context.Context) {
 	}
 	n.deps.Logger.Info("member of the cluster", "cluster", n.raft.ClusterID(), "shards", n.cfg.Cluster.Shards)
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
-		Sinks: n.sinks, Metrics: n.shardMetrics, Paused: n.budget.paused, Background: n.flushers.Go}
+		Sinks: n.sinks, Metrics: n.shardMetrics, Conditions: n.list, Written: &n.written,
+		Paused: n.budget.paused, Background: n.flushers.Go}
 	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)
 	for id := range uint32(n.cfg.Cluster.Shards) {
 		group := n.raft.Group(id)
@@ -301,32 +320,26 @@ func (n *Node) shardList() []*shard.Shard {
 	return nil
 }
 
+// tell is what this node tells another one that asks.
+func (n *Node) tell() *told {
+	rs := n.raft.Status()
+	n.look(&rs)
+	return tellOf(&rs, n.list.Snapshot())
+}
+
 // Status returns where the node stands. It is cheap enough to be called every second.
 func (n *Node) Status() status.Node {
 	rs := n.raft.Status()
-	st := status.Node{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}}
-	reasons := append([]string(nil), rs.Reasons...)
-	troubles := slices.Clone(rs.Troubles)
-	shards := n.shardList()
-	if shards == nil && len(reasons) == 0 {
-		reasons = append(reasons, "the groups do not run yet")
+	n.look(&rs)
+	st := status.Node{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}, Conditions: n.list.Snapshot()}
+	for _, s := range n.shardList() {
+		st.Shards = append(st.Shards, s.Status())
 	}
-	for _, s := range shards {
-		ss, why, trouble := s.Status()
-		st.Shards = append(st.Shards, ss)
-		reasons, troubles = append(reasons, why...), append(troubles, trouble...)
-	}
-	select {
-	case <-n.done:
-		if n.fatal != nil {
-			reasons = append(reasons, "fatal: "+n.fatal.Error())
-		} else {
-			reasons = append(reasons, "closed")
-		}
-	default:
-	}
+	reasons, troubles := unready(st.Conditions, n.deps.Now(), n.cfg.Flush.Interval)
 	st.Ready = len(reasons) == 0 && rs.Ready
 	st.Reasons = append(append(st.Reasons, reasons...), troubles...)
+	seen := n.members.last()
+	st.Members, st.Others, st.CanLoseOne = seen.members, seen.others, seen.canLoseOne
 	return st
 }
 

@@ -154,7 +154,10 @@ func leaders(nodes []*node.Node) (views []state.View, lag int64, ok bool) {
 		st := n.Status()
 		for _, s := range st.Shards {
 			if s.IsLeader && s.State.Configured {
-				views, lag = append(views, s.State), lag+s.LagRecords
+				views = append(views, s.State)
+				if s.Lag.Records != nil {
+					lag += *s.Lag.Records
+				}
 			}
 		}
 	}

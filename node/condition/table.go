@@ -8,6 +8,8 @@ const (
 	MemoryHigh          ID = "memory-high"           // node: budget
 	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
+	ShardHeld           ID = "shard-held"            // node
+	SnapshotNotSent     ID = "snapshot-not-sent"     // node
 	ShardStarting       ID = "shard-starting"        // node
 	SourceFailing       ID = "source-failing"        // node/shard: intake
 	IntakePaused        ID = "intake-paused"         // node/shard: intake
@@ -105,6 +107,13 @@ var table = []Spec{
 		"this node knows no leader of the shard", AtOnce,
 		"It passes within seconds after a leader was lost. If it lasts, fewer than a majority of the nodes run or " +
 			"reach each other."},
+	{ShardHeld, Stopped, "the shard",
+		"its log has an entry of a newer version, which this node cannot read yet", AtOnce,
+		"Install the version of the other nodes on this one, and restart it. Nothing is lost: it reads the log from " +
+			"that entry on. It counts for no majority meanwhile; after long it takes no entries any more."},
+	{SnapshotNotSent, Degraded, "the shard",
+		"its leader could not send a snapshot to a member that needs one, within the last minute", Never,
+		"Do what the text says on that member; until then it does not catch up."},
 	{ShardStarting, Notice, "the shard",
 		"this node leads the shard and does not read for it yet", AtOnce,
 		"Nothing, unless it lasts: then the text says what it waits for."},

@@ -108,38 +108,79 @@ type Listing struct {
 	Info  Info
 	Ends  map[int32]int64 // last stable offsets; partitions without an answer are missing
 	errs  map[int32]error // of those
+	// Held are the records, markers included, that lie behind the last stable offset, because an open transaction holds
+	// them back; partitions without an answer are missing. Only a Watch asks for them, and for Starts.
+	Held map[int32]int64
+	// Starts are the first offsets of the partitions, if they are wanted.
+	Starts map[int32]int64
 }
 
 // ListEnds asks for the last stable offsets of all partitions.
 func (c *Client) ListEnds(ctx context.Context, now func() time.Time) *Listing {
 	l := &Listing{Begun: now()}
-	if l.Info, l.Err = c.Describe(ctx); l.Err != nil {
-		return l
+	if l.Info, l.Err = c.Describe(ctx); l.Err == nil {
+		c.listEnds(ctx, l)
 	}
+	return l
+}
+
+func (c *Client) listEnds(ctx context.Context, l *Listing) {
 	offsets, err := kadm.NewClient(c.admin).ListCommittedOffsets(ctx, c.topic)
 	var some *kadm.ShardErrors
 	if err != nil && !errors.As(err, &some) { // ShardErrors: the other brokers have answered
 		l.Err = fmt.Errorf("kafka: end offsets of %s: %w", c.topic, err)
+		return
+	}
+	l.Ends, l.errs = known(offsets, nil)
+	for p, err := range l.errs {
+		l.errs[p] = c.mayRead(err)
+	}
+}
+
+// listAll asks for all that a Listing may have; withStarts says whether for Starts, too.
+func (c *Client) listAll(ctx context.Context, now func() time.Time, withStarts bool) *Listing {
+	l := &Listing{Begun: now()}
+	if l.Info, l.Err = c.Describe(ctx); l.Err != nil {
 		return l
 	}
-	l.Ends, l.errs = map[int32]int64{}, map[int32]error{}
-	for p, o := range offsets[c.topic] {
-		if o.Err == nil && o.Offset >= 0 {
-			l.Ends[p] = o.Offset
-		} else {
-			l.errs[p] = c.mayRead(o.Err)
+	adm := kadm.NewClient(c.admin)
+	if withStarts {
+		l.Starts, _ = known(adm.ListStartOffsets(ctx, c.topic)) // what is missing is unknown
+	}
+	// The high watermarks first: the last stable offset, asked for later, is then below only where a transaction is
+	// open, and not because records have come meanwhile.
+	high, _ := known(adm.ListEndOffsets(ctx, c.topic))
+	c.listEnds(ctx, l)
+	l.Held = map[int32]int64{}
+	for p, end := range l.Ends {
+		if h, ok := high[p]; ok {
+			l.Held[p] = max(h-end, 0)
 		}
 	}
 	return l
 }
 
-// Missing says which of the partitions the listing has no end of; nil if it has all. Such a partition is not idle, and
-// so holds its shard's clock back, although the client library may keep the reason to itself.
-func (l *Listing) Missing(partitions []int32) error {
-	for _, p := range partitions {
-		if _, ok := l.Ends[p]; !ok {
-			return fmt.Errorf("kafka: partition %d: %w", p, cmp.Or(l.errs[p], errNoOffset))
+// known takes what brokers have answered about the one topic that they were asked about: offsets, and the errors of the
+// partitions without one. Of the error it takes nothing: partitions whose broker did not answer are in neither map.
+func known(all kadm.ListedOffsets, _ error) (offsets map[int32]int64, errs map[int32]error) {
+	offsets, errs = map[int32]int64{}, map[int32]error{}
+	for _, parts := range all {
+		for p, o := range parts {
+			if o.Err == nil && o.Offset >= 0 {
+				offsets[p] = o.Offset
+			} else {
+				errs[p] = o.Err
+			}
 		}
 	}
-	return nil
+	return offsets, errs
+}
+
+// Missing says why the listing has no end of the partition; nil if it has one. Such a partition is not idle, and so
+// holds its shard's clock back, although the client library may keep the reason to itself.
+func (l *Listing) Missing(partition int32) error {
+	if _, ok := l.Ends[partition]; ok {
+		return nil
+	}
+	return fmt.Errorf("kafka: partition %d: %w", partition, cmp.Or(l.errs[partition], errNoOffset))
 }

@@ -1,127 +1,234 @@
 package shard
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/node/condition"
 	"deckle/node/status"
+	"deckle/state"
 )
 
-// condition is how a shard's leader is doing, as Status shows it. Intake and flushers write it, anyone may read it.
-type condition struct {
+// standing is how a shard's leader is doing. What is not as it should be goes to the node's list of conditions, from
+// which status.Shard is derived; a leadership that is over has none. Intake, flushers and judge write it, anyone may
+// read it.
+type standing struct {
+	shard   uint32
+	list    *condition.Registry
+	written *Tally
 	retries *prometheus.CounterVec // by part
 
-	mu      sync.Mutex
-	term    uint64 // of the leadership
-	running bool   // intake runs
-	waiting string // what a leader that does not run yet waits for
-	intake  intakeCondition
-	failing map[string]string // by part
-	stopped map[string]string // by part
+	mu    sync.Mutex
+	term  uint64 // of the leadership
+	scope *condition.Scope
+	seen  map[int32]seen // by partition
+	// Why the source fails: the brokers cannot be asked, or what they answer cannot be read.
+	asking, fetching string
 }
 
-// intakeCondition is what an intake finds a few times per second.
-type intakeCondition struct {
-	lagRecords int64
-	lagSeconds float64
-	paused     string
-	ahead      []int32 // never changed once set
+// seen is what the intake has seen of a partition.
+type seen struct {
+	end  int64 // last stable offset, as last heard of
+	last int64 // Kafka timestamp of the last applied record, Unix milliseconds; 0 or less if unknown
 }
 
-func newCondition(m *Metrics) *condition {
-	return &condition{retries: m.retries, failing: map[string]string{}, stopped: map[string]string{}}
+func newStanding(env *Env, shard uint32) *standing {
+	return &standing{shard: shard, list: env.Conditions, written: env.Written, retries: env.Metrics.retries,
+		scope: env.Conditions.Scope()}
+}
+
+// part is the name of something that can fail or stop on its own: "shard", "source", a sink's name or partName.
+type part = string
+
+const (
+	partShard  part = "shard"
+	partSource part = "source"
+)
+
+func partName(p int32) part { return fmt.Sprintf("partition %d", p) }
+
+func (c *standing) subject() string { return fmt.Sprintf("shard %d", c.shard) }
+
+// of is the subject of a sink of this shard.
+func (c *standing) of(sink string) string { return fmt.Sprintf("%s of shard %d", sink, c.shard) }
+
+// partOf is the part that a condition is about.
+func partOf(c *condition.Condition) part {
+	switch c.ID {
+	case condition.ShardStopped:
+		return partShard
+	case condition.SourceFailing:
+		return partSource
+	}
+	before, _, _ := strings.Cut(c.Subject, " of shard ")
+	return before
 }
 
 // begin starts a leadership.
-func (c *condition) begin(term uint64) {
+func (c *standing) begin(term uint64) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.term, c.waiting, c.intake.paused, c.intake.ahead = term, "applying what is committed", "", nil
-	c.failing, c.stopped = map[string]string{}, map[string]string{}
+	c.term, c.scope, c.seen, c.asking, c.fetching = term, c.list.Scope(), nil, "", ""
+	c.mu.Unlock()
+	c.setWaiting("applying what is committed")
 }
 
-// end ends the work of a leadership. A reason, if there is one, says why it waits for an operator.
-func (c *condition) end(reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.running, c.intake = false, intakeCondition{}
-	c.waiting = "the next leadership"
-	c.failing = map[string]string{}
+// end ends the work of a leadership: nothing is retried any more. A reason, if there is one, says why it waits for an
+// operator.
+func (c *standing) end(reason string) {
+	s := c.now()
 	if reason != "" {
-		c.stopped["shard"] = reason
+		s.Set(condition.ShardStopped, c.subject(), 0, reason, "")
 	}
+	s.Retain(func(id condition.ID, _ string) bool { return condition.Of(id).Severity == condition.Stopped },
+		"the shard has stopped, or the leadership is over")
 }
 
-// clear forgets what has stopped, when the leadership itself is over.
-func (c *condition) clear() {
+// clear forgets everything, when the leadership itself is over.
+func (c *standing) clear() { c.now().End("the leadership is over") }
+
+// now is the scope of the present leadership.
+func (c *standing) now() *condition.Scope {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopped = map[string]string{}
+	return c.scope
 }
+
+// keep sets a condition of the present leadership if text is not empty, and clears it otherwise.
+func (c *standing) keep(id condition.ID, subject, text string) { c.now().Keep(id, subject, text) }
 
 // setFailing shows that a part is being retried; a nil error shows that it works again.
-func (c *condition) setFailing(part string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		delete(c.failing, part)
-	} else {
-		c.failing[part] = err.Error()
-		c.retries.WithLabelValues(part).Inc()
+func (c *standing) setFailing(p part, err error) {
+	kind, _, _ := strings.Cut(p, " ") // all partitions together
+	if err != nil {
+		c.retries.WithLabelValues(kind).Inc()
 	}
+	switch sink, ok := sinkNamed(p); {
+	case p == partSource:
+		c.mu.Lock()
+		c.asking = text(err)
+		c.mu.Unlock()
+		c.showSource()
+	case ok:
+		id, other := condition.SinkFailing, condition.SinkNeverWrote
+		if !c.written.ever(sink) {
+			id, other = other, id
+		}
+		c.keep(id, c.of(p), text(err))
+		c.keep(other, c.of(p), "")
+	default:
+		c.keep(condition.PartitionFailing, p, text(err))
+	}
+}
+
+// setFetching shows why what the brokers answer cannot be read; nil shows that it can. It is kept apart from whether
+// they can be asked: where each question is answered and each fetch fails, the source fails all the time.
+func (c *standing) setFetching(err error) {
+	if err != nil {
+		c.retries.WithLabelValues(partSource).Inc()
+	}
+	c.mu.Lock()
+	c.fetching = text(err)
+	c.mu.Unlock()
+	c.showSource()
+}
+
+func (c *standing) showSource() {
+	c.mu.Lock()
+	why := cmp.Or(c.asking, c.fetching)
+	c.mu.Unlock()
+	c.keep(condition.SourceFailing, c.subject(), why)
 }
 
 // setStopped shows that a part waits for an operator.
-func (c *condition) setStopped(part, reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.failing, part)
-	c.stopped[part] = reason
+func (c *standing) setStopped(p part, reason string) {
+	id, subject := condition.PartitionStopped, p
+	if _, ok := sinkNamed(p); ok {
+		id, subject = condition.SinkStopped, c.of(p)
+	}
+	c.setFailing(p, nil)
+	c.keep(id, subject, reason)
 }
 
-// stoppedFor returns why a part waits for an operator in this leadership, "" if it does not.
-func (c *condition) stoppedFor(part string) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stopped[part]
+// stoppedFor returns why a partition waits for an operator in this leadership, "" if it does not.
+func (c *standing) stoppedFor(p part) string {
+	found, _ := c.now().Get(condition.PartitionStopped, p)
+	return found.Text
 }
 
 // setWaiting shows what the leader waits for before its intake runs; "" shows that it runs.
-func (c *condition) setWaiting(what string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waiting, c.running = what, what == ""
+func (c *standing) setWaiting(what string) {
+	if what != "" {
+		what = "does not run yet: " + what
+	}
+	c.keep(condition.ShardStarting, c.subject(), what)
 }
 
-func (c *condition) setIntake(i intakeCondition) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.intake = i
+// pausedText goes before the reason for which intake rests.
+const pausedText = "intake is paused: "
+
+// setPaused shows why intake rests; "" shows that it does not.
+func (c *standing) setPaused(why string) {
+	if why != "" {
+		why = pausedText + why
+	}
+	c.keep(condition.IntakePaused, c.subject(), why)
 }
 
-// show puts a leader's condition into st, and returns why it keeps the node from being ready, and what else goes wrong.
-func (c *condition) show(st *status.Shard) (reasons, troubles []string) {
+// setSeen takes what the intake has seen of the partitions.
+func (c *standing) setSeen(all map[int32]seen) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st.Term = max(c.term, st.Term)
-	st.Paused, st.Ahead = c.intake.paused, c.intake.ahead
-	st.LagRecords, st.LagSeconds = c.intake.lagRecords, c.intake.lagSeconds
-	maps.Copy(st.Failing, c.failing)
-	maps.Copy(st.Stopped, c.stopped)
-	if !c.running && len(c.stopped) == 0 {
-		reasons = append(reasons, fmt.Sprintf("shard %d does not run yet: %s", st.Shard, c.waiting))
+	c.seen = all
+}
+
+func (c *standing) lastSeen() map[int32]seen {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen // never changed once set
+}
+
+// show puts a leader's standing into st.
+func (c *standing) show(st *status.Shard) {
+	c.mu.Lock()
+	term, scope := c.term, c.scope
+	c.mu.Unlock()
+	st.Term = max(term, st.Term)
+	for _, found := range scope.Snapshot() {
+		switch {
+		case found.ID == condition.IntakePaused:
+			st.Paused = strings.TrimPrefix(found.Text, pausedText)
+		case found.ID == condition.PartitionPaused:
+			if n, err := strconv.Atoi(strings.TrimPrefix(found.Subject, "partition ")); err == nil {
+				st.Ahead = append(st.Ahead, int32(n))
+			}
+		case found.Severity == condition.Failing:
+			st.Failing[partOf(&found)] = found.Text
+		case found.Severity == condition.Stopped:
+			st.Stopped[partOf(&found)] = found.Text
+		}
 	}
-	for part, why := range c.stopped {
-		reasons = append(reasons, fmt.Sprintf("shard %d: %s stopped: %s", st.Shard, part, why))
+	slices.Sort(st.Ahead)
+}
+
+// sinkNamed returns the sink of a name.
+func sinkNamed(name string) (state.SinkID, bool) {
+	for id := range state.NumSinks {
+		if id.String() == name {
+			return id, true
+		}
 	}
-	for part, why := range c.failing {
-		troubles = append(troubles, fmt.Sprintf("shard %d: %s is failing and retried: %s", st.Shard, part, why))
+	return 0, false
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
 	}
-	if st.Paused != "" {
-		troubles = append(troubles, fmt.Sprintf("shard %d: intake is paused: %s", st.Shard, st.Paused))
-	}
-	return reasons, troubles
+	return err.Error()
 }

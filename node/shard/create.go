@@ -53,7 +53,7 @@ func (l *leadership) configure(ctx context.Context) error {
 			return ctx.Err()
 		}
 		l.cond.setFailing("source", err)
-		l.log.Warn("the shard cannot be created yet", "error", err)
+		l.log.Debug("the shard cannot be created yet", "error", err)
 		if err := sleep(ctx, wait.NextBackOff()); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
 	"deckle/sinks"
@@ -20,6 +21,10 @@ type Env struct {
 	Watch     *kafka.Watch
 	Sinks     Sinks
 	Metrics   *Metrics
+	// Conditions is the node's list of what is not as it should be.
+	Conditions *condition.Registry
+	// Written adds up what the shards write to their sinks.
+	Written *Tally
 	// Paused says why intake must rest on the whole node, "" if it need not; see status.Shard.Paused.
 	Paused func() string
 	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the

@@ -53,7 +53,6 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		case ctx.Err() != nil:
 			return
 		case errors.As(err, &stop):
-			f.log.Error("sink stopped, an operator is needed", "error", err)
 			f.cond.setStopped(f.sink.Name, stop.Error())
 			return
 		case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
@@ -64,7 +63,7 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		if f.Now().Sub(began) > 2*retryMost {
 			wait.Reset()
 		}
-		f.log.Warn("flusher begins again", "error", err)
+		f.log.Debug("flusher begins again", "error", err)
 		f.cond.setFailing(f.sink.Name, err)
 		if sleep(ctx, wait.NextBackOff()) != nil {
 			return
@@ -164,6 +163,8 @@ func (f *flusher) lastOfPlan() (uint64, error) {
 func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResult) error {
 	log := f.log.With("from", p.A, "epoch", p.B)
 	var plan *state.Plan // nil: to be opened
+	written := Written{Flushes: 1, Epochs: p.B - p.A}
+	began := f.Now()
 	forget := func() {
 		if plan != nil {
 			_ = plan.Close() // a snapshot that nobody reads any more
@@ -184,12 +185,16 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		}
 		// gofail: var bugAckUnwritten struct{}
 		// return nil
-		began := f.Now()
-		err = sink.Write(ctx, plan)
-		took := f.Now().Sub(began)
+		attempt := f.Now()
+		wctx, amount := sinks.CountWritten(ctx)
+		err = sink.Write(wctx, plan)
+		took := f.Now().Sub(attempt)
 		if err == nil {
 			f.Metrics.flush.WithLabelValues(f.sink.Name).Observe(took.Seconds())
-			log.Debug("epochs flushed", "seconds", took.Seconds())
+			written.Rows, written.Bytes = amount.Load()
+			written.Took = f.Now().Sub(began)
+			f.Written.add(f.sink.ID, written)
+			log.Debug("epochs flushed", "seconds", took.Seconds(), "rows", written.Rows, "bytes", written.Bytes)
 			return nil
 		}
 		var refused *sinks.RefusedError
@@ -257,7 +262,7 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 			return err
 		}
 		d := f.wait.NextBackOff()
-		f.log.Warn("sink failed, will be retried", "error", err, "in", d.Round(time.Millisecond).String())
+		f.log.Debug("sink failed, will be retried", "error", err, "in", d.Round(time.Millisecond).String())
 		f.cond.setFailing(f.sink.Name, err)
 		if err := sleep(ctx, d); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"deckle/node/condition"
 	"deckle/raftstore"
 	"deckle/sinks"
 	"deckle/state"
@@ -36,10 +37,14 @@ func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				runs := 0
+				text := func(id condition.ID) string {
+					c, _ := l.cond.now().Get(id, "sessions of shard 0")
+					return c.Text
+				}
 				f.keep(ctx, func(context.Context) error {
 					switch runs++; {
-					case runs > 1 && l.cond.failing["sessions"] != errDown.Error():
-						t.Errorf("run %d: failing is %v", runs, l.cond.failing)
+					case runs > 1 && text(condition.SinkNeverWrote) != errDown.Error():
+						t.Errorf("run %d: conditions %v", runs, l.cond.now().Snapshot())
 					case runs < 4:
 						return errDown
 					case errors.Is(c.err, context.Canceled):
@@ -47,8 +52,8 @@ func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 					}
 					return c.err
 				})
-				if runs != 4 || l.cond.stopped["sessions"] != c.stopped {
-					t.Errorf("%d runs, stopped %v", runs, l.cond.stopped)
+				if runs != 4 || text(condition.SinkStopped) != c.stopped {
+					t.Errorf("%d runs, conditions %v", runs, l.cond.now().Snapshot())
 				}
 			})
 		})

@@ -43,6 +43,7 @@ type intake struct {
 	prevCut    struct{ epoch, checksum uint64 }
 
 	lastEntry time.Time
+	troubled  time.Time // when the client last reported an error, or the run began
 	idleSince time.Time // since when all partitions have been idle; zero if they are not
 	idle      []int32   // ascending
 	paused    string    // why intake rests, "" if it does not
@@ -80,7 +81,7 @@ func newIntake(l *leadership, view *state.View) *intake {
 	in := &intake{
 		leadership: l, cfg: view.Config, parts: map[int32]*partition{}, cur: &batchBuf{}, ratio: 0.3,
 		proposed: make(chan proposal, room), results: make(chan result, room),
-		dirty: true, events: view.OpenEvents, lastEntry: now,
+		dirty: true, events: view.OpenEvents, lastEntry: now, troubled: now,
 	}
 	in.prevCut.epoch, in.prevCut.checksum = view.LastClosed, view.LastChecksum
 	for _, p := range view.Partitions {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
 	"deckle/node/nodetest"
@@ -28,8 +29,9 @@ func newTestLeadership(t *testing.T) *leadership {
 	}
 	cfg := &config.Config{}
 	cfg.Limits.EntryBytes = 1 << 20
-	env := &Env{Config: cfg, Now: time.Now, Metrics: m, Paused: func() string { return "" }}
-	return &leadership{Env: env, log: nodetest.Log(t), cond: newCondition(m), epochs: newEpochBoard(0)}
+	env := &Env{Config: cfg, Now: time.Now, Metrics: m, Paused: func() string { return "" },
+		Conditions: condition.New("test", time.Now, nodetest.Log(t)), Written: &Tally{}}
+	return &leadership{Env: env, log: nodetest.Log(t), cond: newStanding(env, 0), epochs: newEpochBoard(0)}
 }
 
 // newTestIntake is an intake of one partition that has no group: enough for what a poll brings.
@@ -83,7 +85,7 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	if !both {
 		t.Fatal("no poll had both: the test proves nothing")
 	}
-	if in.cond.failing["source"] == "" {
+	if _, ok := in.cond.now().Get(condition.SourceFailing, "shard 0"); !ok {
 		t.Error("the error is not shown")
 	}
 	batch := in.cur.finish()

@@ -17,7 +17,7 @@ type leadership struct {
 	log   *slog.Logger
 	group *raftstore.Group
 	store *state.Store
-	cond  *condition
+	cond  *standing
 
 	end      context.CancelCauseFunc // ends this leadership; a *stopError stops the shard
 	epochs   *epochBoard

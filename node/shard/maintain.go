@@ -5,11 +5,15 @@ import (
 	"slices"
 	"time"
 
+	"deckle/node/condition"
 	"deckle/node/kafka"
 	"deckle/state"
 )
 
 const (
+	// steadyFor is how long a run must go without an error until fetching counts as working again: a run may fail again
+	// and again shortly after it has begun.
+	steadyFor   = 10 * time.Second
 	tickEvery   = time.Second // how often the clock is moved on while sessions live
 	maxAhead    = 3600        // seconds of event time that a partition may be ahead of the shard's clock
 	aheadResume = maxAhead * 9 / 10
@@ -28,7 +32,10 @@ func (in *intake) maintain() error {
 	in.pauseAhead(&view)
 	in.decidePause(&view)
 	in.findIdle(now)
-	in.measureLag(now)
+	if now.Sub(in.troubled) >= steadyFor {
+		in.cond.setFetching(nil)
+	}
+	in.showSeen()
 	full := in.holdsTooMuch(&view)
 	in.cutDue = in.cutDue || full
 	due := view.TimersDue || view.LiveSessions > 0 && now.Sub(in.lastEntry) >= tickEvery
@@ -44,7 +51,7 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 		in.cond.setFailing("source", l.Err)
 		return nil
 	}
-	in.cond.setFailing("source", l.Missing(in.order))
+	in.showMissing(l)
 	if !kafka.SameTopic(in.cfg.TopicID, l.Info.ID) {
 		in.stopAll(kafka.ErrRecreated.Error())
 		return nil
@@ -52,16 +59,6 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 	if in.src == nil && slices.ContainsFunc(in.order, func(p int32) bool { return in.parts[p].stopped == "" }) {
 		return fmt.Errorf("%w: the topic can be read again", errResync)
 	}
-	unread := 0
-	for p := int(in.id); p < l.Info.Partitions; p += int(in.cfg.Shards) {
-		if in.parts[int32(p)] == nil {
-			unread++
-		}
-	}
-	if unread > 0 && (in.listed == nil || in.listed.Info.Partitions != l.Info.Partitions) {
-		in.log.Warn("the topic has new partitions that nobody reads", "partitions", unread)
-	}
-	in.Metrics.unread.WithLabelValues(in.label()).Set(float64(unread))
 	for _, id := range in.order {
 		p := in.parts[id]
 		if p.observe(l, now); p.tooShort >= shortListings {
@@ -85,12 +82,14 @@ func (in *intake) pauseAhead(view *state.View) {
 		}
 		switch by := s.Watermark - view.Clock; {
 		case !p.ahead && by > maxAhead:
-			in.log.Info("partition waits for the others", "partition", p.id, "ahead_seconds", by)
 			p.ahead = true
 			in.src.Pause(p.id)
+			in.cond.keep(condition.PartitionPaused, partName(p.id),
+				fmt.Sprintf("it is %d s of event time ahead of the shard's clock, and waits for the others", by))
 		case p.ahead && by <= aheadResume:
 			p.ahead = false
 			in.src.Resume(p.id)
+			in.cond.keep(condition.PartitionPaused, partName(p.id), "")
 		}
 	}
 }
@@ -113,23 +112,34 @@ func (in *intake) findIdle(now time.Time) {
 	}
 }
 
-// measureLag shows how far the shard is behind Kafka, and what it does not read for now.
-func (in *intake) measureLag(now time.Time) {
-	c := intakeCondition{paused: in.paused}
-	var oldest time.Duration
+// showMissing shows the partitions whose end no broker tells. If it is all of them, the source as a whole fails.
+func (in *intake) showMissing(l *kafka.Listing) {
+	missing := map[int32]error{}
 	for _, id := range in.order {
-		p := in.parts[id]
-		if p.ahead {
-			c.ahead = append(c.ahead, id)
-		}
-		if p.end <= p.applied {
-			continue
-		}
-		c.lagRecords += p.end - p.applied
-		if p.last > 0 {
-			oldest = max(oldest, now.Sub(time.UnixMilli(p.last)))
+		if err := l.Missing(id); err != nil {
+			missing[id] = err
 		}
 	}
-	c.lagSeconds = oldest.Seconds()
-	in.cond.setIntake(c)
+	if len(missing) > 0 && len(missing) == len(in.order) {
+		in.cond.setFailing(partSource, missing[in.order[0]])
+		clear(missing)
+	} else {
+		in.cond.setFailing(partSource, nil)
+	}
+	for _, id := range in.order {
+		if p := in.parts[id]; missing[id] != nil || p.unlisted {
+			p.unlisted = missing[id] != nil
+			in.cond.setFailing(partName(id), missing[id])
+		}
+	}
+}
+
+// showSeen lets the lag be measured against what the fetches have shown, too.
+func (in *intake) showSeen() {
+	all := make(map[int32]seen, len(in.order))
+	for _, id := range in.order {
+		p := in.parts[id]
+		all[id] = seen{p.end, p.last}
+	}
+	in.cond.setSeen(all)
 }

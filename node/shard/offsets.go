@@ -2,11 +2,13 @@ package shard
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"deckle/node/condition"
 	"deckle/state"
 )
 
@@ -59,7 +61,7 @@ func measured(ids []state.SinkID) []state.SinkID {
 	return slices.DeleteFunc(slices.Clone(ids), func(id state.SinkID) bool { return !id.Spec().Measured })
 }
 
-// commitOffsets writes the group's offsets until ctx ends. Errors are only logged.
+// commitOffsets writes the group's offsets until ctx ends. A failure is only shown.
 func (l *leadership) commitOffsets(ctx context.Context) {
 	group := l.Config.Kafka.Group
 	for {
@@ -71,11 +73,11 @@ func (l *leadership) commitOffsets(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			result := "ok"
+			result, why := "ok", ""
 			if err != nil {
-				result = "error"
-				l.log.Warn("group offsets, for lag tools only, were not written", "group", group, "error", err)
+				result, why = "error", fmt.Sprintf("the offsets of group %s were not written: %v", group, err)
 			}
+			l.cond.keep(condition.GroupOffsetsFailing, l.cond.subject(), why)
 			l.Metrics.groupCommits.WithLabelValues(result).Inc()
 		case <-ctx.Done():
 			return

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,6 +19,7 @@ type partition struct {
 	atEnd     time.Time // since when it has been seen at its end; zero if it has not
 	seenAtEnd time.Time // the last listing that showed it there
 	tooShort  int       // listings in a row that showed a log shorter than what has been applied
+	unlisted  bool      // the last listing had no end of it
 	ahead     bool      // fetching is paused: it is too far ahead of the shard's clock
 	stopped   string    // why it waits for an operator
 	unkeyed   int       // first records, all without a key
@@ -33,8 +33,6 @@ const (
 	// shortListings in a row make a log that is too short a fact.
 	shortListings = 3
 )
-
-func partName(p int32) string { return fmt.Sprintf("partition %d", p) }
 
 // withoutKeys looks at the first records of a partition. A few without a key are dead letters; if there is not one with
 // a key among many, it is the producer's habit.

@@ -34,14 +34,8 @@ func (in *intake) decidePause(view *state.View) {
 			}
 		}
 	}
-	if status.PauseReason(why) != status.PauseReason(in.paused) {
-		if why != "" {
-			in.log.Warn("intake pauses", "reason", why)
-		} else {
-			in.log.Info("intake resumes", "paused_for", in.paused)
-		}
-	}
 	in.paused = why
+	in.cond.setPaused(why)
 }
 
 // holdsTooMuch says that the sessions that have changed since the last cut, which stay in memory until the next one,

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"deckle/node/config"
-	"deckle/node/nodetest"
 	"deckle/node/status"
 	"deckle/state"
 )
@@ -17,10 +15,8 @@ func TestUnflushedEpochs(t *testing.T) {
 	for _, enabled := range [][]state.SinkID{all, {state.SinkClickHouse, state.SinkDeadLetter}} {
 		for _, slow := range all {
 			for _, behind := range []uint64{3, 4} {
-				cfg := &config.Config{Limits: config.Limits{UnflushedEpochs: 3}}
-				in := &intake{leadership: &leadership{Env: &Env{Config: cfg, Paused: func() string {
-					return ""
-				}}, log: nodetest.Log(t)}}
+				in := &intake{leadership: newTestLeadership(t)}
+				in.Config.Limits.UnflushedEpochs = 3
 				view := &state.View{LastClosed: 10}
 				view.Config.Sinks = enabled
 				for _, id := range all {

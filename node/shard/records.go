@@ -13,7 +13,6 @@ func (in *intake) stop(p *partition, reason string) {
 	}
 	p.stopped = reason
 	in.cond.setStopped(partName(p.id), reason)
-	in.log.Error("partition stopped, an operator is needed", "partition", p.id, "offset", p.next, "reason", reason)
 	if in.src != nil {
 		in.src.Pause(p.id)
 	}
@@ -29,7 +28,8 @@ func (in *intake) stopAll(reason string) {
 // not bring them again. An error begins a new run.
 func (in *intake) accept(c *kafka.Chunk) error {
 	if c.Err != nil {
-		in.cond.setFailing("source", c.Err)
+		in.cond.setFetching(c.Err)
+		in.troubled = in.Now()
 	}
 	for i := range c.Parts {
 		part := &c.Parts[i]

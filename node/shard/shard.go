@@ -21,18 +21,21 @@ type Shard struct {
 	log     *slog.Logger
 	group   *raftstore.Group
 	store   *state.Store
-	cond    *condition
+	cond    *standing
 	visible [state.NumSinks]histogram
 }
 
 // New returns the shard of a group whose state machine is store. It does nothing before Run.
 func New(env *Env, id uint32, group *raftstore.Group, store *state.Store, log *slog.Logger) *Shard {
 	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id),
-		cond: newCondition(env.Metrics)}
+		cond: newStanding(env, id)}
 }
 
 // ID is the shard's number.
 func (s *Shard) ID() uint32 { return s.id }
+
+// Leader is the name of the node that leads the shard, "" if unknown.
+func (s *Shard) Leader() string { return s.group.Leader() }
 
 // Store is the local replica.
 func (s *Shard) Store() *state.Store { return s.store }
@@ -66,12 +69,11 @@ func (s *Shard) Run(ctx context.Context) {
 // stays, and is shown, until the group or the node ends it.
 func (s *Shard) runLeadership(ctx context.Context, term uint64) {
 	log := s.log.With("term", term)
-	s.cond.begin(term)
 	log.Info("leadership won")
+	s.cond.begin(term)
 	err := s.lead(ctx, log)
 	if stop, ok := errors.AsType[*stopError](err); ok {
 		s.cond.end(stop.reason)
-		log.Error("shard stopped, an operator is needed", "reason", stop.reason)
 		<-ctx.Done()
 	} else {
 		s.cond.end("")
@@ -105,6 +107,9 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		s.env.Background(func() { f.run(ctx) })
 	}
 	s.env.Background(func() { l.commitOffsets(ctx) })
+	j := &judge{leadership: l}
+	j.rejected.judge(&view, s.env.Now()) // what was counted before says nothing about these minutes
+	s.env.Background(func() { j.run(ctx) })
 	defer l.buffer.discard()
 	wait := newBackoff(100*time.Millisecond, 10*time.Second)
 	for {
@@ -120,17 +125,17 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		if s.env.Now().Sub(began) > time.Minute {
 			wait.Reset()
 		}
-		log.Warn("intake begins again from the applied offsets", "error", err)
+		log.Debug("intake begins again from the applied offsets", "error", err)
 		s.env.Metrics.resyncs.WithLabelValues(l.label()).Inc()
-		s.cond.setFailing("source", err)
+		s.cond.setFetching(err)
 		if err := sleep(ctx, wait.NextBackOff()); err != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// Status is the shard as a node shows it, why it keeps the node from being ready, and what else goes wrong.
-func (s *Shard) Status() (st status.Shard, reasons, troubles []string) {
+// Status is the shard as a node shows it.
+func (s *Shard) Status() (st status.Shard) {
 	view := s.store.Peek()
 	st = status.Shard{Shard: s.id, Leader: s.group.Leader(), IsLeader: s.group.IsLeader(), Term: view.Term,
 		Index: view.Index,
@@ -140,14 +145,11 @@ func (s *Shard) Status() (st status.Shard, reasons, troubles []string) {
 			st.Visible[state.SinkID(id).String()] = l
 		}
 	}
-	if st.Leader == "" {
-		reasons = append(reasons, fmt.Sprintf("shard %d has no known leader", s.id))
+	if st.IsLeader {
+		s.cond.show(&st)
+		st.Lag = lagOf(&view, s.env.Watch.Fresh(), s.cond.lastSeen(), s.env.Now())
 	}
-	if !st.IsLeader {
-		return st, reasons, nil
-	}
-	why, troubles := s.cond.show(&st)
-	return st, append(reasons, why...), troubles
+	return st
 }
 
 // CollectVisible sends a histogram for each sink that has one: seconds from a record's Kafka timestamp to its

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"deckle"
+	"deckle/node/condition"
 	"deckle/node/status"
 	"deckle/schema"
 )
@@ -169,9 +168,9 @@ type ready struct {
 	Node    string   `json:"node"`
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
-	// Warnings are for an operator to look at: intake that rests, and parts that have stopped (which are also among the
-	// Reasons).
-	Warnings []string `json:"warnings"`
+	// Warnings are all conditions of this node, in one line each; Conditions are the same in full.
+	Warnings   []string              `json:"warnings"`
+	Conditions []condition.Condition `json:"conditions"`
 }
 
 func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
@@ -180,20 +179,15 @@ func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if !st.Ready {
 		code = http.StatusServiceUnavailable
 	}
-	h.reply(w, code, ready{Node: st.Node, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(&st))})
+	h.reply(w, code, ready{Node: st.Node, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(&st)),
+		Conditions: list(st.Conditions)})
 }
 
 // warnings returns what an operator should look at, whether the node is ready or not.
 func warnings(st *status.Node) []string {
 	var out []string
-	for i := range st.Shards {
-		s := &st.Shards[i]
-		if s.Paused != "" {
-			out = append(out, fmt.Sprintf("shard %d: intake rests: %s", s.Shard, s.Paused))
-		}
-		for _, what := range sortedKeys(s.Stopped) {
-			out = append(out, fmt.Sprintf("shard %d: %s: %s", s.Shard, what, s.Stopped[what]))
-		}
+	for i := range st.Conditions {
+		out = append(out, st.Conditions[i].String())
 	}
 	return out
 }
@@ -209,13 +203,4 @@ func list[T any](s []T) []T {
 		return []T{}
 	}
 	return s
-}
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"deckle/event"
+	"deckle/node/condition"
 	"deckle/node/status"
 	"deckle/schema"
 	"deckle/state"
@@ -80,9 +81,12 @@ func newFakeSource() *fakeSource {
 		status: status.Node{
 			Node: "a", ClusterID: "c1", Ready: true,
 			Shards: []status.Shard{
-				{Shard: 0, Leader: "a", IsLeader: true, Term: 2, Index: 900, State: view, LagRecords: 5,
-					LagSeconds: 1.5,
-					Visible:    map[string]status.Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
+				{Shard: 0, Leader: "a", IsLeader: true, Term: 2, Index: 900, State: view,
+					Lag: status.Lag{Records: new(int64(5)), Seconds: new(1.5), OpenTransaction: new(int64(2)),
+						Partitions: []status.PartitionLag{
+							{Partition: 0, Records: new(int64(5)), OpenTransaction: new(int64(2))},
+							{Partition: 2, Records: new(int64(0)), OpenTransaction: new(int64(0)), Unread: true}}},
+					Visible: map[string]status.Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
 				{Shard: 1, Leader: "b", Term: 3, Index: 800, State: view},
 			},
 		},
@@ -144,14 +148,51 @@ func TestHealth(t *testing.T) {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	src.status.Ready, src.status.Reasons = false, []string{"shard 1 has no leader"}
-	src.status.Shards[0].Paused = "disk budget"
-	src.status.Shards[1].Stopped = map[string]string{"events": "range lost", "clickhouse": "column missing"}
+	src.status.Conditions = []condition.Condition{
+		{ID: condition.SinkStopped, Severity: condition.Stopped, Subject: "events of shard 1", Text: "range lost"},
+		{ID: condition.IntakePaused, Severity: condition.Degraded, Subject: "shard 0", Text: "disk budget"}}
+	src.status.Others = []condition.Condition{{ID: condition.DiskHigh, Subject: "node", Text: "of another node"}}
 	code, body, _ = request(t, h, "GET", "/readyz")
 	r := decode[ready](t, body)
-	want := []string{"shard 0: intake rests: disk budget", "shard 1: clickhouse: column missing",
-		"shard 1: events: range lost"}
-	if code != 503 || r.Ready || !slices.Equal(r.Reasons, src.status.Reasons) || !slices.Equal(r.Warnings, want) {
+	want := []string{"events of shard 1 stopped: range lost", "shard 0 degraded: disk budget"}
+	if code != 503 || r.Ready || !slices.Equal(r.Reasons, src.status.Reasons) || !slices.Equal(r.Warnings, want) ||
+		!slices.Equal(r.Conditions, src.status.Conditions) {
 		t.Errorf("/readyz: %d %s", code, body)
+	}
+}
+
+// /api/status judges the cluster: it has the conditions of the other nodes, too, and what is not known is null.
+func TestStatusOfTheCluster(t *testing.T) {
+	src := newFakeSource()
+	src.status.Conditions = []condition.Condition{
+		{ID: condition.DiskHigh, Severity: condition.Degraded, Node: "a", Subject: "node", Since: testNow}}
+	src.status.Others = []condition.Condition{
+		{ID: condition.PartitionStopped, Severity: condition.Stopped, Node: "b", Subject: "partition 1", Text: "gone"}}
+	src.status.Members = []status.Member{{Node: "a", Answers: true, UpToDate: true}, {Node: "b"}}
+	h := testHandler(src)
+	_, body, _ := request(t, h, "GET", "/api/status")
+	s := decode[apiStatus](t, body)
+	if len(s.Conditions) != 2 || s.Conditions[0].Node != "b" || s.Conditions[0].Severity != condition.Stopped ||
+		!s.Ready || !slices.Equal(s.Warnings, []string{"node degraded: "}) {
+		t.Errorf("conditions %+v, ready %v, warnings %q", s.Conditions, s.Ready, s.Warnings)
+	}
+	if len(s.Members) != 2 || s.Members[1].Answers || !strings.Contains(body, `"can_lose_one": null`) {
+		t.Errorf("%s", body)
+	}
+	p := s.Shards[0].Partitions
+	if *s.Totals.LagRecords != 5 || *s.Totals.Held != 2 || len(p) != 2 || !p[1].Unread || p[1].Next != nil ||
+		*p[0].Lag != 5 || *p[0].Held != 2 || p[0].Unread {
+		t.Errorf("%s", body)
+	}
+	if q := s.Shards[1]; q.LagRecords != nil || q.LagUnknown != nil || q.Partitions[0].Lag != nil {
+		t.Errorf("a shard that another node leads: %+v", q)
+	}
+	src.status.Shards[0].Lag = status.Lag{Unknown: 2}
+	_, body, _ = request(t, h, "GET", "/api/status")
+	s = decode[apiStatus](t, body)
+	if s.Totals.LagRecords != nil || s.Totals.Held != nil || s.Totals.LagSeconds != nil || s.Totals.LagUnknown != 2 ||
+		!strings.Contains(body, `"lag_records": null`) {
+		t.Errorf("an unknown lag: %s", body)
 	}
 }
 
@@ -173,7 +214,7 @@ func TestAPIStatus(t *testing.T) {
 		t.Errorf("sinks %+v", s.Sinks)
 	}
 	if s.Shards[1].LagRecords != nil || s.Shards[0].Acked["clickhouse"] != 2 || s.Shards[0].Clock == nil ||
-		s.Shards[0].Partitions[0].Next != 106 {
+		*s.Shards[0].Partitions[0].Next != 106 {
 		t.Errorf("shards %+v", s.Shards)
 	}
 }

@@ -1,28 +1,41 @@
 package web
 
 import (
+	"slices"
 	"time"
 
 	"deckle"
 	"deckle/event"
+	"deckle/node/condition"
 	"deckle/node/status"
 	"deckle/schema/level"
 	"deckle/state"
 )
 
-// apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it.
+// apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it, and so
+// is what is not known. Ready, Reasons and Warnings are about this node, Conditions about the whole cluster.
 type apiStatus struct {
-	Node      string     `json:"node"`
-	ClusterID string     `json:"cluster_id"`
-	Ready     bool       `json:"ready"`
-	Reasons   []string   `json:"reasons"`
-	Warnings  []string   `json:"warnings"`
-	Version   string     `json:"version"`
-	Now       time.Time  `json:"now"`
-	UptimeSec int64      `json:"uptime_sec"`
-	Totals    apiTotals  `json:"totals"`
-	Sinks     []apiSink  `json:"sinks"`
-	Shards    []apiShard `json:"shards"`
+	Node      string   `json:"node"`
+	ClusterID string   `json:"cluster_id"`
+	Ready     bool     `json:"ready"`
+	Reasons   []string `json:"reasons"`
+	Warnings  []string `json:"warnings"`
+	// Conditions are what this node and the others that answer have found, the gravest first.
+	Conditions []condition.Condition `json:"conditions"`
+	Members    []apiMember           `json:"members"`
+	CanLoseOne *bool                 `json:"can_lose_one"` // every shard goes on without any one member; null: unknown
+	Version    string                `json:"version"`
+	Now        time.Time             `json:"now"`
+	UptimeSec  int64                 `json:"uptime_sec"`
+	Totals     apiTotals             `json:"totals"`
+	Sinks      []apiSink             `json:"sinks"`
+	Shards     []apiShard            `json:"shards"`
+}
+
+type apiMember struct {
+	Node     string `json:"node"`
+	Answers  bool   `json:"answers"`
+	UpToDate bool   `json:"up_to_date"`
 }
 
 type apiTotals struct {
@@ -37,7 +50,9 @@ type apiTotals struct {
 	MemoryBytes  int64            `json:"session_memory_bytes"`
 	LagRecords   *int64           `json:"lag_records"` // sum over the shards that this node leads
 	LagSeconds   *float64         `json:"lag_seconds"` // the greatest of those shards
-	Leaders      map[string]int   `json:"leaders"`     // node -> shards it leads
+	LagUnknown   int              `json:"lag_unknown_partitions"`
+	Held         *int64           `json:"open_transaction_records"` // beside LagRecords, and summed in the same way
+	Leaders      map[string]int   `json:"leaders"`                  // node -> shards it leads
 }
 
 type apiSink struct {
@@ -67,6 +82,8 @@ type apiShard struct {
 	DirtyBytes   int64               `json:"dirty_bytes"`
 	LagRecords   *int64              `json:"lag_records"`
 	LagSeconds   *float64            `json:"lag_seconds"`
+	LagUnknown   *int                `json:"lag_unknown_partitions"`
+	Held         *int64              `json:"open_transaction_records"`
 	Paused       string              `json:"paused,omitempty"`
 	Ahead        []int32             `json:"ahead_partitions,omitempty"` // not read until the others have caught up
 	Stopped      map[string]string   `json:"stopped,omitempty"`
@@ -82,9 +99,12 @@ type apiDelay struct {
 }
 
 type apiPartition struct {
-	Partition int32 `json:"partition"`
-	Next      int64 `json:"next_offset"`
-	Idle      bool  `json:"idle"`
+	Partition int32  `json:"partition"`
+	Next      *int64 `json:"next_offset"` // null for one that nobody reads
+	Idle      bool   `json:"idle"`
+	Unread    bool   `json:"unread,omitempty"`
+	Lag       *int64 `json:"lag_records"`
+	Held      *int64 `json:"open_transaction_records"`
 }
 
 func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
@@ -95,6 +115,13 @@ func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 		Shards: make([]apiShard, 0, len(st.Shards)),
 	}
 	t := &out.Totals
+	out.Conditions = append(append(out.Conditions, st.Conditions...), st.Others...)
+	slices.SortFunc(out.Conditions, condition.Compare)
+	out.Conditions = list(out.Conditions)
+	for _, m := range st.Members {
+		out.Members = append(out.Members, apiMember(m))
+	}
+	out.Members, out.CanLoseOne = list(out.Members), st.CanLoseOne
 	t.ByReason, t.Leaders = map[string]int64{}, map[string]int{}
 	sinks := make([]*apiSink, state.NumSinks)
 	for i := range st.Shards {
@@ -111,6 +138,7 @@ func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 			sinks[id].add(s, id)
 		}
 	}
+	t.addLag(st.Shards)
 	out.Sinks = []apiSink{}
 	for _, s := range sinks {
 		if s != nil {
@@ -138,10 +166,34 @@ func (t *apiTotals) add(s *status.Shard) {
 	if s.Leader != "" {
 		t.Leaders[s.Leader]++
 	}
-	if s.IsLeader {
-		t.LagRecords = plus(t.LagRecords, s.LagRecords)
-		t.LagSeconds = greatest(t.LagSeconds, s.LagSeconds)
+}
+
+// addLag sums what the shards' leaders know; a sum with an unknown part is unknown.
+func (t *apiTotals) addLag(shards []status.Shard) {
+	records, held := new(int64), new(int64)
+	led := false
+	for i := range shards {
+		l := &shards[i].Lag
+		if !shards[i].IsLeader {
+			continue
+		}
+		led = true
+		records, held, t.LagUnknown = plus(records, l.Records), plus(held, l.OpenTransaction), t.LagUnknown+l.Unknown
+		if l.Seconds != nil {
+			t.LagSeconds = greatest(t.LagSeconds, *l.Seconds)
+		}
 	}
+	if led {
+		t.LagRecords, t.Held = records, held
+	}
+}
+
+// plus adds what may be unknown.
+func plus(a, b *int64) *int64 {
+	if a == nil || b == nil {
+		return nil
+	}
+	return new(*a + *b)
 }
 
 func (a *apiSink) add(s *status.Shard, id state.SinkID) {
@@ -175,22 +227,24 @@ func newAPIShard(s *status.Shard) apiShard {
 		}
 	}
 	if s.IsLeader {
-		out.LagRecords, out.LagSeconds = &s.LagRecords, &s.LagSeconds
+		out.LagRecords, out.LagSeconds, out.Held = s.Lag.Records, s.Lag.Seconds, s.Lag.OpenTransaction
+		out.LagUnknown = &s.Lag.Unknown
 	}
 	for sink, l := range s.Visible {
 		out.Visible[sink] = apiDelay(l)
 	}
 	for _, p := range v.Partitions {
-		out.Partitions = append(out.Partitions, apiPartition{p.Partition, p.Next, p.Idle})
+		out.Partitions = append(out.Partitions, apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle})
+	}
+	for _, l := range s.Lag.Partitions {
+		i := slices.IndexFunc(out.Partitions, func(p apiPartition) bool { return p.Partition == l.Partition })
+		if i < 0 {
+			i = len(out.Partitions)
+			out.Partitions = append(out.Partitions, apiPartition{Partition: l.Partition, Unread: l.Unread})
+		}
+		out.Partitions[i].Lag, out.Partitions[i].Held = l.Records, l.OpenTransaction
 	}
 	return out
-}
-
-func plus(p *int64, x int64) *int64 {
-	if p != nil {
-		x += *p
-	}
-	return &x
 }
 
 func greatest(p *float64, x float64) *float64 {

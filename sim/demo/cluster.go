@@ -169,6 +169,10 @@ func join(sts []status.Node) status.Node {
 		for _, r := range st.Reasons {
 			out.Reasons = append(out.Reasons, "node "+st.Node+": "+r)
 		}
+		out.Conditions = append(out.Conditions, st.Conditions...)
+		if out.Members == nil {
+			out.Members, out.CanLoseOne = st.Members, st.CanLoseOne
+		}
 		for _, s := range st.Shards {
 			i, ok := at[s.Shard]
 			switch {

@@ -287,7 +287,7 @@ func TestRemaining(t *testing.T) {
 
 func TestJoin(t *testing.T) {
 	a := status.Node{Node: "a", ClusterID: "x", Ready: true, Shards: []status.Shard{
-		{Shard: 0, Index: 10, IsLeader: true, Term: 2, LagRecords: 7}, {Shard: 1, Index: 20}}}
+		{Shard: 0, Index: 10, IsLeader: true, Term: 2, Lag: status.Lag{Records: new(int64(7))}}, {Shard: 1, Index: 20}}}
 	b := status.Node{Node: "b", Reasons: []string{"no leader"}, Shards: []status.Shard{
 		{Shard: 0, Index: 12}, {Shard: 1, Index: 21}, {Shard: 2, Index: 1}}}
 	old := status.Node{Node: "c", Ready: true, Shards: []status.Shard{{Shard: 0, Index: 99, IsLeader: true, Term: 1}}}
@@ -296,7 +296,7 @@ func TestJoin(t *testing.T) {
 		!slices.Equal(st.Reasons, []string{"node b: no leader"}) {
 		t.Errorf("%+v", st)
 	}
-	if len(st.Shards) != 3 || st.Shards[0].LagRecords != 7 || st.Shards[0].Term != 2 || st.Shards[1].Index != 21 {
+	if len(st.Shards) != 3 || *st.Shards[0].Lag.Records != 7 || st.Shards[0].Term != 2 || st.Shards[1].Index != 21 {
 		t.Errorf("a shard is not shown as its newest leader, or else its newest replica, sees it: %+v", st.Shards)
 	}
 	if join(nil).Ready {
@@ -386,7 +386,7 @@ func TestLiveText(t *testing.T) {
 	last := sample{at: at, phase: "producing"}
 	now := sample{at: at.Add(2 * time.Second), elapsed: 62 * time.Second, of: 90 * time.Second, phase: "producing",
 		sent: sim.Stats{Acked: 12345},
-		status: status.Node{Shards: []status.Shard{{Leader: "a", LagRecords: 5, State: v,
+		status: status.Node{Shards: []status.Shard{{Leader: "a", Lag: status.Lag{Records: new(int64(5))}, State: v,
 			Visible: map[string]status.Latency{"events": {P50: 800, P99: 1500, Count: 2}}}}}}
 	got := line(&last, &now)
 	want := "01:02 producing: 12,345 records (6,172/s), applied 48/s, lag 5, 12 open sessions, 3 epochs, " +

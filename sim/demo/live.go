@@ -83,8 +83,12 @@ func totalsOf(st *status.Node) totals {
 			t.dead += n
 		}
 		t.open += v.OpenStatus
-		t.lag += s.LagRecords
-		t.lagSeconds = max(t.lagSeconds, s.LagSeconds)
+		if l := s.Lag.Records; l != nil {
+			t.lag += *l
+		}
+		if l := s.Lag.Seconds; l != nil {
+			t.lagSeconds = max(t.lagSeconds, *l)
+		}
 		t.closed += v.LastClosed
 		for _, id := range v.Config.Sinks {
 			if p := v.Sinks[id]; v.LastClosed > p.Acked {

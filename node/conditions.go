@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"deckle/node/condition"
+	"deckle/node/shard"
+	"deckle/node/status"
+	"deckle/raftstore"
+	"deckle/state"
+)
+
+// subjectNode is what a condition concerns that concerns this node as a whole.
+const subjectNode = "node"
+
+// look brings the conditions of the node itself up to date: what it lacks to run, and shards without a leader. Status
+// does it, too, so that an answer is never older than its question.
+func (n *Node) look(rs *raftstore.Status) {
+	n.looking.Lock()
+	defer n.looking.Unlock()
+	shards := n.shardList()
+	var lacks []string
+	for _, r := range rs.Reasons {
+		if shards == nil || !strings.HasPrefix(r, "shard ") { // which are judged below
+			lacks = append(lacks, r)
+		}
+	}
+	if shards == nil && len(lacks) == 0 {
+		lacks = append(lacks, "the groups do not run yet")
+	}
+	select {
+	case <-n.done:
+		if n.fatal != nil {
+			lacks = append(lacks, "fatal: "+n.fatal.Error())
+		} else {
+			lacks = append(lacks, "closed")
+		}
+	default:
+	}
+	n.list.Keep(condition.NodeNotRunning, subjectNode, strings.Join(lacks, "; "))
+	for i := range rs.Groups {
+		g := &rs.Groups[i]
+		subject := fmt.Sprintf("shard %d", g.Shard)
+		n.list.Keep(condition.ShardHeld, subject, g.HeldReason)
+		n.list.Keep(condition.SnapshotNotSent, subject, strings.Join(g.NotSent, "; "))
+	}
+	for _, s := range shards {
+		without := ""
+		if s.Leader() == "" {
+			without = "it has no known leader"
+		}
+		n.list.Keep(condition.ShardWithoutLeader, fmt.Sprintf("shard %d", s.ID()), without)
+	}
+}
+
+// lookEvery is how often a node looks at itself when nobody asks for its status.
+const lookEvery = time.Second
+
+// watchConditions looks until ctx ends.
+func (n *Node) watchConditions(ctx context.Context) {
+	for {
+		rs := n.raft.Status()
+		n.look(&rs)
+		if !wait(ctx, lookEvery) {
+			return
+		}
+	}
+}
+
+// unready returns for which of its conditions a node is not ready, and which others are degraded or worse. interval is
+// the flush interval.
+func unready(list []condition.Condition, now time.Time, interval time.Duration) (reasons, troubles []string) {
+	for i := range list {
+		c := &list[i]
+		effect := condition.Of(c.ID).Unready
+		switch {
+		case effect == condition.AtOnce,
+			effect == condition.AfterPatience && now.Sub(c.Since) > condition.PatienceIntervals*interval:
+			reasons = append(reasons, c.String())
+		case c.Severity > condition.Notice:
+			troubles = append(troubles, c.String())
+		}
+	}
+	return reasons, troubles
+}
+
+// tellFlushes tells once per minute what has been flushed, also if it is nothing: silence would mean both that there
+// was nothing to do and that nothing works.
+func (n *Node) tellFlushes(ctx context.Context, written *shard.Tally) {
+	for wait(ctx, time.Minute) {
+		n.deps.Logger.Info("flushed in the last minute", flushed(written.Take(), n.Status().Shards)...)
+	}
+}
+
+// flushed returns the arguments of the line: for each sink of the shards that this node leads, or that it has written
+// to, what was written.
+func flushed(taken [state.NumSinks]shard.Written, shards []status.Shard) (args []any) {
+	for id, w := range taken {
+		id := state.SinkID(id)
+		leads, behind := 0, uint64(0)
+		for i := range shards {
+			s := &shards[i]
+			for _, has := range s.State.Config.Sinks {
+				if has == id && s.IsLeader {
+					leads++
+					behind = max(behind, s.State.LastClosed-min(s.State.Sinks[id].Acked, s.State.LastClosed))
+				}
+			}
+		}
+		if leads == 0 && w.Flushes == 0 {
+			continue
+		}
+		args = append(args, slog.Group(id.String(), "flushes", w.Flushes, "epochs", w.Epochs, "rows", w.Rows, "bytes",
+			w.Bytes, "seconds", w.Took.Seconds(), "slowest_seconds", w.Slowest.Seconds(), "epochs_behind", behind))
+	}
+	return args
+}
