@@ -87,6 +87,16 @@ clickhouse: {address: "c:9000"}
 	}
 }
 
+// Where a zero stands for "decided elsewhere", the file must not say it either.
+func TestZeroDiskBudget(t *testing.T) {
+	text := leastConfig + "limits: {disk_bytes: 0, unflushed_epochs: 0}\n"
+	_, err := Load("deckle.yaml", testEnv, testFiles(text))
+	if err == nil || !strings.Contains(err.Error(), "limits.disk_bytes: must not be 0") ||
+		strings.Contains(err.Error(), "unflushed_epochs") {
+		t.Errorf("%v", err)
+	}
+}
+
 // A zero of a Config built in Go is a key that is missing, as ever.
 func TestZeroInGo(t *testing.T) {
 	cfg := Config{Node: "a", DataDir: "/d", Cluster: Cluster{Nodes: []Node{{Name: "a", Address: "127.0.0.1:1"}}},

@@ -156,8 +156,8 @@ func TestAdviseOfABroker(t *testing.T) {
 	if !slices.Equal(before, []string{"topic-create-time topic " + nodetest.Topic}) {
 		t.Errorf("a new topic: %q", before)
 	}
-	setTopic(t, b, nodetest.Topic, "cleanup.policy", "compact,delete", "retention.ms", "60000", "message.timestamp.type",
-		"LogAppendTime")
+	setTopic(t, b, nodetest.Topic, "cleanup.policy", "compact,delete", "retention.ms", "60000",
+		"message.timestamp.type", "LogAppendTime")
 	if _, err := c.CheckNew(ctx, cfg); !errors.Is(err, ErrCompacted) || !Refused(err) ||
 		!strings.Contains(err.Error(), "kafka.allow_compacted: true") ||
 		!strings.Contains(err.Error(), "--add-config cleanup.policy=delete") {

@@ -128,7 +128,7 @@ func (c *Client) listEnds(ctx context.Context, l *Listing) {
 	offsets, err := kadm.NewClient(c.admin).ListCommittedOffsets(ctx, c.topic)
 	var some *kadm.ShardErrors
 	if err != nil && !errors.As(err, &some) { // ShardErrors: the other brokers have answered
-		l.Err = fmt.Errorf("kafka: end offsets of %s: %w", c.topic, err)
+		l.Err = fmt.Errorf("kafka: end offsets of %s: %w", c.topic, c.mayRead(err))
 		return
 	}
 	l.Ends, l.errs = known(offsets, nil)

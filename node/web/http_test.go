@@ -262,25 +262,6 @@ func TestAPIAnalytics(t *testing.T) {
 		t.Errorf("%d passes for two requests at once", src.replicas[0].reads)
 	}
 	now = now.Add(time.Second)
-	// A session may have any id. Two of them are parts of a path to everybody between: no redirect, and a way for
-	// clients that rewrite paths before they send them.
-	for id, raw := range map[string][]string{
-		"..":        {"/api/session/..", "/api/session/%2e%2e", "/api/session/%2E.", "/api/session?id=.."},
-		".":         {"/api/session/.", "/api/session/%2e", "/api/session?id=."},
-		"../status": {"/api/session/..%2Fstatus", "/api/session/%2e%2e%2fstatus", "/api/session?id=../status"},
-		"a//b":      {"/api/session/a%2F%2Fb", "/api/session?id=a//b"},
-	} {
-		src.replicas[0].sessions[id] = &schema.SessionRow{SessionID: id, Origin: "3/4"}
-		for _, path := range raw {
-			code, body, _ := request(t, h, "GET", path)
-			if code != 200 || decode[map[string]any](t, body)["session_id"] != id {
-				t.Errorf("%s: %d %s", path, code, body)
-			}
-		}
-	}
-	if code, _, _ := request(t, h, "POST", "/api/session/.."); code == 200 {
-		t.Error("POST reads a session")
-	}
 	src.replicas[0].err = errors.New("disk")
 	if code, body, _ := request(t, h, "GET", "/api/analytics"); code != 500 || strings.Contains(body, "disk") {
 		t.Errorf("%d %s", code, body)
@@ -322,6 +303,25 @@ func TestAPISession(t *testing.T) {
 	}
 	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 65)); code != 400 {
 		t.Errorf("long id: %d", code)
+	}
+	// A session may have any id. Two of them are parts of a path to everybody between: no redirect, and a way for
+	// clients that rewrite paths before they send them.
+	for id, raw := range map[string][]string{
+		"..":        {"/api/session/..", "/api/session/%2e%2e", "/api/session/%2E.", "/api/session?id=.."},
+		".":         {"/api/session/.", "/api/session/%2e", "/api/session?id=."},
+		"../status": {"/api/session/..%2Fstatus", "/api/session/%2e%2e%2fstatus", "/api/session?id=../status"},
+		"a//b":      {"/api/session/a%2F%2Fb", "/api/session?id=a//b"},
+	} {
+		src.replicas[0].sessions[id] = &schema.SessionRow{SessionID: id, Origin: "3/4"}
+		for _, path := range raw {
+			code, body, _ := request(t, h, "GET", path)
+			if code != 200 || decode[map[string]any](t, body)["session_id"] != id {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
+		}
+	}
+	if code, _, _ := request(t, h, "POST", "/api/session/.."); code == 200 {
+		t.Error("POST reads a session")
 	}
 	src.replicas[0].err = errors.New("disk")
 	if code, _, _ := request(t, h, "GET", "/api/session/s%2F1"); code != 500 {

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 
 	"deckle/event"
 	"deckle/sinks"
@@ -41,10 +42,10 @@ func createDLQ(t *testing.T, kafka []kgo.Opt, partitions int32, maxBytes string)
 	}
 }
 
-// noise are bytes that no codec makes smaller, always the same.
-func noise(n int) []byte {
+// noise are bytes that no codec makes smaller; each seed has its own.
+func noise(n, seed int) []byte {
 	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return b
 }
 
@@ -136,10 +137,10 @@ func TestLetterThatNeverFits(t *testing.T) {
 	o := &originals{values: map[state.Position][]byte{}}
 	reg := prometheus.NewRegistry()
 	s, told := openTold(t, o, kafka, reg)
-	bare := o.letter(0, 7, event.Malformed, noise(5000))
-	bare.Detail = hex.EncodeToString(noise(120))
+	bare := o.letter(0, 7, event.Malformed, noise(5000, 0))
+	bare.Detail = hex.EncodeToString(noise(120, 0))
 	never := state.DeadLetter{Seq: 1, Epoch: 7, Reject: event.Reject{Reason: event.SinkRejected, Detail: "no"},
-		Sink: state.SinkClickHouse, RowKey: hex.EncodeToString(noise(300)) + "\x000/17", Row: []byte(`{}`)}
+		Sink: state.SinkClickHouse, RowKey: hex.EncodeToString(noise(300, 0)) + "\x000/17", Row: []byte(`{}`)}
 	if err := s.Write(t.Context(), plan(bare, never)); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func TestLetterThatNeverFits(t *testing.T) {
 	if n := testutil.ToFloat64(s.undeliverable.WithLabelValues("sink_rejected")); n != 1 {
 		t.Errorf("%v counted as undeliverable", n)
 	}
-	if len(*told) != 1 || !strings.Contains((*told)[0], "sink/clickhouse/4/7/"+hex.EncodeToString(noise(300))) ||
+	if len(*told) != 1 || !strings.Contains((*told)[0], "sink/clickhouse/4/7/"+hex.EncodeToString(noise(300, 0))) ||
 		!strings.Contains((*told)[0], "MESSAGE_TOO_LARGE") {
 		t.Errorf("told %q", *told)
 	}
@@ -172,7 +173,7 @@ func TestNeighboursOfALetterThatDoesNotFit(t *testing.T) {
 		if i%20 == 7 {
 			size = 30_000
 		}
-		letters = append(letters, o.letter(i, 7, event.Malformed, noise(size)))
+		letters = append(letters, o.letter(i, 7, event.Malformed, noise(size, int(i))))
 	}
 	if err := s.Write(t.Context(), plan(letters...)); err != nil {
 		t.Fatal(err)
@@ -186,6 +187,39 @@ func TestNeighboursOfALetterThatDoesNotFit(t *testing.T) {
 		if i%20 == 7 && (n == 0 || n >= 4000) || i%20 != 7 && n != 1000 {
 			t.Errorf("letter %d has %d bytes", i, n)
 		}
+	}
+}
+
+// The shards share the clients: what several of them produce again must not meet in one batch either.
+func TestShardsProduceAgainSideBySide(t *testing.T) {
+	_, kafka := newCluster(t)
+	createDLQ(t, kafka, 1, "3500")
+	o := &originals{values: map[state.Position][]byte{}}
+	s, told := openTold(t, o, kafka, nil)
+	const shards, each = 6, 25
+	plans := make([]*state.Plan, shards)
+	for i := range plans {
+		var letters []state.DeadLetter
+		for k := range each {
+			letters = append(letters, o.letter(uint64(each*i+k), 7, event.Malformed, noise(2000, each*i+k)))
+		}
+		plans[i] = plan(letters...)
+	}
+	var all errgroup.Group
+	for _, p := range plans {
+		all.Go(func() error { return s.Write(t.Context(), p) })
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for _, r := range readAll(t, kafka) {
+		if len(r.Value) == 2000 {
+			whole++
+		}
+	}
+	if whole != shards*each || len(*told) != 0 {
+		t.Errorf("%d letters of %d are whole; undeliverable %q", whole, shards*each, *told)
 	}
 }
 

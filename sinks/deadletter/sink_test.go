@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ type originals struct {
 	values     map[state.Position][]byte
 	unreadable map[state.Position]error
 	err        error
-	calls      int
+	calls      atomic.Int32
 }
 
 func (o *originals) Events(context.Context, *state.Plan, func(*event.Item) error) error {
@@ -41,7 +42,7 @@ func (o *originals) Events(context.Context, *state.Plan, func(*event.Item) error
 
 func (o *originals) Originals(_ context.Context, at []state.Position,
 	yield func(i int, value []byte, ok bool) error) error {
-	o.calls++
+	o.calls.Add(1)
 	for i, p := range at {
 		if i > 0 && (at[i-1].Partition > p.Partition || at[i-1].Partition == p.Partition &&
 			at[i-1].Offset >= p.Offset) {
@@ -350,7 +351,7 @@ func TestWindows(t *testing.T) {
 			t.Fatalf("letter %d: %q", seq, v)
 		}
 	}
-	if len(got) != len(letters) || o.calls != 3 {
-		t.Errorf("%d letters of %d, read in %d windows", len(got), len(letters), o.calls)
+	if len(got) != len(letters) || o.calls.Load() != 3 {
+		t.Errorf("%d letters of %d, read in %d windows", len(got), len(letters), o.calls.Load())
 	}
 }
