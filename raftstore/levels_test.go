@@ -171,8 +171,13 @@ func TestJoinerIsAskedForItsLevel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.changing.Lock() // the change under way has ended
-	m.changing.Unlock()
+	c.eventually("the change under way has ended", func() bool {
+		ended := m.changing.TryLock()
+		if ended {
+			m.changing.Unlock()
+		}
+		return ended
+	})
 	if got := c.config(led, 0); strings.Join(got, " ") != strings.Join(before, " ") {
 		t.Fatalf("members %v, were %v", got, before)
 	}
