@@ -73,11 +73,13 @@ var (
 	descApplied    = shardDesc("deckle_state_applied_events_total", "Events and session ends that count.", shardDims)
 	descDuplicates = shardDesc("deckle_state_duplicates_total", "Duplicate events.", shardDims)
 	descLetters    = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
-	descLive       = shardDesc("deckle_state_live_sessions", "Sessions in the state.", shardDims)
-	descOpen       = shardDesc("deckle_state_open_sessions", "Sessions that are open.", shardDims)
-	descResident   = shardDesc("deckle_state_resident_sessions", "Sessions in memory.", shardDims)
-	descMemory     = shardDesc("deckle_state_memory_bytes", "Estimate of the memory of sessions.", shardDims)
-	descDirty      = shardDesc("deckle_state_dirty_bytes", "Bytes changed since the last checkpoint.", shardDims)
+	descShortened  = shardDesc("deckle_state_shortened_total", "What the caps of sessions have cut.",
+		[]string{"shard", "what"})
+	descLive     = shardDesc("deckle_state_live_sessions", "Sessions in the state.", shardDims)
+	descOpen     = shardDesc("deckle_state_open_sessions", "Sessions that are open.", shardDims)
+	descResident = shardDesc("deckle_state_resident_sessions", "Sessions in memory.", shardDims)
+	descMemory   = shardDesc("deckle_state_memory_bytes", "Estimate of the memory of sessions.", shardDims)
+	descDirty    = shardDesc("deckle_state_dirty_bytes", "Bytes changed since the last checkpoint.", shardDims)
 )
 
 // Describe implements prometheus.Collector.
@@ -119,6 +121,8 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		for r, n := range v.DeadLetters {
 			counter(descLetters, n, shard, r.String())
 		}
+		counter(descShortened, v.MetricsOmitted, shard, "engagement_metrics")
+		counter(descShortened, v.FullByBytes, shard, "session")
 		gauge(descLive, float64(v.LiveSessions), shard)
 		gauge(descOpen, float64(v.OpenStatus), shard)
 		gauge(descResident, float64(v.Resident), shard)

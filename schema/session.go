@@ -135,7 +135,7 @@ var Sessions = []Column[SessionRow]{
 		Field:   At(func(r *SessionRow) *uint32 { return &r.UniqueCategories })},
 	{Name: "page_events", Kind: JSON,
 		Rule: "objects, one per counted event in order: event_type, category, article_id, article_title, " +
-			"page_url, timestamp, engagement_metrics (as it came)",
+			"page_url, timestamp, engagement_metrics (as it came; see the caps below)",
 		Comment: "JSON array of objects, one per counted event in order: event_type, category, article_id, " +
 			"article_title, page_url, timestamp, engagement_metrics",
 		Field: At(func(r *SessionRow) *string { return &r.PageEvents })},

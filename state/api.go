@@ -91,6 +91,11 @@ type View struct {
 	Duplicates  int64
 	Nulls       int64
 	DeadLetters map[event.Reason]int64
+	// FullByBytes are those of the dead letters session_full that were refused for Rules.MaxSessionBytes.
+	FullByBytes int64
+	// MetricsOmitted are the counted events whose engagement_metrics are not in their session's row, because they are
+	// longer than event.Rules.MaxMetricsBytes.
+	MetricsOmitted int64
 	// The present state.
 	LiveSessions int64 // sessions that can be looked up, of any status
 	OpenStatus   int64 // those of LiveSessions that are open

@@ -9,6 +9,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 const (
@@ -64,6 +65,9 @@ func (s *Store) updateMemory(ss *session) {
 
 // markChanged marks a session as changed by the entry under way.
 func (s *Store) markChanged(ss *session) {
+	if len(ss.events) >= s.opts.segmentBytes && s.meta.level() >= level.Real {
+		ss.seal()
+	}
 	before := ss.charged
 	s.updateMemory(ss)
 	if !ss.changed {
@@ -192,6 +196,12 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 		s.rejectItem(it, event.SessionFull, fmt.Sprintf("session has %d events and %d session_ends", ss.total, ss.ends))
 		return deadLetter, nil
 	}
+	if most := s.meta.Rules.MaxSessionBytes; ss != nil && !end && most > 0 && ss.eventBytes() >= most {
+		s.rejectItem(it, event.SessionFull, fmt.Sprintf("session has %d events of %d bytes, the limit is %d bytes",
+			ss.total, ss.eventBytes(), most))
+		s.meta.FullByBytes++
+		return deadLetter, nil
+	}
 	if ss == nil {
 		ss = &session{
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
@@ -217,6 +227,9 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 func (s *Store) foldEvent(ss *session, it *event.Item) {
 	ss.fold(it, s.valBuf[:0])
 	s.meta.Counted++
+	if it.MetricsOmitted {
+		s.meta.MetricsOmitted++
+	}
 	switch {
 	case ss.status != schema.StatusOpen:
 		s.revise(ss)
@@ -359,12 +372,17 @@ func (s *Store) purge(ss *session) error {
 	return nil
 }
 
-// endPurged ends what a purged session still holds: its count on a date of the rollups, and its last image.
+// endPurged ends what a purged session still holds: its count on a date of the rollups, its last image, and its
+// segments.
 func (s *Store) endPurged(ss *session) {
 	if ss.rolled.counted {
 		s.countLive(ss.rolled.date, -1)
 	}
-	s.deleteWhenUnneeded(garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}, forever)
+	row := string(appendRowKey(nil, ss.id, ss.origin))
+	s.deleteWhenUnneeded(garbageKey{prefixImage, ss.imageEpoch, row}, forever)
+	if len(ss.segments) > 0 { // every sink is past the older images, too, once it is past the last one
+		s.deleteWhenUnneeded(garbageKey{prefixSegment, ss.imageEpoch, row}, forever)
+	}
 }
 
 func (s *Store) applyHorizon(horizon int64) error {

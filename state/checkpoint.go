@@ -51,7 +51,7 @@ func (s *Store) batchBytes() int {
 	n := 4 << 10
 	for _, ss := range s.changed {
 		if ss.dirty {
-			n += keysAndFixed + 3*len(ss.id) + 16*len(ss.ids) + len(ss.events)
+			n += keysAndFixed + 3*len(ss.id) + 16*len(ss.ids) + len(ss.events) + ss.segments.unwritten()
 		}
 	}
 	return n
@@ -61,6 +61,11 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 	for _, ss := range s.changed {
 		if !ss.dirty {
 			continue
+		}
+		if len(ss.segments) > 0 {
+			if err := ss.segments.write(b, appendSegments(nil, ss.id, ss.origin)); err != nil {
+				return err
+			}
 		}
 		epoch := s.open.Epoch
 		s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
@@ -178,6 +183,11 @@ func (s *Store) writeGarbage(b *pebble.Batch) error {
 			return err
 		}
 	}
+	for k := range s.pendingRanges {
+		if err := b.DeleteRange([]byte(k), afterSegments([]byte(k)), nil); err != nil {
+			return err
+		}
+	}
 	acked := s.minAcked()
 	for _, r := range []struct {
 		prefix byte
@@ -206,6 +216,9 @@ func (s *Store) writeMeta(b *pebble.Batch) error {
 func (s *Store) forgetWritten(cut bool) {
 	for _, ss := range s.changed {
 		ss.dirty = false
+		if ss.segments.letGo() {
+			s.updateMemory(ss)
+		}
 		ss.armed, ss.armedKind = ss.storedTimer, ss.storedKind
 	}
 	if cut {
@@ -222,6 +235,10 @@ func (s *Store) forgetWritten(cut bool) {
 	}
 	clear(s.purgedIDs)
 	clear(s.pendingDeletes)
+	clear(s.pendingRanges)
+	if cap(s.valBuf) > maxKept {
+		s.valBuf = nil
+	}
 	s.letters, s.newGarbage, s.oldGarbage, s.droppedDates = nil, nil, nil, nil
 	for _, k := range s.moved {
 		if r, ok := s.rollups[k]; ok {

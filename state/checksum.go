@@ -56,6 +56,25 @@ func (s *Store) Checksum() (uint64, error) {
 	writeSorted(sum, values)
 	writeSorted(sum, live)
 
+	// The segments, those that no checkpoint has written included. Each stands here with its hash.
+	segments := map[string]string{}
+	err = scan(s.db, []byte{prefixSegment}, []byte{prefixSegment + 1}, func(k, v []byte) error {
+		if len(k) < 4 || !contains(s.pendingRanges, string(k[:len(k)-4])) {
+			segments[string(k)] = string(epochPrefix(0, xxhash.Sum64(v)))
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, ss := range s.changed {
+		for i, g := range ss.segments {
+			k := appendSegment(appendSegments(nil, ss.id, ss.origin), i)
+			segments[string(k)] = string(epochPrefix(0, g.hash))
+		}
+	}
+	writeSorted(sum, segments)
+
 	// Rollups move at Cuts only, so that Pebble has them all, and dates that were dropped since the last checkpoint
 	// besides.
 	rollups := map[string]string{}

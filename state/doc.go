@@ -31,7 +31,9 @@
 // # Keys of the Pebble store (integers big-endian; <sid> is a length byte and the session id)
 //
 //	m                                   meta: index, term, config, clock, epochs, progress, offsets, totals (JSON)
-//	i <epoch 8> <sid> <origin 12>       the whole session as of that epoch: its image, once the epoch is closed
+//	i <epoch 8> <sid> <origin 12>       the session as of that epoch: its image, once the epoch is closed. It holds its
+//	                                    events, or, from level 2 on, those after its segments
+//	s <sid> <origin 12> <n 4>           segment n of a session's events, which all of its images share
 //	j <epoch 8> <rollup key>            totals of a rollup key as of that closed epoch
 //	l <sid>                             the live session with that id: origin 12, epoch 8 of its newest value
 //	r <rollup key>                      present totals of a rollup key: epoch 8 of its last image, totals
@@ -39,8 +41,19 @@
 //	x <epoch 8>                         ranges, offsets left out, counts, clock, checksum of the epoch
 //	q <epoch 8> <seq 8>                 dead letters
 //	g <kind 1> <epoch 8> <key>          garbage: an image that is superseded (value: by which epoch 8) or purged (^0),
-//	                                    but kept for plans or sinks that still need it
+//	                                    but kept for plans or sinks that still need it. Of kind s: the segments of a
+//	                                    purged session, whose last image is of that epoch
 //	rollup key: <date 4> <table 1> (<length 2> <text>)*
+//
+// # Segments
+//
+//	events of a session ──► tail, in the image ──64 KiB──► sealed, in memory ──checkpoint──► s/…/<n>, in Pebble only
+//
+// An entry costs what it appends. Therefore a session keeps its events in its image only while they are few, as nearly
+// all sessions do. From level 2 on, the event with which they reach 64 KiB ends a segment, which is written once and
+// never changes. An image has the size and the hash of each of its segments. Folding needs the ids and the tail only;
+// whoever makes a row reads the segments from Pebble, and compares them with the hashes. A session that was whole at
+// level 1 gets its first segment, of any size, with its first change at level 2.
 //
 // # Restore
 //
@@ -65,13 +78,14 @@
 //	S1 Apply is a function of the stored state and the entry. In particular, what a checkpoint writes, and when,
 //	   changes neither a result nor any plan (design I2).
 //	S2 Pebble changes only in checkpoint batches, each with the applied index. Deletions wait for the next one in
-//	   pendingDeletes. Deleting at once would be wrong: after a crash the entries before the deletion are applied
-//	   again, and must find what they found the first time.
+//	   pendingDeletes, those of segments in pendingRanges. Deleting at once would be wrong: after a crash the entries
+//	   before the deletion are applied again, and must find what they found the first time.
 //	S3 A closed epoch never changes: neither its images, nor its ranges, nor the offsets left out. Its checksum is in
 //	   the next Cut, and a replica that has another checksum stops (ErrDiverged) (I4).
 //	S4 An image is deleted only when (a) a newer closed image supersedes it, and no outstanding plan whose range holds
 //	   it ends before that newer one, or (b) its session is purged, and every sink that reads images has acknowledged
-//	   its epoch (I6).
+//	   its epoch (I6). The segments of a session are deleted with its last image, when all sinks are past the older
+//	   ones, too.
 //	S5 Every offset of a range is exactly one of: an item that is counted, an offset in LeftOut, or no record at all
 //	   (I1).
 //	S6 Which timers an entry fires, in which order and how many, does not depend on which sessions are in memory.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -77,6 +78,8 @@ type entry struct {
 	sink     SinkID
 	rowKey   string
 	row      []byte
+	length   int64             // of the whole row, of which row may be the beginning
+	hash     [sha256.Size]byte // of the whole row, if row is only its beginning
 	detail   string
 	horizon  int64
 	level    level.Level
@@ -116,6 +119,14 @@ func decodeEntry(b []byte) (entry, error) {
 	case kindRefuse:
 		sink()
 		e.rowKey, e.row, e.detail = d.string(), []byte(d.string()), d.string()
+		if e.length = int64(len(e.row)); b[1] >= level.Entry.At(level.Real) {
+			n := d.uvarint()
+			if n <= uint64(len(e.row)) || n > math.MaxInt64 {
+				d.fail("length of a row")
+			}
+			e.length = int64(n)
+			copy(e.hash[:], d.bytes(len(e.hash)))
+		}
 	case kindHorizon:
 		e.horizon = d.varint()
 	case kindLevel:

@@ -19,7 +19,9 @@ import (
 //	               their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta value,
 //	               which is JSON, as Version: a binary that does not know it must not pass over new fields.
 //	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
-//	               retention and are too many to be rewritten at once.
+//	               retention and are too many to be rewritten at once. Version 2 adds the list of segments after the
+//	               rollups. In the list of events, the highest bit of an event's type says that its engagement_metrics
+//	               were left out. A segment has no version: it is a part of that list.
 //	level.Epoch    what is known of an epoch (EpochInfo), its first byte. Version 2 adds the level and the rules.
 
 // firstVersion is the version of the entries whose form no level has changed.
@@ -32,10 +34,14 @@ type imageShape struct {
 	texts  int // of schema.FirstTexts
 	sums   int // of schema.MeasureSums
 	counts int // of event.Counted
+	// segments says that the image names the segments that hold its first events.
+	segments bool
 }
 
 // imageShapes are the shapes by version of level.Session. Whatever an older version lacks is empty or 0.
-var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}, 2: {texts: 10, sums: 3, counts: 8}}
+var imageShapes = [...]imageShape{
+	1: {texts: 10, sums: 3, counts: 8},
+	2: {texts: 10, sums: 3, counts: 8, segments: true}}
 
 // imageShape reads the version of an image and returns its shape.
 func (d *decoder) imageShape() imageShape {

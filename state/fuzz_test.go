@@ -28,7 +28,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add(EncodeCut(1700000000000, 7, 0xdeadbeef))
 	f.Add(EncodePlan(SinkRevisions, 9))
 	f.Add(EncodeAck(SinkClickHouse, 9))
-	f.Add(EncodeRefuse(SinkClickHouse, "s\x000/1", []byte(`{}`), "because"))
+	f.Add(EncodeRefuse(SinkClickHouse, "s\x000/1", []byte(`{}`), "because", level.First))
 	f.Add(EncodeHorizon(-1))
 	for range 3 {
 		f.Add(AppendBatch(nil, g.batch()))
@@ -61,6 +61,14 @@ func FuzzSession(f *testing.F) {
 	f.Add(s.encode(nil, level.First))
 	f.Add((&session{id: "x", status: schema.StatusClosed, purged: true}).encode(nil, level.First))
 	f.Add(s.encode(nil, level.Real))
+	s.seal()
+	f.Add(s.encode(nil, level.Real))
+	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), // it has no segments
+		Logger: pebbleLogger{slog.New(slog.DiscardHandler)}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = db.Close() })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeSession(b)
 		if err != nil {
@@ -79,7 +87,7 @@ func FuzzSession(f *testing.F) {
 			}
 		}
 		var rb rowBuilder
-		if _, err := rb.build(s, 1); err != nil && !errors.Is(err, ErrCorrupt) {
+		if _, err := rb.build(s, 1, db); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("not typed as corruption: %v", err)
 		}
 	})
@@ -119,7 +127,7 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Add(EncodeCut(1700000000000, 7, 0xdeadbeef))
 	f.Add(EncodePlan(SinkRevisions, 9))
 	f.Add(EncodeAck(SinkClickHouse, 1<<63))
-	f.Add(EncodeRefuse(SinkClickHouse, "s\x000/1", []byte(`{}`), "because"))
+	f.Add(EncodeRefuse(SinkClickHouse, "s\x000/1", []byte(`{}`), "because", level.First))
 	f.Add(EncodeHorizon(-1))
 	f.Add(EncodeLevel(1700000000000, level.Real))
 	f.Add(EncodeRules(1700000000000, Rules{Number: 1, Revision: 7}))
@@ -147,7 +155,7 @@ func encodeEntry(e *entry) []byte {
 	case kindAck:
 		return EncodeAck(e.sink, e.epoch)
 	case kindRefuse:
-		return EncodeRefuse(e.sink, e.rowKey, e.row, e.detail)
+		return appendRefuse(e)
 	case kindLevel:
 		return EncodeLevel(e.now, e.level)
 	case kindRules:
@@ -161,7 +169,7 @@ func encodeEntry(e *entry) []byte {
 // or read it. A store that has opened goes on or returns ErrCorrupt. Nothing panics.
 func FuzzFolder(f *testing.F) {
 	base := vfs.NewMem()
-	s, err := Open(context.Background(), Options{FS: base, Dir: "shard"})
+	s, err := Open(context.Background(), Options{FS: base, Dir: "shard", segmentBytes: 150})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -225,7 +233,7 @@ func FuzzFolder(f *testing.F) {
 			}
 			return err == nil
 		}
-		s, err := Open(context.Background(), Options{FS: fsys, Dir: "shard"})
+		s, err := Open(context.Background(), Options{FS: fsys, Dir: "shard", segmentBytes: 150})
 		if !typed(err) {
 			return
 		}
@@ -281,7 +289,7 @@ func FuzzApply(f *testing.F) {
 		var sums [2]uint64
 		var log [2][]string
 		for i := range 2 {
-			s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard",
+			s, err := Open(context.Background(), Options{FS: vfs.NewMem(), Dir: "shard", segmentBytes: 150,
 				CheckpointBytes: []int64{0, 1}[i], SessionMemoryBytes: []int64{0, 1}[i]})
 			must(t, err)
 			_, err = s.Apply(1, 1, EncodeConfig(testConfig()))

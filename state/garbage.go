@@ -9,16 +9,20 @@ import (
 // forever is used as the epoch that supersedes the last image of a purged session.
 const forever = math.MaxUint64
 
-// garbageKey names an image that the state itself has no use for any more.
+// garbageKey names an image that the state itself has no use for any more, or the segments of a session that has been
+// purged.
 type garbageKey struct {
-	kind  byte // prefixImage or prefixRollupImg
-	epoch uint64
+	kind  byte   // prefixImage, prefixRollupImg or prefixSegment
+	epoch uint64 // of the image; for segments, of the session's last image
 	key   string // row key or rollup key
 }
 
 func (g garbageKey) image() []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{g.kind}, g.epoch), g.key...)
 }
+
+// segments is the beginning of the keys of the segments that g names.
+func (g garbageKey) segments() []byte { return append([]byte{prefixSegment}, g.key...) }
 
 func (g garbageKey) stored() []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{prefixGarbage, g.kind}, g.epoch), g.key...)
@@ -28,7 +32,7 @@ func (g garbageKey) stored() []byte {
 // sink still needs the image, it becomes garbage, and is deleted when that has ended.
 func (s *Store) deleteWhenUnneeded(g garbageKey, sup uint64) {
 	if !s.needed(g.epoch, sup) {
-		s.pendingDeletes[string(g.image())] = struct{}{}
+		s.deleteGarbage(g)
 		return
 	}
 	s.garbage[g] = sup
@@ -64,9 +68,18 @@ func (s *Store) deleteUnneeded() {
 		if !s.needed(g.epoch, sup) {
 			delete(s.garbage, g)
 			s.oldGarbage = append(s.oldGarbage, g)
-			s.pendingDeletes[string(g.image())] = struct{}{}
+			s.deleteGarbage(g)
 		}
 	}
+}
+
+// deleteGarbage has the next checkpoint delete what g names.
+func (s *Store) deleteGarbage(g garbageKey) {
+	if g.kind == prefixSegment {
+		s.pendingRanges[string(g.segments())] = struct{}{}
+		return
+	}
+	s.pendingDeletes[string(g.image())] = struct{}{}
 }
 
 func (s *Store) loadGarbage() error {

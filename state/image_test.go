@@ -50,7 +50,7 @@ func TestGoldenImage(t *testing.T) {
 	if again := back.encode(nil, level.First); string(again) != string(image) {
 		t.Errorf("decoded and encoded again: %x, want %x", again, image)
 	}
-	row, err := new(rowBuilder).build(back, 3)
+	row, err := new(rowBuilder).build(back, 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,8 @@ func TestGoldenImage(t *testing.T) {
 
 // TestImagesHoldTheSchema says where a column is missing that package schema has and images do not have.
 func TestImagesHoldTheSchema(t *testing.T) {
-	want := imageShape{texts: len(schema.FirstTexts), sums: len(schema.MeasureSums), counts: len(event.Counted)}
+	want := imageShape{texts: len(schema.FirstTexts), sums: len(schema.MeasureSums), counts: len(event.Counted),
+		segments: true}
 	if got := imageShapes[level.Session.Newest()]; got != want {
 		t.Errorf("version %d of the session's format holds %+v, package schema declares %+v: "+
 			"state/format.go needs a new version",

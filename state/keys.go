@@ -20,6 +20,7 @@ const (
 	prefixEpoch     = 'x'
 	prefixLetter    = 'q'
 	prefixGarbage   = 'g'
+	prefixSegment   = 's'
 )
 
 const originSize = 12

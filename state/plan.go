@@ -1,10 +1,12 @@
 package state
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // EncodePlan encodes the entry that gives a sink its next plan, (acked, last closed]. The plan of a bounded sink ends
@@ -60,11 +62,34 @@ func (s *Store) applyAck(e entry) error {
 	return nil
 }
 
+// MaxRefusedRow is the most bytes of a refused row that a letter carries. With the letter's headers, that stays below
+// Kafka's default of 1 MiB per batch.
+const MaxRefusedRow = 896 << 10
+
 // EncodeRefuse encodes the entry that leaves a row out of a sink's outstanding plan and makes it a dead letter. rowKey
-// is SessionRow.Key, row the row as JSON, detail what the destination said.
-func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string) []byte {
-	b := appendText([]byte{kindRefuse, firstVersion, byte(sink)}, rowKey)
-	return appendText(appendText(b, row), detail)
+// is SessionRow.Key, row the row as JSON, detail what the destination said. From level 2 on, the entry has the first
+// MaxRefusedRow bytes of a longer row, and the length and the hash of all of it.
+func EncodeRefuse(sink SinkID, rowKey string, row []byte, detail string, l level.Level) []byte {
+	if l < level.Real || len(row) <= MaxRefusedRow {
+		return appendRefuse(&entry{sink: sink, rowKey: rowKey, row: row, detail: detail, length: int64(len(row))})
+	}
+	return appendRefuse(&entry{sink: sink, rowKey: rowKey, row: row[:MaxRefusedRow], detail: detail,
+		length: int64(len(row)), hash: sha256.Sum256(row)})
+}
+
+// appendRefuse encodes the entry. Its version is 2 only if the row is cut.
+func appendRefuse(e *entry) []byte {
+	cut := e.length > int64(len(e.row))
+	version := byte(firstVersion)
+	if cut {
+		version = level.Entry.At(level.Real)
+	}
+	b := appendText([]byte{kindRefuse, version, byte(e.sink)}, e.rowKey)
+	b = appendText(appendText(b, e.row), e.detail)
+	if cut {
+		b = append(binary.AppendUvarint(b, uint64(e.length)), e.hash[:]...)
+	}
+	return b
 }
 
 func (s *Store) applyRefuse(e entry) {
@@ -76,7 +101,7 @@ func (s *Store) applyRefuse(e entry) {
 	s.meta.Refused[k] = p.PlanB
 	s.addLetter(DeadLetter{
 		Reject: event.Reject{
-			Partition: -1, Offset: -1, Reason: event.SinkRejected, Detail: e.detail, Length: int64(len(e.row)),
+			Partition: -1, Offset: -1, Reason: event.SinkRejected, Detail: e.detail, Length: e.length, SHA256: e.hash,
 		},
 		Sink: e.sink, RowKey: e.rowKey, Row: e.row,
 	})

@@ -123,7 +123,8 @@ func (r *storeReader) Sessions(p *Plan, yield func(*schema.SessionRow) error) er
 		if ss.total == 0 || !p.wants(ss) {
 			return nil
 		}
-		row, err := r.rows.build(ss, p.Config.Shard)
+		defer r.rows.letGo()
+		row, err := r.rows.build(ss, p.Config.Shard, r.snap)
 		if err != nil {
 			return fmt.Errorf("image %x: %w", k, err)
 		}

@@ -33,7 +33,7 @@ func (s *Store) Session(id string) (row *schema.SessionRow, ok bool, err error) 
 		return nil, false, nil
 	}
 	var rb rowBuilder
-	if row, err = rb.build(ss, s.meta.Config.Shard); err != nil {
+	if row, err = rb.build(ss, s.meta.Config.Shard, s.db); err != nil {
 		return nil, false, fmt.Errorf("state: session %q: %w", id, err)
 	}
 	return row, true, nil
@@ -52,7 +52,8 @@ func (s *Store) Sessions(yield func(*schema.SessionRow) error) error {
 		if ss.total == 0 {
 			return nil
 		}
-		row, err := rb.build(ss, s.meta.Config.Shard)
+		defer rb.letGo()
+		row, err := rb.build(ss, s.meta.Config.Shard, s.db)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func testConfig() Config {
 
 func (g *generator) entry() []byte {
 	switch n := g.r.IntN(20); {
-	case n == 0 && g.r.IntN(8) == 0:
+	case n == 0 && g.r.IntN(3) == 0:
 		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(2)))
 	case n == 1 && g.r.IntN(8) == 0: // some come too early, or twice
 		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7})
@@ -89,7 +89,7 @@ func (g *generator) entry() []byte {
 			return EncodeHorizon(g.now - int64(g.r.IntN(200)))
 		}
 		sid := g.session()
-		return EncodeRefuse(SinkClickHouse, sid+"\x00"+"0/0", []byte("{}"), "test")
+		return EncodeRefuse(SinkClickHouse, sid+"\x00"+"0/0", []byte("{}"), "test", level.First)
 	}
 }
 
@@ -193,7 +193,7 @@ type replica struct {
 }
 
 func (r *replica) open(t *testing.T) {
-	r.opts.FS, r.opts.Dir = r.fs, "shard"
+	r.opts.FS, r.opts.Dir, r.opts.segmentBytes = r.fs, "shard", 150 // so that sessions of a few events have segments
 	s, err := Open(context.Background(), r.opts)
 	must(t, err)
 	r.s = s
@@ -264,6 +264,14 @@ func replicasAgree(t *testing.T, seed uint64) {
 		}
 	}
 	conserved(t, first.s)
+	if v := first.s.View(); v.Level >= level.Real {
+		n := 0
+		must(t, scan(first.s.db, []byte{prefixSegment}, []byte{prefixSegment + 1}, func(_, _ []byte) error {
+			n++
+			return nil
+		}))
+		t.Logf("%d segments", n)
+	}
 	for _, r := range replicas {
 		must(t, r.s.Close())
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"deckle/event"
 	"deckle/schema"
 )
@@ -16,6 +18,7 @@ import (
 // rowBuilder turns sessions into rows. It reuses its memory, and a row's texts share the memory of the builder and of
 // the session: a row is valid until the next one is built.
 type rowBuilder struct {
+	gathered   []byte // events of the segments and of the image
 	events     []pageEvent
 	texts      [][]byte // categories
 	distinct   map[string]struct{}
@@ -39,14 +42,19 @@ type pageKey struct {
 	typ     event.Type
 }
 
-// build fills a row from a session with at least one counted event.
-func (rb *rowBuilder) build(s *session, shard uint32) (*schema.SessionRow, error) {
+// build fills a row from a session with at least one counted event. Its segments are read from r.
+func (rb *rowBuilder) build(s *session, shard uint32, r pebble.Reader) (*schema.SessionRow, error) {
 	if rb.distinct == nil {
 		rb.distinct, rb.pageIndex = map[string]struct{}{}, map[pageKey]int{}
 	}
-	if err := rb.decode(s); err != nil {
+	if err := rb.decode(s, r); err != nil {
 		return nil, err
 	}
+	return rb.fill(s, shard), nil
+}
+
+// fill fills the row from the session and its events.
+func (rb *rowBuilder) fill(s *session, shard uint32) *schema.SessionRow {
 	r := &rb.row
 	rb.origin = s.appendOrigin(rb.origin[:0])
 	*r = schema.SessionRow{
@@ -67,13 +75,23 @@ func (rb *rowBuilder) build(s *session, shard uint32) (*schema.SessionRow, error
 	rb.lists(r)
 	r.UniqueCategories = rb.uniqueCategories()
 	rb.pageRows(r)
-	return r, nil
+	return r
 }
 
 // decode reads the session's events and sorts them.
-func (rb *rowBuilder) decode(s *session) error {
+func (rb *rowBuilder) decode(s *session, r pebble.Reader) error {
+	events := s.events
+	if len(s.segments) > 0 {
+		var err error
+		rb.gathered = slices.Grow(rb.gathered[:0], min(int(s.sealed), 16<<20)+len(s.events))
+		if rb.gathered, err = s.segments.read(rb.gathered, r, appendSegments(nil, s.id, s.origin)); err != nil {
+			return err
+		}
+		rb.gathered = append(rb.gathered, s.events...)
+		events = rb.gathered
+	}
 	rb.events = rb.events[:0]
-	d := decoder{b: s.events}
+	d := decoder{b: events}
 	for d.err == nil && d.pos < len(d.b) {
 		rb.events = append(rb.events, d.pageEvent())
 	}
@@ -88,6 +106,13 @@ func (rb *rowBuilder) decode(s *session) error {
 		slices.SortFunc(rb.events, byOrder)
 	}
 	return nil
+}
+
+// letGo frees the memory of the last row, which nobody may read any more, if the row was a large one.
+func (rb *rowBuilder) letGo() {
+	if cap(rb.gathered) > maxKept || cap(rb.text) > maxKept {
+		*rb = rowBuilder{}
+	}
 }
 
 // lists builds the JSON lists: categories, article ids and titles (without empty ones), and page events.
@@ -156,6 +181,9 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 	b = append(b, `,"engagement_metrics":`...)
 	if len(e.metrics) == 0 {
 		b = append(b, "null"...)
+		if e.omitted {
+			b = append(b, `,"engagement_metrics_omitted":true`...)
+		}
 	}
 	return append(append(b, e.metrics...), '}')
 }

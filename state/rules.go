@@ -15,6 +15,9 @@ type Rules struct {
 	// Revision is rules.revision of the configuration that they come from. A leader proposes its own only if they have
 	// a greater one.
 	Revision uint64
+	// MaxSessionBytes is the size of a session's encoded events, in its image and in its segments, from which on a
+	// further event of it is a dead letter, session_full. 0 is no limit.
+	MaxSessionBytes int64 `json:",omitempty"`
 }
 
 // FormerRules are rules that were replaced, and the last epoch that they hold for.

@@ -19,8 +19,8 @@ import (
 )
 
 // TestScripts runs the scripts of testdata/script, which can be read as documentation. Each has one shard with the
-// partitions 0 and 1. Times are Unix seconds, written as seconds after t0 = 2026-01-01 00:00 UTC (in a rollup, that
-// date is day 20454).
+// partitions 0 and 1, and makes a segment of 100 bytes of events. Times are Unix seconds, written as seconds after t0 =
+// 2026-01-01 00:00 UTC (in a rollup, that date is day 20454).
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
 		sc := &script{fs: vfs.NewMem(), t: t}
@@ -48,7 +48,7 @@ type script struct {
 }
 
 func (sc *script) open() {
-	s, err := Open(context.Background(), Options{FS: sc.fs, Dir: "shard"})
+	s, err := Open(context.Background(), Options{FS: sc.fs, Dir: "shard", segmentBytes: 100})
 	if err != nil {
 		sc.t.Fatal(err)
 	}
@@ -128,7 +128,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 			out("%v", res)
 		}
 	case "rules":
-		r := Rules{Number: uint32(num("number", 1)), Revision: uint64(num("revision", 0))}
+		r := Rules{Number: uint32(num("number", 1)), Revision: uint64(num("revision", 0)),
+			MaxSessionBytes: num("max_bytes", 0)}
 		res := sc.apply(EncodeRules(1e3*(t0+num("now", 0)), r)).(*CutResult)
 		out("rules %d, closed epoch %d with %d events", sc.s.View().Rules.Number, res.Epoch, res.Events)
 	case "plan":
@@ -139,7 +140,8 @@ func (sc *script) run(d *datadriven.TestData) string {
 		p := sc.s.View().Sinks[sink()]
 		out("acked %d, plan (%d, %d]", p.Acked, p.PlanA, p.PlanB)
 	case "refuse":
-		sc.apply(EncodeRefuse(sink(), d.CmdArgs[1].Key+"\x00"+d.CmdArgs[2].Key, []byte(`{"row":1}`), "value too large"))
+		sc.apply(EncodeRefuse(sink(), d.CmdArgs[1].Key+"\x00"+d.CmdArgs[2].Key, []byte(`{"row":1}`),
+			"value too large", sc.s.View().Level))
 	case "horizon":
 		sc.apply(EncodeHorizon(t0 + num("to", 0)))
 		out("horizon %s", at(sc.s.View().Horizon))
@@ -179,6 +181,14 @@ func (sc *script) run(d *datadriven.TestData) string {
 			sid, origin, err := decodeRowKey(k[9:])
 			if !contains(sc.s.pendingDeletes, string(k)) {
 				out("%s %d/%d of epoch %d", sid, origin.Partition, origin.Offset, k[8])
+			}
+			return err
+		}))
+	case "segments": // what Pebble holds, without those that the next checkpoint deletes
+		must(sc.t, scan(sc.s.db, []byte{prefixSegment}, []byte{prefixSegment + 1}, func(k, v []byte) error {
+			sid, origin, err := decodeRowKey(k[1 : len(k)-4])
+			if !contains(sc.s.pendingRanges, string(k[:len(k)-4])) {
+				out("%s %d/%d number %d: %d bytes", sid, origin.Partition, origin.Offset, k[len(k)-1], len(v))
 			}
 			return err
 		}))
@@ -275,6 +285,8 @@ func (sc *script) item(p int32, o int64, f []string) event.Item {
 			it.ArticleID = v
 		case "title":
 			it.ArticleTitle = v
+		case "omitted":
+			it.MetricsOmitted = true
 		case "metrics":
 			it.EngagementMetrics = v
 		default:

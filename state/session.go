@@ -60,7 +60,10 @@ type session struct {
 	ids    []event.ID            // of the counted events and session_ends, in order of arrival
 	idSet  map[event.ID]struct{} // the set of ids, once there are more than linearIDs
 	ends   int                   // the number of session_ends among ids
-	events []byte                // counted events, encoded, in order of arrival
+	events []byte                // counted events, encoded, in order of arrival: those after the segments
+	// segments are the events before those, and sealed their size (level 2).
+	segments segments
+	sealed   int64
 
 	// Bookkeeping, not part of the session's value.
 	changed     bool  // since the last Cut: the session is in Store.changed
@@ -138,12 +141,19 @@ func (s *session) fold(it *event.Item, buf []byte) {
 	s.appendEvent(it)
 }
 
+// metricsOmitted is set in the byte of an event's type if its engagement_metrics were too long for a session (level 2).
+const metricsOmitted = 0x80
+
 // appendEvent encodes what page_events and page_analytics need of a counted event.
 func (s *session) appendEvent(it *event.Item) {
 	b := binary.AppendVarint(s.events, it.Timestamp)
 	b = binary.AppendUvarint(b, uint64(it.Partition))
 	b = binary.AppendUvarint(b, uint64(it.Offset))
-	b = append(b, byte(it.Type))
+	typ := byte(it.Type)
+	if it.MetricsOmitted {
+		typ |= metricsOmitted
+	}
+	b = append(b, typ)
 	b = appendText(b, it.Category)
 	b = appendText(b, it.ArticleID)
 	b = appendText(b, it.ArticleTitle)
@@ -151,10 +161,20 @@ func (s *session) appendEvent(it *event.Item) {
 	s.events = appendText(b, it.EngagementMetrics)
 }
 
+// eventBytes is the size of the session's encoded events, in its image and in its segments.
+func (s *session) eventBytes() int64 { return s.sealed + int64(len(s.events)) }
+
+// seal makes a segment of the events.
+func (s *session) seal() {
+	s.sealed += int64(len(s.events))
+	s.segments, s.events = s.segments.seal(s.events), nil
+}
+
 // pageEvent is one counted event as a session's image holds it. Its texts share the memory of the image.
 type pageEvent struct {
 	order
 	typ                                    event.Type
+	omitted                                bool // its engagement_metrics were too long
 	category, article, title, url, metrics []byte
 }
 
@@ -162,7 +182,9 @@ func (d *decoder) pageEvent() pageEvent {
 	var e pageEvent
 	e.ts = d.varint()
 	e.pos = Position{int32(d.uvarint()), int64(d.uvarint())}
-	if e.typ = event.Type(d.byte()); d.err == nil && !e.typ.Counts() {
+	typ := d.byte()
+	e.omitted = typ&metricsOmitted != 0
+	if e.typ = event.Type(typ &^ metricsOmitted); d.err == nil && !e.typ.Counts() {
 		d.fail("event type")
 	}
 	e.category, e.article, e.title, e.url, e.metrics = d.text(), d.text(), d.text(), d.text(), d.text()
@@ -205,6 +227,9 @@ func (s *session) encode(dst []byte, l level.Level) []byte {
 			dst = binary.AppendVarint(dst, v)
 		}
 	}
+	if shape.segments {
+		dst = s.segments.encode(dst)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(s.ids)))
 	for i := range s.ids {
 		dst = append(dst, s.ids[i][:]...)
@@ -242,7 +267,7 @@ func decodeSession(b []byte) (*session, error) {
 
 // view decodes what a row is made of. All texts share the memory of b, and the ids are passed over.
 func (s *session) view(b []byte) error {
-	*s = session{}
+	*s = session{segments: s.segments[:0]}
 	d := decoder{b: b, alias: true}
 	n, err := s.decode(&d)
 	if err != nil {
@@ -300,6 +325,9 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 			s.rolled.totals[i] = d.varint()
 		}
 	}
+	if shape.segments {
+		s.segments, s.sealed = d.segments(s.segments)
+	}
 	n := d.length(len(event.ID{}))
 	if d.err == nil && (n != int(s.total)+s.ends || n > maxCounted+maxSessionEnds) {
 		d.fail("count of ids")
@@ -309,7 +337,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 
 // size estimates the bytes of memory that the session takes.
 func (s *session) size() int64 {
-	n := 450 + len(s.id) + len(s.texts) + len(s.events) + 16*len(s.ids)
+	n := 450 + len(s.id) + len(s.texts) + len(s.events) + 16*len(s.ids) + 40*len(s.segments) + s.segments.unwritten()
 	if s.idSet != nil {
 		n += 48 * len(s.ids)
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	// SessionMemoryBytes is what sessions may take in memory after a checkpoint; default 128 MiB. Sessions that changed
 	// since the last Cut always stay in memory, so the bytes of one epoch come on top.
 	SessionMemoryBytes int64
+	// segmentBytes is the size at which a session's events become a segment; the constant of that name if it is 0. All
+	// replicas of a shard must have the same. Tests make it small.
+	segmentBytes int
 	// CheckpointBytes is how much may change before a checkpoint is made; default 32 MiB. It bounds the batch, the
 	// memory, and the entries that are applied again after a restart.
 	CheckpointBytes int64
@@ -67,6 +70,7 @@ type Store struct {
 	open           EpochInfo // the open epoch so far
 	letters        []DeadLetter
 	pendingDeletes map[string]struct{} // keys to delete at the next checkpoint
+	pendingRanges  map[string]struct{} // beginnings of keys (appendSegments): all of these are deleted, too
 	garbage        map[garbageKey]uint64
 	newGarbage     []garbageKey // garbage that came since the last checkpoint
 	oldGarbage     []garbageKey
@@ -118,6 +122,9 @@ type meta struct {
 	LevelClock  int64         `json:",omitempty"` // the clock when the level was raised, Unix seconds
 	Rules       Rules         `json:",omitzero"`
 	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
+	// What the caps have cut, since the shard was created; see View.
+	FullByBytes    int64 `json:",omitempty"`
+	MetricsOmitted int64 `json:",omitempty"`
 }
 
 // Open opens the shard's store, creates it if it is missing, and ends a Restore that was interrupted. The state is that
@@ -131,6 +138,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	if opts.CheckpointBytes <= 0 {
 		opts.CheckpointBytes = 32 << 20
+	}
+	if opts.segmentBytes <= 0 {
+		opts.segmentBytes = segmentBytes
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -222,7 +232,8 @@ func (s *Store) load() error {
 	s.changed, s.memory = nil, 0
 	s.rollups, s.moved, s.droppedDates = map[string]*rollup{}, nil, nil
 	s.letters, s.dirtyBytes, s.evictCandidates = nil, 0, nil
-	s.pendingDeletes, s.garbage, s.newGarbage, s.oldGarbage = map[string]struct{}{}, map[garbageKey]uint64{}, nil, nil
+	s.pendingDeletes, s.pendingRanges = map[string]struct{}{}, map[string]struct{}{}
+	s.garbage, s.newGarbage, s.oldGarbage = map[garbageKey]uint64{}, nil, nil
 	s.resetTimers()
 	v, closer, err := s.db.Get(metaKey)
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {

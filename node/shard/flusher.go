@@ -202,7 +202,8 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 			return err
 		}
 		log.Warn("the sink refuses a row, which becomes a dead letter", "row", refused.RowKey, "error", refused.Err)
-		entry := state.EncodeRefuse(f.sink.ID, refused.RowKey, refused.Row, truncate(refused.Err.Error()))
+		entry := state.EncodeRefuse(f.sink.ID, refused.RowKey, refused.Row, truncate(refused.Err.Error()),
+			plan.Level)
 		if _, err := f.group.Propose(entry).Wait(ctx); err != nil {
 			return backoff.Permanent(err)
 		}

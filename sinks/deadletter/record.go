@@ -16,9 +16,8 @@ import (
 const (
 	// maxOriginal is the most bytes of an original that a letter carries.
 	maxOriginal = 64 << 10
-	// maxRow is the most bytes of a refused row that a letter carries. With its headers, the record stays below Kafka's
-	// default of 1 MiB per batch.
-	maxRow = 896 << 10
+	// maxRow is the most bytes of a refused row that a letter carries.
+	maxRow = state.MaxRefusedRow
 	// LetterBytes is the most that a letter takes in its topic, with its headers: what max.message.bytes should allow.
 	LetterBytes = maxRow + 16<<10
 )
@@ -91,8 +90,12 @@ func (s *Sink) rowRecord(plan *state.Plan, l *state.DeadLetter) *kgo.Record {
 	var h headers
 	h.add("reason", l.Reason.String())
 	h.add("detail", l.Detail)
-	h.add("length", strconv.Itoa(len(l.Row)))
-	sum := sha256.Sum256(l.Row)
+	sum, length := sha256.Sum256(value), int64(len(value))
+	cut := l.Length > length // the state holds the beginning of the row
+	if cut {
+		sum, length = l.SHA256, l.Length
+	}
+	h.add("length", strconv.FormatInt(length, 10))
 	h.add("sha256", hex.EncodeToString(sum[:]))
 	h.add("source_topic", s.opts.Topic)
 	h.add("sink", l.Sink.String())
@@ -101,7 +104,9 @@ func (s *Sink) rowRecord(plan *state.Plan, l *state.DeadLetter) *kgo.Record {
 	h.add("row_key", row)
 	h.add("rejected_at", at.Format(timeFormat))
 	if len(value) > maxRow {
-		value = value[:maxRow]
+		value, cut = value[:maxRow], true
+	}
+	if cut {
 		h.add("truncated", "true")
 	}
 	return &kgo.Record{
