@@ -212,7 +212,8 @@ func newAPIShard(s *status.Shard) apiShard {
 	v := &s.State
 	out := apiShard{
 		Shard: s.Shard, Leader: s.Leader, IsLeader: s.IsLeader, Level: v.Level, Term: s.Term, Index: s.Index,
-		Durable: v.DurableIndex, OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{}, Applied: v.Applied,
+		Durable: v.DurableIndex, OpenEpoch: v.OpenEpoch, LastClosed: v.LastClosed, Acked: map[string]uint64{},
+		Applied:      v.Applied,
 		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
 		Ahead:   s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
