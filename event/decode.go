@@ -141,15 +141,16 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 	}
 	if !d.real {
 		ev.Extra = d.arena.text(d.extra)
-		numbers := d.metrics.numbers()
-		ev.Measure, ev.Scroll = numbers.measures(ev.Type)
+		d.metrics.first()
+		ev.Measure, ev.Scroll = d.metrics.measures(ev.Type)
 		return ReasonNone, ""
 	}
 	d.texts()
-	numbers, zeroed := d.metrics.read(ev.Type)
-	ev.Measure, ev.Scroll = numbers.measures(ev.Type)
-	ev.Progress, ev.Complete = numbers.article()
-	d.Counts.zero(zeroed)
+	d.Counts.zero(d.metrics.read(ev.Type))
+	ev.Measure, ev.Scroll = d.metrics.measures(ev.Type)
+	if ev.Type == ArticleView {
+		ev.Progress, ev.Complete = d.metrics.article()
+	}
 	return ReasonNone, ""
 }
 
@@ -312,7 +313,7 @@ func (d *Decoder) field(f field, i int) int {
 			if end < 0 {
 				return -1
 			}
-			if d.real && f == fieldTimestamp {
+			if d.real && f == fieldTimestamp && !integer {
 				d.stamp = span{i, end}
 				d.time(d.in[i:end])
 			} else {
@@ -459,13 +460,17 @@ func (d *Decoder) integer(f field, at span, integer bool) {
 		return
 	}
 	d.stamp, d.stampOK = at, fits && !negative // no negative timestamp is in range
+	if d.real {
+		d.ev.Timestamp = secondsOf(n)
+		return
+	}
 	if n >= firstMillis {
 		n /= 1000
 	}
 	d.ev.Timestamp = int64(n)
 }
 
-// time takes the number of timestamp.
+// time takes a timestamp that is a number of any form.
 func (d *Decoder) time(token []byte) {
 	n, ok := wholePart(alias(token))
 	d.ev.Timestamp, d.stampOK = secondsOf(n), ok

@@ -11,12 +11,16 @@
 //
 //   - E1 An accepted record is valid JSON (RFC 8259), valid UTF-8 and keeps every rule of docs/schema.md; so do the
 //     texts of its event, including those that were written with escapes.
-//   - E2 The verdict depends on the record's value and its Kafka timestamp alone, not on records decoded before.
-//   - E3 EngagementMetrics, Metadata and Extra are valid JSON texts, made of the record's own bytes.
+//   - E2 The verdict depends on the record's value, its Kafka timestamp and the rules alone, not on records decoded
+//     before.
+//   - E3 EngagementMetrics, Metadata and Extra are valid JSON texts, made of the record's own bytes, and from FormsReal
+//     on of quotes around numbers: NormalizeJSON leaves them alone, so that all readers take them for one value.
 //   - E4 Measure and Scroll are computed once, when the record is decoded; the batch carries the numbers. A later
-//     version that reads engagement_metrics differently does not change what an old log says.
-//   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except ArticleType, Metadata and Extra,
-//     which are empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
+//     version that reads engagement_metrics differently does not change what an old log says. The same holds for
+//     Progress and Complete.
+//   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except what AppendBatch leaves out, which is
+//     empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
+//   - E6 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
 //
 // # What is refused, and which reason wins
 //
@@ -53,6 +57,10 @@
 // Rejected: faster libraries accept what E1 forbids (invalid UTF-8, control characters), and so would need a second
 // pass; json/v2 is strict and five times slower.
 //
+// The names within engagement_metrics and metadata are guessed in the same way. Each known name has a number, so that
+// bits prove that no name stands twice. Only an object with a name that cannot be numbered, a name that stands twice or
+// a number to be quoted goes through NormalizeJSON.
+//
 // # The batch encoding
 //
 // A Raft entry is written to three disks and sent over two wires, so the size of an event costs more than the time to
@@ -74,6 +82,10 @@
 //	page URL           = a bit: ends with the article id, which is then left off · text column
 //	engagement metrics = dictionary of shapes · one shape per item · integers · dictionary of tokens · tokens
 //	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
+//
+// Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two more
+// bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement metrics,
+// names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the others.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
 // dictionaries and differences that the packing leaves. There is no checksum, because the log has one.

@@ -93,61 +93,76 @@ func parseMetricKey(key string) metricKey {
 // and then number tokens.
 type metricValues [numMetricKeys]string
 
-// numbers returns the values that are numbers, by the rule of v0.1.0.
-func (v *metricValues) numbers() (tokens metricValues) {
+// first keeps of the values those that are numbers, by the rule of v0.1.0.
+func (v *metricValues) first() {
 	for k, raw := range v {
-		if raw != "" && (raw[0] == '-' || digit(raw[0])) {
-			tokens[k] = raw
+		if raw != "" && raw[0] != '-' && !digit(raw[0]) {
+			v[k] = ""
 		}
 	}
-	return tokens
 }
 
-// read returns the values that are numbers, as such or as texts, of the fields that events of type t contribute, and 1
-// for is_article_complete where it is true. zeroed has bit k if field k has a value that is none of this and so counts
-// as 0; null and "" are no value.
-func (v *metricValues) read(t Type) (tokens metricValues, zeroed uint8) {
-	for k := range metrics {
+// read makes the values that events of type t contribute number tokens: numbers as they are or in a text, and 1 for an
+// is_article_complete that is true. zeroed has bit k if field k has a value that is none of this and so counts as 0;
+// null and "" are no value.
+func (v *metricValues) read(t Type) (zeroed uint8) {
+	for _, k := range metricsOf[t] {
 		raw := v[k]
-		if metrics[k].of != t || raw == "" || raw == "null" {
-			continue
+		if raw == "" || k != keyComplete && (digit(raw[0]) || raw[0] == '-') {
+			continue // a JSON value that begins so is a number
 		}
-		if raw[0] == '"' {
-			inner := raw[1 : len(raw)-1]
-			if raw = plainText(bytesOf(inner), strings.IndexByte(inner, '\\') >= 0); raw == "" {
-				continue
-			}
-		}
-		ok := isNumber(raw)
-		if metricKey(k) == keyComplete {
-			raw, ok = truth(raw, ok)
-		}
-		if ok {
-			tokens[k] = raw
-		} else {
+		token, ok := v.odd(k)
+		v[k] = token
+		if !ok {
 			zeroed |= 1 << k
 		}
 	}
-	return tokens, zeroed
+	return zeroed
+}
+
+// metricsOf are the fields that events of a type contribute.
+var metricsOf = func() (of [NumTypes][]metricKey) {
+	for k := range metrics {
+		of[metrics[k].of] = append(of[metrics[k].of], metricKey(k))
+	}
+	return of
+}()
+
+// odd reads a value that does not begin as a number, or is_article_complete.
+func (v *metricValues) odd(k metricKey) (token string, ok bool) {
+	s := v[k]
+	if s[0] == '"' {
+		inner := s[1 : len(s)-1]
+		s = plainText(bytesOf(inner), strings.IndexByte(inner, '\\') >= 0)
+	} else if s == "null" {
+		s = ""
+	}
+	switch {
+	case s == "":
+		return "", true
+	case k == keyComplete:
+		return truth(s)
+	case isNumber(s):
+		return s, true
+	}
+	return "", false
 }
 
 // truth reads true, false, 1 or 0.
-func truth(s string, isNumber bool) (token string, ok bool) {
-	if isNumber {
-		f, _ := strconv.ParseFloat(s, 64)
-		switch f {
-		case 1:
-			return "1", true
-		case 0:
-			return "", true
-		}
-		return "", false
-	}
+func truth(s string) (token string, ok bool) {
 	switch s {
 	case "true":
 		return "1", true
 	case "false":
 		return "", true
+	}
+	if isNumber(s) {
+		switch f, _ := strconv.ParseFloat(s, 64); f {
+		case 1:
+			return "1", true
+		case 0:
+			return "", true
+		}
 	}
 	return "", false
 }
@@ -162,7 +177,7 @@ func isNumber(s string) bool {
 	return end == len(s)
 }
 
-// article returns Event.Progress and Event.Complete of an article_view.
+// article returns Event.Progress and Event.Complete of an article_view, once read has made the values tokens.
 func (v *metricValues) article() (progress uint8, complete bool) {
 	return uint8(held(v[keyReadProgress], maxScroll)), v[keyComplete] != ""
 }

@@ -96,8 +96,10 @@ func (d *Decoder) object(i int, metrics bool) (end int, suspect bool) {
 				suspect = suspect || (i-from > 15 || !integer) && quotes(d.in[from:i], integer)
 			}
 		} else {
-			suspect = suspect || i < len(d.in) && (d.in[i] == '{' || d.in[i] == '[')
-			i = d.value(i, 2)
+			nested := i < len(d.in) && (d.in[i] == '{' || d.in[i] == '[')
+			if i = d.value(i, 2); nested && i >= 0 && d.real && !suspect {
+				suspect = !d.json.clean(d.in[from:i])
+			}
 		}
 		if i < 0 {
 			return -1, false
@@ -141,8 +143,8 @@ func ArticleMetrics(engagementMetrics string) (progress uint8, complete bool) {
 	d.scanner = scanner{in: bytesOf(engagementMetrics)}
 	if i := d.space(0); i < len(d.in) && d.in[i] == '{' {
 		if end, _ := d.object(i, true); end >= 0 {
-			tokens, _ := d.metrics.read(ArticleView)
-			return tokens.article()
+			d.metrics.read(ArticleView)
+			return d.metrics.article()
 		}
 	}
 	return 0, false

@@ -54,6 +54,13 @@ func (n *normalizer) normalize(dst, text []byte) ([]byte, bool) {
 	return out, true
 }
 
+// clean says whether nothing in a JSON value has to change.
+func (n *normalizer) clean(text []byte) bool {
+	n.scanner = scanner{in: text}
+	end, clean := n.check(0, 1)
+	return end >= 0 && clean
+}
+
 // check reads the value at i, at a depth of containers that counts its own, and says whether nothing in it has to
 // change. It stops at the first that has, with any end that is not negative. The end is -1 for what is not JSON or is
 // nested too deep.
