@@ -18,8 +18,8 @@
 //   - E4 Measure and Scroll are computed once, when the record is decoded; the batch carries the numbers. A later
 //     version that reads engagement_metrics differently does not change what an old log says. The same holds for
 //     Progress and Complete.
-//   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except what AppendBatch leaves out, which is
-//     empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
+//   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except what AppendBatch leaves out, which
+//     is empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
 //   - E6 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
 //
 // # What is refused, and which reason wins
@@ -83,8 +83,8 @@
 //	engagement metrics = dictionary of shapes · one shape per item · integers · dictionary of tokens · tokens
 //	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
 //
-// Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two more
-// bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement metrics,
+// Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
+// more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement metrics,
 // names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the others.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in

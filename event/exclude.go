@@ -153,8 +153,8 @@ func addressOf(v string) (netip.Addr, bool) {
 	return a.Unmap().WithZone(""), true
 }
 
-// memberOf returns the value at path within the object raw, which is valid JSON; nil if there is none or raw is none. Of
-// a name that stands twice the last counts, and a name with a dot counts before a path.
+// memberOf returns the value at path within raw, which is valid JSON; nil if there is none. Of a name that stands twice
+// the last counts, and a name with a dot counts before a path.
 func memberOf(raw []byte, path string) (value []byte) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil
