@@ -84,8 +84,9 @@
 //	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
 //
 // Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
-// more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement metrics,
-// names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the others.
+// more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement
+// metrics, names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the
+// others.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
 // dictionaries and differences that the packing leaves. There is no checksum, because the log has one.
