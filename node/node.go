@@ -164,7 +164,7 @@ func (n *Node) openRaft(ctx context.Context) error {
 	n.raft, err = raftstore.Open(ctx, raftstore.Options{
 		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener,
 		Dial: n.deps.RaftDial,
-		TLS:  tls, Shards: c.Shards,
+		TLS:  tls, Shards: c.Shards, MaxLevel: uint32(c.MaxLevel),
 		NewStateMachine: func(
 			ctx context.Context, shard uint32, dir string, fatal func(error),
 		) (raftstore.StateMachine, error) {

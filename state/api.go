@@ -37,9 +37,6 @@ type BatchEntry struct {
 	Batch event.Batch
 	// Level is the level of the entry's form; 0 means level.First. An entry above the shard's level is refused.
 	Level level.Level
-	// Rules is the number of the rules that the batch was decoded with (level 2). If they are not the present ones, the
-	// entry is refused, and the records must be decoded again.
-	Rules uint32
 	// Now is the leader's wall clock in Unix milliseconds. It is used only to hold watermarks down (docs/design.md §3,
 	// clock).
 	Now int64
@@ -49,6 +46,9 @@ type BatchEntry struct {
 	// Elapsed is the monotonic time since the leader's previous entry. The clock advances by it when all partitions are
 	// idle.
 	Elapsed time.Duration
+	// Out are the partitions that are to be left out of the clock from this entry on, ascending (level 2): by the
+	// leader's monotonic clock they have delivered nothing for Rules.LeaveOut, or nothing that has a time.
+	Out []int32
 }
 
 // Progress is where one sink stands.
@@ -63,8 +63,18 @@ type PartitionStatus struct {
 	Partition   int32
 	Next        int64 // the next offset to apply
 	LeaderEpoch int32 // of the last record that was applied, -1 if unknown
-	Watermark   int64 // the greatest event time seen, as far as it was not held down; Unix seconds, 0 if none
+	Watermark   int64 // how far its time has come; Unix seconds, 0 if none
 	Idle        bool
+
+	// From level 2 on; all times are Unix seconds, 0 if none.
+	EventWatermark int64 `json:",omitempty"` // the greatest event time seen, as far as it was not held down
+	KafkaWatermark int64 `json:",omitempty"` // the greatest plausible Kafka time seen
+	AcceptedKafka  int64 `json:",omitempty"` // the greatest Kafka time of an accepted record
+	Out            bool  `json:",omitempty"` // the clock does not wait for it
+	Hold           int64 `json:",omitempty"` // while it is out: the horizon stays the retention behind this
+	// The last record applied: its offset and its event.HashRecord; 0 for both if none is known.
+	LastOffset int64  `json:",omitempty"`
+	LastHash   uint64 `json:",omitempty"`
 }
 
 // View is a copy of the shard's counters as of an applied index.
@@ -96,6 +106,7 @@ type View struct {
 	// MetricsOmitted are the counted events whose engagement_metrics are not in their session's row, because they are
 	// longer than event.Rules.MaxMetricsBytes.
 	MetricsOmitted int64
+	RuleCounts     Counted // from level 2 on
 	// The present state.
 	LiveSessions int64 // sessions that can be looked up, of any status
 	OpenStatus   int64 // those of LiveSessions that are open
@@ -110,8 +121,8 @@ type View struct {
 // BatchResult is what Apply returns for a BatchEntry.
 type BatchResult struct {
 	// Rejected says that the whole entry was refused, because a range does not start at the stored next offset, names a
-	// partition that is not the shard's, or was decoded with other rules than the present ones. Next are then the stored
-	// offsets. Nothing was changed.
+	// partition that is not the shard's, or was decoded with other rules than the present ones. Next are then the
+	// stored offsets. Nothing was changed.
 	Rejected bool
 	Next     []PartitionStatus
 	// Left are the positions of the batch's items that were left out: duplicates, items that are too late, items of a

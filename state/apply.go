@@ -24,17 +24,6 @@ const (
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-func (s *Store) clock() int64 { return s.meta.ClockMillis / 1000 }
-
-// horizon is the time before which events are too late: max(clock - retention, forced). While the clock is unset, it is
-// the forced one.
-func (s *Store) horizon() int64 {
-	if s.meta.ClockMillis == 0 {
-		return s.meta.Forced
-	}
-	return max(s.clock()-seconds(s.meta.Config.Retention), s.meta.Forced)
-}
-
 // lookup returns the live session of an id, from memory or from Pebble; nil if there is none.
 func (s *Store) lookup(sid string) (*session, error) {
 	if ss, ok := s.sessions[sid]; ok {
@@ -93,7 +82,7 @@ func (s *Store) partition(p int32) *PartitionStatus {
 
 func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	b := &e.Batch
-	if e.Level > s.meta.level() || len(b.Ranges) > 0 && e.Rules != s.meta.Rules.Number {
+	if e.Level > s.meta.level() || len(b.Ranges) > 0 && b.Rules != s.meta.Rules.Number {
 		return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
 	}
 	for _, r := range b.Ranges {
@@ -118,23 +107,27 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		default:
 			res.Left = append(res.Left, Position{it.Partition, it.Offset})
 		}
-		p := s.partition(it.Partition)
-		p.Watermark = max(p.Watermark, min(it.Timestamp, min(it.KafkaTimestamp/1000, now)+maxWatermarkLead))
+		s.partition(it.Partition).observeEvent(it, now, s.meta.level())
 	}
 	s.open.LeftOut = append(s.open.LeftOut, res.Left...)
 	for i := range b.Rejects {
 		r := &b.Rejects[i]
 		s.addLetter(DeadLetter{Reject: *r})
 		s.open.LeftOut = append(s.open.LeftOut, Position{r.Partition, r.Offset})
-		// A partition that carries only rejects has no event time, and is not idle either. A reject says that time has
-		// passed: the partition's watermark follows its Kafka time, less the time for which a session may be silent. So
-		// the partition does not stop the shard's clock for ever.
-		p := s.partition(r.Partition)
-		p.Watermark = max(p.Watermark, min(r.KafkaTimestamp/1000, now)-seconds(s.meta.Config.IdleTimeout))
+		if s.meta.level() == level.First {
+			// A partition that carries only rejects has no event time, and is not idle either. A reject says that time
+			// has passed: the partition's watermark follows its Kafka time, less the time for which a session may be
+			// silent. So the partition does not stop the shard's clock for ever. From level 2 on, Kafka times do that.
+			p := s.partition(r.Partition)
+			p.Watermark = max(p.Watermark, min(r.KafkaTimestamp/1000, now)-seconds(s.meta.Config.IdleTimeout))
+		}
 	}
-	for _, r := range b.Ranges {
+	for i, r := range b.Ranges {
 		p := s.partition(r.Partition)
 		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch
+		if len(b.Seen) > 0 && b.Seen[i].LastHash != 0 {
+			p.LastOffset, p.LastHash = b.Seen[i].LastOffset, b.Seen[i].LastHash
+		}
 		s.extendOpenRange(r)
 	}
 	s.open.Events += res.Applied
@@ -142,10 +135,16 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	s.meta.Applied += res.Applied
 	s.meta.Duplicates += res.Duplicates
 	s.meta.Nulls += b.Nulls
+	s.addCounts(&b.Counts)
 	s.dirtyBytes += int64(16*len(res.Left) + 16*len(b.Rejects))
 	for i := range s.meta.Partitions {
 		p := &s.meta.Partitions[i]
 		p.Idle = slices.Contains(e.Idle, p.Partition)
+	}
+	if s.meta.level() >= level.Real {
+		s.observeKafka(b, now)
+		s.leaveOut(e.Out)
+		s.letIn(b.Ranges)
 	}
 	if err := s.advanceClock(s.clockTarget(e.Elapsed)); err != nil {
 		return nil, err
@@ -235,7 +234,7 @@ func (s *Store) foldEvent(ss *session, it *event.Item) {
 		s.revise(ss)
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
 	case !ss.closing:
-		s.setTimer(ss, ss.last+seconds(s.meta.Config.IdleTimeout+s.meta.Config.Grace))
+		s.setTimer(ss, s.expiry(ss))
 	}
 }
 
@@ -281,39 +280,6 @@ func (s *Store) addLetter(l DeadLetter) {
 	s.dirtyBytes += int64(100 + len(l.Detail) + len(l.Row))
 }
 
-// clockTarget returns how far the partitions let the clock go, in milliseconds: to the least watermark of the
-// partitions that are not idle. If all are idle, the clock goes on by the elapsed time. It stays where it is (0 at
-// first) until at least one partition has a time and every other one has a time or is idle.
-func (s *Store) clockTarget(elapsed time.Duration) int64 {
-	allIdle, blocked := true, false
-	least, leastAny := int64(math.MaxInt64), int64(math.MaxInt64)
-	for _, p := range s.meta.Partitions {
-		if p.Watermark > 0 {
-			leastAny = min(leastAny, p.Watermark)
-		}
-		if p.Idle {
-			continue
-		}
-		allIdle = false
-		if p.Watermark == 0 {
-			blocked = true
-			continue
-		}
-		least = min(least, p.Watermark)
-	}
-	now := s.meta.ClockMillis
-	switch {
-	case blocked || leastAny == math.MaxInt64:
-		return now
-	case allIdle && now == 0:
-		return leastAny * 1000
-	case allIdle:
-		return now + max(elapsed.Milliseconds(), 0)
-	default:
-		return max(now, least*1000)
-	}
-}
-
 // advanceClock moves the clock to target and fires timers on the way, at most Config.MaxTimers of them. If more are
 // due, the clock waits at the last one that fired.
 func (s *Store) advanceClock(target int64) error {
@@ -345,6 +311,7 @@ func (s *Store) advanceClock(target int64) error {
 		target = max(s.meta.ClockMillis, min(target, reached*1000))
 	}
 	s.meta.ClockMillis = max(s.meta.ClockMillis, target)
+	s.raiseHorizon()
 	_, morePurges, err := s.fireDue(timerPurge, s.horizon()+seconds(s.meta.Config.Retention), limit-fired, s.purge)
 	s.meta.TimersDue = more || morePurges
 	return err
@@ -390,6 +357,7 @@ func (s *Store) applyHorizon(horizon int64) error {
 	if s.meta.ClockMillis > 0 {
 		horizon = min(horizon, s.clock()-seconds(c.IdleTimeout+c.Grace))
 		s.meta.Forced = max(s.meta.Forced, horizon)
+		s.raiseHorizon()
 	}
 	s.dirtyBytes++
 	return s.advanceClock(s.meta.ClockMillis)

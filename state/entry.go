@@ -38,19 +38,24 @@ func EncodeConfig(c Config) []byte {
 func AppendBatch(dst []byte, e *BatchEntry) []byte {
 	l := max(e.Level, level.First)
 	dst = append(dst, kindBatch, level.Entry.At(l))
-	if l >= level.Real {
-		dst = binary.AppendUvarint(dst, uint64(e.Rules))
-	}
 	dst = binary.AppendVarint(dst, e.Now)
 	dst = binary.AppendUvarint(dst, uint64(max(e.Elapsed/time.Millisecond, 0)))
-	dst = binary.AppendUvarint(dst, uint64(len(e.Idle)))
-	for _, p := range e.Idle {
-		dst = binary.AppendUvarint(dst, uint64(p))
+	dst = appendPartitions(dst, e.Idle)
+	if l >= level.Real {
+		dst = appendPartitions(dst, e.Out)
 	}
 	if len(e.Batch.Ranges) == 0 {
 		return dst
 	}
-	return event.AppendBatch(dst, &e.Batch, level.First)
+	return event.AppendBatch(dst, &e.Batch, l)
+}
+
+func appendPartitions(dst []byte, ps []int32) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ps)))
+	for _, p := range ps {
+		dst = binary.AppendUvarint(dst, uint64(p))
+	}
+	return dst
 }
 
 // EncodeCut encodes the entry that closes the open epoch. nowMillis is the leader's wall clock, which becomes
@@ -153,16 +158,19 @@ func decodeEntry(b []byte) (entry, error) {
 	return e, d.end()
 }
 
+func (d *decoder) partitions(dst []int32) []int32 {
+	for range d.length(1) {
+		dst = append(dst, int32(d.uvarint()))
+	}
+	return dst
+}
+
 // decodeBatchEntry decodes into e and reuses its memory. Texts share the memory of scratch or of b.
 func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) error {
 	d := decoder{b: b, pos: 2}
-	e.Level, e.Rules = level.First, 0
+	e.Level = level.First
 	if b[1] >= level.Entry.At(level.Real) {
-		rules := d.uvarint()
-		if rules > math.MaxUint32 {
-			d.fail("rules")
-		}
-		e.Level, e.Rules = level.Real, uint32(rules)
+		e.Level = level.Real
 	}
 	e.Now = d.varint()
 	elapsed := d.uvarint()
@@ -170,9 +178,9 @@ func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) erro
 		d.fail("elapsed")
 	}
 	e.Elapsed = time.Duration(elapsed) * time.Millisecond
-	e.Idle = e.Idle[:0]
-	for range d.length(1) {
-		e.Idle = append(e.Idle, int32(d.uvarint()))
+	e.Idle, e.Out = d.partitions(e.Idle[:0]), e.Out[:0]
+	if e.Level >= level.Real {
+		e.Out = d.partitions(e.Out)
 	}
 	e.Batch.Reset()
 	if d.err != nil || d.pos == len(b) {

@@ -57,8 +57,8 @@ func (d *decoder) imageShape() imageShape {
 // the store was first written.
 const formatPebble = pebble.FormatValueSeparation
 
-// checkVersion says whether this binary reads the version of a format: nil, a *level.TooNewError, or ErrCorrupt for what
-// is no version.
+// checkVersion says whether this binary reads the version of a format: nil, a *level.TooNewError, or ErrCorrupt for
+// what is no version.
 func checkVersion(f level.Format, version int) error {
 	if version <= 0 {
 		return fmt.Errorf("%w: %s format version %d", ErrCorrupt, f.Name, version)

@@ -8,7 +8,8 @@ import (
 )
 
 // EncodeLevel encodes the entry that raises the shard's level. Its form is that of level 1 for ever, so that every
-// binary can read the entry that tells it that it cannot read on. nowMillis is the leader's wall clock, as in EncodeCut.
+// binary can read the entry that tells it that it cannot read on. nowMillis is the leader's wall clock, as in
+// EncodeCut.
 func EncodeLevel(nowMillis int64, to level.Level) []byte {
 	b := binary.AppendVarint([]byte{kindLevel, firstVersion}, nowMillis)
 	return binary.AppendUvarint(b, uint64(to))
@@ -21,8 +22,9 @@ func (s *Store) Level() uint32 { return uint32(s.Peek().Level) }
 // level is stored from level 2 on only: a store of level 1 has the bytes that v0.1.0 writes.
 func (m *meta) level() level.Level { return max(m.Level, level.First) }
 
-// applyLevel raises the level. The open epoch is closed first, exactly as by a Cut, so that an epoch has one level. What
-// is written from here on, also what the open epoch holds of a session in memory, has the formats of the new level.
+// applyLevel raises the level. The open epoch is closed first, exactly as by a Cut, so that an epoch has one level.
+// What is written from here on, also what the open epoch holds of a session in memory, has the formats of the new
+// level.
 func (s *Store) applyLevel(e entry) (*CutResult, error) {
 	if e.level > level.Current {
 		return nil, &level.TooNewError{What: fmt.Sprintf("level %d of the shard", e.level)}
@@ -34,6 +36,7 @@ func (s *Store) applyLevel(e entry) (*CutResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.meta.Horizon = s.horizon()
 	s.meta.Level, s.meta.Version = e.level, int(level.Store.At(e.level))
 	s.meta.LevelEpoch, s.meta.LevelClock = s.meta.LastClosed, s.clock()
 	s.beginEpoch(res.Epoch > 0)

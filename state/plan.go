@@ -11,7 +11,8 @@ import (
 
 // EncodePlan encodes the entry that gives a sink its next plan, (acked, last closed]. The plan of a bounded sink ends
 // at maxB at most, and where the level or the rules change; other sinks ignore both. The plan of a sink that waits for
-// another one ends at most where that one has acknowledged. If the sink has an outstanding plan, the entry returns that.
+// another one ends at most where that one has acknowledged. If the sink has an outstanding plan, the entry returns
+// that.
 func EncodePlan(sink SinkID, maxB uint64) []byte {
 	return binary.AppendUvarint([]byte{kindPlan, firstVersion, byte(sink)}, maxB)
 }

@@ -71,7 +71,8 @@ func (g *generator) entry() []byte {
 	case n == 0 && g.r.IntN(3) == 0:
 		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(2)))
 	case n == 1 && g.r.IntN(8) == 0: // some come too early, or twice
-		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7})
+		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7,
+			ClockSlack: 20 * time.Second, LeaveOut: 30 * time.Second})
 	case n < 12:
 		return AppendBatch(nil, g.batch())
 	case n < 13:
@@ -98,7 +99,7 @@ func (g *generator) session() string { return fmt.Sprintf("session-%d", g.r.IntN
 func (g *generator) batch() *BatchEntry {
 	e := &BatchEntry{Now: g.now * 1000, Level: g.level}
 	if g.level >= level.Real {
-		e.Rules = g.rules.Number
+		e.Batch.Rules = g.rules.Number
 	}
 	for p := range int32(3) {
 		if g.r.IntN(4) == 0 {
@@ -125,6 +126,16 @@ func (g *generator) batch() *BatchEntry {
 			from-- // a repeated fetch, for which the whole entry is refused
 		}
 		e.Batch.Ranges = append(e.Batch.Ranges, event.Range{Partition: p, From: from, To: o, LeaderEpoch: 1})
+		if g.level >= level.Real {
+			seen := event.Seen{AtHead: g.r.IntN(2) == 0, LastOffset: o - 1, LastHash: g.r.Uint64() | 1}
+			if g.r.IntN(5) > 0 {
+				seen.KafkaTime = 1000 * (g.now - int64(g.r.IntN(3)*g.r.IntN(200)))
+			}
+			e.Batch.Seen = append(e.Batch.Seen, seen)
+		}
+	}
+	if g.level >= level.Real && g.r.IntN(6) == 0 {
+		e.Out = append(e.Out, int32(g.r.IntN(3)))
 	}
 	return e
 }

@@ -3,7 +3,9 @@ package state
 import (
 	"encoding/binary"
 	"encoding/json"
+	"time"
 
+	"deckle/event"
 	"deckle/schema/level"
 )
 
@@ -15,9 +17,60 @@ type Rules struct {
 	// Revision is rules.revision of the configuration that they come from. A leader proposes its own only if they have
 	// a greater one.
 	Revision uint64
+	// Event says how records are decoded and judged.
+	Event event.Rules
+	// ClockSlack is how far the watermark of a partition with slow devices stays behind the live ones, and how near a
+	// partition that was left out must have come to the clock to take part in it again.
+	ClockSlack time.Duration
+	// LeaveOut is how long a partition may deliver nothing before the clock goes on without it.
+	LeaveOut time.Duration
 	// MaxSessionBytes is the size of a session's encoded events, in its image and in its segments, from which on a
 	// further event of it is a dead letter, session_full. 0 is no limit.
 	MaxSessionBytes int64 `json:",omitempty"`
+}
+
+// DefaultRules are those of a new shard, as far as the configuration does not say otherwise.
+func DefaultRules() Rules {
+	return Rules{ClockSlack: 2 * time.Minute, LeaveOut: 2 * time.Minute, MaxSessionBytes: 8 << 20}
+}
+
+// Counted are the totals of what the rules leave out, and of what they take for none, since the shard was created.
+type Counted struct {
+	Excluded   map[string]int64 `json:",omitempty"` // records, by the name of the rule that left them out
+	Skipped    int64            `json:",omitempty"` // records of unknown types (event_types.unknown: skip)
+	KafkaTimes int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
+	Zeroed     map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
+}
+
+// LeftOut is the number of records that are in no row, no letter and no total, because the rules leave them out.
+func (c *Counted) LeftOut() int64 {
+	n := c.Skipped
+	for _, v := range c.Excluded {
+		n += v
+	}
+	return n
+}
+
+func (s *Store) addCounts(c *event.Counts) {
+	m := &s.meta.RuleCounts
+	for i, n := range c.Excluded {
+		if n > 0 && i < len(s.meta.Rules.Event.Exclude) {
+			if m.Excluded == nil {
+				m.Excluded = map[string]int64{}
+			}
+			m.Excluded[s.meta.Rules.Event.Exclude[i].Name] += n
+		}
+	}
+	m.Skipped += c.Skipped
+	m.KafkaTimes += c.KafkaTimes
+	for i, n := range c.Zeroed {
+		if n > 0 {
+			if m.Zeroed == nil {
+				m.Zeroed = map[string]int64{}
+			}
+			m.Zeroed[event.MetricNames()[i]] += n
+		}
+	}
 }
 
 // FormerRules are rules that were replaced, and the last epoch that they hold for.

@@ -128,8 +128,9 @@ func (sc *script) run(d *datadriven.TestData) string {
 			out("%v", res)
 		}
 	case "rules":
-		r := Rules{Number: uint32(num("number", 1)), Revision: uint64(num("revision", 0)),
-			MaxSessionBytes: num("max_bytes", 0)}
+		r := DefaultRules()
+		r.Number, r.Revision = uint32(num("number", 1)), uint64(num("revision", 0))
+		r.MaxSessionBytes = num("max_bytes", 0)
 		res := sc.apply(EncodeRules(1e3*(t0+num("now", 0)), r)).(*CutResult)
 		out("rules %d, closed epoch %d with %d events", sc.s.View().Rules.Number, res.Epoch, res.Events)
 	case "plan":
@@ -209,16 +210,24 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 	e := &BatchEntry{
 		Now: 1e3 * (t0 + num("now", 1<<30)), Elapsed: time.Duration(num("elapsed", 0)) * time.Second,
 		Level: level.Level(num("level", int64(sc.s.View().Level))),
-		Rules: uint32(num("rules", int64(sc.s.View().Rules.Number))),
 	}
-	if d.HasArg("idle") {
-		for p := range strings.SplitSeq(d.CmdArgs[slices.IndexFunc(d.CmdArgs,
-			func(a datadriven.CmdArg) bool { return a.Key == "idle" })].Vals[0], "+") {
+	if e.Level >= level.Real {
+		e.Batch.Rules = uint32(num("rules", int64(sc.s.View().Rules.Number)))
+	}
+	list := func(key string) (ps []int32) {
+		i := slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == key })
+		if i < 0 {
+			return nil
+		}
+		for p := range strings.SplitSeq(d.CmdArgs[i].Vals[0], "+") {
 			n, err := strconv.Atoi(p)
 			must(sc.t, err)
-			e.Idle = append(e.Idle, int32(n))
+			ps = append(ps, int32(n))
 		}
+		return ps
 	}
+	e.Idle, e.Out = list("idle"), list("out")
+	head := list("head")
 	last := map[int32]int64{}
 	for line := range strings.Lines(d.Input) {
 		f := strings.Fields(line)
@@ -247,6 +256,23 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 		default:
 			e.Batch.Items = append(e.Batch.Items, sc.item(p, o, f))
 		}
+	}
+	if e.Level == level.First {
+		return e
+	}
+	for _, r := range e.Batch.Ranges {
+		seen := event.Seen{AtHead: slices.Contains(head, r.Partition)}
+		for _, it := range e.Batch.Items {
+			if it.Partition == r.Partition {
+				seen.KafkaTime = max(seen.KafkaTime, it.KafkaTimestamp)
+			}
+		}
+		for _, rj := range e.Batch.Rejects {
+			if rj.Partition == r.Partition {
+				seen.KafkaTime = max(seen.KafkaTime, rj.KafkaTimestamp)
+			}
+		}
+		e.Batch.Seen = append(e.Batch.Seen, seen)
 	}
 	return e
 }

@@ -60,12 +60,14 @@ func (b *bigSession) item(sid string, n int) event.Item {
 
 func (b *bigSession) send(sid string, events, metrics int) *BatchResult {
 	b.t.Helper()
-	e := &BatchEntry{Now: t0 * 1000, Level: level.Real, Rules: b.s.View().Rules.Number, Idle: []int32{1, 2}}
+	e := &BatchEntry{Now: t0 * 1000, Level: level.Real, Idle: []int32{1, 2}}
+	e.Batch.Rules = b.s.View().Rules.Number
 	from := b.next
 	for range events {
 		e.Batch.Items = append(e.Batch.Items, b.item(sid, metrics))
 	}
 	e.Batch.Ranges = []event.Range{{Partition: 0, From: from, To: b.next, LeaderEpoch: 1}}
+	e.Batch.Seen = make([]event.Seen, 1)
 	return b.apply(AppendBatch(nil, e)).(*BatchResult)
 }
 

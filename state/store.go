@@ -119,8 +119,10 @@ type meta struct {
 	// From level 2 on. Level 1 has none of it, so that its stores have the bytes that v0.1.0 writes.
 	Level       level.Level   `json:",omitempty"` // 0 for level 1
 	LevelEpoch  uint64        `json:",omitempty"` // the last epoch of level 1
+	Horizon     int64         `json:",omitempty"` // Unix seconds; level 1 computes it
 	LevelClock  int64         `json:",omitempty"` // the clock when the level was raised, Unix seconds
 	Rules       Rules         `json:",omitzero"`
+	RuleCounts  Counted       `json:",omitzero"`
 	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
 	// What the caps have cut, since the shard was created; see View.
 	FullByBytes    int64 `json:",omitempty"`

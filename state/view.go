@@ -47,6 +47,8 @@ func (s *Store) view() View {
 		TimersDue:    m.TimersDue,
 	}
 	maps.Copy(v.DeadLetters, m.DeadLetters)
+	v.RuleCounts = m.RuleCounts
+	v.RuleCounts.Excluded, v.RuleCounts.Zeroed = maps.Clone(m.RuleCounts.Excluded), maps.Clone(m.RuleCounts.Zeroed)
 	if next, err := s.nextTimer(); err == nil && next < math.MaxInt64 {
 		v.NextTimer = next
 	}

@@ -109,6 +109,7 @@ func (c *Config) problems() []Problem {
 	c.checkCluster(k)
 	c.checkKafka(k)
 	c.checkSession(k)
+	c.checkRules(k)
 	k.between("flush.interval", c.Flush.Interval, 100*time.Millisecond, time.Hour)
 	k.atLeast("flush.max_events", c.Flush.MaxEvents, 1)
 	c.checkLimits(k)

@@ -12,6 +12,7 @@ type Config struct {
 	Cluster Cluster `yaml:"cluster"`
 	Kafka   Kafka   `yaml:"kafka"`
 	Session Session `yaml:"session"`
+	Rules   Rules   `yaml:"rules"`
 	Flush   Flush   `yaml:"flush"`
 	Limits  Limits  `yaml:"limits"`
 	// Delta is nil when that sink is off; so is ClickHouse. At least one is on.
@@ -27,7 +28,10 @@ type Cluster struct {
 	Listen   string `yaml:"listen"` // host:port of the Raft port; by default this node's address
 	Nodes    []Node `yaml:"nodes"`
 	Shards   int    `yaml:"shards"` // fixed at creation; by default 1 on a single node, else 6
-	TLS      *TLS   `yaml:"tls"`    // of connections between nodes: both ends show a certificate
+	// MaxLevel holds the level of the formats down, so that an older version can still take over. Zero, the default, is
+	// no bound. A level never falls (docs/design.md §11).
+	MaxLevel int  `yaml:"max_level"`
+	TLS      *TLS `yaml:"tls"` // of connections between nodes: both ends show a certificate
 
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout" default:"500ms"`
 	ElectionTimeout  time.Duration `yaml:"election_timeout" default:"500ms"`

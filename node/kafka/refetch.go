@@ -108,7 +108,7 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 			n++
 		}
 		start, err := f.readRange(ctx, &rangeReading{f: f, topicID: plan.Config.TopicID, r: r, left: left[:n],
-			yield: func(it *event.Item) error { got++; return yield(it) }})
+			dec: event.Decoder{Rules: &plan.Rules.Event}, yield: func(it *event.Item) error { got++; return yield(it) }})
 		if err != nil {
 			return err
 		}
@@ -194,8 +194,12 @@ func (rr *rangeReading) record(rec *kgo.Record) error {
 	if len(rr.left) > 0 && rr.left[0].Offset == rec.Offset || rec.Attrs.IsControl() || rec.Value == nil {
 		return nil
 	}
-	stamp := rec.Timestamp.UnixMilli()
-	if reason, detail := rr.dec.Decode(rec.Value, stamp, &rr.item.Event); reason != event.ReasonNone {
+	stamp := rr.dec.Rules.KafkaTime(rec.Timestamp)
+	reason, detail := rr.dec.Decode(rec.Value, stamp, &rr.item.Event)
+	if reason == event.Excluded { // as when it was read first: the rules are those of its epoch
+		return nil
+	}
+	if reason != event.ReasonNone {
 		return fmt.Errorf("kafka: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition,
 			rec.Offset, reason, detail)
 	}

@@ -17,12 +17,14 @@ const maxEntryItems = 8192
 // batchBuf collects decoded records until they are proposed, and keeps them until the result of the entry is known:
 // events point into the values of the records and into the decoder's memory. It is reused after the result.
 type batchBuf struct {
+	rules  *state.Rules // nil for those of level 1
 	dec    event.Decoder
 	parts  []*bufPart // ascending by partition
 	free   []*bufPart
 	nulls  int64
-	raw    int // bytes of values
-	count  int // records
+	times  int64 // records whose Kafka time says nothing
+	raw    int   // bytes of values
+	count  int   // records
 	began  time.Time
 	decode time.Duration
 	batch  event.Batch
@@ -32,9 +34,11 @@ type batchBuf struct {
 // bufPart is the share of one partition.
 type bufPart struct {
 	rng     event.Range
+	seen    event.Seen
 	items   []event.Item
 	rejects []event.Reject
-	last    int64 // Kafka timestamp of the last record, Unix milliseconds
+	last    int64       // Kafka timestamp of the last record, Unix milliseconds
+	record  *kgo.Record // the last one
 }
 
 func (b *batchBuf) empty() bool { return len(b.parts) == 0 }
@@ -44,13 +48,15 @@ func (b *batchBuf) reset() {
 	b.dec.Reset()
 	for _, p := range b.parts {
 		clear(p.items)
+		p.record = nil
 		p.items, p.rejects = p.items[:0], p.rejects[:0]
 	}
 	b.free = append(b.free, b.parts...)
 	clear(b.batch.Items)
 	b.parts, b.stamps = b.parts[:0], b.stamps[:0]
-	b.nulls, b.raw, b.count, b.began, b.decode = 0, 0, 0, time.Time{}, 0
-	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Items: b.batch.Items[:0], Rejects: b.batch.Rejects[:0]}
+	b.nulls, b.times, b.raw, b.count, b.began, b.decode = 0, 0, 0, 0, time.Time{}, 0
+	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Seen: b.batch.Seen[:0], Items: b.batch.Items[:0],
+		Rejects: b.batch.Rejects[:0]}
 }
 
 func (b *batchBuf) part(partition int32, next int64) *bufPart {
@@ -65,6 +71,7 @@ func (b *batchBuf) part(partition int32, next int64) *bufPart {
 		p, b.free = b.free[n-1], b.free[:n-1]
 	}
 	p.rng = event.Range{Partition: partition, From: next, To: next, LeaderEpoch: -1}
+	p.seen = event.Seen{}
 	b.parts = slices.Insert(b.parts, i, p)
 	return p
 }
@@ -79,7 +86,14 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	}
 	b.count++
 	b.raw += len(r.Value)
+	p.record = r
 	stamp := r.Timestamp.UnixMilli()
+	if b.rules != nil {
+		if stamp = b.rules.Event.KafkaTime(r.Timestamp); stamp == event.NoKafkaTime {
+			b.times++
+		}
+		p.seen.KafkaTime = max(p.seen.KafkaTime, stamp)
+	}
 	p.last = stamp
 	if r.Value == nil {
 		b.nulls++
@@ -93,18 +107,43 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	}
 	if reason != event.ReasonNone {
 		p.items = p.items[:len(p.items)-1]
+		if reason == event.Excluded { // counted by the decoder
+			return event.ReasonNone
+		}
 		p.rejects = append(p.rejects, event.Reject{Partition: r.Partition, Offset: r.Offset, KafkaTimestamp: stamp,
 			Reason: reason, Detail: detail, Length: int64(len(r.Value)), SHA256: sha256.Sum256(r.Value)})
 		return reason
 	}
 	it.Partition, it.Offset, it.KafkaTimestamp = r.Partition, r.Offset, stamp
+	if b.rules != nil {
+		it.SetKey(r.Key)
+	}
 	return event.ReasonNone
+}
+
+// judgeBy makes the buffer, which is empty, judge its records by rules; nil are those of level 1.
+func (b *batchBuf) judgeBy(rules *state.Rules) {
+	b.rules, b.dec.Rules = rules, nil
+	if rules != nil {
+		b.dec.Rules = &rules.Event
+	}
 }
 
 // finish joins the partitions into one batch, which is valid until reset.
 func (b *batchBuf) finish() *event.Batch {
 	b.batch.Nulls = b.nulls
+	if b.rules != nil {
+		b.batch.Rules = b.rules.Number
+		b.batch.Counts = b.dec.Counts
+		b.batch.Counts.KafkaTimes = b.times
+	}
 	for _, p := range b.parts {
+		if r := p.record; r != nil && b.rules != nil {
+			p.seen.LastOffset, p.seen.LastHash = r.Offset, event.HashRecord(r.Offset, r.Key, r.Value)
+		}
+		if b.rules != nil {
+			b.batch.Seen = append(b.batch.Seen, p.seen)
+		}
 		b.batch.Ranges = append(b.batch.Ranges, p.rng)
 		b.batch.Items = append(b.batch.Items, p.items...)
 		b.batch.Rejects = append(b.batch.Rejects, p.rejects...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"deckle/raftstore"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -104,16 +105,38 @@ func (in *intake) proposeBatch(now time.Time) {
 	m.entryBytes.Observe(float64(len(entry)))
 	in.events += int64(len(batch.Items) + len(batch.Rejects))
 	in.send(entryBatch, buf, entry, now)
-	in.cur = &batchBuf{}
+	in.cur = nil
 	if n := len(in.spare); n > 0 {
 		in.cur, in.spare = in.spare[n-1], in.spare[:n-1]
+	} else {
+		in.cur = in.newBuf()
 	}
+}
+
+// newBuf returns a buffer that judges by the rules of this run.
+func (in *intake) newBuf() *batchBuf {
+	b := new(batchBuf)
+	if in.level >= level.Real {
+		b.judgeBy(&in.rules)
+	}
+	return b
 }
 
 // stamp makes the entry of a batch, or of a tick if buf is nil.
 func (in *intake) stamp(now time.Time, buf *batchBuf) *state.BatchEntry {
-	e := &state.BatchEntry{Now: now.UnixMilli(), Idle: in.idle}
+	e := &state.BatchEntry{Now: now.UnixMilli(), Idle: in.idle, Level: in.level}
+	if in.level >= level.Real {
+		e.Out = in.out
+	}
 	if buf != nil {
+		for i := range buf.batch.Seen {
+			r := &buf.batch.Ranges[i]
+			p := in.parts[r.Partition]
+			if r.To >= p.end {
+				p.head = now
+			}
+			buf.batch.Seen[i].AtHead = p.atHead(now, in.Config.Kafka.IdleAfter)
+		}
 		e.Batch = buf.batch
 		e.Idle = slices.DeleteFunc(slices.Clone(in.idle), func(p int32) bool {
 			return slices.ContainsFunc(buf.parts, func(b *bufPart) bool { return b.rng.Partition == p })

@@ -24,6 +24,8 @@ var errResync = errors.New("shard: entry was not applied as proposed")
 type intake struct {
 	*leadership
 	cfg   state.Config
+	level level.Level // of the shard, and its rules: they change between two runs only
+	rules state.Rules
 	src   *kafka.Source // nil when there is nothing to read
 	parts map[int32]*partition
 	order []int32 // the partitions, ascending
@@ -47,6 +49,11 @@ type intake struct {
 	idleSince time.Time // since when all partitions have been idle; zero if they are not
 	idle      []int32   // ascending
 	paused    string    // why intake rests, "" if it does not
+	began     time.Time // of this run
+	askedRise time.Time // when it was last asked whether the level may rise
+	mayRise   chan bool // the answer; has room for it
+	unpaused  time.Time // when it last began to read
+	out       []int32   // the partitions that the clock does not wait for, ascending
 	listed    *kafka.Listing
 	forced    time.Time // when the horizon was last forced up
 }
@@ -54,6 +61,9 @@ type intake struct {
 // runIntake reads, proposes and cuts until ctx ends or an error asks for a new run.
 func (l *leadership) runIntake(ctx context.Context) error {
 	if err := l.group.Barrier(ctx); err != nil {
+		return err
+	}
+	if err := l.rise(ctx); err != nil {
 		return err
 	}
 	l.Sinks.AwaitEvents(ctx)
@@ -79,10 +89,12 @@ func newIntake(l *leadership, view *state.View) *intake {
 	// There is room for every entry that may be in flight, those on top of the limit included.
 	room := l.entriesInFlight() + 4
 	in := &intake{
-		leadership: l, cfg: view.Config, parts: map[int32]*partition{}, cur: &batchBuf{}, ratio: 0.3,
+		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules, began: now, unpaused: now, askedRise: now,
+		mayRise: make(chan bool, 1), parts: map[int32]*partition{}, ratio: 0.3,
 		proposed: make(chan proposal, room), results: make(chan result, room),
 		dirty: true, events: view.OpenEvents, lastEntry: now, troubled: now,
 	}
+	in.cur = in.newBuf()
 	in.prevCut.epoch, in.prevCut.checksum = view.LastClosed, view.LastChecksum
 	for _, p := range view.Partitions {
 		in.parts[p.Partition] = &partition{id: p.Partition, next: p.Next, applied: p.Next, moved: now}

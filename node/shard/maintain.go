@@ -7,6 +7,7 @@ import (
 
 	"deckle/node/condition"
 	"deckle/node/kafka"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -29,9 +30,13 @@ func (in *intake) maintain() error {
 		}
 		in.listed = l
 	}
+	if err := in.askRise(&view, now); err != nil {
+		return err
+	}
 	in.pauseAhead(&view)
 	in.decidePause(&view)
 	in.findIdle(now)
+	in.findSilent(&view, now)
 	if now.Sub(in.troubled) >= steadyFor {
 		in.cond.setFetching(nil)
 	}
@@ -81,15 +86,67 @@ func (in *intake) pauseAhead(view *state.View) {
 			continue
 		}
 		switch by := s.Watermark - view.Clock; {
-		case !p.ahead && by > maxAhead:
+		case !p.ahead && by > maxAhead && in.behindABacklog(view):
 			p.ahead = true
 			in.src.Pause(p.id)
 			in.cond.keep(condition.PartitionPaused, partName(p.id),
 				fmt.Sprintf("it is %d s of event time ahead of the shard's clock, and waits for the others", by))
-		case p.ahead && by <= aheadResume:
+		case p.ahead && (by <= aheadResume || !in.behindABacklog(view)):
 			p.ahead = false
 			in.src.Resume(p.id)
 			in.cond.keep(condition.PartitionPaused, partName(p.id), "")
+		}
+	}
+}
+
+// behindABacklog says whether the partitions that hold the shard's clock are reading a backlog, which ends by itself. A
+// partition that runs ahead waits for nothing else: from level 2 on a slow device holds nobody up.
+func (in *intake) behindABacklog(view *state.View) bool {
+	if in.level == level.First {
+		return true
+	}
+	now := in.Now()
+	for _, s := range view.Partitions {
+		p := in.parts[s.Partition]
+		if p == nil || s.Idle || s.Out || p.ahead || s.Watermark > view.Clock {
+			continue // it does not hold the clock
+		}
+		if p.stopped == "" && p.applied < p.end && !p.atHead(now, in.Config.Kafka.IdleAfter) {
+			return true
+		}
+	}
+	return false
+}
+
+// findSilent lists the partitions that the clock shall go on without: those that have delivered nothing for
+// Rules.LeaveOut by this leader's monotonic clock, and are not idle. At least one other partition must have delivered,
+// or be idle, meanwhile: if the brokers as a whole do not answer, or this intake rests, no partition is at fault.
+func (in *intake) findSilent(view *state.View, now time.Time) {
+	in.out = in.out[:0:0] // entries in flight keep the old one
+	after := in.rules.LeaveOut
+	if in.level == level.First || after <= 0 || in.paused != "" || now.Sub(in.unpaused) < after {
+		return
+	}
+	working := map[int32]bool{} // those that deliver, or are idle, or wait for the others
+	var silent []int32
+	for _, s := range view.Partitions {
+		p := in.parts[s.Partition]
+		if p == nil {
+			continue
+		}
+		delivers := now.Sub(p.moved) < after
+		working[p.id] = delivers || p.ahead || slices.Contains(in.idle, p.id)
+		timeless := delivers && s.Watermark == 0 && now.Sub(in.began) >= after
+		if !s.Out && (!working[p.id] || timeless) {
+			silent = append(silent, p.id)
+		}
+	}
+	for _, id := range silent {
+		for other, works := range working {
+			if works && other != id {
+				in.out = append(in.out, id)
+				break
+			}
 		}
 	}
 }
@@ -105,11 +162,25 @@ func (in *intake) findIdle(now time.Time) {
 		}
 	}
 	switch {
-	case len(in.idle) < len(in.order) || len(in.order) == 0:
+	case !in.restIdle():
 		in.idleSince = time.Time{}
 	case in.idleSince.IsZero():
 		in.idleSince = now
 	}
+}
+
+// restIdle says whether every partition that the clock waits for is idle, and there is one: time passes then by itself.
+func (in *intake) restIdle() bool {
+	if len(in.idle) == 0 {
+		return false
+	}
+	out := 0
+	for _, s := range in.store.Peek().Partitions {
+		if s.Out && !slices.Contains(in.idle, s.Partition) {
+			out++
+		}
+	}
+	return len(in.idle)+out == len(in.order)
 }
 
 // showMissing shows the partitions whose end no broker tells. If it is all of them, the source as a whole fails.

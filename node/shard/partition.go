@@ -16,6 +16,7 @@ type partition struct {
 	moved     time.Time // when applied last moved, or the run began
 	last      int64     // Kafka timestamp of the last applied record, Unix milliseconds; 0 before the first
 	end       int64     // last stable offset, as last heard of
+	head      time.Time // when what is proposed last reached the end of the log; zero if it never has
 	atEnd     time.Time // since when it has been seen at its end; zero if it has not
 	seenAtEnd time.Time // the last listing that showed it there
 	tooShort  int       // listings in a row that showed a log shorter than what has been applied
@@ -62,11 +63,16 @@ func (p *partition) observe(l *kafka.Listing, now time.Time) {
 	case end < p.applied:
 		p.atEnd, p.tooShort = time.Time{}, p.tooShort+1
 	default:
-		p.end, p.seenAtEnd, p.tooShort = end, now, 0
+		p.end, p.seenAtEnd, p.tooShort, p.head = end, now, 0, l.Begun
 		if p.atEnd.IsZero() {
 			p.atEnd = l.Begun
 		}
 	}
+}
+
+// atHead says that what is proposed has reached the end of the log within a time.
+func (p *partition) atHead(now time.Time, within time.Duration) bool {
+	return !p.head.IsZero() && now.Sub(p.head) <= within
 }
 
 // isIdle says that the partition has been at its end for the time after, and that no listing older than stale says so.

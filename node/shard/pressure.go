@@ -34,6 +34,9 @@ func (in *intake) decidePause(view *state.View) {
 			}
 		}
 	}
+	if why == "" && in.paused != "" {
+		in.unpaused = in.Now()
+	}
 	in.paused = why
 	in.cond.setPaused(why)
 }

@@ -122,6 +122,9 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		if errors.As(err, &stop) || errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrUncertain) {
 			return err
 		}
+		if errors.Is(err, errRise) {
+			continue
+		}
 		if s.env.Now().Sub(began) > time.Minute {
 			wait.Reset()
 		}

@@ -152,7 +152,10 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 		{"silently", []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, kerr.KafkaStorageError},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			schedule(t, Options{Tune: func(c *config.Config) { c.Session.Retention = 2 * time.Minute }},
+			schedule(t, Options{Tune: func(c *config.Config) {
+				c.Session.Retention = 2 * time.Minute
+				c.Rules.Clock.LeaveOut = 24 * time.Hour // until then it holds the clock
+			}},
 				func(s *stage) {
 					for i := range s.members { // a client that gets an error at once asks again at once
 						s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)

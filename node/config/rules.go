@@ -1,0 +1,26 @@
+package config
+
+import "time"
+
+// Rules decide verdicts and stored values, and may be changed while the cluster lives. They are replicated: a leader
+// hands those of its file on only if Revision is greater than that of the present ones.
+type Rules struct {
+	Revision int   `yaml:"revision"` // raise it in the files of all nodes with every change
+	Clock    Clock `yaml:"clock"`
+}
+
+// Clock says how long a shard waits for a partition.
+type Clock struct {
+	// Slack is how far a partition with slow devices stays behind the live ones.
+	Slack time.Duration `yaml:"slack" default:"2m"`
+	// LeaveOut is how long a partition may deliver nothing before the sessions of the others close without it.
+	LeaveOut time.Duration `yaml:"leave_out" default:"2m"`
+}
+
+func (c *Config) checkRules(k *checker) {
+	r := &c.Rules
+	k.atLeast("cluster.max_level", int64(c.Cluster.MaxLevel), 0)
+	k.atLeast("rules.revision", int64(r.Revision), 0)
+	k.between("rules.clock.slack", r.Clock.Slack, time.Second, time.Hour)
+	k.between("rules.clock.leave_out", r.Clock.LeaveOut, 5*time.Second, 24*time.Hour)
+}

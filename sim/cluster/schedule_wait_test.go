@@ -1,0 +1,129 @@
+package cluster
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"deckle/node/config"
+)
+
+// One device that is two hours slow, alone in its partition, beside live readers (report F33): no live session waits for
+// it, no partition is paused for it, and its own session is exact.
+func TestSlowDeviceHoldsNobody(t *testing.T) {
+	schedule(t, Options{Tune: func(c *config.Config) {
+		c.Session.Retention = 6 * time.Hour
+		c.Rules.Clock.Slack = 5 * time.Second
+	}}, func(s *stage) {
+		began := s.now()
+		slow := began.Add(-2 * time.Hour)
+		for i := range 90 {
+			now := s.now()
+			sid := fmt.Sprint("live-", i)
+			s.send(ev{part: 1, sid: sid, at: now}, ev{part: 1, sid: sid, at: now, typ: "session_end"},
+				ev{part: 0, sid: "slow", at: slow.Add(time.Duration(i) * time.Second), kafka: now})
+			s.sleep(time.Second)
+		}
+		v := s.view()
+		s.check(v.Clock >= s.now().Unix()-15, "the clock is %d s behind", s.now().Unix()-v.Clock)
+		s.check(len(s.status().Ahead) == 0, "partitions %v wait for others", s.status().Ahead)
+		closed := 0
+		for i := range 60 { // those of the last 30 s may still be on their way
+			click, _ := s.rows(fmt.Sprint("live-", i))
+			if len(click) == 1 && click[0].status == "closed" && click[0].events == 1 {
+				closed++
+			}
+		}
+		s.check(closed == 60, "%d of 60 live sessions are closed in ClickHouse", closed)
+		s.send(ev{part: 0, sid: "slow", at: slow.Add(90 * time.Second), kafka: s.now(), typ: "session_end"})
+		s.applied()
+		click, _ := s.rows("slow")
+		s.check(v.DeadLetters[tooLate] == 0, "too late: %v", v.DeadLetters)
+		s.await(3*time.Minute, "the slow device's session", func() bool {
+			click, _ = s.rows("slow")
+			return len(click) == 1 && click[0].status == "closed" && click[0].events == 90
+		})
+		s.check(click[0].start == slow.Unix() && click[0].end == slow.Unix()+89, "the slow device's session: %+v", click)
+		s.settle()
+	})
+}
+
+// History that is written anew has new Kafka times: it is no slow device. While one partition has come to the present,
+// the other's five hours are read, and nothing of them is too late.
+func TestCopiedHistoryIsNoSlowDevice(t *testing.T) {
+	schedule(t, Options{Tune: func(c *config.Config) {
+		c.Session.Retention = 10 * time.Minute
+		c.Rules.Clock.Slack = 5 * time.Second
+		c.Rules.Clock.LeaveOut = 24 * time.Hour
+	}}, func(s *stage) {
+		release := s.hold()
+		now := s.now()
+		old := now.Add(-5 * time.Hour)
+		for i := range 300 {
+			at := old.Add(time.Duration(i) * time.Minute)
+			s.send(ev{part: 0, sid: fmt.Sprint("old-", i), at: at, kafka: now, size: 2000},
+				ev{part: 1, sid: fmt.Sprint("here-", i), at: at, kafka: now})
+		}
+		s.send(ev{part: 1, sid: "present", at: now, kafka: now})
+		release()
+		s.applied()
+		s.check(s.view().DeadLetters[tooLate] == 0, "too late: %v", s.view().DeadLetters)
+		s.moveOn(s.now())
+		s.settle()
+	})
+}
+
+// A partition that cannot be read while another is live: after rules.clock.leave_out the sessions of the other close in
+// time, and what the partition holds is not too late when it comes back, longer after than the retention is.
+func TestAbsentPartitionHoldsNobody(t *testing.T) {
+	const out = 20 * time.Second
+	schedule(t, Options{Tune: func(c *config.Config) {
+		c.Session.Retention = 6 * time.Minute
+		c.Rules.Clock.LeaveOut, c.Rules.Clock.Slack = out, 5*time.Second
+	}}, func(s *stage) {
+		for i := range s.members { // a client that gets an error at once asks again at once
+			s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
+		}
+		at := s.now()
+		s.send(ev{part: 0, sid: "away", at: at}, ev{part: 1, sid: "first", at: at})
+		s.applied()
+		fault := s.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, Topic: topic,
+			Partitions: []int32{0}, Err: kerr.KafkaStorageError, Count: -1})
+		s.sleep(100 * time.Millisecond)
+		for i := range 42 { // seven minutes
+			now := s.now()
+			sid := fmt.Sprint("live-", i)
+			s.send(ev{part: 0, sid: fmt.Sprint("away-", i), at: now}, ev{part: 1, sid: sid, at: now},
+				ev{part: 1, sid: sid, at: now, typ: "session_end"})
+			s.sleep(10 * time.Second)
+			if i == 20 {
+				s.leading(0).restart() // a new leader does not begin to wait anew
+			}
+		}
+		v := s.view()
+		s.check(v.Clock >= s.now().Unix()-60, "the clock is %d s behind", s.now().Unix()-v.Clock)
+		s.check(v.Horizon <= at.Unix()-6*60+2, "the horizon is %d s past what the partition can still deliver",
+			v.Horizon-at.Unix()+6*60)
+		click, _ := s.rows("live-20")
+		s.check(len(click) == 1 && click[0].status == "closed", "a live session: %+v", click)
+		fault.Remove()
+		s.applied()
+		s.check(s.view().DeadLetters[tooLate] == 0, "too late: %v", s.view().DeadLetters)
+		for _, i := range []int{0, 20, 41} {
+			sid := fmt.Sprint("away-", i)
+			s.await(3*time.Minute, sid, func() bool {
+				click, dlt := s.rows(sid)
+				return len(click) == 1 && len(dlt) == 1 && click[0].events == 1 && click[0].status == "expired"
+			})
+		}
+		s.await(3*time.Minute, "the partition takes part again", func() bool {
+			v := s.view()
+			return !v.Partitions[0].Out && !v.Partitions[1].Out
+		})
+		s.settle()
+	})
+}
