@@ -16,5 +16,5 @@ func raiseFiles() (limit uint64, ok bool) {
 			r = raised
 		}
 	}
-	return uint64(r.Cur), true
+	return uint64(r.Cur), true //nolint:unconvert // an int64 on some systems
 }

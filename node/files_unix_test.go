@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package node
 
@@ -23,7 +23,7 @@ func TestFilesAreRaised(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}
-	if !ok || limit != uint64(before.Max) {
+	if !ok || limit != before.Max {
 		t.Errorf("limit %d, %v; hard is %d", limit, ok, before.Max)
 	}
 }
