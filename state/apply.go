@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"deckle/event"
 	"deckle/schema"
@@ -14,15 +13,10 @@ import (
 
 const (
 	defaultMaxTimers = 5000
-	// maxWatermarkLead is the number of seconds by which a watermark may be ahead of the record's Kafka timestamp and
-	// of the leader's wall clock.
-	maxWatermarkLead = 5 * 60
 	// maxVisited is the number of sessions that may be brought to memory before it is checked whether some should leave
 	// it.
 	maxVisited = 4096
 )
-
-func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 // lookup returns the live session of an id, from memory or from Pebble; nil if there is none.
 func (s *Store) lookup(sid string) (*session, error) {
@@ -71,22 +65,13 @@ func (s *Store) markChanged(ss *session) {
 	}
 }
 
-func (s *Store) partition(p int32) *PartitionStatus {
-	for i := range s.meta.Partitions {
-		if s.meta.Partitions[i].Partition == p {
-			return &s.meta.Partitions[i]
-		}
-	}
-	return nil
-}
-
 func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	b := &e.Batch
 	if e.Level > s.meta.level() || len(b.Ranges) > 0 && b.Rules != s.meta.Rules.Number {
 		return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
 	}
 	for _, r := range b.Ranges {
-		if p := s.partition(r.Partition); p == nil || p.Next != r.From || r.To <= r.From {
+		if p := s.meta.partition(r.Partition); p == nil || p.Next != r.From || r.To <= r.From {
 			return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
 		}
 	}
@@ -107,7 +92,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		default:
 			res.Left = append(res.Left, Position{it.Partition, it.Offset})
 		}
-		s.partition(it.Partition).observeEvent(it, now, s.meta.level())
+		s.meta.partition(it.Partition).observeEvent(it, now, s.meta.level())
 	}
 	s.open.LeftOut = append(s.open.LeftOut, res.Left...)
 	for i := range b.Rejects {
@@ -118,12 +103,12 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 			// A partition that carries only rejects has no event time, and is not idle either. A reject says that time
 			// has passed: the partition's watermark follows its Kafka time, less the time for which a session may be
 			// silent. So the partition does not stop the shard's clock for ever. From level 2 on, Kafka times do that.
-			p := s.partition(r.Partition)
+			p := s.meta.partition(r.Partition)
 			p.Watermark = max(p.Watermark, min(r.KafkaTimestamp/1000, now)-seconds(s.meta.Config.IdleTimeout))
 		}
 	}
 	for i, r := range b.Ranges {
-		p := s.partition(r.Partition)
+		p := s.meta.partition(r.Partition)
 		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch
 		if len(b.Seen) > 0 && b.Seen[i].LastHash != 0 {
 			p.LastOffset, p.LastHash = b.Seen[i].LastOffset, b.Seen[i].LastHash
@@ -142,14 +127,16 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		p.Idle = slices.Contains(e.Idle, p.Partition)
 	}
 	if s.meta.level() >= level.Real {
-		s.observeKafka(b, now)
-		s.leaveOut(e.Out)
-		s.letIn(b.Ranges)
+		s.meta.observeKafka(b, now)
+		if s.meta.leaveOut(e.Out) {
+			s.dirtyBytes++
+		}
+		s.meta.letIn(b.Ranges)
 	}
-	if err := s.advanceClock(s.clockTarget(e.Elapsed)); err != nil {
+	if err := s.advanceClock(s.meta.clockTarget(e.Elapsed)); err != nil {
 		return nil, err
 	}
-	res.Clock = s.clock()
+	res.Clock = s.meta.clock()
 	if len(s.evictCandidates) >= maxVisited && s.memory > s.opts.SessionMemoryBytes {
 		// Duplicates and late records bring sessions to memory without changing much, so that no checkpoint comes soon.
 		s.evict()
@@ -186,8 +173,8 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 	if ss != nil && ss.has(it.ID) {
 		return duplicate, nil
 	}
-	if it.Timestamp < s.horizon() {
-		s.rejectItem(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, s.horizon()))
+	if it.Timestamp < s.meta.horizon() {
+		s.rejectItem(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, s.meta.horizon()))
 		return deadLetter, nil
 	}
 	end := it.Type == event.SessionEnd
@@ -234,7 +221,7 @@ func (s *Store) foldEvent(ss *session, it *event.Item) {
 		s.revise(ss)
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
 	case !ss.closing:
-		s.setTimer(ss, s.expiry(ss))
+		s.setTimer(ss, s.meta.expiry(ss.last))
 	}
 }
 
@@ -248,7 +235,7 @@ func (s *Store) endSession(ss *session, it *event.Item) {
 		s.revise(ss)
 	case ss.status == schema.StatusOpen && !ss.closing:
 		ss.closing = true
-		s.setTimer(ss, max(s.clock(), it.Timestamp)+seconds(s.meta.Config.Grace))
+		s.setTimer(ss, max(s.meta.clock(), it.Timestamp)+seconds(s.meta.Config.Grace))
 	}
 	if ss.status != schema.StatusOpen {
 		s.setTimer(ss, ss.last+seconds(s.meta.Config.Retention)+1)
@@ -311,8 +298,8 @@ func (s *Store) advanceClock(target int64) error {
 		target = max(s.meta.ClockMillis, min(target, reached*1000))
 	}
 	s.meta.ClockMillis = max(s.meta.ClockMillis, target)
-	s.raiseHorizon()
-	_, morePurges, err := s.fireDue(timerPurge, s.horizon()+seconds(s.meta.Config.Retention), limit-fired, s.purge)
+	s.meta.raiseHorizon()
+	_, morePurges, err := s.fireDue(timerPurge, s.meta.horizon()+seconds(s.meta.Config.Retention), limit-fired, s.purge)
 	s.meta.TimersDue = more || morePurges
 	return err
 }
@@ -355,9 +342,9 @@ func (s *Store) endPurged(ss *session) {
 func (s *Store) applyHorizon(horizon int64) error {
 	c := s.meta.Config
 	if s.meta.ClockMillis > 0 {
-		horizon = min(horizon, s.clock()-seconds(c.IdleTimeout+c.Grace))
+		horizon = min(horizon, s.meta.clock()-seconds(c.IdleTimeout+c.Grace))
 		s.meta.Forced = max(s.meta.Forced, horizon)
-		s.raiseHorizon()
+		s.meta.raiseHorizon()
 	}
 	s.dirtyBytes++
 	return s.advanceClock(s.meta.ClockMillis)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -187,6 +188,10 @@ func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) erro
 		return d.err
 	}
 	if err := event.DecodeBatch(b[d.pos:], &e.Batch, scratch); err != nil {
+		var newer *level.TooNewError
+		if errors.As(err, &newer) {
+			return fmt.Errorf("batch at byte %d: %w", d.pos, err)
+		}
 		return fmt.Errorf("%w: batch at byte %d: %w", ErrCorrupt, d.pos, err)
 	}
 	return nil

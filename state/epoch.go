@@ -2,6 +2,8 @@ package state
 
 import (
 	"cmp"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -9,6 +11,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // applyCut closes the open epoch (closeEpoch), unless this replica has another last epoch than the leader.
@@ -94,4 +97,114 @@ func (s *Store) cutRollups(epoch uint64, sum *xxhash.Digest) error {
 		_, _ = sum.Write(s.valBuf)
 	}
 	return nil
+}
+
+// EncodeLevel encodes the entry that raises the shard's level. Its form is that of level 1 for ever, so that every
+// binary can read the entry that tells it that it cannot read on. nowMillis is the leader's wall clock, as in
+// EncodeCut.
+func EncodeLevel(nowMillis int64, to level.Level) []byte {
+	b := binary.AppendVarint([]byte{kindLevel, firstVersion}, nowMillis)
+	return binary.AppendUvarint(b, uint64(to))
+}
+
+// Level returns the level whose formats the shard writes, a level.Level, for packages that know levels as numbers. It
+// does not wait for the entry that is being applied.
+func (s *Store) Level() uint32 { return uint32(s.Peek().Level) }
+
+// applyLevel raises the level. The open epoch is closed first, exactly as by a Cut, so that an epoch has one level.
+// What is written from here on, also what the open epoch holds of a session in memory, has the formats of the new
+// level.
+func (s *Store) applyLevel(e entry) (*CutResult, error) {
+	if e.level > level.Current {
+		return nil, &level.TooNewError{What: fmt.Sprintf("level %d of the shard", e.level)}
+	}
+	if e.level <= s.meta.level() {
+		return &CutResult{}, nil
+	}
+	res, err := s.closeEpoch(e.now)
+	if err != nil {
+		return nil, err
+	}
+	s.meta.Horizon = s.meta.horizon()
+	s.meta.Level, s.meta.Version = e.level, int(level.Store.At(e.level))
+	s.meta.LevelEpoch, s.meta.LevelClock = s.meta.LastClosed, s.meta.clock()
+	s.beginEpoch(res.Epoch > 0)
+	s.dirtyBytes++
+	return res, nil
+}
+
+// beginEpoch gives the epoch that is open from here on its level and its rules. After a Cut, the closed epoch stands in
+// s.open until the checkpoint has written it, and the next one begins there.
+func (s *Store) beginEpoch(closed bool) {
+	if !closed {
+		s.open.Level, s.open.Rules = s.meta.level(), s.meta.Rules.Number
+	}
+}
+
+// EncodeRules encodes the entry that replaces the rules. It is ignored unless r.Number is one more than the number of
+// the present ones, so that a repeated or a late proposal does nothing. nowMillis is the leader's wall clock, as in
+// EncodeCut.
+func EncodeRules(nowMillis int64, r Rules) []byte {
+	b, err := json.Marshal(r)
+	if err != nil { // a struct of plain fields always encodes
+		panic(err)
+	}
+	return append(binary.AppendVarint([]byte{kindRules, level.Entry.At(level.Real)}, nowMillis), b...)
+}
+
+// applyRules replaces the rules. The open epoch is closed first, exactly as by a Cut, so that an epoch has one set of
+// rules, and a re-fetch of its raw events decodes by them.
+func (s *Store) applyRules(e entry) (*CutResult, error) {
+	if s.meta.level() < level.Real || e.rules.Number != s.meta.Rules.Number+1 {
+		return &CutResult{}, nil
+	}
+	res, err := s.closeEpoch(e.now)
+	if err != nil {
+		return nil, err
+	}
+	if last := s.lastFormer(); s.meta.LastClosed > last { // else no epoch was closed under them
+		s.meta.FormerRules = append(s.meta.FormerRules, FormerRules{s.meta.Rules, s.meta.LastClosed})
+	}
+	s.meta.Rules = e.rules
+	s.beginEpoch(res.Epoch > 0)
+	s.dirtyBytes++
+	return res, nil
+}
+
+func (s *Store) lastFormer() uint64 {
+	if n := len(s.meta.FormerRules); n > 0 {
+		return s.meta.FormerRules[n-1].Until
+	}
+	return 0
+}
+
+// dropRules forgets the former rules that no sink needs any more.
+func (s *Store) dropRules() {
+	acked := s.minAcked()
+	for len(s.meta.FormerRules) > 0 && s.meta.FormerRules[0].Until <= acked {
+		s.meta.FormerRules = s.meta.FormerRules[1:]
+	}
+}
+
+// addCounts adds what the rules have left out of a batch, and taken for none.
+func (s *Store) addCounts(c *event.Counts) {
+	m := &s.meta.RuleCounts
+	for i, n := range c.Excluded {
+		if n > 0 && i < len(s.meta.Rules.Event.Exclude) {
+			if m.Excluded == nil {
+				m.Excluded = map[string]int64{}
+			}
+			m.Excluded[s.meta.Rules.Event.Exclude[i].Name] += n
+		}
+	}
+	m.Skipped += c.Skipped
+	m.KafkaTimes += c.KafkaTimes
+	for i, n := range c.Zeroed {
+		if n > 0 {
+			if m.Zeroed == nil {
+				m.Zeroed = map[string]int64{}
+			}
+			m.Zeroed[event.MetricNames()[i]] += n
+		}
+	}
 }

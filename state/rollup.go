@@ -115,7 +115,7 @@ func (s *Store) countLive(date int32, by int64) {
 func (s *Store) dropDates() {
 	acked := s.minAcked()
 	for date, d := range s.meta.Dates {
-		if d.Live > 0 || d.LastEpoch > acked || (int64(date)+1)*86400 > s.horizon() {
+		if d.Live > 0 || d.LastEpoch > acked || (int64(date)+1)*86400 > s.meta.horizon() {
 			continue
 		}
 		delete(s.meta.Dates, date)
@@ -127,10 +127,4 @@ func (s *Store) dropDates() {
 			}
 		}
 	}
-}
-
-// dateState is what is known of one date of the rollups.
-type dateState struct {
-	Live      int64  // the number of sessions in the state that are counted on it
-	LastEpoch uint64 // of the last Cut that moved one of its totals
 }

@@ -90,45 +90,6 @@ type Store struct {
 	valBuf  []byte
 }
 
-// meta is everything small. It is stored as JSON under one key, in the same batch as all the rest.
-type meta struct {
-	Version     int
-	Index, Term uint64
-	Configured  bool
-	Config      Config
-	ClockMillis int64 // of event time; 0 while it is unset
-	Forced      int64 // the horizon is at least this, Unix seconds
-	TimersDue   bool
-	OpenEpoch   uint64
-	LastClosed  uint64
-	LastSum     uint64
-	LastCut     int64 // clock of the last Cut, Unix milliseconds
-	NextSeq     uint64
-	Sinks       [NumSinks]Progress
-	Partitions  []PartitionStatus
-	Applied     int64
-	Counted     int64
-	Duplicates  int64
-	Nulls       int64
-	DeadLetters map[event.Reason]int64
-	Live        int64
-	Open        int64
-	Dates       map[int32]dateState
-	Refused     map[string]uint64 // by sink and row key (see refusedKey): images up to this epoch are refused
-
-	// From level 2 on. Level 1 has none of it, so that its stores have the bytes that v0.1.0 writes.
-	Level       level.Level   `json:",omitempty"` // 0 for level 1
-	LevelEpoch  uint64        `json:",omitempty"` // the last epoch of level 1
-	Horizon     int64         `json:",omitempty"` // Unix seconds; level 1 computes it
-	LevelClock  int64         `json:",omitempty"` // the clock when the level was raised, Unix seconds
-	Rules       Rules         `json:",omitzero"`
-	RuleCounts  Counted       `json:",omitzero"`
-	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
-	// What the caps have cut, since the shard was created; see View.
-	FullByBytes    int64 `json:",omitempty"`
-	MetricsOmitted int64 `json:",omitempty"`
-}
-
 // Open opens the shard's store, creates it if it is missing, and ends a Restore that was interrupted. The state is that
 // of the last checkpoint: the caller applies the log from the entry after Applied on.
 func Open(ctx context.Context, opts Options) (*Store, error) {

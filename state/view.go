@@ -35,7 +35,7 @@ func (s *Store) view() View {
 	m := &s.meta
 	v := View{
 		Config: m.Config, Level: m.level(), Rules: m.Rules, Configured: m.Configured, Index: m.Index, Term: m.Term,
-		Clock: s.clock(), Horizon: s.horizon(),
+		Clock: s.meta.clock(), Horizon: s.meta.horizon(),
 		Partitions: slices.Clone(m.Partitions),
 		OpenEpoch:  m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
 		Sinks: m.Sinks, OpenEvents: s.open.applied(), OpenSessions: int64(len(s.changed)),

@@ -1,0 +1,55 @@
+package state
+
+import (
+	"time"
+
+	"deckle/event"
+)
+
+// Rules decide verdicts and stored values, and may change while the shard lives: by a Rules entry, from the epoch that
+// begins with it. What is fixed for the life of the shard is in Config. The zero value are the rules of v0.1.0.
+type Rules struct {
+	// Number counts the rules of the shard. 0 are those of level 1, which no entry has set.
+	Number uint32
+	// Revision is rules.revision of the configuration that they come from. A leader proposes its own only if they have
+	// a greater one.
+	Revision uint64
+	// Event says how records are decoded and judged.
+	Event event.Rules
+	// ClockSlack is how far the watermark of a partition with slow devices stays behind the live ones, and how near a
+	// partition that was left out must have come to the clock to take part in it again.
+	ClockSlack time.Duration
+	// LeaveOut is how long a partition may deliver nothing before the clock goes on without it.
+	LeaveOut time.Duration
+	// MaxSessionBytes is the size of a session's encoded events, in its image and in its segments, from which on a
+	// further event of it is a dead letter, session_full. 0 is no limit.
+	MaxSessionBytes int64 `json:",omitempty"`
+}
+
+// DefaultRules are those of a new shard, as far as the configuration does not say otherwise.
+func DefaultRules() Rules {
+	return Rules{ClockSlack: 2 * time.Minute, LeaveOut: 2 * time.Minute, MaxSessionBytes: 8 << 20}
+}
+
+// Counted are the totals of what the rules leave out, and of what they take for none, since the shard was created.
+type Counted struct {
+	Excluded   map[string]int64 `json:",omitempty"` // records, by the name of the rule that left them out
+	Skipped    int64            `json:",omitempty"` // records of unknown types (event_types.unknown: skip)
+	KafkaTimes int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
+	Zeroed     map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
+}
+
+// LeftOut is the number of records that are in no row, no letter and no total, because the rules leave them out.
+func (c *Counted) LeftOut() int64 {
+	n := c.Skipped
+	for _, v := range c.Excluded {
+		n += v
+	}
+	return n
+}
+
+// FormerRules are rules that were replaced, and the last epoch that they hold for.
+type FormerRules struct {
+	Rules Rules
+	Until uint64
+}
