@@ -227,6 +227,17 @@ func (c *Config) checkKafka(k *checker) {
 	if kc.FetchMaxBytes < 1<<20 {
 		k.add("kafka.fetch_max_bytes", "%d is too small: a record may have 1 MiB; use at least 1MiB", kc.FetchMaxBytes)
 	}
+	if kc.FetchMaxBytes > 1<<30 {
+		k.add("kafka.fetch_max_bytes", "%d is too large: use at most 1GiB", kc.FetchMaxBytes)
+	}
+	switch {
+	case kc.MaxBatchBytes < kc.FetchMaxBytes:
+		k.add("kafka.max_batch_bytes",
+			"%d is less than fetch_max_bytes (%d): a batch that a fetch brings must fit, inflated; raise it",
+			kc.MaxBatchBytes, kc.FetchMaxBytes)
+	case kc.MaxBatchBytes > 1<<30:
+		k.add("kafka.max_batch_bytes", "%d is too large: use at most 1GiB", kc.MaxBatchBytes)
+	}
 }
 
 func (c *Config) checkSession(k *checker) {
@@ -258,6 +269,11 @@ func (c *Config) checkLimits(k *checker) {
 	}
 	k.atLeast("limits.session_memory_bytes", l.SessionMemoryBytes, 1<<20)
 	k.atLeast("limits.buffer_memory_bytes", l.BufferMemoryBytes, 1<<20)
+	if l.FetchMemoryBytes < c.Kafka.MaxBatchBytes {
+		k.add("limits.fetch_memory_bytes",
+			"%d is less than kafka.max_batch_bytes (%d): one batch would not fit; raise it",
+			l.FetchMemoryBytes, c.Kafka.MaxBatchBytes)
+	}
 	k.atLeast("limits.cache_bytes", l.CacheBytes, 1<<20)
 	k.atLeast("limits.unflushed_epochs", int64(l.UnflushedEpochs), 0)
 }

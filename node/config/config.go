@@ -73,6 +73,9 @@ type Kafka struct {
 	IdleAfter time.Duration `yaml:"idle_after" default:"30s"`
 	// FetchMaxBytes bounds one fetch per broker.
 	FetchMaxBytes int64 `yaml:"fetch_max_bytes" default:"8MiB"`
+	// MaxBatchBytes bounds what one record batch may inflate to; by default 64 MiB, or FetchMaxBytes if that is more. A
+	// partition with a larger one waits.
+	MaxBatchBytes int64 `yaml:"max_batch_bytes"`
 }
 
 // SASL is Kafka's authentication.
@@ -106,6 +109,9 @@ type Limits struct {
 	SessionMemoryBytes int64 `yaml:"session_memory_bytes" default:"256MiB"`
 	// BufferMemoryBytes bounds the encoded events that wait for a flush, of all shards together.
 	BufferMemoryBytes int64 `yaml:"buffer_memory_bytes" default:"256MiB"`
+	// FetchMemoryBytes bounds the fetched records that wait to be read, inflated, of all shards together, beside one
+	// batch per fetch; by default 256 MiB, or four times Kafka.MaxBatchBytes if that is more.
+	FetchMemoryBytes int64 `yaml:"fetch_memory_bytes"`
 	// CacheBytes is the size of Pebble's block cache, which all shards share.
 	CacheBytes int64 `yaml:"cache_bytes" default:"32MiB"`
 	// UnflushedEpochs is how many closed epochs a sink may be behind before intake pauses. Zero, the default, means
@@ -172,4 +178,6 @@ func (c *Config) derive() {
 	}
 	k.DLQ = cmp.Or(k.DLQ, k.Topic+".dlq")
 	k.Group = cmp.Or(k.Group, "deckle-"+cl.Pipeline)
+	k.MaxBatchBytes = cmp.Or(k.MaxBatchBytes, max(64<<20, k.FetchMaxBytes))
+	c.Limits.FetchMemoryBytes = cmp.Or(c.Limits.FetchMemoryBytes, max(256<<20, 4*k.MaxBatchBytes))
 }

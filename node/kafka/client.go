@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -16,9 +18,11 @@ import (
 
 // Client is a node's way to the Kafka cluster of its source topic. It is safe for concurrent use.
 type Client struct {
-	opts  []kgo.Opt // of every client of the node
-	admin *kgo.Client
-	topic string
+	opts     []kgo.Opt // of every client of the node
+	admin    *kgo.Client
+	topic    string
+	maxBatch int64         // kafka.max_batch_bytes; 0 means the client library's own bound
+	quiet    time.Duration // replaces probeQuiet if set
 }
 
 // Open returns a client for the brokers and the topic of cfg. It connects to nothing yet. log takes the client
@@ -33,7 +37,7 @@ func Open(cfg *config.Kafka, pipeline string, log *slog.Logger, extra []kgo.Opt)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	return &Client{opts: opts, admin: admin, topic: cfg.Topic}, nil
+	return &Client{opts: opts, admin: admin, topic: cfg.Topic, maxBatch: cfg.MaxBatchBytes}, nil
 }
 
 // Close closes the client for requests; sources have clients of their own.
@@ -76,19 +80,22 @@ func options(cfg *config.Kafka, pipeline string, log *slog.Logger) ([]kgo.Opt, e
 // kept so that the position can pass them, no reset whatever happens, bounded memory. fetchBytes bounds one fetch per
 // broker.
 func (c *Client) reader(from map[int32]kgo.Offset, fetchBytes int64, extra ...kgo.Opt) (*kgo.Client, error) {
-	bytes := int32(min(max(fetchBytes, 64<<10), 1<<30))
+	bytes := min(max(fetchBytes, fewestFetchBytes), 1<<30)
 	opts := append(c.Options(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.topic: from}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(bytes),
-		kgo.FetchMaxPartitionBytes(min(bytes, 1<<20)),
+		kgo.FetchMaxBytes(int32(bytes)),
+		kgo.FetchMaxPartitionBytes(int32(min(bytes, mostPartitionBytes))),
 		kgo.FetchMaxWait(fetchWait),
 		kgo.MaxConcurrentFetches(maxFetches),
-		kgo.MaxDecompressBatchBytes(maxBatchBytes),
-		kgo.BrokerMaxReadBytes(max(100<<20, 2*bytes)),
+		// A broker sends the first batch of a fetch whole. One that is not compressed may have as much as one that is.
+		kgo.BrokerMaxReadBytes(int32(min(max(2*bytes, c.maxBatch)+36<<20, math.MaxInt32))),
 	)
+	if c.maxBatch > 0 {
+		opts = append(opts, kgo.MaxDecompressBatchBytes(int(c.maxBatch)))
+	}
 	cl, err := kgo.NewClient(append(opts, extra...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)

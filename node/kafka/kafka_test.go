@@ -60,7 +60,7 @@ func TestSampleTellsKeys(t *testing.T) {
 
 func openTestSource(t *testing.T, b *nodetest.Broker, next ...state.PartitionStatus) *Source {
 	t.Helper()
-	s, err := clientOf(b).OpenSource(nodetest.Context(t), [16]byte{}, next, 1<<20)
+	s, err := clientOf(b).OpenSource(nodetest.Context(t), [16]byte{}, next, 1<<20, 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 func TestFetchesGather(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
 	s, err := clientOf(b).OpenSource(nodetest.Context(t), [16]byte{},
-		[]state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+		[]state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20, 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

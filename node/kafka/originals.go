@@ -83,7 +83,7 @@ func (r *originalsReading) take(fetches kgo.Fetches) (done bool, err error) {
 			r.done++
 		}
 	}
-	err = firstError(fetches)
+	err = r.f.c.explain(firstError(fetches), 0)
 	switch {
 	case r.done == len(r.at):
 		return true, nil

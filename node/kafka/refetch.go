@@ -169,7 +169,7 @@ func (rr *rangeReading) take(fetches kgo.Fetches) (done bool, err error) {
 		}
 	})
 	if err == nil {
-		err = firstError(fetches)
+		err = rr.f.c.explain(firstError(fetches), 0)
 	}
 	for i := fetches.RecordIter(); err == nil && !i.Done(); {
 		err = rr.record(i.Next())

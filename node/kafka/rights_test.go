@@ -45,7 +45,8 @@ func TestMissingRightsAreNamed(t *testing.T) {
 			return err
 		}, read},
 		{"source", kmsg.Fetch, kerr.TopicAuthorizationFailed, func(ctx context.Context, c *Client) error {
-			s, err := c.OpenSource(ctx, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+			s, err := c.OpenSource(ctx, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20,
+				64<<20)
 			if err != nil {
 				return err
 			}

@@ -155,6 +155,9 @@ func (c *standing) setStopped(p part, reason string) {
 	c.keep(id, subject, reason)
 }
 
+// clearStopped shows that a partition does not wait for an operator any more.
+func (c *standing) clearStopped(p part) { c.keep(condition.PartitionStopped, p, "") }
+
 // stoppedFor returns why a partition waits for an operator in this leadership, "" if it does not.
 func (c *standing) stoppedFor(p part) string {
 	found, _ := c.now().Get(condition.PartitionStopped, p)

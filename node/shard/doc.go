@@ -28,9 +28,12 @@
 //  1. Ranges are proposed in offset order from the applied state's next offset. Whatever is uncertain (a failed
 //     Propose, a rejected entry) is forgotten, and the offsets are read from the applied state after a Barrier: a
 //     failed entry may still be committed, and then the state refuses the repetition.
-//  2. An offset out of range, another topic id, a diverging leader epoch or a log that ends before the next offset
-//     stops the partition; nothing is ever reset. A chunk that does not begin where the last one ended begins a new
-//     run.
+//  2. What keeps a partition from being read (a broken batch, one that inflates too much, a codec, a right, silence) is
+//     its own: what lies before it is applied, the others go on, and a probe, one at a time, with backoff, tells when
+//     it can be read again. Then it is set anew at the next offset. An offset out of range, another topic id, a
+//     diverging leader epoch or a log that ends before the next offset stops the partition; nothing is ever reset. What
+//     another topic id has stopped goes on when the id is its own again. A chunk that does not begin where the last one
+//     ended begins a new run.
 //  3. Nothing is written to a sink but an outstanding plan, and nothing is acknowledged but what Write has returned nil
 //     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that).
 //  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the

@@ -48,7 +48,7 @@ func (in *intake) fill() {
 	for len(in.pending) > 0 && !in.full() {
 		part := &in.pending[0]
 		p := in.parts[part.Partition]
-		for len(part.Records) > 0 && !in.full() && p.stopped == "" {
+		for len(part.Records) > 0 && !in.full() {
 			r := part.Records[0]
 			part.Records[0], part.Records = nil, part.Records[1:]
 			if r.Offset < p.next {
@@ -62,7 +62,7 @@ func (in *intake) fill() {
 			}
 			p.next, took = r.Offset+1, true
 		}
-		if len(part.Records) == 0 || p.stopped != "" {
+		if len(part.Records) == 0 {
 			in.pending = in.pending[1:]
 		}
 	}
@@ -209,7 +209,7 @@ func (in *intake) handle(r *result) error {
 // caughtUp says whether everything has been applied that the last fetches have shown to be there.
 func (in *intake) caughtUp() bool {
 	for _, p := range in.parts {
-		if p.stopped == "" && p.applied < p.end {
+		if p.reads() && p.applied < p.end {
 			return false
 		}
 	}
@@ -225,7 +225,7 @@ func (in *intake) applied(buf *batchBuf, res *state.BatchResult, now time.Time) 
 	in.arrivals.add(buf.counted(res.Left))
 	for _, b := range buf.parts {
 		p := in.parts[b.rng.Partition]
-		p.applied, p.moved, p.atEnd = b.rng.To, now, time.Time{}
+		p.applied, p.moved, p.atEnd, p.silent = b.rng.To, now, time.Time{}, time.Time{}
 		if b.last > 0 {
 			p.last = b.last
 		}

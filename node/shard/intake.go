@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"deckle/node/kafka"
@@ -55,7 +56,9 @@ type intake struct {
 	unpaused  time.Time // when it last began to read
 	out       []int32   // the partitions that the clock does not wait for, ascending
 	listed    *kafka.Listing
-	forced    time.Time // when the horizon was last forced up
+	forced    time.Time                       // when the horizon was last forced up
+	probe     *probe                          // of a partition that failed; nil while none runs
+	startWork func(func(ctx context.Context)) // runs work that ends with this run
 }
 
 // runIntake reads, proposes and cuts until ctx ends or an error asks for a new run.
@@ -70,9 +73,10 @@ func (l *leadership) runIntake(ctx context.Context) error {
 	view := l.store.View()
 	in := newIntake(l, &view)
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { defer close(done); in.awaitResults(ctx) }()
-	defer func() { cancel(); <-done }()
+	var work sync.WaitGroup
+	in.startWork = func(f func(context.Context)) { work.Go(func() { f(ctx) }) }
+	defer func() { cancel(); work.Wait() }()
+	in.startWork(in.awaitResults)
 	if err := in.open(ctx, &view); err != nil {
 		return err
 	}
@@ -97,7 +101,8 @@ func newIntake(l *leadership, view *state.View) *intake {
 	in.cur = in.newBuf()
 	in.prevCut.epoch, in.prevCut.checksum = view.LastClosed, view.LastChecksum
 	for _, p := range view.Partitions {
-		in.parts[p.Partition] = &partition{id: p.Partition, next: p.Next, applied: p.Next, moved: now}
+		in.parts[p.Partition] = &partition{id: p.Partition, next: p.Next, applied: p.Next, moved: now,
+			epoch: p.LeaderEpoch}
 		in.order = append(in.order, p.Partition)
 	}
 	slices.Sort(in.order)
@@ -124,6 +129,7 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 	if len(in.order) == 0 {
 		return nil
 	}
+	began := in.Now()
 	dctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	info, err := in.Kafka.Describe(dctx)
 	cancel()
@@ -133,19 +139,23 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 		in.cond.setFailing("source", err)
 		return nil
 	} else if !kafka.SameTopic(in.cfg.TopicID, info.ID) {
-		in.stopAll(kafka.ErrRecreated.Error())
+		in.stopForeign()
+	} else {
+		in.familiar(info.ID, began)
 	}
 	next := slices.DeleteFunc(slices.Clone(view.Partitions), func(p state.PartitionStatus) bool {
 		return in.cond.stoppedFor(partName(p.Partition)) != ""
 	})
 	for _, p := range in.order {
 		in.parts[p].stopped = in.cond.stoppedFor(partName(p))
+		in.cond.setFailing(partName(p), nil)
 	}
 	if len(next) == 0 {
 		return nil
 	}
-	fetch := in.Config.Kafka.FetchMaxBytes / int64(max(in.Config.Cluster.Shards, 1))
-	in.src, err = in.Kafka.OpenSource(ctx, in.cfg.TopicID, next, max(fetch, 1<<20))
+	shards := int64(max(in.Config.Cluster.Shards, 1))
+	in.src, err = in.Kafka.OpenSource(ctx, in.cfg.TopicID, next, max(in.Config.Kafka.FetchMaxBytes/shards, 1<<20),
+		in.Config.Limits.FetchMemoryBytes/shards)
 	return err
 }
 

@@ -31,7 +31,8 @@ func newTestLeadership(t *testing.T) *leadership {
 	cfg.Limits.EntryBytes = 1 << 20
 	env := &Env{Config: cfg, Now: time.Now, Metrics: m, Paused: func() string { return "" },
 		Conditions: condition.New("test", time.Now, nodetest.Log(t)), Written: &Tally{}}
-	return &leadership{Env: env, log: nodetest.Log(t), cond: newStanding(env, 0), epochs: newEpochBoard(0)}
+	return &leadership{Env: env, log: nodetest.Log(t), cond: newStanding(env, 0), epochs: newEpochBoard(0),
+		foreign: map[int32]time.Time{}}
 }
 
 // newTestIntake is an intake of one partition that has no group: enough for what a poll brings.
@@ -56,7 +57,7 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	}
 	defer cl.Close()
 	s, err := cl.OpenSource(nodetest.Context(t), [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}},
-		1<<20)
+		1<<20, 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,9 +135,51 @@ func TestChunkThatGoesAstrayBeginsANewRun(t *testing.T) {
 	if err := take(fetchOf(nil, 12)); !errors.Is(err, errResync) || len(in.pending) > 0 {
 		t.Fatalf("took a chunk after one that went astray: %v, %d pending", err, len(in.pending))
 	}
-	if err := take(fetchOf(nil, 13), fetchOf(kerr.UnknownServerError)); err == nil {
-		t.Fatal("a partition's error begins a new run")
+}
+
+// An error of a partition begins no new run: the records before it are taken, and nothing behind it.
+func TestErrorOfAPartitionIsItsOwn(t *testing.T) {
+	over := kafka.NewHandover(nodetest.Topic, [16]byte{}, []state.PartitionStatus{{Partition: 0}})
+	in, p := newTestIntake(t)
+	for _, fetches := range []kgo.Fetches{fetchOf(kerr.UnknownServerError, 0, 1, 2), fetchOf(nil, 3, 4)} {
+		c := over.Chunk(fetches)
+		if err := in.accept(&c); err != nil {
+			t.Fatal(err)
+		}
+		in.fill()
 	}
+	if p.next != 3 || in.cur.count != 3 || p.failing == nil || in.isFailing(partName(0)) == "" {
+		t.Fatalf("next %d after %d records, failing %v", p.next, in.cur.count, p.failing)
+	}
+}
+
+// A partition that has failed by the intake's own finding (silence) is set anew at the next offset: whatever its source
+// brings before that is dropped, also what arrives after the restart was asked for.
+func TestNothingIsTakenBeforeTheRestart(t *testing.T) {
+	over := kafka.NewHandover(nodetest.Topic, [16]byte{}, []state.PartitionStatus{{Partition: 0}})
+	in, p := newTestIntake(t)
+	take := func(offsets ...int64) {
+		t.Helper()
+		c := over.Chunk(fetchOf(nil, offsets...))
+		if err := in.accept(&c); err != nil {
+			t.Fatal(err)
+		}
+		in.fill()
+	}
+	take(0, 1)
+	in.fail(p, kafka.ErrSilent)
+	take(2, 3)
+	p.failing, p.gen = nil, 1 // as the restart does
+	take(4, 5)
+	if p.next != 2 || in.cur.count != 2 {
+		t.Fatalf("next %d after %d records", p.next, in.cur.count)
+	}
+}
+
+// isFailing is what Status shows of a part that is retried.
+func (in *intake) isFailing(part string) string {
+	found, _ := in.cond.now().Get(condition.PartitionFailing, part)
+	return found.Text
 }
 
 func TestSourcePassesTransactionMarkers(t *testing.T) {
@@ -164,7 +207,7 @@ func TestSourcePassesTransactionMarkers(t *testing.T) {
 	}
 	defer cl.Close()
 	end := cl.ListEnds(ctx, time.Now).Ends[0]
-	s, err := cl.OpenSource(ctx, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20)
+	s, err := cl.OpenSource(ctx, [16]byte{}, []state.PartitionStatus{{Partition: 0, LeaderEpoch: -1}}, 1<<20, 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"deckle/raftstore"
 	"deckle/state"
@@ -30,6 +31,8 @@ type leadership struct {
 	// What one run of the intake leaves to the next; owned by the goroutine that runs them.
 	buffer  epochBuffer
 	backlog bool // what had gathered before this leadership has not been read yet
+	// foreign are the partitions that stopped because the topic had another id, and since when.
+	foreign map[int32]time.Time
 }
 
 func (l *leadership) label() string { return fmt.Sprint(l.id) }

@@ -33,6 +33,7 @@ func (in *intake) maintain() error {
 	if err := in.askRise(&view, now); err != nil {
 		return err
 	}
+	in.retryFailing(now)
 	in.pauseAhead(&view)
 	in.decidePause(&view)
 	in.findIdle(now)
@@ -58,14 +59,18 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 	}
 	in.showMissing(l)
 	if !kafka.SameTopic(in.cfg.TopicID, l.Info.ID) {
-		in.stopAll(kafka.ErrRecreated.Error())
+		in.stopForeign()
 		return nil
+	}
+	if in.familiar(l.Info.ID, l.Begun) {
+		return fmt.Errorf("%w: the topic has the id again that this cluster was created with", errResync)
 	}
 	if in.src == nil && slices.ContainsFunc(in.order, func(p int32) bool { return in.parts[p].stopped == "" }) {
 		return fmt.Errorf("%w: the topic can be read again", errResync)
 	}
 	for _, id := range in.order {
 		p := in.parts[id]
+		in.observeSilence(p, l, now)
 		if p.observe(l, now); p.tooShort >= shortListings {
 			in.stop(p,
 				fmt.Sprintf("Kafka's log ends at offset %d, but records up to %d have been read: the log was cut or "+
@@ -82,7 +87,7 @@ func (in *intake) pauseAhead(view *state.View) {
 	}
 	for _, s := range view.Partitions {
 		p := in.parts[s.Partition]
-		if p == nil || p.stopped != "" {
+		if p == nil || !p.reads() {
 			continue
 		}
 		switch by := s.Watermark - view.Clock; {
@@ -111,7 +116,7 @@ func (in *intake) behindABacklog(view *state.View) bool {
 		if p == nil || s.Idle || s.Out || p.ahead || s.Watermark > view.Clock {
 			continue // it does not hold the clock
 		}
-		if p.stopped == "" && p.applied < p.end && !p.atHead(now, in.Config.Kafka.IdleAfter) {
+		if p.reads() && p.applied < p.end && !p.atHead(now, in.Config.Kafka.IdleAfter) {
 			return true
 		}
 	}
@@ -198,7 +203,8 @@ func (in *intake) showMissing(l *kafka.Listing) {
 		in.cond.setFailing(partSource, nil)
 	}
 	for _, id := range in.order {
-		if p := in.parts[id]; missing[id] != nil || p.unlisted {
+		// Why it cannot be read says more than that its end is not known.
+		if p := in.parts[id]; p.failing == nil && (missing[id] != nil || p.unlisted) {
 			p.unlisted = missing[id] != nil
 			in.cond.setFailing(partName(id), missing[id])
 		}

@@ -18,7 +18,7 @@ type Metrics struct {
 	resyncs                           *prometheus.CounterVec
 	cuts                              *prometheus.CounterVec
 	flush                             *prometheus.HistogramVec // seconds, by sink
-	retries                           *prometheus.CounterVec   // by sink, and "source"
+	retries                           *prometheus.CounterVec   // by sink, "source", "partition N"
 	sourceErrors                      *prometheus.CounterVec   // by kind
 	groupCommits                      *prometheus.CounterVec   // by result
 	horizonForced                     *prometheus.CounterVec
@@ -56,7 +56,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			shard...),
 		cuts: vec("deckle_shard_epochs_total", "Epochs closed by this leader.", shard...),
 		retries: vec("deckle_node_retries_total",
-			"Failed attempts of a sink, or of the source, that are repeated.", "part"),
+			"Failed attempts of a sink, of the source or of a partition, that are repeated.", "part"),
 		sourceErrors: vec("deckle_source_errors_total", "Errors that Kafka's client reported for a partition.", "kind"),
 		groupCommits: vec("deckle_source_group_commits_total", "Commits of the advisory group offsets.", "result"),
 		horizonForced: vec("deckle_shard_horizon_forced_total",

@@ -3,6 +3,7 @@ package shard
 import (
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/kafka"
@@ -23,8 +24,31 @@ type partition struct {
 	unlisted  bool      // the last listing had no end of it
 	ahead     bool      // fetching is paused: it is too far ahead of the shard's clock
 	stopped   string    // why it waits for an operator
+	failing   *failure  // why it cannot be read for now, and when that is tried again; nil if it can
+	lastFail  *failure  // the one before; its backoff goes on if nothing has been read since
+	silent    time.Time // since when listings have shown more than is delivered; zero if they do not
+	gen       uint32    // of its parts; those of another one are of no use
+	epoch     int32     // leader epoch of the last accepted record, -1 if unknown
 	unkeyed   int       // first records, all without a key
 	keyed     bool      // one has had a key
+}
+
+// failure is why a partition cannot be read for now. The partition is paused; a probe tries it again and again, from
+// the next offset on. What is wrong concerns no other partition.
+type failure struct {
+	err  error
+	at   int64     // the next offset, when it failed
+	due  time.Time // of the next probe
+	wait *backoff.ExponentialBackOff
+}
+
+// probe is one attempt to read a partition that failed, with a client of its own. There is one at a time per shard:
+// many clients would be a storm upon brokers that have trouble already.
+type probe struct {
+	p     *partition
+	fatal bool
+	err   error
+	done  chan struct{} // closed when fatal and err are set
 }
 
 const (
@@ -75,8 +99,11 @@ func (p *partition) atHead(now time.Time, within time.Duration) bool {
 	return !p.head.IsZero() && now.Sub(p.head) <= within
 }
 
+// reads says that the partition is neither stopped nor failing.
+func (p *partition) reads() bool { return p.stopped == "" && p.failing == nil }
+
 // isIdle says that the partition has been at its end for the time after, and that no listing older than stale says so.
 func (p *partition) isIdle(now time.Time, after, stale time.Duration) bool {
-	return p.stopped == "" && !p.ahead && p.next == p.applied && !p.atEnd.IsZero() &&
+	return p.reads() && !p.ahead && p.next == p.applied && !p.atEnd.IsZero() &&
 		now.Sub(p.atEnd) >= after && now.Sub(p.seenAtEnd) <= stale
 }

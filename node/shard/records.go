@@ -1,9 +1,24 @@
 package shard
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"deckle/node/condition"
 	"deckle/node/kafka"
+	"deckle/sinks/rights"
+	"deckle/state"
+)
+
+const (
+	// A partition that cannot be read is tried again after probeFirst, then more and more seldom, down to probeMost.
+	probeFirst = time.Second
+	probeMost  = time.Minute
+	// silentAfter is how long listings must show more than a partition delivers. It outlasts a change of the
+	// partition's leader.
+	silentAfter = 30 * time.Second
 )
 
 // stop ends the reading of one partition; what has been read of it before stays valid.
@@ -11,42 +26,72 @@ func (in *intake) stop(p *partition, reason string) {
 	if p.stopped != "" {
 		return
 	}
-	p.stopped = reason
+	p.stopped, p.failing = reason, nil
 	in.cond.setStopped(partName(p.id), reason)
 	if in.src != nil {
 		in.src.Pause(p.id)
 	}
 }
 
-func (in *intake) stopAll(reason string) {
+// stopFatal stops a partition of which Kafka has not got the next offset, or not of the history that has been read.
+func (in *intake) stopFatal(p *partition, err error) {
+	if errors.Is(err, kafka.ErrRecreated) {
+		in.foreign[p.id] = in.Now()
+	}
+	in.stop(p, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
+		"are lost to this cluster; nothing has been skipped", in.accepted(p), err))
+}
+
+// stopForeign stops all partitions, since the topic has another id.
+func (in *intake) stopForeign() {
 	for _, id := range in.order {
-		in.stop(in.parts[id], reason)
+		if p := in.parts[id]; p.stopped == "" {
+			in.foreign[id] = in.Now()
+			in.stop(p, kafka.ErrRecreated.Error())
+		}
 	}
 }
 
+// familiar takes the topic's own id, as seen by a look that began then. What has stopped because of another one, which
+// a broker of another cluster may have told, can go on; it returns whether there is any.
+func (in *intake) familiar(id [16]byte, begun time.Time) (again bool) {
+	for p, since := range in.foreign {
+		if id == in.cfg.TopicID && begun.After(since) {
+			in.cond.clearStopped(partName(p))
+			delete(in.foreign, p)
+			again = true
+		}
+	}
+	return again
+}
+
 // accept looks at what a poll brought and keeps the records for fill, whatever else the poll reports: the client will
-// not bring them again. An error begins a new run.
+// not bring them again. An error of one partition concerns that partition only; an error of accept begins a new run.
 func (in *intake) accept(c *kafka.Chunk) error {
 	if c.Err != nil {
 		in.cond.setFetching(c.Err)
 		in.troubled = in.Now()
+		if errors.Is(c.Err, kafka.ErrLargeAnswer) {
+			in.failAll(c.Err)
+		}
 	}
 	for i := range c.Parts {
 		part := &c.Parts[i]
 		p := in.parts[part.Partition]
-		if p == nil || p.stopped != "" {
+		if p == nil || !p.reads() || part.Gen != p.gen {
 			continue
 		}
 		switch {
 		case part.Fatal:
 			in.Metrics.sourceErrors.WithLabelValues("fatal").Inc()
-			in.stop(p,
-				fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
-					"are lost to this cluster; nothing has been skipped", p.next, part.Err))
+			in.stopFatal(p, part.Err)
 			continue
 		case part.Err != nil:
+			// gofail: var bugErrorPasses struct{}
+			// continue
 			in.Metrics.sourceErrors.WithLabelValues("other").Inc()
-			return fmt.Errorf("kafka: %s/%d: %w", in.cfg.Topic, part.Partition, part.Err)
+			in.fail(p, part.Err)
+			continue
 		}
 		p.end = max(p.end, part.End)
 		next := in.accepted(p)
@@ -72,6 +117,7 @@ func (in *intake) accept(c *kafka.Chunk) error {
 					"spread over the shards. Let the producers key records by session_id")
 			continue
 		}
+		p.epoch = part.Records[len(part.Records)-1].LeaderEpoch
 		in.pending = append(in.pending, *part)
 	}
 	return nil
@@ -86,4 +132,120 @@ func (in *intake) accepted(p *partition) int64 {
 		}
 	}
 	return next
+}
+
+// fail pauses a partition that cannot be read for now. What has been accepted of it stays valid; what its source still
+// brings is of no use, since it may lie behind what could not be read.
+func (in *intake) fail(p *partition, err error) {
+	if p.stopped != "" {
+		return
+	}
+	next := in.accepted(p)
+	f := p.failing
+	if f == nil {
+		f = &failure{at: next, wait: newBackoff(probeFirst, probeMost)}
+		if p.lastFail != nil && p.lastFail.at == next { // the probe was wrong
+			f.wait = p.lastFail.wait
+		}
+		p.failing, p.silent = f, time.Time{}
+		if in.src != nil {
+			in.src.Pause(p.id)
+		}
+	}
+	f.err, f.due = err, in.Now().Add(f.wait.NextBackOff())
+	in.cond.setFailing(partName(p.id), fmt.Errorf("offset %d: %w", next, err))
+}
+
+// failAll pauses all partitions, where the client does not tell which of them is at fault. The probes find those that
+// are not.
+func (in *intake) failAll(err error) {
+	for _, id := range in.order {
+		if p := in.parts[id]; p.failing == nil {
+			in.fail(p, err)
+		}
+	}
+}
+
+// retryFailing takes the result of a probe, and begins the next one that is due.
+func (in *intake) retryFailing(now time.Time) {
+	if pr := in.probe; pr != nil {
+		select {
+		case <-pr.done:
+		default:
+			return
+		}
+		in.probe = nil
+		switch {
+		case pr.p.failing == nil: // stopped meanwhile
+		case pr.fatal:
+			in.stopFatal(pr.p, pr.err)
+		case pr.err != nil:
+			in.fail(pr.p, pr.err)
+		default:
+			in.readAgain(pr.p, now)
+		}
+	}
+	var next *partition
+	for _, id := range in.order {
+		p := in.parts[id]
+		due := p.failing != nil && !now.Before(p.failing.due)
+		if due && (next == nil || p.failing.due.Before(next.failing.due)) {
+			next = p
+		}
+	}
+	if next != nil && in.src != nil {
+		in.startProbe(next)
+	}
+}
+
+func (in *intake) startProbe(p *partition) {
+	pr := &probe{p: p, done: make(chan struct{})}
+	at := in.place(p)
+	in.probe = pr
+	in.startWork(func(ctx context.Context) {
+		defer close(pr.done)
+		pr.fatal, pr.err = in.Kafka.Probe(ctx, in.cfg.TopicID, at)
+	})
+}
+
+// place is where a partition stands that nothing more is accepted of.
+func (in *intake) place(p *partition) state.PartitionStatus {
+	return state.PartitionStatus{Partition: p.id, Next: in.accepted(p), LeaderEpoch: p.epoch}
+}
+
+// readAgain reads a partition again, whose probe has read it, and those with it that lack the same right. The others
+// that fail are tried at once: what was mended may have been theirs, too.
+func (in *intake) readAgain(p *partition, now time.Time) {
+	lacked := rights.Missing(p.failing.err)
+	for _, id := range in.order {
+		o := in.parts[id]
+		switch {
+		case o.failing == nil:
+		case o != p && !(lacked && rights.Missing(o.failing.err)):
+			o.failing.due = now
+		default:
+			in.cond.setFailing(partName(o.id), nil)
+			in.cond.keep(condition.PartitionPaused, partName(o.id), "")
+			o.lastFail, o.failing, o.ahead, o.silent = o.failing, nil, false, time.Time{}
+			o.atEnd = time.Time{}
+			o.gen++
+			in.src.Restart(in.place(o), o.gen)
+		}
+	}
+}
+
+// observeSilence finds a partition that delivers nothing although listings show that there is more.
+func (in *intake) observeSilence(p *partition, l *kafka.Listing, now time.Time) {
+	end, known := l.Ends[p.id]
+	switch {
+	case !known || !p.reads() || p.ahead || in.src == nil || in.paused != "" || p.applied != in.accepted(p) ||
+		end <= p.applied:
+		p.silent = time.Time{}
+	case l.Begun.Before(p.moved):
+	case p.silent.IsZero():
+		p.silent = now
+	case now.Sub(p.silent) >= silentAfter:
+		in.Metrics.sourceErrors.WithLabelValues("silent").Inc()
+		in.fail(p, fmt.Errorf("%w from offset %d to %d", kafka.ErrSilent, p.applied, end))
+	}
 }

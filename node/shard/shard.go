@@ -92,7 +92,8 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
-		arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true}
+		arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
+		foreign: map[int32]time.Time{}}
 	if err := l.configure(ctx); err != nil {
 		return err
 	}
