@@ -60,6 +60,9 @@ var bugs = []bug{
 	{name: "offsets left out of an epoch are dropped on a re-fetch",
 		points: map[string]string{"bugForgetLeftOut": "return"},
 		kinds:  []string{"crash_leader", "store_slow"}, tune: repeating},
+	{name: "what lies behind an error is taken", points: map[string]string{"bugReadBehindError": "return",
+		"bugErrorPasses": "return"},
+		kinds: []string{"skipped_batches"}, tune: func(o *Options) { o.Faults = 12 }},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it",
 		points: map[string]string{"bugAckUnwritten": "10.0%return"}},

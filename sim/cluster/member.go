@@ -136,9 +136,12 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 			return w.raftDial(ctx, m.name, addr, dial)
 		},
 		ClickHouseDial: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
-		KafkaOpts: []kgo.Opt{kgo.Dialer(func(ctx context.Context, _, addr string) (net.Conn,
-			error) {
-			return dial(ctx, addr)
+		KafkaOpts: []kgo.Opt{kgo.Dialer(func(ctx context.Context, _, addr string) (net.Conn, error) {
+			c, err := dial(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			return w.broken.Conn(c), nil
 		})},
 		DeltaStore: &client{o: w.objects, gate: inc.gate},
 		WrapSink:   w.plans.watch(inc.host, inc.gate),

@@ -211,6 +211,13 @@ var kinds = []kind{
 			Count: -1, When: func(r kmsg.Request) bool { return produces(r, most) }})
 		return nothing // it stays as it is: what does not fit never will
 	}},
+	{"bad_batches", 5, 20 * time.Second, func(_ context.Context, w *world) func() {
+		return w.spoil("bad_batches", damages)
+	}},
+	// Only what the client passes over by itself.
+	{"skipped_batches", 0, 20 * time.Second, func(_ context.Context, w *world) func() {
+		return w.spoil("skipped_batches", damages[:1])
+	}},
 	// The object store.
 	{"store_down", 4, 12 * time.Second, func(_ context.Context, w *world) func() {
 		w.history.fault("store_down", "")
@@ -327,6 +334,7 @@ func (w *world) heal() {
 	w.objects.set(objectFaults{})
 	w.click.set(clickFaults{})
 	w.relay.Repeat(0, 0)
+	w.broken.MendAll()
 	for _, m := range w.members {
 		m.disk.set(func(d *disk) { d.syncs, d.full, d.failSync = 0, false, 0 })
 	}

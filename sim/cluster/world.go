@@ -13,6 +13,7 @@ import (
 
 	"deckle/node/config"
 	"deckle/sim"
+	"deckle/sim/testworld/badbatch"
 	"deckle/sim/testworld/network"
 )
 
@@ -33,6 +34,7 @@ type world struct {
 	net     *network.Network
 	relay   *network.Relay
 	broker  *kfake.Cluster
+	broken  badbatch.Broken // batches of the broker's log that nodes cannot read
 	objects *objectStore
 	click   *click
 	plans   *plans // that sinks were given
