@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -117,10 +118,11 @@ func (l logger) Level() kgo.LogLevel {
 // Log implements kgo.Logger.
 func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	to := slog.LevelDebug
-	switch level {
-	case kgo.LogLevelError:
+	switch {
+	case strings.Contains(msg, "MaxDecompressBatchBytes"): // a condition says it once, in words of the configuration
+	case level == kgo.LogLevelError:
 		to = slog.LevelError
-	case kgo.LogLevelWarn:
+	case level == kgo.LogLevelWarn:
 		to = slog.LevelWarn
 	}
 	l.log.Log(context.Background(), to, msg, keyvals...)

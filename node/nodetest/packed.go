@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ProducePacked writes one batch of n events of a session "packed", which zstd packs: each has size bytes, of which
-// next to nothing is left in the log. No client makes such a batch from records one by one.
+// ProducePacked writes one batch of n events, each of a session of its own, which zstd packs: each has size bytes, of
+// which next to nothing is left in the log. No client makes such a batch from records one by one.
 func (b *Broker) ProducePacked(partition int32, n, size int) {
 	b.T.Helper()
 	ctx := Context(b.T)
@@ -46,10 +46,11 @@ func (b *Broker) ProducePacked(partition int32, n, size int) {
 func packed(n, size int) []byte {
 	var raw []byte
 	for i := range n {
-		event := EventJSON("packed", i, "article_view")
+		session := fmt.Sprint("packed-", i)
+		event := EventJSON(session, i, "article_view")
 		value := append(bytes.TrimSuffix(event, []byte("}")), fmt.Sprintf(`,"page_url":%q}`,
 			bytes.Repeat([]byte("x"), size))...)
-		r := kmsg.Record{OffsetDelta: int32(i), Key: []byte("packed"), Value: value}
+		r := kmsg.Record{OffsetDelta: int32(i), Key: []byte(session), Value: value}
 		body := r.AppendTo(nil)[1:] // without its length, which is 0 yet
 		r.Length = int32(len(body))
 		raw = r.AppendTo(raw)
