@@ -29,7 +29,7 @@ func (s *Store) lookup(sid string) (*session, error) {
 	if _, ok := s.purgedIDs[sid]; ok {
 		return nil, nil
 	}
-	ss, err := readLive(s.db, sid)
+	ss, err := s.meta.readLive(s.db, sid)
 	if ss == nil || err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	now := min(e.Now/1000, math.MaxInt64-maxWatermarkLead)
 	for i := range b.Items {
 		it := &b.Items[i]
-		verdict, err := s.applyItem(it)
+		verdict, err := s.applyItem(it, now)
 		if err != nil {
 			return nil, err
 		}
@@ -164,8 +164,8 @@ const (
 )
 
 // applyItem judges one item and folds it into its session. It asks first whether the item is a duplicate, then whether
-// it is too late, then whether the session is full.
-func (s *Store) applyItem(it *event.Item) (verdict, error) {
+// it is too late, then whether the session is full. now is the leader's wall clock, in Unix seconds.
+func (s *Store) applyItem(it *event.Item, now int64) (verdict, error) {
 	ss, err := s.lookup(it.SessionID)
 	if err != nil {
 		return 0, err
@@ -192,6 +192,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 		ss = &session{
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
 			originDay: schema.Day(it.Timestamp), status: schema.StatusOpen, last: it.Timestamp,
+			touched: untouched,
 		}
 		if end { // fold sets these with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp
@@ -201,6 +202,7 @@ func (s *Store) applyItem(it *event.Item) (verdict, error) {
 		s.meta.Live++
 		s.meta.Open++
 	}
+	ss.touched = s.meta.touched(ss.touched, it, now)
 	if end {
 		s.endSession(ss, it)
 	} else {

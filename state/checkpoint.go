@@ -118,9 +118,9 @@ func (s *Store) writeGone(b *pebble.Batch) error {
 }
 
 func (s *Store) writeRollups(b *pebble.Batch) error {
-	for _, date := range s.droppedDates {
-		from := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date))
-		to := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(date)+1)
+	for _, d := range s.droppedDates {
+		from := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(d.from))
+		to := binary.BigEndian.AppendUint32([]byte{prefixRollup}, uint32(d.to))
 		if err := b.DeleteRange(from, to, nil); err != nil {
 			return err
 		}

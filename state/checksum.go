@@ -80,7 +80,7 @@ func (s *Store) Checksum() (uint64, error) {
 	rollups := map[string]string{}
 	err = scan(s.db, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
 		date, _, _, err := decodeRollupKey(string(k[1:]))
-		if err == nil && !slices.Contains(s.droppedDates, date) {
+		if err == nil && !s.dropped(date) {
 			rollups[string(k)] = string(v)
 		}
 		return err

@@ -67,19 +67,26 @@ func (m *meta) expiry(last int64) int64 {
 	return m.clock() + after
 }
 
-// observeEvent moves the watermark by an accepted record. It is held to the record's Kafka time and to the leader's
-// wall clock, both Unix seconds, so that a client with a wrong clock cannot close the sessions of everybody. A Kafka
-// time of none (event.NoKafkaTime) holds nothing.
-func (p *PartitionStatus) observeEvent(it *event.Item, now int64, l level.Level) {
-	kafka := it.KafkaTimestamp / 1000
+// heldTime returns the time of an event as far as it is believed, and the record's Kafka time, which is held to the
+// leader's wall clock; all in Unix seconds. The event's time is held to 5 minutes after that, so that a client with a
+// wrong clock cannot close the sessions of everybody. A Kafka time of none (event.NoKafkaTime) holds nothing.
+func heldTime(it *event.Item, now int64, l level.Level) (at, kafka int64) {
+	kafka = it.KafkaTimestamp / 1000
 	if l >= level.Real && it.KafkaTimestamp == event.NoKafkaTime {
 		kafka = now
 	}
-	at := min(it.Timestamp, min(kafka, now)+maxWatermarkLead)
+	kafka = min(kafka, now)
+	return min(it.Timestamp, kafka+maxWatermarkLead), kafka
+}
+
+// observeEvent moves the watermark by an accepted record, as far as its time is believed (heldTime). now is the
+// leader's wall clock, in Unix seconds.
+func (p *PartitionStatus) observeEvent(it *event.Item, now int64, l level.Level) {
+	at, kafka := heldTime(it, now, l)
 	p.Watermark = max(p.Watermark, at)
 	if l >= level.Real {
 		p.EventWatermark = max(p.EventWatermark, at)
-		p.AcceptedKafka = max(p.AcceptedKafka, min(kafka, now))
+		p.AcceptedKafka = max(p.AcceptedKafka, kafka)
 	}
 }
 

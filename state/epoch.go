@@ -111,6 +111,47 @@ func EncodeLevel(nowMillis int64, to level.Level) []byte {
 // does not wait for the entry that is being applied.
 func (s *Store) Level() uint32 { return uint32(s.Peek().Level) }
 
+// boundFirst bounds the deadlines of the sessions that lie too far ahead when the level rises from 1. They count as
+// changed in the epoch that the rise closes, so their timers are stored anew. The others need nothing.
+func (s *Store) boundFirst() error {
+	for i := range s.meta.Partitions {
+		s.meta.LevelClock = max(s.meta.LevelClock, s.meta.Partitions[i].Watermark)
+	}
+	if s.meta.LevelClock = max(s.meta.LevelClock, s.meta.clock()); s.meta.LevelClock == 0 {
+		return nil
+	}
+	latest := s.meta.LevelClock + s.meta.maxStay()
+	var ids []string
+	for id, ss := range s.sessions {
+		if ss.deadline > latest {
+			ids = append(ids, id)
+		}
+	}
+	for kind := range numTimerKinds {
+		from, to := appendTimerKey(nil, kind, latest+1, ""), []byte{prefixTimer, byte(kind) + 1}
+		if err := scan(s.db, from, to, func(k, _ []byte) error {
+			_, id, err := decodeTimerKey(k)
+			ids = append(ids, id)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		ss, err := s.lookup(id)
+		if err != nil {
+			return err
+		}
+		if ss == nil || ss.deadline <= latest {
+			continue
+		}
+		s.setTimer(ss, s.meta.touchedAtFirst(ss.last)+s.meta.maxStay())
+		s.markChanged(ss)
+	}
+	return nil
+}
+
 // applyLevel raises the level. The open epoch is closed first, exactly as by a Cut, so that an epoch has one level.
 // What is written from here on, also what the open epoch holds of a session in memory, has the formats of the new
 // level.
@@ -121,13 +162,21 @@ func (s *Store) applyLevel(e entry) (*CutResult, error) {
 	if e.level <= s.meta.level() {
 		return &CutResult{}, nil
 	}
+	if s.meta.level() == level.First {
+		if err := s.boundFirst(); err != nil {
+			return nil, err
+		}
+	}
 	res, err := s.closeEpoch(e.now)
 	if err != nil {
 		return nil, err
 	}
 	s.meta.Horizon = s.meta.horizon()
 	s.meta.Level, s.meta.Version = e.level, int(level.Store.At(e.level))
-	s.meta.LevelEpoch, s.meta.LevelClock = s.meta.LastClosed, s.meta.clock()
+	s.meta.LevelEpoch = s.meta.LastClosed
+	for _, ss := range s.sessions {
+		s.meta.adopt(ss)
+	}
 	s.beginEpoch(res.Epoch > 0)
 	s.dirtyBytes++
 	return res, nil

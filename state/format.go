@@ -19,9 +19,9 @@ import (
 //	               their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta value,
 //	               which is JSON, as Version: a binary that does not know it must not pass over new fields.
 //	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
-//	               retention and are too many to be rewritten at once. Version 2 adds the list of segments after the
-//	               rollups. In the list of events, the highest bit of an event's type says that its engagement_metrics
-//	               were left out. A segment has no version: it is a part of that list.
+//	               retention and are too many to be rewritten at once. Version 2 adds touched and the list of segments
+//	               after the rollups. In the list of events, the highest bit of an event's type says that its
+//	               engagement_metrics were left out. A segment has no version: it is a part of that list.
 //	level.Epoch    what is known of an epoch (EpochInfo), its first byte. Version 2 adds the level and the rules.
 
 // firstVersion is the version of the entries whose form no level has changed.
@@ -34,7 +34,7 @@ type imageShape struct {
 	texts  int // of schema.FirstTexts
 	sums   int // of schema.MeasureSums
 	counts int // of event.Counted
-	// segments says that the image names the segments that hold its first events.
+	// segments says that the image names the segments that hold its first events, and says when it was touched.
 	segments bool
 }
 

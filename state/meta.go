@@ -37,13 +37,16 @@ type meta struct {
 	Level       level.Level   `json:",omitempty"` // 0 for level 1
 	LevelEpoch  uint64        `json:",omitempty"` // the last epoch of level 1
 	Horizon     int64         `json:",omitempty"` // Unix seconds; level 1 computes it
-	LevelClock  int64         `json:",omitempty"` // the clock when the level was raised, Unix seconds
+	LevelClock  int64         `json:",omitempty"` // the greatest time seen when the level was raised, Unix seconds
 	Rules       Rules         `json:",omitzero"`
 	RuleCounts  Counted       `json:",omitzero"`
+	DatesTo     int32         `json:",omitempty"` // dates before it that are not in Dates have no totals in Pebble
 	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
 	// What the caps have cut, since the shard was created; see View.
 	FullByBytes    int64 `json:",omitempty"`
 	MetricsOmitted int64 `json:",omitempty"`
+
+	stay int64 // instead of longestStay, in seconds, for tests; not stored
 }
 
 // level is stored from level 2 on only: a store of level 1 has the bytes that v0.1.0 writes.

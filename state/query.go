@@ -3,7 +3,6 @@ package state
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"deckle/schema"
 )
@@ -25,7 +24,7 @@ func (s *Store) Session(id string) (row *schema.SessionRow, ok bool, err error) 
 			return nil, false, nil
 		}
 		var err error
-		if ss, err = readLive(s.db, id); ss == nil || err != nil {
+		if ss, err = s.meta.readLive(s.db, id); ss == nil || err != nil {
 			return nil, false, err
 		}
 	}
@@ -74,7 +73,7 @@ func (s *Store) Sessions(yield func(*schema.SessionRow) error) error {
 		if inMemory || gone {
 			return nil
 		}
-		ss, err := readImage(s.db, id, origin, epoch)
+		ss, err := s.meta.readImage(s.db, id, origin, epoch)
 		if err != nil {
 			return err
 		}
@@ -90,7 +89,7 @@ func (s *Store) Rollups(yield func(*schema.RollupRow) error) error {
 		return ErrClosed
 	}
 	return scan(s.db, []byte{prefixRollup}, []byte{prefixRollup + 1}, func(k, v []byte) error {
-		if len(k) > 5 && slices.Contains(s.droppedDates, int32(binary.BigEndian.Uint32(k[1:5]))) {
+		if len(k) > 5 && s.dropped(int32(binary.BigEndian.Uint32(k[1:5]))) {
 			return nil
 		}
 		d := decoder{b: v}

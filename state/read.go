@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"deckle/schema/level"
 )
 
 // scan calls f for every key of [lower, upper) that r holds. The slices are valid only during the call.
@@ -29,11 +31,21 @@ func scan(r pebble.Reader, lower, upper []byte, f func(key, value []byte) error)
 	return nil
 }
 
+// adopt gives a session of level 1 what level 2 knows of it.
+func (m *meta) adopt(ss *session) {
+	if ss.touched == untouched {
+		ss.touched = m.touchedAtFirst(ss.last)
+	}
+}
+
 // decodeStored decodes a session from a buffer that belongs to Pebble.
-func decodeStored(key, value []byte) (*session, error) {
+func (m *meta) decodeStored(key, value []byte) (*session, error) {
 	ss, err := decodeSession(slices.Clone(value))
 	if err != nil {
 		return nil, fmt.Errorf("session under %x: %w", key, err)
+	}
+	if m.level() >= level.Real {
+		m.adopt(ss)
 	}
 	if !ss.purged {
 		ss.storedKind, ss.storedTimer = ss.timerKind(), ss.deadline
@@ -43,7 +55,7 @@ func decodeStored(key, value []byte) (*session, error) {
 }
 
 // readLive reads the live session of an id from Pebble; nil if there is none.
-func readLive(r pebble.Reader, sid string) (*session, error) {
+func (m *meta) readLive(r pebble.Reader, sid string) (*session, error) {
 	v, closer, err := r.Get(appendLiveKey(nil, sid))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -55,11 +67,11 @@ func readLive(r pebble.Reader, sid string) (*session, error) {
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return nil, err
 	}
-	return readImage(r, sid, origin, epoch)
+	return m.readImage(r, sid, origin, epoch)
 }
 
 // readImage reads the session that a live key points to.
-func readImage(r pebble.Reader, sid string, origin Position, epoch uint64) (*session, error) {
+func (m *meta) readImage(r pebble.Reader, sid string, origin Position, epoch uint64) (*session, error) {
 	key := appendImageKey(nil, epoch, sid, origin)
 	v, closer, err := r.Get(key)
 	switch {
@@ -68,6 +80,6 @@ func readImage(r pebble.Reader, sid string, origin Position, epoch uint64) (*ses
 	case err != nil:
 		return nil, fmt.Errorf("state: reading session %q under %x: %w", sid, key, err)
 	}
-	ss, err := decodeStored(key, v)
+	ss, err := m.decodeStored(key, v)
 	return ss, errors.Join(err, closer.Close())
 }

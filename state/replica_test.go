@@ -204,7 +204,8 @@ type replica struct {
 }
 
 func (r *replica) open(t *testing.T) {
-	r.opts.FS, r.opts.Dir, r.opts.segmentBytes = r.fs, "shard", 150 // so that sessions of a few events have segments
+	// sessions of a few events have segments, and sessions with a wrong clock leave while the log is applied
+	r.opts.FS, r.opts.Dir, r.opts.segmentBytes, r.opts.stay = r.fs, "shard", 150, 400
 	s, err := Open(context.Background(), r.opts)
 	must(t, err)
 	r.s = s

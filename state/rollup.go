@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // rollup is one key's present totals. They move only at a Cut, by the difference that each changed session makes.
@@ -110,21 +113,55 @@ func (s *Store) countLive(date int32, by int64) {
 	s.meta.Dates[date] = d
 }
 
+// dates are those from one up to, and without, another.
+type dates struct{ from, to int32 }
+
+func (s *Store) dropped(date int32) bool {
+	return slices.ContainsFunc(s.droppedDates, func(d dates) bool { return d.from <= date && date < d.to })
+}
+
 // dropDates removes the rollups of a date if the date lies wholly before the horizon, no session in the state is
 // counted on it, and every sink has its last values.
+//
+// From level 2 on, a date that lies ahead of the clock leaves meta and memory as soon as no session is counted on it.
+// Its totals stay in Pebble, because totals are absolute: a session of that date, when the date really comes, must go
+// on from them. They go when the horizon has passed the date.
 func (s *Store) dropDates() {
-	acked := s.minAcked()
+	acked, real := s.minAcked(), s.meta.level() >= level.Real
 	for date, d := range s.meta.Dates {
-		if d.Live > 0 || d.LastEpoch > acked || (int64(date)+1)*86400 > s.meta.horizon() {
+		if d.Live > 0 || d.LastEpoch > acked {
 			continue
 		}
-		delete(s.meta.Dates, date)
-		s.droppedDates = append(s.droppedDates, date)
-		prefix := string(binary.BigEndian.AppendUint32(nil, uint32(date)))
-		for k := range s.rollups {
-			if k[:4] == prefix {
-				delete(s.rollups, k)
+		switch {
+		case (int64(date)+1)*86400 <= s.meta.horizon():
+			delete(s.meta.Dates, date)
+			s.dropRange(dates{date, date + 1})
+		case real && int64(date)*86400 > s.meta.clock():
+			delete(s.meta.Dates, date)
+		}
+	}
+	if to := int32(max(s.meta.horizon(), 0) / 86400); real && to > s.meta.DatesTo {
+		from := s.meta.DatesTo
+		for _, date := range slices.Sorted(maps.Keys(s.meta.Dates)) {
+			if date >= from && date < to {
+				s.dropRange(dates{from, date})
+				from = date + 1
 			}
+		}
+		s.dropRange(dates{from, to})
+		s.meta.DatesTo = to
+	}
+}
+
+// dropRange removes the rollups of dates.
+func (s *Store) dropRange(d dates) {
+	if d.from >= d.to {
+		return
+	}
+	s.droppedDates = append(s.droppedDates, d)
+	for k := range s.rollups {
+		if date := int32(binary.BigEndian.Uint32([]byte(k[:4]))); d.from <= date && date < d.to {
+			delete(s.rollups, k)
 		}
 	}
 }

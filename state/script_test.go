@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -185,6 +186,10 @@ func (sc *script) run(d *datadriven.TestData) string {
 			}
 			return err
 		}))
+	case "dates": // of which the state knows that sessions are counted on them
+		for _, date := range slices.Sorted(maps.Keys(sc.s.meta.Dates)) {
+			out("%d: %d sessions", date, sc.s.meta.Dates[date].Live)
+		}
 	case "segments": // what Pebble holds, without those that the next checkpoint deletes
 		must(sc.t, scan(sc.s.db, []byte{prefixSegment}, []byte{prefixSegment + 1}, func(k, v []byte) error {
 			sid, origin, err := decodeRowKey(k[1 : len(k)-4])

@@ -173,7 +173,7 @@ func TestBigSessionCostsWhatItIs(t *testing.T) {
 		b.wrote(), bytes, m.HeapInuse)
 }
 
-// TestSegmentsChangeNothing: a session has the same row with segments and without, in memory, from Pebble and in a plan.
+// TestSegmentsChangeNothing: a session has the same row with segments and without, from memory, Pebble and a plan.
 func TestSegmentsChangeNothing(t *testing.T) {
 	rows := map[int]string{}
 	for _, size := range []int{1 << 30, 1 << 10, 1} {

@@ -53,6 +53,7 @@ type session struct {
 	imageEpoch  uint64 // epoch of the last closed image; 0 before the first
 	createdAt   int64  // clock of the Cut that made that image, Unix milliseconds
 	last        int64  // greatest timestamp of an accepted record, session_end included
+	touched     int64  // when a record was last accepted, by meta.touched; untouched at level 1
 	deadline    int64  // when its timer fires, Unix seconds
 	purged      bool
 	rolled      contribution
@@ -228,6 +229,7 @@ func (s *session) encode(dst []byte, l level.Level) []byte {
 		}
 	}
 	if shape.segments {
+		dst = binary.AppendVarint(dst, s.touched-s.last)
 		dst = s.segments.encode(dst)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(s.ids)))
@@ -325,7 +327,9 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 			s.rolled.totals[i] = d.varint()
 		}
 	}
+	s.touched = untouched
 	if shape.segments {
+		s.touched = s.last + d.varint()
 		s.segments, s.sealed = d.segments(s.segments)
 	}
 	n := d.length(len(event.ID{}))

@@ -32,6 +32,7 @@ type Options struct {
 	// segmentBytes is the size at which a session's events become a segment; the constant of that name if it is 0. All
 	// replicas of a shard must have the same. Tests make it small.
 	segmentBytes int
+	stay         int64 // instead of longestStay, in seconds, for tests
 	// CheckpointBytes is how much may change before a checkpoint is made; default 32 MiB. It bounds the batch, the
 	// memory, and the entries that are applied again after a restart.
 	CheckpointBytes int64
@@ -65,7 +66,7 @@ type Store struct {
 
 	rollups      map[string]*rollup
 	moved        []string // keys of the rollups that the Cut under way has moved
-	droppedDates []int32  // dates whose rollups were dropped since the last checkpoint
+	droppedDates []dates  // whose rollups were dropped since the last checkpoint
 
 	open           EpochInfo // the open epoch so far
 	letters        []DeadLetter
@@ -189,7 +190,7 @@ func (s *Store) fatal(err error) {
 
 // load sets the memory to what the last checkpoint holds.
 func (s *Store) load() error {
-	s.meta = meta{Version: int(level.Store.At(level.First)), OpenEpoch: 1}
+	s.meta = meta{Version: int(level.Store.At(level.First)), OpenEpoch: 1, stay: s.opts.stay}
 	s.sessions = map[string]*session{}
 	s.purgedIDs = map[string]struct{}{}
 	s.changed, s.memory = nil, 0
@@ -241,7 +242,7 @@ func (s *Store) load() error {
 func (s *Store) loadChanged() error {
 	from, to := epochPrefix(prefixImage, s.meta.OpenEpoch), afterEpoch(prefixImage, s.meta.OpenEpoch)
 	return scan(s.db, from, to, func(k, v []byte) error {
-		ss, err := decodeStored(k, v)
+		ss, err := s.meta.decodeStored(k, v)
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (s *Store) resetTimers() {
 // comes up, it is armed again for the session's own deadline. So a session costs one entry between checkpoints, and not
 // one entry per event.
 func (s *Store) setTimer(ss *session, deadline int64) {
-	ss.deadline = max(deadline, 1)
+	ss.deadline = max(s.meta.bounded(ss.touched, deadline), 1)
 	if ss.armed == 0 || ss.armedKind != ss.timerKind() || ss.armed > ss.deadline {
 		s.armTimer(ss)
 	}

@@ -83,6 +83,12 @@ func (k *checker) between(key string, value, least, most time.Duration) {
 	}
 }
 
+func (k *checker) inBytes(key string, value, least, most int64) {
+	if value < least || value > most {
+		k.add(key, "%d is out of range: use %d to %d bytes", value, least, most)
+	}
+}
+
 func (k *checker) atLeast(key string, value, least int64) {
 	if value < least {
 		k.add(key, "%d is too small: use at least %d", value, least)

@@ -5,8 +5,17 @@ import "time"
 // Rules decide verdicts and stored values, and may be changed while the cluster lives. They are replicated: a leader
 // hands those of its file on only if Revision is greater than that of the present ones.
 type Rules struct {
-	Revision int   `yaml:"revision"` // raise it in the files of all nodes with every change
-	Clock    Clock `yaml:"clock"`
+	Revision int      `yaml:"revision"` // raise it in the files of all nodes with every change
+	Clock    Clock    `yaml:"clock"`
+	Session  MaxBytes `yaml:"session"`
+}
+
+// MaxBytes bounds a session by bytes.
+type MaxBytes struct {
+	// MaxBytes is the size of a session's events from which on a further one is a dead letter, session_full.
+	MaxBytes int64 `yaml:"max_bytes" default:"8MiB"`
+	// MaxMetricsBytes is the greatest engagement_metrics of an event that a session's row has.
+	MaxMetricsBytes int64 `yaml:"max_metrics_bytes" default:"4KiB"`
 }
 
 // Clock says how long a shard waits for a partition.
@@ -23,4 +32,6 @@ func (c *Config) checkRules(k *checker) {
 	k.atLeast("rules.revision", int64(r.Revision), 0)
 	k.between("rules.clock.slack", r.Clock.Slack, time.Second, time.Hour)
 	k.between("rules.clock.leave_out", r.Clock.LeaveOut, 5*time.Second, 24*time.Hour)
+	k.inBytes("rules.session.max_bytes", r.Session.MaxBytes, 64<<10, 64<<20)
+	k.inBytes("rules.session.max_metrics_bytes", r.Session.MaxMetricsBytes, 256, 1<<20)
 }

@@ -95,6 +95,7 @@ func wantedRules(c *config.Rules) state.Rules {
 	r := state.DefaultRules()
 	r.Revision = uint64(c.Revision)
 	r.ClockSlack, r.LeaveOut = c.Clock.Slack, c.Clock.LeaveOut
+	r.MaxSessionBytes, r.Event.MaxMetricsBytes = c.Session.MaxBytes, uint32(c.Session.MaxMetricsBytes)
 	return r
 }
 
