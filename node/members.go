@@ -184,7 +184,8 @@ func (m *members) judge(answers []answer) {
 }
 
 // upToDate says whether a member counts where a majority is needed: it votes in every shard, and has what was committed
-// at the last look. One that is catching up does not count, nor does one that is held: it votes, and takes no leadership.
+// at the last look. One that is catching up does not count, nor does one that is held: it votes, and takes no
+// leadership.
 func (m *members) upToDate(t *told) bool {
 	return t.Shards != nil && !slices.ContainsFunc(t.Shards, func(s standing) bool {
 		return !s.Voter || s.Held || s.Last < m.committed[s.Shard]

@@ -173,8 +173,8 @@ func (s *Store) applyItem(it *event.Item, now int64) (verdict, error) {
 	if ss != nil && ss.has(it.ID) {
 		return duplicate, nil
 	}
-	if it.Timestamp < s.meta.horizon() {
-		s.rejectItem(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, s.meta.horizon()))
+	if h := s.meta.horizon(); it.Timestamp < h {
+		s.rejectItem(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, h))
 		return deadLetter, nil
 	}
 	end := it.Type == event.SessionEnd

@@ -133,7 +133,8 @@ func (m *meta) observeKafka(b *event.Batch, now int64) {
 	}
 }
 
-// leaveOut takes partitions out of the clock (level 2), and says whether any was in it. Each keeps the horizon where it can still deliver.
+// leaveOut takes partitions out of the clock (level 2), and says whether any was in it. Each keeps the horizon where it
+// can still deliver.
 func (m *meta) leaveOut(partitions []int32) (any bool) {
 	for _, id := range partitions {
 		p := m.partition(id)

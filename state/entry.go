@@ -188,8 +188,7 @@ func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) erro
 		return d.err
 	}
 	if err := event.DecodeBatch(b[d.pos:], &e.Batch, scratch); err != nil {
-		var newer *level.TooNewError
-		if errors.As(err, &newer) {
+		if _, newer := errors.AsType[*level.TooNewError](err); newer {
 			return fmt.Errorf("batch at byte %d: %w", d.pos, err)
 		}
 		return fmt.Errorf("%w: batch at byte %d: %w", ErrCorrupt, d.pos, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
@@ -30,7 +31,7 @@ type segments []segment
 
 // seal appends a segment, which takes over the memory of data.
 func (g segments) seal(data []byte) segments {
-	return append(g, segment{size: len(data), hash: xxhash.Sum64(data), data: data[:len(data):len(data)]})
+	return append(g, segment{size: len(data), hash: xxhash.Sum64(data), data: slices.Clip(data)})
 }
 
 // unwritten is the number of bytes that no checkpoint has written yet.
@@ -121,7 +122,7 @@ func appendSegments(dst []byte, sid string, origin Position) []byte {
 
 // appendSegment appends the number of a segment to the beginning of its key. It does not change prefix.
 func appendSegment(prefix []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(prefix[:len(prefix):len(prefix)], uint32(n))
+	return binary.BigEndian.AppendUint32(slices.Clip(prefix), uint32(n))
 }
 
 // afterSegments is the first key after those of a session's segments.

@@ -108,7 +108,8 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 			n++
 		}
 		start, err := f.readRange(ctx, &rangeReading{f: f, topicID: plan.Config.TopicID, r: r, left: left[:n],
-			dec: event.Decoder{Rules: &plan.Rules.Event}, yield: func(it *event.Item) error { got++; return yield(it) }})
+			dec:   event.Decoder{Rules: &plan.Rules.Event},
+			yield: func(it *event.Item) error { got++; return yield(it) }})
 		if err != nil {
 			return err
 		}

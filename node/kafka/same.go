@@ -49,7 +49,7 @@ func (r *recordReading) take(fetches kgo.Fetches) (done bool, err error) {
 		case rec.Offset < r.offset:
 			continue
 		case rec.Offset > r.offset || rec.Attrs.IsControl():
-			return true, nil // compaction has removed it, or it is another kind of record: the listing tells of a cut log
+			return true, nil // compaction has removed it, or another kind of record stands there
 		}
 		if got := event.HashRecord(rec.Offset, rec.Key, rec.Value); got != r.hash {
 			return true, fmt.Errorf("%w: %s/%d, offset %d", ErrReplaced, r.f.c.topic, r.partition, r.offset)

@@ -93,8 +93,9 @@ func newIntake(l *leadership, view *state.View) *intake {
 	// There is room for every entry that may be in flight, those on top of the limit included.
 	room := l.entriesInFlight() + 4
 	in := &intake{
-		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules, began: now, unpaused: now, askedRise: now,
-		mayRise: make(chan bool, 1), parts: map[int32]*partition{}, ratio: 0.3,
+		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules,
+		began: now, unpaused: now, askedRise: now, mayRise: make(chan bool, 1),
+		parts: map[int32]*partition{}, ratio: 0.3,
 		proposed: make(chan proposal, room), results: make(chan result, room),
 		dirty: true, events: view.OpenEvents, lastEntry: now, troubled: now,
 	}

@@ -36,8 +36,8 @@ func (l *leadership) rise(ctx context.Context) error {
 	wanted := wantedRules(&l.Config.Rules)
 	if view.Rules.Number > 0 && wanted.Revision <= view.Rules.Revision {
 		if rulesDiffer(&wanted, &view.Rules) {
-			l.log.Warn("the rules of this node's file are not those of the shard; raise rules.revision in the files of "+
-				"all nodes", "revision", wanted.Revision, "present", view.Rules.Revision)
+			l.log.Warn("the rules of this node's file are not those of the shard; raise rules.revision in the files "+
+				"of all nodes", "revision", wanted.Revision, "present", view.Rules.Revision)
 		}
 		return nil
 	}

@@ -12,8 +12,8 @@ import (
 	"deckle/node/config"
 )
 
-// One device that is two hours slow, alone in its partition, beside live readers (report F33): no live session waits for
-// it, no partition is paused for it, and its own session is exact.
+// One device that is two hours slow, alone in its partition, beside live readers (report F33): no live session waits
+// for it, no partition is paused for it, and its own session is exact.
 func TestSlowDeviceHoldsNobody(t *testing.T) {
 	schedule(t, Options{Tune: func(c *config.Config) {
 		c.Session.Retention = 6 * time.Hour
@@ -47,7 +47,7 @@ func TestSlowDeviceHoldsNobody(t *testing.T) {
 			click, _ = s.rows("slow")
 			return len(click) == 1 && click[0].status == "closed" && click[0].events == 90
 		})
-		s.check(click[0].start == slow.Unix() && click[0].end == slow.Unix()+89, "the slow device's session: %+v", click)
+		s.check(click[0].start == slow.Unix() && click[0].end == slow.Unix()+89, "the slow session: %+v", click)
 		s.settle()
 	})
 }
