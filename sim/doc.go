@@ -43,7 +43,8 @@
 //     backlog may see such a record before it has seen every partition of the shard, and then accepts it. Leave the
 //     share at 0 where a backlog is read;
 //   - odd: values that are legal and strange: fractions, negative numbers, numbers as text, an unknown field,
-//     milliseconds.
+//     milliseconds;
+//   - huge: sessions of at least 40 events, each with 2 to 4 KB of engagement_metrics.
 //
 // # File of the truth
 //

@@ -105,6 +105,9 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 	s := g.slots[i]
 	if s == nil {
 		s = newSession(g.rng, g.opts.Seed, g.users, g.opts.EventsPerSession, now.Unix())
+		if g.roll(g.opts.Faults.Huge) {
+			s.huge, s.left = true, s.left+hugeEvents
+		}
 		g.slots[i] = s
 	}
 	if s.left == 0 {

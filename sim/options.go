@@ -15,6 +15,7 @@ type Faults struct {
 	Malformed  float64 // extra records, as a share of all
 	TooLate    float64 // extra records, as a share of all
 	Odd        float64 // of counted events: legal, but strange values
+	Huge       float64 // of sessions: many events, each with some KB of engagement_metrics
 }
 
 // DefaultFaults are the faults of the demo: some of each kind. TooLate is right only if the cluster follows the
@@ -91,7 +92,7 @@ func (o Options) complete() (Options, error) {
 		of    string
 		share float64
 	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed",
-		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}} {
+		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}, {"huge", f.Huge}} {
 		if !(s.share >= 0 && s.share <= 0.9) {
 			return o, fmt.Errorf("sim: the share of %s records, %v, is not between 0 and 0.9", s.of, s.share)
 		}

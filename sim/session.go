@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 )
 
 // session is one reader's visit while it lives.
@@ -29,6 +30,7 @@ type session struct {
 	article string
 	title   string
 
+	huge    bool    // see Faults.Huge
 	held    *Record // to be swapped with the next record
 	pending int     // records in the queue
 	ended   bool
@@ -128,7 +130,11 @@ func (s *session) event(r *rand.Rand, now int64, odd bool) []field {
 	s.events++
 	fields := s.fields(uuid(r), typ, strconv.FormatInt(s.last, 10), category, s.article, s.title, articleType, url,
 		s.referrer())
-	fields = append(fields, field{"engagement_metrics", s.metrics(r, typ)},
+	metrics := s.metrics(r, typ)
+	if s.huge {
+		metrics = hugeMetrics(r, metrics)
+	}
+	fields = append(fields, field{"engagement_metrics", metrics},
 		field{"metadata", s.metadata(r, typ, duration)})
 	if odd {
 		fields = s.odd(r, typ, fields)
@@ -167,6 +173,23 @@ func (s *session) metrics(r *rand.Rand, typ string) string {
 			r.IntN(1000), r.IntN(2) == 0)
 	}
 	return "{}"
+}
+
+// hugeEvents is how many events more a huge session has. All of them together have some 120 KB of engagement_metrics,
+// which is more than a session's image keeps.
+const hugeEvents = 40
+
+// hugeMetrics adds 2 to 4 KB to the metrics, and stays below the 4 KiB above which page events leave them out.
+func hugeMetrics(r *rand.Rand, metrics string) string {
+	sep := ", "
+	if metrics == "{}" {
+		sep = ""
+	}
+	var b strings.Builder
+	for n := 2000 + r.IntN(1700); b.Len() < n; {
+		fmt.Fprintf(&b, "%016x", r.Uint64())
+	}
+	return strings.TrimSuffix(metrics, "}") + sep + `"trace": "` + b.String() + `"}`
 }
 
 func (s *session) metadata(r *rand.Rand, typ string, duration int64) string {

@@ -72,7 +72,7 @@ func (g *generator) entry() []byte {
 		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(2)))
 	case n == 1 && g.r.IntN(8) == 0: // some come too early, or twice
 		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7,
-			ClockSlack: 20 * time.Second, LeaveOut: 30 * time.Second})
+			ClockSlack: 20 * time.Second, LeaveOut: 30 * time.Second, MaxSessionBytes: int64(g.r.IntN(3)) * 500})
 	case n < 12:
 		return AppendBatch(nil, g.batch())
 	case n < 13:

@@ -48,6 +48,10 @@ func (g segments) write(b *pebble.Batch, prefix []byte) error {
 		if g[i].data == nil {
 			continue
 		}
+		// gofail: var bugSegmentUnwritten struct{}
+		// if i%2 == 0 {
+		// 	continue
+		// }
 		if err := b.Set(appendSegment(prefix, i), g[i].data, nil); err != nil {
 			return err
 		}

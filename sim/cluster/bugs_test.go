@@ -75,6 +75,8 @@ var bugs = []bug{
 		kinds: []string{"wipe", "crash", "isolate"}},
 	{name: "the ledger's row is written first", points: map[string]string{"bugClickHouseLedgerFirst": "return"},
 		tune: midInsert},
+	{name: "a segment of a session leaves the memory before it is written",
+		points: map[string]string{"bugSegmentUnwritten": "return"}, tune: hugeSessions},
 	{name: "a letter that does not fit holds up the others",
 		points: map[string]string{"bugLetterHoldsOthers": "return"},
 		kinds:  []string{"letters_small"}, tune: manyLetters},
@@ -199,6 +201,11 @@ func busy(o *Options) {
 func repeating(o *Options) {
 	o.Faults = 12
 	o.Workload = func(w *sim.Options) { w.Faults.Duplicates = 0.1 }
+}
+
+// hugeSessions has sessions whose events are more than an image keeps.
+func hugeSessions(o *Options) {
+	o.Workload = func(w *sim.Options) { w.Faults.Huge = 0.3 }
 }
 
 // manyLetters has many records that cannot be used.

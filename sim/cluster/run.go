@@ -192,6 +192,9 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 		// what comes later than the retention is too late, which the truth of the workload does not know
 		o.Faults.Late = 0
 	}
+	if w.opts.Seed%3 == 1 { // the state keeps the events of such sessions apart from their images
+		o.Faults.Huge = 0.15
+	}
 	if w.opts.Workload != nil {
 		w.opts.Workload(&o)
 	}
