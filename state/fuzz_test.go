@@ -130,6 +130,7 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Add(EncodeRefuse(SinkClickHouse, "s\x000/1", []byte(`{}`), "because", level.First))
 	f.Add(EncodeHorizon(-1))
 	f.Add(EncodeLevel(1700000000000, level.Real))
+	f.Add(appendRefuse(&entry{sink: SinkSessions, rowKey: "s\x000/1", row: []byte(`{`), length: 1 << 20}))
 	f.Add(EncodeRules(1700000000000, Rules{Number: 1, Revision: 7}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := decodeEntry(b)

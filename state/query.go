@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"deckle/event"
 	"deckle/schema"
 )
 
@@ -15,7 +16,7 @@ func (s *Store) Session(id string) (row *schema.SessionRow, ok bool, err error) 
 	if s.db == nil {
 		return nil, false, ErrClosed
 	}
-	if len(id) > 64 {
+	if len(id) > event.MaxSessionID {
 		return nil, false, nil
 	}
 	ss := s.sessions[id]

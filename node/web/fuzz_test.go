@@ -16,7 +16,7 @@ func FuzzHTTP(f *testing.F) {
 	for _, r := range []string{
 		"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/session/s%2F1 HTTP/1.1\r\nHost: h\r\n\r\n",
 		"GET /api/session/%00%ff HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /api/session/" + strings.Repeat("x", 65) + " HTTP/1.0\r\n\r\n",
+		"GET /api/session/" + strings.Repeat("x", 256) + " HTTP/1.0\r\n\r\n",
 		"GET /api/status?x=%zz HTTP/1.1\r\nHost: h\r\n\r\n",
 		"POST /api/analytics HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
 		"HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n",

@@ -301,7 +301,7 @@ func TestAPISession(t *testing.T) {
 		!strings.Contains(body, "no such session") {
 		t.Errorf("%d %s", code, body)
 	}
-	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 65)); code != 400 {
+	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 256)); code != 400 {
 		t.Errorf("long id: %d", code)
 	}
 	// A session may have any id. Two of them are parts of a path to everybody between: no redirect, and a way for

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -77,8 +78,8 @@ func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
 }
 
 func (h *handler) serveSession(w http.ResponseWriter, id string) {
-	if len(id) > 64 {
-		h.reply(w, http.StatusBadRequest, problem{"a session id has at most 64 bytes"})
+	if len(id) > event.MaxSessionID {
+		h.reply(w, http.StatusBadRequest, problem{fmt.Sprintf("a session id has at most %d bytes", event.MaxSessionID)})
 		return
 	}
 	st := h.src.Status()
