@@ -31,8 +31,8 @@
 // # Keys of the Pebble store (integers big-endian; <sid> is a length byte and the session id)
 //
 //	m                                   meta: index, term, config, clock, epochs, progress, offsets, totals (JSON)
-//	i <epoch 8> <sid> <origin 12>       the session as of that epoch: its image, once the epoch is closed. It holds its
-//	                                    events, or, from level 2 on, those after its segments
+//	i <epoch 8> <sid> <origin 12>       the session as of that epoch: its image, once the epoch is closed. It has the
+//	                                    events, or, from level 2 on, those after the segments
 //	s <sid> <origin 12> <n 4>           segment n of a session's events, which all of its images share
 //	j <epoch 8> <rollup key>            totals of a rollup key as of that closed epoch
 //	l <sid>                             the live session with that id: origin 12, epoch 8 of its newest value

@@ -8,9 +8,9 @@ import (
 	"deckle/schema/level"
 )
 
-// TestRefusedRowIsCut: the row of a large session takes megabytes, of which a letter carries the beginning. From level 2
-// on the log carries no more than that, and the letter still tells the length and the hash of the whole. Level 1 writes
-// what v0.1.0 writes, and so does level 2 of a row that fits.
+// TestRefusedRowIsCut: the row of a large session takes megabytes, of which a letter carries the beginning. From level
+// 2 on the log carries no more than that, and the letter still tells the length and the hash of the whole. Level 1
+// writes what v0.1.0 writes, and so does level 2 of a row that fits.
 func TestRefusedRowIsCut(t *testing.T) {
 	row := bytes.Repeat([]byte("0123456789abcdef"), MaxRefusedRow/16+1)
 	for _, c := range []struct {
