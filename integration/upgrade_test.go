@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -38,6 +39,9 @@ func TestUpgrade(t *testing.T) {
 	cache, err := services.OpenCache(os.Stderr)
 	must(t, err)
 	old, err := cache.BuildCommit(ctx, "..", released)
+	if errors.Is(err, services.ErrNoHistory) {
+		t.Skipf("NOTHING WAS UPGRADED: %v", err) // no service: a checkout of one commit cannot have it
+	}
 	need(t, err)
 	now, err := services.BuildDeckle(ctx, "..", dir)
 	must(t, err)

@@ -171,13 +171,17 @@ func (c *Cache) BuildFront(ctx context.Context, root string) (binary string, err
 	return binary, err
 }
 
+// ErrNoHistory says that a checkout does not have the history that something is built from: it has no .git, or is a
+// shallow clone whose origin does not give the commit.
+var ErrNoHistory = errors.New("the checkout does not have the history (git fetch --unshallow)")
+
 // BuildCommit builds the binary of a commit of the repository at root, once, from an archive of it in the cache folder.
-// A clone whose history does not go back so far asks its origin for that commit.
+// A clone whose history does not go back so far asks its origin for that commit; if it cannot have it, the error wraps
+// ErrNoHistory.
 func (c *Cache) BuildCommit(ctx context.Context, root, commit string) (binary string, err error) {
 	if _, err := command(ctx, root, nil, "git", "cat-file", "-e", commit+"^{commit}"); err != nil {
 		if _, err := command(ctx, root, nil, "git", "fetch", "--quiet", "--depth=1", "origin", commit); err != nil {
-			return "", &MissingError{Tool: "the history of the repository (git fetch --unshallow)",
-				For: "a binary of commit " + commit[:7]}
+			return "", fmt.Errorf("%w: commit %s", ErrNoHistory, commit[:7])
 		}
 	}
 	dir, err := c.fetch("deckle-"+commit[:12], []string{"git", "tar", "go"}, func(dir string) error {
