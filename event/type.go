@@ -41,9 +41,10 @@ var types = [NumTypes]struct {
 	Other:              {"other", true},
 }
 
-// Counted are the types whose events count and have a column with the number of them, ascending.
+// Counted are the types whose events count and have a column with the number of them, ascending. A new one comes last,
+// because images of sessions hold the counts in this order.
 var Counted = func() (counted []Type) {
-	for t := range Other {
+	for t := range NumTypes {
 		if types[t].counted {
 			counted = append(counted, t)
 		}

@@ -13,14 +13,15 @@ import json
 import os
 import sys
 
-SESSION_TEXTS = """brand country city device_type device_os browser subscription_tier user_segment referrer timezone
+SESSION_TEXTS = """user_key brand country city device_type device_os browser subscription_tier user_segment referrer timezone
 status""".split()
-SESSION_NUMBERS = """user_id session_duration_sec total_events article_views article_clicks video_plays
+SESSION_NUMBERS = """several_users session_duration_sec total_events article_views article_clicks video_plays
 newsletter_signups ad_clicks searches subscription_prompts navigations pages_visited_count unique_pages_count
-unique_categories_count time_on_page_sec video_watch_sec max_scroll_depth ad_revenue_micros""".split()
+unique_categories_count time_on_page_sec video_watch_sec max_scroll_depth ad_revenue_micros
+other_events max_read_progress articles_completed""".split()
 SESSION_JSON = "categories_visited article_ids_visited article_titles_visited page_events".split()
 SESSION_TIMES = "session_start session_end".split()
-SESSION_COLUMNS = ["session_id", "origin", "session_date"] + SESSION_TEXTS + SESSION_NUMBERS + SESSION_TIMES + SESSION_JSON
+SESSION_COLUMNS = ["session_id", "origin", "session_date", "user_id"] + SESSION_TEXTS + SESSION_NUMBERS + SESSION_TIMES + SESSION_JSON
 EVENT_COLUMNS = ["kafka_partition", "kafka_offset"]
 
 
@@ -46,6 +47,7 @@ def clean(value):
 def session(row, date, origin):
     out = [row["session_id"], origin, str(date)]
     out += [row[c] for c in SESSION_TEXTS]
+    out.append(int(row["user_id"]) % 2**64)  # Delta has the 64 bits with a sign
     out += [int(row[c]) for c in SESSION_NUMBERS]
     out += [unix(row[c]) for c in SESSION_TIMES]
     out += [json.dumps(clean(json.loads(row[c])), sort_keys=True) for c in SESSION_JSON]
@@ -56,7 +58,7 @@ ROLLUPS = {
     "session_summary": [], "brand_analytics": ["brand"], "device_analytics": ["device_type", "device_os", "browser"],
     "geographic_analytics": ["country", "city"], "subscription_analytics": ["subscription_tier", "user_segment"],
 }
-MEASURES = """total_sessions total_users avg_session_duration_sec avg_events_per_session total_article_views
+MEASURES = """total_sessions total_users total_visitors avg_session_duration_sec avg_events_per_session total_article_views
 total_video_plays total_newsletter_signups total_ad_clicks""".split()
 ROLLUP_SUMS = """session_duration_sec total_events article_views video_plays newsletter_signups ad_clicks""".split()
 
@@ -127,14 +129,14 @@ class Truth:
         day = datetime.datetime.fromtimestamp(t["session_start"], datetime.timezone.utc).date().isoformat()
         for view, dims in ROLLUPS.items():
             g = self.rollups[view].setdefault((day, *(t[d] for d in dims)), [set()] + [0] * (1 + len(ROLLUP_SUMS)))
-            g[0].add(t["user_id"])
+            g[0].add(t["user_id"] or t["session_id"])  # 0 is nobody, but a visitor of its own in each session
             g[1] += 1
             for i, c in enumerate(ROLLUP_SUMS):
                 g[2 + i] += t[c]
 
     def rollup(self, view):
         return {
-            key: (n, len(users), round(duration / n, 6), round(total / n, 6), *sums)
+            key: (n, sum(isinstance(u, int) for u in users), len(users), round(duration / n, 6), round(total / n, 6), *sums)
             for key, (users, n, duration, total, *sums) in self.rollups[view].items()
         }
 

@@ -67,6 +67,9 @@ type Node struct {
 // leader. cfg must be complete (Load or Complete). A new cluster of several shards is refused here, before anything
 // exists, if its topic can be sampled and its records have no keys.
 func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err error) {
+	if err := shard.CheckRules(&cfg.Rules); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
 	deps.complete()
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)

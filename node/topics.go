@@ -12,6 +12,7 @@ import (
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/node/shard"
 	"deckle/sinks/deadletter"
 )
 
@@ -95,6 +96,9 @@ func (t *topics) look(ctx context.Context, found *condition.Scope) error {
 // Check asks the brokers what can be known of the topics before a node is started: the error says why a new cluster
 // would be refused, notices say what does not fit or could not be found out, in one line each. It changes nothing.
 func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string, err error) {
+	if err := shard.CheckRules(&cfg.Rules); err != nil {
+		return nil, err
+	}
 	deps.complete()
 	k, err := kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, slog.New(slog.DiscardHandler), deps.KafkaOpts)
 	if err != nil {

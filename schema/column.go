@@ -60,19 +60,29 @@ type Column[R any] struct {
 	Comment string
 	// Optional says that an empty text means no value, in sinks that can tell the two apart.
 	Optional bool
+	// Signed says of a column of kind Uint64 that a value above 2^63-1, which only a hash is, stands in a sink without
+	// unsigned numbers as the same 64 bits.
+	Signed bool
 	// Since is the level from which on the tables have the column; 0 is level.First. Rows that were written before have
 	// the value 0 or "", unless Known is set.
 	Since level.Level
 	// Known is where the row says, by a number that is not 0, that it has a value. It is set for a column whose value
 	// nobody knows for rows that were written before it existed: null, because a 0 would be false. It is nil if every
 	// row has a value.
-	Known  *Field[R]
-	Source Source
+	Known *Field[R]
+	// KnownSince is the level from which on Known holds, for a column that has existed before with a value in each row.
+	KnownSince level.Level
+	Source     Source
 	Field[R]
 }
 
 // Has tells whether the row has a value of the column.
 func (c *Column[R]) Has(r *R) bool { return c.Known == nil || c.Known.Number(r) != 0 }
+
+// MayBeNull tells whether a row of a table of the level may have no value of the column.
+func (c *Column[R]) MayBeNull(l level.Level) bool {
+	return c.Optional || Later(c.Since) || c.Known != nil && l >= c.KnownSince
+}
 
 // Null is what String returns for a value that nobody knows.
 const Null = "NULL"

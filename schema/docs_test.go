@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/schema.md")
@@ -74,6 +75,7 @@ func rollupsTable() string {
 			shown = append(shown, "total_users")
 		}
 	}
+	shown = append(shown, fmt.Sprintf("total_visitors (level %d)", level.Real))
 	var b strings.Builder
 	b.WriteString("| name | key | measures |\n|---|---|---|\n")
 	for i := range Rollups {
@@ -97,7 +99,7 @@ func eventLines() map[string]string {
 		types = append(types, t.String())
 	}
 	for i := range Events {
-		if c := &Events[i]; c.Optional && c.Kind != JSON {
+		if c := &Events[i]; c.Optional && c.Kind != JSON && !Later(c.Since) {
 			texts = append(texts, c.Name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 type PageRow struct {
 	ArticleID, ArticleTitle, Category string
 	Type                              event.Type
+	TypeName                          string // of type event.Other
 	Count                             uint32
 }
 
@@ -29,10 +30,8 @@ var Pages = []PageColumn{
 	ofSession("origin", "partition/offset of the record that opened the session's row; never changes"),
 	ofPage("article_id", Text, "Article, never empty", At(func(p *PageRow) *string { return &p.ArticleID })),
 	ofPage("event_type", Few, "Type of the counted events", Field[PageRow]{
-		text: func(p *PageRow) string { return p.Type.String() },
-		setText: func(p *PageRow, name string) {
-			p.Type, _ = event.ParseType(name)
-		},
+		text:    func(p *PageRow) string { return eventType(p.Type, p.TypeName) },
+		setText: func(p *PageRow, name string) { p.Type, p.TypeName = parseType(name) },
 	}),
 	ofPage("visit_count", Uint32, "Counted events of the session with this article and type",
 		At(func(p *PageRow) *uint32 { return &p.Count })),
@@ -41,6 +40,22 @@ var Pages = []PageColumn{
 		At(func(p *PageRow) *string { return &p.ArticleTitle })),
 	ofPage("category", Few, "category of the first such event", At(func(p *PageRow) *string { return &p.Category })),
 	ofSession("session_date", "UTC day of the record that opened the session's row; never changes"),
+}
+
+// eventType is the event_type of the tables: the type's name, or the name that came with an event of type Other.
+func eventType(t event.Type, name string) string {
+	if t == event.Other {
+		return name
+	}
+	return t.String()
+}
+
+// parseType is the inverse of eventType.
+func parseType(text string) (t event.Type, name string) {
+	if t, ok := event.ParseType(text); ok || text == "" {
+		return t, ""
+	}
+	return event.Other, text
 }
 
 func ofSession(name, comment string) PageColumn {

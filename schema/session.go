@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"deckle/event"
+	"deckle/schema/level"
 )
 
 // Status is where a session stands. The numeric values are part of the encodings and of the ClickHouse Enum8.
@@ -40,6 +41,7 @@ type SessionRow struct {
 	SessionID string
 	Origin    string // "partition/offset"
 	UserID    uint64
+	UserKey   string // of a user who is known by a text
 
 	Brand, Country, City, DeviceType, DeviceOS, Browser string
 	SubscriptionTier, UserSegment, Referrer, Timezone   string
@@ -53,14 +55,20 @@ type SessionRow struct {
 	PageEvents                                    string // JSON array of objects
 	TimeOnPageSec, VideoWatchSec, AdRevenueMicros uint64
 	MaxScrollDepth                                uint8
-	Status                                        Status
-	Revision                                      uint32
-	SessionDate                                   int32  // days since 1970-01-01, UTC, of the opening record
-	Epoch                                         uint64 // of this image
-	BatchID                                       uint64
-	CreatedAt                                     int64  // Unix milliseconds: the cut's clock
-	FirstClosed                                   uint64 // epoch of its first closed image that had a row, 0 while open
-	Pages                                         []PageRow
+	MaxReadProgress                               uint8
+	ArticlesCompleted                             uint32
+	SeveralUsers                                  uint8 // 1 or 0
+	// FiguresKnown and UsersKnown say that the two figures of articles, and SeveralUsers, are those of the whole
+	// session. Nobody knows them of a session that began before the level that has them.
+	FiguresKnown, UsersKnown bool
+	Status                   Status
+	Revision                 uint32
+	SessionDate              int32  // days since 1970-01-01, UTC, of the opening record
+	Epoch                    uint64 // of this image
+	BatchID                  uint64
+	CreatedAt                int64  // Unix milliseconds: the cut's clock
+	FirstClosed              uint64 // epoch of its first closed image that had a row, 0 while open
+	Pages                    []PageRow
 }
 
 // Key names the row: see RowKey.
@@ -88,8 +96,11 @@ func SplitBatchID(id uint64) (shard uint32, epoch uint64) {
 var Sessions = []Column[SessionRow]{
 	{Name: "session_id", Kind: Text, Comment: "The reader's session, as the events name it",
 		Field: At(func(r *SessionRow) *string { return &r.SessionID })},
-	{Name: "user_id", Kind: Uint64, Rule: ofFirst, Comment: "User of the session's first event",
-		Field: At(func(r *SessionRow) *uint64 { return &r.UserID })},
+	{Name: "user_id", Kind: Uint64, Signed: true,
+		Rule: "first known user (level 1: user of the first event); 0 if none is known; for a user who is known by a " +
+			"text, a hash of at least 2^63, which in Delta is the same 64 bits with their sign",
+		Comment: "User of the session's first event",
+		Field:   At(func(r *SessionRow) *uint64 { return &r.UserID })},
 
 	first("brand", Few, "Brand", func(r *SessionRow) *string { return &r.Brand }),
 	first("country", Few, "Country", func(r *SessionRow) *string { return &r.Country }),
@@ -174,6 +185,37 @@ var Sessions = []Column[SessionRow]{
 		Field:   At(func(r *SessionRow) *uint64 { return &r.BatchID })},
 	{Name: "created_at", Kind: Millis, Rule: "the cut's clock", Comment: "Clock of the cut that produced this image",
 		Field: At(func(r *SessionRow) *int64 { return &r.CreatedAt })},
+
+	{Name: "user_key", Kind: Text, Since: level.Real, Rule: "text of a user_id that is no number; empty for others",
+		Comment: "Text of a user_id that is no number; empty for others",
+		Field:   At(func(r *SessionRow) *string { return &r.UserKey })},
+	{Name: "several_users", Kind: Uint8, Since: level.Real,
+		Known:   known(func(r *SessionRow) *bool { return &r.UsersKnown }),
+		Rule:    "1 if counted events name more than one known user, else 0",
+		Comment: "1 if counted events name more than one known user, else 0",
+		Field:   At(func(r *SessionRow) *uint8 { return &r.SeveralUsers })},
+	later(count("other_events", event.Other), "counted events of types that have no column"),
+	{Name: "max_read_progress", Kind: Uint8, Since: level.Real, Known: known(figures),
+		Rule:    "greatest engagement_metrics.read_progress over article_view, held to 0–100",
+		Comment: "Greatest read_progress over article_view, 0 to 100",
+		Field:   At(func(r *SessionRow) *uint8 { return &r.MaxReadProgress })},
+	{Name: "articles_completed", Kind: Uint32, Since: level.Real, Known: known(figures),
+		Rule:    "article_views whose engagement_metrics.is_article_complete is true or 1",
+		Comment: "article_view with is_article_complete true",
+		Field:   At(func(r *SessionRow) *uint32 { return &r.ArticlesCompleted })},
+}
+
+func figures(r *SessionRow) *bool { return &r.FiguresKnown }
+
+func known(at func(*SessionRow) *bool) *Field[SessionRow] {
+	f := At(at)
+	return &f
+}
+
+// later gives a column that level.Real adds its rule.
+func later(c Column[SessionRow], rule string) Column[SessionRow] {
+	c.Since, c.Rule, c.Comment = level.Real, rule, strings.ToUpper(rule[:1])+rule[1:]
+	return c
 }
 
 const ofFirst = "of the first event"

@@ -79,12 +79,19 @@ func metricOf(name string, of func(*Session) int64) sessionColumn {
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
+func unsigned(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// otherType stands for all types that have no column of their own.
+const otherType = "other"
+
 var sessionColumns = []sessionColumn{
 	textOf("session_id", func(s *Session) string { return s.SessionID }),
 	// With several writers at once the first record of a session is not known before; see Session.Origins.
 	textOf("origin", func(s *Session) string { return s.Origins[0].Position }),
 	textOf("session_date", func(s *Session) string { return s.Origins[0].Date }),
-	integerOf("user_id", func(s *Session) int64 { return s.UserID }),
+	textOf("user_id", func(s *Session) string { return unsigned(s.UserID) }),
+	textOf("user_key", func(s *Session) string { return s.UserKey }),
+	integerOf("several_users", func(s *Session) int64 { return s.SeveralUsers }),
 	firstOf("brand", func(s *Session) *string { return &s.Brand }),
 	firstOf("country", func(s *Session) *string { return &s.Country }),
 	firstOf("city", func(s *Session) *string { return &s.City }),
@@ -107,6 +114,7 @@ var sessionColumns = []sessionColumn{
 	countOf("searches", "search", func(s *Session) *int64 { return &s.Searches }),
 	countOf("subscription_prompts", "subscription_prompt", func(s *Session) *int64 { return &s.SubscriptionPrompts }),
 	countOf("navigations", "navigation", func(s *Session) *int64 { return &s.Navigations }),
+	countOf("other_events", otherType, func(s *Session) *int64 { return &s.OtherEvents }),
 	textOf("categories_visited", func(s *Session) string { return s.Categories }),
 	textOf("article_ids_visited", func(s *Session) string { return s.ArticleIDs }),
 	textOf("article_titles_visited", func(s *Session) string { return s.ArticleTitles }),
@@ -117,6 +125,8 @@ var sessionColumns = []sessionColumn{
 	metricOf("time_on_page_sec", func(s *Session) int64 { return s.TimeOnPage }),
 	metricOf("video_watch_sec", func(s *Session) int64 { return s.VideoWatch }),
 	metricOf("max_scroll_depth", func(s *Session) int64 { return s.MaxScroll }),
+	metricOf("max_read_progress", func(s *Session) int64 { return s.MaxProgress }),
+	metricOf("articles_completed", func(s *Session) int64 { return s.Completed }),
 	metricOf("ad_revenue_micros", func(s *Session) int64 { return s.AdRevenueMicros }),
 	textOf("status", func(s *Session) string { return s.Status }),
 }
@@ -178,7 +188,7 @@ var pageColumns = []pageColumn{
 	{"article_id", func(_ *Session, p *Page) string { return p.ArticleID }},
 	{"event_type", func(_ *Session, p *Page) string { return p.EventType }},
 	{"visit_count", func(_ *Session, p *Page) string { return decimal(p.Visits) }},
-	{"user_id", func(s *Session, _ *Page) string { return decimal(s.UserID) }},
+	{"user_id", func(s *Session, _ *Page) string { return unsigned(s.UserID) }},
 	{"article_title", func(_ *Session, p *Page) string { return p.Title }},
 	{"category", func(_ *Session, p *Page) string { return p.Category }},
 }
@@ -192,7 +202,7 @@ var eventColumns = func() []eventColumn {
 	list := []eventColumn{
 		{"event_id", func(o *observed) string { return o.id }},
 		{"session_id", func(o *observed) string { return o.session }},
-		{"user_id", func(o *observed) string { return decimal(o.user) }},
+		{"user_id", func(o *observed) string { return unsigned(o.user) }},
 		{"event_type", func(o *observed) string { return o.typ }},
 		{"timestamp", func(o *observed) string { return decimal(o.timestamp) }},
 	}
@@ -210,7 +220,13 @@ var eventColumns = func() []eventColumn {
 		}},
 		eventColumn{"kafka_partition", func(o *observed) string { return decimal(int64(o.partition)) }},
 		eventColumn{"kafka_offset", func(o *observed) string { return decimal(o.offset) }},
-		eventColumn{"kafka_timestamp", func(o *observed) string { return decimal(o.kafkaTime) }},
+		eventColumn{"kafka_timestamp", func(o *observed) string {
+			if !told(o.kafkaTime) {
+				return ""
+			}
+			return decimal(o.kafkaTime)
+		}},
+		eventColumn{"user_key", func(o *observed) string { return o.userKey }},
 		eventColumn{"event_date", func(o *observed) string { return day(o.timestamp) }})
 }()
 

@@ -50,7 +50,7 @@
 //
 // One JSON object per line, with "kind" first:
 //
-//	{"kind":"header","version":1,"topic":"web_clicks","seed":7,"keyed":true}
+//	{"kind":"header","version":2,"topic":"web_clicks","seed":7,"keyed":true}
 //	{"kind":"session", …the columns of session_metrics…, "origins":[{"position":"3/118","date":"2026-11-22"}],
 //	    "pages":[…rows of page_analytics…], "events":[[3,118,"base64"],…]}      one per session, when it is over
 //	{"kind":"dead","partition":3,"offset":120,"reason":"malformed"}            one per dead letter

@@ -24,6 +24,7 @@ type verdict struct {
 	session    *Session // nil if no record was applied
 	duplicates []Position
 	dead       []Dead
+	excluded   int64
 }
 
 // fold works out one session, literally by the rules of docs/schema.md.
@@ -48,6 +49,10 @@ func fold(id string, records []acked, keyed bool) verdict {
 			case o.typ != "session_end" && len(counted) == sessionCap:
 				reason = "session_full"
 			}
+		}
+		if reason == excluded {
+			v.excluded++
+			continue
 		}
 		if reason != "" {
 			v.dead = append(v.dead, Dead{Position: Position{r.partition, r.offset}, Reason: reason})
@@ -99,7 +104,15 @@ func (s *Session) columns(counted []*observed) {
 		return
 	}
 	first, last := counted[0], counted[len(counted)-1]
-	s.UserID = first.user
+	for _, o := range counted {
+		switch {
+		case o.user == 0: // nobody knows who it was
+		case s.UserID == 0:
+			s.UserID, s.UserKey = o.user, o.userKey
+		case o.user != s.UserID:
+			s.SeveralUsers = 1
+		}
+	}
 	for _, c := range sessionColumns {
 		if c.first != nil {
 			*c.first(s) = first.text[c.name]
@@ -113,13 +126,17 @@ func (s *Session) columns(counted []*observed) {
 	var categories, articles, titles []string
 	var events []any
 	for _, o := range counted {
-		counts[o.typ]++
+		counts[CountedAs(o.typ)]++
 		category, article, title := o.text["category"], o.text["article_id"], o.text["article_title"]
 		categories, articles, titles = appendText(categories, category), appendText(articles,
 			article), appendText(titles, title)
-		events = append(events, map[string]any{"event_type": o.typ, "category": category, "article_id": article,
-			"article_title": title,
-			"page_url":      o.text["page_url"], "timestamp": o.timestamp, "engagement_metrics": o.metrics})
+		shown := map[string]any{"event_type": o.typ, "category": category, "article_id": article,
+			"article_title": title, "page_url": o.text["page_url"], "timestamp": o.timestamp,
+			"engagement_metrics": o.metrics}
+		if o.long {
+			shown["engagement_metrics"], shown["engagement_metrics_omitted"] = nil, true
+		}
+		events = append(events, shown)
 		if article != "" {
 			p := pages[[2]string{article, o.typ}]
 			if p == nil {
@@ -132,6 +149,10 @@ func (s *Session) columns(counted []*observed) {
 		case "article_view":
 			s.TimeOnPage += int64(o.metric("time_on_page", 1e9))
 			s.MaxScroll = max(s.MaxScroll, int64(o.metric("scroll_depth", 100)))
+			s.MaxProgress = max(s.MaxProgress, int64(o.metric("read_progress", 100)))
+			if o.says("is_article_complete") {
+				s.Completed++
+			}
 		case "video_play":
 			s.VideoWatch += int64(o.metric("playback_position", 1e9))
 		case "ad_click":

@@ -69,7 +69,7 @@ func TestFold(t *testing.T) {
 		"categories_visited": `["sports","crime","sports"]`, "article_ids_visited": `["a2","a1","a1","a1"]`,
 		"article_titles_visited": `["B","A"]`,
 		"pages_visited_count":    "4", "unique_pages_count": "2", "unique_categories_count": "2",
-		"time_on_page_sec": "12", "max_scroll_depth": "100", "video_watch_sec": "1000000000",
+		"time_on_page_sec": "12", "max_scroll_depth": "100", "video_watch_sec": "1000000030",
 		"ad_revenue_micros": "123457",
 	} {
 		if got[c] != want {
@@ -138,14 +138,17 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	for fields, want := range map[string]string{
-		``: "", `{"event_type": "login"}`: "unknown_event_type", `{"timestamp": 946684799}`: "bad_timestamp",
+		``: "", `{"event_type": "login"}`: "", `{"is_bot": true, "brand": 5}`: "excluded",
+		`{"timestamp": 946684799}`:                      "bad_timestamp",
 		`{"timestamp": 946684800}`:                      "",
 		fmt.Sprintf(`{"timestamp": %d}`, noon+100+3600): "", fmt.Sprintf(`{"timestamp": %d}`,
 			noon+100+3601): "bad_timestamp",
-		`{"user_id": -1}`: "wrong_type", `{"user_id": "7"}`: "wrong_type", `{"metadata": ""}`: "",
+		`{"user_id": -1}`: "wrong_type", `{"user_id": "7"}`: "", `{"user_id": "a@b"}`: "", `{"user_id": null}`: "",
+		`{"timestamp": "yesterday"}`: "wrong_type", `{"timestamp": "2026-11-22T12:00:00Z"}`: "",
+		`{"event_id": "01J0000000000000000000000Z"}`: "", `{"metadata": ""}`: "",
 		`{"metadata": []}`:   "wrong_type",
 		`{"session_id": ""}`: "missing_field", `{"session_id": "` + strings.Repeat("x",
-			65) + `"}`: "wrong_type", `{"brand": null, "x": [1]}`: "",
+			256) + `"}`: "wrong_type", `{"brand": null, "x": [1]}`: "",
 	} {
 		r := rec(t, 0, 1, "search", noon, fields)
 		if _, got := judge(r.value, r.kafkaTime); got != want {

@@ -13,10 +13,11 @@ import (
 // the same tree, soon afterwards. So there is one version at a time, and a reader refuses every other one: to guess
 // would be worse than to repeat a run.
 
-// Version is the version of the truth's format, which the header of a truth names. 1, the first: the lines below; marks
-// as Mark describes them, over the columns of EventColumns in their order. Another kind of line, another column or
+// Version is the version of the truth's format, which the header of a truth names. 2: the lines below; marks as Mark
+// describes them, over the columns of EventColumns in their order. (1 had no column of level 2.) Another
+// kind of line, another column or
 // order of EventColumns, and another hash need a new version.
-const Version = 1
+const Version = 2
 
 // checkVersion refuses a truth that was written in another version.
 func checkVersion(version int) error {

@@ -108,6 +108,9 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 		if g.roll(g.opts.Faults.Huge) {
 			s.huge, s.left = true, s.left+hugeEvents
 		}
+		if g.roll(g.opts.Faults.Readers) {
+			s.readers(g.rng)
+		}
 		g.slots[i] = s
 	}
 	if s.left == 0 {
@@ -138,6 +141,12 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 // extra sometimes makes a record that becomes a dead letter, as often as its share says.
 func (g *Generator) extra(now time.Time) *Record {
 	f := g.opts.Faults
+	if g.roll(f.Excluded) {
+		if s := g.slots[g.rng.IntN(len(g.slots))]; s != nil {
+			return &Record{Key: g.key(s), Kind: KindExcluded, Reason: excluded,
+				Value: excludedRecord(g.rng, s, now.Unix())}
+		}
+	}
 	late := f.TooLate > 0 && g.made >= 20000 && now.Sub(g.first) >= 10*time.Second && g.roll(f.TooLate)
 	if !late && !g.roll(f.Malformed) {
 		return nil
@@ -183,6 +192,9 @@ func (g *Generator) emit(rec *Record, s *session, now time.Time) *Record {
 	g.made++
 	if s == nil {
 		return rec
+	}
+	if g.roll(g.opts.Faults.KafkaTimes) {
+		rec.Time = time.UnixMilli(0)
 	}
 	if h := s.held; h != nil && h != rec {
 		s.held = nil

@@ -56,7 +56,9 @@ type EventMark struct {
 type Session struct {
 	SessionID           string      `json:"session_id"`
 	Origins             []Origin    `json:"origins"` // never empty; one in keyed mode
-	UserID              int64       `json:"user_id"`
+	UserID              uint64      `json:"user_id"`
+	UserKey             string      `json:"user_key"`
+	SeveralUsers        int64       `json:"several_users"`
 	Brand               string      `json:"brand"`
 	Country             string      `json:"country"`
 	City                string      `json:"city"`
@@ -79,6 +81,7 @@ type Session struct {
 	Searches            int64       `json:"searches"`
 	SubscriptionPrompts int64       `json:"subscription_prompts"`
 	Navigations         int64       `json:"navigations"`
+	OtherEvents         int64       `json:"other_events"`
 	Categories          string      `json:"categories_visited"` // JSON, canonical, as the next three
 	ArticleIDs          string      `json:"article_ids_visited"`
 	ArticleTitles       string      `json:"article_titles_visited"`
@@ -89,6 +92,8 @@ type Session struct {
 	TimeOnPage          int64       `json:"time_on_page_sec"`
 	VideoWatch          int64       `json:"video_watch_sec"`
 	MaxScroll           int64       `json:"max_scroll_depth"`
+	MaxProgress         int64       `json:"max_read_progress"`
+	Completed           int64       `json:"articles_completed"`
 	AdRevenueMicros     int64       `json:"ad_revenue_micros"`
 	Status              string      `json:"status"`
 	Pages               []Page      `json:"pages"`
@@ -102,13 +107,14 @@ type Span struct {
 	Records int64 `json:"records"`
 }
 
-// Summary ends a truth: Produced = Applied + Duplicates + all DeadLetters.
+// Summary ends a truth: Produced = Applied + Duplicates + Excluded + all DeadLetters.
 type Summary struct {
 	Produced    int64            `json:"produced"` // acknowledged records
 	Events      int64            `json:"events"`   // counted events
 	Sessions    int64            `json:"sessions"` // with a row
 	Applied     int64            `json:"applied"`  // Events and session_ends
 	Duplicates  int64            `json:"duplicates"`
+	Excluded    int64            `json:"excluded"`     // records that the rule of BotField leaves out
 	DeadLetters map[string]int64 `json:"dead_letters"` // by reason
 	Partitions  map[int32]Span   `json:"partitions"`
 	Sums        map[string]int64 `json:"sums"`      // of MetricColumns
@@ -133,6 +139,7 @@ func (s *Summary) Add(o *Summary) {
 	s.Sessions += o.Sessions
 	s.Applied += o.Applied
 	s.Duplicates += o.Duplicates
+	s.Excluded += o.Excluded
 	s.Uncertain += o.Uncertain
 	s.Mistaken += o.Mistaken
 	for r, n := range o.DeadLetters {

@@ -16,12 +16,16 @@ type Faults struct {
 	TooLate    float64 // extra records, as a share of all
 	Odd        float64 // of counted events: legal, but strange values
 	Huge       float64 // of sessions: many events, each with some KB of engagement_metrics
+	Readers    float64 // of sessions: unknown readers, those who log in later, known by a text, or two in one session
+	Excluded   float64 // extra records with BotField, as a share of all: right only if the cluster has the rule
+	KafkaTimes float64 // of the records of sessions: a Kafka time that says nothing
 }
 
 // DefaultFaults are the faults of the demo: some of each kind. TooLate is right only if the cluster follows the
-// stream.
+// stream, and Excluded only if it has a rule for BotField.
 func DefaultFaults() Faults {
-	return Faults{Duplicates: 0.01, Late: 0.005, OutOfOrder: 0.02, Malformed: 0.002, TooLate: 0.0005, Odd: 0.005}
+	return Faults{Duplicates: 0.01, Late: 0.005, OutOfOrder: 0.02, Malformed: 0.002, TooLate: 0.0005, Odd: 0.015,
+		Readers: 0.3, Excluded: 0.002, KafkaTimes: 0.001}
 }
 
 // Options say what is produced. The zero value of a field means its default.
@@ -92,7 +96,8 @@ func (o Options) complete() (Options, error) {
 		of    string
 		share float64
 	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed",
-		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}, {"huge", f.Huge}} {
+		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}, {"huge", f.Huge},
+		{"readers'", f.Readers}, {"excluded", f.Excluded}, {"Kafka-time", f.KafkaTimes}} {
 		if !(s.share >= 0 && s.share <= 0.9) {
 			return o, fmt.Errorf("sim: the share of %s records, %v, is not between 0 and 0.9", s.of, s.share)
 		}
@@ -112,13 +117,14 @@ const (
 	KindDuplicate
 	KindMalformed
 	KindTooLate
+	KindExcluded
 	numKinds
 )
 
 // String returns the kind's name.
 func (k Kind) String() string {
 	return [...]string{"event", "end", "late", "out_of_order", "duplicate", "malformed", "too_late",
-		"invalid"}[min(k, numKinds)]
+		"excluded", "invalid"}[min(k, numKinds)]
 }
 
 // Record is one record to be produced. Key and Value are not changed once returned; a duplicate shares them.
@@ -126,7 +132,7 @@ type Record struct {
 	Key, Value []byte // Key is nil in unkeyed mode
 	Kind       Kind
 	Reason     string    // of the dead letter that it must become; "" if none
-	Time       time.Time // the clock when it was made: its Kafka timestamp
+	Time       time.Time // its Kafka timestamp: the clock when it was made, or 1970
 	SessionID  string    // of the session that it counts for; "" for malformed and too-late records
 	Last       bool      // no further record of this session follows
 }

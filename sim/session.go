@@ -13,6 +13,7 @@ import (
 type session struct {
 	id      string
 	user    uint64
+	logins  []login // ascending by event
 	brand   *brand
 	country string
 	city    string
@@ -50,6 +51,7 @@ func uuid(r *rand.Rand) string {
 func newSession(r *rand.Rand, seed uint64, users int, mean float64, now int64) *session {
 	s := &session{id: uuid(r), user: uint64(r.IntN(users) + 1), brand: &brands[r.IntN(len(brands))], start: now,
 		last: now}
+	s.logins = []login{{value: strconv.FormatUint(s.user, 10)}}
 	u := rand.New(rand.NewPCG(seed, s.user))
 	s.country = pick(u, s.brand.countries)
 	s.city = pick(u, countries[s.country].cities)
@@ -143,9 +145,8 @@ func (s *session) event(r *rand.Rand, now int64, odd bool) []field {
 }
 
 func (s *session) fields(id, typ, timestamp, category, article, title, articleType, url, referrer string) []field {
-	return append(make([]field, 0, 24),
-		field{"event_id", quote(id)}, field{"user_id", strconv.FormatUint(s.user, 10)}, field{"session_id",
-			quote(s.id)},
+	fields := append(make([]field, 0, 24),
+		field{"event_id", quote(id)}, field{"user_id", s.userValue()}, field{"session_id", quote(s.id)},
 		field{"event_type", quote(typ)}, field{"timestamp", timestamp}, field{"brand", quote(s.brand.name)},
 		field{"category", quote(category)}, field{"article_id", quote(article)}, field{"article_title", quote(title)},
 		field{"article_type", quote(articleType)}, field{"page_url", quote(url)}, field{"referrer", quote(referrer)},
@@ -153,6 +154,10 @@ func (s *session) fields(id, typ, timestamp, category, article, title, articleTy
 		field{"country", quote(s.country)}, field{"city", quote(s.city)}, field{"timezone",
 			quote(countries[s.country].timezone)},
 		field{"subscription_tier", quote(s.tier)}, field{"user_segment", quote(s.segment)})
+	if s.userValue() == "" {
+		fields = without(fields, "user_id")
+	}
+	return fields
 }
 
 func (s *session) metrics(r *rand.Rand, typ string) string {

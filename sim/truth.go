@@ -138,7 +138,13 @@ func (t *Truth) alone(rec *Record, a acked) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.produced(a.partition, a.offset)
-	if len(v.dead) != 1 || v.dead[0].Reason != rec.Reason {
+	switch {
+	case v.excluded > 0:
+		t.sum.Excluded += v.excluded
+		if rec.Kind != KindExcluded {
+			t.sum.Mistaken++
+		}
+	case len(v.dead) != 1 || v.dead[0].Reason != rec.Reason:
 		t.sum.Mistaken++
 	}
 	t.deadLetters(v.dead)

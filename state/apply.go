@@ -192,7 +192,7 @@ func (s *Store) applyItem(it *event.Item, now int64) (verdict, error) {
 		ss = &session{
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
 			originDay: schema.Day(it.Timestamp), status: schema.StatusOpen, last: it.Timestamp,
-			touched: untouched,
+			touched: untouched, visit: visit{real: s.meta.level() >= level.Real},
 		}
 		if end { // fold sets these with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp
@@ -214,6 +214,7 @@ func (s *Store) applyItem(it *event.Item, now int64) (verdict, error) {
 
 func (s *Store) foldEvent(ss *session, it *event.Item) {
 	ss.fold(it, s.valBuf[:0])
+	ss.former = ss.former || ss.real && s.meta.Rules.Event.Forms < event.FormsReal
 	s.meta.Counted++
 	if it.MetricsOmitted {
 		s.meta.MetricsOmitted++

@@ -43,8 +43,6 @@ func (m *meta) raiseHorizon() {
 		least = m.clock()
 		for i := range m.Partitions {
 			p := &m.Partitions[i]
-			// gofail: var bugHorizonPasses struct{}
-			// continue
 			if !p.Out {
 				continue
 			}

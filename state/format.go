@@ -35,14 +35,13 @@ type imageShape struct {
 	texts  int // of schema.FirstTexts
 	sums   int // of schema.MeasureSums
 	counts int // of event.Counted
-	// segments says that the image names the segments that hold its first events, and says when it was touched.
-	segments bool
+	// real says that the image holds a visit, names the segments that hold its first events, and says when it was
+	// touched.
+	real bool
 }
 
 // imageShapes are the shapes by version of level.Session. Whatever an older version lacks is empty or 0.
-var imageShapes = [...]imageShape{
-	1: {texts: 10, sums: 3, counts: 8},
-	2: {texts: 10, sums: 3, counts: 8, segments: true}}
+var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}, 2: {texts: 10, sums: 3, counts: 9, real: true}}
 
 // imageShape reads the version of an image and returns its shape.
 func (d *decoder) imageShape() imageShape {

@@ -36,6 +36,9 @@ func (m *meta) adopt(ss *session) {
 	if ss.touched == untouched {
 		ss.touched = m.touchedAtFirst(ss.last)
 	}
+	if !ss.real {
+		ss.upgrade()
+	}
 }
 
 // decodeStored decodes a session from a buffer that belongs to Pebble.

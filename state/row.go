@@ -31,6 +31,7 @@ type rowBuilder struct {
 	articles   []byte
 	titles     []byte
 	text       []byte
+	readable   []byte // the normalised text of an event
 	row        schema.SessionRow
 }
 
@@ -40,6 +41,7 @@ const maxLinear = 32
 type pageKey struct {
 	article string
 	typ     event.Type
+	name    string // of type event.Other
 }
 
 // build fills a row from a session with at least one counted event. Its segments are read from r.
@@ -58,10 +60,13 @@ func (rb *rowBuilder) fill(s *session, shard uint32) *schema.SessionRow {
 	r := &rb.row
 	rb.origin = s.appendOrigin(rb.origin[:0])
 	*r = schema.SessionRow{
-		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID, Start: s.start, End: s.end, TotalEvents: s.total,
-		Counts: s.counts, MaxScrollDepth: s.maxScroll, Status: s.status, Revision: s.revision, SessionDate: s.originDay,
+		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID, UserKey: s.userKey,
+		Start: s.start, End: s.end, TotalEvents: s.total, Counts: s.counts,
+		MaxScrollDepth: s.maxScroll, Status: s.status, Revision: s.revision, SessionDate: s.originDay,
 		Epoch: s.imageEpoch, BatchID: schema.BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt,
-		FirstClosed: s.firstClosed,
+		FirstClosed: s.firstClosed, MaxReadProgress: s.maxProgress, ArticlesCompleted: s.completed,
+		SeveralUsers: flags(s.several), FiguresKnown: s.real && !s.former,
+		UsersKnown: s.real && (!s.former || s.several),
 	}
 	var room [maxTexts]string
 	dims := room[:len(schema.FirstTexts)]
@@ -72,7 +77,7 @@ func (rb *rowBuilder) fill(s *session, shard uint32) *schema.SessionRow {
 	for i, c := range schema.MeasureSums {
 		c.SetNumber(r, s.sums[i])
 	}
-	rb.lists(r)
+	rb.lists(r, s.former)
 	r.UniqueCategories = rb.uniqueCategories()
 	rb.pageRows(r)
 	return r
@@ -115,8 +120,9 @@ func (rb *rowBuilder) letGo() {
 	}
 }
 
-// lists builds the JSON lists: categories, article ids and titles (without empty ones), and page events.
-func (rb *rowBuilder) lists(r *schema.SessionRow) {
+// lists builds the JSON lists: categories, article ids and titles (without empty ones), and page events. former says
+// that JSON texts may have been stored as they came, which not all readers take for the same value.
+func (rb *rowBuilder) lists(r *schema.SessionRow, former bool) {
 	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n uint32) {
 		buf = append(buf[:0], '[')
 		for i := range rb.events {
@@ -139,7 +145,13 @@ func (rb *rowBuilder) lists(r *schema.SessionRow) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = rb.events[i].appendJSON(b)
+		e := &rb.events[i]
+		if former {
+			if out, changed := event.NormalizeJSON(rb.readable[:0], aliased(e.metrics)); changed {
+				rb.readable, e.metrics = out, out
+			}
+		}
+		b = e.appendJSON(b)
 	}
 	rb.text = append(b, ']')
 	r.Categories, r.ArticleIDs = aliased(rb.categories), aliased(rb.articles)
@@ -172,8 +184,13 @@ func (rb *rowBuilder) uniqueCategories() (n uint32) {
 }
 
 func (e *pageEvent) appendJSON(b []byte) []byte {
-	b = append(append(b, `{"event_type":"`...), e.typ.String()...)
-	b = appendJSONText(append(b, `","category":`...), e.category)
+	b = append(b, `{"event_type":`...)
+	if e.typ == event.Other {
+		b = appendJSONText(b, e.name)
+	} else {
+		b = append(append(append(b, '"'), e.typ.String()...), '"')
+	}
+	b = appendJSONText(append(b, `,"category":`...), e.category)
 	b = appendJSONText(append(b, `,"article_id":`...), e.article)
 	b = appendJSONText(append(b, `,"article_title":`...), e.title)
 	b = appendJSONText(append(b, `,"page_url":`...), e.url)
@@ -197,7 +214,7 @@ func (rb *rowBuilder) pageRows(r *schema.SessionRow) {
 		if len(e.article) == 0 {
 			continue
 		}
-		p := rb.page(pageKey{aliased(e.article), e.typ})
+		p := rb.page(pageKey{aliased(e.article), e.typ, aliased(e.name)})
 		if p.Count++; p.Count == 1 {
 			p.ArticleTitle, p.Category = aliased(e.title), aliased(e.category)
 		}
@@ -212,7 +229,7 @@ func (rb *rowBuilder) pageRows(r *schema.SessionRow) {
 		if c := strings.Compare(a.ArticleID, b.ArticleID); c != 0 {
 			return c
 		}
-		return cmp.Compare(a.Type, b.Type)
+		return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.TypeName, b.TypeName))
 	})
 	rb.sorted = rb.sorted[:0]
 	for _, i := range rb.order {
@@ -229,7 +246,7 @@ func (rb *rowBuilder) pageRows(r *schema.SessionRow) {
 // others are found by a map.
 func (rb *rowBuilder) page(k pageKey) *schema.PageRow {
 	for i := range rb.pages[:min(len(rb.pages), maxLinear)] {
-		if p := &rb.pages[i]; p.Type == k.typ && p.ArticleID == k.article {
+		if p := &rb.pages[i]; p.Type == k.typ && p.ArticleID == k.article && p.TypeName == k.name {
 			return p
 		}
 	}
@@ -240,7 +257,7 @@ func (rb *rowBuilder) page(k pageKey) *schema.PageRow {
 	if at >= maxLinear {
 		rb.pageIndex[k] = at
 	}
-	rb.pages = append(rb.pages, schema.PageRow{ArticleID: k.article, Type: k.typ})
+	rb.pages = append(rb.pages, schema.PageRow{ArticleID: k.article, Type: k.typ, TypeName: k.name})
 	return &rb.pages[at]
 }
 

@@ -28,7 +28,8 @@ type Rules struct {
 
 // DefaultRules are those of a new shard, as far as the configuration does not say otherwise.
 func DefaultRules() Rules {
-	return Rules{ClockSlack: 2 * time.Minute, LeaveOut: 2 * time.Minute, MaxSessionBytes: 8 << 20}
+	return Rules{Event: event.DefaultRules(), ClockSlack: 2 * time.Minute, LeaveOut: 2 * time.Minute,
+		MaxSessionBytes: 8 << 20}
 }
 
 // Counted are the totals of what the rules leave out, and of what they take for none, since the shard was created.

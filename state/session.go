@@ -38,6 +38,7 @@ type session struct {
 	userID    uint64
 	texts     texts
 	first     order // of the first counted event; valid if total > 0
+	visit
 
 	start, end int64 // Unix seconds, of counted events
 	counts     schema.Counts
@@ -123,7 +124,13 @@ var sumOf = func() (of [event.NumTypes]int8) {
 func (s *session) fold(it *event.Item, buf []byte) {
 	o := order{it.Timestamp, Position{it.Partition, it.Offset}}
 	if s.total == 0 || o.compare(s.first) < 0 {
-		s.first, s.userID, s.texts = o, it.UserID, textsOf(it, buf)
+		s.first, s.texts = o, textsOf(it, buf)
+		if !s.real {
+			s.userID = it.UserID
+		}
+	}
+	if s.real {
+		s.see(it, o)
 	}
 	if s.total == 0 {
 		s.start, s.end = it.Timestamp, it.Timestamp
@@ -159,7 +166,11 @@ func (s *session) appendEvent(it *event.Item) {
 	b = appendText(b, it.ArticleID)
 	b = appendText(b, it.ArticleTitle)
 	b = appendText(b, it.PageURL)
-	s.events = appendText(b, it.EngagementMetrics)
+	b = appendText(b, it.EngagementMetrics)
+	if it.Type == event.Other {
+		b = appendText(b, it.TypeName)
+	}
+	s.events = b
 }
 
 // eventBytes is the size of the session's encoded events, in its image and in its segments.
@@ -177,6 +188,7 @@ type pageEvent struct {
 	typ                                    event.Type
 	omitted                                bool // its engagement_metrics were too long
 	category, article, title, url, metrics []byte
+	name                                   []byte // of type event.Other
 }
 
 func (d *decoder) pageEvent() pageEvent {
@@ -189,6 +201,9 @@ func (d *decoder) pageEvent() pageEvent {
 		d.fail("event type")
 	}
 	e.category, e.article, e.title, e.url, e.metrics = d.text(), d.text(), d.text(), d.text(), d.text()
+	if e.typ == event.Other {
+		e.name = d.text()
+	}
 	return e
 }
 
@@ -196,11 +211,12 @@ func (d *decoder) pageEvent() pageEvent {
 func (s *session) encode(dst []byte, l level.Level) []byte {
 	version := level.Session.At(max(l, level.First))
 	shape := imageShapes[version]
-	dst = append(dst, version, byte(s.status), flags(s.closing, s.purged, s.rolled.counted))
+	dst = append(dst, version, byte(s.status),
+		flags(s.closing, s.purged, s.rolled.counted)|s.visit.flags(shape, s.first, s.userID))
 	dst = appendText(dst, s.id)
 	dst = appendOrigin(dst, s.origin)
 	dst = binary.AppendVarint(dst, int64(s.originDay))
-	dst = binary.AppendUvarint(dst, s.userID)
+	dst = s.encodeUser(dst, shape)
 	dst = append(dst, cmp.Or(s.texts, noTexts)...)
 	dst = binary.AppendVarint(dst, s.first.ts)
 	dst = appendOrigin(dst, s.first.pos)
@@ -209,6 +225,10 @@ func (s *session) encode(dst []byte, l level.Level) []byte {
 	dst = binary.AppendVarint(dst, s.last-s.end)
 	dst = binary.AppendVarint(dst, s.deadline-s.last)
 	dst = append(dst, s.maxScroll)
+	if shape.real {
+		dst = append(dst, s.maxProgress)
+		dst = binary.AppendUvarint(dst, uint64(s.completed))
+	}
 	dst = binary.AppendUvarint(dst, uint64(s.total))
 	for _, v := range s.sums[:shape.sums] {
 		dst = binary.AppendUvarint(dst, v)
@@ -228,7 +248,7 @@ func (s *session) encode(dst []byte, l level.Level) []byte {
 			dst = binary.AppendVarint(dst, v)
 		}
 	}
-	if shape.segments {
+	if shape.real {
 		dst = binary.AppendVarint(dst, s.touched-s.last)
 		dst = s.segments.encode(dst)
 	}
@@ -293,7 +313,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 		s.origin = decodeOrigin(o)
 	}
 	s.originDay = int32(d.varint())
-	s.userID = d.uvarint()
+	s.decodeUser(d, shape, f)
 	s.texts = d.texts(shape.texts)
 	if missing := len(schema.FirstTexts) - shape.texts; missing > 0 && d.err == nil {
 		s.texts += noTexts[:missing]
@@ -302,11 +322,17 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	if o := d.bytes(originSize); o != nil {
 		s.first.pos = decodeOrigin(o)
 	}
+	if f&flagUserFirst != 0 && s.userID != 0 {
+		s.userAt = s.first
+	}
 	s.start = d.varint()
 	s.end = s.start + d.varint()
 	s.last = s.end + d.varint()
 	s.deadline = s.last + d.varint()
 	s.maxScroll = d.byte()
+	if shape.real {
+		s.maxProgress, s.completed = d.byte(), uint32(d.uvarint())
+	}
 	s.total = uint32(d.uvarint())
 	for i := range s.sums[:shape.sums] {
 		s.sums[i] = d.uvarint()
@@ -328,7 +354,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 		}
 	}
 	s.touched = untouched
-	if shape.segments {
+	if shape.real {
 		s.touched = s.last + d.varint()
 		s.segments, s.sealed = d.segments(s.segments)
 	}
@@ -341,7 +367,8 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 
 // size estimates the bytes of memory that the session takes.
 func (s *session) size() int64 {
-	n := 450 + len(s.id) + len(s.texts) + len(s.events) + 16*len(s.ids) + 40*len(s.segments) + s.segments.unwritten()
+	n := 450 + len(s.id) + len(s.userKey) + len(s.texts) + len(s.events) + 16*len(s.ids) + 40*len(s.segments) +
+		s.segments.unwritten()
 	if s.idSet != nil {
 		n += 48 * len(s.ids)
 	}

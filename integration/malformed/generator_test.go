@@ -50,9 +50,10 @@ func (f flood) record(p int32, i int64) (key, value []byte, reason event.Reason)
 	case 0, 1:
 		return []byte(session), f.broken(r, good()), event.Malformed
 	case 2:
-		return []byte(session), []byte(strings.Replace(good(), `"user_id":7`, `"user_id":"seven"`, 1)), event.WrongType
+		return []byte(session), []byte(strings.Replace(good(), `"user_id":7`, `"user_id":-7`, 1)), event.WrongType
 	case 3:
-		return []byte(session), []byte(strings.Replace(good(), `"user_id":7,`, "", 1)), event.MissingField
+		without := strings.Replace(good(), `"event_type":"article_view",`, "", 1)
+		return []byte(session), []byte(without), event.MissingField
 	case 4:
 		return []byte(session), []byte(f.event(p, i, session, "article_burn", f.now-60)), event.UnknownEventType
 	case 5:

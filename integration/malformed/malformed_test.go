@@ -109,6 +109,7 @@ func startNodes(t *testing.T, broker, dir string) []*node.Node {
 	for i, p := range peers {
 		cfg := config.Config{
 			Node: p.Name, DataDir: filepath.Join(dir, p.Name),
+			Rules: config.Rules{EventTypes: config.EventTypes{Unknown: "reject"}},
 			Cluster: config.Cluster{Nodes: peers, Shards: shards, Pipeline: "p",
 				// The machine is kept busy. A leadership that is lost for that reason is not what this test is about.
 				HeartbeatTimeout: 3 * time.Second, ElectionTimeout: 3 * time.Second, LeaseTimeout: 3 * time.Second,

@@ -8,6 +8,27 @@ type Rules struct {
 	Revision int      `yaml:"revision"` // raise it in the files of all nodes with every change
 	Clock    Clock    `yaml:"clock"`
 	Session  MaxBytes `yaml:"session"`
+	// EventTypes says what becomes of events of types that docs/schema.md does not name.
+	EventTypes EventTypes `yaml:"event_types"`
+	// Exclude are the records that are left out. The first rule that a record fits counts it.
+	Exclude []Exclude `yaml:"exclude"`
+}
+
+// EventTypes says what becomes of events by their type.
+type EventTypes struct {
+	// Unknown is count, reject (a dead letter, unknown_event_type) or skip (left out, and counted).
+	Unknown string `yaml:"unknown" default:"count"`
+}
+
+// Exclude describes records that are left out, by the value of one field. Package event checks what its fields say, and
+// docs/schema.md has their rules.
+type Exclude struct {
+	Name     string   `yaml:"name"`  // what the records are counted under
+	Field    string   `yaml:"field"` // a dot leads into an object
+	Equal    []string `yaml:"equal"`
+	Suffix   []string `yaml:"suffix"`
+	Hosts    []string `yaml:"hosts"`
+	Networks []string `yaml:"networks"`
 }
 
 // MaxBytes bounds a session by bytes.
@@ -34,4 +55,5 @@ func (c *Config) checkRules(k *checker) {
 	k.between("rules.clock.leave_out", r.Clock.LeaveOut, 5*time.Second, 24*time.Hour)
 	k.inBytes("rules.session.max_bytes", r.Session.MaxBytes, 64<<10, 64<<20)
 	k.inBytes("rules.session.max_metrics_bytes", r.Session.MaxMetricsBytes, 256, 1<<20)
+	k.oneOf("rules.event_types.unknown", r.EventTypes.Unknown, "count", "reject", "skip")
 }

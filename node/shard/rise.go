@@ -3,9 +3,11 @@ package shard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"time"
 
+	"deckle/event"
 	"deckle/node/config"
 	"deckle/raftstore"
 	"deckle/schema/level"
@@ -90,12 +92,25 @@ func (in *intake) askRise(view *state.View, now time.Time) error {
 	return nil
 }
 
+// CheckRules returns what is wrong with the rules of a configuration, beyond what the configuration itself can tell.
+func CheckRules(c *config.Rules) error {
+	r := wantedRules(c)
+	if err := r.Event.Check(); err != nil {
+		return fmt.Errorf("rules: %w", err)
+	}
+	return nil
+}
+
 // wantedRules are the rules of the configuration.
 func wantedRules(c *config.Rules) state.Rules {
 	r := state.DefaultRules()
 	r.Revision = uint64(c.Revision)
 	r.ClockSlack, r.LeaveOut = c.Clock.Slack, c.Clock.LeaveOut
 	r.MaxSessionBytes, r.Event.MaxMetricsBytes = c.Session.MaxBytes, uint32(c.Session.MaxMetricsBytes)
+	r.Event.UnknownTypes = event.UnknownTypes(c.EventTypes.Unknown)
+	for _, x := range c.Exclude {
+		r.Event.Exclude = append(r.Event.Exclude, event.Exclude(x))
+	}
 	return r
 }
 
@@ -103,5 +118,7 @@ func wantedRules(c *config.Rules) state.Rules {
 func rulesDiffer(wanted, present *state.Rules) bool {
 	w, p := *wanted, *present
 	w.Number, p.Number = 0, 0
-	return !reflect.DeepEqual(w, p)
+	same := w.Event.Equals(&p.Event)
+	w.Event, p.Event = event.Rules{}, event.Rules{}
+	return !same || !reflect.DeepEqual(w, p)
 }

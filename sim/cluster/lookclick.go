@@ -153,7 +153,14 @@ func observe(ledger, totals, sessions []model.Row) *history.Look {
 func clickDigest(r model.Row) uint64 {
 	var row schema.SessionRow
 	for i := range schema.Sessions {
-		if c := &schema.Sessions[i]; c.Kind.IsText() {
+		c := &schema.Sessions[i]
+		if c.Known != nil {
+			if r.Text(c.Name) == schema.Null {
+				continue
+			}
+			c.Known.SetNumber(&row, 1)
+		}
+		if c.Kind.IsText() {
 			c.SetText(&row, r.Text(c.Name))
 		} else {
 			c.SetNumber(&row, r.Uint(c.Name))

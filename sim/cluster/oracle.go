@@ -125,9 +125,9 @@ func counters(v *state.View) string {
 			letters += n
 		}
 	}
-	if offsets != v.Applied+v.Duplicates+v.Nulls+letters {
-		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls and %d dead letters", offsets,
-			v.Applied, v.Duplicates, v.Nulls, letters)
+	if out := v.RuleCounts.LeftOut(); offsets != v.Applied+v.Duplicates+v.Nulls+letters+out {
+		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls, %d dead letters and %d left out",
+			offsets, v.Applied, v.Duplicates, v.Nulls, letters, out)
 	}
 	return ""
 }

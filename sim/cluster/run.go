@@ -77,7 +77,6 @@ func newWorld(o Options) *world {
 	w.revision = rng.between(time.Second, 5*time.Second)
 	w.idleTimeout = rng.between(5*time.Second, 40*time.Second)
 	w.ckptInterval = 2 + rng.IntN(9)
-	w.leaveOut = rng.between(5*time.Second, 30*time.Second)
 	w.retention = 20 * time.Minute
 	if purge := rng.IntN(8) == 0; purge || o.Purge {
 		// Everything is purged a minute after its last event, also while a sink is down.
@@ -186,7 +185,8 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 		Topic: topic, Events: w.opts.Events, Rate: float64(20 +
 			w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,
 		EventsPerSession: 3 + 9*w.rng.Float64(), KafkaOpts: w.kafkaOpts("sim"),
-		Faults:       sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.02},
+		Faults: sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.06,
+			Readers: 0.4, Excluded: 0.01, KafkaTimes: 0.005},
 		DrainTimeout: 5 * time.Minute,
 	}
 	if w.opts.Purge {

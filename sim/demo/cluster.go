@@ -15,6 +15,7 @@ import (
 	"deckle/node/config"
 	"deckle/node/status"
 	"deckle/node/web"
+	"deckle/sim"
 	"deckle/state"
 )
 
@@ -46,6 +47,9 @@ func (o *Options) config(r *runPlace, brokers []string) config.Config {
 		// A short grace, so that the drain is short.
 		Session: config.Session{Grace: 2 * time.Second},
 		Flush:   config.Flush{Interval: o.FlushInterval},
+		Rules: config.Rules{
+			Exclude: []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}},
+		},
 		Limits: config.Limits{
 			SessionMemoryBytes: 256 << 20, BufferMemoryBytes: 128 << 20, CacheBytes: 32 << 20,
 		},
@@ -212,6 +216,8 @@ func (c *cluster) ready(ctx context.Context) error {
 			for i := range st.Shards {
 				if s := &st.Shards[i]; !s.IsLeader || !s.State.Configured {
 					reason = fmt.Sprintf("shard %d has no leader", s.Shard)
+				} else if s.State.Rules.Number == 0 { // the truth knows nothing of those of v0.1.0
+					reason = fmt.Sprintf("shard %d has no rules", s.Shard)
 				}
 			}
 			if len(st.Shards) > 0 && reason == "" {

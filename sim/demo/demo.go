@@ -218,6 +218,7 @@ func (d *demo) newReport(sum *sim.Summary, applied time.Time, drained time.Durat
 	}
 	t := totalsOf(&st)
 	r.AppliedEvents, r.Duplicates, r.DeadLetters = t.applied, t.duplicates, t.dead
+	r.Excluded = t.excluded
 	latency := func(sink state.SinkID) *float64 {
 		l, ok := t.visible[sink.String()]
 		if !ok || l.Count == 0 {

@@ -127,7 +127,10 @@ func stateRow(t *testing.T, s *sim.Session) *schema.SessionRow {
 		t.Fatal(err)
 	}
 	r := &schema.SessionRow{
-		SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand,
+		SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: s.UserID, UserKey: s.UserKey,
+		SeveralUsers:    uint8(s.SeveralUsers),
+		MaxReadProgress: uint8(s.MaxProgress), ArticlesCompleted: uint32(s.Completed), FiguresKnown: true,
+		UsersKnown: true, Brand: s.Brand,
 		Country: s.Country,
 		City:    s.City, DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser,
 		SubscriptionTier: s.SubscriptionTier,
@@ -144,6 +147,7 @@ func stateRow(t *testing.T, s *sim.Session) *schema.SessionRow {
 		event.ArticleView: s.ArticleViews, event.ArticleClick: s.ArticleClicks, event.VideoPlay: s.VideoPlays,
 		event.NewsletterSignup: s.NewsletterSignups, event.AdClick: s.AdClicks, event.Search: s.Searches,
 		event.SubscriptionPrompt: s.SubscriptionPrompts, event.Navigation: s.Navigations,
+		event.Other: s.OtherEvents,
 	} {
 		r.Counts[typ] = uint32(n)
 	}

@@ -63,12 +63,12 @@ type sample struct {
 
 // totals sums what the shards say.
 type totals struct {
-	applied, duplicates, dead, nulls, open int64
-	lag                                    int64
-	lagSeconds                             float64
-	closed, behind                         uint64
-	leaders                                map[string]int
-	visible                                map[string]status.Latency
+	applied, duplicates, dead, nulls, open, excluded int64
+	lag                                              int64
+	lagSeconds                                       float64
+	closed, behind                                   uint64
+	leaders                                          map[string]int
+	visible                                          map[string]status.Latency
 }
 
 func totalsOf(st *status.Node) totals {
@@ -82,6 +82,7 @@ func totalsOf(st *status.Node) totals {
 		for _, n := range v.DeadLetters {
 			t.dead += n
 		}
+		t.excluded += v.RuleCounts.LeftOut()
 		t.open += v.OpenStatus
 		if l := s.Lag.Records; l != nil {
 			t.lag += *l
@@ -143,7 +144,7 @@ func rates(last, now *sample) (produced, applied float64) {
 		return 0, 0
 	}
 	a, b := totalsOf(&last.status), totalsOf(&now.status)
-	done := func(t totals) int64 { return t.applied + t.duplicates + t.dead + t.nulls }
+	done := func(t totals) int64 { return t.applied + t.duplicates + t.dead + t.nulls + t.excluded }
 	return float64(now.sent.Acked-last.sent.Acked) / d, float64(done(b)-done(a)) / d
 }
 

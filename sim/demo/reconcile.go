@@ -15,8 +15,8 @@ import (
 // reconcile compares every replica, the dead letter queue and the tables with the truth.
 func (d *demo) reconcile(ctx context.Context, report *Report, sum *sim.Summary) error {
 	var f findings
-	f.check("records: applied + duplicates + dead letters", sum.Produced,
-		report.AppliedEvents+report.Duplicates+report.DeadLetters, 0)
+	f.check("records: applied + duplicates + dead letters + excluded", sum.Produced,
+		report.AppliedEvents+report.Duplicates+report.DeadLetters+report.Excluded, 0)
 	for i, m := range d.cluster.members {
 		var replicas []replica
 		for shard := range uint32(d.o.Shards) {

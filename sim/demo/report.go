@@ -15,6 +15,7 @@ type Report struct {
 	AppliedEvents      int64  `json:"applied_events"`    // counted events and session_ends
 	Duplicates         int64  `json:"duplicates"`
 	DeadLetters        int64  `json:"dead_letters"`
+	Excluded           int64  `json:"excluded"`
 	DeltaEvents        int64  `json:"delta_events"`
 	DeltaSessions      int64  `json:"delta_sessions"`
 	ClickHouseSessions *int64 `json:"clickhouse_sessions"` // null without ClickHouse

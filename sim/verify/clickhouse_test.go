@@ -180,7 +180,10 @@ func stateRows(t *testing.T, w *world) (rows []schema.SessionRow, totals []schem
 			return err
 		}
 		r := schema.SessionRow{
-			SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: uint64(s.UserID), Brand: s.Brand,
+			SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: s.UserID, UserKey: s.UserKey,
+			SeveralUsers:    uint8(s.SeveralUsers),
+			MaxReadProgress: uint8(s.MaxProgress), ArticlesCompleted: uint32(s.Completed), FiguresKnown: true,
+			UsersKnown: true, Brand: s.Brand,
 			Country: s.Country, City: s.City,
 			DeviceType: s.DeviceType, DeviceOS: s.DeviceOS, Browser: s.Browser, SubscriptionTier: s.SubscriptionTier,
 			UserSegment: s.UserSegment,
@@ -198,13 +201,17 @@ func stateRows(t *testing.T, w *world) (rows []schema.SessionRow, totals []schem
 		for ty, n := range map[event.Type]int64{event.ArticleView: s.ArticleViews, event.ArticleClick: s.ArticleClicks,
 			event.VideoPlay:        s.VideoPlays,
 			event.NewsletterSignup: s.NewsletterSignups, event.AdClick: s.AdClicks, event.Search: s.Searches,
-			event.SubscriptionPrompt: s.SubscriptionPrompts, event.Navigation: s.Navigations} {
+			event.SubscriptionPrompt: s.SubscriptionPrompts, event.Navigation: s.Navigations,
+			event.Other: s.OtherEvents} {
 			r.Counts[ty] = uint32(n)
 		}
 		for _, p := range s.Pages {
-			r.Pages = append(r.Pages, schema.PageRow{ArticleID: p.ArticleID, ArticleTitle: p.Title,
-				Category: p.Category,
-				Type:     types[p.EventType], Count: uint32(p.Visits)})
+			page := schema.PageRow{ArticleID: p.ArticleID, ArticleTitle: p.Title, Category: p.Category,
+				Type: types[p.EventType], Count: uint32(p.Visits)}
+			if page.Type == event.TypeInvalid {
+				page.Type, page.TypeName = event.Other, p.EventType
+			}
+			r.Pages = append(r.Pages, page)
 		}
 		rows = append(rows, r)
 		return nil

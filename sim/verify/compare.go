@@ -187,7 +187,7 @@ func newSums(t Table) *sums {
 func (s *sums) add(row []string) {
 	switch s.kind {
 	case Events:
-		s.got[strings.Clone(row[eventType])]++
+		s.got[strings.Clone(sim.CountedAs(row[eventType]))]++
 	case Pages:
 		n, _ := strconv.ParseInt(row[4], 10, 64) // a text that is no number differs from the row of the truth anyway
 		s.got["visit_count"] += n

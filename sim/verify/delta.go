@@ -188,6 +188,9 @@ func canonical(column string, v parquet.Value, scale int64) string {
 	switch v.Kind() {
 	case parquet.Int32, parquet.Int64:
 		n := v.Int64()
+		if column == "user_id" { // a long of 64 bits without a sign
+			return strconv.FormatUint(uint64(n), 10)
+		}
 		if n%scale != 0 { // a fraction is a difference and must not be dropped
 			return strconv.FormatFloat(float64(n)/float64(scale), 'f', -1, 64)
 		}

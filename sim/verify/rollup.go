@@ -9,7 +9,8 @@ import (
 	"deckle/sim"
 )
 
-var measures = []string{"total_sessions", "total_users", "avg_session_duration_sec", "avg_events_per_session",
+var measures = []string{"total_sessions", "total_users", "total_visitors", "avg_session_duration_sec",
+	"avg_events_per_session",
 	"total_article_views",
 	"total_video_plays", "total_newsletter_signups", "total_ad_clicks"}
 
@@ -35,14 +36,16 @@ var isAverage = map[string]bool{"avg_session_duration_sec": true, "avg_events_pe
 // totals are one key of a rollup.
 type totals struct {
 	key                                                         []string
-	users                                                       map[int64]struct{}
+	users                                                       map[uint64]struct{}
+	unknown                                                     int64 // sessions of which no user is known
 	sessions, duration, events, views, plays, signups, adClicks int64
 }
 
 func (t *totals) row(view string) []string {
 	n := func(i int64) string { return strconv.FormatInt(i, 10) }
 	avg := func(i int64) string { return strconv.FormatFloat(float64(i)/float64(t.sessions), 'g', -1, 64) }
-	row := append(append([]string{}, t.key...), n(t.sessions), n(int64(len(t.users))), avg(t.duration), avg(t.events),
+	row := append(append([]string{}, t.key...), n(t.sessions), n(int64(len(t.users))),
+		n(int64(len(t.users))+t.unknown), avg(t.duration), avg(t.events),
 		n(t.views), n(t.plays),
 		n(t.signups), n(t.adClicks))
 	if view == "subscription_analytics" {
@@ -64,13 +67,17 @@ func (r rollups) add(s *sim.Session) {
 		k := rowKey(key)
 		t := r[v.Name][k]
 		if t == nil {
-			t = &totals{key: key, users: map[int64]struct{}{}}
+			t = &totals{key: key, users: map[uint64]struct{}{}}
 			if r[v.Name] == nil {
 				r[v.Name] = map[string]*totals{}
 			}
 			r[v.Name][k] = t
 		}
-		t.users[s.UserID] = struct{}{}
+		if s.UserID == 0 {
+			t.unknown++
+		} else {
+			t.users[s.UserID] = struct{}{}
+		}
 		t.sessions++
 		t.duration += s.Duration
 		t.events += s.TotalEvents

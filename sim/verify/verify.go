@@ -232,10 +232,10 @@ func (v *verifier) compare(ctx context.Context) (r *Report, content uint64, err 
 		Differences: []Difference{},
 	}
 	equal := true
-	if s.Produced != s.Applied+s.Duplicates+s.Dead() {
+	if s.Produced != s.Applied+s.Duplicates+s.Excluded+s.Dead() {
 		equal = false
 		r.Differences = append(r.Differences, Difference{Table: "truth", Kind: Sum, Key: "produced",
-			Want: fmt.Sprint(s.Applied + s.Duplicates + s.Dead()), Got: fmt.Sprint(s.Produced)})
+			Want: fmt.Sprint(s.Applied + s.Duplicates + s.Excluded + s.Dead()), Got: fmt.Sprint(s.Produced)})
 	}
 	for _, t := range v.tables {
 		res, err := v.x.compare(ctx, t, v.o.Truth, v.o.Limit)

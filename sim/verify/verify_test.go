@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"deckle/event"
+	"deckle/schema"
 	"deckle/sim"
 )
 
@@ -115,53 +116,22 @@ func build(t *testing.T, keyed bool) *world {
 	return w
 }
 
-// eventRow reads a record once more, in its own way.
+// eventRow reads a record as a node does.
 func eventRow(t *testing.T, r *sim.Record, at sim.Position) []string {
 	t.Helper()
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(r.Value, &m); err != nil {
-		t.Fatal(err)
+	rules := event.DefaultRules()
+	it := event.Item{Partition: at.Partition, Offset: at.Offset, KafkaTimestamp: r.Time.UnixMilli()}
+	dec := event.Decoder{Rules: &rules}
+	if reason, detail := dec.Decode(r.Value, it.KafkaTimestamp, &it.Event); reason != event.ReasonNone {
+		t.Fatal(reason, detail)
 	}
-	ts := int64(0)
 	row := make([]string, 0, len(sim.EventColumns))
 	for _, c := range sim.EventColumns {
-		raw := string(m[c])
-		delete(m, c)
-		if raw == "null" || raw == `""` {
-			raw = ""
+		if c == "event_date" {
+			row = append(row, time.Unix(it.Timestamp, 0).UTC().Format(time.DateOnly))
+			continue
 		}
-		switch c {
-		case "kafka_partition":
-			raw = strconv.Itoa(int(at.Partition))
-		case "kafka_offset":
-			raw = strconv.FormatInt(at.Offset, 10)
-		case "kafka_timestamp":
-			raw = strconv.FormatInt(r.Time.UnixMilli(), 10)
-		case "event_date":
-			raw = time.Unix(ts, 0).UTC().Format("2006-01-02")
-		case "timestamp":
-			ts, _ = strconv.ParseInt(raw, 10, 64)
-			if ts >= 1e11 {
-				ts /= 1000
-			}
-			raw = strconv.FormatInt(ts, 10)
-		case "engagement_metrics", "metadata":
-			raw = sim.CanonicalJSON(raw)
-		case "extra": // the fields that are left, below
-		default:
-			var s string
-			if json.Unmarshal([]byte(raw), &s) == nil {
-				raw = s
-			}
-		}
-		row = append(row, raw)
-	}
-	if len(m) > 0 {
-		b, err := json.Marshal(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		row[slices.Index(sim.EventColumns, "extra")] = sim.CanonicalJSON(string(b))
+		row = append(row, sim.Canonical(c, schema.Named(schema.Events, c).String(&it)))
 	}
 	return row
 }

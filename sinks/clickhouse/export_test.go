@@ -75,3 +75,6 @@ func Wider(opts Options) Options { return withLayouts(opts, wider) }
 
 // AtLevel is atLevel.
 func AtLevel(p *state.Plan, l level.Level) *state.Plan { return atLevel(p, l) }
+
+// Rise says that the views are those of level 2 from here on.
+func (m *model) Rise() { m.risen = true }

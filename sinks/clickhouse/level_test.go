@@ -134,6 +134,7 @@ func Levels(t *testing.T, opts Options) {
 		risen[r.SessionID] = true
 	}
 	a.write(t, rise)
+	m.risen = true
 	fresh := openEngine(t, withDatabase(opts, level.Real))
 	if err := fresh.EnsureSchema(t.Context()); err != nil {
 		t.Fatal(err)
@@ -193,6 +194,28 @@ func Levels(t *testing.T, opts Options) {
 	if got := a.texts(t, 2, views, quoteText(opts.Database)); !slices.EqualFunc(got, marks, slices.Equal) {
 		t.Errorf("the views were replaced:\n%q\n%q", got, marks)
 	}
+	users, visitors := map[string]map[uint64]bool{}, map[string]int{}
+	for _, r := range m.all() { // rows of both levels
+		date := schema.DateText(schema.Day(r.Start))
+		if users[date] == nil {
+			users[date] = map[uint64]bool{}
+		}
+		if r.UserID == 0 {
+			visitors[date]++
+		} else {
+			users[date][r.UserID] = true
+		}
+	}
+	unknown := 0
+	for _, r := range a.read(t, "session_summary", "date", "total_users", "total_visitors") {
+		known, all := fmt.Sprint(len(users[r[0]])), fmt.Sprint(len(users[r[0]])+visitors[r[0]])
+		if unknown += visitors[r[0]]; r[1] != known || r[2] != all {
+			t.Errorf("users and visitors %q, want %s and %s", r, known, all)
+		}
+	}
+	if unknown == 0 {
+		t.Error("no session without a user")
+	}
 	m.compare(t, ReaderOf(openAt(t, withLayouts(opts, &declared))), "level 2, the columns of level 1")
 }
 
@@ -229,6 +252,7 @@ func LaterLevels(t *testing.T, opts Options) {
 	s.level.Store(uint32(level.Real))
 	s.ensured.Store(uint32(level.Real))
 	p := atLevel(m.advance(0, 1), level.Real)
+	m.risen = true
 	if err := s.Write(t.Context(), p); err == nil || classify(err) != classSchema {
 		t.Errorf("an insert without its columns: %v", err)
 	}

@@ -56,5 +56,6 @@ func TestMissingRightToAlter(t *testing.T) {
 	if err := s.Write(t.Context(), p); err != nil {
 		t.Errorf("after the grant: %v", err)
 	}
+	m.Rise()
 	m.Compare(t, clickhouse.ReaderOf(s), "granted")
 }

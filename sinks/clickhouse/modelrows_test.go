@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	model "deckle/sim/testworld/clickhouse"
 )
 
@@ -39,8 +40,8 @@ func textOf(r model.Row, name string, kind schema.Kind) string {
 }
 
 func sessionAt(r model.Row) (row []string) {
-	for i := range schema.Sessions {
-		row = append(row, textOf(r, schema.Sessions[i].Name, schema.Sessions[i].Kind))
+	for _, c := range schema.All().UpTo(level.First).Sessions {
+		row = append(row, textOf(r, c.Name, c.Kind))
 	}
 	return row
 }

@@ -139,7 +139,13 @@ func TestSessionBlock(t *testing.T) {
 	}
 	for i, c := range b.input {
 		var got string
-		switch d := c.Data.(type) {
+		data := c.Data
+		if n, ok := data.(*nullable); ok {
+			if got = schema.Null; n.nulls[0] == 0 {
+				data = n.values
+			}
+		}
+		switch d := data.(type) {
 		case *proto.ColStr:
 			got = d.Row(0)
 		case *proto.ColLowCardinality[string]:

@@ -69,6 +69,9 @@ func shortened(expr string) string {
 		expr, continues(257), continues(256), continues(255))
 }
 
+// knownUsers counts the users of the session rows, whatever level they were written at. 0 is nobody.
+const knownUsers = "uniqExactIf(t_user_id, t_is_session AND t_user_id != 0)"
+
 // rollupView is the view of a rollup. The names of its inner SELECTs begin with t_, so that none is the name of a
 // column.
 func (y *layout) rollupView(r *schema.Rollup, database string) view {
@@ -95,14 +98,23 @@ func (y *layout) rollupView(r *schema.Rollup, database string) view {
 		columns = append(columns, column{name: m.View, typ: "Int64", comment: m.ViewComment})
 		shown = append(shown, fmt.Sprintf("sum(t_%s) AS %s", m.Name, m.View))
 		if m.Of == schema.MeasureOne {
+			users := "uniqExactIf(t_user_id, t_is_session)"
+			if y.level >= level.Real {
+				users = knownUsers
+			}
 			columns = append(columns, column{name: "total_users", typ: "UInt64", comment: "Distinct users, exact"})
-			shown = append(shown, "uniqExactIf(t_user_id, t_is_session) AS total_users")
+			shown = append(shown, users+" AS total_users")
 		}
 	}
 	if r.Conversion {
 		columns = append(columns, column{name: "conversion_rate", typ: "Float64",
 			comment: "total_newsletter_signups / total_sessions"})
 		shown = append(shown, fmt.Sprintf(perSession, "newsletter_signups", "conversion_rate"))
+	}
+	if y.level >= level.Real {
+		columns = append(columns, column{name: "total_visitors", typ: "UInt64",
+			comment: "Distinct users, and one for each session of which no user is known"})
+		shown = append(shown, knownUsers+" + countIf(t_is_session AND t_user_id = 0) AS total_visitors")
 	}
 	query := fmt.Sprintf(`SELECT
     date%[1]s,

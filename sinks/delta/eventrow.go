@@ -46,7 +46,7 @@ var placeBatchID = eventsTable.place("batch_id")
 
 func (y *layout) newEventsEncoder(l level.Level, date int32, c compress.Codec) *eventsEncoder {
 	t := y.events[l]
-	e := &eventsEncoder{table: t, columns: y.eventColumns[:len(t.statOf)-1], date: date,
+	e := &eventsEncoder{table: t, columns: y.eventColumns[l], date: date,
 		groups: map[int32]*eventsGroup{}, stats: t.newStats()}
 	e.w = parquet.NewGenericWriter[any](&e.out, append(fileOptions(c), t.file)...)
 	return e
@@ -66,9 +66,13 @@ func (e *eventsEncoder) add(it *event.Item, batchID int64) error {
 		c := &e.columns[i]
 		var v parquet.Value
 		if c.Kind == schema.UUID { // the text is made here: the event has only the bytes
-			// AppendText never fails. If the slice grows, the values made before keep the old memory.
-			g.ids, _ = it.ID.AppendText(g.ids)
-			v = parquet.ByteArrayValue(g.ids[len(g.ids)-uuidLen:]).Level(0, 0, c.place)
+			if it.EventID != "" {
+				v = c.value(it)
+			} else {
+				// AppendText never fails. If the slice grows, the values made before keep the old memory.
+				g.ids, _ = it.ID.AppendText(g.ids)
+				v = parquet.ByteArrayValue(g.ids[len(g.ids)-uuidLen:]).Level(0, 0, c.place)
+			}
 		} else {
 			v = c.value(it)
 		}

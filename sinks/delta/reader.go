@@ -2,11 +2,9 @@ package delta
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -146,16 +144,16 @@ func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 // event converts a row of an events file; its texts alias r.
 func (y *layout) event(r parquet.Row, date int32) (*EventRow, error) {
 	e := &EventRow{Date: date, BatchID: uint64(r[placeBatchID].Int64())}
-	for i := range y.eventColumns {
-		c := &y.eventColumns[i]
+	columns := y.eventColumns[level.Current]
+	for i := range columns {
+		c := &columns[i]
 		c.set(&e.Item, r[c.place])
 	}
 	text := textOf(r[eventsTable.place("event_id")])
-	id, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
-	if err != nil || len(id) != len(e.ID) {
-		return nil, fmt.Errorf("delta: event_id %q of %d/%d is no UUID", text, e.Partition, e.Offset)
+	var ok bool
+	if e.ID, ok = event.ParseID(text); !ok {
+		e.ID, e.EventID = event.HashID(text), text
 	}
-	copy(e.ID[:], id)
 	if e.Type == event.TypeInvalid {
 		return nil, fmt.Errorf("delta: event_type %q of %d/%d is unknown", textOf(r[eventsTable.place("event_type")]),
 			e.Partition, e.Offset)

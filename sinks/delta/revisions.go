@@ -321,5 +321,5 @@ var sessionKeys = func() *parquet.Schema {
 	for _, name := range []string{"session_id", "origin", "batch_id"} {
 		columns = append(columns, *schema.Named(schema.Sessions, name))
 	}
-	return fileSchema("sessionKeyRow", columns)
+	return fileSchema("sessionKeyRow", columns, level.Current)
 }()

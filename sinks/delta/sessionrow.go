@@ -93,7 +93,7 @@ func (y *layout) sessionRow(t *table, s *schema.SessionRow) (sessionRow, error) 
 	for i := range columns {
 		if c := &columns[i]; c.Kind.IsText() {
 			n += len(c.Text(s))
-		} else if v := c.Number(s); c.Kind == schema.Uint64 && v > math.MaxInt64 {
+		} else if v := c.Number(s); c.Kind == schema.Uint64 && !c.Signed && v > math.MaxInt64 {
 			raw, err := json.Marshal(s)
 			if err != nil {
 				return nil, fmt.Errorf("delta: refused row: %w", err)

@@ -84,9 +84,9 @@ func checkStats(t *testing.T, mem *objects.Mem) {
 			rows := int64(0)
 			err := tab.ReadEvents(context.Background(), []*File{f}, func(r *EventRow) error {
 				rows++
-				for i := range declared.eventColumns {
-					if at := eventsTable.statOf[declared.eventColumns[i].place]; at >= 0 {
-						count(&cols[at], declared.eventColumns[i].value(&r.Item))
+				for i := range declared.eventColumns[level.Current] {
+					if at := eventsTable.statOf[declared.eventColumns[level.Current][i].place]; at >= 0 {
+						count(&cols[at], declared.eventColumns[level.Current][i].value(&r.Item))
 					}
 				}
 				cols[eventsTable.statOf[placeBatchID]].Int(int64(r.BatchID))

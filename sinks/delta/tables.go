@@ -28,11 +28,11 @@ type table struct {
 
 // layout is the tables at every level, compiled once.
 type layout struct {
-	// sessionColumns are the columns of sessions that stand in its files, and their places there. eventColumns are
-	// those of events that follow from the record; batch_id stands behind those of level 1. The files of a level have
-	// the first of them.
+	// sessionColumns are the columns of sessions that stand in its files, and their places there. The files of a level
+	// have the first of them. eventColumns are, by level, those of events that follow from the record; batch_id stands
+	// behind those of level 1.
 	sessionColumns   []fileColumn[schema.SessionRow]
-	eventColumns     []fileColumn[event.Item]
+	eventColumns     [level.Current + 1][]fileColumn[event.Item]
 	sessions, events [level.Current + 1]*table
 }
 
@@ -46,13 +46,13 @@ func newLayout(all schema.Set) *layout {
 	first := len(all.UpTo(level.First).Events)
 	events := slices.Concat(all.Events[:first], []schema.Column[event.Item]{
 		{Name: "batch_id", Kind: schema.Uint64}, {Name: "event_date", Kind: schema.Date}}, all.Events[first:])
-	y := &layout{sessionColumns: fileColumns(all.Sessions)}
-	for _, c := range fileColumns(events) {
-		if c.Name != "batch_id" {
-			y.eventColumns = append(y.eventColumns, c)
-		}
-	}
+	y := &layout{sessionColumns: fileColumns(all.Sessions, level.Current)}
 	for l := level.First; l <= level.Current; l++ {
+		for _, c := range fileColumns(events[:len(all.UpTo(l).Events)+2], l) {
+			if c.Name != "batch_id" {
+				y.eventColumns[l] = append(y.eventColumns[l], c)
+			}
+		}
 		y.sessions[l] = newTable("sessions", "One row a session once it is closed; revisions replace it.",
 			all.UpTo(l).Sessions, l, []string{
 				"session_id", "user_id", "brand", "country", "device_type", "subscription_tier", "session_start",
@@ -87,7 +87,7 @@ func newTable[R any](name, description string, columns []schema.Column[R], l lev
 			panic("delta: statistics of a column that is not there: " + s)
 		}
 	}
-	t.file = fileSchema(root, columns)
+	t.file = fileSchema(root, columns, l)
 	for _, f := range t.file.Fields() {
 		t.statOf = append(t.statOf, slices.Index(stats, f.Name()))
 	}
@@ -120,7 +120,7 @@ func fieldType(k schema.Kind) string {
 
 // fileSchema is the schema of files with these columns, dates left out. The library orders the columns of a group by
 // name, but keeps the order of a struct's fields: so a struct type is made.
-func fileSchema[R any](root string, columns []schema.Column[R]) *parquet.Schema {
+func fileSchema[R any](root string, columns []schema.Column[R], l level.Level) *parquet.Schema {
 	var fields []reflect.StructField
 	for i := range columns {
 		c := &columns[i]
@@ -136,7 +136,7 @@ func fileSchema[R any](root string, columns []schema.Column[R]) *parquet.Schema 
 		case "integer":
 			typ = reflect.TypeFor[int32]()
 		}
-		if c.Optional || schema.Later(c.Since) {
+		if c.MayBeNull(l) {
 			tag += ",optional"
 		}
 		if c.Kind == schema.Few || c.Kind == schema.Repeated || c.Kind == schema.StatusName {

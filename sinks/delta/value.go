@@ -6,22 +6,24 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // fileColumn is a column of the data files. It converts values to Parquet values and back.
 type fileColumn[R any] struct {
 	schema.Column[R]
 	place int // among the columns of the files
-	// optional says that the files may have a null: an empty optional text, or any column that the first files do not
-	// have, because a file that another tool has merged from older and newer ones has nulls there.
+	// optional says that the files may have a null: an empty optional text, a value that nobody knows, or any column
+	// that the first files do not have, because a file that another tool has merged from older and newer ones has nulls
+	// there.
 	optional bool
 }
 
-// fileColumns are the columns that stand in the files, in their order: all but the date.
-func fileColumns[R any](columns []schema.Column[R]) (out []fileColumn[R]) {
+// fileColumns are the columns that stand in the files of a level, in their order: all but the date.
+func fileColumns[R any](columns []schema.Column[R], l level.Level) (out []fileColumn[R]) {
 	for _, c := range columns {
 		if c.Kind != schema.Date {
-			out = append(out, fileColumn[R]{c, len(out), c.Optional || schema.Later(c.Since)})
+			out = append(out, fileColumn[R]{c, len(out), c.MayBeNull(l)})
 		}
 	}
 	return out

@@ -27,7 +27,15 @@ type view struct {
 	shown map[string]shownSum
 	// totals and sessions are the stored tables of a rollup.
 	totals, sessions name
+	// nobody says that 0 is no user, but a visitor of its own in each session.
+	nobody bool
 }
+
+const (
+	allUsers   = "uniqExactIf(t_user_id, t_is_session)"
+	knownUsers = "uniqExactIf(t_user_id, t_is_session AND t_user_id != 0)"
+	unknown    = "countIf(t_is_session AND t_user_id = 0)"
+)
 
 // shownSum is a measure by its place in view.sums.
 type shownSum struct {
@@ -53,7 +61,7 @@ func understand(def *createView) (*view, error) {
 		}
 	}
 	for _, part := range []string{
-		"sum(t_sessions) AS total_sessions", "uniqExactIf(t_user_id, t_is_session) AS total_users",
+		"sum(t_sessions) AS total_sessions", " AS total_users",
 		"sum(t_duration_sec) / sum(t_sessions) AS avg_session_duration_sec",
 		"sum(t_events) / sum(t_sessions) AS avg_events_per_session",
 		"sum(t_article_views) AS total_article_views", "sum(t_video_plays) AS total_video_plays",
@@ -65,6 +73,15 @@ func understand(def *createView) (*view, error) {
 			return nil, exception(proto.ErrNotImplemented, "The model does not understand the query of view %s: no %s",
 				def.name.table, part)
 		}
+	}
+	switch {
+	case strings.Contains(def.query, knownUsers+" AS total_users") &&
+		strings.Contains(def.query, knownUsers+" + "+unknown+" AS total_visitors"):
+		v.nobody = true
+	case strings.Contains(def.query, allUsers+" AS total_users"):
+	default:
+		return nil, exception(proto.ErrNotImplemented, "The model does not understand the users of view %s",
+			def.name.table)
 	}
 	v.shown = map[string]shownSum{}
 	for _, m := range sumExpr.FindAllStringSubmatch(def.query, -1) {
@@ -124,6 +141,8 @@ type group struct {
 	dims  []string
 	sums  []int64 // of view.sums
 	users map[uint64]bool
+	// unknown is the number of sessions whose user is 0, in a view that takes 0 for nobody.
+	unknown uint64
 }
 
 // groups computes the view's rows from the two stored tables, in no order.
@@ -186,7 +205,11 @@ func (v *view) groups(totals, sessions *table) ([]*group, error) {
 		for k := range dims {
 			dims[k] = shorten(sc[2+k].s[i])
 		}
-		find(sc[0].n[i]/86_400, dims).users[sc[1].n[i]] = true
+		if g := find(sc[0].n[i]/86_400, dims); v.nobody && sc[1].n[i] == 0 {
+			g.unknown++
+		} else {
+			g.users[sc[1].n[i]] = true
+		}
 	}
 	return slices.DeleteFunc(all, func(g *group) bool { return g.sums[0] <= 0 }), nil
 }
@@ -239,6 +262,8 @@ func (v *view) value(g *group, column string) (uint64, error) {
 		return g.date, nil
 	case "total_users":
 		return uint64(len(g.users)), nil
+	case "total_visitors":
+		return uint64(len(g.users)) + g.unknown, nil
 	}
 	m, ok := v.shown[column]
 	switch {
