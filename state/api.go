@@ -107,6 +107,8 @@ type View struct {
 	// longer than event.Rules.MaxMetricsBytes.
 	MetricsOmitted int64
 	RuleCounts     Counted // from level 2 on
+	// Gaps are the gaps of each partition that has any. The map is shared: nobody may change it.
+	Gaps map[int32]PartitionGaps
 	// The present state.
 	LiveSessions int64 // sessions that can be looked up, of any status
 	OpenStatus   int64 // those of LiveSessions that are open
@@ -175,11 +177,13 @@ type DeadLetter struct {
 
 // EpochInfo is what is known of one closed epoch.
 type EpochInfo struct {
-	Epoch  uint64
-	Level  level.Level
-	Rules  uint32 // the number of the rules that its records were decoded and judged with
-	Clock  int64  // the clock of the Cut, Unix milliseconds: CreatedAt of its images
+	Epoch uint64
+	Level level.Level
+	Rules uint32 // the number of the rules that its records were decoded and judged with
+	Clock int64  // the clock of the Cut, Unix milliseconds: CreatedAt of its images
+	// Ranges are what was applied, ascending by (partition, from): one per partition, and one more after each gap.
 	Ranges []event.Range
+	Gaps   []Gap // what was given up (level 2), in the order in which that was decided
 	// every offset of Ranges without a row in the events table: rejected, duplicate, too late or session_full
 	LeftOut []Position
 	Events  int64 // rows in the events table

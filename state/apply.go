@@ -144,10 +144,22 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	return res, nil
 }
 
-// extendOpenRange adds a range that was applied to those of the open epoch.
+// applySkip gives up the offsets of a gap.
+func (s *Store) applySkip(g *Gap) *SkipResult {
+	next, ok := s.meta.skip(g)
+	if !ok {
+		return &SkipResult{Rejected: true, Next: next}
+	}
+	s.open.Gaps = append(s.open.Gaps, *g)
+	s.dirtyBytes += int64(100 + len(g.By) + len(g.Reason))
+	return &SkipResult{Next: next, Epoch: s.meta.OpenEpoch}
+}
+
+// extendOpenRange adds a range that was applied to those of the open epoch. One that follows a gap is a range of its
+// own.
 func (s *Store) extendOpenRange(r event.Range) {
 	for i := range s.open.Ranges {
-		if o := &s.open.Ranges[i]; o.Partition == r.Partition {
+		if o := &s.open.Ranges[i]; o.Partition == r.Partition && o.To == r.From {
 			o.To, o.LeaderEpoch = r.To, r.LeaderEpoch
 			return
 		}

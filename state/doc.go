@@ -87,7 +87,8 @@
 //	   its epoch (I6). The segments of a session are deleted with its last image, when all sinks are past the older
 //	   ones, too.
 //	S5 Every offset of a range is exactly one of: an item that is counted, an offset in LeftOut, or no record at all
-//	   (I1).
+//	   (I1). Every offset between two ranges lies in one gap, which a Skip entry has made (level 2). Ranges of one
+//	   partition are joined except over a gap.
 //	S6 Which timers an entry fires, in which order and how many, does not depend on which sessions are in memory.
 //
 // # Assumptions

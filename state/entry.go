@@ -24,6 +24,7 @@ const (
 	kindHorizon
 	kindLevel
 	kindRules
+	kindSkip
 )
 
 // EncodeConfig encodes the entry that creates a shard. A second such entry is ignored.
@@ -90,6 +91,7 @@ type entry struct {
 	horizon  int64
 	level    level.Level
 	rules    Rules
+	gap      Gap
 }
 
 func decodeEntry(b []byte) (entry, error) {
@@ -151,6 +153,8 @@ func decodeEntry(b []byte) (entry, error) {
 			return e, fmt.Errorf("%w: rules entry: %w", ErrCorrupt, err)
 		}
 		return e, nil
+	case kindSkip:
+		e.gap = d.gap()
 	case 0:
 		return e, fmt.Errorf("%w: entry of kind 0", ErrCorrupt)
 	default: // only a newer binary has written it: the log has its own checksums

@@ -65,7 +65,7 @@ func (s *Store) closeEpoch(nowMillis int64) (*CutResult, error) {
 	if err := s.cutRollups(epoch, sum); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(s.open.Ranges, func(a, b event.Range) int { return cmp.Compare(a.Partition, b.Partition) })
+	slices.SortFunc(s.open.Ranges, compareRanges)
 	slices.SortFunc(s.open.LeftOut, comparePositions)
 	s.open.Clock = s.meta.LastCut
 	s.valBuf = s.open.encode(s.valBuf[:0])

@@ -17,7 +17,8 @@ import (
 // applied is the number of records of the open epoch, whatever the verdict on them.
 func (e *EpochInfo) applied() int64 { return e.Events + e.Duplicates + e.Letters }
 
-func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 }
+// empty says that the epoch is not to be stored. One that has a gap is: the gap would be lost with the next checkpoint.
+func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 && len(e.Gaps) == 0 }
 
 // encode appends the stored form of what is known of an epoch.
 func (e *EpochInfo) encode(dst []byte) []byte {
@@ -46,6 +47,12 @@ func (e *EpochInfo) encode(dst []byte) []byte {
 		dst = binary.AppendVarint(dst, int64(p.Partition)-int64(prev.Partition))
 		dst = binary.AppendVarint(dst, p.Offset-prev.Offset)
 		prev = p
+	}
+	if l >= level.Real {
+		dst = binary.AppendUvarint(dst, uint64(len(e.Gaps)))
+		for i := range e.Gaps {
+			dst = appendGap(dst, &e.Gaps[i])
+		}
 	}
 	return dst
 }
@@ -80,28 +87,33 @@ func decodeEpochInfo(b []byte) (EpochInfo, error) {
 		prev = Position{int32(int64(prev.Partition) + d.varint()), prev.Offset + d.varint()}
 		e.LeftOut[i] = prev
 	}
+	if e.Level >= level.Real {
+		for range d.length(6) {
+			e.Gaps = append(e.Gaps, d.gap())
+		}
+	}
 	return e, d.end()
 }
 
-// joinRanges joins the ranges of consecutive epochs for each partition.
+func compareRanges(a, b event.Range) int {
+	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.From, b.From))
+}
+
+// joinRanges joins the ranges of consecutive epochs for each partition, as far as no gap lies between them.
 func joinRanges(epochs []EpochInfo) []event.Range {
-	byPartition := map[int32]event.Range{}
+	last := map[int32]int{} // the index of a partition's last range in out
+	out := []event.Range{}
 	for _, e := range epochs {
 		for _, r := range e.Ranges {
-			j, ok := byPartition[r.Partition]
-			if !ok {
-				byPartition[r.Partition] = r
+			if i, ok := last[r.Partition]; ok && out[i].To == r.From {
+				out[i].To, out[i].LeaderEpoch = r.To, r.LeaderEpoch
 				continue
 			}
-			j.To, j.LeaderEpoch = r.To, r.LeaderEpoch
-			byPartition[r.Partition] = j
+			last[r.Partition] = len(out)
+			out = append(out, r)
 		}
 	}
-	out := make([]event.Range, 0, len(byPartition))
-	for _, r := range byPartition {
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b event.Range) int { return cmp.Compare(a.Partition, b.Partition) })
+	slices.SortFunc(out, compareRanges)
 	return out
 }
 

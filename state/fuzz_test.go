@@ -100,6 +100,8 @@ func FuzzStored(f *testing.F) {
 	f.Add(e.encode(nil))
 	e.Level, e.Rules = level.Real, 3
 	f.Add(e.encode(nil))
+	e.Gaps = []Gap{{Partition: 1, From: 9, To: 12, At: 5, By: "n1", Reason: "lost"}}
+	f.Add(e.encode(nil))
 	f.Add(appendRowKey(nil, "s1", Position{1, 2}))
 	f.Add(appendRollupKey(nil, 20000, schema.RollupDevice, "mobile", "", "Firefox"))
 	f.Add(appendTimerKey(nil, timerPurge, 77, "s1"))
@@ -132,6 +134,7 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Add(EncodeLevel(1700000000000, level.Real))
 	f.Add(appendRefuse(&entry{sink: SinkSessions, rowKey: "s\x000/1", row: []byte(`{`), length: 1 << 20}))
 	f.Add(EncodeRules(1700000000000, Rules{Number: 1, Revision: 7}))
+	f.Add(EncodeSkip(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "flipped bit"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := decodeEntry(b)
 		if err != nil || e.kind == kindBatch {
@@ -161,6 +164,8 @@ func encodeEntry(e *entry) []byte {
 		return EncodeLevel(e.now, e.level)
 	case kindRules:
 		return EncodeRules(e.now, e.rules)
+	case kindSkip:
+		return appendGap([]byte{kindSkip, level.Entry.At(level.Real)}, &e.gap)
 	default:
 		return EncodeHorizon(e.horizon)
 	}

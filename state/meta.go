@@ -42,6 +42,8 @@ type meta struct {
 	RuleCounts  Counted       `json:",omitzero"`
 	DatesTo     int32         `json:",omitempty"` // dates before it that are not in Dates have no totals in Pebble
 	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
+	// Gaps are replaced, never changed: views share them.
+	Gaps map[int32]PartitionGaps `json:",omitempty"`
 	// What the caps have cut, since the shard was created; see View.
 	FullByBytes    int64 `json:",omitempty"`
 	MetricsOmitted int64 `json:",omitempty"`

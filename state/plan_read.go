@@ -61,7 +61,8 @@ func (p *Plan) DeadLetters(yield func(*DeadLetter) error) error {
 	return p.Reader.DeadLetters(p, yield)
 }
 
-// Ranges returns the offset ranges of the whole plan, joined for each partition, ascending by partition.
+// Ranges returns the offset ranges of the whole plan, ascending by (partition, from). Those of one partition are
+// joined, except where a gap lies between them.
 func (p *Plan) Ranges() []event.Range { return joinRanges(p.Epochs) }
 
 // LeftOut returns the offsets of the plan's ranges that are not rows of the events table, ascending by

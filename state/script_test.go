@@ -134,6 +134,18 @@ func (sc *script) run(d *datadriven.TestData) string {
 		r.MaxSessionBytes = num("max_bytes", 0)
 		res := sc.apply(EncodeRules(1e3*(t0+num("now", 0)), r)).(*CutResult)
 		out("rules %d, closed epoch %d with %d events", sc.s.View().Rules.Number, res.Epoch, res.Events)
+	case "skip":
+		p := int32(num("partition", 0))
+		g := &Gap{Partition: p, From: num("from", sc.next[p]), To: num("to", 0), At: 1e3 * (t0 + num("now", 0)),
+			By: "n", Reason: "test"}
+		res := sc.apply(EncodeSkip(g)).(*SkipResult)
+		if res.Rejected {
+			out("rejected; next %d", res.Next)
+			break
+		}
+		sc.next[p] = res.Next
+		of := sc.s.View().Gaps[p]
+		out("next %d, in epoch %d; %d gaps with %d offsets", res.Next, res.Epoch, of.Count, of.Offsets)
 	case "plan":
 		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
 		out("(%d, %d]", res.A, res.B)
@@ -198,6 +210,9 @@ func (sc *script) run(d *datadriven.TestData) string {
 			}
 			return err
 		}))
+	case "next": // the stored next offsets, and what is known of the gaps
+		v := sc.s.View()
+		out("next %v, gaps %v", offsets(v.Partitions), v.Gaps)
 	case "reopen": // as after a crash: at the last durable checkpoint, with nothing applied again
 		must(sc.t, sc.s.Close())
 		sc.open()
@@ -339,6 +354,11 @@ func (sc *script) read(sink SinkID, out func(string, ...any)) {
 	}
 	must(sc.t, err)
 	out("plan (%d, %d]: ranges %v, left out %v", p.A, p.B, p.Ranges(), p.LeftOut())
+	for _, e := range p.Epochs {
+		for _, g := range e.Gaps {
+			out("gap of epoch %d: partition %d, [%d, %d), %s: %s", e.Epoch, g.Partition, g.From, g.To, g.By, g.Reason)
+		}
+	}
 	if sink.reads(readsImages) {
 		must(sc.t, p.Sessions(func(r *schema.SessionRow) error { printRow(out, r); return nil }))
 	}

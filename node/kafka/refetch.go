@@ -104,7 +104,7 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 	// left = nil
 	for _, r := range plan.Ranges() {
 		n := 0
-		for n < len(left) && left[n].Partition == r.Partition {
+		for n < len(left) && left[n].Partition == r.Partition && left[n].Offset < r.To {
 			n++
 		}
 		start, err := f.readRange(ctx, &rangeReading{f: f, topicID: plan.Config.TopicID, r: r, left: left[:n],
@@ -169,13 +169,13 @@ func (rr *rangeReading) take(fetches kgo.Fetches) (done bool, err error) {
 			err = anotherTopic()
 		}
 	})
-	if err == nil {
-		err = rr.f.c.explain(firstError(fetches), 0)
-	}
 	for i := fetches.RecordIter(); err == nil && !i.Done(); {
 		err = rr.record(i.Next())
 	}
 	rr.dec.Reset()
+	if err == nil && rr.next < rr.r.To { // an error past the range, where a gap may follow, is of no concern
+		err = rr.f.c.explain(firstError(fetches), 0)
+	}
 	if errors.Is(err, kerr.OffsetOutOfRange) {
 		err = lost(fmt.Errorf("%w: partition %d, offset %d: %w", errLost, rr.r.Partition, rr.next, err))
 	}

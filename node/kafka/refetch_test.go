@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/nodetest"
+	"deckle/sim/testworld/badbatch"
 	"deckle/sinks"
 	"deckle/state"
 	"deckle/state/statetest"
@@ -111,5 +113,30 @@ func TestRefetchKnowsItsTopic(t *testing.T) {
 	var stop *sinks.StopError
 	if err := events(); !errors.As(err, &stop) || !errors.Is(err, ErrRecreated) || n != 5 {
 		t.Fatalf("another topic: %v, %d events", err, n)
+	}
+}
+
+// An operator has given up a batch that cannot be read, in the middle of an epoch: the ranges before and behind it are
+// read, although each fetch of the first brings the broken batch, too, and what each leaves out is its own.
+func TestRefetchAroundAGap(t *testing.T) {
+	b := nodetest.NewBroker(t, 1)
+	for i := range 10 {
+		b.Produce(nodetest.Record(0, "s", i))
+	}
+	for name, damage := range map[string]badbatch.Damage{"flipped bit": badbatch.Flip, "version": badbatch.Magic} {
+		var broken badbatch.Broken
+		broken.Spoil(0, 4, damage)
+		f := NewRefetch(clientOf(b, through(b, &broken)...))
+		plan := statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Events: 7,
+			Ranges:  []event.Range{{From: 0, To: 4}, {From: 5, To: 10}},
+			LeftOut: []state.Position{{Offset: 1}, {Offset: 6}},
+			Gaps:    []state.Gap{{From: 4, To: 5}}}}, statetest.Content{})
+		var got []int64
+		if err := f.Events(nodetest.Context(t), plan, func(it *event.Item) error {
+			got = append(got, it.Offset)
+			return nil
+		}); err != nil || !slices.Equal(got, []int64{0, 2, 3, 5, 7, 8, 9}) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
 	}
 }

@@ -24,7 +24,8 @@ func newGroupOffsets() *groupOffsets {
 	return &groupOffsets{sinks: map[state.SinkID]map[int32]int64{}, common: make(chan map[int32]int64, 1)}
 }
 
-// advance notes that a sink has the ranges of a plan, and passes on what every measured sink of the shard has.
+// advance notes that a sink has the ranges of a plan, or is past its gaps, and passes on what every measured sink of
+// the shard has.
 func (g *groupOffsets) advance(id state.SinkID, p *state.Plan) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -35,6 +36,11 @@ func (g *groupOffsets) advance(id state.SinkID, p *state.Plan) {
 	}
 	for _, r := range p.Ranges() {
 		to[r.Partition] = max(to[r.Partition], r.To)
+	}
+	for i := range p.Epochs {
+		for _, gap := range p.Epochs[i].Gaps {
+			to[gap.Partition] = max(to[gap.Partition], gap.To)
+		}
 	}
 	all := maps.Clone(to)
 	for _, other := range measured(p.Config.Sinks) {

@@ -114,9 +114,12 @@ func (o *oracle) replica(m *member, inc *incarnation, shard uint32, s *state.Sto
 	}
 }
 
-// counters compares a replica's offsets with its verdicts (I1).
+// counters compares a replica's offsets with its verdicts and its gaps (I1).
 func counters(v *state.View) string {
-	var offsets, letters int64
+	var offsets, letters, given int64
+	for _, g := range v.Gaps {
+		given += g.Offsets
+	}
 	for i, p := range v.Partitions {
 		offsets += p.Next - v.Config.Starts[i]
 	}
@@ -125,9 +128,9 @@ func counters(v *state.View) string {
 			letters += n
 		}
 	}
-	if out := v.RuleCounts.LeftOut(); offsets != v.Applied+v.Duplicates+v.Nulls+letters+out {
-		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls, %d dead letters and %d left out",
-			offsets, v.Applied, v.Duplicates, v.Nulls, letters, out)
+	if out := v.RuleCounts.LeftOut(); offsets != v.Applied+v.Duplicates+v.Nulls+letters+out+given {
+		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls, %d dead letters, %d left out and %d in "+
+			"gaps", offsets, v.Applied, v.Duplicates, v.Nulls, letters, out, given)
 	}
 	return ""
 }
