@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
 	"deckle/event"
@@ -269,6 +270,7 @@ type cluster struct {
 	// realSinks uses the real sinks instead of the table.
 	realSinks bool
 	brokers   []string // addresses of a broker that is not up yet
+	kafkaOpts []kgo.Opt
 
 	ends int // number of session_end events that were produced
 }
@@ -337,6 +339,7 @@ func (c *cluster) open(i int) (*Node, error) {
 	ln := c.lns[i]
 	c.lns[i] = nil
 	deps := Deps{FS: c.fs, Logger: nodetest.Log(c.t), RaftListener: ln, openSink: c.table.open}
+	deps.KafkaOpts = c.kafkaOpts
 	if c.realSinks {
 		deps.openSink = nil
 	}

@@ -72,8 +72,12 @@ var (
 	descBehind     = shardDesc("deckle_sink_behind_epochs", "Closed epochs that the sink does not have yet.", sinkDims)
 	descApplied    = shardDesc("deckle_state_applied_events_total", "Events and session ends that count.", shardDims)
 	descDuplicates = shardDesc("deckle_state_duplicates_total", "Duplicate events.", shardDims)
-	descLetters    = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
-	descShortened  = shardDesc("deckle_state_shortened_total", "What the caps of sessions have cut.",
+	descGaps       = shardDesc("deckle_state_gaps_total", "Ranges of offsets that an operator has given up.",
+		shardDims)
+	descSkipped = shardDesc("deckle_state_skipped_offsets_total", "Offsets that an operator has given up.",
+		shardDims)
+	descLetters   = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
+	descShortened = shardDesc("deckle_state_shortened_total", "What the caps of sessions have cut.",
 		[]string{"shard", "what"})
 	descLive     = shardDesc("deckle_state_live_sessions", "Sessions in the state.", shardDims)
 	descOpen     = shardDesc("deckle_state_open_sessions", "Sessions that are open.", shardDims)
@@ -118,6 +122,12 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		counter(descApplied, v.Applied, shard)
 		counter(descDuplicates, v.Duplicates, shard)
+		var gaps, skipped int64
+		for _, g := range v.Gaps {
+			gaps, skipped = gaps+g.Count, skipped+g.Offsets
+		}
+		counter(descGaps, gaps, shard)
+		counter(descSkipped, skipped, shard)
 		for r, n := range v.DeadLetters {
 			counter(descLetters, n, shard, r.String())
 		}

@@ -47,6 +47,7 @@ type Node struct {
 	looking      sync.Mutex // one at a time looks
 	written      shard.Tally
 	members      *members
+	commands     *commands
 	opened       atomic.Bool // Open is nearly over: there is something to tell
 
 	raftLogger *slog.Logger
@@ -110,6 +111,10 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.watch = kafka.NewWatch(n.kafka, cfg.Kafka.IdleAfter, deps.Now)
 	n.refetch = kafka.NewRefetch(n.kafka)
+	n.commands = &commands{self: cfg.Node, shards: n.shardList,
+		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
+			return n.raft.Do(ctx, node, what)
+		}}
 	if err := n.openRaft(ctx); err != nil {
 		return nil, err
 	}
@@ -188,6 +193,7 @@ func (n *Node) openRaft(ctx context.Context) error {
 			}
 			return n.tell().encode()
 		},
+		Do: func(ctx context.Context, what json.RawMessage) json.RawMessage { return n.commands.obey(ctx, what) },
 	})
 	return err
 }
@@ -352,6 +358,12 @@ func (n *Node) Store(shard uint32) *state.Store {
 		return l[shard].Store()
 	}
 	return nil
+}
+
+// Command carries out an operator's command, here or at the node that leads the shard of the partition. The error wraps
+// status.ErrRefused if nothing has changed.
+func (n *Node) Command(ctx context.Context, c status.Command) (status.Outcome, error) {
+	return n.commands.command(ctx, c)
 }
 
 // level is the highest level of the node's shards.

@@ -9,7 +9,8 @@ import (
 
 // Handler returns health, metrics, API and page of this node; see web.NewHandler.
 func (n *Node) Handler() http.Handler {
-	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger})
+	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
+		Command: n.Command})
 }
 
 // nodeSource is one node as a web.Source.

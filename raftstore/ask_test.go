@@ -7,7 +7,37 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
+
+// A node does what another one asks of it, and one that cannot says so.
+func TestDo(t *testing.T) {
+	c := newCluster(t, 3, 1, func(i int, o *Options) {
+		if i == 1 {
+			o.Do = func(ctx context.Context, what json.RawMessage) json.RawMessage {
+				if _, bounded := ctx.Deadline(); !bounded {
+					return nil
+				}
+				time.Sleep(3 * o.Timings.Transport) // it may ask others in turn
+				return json.RawMessage(`["done",` + string(what) + `]`)
+			}
+		}
+	})
+	c.start(c.all()...)
+	for i := range c.nodes {
+		<-c.nodes[i].store.Ready()
+	}
+	a := c.nodes[0].store
+	if got, err := a.Do(t.Context(), "b", json.RawMessage(`{"x":1}`)); err != nil || string(got) != `["done",{"x":1}]` {
+		t.Errorf("%s, %v", got, err)
+	}
+	if _, err := a.Do(t.Context(), "c", json.RawMessage(`{}`)); !errors.Is(err, ErrRefused) {
+		t.Errorf("of a node that does nothing: %v", err)
+	}
+	if _, err := a.Do(t.Context(), "z", json.RawMessage(`{}`)); err == nil {
+		t.Error("no error for a node that is not configured")
+	}
+}
 
 // A node learns what another one says of itself, at once and not through the log: the other may lead nothing, or have
 // no majority.

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,7 +49,10 @@ func (s *control) serve(c net.Conn) {
 		s.logger.Debug("control request", "error", err)
 		return
 	}
-	resp, err := s.answer(&req)
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.answerWithin(req.Op))
+	defer cancel()
+	_ = c.SetDeadline(time.Now().Add(s.opts.answerWithin(req.Op)))
+	resp, err := s.answer(ctx, &req)
 	if err != nil {
 		resp = &response{Error: err.Error()}
 	}
@@ -57,7 +61,7 @@ func (s *control) serve(c net.Conn) {
 	}
 }
 
-func (s *control) answer(req *request) (*response, error) {
+func (s *control) answer(ctx context.Context, req *request) (*response, error) {
 	id := s.self.get()
 	switch req.Op {
 	case opHello:
@@ -73,6 +77,8 @@ func (s *control) answer(req *request) (*response, error) {
 		return nil, fmt.Errorf("raftstore: this is cluster %q, not %q", id.Cluster, req.Cluster)
 	case req.Op == opTell && s.opts.Tell != nil:
 		return &response{Told: s.opts.Tell()}, nil
+	case req.Op == opDo && s.opts.Do != nil:
+		return &response{Told: s.opts.Do(ctx, req.Do)}, nil
 	case !s.started() || uint64(req.Shard) >= uint64(len(s.groups)):
 		return nil, errNotReady
 	}

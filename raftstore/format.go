@@ -83,7 +83,7 @@ const (
 	maxName       = 64               // bytes of a node's name: it is part of every connection's header
 	maxTarget     = maxName + 1 + 16 // bytes of a server id: name, "-", incarnation
 	maxFrameBytes = 64 << 10         // of a control request or response
-	// MaxTold bounds what Options.Tell may return, in bytes: it travels in one control response.
+	// MaxTold bounds what Options.Tell and Options.Do may return, in bytes: it travels in one control response.
 	MaxTold = 48 << 10
 )
 
@@ -101,6 +101,7 @@ const (
 	opJoin   = "join"   // to a group's leader: where do I stand; put me in my former incarnation's place
 	opHealth = "health" // could you lead this group?
 	opTell   = "tell"   // what do you say of yourself?
+	opDo     = "do"     // do what an operator asks
 )
 
 // Where a server stands in a group, as the group's leader says, or as GroupStatus.Suffrage says of this node.

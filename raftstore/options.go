@@ -75,10 +75,24 @@ type Options struct {
 	// Tell returns what this node says of itself when another one asks it (Store.Ask): JSON of at most MaxTold bytes.
 	// It is called from any goroutine and must not wait.
 	Tell func() json.RawMessage
+	// Do does what another node asks of this one (Store.Do), and returns JSON of at most MaxTold bytes. It is called
+	// from any goroutine, and ends with its context.
+	Do func(context.Context, json.RawMessage) json.RawMessage
 	// OnFatal is called at most once, from any goroutine, when the process should end. This package never ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.
 	Rand func() uint64
+}
+
+// doWithin is how long a node may take to do what another one asks (Store.Do): it may ask others in turn.
+const doWithin = 15 * time.Second
+
+// answerWithin is how long the answer to a control request may take.
+func (o *Options) answerWithin(op string) time.Duration {
+	if op == opDo {
+		return doWithin
+	}
+	return 2 * o.Timings.Transport
 }
 
 // complete fills defaults and checks.

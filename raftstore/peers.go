@@ -13,7 +13,7 @@ type peers struct {
 	net  *network
 }
 
-// call sends one request to a node and returns its answer, within two transport timeouts. It fills From and Level, and
+// call sends one request to a node and returns its answer, within answerWithin. It fills From and Level, and
 // Cluster unless the request names one.
 func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, error) {
 	id := p.self.get()
@@ -26,7 +26,7 @@ func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, err
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(2 * p.opts.Timings.Transport))
+	_ = c.SetDeadline(time.Now().Add(p.opts.answerWithin(req.Op)))
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var resp response

@@ -312,6 +312,21 @@ func (s *Store) Ask(ctx context.Context, node string) (json.RawMessage, error) {
 	return resp.Told, nil
 }
 
+// Do asks another node to do something, and returns what came of it: what its Options.Do returns. The error wraps
+// ErrRefused as that of Ask does. After any other error it is not known whether it was done. It takes 15 seconds at
+// most.
+func (s *Store) Do(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
+	p, ok := s.opts.peer(node)
+	if !ok {
+		return nil, fmt.Errorf("raftstore: no node %q is configured", node)
+	}
+	resp, err := s.peers.call(ctx, p, &request{Op: opDo, Do: what})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Told, nil
+}
+
 // Close hands all leaderships over (within ctx), then stops the groups and closes state machines, log and listener.
 func (s *Store) Close(ctx context.Context) error {
 	s.leave()

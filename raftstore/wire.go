@@ -70,6 +70,8 @@ type request struct {
 	Shard    uint32   `json:",omitempty"` // join, health
 	Inquiry  bool     `json:",omitempty"` // join: only say where I stand
 	Applied  uint64   `json:",omitempty"` // join: how far the caller has come
+	// Do is JSON that only Options.Do reads.
+	Do json.RawMessage `json:",omitempty"` // do
 }
 
 // response answers a request.
@@ -90,7 +92,7 @@ type response struct {
 	LastIndex uint64 `json:",omitempty"` // of the log
 	Applied   uint64 `json:",omitempty"`
 	StoreMs   int64  `json:",omitempty"` // the slowest recent StoreLogs, or the age of one under way
-	// Told is what the node says of itself: JSON that only the callers of Ask read.
+	// Told is what the node says of itself, or what came of a Do: JSON that only the callers of Ask and Do read.
 	Told json.RawMessage `json:",omitempty"`
 }
 

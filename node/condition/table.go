@@ -127,12 +127,13 @@ var table = []Spec{
 			"resumes by itself."},
 	{PartitionStopped, Stopped, "the partition",
 		"to read on would skip or repeat records, or count them wrongly", AtOnce,
-		"Do what the text says. The other partitions go on."},
+		"Do what the text says; deckle partitions resume tries again, deckle partitions skip gives offsets up. The " +
+			"other partitions go on."},
 	{PartitionFailing, Failing, "the partition",
 		"it cannot be read although others can: a broken or too large batch, a missing right, nothing delivered, or " +
 			"no broker tells where it ends", Never,
 		"Do what the text says, or look at the partition's leader in Kafka. The other partitions are read, and it " +
-			"goes on by itself once it can be read."},
+			"goes on by itself once it can be read. If it never will, deckle partitions skip gives the batch up."},
 	{PartitionPaused, Notice, "the partition",
 		"it is more than an hour of event time ahead of the shard's clock, and waits for the others", Never,
 		"Nothing, if the others are a backlog that is being read. Otherwise find the partition whose events are old."},

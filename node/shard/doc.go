@@ -33,7 +33,8 @@
 //     it can be read again. Then it is set anew at the next offset. An offset out of range, another topic id, a
 //     diverging leader epoch or a log that ends before the next offset stops the partition; nothing is ever reset. What
 //     another topic id has stopped goes on when the id is its own again. A chunk that does not begin where the last one
-//     ended begins a new run.
+//     ended begins a new run. An operator may give offsets up (Shard.Do): a new run follows, so that nothing is left of
+//     what was fetched before.
 //  3. Nothing is written to a sink but an outstanding plan, and nothing is acknowledged but what Write has returned nil
 //     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that).
 //  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the

@@ -188,6 +188,10 @@ func (in *intake) run(ctx context.Context) error {
 			if err := in.handle(&r); err != nil {
 				return err
 			}
+		case o := <-in.orders:
+			if err := in.obey(ctx, o); err != nil {
+				return err
+			}
 		case <-lingering.C:
 		case <-cut.C:
 			in.cutDue = true

@@ -25,6 +25,7 @@ type leadership struct {
 	arrivals *epochArrivals
 	visible  *[state.NumSinks]histogram // of the shard, over all its leaderships here
 	offsets  *groupOffsets
+	orders   <-chan *order
 	// refused says that a row was refused: its dead letter waits in the open epoch for a cut.
 	refused atomic.Bool
 

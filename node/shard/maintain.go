@@ -74,7 +74,8 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 		if p.observe(l, now); p.tooShort >= shortListings {
 			in.stop(p,
 				fmt.Sprintf("Kafka's log ends at offset %d, but records up to %d have been read: the log was cut or "+
-					"replaced", l.Ends[id], p.applied))
+					"replaced. Once it ends at %[2]d or later, what follows can be accepted as it is: deckle "+
+					"partitions skip --partition %[3]d --to %[2]d", l.Ends[id], p.applied, id))
 		}
 	}
 	return nil

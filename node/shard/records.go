@@ -8,6 +8,8 @@ import (
 
 	"deckle/node/condition"
 	"deckle/node/kafka"
+	"deckle/node/status"
+	"deckle/schema/level"
 	"deckle/sinks/rights"
 	"deckle/state"
 )
@@ -39,7 +41,8 @@ func (in *intake) stopFatal(p *partition, err error) {
 		in.foreign[p.id] = in.Now()
 	}
 	in.stop(p, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
-		"are lost to this cluster; nothing has been skipped", in.accepted(p), err))
+		"are lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip --partition %d "+
+		"--to OFFSET, the first one to read", in.accepted(p), err, p.id))
 }
 
 // stopForeign stops all partitions, since the topic has another id.
@@ -107,14 +110,15 @@ func (in *intake) accept(c *kafka.Chunk) error {
 		if first := part.Records[0].Offset; first > next && part.LogStart > next {
 			in.stop(p,
 				fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are "+
-					"lost "+
-					"to this cluster; nothing has been skipped", part.LogStart, next))
+					"lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
+					"--partition %d --to %d", part.LogStart, next, p.id, part.LogStart))
 			continue
 		}
 		if in.cfg.Shards > 1 && !p.keyed && p.withoutKeys(part.Records) {
 			in.stop(p,
 				"its first records have no key, and there is more than one shard: the events of a session would be "+
-					"spread over the shards. Let the producers key records by session_id")
+					"spread over the shards. Let the producers key records by session_id; then: deckle partitions "+
+					fmt.Sprintf("resume --partition %d", p.id))
 			continue
 		}
 		p.epoch = part.Records[len(part.Records)-1].LeaderEpoch
@@ -248,4 +252,55 @@ func (in *intake) observeSilence(p *partition, l *kafka.Listing, now time.Time) 
 		in.Metrics.sourceErrors.WithLabelValues("silent").Inc()
 		in.fail(p, fmt.Errorf("%w from offset %d to %d", kafka.ErrSilent, p.applied, end))
 	}
+}
+
+// obey carries out a command. It returns an error if a new run must begin.
+func (in *intake) obey(ctx context.Context, o *order) error {
+	defer close(o.done)
+	p := in.parts[o.Partition]
+	switch {
+	case p == nil:
+		o.err = refused("partition %d is not one of shard %d", o.Partition, in.id)
+		return nil
+	case p.reads():
+		o.err = refused("partition %d is neither stopped nor failing", p.id)
+		return nil
+	case o.Resume:
+		o.outcome.Next = p.applied
+		in.log.Warn("an operator lets a partition be tried again", "partition", p.id, "by", o.By)
+		in.letGo(p)
+		return errOrdered
+	case in.level < level.Real:
+		o.err = refused("shard %d has level 1, in which no offset can be given up; it rises once all nodes run this "+
+			"version", in.id)
+		return nil
+	}
+	gap := &state.Gap{Partition: p.id, From: o.From, To: o.To, At: in.Now().UnixMilli(), By: o.By, Reason: o.Reason}
+	wctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	res, err := in.group.Propose(state.EncodeSkip(gap)).Wait(wctx)
+	if err != nil {
+		o.err = fmt.Errorf("it is not known whether the offsets were given up, see the status: %w", err)
+		return err
+	}
+	skip, ok := res.Value.(*state.SkipResult)
+	if !ok {
+		o.err = fmt.Errorf("%w: result %T", errResync, res.Value)
+		return o.err
+	}
+	if skip.Rejected {
+		o.err = refused("the next offset of partition %d is %d, not %d", p.id, skip.Next, o.From)
+		return nil
+	}
+	o.outcome = status.Outcome{Next: skip.Next, Skipped: o.To - o.From}
+	in.log.Warn("an operator has given up offsets of a partition", "partition", p.id, "from", o.From, "to", o.To,
+		"offsets", o.To-o.From, "by", o.By, "reason", o.Reason, "epoch", skip.Epoch)
+	in.letGo(p)
+	return errOrdered
+}
+
+// letGo forgets why a partition is stopped. The next run finds out whether that still holds.
+func (in *intake) letGo(p *partition) {
+	in.cond.clearStopped(partName(p.id))
+	delete(in.foreign, p.id)
 }

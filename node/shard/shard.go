@@ -23,12 +23,13 @@ type Shard struct {
 	store   *state.Store
 	cond    *standing
 	visible [state.NumSinks]histogram
+	orders  chan *order // to the intake
 }
 
 // New returns the shard of a group whose state machine is store. It does nothing before Run.
 func New(env *Env, id uint32, group *raftstore.Group, store *state.Store, log *slog.Logger) *Shard {
 	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id),
-		cond: newStanding(env, id)}
+		cond: newStanding(env, id), orders: make(chan *order)}
 }
 
 // ID is the shard's number.
@@ -92,7 +93,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
-		arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
+		orders: s.orders, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
 		foreign: map[int32]time.Time{}}
 	if err := l.configure(ctx); err != nil {
 		return err
@@ -123,7 +124,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		if errors.As(err, &stop) || errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrUncertain) {
 			return err
 		}
-		if errors.Is(err, errRise) {
+		if errors.Is(err, errRise) || errors.Is(err, errOrdered) {
 			continue
 		}
 		if s.env.Now().Sub(began) > time.Minute {

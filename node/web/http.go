@@ -40,6 +40,7 @@ type Options struct {
 	Gatherer prometheus.Gatherer // the metrics that /metrics shows; by default those of the process
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
+	Command  Commander // without it there are no commands
 }
 
 // NewHandler returns health, metrics, API and page:
@@ -53,9 +54,11 @@ type Options struct {
 //	GET /api/analytics     brands, devices, countries, subscriptions: for the day, and for all days in the state
 //	GET /api/session/{id}  one session in its present state; /api/session?id= for clients that rewrite paths
 //	GET /debug/pprof/      profiles
+//	POST /api/partitions/skip    {"partition": 3, "from": 500, "to": 501, "reason": "…"}: give up offsets
+//	POST /api/partitions/resume  {"partition": 3}: try a partition again
 //
-// No request changes anything. There is no authentication: the address must be on the loopback interface or in an
-// operators' network.
+// Nothing but the last two changes anything: they are taken over the loopback interface only, and from no browser.
+// There is no authentication: the address must be on the loopback interface or in an operators' network.
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger}
 	if h.now == nil {
@@ -86,6 +89,10 @@ func NewHandler(src Source, opts Options) http.Handler {
 	mux.HandleFunc("GET /api/session", func(w http.ResponseWriter, r *http.Request) {
 		h.serveSession(w, r.URL.Query().Get("id"))
 	})
+	if opts.Command != nil {
+		mux.HandleFunc("POST /api/partitions/skip", serveCommand(h, opts.Command, false))
+		mux.HandleFunc("POST /api/partitions/resume", serveCommand(h, opts.Command, true))
+	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

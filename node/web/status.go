@@ -105,6 +105,28 @@ type apiPartition struct {
 	Unread    bool   `json:"unread,omitempty"`
 	Lag       *int64 `json:"lag_records"`
 	Held      *int64 `json:"open_transaction_records"`
+	// GapCount and Skipped are the ranges that operators have given up, and the offsets in them; Gaps are the latest
+	// 100.
+	GapCount int64    `json:"gap_count"`
+	Skipped  int64    `json:"skipped_offsets"`
+	Gaps     []apiGap `json:"gaps,omitempty"`
+}
+
+type apiGap struct {
+	From   int64     `json:"from"`
+	To     int64     `json:"to"`
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+}
+
+func newAPIPartition(v *state.View, p *state.PartitionStatus) apiPartition {
+	g := v.Gaps[p.Partition]
+	out := apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle, GapCount: g.Count, Skipped: g.Offsets}
+	for _, g := range g.Last {
+		out.Gaps = append(out.Gaps, apiGap{g.From, g.To, time.UnixMilli(g.At).UTC(), g.By, g.Reason})
+	}
+	return out
 }
 
 func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
@@ -234,8 +256,8 @@ func newAPIShard(s *status.Shard) apiShard {
 	for sink, l := range s.Visible {
 		out.Visible[sink] = apiDelay(l)
 	}
-	for _, p := range v.Partitions {
-		out.Partitions = append(out.Partitions, apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle})
+	for i := range v.Partitions {
+		out.Partitions = append(out.Partitions, newAPIPartition(v, &v.Partitions[i]))
 	}
 	for _, l := range s.Lag.Partitions {
 		i := slices.IndexFunc(out.Partitions, func(p apiPartition) bool { return p.Partition == l.Partition })

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// The commands against a node's answers: what is asked of it, what is shown, and the exit code of a refusal.
+func TestPartitions(t *testing.T) {
+	var asked []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = append(asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
+		switch {
+		case r.URL.Path == "/api/status":
+			_, _ = io.WriteString(w, `{"conditions":[{"id":"partition-stopped","subject":"partition 3","text":"lost"}],
+"shards":[{"shard":1,"partitions":[{"partition":1,"next_offset":7,"lag_records":0},
+{"partition":3,"next_offset":5,"lag_records":null,"gap_count":1,"skipped_offsets":2,
+"gaps":[{"from":1,"to":3,"at":"2026-11-22T12:00:00Z","by":"a","reason":"flipped bit"}]}]}]}`)
+		case strings.Contains(string(body), `"partition":9`):
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"error":"refused: no"}`)
+		default:
+			_, _ = io.WriteString(w, `{"next_offset":9,"skipped_offsets":4}`)
+		}
+	}))
+	defer srv.Close()
+	address := strings.TrimPrefix(srv.URL, "http://")
+	for _, c := range []struct {
+		line   string
+		code   int
+		stdout string
+		asked  string
+	}{
+		{"status", exitOK, `PARTITION  SHARD  NEXT  LAG  GAPS  SKIPPED  STATE
+1          1      7     0    0     0        
+3          1      5     -    1     2        stopped
+
+partition 3 is stopped: lost
+
+partition 3, the last 1 of 1 gaps:
+  offsets 1 to 3 (without it), 2026-11-22T12:00:00Z, asked of node a: "flipped bit"
+`, "GET /api/status"},
+		// the next offset is what the operator was shown, so it goes along
+		{"skip --partition 3 --to 9 --reason gone --yes", exitOK,
+			"partition 3 goes on at offset 9; 4 offsets have been given up\n", "GET /api/status, " +
+				`POST /api/partitions/skip {"from":5,"partition":3,"reason":"gone","to":9}`},
+		{"skip --partition 3 --to 9", exitFailure, "", "GET /api/status"}, // nobody says yes
+		{"skip --partition 3 --to 4 --yes", exitUsage, "", "GET /api/status"},
+		{"skip --partition 8 --to 4 --yes", exitFailure, "", "GET /api/status"},
+		{"skip --partition 9 --from 1 --to 4 --yes", exitFailure, "",
+			`POST /api/partitions/skip {"from":1,"partition":9,"reason":"","to":4}`},
+		{"resume --partition 3", exitOK, "partition 3 is tried again from offset 9 on\n",
+			`POST /api/partitions/resume {"partition":3}`},
+		{"resume --partition 9", exitFailure, "", `POST /api/partitions/resume {"partition":9}`},
+	} {
+		asked = nil
+		var stdout, stderr bytes.Buffer
+		args := append([]string{"partitions", "--address", address}, strings.Fields(c.line)...)
+		code := run(context.Background(), args, &stdout, &stderr)
+		if code != c.code || stdout.String() != c.stdout || strings.Join(asked, ", ") != c.asked {
+			t.Errorf("%s: exit %d\n%s%sasked %q", c.line, code, stdout.String(), stderr.String(), asked)
+		}
+	}
+}

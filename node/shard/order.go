@@ -1,0 +1,24 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"deckle/node/status"
+)
+
+// errOrdered ends a run of the intake after an operator's command. The next one begins with the applied offsets and
+// clients of its own, so that nothing is left of what the former one has fetched.
+var errOrdered = errors.New("shard: the partitions begin anew after a command")
+
+// order is a command on its way to the intake. The intake sets outcome and err, and closes done.
+type order struct {
+	status.Command
+	outcome status.Outcome
+	err     error
+	done    chan struct{}
+}
+
+func refused(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", status.ErrRefused, fmt.Errorf(format, args...))
+}

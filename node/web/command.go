@@ -1,0 +1,104 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+
+	"deckle/node/status"
+)
+
+// Commander carries out an operator's command. The error wraps status.ErrRefused if nothing has changed.
+type Commander func(ctx context.Context, c status.Command) (status.Outcome, error)
+
+// maxCommand bounds the body of a command, in bytes.
+const maxCommand = 16 << 10
+
+// skipBody is the body of POST /api/partitions/skip; resume reads the partition only.
+type skipBody struct {
+	Partition *int32 `json:"partition"`
+	From      *int64 `json:"from"`
+	To        *int64 `json:"to"`
+	Reason    string `json:"reason"`
+}
+
+// serveCommand serves POST /api/partitions/skip and POST /api/partitions/resume.
+func serveCommand(h *handler, do Commander, resume bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if why := foreign(r); why != "" {
+			h.reply(w, http.StatusForbidden, problem{why})
+			return
+		}
+		c, err := readCommand(w, r, resume)
+		if err != nil {
+			h.reply(w, http.StatusBadRequest, problem{err.Error()})
+			return
+		}
+		out, err := do(r.Context(), c)
+		switch {
+		case errors.Is(err, status.ErrRefused):
+			h.reply(w, http.StatusConflict, problem{err.Error()})
+		case err != nil:
+			h.reply(w, http.StatusBadGateway, problem{err.Error()})
+		default:
+			h.reply(w, http.StatusOK, out)
+		}
+	}
+}
+
+// foreign says why a request may come from somebody else than an operator at this machine, "" if it may not: a page in
+// a browser sends its origin, and a name that an attacker has pointed to this address is none of this machine.
+func foreign(r *http.Request) string {
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return "commands are not taken from a browser"
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil || !loopback(from) || host != "localhost" && !loopback(host) {
+		return "commands are taken over the loopback interface only, under localhost or its address"
+	}
+	return ""
+}
+
+func loopback(host string) bool {
+	if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.Command, err error) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return c, errors.New("the body must be JSON, with Content-Type: application/json")
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand))
+	d.DisallowUnknownFields()
+	var b skipBody
+	if err := d.Decode(&b); err != nil {
+		return c, fmt.Errorf("the body is not what is expected: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return c, errors.New("something follows the JSON object")
+	}
+	switch {
+	case b.Partition == nil:
+		return c, errors.New(`"partition" is missing`)
+	case resume && (b.From != nil || b.To != nil):
+		return c, errors.New(`resume takes "partition" only`)
+	case resume:
+		return status.Command{Partition: *b.Partition, Resume: true}, nil
+	case b.From == nil || b.To == nil:
+		return c, errors.New(`"from", the next offset, and "to" are needed: the offsets from the one up to the ` +
+			`other, without it, are given up`)
+	}
+	return status.Command{Partition: *b.Partition, From: *b.From, To: *b.To, Reason: b.Reason}, nil
+}

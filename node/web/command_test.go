@@ -1,0 +1,98 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"deckle/node/status"
+)
+
+// Commands lose records for good, so they are taken from an operator at this machine only: not from a page in a
+// browser, not under a name that somebody else has pointed here, not from the network. What is not understood does
+// nothing.
+func TestCommands(t *testing.T) {
+	var got []status.Command
+	var err error
+	do := func(_ context.Context, c status.Command) (status.Outcome, error) {
+		got = append(got, c)
+		return status.Outcome{Next: c.To, Skipped: c.To - c.From}, err
+	}
+	h := NewHandler(newFakeSource(), Options{Command: do})
+	const skip, resume = "/api/partitions/skip", "/api/partitions/resume"
+	ask := func(path, body string, change func(*http.Request)) (int, string) {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+		r.Host, r.RemoteAddr = "127.0.0.1:8080", "127.0.0.1:40000"
+		r.Header.Set("Content-Type", "application/json")
+		if change != nil {
+			change(r)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	const good = `{"partition":3,"from":5,"to":9,"reason":"lost"}`
+	for _, host := range []string{"localhost:8080", "[::1]:8080", "127.0.0.1"} {
+		code, body := ask(skip, good, func(r *http.Request) { r.Host = host })
+		if code != 200 || !strings.Contains(body, `"skipped_offsets": 4`) {
+			t.Errorf("%s: %d %s", host, code, body)
+		}
+	}
+	if code, _ := ask(resume, `{"partition":3}`, nil); code != 200 {
+		t.Errorf("resume: %d", code)
+	}
+	want := "[{3 false 5 9 lost } {3 false 5 9 lost } {3 false 5 9 lost } {3 true 0 0  }]"
+	if fmt.Sprint(got) != want {
+		t.Fatalf("%v, want %s", got, want)
+	}
+	for name, change := range map[string]func(*http.Request){
+		"origin":       func(r *http.Request) { r.Header.Set("Origin", "http://127.0.0.1:8080") },
+		"null origin":  func(r *http.Request) { r.Header.Set("Origin", "null") },
+		"browser":      func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "none") },
+		"other name":   func(r *http.Request) { r.Host = "rebound.example:8080" },
+		"other host":   func(r *http.Request) { r.Host = "10.0.0.7:8080" },
+		"the network":  func(r *http.Request) { r.RemoteAddr = "10.0.0.7:40000" },
+		"no such host": func(r *http.Request) { r.Host = "" },
+	} {
+		if code, _ := ask(skip, good, change); code != http.StatusForbidden {
+			t.Errorf("%s: %d", name, code)
+		}
+	}
+	for _, body := range []string{``, `null`, `{}`, `[]`, `{"partition":3}`, `{"partition":3,"to":9}`,
+		`{"partition":3,"from":5}`, `{"from":5,"to":9}`, `{"partition":3,"from":5,"to":9,"too":9}`,
+		`{"partition":3,"from":5,"to":9} {}`, `{"partition":4294967299,"from":5,"to":9}`,
+		`{"partition":3,"from":5,"to":9,"reason":"` + strings.Repeat("x", maxCommand) + `"}`} {
+		if code, _ := ask(skip, body, nil); code != http.StatusBadRequest {
+			t.Errorf("%.60s: %d", body, code)
+		}
+	}
+	if code, _ := ask(skip, good, func(r *http.Request) {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}); code != http.StatusBadRequest {
+		t.Errorf("a form: %d", code)
+	}
+	if code, _ := ask(resume, good, nil); code != http.StatusBadRequest {
+		t.Error("resume takes offsets")
+	}
+	r := httptest.NewRequest(http.MethodGet, skip, nil)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %d", w.Code)
+	}
+	if len(got) != 4 {
+		t.Fatalf("commands that were refused were carried out: %v", got)
+	}
+	err = fmt.Errorf("%w: no", status.ErrRefused)
+	if code, body := ask(skip, good, nil); code != http.StatusConflict || !strings.Contains(body, "refused: no") {
+		t.Errorf("refused: %d %s", code, body)
+	}
+	err = errors.New("unknown")
+	if code, _ := ask(skip, good, nil); code != http.StatusBadGateway {
+		t.Errorf("unknown: %d", code)
+	}
+}
