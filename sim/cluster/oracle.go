@@ -129,8 +129,8 @@ func counters(v *state.View) string {
 		}
 	}
 	if out := v.RuleCounts.LeftOut(); offsets != v.Applied+v.Duplicates+v.Nulls+letters+out+given {
-		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls, %d dead letters, %d left out and %d in "+
-			"gaps", offsets, v.Applied, v.Duplicates, v.Nulls, letters, out, given)
+		return fmt.Sprintf("%d offsets, but %d applied, %d duplicates, %d nulls, %d dead letters, %d left out and %d "+
+			"in gaps", offsets, v.Applied, v.Duplicates, v.Nulls, letters, out, given)
 	}
 	return ""
 }
