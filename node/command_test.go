@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -84,7 +85,7 @@ func TestLostOffsetsAreGivenUp(t *testing.T) {
 	}
 	var out status.Outcome
 	if err := errors.Join(json.NewDecoder(resp.Body).Decode(&out), resp.Body.Close()); err != nil ||
-		resp.StatusCode != 200 || out != (status.Outcome{Next: 9, Skipped: 4}) {
+		resp.StatusCode != http.StatusOK || out != (status.Outcome{Next: 9, Skipped: 4}) {
 		t.Fatalf("%d, %+v, %v", resp.StatusCode, out, err)
 	}
 	whole := func() bool { return c.table.countEvents() == 26 }
