@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"deckle/node/config"
 	"deckle/state"
 )
 
@@ -54,7 +55,8 @@ func partName(p int32) string { return fmt.Sprint("partition ", p) }
 // Retention passes the next offset of a partition while the cluster is cut off from the broker: that partition stops
 // with a clear error and skips nothing; the other one and all sinks go on.
 func TestRetentionPassesNextOffset(t *testing.T) {
-	schedule(t, Options{}, func(s *stage) {
+	late := func(c *config.Config) { c.Rules.Clock.LeaveOut = 24 * time.Hour } // until then it holds the clock
+	schedule(t, Options{Tune: late}, func(s *stage) {
 		at := s.now()
 		s.send(ev{sid: "lost", at: at}, ev{part: 1, sid: "goes-on", at: at})
 		s.flushed()
