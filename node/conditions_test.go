@@ -18,6 +18,7 @@ import (
 	"deckle/node/nodetest"
 	"deckle/node/shard"
 	"deckle/node/status"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -100,6 +101,40 @@ func TestAllRejectedIsTold(t *testing.T) {
 	}
 	b.Produce(rs...)
 	nodetest.Until(t, "it is over", func() bool { return !told() })
+}
+
+// A producer that sets no Kafka timestamp and sends a number as words loses nothing and is refused nothing, so nothing
+// else would tell that sums are too low and times unknown.
+func TestCountedIsTold(t *testing.T) {
+	t.Parallel()
+	b := nodetest.NewBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	n := c.start(0)
+	nodetest.Until(t, "level 2", func() bool {
+		s := n.Status().Shards
+		return len(s) > 0 && s[0].State.Level >= level.Real && s[0].State.Rules.Number > 0
+	})
+	var rs []*kgo.Record
+	for i := range 60 {
+		r := nodetest.Record(0, "s", i)
+		r.Timestamp = time.UnixMilli(1) // 1970
+		r.Value = bytes.Replace(r.Value, []byte(`"brand"`),
+			[]byte(`"engagement_metrics":{"time_on_page":"long"},"brand"`), 1)
+		rs = append(rs, r)
+	}
+	b.Produce(rs...)
+	nodetest.Until(t, "both are told", func() bool {
+		list := n.Status().Conditions
+		return has(list, condition.KafkaTimesFalse, "shard 0") && has(list, condition.ValuesZeroed, "shard 0")
+	})
+	st := n.Status()
+	text := strings.Join(st.Reasons, "; ")
+	for _, want := range []string{"60 of the 60 records of the last 5 minutes have a Kafka timestamp",
+		"60 values of engagement_metrics are no number and counted as 0 (time_on_page 60)"} {
+		if !st.Ready || !strings.Contains(text, want) {
+			t.Errorf("ready %v, reasons %s", st.Ready, text)
+		}
+	}
 }
 
 // Partitions that are added are told, and are part of the lag (field report F08: lag 0 and ready, while two of three

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/event"
 	"deckle/node/shard"
 	"deckle/node/status"
 )
@@ -79,6 +80,10 @@ var (
 	descLetters   = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
 	descShortened = shardDesc("deckle_state_shortened_total", "What the caps of sessions have cut.",
 		[]string{"shard", "what"})
+	descFalseTimes = shardDesc("deckle_state_kafka_times_false_total",
+		"Records whose Kafka timestamp is missing or cannot be true.", shardDims)
+	descZeroed = shardDesc("deckle_state_values_zeroed_total", "Values that are no number and count as 0.",
+		[]string{"shard", "field"})
 	descLive     = shardDesc("deckle_state_live_sessions", "Sessions in the state.", shardDims)
 	descOpen     = shardDesc("deckle_state_open_sessions", "Sessions that are open.", shardDims)
 	descResident = shardDesc("deckle_state_resident_sessions", "Sessions in memory.", shardDims)
@@ -133,6 +138,10 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		counter(descShortened, v.MetricsOmitted, shard, "engagement_metrics")
 		counter(descShortened, v.FullByBytes, shard, "session")
+		counter(descFalseTimes, v.RuleCounts.KafkaTimes, shard)
+		for _, field := range event.MetricNames() {
+			counter(descZeroed, v.RuleCounts.Zeroed[field], shard, field)
+		}
 		gauge(descLive, float64(v.LiveSessions), shard)
 		gauge(descOpen, float64(v.OpenStatus), shard)
 		gauge(descResident, float64(v.Resident), shard)

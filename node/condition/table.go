@@ -19,6 +19,8 @@ const (
 	PartitionUnread     ID = "partition-unread"      // node/shard: judge
 	TransactionOpen     ID = "transaction-open"      // node/shard: judge
 	RecordsRejected     ID = "records-rejected"      // node/shard: judge
+	KafkaTimesFalse     ID = "kafka-times-false"     // node/shard: judge
+	ValuesZeroed        ID = "values-zeroed"         // node/shard: judge
 	SinkStopped         ID = "sink-stopped"          // node/shard: flusher
 	SinkFailing         ID = "sink-failing"          // node/shard: flusher
 	SinkNeverWrote      ID = "sink-never-wrote"      // node/shard: flusher
@@ -55,6 +57,9 @@ const (
 	// RejectedShare is the share of the records of RejectedMinutes that may become dead letters, if there are fewer
 	// than RejectedFew of those.
 	RejectedShare, RejectedMinutes, RejectedFew = 0.05, 5, 10
+	// CountedShare is the share of the records of RejectedMinutes that may have what is only counted, if there are
+	// fewer than RejectedFew of those: a Kafka timestamp that cannot be true, a value that counts as 0.
+	CountedShare = 0.01
 )
 
 // Spec says what an id means.
@@ -146,6 +151,16 @@ var table = []Spec{
 	{RecordsRejected, Degraded, "the shard",
 		"more than 5 % of the records of the last 5 minutes, and at least 10, became dead letters", Never,
 		"Look at the letters of the reason in the text in the dead letter topic, and at who sends them."},
+	{KafkaTimesFalse, Degraded, "the shard",
+		"more than 1 % of the records of the last 5 minutes, and at least 10, have a Kafka timestamp that is missing " +
+			"or cannot be true", Never,
+		"Look at the clocks of the producers and at what they set as timestamp, or let the brokers set it " +
+			"(message.timestamp.type=LogAppendTime)."},
+	{ValuesZeroed, Degraded, "the shard",
+		"values of engagement_metrics that are no number, and count as 0, are more than 1 % of the records of the " +
+			"last 5 minutes, and at least 10", Never,
+		"Look at who sends the fields in the text. Sums of them are too low until they are sent as numbers; raw " +
+			"events have what was sent."},
 	{SinkStopped, Stopped, "the sink of a shard",
 		"to write would damage the table, or the table is not as expected", AtOnce,
 		"Do what the text says, and restart the node. The other sinks go on."},

@@ -16,10 +16,11 @@ import (
 const judgeEvery = time.Second
 
 // judge finds, for one leadership, what shows only in figures: partitions that nobody reads, records that wait behind a
-// transaction, many dead letters, sinks that do not follow. One goroutine owns it.
+// transaction, many dead letters, false timestamps and values, sinks that do not follow. One goroutine owns it.
 type judge struct {
 	*leadership
 	rejected rejections
+	counted  counts
 	closings []closing
 	held     time.Time // since when records wait behind a transaction; zero if they do not
 	known    []int32   // partitions shown as unread
@@ -35,6 +36,8 @@ type closing struct {
 func (j *judge) run(ctx context.Context) {
 	tick := time.NewTicker(judgeEvery)
 	defer tick.Stop()
+	began := j.store.View()
+	j.counted.judge(&began, j.Now()) // the window begins with the leadership, not a second later
 	for {
 		select {
 		case <-tick.C:
@@ -47,6 +50,9 @@ func (j *judge) run(ctx context.Context) {
 			j.transaction(&view, l, now)
 		}
 		j.cond.keep(condition.RecordsRejected, j.cond.subject(), j.rejected.judge(&view, now))
+		times, zeroed := j.counted.judge(&view, now)
+		j.cond.keep(condition.KafkaTimesFalse, j.cond.subject(), times)
+		j.cond.keep(condition.ValuesZeroed, j.cond.subject(), zeroed)
 		j.behind(&view, now)
 	}
 }
