@@ -74,7 +74,8 @@ func (d *Decoder) object(i int, metrics bool) (end int, suspect bool) {
 	var seen nameSet
 	guess := first // where the number of the next name is guessed and learned
 	for {
-		k, metric := *guess, numMetricKeys
+		var metric metricKey
+		k := *guess
 		known := &d.names.known[k]
 		if q := known.quoted; k != 0 && len(d.in)-i > len(q) && string(d.in[i:i+len(q)]) == q {
 			i = d.colon(i + len(q))
