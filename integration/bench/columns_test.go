@@ -11,6 +11,10 @@ import (
 	"deckle/sim"
 )
 
+// sparkLacks are the columns that the Spark job does not compute: those that came with level 2. It stands for the stack
+// that Deckle replaces, which does not have them.
+var sparkLacks = []string{"user_key", "several_users", "other_events", "max_read_progress", "articles_completed"}
+
 // TestPythonKnowsTheColumns: the programs in Python have lists of their own, since they run without Go. They name the
 // columns and rollups of package sim, so that a new column is not forgotten there.
 func TestPythonKnowsTheColumns(t *testing.T) {
@@ -24,7 +28,7 @@ func TestPythonKnowsTheColumns(t *testing.T) {
 			words[w] = true
 		}
 		for _, name := range sim.SessionColumns {
-			if !words[name] {
+			if !words[name] && !(file == "jobclick.py" && slices.Contains(sparkLacks, name)) {
 				t.Errorf("%s does not name the column %s", file, name)
 			}
 		}
@@ -43,7 +47,9 @@ func TestReadersCompareExactlyTheColumns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]bool{"session_id": true, "origin": true, "session_date": true} // named in SESSION_COLUMNS itself
+	got := map[string]bool{ // named in SESSION_COLUMNS itself
+		"session_id": true, "origin": true, "session_date": true, "user_id": true,
+	}
 	lists := regexp.MustCompile(`(?s)SESSION_(?:TEXTS|NUMBERS|JSON|TIMES) = "+([^"]+)"`)
 	for _, list := range lists.FindAllSubmatch(text, -1) {
 		for name := range strings.FieldsSeq(string(list[1])) {
