@@ -43,6 +43,8 @@ func (m *meta) raiseHorizon() {
 		least = m.clock()
 		for i := range m.Partitions {
 			p := &m.Partitions[i]
+			// gofail: var bugHorizonPasses struct{}
+			// continue
 			if !p.Out {
 				continue
 			}

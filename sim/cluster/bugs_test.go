@@ -77,6 +77,9 @@ var bugs = []bug{
 		tune: midInsert},
 	{name: "a segment of a session leaves the memory before it is written",
 		points: map[string]string{"bugSegmentUnwritten": "return"}, tune: hugeSessions},
+	{name: "the horizon passes what a silent partition still has",
+		points: map[string]string{"bugHorizonPasses": "return"},
+		kinds:  []string{"silent_partition"}, tune: shortMemory},
 	{name: "a letter that does not fit holds up the others",
 		points: map[string]string{"bugLetterHoldsOthers": "return"},
 		kinds:  []string{"letters_small"}, tune: manyLetters},
@@ -219,6 +222,16 @@ func midInsert(o *Options) {
 }
 
 // purging lets sessions be purged while a sink is down.
+// shortMemory has sessions end and be forgotten within seconds, so that a partition which is away for longer has what
+// is older than the retention.
+func shortMemory(o *Options) {
+	o.Faults, o.Purge, o.Events = 3, true, 2500
+	o.Tune = func(cfg *config.Config) {
+		cfg.Session = config.Session{IdleTimeout: 8 * time.Second, Grace: time.Second, Retention: 10 * time.Second}
+		cfg.Rules.Clock = config.Clock{Slack: 2 * time.Second, LeaveOut: 5 * time.Second}
+	}
+}
+
 func purging(o *Options) {
 	o.Kinds, o.Faults, o.Purge = []string{"click_outage", "store_outage"}, 3, true
 }

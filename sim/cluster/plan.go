@@ -204,6 +204,12 @@ var kinds = []kind{
 		h := w.broker.Fault(kfake.Fault{Keys: keys, Topic: topic, Err: e, Count: 5 + w.rng.IntN(60)})
 		return h.Remove
 	}},
+	// Only where messages take time: what the client asks again at once holds virtual time.
+	{"silent_partition", 0, 45 * time.Second, func(_ context.Context, w *world) func() {
+		p := int32(w.rng.IntN(int(w.opts.Partitions)))
+		w.history.fault("silent_partition", "%d, of which the client says nothing", p)
+		return w.silence(p)
+	}},
 	{"letters_small", 2, time.Second, func(_ context.Context, w *world) func() {
 		const most = 700
 		w.history.fault("letters_small", "the dead letter topic takes %d bytes from now on", most)
@@ -285,6 +291,17 @@ func produces(r kmsg.Request, most int) bool {
 			return len(p.Records) > most
 		})
 	})
+}
+
+// silence takes one partition away, with an error that the client keeps to itself, until the returned function is
+// called.
+func (w *world) silence(partition int32) (heal func()) {
+	for i := range w.members { // a client that gets an error at once asks again at once: this stays to the run's end
+		w.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
+	}
+	h := w.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, Topic: topic,
+		Partitions: []int32{partition}, Err: kerr.KafkaStorageError, Count: -1})
+	return h.Remove
 }
 
 func all(fs []func()) func() {

@@ -77,6 +77,7 @@ func newWorld(o Options) *world {
 	w.revision = rng.between(time.Second, 5*time.Second)
 	w.idleTimeout = rng.between(5*time.Second, 40*time.Second)
 	w.ckptInterval = 2 + rng.IntN(9)
+	w.leaveOut = rng.between(5*time.Second, 30*time.Second)
 	w.retention = 20 * time.Minute
 	if purge := rng.IntN(8) == 0; purge || o.Purge {
 		// Everything is purged a minute after its last event, also while a sink is down.

@@ -42,9 +42,10 @@ type world struct {
 	oracle  *oracle
 	truth   *sim.Truth
 
-	flush, revision, idleTimeout, retention time.Duration
-	shards                                  int
-	ckptInterval                            int
+	flush, revision, idleTimeout, retention, leaveOut time.Duration
+
+	shards       int
+	ckptInterval int
 
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
@@ -65,6 +66,7 @@ func (w *world) config(m *member) *config.Config {
 			CheckpointInterval: w.ckptInterval},
 		ClickHouse: &config.ClickHouse{Address: clickAddr, Compression: "none", ReadTimeout: 5 * time.Second},
 		Limits:     config.Limits{DiskBytes: 1 << 40},
+		Rules:      config.Rules{Clock: config.Clock{Slack: 5 * time.Second, LeaveOut: w.leaveOut}},
 	}
 	for i := range w.members {
 		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, config.Node{Name: nodeName(i), Address: nodeAddr(i)})
