@@ -168,8 +168,8 @@ func checkAgainstTopic(t *testing.T, truth Source, recs []*kgo.Record, sum *Summ
 			excluded++
 		}
 	}
-	if len(at) != 0 || excluded != sum.Excluded || events != sum.Events || sessions != sum.Sessions || summed != sum.Sums["ad_revenue_micros"] ||
-		summed == 0 {
+	if len(at) != 0 || excluded != sum.Excluded || events != sum.Events || sessions != sum.Sessions ||
+		summed != sum.Sums["ad_revenue_micros"] || summed == 0 {
 		t.Errorf("%d records are in no line; %d events, %d sessions, %d micros against %+v", len(at), events, sessions,
 			summed, sum)
 	}
