@@ -301,26 +301,23 @@ func (s *Store) Status() Status {
 // has answered without saying it, because it is of an earlier version, or of another cluster, or in the middle of
 // forming one. It takes two transport timeouts at most.
 func (s *Store) Ask(ctx context.Context, node string) (json.RawMessage, error) {
-	p, ok := s.opts.peer(node)
-	if !ok {
-		return nil, fmt.Errorf("raftstore: no node %q is configured", node)
-	}
-	resp, err := s.peers.call(ctx, p, &request{Op: opTell})
-	if err != nil {
-		return nil, err
-	}
-	return resp.Told, nil
+	return s.toldBy(ctx, node, &request{Op: opTell})
 }
 
 // Do asks another node to do something, and returns what came of it: what its Options.Do returns. The error wraps
 // ErrRefused as that of Ask does. After any other error it is not known whether it was done. It takes 15 seconds at
 // most.
 func (s *Store) Do(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
+	return s.toldBy(ctx, node, &request{Op: opDo, Do: what})
+}
+
+// toldBy sends a request to another node, and returns what that node tells.
+func (s *Store) toldBy(ctx context.Context, node string, req *request) (json.RawMessage, error) {
 	p, ok := s.opts.peer(node)
 	if !ok {
 		return nil, fmt.Errorf("raftstore: no node %q is configured", node)
 	}
-	resp, err := s.peers.call(ctx, p, &request{Op: opDo, Do: what})
+	resp, err := s.peers.call(ctx, p, req)
 	if err != nil {
 		return nil, err
 	}
