@@ -411,7 +411,7 @@ func (d *Decoder) textValue(f field, i, end int, escaped bool) {
 	case fieldEventType:
 		var ok bool
 		if d.ev.Type, ok = ParseType(s); !ok && d.real && d.Rules.UnknownTypes == CountUnknown {
-			d.ev.Type, d.ev.TypeName = Other, cutText(s, MaxTypeName)
+			d.ev.Type, d.ev.TypeName = Other, CutText(s, MaxTypeName)
 		}
 		d.typeRaw = span{i, end + 1}
 	case fieldUserID:
@@ -588,13 +588,13 @@ func detail(f field, why string, raw []byte) string {
 		return s
 	}
 	if len(raw) > maxDetailSample {
-		return s + ": " + cutText(alias(raw), maxDetailSample) + "…"
+		return s + ": " + CutText(alias(raw), maxDetailSample) + "…"
 	}
 	return s + ": " + string(raw)
 }
 
-// cutText returns the longest prefix of at most n bytes that ends between two characters.
-func cutText(s string, n int) string {
+// CutText returns the longest prefix of at most n bytes that ends between two characters.
+func CutText(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

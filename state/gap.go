@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"deckle/event"
 	"deckle/schema/level"
 )
 
@@ -47,21 +48,10 @@ type SkipResult struct {
 // EncodeSkip encodes the entry that gives up the offsets of a gap (level 2). Texts are cut at 512 bytes.
 func EncodeSkip(g *Gap) []byte {
 	c := *g
-	c.By, c.Reason = shortText(g.By), shortText(g.Reason)
+	for _, text := range []*string{&c.By, &c.Reason} { // JSON needs UTF-8
+		*text = event.CutText(strings.ToValidUTF8(*text, "?"), maxGapText)
+	}
 	return appendGap([]byte{kindSkip, level.Entry.At(level.Real)}, &c)
-}
-
-// shortText returns the beginning of a text that has maxGapText bytes at most, and is UTF-8, as JSON needs it.
-func shortText(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= maxGapText {
-		return s
-	}
-	n := maxGapText
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }
 
 func appendGap(dst []byte, g *Gap) []byte {

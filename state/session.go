@@ -378,18 +378,6 @@ func (s *session) size() int64 {
 // maxRollupText is the length in bytes to which texts of rollup keys are truncated (docs/schema.md).
 const maxRollupText = 256
 
-// CutText returns the longest prefix of at most 256 bytes that ends on a rune boundary.
-func CutText(s string) string {
-	if len(s) <= maxRollupText {
-		return s
-	}
-	n := maxRollupText
-	for n > 0 && s[n]&0xC0 == 0x80 {
-		n--
-	}
-	return s[:n]
-}
-
 // contribution is what the session adds to its rollups now.
 func (s *session) contribution() contribution {
 	if s.total == 0 {

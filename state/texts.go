@@ -97,7 +97,7 @@ func (t texts) rolled() texts {
 	t.split(dims)
 	var b []byte
 	for _, one := range dims {
-		b = appendText(b, CutText(one))
+		b = appendText(b, event.CutText(one, maxRollupText))
 	}
 	return texts(b)
 }
