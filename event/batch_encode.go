@@ -249,19 +249,24 @@ func (e *batchEncoder) textColumns(items []Item) {
 			e.out = appendPacked(e.out, suffixed, 1)
 		}
 		e.dict(&e.columns[c])
-		of := ids[c]
-		if differ[c] {
-			e.out = append(e.out, perItem)
-		} else {
-			e.out = append(e.out, perSession)
-			e.firstIDs = e.firstIDs[:0]
-			for _, i := range e.first {
-				e.firstIDs = append(e.firstIDs, of[i])
-			}
-			of = e.firstIDs
-		}
-		e.out = appendPacked(e.out, of, widthOf(len(e.columns[c].texts)))
+		e.numbers(ids[c], differ[c], len(e.columns[c].texts))
 	}
+}
+
+// numbers writes the layout of a text column and its numbers, which are below n: one per item if they differ within a
+// session, otherwise one per session.
+func (e *batchEncoder) numbers(ids []uint32, differ bool, n int) {
+	if differ {
+		e.out = append(e.out, perItem)
+	} else {
+		e.out = append(e.out, perSession)
+		e.firstIDs = e.firstIDs[:0]
+		for _, i := range e.first {
+			e.firstIDs = append(e.firstIDs, ids[i])
+		}
+		ids = e.firstIDs
+	}
+	e.out = appendPacked(e.out, ids, widthOf(n))
 }
 
 func (e *batchEncoder) dict(d *dict) {

@@ -215,17 +215,7 @@ func (e *batchEncoder) userKeyColumn(items []Item) {
 		return
 	}
 	e.dict(&e.texts)
-	if differ {
-		e.out = append(e.out, perItem)
-	} else {
-		e.out = append(e.out, perSession)
-		e.firstIDs = e.firstIDs[:0]
-		for _, i := range e.first {
-			e.firstIDs = append(e.firstIDs, ids[i])
-		}
-		ids = e.firstIDs
-	}
-	e.out = appendPacked(e.out, ids, widthOf(len(e.texts.texts)))
+	e.numbers(ids, differ, len(e.texts.texts))
 }
 
 func (r *reader) userKeyColumn(items []Item) {
