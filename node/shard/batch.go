@@ -138,10 +138,10 @@ func (b *batchBuf) finish() *event.Batch {
 		b.batch.Counts.KafkaTimes = b.times
 	}
 	for _, p := range b.parts {
-		if r := p.record; r != nil && b.rules != nil {
-			p.seen.LastOffset, p.seen.LastHash = r.Offset, event.HashRecord(r.Offset, r.Key, r.Value)
-		}
 		if b.rules != nil {
+			if r := p.record; r != nil {
+				p.seen.LastOffset, p.seen.LastHash = r.Offset, event.HashRecord(r.Offset, r.Key, r.Value)
+			}
 			b.batch.Seen = append(b.batch.Seen, p.seen)
 		}
 		b.batch.Ranges = append(b.batch.Ranges, p.rng)

@@ -14,35 +14,27 @@ import (
 // counts follow what the rules of level 2 take for none and only count: how many of the records of the last minutes had
 // a Kafka timestamp that cannot be true, and how many values that are no number counted as 0, by field.
 type counts struct {
-	samples      []counted // ascending by time, the first one is where the window begins
-	times, zeros bool      // the conditions hold
+	window       window[counted]
+	times, zeros bool // the conditions hold
 }
 
 // counted is what had been counted at one time.
 type counted struct {
-	at      time.Time
 	records int64
 	times   int64
 	zeroed  map[string]int64 // by field
 }
 
-// judge returns the texts of both conditions; each is "" if there are few such records. They begin at CountedShare and
-// end at half of it, so that they do not begin and end all the time.
+// judge returns the texts of both conditions; each is "" if there are few such records.
 func (c *counts) judge(view *state.View, now time.Time) (times, zeroed string) {
-	s := counted{now, records(view), view.RuleCounts.KafkaTimes, view.RuleCounts.Zeroed}
-	if n := len(c.samples); n == 0 || now.Sub(c.samples[n-1].at) >= sampleEvery {
-		c.samples = append(c.samples, s)
-	}
-	for len(c.samples) > 1 && now.Sub(c.samples[1].at) >= rejectedWindow {
-		c.samples = c.samples[1:]
-	}
-	first := &c.samples[0]
+	s := counted{records(view), view.RuleCounts.KafkaTimes, view.RuleCounts.Zeroed}
+	first := c.window.begin(s, now)
 	all := s.records - first.records
-	const window = condition.RejectedMinutes
-	if n := s.times - first.times; many(n, all, &c.times) {
+	const minutes = condition.RejectedMinutes
+	if n := s.times - first.times; many(n, all, condition.CountedShare, &c.times) {
 		times = fmt.Sprintf("%d of the %d records of the last %d minutes have a Kafka timestamp that is missing or "+
 			"cannot be true: the clock of a producer is wrong. They count, but say nothing of when they were sent", n,
-			all, window)
+			all, minutes)
 	}
 	var sum int64
 	var fields []string
@@ -52,21 +44,11 @@ func (c *counts) judge(view *state.View, now time.Time) (times, zeroed string) {
 			fields = append(fields, fmt.Sprintf("%s %d", field, n))
 		}
 	}
-	if slices.Sort(fields); many(sum, all, &c.zeros) {
+	if slices.Sort(fields); many(sum, all, condition.CountedShare, &c.zeros) {
 		zeroed = fmt.Sprintf("in the %d records of the last %d minutes, %d values of engagement_metrics are no "+
-			"number and counted as 0 (%s)", all, window, sum, strings.Join(fields, ", "))
+			"number and counted as 0 (%s)", all, minutes, sum, strings.Join(fields, ", "))
 	}
 	return times, zeroed
-}
-
-// many says whether n of the records are enough for a condition, and keeps whether it holds.
-func many(n, records int64, holds *bool) bool {
-	limit := condition.CountedShare
-	if *holds {
-		limit /= 2
-	}
-	*holds = n >= condition.RejectedFew && float64(n) > limit*float64(records)
-	return *holds
 }
 
 // records is the number of records that the shard has read: of any verdict, also those without a value.

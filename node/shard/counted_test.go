@@ -62,7 +62,7 @@ func TestCountedIsTold(t *testing.T) {
 		at = at.Add(time.Second)
 		c.judge(&v, at)
 	}
-	if n := len(c.samples); n > int(rejectedWindow/sampleEvery)+2 {
+	if n := len(c.window.samples); n > int(rejectedWindow/sampleEvery)+2 {
 		t.Errorf("%d samples", n)
 	}
 }

@@ -36,8 +36,6 @@ type closing struct {
 func (j *judge) run(ctx context.Context) {
 	tick := time.NewTicker(judgeEvery)
 	defer tick.Stop()
-	began := j.store.View()
-	j.counted.judge(&began, j.Now()) // the window begins with the leadership, not a second later
 	for {
 		select {
 		case <-tick.C:
@@ -135,57 +133,39 @@ func (j *judge) behind(view *state.View, now time.Time) {
 
 // rejections follow how many of the records of the last minutes became dead letters.
 type rejections struct {
-	samples []sample // ascending by time, the first one is where the window begins
-	holds   bool
+	window window[letters]
+	holds  bool
 }
 
-// sample is what had been counted at one time.
-type sample struct {
-	at      time.Time
+// letters is what had been counted at one time.
+type letters struct {
 	records int64 // all with a value
-	letters map[event.Reason]int64
+	why     map[event.Reason]int64
 }
 
-const (
-	rejectedWindow = condition.RejectedMinutes * time.Minute
-	sampleEvery    = 5 * time.Second
-)
-
-// judge says how many of the last minutes' records were rejected, and most often why; "" if they are few. It begins at
-// RejectedShare and ends at half of it, so that it does not begin and end all the time.
+// judge says how many of the last minutes' records were rejected, and most often why; "" if they are few.
 func (r *rejections) judge(view *state.View, now time.Time) string {
-	s := sample{at: now, records: view.Applied + view.Duplicates, letters: map[event.Reason]int64{}}
+	s := letters{records: view.Applied + view.Duplicates, why: map[event.Reason]int64{}}
 	for reason, n := range view.DeadLetters {
 		if reason != event.SinkRejected { // a row, not a record
 			s.records += n
-			s.letters[reason] = n
+			s.why[reason] = n
 		}
 	}
-	if n := len(r.samples); n == 0 || now.Sub(r.samples[n-1].at) >= sampleEvery {
-		r.samples = append(r.samples, s)
-	}
-	for len(r.samples) > 1 && now.Sub(r.samples[1].at) >= rejectedWindow {
-		r.samples = r.samples[1:]
-	}
-	first := &r.samples[0]
-	var letters, most int64
+	first := r.window.begin(s, now)
+	var rejected, most int64
 	var why event.Reason
 	for _, reason := range event.Reasons() {
-		n := s.letters[reason] - first.letters[reason]
-		letters += n
+		n := s.why[reason] - first.why[reason]
+		rejected += n
 		if n > most {
 			most, why = n, reason
 		}
 	}
 	records := s.records - first.records
-	limit := condition.RejectedShare
-	if r.holds {
-		limit /= 2
-	}
-	r.holds = letters >= condition.RejectedFew && float64(letters) > limit*float64(records)
-	if !r.holds {
+	if !many(rejected, records, condition.RejectedShare, &r.holds) {
 		return ""
 	}
-	return fmt.Sprintf("%d of the %d records of the last %d minutes became dead letters, %d of them as %s", letters,
+	return fmt.Sprintf("%d of the %d records of the last %d minutes became dead letters, %d of them as %s", rejected,
 		records, condition.RejectedMinutes, most, why)
 }

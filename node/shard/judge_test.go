@@ -50,7 +50,7 @@ func TestRejections(t *testing.T) {
 	for range 1000 {
 		step(time.Second, 1, 0, 0, 0)
 	}
-	if n := len(r.samples); n > int(rejectedWindow/sampleEvery)+2 {
+	if n := len(r.window.samples); n > int(rejectedWindow/sampleEvery)+2 {
 		t.Errorf("%d samples", n)
 	}
 }

@@ -110,7 +110,9 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 	}
 	s.env.Background(func() { l.commitOffsets(ctx) })
 	j := &judge{leadership: l}
-	j.rejected.judge(&view, s.env.Now()) // what was counted before says nothing about these minutes
+	// What was counted before says nothing about these minutes.
+	j.rejected.judge(&view, s.env.Now())
+	j.counted.judge(&view, s.env.Now())
 	s.env.Background(func() { j.run(ctx) })
 	defer l.buffer.discard()
 	wait := newBackoff(100*time.Millisecond, 10*time.Second)
