@@ -72,14 +72,7 @@ func TestCluster(t *testing.T) {
 	must(t, w.click.Up(ctx))
 	progress(t, ctx, cl, 1, "clickhouse")
 
-	select {
-	case <-sim.Done():
-		if sim.Err() != nil {
-			t.Fatalf("the simulator failed: %v\n%s", sim.Err(), sim.Tail(3000))
-		}
-	case <-ctx.Done():
-		t.Fatalf("the simulator did not end:\n%s", sim.Tail(3000))
-	}
+	produced(t, ctx, sim)
 	verify(t, ctx, cl, truth)
 	independent(t, ctx, w, dir, truth)
 

@@ -86,3 +86,16 @@ func startWorld(ctx context.Context, t *testing.T, dir string) *world {
 	must(t, err)
 	return w
 }
+
+// produced waits until the simulator has produced everything.
+func produced(t *testing.T, ctx context.Context, sim *services.Process) {
+	t.Helper()
+	select {
+	case <-sim.Done():
+		if sim.Err() != nil {
+			t.Fatalf("the simulator failed: %v\n%s", sim.Err(), sim.Tail(3000))
+		}
+	case <-ctx.Done():
+		t.Fatalf("the simulator did not end:\n%s", sim.Tail(3000))
+	}
+}

@@ -88,14 +88,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	flushed(t, ctx, one, sum(at["clickhouse"])/3+3)
 	risen := level(ctx, t, one)
-	select {
-	case <-sim.Done():
-		if sim.Err() != nil {
-			t.Fatalf("the simulator failed: %v\n%s", sim.Err(), sim.Tail(3000))
-		}
-	case <-ctx.Done():
-		t.Fatalf("the simulator did not end:\n%s", sim.Tail(3000))
-	}
+	produced(t, ctx, sim)
 	equal(t, ctx, old, after.Config, truth)
 	end(t, after)
 	equal(t, ctx, old, after.Config, truth)
