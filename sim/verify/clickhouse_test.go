@@ -14,6 +14,7 @@ import (
 
 	"deckle/event"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sim"
 	"deckle/sinks/clickhouse"
 	"deckle/state"
@@ -33,7 +34,7 @@ func TestClickHouse(t *testing.T) {
 	w := build(t, true)
 	db := fmt.Sprintf("verify_%d", time.Now().UnixNano())
 	opts := clickhouse.Options{Address: address, Database: db, Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
-		ClusterID: "c", Pipeline: "p"}
+		ClusterID: "c", Pipeline: "p", Level: level.Current}
 	sink, err := clickhouse.Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +49,7 @@ func TestClickHouse(t *testing.T) {
 	rows, totals := stateRows(t, w)
 	plan := statetest.NewPlan(cfg, state.SinkClickHouse, 0, 1, []state.EpochInfo{{Epoch: 1}},
 		statetest.Content{Rows: rows, Totals: totals})
+	plan.Level = level.Current
 	if err := sink.Write(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -91,7 +92,12 @@ func (s *Sink) texts(t *testing.T, columns int, format string, args ...any) [][]
 }
 
 func TestEveryTableViewAndColumnHasAComment(t *testing.T) {
-	s := openReady(t)
+	opts := engineOptions(t)
+	opts.Level = level.Current // every column that the package declares
+	s := openEngine(t, opts)
+	if err := s.EnsureSchema(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	db := quoteText(s.opts.Database)
 	bare := s.texts(t, 2, "SELECT table, name FROM system.columns WHERE database = %s AND comment = ''", db)
 	if len(bare) > 0 {
