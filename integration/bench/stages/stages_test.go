@@ -33,6 +33,7 @@ var start = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 
 // stream has the simulator's records, and what a leader makes of them: batches from one partition, and their entries.
 type stream struct {
+	keys    [][]byte
 	values  [][]byte
 	batches []*event.Batch
 	entries [][]byte
@@ -58,12 +59,17 @@ func makeStream() (*stream, error) {
 	s := &stream{}
 	for range records {
 		r, _ := g.Next()
-		s.values = append(s.values, slices.Clone(r.Value))
+		s.keys, s.values = append(s.keys, slices.Clone(r.Key)), append(s.values, slices.Clone(r.Value))
 	}
-	var d event.Decoder
+	rules := newRules()
+	d := event.Decoder{Rules: &rules.Event}
 	for from := 0; from < records; from += perEntry {
-		e := &state.BatchEntry{Now: start.Add(time.Hour).UnixMilli()}
+		e := &state.BatchEntry{Level: level.Current, Now: start.Add(time.Hour).UnixMilli()}
+		e.Batch.Rules = rules.Number
 		e.Batch.Ranges = []event.Range{{From: int64(from), To: int64(from + perEntry), LeaderEpoch: 1}}
+		last := from + perEntry - 1
+		e.Batch.Seen = []event.Seen{{KafkaTime: start.Add(time.Minute).UnixMilli(), LastOffset: int64(last),
+			LastHash: event.HashRecord(int64(last), s.keys[last], s.values[last])}}
 		e.Batch.Items = make([]event.Item, perEntry)
 		for i, v := range s.values[from : from+perEntry] {
 			it := &e.Batch.Items[i]
@@ -71,10 +77,19 @@ func makeStream() (*stream, error) {
 			if reason, detail := d.Decode(v, it.KafkaTimestamp, &it.Event); reason != event.ReasonNone {
 				return nil, fmt.Errorf("%s: %s", reason, detail)
 			}
+			it.SetKey(s.keys[from+i])
 		}
 		s.batches, s.entries = append(s.batches, &e.Batch), append(s.entries, state.AppendBatch(nil, e))
 	}
 	return s, nil
+}
+
+// newRules are those of a new shard of today's binary. The stages measure what it does, not what it still can do for an
+// older level.
+func newRules() state.Rules {
+	r := state.DefaultRules()
+	r.Number = 1
+	return r
 }
 
 func perEvent(b *testing.B, events int) {
@@ -84,7 +99,8 @@ func perEvent(b *testing.B, events int) {
 
 func BenchmarkDecode(b *testing.B) {
 	all := newStream(b).values
-	var d event.Decoder
+	rules := newRules()
+	d := event.Decoder{Rules: &rules.Event}
 	var ev event.Event
 	for b.Loop() {
 		for _, v := range all {
@@ -174,6 +190,8 @@ func openShard(b *testing.B, ids ...state.SinkID) *shard {
 		Partitions: []int32{0}, Starts: []int64{0}, Sinks: ids,
 		IdleTimeout: 30 * time.Minute, Grace: 30 * time.Second, Retention: 6 * time.Hour,
 	}))
+	sh.apply(state.EncodeLevel(start.UnixMilli(), level.Current))
+	sh.apply(state.EncodeRules(start.UnixMilli(), newRules()))
 	return sh
 }
 
@@ -247,7 +265,7 @@ func BenchmarkSessionsParquet(b *testing.B) {
 	for _, e := range newStream(b).entries {
 		s.apply(e)
 	}
-	later := state.BatchEntry{Now: start.Add(time.Hour).UnixMilli(), Idle: []int32{0}, Elapsed: 2 * time.Hour}
+	later := state.BatchEntry{Level: level.Current, Now: start.Add(time.Hour).UnixMilli(), Idle: []int32{0}, Elapsed: 2 * time.Hour}
 	for s.View().OpenStatus > 0 { // all expire
 		s.index++
 		if _, err := s.Apply(s.index, 1, state.AppendBatch(nil, &later)); err != nil {
@@ -279,6 +297,7 @@ func openDelta(b *testing.B, events bool) *delta.Delta {
 	b.Helper()
 	d, err := delta.Open(context.Background(), delta.Options{
 		Store: objects.NewMem(time.Now), ClusterID: uuid.NewString(), Pipeline: "bench", Node: "bench", Events: events,
+		Level:       level.Current,
 		EventSource: func(uint32) sinks.EventSource { return nil }, // the buffer has all events
 	})
 	if err != nil {
