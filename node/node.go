@@ -65,8 +65,8 @@ type Node struct {
 }
 
 // Open opens the disk, joins or forms the cluster and starts everything in the background; it does not wait for a
-// leader. cfg must be complete (Load or Complete). A new cluster of several shards is refused here, before anything
-// exists, if its topic can be sampled and its records have no keys.
+// leader. cfg must be complete (Load or Complete). A new cluster is refused here, before anything exists, if its topic
+// does not fit (kafka.Client.CheckNew) and the brokers can be asked.
 func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err error) {
 	if err := shard.CheckRules(&cfg.Rules); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
@@ -96,7 +96,11 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.kafka, err = kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, n.deps.Logger, n.deps.KafkaOpts); err != nil {
 		return nil, err
 	}
-	if isNew(deps.FS, cfg.DataDir) {
+	reach, err := reachOf(cfg, &n.deps)
+	if err != nil {
+		return nil, err
+	}
+	if mayFound(ctx, &n.deps, cfg, reach) {
 		notice, err := n.kafka.CheckNew(ctx, cfg)
 		switch {
 		case kafka.Refused(err):
@@ -115,7 +119,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
 			return n.raft.Do(ctx, node, what)
 		}}
-	if err := n.openRaft(ctx); err != nil {
+	if err := n.openRaft(ctx, reach); err != nil {
 		return nil, err
 	}
 	n.members = &members{self: cfg.Node, ask: n.raft.Ask, tell: n.tell, list: n.list, missed: map[string]int{}}
@@ -156,45 +160,54 @@ func isNew(fs vfs.FS, dir string) bool {
 	return err != nil || len(names) == 0
 }
 
-func (n *Node) openRaft(ctx context.Context) error {
+// mayFound says whether this node may be about to create a cluster. One that comes back with an empty folder joins the
+// cluster that is there, whatever its topic looks like by now, and whether Kafka answers or not.
+func mayFound(ctx context.Context, deps *Deps, cfg *config.Config, reach raftstore.Options) bool {
+	return isNew(deps.FS, cfg.DataDir) && raftstore.ClusterOf(ctx, reach) == ""
+}
+
+// reachOf returns the options of raftstore that say how the nodes of the cluster reach one another.
+func reachOf(cfg *config.Config, deps *Deps) (o raftstore.Options, err error) {
+	c := &cfg.Cluster
+	o = raftstore.Options{Name: cfg.Node, Dial: deps.RaftDial, Shards: c.Shards,
+		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
+			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline}}
+	for _, p := range c.Nodes {
+		o.Nodes = append(o.Nodes, raftstore.Peer{Name: p.Name, Addr: p.Address})
+	}
+	if o.TLS, err = c.TLS.Mutual(os.ReadFile); err != nil {
+		return o, fmt.Errorf("cluster: %w", err)
+	}
+	return o, nil
+}
+
+// openRaft opens the groups; o says how the nodes reach one another.
+func (n *Node) openRaft(ctx context.Context, o raftstore.Options) (err error) {
 	cfg := n.cfg
-	peers := make([]raftstore.Peer, len(cfg.Cluster.Nodes))
-	for i, p := range cfg.Cluster.Nodes {
-		peers[i] = raftstore.Peer{Name: p.Name, Addr: p.Address}
-	}
-	tls, err := cfg.Cluster.TLS.Mutual(os.ReadFile)
-	if err != nil {
-		return fmt.Errorf("cluster: %w", err)
-	}
 	n.cache = pebble.NewCache(max(cfg.Limits.CacheBytes, 1<<20))
 	shards := int64(max(cfg.Cluster.Shards, 1))
-	c := &cfg.Cluster
-	n.raft, err = raftstore.Open(ctx, raftstore.Options{
-		FS: n.deps.FS, Dir: cfg.DataDir, Name: cfg.Node, Nodes: peers, Listen: c.Listen, Listener: n.deps.RaftListener,
-		Dial: n.deps.RaftDial,
-		TLS:  tls, Shards: c.Shards, MaxLevel: uint32(c.MaxLevel),
-		NewStateMachine: func(
-			ctx context.Context, shard uint32, dir string, fatal func(error),
-		) (raftstore.StateMachine, error) {
-			return state.Open(ctx, state.Options{
-				FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
-				CheckpointBytes: n.deps.CheckpointBytes,
-				Logger:          n.deps.Logger.With("shard", shard),
-				OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
-			})
-		},
-		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
-			Commit: c.CommitTimeout, Transport: c.TransportTimeout, StoreDeadline: c.StoreDeadline},
-		LogBytes: n.deps.LogBytes, SegmentBytes: n.deps.SegmentBytes, Logger: n.raftLogger,
-		Registerer: n.deps.Registerer, OnFatal: n.fail,
-		Tell: func() json.RawMessage {
-			if !n.opened.Load() {
-				return nil
-			}
-			return n.tell().encode()
-		},
-		Do: func(ctx context.Context, what json.RawMessage) json.RawMessage { return n.commands.obey(ctx, what) },
-	})
+	o.FS, o.Dir, o.Listen, o.Listener = n.deps.FS, cfg.DataDir, cfg.Cluster.Listen, n.deps.RaftListener
+	o.MaxLevel = uint32(cfg.Cluster.MaxLevel)
+	o.NewStateMachine = func(
+		ctx context.Context, shard uint32, dir string, fatal func(error),
+	) (raftstore.StateMachine, error) {
+		return state.Open(ctx, state.Options{
+			FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
+			CheckpointBytes: n.deps.CheckpointBytes,
+			Logger:          n.deps.Logger.With("shard", shard),
+			OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+		})
+	}
+	o.LogBytes, o.SegmentBytes, o.Logger = n.deps.LogBytes, n.deps.SegmentBytes, n.raftLogger
+	o.Registerer, o.OnFatal = n.deps.Registerer, n.fail
+	o.Tell = func() json.RawMessage {
+		if !n.opened.Load() {
+			return nil
+		}
+		return n.tell().encode()
+	}
+	o.Do = func(ctx context.Context, what json.RawMessage) json.RawMessage { return n.commands.obey(ctx, what) }
+	n.raft, err = raftstore.Open(ctx, o)
 	return err
 }
 

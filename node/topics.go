@@ -121,7 +121,11 @@ func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string
 	}
 	ctx, cancel = context.WithTimeout(ctx, adviseTimeout)
 	defer cancel()
-	if isNew(deps.FS, cfg.DataDir) {
+	reach, err := reachOf(cfg, &deps)
+	if err != nil {
+		return nil, err
+	}
+	if mayFound(ctx, &deps, cfg, reach) {
 		notice, err := k.CheckNew(ctx, cfg)
 		switch {
 		case kafka.Refused(err):

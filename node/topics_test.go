@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -74,6 +75,42 @@ func TestTopicsAreLookedAt(t *testing.T) {
 	if got := len(scope.Snapshot()); got != 0 {
 		t.Errorf("after it is mended: %v", scope.Snapshot())
 	}
+}
+
+// A node that comes back with an empty folder joins the cluster that is there. Whether a new one would be created over
+// the topic as it is by now is not the question: a node that has lost its disk must not need an operator for that.
+func TestLostFolderIsNoNewCluster(t *testing.T) {
+	t.Parallel()
+	b := nodetest.NewBroker(t, 2)
+	c := newCluster(t, b, 3, func(cfg *config.Config) { cfg.Cluster.Shards = 2 })
+	for i := range c.nodes {
+		c.start(i)
+	}
+	nodetest.Until(t, "all are members", func() bool {
+		return !slices.ContainsFunc(c.nodes, func(n *Node) bool { return !n.Status().Ready })
+	})
+	var rs []*kgo.Record
+	for i := range 40 {
+		r := nodetest.Record(int32(i%2), fmt.Sprint("s", i/4), i)
+		r.Key = fmt.Appendf(nil, "event %d", i)
+		rs = append(rs, r)
+	}
+	b.Produce(rs...)
+	nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(len(rs)) })
+	c.stop(2)
+	if err := c.fs.RemoveAll("data/n2"); err != nil {
+		t.Fatal(err)
+	}
+	deps := Deps{FS: c.fs, KafkaOpts: b.Opts}
+	if _, err := Check(nodetest.Context(t), c.config(2), deps); err != nil {
+		t.Errorf("before it is started: %v", err)
+	}
+	n, err := c.open(2)
+	if err != nil {
+		t.Fatalf("it does not start: %v", err)
+	}
+	c.nodes[2] = n
+	nodetest.Until(t, "it is a member again", func() bool { return n.Status().Ready })
 }
 
 // What --check says without starting anything.

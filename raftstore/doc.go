@@ -100,7 +100,7 @@
 //	self          the running node's identity: the only place where it changes
 //	network       the node's port: listens, dials, knows every connection
 //	transport     one group's view of the port, and Raft's transport over it
-//	peers         sends control requests to the other nodes
+//	peers         sends control requests to the other nodes; asks for their cluster before anything is opened
 //	hclog         Raft's messages in slog
 //	metrics       histograms, counters, gauges
 //	bound         how long the log may be because of a held group

@@ -10,6 +10,32 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
+// Whoever is about to create a cluster learns beforehand that there is one: from any other node that answers, also if
+// this node's own folder is empty. Nodes that only wait for one another have none.
+func TestClusterOf(t *testing.T) {
+	c := newCluster(t, 3, 1, nil)
+	ask := func(i int) string {
+		return ClusterOf(t.Context(), Options{Name: c.peers[i].Name, Nodes: c.peers, Shards: 1, Timings: testTimings})
+	}
+	if got := ask(0); got != "" {
+		t.Errorf("of nobody: %q", got)
+	}
+	c.start(1)
+	if got := ask(0); got != "" {
+		t.Errorf("of a node that waits for the others: %q", got)
+	}
+	c.start(0, 2)
+	c.ready(c.all()...)
+	c.stop(0)
+	c.wipe(2)
+	if got, want := ask(2), c.nodes[1].store.ClusterID(); got != want || want == "" {
+		t.Errorf("of one member: %q, want %q", got, want)
+	}
+	if got := ask(1); got != "" {
+		t.Errorf("a node asks itself: %q", got)
+	}
+}
+
 func TestWipedNodeRejoins(t *testing.T) {
 	c := newCluster(t, 3, 2, nil)
 	c.start(0, 1, 2)

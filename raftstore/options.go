@@ -95,6 +95,22 @@ func (o *Options) answerWithin(op string) time.Duration {
 	return 2 * o.Timings.Transport
 }
 
+// complete fills the defaults.
+func (t *Timings) complete() {
+	for _, d := range []struct {
+		p   *time.Duration
+		def time.Duration
+	}{
+		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond},
+		{&t.Lease, 500 * time.Millisecond}, {&t.Commit, 250 * time.Millisecond},
+		{&t.Transport, 1500 * time.Millisecond}, {&t.StoreDeadline, time.Second},
+	} {
+		if *d.p == 0 {
+			*d.p = d.def
+		}
+	}
+}
+
 // complete fills defaults and checks.
 func (o *Options) complete() error {
 	if o.FS == nil {
@@ -120,19 +136,8 @@ func (o *Options) complete() error {
 	if o.WALBytes == 0 {
 		o.WALBytes = 2 * int64(max(o.Shards, 1)) * o.LogBytes
 	}
+	o.Timings.complete()
 	t := &o.Timings
-	for _, d := range []struct {
-		p   *time.Duration
-		def time.Duration
-	}{
-		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond},
-		{&t.Lease, 500 * time.Millisecond}, {&t.Commit, 250 * time.Millisecond},
-		{&t.Transport, 1500 * time.Millisecond}, {&t.StoreDeadline, time.Second},
-	} {
-		if *d.p == 0 {
-			*d.p = d.def
-		}
-	}
 	switch {
 	case o.Dir == "":
 		return fmt.Errorf("%w: no data folder", ErrConfig)

@@ -1,8 +1,11 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -40,4 +43,32 @@ func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, err
 		return nil, fmt.Errorf("%w: %s: %s", ErrRefused, to.Name, resp.Error)
 	}
 	return &resp, nil
+}
+
+// ClusterOf asks the other configured nodes, all at once, to which cluster they belong, and returns its id; "" if none
+// of those that answer within the transport timeouts belongs to one. So whoever is about to create a cluster learns
+// beforehand that this node would only join the one that is there. It opens nothing and tells nothing; of the options
+// it uses Name, Nodes, Shards, Timings, TLS, Dial and Logger.
+func ClusterOf(ctx context.Context, opts Options) (id string) {
+	opts.Timings.complete()
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := newNetwork(&opts)
+	defer n.close()
+	p := &peers{opts: &opts, self: newSelf(&opts, &identity{Name: opts.Name}), net: n}
+	told := make([]string, len(opts.Nodes))
+	var all sync.WaitGroup
+	for i, to := range opts.Nodes {
+		if to.Name == opts.Name {
+			continue
+		}
+		all.Go(func() {
+			if resp, err := p.call(ctx, to, &request{Op: opHello}); err == nil && isHex64(resp.Cluster) {
+				told[i] = resp.Cluster
+			}
+		})
+	}
+	all.Wait()
+	return cmp.Or(told...)
 }

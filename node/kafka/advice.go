@@ -37,7 +37,9 @@ func (c *Client) CheckNew(ctx context.Context, cfg *config.Config) (notice strin
 	if cfg.Kafka.AllowCompacted {
 		return notice, nil
 	}
-	settings, err := c.settings(ctx, c.topic)
+	bounded, cancel := context.WithTimeout(ctx, sampleTime)
+	defer cancel()
+	settings, err := c.settings(bounded, c.topic)
 	switch {
 	case err != nil: // Watch shows that the topic's configuration is not known
 		return notice, ctx.Err()
