@@ -10,6 +10,7 @@ const (
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
 	SnapshotNotSent     ID = "snapshot-not-sent"     // node
+	LevelLow            ID = "level-low"             // node/shard: rise
 	ShardStarting       ID = "shard-starting"        // node
 	SourceFailing       ID = "source-failing"        // node/shard: intake
 	IntakePaused        ID = "intake-paused"         // node/shard: intake
@@ -95,8 +96,9 @@ var table = []Spec{
 	{MemberDown, Degraded, "the other node",
 		"another node has not answered two questions in a row of this node; failing instead of degraded if no " +
 			"further member can be lost", Never,
-		"Start that node again, or mend the network between the two. Until then take no other node down if the text " +
-			"says that none can be lost."},
+		"Start that node again, or mend the network between the two. One that is lost for good is replaced: start a " +
+			"node of its name with an empty folder. Until then take no other node down if the text says that none " +
+			"can be lost."},
 	{DiskHigh, Degraded, "node",
 		"the data folder takes more than 80 % of limits.disk_bytes, or free space is within 25 % of its lower bound",
 		Never,
@@ -119,6 +121,13 @@ var table = []Spec{
 	{SnapshotNotSent, Degraded, "the shard",
 		"its leader could not send a snapshot to a member that needs one, within the last minute", Never,
 		"Do what the text says on that member; until then it does not catch up."},
+	{LevelLow, Degraded, "the shard",
+		"for a minute its level has been below that of its leader's version, because a member does not answer or has " +
+			"an earlier version; notice instead of degraded if only another node's cluster.max_level holds it down",
+		Never,
+		"Start the member in the text, with the version of the others, or raise cluster.max_level there. One that is " +
+			"lost for good is replaced: start a node of its name with an empty folder. Until then what came with the " +
+			"level is missing: its columns are null, and partitions cannot be skipped."},
 	{ShardStarting, Notice, "the shard",
 		"this node leads the shard and does not read for it yet", AtOnce,
 		"Nothing, unless it lasts: then the text says what it waits for."},

@@ -46,15 +46,15 @@ type intake struct {
 	prevCut    struct{ epoch, checksum uint64 }
 
 	lastEntry time.Time
-	troubled  time.Time // when the client last reported an error, or the run began
-	idleSince time.Time // since when all partitions have been idle; zero if they are not
-	idle      []int32   // ascending
-	paused    string    // why intake rests, "" if it does not
-	began     time.Time // of this run
-	askedRise time.Time // when it was last asked whether the level may rise
-	mayRise   chan bool // the answer; has room for it
-	unpaused  time.Time // when it last began to read
-	out       []int32   // the partitions that the clock does not wait for, ascending
+	troubled  time.Time  // when the client last reported an error, or the run began
+	idleSince time.Time  // since when all partitions have been idle; zero if they are not
+	idle      []int32    // ascending
+	paused    string     // why intake rests, "" if it does not
+	began     time.Time  // of this run
+	askedRise time.Time  // when it was last asked whether the level may rise
+	mayRise   chan risen // the answer; has room for it
+	unpaused  time.Time  // when it last began to read
+	out       []int32    // the partitions that the clock does not wait for, ascending
 	listed    *kafka.Listing
 	forced    time.Time                       // when the horizon was last forced up
 	probe     *probe                          // of a partition that failed; nil while none runs
@@ -94,7 +94,7 @@ func newIntake(l *leadership, view *state.View) *intake {
 	room := l.entriesInFlight() + 4
 	in := &intake{
 		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules,
-		began: now, unpaused: now, askedRise: now, mayRise: make(chan bool, 1),
+		began: now, unpaused: now, askedRise: now, mayRise: make(chan risen, 1),
 		parts: map[int32]*partition{}, ratio: 0.3,
 		proposed: make(chan proposal, room), results: make(chan result, room),
 		dirty: true, events: view.OpenEvents, lastEntry: now, troubled: now,

@@ -32,6 +32,8 @@ type leadership struct {
 	// What one run of the intake leaves to the next; owned by the goroutine that runs them.
 	buffer  epochBuffer
 	backlog bool // what had gathered before this leadership has not been read yet
+	// lowSince is since when the level has been below what this node could write; zero if it is not.
+	lowSince time.Time
 	// foreign are the partitions that stopped because the topic had another id, and since when.
 	foreign map[int32]time.Time
 }

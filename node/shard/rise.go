@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"deckle/event"
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/raftstore"
 	"deckle/schema/level"
@@ -17,6 +19,10 @@ import (
 // riseEvery is how often a leader whose shard is below the level of its binary looks whether it may rise.
 const riseEvery = 10 * time.Second
 
+// lowPatience is how long a level may stay below what this binary writes before somebody should know: in an upgrade the
+// nodes are restarted one after the other.
+const lowPatience = time.Minute
+
 // errRise ends a run of the intake so that the level can rise before the next one.
 var errRise = errors.New("shard: the level may rise")
 
@@ -25,13 +31,15 @@ var errRise = errors.New("shard: the level may rise")
 // in flight, and no record lies decoded by former rules.
 func (l *leadership) rise(ctx context.Context) error {
 	view := l.store.View()
-	if to := l.levelAllowed(ctx, &view); to > view.Level {
-		l.log.Info("the shard's level rises", "from", view.Level, "to", to)
-		if _, err := l.group.Propose(state.EncodeLevel(l.Now().UnixMilli(), to)).Wait(ctx); err != nil {
+	r := l.levelAllowed(ctx, &view)
+	if r.to > view.Level {
+		l.log.Info("the shard's level rises", "from", view.Level, "to", r.to)
+		if _, err := l.group.Propose(state.EncodeLevel(l.Now().UnixMilli(), r.to)).Wait(ctx); err != nil {
 			return err
 		}
 		view = l.store.View()
 	}
+	l.showLow(&r, l.Now())
 	if view.Level < level.Real {
 		return nil
 	}
@@ -49,31 +57,79 @@ func (l *leadership) rise(ctx context.Context) error {
 	return err
 }
 
+// risen is what a leader has found out about the level of its shard.
+type risen struct {
+	to  level.Level // to which the shard may rise now; its present one if it may not
+	why string      // it cannot have the level that this node's binary and configuration allow, "" if it can
+	// asked says that nothing but another node's configuration holds it down.
+	asked bool
+}
+
 // levelAllowed returns the level to which the shard may rise now: its present one unless every member of the group has
 // told a higher one.
-func (l *leadership) levelAllowed(ctx context.Context, view *state.View) level.Level {
+func (l *leadership) levelAllowed(ctx context.Context, view *state.View) risen {
 	to := level.Current
 	if most := l.Config.Cluster.MaxLevel; most > 0 {
 		to = min(to, level.Level(most))
 	}
 	if to <= view.Level {
-		return view.Level
+		return risen{to: view.Level}
 	}
 	ctx, cancel := context.WithTimeout(ctx, riseEvery)
 	defer cancel()
 	members, err := l.group.Levels(ctx)
 	if err != nil {
-		l.log.Info("the shard's level stays: its members cannot be asked", "level", view.Level, "error", err)
-		return view.Level
+		return risen{to: view.Level, why: fmt.Sprintf("the shard's level is %d and could be %d: its members cannot be "+
+			"asked: %v", view.Level, to, err)}
 	}
-	return max(min(to, level.Level(raftstore.RiseTo(members))), view.Level)
+	return judgeLevel(members, view.Level, to)
+}
+
+// judgeLevel returns how far a shard of level now may rise towards the level to.
+func judgeLevel(members []raftstore.MemberLevel, now, to level.Level) risen {
+	r := risen{to: max(min(to, level.Level(raftstore.RiseTo(members))), now), asked: true}
+	var holds []string
+	for _, m := range members {
+		switch {
+		case m.Err != nil:
+			holds, r.asked = append(holds, fmt.Sprintf("node %s does not answer: %v", m.Node, m.Err)), false
+		case m.Level < uint32(to):
+			holds, r.asked = append(holds, fmt.Sprintf("the version of node %s has level %d", m.Node, m.Level)), false
+		case m.Allows < uint32(to):
+			holds = append(holds, fmt.Sprintf("cluster.max_level of node %s is %d", m.Node, m.Allows))
+		}
+	}
+	if len(holds) > 0 {
+		r.why = fmt.Sprintf("the shard's level is %d and could be %d: %s", now, to, strings.Join(holds, "; "))
+	}
+	return r
+}
+
+// showLow shows what holds the level down, once that has lasted.
+func (l *leadership) showLow(r *risen, now time.Time) {
+	switch {
+	case r.why == "":
+		l.lowSince = time.Time{}
+	case l.lowSince.IsZero():
+		l.lowSince = now
+	}
+	if r.why == "" || now.Sub(l.lowSince) < lowPatience {
+		l.cond.keep(condition.LevelLow, l.cond.subject(), "")
+		return
+	}
+	severity := condition.Degraded
+	if r.asked {
+		severity = condition.Notice
+	}
+	l.cond.now().Set(condition.LevelLow, l.cond.subject(), severity, r.why, "")
 }
 
 // askRise asks now and then, beside the intake, whether the level may rise, and ends the run if it may.
 func (in *intake) askRise(view *state.View, now time.Time) error {
 	select {
-	case may := <-in.mayRise:
-		if may {
+	case r := <-in.mayRise:
+		in.showLow(&r, now)
+		if r.to > in.level {
 			return errRise
 		}
 	default:
@@ -85,7 +141,7 @@ func (in *intake) askRise(view *state.View, now time.Time) error {
 	v := *view
 	in.Background(func() {
 		select {
-		case in.mayRise <- in.levelAllowed(context.Background(), &v) > v.Level:
+		case in.mayRise <- in.levelAllowed(context.Background(), &v):
 		default: // the run has ended, or has an answer already
 		}
 	})
