@@ -271,6 +271,7 @@ func (a *partitionsAPI) do(ctx context.Context, method, path string, body []byte
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+		req.Host = "localhost" // whatever http.listen calls this machine
 	}
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {

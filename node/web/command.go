@@ -52,7 +52,8 @@ func serveCommand(h *handler, do Commander, resume bool) http.HandlerFunc {
 }
 
 // foreign says why a request may come from somebody else than an operator at this machine, "" if it may not: a page in
-// a browser sends its origin, and a name that an attacker has pointed to this address is none of this machine.
+// a browser sends its origin, and a name that an attacker has pointed to this address is none of this machine. Whoever
+// comes from the very address that has taken the connection is at this machine, too: http.listen may name no other.
 func foreign(r *http.Request) string {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
 		return "commands are not taken from a browser"
@@ -61,9 +62,13 @@ func foreign(r *http.Request) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
+	own := ""
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		own, _, _ = net.SplitHostPort(at.String())
+	}
 	from, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil || !loopback(from) || host != "localhost" && !loopback(host) {
-		return "commands are taken over the loopback interface only, under localhost or its address"
+	if err != nil || !loopback(from) && from != own || host != "localhost" && !loopback(host) {
+		return "commands are taken from this machine only, under localhost or its address"
 	}
 	return ""
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -42,6 +44,20 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%s: %d %s", host, code, body)
 		}
 	}
+	// A node that listens at one address, which is not loopback, has nobody else to take commands from.
+	at := func(own, from string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Host, r.RemoteAddr = "localhost", from
+			*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
+				net.Addr(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(own)))))
+		}
+	}
+	for own, from := range map[string]string{"10.0.0.5:8080": "10.0.0.5:40000", "[fd00::5]:8080": "[fd00::5]:40000"} {
+		if code, body := ask(skip, good, at(own, from)); code != 200 {
+			t.Errorf("%s from %s: %d %s", own, from, code, body)
+		}
+		got = got[:len(got)-1]
+	}
 	if code, _ := ask(resume, `{"partition":3}`, nil); code != 200 {
 		t.Errorf("resume: %d", code)
 	}
@@ -57,6 +73,7 @@ func TestCommands(t *testing.T) {
 		"other host":   func(r *http.Request) { r.Host = "10.0.0.7:8080" },
 		"the network":  func(r *http.Request) { r.RemoteAddr = "10.0.0.7:40000" },
 		"no such host": func(r *http.Request) { r.Host = "" },
+		"a neighbour":  at("10.0.0.5:8080", "10.0.0.7:40000"),
 	} {
 		if code, _ := ask(skip, good, change); code != http.StatusForbidden {
 			t.Errorf("%s: %d", name, code)

@@ -57,7 +57,7 @@ type Options struct {
 //	POST /api/partitions/skip    {"partition": 3, "from": 500, "to": 501, "reason": "…"}: give up offsets
 //	POST /api/partitions/resume  {"partition": 3}: try a partition again
 //
-// Nothing but the last two changes anything: they are taken over the loopback interface only, and from no browser.
+// Nothing but the last two changes anything: they are taken from this machine only, and from no browser.
 // There is no authentication: the address must be on the loopback interface or in an operators' network.
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger}
