@@ -12,7 +12,7 @@
 //
 // # Invariants
 //
-//  1. The handler only reads. Its source is one node, or several in one process.
+//  1. Nothing but a command changes anything. The source is one node, or several in one process.
 //  2. However many clients ask for analytics, the state is read at most once per second.
 //  3. The page is one file and names no address except that of its own server.
 //  4. JSON shows [] for a list without elements, and null for a figure that only a shard's leader knows if this node is

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -363,6 +365,27 @@ func TestPageIsSelfContained(t *testing.T) {
 		if strings.Contains(text, bad) {
 			t.Errorf("the page holds %q", bad)
 		}
+	}
+}
+
+// What the page relies on besides: any id of a session can be typed, and each colour of the light scheme has one in the
+// dark scheme, or a text may be dark on dark.
+func TestPageFits(t *testing.T) {
+	text := string(page)
+	if want := fmt.Sprintf(`maxlength="%d"`, event.MaxSessionID); !strings.Contains(text, want) {
+		t.Errorf("the page does not have %s", want)
+	}
+	_, rest, _ := strings.Cut(text, ":root {")
+	light, rest, _ := strings.Cut(rest, "}")
+	_, rest, _ = strings.Cut(rest, "(prefers-color-scheme: dark) { :root {")
+	dark, _, _ := strings.Cut(rest, "}")
+	names := func(s string) []string {
+		all := regexp.MustCompile(`--[a-z-]+:`).FindAllString(s, -1)
+		slices.Sort(all)
+		return all
+	}
+	if l, d := names(light), names(dark); len(l) == 0 || !slices.Equal(l, d) {
+		t.Errorf("light scheme %v, dark scheme %v", l, d)
 	}
 }
 
