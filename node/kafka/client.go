@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,8 +23,9 @@ type Client struct {
 	opts     []kgo.Opt // of every client of the node
 	admin    *kgo.Client
 	topic    string
-	maxBatch int64         // kafka.max_batch_bytes; 0 means the client library's own bound
-	quiet    time.Duration // replaces probeQuiet if set
+	maxBatch int64                   // kafka.max_batch_bytes; 0 means the client library's own bound
+	quiet    time.Duration           // replaces probeQuiet and compareQuiet if set
+	led      atomic.Pointer[leaders] // as Describe has last heard
 }
 
 // Open returns a client for the brokers and the topic of cfg. It connects to nothing yet. log takes the client
@@ -34,7 +36,7 @@ func Open(cfg *config.Kafka, pipeline string, log *slog.Logger, extra []kgo.Opt)
 		return nil, err
 	}
 	opts = append(opts, extra...)
-	admin, err := kgo.NewClient(opts...)
+	admin, err := kgo.NewClient(append(slices.Clip(opts), inflating(cfg.MaxBatchBytes)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -102,6 +104,15 @@ func (c *Client) reader(from map[int32]kgo.Offset, fetchBytes int64, extra ...kg
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	return cl, nil
+}
+
+// inflating are the options of a client that is to read batches of up to maxBatch bytes, if that is not 0.
+func inflating(maxBatch int64) []kgo.Opt {
+	if maxBatch <= 0 {
+		return nil
+	}
+	return []kgo.Opt{kgo.MaxDecompressBatchBytes(int(maxBatch)),
+		kgo.BrokerMaxReadBytes(int32(min(max(maxBatch+36<<20, 100<<20), math.MaxInt32)))}
 }
 
 // logger brings the client library's log to slog; its chatter is debug.

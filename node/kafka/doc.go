@@ -16,6 +16,7 @@
 //	   │                  ▲         error of a partition: records before it, the error, then nothing of it
 //	   │                  └── SetOffsets ◄── Restart, once a Probe has read it
 //	   ├─────► Probe     tells whether a partition can be read; one client per call
+//	   ├─────► Compare   tells whether the log still has the record that was read last; one request per broker
 //	   └─────► Refetch   read: poll ─► take, or silence ─► done, lost or silent; one client per partition and call
 //
 // # Invariants
@@ -32,11 +33,15 @@
 //     itself, so that nothing polled before can follow.
 //  6. Nothing of a topic is altered. A refusal for want of a right names the right (package rights).
 //  7. A loss is only what the brokers say plainly: the log begins after the record, or the topic has another id.
+//  8. A comparison says that the log is another one only if it has seen what disproves it, and that nothing disproves
+//     it only if the broker has said what stands there now, or that nothing does. An error, a throttled answer or none
+//     is neither.
 //
 // # Assumptions
 //
 // Topic ids are unique, or the brokers know none (then they are not compared). A leader epoch, where records have one,
-// changes whenever the log may have lost its end.
+// changes whenever the log may have lost its end, unless the whole broker was restored from a backup (Compare). Such a
+// restore ends the broker's connections.
 //
 // # Limits
 //
@@ -51,7 +56,8 @@
 // A consumer group: its rebalances know nothing of Raft's leaders, and its offsets would be a second truth. One client
 // for all shards: the end of a shard's leadership would have to be taken out of shared fetches; a client for each run
 // ends as a whole. Seeking in a running client where a run begins (SetOffsets works only on partitions that it has
-// begun to read): a new client is as cheap as the Barrier before it. SetOffsets as the probe: it begins all fetches of
-// the client anew, for the sake of a partition that may fail for days. A probe for each partition at once: a storm of
-// clients upon brokers in trouble.
+// begun to read): a new client is as cheap as the Barrier before it. A reader's client for comparisons: it hides empty
+// answers and moved leaders, and connects anew each time. SetOffsets as the probe: it begins all fetches of the client
+// anew, for the sake of a partition that may fail for days. A probe for each partition at once: a storm of clients upon
+// brokers in trouble.
 package kafka

@@ -31,8 +31,11 @@ type Part struct {
 	Records   []*kgo.Record
 	LogStart  int64 // -1 if unknown
 	End       int64 // last stable offset, -1 if unknown
-	Err       error
-	Fatal     bool // the partition must stop: to go on would skip or repeat records
+	// Connection is the number of the connection, counted as Source.Connections does, by which the records came, or of
+	// a newer one to the same broker.
+	Connection uint64
+	Err        error
+	Fatal      bool // the partition must stop: to go on would skip or repeat records
 }
 
 // Handover makes chunks of fetches and keeps account of what has been handed over, so that the receiver can tell when a
@@ -46,12 +49,14 @@ type Handover struct {
 	held    map[int32]Part   // errors of fetches whose records before it may not all have been polled
 	failed  map[int32]bool   // an error has been handed over
 	explain func(partition int32, err error) error
+	came    func(partition int32) uint64
 }
 
 // NewHandover returns the account of a source that begins at next; see Client.OpenSource.
 func NewHandover(topic string, topicID [16]byte, next []state.PartitionStatus) *Handover {
 	h := &Handover{topic: topic, id: topicID, next: map[int32]int64{}, gen: map[int32]uint32{}, held: map[int32]Part{},
-		failed: map[int32]bool{}, explain: func(_ int32, err error) error { return err }}
+		failed: map[int32]bool{}, explain: func(_ int32, err error) error { return err },
+		came: func(int32) uint64 { return 0 }}
 	for _, p := range next {
 		h.next[p.Partition] = p.Next
 	}
@@ -103,7 +108,7 @@ func (h *Handover) add(c *Chunk, t *kgo.FetchTopic, p *kgo.FetchPartition) {
 		return
 	}
 	part := Part{Partition: p.Partition, Gen: h.gen[p.Partition], From: h.next[p.Partition], Records: p.Records,
-		LogStart: -1, End: -1}
+		LogStart: -1, End: -1, Connection: h.came(p.Partition)}
 	err := p.Err
 	if err == nil && !SameTopic(t.TopicID, h.id) {
 		part.Records, err = nil, ErrRecreated

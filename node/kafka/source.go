@@ -27,6 +27,7 @@ type Source struct {
 	cl     *kgo.Client
 	over   *Handover // used by the polling goroutine only
 	fetch  *fetchSize
+	conns  *connections
 	out    chan Chunk
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -52,21 +53,25 @@ func (c *Client) OpenSource(ctx context.Context, topicID [16]byte, next []state.
 		// The stored epoch lets the client ask the broker first whether its log still has that history.
 		from[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
 	}
-	fetch := newFetchSize(fetchBytes, memory)
+	fetch, conns := newFetchSize(fetchBytes, memory), newConnections()
 	cl, err := c.reader(from, fetch.bytes(), kgo.FetchMinBytes(gatherBytes), kgo.FetchMaxWait(gatherWait),
-		kgo.WithHooks(fetch))
+		kgo.WithHooks(fetch, conns))
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Source{c: c, cl: cl, over: NewHandover(c.topic, topicID, next), fetch: fetch, out: make(chan Chunk),
-		cancel: cancel, wake: func() {}}
+	s := &Source{c: c, cl: cl, over: NewHandover(c.topic, topicID, next), fetch: fetch, conns: conns,
+		out: make(chan Chunk), cancel: cancel, wake: func() {}}
+	s.over.came = conns.came
 	s.over.explain = func(partition int32, err error) error {
 		return c.explain(err, fetch.unread(partition))
 	}
 	s.done.Go(func() { s.poll(ctx) })
 	return s, nil
 }
+
+// Connections is the number of connections to brokers that the source has made so far; see Part.Connection.
+func (s *Source) Connections() uint64 { return s.conns.number() }
 
 // Chunks hands over one chunk at a time: while nobody takes it, nothing more is polled, and the client stops fetching.
 func (s *Source) Chunks() <-chan Chunk { return s.out }

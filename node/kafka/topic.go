@@ -58,7 +58,14 @@ func (c *Client) Describe(ctx context.Context) (Info, error) {
 		err = c.mayRead(err)
 		return Info{}, fmt.Errorf("kafka: %s: %w", c.topic, err)
 	}
-	return Info{ID: resp.Topics[0].TopicID, Partitions: len(resp.Topics[0].Partitions)}, nil
+	led := &leaders{id: resp.Topics[0].TopicID, of: map[int32]leader{}}
+	for _, p := range resp.Topics[0].Partitions {
+		if p.Leader >= 0 {
+			led.of[p.Partition] = leader{p.Leader, p.LeaderEpoch}
+		}
+	}
+	c.led.Store(led)
+	return Info{ID: led.id, Partitions: len(resp.Topics[0].Partitions)}, nil
 }
 
 // Starts returns where a new cluster begins to read each of the partitions: at the start of the log or, if latest, at
