@@ -30,11 +30,14 @@
 //     failed entry may still be committed, and then the state refuses the repetition.
 //  2. What keeps a partition from being read (a broken batch, one that inflates too much, a codec, a right, silence) is
 //     its own: what lies before it is applied, the others go on, and a probe, one at a time, with backoff, tells when
-//     it can be read again. Then it is set anew at the next offset. An offset out of range, another topic id, a
-//     diverging leader epoch or a log that ends before the next offset stops the partition; nothing is ever reset. What
-//     another topic id has stopped goes on when the id is its own again. A chunk that does not begin where the last one
-//     ended begins a new run. An operator may give offsets up (Shard.Do): a new run follows, so that nothing is left of
-//     what was fetched before.
+//     it can be read again. Once its last record has been compared, it is set anew at the next offset. An offset out of
+//     range, another topic id, a diverging leader epoch, a log that ends before the next offset or that has another
+//     last record stops the partition; nothing is ever reset. What another topic id has stopped goes on when the id is
+//     its own again. A chunk that does not begin where the last one ended begins a new run. An operator may give
+//     offsets up (Shard.Do): a new run follows, so that nothing is left of what was fetched before. Nothing of a
+//     partition is taken before the last record that was taken of it has been compared with the log, in this run and
+//     since the connection and the leader epoch by which more comes were new (proof). What comes meanwhile is held, one
+//     chunk or two, and the partition pauses.
 //  3. Nothing is written to a sink but an outstanding plan, and nothing is acknowledged but what Write has returned nil
 //     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that).
 //  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the

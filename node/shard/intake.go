@@ -56,8 +56,11 @@ type intake struct {
 	unpaused  time.Time  // when it last began to read
 	out       []int32    // the partitions that the clock does not wait for, ascending
 	listed    *kafka.Listing
-	forced    time.Time                       // when the horizon was last forced up
-	probe     *probe                          // of a partition that failed; nil while none runs
+	forced    time.Time          // when the horizon was last forced up
+	probe     *probe             // of a partition that failed; nil while none runs
+	verdicts  chan kafka.Verdict // of comparisons; has room for all
+	// compare is kafka.Client.Compare.
+	compare   func(ctx context.Context, topicID [16]byte, known []kafka.Known, tell func(kafka.Verdict))
 	startWork func(func(ctx context.Context)) // runs work that ends with this run
 }
 
@@ -95,7 +98,8 @@ func newIntake(l *leadership, view *state.View) *intake {
 	in := &intake{
 		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules,
 		began: now, unpaused: now, askedRise: now, mayRise: make(chan risen, 1),
-		parts: map[int32]*partition{}, ratio: 0.3,
+		parts: map[int32]*partition{}, ratio: 0.3, compare: l.Kafka.Compare,
+		verdicts: make(chan kafka.Verdict, len(view.Partitions)),
 		proposed: make(chan proposal, room), results: make(chan result, room),
 		dirty: true, events: view.OpenEvents, lastEntry: now, troubled: now,
 	}
@@ -103,7 +107,7 @@ func newIntake(l *leadership, view *state.View) *intake {
 	in.prevCut.epoch, in.prevCut.checksum = view.LastClosed, view.LastChecksum
 	for _, p := range view.Partitions {
 		in.parts[p.Partition] = &partition{id: p.Partition, next: p.Next, applied: p.Next, moved: now,
-			epoch: p.LeaderEpoch}
+			epoch: p.LeaderEpoch, proof: proof{offset: p.LastOffset, hash: p.LastHash}}
 		in.order = append(in.order, p.Partition)
 	}
 	slices.Sort(in.order)
@@ -184,6 +188,8 @@ func (in *intake) run(ctx context.Context) error {
 			if err := in.accept(&c); err != nil {
 				return err
 			}
+		case v := <-in.verdicts:
+			in.compared(&v)
 		case r := <-in.results:
 			if err := in.handle(&r); err != nil {
 				return err

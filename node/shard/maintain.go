@@ -34,6 +34,7 @@ func (in *intake) maintain() error {
 		return err
 	}
 	in.retryFailing(now)
+	in.beginComparing(now)
 	in.pauseAhead(&view)
 	in.decidePause(&view)
 	in.findIdle(now)
@@ -88,7 +89,7 @@ func (in *intake) pauseAhead(view *state.View) {
 	}
 	for _, s := range view.Partitions {
 		p := in.parts[s.Partition]
-		if p == nil || !p.reads() {
+		if p == nil || !p.reads() || len(p.proof.held) > 0 {
 			continue
 		}
 		switch by := s.Watermark - view.Clock; {

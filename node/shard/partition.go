@@ -31,6 +31,7 @@ type partition struct {
 	epoch     int32     // leader epoch of the last accepted record, -1 if unknown
 	unkeyed   int       // first records, all without a key
 	keyed     bool      // one has had a key
+	proof     proof     // that the log is the one that was read
 }
 
 // failure is why a partition cannot be read for now. The partition is paused; a probe tries it again and again, from
@@ -40,6 +41,9 @@ type failure struct {
 	at   int64     // the next offset, when it failed
 	due  time.Time // of the next probe
 	wait *backoff.ExponentialBackOff
+	// compares says that the partition can be read, as far as is known, but its last record is yet to be compared.
+	// Then due is the time of the next comparison.
+	compares bool
 }
 
 // probe is one attempt to read a partition that failed, with a client of its own. There is one at a time per shard:
@@ -104,6 +108,6 @@ func (p *partition) reads() bool { return p.stopped == "" && p.failing == nil }
 
 // isIdle says that the partition has been at its end for the time after, and that no listing older than stale says so.
 func (p *partition) isIdle(now time.Time, after, stale time.Duration) bool {
-	return p.reads() && !p.ahead && p.next == p.applied && !p.atEnd.IsZero() &&
+	return p.reads() && p.proof.proven() && !p.ahead && p.next == p.applied && !p.atEnd.IsZero() &&
 		now.Sub(p.atEnd) >= after && now.Sub(p.seenAtEnd) <= stale
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"deckle/node/condition"
@@ -28,7 +29,7 @@ func (in *intake) stop(p *partition, reason string) {
 	if p.stopped != "" {
 		return
 	}
-	p.stopped, p.failing = reason, nil
+	p.stopped, p.failing, p.proof.held = reason, nil, nil
 	in.cond.setStopped(partName(p.id), reason)
 	if in.src != nil {
 		in.src.Pause(p.id)
@@ -107,28 +108,51 @@ func (in *intake) accept(c *kafka.Chunk) error {
 		if len(part.Records) == 0 {
 			continue
 		}
-		if first := part.Records[0].Offset; first > next && part.LogStart > next {
-			in.stop(p,
-				fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are "+
-					"lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
-					"--partition %d --to %d", part.LogStart, next, p.id, part.LogStart))
+		if !p.proof.covers(part) {
+			in.hold(p, part)
 			continue
 		}
-		if in.cfg.Shards > 1 && !p.keyed && p.withoutKeys(part.Records) {
-			in.stop(p,
-				"its first records have no key, and there is more than one shard: the events of a session would be "+
-					"spread over the shards. Let the producers key records by session_id; then: deckle partitions "+
-					fmt.Sprintf("resume --partition %d", p.id))
-			continue
-		}
-		p.epoch = part.Records[len(part.Records)-1].LeaderEpoch
-		in.pending = append(in.pending, *part)
+		in.take(p, part)
 	}
 	return nil
 }
 
-// accepted is the offset after the last record accepted from the source, pending ones included.
+// take accepts a part that follows what has been taken before.
+func (in *intake) take(p *partition, part *kafka.Part) {
+	next := in.taken(p)
+	if first := part.Records[0].Offset; first > next && part.LogStart > next {
+		in.stop(p,
+			fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are "+
+				"lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
+				"--partition %d --to %d", part.LogStart, next, p.id, part.LogStart))
+		return
+	}
+	if in.cfg.Shards > 1 && !p.keyed && p.withoutKeys(part.Records) {
+		in.stop(p,
+			"its first records have no key, and there is more than one shard: the events of a session would be "+
+				"spread over the shards. Let the producers key records by session_id; then: deckle partitions "+
+				fmt.Sprintf("resume --partition %d", p.id))
+		return
+	}
+	p.epoch = part.Records[len(part.Records)-1].LeaderEpoch
+	if in.level >= level.Real {
+		p.proof.remember(part.Records)
+	}
+	in.pending = append(in.pending, *part)
+}
+
+// accepted is the offset after the last record accepted from the source, pending and held ones included.
 func (in *intake) accepted(p *partition) int64 {
+	next := in.taken(p)
+	if n := len(p.proof.held); n > 0 {
+		rs := p.proof.held[n-1].Records
+		next = max(next, rs[len(rs)-1].Offset+1)
+	}
+	return next
+}
+
+// taken is the offset after the last record taken from the source, pending ones included.
+func (in *intake) taken(p *partition) int64 {
 	next := p.next
 	for i := range in.pending {
 		if part := &in.pending[i]; part.Partition == p.id && len(part.Records) > 0 {
@@ -138,12 +162,138 @@ func (in *intake) accepted(p *partition) int64 {
 	return next
 }
 
+// hold keeps a part until the partition's last record has been compared, and fetches no more meanwhile.
+func (in *intake) hold(p *partition, part *kafka.Part) {
+	if p.proof.held = append(p.proof.held, *part); len(p.proof.held) == 1 && in.src != nil {
+		in.src.Pause(p.id)
+	}
+	in.beginComparing(in.Now())
+}
+
+// beginComparing compares the partitions of which that is due: those that this run has not compared yet, those of which
+// something is held, and those that failed and may be read again. They are asked for together, once, and each has its
+// verdict for itself.
+func (in *intake) beginComparing(now time.Time) {
+	if in.src == nil || in.compare == nil {
+		return
+	}
+	var known []kafka.Known
+	connection := in.src.Connections()
+	for _, id := range in.order {
+		p := in.parts[id]
+		f := &p.proof
+		due := f.hash != 0 && !f.asked && p.stopped == ""
+		switch {
+		case !due:
+		case p.failing != nil:
+			due = p.failing.compares && !now.Before(p.failing.due)
+		default:
+			due = !f.given || len(f.held) > 0
+		}
+		if !due {
+			continue
+		}
+		f.asked, f.from = true, connection
+		known = append(known, kafka.Known{Partition: id, Offset: f.offset, Hash: f.hash, Next: in.taken(p)})
+	}
+	if len(known) > 0 {
+		in.startWork(func(ctx context.Context) {
+			in.compare(ctx, in.cfg.TopicID, known, func(v kafka.Verdict) { in.verdicts <- v })
+		})
+	}
+}
+
+// compared takes the verdict on one partition.
+func (in *intake) compared(v *kafka.Verdict) {
+	p := in.parts[v.Partition]
+	f := &p.proof
+	// gofail: var bugNotCompared struct{}
+	// v.Err = nil
+	f.asked = false
+	if p.stopped != "" {
+		return
+	}
+	if !errors.Is(v.Err, kafka.ErrShort) {
+		f.short = 0
+	}
+	switch {
+	case v.Err == nil:
+		f.given, f.connection, f.epoch = true, f.from, v.Epoch
+		if v.Epoch < 0 { // brokers that do not tell it
+			f.epoch = math.MaxInt32
+		}
+		in.goOn(p)
+	case errors.Is(v.Err, kafka.ErrRecreated):
+		in.stopFatal(p, v.Err)
+	case errors.Is(v.Err, kafka.ErrReplaced):
+		in.Metrics.sourceErrors.WithLabelValues("fatal").Inc()
+		in.stop(p, replacedText(p.id, in.taken(p), v.Err))
+	case errors.Is(v.Err, kafka.ErrShort):
+		if f.short++; f.short >= shortListings {
+			in.Metrics.sourceErrors.WithLabelValues("fatal").Inc()
+			in.stop(p, shortText(p.id, in.taken(p), v.Err))
+			return
+		}
+		in.failComparing(p, v.Err)
+	default:
+		in.Metrics.sourceErrors.WithLabelValues("other").Inc()
+		in.failComparing(p, v.Err)
+	}
+}
+
+// failComparing pauses a partition whose last record cannot be compared for now.
+func (in *intake) failComparing(p *partition, err error) {
+	if p.failing != nil && !p.failing.compares {
+		return // it cannot be read at all; once it can, this comes first
+	}
+	in.fail(p, fmt.Errorf("the last record that was read, at offset %d, cannot be compared with the log, and nothing "+
+		"is read before: %w (deckle partitions skip --partition %d --to %d goes on without it)", p.proof.offset, err,
+		p.id, in.taken(p)))
+	p.failing.compares = true
+}
+
+// goOn reads a partition whose log is the one that was read.
+func (in *intake) goOn(p *partition) {
+	if p.failing != nil {
+		if p.failing.compares {
+			in.readAgain(p)
+		}
+		return
+	}
+	held := p.proof.held
+	p.proof.held = nil
+	for i := range held {
+		if !p.reads() {
+			return
+		}
+		if part := &held[i]; p.proof.covers(part) {
+			in.take(p, part)
+		} else {
+			in.hold(p, part)
+		}
+	}
+	if len(held) > 0 && len(p.proof.held) == 0 && !p.ahead && p.reads() && in.src != nil {
+		in.src.Resume(p.id)
+	}
+}
+
+// compareFirst lets a partition that failed, and that a probe has read, be read again once its last record has been
+// compared.
+func (in *intake) compareFirst(p *partition, now time.Time) {
+	if p.proof.hash == 0 || in.level < level.Real {
+		in.readAgain(p)
+		return
+	}
+	p.failing.compares, p.failing.due = true, now
+}
+
 // fail pauses a partition that cannot be read for now. What has been accepted of it stays valid; what its source still
 // brings is of no use, since it may lie behind what could not be read.
 func (in *intake) fail(p *partition, err error) {
 	if p.stopped != "" {
 		return
 	}
+	p.proof.held = nil // it is read again
 	next := in.accepted(p)
 	f := p.failing
 	if f == nil {
@@ -186,13 +336,13 @@ func (in *intake) retryFailing(now time.Time) {
 		case pr.err != nil:
 			in.fail(pr.p, pr.err)
 		default:
-			in.readAgain(pr.p, now)
+			in.readable(pr.p, now)
 		}
 	}
 	var next *partition
 	for _, id := range in.order {
 		p := in.parts[id]
-		due := p.failing != nil && !now.Before(p.failing.due)
+		due := p.failing != nil && !p.failing.compares && !now.Before(p.failing.due)
 		if due && (next == nil || p.failing.due.Before(next.failing.due)) {
 			next = p
 		}
@@ -217,9 +367,9 @@ func (in *intake) place(p *partition) state.PartitionStatus {
 	return state.PartitionStatus{Partition: p.id, Next: in.accepted(p), LeaderEpoch: p.epoch}
 }
 
-// readAgain reads a partition again, whose probe has read it, and those with it that lack the same right. The others
-// that fail are tried at once: what was mended may have been theirs, too.
-func (in *intake) readAgain(p *partition, now time.Time) {
+// readable is told that a probe has read a partition. So can be read those that lack the same right. The others that
+// fail are tried at once: what was mended may have been theirs, too.
+func (in *intake) readable(p *partition, now time.Time) {
 	lacked := rights.Missing(p.failing.err)
 	for _, id := range in.order {
 		o := in.parts[id]
@@ -228,22 +378,27 @@ func (in *intake) readAgain(p *partition, now time.Time) {
 		case o != p && !(lacked && rights.Missing(o.failing.err)):
 			o.failing.due = now
 		default:
-			in.cond.setFailing(partName(o.id), nil)
-			in.cond.keep(condition.PartitionPaused, partName(o.id), "")
-			o.lastFail, o.failing, o.ahead, o.silent = o.failing, nil, false, time.Time{}
-			o.atEnd = time.Time{}
-			o.gen++
-			in.src.Restart(in.place(o), o.gen)
+			in.compareFirst(o, now)
 		}
 	}
+}
+
+// readAgain reads a partition again that failed.
+func (in *intake) readAgain(p *partition) {
+	in.cond.setFailing(partName(p.id), nil)
+	in.cond.keep(condition.PartitionPaused, partName(p.id), "")
+	p.lastFail, p.failing, p.ahead, p.silent = p.failing, nil, false, time.Time{}
+	p.atEnd = time.Time{}
+	p.gen++
+	in.src.Restart(in.place(p), p.gen)
 }
 
 // observeSilence finds a partition that delivers nothing although listings show that there is more.
 func (in *intake) observeSilence(p *partition, l *kafka.Listing, now time.Time) {
 	end, known := l.Ends[p.id]
 	switch {
-	case !known || !p.reads() || p.ahead || in.src == nil || in.paused != "" || p.applied != in.accepted(p) ||
-		end <= p.applied:
+	case !known || !p.reads() || !p.proof.proven() || p.ahead || in.src == nil || in.paused != "" ||
+		p.applied != in.accepted(p) || end <= p.applied:
 		p.silent = time.Time{}
 	case l.Begun.Before(p.moved):
 	case p.silent.IsZero():
