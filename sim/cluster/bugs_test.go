@@ -63,6 +63,8 @@ var bugs = []bug{
 	{name: "what lies behind an error is taken", points: map[string]string{"bugReadBehindError": "return",
 		"bugErrorPasses": "return"},
 		kinds: []string{"skipped_batches"}, tune: func(o *Options) { o.Faults = 12 }},
+	{name: "the last record is not compared", points: map[string]string{"bugNotCompared": "return"},
+		kinds: []string{"broker_restored"}, tune: func(o *Options) { o.Faults = 2 }},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it",
 		points: map[string]string{"bugAckUnwritten": "10.0%return"}},

@@ -51,6 +51,9 @@ type Options struct {
 	// same instant, most races are possible; and a loop of the Raft library that waits for nothing else keeps virtual
 	// time from going on.
 	Latency time.Duration
+	// BrokerDir is a folder in which the broker keeps its log, so that it can be replaced by an older copy. If it is
+	// empty, the broker keeps its log in memory.
+	BrokerDir string
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
 	Quiet time.Duration
 }

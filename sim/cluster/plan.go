@@ -204,6 +204,10 @@ var kinds = []kind{
 		h := w.broker.Fault(kfake.Fault{Keys: keys, Topic: topic, Err: e, Count: 5 + w.rng.IntN(60)})
 		return h.Remove
 	}},
+	// Only where the broker keeps its log in a folder.
+	{"broker_restored", 0, 20 * time.Second, func(ctx context.Context, w *world) func() {
+		return w.restoreBackup(ctx)
+	}},
 	// Only where messages take time: what the client asks again at once holds virtual time.
 	{"silent_partition", 0, 45 * time.Second, func(_ context.Context, w *world) func() {
 		p := int32(w.rng.IntN(int(w.opts.Partitions)))
@@ -316,6 +320,9 @@ func all(fs []func()) func() {
 func (w *world) plan(ctx context.Context) {
 	var list []kind
 	for _, k := range kinds {
+		if k.name == "broker_restored" && w.opts.BrokerDir == "" {
+			continue
+		}
 		if w.opts.Kinds == nil || slices.Contains(w.opts.Kinds, k.name) {
 			n := k.weight
 			if w.opts.Kinds != nil || w.opts.Purge {

@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"deckle/node"
 	"deckle/sim"
@@ -94,13 +91,10 @@ func (w *world) run(ctx context.Context) (err error) {
 	defer cancel()
 	w.net = network.New(w.rng.IntN)
 	w.relay = network.NewRelay(w.net, w.rng.IntN)
-	w.broker, err = kfake.NewCluster(kfake.NumBrokers(len(brokerPorts)), kfake.Ports(brokerPorts...),
-		kfake.ListenFn(func(_, addr string) (net.Listener, error) { return w.net.Listen("broker", addr) }),
-		kfake.SeedTopics(w.opts.Partitions, topic))
-	if err != nil {
+	if err := w.openBroker(); err != nil {
 		return err
 	}
-	defer w.broker.Close()
+	defer func() { w.broker.Close() }()
 	ln, err := w.net.Listen("click", clickAddr)
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ type failure struct {
 func simulate(t *testing.T, o Options) (r *Result) {
 	t.Helper()
 	defer watchTime(o.Seed)()
+	if slices.Contains(o.Kinds, "broker_restored") {
+		o.BrokerDir = t.TempDir()
+	}
 	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
 	if len(r.Failures) > 0 || *verbose {
 		r.history.print(os.Stderr)

@@ -49,6 +49,7 @@ type world struct {
 
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
+	oneBroker sync.Mutex     // held by the fault that has replaced the broker's log
 }
 
 // config is the configuration of one node.
