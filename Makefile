@@ -8,7 +8,7 @@ MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
 .PHONY: build demo test unit engine integration race lint rooms fetch up down sim sim-bugs timers failpoints \
-	torture torture-ci torture-bug fuzz malformed bench bench-full bench-ci profile clean
+	torture torture-ci torture-bug fuzz malformed restored bench bench-full bench-ci profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -137,6 +137,10 @@ fuzz:
 RECORDS ?= 1000000
 malformed:
 	$(GO) test -count=1 -timeout 60m -v ./integration/malformed -malformed $(RECORDS)
+
+# A real broker whose log is replaced by an older copy, as by a restore from a backup, while a node reads from it.
+restored:
+	$(GO) test -count=1 -timeout 15m -v ./integration/restored
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB).
