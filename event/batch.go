@@ -120,7 +120,7 @@ func (it *Item) valid(version byte) bool {
 		return len(it.SessionID) <= FirstMaxSessionID && it.UserID <= math.MaxInt64 && it.UserKey == "" &&
 			it.Type != Other
 	}
-	return it.Progress <= maxScroll && it.Key < numKeyClasses && (it.KeyHash == 0 || it.Key == KeyOther) &&
+	return it.Progress <= maxScroll && it.Key.Valid() && (it.KeyHash == 0 || it.Key == KeyOther) &&
 		(it.Type == Other) == (it.TypeName != "") && len(it.TypeName) <= MaxTypeName &&
 		(it.UserID > math.MaxInt64) == (it.UserKey != "") && len(it.UserKey) <= MaxUserKey &&
 		(it.UserKey == "" || it.UserID == UserHash(it.UserKey))

@@ -44,6 +44,15 @@ const (
 	numKeyClasses
 )
 
+// Valid says whether k is one of the classes.
+func (k KeyClass) Valid() bool { return k < numKeyClasses }
+
+// String says what the key is, as it follows "under".
+func (k KeyClass) String() string {
+	return [...]string{"no key", "the session id", "the user id", "another key", "an unknown key"}[min(k,
+		numKeyClasses)]
+}
+
 // SetKey says under which Kafka key the record of the item came: Key, and KeyHash for a key of class KeyOther.
 func (it *Item) SetKey(key []byte) {
 	it.Key, it.KeyHash = KeyOther, 0
@@ -65,6 +74,22 @@ func (it *Item) isUser(key []byte) bool {
 	}
 	var p [20]byte
 	return string(strconv.AppendUint(p[:0], it.UserID, 10)) == string(key)
+}
+
+// HashKey returns the hash of the record's Kafka key, which KeyHash is for a key of class KeyOther: two keys of one
+// class, or of the classes KeyUser and KeyOther, are the same if their hashes are. It is 0 for no key.
+func (it *Item) HashKey() uint32 {
+	switch it.Key {
+	case KeySession:
+		return uint32(xxhash.Sum64String(it.SessionID))
+	case KeyUser:
+		if it.UserKey != "" {
+			return uint32(it.UserID) // UserHash has the same lower bits
+		}
+		var p [20]byte
+		return uint32(xxhash.Sum64(strconv.AppendUint(p[:0], it.UserID, 10)))
+	}
+	return it.KeyHash
 }
 
 // HashRecord returns a hash of a record's offset, key and value, by which the same record is known again at the same

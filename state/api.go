@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"deckle/event"
@@ -13,6 +14,9 @@ type Position struct {
 	Partition int32
 	Offset    int64
 }
+
+// Text returns "partition/offset".
+func (p Position) Text() string { return fmt.Sprintf("%d/%d", p.Partition, p.Offset) }
 
 // Config is what a shard is created with; it never changes. It is the first entry of the shard's log, so that Apply
 // depends on nothing outside the log.
@@ -107,6 +111,7 @@ type View struct {
 	// longer than event.Rules.MaxMetricsBytes.
 	MetricsOmitted int64
 	RuleCounts     Counted // from level 2 on
+	Keys           KeyCounts
 	// Gaps are the gaps of each partition that has any. The map is shared: nobody may change it.
 	Gaps map[int32]PartitionGaps
 	// The present state.

@@ -79,7 +79,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	now := min(e.Now/1000, math.MaxInt64-maxWatermarkLead)
 	for i := range b.Items {
 		it := &b.Items[i]
-		verdict, err := s.applyItem(it, now)
+		verdict, err := s.applyItem(it, now, e.Level >= level.Real)
 		if err != nil {
 			return nil, err
 		}
@@ -176,13 +176,17 @@ const (
 )
 
 // applyItem judges one item and folds it into its session. It asks first whether the item is a duplicate, then whether
-// it is too late, then whether the session is full. now is the leader's wall clock, in Unix seconds.
-func (s *Store) applyItem(it *event.Item, now int64) (verdict, error) {
+// it is too late, then whether the session is full. now is the leader's wall clock, in Unix seconds; keys says that the
+// item tells its key.
+func (s *Store) applyItem(it *event.Item, now int64, keys bool) (verdict, error) {
 	ss, err := s.lookup(it.SessionID)
 	if err != nil {
 		return 0, err
 	}
 	if ss != nil && ss.has(it.ID) {
+		if keys && ss.key.known {
+			s.meta.Keys.compare(&ss.key, ss.origin, it, s.meta.OpenEpoch)
+		}
 		return duplicate, nil
 	}
 	if h := s.meta.horizon(); it.Timestamp < h {
@@ -213,6 +217,13 @@ func (s *Store) applyItem(it *event.Item, now int64) (verdict, error) {
 		s.live.add(ss.id)
 		s.meta.Live++
 		s.meta.Open++
+	}
+	switch {
+	case !keys:
+	case ss.key.known:
+		s.meta.Keys.compare(&ss.key, ss.origin, it, s.meta.OpenEpoch)
+	default:
+		ss.key.set(it)
 	}
 	ss.touched = s.meta.touched(ss.touched, it, now)
 	if end {

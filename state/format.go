@@ -20,9 +20,9 @@ import (
 //	               of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
 //	               value, which is JSON, as Version: a binary that does not know it must not pass over new fields.
 //	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
-//	               retention and are too many to be rewritten at once. Version 2 adds touched and the list of segments
-//	               after the rollups. In the list of events, the highest bit of an event's type says that its
-//	               engagement_metrics were left out. A segment has no version: it is a part of that list.
+//	               retention and are too many to be rewritten at once. Version 2 adds touched, the first key and the
+//	               list of segments after the rollups. In the list of events, the highest bit of an event's type says
+//	               that its engagement_metrics were left out. A segment has no version: it is a part of that list.
 //	level.Epoch    what is known of an epoch (EpochInfo), its first byte. Version 2 adds the level, the rules and the
 //	               gaps.
 

@@ -45,8 +45,9 @@ type meta struct {
 	// Gaps are replaced, never changed: views share them.
 	Gaps map[int32]PartitionGaps `json:",omitempty"`
 	// What the caps have cut, since the shard was created; see View.
-	FullByBytes    int64 `json:",omitempty"`
-	MetricsOmitted int64 `json:",omitempty"`
+	FullByBytes    int64     `json:",omitempty"`
+	MetricsOmitted int64     `json:",omitempty"`
+	Keys           KeyCounts `json:",omitzero"`
 
 	stay int64 // instead of longestStay, in seconds, for tests; not stored
 }

@@ -39,6 +39,36 @@ func (s *Store) Session(id string) (row *schema.SessionRow, ok bool, err error) 
 	return row, true, nil
 }
 
+// Has says whether a live session has the id.
+func (s *Store) Has(id string) (bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return false, ErrClosed
+	}
+	if s.sessions[id] != nil {
+		return true, nil
+	}
+	if _, gone := s.purgedIDs[id]; gone || !s.live.mayHave(id) {
+		return false, nil
+	}
+	ss, err := s.meta.readLive(s.db, id)
+	return ss != nil, err
+}
+
+// Changed returns the ids of at most n sessions that have changed in the open epoch, those that first did so last
+// before the others.
+func (s *Store) Changed(n int) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n = min(n, len(s.changed))
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = s.changed[len(s.changed)-1-i].id
+	}
+	return ids
+}
+
 // Sessions calls yield for the newest row of every live session that has one, in Pebble or in memory, in no order. It
 // is meant for reconciliation, because it reads the whole state under the lock.
 func (s *Store) Sessions(yield func(*schema.SessionRow) error) error {

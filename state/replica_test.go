@@ -187,6 +187,9 @@ func (g *generator) item(p int32, o int64) event.Item {
 		it.Measure = 0
 	}
 	it.EngagementMetrics = "" // Measure is not recomputed from it
+	if g.level >= level.Real {
+		it.SetKey([]byte([]string{sid, sid, sid, fmt.Sprint(it.UserID), fmt.Sprint("k", g.r.IntN(3)), ""}[g.r.IntN(6)]))
+	}
 	return it
 }
 

@@ -38,6 +38,7 @@ type session struct {
 	userID    uint64
 	texts     texts
 	first     order // of the first counted event; valid if total > 0
+	key       firstKey
 	visit
 
 	start, end int64 // Unix seconds, of counted events
@@ -250,6 +251,7 @@ func (s *session) encode(dst []byte, l level.Level) []byte {
 	}
 	if shape.real {
 		dst = binary.AppendVarint(dst, s.touched-s.last)
+		dst = s.key.encode(dst)
 		dst = s.segments.encode(dst)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(s.ids)))
@@ -356,6 +358,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	s.touched = untouched
 	if shape.real {
 		s.touched = s.last + d.varint()
+		s.key = d.firstKey()
 		s.segments, s.sealed = d.segments(s.segments)
 	}
 	n := d.length(len(event.ID{}))
@@ -367,7 +370,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 
 // size estimates the bytes of memory that the session takes.
 func (s *session) size() int64 {
-	n := 450 + len(s.id) + len(s.userKey) + len(s.texts) + len(s.events) + 16*len(s.ids) + 40*len(s.segments) +
+	n := 466 + len(s.id) + len(s.userKey) + len(s.texts) + len(s.events) + 16*len(s.ids) + 40*len(s.segments) +
 		s.segments.unwritten()
 	if s.idSet != nil {
 		n += 48 * len(s.ids)

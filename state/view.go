@@ -40,7 +40,7 @@ func (s *Store) view() View {
 		OpenEpoch:  m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
 		Sinks: m.Sinks, OpenEvents: s.open.applied(), OpenSessions: int64(len(s.changed)),
 		Applied: m.Applied, Counted: m.Counted, Duplicates: m.Duplicates, Nulls: m.Nulls,
-		FullByBytes: m.FullByBytes, MetricsOmitted: m.MetricsOmitted,
+		FullByBytes: m.FullByBytes, MetricsOmitted: m.MetricsOmitted, Keys: m.Keys,
 		DeadLetters: make(map[event.Reason]int64, len(m.DeadLetters)), LiveSessions: m.Live, OpenStatus: m.Open,
 		Resident: int64(len(s.sessions)), MemoryBytes: s.memory, DirtyBytes: s.dirtyBytes,
 		DurableIndex: s.durable.get(),
