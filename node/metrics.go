@@ -78,12 +78,20 @@ var (
 	descSkipped = shardDesc("deckle_state_skipped_offsets_total", "Offsets that an operator has given up.",
 		shardDims)
 	descLetters   = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
-	descShortened = shardDesc("deckle_state_shortened_total", "What the caps of sessions have cut.",
-		[]string{"shard", "what"})
+	descShortened = shardDesc("deckle_state_shortened_total",
+		"What the caps of sessions have cut: `engagement_metrics` left out of page events, records refused because "+
+			"their `session` is full by bytes.", []string{"shard", "what"})
 	descFalseTimes = shardDesc("deckle_state_kafka_times_false_total",
-		"Records whose Kafka timestamp is missing or cannot be true.", shardDims)
-	descZeroed = shardDesc("deckle_state_values_zeroed_total", "Values that are no number and count as 0.",
-		[]string{"shard", "field"})
+		"Records whose Kafka timestamp is missing or cannot be true (level 2).", shardDims)
+	descZeroed = shardDesc("deckle_state_values_zeroed_total",
+		"Values of `engagement_metrics` that are no number and count as 0 (level 2).", []string{"shard", "field"})
+	descExcluded = shardDesc("deckle_state_excluded_total",
+		"Records that a rule of rules.exclude has left out (level 2).", []string{"shard", "rule"})
+	descTypeSkipped = shardDesc("deckle_state_types_skipped_total",
+		"Records of unknown types that were left out: rules.event_types.unknown is skip (level 2).", shardDims)
+	descKeys = shardDesc("deckle_state_keys_differ_total",
+		"Records that came under another key than the first one of their session, or in another partition (level 2).",
+		[]string{"shard", "what"})
 	descLive     = shardDesc("deckle_state_live_sessions", "Sessions in the state.", shardDims)
 	descOpen     = shardDesc("deckle_state_open_sessions", "Sessions that are open.", shardDims)
 	descResident = shardDesc("deckle_state_resident_sessions", "Sessions in memory.", shardDims)
@@ -142,6 +150,17 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		for _, field := range event.MetricNames() {
 			counter(descZeroed, v.RuleCounts.Zeroed[field], shard, field)
 		}
+		for rule, records := range v.RuleCounts.Excluded {
+			counter(descExcluded, records, shard, rule)
+		}
+		for _, rule := range v.Rules.Event.Exclude {
+			if _, shown := v.RuleCounts.Excluded[rule.Name]; !shown {
+				counter(descExcluded, 0, shard, rule.Name)
+			}
+		}
+		counter(descTypeSkipped, v.RuleCounts.Skipped, shard)
+		counter(descKeys, v.Keys.Keys, shard, "key")
+		counter(descKeys, v.Keys.Partitions, shard, "partition")
 		gauge(descLive, float64(v.LiveSessions), shard)
 		gauge(descOpen, float64(v.OpenStatus), shard)
 		gauge(descResident, float64(v.Resident), shard)

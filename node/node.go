@@ -221,7 +221,7 @@ func (n *Node) run(ctx context.Context) {
 	n.deps.Logger.Info("member of the cluster", "cluster", n.raft.ClusterID(), "shards", n.cfg.Cluster.Shards)
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
 		Sinks: n.sinks, Metrics: n.shardMetrics, Conditions: n.list, Written: &n.written,
-		Paused: n.budget.paused, Background: n.flushers.Go}
+		Paused: n.budget.paused, Created: n.created, Elsewhere: n.elsewhere, Background: n.flushers.Go}
 	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)
 	for id := range uint32(n.cfg.Cluster.Shards) {
 		group := n.raft.Group(id)
@@ -371,6 +371,31 @@ func (n *Node) Store(shard uint32) *state.Store {
 		return l[shard].Store()
 	}
 	return nil
+}
+
+// created is how many partitions the topic had when the cluster was created, 0 while some shard is not configured.
+func (n *Node) created() (partitions int) {
+	for _, s := range n.shardList() {
+		v := s.Store().Peek()
+		if !v.Configured {
+			return 0
+		}
+		partitions += len(v.Config.Partitions)
+	}
+	return partitions
+}
+
+// elsewhere says whether the replica here of another shard has a live session with the id.
+func (n *Node) elsewhere(shard uint32, id string) bool {
+	for _, s := range n.shardList() {
+		if s.ID() == shard {
+			continue
+		}
+		if has, err := s.Store().Has(id); has && err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Command carries out an operator's command, here or at the node that leads the shard of the partition. The error wraps

@@ -22,6 +22,7 @@ const (
 	RecordsRejected     ID = "records-rejected"      // node/shard: judge
 	KafkaTimesFalse     ID = "kafka-times-false"     // node/shard: judge
 	ValuesZeroed        ID = "values-zeroed"         // node/shard: judge
+	KeysInDisagreement  ID = "keys-in-disagreement"  // node/shard: judge
 	SinkStopped         ID = "sink-stopped"          // node/shard: flusher
 	SinkFailing         ID = "sink-failing"          // node/shard: flusher
 	SinkNeverWrote      ID = "sink-never-wrote"      // node/shard: flusher
@@ -61,6 +62,12 @@ const (
 	// CountedShare is the share of the records of RejectedMinutes that may have what is only counted, if there are
 	// fewer than RejectedFew of those: a Kafka timestamp that cannot be true, a value that counts as 0.
 	CountedShare = 0.01
+	// KeysShare is the share of the sessions looked up of the last RejectedMinutes that may be in several shards, if
+	// there are fewer than RejectedFew of those; and, divided by the number of shards, the share of the records that
+	// may come under another key, or in another partition, than the first one of their session.
+	KeysShare = 0.01
+	// PlacedShare is the share of at least PlacedFew records that one of the usual partitioners must explain.
+	PlacedShare, PlacedFew = 0.9, 100
 )
 
 // Spec says what an id means.
@@ -170,6 +177,14 @@ var table = []Spec{
 			"last 5 minutes, and at least 10", Never,
 		"Look at who sends the fields in the text. Sums of them are too low until they are sent as numbers; raw " +
 			"events have what was sent."},
+	{KeysInDisagreement, Degraded, "the shard, where there are several",
+		"of the last 5 minutes: more than 1 % of the sessions that were looked up, and at least 10, are in another " +
+			"shard, too; or more than 1 % of the records, divided by the number of shards, and at least 10, came " +
+			"under another key, or in another partition, than the first record of their session; or none of murmur2, " +
+			"CRC32 and FNV-1a of the key explains 90 % of the partitions of at least 100 records", Never,
+		"Let producers key all records of a session by its session_id, also after a login, and with one partitioner " +
+			"(librdkafka: partitioner=murmur2_random). Until then a session may be counted in several shards. Or " +
+			"create a new cluster with cluster.shards: 1."},
 	{SinkStopped, Stopped, "the sink of a shard",
 		"to write would damage the table, or the table is not as expected", AtOnce,
 		"Do what the text says, and restart the node. The other sinks go on."},

@@ -60,6 +60,10 @@ func (in *intake) fill() {
 			if reason := in.cur.add(r, p.next, in.cfg.Shards > 1); reason != 0 {
 				in.Metrics.rejects.WithLabelValues(reason.String()).Inc()
 			}
+			if in.placing > 0 && len(in.sizes) > 0 {
+				in.placing--
+				in.keys.look(r, in.sizes)
+			}
 			p.next, took = r.Offset+1, true
 		}
 		if len(part.Records) == 0 {

@@ -27,6 +27,11 @@ type Env struct {
 	Written *Tally
 	// Paused says why intake must rest on the whole node, "" if it need not; see status.Shard.Paused.
 	Paused func() string
+	// Created is how many partitions the topic had when the cluster was created, 0 while that is not known.
+	Created func() int
+	// Elsewhere says whether another shard than the given one has a live session with the id, by the replicas of this
+	// node.
+	Elsewhere func(shard uint32, id string) bool
 	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the
 	// sinks and the state.
 	Background func(work func())

@@ -61,6 +61,9 @@ type intake struct {
 	verdicts  chan kafka.Verdict // of comparisons; has room for all
 	// compare is kafka.Client.Compare.
 	compare   func(ctx context.Context, topicID [16]byte, known []kafka.Known, tell func(kafka.Verdict))
+	sizes     []int32                         // of the topic: see topicSizes
+	placing   int                             // records whose place may be looked at before the next maintenance
+	keys      placed                          // of this run and those before
 	startWork func(func(ctx context.Context)) // runs work that ends with this run
 }
 
@@ -104,6 +107,9 @@ func newIntake(l *leadership, view *state.View) *intake {
 		dirty: true, events: view.OpenEvents, lastEntry: now, troubled: now,
 	}
 	in.cur = in.newBuf()
+	if p := l.placed.Load(); p != nil {
+		in.keys = *p
+	}
 	in.prevCut.epoch, in.prevCut.checksum = view.LastClosed, view.LastChecksum
 	for _, p := range view.Partitions {
 		in.parts[p.Partition] = &partition{id: p.Partition, next: p.Next, applied: p.Next, moved: now,

@@ -16,11 +16,14 @@ import (
 const judgeEvery = time.Second
 
 // judge finds, for one leadership, what shows only in figures: partitions that nobody reads, records that wait behind a
-// transaction, many dead letters, false timestamps and values, sinks that do not follow. One goroutine owns it.
+// transaction, many dead letters, false timestamps and values, keys that do not keep sessions together, sinks that do
+// not follow. One goroutine owns it.
 type judge struct {
 	*leadership
 	rejected rejections
 	counted  counts
+	keys     keys
+	lookups  lookups
 	closings []closing
 	held     time.Time // since when records wait behind a transaction; zero if they do not
 	known    []int32   // partitions shown as unread
@@ -51,8 +54,24 @@ func (j *judge) run(ctx context.Context) {
 		times, zeroed := j.counted.judge(&view, now)
 		j.cond.keep(condition.KafkaTimesFalse, j.cond.subject(), times)
 		j.cond.keep(condition.ValuesZeroed, j.cond.subject(), zeroed)
+		j.cond.keep(condition.KeysInDisagreement, j.cond.subject(), j.judgeKeys(&view, now))
 		j.behind(&view, now)
 	}
+}
+
+// judgeKeys says why sessions are not together in one shard; "" if they are, as far as can be seen.
+func (j *judge) judgeKeys(view *state.View, now time.Time) string {
+	if view.Config.Shards > 1 {
+		before, after := j.lookups.looks, &j.lookups.looks
+		j.lookups.look(j.store.Changed(lookAmong), func(id string) bool { return j.Elsewhere(j.id, id) }, now)
+		j.Metrics.sessionsLooked.WithLabelValues(j.label()).Add(float64(after.sessions - before.sessions))
+		j.Metrics.sessionsElsewhere.WithLabelValues(j.label()).Add(float64(after.elsewhere - before.elsewhere))
+	}
+	p := j.placed.Load()
+	if p == nil {
+		p = new(placed)
+	}
+	return j.keys.judge(view, *p, j.lookups.looks, now)
 }
 
 // unread shows the partitions that nobody reads. They stay unread for as long as the shard lives.

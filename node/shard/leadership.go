@@ -28,6 +28,8 @@ type leadership struct {
 	orders   <-chan *order
 	// refused says that a row was refused: its dead letter waits in the open epoch for a cut.
 	refused atomic.Bool
+	// placed is what the intake has seen of where keys are, as of its last maintenance; nil before the first.
+	placed atomic.Pointer[placed]
 
 	// What one run of the intake leaves to the next; owned by the goroutine that runs them.
 	buffer  epochBuffer

@@ -33,6 +33,7 @@ func (in *intake) maintain() error {
 	if err := in.askRise(&view, now); err != nil {
 		return err
 	}
+	in.showPlaced()
 	in.retryFailing(now)
 	in.beginComparing(now)
 	in.pauseAhead(&view)
@@ -52,6 +53,23 @@ func (in *intake) maintain() error {
 	return nil
 }
 
+// showPlaced tells what has been seen of where keys are, and lets more be looked at.
+func (in *intake) showPlaced() {
+	in.placing = placeMost
+	last := in.placed.Load()
+	if last == nil {
+		last = new(placed)
+	}
+	if in.keys.looked == last.looked {
+		return
+	}
+	in.Metrics.keysLooked.WithLabelValues(in.label()).Add(float64(in.keys.looked - last.looked))
+	for by := range kafka.NumPartitioners {
+		in.Metrics.keysPlaced.WithLabelValues(in.label(), by.String()).Add(float64(in.keys.by[by] - last.by[by]))
+	}
+	in.placed.Store(new(in.keys))
+}
+
 // observe takes a new listing of the topic's ends.
 func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 	if l.Err != nil {
@@ -63,6 +81,7 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 		in.stopForeign()
 		return nil
 	}
+	in.sizes = topicSizes(in.cfg.Shards, l.Info.Partitions, in.Created())
 	if in.familiar(l.Info.ID, l.Begun) {
 		return fmt.Errorf("%w: the topic has the id again that this cluster was created with", errResync)
 	}

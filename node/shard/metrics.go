@@ -23,6 +23,9 @@ type Metrics struct {
 	groupCommits                      *prometheus.CounterVec   // by result
 	horizonForced                     *prometheus.CounterVec
 	unread                            *prometheus.GaugeVec
+	keysLooked                        *prometheus.CounterVec
+	keysPlaced                        *prometheus.CounterVec // by shard, partitioner
+	sessionsLooked, sessionsElsewhere *prometheus.CounterVec
 }
 
 // NewMetrics registers the figures.
@@ -61,6 +64,15 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		groupCommits: vec("deckle_source_group_commits_total", "Commits of the advisory group offsets.", "result"),
 		horizonForced: vec("deckle_shard_horizon_forced_total",
 			"Times that disk pressure made the leader force the horizon up.", shard...),
+		keysLooked: vec("deckle_source_keys_looked_total",
+			"Records whose partition was compared with where the usual partitioners put their key.", shard...),
+		keysPlaced: vec("deckle_source_keys_placed_total",
+			"Records of deckle_source_keys_looked_total that are where this partitioner puts their key.",
+			"shard", "partitioner"),
+		sessionsLooked: vec("deckle_shard_sessions_looked_total", "Sessions that were looked up in the other shards.",
+			shard...),
+		sessionsElsewhere: vec("deckle_shard_sessions_elsewhere_total",
+			"Sessions that were looked up and found in another shard, too: they are counted in both.", shard...),
 		flush: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_sink_flush_seconds",
 			Help: "Time of one successful write of a plan.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)},
 			[]string{"sink"}),

@@ -113,6 +113,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 	// What was counted before says nothing about these minutes.
 	j.rejected.judge(&view, s.env.Now())
 	j.counted.judge(&view, s.env.Now())
+	j.keys.judge(&view, placed{}, looks{}, s.env.Now())
 	s.env.Background(func() { j.run(ctx) })
 	defer l.buffer.discard()
 	wait := newBackoff(100*time.Millisecond, 10*time.Second)

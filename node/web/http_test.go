@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -423,5 +424,35 @@ func TestServeEndsInOrder(t *testing.T) {
 	// A listener that fails ends Serve with the error.
 	if err := Serve(t.Context(), ln, h, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("no error from a closed listener")
+	}
+}
+
+// What only counts and refuses nothing is in the status: keys that do not keep sessions together, with the example that
+// somebody can look at, and what the rules leave out or take for none, summed over the shards.
+func TestStatusTellsWhatIsOnlyCounted(t *testing.T) {
+	src := newFakeSource()
+	for i := range src.status.Shards {
+		src.status.Shards[i].State.RuleCounts = state.Counted{Excluded: map[string]int64{"bots": 4}, Skipped: 2,
+			KafkaTimes: 3, Zeroed: map[string]int64{"ad_revenue": 5}}
+	}
+	src.status.Shards[1].State.Keys = state.KeyCounts{Records: 50, Keys: 7, Logins: 6, Partitions: 1,
+		Example: &state.KeyExample{Epoch: 3, SessionID: "s-1", First: state.Position{Partition: 3, Offset: 12},
+			Other: state.Position{Partition: 5, Offset: 99}, FirstKey: event.KeySession, Under: event.KeyUser}}
+	_, indented, _ := request(t, testHandler(src), "GET", "/api/status")
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(indented)); err != nil {
+		t.Fatal(err)
+	}
+	body := compact.String()
+	for _, want := range []string{
+		`"excluded":8,"excluded_by_rule":{"bots":8},"types_skipped":4,"kafka_times_false":6,` +
+			`"values_zeroed":{"ad_revenue":10}`,
+		`"keys":{"compared":0,"other_key":0,"to_or_from_user":0,"other_partition":0}`,
+		`"keys":{"compared":50,"other_key":7,"to_or_from_user":6,"other_partition":1,"example":{"session_id":"s-1",` +
+			`"first":"3/12","first_key":"the session id","other":"5/99","other_key":"the user id"}}`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%s lacks %s", body, want)
+		}
 	}
 }

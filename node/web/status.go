@@ -45,6 +45,11 @@ type apiTotals struct {
 	Nulls        int64            `json:"nulls"`
 	DeadLetters  int64            `json:"dead_letters"`
 	ByReason     map[string]int64 `json:"dead_letters_by_reason"`
+	Excluded     int64            `json:"excluded"` // records that rules.exclude leaves out
+	ByRule       map[string]int64 `json:"excluded_by_rule"`
+	TypesSkipped int64            `json:"types_skipped"`     // records of unknown types that are left out
+	KafkaTimes   int64            `json:"kafka_times_false"` // records whose Kafka timestamp cannot be true
+	Zeroed       map[string]int64 `json:"values_zeroed"`     // values that are no number, by field
 	LiveSessions int64            `json:"live_sessions"`
 	OpenSessions int64            `json:"open_sessions"`
 	MemoryBytes  int64            `json:"session_memory_bytes"`
@@ -89,6 +94,33 @@ type apiShard struct {
 	Stopped      map[string]string   `json:"stopped,omitempty"`
 	Visible      map[string]apiDelay `json:"visible,omitempty"`
 	Partitions   []apiPartition      `json:"partitions"`
+	Keys         apiKeys             `json:"keys"`
+}
+
+// apiKeys says how far the keys of records keep sessions together, as the shard sees it.
+type apiKeys struct {
+	Compared   int64          `json:"compared"`        // records that followed another one of their session
+	Other      int64          `json:"other_key"`       // those under another key than the first one
+	Logins     int64          `json:"to_or_from_user"` // of those, where one of the two keys is the user id
+	Partitions int64          `json:"other_partition"` // those under the same key, in another partition
+	Example    *apiKeyExample `json:"example,omitempty"`
+}
+
+type apiKeyExample struct {
+	SessionID string `json:"session_id"`
+	First     string `json:"first"` // "partition/offset" of the session's first record
+	FirstKey  string `json:"first_key"`
+	Other     string `json:"other"`
+	OtherKey  string `json:"other_key"`
+}
+
+func newAPIKeys(c *state.KeyCounts) apiKeys {
+	out := apiKeys{Compared: c.Records, Other: c.Keys, Logins: c.Logins, Partitions: c.Partitions}
+	if e := c.Example; e != nil {
+		out.Example = &apiKeyExample{SessionID: e.SessionID, First: e.First.Text(), FirstKey: e.FirstKey.String(),
+			Other: e.Other.Text(), OtherKey: e.Under.String()}
+	}
+	return out
 }
 
 type apiDelay struct {
@@ -145,6 +177,7 @@ func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 	}
 	out.Members, out.CanLoseOne = list(out.Members), st.CanLoseOne
 	t.ByReason, t.Leaders = map[string]int64{}, map[string]int{}
+	t.ByRule, t.Zeroed = map[string]int64{}, map[string]int64{}
 	sinks := make([]*apiSink, state.NumSinks)
 	for i := range st.Shards {
 		s := &st.Shards[i]
@@ -181,6 +214,15 @@ func (t *apiTotals) add(s *status.Shard) {
 			t.DeadLetters += n
 			t.ByReason[r.String()] += n
 		}
+	}
+	for rule, n := range v.RuleCounts.Excluded {
+		t.Excluded += n
+		t.ByRule[rule] += n
+	}
+	t.TypesSkipped += v.RuleCounts.Skipped
+	t.KafkaTimes += v.RuleCounts.KafkaTimes
+	for field, n := range v.RuleCounts.Zeroed {
+		t.Zeroed[field] += n
 	}
 	t.LiveSessions += v.LiveSessions
 	t.OpenSessions += v.OpenStatus
@@ -239,6 +281,7 @@ func newAPIShard(s *status.Shard) apiShard {
 		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
 		Ahead:   s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
+		Keys: newAPIKeys(&v.Keys),
 	}
 	if v.Clock > 0 {
 		clock := time.Unix(v.Clock, 0).UTC()
