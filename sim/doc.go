@@ -44,6 +44,8 @@
 //     share at 0 where a backlog is read;
 //   - odd: values that are legal and strange: fractions, negative numbers, numbers as text, an unknown field,
 //     milliseconds;
+//   - keys that lie: sessions whose records come each under a key of its own, or under the user's id after a login, but
+//     all in the partition of the session: what is counted of them stays whole;
 //   - huge: sessions of at least 40 events, each with 2 to 4 KB of engagement_metrics.
 //
 // # File of the truth

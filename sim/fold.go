@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"math"
@@ -16,6 +17,7 @@ type acked struct {
 	partition int32
 	offset    int64
 	kafkaTime int64 // Unix milliseconds
+	key       []byte
 	value     []byte
 }
 
@@ -25,6 +27,8 @@ type verdict struct {
 	duplicates []Position
 	dead       []Dead
 	excluded   int64
+	// keysDiffer are the applied records and duplicates under another key than the first applied one.
+	keysDiffer int64
 }
 
 // fold works out one session, literally by the rules of docs/schema.md.
@@ -36,6 +40,7 @@ func fold(id string, records []acked, keyed bool) verdict {
 	var counted, applied []*observed
 	seen := map[string]bool{}
 	ended := false
+	var firstKey []byte
 	for _, r := range records {
 		o, reason := judge(r.value, r.kafkaTime)
 		if reason == "" {
@@ -43,6 +48,9 @@ func fold(id string, records []acked, keyed bool) verdict {
 			switch {
 			case seen[o.id]:
 				v.duplicates = append(v.duplicates, Position{r.partition, r.offset})
+				if !bytes.Equal(r.key, firstKey) {
+					v.keysDiffer++
+				}
 				continue
 			case o.timestamp < r.kafkaTime/1000-int64(tooOld/time.Second):
 				reason = "too_late"
@@ -57,6 +65,11 @@ func fold(id string, records []acked, keyed bool) verdict {
 		if reason != "" {
 			v.dead = append(v.dead, Dead{Position: Position{r.partition, r.offset}, Reason: reason})
 			continue
+		}
+		if len(seen) == 0 {
+			firstKey = r.key
+		} else if !bytes.Equal(r.key, firstKey) {
+			v.keysDiffer++
 		}
 		seen[o.id] = true
 		applied = append(applied, o)

@@ -111,6 +111,9 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 		if g.roll(g.opts.Faults.Readers) {
 			s.readers(g.rng)
 		}
+		if g.roll(g.opts.Faults.Keys) {
+			s.lie = newLie(g.rng)
+		}
 		g.slots[i] = s
 	}
 	if s.left == 0 {
@@ -176,7 +179,11 @@ func (g *Generator) endAny(now time.Time) (*Record, *session) {
 }
 
 func (g *Generator) record(s *session, kind Kind, fields []field) *Record {
-	return &Record{Key: g.key(s), Value: object(fields), Kind: kind, SessionID: s.id}
+	rec := &Record{Key: g.key(s), Value: object(fields), Kind: kind, SessionID: s.id}
+	if s.lie.kind != honest && !g.opts.Unkeyed {
+		rec.Key, rec.Place = s.lie.key(g.rng, s), rec.Key
+	}
+	return rec
 }
 
 func (g *Generator) key(s *session) []byte {
@@ -201,7 +208,8 @@ func (g *Generator) emit(rec *Record, s *session, now time.Time) *Record {
 		g.hold(h, s, 0)
 	}
 	if rec.Kind != KindDuplicate && g.roll(g.opts.Faults.Duplicates) {
-		g.hold(&Record{Key: rec.Key, Value: rec.Value, Kind: KindDuplicate, SessionID: rec.SessionID}, s, g.delay(10))
+		g.hold(&Record{Key: rec.Key, Value: rec.Value, Kind: KindDuplicate, SessionID: rec.SessionID,
+			Place: rec.Place}, s, g.delay(10))
 	}
 	rec.Last = s.ended && s.pending == 0 && s.held == nil
 	return rec

@@ -115,6 +115,7 @@ type Summary struct {
 	Applied     int64            `json:"applied"`  // Events and session_ends
 	Duplicates  int64            `json:"duplicates"`
 	Excluded    int64            `json:"excluded"`     // records that the rule of BotField leaves out
+	KeysDiffer  int64            `json:"keys_differ"`  // of Applied and Duplicates: not under their session's first key
 	DeadLetters map[string]int64 `json:"dead_letters"` // by reason
 	Partitions  map[int32]Span   `json:"partitions"`
 	Sums        map[string]int64 `json:"sums"`      // of MetricColumns
@@ -140,6 +141,7 @@ func (s *Summary) Add(o *Summary) {
 	s.Applied += o.Applied
 	s.Duplicates += o.Duplicates
 	s.Excluded += o.Excluded
+	s.KeysDiffer += o.KeysDiffer
 	s.Uncertain += o.Uncertain
 	s.Mistaken += o.Mistaken
 	for r, n := range o.DeadLetters {

@@ -19,6 +19,7 @@ type Faults struct {
 	Readers    float64 // of sessions: unknown readers, those who log in later, known by a text, or two in one session
 	Excluded   float64 // extra records with BotField, as a share of all: right only if the cluster has the rule
 	KafkaTimes float64 // of the records of sessions: a Kafka time that says nothing
+	Keys       float64 // of sessions: keys that lie, in the partition of the session all the same
 }
 
 // DefaultFaults are the faults of the demo: some of each kind. TooLate is right only if the cluster follows the
@@ -97,7 +98,8 @@ func (o Options) complete() (Options, error) {
 		share float64
 	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed",
 		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}, {"huge", f.Huge},
-		{"readers'", f.Readers}, {"excluded", f.Excluded}, {"Kafka-time", f.KafkaTimes}} {
+		{"readers'", f.Readers}, {"excluded", f.Excluded}, {"Kafka-time", f.KafkaTimes},
+		{"lying", f.Keys}} {
 		if !(s.share >= 0 && s.share <= 0.9) {
 			return o, fmt.Errorf("sim: the share of %s records, %v, is not between 0 and 0.9", s.of, s.share)
 		}
@@ -134,5 +136,6 @@ type Record struct {
 	Reason     string    // of the dead letter that it must become; "" if none
 	Time       time.Time // its Kafka timestamp: the clock when it was made, or 1970
 	SessionID  string    // of the session that it counts for; "" for malformed and too-late records
+	Place      []byte    // what its partition follows from instead of Key; nil if the key does not lie
 	Last       bool      // no further record of this session follows
 }

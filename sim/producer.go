@@ -63,7 +63,7 @@ func Open(ctx context.Context, opts Options, truth *Truth) (*Simulator, error) {
 			kgo.MaxBufferedRecords(opts.MaxBuffered),
 			kgo.MaxBufferedBytes(64 << 20),
 			kgo.ProducerLinger(5 * time.Millisecond),
-			kgo.RecordPartitioner(partitioner(opts.Unkeyed)),
+			kgo.RecordPartitioner(partitioner(&opts)),
 		}, opts.KafkaOpts...)...)
 		if err != nil {
 			s.Close()
@@ -121,10 +121,38 @@ func (s *Simulator) check(ctx context.Context) error {
 	return nil
 }
 
-// partitioner is the usual one by key. Unkeyed records are spread by their bytes, so that a duplicate follows its
-// original into the same partition: which of the two is the duplicate is then decided by their offsets alone.
-func partitioner(unkeyed bool) kgo.Partitioner {
-	if !unkeyed {
+// placeOf is the key of a record's context under which its Place is.
+type placeOf struct{}
+
+// placed gives the record to the partitioner that byPlace returns.
+func placed(ctx context.Context, rec *Record) context.Context {
+	if rec.Place == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, placeOf{}, rec.Place)
+}
+
+// byPlace is the usual partitioner, by the place of a record whose key lies.
+func byPlace(topic string) func(*kgo.Record, int) int {
+	usual := kgo.StickyKeyPartitioner(nil).ForTopic(topic)
+	return func(r *kgo.Record, n int) int {
+		place, ok := r.Context.Value(placeOf{}).([]byte)
+		if !ok {
+			place = r.Key
+		}
+		return usual.Partition(&kgo.Record{Key: place}, n)
+	}
+}
+
+// partitioner is the usual one by key, where keys do not lie. Unkeyed records are spread by their bytes, so that a
+// duplicate follows its original into the same partition: which of the two is the duplicate is then decided by their
+// offsets alone.
+func partitioner(o *Options) kgo.Partitioner {
+	switch {
+	case o.Unkeyed:
+	case o.Faults.Keys > 0:
+		return kgo.BasicConsistentPartitioner(byPlace)
+	default:
 		return kgo.StickyKeyPartitioner(nil)
 	}
 	return kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int {
@@ -201,7 +229,7 @@ func (s *Simulator) drive(ctx, hard context.Context, fail context.CancelCauseFun
 		}
 		s.sent.Add(1)
 		// Produce blocks while the client's buffer is full: that is the back-pressure.
-		l.client.Produce(hard, &kgo.Record{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time},
+		l.client.Produce(placed(hard, rec), &kgo.Record{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time},
 			func(r *kgo.Record, err error) {
 				s.landed(rec, r, err, fail)
 			})

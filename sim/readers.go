@@ -43,6 +43,38 @@ func (s *session) readers(r *rand.Rand) {
 	}
 }
 
+// lie says how the keys of a session lie.
+type lie struct {
+	kind lieKind
+	from int // the number of the event from which on the key is the user's id
+}
+
+type lieKind uint8
+
+const (
+	honest  lieKind = iota
+	byEvent         // each record has a key of its own, as if it were the event's id
+	byLogin         // the key becomes the user's id
+)
+
+func newLie(r *rand.Rand) lie {
+	if r.IntN(2) == 0 {
+		return lie{kind: byEvent}
+	}
+	return lie{kind: byLogin, from: 1 + r.IntN(4)}
+}
+
+// key is the key of the session's record that is made now.
+func (l lie) key(r *rand.Rand, s *session) []byte {
+	switch {
+	case l.kind == byEvent:
+		return []byte(uuid(r))
+	case s.events >= l.from:
+		return strconv.AppendUint(nil, s.user, 10)
+	}
+	return []byte(s.id)
+}
+
 // ulid is an event id that is no UUID.
 func ulid(r *rand.Rand) string {
 	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

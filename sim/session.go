@@ -32,6 +32,7 @@ type session struct {
 	title   string
 
 	huge    bool    // see Faults.Huge
+	lie     lie     // see Faults.Keys
 	held    *Record // to be swapped with the next record
 	pending int     // records in the queue
 	ended   bool

@@ -78,7 +78,7 @@ func (t *Truth) Sent(rec *Record) {
 
 // Acked notes that a record that was Sent is in the topic.
 func (t *Truth) Acked(rec *Record, partition int32, offset, kafkaMillis int64) {
-	a := acked{partition: partition, offset: offset, kafkaTime: kafkaMillis, value: rec.Value}
+	a := acked{partition: partition, offset: offset, kafkaTime: kafkaMillis, key: rec.Key, value: rec.Value}
 	if rec.SessionID == "" {
 		t.alone(rec, a)
 		return
@@ -179,6 +179,7 @@ func (t *Truth) finish(id string, s *openSession) {
 		t.sum.Mistaken++
 	}
 	t.sum.Duplicates += int64(len(v.duplicates))
+	t.sum.KeysDiffer += v.keysDiffer
 	t.deadLetters(v.dead)
 	for _, p := range v.duplicates {
 		t.write(Line{Duplicate: &p})

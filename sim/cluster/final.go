@@ -45,6 +45,15 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 
 // equalReplicas compares the replicas with one another and with what was produced.
 func (o *oracle) equalReplicas(sum *sim.Summary) {
+	differ := map[string]int64{} // by member
+	defer func() {
+		for name, n := range differ {
+			if n != sum.KeysDiffer {
+				o.w.history.fail("%s has counted %d records under another key than the first one of their session, "+
+					"there were %d", name, n, sum.KeysDiffer)
+			}
+		}
+	}()
 	for shard := range uint32(o.w.shards) {
 		for _, m := range o.w.members {
 			s := m.store(shard)
@@ -53,6 +62,10 @@ func (o *oracle) equalReplicas(sum *sim.Summary) {
 				continue
 			}
 			v := s.View()
+			differ[m.name] += v.Keys.Keys
+			if n := v.Keys.Partitions; n > 0 {
+				o.w.history.fail("%s has counted %d records in another partition than their session's", m.name, n)
+			}
 			for _, p := range v.Partitions {
 				if want := o.promised[p.Partition]; p.Next < want || p.Next != sum.Partitions[p.Partition].To {
 					o.w.history.fail("I3: %s has partition %d up to %d; %d were applied once, %d produced", m.name,
