@@ -114,7 +114,7 @@ func (s *stage) restored(down bool) (at time.Time) {
 	s.connect()
 	s.send(ev{sid: "old", at: at.Add(3 * time.Second)}, ev{sid: "old", at: at.Add(4 * time.Second)})
 	s.flushed()
-	release := nothing
+	var release func()
 	if down {
 		release = s.cutPower(100)
 	} else {
