@@ -28,7 +28,7 @@ var (
 		"and created again. Offsets of the old topic say nothing about the new one; start a new cluster in an empty " +
 		"folder")
 
-	errNoOffset = errors.New("no broker knows them")
+	errNoOffset = errors.New("no broker tells")
 )
 
 // SameTopic says whether two topic ids may be of one topic; the zero id is unknown and may be any.
@@ -189,5 +189,6 @@ func (l *Listing) Missing(partition int32) error {
 	if _, ok := l.Ends[partition]; ok {
 		return nil
 	}
-	return fmt.Errorf("kafka: partition %d: %w", partition, cmp.Or(l.errs[partition], errNoOffset))
+	return fmt.Errorf("kafka: partition %d: its end is not known: %w", partition,
+		cmp.Or(l.errs[partition], errNoOffset))
 }
