@@ -8,7 +8,7 @@ MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
 .PHONY: build demo test unit engine integration race lint rooms fetch up down sim sim-bugs timers failpoints \
-	torture torture-ci torture-bug fuzz malformed restored bench bench-full bench-ci profile clean
+	torture torture-ci torture-bug fuzz malformed restored world bench bench-full bench-ci profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -118,6 +118,12 @@ torture-bug:
 	@for bug in bugDeltaNoTxn bugClickHouseLedgerFirst bugClickHouseTotalsFirst; do \
 		$(GO) run ./integration/torture -bug $$bug -must-fail -seed $(SEED) -out .local/torture-$$bug.json || exit 1; \
 	done
+
+# Three nodes over three real brokers with replication, which are killed, frozen, trimmed and more, while Kafka's own
+# client, librdkafka and franz-go produce with every codec. WORLD picks a test. The first time fetches librdkafka.
+WORLD ?= .
+world:
+	$(GO) test -count=1 -timeout 60m -v ./integration/world -world -run '$(WORLD)'
 
 # Each fuzz target for FUZZTIME, or for as many executions as FUZZEXECS says (200000x). FUZZ picks targets by a part of
 # their package or name. An input that reaches new code is not minimised at length: where goroutines take part that

@@ -101,6 +101,7 @@ const (
 	chdbPackage   = "@chdb/lib-linux-x64-gnu"
 	pythonReaders = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 " +
 		"clickhouse-driver==0.2.11"
+	librdkafkaVersion = "2.16.1" // of its Python binding, which has it built in
 )
 
 const kafkaPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">

@@ -56,6 +56,8 @@ type ClusterOptions struct {
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
 	LogLevel                   string // default info
+	// RaftTimeout is how long a leader may be silent, and how long its lease lasts; by default that of the nodes.
+	RaftTimeout time.Duration
 
 	// Wire, if it is set, says by which addresses a node reaches the other nodes and the services. listen are the
 	// addresses on which the nodes listen, the node's own among them.
@@ -67,7 +69,7 @@ type ClusterOptions struct {
 // Addresses are the addresses that one node dials.
 type Addresses struct {
 	Peers                    []string // of all nodes; a node does not dial its own
-	Kafka, MinIO, ClickHouse string
+	Kafka, MinIO, ClickHouse string   // Kafka may be several, separated by commas
 }
 
 // NewCluster writes the configurations of the nodes. It starts nothing.
@@ -109,11 +111,15 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		}
 		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"),
 			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i]}
+		timeouts := ""
+		if t := o.RaftTimeout; t > 0 {
+			timeouts = fmt.Sprintf("  heartbeat_timeout: %[1]s\n  election_timeout: %[1]s\n  lease_timeout: %[1]s\n", t)
+		}
 		text := fmt.Sprintf(`node: %s
 data_dir: %s
 cluster:
   shards: %d
-  listen: %s
+%s  listen: %s
   nodes:
 %skafka:
   brokers: ["%s"]
@@ -143,7 +149,8 @@ http:
   listen: %s
 log:
   level: %s
-`, name, n.DataDir, o.Shards, listen[i], members.String(), to.Kafka, o.Topic, o.IdleAfter, o.Grace,
+`, name, n.DataDir, o.Shards, timeouts, listen[i], members.String(),
+			strings.ReplaceAll(to.Kafka, ",", `", "`), o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
 			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix,
 			to.ClickHouse, cmp.Or(o.Database, "analytics"),

@@ -6,6 +6,7 @@
 //	Kafka        org.apache.kafka:kafka_2.13, kafka-tools              Maven (java, mvn)
 //	MinIO        github.com/minio/minio                                go install
 //	ClickHouse   @chdb/lib-linux-x64-gnu + integration/chfront (cgo)   npm pack, go build (npm, cc)
+//	librdkafka   confluent-kafka                                       pip (python3)
 //	readers      deltalake, duckdb, duckdb-extension-delta             pip (python3)
 //	Spark        pyspark, clickhouse-driver; Kafka's source, delta-    pip, Maven (java, mvn, python3)
 //	             spark, hadoop-aws

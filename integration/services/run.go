@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Kafka is a broker: one process, in KRaft mode.
+// Kafka is a broker: one process.
 type Kafka struct {
 	*Process
 	Addr string
@@ -27,7 +27,7 @@ type KafkaListener struct {
 	Advertised string // host:port that the broker gives to those clients
 }
 
-// StartKafka formats a folder, starts a broker in it, and waits until it answers.
+// StartKafka formats a folder, starts a broker in KRaft mode in it, and waits until it answers.
 func StartKafka(ctx context.Context, libs, dir string, more ...KafkaListener) (*Kafka, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("services: %w", err)
@@ -86,6 +86,11 @@ func (k *Kafka) Up(ctx context.Context) error {
 	if err := k.Start(); err != nil {
 		return err
 	}
+	return k.answers(ctx)
+}
+
+// answers waits until the broker answers.
+func (k *Kafka) answers(ctx context.Context) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Addr))
 	if err != nil {
 		return fmt.Errorf("services: %w", err)
