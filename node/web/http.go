@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +51,8 @@ type Options struct {
 //	GET /version           build
 //	GET /api/status        cluster, shards, sinks
 //	GET /api/analytics     brands, devices, countries, subscriptions: for the day, and for all days in the state
-//	GET /api/session/{id}  one session in its present state; /api/session?id= for clients that rewrite paths
+//	GET /api/session/{id}  one session in its present state; /api/session?id= for clients that rewrite paths. An id
+//	                       is any text of up to 255 bytes, escaped as part of a URL; slashes and dots may stand
 //	GET /debug/pprof/      profiles
 //	POST /api/partitions/skip    {"partition": 3, "from": 500, "to": 501, "reason": "…"}: give up offsets
 //	POST /api/partitions/resume  {"partition": 3}: try a partition again
@@ -83,12 +83,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	})
 	mux.HandleFunc("GET /api/status", h.serveStatus)
 	mux.HandleFunc("GET /api/analytics", h.serveAnalytics)
-	mux.HandleFunc("GET /api/session/{id}", func(w http.ResponseWriter, r *http.Request) {
-		h.serveSession(w, r.PathValue("id"))
-	})
-	mux.HandleFunc("GET /api/session", func(w http.ResponseWriter, r *http.Request) {
-		h.serveSession(w, r.URL.Query().Get("id"))
-	})
+	mux.HandleFunc("GET /api/session", h.serveSessionQuery)
 	if opts.Command != nil {
 		mux.HandleFunc("POST /api/partitions/skip", serveCommand(h, opts.Command, false))
 		mux.HandleFunc("POST /api/partitions/resume", serveCommand(h, opts.Command, true))
@@ -98,19 +93,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return h.withDots(mux)
-}
-
-// withDots serves the sessions "." and "..", whose paths the mux would rewrite before it looks at them.
-func (h *handler) withDots(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, ok := strings.CutPrefix(r.URL.Path, "/api/session/")
-		if ok && (id == "." || id == "..") && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			h.serveSession(w, id)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	return h.withSessions(mux)
 }
 
 // Serve answers requests on ln with h until ctx ends. Then it finishes those that have begun, for two seconds at most.

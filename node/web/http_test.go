@@ -310,10 +310,16 @@ func TestAPISession(t *testing.T) {
 	// A session may have any id. Two of them are parts of a path to everybody between: no redirect, and a way for
 	// clients that rewrite paths before they send them.
 	for id, raw := range map[string][]string{
-		"..":        {"/api/session/..", "/api/session/%2e%2e", "/api/session/%2E.", "/api/session?id=.."},
-		".":         {"/api/session/.", "/api/session/%2e", "/api/session?id=."},
-		"../status": {"/api/session/..%2Fstatus", "/api/session/%2e%2e%2fstatus", "/api/session?id=../status"},
-		"a//b":      {"/api/session/a%2F%2Fb", "/api/session?id=a//b"},
+		"..":           {"/api/session/..", "/api/session/%2e%2e", "/api/session/%2E.", "/api/session?id=.."},
+		".":            {"/api/session/.", "/api/session/%2e", "/api/session?id=."},
+		"../status":    {"/api/session/..%2Fstatus", "/api/session/%2e%2e%2fstatus", "/api/session?id=../status"},
+		"a//b":         {"/api/session/a%2F%2Fb", "/api/session/a//b", "/api/session?id=a//b"},
+		"/":            {"/api/session/%2F", "/api/session//", "/api/session?id=/"},
+		"a/../b/.":     {"/api/session/a/../b/.", "/api/session/a%2F..%2fb%2F%2e", "/api/session?id=a/../b/."},
+		"100% ?#&+":    {"/api/session/100%25%20%3F%23&+", "/api/session?id=100%25+%3F%23%26%2B"},
+		"%2F":          {"/api/session/%252F", "/api/session?id=%252F"},
+		"\x00\n\u2028": {"/api/session/%00%0A%E2%80%A8", "/api/session?id=%00%0A%E2%80%A8"},
+		longest:        {"/api/session/" + strings.Repeat("%C3%A4", 127) + "x", "/api/session?id=" + longest},
 	} {
 		src.replicas[0].sessions[id] = &schema.SessionRow{SessionID: id, Origin: "3/4"}
 		for _, path := range raw {
@@ -324,6 +330,13 @@ func TestAPISession(t *testing.T) {
 		}
 	}
 	if code, _, _ := request(t, h, "POST", "/api/session/.."); code == 200 {
+	for _, path := range []string{"/api/session", "/api/session?id=", "/api/session?id=%zz", "/api/session?id=a;b",
+		"/api/session?id=a&id=b", "/api/session?id=" + strings.Repeat("x", 256)} {
+		if code, body, _ := request(t, h, "GET", path); code != 400 {
+			t.Errorf("%.40s: %d %s", path, code, body)
+		}
+	}
+	longest := strings.Repeat("ä", 127) + "x" // 255 bytes
 		t.Error("POST reads a session")
 	}
 	src.replicas[0].err = errors.New("disk")
@@ -340,6 +353,14 @@ func TestPageAndRest(t *testing.T) {
 	code, body, header := request(t, h, "GET", "/")
 	if code != 200 || !strings.Contains(body, "<title>Deckle</title>") || header.Get("Content-Security-Policy") == "" {
 		t.Errorf("page: %d", code)
+	// A number that a double cannot hold is a text, or JavaScript would show another user.
+	for user, want := range map[uint64]string{7: "7", 1<<53 - 1: "9007199254740991", 1 << 53: `"9007199254740992"`,
+		1<<64 - 1: `"18446744073709551615"`} {
+		src.replicas[0].sessions["u"] = &schema.SessionRow{SessionID: "u", UserID: user}
+		if _, body, _ := request(t, h, "GET", "/api/session/u"); !strings.Contains(body, `"user_id": `+want+",") {
+			t.Errorf("user %d: %s", user, body)
+		}
+	}
 	}
 	if _, body, _ := request(t, h, "GET", "/metrics"); !strings.Contains(body, "deckle_test_things_total 0") {
 		t.Errorf("metrics: %s", body)

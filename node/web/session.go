@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"deckle/event"
@@ -69,7 +71,7 @@ func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
 	case schema.Date:
 		return c.String(r)
 	case schema.Uint64:
-		return c.Number(r)
+		return exact(c.Number(r))
 	}
 	if c.Kind.IsText() {
 		return c.Text(r)
@@ -77,9 +79,54 @@ func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
 	return int64(c.Number(r))
 }
 
+// maxExact is the greatest integer up to which a double, which is what JavaScript makes of any number, holds each one.
+const maxExact = 1<<53 - 1
+
+// exact returns what JSON shows of a number: beyond maxExact a text, as in all JSON of Deckle's, so that every reader
+// has the same value.
+func exact(n uint64) any {
+	if n > maxExact {
+		return strconv.FormatUint(n, 10)
+	}
+	return n
+}
+
+// sessionPath begins the path of a session; all that follows is its id.
+const sessionPath = "/api/session/"
+
+// withSessions serves the paths of sessions. A mux would clean a path with dots or several slashes before it looks at
+// it, and send the client to another one; but an id may be any text.
+func (h *handler) withSessions(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok := strings.CutPrefix(r.URL.Path, sessionPath)
+		switch {
+		case !ok || id == "":
+			next.ServeHTTP(w, r)
+		case r.Method == http.MethodGet || r.Method == http.MethodHead:
+			h.serveSession(w, id)
+		default:
+			w.Header().Set("Allow", "GET, HEAD")
+			h.reply(w, http.StatusMethodNotAllowed, problem{"a session can be read only"})
+		}
+	})
+}
+
+// serveSessionQuery serves /api/session?id=.
+func (h *handler) serveSessionQuery(w http.ResponseWriter, r *http.Request) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	switch ids := q["id"]; {
+	case err != nil:
+		h.reply(w, http.StatusBadRequest, problem{fmt.Sprintf("the query cannot be read: %v", err)})
+	case len(ids) != 1:
+		h.reply(w, http.StatusBadRequest, problem{"one id is needed: /api/session?id="})
+	default:
+		h.serveSession(w, ids[0])
+	}
+}
+
 func (h *handler) serveSession(w http.ResponseWriter, id string) {
-	if len(id) > event.MaxSessionID {
-		h.reply(w, http.StatusBadRequest, problem{fmt.Sprintf("a session id has at most %d bytes", event.MaxSessionID)})
+	if id == "" || len(id) > event.MaxSessionID {
+		h.reply(w, http.StatusBadRequest, problem{fmt.Sprintf("a session id has 1 to %d bytes", event.MaxSessionID)})
 		return
 	}
 	st := h.src.Status()
