@@ -44,12 +44,27 @@ type look struct {
 	members    []status.Member
 	others     []condition.Condition
 	canLoseOne *bool
+	lags       map[lagKey]*status.Lag
+}
+
+// lagKey says who has told the lag of which shard.
+type lagKey struct {
+	node  string
+	shard uint32
 }
 
 // told is what a node tells of itself.
 type told struct {
 	Conditions []condition.Condition
 	Shards     []standing // nil while its groups do not run
+	// Lags are of the shards that it leads. A node of an earlier version tells none.
+	Lags []ledLag `json:",omitempty"`
+}
+
+// ledLag is the lag of a shard, told by its leader. Without Partitions it is too long to be told whole.
+type ledLag struct {
+	Shard uint32
+	Lag   status.Lag
 }
 
 // standing is where a node stands in one shard.
@@ -60,9 +75,9 @@ type standing struct {
 	Last, Commit uint64 // indexes of the log
 }
 
-// tellOf makes what a node tells of its own status, so short that it fits into an answer: the gravest conditions first.
-func tellOf(rs *raftstore.Status, list []condition.Condition) *told {
-	t := &told{Conditions: list}
+// tellOf makes what a node tells of its own status.
+func tellOf(rs *raftstore.Status, list []condition.Condition, lags []ledLag) *told {
+	t := &told{Conditions: list, Lags: lags}
 	if rs.Ready {
 		t.Shards = []standing{}
 		for _, g := range rs.Groups {
@@ -73,16 +88,25 @@ func tellOf(rs *raftstore.Status, list []condition.Condition) *told {
 	return t
 }
 
+// encode makes it so short that it fits into an answer: without the lags of single partitions, and then with the
+// gravest conditions only.
 func (t *told) encode() json.RawMessage {
-	for {
-		b, err := json.Marshal(t)
+	short := *t
+	for whole := true; ; whole = false {
+		b, err := json.Marshal(&short)
 		switch {
 		case err != nil:
 			return nil
-		case len(b) <= raftstore.MaxTold || len(t.Conditions) == 0:
+		case len(b) <= raftstore.MaxTold || !whole && len(short.Conditions) == 0:
 			return b
+		case !whole:
+			short.Conditions = short.Conditions[:len(short.Conditions)/2]
+			continue
 		}
-		t = &told{t.Conditions[:len(t.Conditions)/2], t.Shards}
+		short.Lags = slices.Clone(t.Lags)
+		for i := range short.Lags {
+			short.Lags[i].Lag.Partitions = nil
+		}
 	}
 }
 
@@ -132,7 +156,7 @@ func (m *members) round(ctx context.Context) {
 
 // judge takes the answers of one round.
 func (m *members) judge(answers []answer) {
-	var l look
+	l := look{lags: map[lagKey]*status.Lag{}}
 	upToDate := 0
 	known := true
 	for i, name := range m.names {
@@ -145,6 +169,9 @@ func (m *members) judge(answers []answer) {
 		l.members = append(l.members, status.Member{Node: name, Answers: a.err == nil, UpToDate: ok})
 		if name != m.self && a.told != nil {
 			l.others = append(l.others, a.told.Conditions...)
+			for _, led := range a.told.Lags {
+				l.lags[lagKey{name, led.Shard}] = &led.Lag
+			}
 		}
 	}
 	majority := len(m.names)/2 + 1

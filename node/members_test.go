@@ -10,6 +10,7 @@ import (
 
 	"deckle/node/condition"
 	"deckle/node/nodetest"
+	"deckle/node/status"
 	"deckle/raftstore"
 )
 
@@ -77,7 +78,8 @@ func TestMembers(t *testing.T) {
 // A round asks all others at once, and takes what they have found.
 func TestMembersAsk(t *testing.T) {
 	theirs := told{Conditions: []condition.Condition{{ID: condition.DiskHigh, Severity: condition.Degraded, Node: "b",
-		Subject: "node", Text: "full"}}, Shards: []standing{{0, true, false, 5, 5}}}
+		Subject: "node", Text: "full"}}, Shards: []standing{{0, true, false, 5, 5}},
+		Lags: []ledLag{{3, status.Lag{Records: new(int64(8))}}, {4, status.Lag{Unknown: 2}}}}
 	m := &members{self: "a", names: []string{"a", "b", "c"}, missed: map[string]int{},
 		list: condition.New("a", time.Now, nodetest.Log(t)), tell: func() *told { return &told{Shards: []standing{}} },
 		ask: func(_ context.Context, node string) (json.RawMessage, error) {
@@ -92,20 +94,41 @@ func TestMembersAsk(t *testing.T) {
 		!l.members[1].UpToDate || l.members[2].UpToDate {
 		t.Errorf("%+v", l)
 	}
+	three, four := l.lags[lagKey{"b", 3}], l.lags[lagKey{"b", 4}]
+	if len(l.lags) != 2 || *three.Records != 8 || four.Records != nil || four.Unknown != 2 {
+		t.Errorf("lags %+v", l.lags)
+	}
 }
 
-// However much a node has found, its answer fits: the gravest come first, and the others are left out.
+// However much a node has found, its answer fits: the lags of shards stay, those of partitions are left out first, and
+// of the conditions the gravest come first.
 func TestToldFits(t *testing.T) {
 	all := &told{Shards: []standing{{0, true, false, 1, 1}}}
 	for i := range 500 {
 		all.Conditions = append(all.Conditions, condition.Condition{ID: condition.PartitionStopped,
 			Severity: condition.Stopped, Subject: fmt.Sprint("partition ", i), Text: strings.Repeat("x", 1024)})
 	}
-	b := all.encode()
-	var back told
-	if err := json.Unmarshal(b, &back); err != nil || len(b) > raftstore.MaxTold || len(back.Conditions) < 10 ||
-		back.Conditions[0] != all.Conditions[0] || len(back.Shards) != 1 {
-		t.Errorf("%d bytes, %d conditions: %v", len(b), len(back.Conditions), err)
+	lag := status.Lag{Records: new(int64(7)), Unknown: 1}
+	for p := range int32(1000) {
+		lag.Partitions = append(lag.Partitions, status.PartitionLag{Partition: p, Records: new(int64(p))})
+	}
+	all.Lags = []ledLag{{0, lag}}
+	check := func(conditions int) {
+		t.Helper()
+		b := all.encode()
+		var back told
+		if err := json.Unmarshal(b, &back); err != nil || len(b) > raftstore.MaxTold ||
+			len(back.Conditions) < conditions || conditions > 0 && back.Conditions[0] != all.Conditions[0] ||
+			len(back.Shards) != 1 || len(back.Lags) != 1 || *back.Lags[0].Lag.Records != 7 ||
+			len(back.Lags[0].Lag.Partitions) != 0 {
+			t.Errorf("%d bytes, %d conditions: %v", len(b), len(back.Conditions), err)
+		}
+	}
+	check(10)
+	all.Conditions = nil
+	check(0)
+	if len(all.Lags[0].Lag.Partitions) != 1000 {
+		t.Error("what is told was changed")
 	}
 }
 
@@ -137,6 +160,16 @@ func TestConditionsOfTheCluster(t *testing.T) {
 	nodetest.Until(t, "node 0 shows what node 1 has found", func() bool {
 		return has(c.nodes[0].Status().Others, condition.DiskHigh, "node")
 	})
+	// So do they with the lag, which only the leader of a shard measures.
+	for i := range 3 {
+		for shard := range c.nodes[i].cfg.Cluster.Shards {
+			nodetest.Until(t, "every node knows the lag of every shard", func() bool {
+				s := c.nodes[i].Status().Shards[shard]
+				return s.IsLeader && s.Lag.Records != nil && s.Told == nil ||
+					!s.IsLeader && s.Told != nil && s.Told.Records != nil && *s.Told.Records == 0
+			})
+		}
+	}
 	if st := c.nodes[0].Status(); has(st.Conditions, condition.DiskHigh, "node") {
 		t.Errorf("node 0 shows it as its own: %+v", st.Conditions)
 	}

@@ -346,7 +346,13 @@ func (n *Node) shardList() []*shard.Shard {
 func (n *Node) tell() *told {
 	rs := n.raft.Status()
 	n.look(&rs)
-	return tellOf(&rs, n.list.Snapshot())
+	var lags []ledLag
+	for _, s := range n.shardList() {
+		if lag, leads := s.Lag(); leads {
+			lags = append(lags, ledLag{s.ID(), lag})
+		}
+	}
+	return tellOf(&rs, n.list.Snapshot(), lags)
 }
 
 // Status returns where the node stands. It is cheap enough to be called every second.
@@ -354,13 +360,17 @@ func (n *Node) Status() status.Node {
 	rs := n.raft.Status()
 	n.look(&rs)
 	st := status.Node{Node: n.cfg.Node, ClusterID: rs.ClusterID, Reasons: []string{}, Conditions: n.list.Snapshot()}
+	seen := n.members.last()
 	for _, s := range n.shardList() {
-		st.Shards = append(st.Shards, s.Status())
+		shard := s.Status()
+		if !shard.IsLeader {
+			shard.Told = seen.lags[lagKey{shard.Leader, shard.Shard}]
+		}
+		st.Shards = append(st.Shards, shard)
 	}
 	reasons, troubles := unready(st.Conditions, n.deps.Now(), n.cfg.Flush.Interval)
 	st.Ready = len(reasons) == 0 && rs.Ready
 	st.Reasons = append(append(st.Reasons, reasons...), troubles...)
-	seen := n.members.last()
 	st.Members, st.Others, st.CanLoseOne = seen.members, seen.others, seen.canLoseOne
 	return st
 }

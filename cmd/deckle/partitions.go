@@ -80,8 +80,8 @@ func newPartitionsStatusCommand(api *partitionsAPI) *cobra.Command {
 		Use:   "status",
 		Short: "Show next offset, state and gaps of each partition",
 		Long: `Show for each partition the next offset to read, whether it is stopped or failing and why,
-and what operators have given up of it. The lag is known to the node that leads the
-partition's shard.
+and what operators have given up of it. The lag is measured by the node that leads the
+partition's shard, which tells it to the others; "-" is a lag that is not known.
 
 Exit code 0: shown; 1: the node does not answer.`,
 		Example: `  deckle partitions status --config deckle.yaml

@@ -155,9 +155,22 @@ func (s *Shard) Status() (st status.Shard) {
 	}
 	if st.IsLeader {
 		s.cond.show(&st)
-		st.Lag = lagOf(&view, s.env.Watch.Fresh(), s.cond.lastSeen(), s.env.Now())
+		st.Lag = s.lag(&view)
 	}
 	return st
+}
+
+// Lag is how far the shard is behind, for other nodes to show. It is known on the leader only.
+func (s *Shard) Lag() (lag status.Lag, leads bool) {
+	if !s.group.IsLeader() {
+		return lag, false
+	}
+	view := s.store.Peek()
+	return s.lag(&view), true
+}
+
+func (s *Shard) lag(view *state.View) status.Lag {
+	return lagOf(view, s.env.Watch.Fresh(), s.cond.lastSeen(), s.env.Now())
 }
 
 // CollectVisible sends a histogram for each sink that has one: seconds from a record's Kafka timestamp to its

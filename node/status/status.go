@@ -43,7 +43,10 @@ type Shard struct {
 	IsLeader    bool   // this node leads it
 	Term, Index uint64 // Raft term and last applied index
 	State       state.View
-	Lag         Lag
+	// Lag is measured by the leader. Told is what another node that leads the shard has told of it, a few seconds ago;
+	// nil if this node leads it, and while the leader has told nothing.
+	Lag  Lag
+	Told *Lag
 	// Paused says why intake rests, "" when it does not. It begins with one of PauseReasons and a colon.
 	Paused string
 	// Ahead are the partitions, ascending, that are not read for now because they run more than an hour of event time

@@ -15,8 +15,9 @@
 //  1. Nothing but a command changes anything. The source is one node, or several in one process.
 //  2. However many clients ask for analytics, the state is read at most once per second.
 //  3. The page is one file and names no address except that of its own server.
-//  4. JSON shows [] for a list without elements, and null for a figure that only a shard's leader knows if this node is
-//     not the leader.
+//  4. JSON shows [] for a list without elements, and null for a figure that is not known here: the delays of a shard
+//     that another node leads, and its lag while the leader has not told it. No such figure is ever 0. An integer
+//     beyond 2^53-1, which a double does not hold, is a text.
 //
 // # Limits
 //

@@ -90,7 +90,9 @@ func newFakeSource() *fakeSource {
 							{Partition: 0, Records: new(int64(5)), OpenTransaction: new(int64(2))},
 							{Partition: 2, Records: new(int64(0)), OpenTransaction: new(int64(0)), Unread: true}}},
 					Visible: map[string]status.Latency{"events": {P50: 900, P99: 4000, Max: 5000, Count: 10}}},
-				{Shard: 1, Leader: "b", Term: 3, Index: 800, State: view},
+				{Shard: 1, Leader: "b", Term: 3, Index: 800, State: view,
+					Told: &status.Lag{Records: new(int64(20)), Seconds: new(0.5), OpenTransaction: new(int64(1)),
+						Partitions: []status.PartitionLag{{Partition: 0, Records: new(int64(20))}}}},
 			},
 		},
 		replicas: map[uint32]*fakeReplica{
@@ -183,13 +185,28 @@ func TestStatusOfTheCluster(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	p := s.Shards[0].Partitions
-	if *s.Totals.LagRecords != 5 || *s.Totals.Held != 2 || len(p) != 2 || !p[1].Unread || p[1].Next != nil ||
+	if *s.Totals.LagRecords != 25 || *s.Totals.Held != 3 || len(p) != 2 || !p[1].Unread || p[1].Next != nil ||
 		*p[0].Lag != 5 || *p[0].Held != 2 || p[0].Unread {
 		t.Errorf("%s", body)
 	}
-	if q := s.Shards[1]; q.LagRecords != nil || q.LagUnknown != nil || q.Partitions[0].Lag != nil {
+	if q := s.Shards[1]; *q.LagRecords != 20 || q.LagFrom != "b" || *q.Partitions[0].Lag != 20 ||
+		q.Partitions[0].Held != nil || s.Shards[0].LagFrom != "a" {
 		t.Errorf("a shard that another node leads: %+v", q)
 	}
+	// A leader that has told nothing makes the figure unknown, and says where to ask. It is never a 0.
+	for leader, note := range map[string]string{"b": "ask /api/status of that node", "": "no known leader"} {
+		src.status.Shards[1].Leader, src.status.Shards[1].Told = leader, nil
+		_, body, _ = request(t, h, "GET", "/api/status")
+		s = decode[apiStatus](t, body)
+		if q := s.Shards[1]; q.LagRecords != nil || q.LagSeconds != nil || q.Held != nil || q.LagUnknown != 1 ||
+			q.LagFrom != "" || !strings.Contains(q.LagNote, note) || q.Partitions[0].Lag != nil {
+			t.Errorf("leader %q has told nothing: %+v", leader, q)
+		}
+		if s.Totals.LagRecords != nil || s.Totals.Held != nil || s.Totals.LagUnknown != 1 {
+			t.Errorf("leader %q has told nothing: totals %+v", leader, s.Totals)
+		}
+	}
+	src.status.Shards[1].Told = &status.Lag{Records: new(int64), OpenTransaction: new(int64)}
 	src.status.Shards[0].Lag = status.Lag{Unknown: 2}
 	_, body, _ = request(t, h, "GET", "/api/status")
 	s = decode[apiStatus](t, body)
@@ -206,8 +223,8 @@ func TestAPIStatus(t *testing.T) {
 		s.Totals.OpenSessions != 24 {
 		t.Errorf("totals %+v", s.Totals)
 	}
-	if s.Totals.LagRecords == nil || *s.Totals.LagRecords != 5 || *s.Totals.LagSeconds != 1.5 {
-		t.Errorf("lag of the led shards: %s", body)
+	if s.Totals.LagRecords == nil || *s.Totals.LagRecords != 25 || *s.Totals.LagSeconds != 1.5 {
+		t.Errorf("lag of the shards: %s", body)
 	}
 	if s.Totals.Leaders["a"] != 1 || s.Totals.Leaders["b"] != 1 {
 		t.Errorf("leaders %v", s.Totals.Leaders)
@@ -216,7 +233,7 @@ func TestAPIStatus(t *testing.T) {
 		s.Sinks[1].Behind != 5 || s.Sinks[1].P99 != nil {
 		t.Errorf("sinks %+v", s.Sinks)
 	}
-	if s.Shards[1].LagRecords != nil || s.Shards[0].Acked["clickhouse"] != 2 || s.Shards[0].Clock == nil ||
+	if s.Shards[0].Acked["clickhouse"] != 2 || s.Shards[0].Clock == nil ||
 		*s.Shards[0].Partitions[0].Next != 106 {
 		t.Errorf("shards %+v", s.Shards)
 	}
@@ -307,6 +324,13 @@ func TestAPISession(t *testing.T) {
 	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 256)); code != 400 {
 		t.Errorf("long id: %d", code)
 	}
+	for _, path := range []string{"/api/session", "/api/session?id=", "/api/session?id=%zz", "/api/session?id=a;b",
+		"/api/session?id=a&id=b", "/api/session?id=" + strings.Repeat("x", 256)} {
+		if code, body, _ := request(t, h, "GET", path); code != 400 {
+			t.Errorf("%.40s: %d %s", path, code, body)
+		}
+	}
+	longest := strings.Repeat("ä", 127) + "x" // 255 bytes
 	// A session may have any id. Two of them are parts of a path to everybody between: no redirect, and a way for
 	// clients that rewrite paths before they send them.
 	for id, raw := range map[string][]string{
@@ -329,14 +353,15 @@ func TestAPISession(t *testing.T) {
 			}
 		}
 	}
-	if code, _, _ := request(t, h, "POST", "/api/session/.."); code == 200 {
-	for _, path := range []string{"/api/session", "/api/session?id=", "/api/session?id=%zz", "/api/session?id=a;b",
-		"/api/session?id=a&id=b", "/api/session?id=" + strings.Repeat("x", 256)} {
-		if code, body, _ := request(t, h, "GET", path); code != 400 {
-			t.Errorf("%.40s: %d %s", path, code, body)
+	// A number that a double cannot hold is a text, or JavaScript would show another user.
+	for user, want := range map[uint64]string{7: "7", 1<<53 - 1: "9007199254740991", 1 << 53: `"9007199254740992"`,
+		1<<64 - 1: `"18446744073709551615"`} {
+		src.replicas[0].sessions["u"] = &schema.SessionRow{SessionID: "u", UserID: user}
+		if _, body, _ := request(t, h, "GET", "/api/session/u"); !strings.Contains(body, `"user_id": `+want+",") {
+			t.Errorf("user %d: %s", user, body)
 		}
 	}
-	longest := strings.Repeat("ä", 127) + "x" // 255 bytes
+	if code, _, _ := request(t, h, "POST", "/api/session/.."); code == 200 {
 		t.Error("POST reads a session")
 	}
 	src.replicas[0].err = errors.New("disk")
@@ -353,14 +378,6 @@ func TestPageAndRest(t *testing.T) {
 	code, body, header := request(t, h, "GET", "/")
 	if code != 200 || !strings.Contains(body, "<title>Deckle</title>") || header.Get("Content-Security-Policy") == "" {
 		t.Errorf("page: %d", code)
-	// A number that a double cannot hold is a text, or JavaScript would show another user.
-	for user, want := range map[uint64]string{7: "7", 1<<53 - 1: "9007199254740991", 1 << 53: `"9007199254740992"`,
-		1<<64 - 1: `"18446744073709551615"`} {
-		src.replicas[0].sessions["u"] = &schema.SessionRow{SessionID: "u", UserID: user}
-		if _, body, _ := request(t, h, "GET", "/api/session/u"); !strings.Contains(body, `"user_id": `+want+",") {
-			t.Errorf("user %d: %s", user, body)
-		}
-	}
 	}
 	if _, body, _ := request(t, h, "GET", "/metrics"); !strings.Contains(body, "deckle_test_things_total 0") {
 		t.Errorf("metrics: %s", body)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -12,8 +13,9 @@ import (
 	"deckle/state"
 )
 
-// apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it, and so
-// is what is not known. Ready, Reasons and Warnings are about this node, Conditions about the whole cluster.
+// apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it, except
+// for the lag, which leaders tell the other nodes; what is not known is null. Ready, Reasons and Warnings are about
+// this node, Conditions about the whole cluster.
 type apiStatus struct {
 	Node      string   `json:"node"`
 	ClusterID string   `json:"cluster_id"`
@@ -53,8 +55,8 @@ type apiTotals struct {
 	LiveSessions int64            `json:"live_sessions"`
 	OpenSessions int64            `json:"open_sessions"`
 	MemoryBytes  int64            `json:"session_memory_bytes"`
-	LagRecords   *int64           `json:"lag_records"` // sum over the shards that this node leads
-	LagSeconds   *float64         `json:"lag_seconds"` // the greatest of those shards
+	LagRecords   *int64           `json:"lag_records"` // sum over all shards, null if that of any is not known
+	LagSeconds   *float64         `json:"lag_seconds"` // the greatest of all shards that have one
 	LagUnknown   int              `json:"lag_unknown_partitions"`
 	Held         *int64           `json:"open_transaction_records"` // beside LagRecords, and summed in the same way
 	Leaders      map[string]int   `json:"leaders"`                  // node -> shards it leads
@@ -87,8 +89,10 @@ type apiShard struct {
 	DirtyBytes   int64               `json:"dirty_bytes"`
 	LagRecords   *int64              `json:"lag_records"`
 	LagSeconds   *float64            `json:"lag_seconds"`
-	LagUnknown   *int                `json:"lag_unknown_partitions"`
+	LagUnknown   int                 `json:"lag_unknown_partitions"`
 	Held         *int64              `json:"open_transaction_records"`
+	LagFrom      string              `json:"lag_from,omitempty"` // the node that measures it
+	LagNote      string              `json:"lag_note,omitempty"` // why it is not known here, and where to ask
 	Paused       string              `json:"paused,omitempty"`
 	Ahead        []int32             `json:"ahead_partitions,omitempty"` // not read until the others have caught up
 	Stopped      map[string]string   `json:"stopped,omitempty"`
@@ -234,22 +238,35 @@ func (t *apiTotals) add(s *status.Shard) {
 
 // addLag sums what the shards' leaders know; a sum with an unknown part is unknown.
 func (t *apiTotals) addLag(shards []status.Shard) {
+	if len(shards) == 0 {
+		return
+	}
 	records, held := new(int64), new(int64)
-	led := false
 	for i := range shards {
-		l := &shards[i].Lag
-		if !shards[i].IsLeader {
-			continue
-		}
-		led = true
+		l, _, _ := lagOf(&shards[i])
 		records, held, t.LagUnknown = plus(records, l.Records), plus(held, l.OpenTransaction), t.LagUnknown+l.Unknown
 		if l.Seconds != nil {
 			t.LagSeconds = greatest(t.LagSeconds, *l.Seconds)
 		}
 	}
-	if led {
-		t.LagRecords, t.Held = records, held
+	t.LagRecords, t.Held = records, held
+}
+
+// lagOf is the lag of a shard as this node knows it, by its own measure or by what the leader has told. from is the
+// node that measured it, "" if nobody has told; why says then where to ask.
+func lagOf(s *status.Shard) (lag status.Lag, from, why string) {
+	switch {
+	case s.IsLeader:
+		return s.Lag, s.Leader, ""
+	case s.Told != nil:
+		return *s.Told, s.Leader, ""
 	}
+	lag.Unknown = len(s.State.Partitions)
+	if s.Leader == "" {
+		return lag, "", "the shard has no known leader, and only a leader measures the lag"
+	}
+	return lag, "", fmt.Sprintf("node %s leads the shard and has not told its lag yet: ask /api/status of that node",
+		s.Leader)
 }
 
 // plus adds what may be unknown.
@@ -292,17 +309,16 @@ func newAPIShard(s *status.Shard) apiShard {
 			out.Acked[id.String()] = v.Sinks[id].Acked
 		}
 	}
-	if s.IsLeader {
-		out.LagRecords, out.LagSeconds, out.Held = s.Lag.Records, s.Lag.Seconds, s.Lag.OpenTransaction
-		out.LagUnknown = &s.Lag.Unknown
-	}
+	lag, from, why := lagOf(s)
+	out.LagRecords, out.LagSeconds, out.LagUnknown = lag.Records, lag.Seconds, lag.Unknown
+	out.Held, out.LagFrom, out.LagNote = lag.OpenTransaction, from, why
 	for sink, l := range s.Visible {
 		out.Visible[sink] = apiDelay(l)
 	}
 	for i := range v.Partitions {
 		out.Partitions = append(out.Partitions, newAPIPartition(v, &v.Partitions[i]))
 	}
-	for _, l := range s.Lag.Partitions {
+	for _, l := range lag.Partitions {
 		i := slices.IndexFunc(out.Partitions, func(p apiPartition) bool { return p.Partition == l.Partition })
 		if i < 0 {
 			i = len(out.Partitions)
