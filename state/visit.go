@@ -44,6 +44,8 @@ func (s *session) see(it *event.Item, o order) {
 	}
 	if s.userID != 0 {
 		s.several = s.several || it.UserID != s.userID
+		// gofail: var bugUserByArrival struct{}
+		// return
 		if o.compare(s.userAt) > 0 {
 			return
 		}

@@ -85,6 +85,8 @@ var bugs = []bug{
 	{name: "a letter that does not fit holds up the others",
 		points: map[string]string{"bugLetterHoldsOthers": "return"},
 		kinds:  []string{"letters_small"}, tune: manyLetters},
+	{name: "a session belongs to the user who arrives first",
+		points: map[string]string{"bugUserByArrival": "return"}, tune: manyLogins},
 }
 
 // TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, because
@@ -211,6 +213,11 @@ func repeating(o *Options) {
 // hugeSessions has sessions whose events are more than an image keeps.
 func hugeSessions(o *Options) {
 	o.Workload = func(w *sim.Options) { w.Faults.Huge = 0.3 }
+}
+
+// manyLogins has sessions of two users, whose records come out of order.
+func manyLogins(o *Options) {
+	o.Workload = func(w *sim.Options) { w.Faults.Readers, w.Faults.OutOfOrder, w.Faults.Late = 0.9, 0.3, 0.1 }
 }
 
 // manyLetters has many records that cannot be used.
