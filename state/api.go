@@ -114,6 +114,9 @@ type View struct {
 	Keys           KeyCounts
 	// Gaps are the gaps of each partition that has any. The map is shared: nobody may change it.
 	Gaps map[int32]PartitionGaps
+	// EventGaps are the gaps of raw events alone: what was applied, and cannot be fetched for their table any more. The
+	// map is shared, too.
+	EventGaps map[int32]PartitionGaps
 	// The present state.
 	LiveSessions int64 // sessions that can be looked up, of any status
 	OpenStatus   int64 // those of LiveSessions that are open

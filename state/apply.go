@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -153,6 +154,70 @@ func (s *Store) applySkip(g *Gap) *SkipResult {
 	s.open.Gaps = append(s.open.Gaps, *g)
 	s.dirtyBytes += int64(100 + len(g.By) + len(g.Reason))
 	return &SkipResult{Next: next, Epoch: s.meta.OpenEpoch}
+}
+
+// applySkipEvents gives up the raw events of a gap. A closed epoch never changes (I4), so the gap stands in meta until
+// the sink of raw events has acknowledged the last epoch that it reaches into, and a plan is read through it.
+func (s *Store) applySkipEvents(g *Gap) (*EventsSkipResult, error) {
+	p := s.meta.partition(g.Partition)
+	if p == nil || s.meta.level() < level.Real || !s.enabled(SinkEvents) {
+		return &EventsSkipResult{Rejected: true, From: -1, To: -1}, nil
+	}
+	from, until, err := s.unacknowledged(g)
+	if err != nil {
+		return nil, err
+	}
+	res := &EventsSkipResult{From: from, To: p.Next}
+	if g.From < g.To && s.meta.EventGaps[g.Partition].Covers(g.From, g.To) {
+		return res, nil // a repetition
+	}
+	fresh := cutOut(event.Range{Partition: g.Partition, From: g.From, To: g.To}, s.meta.pendingRanges(g.Partition))
+	res.Full = len(s.meta.PendingGaps)+len(fresh) > maxPendingGaps
+	if g.From >= g.To || g.From < res.From || g.To > res.To || until == 0 || res.Full {
+		res.Rejected = true
+		return res, nil
+	}
+	all := slices.Clone(s.meta.PendingGaps) // plans share the former list
+	for _, r := range fresh {
+		c := *g
+		c.From, c.To = r.From, r.To
+		res.Offsets += c.To - c.From
+		all = append(all, EventsGap{c, until})
+		s.meta.EventGaps = noteGap(s.meta.EventGaps, &c)
+		s.dirtyBytes += int64(100 + len(g.By) + len(g.Reason))
+	}
+	slices.SortFunc(all, func(a, b EventsGap) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.From, b.From))
+	})
+	s.meta.PendingGaps = all
+	return res, nil
+}
+
+// unacknowledged returns the first offset of a gap's partition that has been applied and that the sink of raw events
+// has not acknowledged (the next offset, if there is none), and the last epoch that has such an offset of the gap (0,
+// if there is none).
+func (s *Store) unacknowledged(g *Gap) (from int64, until uint64, err error) {
+	from = math.MaxInt64
+	visit := func(e *EpochInfo) {
+		for _, r := range e.Ranges {
+			if r.Partition == g.Partition {
+				from = min(from, r.From)
+				if max(r.From, g.From) < min(r.To, g.To) {
+					until = e.Epoch
+				}
+			}
+		}
+	}
+	for epoch := s.meta.Sinks[SinkEvents].Acked + 1; epoch <= s.meta.LastClosed; epoch++ {
+		// Every Cut makes a checkpoint, so Pebble has the epochs that are closed.
+		e, err := readEpochInfo(s.db, epoch)
+		if err != nil {
+			return 0, 0, fmt.Errorf("raw events of partition %d: %w", g.Partition, err)
+		}
+		visit(&e)
+	}
+	visit(&s.open)
+	return min(from, s.meta.partition(g.Partition).Next), until, nil
 }
 
 // extendOpenRange adds a range that was applied to those of the open epoch. One that follows a gap is a range of its

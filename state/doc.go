@@ -10,6 +10,8 @@
 //	Plan   ──► a sink's next range (A, B] of closed epochs, outstanding until its Ack     memory only
 //	Ack    ──► the range is visible and durable in the sink                               memory only
 //	Refuse ──► a row that a sink refuses for good becomes a dead letter                   memory only
+//	Skip   ──► an operator gives offsets up that have not been applied: a gap             memory only
+//	SkipEvents ─► or, for the table events alone, offsets that have                       memory only
 //	Horizon ─► force the horizon up                                                       memory only
 //
 // "Memory only" is safe because the Raft log holds the entry. A checkpoint (with every Cut, after every
@@ -88,7 +90,8 @@
 //	   ones, too.
 //	S5 Every offset of a range is exactly one of: an item that is counted, an offset in LeftOut, or no record at all
 //	   (I1). Every offset between two ranges lies in one gap, which a Skip entry has made (level 2). Ranges of one
-//	   partition are joined except over a gap.
+//	   partition are joined except over a gap. A gap of raw events lies within ranges: their records count, the epochs
+//	   say so for ever (S3), and only plans of raw events are read through it.
 //	S6 Which timers an entry fires, in which order and how many, does not depend on which sessions are in memory.
 //
 // # Assumptions

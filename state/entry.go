@@ -25,6 +25,7 @@ const (
 	kindLevel
 	kindRules
 	kindSkip
+	kindSkipEvents
 )
 
 // EncodeConfig encodes the entry that creates a shard. A second such entry is ignored.
@@ -153,7 +154,7 @@ func decodeEntry(b []byte) (entry, error) {
 			return e, fmt.Errorf("%w: rules entry: %w", ErrCorrupt, err)
 		}
 		return e, nil
-	case kindSkip:
+	case kindSkip, kindSkipEvents:
 		e.gap = d.gap()
 	case 0:
 		return e, fmt.Errorf("%w: entry of kind 0", ErrCorrupt)

@@ -12,10 +12,10 @@ import (
 // those of all packages). A binary reads every version up to its own, and writes those of the shard's level:
 //
 //	level.Entry    an entry of a shard's Raft log: its first byte is the kind, its second the version. Version 1 is
-//	               the first. Version 2 adds fields to kindBatch, and the kinds kindRules and kindSkip; the other
-//	               kinds are still written as in version 1. The config of a kindConfig entry is JSON: a field may be
-//	               added, and is ignored by a binary that does not know it. A kindBatch entry carries a batch in a
-//	               format of package event.
+//	               the first. Version 2 adds fields to kindBatch, and the kinds kindRules, kindSkip and
+//	               kindSkipEvents; the other kinds are still written as in version 1. The config of a kindConfig entry
+//	               is JSON: a field may be added, and is ignored by a binary that does not know it. A kindBatch entry
+//	               carries a batch in a format of package event.
 //	level.Store    the Pebble store as a whole: the keys that doc.go lists, and all their values that have no version
 //	               of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
 //	               value, which is JSON, as Version: a binary that does not know it must not pass over new fields.

@@ -135,6 +135,7 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Add(appendRefuse(&entry{sink: SinkSessions, rowKey: "s\x000/1", row: []byte(`{`), length: 1 << 20}))
 	f.Add(EncodeRules(1700000000000, Rules{Number: 1, Revision: 7}))
 	f.Add(EncodeSkip(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "flipped bit"}))
+	f.Add(EncodeSkipEvents(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "trimmed"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := decodeEntry(b)
 		if err != nil || e.kind == kindBatch {
@@ -164,8 +165,8 @@ func encodeEntry(e *entry) []byte {
 		return EncodeLevel(e.now, e.level)
 	case kindRules:
 		return EncodeRules(e.now, e.rules)
-	case kindSkip:
-		return appendGap([]byte{kindSkip, level.Entry.At(level.Real)}, &e.gap)
+	case kindSkip, kindSkipEvents:
+		return appendGap([]byte{e.kind, level.Entry.At(level.Real)}, &e.gap)
 	default:
 		return EncodeHorizon(e.horizon)
 	}

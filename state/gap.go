@@ -54,6 +54,21 @@ func EncodeSkip(g *Gap) []byte {
 	return appendGap([]byte{kindSkip, level.Entry.At(level.Real)}, &c)
 }
 
+// noteGap returns a copy of the gaps of the partitions, with one more: views share the former one.
+func noteGap(all map[int32]PartitionGaps, g *Gap) map[int32]PartitionGaps {
+	all = maps.Clone(all)
+	if all == nil {
+		all = map[int32]PartitionGaps{}
+	}
+	of := all[g.Partition]
+	of.Count++
+	of.Offsets += g.To - g.From
+	of.Last = append(slices.Clone(of.Last), *g)
+	of.Last = of.Last[max(0, len(of.Last)-MaxGaps):]
+	all[g.Partition] = of
+	return all
+}
+
 func appendGap(dst []byte, g *Gap) []byte {
 	dst = binary.AppendUvarint(dst, uint64(g.Partition))
 	dst = binary.AppendVarint(dst, g.From)
@@ -89,16 +104,6 @@ func (m *meta) skip(g *Gap) (next int64, ok bool) {
 		return p.Next, false
 	}
 	p.Next, p.LeaderEpoch, p.LastOffset, p.LastHash = g.To, -1, 0, 0
-	of := m.Gaps[g.Partition]
-	of.Count++
-	of.Offsets += g.To - g.From
-	// A copy: views share the former list, and the map with it.
-	of.Last = append(slices.Clone(of.Last), *g)
-	of.Last = of.Last[max(0, len(of.Last)-MaxGaps):]
-	m.Gaps = maps.Clone(m.Gaps)
-	if m.Gaps == nil {
-		m.Gaps = map[int32]PartitionGaps{}
-	}
-	m.Gaps[g.Partition] = of
+	m.Gaps = noteGap(m.Gaps, g)
 	return p.Next, true
 }

@@ -44,6 +44,10 @@ type meta struct {
 	FormerRules []FormerRules `json:",omitempty"` // ascending; those of epochs that a sink has not acknowledged yet
 	// Gaps are replaced, never changed: views share them.
 	Gaps map[int32]PartitionGaps `json:",omitempty"`
+	// EventGaps are those of raw events alone, PendingGaps those of them that the sink of raw events has not passed,
+	// ascending by (partition, from). Both are replaced, never changed: views and plans share them.
+	EventGaps   map[int32]PartitionGaps `json:",omitempty"`
+	PendingGaps []EventsGap             `json:",omitempty"`
 	// What the caps have cut, since the shard was created; see View.
 	FullByBytes    int64     `json:",omitempty"`
 	MetricsOmitted int64     `json:",omitempty"`

@@ -56,6 +56,9 @@ func (s *Store) applyAck(e entry) error {
 	}
 	s.dirtyBytes++
 	s.dropRules()
+	if len(s.meta.PendingGaps) > 0 && e.sink == SinkEvents {
+		s.meta.passGaps()
+	}
 	s.deleteUnneeded()
 	if len(s.changed) == 0 { // the next Cut counts a session that has changed since the last one on its date
 		s.dropDates()

@@ -22,6 +22,9 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked,
 		Level: s.meta.levelOf(pr.PlanB), Rules: s.meta.rulesOf(pr.PlanB),
 	}
+	if sink.reads(ReadsEvents) {
+		p.EventGaps = s.meta.PendingGaps
+	}
 	if sink.reads(ReadsRevised) {
 		// A plan of such a sink never passes what the sink before it has acknowledged, so that this bound does not
 		// move.

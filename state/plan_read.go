@@ -28,6 +28,10 @@ type Plan struct {
 	// Rules are those of epoch B. All epochs of a plan of raw events have the same level and rules.
 	Rules  Rules
 	Epochs []EpochInfo // one for each epoch of the range, ascending
+	// EventGaps are the gaps of raw events that their sink had not passed when the plan was opened, also those outside
+	// of the plan. One more may come while the plan is outstanding: a plan of raw events that cannot be written is
+	// opened anew.
+	EventGaps []EventsGap
 	// SessionsAcked is the epoch up to which the sessions sink has acknowledged (for SinkRevisions).
 	SessionsAcked uint64
 	// Reader reads the plan's content. Callers use the plan's own methods.

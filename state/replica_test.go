@@ -86,7 +86,10 @@ func (g *generator) entry() []byte {
 		sink := SinkID(g.r.IntN(int(NumSinks)))
 		return EncodeAck(sink, g.plans[sink])
 	default:
-		if n := g.r.IntN(4); n == 0 && g.level >= level.Real {
+		if n := g.r.IntN(4); n < 2 && g.level >= level.Real {
+			if n == 0 {
+				return g.skipEvents()
+			}
 			return g.skip()
 		}
 		if g.r.IntN(3) == 0 {
@@ -105,6 +108,14 @@ func (g *generator) skip() []byte {
 		from--
 	}
 	return EncodeSkip(&Gap{Partition: p, From: from, To: from + int64(g.r.IntN(4)), At: g.now * 1000, By: "n",
+		Reason: "test"})
+}
+
+// skipEvents gives up raw events of some offsets that have been read, of which the sink may have acknowledged some.
+func (g *generator) skipEvents() []byte {
+	p := int32(g.r.IntN(3))
+	from := max(0, g.next[p]-int64(g.r.IntN(40)))
+	return EncodeSkipEvents(&Gap{Partition: p, From: from, To: from + int64(g.r.IntN(12)), At: g.now * 1000, By: "n",
 		Reason: "test"})
 }
 
@@ -336,7 +347,7 @@ func dumpPlan(t *testing.T, s *Store, sink SinkID) string {
 		return ""
 	}
 	must(t, err)
-	out := fmt.Sprint(p.A, p.B, p.Epochs, p.Ranges(), p.LeftOut(), "\n")
+	out := fmt.Sprint(p.A, p.B, p.Epochs, p.Ranges(), p.LeftOut(), p.Given(), p.Fetchable(), "\n")
 	seen := map[string]bool{}
 	if sink == SinkDeadLetter {
 		must(t, p.DeadLetters(func(l *DeadLetter) error { out += fmt.Sprintf("%+v\n", *l); return nil }))

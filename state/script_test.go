@@ -146,6 +146,17 @@ func (sc *script) run(d *datadriven.TestData) string {
 		sc.next[p] = res.Next
 		of := sc.s.View().Gaps[p]
 		out("next %d, in epoch %d; %d gaps with %d offsets", res.Next, res.Epoch, of.Count, of.Offsets)
+	case "skip-events":
+		p := int32(num("partition", 0))
+		g := &Gap{Partition: p, From: num("from", 0), To: num("to", 0), At: 1e3 * (t0 + num("now", 0)), By: "n",
+			Reason: "test"}
+		res := sc.apply(EncodeSkipEvents(g)).(*EventsSkipResult)
+		of := sc.s.View().EventGaps[p]
+		what := fmt.Sprintf("%d offsets given up", res.Offsets)
+		if res.Rejected {
+			what = "rejected"
+		}
+		out("%s; [%d, %d) is not acknowledged; %d gaps with %d offsets", what, res.From, res.To, of.Count, of.Offsets)
 	case "plan":
 		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
 		out("(%d, %d]", res.A, res.B)
@@ -358,6 +369,10 @@ func (sc *script) read(sink SinkID, out func(string, ...any)) {
 		for _, g := range e.Gaps {
 			out("gap of epoch %d: partition %d, [%d, %d), %s: %s", e.Epoch, g.Partition, g.From, g.To, g.By, g.Reason)
 		}
+	}
+	if given := p.Given(); len(given) > 0 {
+		least, most := p.Rows()
+		out("given up %v, to be fetched %v, %d to %d rows", given, p.Fetchable(), least, most)
 	}
 	if sink.reads(readsImages) {
 		must(sc.t, p.Sessions(func(r *schema.SessionRow) error { printRow(out, r); return nil }))

@@ -256,10 +256,10 @@ func (s *Store) loadChanged() error {
 	})
 }
 
-// Apply folds one committed Raft entry into the state. The result is *BatchResult, *CutResult, *PlanResult, *SkipResult
-// or nil, depending on the kind of the entry, or the error value ErrNotConfigured if the entry came before the Config
-// entry. An entry at or below the applied index is skipped. An error is fatal for the replica: I/O, damage
-// (*DamageError) or divergence.
+// Apply folds one committed Raft entry into the state. The result is *BatchResult, *CutResult, *PlanResult,
+// *SkipResult, *EventsSkipResult or nil, depending on the kind of the entry, or the error value ErrNotConfigured if the
+// entry came before the Config entry. An entry at or below the applied index is skipped. An error is fatal for the
+// replica: I/O, damage (*DamageError) or divergence.
 func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -314,6 +314,8 @@ func (s *Store) apply(data []byte) (any, error) {
 		return s.applyRules(e)
 	case kindSkip:
 		return s.applySkip(&e.gap), nil
+	case kindSkipEvents:
+		return s.applySkipEvents(&e.gap)
 	case kindPlan:
 		return s.applyPlan(e), nil
 	case kindAck:

@@ -47,7 +47,7 @@ func (s *Store) view() View {
 		TimersDue:    m.TimersDue,
 	}
 	maps.Copy(v.DeadLetters, m.DeadLetters)
-	v.RuleCounts, v.Gaps = m.RuleCounts, m.Gaps
+	v.RuleCounts, v.Gaps, v.EventGaps = m.RuleCounts, m.Gaps, m.EventGaps
 	v.RuleCounts.Excluded, v.RuleCounts.Zeroed = maps.Clone(m.RuleCounts.Excluded), maps.Clone(m.RuleCounts.Zeroed)
 	if next, err := s.nextTimer(); err == nil && next < math.MaxInt64 {
 		v.NextTimer = next
