@@ -57,9 +57,10 @@ type EventsBuffer interface {
 
 // EventSource reads the records of a plan's ranges again, from Kafka. It is used where no buffer has them.
 type EventSource interface {
-	// Events calls yield for every item of the plan's ranges (all epochs of (a, b]), except at the offsets left out,
-	// for each partition in offset order. It never judges: a record that does not decode although the epoch counts it
-	// is an error. A *StopError says that Kafka has lost a range.
+	// Events calls yield for every item of the plan's ranges (all epochs of (a, b]), except at the offsets left out and
+	// at those that an operator has given up (Plan.Fetchable), for each partition in offset order. It never judges: a
+	// record that does not decode although the epoch counts it is an error. A *StopError says that Kafka has lost a
+	// range.
 	Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error
 	// Originals calls yield for each of the positions, which ascend by partition and offset, with the value that Kafka
 	// has there, or with ok = false if Kafka has lost the record. i is the index of the position in at. The value is

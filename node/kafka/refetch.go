@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/event"
@@ -94,42 +93,50 @@ func firstError(fetches kgo.Fetches) error {
 
 // Events implements sinks.EventSource.
 func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error {
-	var want, got int64
-	truncated := false // the log begins inside or past a range
-	for i := range plan.Epochs {
-		want += plan.Epochs[i].Events
-	}
+	least, most := plan.Rows()
+	var got int64
+	// What the logs begin behind, and what is not there between two records: the count of events tells whether any of
+	// it is missing.
+	var trimmed, holes []event.Range
 	left := plan.LeftOut()
 	// gofail: var bugForgetLeftOut struct{}
 	// left = nil
-	for _, r := range plan.Ranges() {
+	for _, r := range plan.Fetchable() {
+		for len(left) > 0 && (left[0].Partition < r.Partition || left[0].Partition == r.Partition &&
+			left[0].Offset < r.From) {
+			left = left[1:]
+		}
 		n := 0
 		for n < len(left) && left[n].Partition == r.Partition && left[n].Offset < r.To {
 			n++
 		}
-		start, err := f.readRange(ctx, &rangeReading{f: f, topicID: plan.Config.TopicID, r: r, left: left[:n],
+		rr := &rangeReading{f: f, topicID: plan.Config.TopicID, r: r, left: left[:n], holes: &holes,
 			dec:   event.Decoder{Rules: &plan.Rules.Event},
-			yield: func(it *event.Item) error { got++; return yield(it) }})
-		if err != nil {
-			return err
+			yield: func(it *event.Item) error { got++; return yield(it) }}
+		start, err := f.readRange(ctx, rr)
+		if errors.Is(err, ErrRecreated) {
+			return lost(fmt.Errorf("%w: %w", errLost, ErrRecreated), plan.Fetchable()...)
 		}
-		truncated = truncated || start > r.From
+		if err != nil {
+			return rr.why(ctx, err)
+		}
+		if start > r.From {
+			r.To = min(r.To, start)
+			trimmed = append(trimmed, r)
+		}
 		left = left[n:]
 	}
+	short := fmt.Errorf("epochs %d to %d have %d events, Kafka still has %d of them", plan.A+1, plan.B, most, got)
 	switch {
-	case got < want && truncated:
-		return lost(fmt.Errorf("%w: epochs %d to %d have %d events, Kafka still has %d of them", errLost, plan.A+1,
-			plan.B, want, got))
-	case got != want:
-		return fmt.Errorf("kafka: epochs %d to %d have %d events, Kafka gave %d", plan.A+1, plan.B, want, got)
+	case got < least && len(trimmed) > 0:
+		return lost(fmt.Errorf("%w: %w", errLost, short), trimmed...)
+	case got < least && len(holes) > 0:
+		return &LostError{holes, fmt.Errorf("kafka: %w", short)}
+	case got < least || got > most:
+		return fmt.Errorf("kafka: epochs %d to %d have %d to %d events, Kafka gave %d", plan.A+1, plan.B, least, most,
+			got)
 	}
 	return nil
-}
-
-func lost(err error) error {
-	return &sinks.StopError{Err: err,
-		Hint: "raw events of this shard that were not flushed in time are gone; sessions and " +
-			"rollups are not affected. Raise the topic's retention; recording the gap is the operator's decision"}
 }
 
 // rangeReading yields the records of a range [r.From, r.To) that count in their epochs.
@@ -141,8 +148,11 @@ type rangeReading struct {
 	yield   func(*event.Item) error
 
 	next int64 // everything below it has been read
-	dec  event.Decoder
-	item event.Item
+	// holes are what has been found missing between the records of this and other readings.
+	holes      *[]event.Range
+	unreadable bool // the broker has the records, and the client cannot make records of its answer
+	dec        event.Decoder
+	item       event.Item
 }
 
 // readRange reads one range, and returns where the log let it begin. Past r.From there may have been more; the count of
@@ -174,16 +184,17 @@ func (rr *rangeReading) take(fetches kgo.Fetches) (done bool, err error) {
 	}
 	rr.dec.Reset()
 	if err == nil && rr.next < rr.r.To { // an error past the range, where a gap may follow, is of no concern
-		err = rr.f.c.explain(firstError(fetches), 0)
-	}
-	if errors.Is(err, kerr.OffsetOutOfRange) {
-		err = lost(fmt.Errorf("%w: partition %d, offset %d: %w", errLost, rr.r.Partition, rr.next, err))
+		if err = rr.f.c.explain(firstError(fetches), 0); err != nil {
+			err = fmt.Errorf("kafka: partition %d, offset %d: %w", rr.r.Partition, rr.next, err)
+			rr.unreadable = unreadable(fetches)
+		}
 	}
 	return rr.next >= rr.r.To, err
 }
 
 // record yields one record if it counts.
 func (rr *rangeReading) record(rec *kgo.Record) error {
+	rr.hole(rec.Offset)
 	if rec.Offset < rr.next || rec.Offset >= rr.r.To {
 		rr.next = max(rr.next, rec.Offset)
 		return nil
@@ -201,8 +212,9 @@ func (rr *rangeReading) record(rec *kgo.Record) error {
 		return nil
 	}
 	if reason != event.ReasonNone {
-		return fmt.Errorf("kafka: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition,
-			rec.Offset, reason, detail)
+		return &LostError{[]event.Range{{Partition: rec.Partition, From: rec.Offset, To: rec.Offset + 1}},
+			fmt.Errorf("kafka: record %d/%d counts in its epoch but does not decode: %s: %s", rec.Partition,
+				rec.Offset, reason, detail)}
 	}
 	rr.item.Partition, rr.item.Offset, rr.item.KafkaTimestamp = rec.Partition, rec.Offset, stamp
 	return rr.yield(&rr.item)
@@ -214,7 +226,7 @@ func (rr *rangeReading) silence(ctx context.Context, polls int) (done bool, err 
 		return false, err
 	}
 	if start, err := c.start(ctx, p); err == nil && start > rr.next {
-		return false, lost(fmt.Errorf("%w: partition %d from offset %d", errLost, p, rr.next))
+		return false, lost(fmt.Errorf("%w: partition %d from offset %d", errLost, p, rr.next), rr.rest(start))
 	}
 	if polls < quietRounds {
 		return false, nil
@@ -226,7 +238,16 @@ func (rr *rangeReading) silence(ctx context.Context, polls int) (done bool, err 
 			errors.Join(l.Err, errNoOffset))
 	// no record can follow that would show that the range is done; the count tells whether one is missing
 	case end == rr.r.To:
+		if b, err := c.batchAt(ctx, p, rr.next); err == nil { // the client says nothing of a batch without records
+			end = b.To
+		}
+		rr.hole(end)
 		return true, nil
+	case end < rr.r.To: // records that were read before are gone from the log's end
+		r := rr.rest(rr.r.To)
+		r.From = max(r.From, end)
+		return false, &LostError{[]event.Range{r}, fmt.Errorf("%w: partition %d from offset %d, its log ends at %d",
+			errSilent, p, rr.next, end)}
 	default:
 		return false, fmt.Errorf("%w: partition %d from offset %d, its log ends at %d", errSilent, p, rr.next, end)
 	}

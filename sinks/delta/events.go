@@ -70,7 +70,8 @@ func (s *Events) buffer(shard uint32) *eventsBuffer {
 	return s.buffers[shard]
 }
 
-// Write implements sinks.Sink: all rows of the plan in one commit.
+// Write implements sinks.Sink: all rows of the plan in one commit. What an operator has given up of them is left out if
+// no buffer has it, and named in the same commit (givenID).
 func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
 	if err := s.write(ctx, plan); err != nil {
 		return fmt.Errorf("delta: events of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
@@ -82,10 +83,7 @@ func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
 }
 
 func (s *Events) write(ctx context.Context, plan *state.Plan) error {
-	want := int64(0)
-	for i := range plan.Epochs {
-		want += plan.Epochs[i].Events
-	}
+	_, want := plan.Rows()
 	if want == 0 {
 		return nil
 	}
@@ -100,8 +98,11 @@ func (s *Events) write(ctx context.Context, plan *state.Plan) error {
 		return err
 	}
 	if change.Adds == nil {
-		if change.Adds, err = s.fetched(ctx, plan, want, origin); err != nil {
+		if change.Adds, change.Rows, err = s.fetched(ctx, plan, origin); err != nil {
 			return err
+		}
+		for _, r := range plan.Given() {
+			change.Notes = append(change.Notes, givenID(appID, r))
 		}
 	}
 	return s.submit(ctx, change)
@@ -133,16 +134,14 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 	return adds, g.Wait()
 }
 
-// fetched reads the plan's records again and uploads their files as they fill.
-func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64,
-	origin deltalog.Origin) ([]deltalog.Add, error) {
+// fetched reads the plan's records again and uploads their files as they fill. It returns their number.
+func (s *Events) fetched(ctx context.Context, plan *state.Plan, origin deltalog.Origin) (adds []deltalog.Add,
+	rows int64, err error) {
 	source := s.opts.EventSource(plan.Config.Shard)
 	if source == nil {
-		return nil, fmt.Errorf("no buffer has the plan and shard %d has no event source", plan.Config.Shard)
+		return nil, 0, fmt.Errorf("no buffer has the plan and shard %d has no event source", plan.Config.Shard)
 	}
 	var (
-		adds []deltalog.Add
-		rows int64
 		open = map[int32]*eventsEncoder{}
 		size int64
 	)
@@ -158,7 +157,7 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64,
 		return err
 	}
 	pending := 0
-	err := source.Events(ctx, plan, func(it *event.Item) error {
+	err = source.Events(ctx, plan, func(it *event.Item) error {
 		epoch, ok := epochOf(plan, it)
 		if !ok {
 			return fmt.Errorf("record %d/%d is in no range of the plan", it.Partition, it.Offset)
@@ -194,17 +193,17 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, want int64,
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, date := range slices.Sorted(maps.Keys(open)) {
 		if err := finish(date); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	if rows != want {
-		return nil, fmt.Errorf("the event source gave %d rows, the plan counts %d", rows, want)
+	if least, most := plan.Rows(); rows < least || rows > most {
+		return nil, 0, fmt.Errorf("the event source gave %d rows, the plan counts %d to %d", rows, least, most)
 	}
-	return adds, nil
+	return adds, rows, nil
 }
 
 // epochOf finds the epoch of the plan that a record belongs to.

@@ -23,7 +23,10 @@ type Change struct {
 	AppID   string
 	Version int64
 	// Last says that the commit carries that txn. A change without it is a part: others with the same name follow.
-	Last    bool
+	Last bool
+	// Notes are application ids of further txn actions, with the same version: the log keeps them for ever, and every
+	// other reader passes over them. Only a change that is Last has any.
+	Notes   []string
 	Adds    []Add
 	Removes []*File
 	// Guard, if it is set, is called for every live file that was added after version ReadVersion. It returns true if
@@ -193,6 +196,9 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		c := p.change
 		if c.Last {
 			txns = append(txns, Txn{AppID: c.AppID, Version: c.Version, LastUpdated: &now})
+			for _, id := range c.Notes {
+				txns = append(txns, Txn{AppID: id, Version: c.Version, LastUpdated: &now})
+			}
 		}
 		for _, f := range c.Removes {
 			removes = append(removes, Remove{
