@@ -77,6 +77,10 @@ var (
 		shardDims)
 	descSkipped = shardDesc("deckle_state_skipped_offsets_total", "Offsets that an operator has given up.",
 		shardDims)
+	descEventGaps = shardDesc("deckle_state_event_gaps_total",
+		"Ranges of offsets whose raw events an operator has given up.", shardDims)
+	descSkippedEvents = shardDesc("deckle_state_skipped_event_offsets_total",
+		"Offsets whose raw events an operator has given up.", shardDims)
 	descLetters   = shardDesc("deckle_state_dead_letters_total", "Dead letters.", []string{"shard", "reason"})
 	descShortened = shardDesc("deckle_state_shortened_total",
 		"What the caps of sessions have cut: `engagement_metrics` left out of page events, records refused because "+
@@ -141,6 +145,12 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		counter(descGaps, gaps, shard)
 		counter(descSkipped, skipped, shard)
+		gaps, skipped = 0, 0
+		for _, g := range v.EventGaps {
+			gaps, skipped = gaps+g.Count, skipped+g.Offsets
+		}
+		counter(descEventGaps, gaps, shard)
+		counter(descSkippedEvents, skipped, shard)
 		for r, n := range v.DeadLetters {
 			counter(descLetters, n, shard, r.String())
 		}

@@ -32,10 +32,13 @@ func newPartitionsCommand() *cobra.Command {
 		Long: `Show where the partitions stand, and bring one on that cannot be read.
 
 A partition stops or fails when what it should read next is lost or broken; nothing is
-ever skipped by itself. "resume" tries it again, "skip" gives offsets up for good.
+ever skipped by itself. "resume" tries it again, "skip" gives offsets up for good. What has
+been read and cannot be fetched again for the table of raw events is given up for that table
+alone: "skip --sink events".
 The commands ask the running node on this machine: any node of the cluster will do.`,
 		Example: `  deckle partitions status --config deckle.yaml
   deckle partitions skip --config deckle.yaml --partition 3 --to 5120 --reason "retention"
+  deckle partitions skip --config deckle.yaml --sink events --partition 3 --from 500 --to 620
   deckle partitions resume --config deckle.yaml --partition 3`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,6 +64,10 @@ type partitionStatus struct {
 	GapCount  int64          `json:"gap_count"`
 	Skipped   int64          `json:"skipped_offsets"`
 	Gaps      []partitionGap `json:"gaps,omitempty"`
+	// Of raw events alone: read, and not in table events.
+	EventsGapCount int64          `json:"events_gap_count"`
+	EventsSkipped  int64          `json:"events_skipped_offsets"`
+	EventsGaps     []partitionGap `json:"events_gaps,omitempty"`
 	// State is "stopped", "failing" or "", Text says why.
 	State string `json:"state"`
 	Text  string `json:"text,omitempty"`
@@ -124,35 +131,49 @@ func printPartitions(to io.Writer, all []partitionStatus) error {
 		if p.Text != "" {
 			fmt.Fprintf(to, "\npartition %d is %s: %s\n", p.Partition, p.State, p.Text)
 		}
-		if len(p.Gaps) > 0 {
-			fmt.Fprintf(to, "\npartition %d, the last %d of %d gaps:\n", p.Partition, len(p.Gaps), p.GapCount)
-		}
-		for _, g := range p.Gaps {
-			fmt.Fprintf(to, "  offsets %d to %d (without it), %s, asked of node %s: %q\n", g.From, g.To,
-				g.At.Format(time.RFC3339), g.By, g.Reason)
-		}
+		printGaps(to, p.Gaps, fmt.Sprintf("partition %d, the last %d of %d gaps", p.Partition, len(p.Gaps),
+			p.GapCount))
+		printGaps(to, p.EventsGaps, fmt.Sprintf("partition %d, raw events that are not in table events, the last %d "+
+			"of %d gaps with %d offsets", p.Partition, len(p.EventsGaps), p.EventsGapCount, p.EventsSkipped))
 	}
 	return nil
+}
+
+func printGaps(to io.Writer, gaps []partitionGap, title string) {
+	if len(gaps) > 0 {
+		fmt.Fprintf(to, "\n%s:\n", title)
+	}
+	for _, g := range gaps {
+		fmt.Fprintf(to, "  offsets %d to %d (without it), %s, asked of node %s: %q\n", g.From, g.To,
+			g.At.Format(time.RFC3339), g.By, g.Reason)
+	}
 }
 
 func newPartitionsSkipCommand(api *partitionsAPI) *cobra.Command {
 	var partition int32
 	var from, to int64
-	var reason string
-	var yes bool
+	var reason, sink string
+	var yes, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "skip --partition P --to OFFSET",
+		Use:   "skip [--sink events --from OFFSET] --partition P --to OFFSET",
 		Short: "Give up offsets of a partition that is stopped or failing, for good",
 		Long: `Give up the offsets of a partition from the next one up to OFFSET, without it. Their records
 will never be in any table, and this cannot be undone; the gap is kept and shown with
 the reason. OFFSET is not past the end of the partition. With OFFSET equal to the next
 offset nothing is given up: what the log has from there on is accepted as it is.
 
+With --sink events the offsets have been read: sessions and totals have their records. But
+Kafka cannot give them again for the table of raw events (a flipped byte, retention), and
+that table waits. The condition of the sink names the offsets, --from included. The table
+then goes without what it cannot have of them; to give up the same again changes nothing.
+
 It says how many offsets are lost and asks first, unless --yes is given.
 
 Exit code 0: given up; 1: refused, not confirmed, or not known (see status); 2: wrong usage.`,
 		Example: `  deckle partitions skip --config deckle.yaml --partition 3 --to 5120 --reason "retention"
-  deckle partitions skip --partition 3 --from 500 --to 501 --yes       # in a script: only from there`,
+  deckle partitions skip --partition 3 --from 500 --to 501 --yes       # in a script: only from there
+  deckle partitions skip --sink events --partition 3 --from 500 --to 620 --reason "flipped byte"
+  deckle partitions skip --sink events --partition 3 --from 500 --to 620 --yes --json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch f := cmd.Flags(); {
@@ -160,6 +181,13 @@ Exit code 0: given up; 1: refused, not confirmed, or not known (see status); 2: 
 				return usageError{errors.New("--partition P is missing")}
 			case !f.Changed("to") || to < 0:
 				return usageError{errors.New("--to OFFSET is missing: the first offset to read again")}
+			case f.Changed("sink") && sink != "events":
+				return usagef("--sink %q: only events has records to fetch again", sink)
+			case sink != "" && (!f.Changed("from") || from < 0):
+				return usageError{errors.New("--from OFFSET is missing: the first one to give up, as the " +
+					"condition of the sink names it")}
+			case sink != "" && to <= from:
+				return usagef("there is no offset from %d up to %d, without it", from, to)
 			case !f.Changed("from"):
 				p, err := api.partition(cmd.Context(), partition)
 				if err != nil {
@@ -172,7 +200,11 @@ Exit code 0: given up; 1: refused, not confirmed, or not known (see status); 2: 
 			}
 			what := fmt.Sprintf("%d offsets of partition %d, %d to %d, are lost for good: their records will be in no "+
 				"table.", to-from, partition, from, to-1)
-			if to == from {
+			switch {
+			case sink != "":
+				what = fmt.Sprintf("The raw events of %d offsets of partition %d, %d to %d, are lost for good: table "+
+					"events will go without them. Sessions and totals have them.", to-from, partition, from, to-1)
+			case to == from:
 				what = fmt.Sprintf("No offset of partition %d is given up. What its log has from offset %d on is "+
 					"accepted as it is, whatever was read before.", partition, from)
 			}
@@ -180,11 +212,20 @@ Exit code 0: given up; 1: refused, not confirmed, or not known (see status); 2: 
 			if !yes && !confirmed(cmd) {
 				return errors.New("not confirmed, nothing has changed (--yes does not ask)")
 			}
-			out, err := api.post(cmd.Context(), "skip", map[string]any{
-				"partition": partition, "from": from, "to": to, "reason": reason,
-			})
-			if err != nil {
+			body := map[string]any{"partition": partition, "from": from, "to": to, "reason": reason}
+			if sink != "" {
+				body["sink"] = sink
+			}
+			out, err := api.post(cmd.Context(), "skip", body)
+			switch {
+			case err != nil:
 				return err
+			case asJSON:
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(out)
+			case sink != "":
+				fmt.Fprintf(cmd.OutOrStdout(), "raw events of partition %d go on at offset %d; %d offsets have been "+
+					"given up\n", partition, out.Next, out.Skipped)
+				return nil
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "partition %d goes on at offset %d; %d offsets have been given up\n",
 				partition, out.Next, out.Skipped)
@@ -194,7 +235,10 @@ Exit code 0: given up; 1: refused, not confirmed, or not known (see status); 2: 
 	f := cmd.Flags()
 	f.Int32Var(&partition, "partition", 0, "the partition (required)")
 	f.Int64Var(&to, "to", 0, "the first offset to read again (required)")
-	f.Int64Var(&from, "from", 0, "the next offset, if it must be this one (default: the present one)")
+	f.Int64Var(&from, "from", 0, "the next offset, if it must be this one (default: the present one); with --sink the "+
+		"first to give up")
+	f.StringVar(&sink, "sink", "", "events: give up for the table of raw events alone what has been read")
+	f.BoolVar(&asJSON, "json", false, "print the answer as one JSON object")
 	f.StringVar(&reason, "reason", "", "why, for those who look at the gap later")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd

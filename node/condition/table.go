@@ -187,10 +187,12 @@ var table = []Spec{
 			"create a new cluster with cluster.shards: 1."},
 	{SinkStopped, Stopped, "the sink of a shard",
 		"to write would damage the table, or the table is not as expected", AtOnce,
-		"Do what the text says, and restart the node. The other sinks go on."},
+		"Do what the text says, and restart the node; after deckle partitions skip --sink events it goes on by " +
+			"itself. The other sinks go on."},
 	{SinkFailing, Failing, "the sink of a shard",
 		"writing fails and is repeated; it has worked since the node was started", Never,
-		"Look at the store in the text. Nothing is lost while the disk budget lasts; writing goes on by itself."},
+		"Look at the store in the text. Nothing is lost while the disk budget lasts; writing goes on by itself. Raw " +
+			"events that Kafka cannot give again are given up with the command in the text, if need be."},
 	{SinkNeverWrote, Failing, "the sink of a shard",
 		"writing fails and is repeated; this node has written nothing to that sink since it was started", AfterPatience,
 		"Look at address, credentials and rights of the sink in the configuration, then at the store."},

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"deckle/node/condition"
+	"deckle/node/kafka"
 	"deckle/node/status"
 	"deckle/state"
 )
@@ -30,6 +31,7 @@ type standing struct {
 	seen  map[int32]seen // by partition
 	// Why the source fails: the brokers cannot be asked, or what they answer cannot be read.
 	asking, fetching string
+	lost             *kafka.LostError // for which the raw events wait, nil if they do not
 }
 
 // seen is what the intake has seen of a partition.
@@ -73,7 +75,7 @@ func partOf(c *condition.Condition) part {
 // begin starts a leadership.
 func (c *standing) begin(term uint64) {
 	c.mu.Lock()
-	c.term, c.scope, c.seen, c.asking, c.fetching = term, c.list.Scope(), nil, "", ""
+	c.term, c.scope, c.seen, c.asking, c.fetching, c.lost = term, c.list.Scope(), nil, "", "", nil
 	c.mu.Unlock()
 	c.setWaiting("applying what is committed")
 }
@@ -155,8 +157,27 @@ func (c *standing) setStopped(p part, reason string) {
 	c.keep(id, subject, reason)
 }
 
-// clearStopped shows that a partition does not wait for an operator any more.
-func (c *standing) clearStopped(p part) { c.keep(condition.PartitionStopped, p, "") }
+// clearStopped shows that a part does not wait for an operator any more.
+func (c *standing) clearStopped(p part) {
+	if _, ok := sinkNamed(p); ok {
+		c.keep(condition.SinkStopped, c.of(p), "")
+		return
+	}
+	c.keep(condition.PartitionStopped, p, "")
+}
+
+// setLost shows which records the raw events wait for that Kafka cannot give; nil shows that they do not wait.
+func (c *standing) setLost(lost *kafka.LostError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = lost
+}
+
+func (c *standing) lostEvents() *kafka.LostError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
+}
 
 // stoppedFor returns why a partition waits for an operator in this leadership, "" if it does not.
 func (c *standing) stoppedFor(p part) string {

@@ -46,7 +46,8 @@
 //     every note, and after every acknowledgement of another sink (announce); no change is lost between a look and a
 //     wait.
 //  5. An events buffer is sealed as complete only if this leadership has seen every event of the epoch; otherwise the
-//     sink fetches the ranges again from Kafka, and the number of rows must be the epoch's.
+//     sink fetches the ranges again from Kafka, and the number of rows must be the epoch's. What an operator has
+//     given up of them (Shard.Do) is not asked for, and that number is an upper bound then.
 //  6. A partition is idle only if a successful listing, begun after its last record was applied, showed its next offset
 //     at the last stable offset, and none since showed otherwise, for IdleAfter. A partition that is paused, stopped or
 //     not listed is not idle.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"deckle/node/kafka"
 	"deckle/raftstore"
 	"deckle/sinks"
 	"deckle/state"
@@ -25,8 +26,8 @@ const (
 // flusher carries one sink of a shard from plan to plan for one leadership:
 //
 //	await ─► Plan entry ─► OpenPlan ─► Write ──nil──► Ack entry ─► await
-//	                          ▲          │ error: backoff; a refused row: Refuse entry; *sinks.StopError: the end
-//	                          └──────────┘
+//	                          ▲          │ error: backoff; a refused row: Refuse entry; *sinks.StopError: the end,
+//	                          └──────────┘ of raw events until an operator has given up what is lost
 type flusher struct {
 	*leadership
 	sink state.SinkSpec
@@ -42,7 +43,7 @@ func newFlusher(l *leadership, id state.SinkID) *flusher {
 func (f *flusher) run(ctx context.Context) { f.keep(ctx, f.loop) }
 
 // keep repeats loop until ctx ends, an operator is needed or the leadership is over: while this node leads, no sink is
-// without its flusher.
+// without its flusher. That of raw events goes on once an operator has given up what it waits for.
 func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 	wait := newBackoff(retryFirst, retryMost)
 	for {
@@ -54,7 +55,12 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 			return
 		case errors.As(err, &stop):
 			f.cond.setStopped(f.sink.Name, stop.Error())
-			return
+			f.showLost(err)
+			if f.pause(ctx, forever) != nil {
+				return
+			}
+			f.cond.clearStopped(f.sink.Name)
+			continue
 		case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
 			// the group tells the shard, if this node leads on
 			f.log.Warn("flusher ends with the leadership", "error", err)
@@ -69,6 +75,36 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 			return
 		}
 	}
+}
+
+// forever is a pause that only an operator ends, or the end of the leadership.
+const forever time.Duration = math.MaxInt64
+
+// pause waits for d or until ctx ends. It is over at once when an operator has given up raw events for which this sink
+// may wait.
+func (f *flusher) pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	var passed <-chan struct{}
+	if f.sink.Reads&state.ReadsEvents != 0 {
+		passed = f.passed
+	}
+	select {
+	case <-t.C:
+	case <-passed:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// showLost keeps why raw events cannot be had again, for the command that gives them up; nil: they can.
+func (f *flusher) showLost(err error) {
+	if f.sink.Reads&state.ReadsEvents == 0 {
+		return
+	}
+	lost, _ := errors.AsType[*kafka.LostError](err)
+	f.cond.setLost(lost)
 }
 
 // loop flushes one plan after the other.
@@ -199,6 +235,9 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		}
 		var refused *sinks.RefusedError
 		if !errors.As(err, &refused) {
+			if f.sink.Reads&state.ReadsEvents != 0 {
+				forget() // an operator may have given up what could not be read
+			}
 			return err
 		}
 		log.Warn("the sink refuses a row, which becomes a dead letter", "row", refused.RowKey, "error", refused.Err)
@@ -252,6 +291,7 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 		switch {
 		case err == nil:
 			f.cond.setFailing(f.sink.Name, nil)
+			f.showLost(nil)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -265,7 +305,8 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 		d := f.wait.NextBackOff()
 		f.log.Debug("sink failed, will be retried", "error", err, "in", d.Round(time.Millisecond).String())
 		f.cond.setFailing(f.sink.Name, err)
-		if err := sleep(ctx, d); err != nil {
+		f.showLost(err)
+		if err := f.pause(ctx, d); err != nil {
 			return err
 		}
 	}

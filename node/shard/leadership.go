@@ -26,6 +26,7 @@ type leadership struct {
 	visible  *[state.NumSinks]histogram // of the shard, over all its leaderships here
 	offsets  *groupOffsets
 	orders   <-chan *order
+	passed   <-chan struct{}
 	// refused says that a row was refused: its dead letter waits in the open epoch for a cut.
 	refused atomic.Bool
 	// placed is what the intake has seen of where keys are, as of its last maintenance; nil before the first.

@@ -24,12 +24,14 @@ type Shard struct {
 	cond    *standing
 	visible [state.NumSinks]histogram
 	orders  chan *order // to the intake
+	// passed tells the flusher of raw events that a gap has been recorded.
+	passed chan struct{}
 }
 
 // New returns the shard of a group whose state machine is store. It does nothing before Run.
 func New(env *Env, id uint32, group *raftstore.Group, store *state.Store, log *slog.Logger) *Shard {
 	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id),
-		cond: newStanding(env, id), orders: make(chan *order)}
+		cond: newStanding(env, id), orders: make(chan *order), passed: make(chan struct{}, 1)}
 }
 
 // ID is the shard's number.
@@ -93,7 +95,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
-		orders: s.orders, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
+		orders: s.orders, passed: s.passed, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
 		foreign: map[int32]time.Time{}}
 	if err := l.configure(ctx); err != nil {
 		return err

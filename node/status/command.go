@@ -7,7 +7,10 @@ type Command struct {
 	Partition int32 `json:"partition"`
 	// Resume asks to try it again from its next offset on. Otherwise the offsets [From, To) are given up.
 	Resume bool `json:"resume,omitempty"`
-	// From must be the next offset, so that nobody gives up more than was shown to them.
+	// Sink is "" or "events". With "events", [From, To) are offsets that have been read, and only the table of raw
+	// events goes without them.
+	Sink string `json:"sink,omitempty"`
+	// From must be the next offset, so that nobody gives up more than was shown to them. With Sink it is any.
 	From int64 `json:"from"`
 	To   int64 `json:"to"`
 	// Reason is the operator's, By the node that was asked; both stand in the gap.
@@ -17,7 +20,9 @@ type Command struct {
 
 // Outcome is what has come of a Command.
 type Outcome struct {
-	Next    int64 `json:"next_offset"`
+	// Next is the offset from which the partition goes on, or its raw events.
+	Next int64 `json:"next_offset"`
+	// Skipped is how many offsets have been given up by the command; 0 if they had been before.
 	Skipped int64 `json:"skipped_offsets"`
 }
 

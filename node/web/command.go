@@ -24,6 +24,7 @@ type skipBody struct {
 	Partition *int32 `json:"partition"`
 	From      *int64 `json:"from"`
 	To        *int64 `json:"to"`
+	Sink      string `json:"sink"` // "events" for a gap of raw events alone
 	Reason    string `json:"reason"`
 }
 
@@ -97,7 +98,7 @@ func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.
 	switch {
 	case b.Partition == nil:
 		return c, errors.New(`"partition" is missing`)
-	case resume && (b.From != nil || b.To != nil):
+	case resume && (b.From != nil || b.To != nil || b.Sink != ""):
 		return c, errors.New(`resume takes "partition" only`)
 	case resume:
 		return status.Command{Partition: *b.Partition, Resume: true}, nil
@@ -105,5 +106,5 @@ func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.
 		return c, errors.New(`"from", the next offset, and "to" are needed: the offsets from the one up to the ` +
 			`other, without it, are given up`)
 	}
-	return status.Command{Partition: *b.Partition, From: *b.From, To: *b.To, Reason: b.Reason}, nil
+	return status.Command{Partition: *b.Partition, Sink: b.Sink, From: *b.From, To: *b.To, Reason: b.Reason}, nil
 }

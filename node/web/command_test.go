@@ -61,7 +61,11 @@ func TestCommands(t *testing.T) {
 	if code, _ := ask(resume, `{"partition":3}`, nil); code != 200 {
 		t.Errorf("resume: %d", code)
 	}
-	want := "[{3 false 5 9 lost } {3 false 5 9 lost } {3 false 5 9 lost } {3 true 0 0  }]"
+	if code, _ := ask(skip, `{"partition":3,"sink":"events","from":5,"to":9,"reason":"lost"}`, nil); code != 200 {
+		t.Errorf("of raw events: %d", code)
+	}
+	want := "[{3 false  5 9 lost } {3 false  5 9 lost } {3 false  5 9 lost } {3 true  0 0  } " +
+		"{3 false events 5 9 lost }]"
 	if fmt.Sprint(got) != want {
 		t.Fatalf("%v, want %s", got, want)
 	}
@@ -101,7 +105,10 @@ func TestCommands(t *testing.T) {
 	if w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d", w.Code)
 	}
-	if len(got) != 4 {
+	if code, _ := ask(resume, `{"partition":3,"sink":"events"}`, nil); code != http.StatusBadRequest {
+		t.Error("resume takes a sink")
+	}
+	if len(got) != 5 {
 		t.Fatalf("commands that were refused were carried out: %v", got)
 	}
 	err = fmt.Errorf("%w: no", status.ErrRefused)

@@ -54,7 +54,8 @@ type Options struct {
 //	GET /api/session/{id}  one session in its present state; /api/session?id= for clients that rewrite paths. An id
 //	                       is any text of up to 255 bytes, escaped as part of a URL; slashes and dots may stand
 //	GET /debug/pprof/      profiles
-//	POST /api/partitions/skip    {"partition": 3, "from": 500, "to": 501, "reason": "…"}: give up offsets
+//	POST /api/partitions/skip    {"partition": 3, "from": 500, "to": 501, "reason": "…"}: give up offsets,
+//	                             with "sink": "events" those of raw events alone
 //	POST /api/partitions/resume  {"partition": 3}: try a partition again
 //
 // Nothing but the last two changes anything: they are taken from this machine only, and from no browser.

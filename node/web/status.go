@@ -146,6 +146,10 @@ type apiPartition struct {
 	GapCount int64    `json:"gap_count"`
 	Skipped  int64    `json:"skipped_offsets"`
 	Gaps     []apiGap `json:"gaps,omitempty"`
+	// The same of raw events alone: read, and not in table events.
+	EventsGapCount int64    `json:"events_gap_count"`
+	EventsSkipped  int64    `json:"events_skipped_offsets"`
+	EventsGaps     []apiGap `json:"events_gaps,omitempty"`
 }
 
 type apiGap struct {
@@ -157,10 +161,14 @@ type apiGap struct {
 }
 
 func newAPIPartition(v *state.View, p *state.PartitionStatus) apiPartition {
-	g := v.Gaps[p.Partition]
-	out := apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle, GapCount: g.Count, Skipped: g.Offsets}
-	for _, g := range g.Last {
-		out.Gaps = append(out.Gaps, apiGap{g.From, g.To, time.UnixMilli(g.At).UTC(), g.By, g.Reason})
+	g, e := v.Gaps[p.Partition], v.EventGaps[p.Partition]
+	return apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle, GapCount: g.Count, Skipped: g.Offsets,
+		Gaps: apiGaps(g.Last), EventsGapCount: e.Count, EventsSkipped: e.Offsets, EventsGaps: apiGaps(e.Last)}
+}
+
+func apiGaps(gaps []state.Gap) (out []apiGap) {
+	for _, g := range gaps {
+		out = append(out, apiGap{g.From, g.To, time.UnixMilli(g.At).UTC(), g.By, g.Reason})
 	}
 	return out
 }
