@@ -82,6 +82,8 @@ var bugs = []bug{
 	{name: "the horizon passes what a silent partition still has",
 		points: map[string]string{"bugHorizonPasses": "return"},
 		kinds:  []string{"silent_partition"}, tune: shortMemory},
+	{name: "a gap of raw events takes what lies beside it", points: map[string]string{"bugGapTakesRange": "return"},
+		kinds: []string{"raw_events_lost", "crash_leader"}},
 	{name: "a letter that does not fit holds up the others",
 		points: map[string]string{"bugLetterHoldsOthers": "return"},
 		kinds:  []string{"letters_small"}, tune: manyLetters},

@@ -13,6 +13,7 @@ import (
 func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	o.look(ctx)
 	o.equalReplicas(sum)
+	o.givenUp()
 	delta, err := verify.OpenDelta(ctx, o.w.objects.Mem)
 	if err != nil {
 		return err

@@ -129,6 +129,9 @@ func (w *world) run(ctx context.Context) (err error) {
 	looks, stopLooks := context.WithCancel(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { w.oracle.follow(looks) })
+	if w.opts.Script == nil {
+		looking.Go(func() { w.operate(looks) })
+	}
 	if w.opts.AuditEvery > 0 {
 		looking.Go(func() {
 			for sim.Pause(looks, w.opts.AuditEvery) == nil {

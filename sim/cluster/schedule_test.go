@@ -229,23 +229,6 @@ func (s *stage) leading(shard uint32) (m *member) {
 	return m
 }
 
-// leaderNow returns the member that leads the shard and its status, nil if there is none. If two of them think that
-// they lead, the one of the later term counts.
-func (s *stage) leaderNow(shard uint32) (lead *member, st status.Shard) {
-	for _, m := range s.members {
-		inc := m.current()
-		if inc == nil {
-			continue
-		}
-		for _, sh := range inc.node.Status().Shards {
-			if sh.Shard == shard && sh.IsLeader && (lead == nil || sh.Term > st.Term) {
-				lead, st = m, sh
-			}
-		}
-	}
-	return lead, st
-}
-
 // status is the shard's status at its leader.
 func (s *stage) status() status.Shard {
 	_, st := s.leaderNow(0)

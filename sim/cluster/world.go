@@ -47,6 +47,9 @@ type world struct {
 	shards       int
 	ckptInterval int
 
+	trimmedLock sync.Mutex
+	trimmed     map[int32]int64 // by partition: where its log begins since a fault has trimmed it
+
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
 	oneBroker sync.Mutex     // held by the fault that has replaced the broker's log

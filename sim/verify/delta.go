@@ -70,6 +70,15 @@ func (d *deltaReader) Count(ctx context.Context, table string) (int64, error) {
 	return n, err
 }
 
+// Gaps returns what operators have given up of table events, as its log says.
+func (d *deltaReader) Gaps(ctx context.Context, table string) (out []Gap, err error) {
+	_, s, err := d.snapshot(ctx, table)
+	for _, g := range s.Given() {
+		out = append(out, Gap{g.Partition, g.From, g.To})
+	}
+	return out, err
+}
+
 // Rows implements Reader.
 func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]string) error) error {
 	t, s, err := d.snapshot(ctx, table)

@@ -51,6 +51,18 @@ type TableReport struct {
 	Want int64 `json:"want"` // expected
 	// sessions (for rollups and letters: rows) that are not as they must be; 0: the table is equal
 	Different int64 `json:"different"`
+	// GivenUp is how many of the expected rows are missing because operators have given up their offsets (Gaps): those
+	// are no difference.
+	GivenUp int64 `json:"given_up,omitempty"`
+	Gaps    []Gap `json:"gaps,omitempty"`
+}
+
+// Gap is a range of offsets [From, To) that an operator has given up for table events: Kafka could not give their
+// records again. Rows of them may be missing, and what is there must be right.
+type Gap struct {
+	Partition int32 `json:"partition"`
+	From      int64 `json:"from"`
+	To        int64 `json:"to"`
 }
 
 // Report is the result. The JSON keys are the ones of deckle demo --json.
@@ -93,7 +105,13 @@ func (r *Report) Write(w io.Writer) error {
 		if t.Different > 0 {
 			state = fmt.Sprintf("%d DIFFER", t.Different)
 		}
+		if t.GivenUp > 0 {
+			state += fmt.Sprintf(", %d given up by operators", t.GivenUp)
+		}
 		p.f("  %-36s %10d rows of %10d  %s\n", name, t.Rows, t.Want, state)
+		for _, g := range t.Gaps {
+			p.f("    given up: partition %d, offsets %d to %d (without it)\n", g.Partition, g.From, g.To)
+		}
 	}
 	for _, d := range r.Differences {
 		p.f("  %s\n", d)

@@ -208,7 +208,11 @@ func (v *verifier) count(ctx context.Context) (moved, reached bool, err error) {
 		}
 		moved = moved || n != v.rows[t.Name]
 		v.rows[t.Name] = n
-		reached = reached && n >= v.want[t.Name]
+		g, err := gapsOf(ctx, t)
+		if err != nil {
+			return false, false, fmt.Errorf("verify: gaps of %s: %w", t.Name, err)
+		}
+		reached = reached && n >= v.want[t.Name]-g.offsets()
 	}
 	return moved, reached, nil
 }
@@ -244,7 +248,8 @@ func (v *verifier) compare(ctx context.Context) (r *Report, content uint64, err 
 		}
 		v.rows[t.Name] = res.rows
 		content = content*1099511628211 + res.content
-		r.Tables[t.Name] = TableReport{Rows: res.rows, Want: v.want[t.Name], Different: res.different}
+		r.Tables[t.Name] = TableReport{Rows: res.rows, Want: v.want[t.Name], Different: res.different,
+			GivenUp: res.givenUp, Gaps: res.gaps}
 		r.Differences = append(r.Differences, res.diffs...)
 		r.More += res.more
 		equal = equal && res.different == 0 && len(res.diffs) == 0
