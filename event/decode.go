@@ -42,6 +42,7 @@ type Decoder struct {
 	scanner
 	of      *Rules // the rules that real, unknown and exclude were made from
 	real    bool   // the forms are FormsReal
+	longest int    // name, in bytes; 0 is no limit
 	exclude *excluder
 	names   objectNames
 	json    normalizer
@@ -84,9 +85,12 @@ func (d *Decoder) Reset() {
 
 // adopt takes the rules.
 func (d *Decoder) adopt() {
-	d.of, d.real, d.exclude = d.Rules, false, nil
+	d.of, d.real, d.exclude, d.longest = d.Rules, false, nil, 0
 	if r := d.Rules; r != nil {
 		d.real, d.exclude = r.Forms >= FormsReal, newExcluder(r.Exclude)
+	}
+	if d.real {
+		d.longest = MaxName
 	}
 }
 
@@ -109,7 +113,7 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 		d.adopt()
 	}
 	*ev = Event{}
-	d.scanner = scanner{in: value}
+	d.scanner = scanner{in: value, maxName: d.longest}
 	d.names.begin()
 	d.suspect = 0
 	d.ev = ev

@@ -14,7 +14,8 @@
 //   - E2 The verdict depends on the record's value, its Kafka timestamp and the rules alone, not on records decoded
 //     before.
 //   - E3 EngagementMetrics, Metadata and Extra are valid JSON texts, made of the record's own bytes, and from FormsReal
-//     on of quotes around numbers: NormalizeJSON leaves them alone, so that all readers take them for one value.
+//     on of quotes around numbers: NormalizeJSON leaves them alone, so that all readers take them for one value
+//     (TestJSONReaders of package integration).
 //   - E4 Measure and Scroll are computed once, when the record is decoded; the batch carries the numbers. A later
 //     version that reads engagement_metrics differently does not change what an old log says. The same holds for
 //     Progress and Complete.
@@ -31,7 +32,8 @@
 //	too_large           longer than MaxRecord; its content is not examined
 //	malformed           empty; not JSON; not an object; nested deeper than MaxDepth; data behind the record; invalid
 //	                    UTF-8; a control character, or an escaped half of a surrogate pair, in any text (no UTF-8 text
-//	                    can hold it); a field of the schema that occurs twice
+//	                    can hold it); a field of the schema that occurs twice; from FormsReal on, a name of more than
+//	                    MaxName bytes
 //	wrong_type          a field with a value that its type does not allow: no UUID, a session_id that is too long, a
 //	                    user_id that is negative (-0 too), has a fraction or an exponent or exceeds 2^63-1, a
 //	                    timestamp with a fraction or an exponent, no text or no object where the schema wants one

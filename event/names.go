@@ -94,7 +94,8 @@ func (d *Decoder) object(i int, metrics bool) (end int, suspect bool) {
 		if i < len(d.in) && (d.in[i] == '-' || digit(d.in[i])) {
 			var integer bool
 			if i, integer = d.number(i); i >= 0 {
-				suspect = suspect || (i-from > 15 || !integer) && quotes(d.in[from:i], integer)
+				odd := i-from > 15 || !integer || i-from == 2 && d.in[from] == '-'
+				suspect = suspect || odd && rewrites(d.in[from:i], integer)
 			}
 		} else {
 			nested := i < len(d.in) && (d.in[i] == '{' || d.in[i] == '[')

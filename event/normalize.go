@@ -12,8 +12,10 @@ import (
 // accepted; anything else is left as it is.
 //
 //   - An integer beyond ±(2^53-1) is quoted: readers hold it as a float64, as 64 bits or exactly, and the three differ.
-//   - A number with a fraction or an exponent is quoted if it is beyond every finite float64. Others stay as they are,
-//     whatever their digits: all readers round alike.
+//   - The integer -0 is 0: a reader with integers knows no other, and one with float64s alone has a -0.
+//   - A number with a fraction or an exponent is quoted if it is beyond every finite float64, or longer than 1,000
+//     bytes: Jackson, which Spark reads JSON with, refuses a text with such a number as a whole. Others stay as they
+//     are, whatever their digits: all readers round alike.
 //   - Of the names of one object that are equal after their escapes, the last stays.
 //
 // If nothing has to change, it returns dst and false. Otherwise it appends the new text to dst, without white space
@@ -54,6 +56,16 @@ func (n *normalizer) normalize(dst, text []byte) ([]byte, bool) {
 	return out, true
 }
 
+// HasLongName says whether a JSON text that a Decoder has accepted has a name of more than MaxName bytes, as one that
+// was decoded by rules of FormsFirst may. Some readers refuse such a text, and NormalizeJSON does not mend it.
+func HasLongName(text string) bool {
+	if len(text) <= MaxName {
+		return false
+	}
+	s := scanner{in: bytesOf(text), maxName: MaxName}
+	return s.value(s.space(0), 0) < 0
+}
+
 // clean says whether nothing in a JSON value has to change.
 func (n *normalizer) clean(text []byte) bool {
 	n.scanner = scanner{in: text}
@@ -65,14 +77,17 @@ func (n *normalizer) clean(text []byte) bool {
 // change. It stops at the first that has, with any end that is not negative. The end is -1 for what is not JSON or is
 // nested too deep.
 func (n *normalizer) check(i, depth int) (end int, clean bool) {
-	if i >= len(n.in) || depth > MaxDepth {
+	if i >= len(n.in) {
 		return -1, false
 	}
 	switch c := n.in[i]; {
 	case c == '{' || c == '[':
+		if depth > MaxDepth {
+			return -1, false
+		}
 	case c == '-' || digit(c):
 		end, integer := n.number(i)
-		return end, end >= 0 && !quotes(n.in[i:end], integer)
+		return end, end >= 0 && !rewrites(n.in[i:end], integer)
 	default:
 		return n.scalar(i), true
 	}
@@ -168,12 +183,15 @@ func (n *normalizer) order(names []nameAt) []int32 {
 
 // append appends the value at i in its new form. The end is -1 for what is not JSON or is nested too deep.
 func (n *normalizer) append(dst []byte, i, depth int) (out []byte, end int) {
-	if i >= len(n.in) || depth > MaxDepth {
+	if i >= len(n.in) {
 		return dst, -1
 	}
 	c := n.in[i]
 	if c != '{' && c != '[' {
 		return n.appendScalar(dst, i)
+	}
+	if depth > MaxDepth {
+		return dst, -1
 	}
 	isObject, names, unescaped := c == '{', len(n.names), len(n.escaped)
 	defer func() { n.names, n.escaped = n.names[:names], n.escaped[:unescaped] }()
@@ -222,8 +240,10 @@ func (n *normalizer) appendScalar(dst []byte, i int) (out []byte, end int) {
 	switch {
 	case end < 0:
 		return dst, -1
-	case !quotes(n.in[i:end], integer):
+	case !rewrites(n.in[i:end], integer):
 		return append(dst, n.in[i:end]...), end
+	case end-i == 2: // -0
+		return append(dst, '0'), end
 	}
 	dst = append(append(dst, '"'), n.in[i:end]...)
 	return append(dst, '"'), end
@@ -254,17 +274,26 @@ func (n *normalizer) collapse(dst []byte, members []nameAt) []byte {
 	return dst[:to]
 }
 
-// quotes says whether a number has to be quoted.
-func quotes(token []byte, integer bool) bool {
+// maxNumber is the greatest length in bytes of a number that is not quoted: the default limit of Jackson.
+const maxNumber = 1000
+
+// rewrites says whether a number has to be quoted, or is -0.
+func rewrites(token []byte, integer bool) bool {
 	if integer {
 		if token[0] == '-' {
 			token = token[1:]
+			if token[0] == '0' {
+				return true
+			}
 		}
 		const greatest = "9007199254740991" // 2^53-1
 		return len(token) > len(greatest) || len(token) == len(greatest) && alias(token) > greatest
 	}
 	if len(token) <= 300 && bytes.IndexByte(token, 'e') < 0 && bytes.IndexByte(token, 'E') < 0 {
 		return false
+	}
+	if len(token) > maxNumber {
+		return true
 	}
 	f, _ := strconv.ParseFloat(alias(token), 64) // the only error a JSON number can cause is the range's, with ±Inf
 	return math.IsInf(f, 0)

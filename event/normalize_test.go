@@ -30,11 +30,17 @@ func checkNormalize(t *testing.T, text string) {
 	if string(got) != "x"+want && changed || changed != (want != text) || !changed && string(got) != "x" {
 		t.Fatalf("%q\n got %q %v\nwant %q", text, got, changed, want)
 	}
-	if again, changed := NormalizeJSON(nil, want); changed {
-		t.Fatalf("%q\n once %q\ntwice %q", text, want, again)
-	}
+	checkNormal(t, text, want)
 	if len(want) > 2*len(text) {
 		t.Fatalf("%q grows to %q", text, want)
+	}
+}
+
+// checkNormal: what NormalizeJSON makes of anything is JSON, and it makes nothing else of that.
+func checkNormal(t *testing.T, text, out string) {
+	t.Helper()
+	if again, changed := NormalizeJSON(nil, out); changed || !json.Valid([]byte(out)) {
+		t.Fatalf("%q\n once %q\ntwice %q", text, out, again)
 	}
 }
 
@@ -52,6 +58,8 @@ func TestNormalizeJSON(t *testing.T) {
 			t.Errorf("%q becomes %q", text, out)
 		}
 	}
+	// As deep as a text may be: extra is as deep as its record.
+	checkNormalize(t, strings.Repeat(`{"v":`, MaxDepth)+"-0"+strings.Repeat("}", MaxDepth))
 	rng := newRand(t)
 	for range 2000 {
 		checkNormalize(t, randomJSON(rng, 4))
@@ -116,6 +124,24 @@ func hasBig(text string) bool {
 	return false
 }
 
+// TestLongNames: a name is as long as it is written.
+func TestLongNames(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		long bool
+	}{
+		{`{"` + strings.Repeat("n", MaxName) + `":1}`, false},
+		{`{"` + strings.Repeat("n", MaxName+1) + `":1}`, true},
+		{`{"a":[1,{"b":{"` + strings.Repeat(`\u00fc`, MaxName/6+1) + `" : 1}}]}`, true},
+		{`{"a":"` + strings.Repeat("n", 2*MaxName) + `"}`, false},
+		{`["` + strings.Repeat("n", 2*MaxName) + `"]`, false},
+	} {
+		if got := HasLongName(c.text); got != c.long || got != (longestName([]byte(c.text)) > MaxName) {
+			t.Errorf("%.80q: %t, want %t", c.text, got, c.long)
+		}
+	}
+}
+
 // TestNormalizeDoesNotAllocate: what need not change costs a scan.
 func TestNormalizeDoesNotAllocate(t *testing.T) {
 	const text = `{"a":[{"b":1.5,"c":"x"},2],"d":{"e":9007199254740991}}`
@@ -130,12 +156,17 @@ func FuzzNormalizeJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !json.Valid([]byte(text)) || nesting([]byte(text)) > MaxDepth || halfSurrogate([]byte(text)) {
-			_, _ = NormalizeJSON(nil, text)
+			if out, changed := NormalizeJSON(nil, text); changed { // of the value that such a text begins with
+				checkNormal(t, text, string(out))
+			}
 			return
 		}
 		s := scanner{in: []byte(text)}
 		if s.value(s.space(0), 0) < 0 {
 			return // invalid UTF-8
+		}
+		if HasLongName(text) != (longestName([]byte(text)) > MaxName) {
+			t.Fatalf("%q has a long name", text)
 		}
 		checkNormalize(t, text)
 	})

@@ -135,13 +135,15 @@ func oracleValue(v json.RawMessage) string {
 			out = append(out, oracleValue(e))
 		}
 		return "[" + strings.Join(out, ",") + "]"
+	case string(v) == "-0":
+		return "0"
 	case integerPattern.Match(v):
 		n, _ := new(big.Int).SetString(string(v), 10)
 		if n.CmpAbs(big.NewInt(1<<53)) >= 0 {
 			return `"` + string(v) + `"`
 		}
 	case numberPattern.Match(v):
-		if _, err := strconv.ParseFloat(string(v), 64); err != nil {
+		if _, err := strconv.ParseFloat(string(v), 64); err != nil || len(v) > 1000 {
 			return `"` + string(v) + `"`
 		}
 	}

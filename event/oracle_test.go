@@ -29,7 +29,7 @@ func oracle(value []byte, kafkaTimestampMillis int64, rules *Rules) (Reason, str
 		return Malformed, "", ev
 	}
 	members, ok := membersOf(value)
-	if !ok {
+	if !ok || real && longestName(value) > 50_000 {
 		return Malformed, "", ev
 	}
 	values := map[string]json.RawMessage{}
@@ -242,6 +242,19 @@ func membersOf(value []byte) (members []member, ok bool) {
 	}
 	return members, true
 }
+
+// longestName is the length of the longest name in valid JSON, as it is written.
+func longestName(value []byte) (n int) {
+	for _, text := range textOrColon.FindAllSubmatch(value, -1) {
+		if len(text[2]) > 0 {
+			n = max(n, len(text[1])-2)
+		}
+	}
+	return n
+}
+
+// textOrColon finds the texts of valid JSON, each with the colon behind it if it is a name.
+var textOrColon = regexp.MustCompile(`("(?:[^"\\]|\\.)*")[ \t\r\n]*(:?)`)
 
 // nesting is the depth of valid JSON.
 func nesting(value []byte) (deepest int) {

@@ -9,6 +9,11 @@ import (
 // MaxDepth is how deep objects and arrays may nest, the record itself included; a deeper record is Malformed.
 const MaxDepth = 64
 
+// MaxName is the greatest length in bytes of a name, as it is written; from FormsReal on a record with a longer one is
+// Malformed. Jackson, which Spark reads JSON with, refuses a text with a longer name as a whole, and a name cannot be
+// rewritten as a number can.
+const MaxName = 50_000
+
 // scanner is a strict tokenizer of JSON (RFC 8259) over one record. Its methods take the index to start from and return
 // the index behind what they read, or -1 after they have recorded an error. It refuses two things that encoding/json
 // accepts: invalid UTF-8, and escapes that make half a surrogate pair.
@@ -17,6 +22,7 @@ type scanner struct {
 	errAt   int
 	err     string
 	errJSON bool // the error is one of a record that is JSON
+	maxName int  // bytes of a name; 0 is no limit
 }
 
 func (s *scanner) fail(at int, what string) int {
@@ -267,6 +273,10 @@ func (s *scanner) key(i int) (end, next int, escaped bool) {
 	}
 	if end, escaped = s.text(i + 1); end < 0 {
 		return -1, -1, false
+	}
+	if s.maxName > 0 && end-i-1 > s.maxName {
+		s.errJSON = true
+		return -1, s.fail(i, "a name of more than 50000 bytes"), false
 	}
 	return end, s.colon(end + 1), escaped
 }

@@ -215,7 +215,7 @@ func instant(v any) (seconds int64, ok bool) {
 }
 
 // readable is the value in the form in which all readers take it for the same: integers that a float64 does not hold,
-// and numbers beyond all float64s, are texts.
+// numbers beyond all float64s and those of more than 1,000 characters are texts, and a negative integer 0 has no sign.
 func readable(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -227,8 +227,11 @@ func readable(v any) any {
 			v[i] = readable(v[i])
 		}
 	case json.Number:
+		if v == "-0" {
+			return json.Number("0")
+		}
 		f, err := strconv.ParseFloat(string(v), 64)
-		if err != nil || !strings.ContainsAny(string(v), ".eE") && math.Abs(f) > 1<<53-1 {
+		if err != nil || len(v) > 1000 || !strings.ContainsAny(string(v), ".eE") && math.Abs(f) > 1<<53-1 {
 			return string(v)
 		}
 	}
