@@ -121,7 +121,8 @@ func (rb *rowBuilder) letGo() {
 }
 
 // lists builds the JSON lists: categories, article ids and titles (without empty ones), and page events. former says
-// that JSON texts may have been stored as they came, which not all readers take for the same value.
+// that JSON texts may have been stored as they came, which not all readers take for the same value, or at all: what
+// cannot be rewritten is left out, as what is too long is.
 func (rb *rowBuilder) lists(r *schema.SessionRow, former bool) {
 	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n uint32) {
 		buf = append(buf[:0], '[')
@@ -146,7 +147,9 @@ func (rb *rowBuilder) lists(r *schema.SessionRow, former bool) {
 			b = append(b, ',')
 		}
 		e := &rb.events[i]
-		if former {
+		if former && event.HasLongName(aliased(e.metrics)) {
+			e.metrics, e.omitted = nil, true
+		} else if former {
 			if out, changed := event.NormalizeJSON(rb.readable[:0], aliased(e.metrics)); changed {
 				rb.readable, e.metrics = out, out
 			}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -224,6 +225,18 @@ func (sc *script) run(d *datadriven.TestData) string {
 	case "next": // the stored next offsets, and what is known of the gaps
 		v := sc.s.View()
 		out("next %v, gaps %v", offsets(v.Partitions), v.Gaps)
+	case "store": // what a checkpoint writes: how many keys of each kind, and a hash of their bytes
+		must(sc.t, sc.s.Checkpoint(context.Background()))
+		sum, count := sha256.New(), map[byte]int{}
+		must(sc.t, scan(sc.s.db, []byte{0}, []byte{255}, func(k, v []byte) error {
+			count[k[0]]++
+			fmt.Fprintf(sum, "%x %x\n", k, v)
+			return nil
+		}))
+		for _, kind := range slices.Sorted(maps.Keys(count)) {
+			out("%c: %d keys", kind, count[kind])
+		}
+		out("SHA-256 %x", sum.Sum(nil))
 	case "reopen": // as after a crash: at the last durable checkpoint, with nothing applied again
 		must(sc.t, sc.s.Close())
 		sc.open()
