@@ -8,7 +8,7 @@ MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
 .PHONY: build demo test unit engine integration race lint rooms fetch up down sim sim-bugs timers failpoints \
-	torture torture-ci torture-bug fuzz malformed restored world bench bench-full bench-ci profile clean
+	torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -147,6 +147,15 @@ malformed:
 # A real broker whose log is replaced by an older copy, as by a restore from a backup, while a node reads from it.
 restored:
 	$(GO) test -count=1 -timeout 15m -v ./integration/restored
+
+# All the JSON texts that leave Deckle, read by Python, DuckDB and ClickHouse. The ordinary tests have a third of them
+# read by ClickHouse.
+json:
+	DECKLE_TEST_JSON=all $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestJSONReaders$$'
+
+# The same texts read by Spark's from_json. Spark is fetched the first time (1 GB).
+json-spark:
+	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestJSONReaders$$'
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB).
