@@ -90,8 +90,8 @@ func TestKeysThatAreNoSessionIDsAreTold(t *testing.T) {
 	}
 }
 
-// A producer that changes the key at a login mostly moves the session to another shard, and neither shard sees more than
-// one key. The replicas of the node know both.
+// A producer that changes the key at a login mostly moves the session to another shard, and neither shard sees more
+// than one key. The replicas of the node know both.
 func TestSessionsInTwoShardsAreTold(t *testing.T) {
 	t.Parallel()
 	c, n := spreading(t, 2)

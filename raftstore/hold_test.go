@@ -107,8 +107,8 @@ func TestEntryAboveTheLevelHoldsTheGroup(t *testing.T) {
 	}
 
 	// Either of the others goes away: with this one there is a quorum, for entries and for an election.
-	// It may win an election, too, but takes no entry and hands the leadership on (TestHeldLeaderHandsOn), so the leader
-	// is asked for again until it is one of the others.
+	// It may win an election, too, but takes no entry and hands the leadership on (TestHeldLeaderHandsOn), so the
+	// leader is asked for again until it is one of the others.
 	var led int
 	able := func() bool { led = c.leader(0); return led != old }
 	c.eventually("a node leads that applies entries", able)

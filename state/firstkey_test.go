@@ -159,7 +159,8 @@ func (s *keyScript) send(i int, k *keyed, l level.Level) {
 	at := s.next[k.partition]
 	s.next[k.partition]++
 	it := event.Item{Partition: k.partition, Offset: at, KafkaTimestamp: t0 * 1000, Event: event.Event{
-		ID: event.ID{byte(i + 1)}, SessionID: "s", UserID: k.user, UserKey: k.userKey, Type: event.Search, Timestamp: t0}}
+		ID: event.ID{byte(i + 1)}, SessionID: "s", UserID: k.user, UserKey: k.userKey, Type: event.Search,
+		Timestamp: t0}}
 	if k.again {
 		it.ID = event.ID{1}
 	}

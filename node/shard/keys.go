@@ -58,15 +58,16 @@ func (k *keys) ofRecords(s, first *keysSeen, shards uint32) string {
 	if !many(other+moved, records, condition.KeysShare/float64(shards), &k.spread) {
 		return ""
 	}
-	text := fmt.Sprintf("of %d records of the last %d minutes that followed another of their session in this shard, %d "+
-		"came under another key than the first one, and %d in another partition", records, condition.RejectedMinutes,
+	text := fmt.Sprintf("of %d records of the last %d minutes that followed another of their session in this shard, "+
+		"%d came under another key than the first one, and %d in another partition", records, condition.RejectedMinutes,
 		other, moved)
 	if e := s.Example; e != nil {
 		text += fmt.Sprintf(" (session %.80q: %s under %s, %s under %s)", e.SessionID, e.First.Text(),
 			e.FirstKey, e.Other.Text(), e.Under)
 	}
 	if 2*(s.Logins-first.Logins) > other+moved {
-		text += "; most changed between the user id and another key: a producer that changes the key when a reader logs in"
+		text += "; most changed between the user id and another key: a producer that changes the key when a " +
+			"reader logs in"
 	}
 	return text
 }

@@ -36,14 +36,15 @@ func TestKeysAreJudged(t *testing.T) {
 		{want: nil},
 		{after: time.Second, records: 9, keys: 9, sessions: 9, elsewhere: 9, looked: 99}, // all, but too few
 		{after: time.Second, keys: 0, partitions: 1, records: 1,
-			want: []string{"of 10 records of the last 5 minutes that followed another of their session in this shard, " +
-				"9 came under another key than the first one, and 1 in another partition (session \"s-1\": 3/1234 " +
-				"under the session id, 9/99 under the user id)"}},
+			want: []string{"of 10 records of the last 5 minutes that followed another of their session in this " +
+				"shard, 9 came under another key than the first one, and 1 in another partition (session \"s-1\": " +
+				"3/1234 under the session id, 9/99 under the user id)"}},
 		{after: time.Second, records: 11_900, want: []string{"of 11910 records"}}, // 0.084 %: above half of 1/6 %
 		{after: time.Second, records: 100},
 		{after: time.Second, keys: 10, logins: 10}, // 20 of 12,010
 		{after: time.Second, keys: 1, logins: 1, want: []string{"of 12010 records"},
-			has: "most changed between the user id and another key: a producer that changes the key when a reader logs in"},
+			has: "most changed between the user id and another key: a producer that changes the key when a " +
+				"reader logs in"},
 		{after: 6 * time.Minute},
 		{after: time.Second, sessions: 1000, elsewhere: 10}, // 1 %
 		{after: time.Second, elsewhere: 1,

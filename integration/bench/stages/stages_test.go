@@ -265,7 +265,8 @@ func BenchmarkSessionsParquet(b *testing.B) {
 	for _, e := range newStream(b).entries {
 		s.apply(e)
 	}
-	later := state.BatchEntry{Level: level.Current, Now: start.Add(time.Hour).UnixMilli(), Idle: []int32{0}, Elapsed: 2 * time.Hour}
+	later := state.BatchEntry{Level: level.Current, Now: start.Add(time.Hour).UnixMilli(), Idle: []int32{0},
+		Elapsed: 2 * time.Hour}
 	for s.View().OpenStatus > 0 { // all expire
 		s.index++
 		if _, err := s.Apply(s.index, 1, state.AppendBatch(nil, &later)); err != nil {
