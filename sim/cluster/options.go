@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"deckle/node/config"
@@ -56,4 +57,7 @@ type Options struct {
 	BrokerDir string
 	// Quiet is how long the run goes on, in virtual time, after the workload is done and before the drain.
 	Quiet time.Duration
+	// Beat, if set, counts the virtual seconds of the run while they pass: a slow run can be told from one that stands
+	// still.
+	Beat *atomic.Int64
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"deckle/node"
@@ -29,6 +30,10 @@ type Result struct {
 func Run(ctx context.Context, o Options) *Result {
 	// A bubble begins at the start of the year 2000, before which no event may lie.
 	time.Sleep(26*365*24*time.Hour + time.Duration(o.Seed%86_400)*time.Second)
+	if o.Beat != nil {
+		stop := beat(o.Beat)
+		defer stop()
+	}
 	w := newWorld(o)
 	w.history.began = time.Now()
 	began := time.Now()
@@ -41,6 +46,24 @@ func Run(ctx context.Context, o Options) *Result {
 		r.Events = w.oracle.compared
 	}
 	return r
+}
+
+// beat counts virtual seconds until the returned function is called.
+func beat(n *atomic.Int64) (stop func()) {
+	over := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				n.Add(1)
+			case <-over:
+				return
+			}
+		}
+	}()
+	return func() { close(over) }
 }
 
 func newWorld(o Options) *world {
