@@ -208,8 +208,7 @@ var kinds = []kind{
 	{"broker_restored", 0, 20 * time.Second, func(ctx context.Context, w *world) func() {
 		return w.restoreBackup(ctx)
 	}},
-	// Only where messages take time: what the client asks again at once holds virtual time.
-	{"silent_partition", 0, 45 * time.Second, func(_ context.Context, w *world) func() {
+	{"silent_partition", 3, 45 * time.Second, func(_ context.Context, w *world) func() {
 		p := int32(w.rng.IntN(int(w.opts.Partitions)))
 		w.history.fault("silent_partition", "%d, of which the client says nothing", p)
 		return w.silence(p)
@@ -300,14 +299,28 @@ func produces(r kmsg.Request, most int) bool {
 }
 
 // silence takes one partition away, with an error that the client keeps to itself, until the returned function is
-// called.
+// called. Beside partitions that answer, a client that gets such an error asks again at once, so that answers of the
+// broker take a while meanwhile: without that virtual time would stand still, and with little it would crawl, at
+// several fetches per node and step.
 func (w *world) silence(partition int32) (heal func()) {
-	for i := range w.members { // a client that gets an error at once asks again at once: this stays to the run's end
-		w.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
-	}
+	w.slowBroker(1)
 	h := w.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, Topic: topic,
 		Partitions: []int32{partition}, Err: kerr.KafkaStorageError, Count: -1})
-	return h.Remove
+	return func() { h.Remove(); w.slowBroker(-1) }
+}
+
+// slowBroker makes the answers of the broker to the nodes slow for as long as there are silent partitions, of which
+// there are more or fewer now.
+func (w *world) slowBroker(more int) {
+	w.silencing.Lock()
+	defer w.silencing.Unlock()
+	var d time.Duration
+	if w.silent += more; w.silent > 0 {
+		d = 250 * time.Millisecond
+	}
+	for i := range w.members {
+		w.net.Delay("broker", nodeName(i), d, 0)
+	}
 }
 
 func all(fs []func()) func() {
