@@ -56,7 +56,12 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		case errors.As(err, &stop):
 			f.cond.setStopped(f.sink.Name, stop.Error())
 			f.showLost(err)
-			if f.pause(ctx, forever) != nil {
+			if f.sink.Reads&state.ReadsEvents == 0 {
+				return
+			}
+			select {
+			case <-f.passed:
+			case <-ctx.Done():
 				return
 			}
 			f.cond.clearStopped(f.sink.Name)
@@ -76,9 +81,6 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		}
 	}
 }
-
-// forever is a pause that only an operator ends, or the end of the leadership.
-const forever time.Duration = math.MaxInt64
 
 // pause waits for d or until ctx ends. It is over at once when an operator has given up raw events for which this sink
 // may wait.
