@@ -58,8 +58,7 @@ func TestKeysOfASession(t *testing.T) {
 				s.send(i, &c.recs[i], level.Real)
 				if restart {
 					s.apply(EncodeCut(t0*1000, 0, 0))
-					must(t, s.Close())
-					s.open()
+					s.reopen()
 				}
 			}
 			got := s.View().Keys
@@ -113,8 +112,7 @@ func TestKeyOfASessionOfLevelOne(t *testing.T) {
 		s.send(2, &keyed{key: "s"}, level.First) // an entry of level 1 says nothing of keys
 		if restart {
 			s.apply(EncodeCut(t0*1000, 0, 0))
-			must(t, s.Close())
-			s.open()
+			s.reopen()
 		}
 		s.send(3, &keyed{key: "s"}, level.Real)
 		if got := s.View().Keys; got != (KeyCounts{}) {
@@ -141,6 +139,15 @@ func (s *keyScript) open() {
 	var err error
 	s.Store, err = Open(context.Background(), Options{FS: s.fs, Dir: "shard"})
 	must(s.t, err)
+}
+
+// reopen reads everything from the disk again. Nothing repeats the entries since the last checkpoint here, so there is
+// one of all of them.
+func (s *keyScript) reopen() {
+	s.t.Helper()
+	must(s.t, s.Checkpoint(context.Background()))
+	must(s.t, s.Close())
+	s.open()
 }
 
 func (s *keyScript) apply(entry []byte) {
