@@ -162,11 +162,15 @@ func killAll(ctx context.Context, t *torture, r *result) error {
 	return err
 }
 
-// deleteFolder deletes a node's data folder: the node must come back through snapshots.
+// deleteFolder deletes a node's data folder once no log begins with its first entry any more: the node must come back
+// through a snapshot of each shard.
 func deleteFolder(ctx context.Context, t *torture, r *result) error {
 	node := t.pick(nodes)
 	n := t.Nodes[node]
 	r.detail = fmt.Sprintf("of node-%d", node+1)
+	if err := t.awaitTruncated(ctx, node); err != nil {
+		return err
+	}
 	if _, err := t.kill(r, node); err != nil {
 		return err
 	}
@@ -194,15 +198,46 @@ func deleteFolder(ctx context.Context, t *torture, r *result) error {
 		return err
 	}
 	r.detail += fmt.Sprintf(", %d snapshots installed", int(installed))
-	if t.logsAreTruncated() && installed < shards {
+	if installed < shards {
 		return fmt.Errorf("node-%d came back with %v snapshots, not one for each of %d shards",
 			node+1, installed, shards)
 	}
 	return nil
 }
 
-// logsAreTruncated says whether the cluster is old enough for its logs to begin after their first entries.
-func (w *world) logsAreTruncated() bool { return time.Since(w.began) > 5*time.Minute }
+// truncatedWithin is how long a cluster may take until each log is truncated for the first time: minutes more than a
+// young cluster needs at the usual rate.
+const truncatedWithin = 6 * time.Minute
+
+// awaitTruncated waits until the logs of all shards begin after their first entry on every node but one: whichever of
+// them leads, it has no such entry to send to a node that has nothing.
+func (w *world) awaitTruncated(ctx context.Context, but int) error {
+	ctx, cancel := context.WithTimeout(ctx, truncatedWithin)
+	defer cancel()
+	for {
+		var whole []string
+		for i, n := range w.Nodes {
+			if i == but {
+				continue
+			}
+			first, err := w.shardMetric(ctx, n, "deckle_raft_first_index")
+			if err != nil {
+				return err
+			}
+			for s, index := range first {
+				if index <= 1 {
+					whole = append(whole, fmt.Sprintf("shard %d of %s", s, n.Name))
+				}
+			}
+		}
+		if len(whole) == 0 {
+			return nil
+		}
+		if err := sim.Pause(ctx, time.Second); err != nil {
+			return fmt.Errorf("logs that still begin with their first entry: %v: %w", whole, err)
+		}
+	}
+}
 
 // rollingRestart ends each node in order and starts it again.
 func rollingRestart(ctx context.Context, t *torture, r *result) error {

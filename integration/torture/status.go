@@ -178,21 +178,48 @@ func (w *world) catchUp(ctx context.Context, node int) error {
 
 // metric returns a node's metric, summed over its labels.
 func (w *world) metric(ctx context.Context, n *services.Node, name string) (sum float64, err error) {
+	err = w.samples(ctx, n, name, func(_ string, v float64) { sum += v })
+	return sum, err
+}
+
+// shardMetric returns a node's metric by shard. A shard that the node does not tell of is an error, so that a check
+// which rests on the metric cannot fall silent.
+func (w *world) shardMetric(ctx context.Context, n *services.Node, name string) (of [shards]float64, err error) {
+	var found [shards]bool
+	if err := w.samples(ctx, n, name, func(labels string, v float64) {
+		for s := range of {
+			if strings.Contains(labels, fmt.Sprintf(`shard="%d"`, s)) {
+				of[s], found[s] = v, true
+			}
+		}
+	}); err != nil {
+		return of, err
+	}
+	if i := slices.Index(found[:], false); i >= 0 {
+		return of, fmt.Errorf("%s has no metric %s of shard %d", n.Name, name, i)
+	}
+	return of, nil
+}
+
+// samples calls each with the labels (`{shard="0"}`, or none) and the value of every sample of a node's metric.
+func (w *world) samples(
+	ctx context.Context, n *services.Node, name string, each func(labels string, v float64),
+) error {
 	body, err := request(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", "")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for line := range strings.Lines(body) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), " ")
 		if ok && (key == name || strings.HasPrefix(key, name+"{")) {
 			f, err := strconv.ParseFloat(value, 64)
 			if err != nil {
-				return 0, fmt.Errorf("metric %s: %w", name, err)
+				return fmt.Errorf("metric %s: %w", name, err)
 			}
-			sum += f
+			each(strings.TrimPrefix(key, name), f)
 		}
 	}
-	return sum, nil
+	return nil
 }
 
 // request makes one HTTP request; an answer other than 2xx is an error.
