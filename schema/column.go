@@ -58,6 +58,8 @@ type Column[R any] struct {
 	Rule string
 	// Comment is the comment that ClickHouse shows for the column.
 	Comment string
+	// Reworded takes the place of Comment from level.Real on, if the column's rule is another one since then.
+	Reworded string
 	// Optional says that an empty text means no value, in sinks that can tell the two apart.
 	Optional bool
 	// Signed says of a column of kind Uint64 that a value above 2^63-1, which only a hash is, stands in a sink without
@@ -74,6 +76,14 @@ type Column[R any] struct {
 	KnownSince level.Level
 	Source     Source
 	Field[R]
+}
+
+// CommentAt is the comment of the column in tables of a level.
+func (c *Column[R]) CommentAt(l level.Level) string {
+	if l >= level.Real && c.Reworded != "" {
+		return c.Reworded
+	}
+	return c.Comment
 }
 
 // Has tells whether the row has a value of the column.

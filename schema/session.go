@@ -99,8 +99,9 @@ var Sessions = []Column[SessionRow]{
 	{Name: "user_id", Kind: Uint64, Signed: true,
 		Rule: "first known user (level 1: user of the first event); 0 if none is known; for a user who is known by a " +
 			"text, a hash of at least 2^63, which in Delta is the same 64 bits with their sign",
-		Comment: "User of the session's first event",
-		Field:   At(func(r *SessionRow) *uint64 { return &r.UserID })},
+		Comment:  "User of the session's first event",
+		Reworded: "First known user of the session, in the order of its events; 0 if none is known",
+		Field:    At(func(r *SessionRow) *uint64 { return &r.UserID })},
 
 	first("brand", Few, "Brand", func(r *SessionRow) *string { return &r.Brand }),
 	first("country", Few, "Country", func(r *SessionRow) *string { return &r.Country }),

@@ -111,6 +111,9 @@ func (s *Sink) ensureSchema(ctx context.Context, y *layout) error {
 			if err := s.addColumns(ctx, t, lacks); err != nil {
 				return err
 			}
+			if err := s.reword(ctx, t, f); err != nil {
+				return err
+			}
 			continue
 		}
 		if planned {
@@ -149,6 +152,28 @@ func (s *Sink) addColumns(ctx context.Context, t *table, lacks []column) error {
 	}
 	s.opts.Logger.Info("added columns to a ClickHouse table", "database", s.opts.Database, "table", t.name, "columns",
 		columns)
+	return nil
+}
+
+// reword gives the columns of a table of a level before the comments of this one. No row depends on them: where the
+// right is missing the table keeps the former ones, and the log says so.
+func (s *Sink) reword(ctx context.Context, t *table, f *foundTable) error {
+	for i := range t.columns {
+		c := &t.columns[i]
+		if c.former == "" || !strings.Contains(f.create, "COMMENT "+quoteText(c.former)) {
+			continue
+		}
+		err := s.exec(ctx, t.recomment(s.opts.Database, c))
+		if e, ok := ch.AsException(err); ok && e.Code == proto.ErrAccessDenied {
+			s.opts.Logger.Warn("a ClickHouse column keeps the comment of a former level: GRANT ALTER COMMENT COLUMN",
+				"database", s.opts.Database, "table", t.name, "column", c.name, "comment", c.comment)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("clickhouse: comment of column %s of table %s.%s: %w", c.name, s.opts.Database, t.name,
+				err)
+		}
+	}
 	return nil
 }
 

@@ -46,7 +46,7 @@ func newLayout(l level.Level, declared schema.Set) *layout {
 	y := &layout{level: l, declared: declared, width: fixedSessionBytes}
 	for i := range declared.Sessions {
 		c := &declared.Sessions[i]
-		y.sessionColumns = append(y.sessionColumns, sessionColumn(c))
+		y.sessionColumns = append(y.sessionColumns, sessionColumn(c, l))
 		switch {
 		case typeOf(c.Kind) == text:
 			y.texts = append(y.texts, c)

@@ -93,6 +93,17 @@ func (s *Sink) columnsOf(t *testing.T, table string) string {
 	return strings.Join(names, ", ")
 }
 
+// commentsOf shows the comments of a table's columns.
+func (s *Sink) commentsOf(t *testing.T, table string) string {
+	t.Helper()
+	var all []string
+	for _, r := range s.texts(t, 3, "SELECT table, name, comment FROM system.columns WHERE database = %s AND "+
+		"table = %s", quoteText(s.opts.Database), quoteText(table)) {
+		all = append(all, r[1]+": "+r[2])
+	}
+	return strings.Join(all, "\n")
+}
+
 func (s *Sink) read(t *testing.T, view string, columns ...string) (rows [][]string) {
 	t.Helper()
 	err := ReaderOf(s).Rows(t.Context(), view, columns, func(row []string) error {
@@ -143,6 +154,10 @@ func Levels(t *testing.T, opts Options) {
 	for _, table := range tables {
 		got, want := a.columnsOf(t, table), fresh.columnsOf(t, table)
 		if got != want || !strings.Contains(want, "test_") {
+			t.Errorf("%s after the rise:\n got %s\nmade at the level: %s", table, got, want)
+		}
+		// A comment says what is true at the level, also in a table that is older.
+		if got, want := a.commentsOf(t, table), fresh.commentsOf(t, table); got != want {
 			t.Errorf("%s after the rise:\n got %s\nmade at the level: %s", table, got, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"deckle/schema"
+	"deckle/schema/level"
 )
 
 // These are the names of the stored tables. Analysts query the views (views.go).
@@ -19,7 +20,8 @@ const (
 // column is one column of a stored table or a view.
 type column struct {
 	name, typ, comment string
-	later              bool // tables that were made at level 1 do not have it
+	former             string // the comment of tables of the levels before, if it is another one
+	later              bool   // tables that were made at level 1 do not have it
 }
 
 // table is one stored table.
@@ -76,17 +78,22 @@ func columnType(k schema.Kind, nullable bool) string {
 	return "Nullable(" + typeOf(k) + ")"
 }
 
-func sessionColumn(c *schema.Column[schema.SessionRow]) column {
-	return column{c.Name, columnType(c.Kind, c.Known != nil), c.Comment, schema.Later(c.Since)}
+func sessionColumn(c *schema.Column[schema.SessionRow], l level.Level) column {
+	col := column{name: c.Name, typ: columnType(c.Kind, c.Known != nil), comment: c.CommentAt(l),
+		later: schema.Later(c.Since)}
+	if col.comment != c.Comment {
+		col.former = c.Comment
+	}
+	return col
 }
 
 func pageColumn(c *schema.PageColumn) column {
 	nullable := c.Session != nil && c.Session.Known != nil || c.Page != nil && c.Page.Known != nil
-	return column{c.Name, columnType(c.Kind, nullable), c.Comment, schema.Later(c.Since)}
+	return column{name: c.Name, typ: columnType(c.Kind, nullable), comment: c.Comment, later: schema.Later(c.Since)}
 }
 
 func measureColumn(m *schema.Measure) column {
-	return column{m.Name, "Int64", m.Comment, schema.Later(m.Since)}
+	return column{name: m.Name, typ: "Int64", comment: m.Comment, later: schema.Later(m.Since)}
 }
 
 // versionColumns end every stored table of rows.
@@ -179,6 +186,12 @@ func (t *table) ddl(database string) string {
 	}
 	fmt.Fprintf(&b, "\nCOMMENT %s", quoteText(t.comment))
 	return b.String()
+}
+
+// recomment returns the statement that gives a column its present comment. It may be repeated.
+func (t *table) recomment(database string, c *column) string {
+	return fmt.Sprintf("ALTER TABLE %s.%s COMMENT COLUMN %s %s", quoteIdent(database), quoteIdent(t.name),
+		quoteIdent(c.name), quoteText(c.comment))
 }
 
 func (c *column) definition() string {

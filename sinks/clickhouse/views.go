@@ -98,11 +98,11 @@ func (y *layout) rollupView(r *schema.Rollup, database string) view {
 		columns = append(columns, column{name: m.View, typ: "Int64", comment: m.ViewComment})
 		shown = append(shown, fmt.Sprintf("sum(t_%s) AS %s", m.Name, m.View))
 		if m.Of == schema.MeasureOne {
-			users := "uniqExactIf(t_user_id, t_is_session)"
+			users, comment := "uniqExactIf(t_user_id, t_is_session)", "Distinct users, exact"
 			if y.level >= level.Real {
-				users = knownUsers
+				users, comment = knownUsers, "Distinct known users, exact"
 			}
-			columns = append(columns, column{name: "total_users", typ: "UInt64", comment: "Distinct users, exact"})
+			columns = append(columns, column{name: "total_users", typ: "UInt64", comment: comment})
 			shown = append(shown, users+" AS total_users")
 		}
 	}
@@ -113,7 +113,7 @@ func (y *layout) rollupView(r *schema.Rollup, database string) view {
 	}
 	if y.level >= level.Real {
 		columns = append(columns, column{name: "total_visitors", typ: "UInt64",
-			comment: "Distinct users, and one for each session of which no user is known"})
+			comment: "Distinct known users, and one for each session of which no user is known"})
 		shown = append(shown, knownUsers+" + countIf(t_is_session AND t_user_id = 0) AS total_visitors")
 	}
 	query := fmt.Sprintf(`SELECT

@@ -84,6 +84,16 @@ func (s *Server) define(database string, st any) error {
 		if err := db.tables[n.table].add(st.columns); err != nil {
 			return err
 		}
+	case *recomment:
+		if !isTable {
+			return unknownTable(n)
+		}
+		def := db.tables[n.table].def
+		i := slices.IndexFunc(def.columns, func(c columnDef) bool { return c.name == st.column })
+		if i < 0 {
+			return exception(proto.ErrUnknownIdentifier, "Table %s.%s has no column %s", n.database, n.table, st.column)
+		}
+		def.columns[i].comment = st.comment
 	case *optimize:
 		if !isTable {
 			return unknownTable(n)

@@ -42,6 +42,10 @@ type (
 		name    name
 		columns []newColumn
 	}
+	recomment struct {
+		name            name
+		column, comment string
+	}
 	optimize struct{ name name }
 	noop     struct{}
 	insert   struct {
@@ -148,6 +152,9 @@ func (p *parser) statement() any {
 		n := p.name()
 		if p.word("ADD", "COLUMN") {
 			return p.addColumns(n)
+		}
+		if p.word("COMMENT", "COLUMN") {
+			return &recomment{name: n, column: p.ident(), comment: p.literalText()}
 		}
 		p.want(p.word("ADD"))
 		return &addConstraint{name: n, check: p.constraint()}

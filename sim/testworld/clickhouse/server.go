@@ -229,6 +229,8 @@ func targetOf(st any) name {
 		return st.name
 	case *addColumns:
 		return st.name
+	case *recomment:
+		return st.name
 	case *optimize:
 		return st.name
 	}
