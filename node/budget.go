@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,8 @@ import (
 
 const (
 	budgetEvery = 2 * time.Second
-	// A pause begins at the budget and ends below this share of it, so that it does not begin and end all the time.
+	// A pause begins at the budget and ends below this share of it, so that it does not begin and end all the time; so
+	// does what is near to a pause.
 	resumeShare = 0.95
 	// Sessions that have changed since the last cut stay in memory over the budget. A shard makes a cut early at half
 	// as much again; intake pauses where cuts cannot keep up.
@@ -33,39 +35,60 @@ type budget struct {
 	limit        int64        // bytes of the data folder; 0: no budget
 	sessionLimit int64        // bytes of sessions in memory
 	sessions     func() int64 // bytes of sessions in memory now
-	reason       atomic.Pointer[string]
+	judged       atomic.Pointer[verdict]
 }
 
-func (b *budget) paused() string {
-	if r := b.reason.Load(); r != nil {
-		return *r
+// verdict is what one look at the budgets has shown.
+type verdict struct {
+	pause        string // why intake must rest, "" if it need not
+	disk, memory string // what is near to a pause
+}
+
+func (b *budget) last() verdict {
+	if v := b.judged.Load(); v != nil {
+		return *v
 	}
-	return ""
+	return verdict{}
+}
+
+// paused says why intake must rest on the whole node, "" if it need not.
+func (b *budget) paused() string { return b.last().pause }
+
+// near says what is nearly used up, "" if nothing is.
+func (b *budget) near() string {
+	v := b.last()
+	return cmp.Or(v.disk, v.memory)
 }
 
 func (b *budget) run(ctx context.Context) {
 	for {
-		r := b.judge()
-		b.reason.Store(&r)
+		b.judge()
 		if !wait(ctx, budgetEvery) {
 			return
 		}
 	}
 }
 
-// judge returns why intake must pause, "" if it need not, and shows what is near to a pause.
-func (b *budget) judge() string {
+// judge decides whether intake must pause, and shows what is near to a pause.
+func (b *budget) judge() {
+	before := b.last()
 	share := func(kind string, pause, resume float64) float64 {
-		if status.PauseReason(b.paused()) == kind {
+		if status.PauseReason(before.pause) == kind {
 			return resume
 		}
 		return pause
+	}
+	near := func(text string) float64 {
+		if text != "" {
+			return condition.BudgetShare * resumeShare
+		}
+		return condition.BudgetShare
 	}
 	pause, disk, memory := "", "", ""
 	used := folderBytes(b.fs, b.dir)
 	b.metrics.diskBytes.Set(float64(used))
 	text := fmt.Sprintf("the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", used>>20, b.limit>>20)
-	if b.limit > 0 && float64(used) > float64(b.limit)*condition.BudgetShare {
+	if b.limit > 0 && float64(used) > float64(b.limit)*near(before.disk) {
 		disk = text
 	}
 	if b.limit > 0 && float64(used) > float64(b.limit)*share(status.PauseDisk, 1, resumeShare) {
@@ -75,7 +98,7 @@ func (b *budget) judge() string {
 		b.metrics.freeBytes.Set(float64(du.AvailBytes))
 		low := float64(min(1<<30, du.TotalBytes/20))
 		text := fmt.Sprintf("%d MiB are free on the data folder's file system", du.AvailBytes>>20)
-		if disk == "" && float64(du.AvailBytes) < low/condition.BudgetShare {
+		if disk == "" && float64(du.AvailBytes) < low/near(before.disk) {
 			disk = fmt.Sprintf("%s, intake pauses at %d MiB", text, int64(low)>>20)
 		}
 		if pause == "" && float64(du.AvailBytes) < low*share(status.PauseFree, 1, 1/resumeShare) {
@@ -89,12 +112,12 @@ func (b *budget) judge() string {
 		pause = status.PauseMemory + ": " + text
 	}
 	if status.PauseReason(pause) == status.PauseMemory ||
-		float64(sum) > float64(b.sessionLimit)*memoryPause*condition.BudgetShare {
+		float64(sum) > float64(b.sessionLimit)*memoryPause*near(before.memory) {
 		memory = fmt.Sprintf("%s, intake pauses at %.0f times that", text, memoryPause)
 	}
 	b.list.Keep(condition.DiskHigh, subjectNode, disk)
 	b.list.Keep(condition.MemoryHigh, subjectNode, memory)
-	return pause
+	b.judged.Store(&verdict{pause, disk, memory})
 }
 
 // folderBytes adds up the sizes of the files below dir. Files that vanish meanwhile do not count.

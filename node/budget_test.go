@@ -125,7 +125,8 @@ func TestFullMemoryMakesCuts(t *testing.T) {
 	c.checkExact(t, i, 0, 0)
 }
 
-// A pause begins at a limit and ends below it, so that it does not begin and end all the time.
+// A pause begins at a limit and ends below it, so that it does not begin and end all the time; so does what is near to
+// it, which the shards are told.
 func TestBudgetHysteresis(t *testing.T) {
 	fs := vfs.NewMem()
 	if err := fs.MkdirAll("d", 0o755); err != nil {
@@ -160,8 +161,11 @@ func TestBudgetHysteresis(t *testing.T) {
 		{1000, 51, 1000, 0, "", "disk"}, // a small disk: a twentieth of it must be free
 		{1000, 49, 1000, 0, status.PauseFree, "disk"},
 		{1001, 49, 1000, 0, status.PauseDisk, "disk"},
+		{761, 2 << 30, 1 << 40, 1600, "", "disk"},
+		{760, 2 << 30, 1 << 40, 1600, "", ""},
 		{800, 2 << 30, 1 << 40, 1600, "", ""},
 		{801, 2 << 30, 1 << 40, 1601, "", "disk memory"},
+		{800, 2 << 30, 1 << 40, 1521, "", "disk memory"},
 		{0, 1 << 30, 1 << 31, 0, "", ""},
 		{0, 2 << 30, 1 << 40, 2000, "", "memory"},
 		{0, 2 << 30, 1 << 40, 2001, status.PauseMemory, "memory"},
@@ -173,8 +177,8 @@ func TestBudgetHysteresis(t *testing.T) {
 		writeTestFile(t, fs, "d/used", step.used)
 		setFree(fs, step.avail, step.disk)
 		memory = step.memory
-		why := b.judge()
-		if status.PauseReason(why) != step.want {
+		b.judge()
+		if why := b.paused(); status.PauseReason(why) != step.want {
 			t.Errorf("step %d: %q, want %q", i, why, step.want)
 		}
 		var ids []string
@@ -185,7 +189,9 @@ func TestBudgetHysteresis(t *testing.T) {
 		if near := strings.Join(ids, " "); near != step.near {
 			t.Errorf("step %d: near %q, want %q", i, near, step.near)
 		}
-		b.reason.Store(&why)
+		if (b.near() != "") != (step.near != "") {
+			t.Errorf("step %d: the shards are told %q", i, b.near())
+		}
 	}
 }
 

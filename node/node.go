@@ -221,7 +221,8 @@ func (n *Node) run(ctx context.Context) {
 	n.deps.Logger.Info("member of the cluster", "cluster", n.raft.ClusterID(), "shards", n.cfg.Cluster.Shards)
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
 		Sinks: n.sinks, Metrics: n.shardMetrics, Conditions: n.list, Written: &n.written,
-		Paused: n.budget.paused, Created: n.created, Elsewhere: n.elsewhere, Background: n.flushers.Go}
+		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
+		Background: n.flushers.Go}
 	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)
 	for id := range uint32(n.cfg.Cluster.Shards) {
 		group := n.raft.Group(id)

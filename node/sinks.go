@@ -41,7 +41,8 @@ const openPause = 500 * time.Millisecond
 
 var errClosed = errors.New("node: closed")
 
-// get returns the sink, opening it if nobody has. A *sinks.StopError is final.
+// get returns the sink, opening it if nobody has. What an attempt has found, a *sinks.StopError too, is looked for
+// again when somebody asks after openPause.
 func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	if err := s.access.Acquire(ctx, 1); err != nil {
 		return nil, err
@@ -50,8 +51,7 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	if s.closed {
 		return nil, errClosed
 	}
-	var stop *sinks.StopError
-	if s.sink != nil || errors.As(s.err, &stop) || s.err != nil && s.now().Sub(s.tried) < openPause {
+	if s.sink != nil || s.err != nil && s.now().Sub(s.tried) < openPause {
 		return s.sink, s.err
 	}
 	sink, err := s.open(ctx)

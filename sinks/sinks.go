@@ -7,7 +7,8 @@
 //
 // Errors. Write retries only what belongs to one attempt (it resolves an ambiguous answer by reading back). The node
 // repeats Write with exponential backoff and jitter for as long as it takes, unless the error is a *StopError (a person
-// is needed: the sink of that shard stops and says so) or a *RefusedError (one row is the cause).
+// is needed: the sink of that shard stops, says so, and is tried again now and then) or a *RefusedError (one row is the
+// cause).
 package sinks
 
 import (
@@ -69,7 +70,8 @@ type EventSource interface {
 	Originals(ctx context.Context, at []state.Position, yield func(i int, value []byte, ok bool) error) error
 }
 
-// StopError says that a sink of a shard must stop until a person has acted. Hint says what to do.
+// StopError says that a sink of a shard must stop until a person has acted. Hint says what to do. The node shows it,
+// and calls again now and then (after seconds, then minutes): the sink looks anew for what stopped it before it writes.
 type StopError struct {
 	Err  error
 	Hint string

@@ -109,14 +109,16 @@ var table = []Spec{
 	{DiskHigh, Degraded, "node",
 		"the data folder takes more than 80 % of limits.disk_bytes, or free space is within 25 % of its lower bound",
 		Never,
-		"Find out which sink is behind, or make room: intake pauses at the budget."},
+		"Find out which sink is behind, or make room: intake pauses at the budget. Until then partitions that run " +
+			"ahead of their shard's clock wait."},
 	{MemoryHigh, Degraded, "node",
 		"sessions take more than 80 % of the memory at which intake pauses (2 × limits.session_memory_bytes)", Never,
 		"Raise limits.session_memory_bytes, or lower flush.interval: what has changed since the last flush stays in " +
-			"memory."},
+			"memory. Meanwhile partitions that run ahead of their shard's clock wait."},
 	{ShardStopped, Stopped, "the shard",
-		"its leader found what it must not go on with (other configuration, a sink ahead of the state)", AtOnce,
-		"Do what the text says, and restart the node."},
+		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
+			"configuration, a sink ahead of the state)", AtOnce,
+		"Do what the text says. A topic is looked at again by itself; otherwise restart the node."},
 	{ShardWithoutLeader, Failing, "the shard",
 		"this node knows no leader of the shard", AtOnce,
 		"It passes within seconds after a leader was lost. If it lasts, fewer than a majority of the nodes run or " +
@@ -148,16 +150,17 @@ var table = []Spec{
 			"resumes by itself."},
 	{PartitionStopped, Stopped, "the partition",
 		"to read on would skip or repeat records, or count them wrongly", AtOnce,
-		"Do what the text says; deckle partitions resume tries again, deckle partitions skip gives offsets up. The " +
-			"other partitions go on."},
+		"Do what the text says. It goes on by itself where it is proven that nothing is lost; otherwise deckle " +
+			"partitions skip gives offsets up, and deckle partitions resume tries again. The other partitions go on."},
 	{PartitionFailing, Failing, "the partition",
 		"it cannot be read although others can: a broken or too large batch, a missing right, nothing delivered, or " +
 			"no broker tells where it ends", Never,
 		"Do what the text says, or look at the partition's leader in Kafka. The other partitions are read, and it " +
 			"goes on by itself once it can be read. If it never will, deckle partitions skip gives the batch up."},
 	{PartitionPaused, Notice, "the partition",
-		"it is more than an hour of event time ahead of the shard's clock, and waits for the others", Never,
-		"Nothing, if the others are a backlog that is being read. Otherwise find the partition whose events are old."},
+		"it is ahead of the shard's clock, by more than an hour of event time or, near a budget (disk-high, " +
+			"memory-high), by more than twice rules.clock.slack, and waits for the others", Never,
+		"Nothing: the others are a backlog that is being read. Near a budget, what disk-high or memory-high says."},
 	{PartitionUnread, Degraded, "the partition",
 		"it was added to the topic after the cluster was created, and nobody reads it", Never,
 		"Let producers use the old partitions only, or create a new cluster that reads all of them."},
@@ -187,8 +190,9 @@ var table = []Spec{
 			"create a new cluster with cluster.shards: 1."},
 	{SinkStopped, Stopped, "the sink of a shard",
 		"to write would damage the table, or the table is not as expected", AtOnce,
-		"Do what the text says, and restart the node; after deckle partitions skip --sink events it goes on by " +
-			"itself. The other sinks go on."},
+		"Do what the text says. It is tried again, every five minutes at the latest, and goes on by itself, at once " +
+			"after deckle partitions skip --sink events; what stands in the configuration needs a restart. The " +
+			"other sinks go on."},
 	{SinkFailing, Failing, "the sink of a shard",
 		"writing fails and is repeated; it has worked since the node was started", Never,
 		"Look at the store in the text. Nothing is lost while the disk budget lasts; writing goes on by itself. Raw " +

@@ -63,6 +63,9 @@ type Verdict struct {
 	// Epoch is the partition's leader epoch while it was compared, -1 if unknown: records up to it follow what was
 	// compared.
 	Epoch int32
+	// Same says more than that Err is nil: the record has been found, unchanged, and so has been all up to the next
+	// offset. It is false where retention or compaction has removed any of it, or where there was too much to look at.
+	Same bool
 }
 
 // Compare reads the known records of partitions again, and tells of each partition once whether its log still is the
@@ -92,7 +95,9 @@ type comparison struct {
 type comparing struct {
 	Known
 	at      int64 // the next offset to look at
+	seen    int64 // all from Offset up to it has been looked at
 	found   bool  // what stands at Offset, if anything, is known
+	same    bool  // it is the record
 	epoch   int32 // of the leader
 	share   int32 // bytes to ask for
 	scanned int   // bytes
@@ -103,7 +108,8 @@ type comparing struct {
 
 func (m *comparison) end(r *comparing, err error) {
 	r.over = true
-	m.tell(Verdict{Partition: r.Partition, Err: err, Epoch: r.epoch})
+	same := err == nil && r.same && r.seen >= r.Next
+	m.tell(Verdict{Partition: r.Partition, Err: err, Epoch: r.epoch, Same: same})
 }
 
 // leaders says who leads the partitions of the topic.
@@ -364,7 +370,9 @@ func (m *comparison) judge(r *comparing, rp *kmsg.FetchResponseTopicPartition) (
 			return next, fmt.Errorf("%w: another record stands at offset %d than the one that was read there",
 				ErrReplaced, r.Offset)
 		}
+		r.same = true
 	}
+	r.seen = max(r.seen, next)
 	r.found = r.found || fp.Err == nil && next > r.Offset
 	if r.Next <= r.Offset+1 {
 		return next, fp.Err
@@ -397,7 +405,7 @@ func (m *comparison) outside(ctx context.Context, parts []*comparing) (more, aga
 		case start >= r.Next: // retention has removed all that is known
 			m.end(r, nil)
 		case start > r.at:
-			r.at, r.found = start, r.found || start > r.Offset
+			r.at, r.found, r.same = start, r.found || start > r.Offset, false
 			more = append(more, r)
 		default: // it has changed meanwhile
 			r.err = kerr.OffsetOutOfRange

@@ -54,6 +54,12 @@ func verdict(t *testing.T, c *Client, k Known) error {
 	return verdicts(t, c, [16]byte{}, k)[k.Partition].Err
 }
 
+// proven tells whether a comparison shows the record itself, and all up to the next offset.
+func proven(t *testing.T, c *Client, k Known) bool {
+	t.Helper()
+	return verdicts(t, c, [16]byte{}, k)[k.Partition].Same
+}
+
 // opened is a client as a node opens it.
 func opened(t *testing.T, opts []kgo.Opt) *Client {
 	t.Helper()
@@ -169,6 +175,9 @@ func TestCompareTransactions(t *testing.T) {
 		if err := verdict(t, c, k); err != nil {
 			t.Errorf("up to %d: %v", next, err)
 		}
+		if !proven(t, c, k) {
+			t.Errorf("up to %d: nothing but markers and aborted records follow, and that is no proof", next)
+		}
 	}
 	k.Next = 6
 	if err := verdict(t, c, k); !errors.Is(err, ErrReplaced) {
@@ -197,6 +206,9 @@ func TestCompareTransactions(t *testing.T) {
 	}
 	if err := verdict(t, c, k); err != nil {
 		t.Errorf("retention has removed the last record, and not what is behind it: %v", err)
+	}
+	if proven(t, c, k) {
+		t.Error("retention has removed the last record, and its place is a proof")
 	}
 	rs := records(b, 2, 3)
 	if err := b.DeleteRecords(nodetest.Topic, 2, 1); err != nil {
@@ -229,8 +241,14 @@ func TestCompareCompacted(t *testing.T) {
 	if err := verdict(t, c, k); err != nil {
 		t.Errorf("compaction has removed it: %v", err)
 	}
+	if proven(t, c, k) {
+		t.Error("compaction has removed it, and its place is a proof")
+	}
 	if err := verdict(t, c, knownOf(rs[7])); err != nil {
 		t.Errorf("the last record of its key: %v", err)
+	}
+	if !proven(t, c, knownOf(rs[7])) {
+		t.Error("the last record of its key is no proof")
 	}
 }
 
@@ -415,5 +433,32 @@ func TestCompareSlowBroker(t *testing.T) {
 	}
 	if took := time.Since(began); took < c.quiet {
 		t.Errorf("it had %v to answer", took)
+	}
+}
+
+// What was not looked at is no proof, whatever the reason: a broker that gives nothing, or retention that overtakes the
+// comparison behind the record.
+func TestCompareOverlooks(t *testing.T) {
+	b := nodetest.NewBroker(t, 1)
+	records(b, 0, 10)
+	var told []Verdict
+	m := &comparison{c: clientOf(b), tell: func(v Verdict) { told = append(told, v) }}
+	midway := func() *comparing {
+		return &comparing{Known: Known{Offset: 1, Hash: 1, Next: 8}, at: 2, seen: 2, found: true, same: true, share: 1}
+	}
+	r := midway()
+	for range poorAnswers {
+		_ = m.look(r, &kmsg.FetchResponseTopicPartition{LastStableOffset: 8}, false, false)
+	}
+	if len(told) != 1 || told[0].Err != nil || told[0].Same {
+		t.Errorf("nothing was given: %+v", told)
+	}
+	if err := b.DeleteRecords(nodetest.Topic, 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	r = midway()
+	if more, again := m.outside(nodetest.Context(t), []*comparing{r}); len(more) != 1 || len(again) != 0 || r.at != 5 ||
+		r.same {
+		t.Errorf("retention has overtaken it: %+v", r)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
 	"deckle/state"
@@ -34,11 +35,12 @@ func (l *leadership) configure(ctx context.Context) error {
 		return l.checkConfig(&view.Config)
 	}
 	l.cond.setWaiting("waiting for the topic, to create the shard")
-	wait := newBackoff(200*time.Millisecond, 10*time.Second)
+	wait, again := newBackoff(200*time.Millisecond, 10*time.Second), newBackoff(againFirst, againMost)
 	for {
 		cfg, err := l.newConfig(ctx)
 		if err == nil {
 			l.cond.setFailing("source", nil)
+			l.cond.keep(condition.ShardStopped, l.cond.subject(), "")
 			l.log.Info("creating the shard", "topic", cfg.Topic, "partitions", cfg.Partitions, "starts", cfg.Starts)
 			if _, err := l.group.Propose(state.EncodeConfig(*cfg)).Wait(ctx); err != nil {
 				return err
@@ -46,11 +48,16 @@ func (l *leadership) configure(ctx context.Context) error {
 			view := l.store.View()
 			return l.checkConfig(&view.Config)
 		}
-		if kafka.Refused(err) {
-			return stopf("%v", err)
-		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if kafka.Refused(err) { // nothing exists yet: what was refused may be put right at any time
+			l.cond.setFailing("source", nil)
+			l.cond.keep(condition.ShardStopped, l.cond.subject(), err.Error())
+			if err := sleep(ctx, again.NextBackOff()); err != nil {
+				return err
+			}
+			continue
 		}
 		l.cond.setFailing("source", err)
 		l.log.Debug("the shard cannot be created yet", "error", err)

@@ -5,7 +5,8 @@
 //
 // A leader moves the records of its shard's partitions into its Raft group, in order and without a gap, and carries
 // every closed epoch to every sink. Whatever fails outside (broker, store, database, a peer) it waits for and shows in
-// Status. What needs an operator stops exactly the part that it concerns (a partition, a sink, the shard) and is shown.
+// Status. What needs an operator stops exactly the part that it concerns (a partition, a sink, the shard), is shown,
+// and is looked at again: it goes on by itself where that is proven to be safe.
 //
 //	            ┌──────────────── Shard (one per Raft group, as long as the node runs) ────────────────┐
 //	            │  follower ──won──► lead: Barrier ─► Config entry, or check ─► intake and flushers    │
@@ -33,13 +34,16 @@
 //     it can be read again. Once its last record has been compared, it is set anew at the next offset. An offset out of
 //     range, another topic id, a diverging leader epoch, a log that ends before the next offset or that has another
 //     last record stops the partition; nothing is ever reset. What another topic id has stopped goes on when the id is
-//     its own again. A chunk that does not begin where the last one ended begins a new run. An operator may give
-//     offsets up (Shard.Do): a new run follows, so that nothing is left of what was fetched before. Nothing of a
-//     partition is taken before the last record that was taken of it has been compared with the log, in this run and
-//     since the connection and the leader epoch by which more comes were new (proof). What comes meanwhile is held, one
+//     its own again. What an offset or another record has stopped goes on once the last record that was applied is
+//     proven to be there, unchanged, and the next offset can be read; what proves nothing lets nothing go on. A chunk
+//     that does not begin where the last one ended begins a new run. An operator may give offsets up (Shard.Do): a new
+//     run follows, so that nothing is left of what was fetched before. Nothing of a partition is taken before the last
+//     record that was taken of it has been compared with the log, in this run and since the connection and the leader
+//     epoch by which more comes were new (proof): also after it went on by itself. What comes meanwhile is held, one
 //     chunk or two, and the partition pauses.
 //  3. Nothing is written to a sink but an outstanding plan, and nothing is acknowledged but what Write has returned nil
-//     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that).
+//     for. A sink waits for no other, except for the one that state's table of sinks names (the state sees to that). A
+//     sink that has stopped begins anew after a while, with its position: it writes nothing before its checks pass.
 //  4. An epoch is noted when its events buffer is sealed and its arrivals and its number of events are known; the
 //     intake notes epochs in order, and only after the state has closed them. A bounded plan ends at a noted epoch at
 //     the latest, and a plan is measured only when its last epoch is noted. A flusher that waits looks again after
@@ -51,8 +55,9 @@
 //  6. A partition is idle only if a successful listing, begun after its last record was applied, showed its next offset
 //     at the last stable offset, and none since showed otherwise, for IdleAfter. A partition that is paused, stopped or
 //     not listed is not idle.
-//  7. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. At a budget intake
-//     stops reading; it resumes by itself.
+//  7. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. Near a budget
+//     partitions that run ahead of the clock wait, never the one that holds it; at a budget intake stops reading. Both
+//     end by themselves.
 //
 // # Assumptions
 //

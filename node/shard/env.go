@@ -27,6 +27,9 @@ type Env struct {
 	Written *Tally
 	// Paused says why intake must rest on the whole node, "" if it need not; see status.Shard.Paused.
 	Paused func() string
+	// Near says what of the node's disk and memory budgets is nearly used up, "" if nothing is: partitions that run
+	// ahead of their shard's clock wait then. It begins before Paused does.
+	Near func() string
 	// Created is how many partitions the topic had when the cluster was created, 0 while that is not known.
 	Created func() int
 	// Elsewhere says whether another shard than the given one has a live session with the id, by the replicas of this
@@ -39,7 +42,8 @@ type Env struct {
 
 // Sinks opens the node's sinks, which all shards share.
 type Sinks interface {
-	// Get returns the sink, opening it if nobody has. A *sinks.StopError is final.
+	// Get returns the sink, opening it if nobody has. After a *sinks.StopError, as after any error, the next call tries
+	// again.
 	Get(ctx context.Context, id state.SinkID) (sinks.Sink, error)
 	// Events returns the sink of raw events if it is open and takes them while they arrive, else nil. It does not wait.
 	Events() sinks.EventsSink

@@ -26,13 +26,14 @@ const (
 // flusher carries one sink of a shard from plan to plan for one leadership:
 //
 //	await ─► Plan entry ─► OpenPlan ─► Write ──nil──► Ack entry ─► await
-//	                          ▲          │ error: backoff; a refused row: Refuse entry; *sinks.StopError: the end,
-//	                          └──────────┘ of raw events until an operator has given up what is lost
+//	                          ▲          │ error: backoff; a refused row: Refuse entry
+//	                          └──────────┘ *sinks.StopError: shown, and all of it again, beginning with the sink
 type flusher struct {
 	*leadership
-	sink state.SinkSpec
-	log  *slog.Logger
-	wait *backoff.ExponentialBackOff
+	sink    state.SinkSpec
+	log     *slog.Logger
+	wait    *backoff.ExponentialBackOff
+	stopped bool // it is shown as stopped
 }
 
 func newFlusher(l *leadership, id state.SinkID) *flusher {
@@ -42,10 +43,11 @@ func newFlusher(l *leadership, id state.SinkID) *flusher {
 
 func (f *flusher) run(ctx context.Context) { f.keep(ctx, f.loop) }
 
-// keep repeats loop until ctx ends, an operator is needed or the leadership is over: while this node leads, no sink is
-// without its flusher. That of raw events goes on once an operator has given up what it waits for.
+// keep repeats loop until ctx ends or the leadership is over: while this node leads, no sink is without its flusher.
+// One that needs an operator is tried again, too, so that it goes on once the operator has acted; that of raw events at
+// once when an operator has given up what it waits for.
 func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
-	wait := newBackoff(retryFirst, retryMost)
+	wait, again := newBackoff(retryFirst, retryMost), newBackoff(againFirst, againMost)
 	for {
 		began := f.Now()
 		err := loop(ctx)
@@ -54,17 +56,15 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		case ctx.Err() != nil:
 			return
 		case errors.As(err, &stop):
+			if !f.stopped {
+				again.Reset()
+			}
+			f.stopped = true
 			f.cond.setStopped(f.sink.Name, stop.Error())
 			f.showLost(err)
-			if f.sink.Reads&state.ReadsEvents == 0 {
+			if f.pause(ctx, again.NextBackOff()) != nil {
 				return
 			}
-			select {
-			case <-f.passed:
-			case <-ctx.Done():
-				return
-			}
-			f.cond.clearStopped(f.sink.Name)
 			continue
 		case errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
 			// the group tells the shard, if this node leads on
@@ -100,13 +100,18 @@ func (f *flusher) pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// showLost keeps why raw events cannot be had again, for the command that gives them up; nil: they can.
+// showLost keeps why raw events cannot be had again, for the command that gives them up; nil: they can. While the sink
+// is shown as stopped, an error that says nothing about it changes nothing, and neither does an attempt that has got as
+// far as the write.
 func (f *flusher) showLost(err error) {
 	if f.sink.Reads&state.ReadsEvents == 0 {
 		return
 	}
 	lost, _ := errors.AsType[*kafka.LostError](err)
-	f.cond.setLost(lost)
+	_, stops := errors.AsType[*sinks.StopError](err)
+	if lost != nil || stops || !f.stopped {
+		f.cond.setLost(lost)
+	}
 }
 
 // loop flushes one plan after the other.
@@ -116,6 +121,9 @@ func (f *flusher) loop(ctx context.Context) error {
 		return err
 	}
 	for {
+		if f.stopped && f.store.View().Sinks[f.sink.ID].PlanB == 0 {
+			f.goesOn() // otherwise the plan that is outstanding shows whether it does
+		}
 		began := f.Now()
 		if err := f.await(ctx); err != nil {
 			return err
@@ -145,6 +153,15 @@ func (f *flusher) loop(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+}
+
+// goesOn shows that what has stopped the sink is gone.
+func (f *flusher) goesOn() {
+	if f.stopped {
+		f.stopped = false
+		f.cond.clearStopped(f.sink.Name)
+		f.showLost(nil)
 	}
 }
 
@@ -228,6 +245,7 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		err = sink.Write(wctx, plan)
 		took := f.Now().Sub(attempt)
 		if err == nil {
+			f.goesOn()
 			f.Metrics.flush.WithLabelValues(f.sink.Name).Observe(took.Seconds())
 			written.Rows, written.Bytes = amount.Load()
 			written.Took = f.Now().Sub(began)
@@ -282,8 +300,8 @@ func (f *flusher) acknowledged(plan *state.Plan, nowMillis int64) {
 // errAgain repeats at once: a refused row has been left out.
 var errAgain = errors.New("again")
 
-// retry repeats op until it succeeds, ctx ends, an operator is needed (*sinks.StopError) or the leadership is over.
-// Every failure is shown.
+// retry repeats op until it succeeds, ctx ends, the sink must stop (*sinks.StopError) or the leadership is over. Every
+// failure is shown.
 func (f *flusher) retry(ctx context.Context, op func() error) error {
 	f.wait.Reset()
 	for {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"deckle/node/condition"
+	"deckle/node/kafka"
 	"deckle/raftstore"
 	"deckle/sinks"
 	"deckle/state"
@@ -17,18 +18,15 @@ import (
 // errDown is the error of a sink that is down.
 var errDown = errors.New("the store is down for the test")
 
-// Only the end of the leadership, or what needs an operator, ends a flusher: any other error is shown, and it begins
-// again.
+// Only the end of the leadership ends a flusher: any other error is shown, and it begins again.
 func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		err     error
-		stopped string
+		name string
+		err  error
 	}{
-		{"not the leader", fmt.Errorf("x: %w", raftstore.ErrNotLeader), ""},
-		{"uncertain", fmt.Errorf("x: %w", raftstore.ErrUncertain), ""},
-		{"an operator", &sinks.StopError{Err: errDown, Hint: "act"}, "the store is down for the test (act)"},
-		{"the context", context.Canceled, ""},
+		{"not the leader", fmt.Errorf("x: %w", raftstore.ErrNotLeader)},
+		{"uncertain", fmt.Errorf("x: %w", raftstore.ErrUncertain)},
+		{"the context", context.Canceled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,12 +50,52 @@ func TestFlusherEndsOnlyWithTheLeadership(t *testing.T) {
 					}
 					return c.err
 				})
-				if runs != 4 || text(condition.SinkStopped) != c.stopped {
+				if runs != 4 {
 					t.Errorf("%d runs, conditions %v", runs, l.cond.now().Snapshot())
 				}
 			})
 		})
 	}
+}
+
+// A sink that needs an operator is shown as stopped and tried again, more and more seldom; it is shown until an attempt
+// has got through, so that the condition does not begin and end with each of them.
+func TestStoppedFlusherIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLeadership(t)
+		f := newFlusher(l, state.SinkSessions)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		text := func() string {
+			c, _ := l.cond.now().Get(condition.SinkStopped, "sessions of shard 0")
+			return c.Text
+		}
+		const runs, shown = 12, "the store is down for the test (act)"
+		var at []time.Time
+		f.keep(ctx, func(context.Context) error {
+			at = append(at, time.Now())
+			switch n := len(at); {
+			case n > 1 && text() != shown:
+				t.Errorf("run %d: shown %q", n, text())
+			case n == 4: // the store does not answer meanwhile: that says nothing about what has stopped it
+				return errDown
+			case n == runs:
+				f.goesOn()
+				cancel()
+				return ctx.Err()
+			}
+			return fmt.Errorf("%w", &sinks.StopError{Err: errDown, Hint: "act"})
+		})
+		if len(at) != runs || text() != "" {
+			t.Fatalf("%d runs, shown %q", len(at), text())
+		}
+		if first := at[1].Sub(at[0]); first < againFirst/2 || first > 2*againFirst {
+			t.Errorf("tried again after %v", first)
+		}
+		if last := at[runs-1].Sub(at[runs-2]); last < againMost/2 || last > 2*againMost {
+			t.Errorf("in the end tried again after %v", last)
+		}
+	})
 }
 
 // A plan may end at an epoch that the state has closed and the intake has not heard of: its latency waits for that.
@@ -85,4 +123,32 @@ func TestFlusherWaitsForTheArrivals(t *testing.T) {
 			t.Fatalf("the end of the leadership: %v", err)
 		}
 	})
+}
+
+// While the sink of raw events is stopped for what Kafka has lost, the command that gives it up is taken: also while it
+// is tried again, and has not come as far as to the records.
+func TestLostIsKnownWhileStopped(t *testing.T) {
+	l := newTestLeadership(t)
+	f := newFlusher(l, state.SinkEvents)
+	stop := func(err error) error { return fmt.Errorf("write: %w", &sinks.StopError{Err: err}) }
+	knows := func(what string, err error, want bool) {
+		t.Helper()
+		f.showLost(err)
+		if got := l.cond.lostEvents() != nil; got != want {
+			t.Errorf("%s: known %v, want %v", what, got, want)
+		}
+	}
+	lost := stop(&kafka.LostError{})
+	knows("it fails for that", &kafka.LostError{}, true)
+	knows("it goes on", nil, false)
+	f.stopped = true
+	knows("it stops for that", lost, true)
+	knows("the sink has been opened", nil, true)
+	knows("the store does not answer", errDown, true)
+	knows("it stops for something else", stop(errDown), false)
+	knows("it stops for that again", lost, true)
+	f.goesOn()
+	if l.cond.lostEvents() != nil {
+		t.Error("it goes on again: still known")
+	}
 }

@@ -58,6 +58,7 @@ type intake struct {
 	listed    *kafka.Listing
 	forced    time.Time          // when the horizon was last forced up
 	probe     *probe             // of a partition that failed; nil while none runs
+	second    *secondLook        // at partitions that have stopped; nil while none is taken
 	verdicts  chan kafka.Verdict // of comparisons; has room for all
 	// compare is kafka.Client.Compare.
 	compare   func(ctx context.Context, topicID [16]byte, known []kafka.Known, tell func(kafka.Verdict))

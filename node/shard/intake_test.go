@@ -29,11 +29,12 @@ func newTestLeadership(t *testing.T) *leadership {
 	}
 	cfg := &config.Config{}
 	cfg.Limits.EntryBytes = 1 << 20
-	env := &Env{Config: cfg, Now: time.Now, Metrics: m, Paused: func() string { return "" },
+	nothing := func() string { return "" }
+	env := &Env{Config: cfg, Now: time.Now, Metrics: m, Paused: nothing, Near: nothing,
 		Conditions: condition.New("test", time.Now, nodetest.Log(t)), Written: &Tally{},
 		Created: func() int { return 0 }, Elsewhere: func(uint32, string) bool { return false }}
 	return &leadership{Env: env, log: nodetest.Log(t), cond: newStanding(env, 0), epochs: newEpochBoard(0),
-		foreign: map[int32]time.Time{}}
+		foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
 }
 
 // newTestIntake is an intake of one partition that has no group: enough for what a poll brings.

@@ -39,6 +39,8 @@ type leadership struct {
 	lowSince time.Time
 	// foreign are the partitions that stopped because the topic had another id, and since when.
 	foreign map[int32]time.Time
+	// halts are the partitions that have stopped for what may pass, and how that is looked at.
+	halts map[int32]*halted
 }
 
 func (l *leadership) label() string { return fmt.Sprint(l.id) }

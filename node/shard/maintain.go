@@ -36,7 +36,10 @@ func (in *intake) maintain() error {
 	in.showPlaced()
 	in.retryFailing(now)
 	in.beginComparing(now)
-	in.pauseAhead(&view)
+	if err := in.retryStopped(&view, now); err != nil {
+		return err
+	}
+	in.pauseAhead(&view, now)
 	in.decidePause(&view)
 	in.findIdle(now)
 	in.findSilent(&view, now)
@@ -92,7 +95,7 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 		p := in.parts[id]
 		in.observeSilence(p, l, now)
 		if p.observe(l, now); p.tooShort >= shortListings {
-			in.stop(p,
+			in.halt(p, unchanged,
 				fmt.Sprintf("Kafka's log ends at offset %d, but records up to %d have been read: the log was cut or "+
 					"replaced. Once it ends at %[2]d or later, what follows can be accepted as it is: deckle "+
 					"partitions skip --partition %[3]d --to %[2]d", l.Ends[id], p.applied, id))
@@ -101,47 +104,105 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 	return nil
 }
 
+// pauser is the part of a source that stops and begins to fetch a partition.
+type pauser interface {
+	Pause(partition int32)
+	Resume(partition int32)
+}
+
 // pauseAhead pauses partitions that run away from the shard's clock, until the others have followed.
-func (in *intake) pauseAhead(view *state.View) {
-	if view.Clock == 0 || in.src == nil {
-		return
-	}
-	for _, s := range view.Partitions {
-		p := in.parts[s.Partition]
-		if p == nil || !p.reads() || len(p.proof.held) > 0 {
-			continue
-		}
-		switch by := s.Watermark - view.Clock; {
-		case !p.ahead && by > maxAhead && in.behindABacklog(view):
-			p.ahead = true
-			in.src.Pause(p.id)
-			in.cond.keep(condition.PartitionPaused, partName(p.id),
-				fmt.Sprintf("it is %d s of event time ahead of the shard's clock, and waits for the others", by))
-		case p.ahead && (by <= aheadResume || !in.behindABacklog(view)):
-			p.ahead = false
-			in.src.Resume(p.id)
-			in.cond.keep(condition.PartitionPaused, partName(p.id), "")
-		}
+func (in *intake) pauseAhead(view *state.View, now time.Time) {
+	if in.src != nil {
+		in.judgeAhead(view, now, in.src)
 	}
 }
 
-// behindABacklog says whether the partitions that hold the shard's clock are reading a backlog, which ends by itself. A
-// partition that runs ahead waits for nothing else: from level 2 on a slow device holds nobody up.
-func (in *intake) behindABacklog(view *state.View) bool {
+func (in *intake) judgeAhead(view *state.View, now time.Time, src pauser) {
+	near := ""
+	if in.level >= level.Real {
+		near = in.Near()
+	}
+	for i := range view.Partitions {
+		s := &view.Partitions[i]
+		p := in.parts[s.Partition]
+		if p == nil || len(p.proof.held) > 0 { // what is held pauses it already
+			continue
+		}
+		why := ""
+		if p.reads() {
+			why = in.mustWait(p, s, view, near, now)
+			switch {
+			case why != "" && !p.ahead:
+				src.Pause(p.id)
+			case why == "" && p.ahead:
+				p.followed = now
+				src.Resume(p.id)
+			}
+		}
+		p.ahead = why != ""
+		in.cond.keep(condition.PartitionPaused, partName(p.id), why)
+	}
+}
+
+// mustWait says why a partition is not read until the others have followed, "" if it is read. near says what of the
+// node's budgets is nearly used up, "" if nothing is.
+//
+// What a partition takes in ahead of the clock stays in the state until the clock has followed, so the budgets bound
+// how far it may run. At a budget the whole intake rests, that of the partition that holds the clock included, and with
+// the clock nothing would ever be let go again. So near a budget only those are read that hold the clock. A partition
+// at the end of its log does not wait for slow devices of another one: only for a backlog, which ends by itself.
+func (in *intake) mustWait(
+	p *partition, s *state.PartitionStatus, view *state.View, near string, now time.Time,
+) string {
+	by := s.Watermark - view.Clock
+	hour, some := int64(maxAhead), 2*int64(in.rules.ClockSlack/time.Second)
+	if p.ahead { // it ends below where it begins, so that it does not begin and end all the time
+		hour, some = aheadResume, some/2
+	}
+	backlog := in.behindABacklog(view, now)
+	switch {
+	case view.Clock > 0 && by > hour && backlog:
+		return fmt.Sprintf("it is %d s of event time ahead of the shard's clock, and waits for the others", by)
+	case near == "" || by <= some || s.Watermark <= in.leastHeld(view):
+		return ""
+	case !backlog && !p.hasBacklog(now, in.Config.Kafka.IdleAfter):
+		return ""
+	case view.Clock == 0:
+		return "the shard's clock waits for others, and near a budget only those are read: " + near
+	}
+	return fmt.Sprintf("it is %d s of event time ahead of the shard's clock, and near a budget only those are read "+
+		"that hold it: %s", by, near)
+}
+
+// behindABacklog says whether the partitions that hold the shard's clock are reading a backlog, which ends by itself.
+// From level 2 on a slow device holds nobody up.
+func (in *intake) behindABacklog(view *state.View, now time.Time) bool {
 	if in.level == level.First {
 		return true
 	}
-	now := in.Now()
-	for _, s := range view.Partitions {
+	for i := range view.Partitions {
+		s := &view.Partitions[i]
 		p := in.parts[s.Partition]
 		if p == nil || s.Idle || s.Out || p.ahead || s.Watermark > view.Clock {
 			continue // it does not hold the clock
 		}
-		if p.reads() && p.applied < p.end && !p.atHead(now, in.Config.Kafka.IdleAfter) {
+		if p.reads() && p.hasBacklog(now, in.Config.Kafka.IdleAfter) {
 			return true
 		}
 	}
 	return false
+}
+
+// leastHeld is the least watermark of the partitions that the clock waits for: it goes no further than that. The clock
+// itself may be behind it, while timers fire.
+func (in *intake) leastHeld(view *state.View) int64 {
+	least := int64(-1)
+	for i := range view.Partitions {
+		if s := &view.Partitions[i]; !s.Idle && !s.Out && (least < 0 || s.Watermark < least) {
+			least = s.Watermark
+		}
+	}
+	return least
 }
 
 // findSilent lists the partitions that the clock shall go on without: those that have delivered nothing for
@@ -163,7 +224,10 @@ func (in *intake) findSilent(view *state.View, now time.Time) {
 		delivers := now.Sub(p.moved) < after
 		working[p.id] = delivers || p.ahead || slices.Contains(in.idle, p.id)
 		timeless := delivers && s.Watermark == 0 && now.Sub(in.began) >= after
-		if !s.Out && (!working[p.id] || timeless) {
+		// One that has waited for the others has delivered nothing meanwhile. It is at no fault, and no proof that the
+		// brokers answer.
+		waited := now.Sub(p.followed) < after
+		if !s.Out && (!working[p.id] && !waited || timeless) {
 			silent = append(silent, p.id)
 		}
 	}

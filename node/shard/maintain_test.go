@@ -40,7 +40,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 		c.status.Watermark = max(c.status.Watermark, 100)
 		view := &state.View{Clock: 100, Partitions: []state.PartitionStatus{c.status,
 			{Partition: 1, Watermark: 10_000}}}
-		if got := in.behindABacklog(view); got != c.waits {
+		if got := in.behindABacklog(view, now); got != c.waits {
 			t.Errorf("the other one %s: waits %v, want %v", c.why, got, c.waits)
 		}
 	}

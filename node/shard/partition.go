@@ -22,7 +22,8 @@ type partition struct {
 	seenAtEnd time.Time // the last listing that showed it there
 	tooShort  int       // listings in a row that showed a log shorter than what has been applied
 	unlisted  bool      // the last listing had no end of it
-	ahead     bool      // fetching is paused: it is too far ahead of the shard's clock
+	ahead     bool      // fetching is paused: it runs ahead of the shard's clock, and the others must follow
+	followed  time.Time // when the others had followed, and it was read again; zero if it has never waited
 	stopped   string    // why it waits for an operator
 	failing   *failure  // why it cannot be read for now, and when that is tried again; nil if it can
 	lastFail  *failure  // the one before; its backoff goes on if nothing has been read since
@@ -101,6 +102,12 @@ func (p *partition) observe(l *kafka.Listing, now time.Time) {
 // atHead says that what is proposed has reached the end of the log within a time.
 func (p *partition) atHead(now time.Time, within time.Duration) bool {
 	return !p.head.IsZero() && now.Sub(p.head) <= within
+}
+
+// hasBacklog says that there is more to read, and that what is proposed has not reached the end of the log within a
+// time.
+func (p *partition) hasBacklog(now time.Time, within time.Duration) bool {
+	return p.applied < p.end && !p.atHead(now, within)
 }
 
 // reads says that the partition is neither stopped nor failing.

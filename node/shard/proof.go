@@ -51,14 +51,16 @@ func (f *proof) proven() bool { return f.hash == 0 || f.given && !f.asked && len
 func replacedText(partition int32, next int64, err error) string {
 	return fmt.Sprintf("%v. The broker has lost records that were read, and gives their offsets to others: it was "+
 		"restored from a backup, or an unclean leader was elected. Nothing of the new records has been counted. If "+
-		"the log that was read is put back: deckle partitions resume --partition %[2]d. To go on with the log as it "+
-		"is: deckle partitions skip --partition %[2]d --to %[3]d; what stands there below offset %[3]d and is new is "+
-		"not counted. To count all that the log has now: a new cluster in empty folders", err, partition, next)
+		"the log that was read is put back, it goes on by itself, and at once with deckle partitions resume "+
+		"--partition %[2]d. To go on with the log as it is: deckle partitions skip --partition %[2]d --to %[3]d; what "+
+		"stands there below offset %[3]d and is new is not counted. To count all that the log has now: a new cluster "+
+		"in empty folders", err, partition, next)
 }
 
 // shortText says what to do about a log that ends before what was read.
 func shortText(partition int32, next int64, err error) string {
 	return fmt.Sprintf("%v, but records up to %[3]d have been read: the log was cut or replaced. If the log that was "+
-		"read is put back: deckle partitions resume --partition %[2]d. Once it ends at %[3]d or later, what follows "+
-		"can be accepted as it is: deckle partitions skip --partition %[2]d --to %[3]d", err, partition, next)
+		"read is put back, it goes on by itself, and at once with deckle partitions resume --partition %[2]d. Once it "+
+		"ends at %[3]d or later, what follows can be accepted as it is: deckle partitions skip --partition %[2]d --to "+
+		"%[3]d", err, partition, next)
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"deckle/node/condition"
 	"deckle/node/kafka"
 	"deckle/node/status"
@@ -30,6 +32,7 @@ func (in *intake) stop(p *partition, reason string) {
 		return
 	}
 	p.stopped, p.failing, p.proof.held = reason, nil, nil
+	delete(in.halts, p.id) // of another cause
 	in.cond.setStopped(partName(p.id), reason)
 	if in.src != nil {
 		in.src.Pause(p.id)
@@ -40,10 +43,12 @@ func (in *intake) stop(p *partition, reason string) {
 func (in *intake) stopFatal(p *partition, err error) {
 	if errors.Is(err, kafka.ErrRecreated) {
 		in.foreign[p.id] = in.Now()
+		in.stop(p, kafka.ErrRecreated.Error())
+		return
 	}
-	in.stop(p, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka still has "+
-		"are lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip --partition %d "+
-		"--to OFFSET, the first one to read", in.accepted(p), err, p.id))
+	in.halt(p, unchanged, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka "+
+		"still has are lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
+		"--partition %d --to OFFSET, the first one to read", in.accepted(p), err, p.id))
 }
 
 // stopForeign stops all partitions, since the topic has another id.
@@ -121,17 +126,18 @@ func (in *intake) accept(c *kafka.Chunk) error {
 func (in *intake) take(p *partition, part *kafka.Part) {
 	next := in.taken(p)
 	if first := part.Records[0].Offset; first > next && part.LogStart > next {
-		in.stop(p,
+		in.halt(p, unchanged,
 			fmt.Sprintf("Kafka's log begins at offset %d, the next one to read is %d: the records between are "+
 				"lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
 				"--partition %d --to %d", part.LogStart, next, p.id, part.LogStart))
 		return
 	}
 	if in.cfg.Shards > 1 && !p.keyed && p.withoutKeys(part.Records) {
-		in.stop(p,
+		in.halt(p, keysAgain,
 			"its first records have no key, and there is more than one shard: the events of a session would be "+
-				"spread over the shards. Let the producers key records by session_id; then: deckle partitions "+
-				fmt.Sprintf("resume --partition %d", p.id))
+				"spread over the shards. Let the producers key records by session_id: it goes on once there is one "+
+				"with a key among the next 100, and those without become dead letters. Otherwise: deckle partitions "+
+				fmt.Sprintf("skip --partition %d --to OFFSET", p.id))
 		return
 	}
 	p.epoch = part.Records[len(part.Records)-1].LeaderEpoch
@@ -227,11 +233,11 @@ func (in *intake) compared(v *kafka.Verdict) {
 		in.stopFatal(p, v.Err)
 	case errors.Is(v.Err, kafka.ErrReplaced):
 		in.Metrics.sourceErrors.WithLabelValues("fatal").Inc()
-		in.stop(p, replacedText(p.id, in.taken(p), v.Err))
+		in.halt(p, unchanged, replacedText(p.id, in.taken(p), v.Err))
 	case errors.Is(v.Err, kafka.ErrShort):
 		if f.short++; f.short >= shortListings {
 			in.Metrics.sourceErrors.WithLabelValues("fatal").Inc()
-			in.stop(p, shortText(p.id, in.taken(p), v.Err))
+			in.halt(p, unchanged, shortText(p.id, in.taken(p), v.Err))
 			return
 		}
 		in.failComparing(p, v.Err)
@@ -458,4 +464,83 @@ func (in *intake) obey(ctx context.Context, o *order) error {
 func (in *intake) letGo(p *partition) {
 	in.cond.clearStopped(partName(p.id))
 	delete(in.foreign, p.id)
+	delete(in.halts, p.id)
+}
+
+// halt stops a partition, and looks again and again whether it can go on.
+func (in *intake) halt(p *partition, by look, reason string) {
+	if p.stopped != "" {
+		return
+	}
+	next := in.taken(p)
+	h := in.halts[p.id]
+	if h == nil || h.at != next { // otherwise the look was wrong, and the next one comes later
+		h = &halted{at: next, wait: newBackoff(againFirst, againMost)}
+	}
+	h.look, h.due = by, in.Now().Add(h.wait.NextBackOff())
+	in.stop(p, reason)
+	in.halts[p.id] = h
+}
+
+// retryStopped takes the result of a look, and begins one at all partitions for which it is due. The error begins a new
+// run.
+func (in *intake) retryStopped(view *state.View, now time.Time) error {
+	if l := in.second; l != nil {
+		select {
+		case <-l.done:
+		default:
+			return nil
+		}
+		in.second = nil
+		if goOn := in.looked(l, now); len(goOn) > 0 {
+			return fmt.Errorf("%w: partitions %v", errGoesOn, goOn)
+		}
+	}
+	l := &secondLook{done: make(chan struct{})}
+	var looks []func(ctx context.Context) error
+	for _, s := range view.Partitions {
+		p, h := in.parts[s.Partition], in.halts[s.Partition]
+		if p == nil || h == nil || p.stopped == "" || now.Before(h.due) || s.Next != in.accepted(p) {
+			continue
+		}
+		by := h.look
+		l.parts = append(l.parts, s.Partition)
+		looks = append(looks, func(ctx context.Context) error { return by(ctx, in.Kafka, in.cfg.TopicID, s) })
+	}
+	if len(looks) == 0 {
+		return nil
+	}
+	in.second, l.errs = l, make([]error, len(looks))
+	in.startWork(func(ctx context.Context) {
+		defer close(l.done)
+		var each errgroup.Group
+		each.SetLimit(looksAtOnce)
+		for i, look := range looks {
+			each.Go(func() error {
+				l.errs[i] = look(ctx)
+				return nil
+			})
+		}
+		_ = each.Wait() // each error belongs to its partition
+	})
+	return nil
+}
+
+// looked takes the results of a look, and returns the partitions that can go on.
+func (in *intake) looked(l *secondLook, now time.Time) (goOn []int32) {
+	for i, id := range l.parts {
+		h := in.halts[id]
+		if h == nil || in.parts[id].stopped == "" { // something else has happened to it meanwhile
+			continue
+		}
+		if err := l.errs[i]; err != nil {
+			in.log.Debug("a partition stays stopped", "partition", id, "error", err)
+			h.due = now.Add(h.wait.NextBackOff())
+			continue
+		}
+		in.log.Info("what has stopped a partition is gone", "partition", id, "offset", h.at)
+		in.cond.clearStopped(partName(id))
+		goOn = append(goOn, id)
+	}
+	return goOn
 }

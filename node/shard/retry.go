@@ -16,6 +16,13 @@ func (e *stopError) Error() string { return e.reason }
 
 func stopf(format string, args ...any) error { return &stopError{fmt.Sprintf(format, args...)} }
 
+const (
+	// What has stopped is tried again after againFirst, then more and more seldom, down to againMost: what stops it is
+	// looked for before anything is done, so an attempt that comes too early changes nothing.
+	againFirst = 5 * time.Second
+	againMost  = 5 * time.Minute
+)
+
 // newBackoff waits exponentially longer with jitter, without end.
 func newBackoff(first, most time.Duration) *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()

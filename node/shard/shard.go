@@ -96,7 +96,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
 		orders: s.orders, passed: s.passed, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
-		foreign: map[int32]time.Time{}}
+		foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
 	if err := l.configure(ctx); err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		if errors.As(err, &stop) || errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrUncertain) {
 			return err
 		}
-		if errors.Is(err, errRise) || errors.Is(err, errOrdered) {
+		if errors.Is(err, errRise) || errors.Is(err, errOrdered) || errors.Is(err, errGoesOn) {
 			continue
 		}
 		if s.env.Now().Sub(began) > time.Minute {

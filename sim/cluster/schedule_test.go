@@ -139,6 +139,7 @@ type ev struct {
 	brand string
 	size  int    // bytes of page_url
 	dead  string // the reason of the dead letter that it becomes: the truth believes it
+	again bool   // the event of that id has been sent before in its session
 }
 
 // record makes the record, and its number.
@@ -194,6 +195,9 @@ func (s *stage) send(evs ...ev) []state.Position {
 		rec := &sim.Record{Key: r.Key, Value: r.Value, SessionID: evs[i].sid}
 		if evs[i].dead != "" {
 			rec.SessionID, rec.Reason = "", evs[i].dead
+		}
+		if evs[i].again {
+			rec.Kind = sim.KindDuplicate
 		}
 		s.truth.Sent(rec)
 		s.truth.Acked(rec, r.Partition, r.Offset, r.Timestamp.UnixMilli())

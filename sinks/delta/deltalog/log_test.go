@@ -134,6 +134,15 @@ func TestCreateAndRefuse(t *testing.T) {
 		if n := len(third.Keys("t/")); n != 2 {
 			t.Errorf("%s, while running: %d objects", name, n)
 		}
+		// Once it is undone the same writer goes on, without being opened again.
+		third.Overwrite("t/_delta_log/00000000000000000002.json", []byte(with(func(*Metadata, *Protocol) {})))
+		if err := running.Refresh(context.Background()); err != nil {
+			t.Errorf("%s, undone: %v", name, err)
+		}
+		if err := running.Submit(context.Background(),
+			&Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}}); err != nil {
+			t.Errorf("%s, undone: %v", name, err)
+		}
 	}
 }
 
