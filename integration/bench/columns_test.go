@@ -11,10 +11,6 @@ import (
 	"deckle/sim"
 )
 
-// sparkLacks are the columns that the Spark job does not compute: those that came with level 2. It stands for the stack
-// that Deckle replaces, which does not have them.
-var sparkLacks = []string{"user_key", "several_users", "other_events", "max_read_progress", "articles_completed"}
-
 // TestPythonKnowsTheColumns: the programs in Python have lists of their own, since they run without Go. They name the
 // columns and rollups of package sim, so that a new column is not forgotten there.
 func TestPythonKnowsTheColumns(t *testing.T) {
@@ -28,7 +24,7 @@ func TestPythonKnowsTheColumns(t *testing.T) {
 			words[w] = true
 		}
 		for _, name := range sim.SessionColumns {
-			if !words[name] && !(file == "jobclick.py" && slices.Contains(sparkLacks, name)) {
+			if !words[name] {
 				t.Errorf("%s does not name the column %s", file, name)
 			}
 		}

@@ -27,20 +27,21 @@ import traceback
 
 import numpy as np
 from pyspark import SparkConf, StorageLevel
-from pyspark.sql import SparkSession, functions as F
+from pyspark.sql import Column, SparkSession, functions as F
 
 from jobclick import COUNTED, DIMENSIONS, SESSIONS, TYPES, Click
 
 SUMMED = {"time_on_page_sec": "article_view", "video_watch_sec": "video_play", "ad_revenue_micros": "ad_click"}
 
-# Only the fields that are used are decoded. engagement_metrics stays a text: page_events has it as it came.
+# Only the fields that are used are decoded. engagement_metrics stays a text: page_events has it as it came. So do the
+# fields that publishers send as numbers or as texts.
 EVENT = ", ".join(
     [
         "event_id string",
         "session_id string",
-        "user_id bigint",
+        "user_id string",
         "event_type string",
-        "timestamp bigint",
+        "timestamp string",
         "category string",
         "article_id string",
         "article_title string",
@@ -49,7 +50,11 @@ EVENT = ", ".join(
     ]
     + [d + " string" for d in DIMENSIONS]
 )
-METRICS = "time_on_page double, scroll_depth double, playback_position double, ad_revenue double"
+METRICS = ", ".join(
+    m + " string"
+    for m in "time_on_page scroll_depth playback_position ad_revenue read_progress is_article_complete".split()
+)
+MOST_METRICS = 4096  # bytes of engagement_metrics that page_events shows
 
 # The columns with statistics in Delta are those of Deckle's table.
 STATISTICS = (
@@ -156,7 +161,24 @@ def session(o):
 
 
 def held(name, most):
-    return f"coalesce(least(greatest(m.{name}, 0D), {most}), 0D)"
+    return f"coalesce(least(greatest(cast(m.{name} as double), 0D), {most}), 0D)"
+
+
+def unix(t):
+    """Seconds of a time in seconds, milliseconds, microseconds or nanoseconds, or in a form of RFC 3339."""
+    n = f"coalesce(cast({t} as bigint), cast(cast({t} as decimal(38, 9)) as bigint))"
+    units = " ".join(
+        f"when {n} >= 1{'0' * zeros} then {n} div 1{'0' * unit}" for zeros, unit in ((17, 9), (14, 6), (11, 3))
+    )
+    return f"case {units} else coalesce({n}, cast(cast({t} as timestamp) as bigint)) end"
+
+
+def user_hash(spark, column):
+    """XXH64 with the seed 0 and the top bit set; Spark's SQL has another seed."""
+    jvm = spark._jvm
+    value = jvm.PythonUtils.toSeq([F.col(column)._jc.expr()])
+    hashed = Column(jvm.org.apache.spark.sql.Column(jvm.org.apache.spark.sql.catalyst.expressions.XxHash64(value, 0)))
+    return hashed.bitwiseOR(F.lit(-(2**63)))
 
 
 def sessions(spark, o):
@@ -182,12 +204,16 @@ def sessions(spark, o):
             "pos",
             "e.event_id",
             "e.session_id",
-            "e.user_id",
+            "coalesce(e.user_id, '') user",
+            "cast(e.user_id as bigint) number",
             "e.event_type type",
             "e.engagement_metrics metrics",
-            "if(e.timestamp >= 100000000000, e.timestamp div 1000, e.timestamp) ts",
+            f"{unix('e.timestamp')} ts",
             *text,
         )
+        # A user is a number, in one form, or a text, or nobody: 0.
+        .withColumn("user_key", F.expr("if(cast(number as string) <=> user, '', user)"))
+        .withColumn("user_id", F.when(F.expr("user_key <> ''"), user_hash(spark, "user")).otherwise(F.expr("number")))
         .selectExpr(
             "*",
             f"if(type in ('article_view', 'video_play', 'ad_click'), from_json(metrics, '{METRICS}'), null) m",
@@ -197,6 +223,9 @@ def sessions(spark, o):
         .selectExpr(
             "*",
             f"if(type = 'article_view', cast({held('scroll_depth', '100D')} as int), 0) scroll",
+            f"if(type = 'article_view', cast({held('read_progress', '100D')} as int), 0) progress",
+            "type = 'article_view' and coalesce(m.is_article_complete in ('true', '1'), false) complete",
+            "if(counted and user_id <> 0, user_id, null) known_id",
             # What is summed up for the type: seconds on the page, seconds watched or millionths of revenue.
             f"case when type = 'article_view' then cast({held('time_on_page', '1e9')} as bigint)"
             f"  when type = 'video_play' then cast({held('playback_position', '1e9')} as bigint)"
@@ -208,16 +237,21 @@ def sessions(spark, o):
             "code",
             "counted",
             "scroll",
+            "progress",
+            "complete",
             "value",
+            "known_id",
             "if(counted, ts, null) ts",
             "named_struct('pos', pos, 'ts', ts) opened",
-            "if(counted, named_struct('ts', ts, 'pos', pos, 'user_id', user_id,"
+            "if(known_id is null, null, named_struct('ts', ts, 'pos', pos, 'id', known_id, 'key', user_key)) known",
+            "if(counted, named_struct('ts', ts, 'pos', pos,"
             f" {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
             # Along with the object of page_events: its members from Spark, the metrics as they came.
             "if(counted, named_struct('ts', ts, 'pos', pos, 'id', xxhash64(event_id), 'code', code, 'scroll', scroll,"
-            " 'value', value,"
+            " 'value', value, 'complete', complete, 'other', if(code < 0, type, ''),"
             "  'category', category, 'article_id', article_id, 'title', article_title, 'page',"
-            "  concat('{\"engagement_metrics\":', coalesce(metrics, 'null'), ',',"
+            f"  concat('{{\"engagement_metrics\":', if(octet_length(metrics) > {MOST_METRICS},"
+            "   'null,\"engagement_metrics_omitted\":true', coalesce(metrics, 'null')), ',',"
             " cast(substring(cast(to_json(named_struct('event_type', type,"
             "  'category', category, 'article_id', article_id, 'article_title', article_title, 'page_url', page_url,"
             " 'timestamp', ts)) as binary), 2) as string))), null) item",
@@ -231,10 +265,16 @@ def sessions(spark, o):
             F.max("ts").alias("last"),
             F.count("ts").alias("total_events"),
             *[F.expr(f"count_if(code = {i})").alias(c) for i, c in enumerate(COUNTED)],
+            F.expr("count_if(counted and code < 0)").alias("other_events"),
+            F.expr("count_if(complete)").alias("articles_completed"),
+            F.min("known").alias("known"),
+            F.min("known_id").alias("least_user"),
+            F.max("known_id").alias("greatest_user"),
             F.expr("bool_or(not counted)").alias("ended"),
             F.expr("sort_array(collect_list(item))").alias("items"),
             *[F.expr(f"sum(if(code = {TYPES.index(t)}, value, 0L))").alias(c) for c, t in SUMMED.items()],
             F.max("scroll").alias("max_scroll_depth"),
+            F.max("progress").alias("max_read_progress"),
         )
         .where("total_events > 0")
         # Sums and counts grow with each event, and are right as long as no event is there twice. Few sessions have such
@@ -256,13 +296,16 @@ def sessions(spark, o):
 
     return frame.selectExpr(
         "session_id",
-        "first.user_id",
+        "coalesce(known.id, 0L) user_id",
+        "coalesce(known.key, '') user_key",
+        "if(least_user <> greatest_user, 1, 0) several_users",
         *["first." + d for d in DIMENSIONS],
         "first.ts session_start",
         "last session_end",
         "last - first.ts session_duration_sec",
         counted("total_events", "cast(size(events) as bigint)"),
         *[counted(c, f"cast(size(filter(events, x -> x.code = {i})) as bigint)") for i, c in enumerate(COUNTED)],
+        counted("other_events", "cast(size(filter(events, x -> x.code < 0)) as bigint)"),
         "to_json(categories) categories_visited",
         "to_json(articles) article_ids_visited",
         "to_json(titles) article_titles_visited",
@@ -275,12 +318,15 @@ def sessions(spark, o):
             for c, t in SUMMED.items()
         ],
         "max_scroll_depth",
+        "max_read_progress",
+        counted("articles_completed", "cast(size(filter(events, x -> x.complete)) as bigint)"),
         "if(ended, 'closed', 'open') status",
         "0 revision",
         "date_from_unix_date(cast(opened.ts div 86400 as int)) session_date",
         "concat(shiftright(opened.pos, 48), '/', opened.pos & 281474976710655) origin",
         # Only for ClickHouse: for page_analytics and the rollups.
         "events.code codes",
+        "transform(filter(events, x -> x.code < 0), x -> x.other) others",
         "events.article_id articles",
         "events.title titles",
         "events.category categories",

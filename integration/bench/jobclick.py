@@ -34,11 +34,11 @@ COUNTED = {
     "subscription_prompts": "subscription_prompt",
     "navigations": "navigation",
 }
-TYPES = list(COUNTED.values())  # an event's code is the position of its type
+TYPES = list(COUNTED.values())  # an event's code is the position of its type, or -1
 
 LOW, TEXT, N = "LowCardinality(String)", "String", "UInt32"
 SESSIONS = (
-    [("session_id", TEXT), ("user_id", "UInt64")]
+    [("session_id", TEXT), ("user_id", "UInt64"), ("user_key", TEXT), ("several_users", "Nullable(UInt8)")]
     + [(d, TEXT if d in ("city", "referrer") else LOW) for d in DIMENSIONS]
     + [
         ("session_start", "DateTime('UTC')"),
@@ -48,6 +48,7 @@ SESSIONS = (
     ]
     + [(c, N) for c in COUNTED]
     + [
+        ("other_events", N),
         ("categories_visited", TEXT),
         ("article_ids_visited", TEXT),
         ("article_titles_visited", TEXT),
@@ -58,6 +59,8 @@ SESSIONS = (
         ("time_on_page_sec", "UInt64"),
         ("video_watch_sec", "UInt64"),
         ("max_scroll_depth", "UInt8"),
+        ("max_read_progress", "Nullable(UInt8)"),
+        ("articles_completed", "Nullable(UInt32)"),
         ("ad_revenue_micros", "UInt64"),
         ("status", "Enum8('open' = 1, 'closed' = 2, 'expired' = 3)"),
         ("revision", N),
@@ -122,7 +125,9 @@ def rollup_view(database, name):
     )
     none = ", ".join(f"toInt64(0) AS {t}" for t in ["sessions", *TOTALS])
     return (
-        f"SELECT date{keys}, sum(sessions) AS total_sessions, uniqExactIf(user, is_session) AS total_users,"
+        f"SELECT date{keys}, sum(sessions) AS total_sessions,"
+        " uniqExactIf(user, is_session AND user != 0) AS total_users,"
+        " total_users + countIf(is_session AND user = 0) AS total_visitors,"
         " sum(duration_sec) / sum(sessions) AS avg_session_duration_sec,"
         " sum(events) / sum(sessions) AS avg_events_per_session,"
         " sum(article_views) AS total_article_views, sum(video_plays) AS total_video_plays,"
@@ -200,11 +205,18 @@ class Click:
         first event."""
         lists = b.column("articles")
         article = lists.flatten()
+        names, code = [t.encode() for t in TYPES], b.column("codes").flatten()
+        others = b.column("others").flatten()  # the types of the events with code -1
+        if len(others) > 0:
+            d = others.dictionary_encode()
+            code = code.to_numpy().copy()
+            code[code < 0] = len(names) + d.indices.to_numpy()
+            names += [t.encode() for t in d.dictionary.to_pylist()]
         events = pa.table(
             {
                 "at": pc.list_parent_indices(lists),
                 "article": article,
-                "code": b.column("codes").flatten(),
+                "code": code,
                 "n": pa.array(np.arange(len(article), dtype=np.int32)),
             }
         ).filter(pc.not_equal(article, ""))
@@ -221,11 +233,11 @@ class Click:
         }
 
         def of_session(name):  # the same object for all rows of a session
-            return np.array(column(b.column(name), TEXT), dtype=object)[at].tolist()
+            return np.array(column(b.column(name), dict(PAGES)[name]), dtype=object)[at].tolist()
 
         out = {c: column(texts[c], t) if c in texts else None for c, t in PAGES}
         out.update({c: of_session(c) for c in ("session_id", "origin", "user_id", "session_date")})
-        out["event_type"] = np.array([t.encode() for t in TYPES], dtype=object)[rows["code"].to_numpy()].tolist()
+        out["event_type"] = np.array(names, dtype=object)[rows["code"].to_numpy()].tolist()
         out["visit_count"] = rows["n_count"].to_numpy().tolist()
         out["batch_id"] = [batch] * len(at)
         repeated = sum(b.column(c).nbytes for c in ("session_id", "origin")) / max(b.num_rows, 1) * len(at)
@@ -307,4 +319,6 @@ def column(array, type_):
             return d.dictionary.to_numpy(zero_copy_only=False)[d.indices.to_numpy()].tolist()
     if pa.types.is_date(array.type):
         return array.to_pylist()
+    if type_ == "UInt64":  # Spark has the same 64 bits with a sign
+        return array.to_numpy().view(np.uint64).tolist()
     return array.to_numpy(zero_copy_only=False).tolist()
