@@ -158,11 +158,13 @@ json-spark:
 	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestJSONReaders$$'
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
-# fetched the first time (1 GB).
+# fetched the first time (1 GB). BENCHFLAGS are flags of the program: -readers 0.3 -odd 0.1 -duplicates 0.02 for data
+# that only compare the tables, -spark-warm 1 for a small run.
 EVENTS ?= 600000
 BENCHRUNS ?= 3
+BENCHFLAGS ?=
 bench:
-	$(GO) run ./integration/bench -events $(EVENTS) -runs $(BENCHRUNS)
+	$(GO) run ./integration/bench -events $(EVENTS) -runs $(BENCHRUNS) $(BENCHFLAGS)
 
 # Latency, growth, soak, recovery and outages of Deckle alone, about 50 minutes; writes bench-full.json and prints
 # tables. PARTS picks some (sessions,soak,latency,commits,recovery,outage,late); FULLFLAGS are flags of the program

@@ -25,6 +25,10 @@ func main() {
 	f.Uint64Var(&o.seed, "seed", 1, "of the events")
 	f.Float64Var(&o.faults.Duplicates, "duplicates", 0, "share of records that are in the topic twice")
 	f.Float64Var(&o.faults.Odd, "odd", 0, "share of events with legal but strange values")
+	f.Float64Var(&o.faults.Readers, "readers", 0,
+		"share of sessions whose readers are unknown, log in later, are known by a text, or are two")
+	f.Int64Var(&o.sparkWarm, "spark-warm", 1_400_000,
+		"records with which the Spark job warms itself up; at least the backlog")
 	f.StringVar(&o.only, "only", "", "which systems or parts run, in this order (default: all; -full: "+
 		strings.Join(partNames(), ",")+")")
 	f.DurationVar(&o.interval, "interval", 10*time.Second,

@@ -13,7 +13,6 @@ import (
 // The settings with which the job is fastest, by docs/performance.md.
 const (
 	sparkHeapMB = 1536
-	sparkWarm   = 1_400_000 // records after which the JVM has compiled all hot code
 	sparkBatchN = 300_000
 )
 
@@ -27,7 +26,7 @@ func (w *world) measureSpark(ctx context.Context, b *backlog) (f *figures, err e
 	o := sparkOptions{
 		Spark: w.spark, Kafka: w.kafka, MinIO: w.minio, Click: w.click,
 		Topic: b.topic, Bucket: bucket, Prefix: name, Database: name,
-		Dir: filepath.Join(w.dir, name), HeapMB: sparkHeapMB, Warm: max(sparkWarm, b.records), Events: b.records,
+		Dir: filepath.Join(w.dir, name), HeapMB: sparkHeapMB, Warm: max(w.opts.sparkWarm, b.records), Events: b.records,
 		MaxOffsets: b.records/batches + 1000, // batches of one size: a last one of a few records would cost seconds
 	}
 	r, err := startSpark(o)

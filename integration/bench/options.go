@@ -9,6 +9,7 @@ import (
 // options are the flags of the command.
 type options struct {
 	events, warm int64
+	sparkWarm    int64 // after the default of them the JVM has compiled all hot code
 	runs         int
 	seed         uint64
 	faults       sim.Faults
