@@ -200,9 +200,9 @@ const (
 )
 
 // logBytes is the length of a group's log at which it is truncated: short, so that a node which comes back with an
-// empty folder, or after a while, needs a snapshot. At the usual rate a log grows by about 20 KiB/s, so that logs are
+// empty folder, or after a while, needs a snapshot. At the usual rate a log grows by 10 to 20 KiB/s, so that logs are
 // truncated from the second minute on.
-const logBytes = 2 << 20
+const logBytes = 1 << 20
 
 // isSetting tells whether a failpoint changes a setting; nodes are stopped at the others.
 func isSetting(name string) bool { return name == "raftLogBytes" }
