@@ -166,9 +166,9 @@ BENCHFLAGS ?=
 bench:
 	$(GO) run ./integration/bench -events $(EVENTS) -runs $(BENCHRUNS) $(BENCHFLAGS)
 
-# Latency, growth, soak, recovery and outages of Deckle alone, about 50 minutes; writes bench-full.json and prints
-# tables. PARTS picks some (sessions,soak,latency,commits,recovery,outage,late); FULLFLAGS are flags of the program
-# (-rate 10000).
+# Latency, growth, soak, recovery and outages of Deckle alone, and one session of many large events beside others, about
+# an hour; writes bench-full.json and prints tables. PARTS picks some
+# (sessions,soak,latency,commits,recovery,outage,late,big); FULLFLAGS are flags of the program (-rate 10000).
 PARTS ?=
 FULLFLAGS ?=
 bench-full:

@@ -65,6 +65,9 @@
 //		recovery  1      until the state has -state-bytes on disk     SIGKILL in the middle of an epoch; from start to
 //		                                                              ready, to caught up
 //		outage    1      -outage-rate, raw events, a service killed   slope of the data folder, also without an outage
+//		big       1      2,000/s, and one session with 1,900 events   delays of all others with it and without it, in
+//		                 over the window, of 24 KiB or 3,900 bytes;   turns (-runs); VmHWM of the process
+//		                 interval 1 s, raw events
 //		late      3      -rate, 1 % late, sessions of 12 s, grace 1 s bytes of Delta files that replace others; delays
 //
 // Each window reports, along with its figures, the rates that were asked for, produced and applied, and the machine's

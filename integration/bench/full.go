@@ -55,6 +55,13 @@ func parts() []part {
 			r.Late, err = w.latePart(ctx)
 			return err
 		}},
+		{"big", func(o *options) time.Duration {
+			return time.Duration(len(bigShapes)*o.runs) * (o.warmUp + o.window + 2*time.Minute)
+		},
+			func(ctx context.Context, w *world, r *fullReport) (err error) {
+				r.Big, err = w.bigPart(ctx)
+				return err
+			}},
 	}
 }
 

@@ -18,6 +18,7 @@ type fullReport struct {
 	Late     *lateFigures      `json:"late,omitempty"`
 	Recovery *recoveryFigures  `json:"recovery,omitempty"`
 	Outages  []*outageFigures  `json:"outage,omitempty"`
+	Big      *bigFigures       `json:"big,omitempty"`
 }
 
 func (r *fullReport) write(path string) error {
@@ -81,6 +82,15 @@ func (r *fullReport) markdown() string {
 		row("%.0f s | %.0f | %d | %d | %d | %d | %.0f | %.2f, %.2f | %.1f", f.Window.Seconds, f.Window.Applied, f.Late,
 			mib(f.Inserted), mib(f.Rewritten), f.Passes, f.PerEvent, f.Events.P99, f.ClickHouse.P99,
 			f.Window.MachineRan)
+	}
+	if f := r.Big; f != nil {
+		table("bytes of each large event | other events/s | Delta `events`: p50, p99, max, s | " +
+			"ClickHouse: p50, p99, max, s | VmHWM, MiB | load")
+		for _, b := range f.Runs {
+			row("%d | %.0f | %.2f, **%.2f**, %.2f | %.2f, **%.2f**, %.2f | %d | %.1f", b.Bytes, b.Window.Rate,
+				b.Events.P50, b.Events.P99, b.Events.Max, b.ClickHouse.P50, b.ClickHouse.P99, b.ClickHouse.Max,
+				mib(b.Peak), b.Window.MachineRan)
+		}
 	}
 	if f := r.Recovery; f != nil {
 		table("state, MiB | data folder, MiB | records in it | ready after, s | records that had arrived meanwhile | " +

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -10,10 +11,10 @@ import (
 const sampleEvery = 250 * time.Millisecond
 
 // middle is the median of samples, the lower one of two.
-func middle(of []int64) int64 {
+func middle[T cmp.Ordered](of []T) T {
 	s := slices.Sorted(slices.Values(of))
 	if len(s) == 0 {
-		return 0
+		return *new(T)
 	}
 	return s[(len(s)-1)/2]
 }
