@@ -120,7 +120,8 @@ torture-bug:
 	done
 
 # Three nodes over three real brokers with replication, which are killed, frozen, trimmed and more, while Kafka's own
-# client, librdkafka and franz-go produce with every codec. WORLD picks a test. The first time fetches librdkafka.
+# client, librdkafka and franz-go produce with every codec; then one over a broker with ZooKeeper. WORLD picks a test.
+# The first time fetches librdkafka.
 WORLD ?= .
 world:
 	$(GO) test -count=1 -timeout 60m -v ./integration/world -world -run '$(WORLD)'

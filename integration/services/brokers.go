@@ -75,12 +75,9 @@ offsets.topic.num.partitions=3
 transaction.state.log.replication.factor=%[8]d
 transaction.state.log.min.isr=%[9]d
 transaction.state.log.num.partitions=3
-auto.create.topics.enable=false
-group.initial.rebalance.delay.ms=0
-message.max.bytes=4194304
-`, b.ID, strings.Join(voters, ","), client[i], internal[i], controller[i],
+%[10]s`, b.ID, strings.Join(voters, ","), client[i], internal[i], controller[i],
 			fmt.Sprintf("org.apache.kafka.common.security.plain.PlainLoginModule required username=\"admin\" "+
-				"password=\"%[1]s\" user_admin=\"%[1]s\";", password), b.Dir, n, max(1, n-1))
+				"password=\"%[1]s\" user_admin=\"%[1]s\";", password), b.Dir, n, max(1, n-1), common)
 		if err := os.WriteFile(properties, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}
@@ -103,6 +100,62 @@ message.max.bytes=4194304
 		}
 	}
 	return bs, nil
+}
+
+// common are settings of every broker of the tests that has several files of its own.
+const common = `auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+message.max.bytes=4194304
+`
+
+// StartZooKeeperBroker starts ZooKeeper and one broker that keeps its metadata there, as Kafka before 4.0 may do.
+func StartZooKeeperBroker(ctx context.Context, libs, dir string) (zookeeper *Process, bs Brokers, err error) {
+	port, err := FreePort()
+	if err != nil {
+		return nil, nil, err
+	}
+	keeper := fmt.Sprintf("127.0.0.1:%d", port)
+	home := filepath.Join(dir, "zookeeper")
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return nil, nil, fmt.Errorf("services: %w", err)
+	}
+	settings := filepath.Join(home, "zoo.cfg")
+	if err := os.WriteFile(settings, fmt.Appendf(nil, "dataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n"+
+		"admin.enableServer=false\n", filepath.Join(home, "data"), port), 0o644); err != nil {
+		return nil, nil, fmt.Errorf("services: %w", err)
+	}
+	classes := filepath.Join(libs, "*")
+	zookeeper = NewProcess("zookeeper", home, nil, "java", "-Xmx128m", "-XX:+UseSerialGC", "-cp", classes,
+		"org.apache.zookeeper.server.quorum.QuorumPeerMain", settings)
+	if err := zookeeper.Start(); err != nil {
+		return zookeeper, nil, err
+	}
+	if err := zookeeper.WaitPort(ctx, keeper); err != nil {
+		return zookeeper, nil, err
+	}
+	if port, err = FreePort(); err != nil {
+		return zookeeper, nil, err
+	}
+	b := &Broker{ID: 1}
+	home = filepath.Join(dir, "kafka-1")
+	b.Dir = filepath.Join(home, "data")
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return zookeeper, nil, fmt.Errorf("services: %w", err)
+	}
+	properties := filepath.Join(home, "server.properties")
+	if err := os.WriteFile(properties, fmt.Appendf(nil, `broker.id=1
+zookeeper.connect=%s
+listeners=PLAINTEXT://127.0.0.1:%d
+log.dirs=%s
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+%s`, keeper, port, b.Dir, common), 0o644); err != nil {
+		return zookeeper, nil, fmt.Errorf("services: %w", err)
+	}
+	b.Kafka = &Kafka{Addr: fmt.Sprintf("127.0.0.1:%d", port), Process: NewProcess("kafka-1", home, nil,
+		"java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", classes, "kafka.Kafka", properties)}
+	return zookeeper, Brokers{b}, b.Up(ctx)
 }
 
 // Addr are the addresses of all of them, separated by commas.

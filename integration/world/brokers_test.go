@@ -1,6 +1,7 @@
 package world
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -310,4 +311,59 @@ func madeAnew(l *ledger) {
 		l.Errorf("%d records were applied before, %d now", before, now)
 	}
 	l.verify(truth)
+}
+
+// TestZooKeeper runs one node over a broker that keeps its metadata in ZooKeeper, which is killed and trimmed.
+func TestZooKeeper(t *testing.T) {
+	w := newWorld(t)
+	keeper, brokers, err := services.StartZooKeeperBroker(w.ctx, w.libs, filepath.Join(w.dir, "kafka"))
+	w.brokers = brokers
+	t.Cleanup(func() {
+		w.check(w.brokers.Kill())
+		if keeper != nil {
+			w.check(keeper.Kill())
+		}
+	})
+	w.must(err)
+	w.connect()
+	_, err = w.admin.CreateTopic(w.ctx, partitions, 1, map[string]*string{"max.message.bytes": new("2097152")}, topic)
+	w.must(err)
+	w.cluster = w.deploy("zookeeper", topic, 1)
+	w.start(true)
+	l := newLedger(w, topic)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.produce(300, 20)
+	}()
+	w.must(sim.Pause(w.ctx, 3*time.Second))
+	w.must(w.brokers[0].Kafka.Kill())
+	w.must(sim.Pause(w.ctx, 2*time.Second))
+	w.must(w.brokers[0].Up(w.ctx))
+	<-done
+	if t.Failed() {
+		t.FailNow()
+	}
+	l.caughtUp(partitions)
+	l.equal()
+
+	w.must(w.cluster.Stop())
+	before := w.ends(topic)
+	l.produce(50, 100)
+	l.follow()
+	w.trim(topic, 0, before[0]+5)
+	w.start(false)
+	w.told("partition-stopped", "partition 0")
+	w.caughtUp(partitions, 0)
+	l.skip(0, before[0], before[0]+5)
+	w.caughtUp(partitions)
+	l.equal()
+
+	// The comparison can fail: with the records that were given up it must.
+	l.gaps = nil
+	path, _ := l.truth()
+	out, err := l.deckle("verify", "--config", l.cluster.Nodes[0].Config, "--truth", path, "--wait", "0s")
+	if err == nil || !strings.Contains(out, "lost") {
+		t.Errorf("records that were given up are not missed: %v\n%s", err, out)
+	}
 }
