@@ -1,9 +1,12 @@
 package kafka
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +85,47 @@ func TestLostBatchIsNamed(t *testing.T) {
 	}
 }
 
+// A batch of which the client says nothing, neither a record nor an error, because an answer of the broker has room for
+// no other one. Where the range ends with the log, the batch's own end has to be asked for, so that the text names it,
+// and not the readable ones behind it.
+func TestSilentBatchIsNamed(t *testing.T) {
+	b := nodetest.NewBroker(t, 1)
+	random := rand.NewChaCha8([32]byte{7})
+	for i := range 4 {
+		r := nodetest.Record(0, "s", i)
+		noise := make([]byte, 450_000) // two are more than a fetch asks for
+		_, _ = random.Read(noise)
+		url := fmt.Sprintf(`"page_url":"%s","brand"`, base64.StdEncoding.EncodeToString(noise))
+		r.Value = bytes.Replace(r.Value, []byte(`"brand"`), []byte(url), 1)
+		b.Produce(r)
+	}
+	for _, bad := range []int64{1, 3} { // the last one is where the log ends
+		var broken badbatch.Broken
+		broken.Spoil(0, bad, badbatch.Garbage)
+		f := NewRefetch(clientOf(b, through(b, &broken)...))
+		f.quiet = 100 * time.Millisecond
+		plan := planOf(state.Config{}, 4, event.Range{From: 0, To: 4})
+		var got []int64
+		read := func() error {
+			got = nil
+			return f.Events(nodetest.Context(t), plan, func(it *event.Item) error {
+				got = append(got, it.Offset)
+				return nil
+			})
+		}
+		err := read()
+		lost, ok := errors.AsType[*LostError](err)
+		if _, stops := errors.AsType[*sinks.StopError](err); !ok || stops ||
+			!slices.Equal(lost.Ranges, []event.Range{{From: bad, To: bad + 1}}) {
+			t.Fatalf("%d is silent: %v", bad, err)
+		}
+		plan.EventGaps = []state.EventsGap{{Gap: state.Gap{From: bad, To: bad + 1}}}
+		if err := read(); err != nil || len(got) != 3 || slices.Contains(got, bad) {
+			t.Errorf("%d is given up: %v, %v", bad, got, err)
+		}
+	}
+}
+
 // What lies before the beginning of a log is named by partition; what the plan leaves out within it, or in a partition
 // before, is no row that is missed elsewhere.
 func TestTrimmedRangesAreNamed(t *testing.T) {
@@ -134,6 +178,58 @@ func TestTrimmedRangesAreNamed(t *testing.T) {
 	plan.Epochs[0].Events++
 	if err := read(); err == nil {
 		t.Fatal("a row was lost in silence")
+	}
+}
+
+// What a plan leaves out of a range that was given up whole is passed over with the range, in its partition and before
+// the next one. If it were not, what later ranges leave out would come as rows: duplicates, and what is too late.
+func TestLeftOutOfAGivenUpRange(t *testing.T) {
+	b := nodetest.NewBroker(t, 2)
+	for i := range 20 {
+		b.Produce(nodetest.Record(int32(i%2), fmt.Sprint("s", i%2), i))
+	}
+	at := func(partition int32, offset int64) state.Position {
+		return state.Position{Partition: partition, Offset: offset}
+	}
+	for name, c := range map[string]struct {
+		ranges          []event.Range
+		given           event.Range
+		left            []state.Position
+		events, missing int64 // of the epoch, and what may be missing of them
+		want            []state.Position
+	}{
+		"the partition before": {
+			ranges: []event.Range{{Partition: 0, From: 0, To: 4}, {Partition: 1, From: 0, To: 5}},
+			given:  event.Range{Partition: 0, From: 0, To: 4},
+			left:   []state.Position{at(0, 1), at(0, 3), at(1, 1), at(1, 4)},
+			events: 5, missing: 2,
+			want: []state.Position{at(1, 0), at(1, 2), at(1, 3)},
+		},
+		"the range before": {
+			ranges: []event.Range{{Partition: 1, From: 0, To: 3}, {Partition: 1, From: 5, To: 9}},
+			given:  event.Range{Partition: 1, From: 0, To: 3},
+			left:   []state.Position{at(1, 2), at(1, 6)},
+			events: 5, missing: 2,
+			want: []state.Position{at(1, 5), at(1, 7), at(1, 8)},
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			plan := statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1,
+				Events: c.events, Ranges: c.ranges, LeftOut: c.left}}, statetest.Content{})
+			plan.EventGaps = []state.EventsGap{{Gap: state.Gap{Partition: c.given.Partition, From: c.given.From,
+				To: c.given.To}}}
+			if least, most := plan.Rows(); least != c.events-c.missing || most != c.events {
+				t.Fatalf("%d to %d rows", least, most)
+			}
+			var got []state.Position
+			err := NewRefetch(clientOf(b)).Events(nodetest.Context(t), plan, func(it *event.Item) error {
+				got = append(got, at(it.Partition, it.Offset))
+				return nil
+			})
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
 	}
 }
 
