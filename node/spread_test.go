@@ -152,11 +152,20 @@ func TestKeysInOddPartitionsAreTold(t *testing.T) {
 	}
 	send("crc", func(key string, _ int) int32 { return kafka.CRC32.Partition([]byte(key), 6) })
 	nodetest.Until(t, "all are applied", func() bool { return c.sum(applied) == 1200 })
+	time.Sleep(2500 * time.Millisecond) // they are judged each second, those of a shard together
+	if st := n.Status(); len(spread(&st)) > 0 {
+		t.Errorf("keys that are where librdkafka puts them are told: %v", spread(&st))
+	}
 	send("robin", func(_ string, i int) int32 { return int32(i % 6) })
 	nodetest.Until(t, "it is told", func() bool { st := n.Status(); return len(spread(&st)) > 0 })
 	st := n.Status()
 	for subject, text := range spread(&st) {
 		// How many there are of each kind depends on when the intake began to look.
+		var looked, explained int
+		if _, err := fmt.Sscanf(text, "of %d records with a key, %d are where", &looked, &explained); err != nil ||
+			looked < condition.PlacedFew || float64(explained) >= (1+condition.PlacedShare)/2*float64(looked) {
+			t.Errorf("%s: %v: %s", subject, err, text)
+		}
 		if !strings.Contains(text, "of the key would put them, and no other usual partitioner explains more; ") ||
 			!strings.Contains(text, "are where none of murmur2, CRC32 and FNV-1a puts them (") {
 			t.Errorf("%s: %s", subject, text)

@@ -3,6 +3,8 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,39 @@ func TestClusterOf(t *testing.T) {
 	}
 	if got := ask(1); got != "" {
 		t.Errorf("a node asks itself: %q", got)
+	}
+}
+
+// What is no cluster's id, whoever answers at a configured address, is no reason to believe in a cluster: the check of
+// the topic would be left out, and the node would wait for a membership that nobody gives.
+func TestClusterOfKnowsWhatIsNoID(t *testing.T) {
+	for told, want := range map[string]string{"": "", "c1": "", "0123456789abcdeg": "", hex64(7): hex64(7)} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Name: "a", Nodes: []Peer{{"a", "127.0.0.1:1"}, {"b", ln.Addr().String()}}, Shards: 1,
+			Timings: testTimings, Listener: ln, Logger: slog.New(slog.DiscardHandler)}
+		peer := newNetwork(&o)
+		if err := peer.listen(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		peer.serve(func(_ header, c net.Conn) (byte, func()) {
+			return answerOK, func() {
+				defer func() { _ = c.Close() }()
+				var req request
+				if err := errors.Join(readFrame(c, &req), writeFrame(c, &response{Cluster: told})); err != nil {
+					t.Error(err)
+				}
+				asked++
+			}
+		})
+		got := ClusterOf(t.Context(), o)
+		peer.close()
+		if got != want || asked != 1 {
+			t.Errorf("told %q: %q, asked %d times", told, got, asked)
+		}
 	}
 }
 

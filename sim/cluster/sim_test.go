@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -48,8 +51,12 @@ func simulate(t *testing.T, o Options) (r *Result) {
 		o.BrokerDir = t.TempDir()
 	}
 	o.Beat = new(atomic.Int64)
-	defer watchTime(o.Seed, o.Beat)()
+	defer watchTime(o.Seed, o.Beat, standstill)()
 	synctest.Test(t, func(t *testing.T) { r = Run(t.Context(), o) })
+	if beats := float64(o.Beat.Load()); beats < r.Virtual-2 {
+		t.Errorf("%.0f beats in %.0f s of virtual time: the watch would take such a run for one that stands still",
+			beats, r.Virtual)
+	}
 	if len(r.Failures) > 0 || *verbose {
 		r.history.print(os.Stderr)
 	}
@@ -62,25 +69,21 @@ func simulate(t *testing.T, o Options) (r *Result) {
 const standstill = 3 * time.Minute
 
 // watchTime ends the process when the virtual time of a seed stands still (see doc.go), and prints the goroutines that
-// hold it: those of a bubble that wait for something else than their bubble. beat counts the seed's virtual seconds.
-// The function that it returns, to be deferred, ends the watch; if goroutines outlive their seed it prints them.
-func watchTime(seed uint64, beat *atomic.Int64) func() {
+// hold it: those of a bubble that wait for something else than their bubble. beat counts the seed's virtual seconds,
+// and most is how much real time may pass without one. The function that it returns, to be deferred, ends the watch; if
+// goroutines outlive their seed it prints them.
+func watchTime(seed uint64, beat *atomic.Int64, most time.Duration) func() {
 	over := make(chan struct{})
 	go func() {
-		for last, still := int64(0), time.Duration(0); still < standstill; {
+		for s := (stillness{}); s.still < most; s.look(beat.Load()) {
 			select {
 			case <-over:
 				return
-			case <-time.After(time.Second):
-			}
-			if now := beat.Load(); now != last {
-				last, still = now, 0
-			} else {
-				still += time.Second
+			case <-time.After(lookAtTime):
 			}
 		}
 		fmt.Fprintf(os.Stderr, "the virtual time of seed %d has stood still for %v; the goroutines that hold it, or "+
-			"others':\n\n", seed, standstill)
+			"others':\n\n", seed, most)
 		printStacks(func(state string) bool { return !strings.Contains(state, "durable") })
 		os.Exit(2) // a test cannot be failed from here while its goroutines hang
 	}()
@@ -95,6 +98,79 @@ func watchTime(seed uint64, beat *atomic.Int64) func() {
 			panic(why)
 		}
 	}
+}
+
+// lookAtTime is how often the watch looks.
+const lookAtTime = time.Second
+
+// stillness is for how long a count has not moved.
+type stillness struct {
+	last  int64
+	still time.Duration
+}
+
+// look takes the count that stands there lookAtTime after the one before.
+func (s *stillness) look(now int64) {
+	if now != s.last {
+		*s = stillness{last: now}
+	} else {
+		s.still += lookAtTime
+	}
+}
+
+// A slow run is no standstill, however long it takes.
+func TestSlowIsNotStill(t *testing.T) {
+	s := stillness{}
+	for i, x := range []struct {
+		now  int64
+		want time.Duration
+	}{{0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {7, 0}, {7, 1}} {
+		if s.look(x.now); s.still != x.want*lookAtTime {
+			t.Errorf("look %d: still for %v", i, s.still)
+		}
+	}
+}
+
+// A goroutine that waits for something outside its bubble holds the virtual time. The process ends then, and says which
+// one it is; without the watch such a seed would end with the timeout of the whole package, and name none. It ends in a
+// process of its own.
+func TestStandstillIsTold(t *testing.T) {
+	if os.Getenv(standsStill) != "" {
+		var beats atomic.Int64
+		defer watchTime(4711, &beats, 2*lookAtTime)()
+		synctest.Test(t, func(*testing.T) {
+			defer beat(&beats)()
+			time.Sleep(5 * time.Second)
+			holdTime()
+		})
+		return
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe, "-test.run=^TestStandstillIsTold$")
+	cmd.Env = append(os.Environ(), standsStill+"=1")
+	out, err := cmd.CombinedOutput()
+	if end, ok := errors.AsType[*exec.ExitError](err); !ok || end.ExitCode() != 2 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"the virtual time of seed 4711 has stood still for 2s", "cluster.holdTime("} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is not told: %s", want, out)
+		}
+	}
+}
+
+const standsStill = "DECKLE_TEST_STANDS_STILL"
+
+// holdTime waits for what is no part of a bubble.
+func holdTime() {
+	var held sync.Mutex
+	held.Lock()
+	held.Lock()
 }
 
 // printStacks prints the goroutines of bubbles whose state, the first line of their stack, is wanted.
