@@ -54,7 +54,45 @@ func (n *Node) look(rs *raftstore.Status) {
 			without = "it has no known leader"
 		}
 		n.list.Keep(condition.ShardWithoutLeader, fmt.Sprintf("shard %d", s.ID()), without)
+		n.lookAtRules(s, rs)
 	}
+}
+
+// lookAtRules shows whether the rules of this node's configuration are those of a shard. A replica that is held knows
+// former rules at most, and says nothing.
+func (n *Node) lookAtRules(s *shard.Shard, rs *raftstore.Status) {
+	view := s.Store().Peek()
+	why, later := shard.OtherRules(&n.cfg.Rules, &view.Rules)
+	for i := range rs.Groups {
+		if g := &rs.Groups[i]; g.Shard == s.ID() && g.HeldReason != "" {
+			why, later = "", false
+		}
+	}
+	n.list.Keep(condition.RulesDiffer, fmt.Sprintf("shard %d", s.ID()), n.rules.judge(s.ID(), why, later, n.deps.Now()))
+}
+
+// rulesPatience is how long newer rules in a node's configuration may wait for a leader that has them before somebody
+// should know: the nodes are restarted one after the other.
+const rulesPatience = time.Minute
+
+// waitingRules says since when the rules of this node's configuration have waited to become those of a shard.
+type waitingRules map[uint32]time.Time
+
+// judge returns why the rules of a shard differ once somebody should know, "" before.
+func (w waitingRules) judge(shard uint32, why string, later bool, now time.Time) string {
+	if !later {
+		delete(w, shard)
+		return why
+	}
+	since, waits := w[shard]
+	if !waits {
+		since = now
+		w[shard] = now
+	}
+	if now.Sub(since) < rulesPatience {
+		return ""
+	}
+	return why
 }
 
 // lookEvery is how often a node looks at itself when nobody asks for its status.

@@ -137,6 +137,64 @@ func TestCountedIsTold(t *testing.T) {
 	}
 }
 
+// A file whose rules are others, with the same revision or an older one, is told by the node that has it: its operator
+// believes in rules that nobody goes by. It ends once the file is mended. A greater revision sets its own rules.
+func TestOtherRulesAreTold(t *testing.T) {
+	t.Parallel()
+	b := nodetest.NewBroker(t, 1)
+	c := newCluster(t, b, 1, nil)
+	told := func(n *Node) bool { return has(n.Status().Conditions, condition.RulesDiffer, "shard 0") }
+	for i, x := range []struct {
+		revision int
+		skip     bool // event_types.unknown: skip, in the file
+		told     bool
+		shard    uint64 // the revision of the shard afterwards
+	}{{1, false, false, 1}, {1, true, true, 1}, {0, false, true, 1}, {1, false, false, 1}, {2, true, false, 2}} {
+		c.tune = func(cfg *config.Config) {
+			cfg.Rules.Revision = x.revision
+			if x.skip {
+				cfg.Rules.EventTypes.Unknown = "skip"
+			}
+		}
+		n := c.start(0)
+		nodetest.Until(t, "it reads", func() bool {
+			s := n.Status().Shards
+			return len(s) > 0 && s[0].State.Rules.Number > 0 && s[0].State.Rules.Revision == x.shard && s[0].IsLeader &&
+				!has(n.Status().Conditions, condition.ShardStarting, "shard 0")
+		})
+		if got := told(n); got != x.told {
+			t.Errorf("file %d: told %v", i, got)
+		}
+		if why := n.Status().Reasons; !n.Status().Ready {
+			t.Errorf("file %d: not ready: %v", i, why)
+		}
+		c.stop(0)
+	}
+}
+
+// Newer rules wait for a leader that has them. That is no news while the nodes are restarted one after the other.
+func TestNewerRulesMayWait(t *testing.T) {
+	w, at := waitingRules{}, time.Unix(1_000_000, 0)
+	for i, x := range []struct {
+		after time.Duration
+		why   string
+		later bool
+		want  string
+	}{
+		{0, "a", true, ""}, {rulesPatience - time.Second, "a", true, ""}, {time.Second, "b", true, "b"},
+		{0, "c", false, "c"}, {0, "d", true, ""}, {rulesPatience - time.Second, "", false, ""},
+		{time.Second, "e", true, ""}, {rulesPatience, "e", true, "e"},
+	} {
+		at = at.Add(x.after)
+		if got := w.judge(0, x.why, x.later, at); got != x.want {
+			t.Errorf("step %d: %q", i, got)
+		}
+		if i == 3 && w.judge(1, "other", true, at) != "" {
+			t.Error("shards are not kept apart")
+		}
+	}
+}
+
 // Partitions that are added are told, and are part of the lag (field report F08: lag 0 and ready, while two of three
 // partitions were unread for good).
 func TestAddedPartitionsAreTold(t *testing.T) {

@@ -45,6 +45,7 @@ type Node struct {
 	list         *condition.Registry // what is not as it should be
 	topics       *topics
 	looking      sync.Mutex // one at a time looks
+	rules        waitingRules
 	written      shard.Tally
 	members      *members
 	commands     *commands
@@ -74,7 +75,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	deps.complete()
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
-	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{}),
+	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{}), rules: waitingRules{},
 		list: condition.New(cfg.Node, deps.Now, deps.Logger)}
 	defer func() {
 		if err == nil {

@@ -12,6 +12,7 @@ const (
 	SnapshotNotSent     ID = "snapshot-not-sent"     // node
 	LevelLow            ID = "level-low"             // node/shard: rise
 	ShardStarting       ID = "shard-starting"        // node
+	RulesDiffer         ID = "rules-differ"          // node
 	SourceFailing       ID = "source-failing"        // node/shard: intake
 	IntakePaused        ID = "intake-paused"         // node/shard: intake
 	PartitionStopped    ID = "partition-stopped"     // node/shard: intake
@@ -140,6 +141,11 @@ var table = []Spec{
 	{ShardStarting, Notice, "the shard",
 		"this node leads the shard and does not read for it yet", AtOnce,
 		"Nothing, unless it lasts: then the text says what it waits for."},
+	{RulesDiffer, Notice, "the shard, on this node",
+		"the rules in this node's configuration are not those of the shard; if its rules.revision is greater, after " +
+			"a minute", Never,
+		"Give all nodes the same rules, with a rules.revision that is greater than the shard's if they shall change, " +
+			"and restart the nodes. Until then all nodes judge by the shard's rules."},
 	{SourceFailing, Failing, "the shard",
 		"Kafka, or its topic, cannot be read", AfterPatience,
 		"Look at the brokers, the network and the rights on the topic; the text has Kafka's error. Nothing is lost, " +

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
-	"deckle/event"
 	"deckle/node/condition"
-	"deckle/node/config"
 	"deckle/raftstore"
 	"deckle/schema/level"
 	"deckle/state"
@@ -45,11 +42,7 @@ func (l *leadership) rise(ctx context.Context) error {
 	}
 	wanted := wantedRules(&l.Config.Rules)
 	if view.Rules.Number > 0 && wanted.Revision <= view.Rules.Revision {
-		if rulesDiffer(&wanted, &view.Rules) {
-			l.log.Warn("the rules of this node's file are not those of the shard; raise rules.revision in the files "+
-				"of all nodes", "revision", wanted.Revision, "present", view.Rules.Revision)
-		}
-		return nil
+		return nil // if they differ, OtherRules tells it
 	}
 	wanted.Number = view.Rules.Number + 1
 	l.log.Info("the rules change", "number", wanted.Number, "revision", wanted.Revision)
@@ -146,35 +139,4 @@ func (in *intake) askRise(view *state.View, now time.Time) error {
 		}
 	})
 	return nil
-}
-
-// CheckRules returns what is wrong with the rules of a configuration, beyond what the configuration itself can tell.
-func CheckRules(c *config.Rules) error {
-	r := wantedRules(c)
-	if err := r.Event.Check(); err != nil {
-		return fmt.Errorf("rules: %w", err)
-	}
-	return nil
-}
-
-// wantedRules are the rules of the configuration.
-func wantedRules(c *config.Rules) state.Rules {
-	r := state.DefaultRules()
-	r.Revision = uint64(c.Revision)
-	r.ClockSlack, r.LeaveOut = c.Clock.Slack, c.Clock.LeaveOut
-	r.MaxSessionBytes, r.Event.MaxMetricsBytes = c.Session.MaxBytes, uint32(c.Session.MaxMetricsBytes)
-	r.Event.UnknownTypes = event.UnknownTypes(c.EventTypes.Unknown)
-	for _, x := range c.Exclude {
-		r.Event.Exclude = append(r.Event.Exclude, event.Exclude(x))
-	}
-	return r
-}
-
-// rulesDiffer says whether rules are other ones than the present ones, whatever their numbers.
-func rulesDiffer(wanted, present *state.Rules) bool {
-	w, p := *wanted, *present
-	w.Number, p.Number = 0, 0
-	same := w.Event.Equals(&p.Event)
-	w.Event, p.Event = event.Rules{}, event.Rules{}
-	return !same || !reflect.DeepEqual(w, p)
 }
