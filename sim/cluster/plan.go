@@ -221,7 +221,7 @@ var kinds = []kind{
 		return nothing // it stays as it is: what does not fit never will
 	}},
 	// An operator has to act before the run can end.
-	{"raw_events_lost", 0, 8 * time.Second, func(ctx context.Context, w *world) func() { return w.loseRawEvents(ctx) }},
+	{"raw_events_lost", 4, 8 * time.Second, func(ctx context.Context, w *world) func() { return w.loseRawEvents(ctx) }},
 	{"bad_batches", 5, 20 * time.Second, func(_ context.Context, w *world) func() {
 		return w.spoil("bad_batches", damages)
 	}},
