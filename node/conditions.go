@@ -103,6 +103,7 @@ func (n *Node) watchConditions(ctx context.Context) {
 	for {
 		rs := n.raft.Status()
 		n.look(&rs)
+		n.list.Ripen()
 		if !wait(ctx, lookEvery) {
 			return
 		}

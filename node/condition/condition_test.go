@@ -72,6 +72,83 @@ func TestBeginsAndEndsOnce(t *testing.T) {
 	}
 }
 
+// Each time the leader of a partition becomes another one, it cannot be read for some seconds. That is nothing that
+// somebody has to know, in no list and in no log, until it has lasted; then it says since when it has. Who retries it,
+// and the status of its shard, know it at once.
+func TestWhatMustLast(t *testing.T) {
+	const short = FailingLasts - time.Second
+	for _, id := range []ID{SourceFailing, PartitionFailing} {
+		c := newClock()
+		log, written := lines()
+		r := New("a", c.now, log)
+		reg := prometheus.NewRegistry()
+		reg.MustRegister(r)
+		s := r.Scope()
+		shown := func() bool {
+			listed := len(r.Snapshot()) == 1
+			none := fmt.Sprintf(`{id="%s",severity="failing"} 0`, id)
+			if in := !strings.Contains(exposition(t, reg), none); in != listed {
+				t.Errorf("%s: listed %v, in the metrics %v", id, listed, in)
+			}
+			return listed
+		}
+		known := func() bool {
+			_, ok := s.Get(id, "x")
+			if len(s.Snapshot()) == 1 != ok {
+				t.Errorf("%s: known %v, in the scope's list %v", id, ok, !ok)
+			}
+			return ok
+		}
+		for range 3 { // it passes, again and again: each time counts for itself
+			s.Set(id, "x", 0, "moved", "")
+			c.at = c.at.Add(short)
+			if r.Ripen(); shown() || !known() {
+				t.Errorf("%s: shown %v, known %v after %v", id, shown(), known(), short)
+			}
+			s.Clear(id, "x")
+			if known() {
+				t.Errorf("%s: known after its end", id)
+			}
+		}
+		s.Set(id, "x", 0, "moved", "")
+		s.End("over") // a leadership that ends takes with it what has not begun
+		c.at = c.at.Add(time.Hour)
+		if r.Ripen(); shown() || written()[0] != "" {
+			t.Errorf("%s: shown %v, log %q", id, shown(), written())
+		}
+		s = r.Scope()
+		began := c.at
+		s.Set(id, "x", 0, "moved", "")
+		c.at = c.at.Add(short)
+		s.Set(id, "x", 0, "disk offline", "")
+		c.at = c.at.Add(time.Second)
+		r.Ripen()
+		if got := written(); len(got) != 1 || !strings.Contains(got[0], `"condition begins" id=`+string(id)) ||
+			!strings.Contains(got[0], "disk offline") {
+			t.Errorf("%s: log %q", id, got)
+		}
+		if got := r.Snapshot(); len(got) != 1 || got[0].Since != began || got[0].Text != "disk offline" || !shown() ||
+			!known() {
+			t.Errorf("%s: %+v", id, got)
+		}
+		s.Clear(id, "x")
+		if got := written(); len(got) != 2 || !strings.Contains(got[1], "seconds=20") || shown() || known() {
+			t.Errorf("%s: after its end: log %q", id, got)
+		}
+		// Whoever looks sees it in time, although nobody has said anything since.
+		s.Set(id, "x", 0, "moved", "")
+		if c.at = c.at.Add(FailingLasts); !shown() {
+			t.Errorf("%s: not shown after %v", id, FailingLasts)
+		}
+	}
+	for _, spec := range Table() { // what must last says so
+		text := fmt.Sprintf("for %.0f seconds", lasts(spec.ID).Seconds())
+		if lasts(spec.ID) > 0 != strings.Contains(spec.Threshold, text) {
+			t.Errorf("%s must last for %v: %s", spec.ID, lasts(spec.ID), spec.Threshold)
+		}
+	}
+}
+
 // A severity that changes is news, without being a new beginning: the loss of one more member is not possible any more.
 func TestSeverityChanges(t *testing.T) {
 	log, written := lines()
@@ -102,6 +179,7 @@ func TestOrderAndSubjects(t *testing.T) {
 		r.Set(s.id, s.subject, 0, "x", "")
 		c.at = c.at.Add(time.Second)
 	}
+	c.at = c.at.Add(FailingLasts)
 	var got []string
 	for _, c := range r.Snapshot() {
 		got = append(got, c.String())
@@ -145,20 +223,20 @@ func TestScopeEnds(t *testing.T) {
 	r := New("a", newClock().now, log)
 	r.Set(DiskHigh, "node", 0, "full", "")
 	s := r.Scope()
-	s.Set(SourceFailing, "shard 0", 0, "no broker", "")
+	s.Set(SinkFailing, "shard 0", 0, "no broker", "")
 	s.Keep(PartitionPaused, "partition 0", "ahead")
 	s.Keep(PartitionPaused, "partition 1", "ahead")
 	s.Keep(PartitionPaused, "partition 1", "")
 	s.Clear(DiskHigh, "node") // is not its own
-	if got := s.Snapshot(); len(got) != 2 || got[0].ID != SourceFailing {
+	if got := s.Snapshot(); len(got) != 2 || got[0].ID != SinkFailing {
 		t.Errorf("%+v", got)
 	}
 	if c, ok := s.Get(PartitionPaused, "partition 0"); !ok || c.Text != "ahead" {
 		t.Errorf("%+v %v", c, ok)
 	}
 	s.End("the leadership is over")
-	s.Set(SourceFailing, "shard 0", 0, "late", "")
-	s.Keep(SourceFailing, "shard 0", "late")
+	s.Set(SinkFailing, "shard 0", 0, "late", "")
+	s.Keep(SinkFailing, "shard 0", "late")
 	if got := r.Snapshot(); len(got) != 1 || got[0].ID != DiskHigh {
 		t.Errorf("%+v", got)
 	}
@@ -206,7 +284,7 @@ func TestConcurrent(t *testing.T) {
 // A text is bounded, and stays valid UTF-8: other nodes ask for the list.
 func TestTextIsBounded(t *testing.T) {
 	r := New("a", newClock().now, slog.New(slog.DiscardHandler))
-	r.Set(SourceFailing, "shard 0", 0, "x"+strings.Repeat("ü", maxText), "")
+	r.Set(SinkFailing, "shard 0", 0, "x"+strings.Repeat("ü", maxText), "")
 	if got := r.Snapshot()[0].Text; len(got) > maxText+3 || strings.ContainsRune(got, '�') ||
 		!strings.HasSuffix(got, "ü…") {
 		t.Errorf("%d bytes: …%q", len(got), got[len(got)-8:])

@@ -6,7 +6,9 @@
 //
 // A condition that holds is in Snapshot from the Set that begins it to the Clear that ends it, once per id and subject,
 // with the time at which it began. The log tells each beginning and each end once, however often the work behind it is
-// retried and however its text changes meanwhile.
+// retried and however its text changes meanwhile. What passes by itself most of the time, and within seconds (a source
+// or a partition that cannot be read while its leader becomes another one), begins only once it has lasted for a
+// while; its time is that of the first Set all the same.
 //
 //	Set ──► begins: log, since = now ──► Set again: new text, same since ──► Clear ──► ends: log
 //

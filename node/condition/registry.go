@@ -28,15 +28,18 @@ type Registry struct {
 
 	mu   sync.Mutex
 	list map[key]Condition
+	// soon are those that have not lasted for long enough (lasts) to begin.
+	soon map[key]Condition
 }
 
 // New returns an empty list. node is the name of this node, now its wall clock.
 func New(node string, now func() time.Time, log *slog.Logger) *Registry {
-	return &Registry{node: node, now: now, log: log, list: map[key]Condition{}}
+	return &Registry{node: node, now: now, log: log, list: map[key]Condition{}, soon: map[key]Condition{}}
 }
 
 // Set says that a condition holds. Without severity (0) or todo ("") it has those of the table. If it holds already, it
-// keeps its beginning and takes the new text; the log tells a beginning, and a change of severity.
+// keeps its beginning and takes the new text; the log tells a beginning, and a change of severity. One that must last
+// for a while (lasts) begins then, unless Clear comes before, and says since when it has lasted.
 func (r *Registry) Set(id ID, subject string, severity Severity, text, todo string) {
 	spec := specOf(id)
 	if severity == 0 {
@@ -54,17 +57,42 @@ func (r *Registry) Set(id ID, subject string, severity Severity, text, todo stri
 	c, holds := r.list[k]
 	before := c.Severity
 	if !holds {
-		c = Condition{ID: id, Node: r.node, Subject: subject, Since: r.now()}
+		var lasts bool
+		if c, lasts = r.soon[k]; !lasts {
+			c = Condition{ID: id, Node: r.node, Subject: subject, Since: r.now()}
+		}
 	}
 	c.Severity, c.Text, c.Todo = severity, text, todo
-	r.list[k] = c
 	switch {
 	case !holds:
-		r.log.Log(context.Background(), level(severity), "condition begins", "id", id, "severity", severity.String(),
-			"subject", subject, "text", text, "todo", todo)
+		r.soon[k] = c
+		r.ripen()
+		return
 	case before != severity:
 		r.log.Log(context.Background(), level(severity), "condition changes", "id", id, "severity", severity.String(),
 			"before", before.String(), "subject", subject, "text", text, "todo", todo)
+	}
+	r.list[k] = c
+}
+
+// Ripen lets begin what has lasted for long enough. Whoever looks at the list does so, too; it is for the log, which
+// nobody need look at.
+func (r *Registry) Ripen() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ripen()
+}
+
+// ripen is Ripen with mu held.
+func (r *Registry) ripen() {
+	for k, c := range r.soon {
+		if r.now().Sub(c.Since) < lasts(k.id) {
+			continue
+		}
+		delete(r.soon, k)
+		r.list[k] = c
+		r.log.Log(context.Background(), level(c.Severity), "condition begins", "id", c.ID, "severity",
+			c.Severity.String(), "subject", c.Subject, "text", c.Text, "todo", c.Todo)
 	}
 }
 
@@ -84,6 +112,7 @@ func (r *Registry) Keep(id ID, subject, text string) {
 func (r *Registry) end(k key, because string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.soon, k)
 	c, holds := r.list[k]
 	if !holds {
 		return
@@ -101,6 +130,7 @@ func (r *Registry) end(k key, because string) {
 func (r *Registry) Snapshot() []Condition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.ripen()
 	out := make([]Condition, 0, len(r.list))
 	for _, c := range r.list {
 		out = append(out, c)
@@ -109,10 +139,14 @@ func (r *Registry) Snapshot() []Condition {
 	return out
 }
 
+// get returns a condition that holds, or that has not lasted for long enough.
 func (r *Registry) get(k key) (Condition, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, ok := r.list[k]
+	if !ok {
+		c, ok = r.soon[k]
+	}
 	return c, ok
 }
 

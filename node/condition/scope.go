@@ -49,7 +49,8 @@ func (s *Scope) Keep(id ID, subject, text string) {
 	}
 }
 
-// Get returns a condition that this scope has set, and whether it holds.
+// Get returns a condition that this scope has set, and whether it holds: at once, even if it must last for a while
+// before it begins.
 func (s *Scope) Get(id ID, subject string) (Condition, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +61,8 @@ func (s *Scope) Get(id ID, subject string) (Condition, bool) {
 	return s.r.get(k)
 }
 
-// Snapshot returns what this scope has set and holds now, in the order of Compare.
+// Snapshot returns what this scope has set and holds now, in the order of Compare: at once, even what must last for a
+// while before it begins.
 func (s *Scope) Snapshot() []Condition {
 	s.mu.Lock()
 	defer s.mu.Unlock()

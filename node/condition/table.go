@@ -1,5 +1,7 @@
 package condition
 
+import "time"
+
 // The ids. Each is set by the code that its comment names.
 const (
 	NodeNotRunning      ID = "node-not-running"      // node
@@ -49,6 +51,10 @@ const (
 	AfterPatience                // the node is not ready once it has held for PatienceIntervals flush intervals
 )
 
+// FailingLasts is how long a source or a partition must have failed: the leader of a partition may be another one at
+// any time, and until all know that, up to a quarter of a minute, it cannot be read.
+const FailingLasts = 20 * time.Second
+
 // The thresholds of the table that are numbers.
 const (
 	// PatienceIntervals is how many flush intervals nothing may flow before a node is not ready.
@@ -83,6 +89,15 @@ type Spec struct {
 
 // Table lists every id, in the order of docs/operations.md.
 func Table() []Spec { return table }
+
+// lasts is how long a condition must have lasted to begin.
+func lasts(id ID) time.Duration {
+	switch id {
+	case SourceFailing, PartitionFailing:
+		return FailingLasts
+	}
+	return 0
+}
 
 func specOf(id ID) Spec {
 	for _, s := range table {
@@ -147,7 +162,7 @@ var table = []Spec{
 		"Give all nodes the same rules, with a rules.revision that is greater than the shard's if they shall change, " +
 			"and restart the nodes. Until then all nodes judge by the shard's rules."},
 	{SourceFailing, Failing, "the shard",
-		"Kafka, or its topic, cannot be read", AfterPatience,
+		"Kafka, or its topic, has not been read for 20 seconds", AfterPatience,
 		"Look at the brokers, the network and the rights on the topic; the text has Kafka's error. Nothing is lost, " +
 			"reading goes on by itself."},
 	{IntakePaused, Degraded, "the shard",
@@ -159,8 +174,8 @@ var table = []Spec{
 		"Do what the text says. It goes on by itself where it is proven that nothing is lost; otherwise deckle " +
 			"partitions skip gives offsets up, and deckle partitions resume tries again. The other partitions go on."},
 	{PartitionFailing, Failing, "the partition",
-		"it cannot be read although others can: a broken or too large batch, a missing right, nothing delivered, or " +
-			"no broker tells where it ends", Never,
+		"for 20 seconds it has not been read although others are: a broken or too large batch, a missing right, " +
+			"nothing delivered, or no broker tells where it ends", Never,
 		"Do what the text says, or look at the partition's leader in Kafka. The other partitions are read, and it " +
 			"goes on by itself once it can be read. If it never will, deckle partitions skip gives the batch up."},
 	{PartitionPaused, Notice, "the partition",

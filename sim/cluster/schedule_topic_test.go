@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/state"
 )
@@ -152,6 +155,51 @@ func TestNewPartitions(t *testing.T) {
 		s.check(len(click)+len(dlt) == 0, "the new partition was read: %v, %v", click, dlt)
 		s.check(len(s.view().Partitions) == 2 && len(s.status().Stopped) == 0 && s.allReady(),
 			"partitions %v, stopped %v", s.view().Partitions, s.status().Stopped)
+	})
+}
+
+// The leader of a partition, then those of all, are away for some seconds, again and again: nobody is told, although it
+// is known at once what cannot be read. What lasts is told, and ends.
+func TestMovedLeaderIsNoCondition(t *testing.T) {
+	schedule(t, Options{}, func(s *stage) {
+		s.send(ev{part: 0, sid: "a", at: s.now()}, ev{part: 1, sid: "a-1", at: s.now()})
+		s.applied()
+		told := func() (what string) {
+			for _, m := range s.members {
+				for _, c := range m.current().node.Status().Conditions {
+					if c.ID == condition.PartitionFailing || c.ID == condition.SourceFailing {
+						what = c.String()
+					}
+				}
+			}
+			return what
+		}
+		for _, partitions := range [][]int32{{0}, {0, 1}} {
+			away := func() (back func()) {
+				return s.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, Topic: topic,
+					Partitions: partitions, Err: kerr.NotLeaderForPartition, Count: -1}).Remove
+			}
+			known := false
+			for range 3 {
+				back := away()
+				for range 10 {
+					s.sleep(time.Second)
+					s.check(told() == "", "%v are away for some seconds, and it is told: %s", partitions, told())
+					known = known || len(s.status().Failing) > 0
+				}
+				back()
+				s.await(time.Minute, "they are read", func() bool { return len(s.status().Failing) == 0 })
+			}
+			s.check(known, "%v fail, and the status of the shard does not know", partitions)
+			back := away()
+			s.await(time.Minute, "it is told", func() bool { return told() != "" })
+			back()
+			s.await(time.Minute, "it is over", func() bool { return told() == "" })
+		}
+		s.check(s.logged("partition-failing") > 0 && s.logged("source-failing") > 0, "the log does not tell of both")
+		s.send(ev{part: 0, sid: "a", at: s.now(), typ: "session_end"},
+			ev{part: 1, sid: "a-1", at: s.now(), typ: "session_end"})
+		s.settle()
 	})
 }
 
