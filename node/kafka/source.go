@@ -13,10 +13,6 @@ import (
 const (
 	// fetchWait is how long a broker may hold a fetch for which it has nothing, where the first record ends the wait.
 	fetchWait = 500 * time.Millisecond
-	// A source's fetch waits for gatherBytes, but for gatherWait at most. Without it the answer comes with the first
-	// record, and a steady stream costs a fetch, an entry and its fsyncs every few records.
-	gatherBytes = 256 << 10
-	gatherWait  = 100 * time.Millisecond
 	// heldWait is how long an error waits for records that were fetched with it.
 	heldWait = 50 * time.Millisecond
 )
@@ -54,12 +50,13 @@ func (c *Client) OpenSource(ctx context.Context, topicID [16]byte, next []state.
 		from[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
 	}
 	fetch, conns := newFetchSize(fetchBytes, memory), newConnections()
+	ctx, cancel := context.WithCancel(ctx)
 	cl, err := c.reader(from, fetch.bytes(), kgo.FetchMinBytes(gatherBytes), kgo.FetchMaxWait(gatherWait),
-		kgo.WithHooks(fetch, conns))
+		kgo.WithHooks(fetch, conns, newPace(ctx)))
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	s := &Source{c: c, cl: cl, over: NewHandover(c.topic, topicID, next), fetch: fetch, conns: conns,
 		out: make(chan Chunk), cancel: cancel, wake: func() {}}
 	s.over.came = conns.came

@@ -299,28 +299,12 @@ func produces(r kmsg.Request, most int) bool {
 }
 
 // silence takes one partition away, with an error that the client keeps to itself, until the returned function is
-// called. Beside partitions that answer, a client that gets such an error asks again at once, so that answers of the
-// broker take a while meanwhile: without that virtual time would stand still, and with little it would crawl, at
-// several fetches per node and step.
+// called. Beside partitions that answer, the client would ask again at once, and virtual time would stand still, if the
+// node did not hold it back (node/kafka, pace).
 func (w *world) silence(partition int32) (heal func()) {
-	w.slowBroker(1)
 	h := w.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, Topic: topic,
 		Partitions: []int32{partition}, Err: kerr.KafkaStorageError, Count: -1})
-	return func() { h.Remove(); w.slowBroker(-1) }
-}
-
-// slowBroker makes the answers of the broker to the nodes slow for as long as there are silent partitions, of which
-// there are more or fewer now.
-func (w *world) slowBroker(more int) {
-	w.silencing.Lock()
-	defer w.silencing.Unlock()
-	var d time.Duration
-	if w.silent += more; w.silent > 0 {
-		d = 250 * time.Millisecond
-	}
-	for i := range w.members {
-		w.net.Delay("broker", nodeName(i), d, 0)
-	}
+	return h.Remove
 }
 
 func all(fs []func()) func() {

@@ -157,9 +157,6 @@ func TestPartitionFailsWhileOthersAreIdle(t *testing.T) {
 				c.Rules.Clock.LeaveOut = 24 * time.Hour // until then it holds the clock
 			}},
 				func(s *stage) {
-					for i := range s.members { // a client that gets an error at once asks again at once
-						s.net.Delay("broker", nodeName(i), 50*time.Millisecond, 0)
-					}
 					at := s.now()
 					s.send(ev{part: 0, sid: "failing", at: at}, ev{part: 1, sid: "idle", at: at})
 					s.applied()

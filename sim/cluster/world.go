@@ -50,8 +50,6 @@ type world struct {
 	trimmedLock sync.Mutex
 	trimmed     map[int32]int64 // by partition: where its log begins since a fault has trimmed it
 
-	silencing sync.Mutex     // guards silent
-	silent    int            // partitions of which the client says nothing
 	leftovers sync.WaitGroup // of processes that have ended
 	oneDisk   sync.Mutex     // held by the fault that has cost a node its disk, until the node is a member again
 	oneBroker sync.Mutex     // held by the fault that has replaced the broker's log
