@@ -170,7 +170,8 @@ func TestWhoHasWaitedIsWaitedFor(t *testing.T) {
 	in.Config.Kafka.IdleAfter = 30 * time.Second
 	now := time.Now()
 	long := now.Add(-time.Hour)
-	in.began, in.unpaused = long, long
+	in.began, in.unpaused, in.answered = long, long, long
+	in.Watch = kafka.NewWatch(nil, 30*time.Second, nil)
 	in.parts = map[int32]*partition{0: {id: 0, applied: 10, end: 99, moved: now},
 		1: {id: 1, applied: 10, end: 99, moved: long, ahead: true}}
 	view := &state.View{Clock: 1000, Partitions: []state.PartitionStatus{{Partition: 0, Watermark: 1000},
@@ -179,7 +180,8 @@ func TestWhoHasWaitedIsWaitedFor(t *testing.T) {
 		after time.Duration
 		first bool // the other one delivers
 		out   []int32
-	}{{0, true, nil}, {time.Minute, false, nil}, {time.Minute, true, nil}, {2 * time.Minute, true, []int32{1}}} {
+	}{{0, true, nil}, {time.Minute, false, nil}, {time.Minute, true, nil}, {2 * time.Minute, true, nil},
+		{3 * time.Minute, true, []int32{1}}} {
 		at := now.Add(step.after)
 		if in.parts[0].moved = at; !step.first {
 			in.parts[0].moved = long

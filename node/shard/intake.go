@@ -55,6 +55,7 @@ type intake struct {
 	mayRise   chan risen // the answer; has room for it
 	unpaused  time.Time  // when it last began to read
 	out       []int32    // the partitions that the clock does not wait for, ascending
+	answered  time.Time  // since when brokers have answered without a break; zero if they do not: see brokersAnswer
 	listed    *kafka.Listing
 	forced    time.Time          // when the horizon was last forced up
 	probe     *probe             // of a partition that failed; nil while none runs
@@ -101,7 +102,7 @@ func newIntake(l *leadership, view *state.View) *intake {
 	room := l.entriesInFlight() + 4
 	in := &intake{
 		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules,
-		began: now, unpaused: now, askedRise: now, mayRise: make(chan risen, 1),
+		began: now, unpaused: now, answered: now, askedRise: now, mayRise: make(chan risen, 1),
 		parts: map[int32]*partition{}, ratio: 0.3, compare: l.Kafka.Compare,
 		verdicts: make(chan kafka.Verdict, len(view.Partitions)),
 		proposed: make(chan proposal, room), results: make(chan result, room),

@@ -206,39 +206,52 @@ func (in *intake) leastHeld(view *state.View) int64 {
 }
 
 // findSilent lists the partitions that the clock shall go on without: those that have delivered nothing for
-// Rules.LeaveOut by this leader's monotonic clock, and are not idle. At least one other partition must have delivered,
-// or be idle, meanwhile: if the brokers as a whole do not answer, or this intake rests, no partition is at fault.
+// Rules.LeaveOut by this leader's monotonic clock, and are not idle. For as long, brokers must have answered for
+// another partition: if they do not as a whole, or this intake rests, no partition is at fault. Nor is one that waits
+// for the others, or has waited lately: it has delivered nothing meanwhile.
 func (in *intake) findSilent(view *state.View, now time.Time) {
 	in.out = in.out[:0:0] // entries in flight keep the old one
 	after := in.rules.LeaveOut
-	if in.level == level.First || after <= 0 || in.paused != "" || now.Sub(in.unpaused) < after {
+	if in.level == level.First || after <= 0 || !in.brokersAnswer(now, after) || in.paused != "" ||
+		now.Sub(in.unpaused) < after {
 		return
 	}
-	working := map[int32]bool{} // those that deliver, or are idle, or wait for the others
-	var silent []int32
 	for _, s := range view.Partitions {
 		p := in.parts[s.Partition]
-		if p == nil {
+		if p == nil || s.Out {
 			continue
 		}
-		delivers := now.Sub(p.moved) < after
-		working[p.id] = delivers || p.ahead || slices.Contains(in.idle, p.id)
-		timeless := delivers && s.Watermark == 0 && now.Sub(in.began) >= after
-		// One that has waited for the others has delivered nothing meanwhile. It is at no fault, and no proof that the
-		// brokers answer.
-		waited := now.Sub(p.followed) < after
-		if !s.Out && (!working[p.id] && !waited || timeless) {
-			silent = append(silent, p.id)
+		since := p.heard()
+		waits := p.ahead || now.Sub(p.followed) < after
+		silent := now.Sub(since) >= after && !waits && !slices.Contains(in.idle, p.id)
+		if s.Watermark == 0 && now.Sub(p.moved) < after && now.Sub(in.began) >= after {
+			silent, since = true, now.Add(-2*after) // it delivers nothing that has a time
+		}
+		if silent && in.heardOther(p.id, since.Add(after)) {
+			in.out = append(in.out, p.id)
 		}
 	}
-	for _, id := range silent {
-		for other, works := range working {
-			if works && other != id {
-				in.out = append(in.out, id)
-				break
-			}
+}
+
+// brokersAnswer says whether brokers have answered, for some partition, for a time without a break.
+func (in *intake) brokersAnswer(now time.Time, within time.Duration) bool {
+	switch {
+	case !in.heardOther(-1, now.Add(-in.Watch.Stale())):
+		in.answered = time.Time{}
+	case in.answered.IsZero():
+		in.answered = now
+	}
+	return !in.answered.IsZero() && now.Sub(in.answered) >= within
+}
+
+// heardOther says whether a broker has answered for another partition at a time or after it.
+func (in *intake) heardOther(id int32, at time.Time) bool {
+	for other, p := range in.parts {
+		if other != id && !p.heard().Before(at) {
+			return true
 		}
 	}
+	return false
 }
 
 // findIdle lists the partitions that are idle, and since when all of them are.

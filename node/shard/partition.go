@@ -22,6 +22,7 @@ type partition struct {
 	seenAtEnd time.Time // the last listing that showed it there
 	tooShort  int       // listings in a row that showed a log shorter than what has been applied
 	unlisted  bool      // the last listing had no end of it
+	listed    time.Time // when the last listing began that had its end; zero if none had
 	ahead     bool      // fetching is paused: it runs ahead of the shard's clock, and the others must follow
 	followed  time.Time // when the others had followed, and it was read again; zero if it has never waited
 	stopped   string    // why it waits for an operator
@@ -83,6 +84,9 @@ func (p *partition) withoutKeys(rs []*kgo.Record) bool {
 // observe takes what a listing shows of the partition: nothing if it was begun before the last record was applied.
 func (p *partition) observe(l *kafka.Listing, now time.Time) {
 	end, ok := l.Ends[p.id]
+	if ok {
+		p.listed = l.Begun
+	}
 	switch {
 	case !ok:
 		p.atEnd = time.Time{}
@@ -97,6 +101,19 @@ func (p *partition) observe(l *kafka.Listing, now time.Time) {
 			p.atEnd = l.Begun
 		}
 	}
+}
+
+// heard is when a broker last answered for the partition as one that works does: by records, or by showing it at its
+// end. One that waits for the others is not asked for records, so that it is enough that its end is known.
+func (p *partition) heard() time.Time {
+	at := p.moved
+	if p.seenAtEnd.After(at) {
+		at = p.seenAtEnd
+	}
+	if p.ahead && p.listed.After(at) {
+		at = p.listed
+	}
+	return at
 }
 
 // atHead says that what is proposed has reached the end of the log within a time.
