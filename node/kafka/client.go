@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
@@ -36,11 +37,25 @@ func Open(cfg *config.Kafka, pipeline string, log *slog.Logger, extra []kgo.Opt)
 		return nil, err
 	}
 	opts = append(opts, extra...)
-	admin, err := kgo.NewClient(append(slices.Clip(opts), inflating(cfg.MaxBatchBytes)...)...)
+	requests := append([]kgo.Opt{kgo.RetryTimeoutFn(retryFor)}, opts...)
+	admin, err := kgo.NewClient(append(requests, inflating(cfg.MaxBatchBytes)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	return &Client{opts: opts, admin: admin, topic: cfg.Topic, maxBatch: cfg.MaxBatchBytes}, nil
+}
+
+// listRetries is how long the client repeats a question for offsets. It repeats it for all partitions of a broker if
+// one of them has no leader for the moment. The others' offsets come once it gives that up, and must not be unknown for
+// as long as the one has none.
+const listRetries = 2 * time.Second
+
+// retryFor is how long the client repeats a request that fails, by the request's key: half a minute is the library's.
+func retryFor(key int16) time.Duration {
+	if key == int16(kmsg.ListOffsets) {
+		return listRetries
+	}
+	return 30 * time.Second
 }
 
 // Close closes the client for requests; sources have clients of their own.

@@ -193,6 +193,8 @@ func TestMovedLeaderIsNoCondition(t *testing.T) {
 			s.check(known, "%v fail, and the status of the shard does not know", partitions)
 			back := away()
 			s.await(time.Minute, "it is told", func() bool { return told() != "" })
+			s.check(strings.HasPrefix(told(), "partition 0 ") == (len(partitions) == 1), "%v are away: %s", partitions,
+				told())
 			back()
 			s.await(time.Minute, "it is over", func() bool { return told() == "" })
 		}
