@@ -52,11 +52,9 @@ func (b *batchBuf) reset() {
 		p.items, p.rejects = p.items[:0], p.rejects[:0]
 	}
 	b.free = append(b.free, b.parts...)
-	clear(b.batch.Items)
 	b.parts, b.stamps = b.parts[:0], b.stamps[:0]
 	b.nulls, b.times, b.raw, b.count, b.began, b.decode = 0, 0, 0, 0, time.Time{}, 0
-	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Seen: b.batch.Seen[:0], Items: b.batch.Items[:0],
-		Rejects: b.batch.Rejects[:0]}
+	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Seen: b.batch.Seen[:0], Rejects: b.batch.Rejects[:0]}
 }
 
 func (b *batchBuf) part(partition int32, next int64) *bufPart {
@@ -99,13 +97,14 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 		b.nulls++
 		return event.ReasonNone
 	}
-	p.items = append(p.items, event.Item{})
-	it := &p.items[len(p.items)-1]
+	p.items = slices.Grow(p.items, 1)[:len(p.items)+1]
+	it := &p.items[len(p.items)-1] // what it holds of a former record is overwritten
 	reason, detail := event.NoKey, "more than one shard needs records that are keyed by session_id"
 	if !noKey || len(r.Key) > 0 {
 		reason, detail = b.dec.Decode(r.Value, stamp, &it.Event)
 	}
 	if reason != event.ReasonNone {
+		*it = event.Item{} // Decode may have left something of the record in it
 		p.items = p.items[:len(p.items)-1]
 		if reason == event.Excluded { // counted by the decoder
 			return event.ReasonNone
@@ -115,6 +114,7 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 		return reason
 	}
 	it.Partition, it.Offset, it.KafkaTimestamp = r.Partition, r.Offset, stamp
+	it.Key, it.KeyHash = event.KeyNone, 0
 	if b.rules != nil {
 		it.SetKey(r.Key)
 	}
@@ -137,7 +137,7 @@ func (b *batchBuf) finish() *event.Batch {
 		b.batch.Counts = b.dec.Counts
 		b.batch.Counts.KafkaTimes = b.times
 	}
-	for _, p := range b.parts {
+	for i, p := range b.parts {
 		if b.rules != nil {
 			if r := p.record; r != nil {
 				p.seen.LastOffset, p.seen.LastHash = r.Offset, event.HashRecord(r.Offset, r.Key, r.Value)
@@ -145,8 +145,17 @@ func (b *batchBuf) finish() *event.Batch {
 			b.batch.Seen = append(b.batch.Seen, p.seen)
 		}
 		b.batch.Ranges = append(b.batch.Ranges, p.rng)
-		b.batch.Items = append(b.batch.Items, p.items...)
 		b.batch.Rejects = append(b.batch.Rejects, p.rejects...)
+		// The items of the first partition stay where they are, those of the others follow them: most batches have one
+		// partition, and an item takes some hundred bytes.
+		if i == 0 {
+			b.batch.Items = p.items
+		} else {
+			b.batch.Items = append(b.batch.Items, p.items...)
+		}
+	}
+	if len(b.parts) > 0 {
+		b.parts[0].items = b.batch.Items
 	}
 	return &b.batch
 }
