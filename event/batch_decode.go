@@ -27,6 +27,10 @@ type BatchScratch struct {
 	text     []byte
 }
 
+// Sessions returns, for each item of the batch that was decoded last, the number of its session, and how many sessions
+// the batch has. Items of one number have one session id. It is valid until the next call of DecodeBatch.
+func (s *BatchScratch) Sessions() (of []uint32, n int) { return s.session, len(s.sessions) }
+
 // DecodeBatch decodes what AppendBatch wrote into b, whose memory it reuses. Texts of b point into scratch and are
 // valid until the next call with it; src may be changed as soon as the call has returned. ArticleType, Metadata and
 // Extra are empty.
@@ -115,7 +119,7 @@ func (s *BatchScratch) reset() {
 		*s = BatchScratch{}
 	}
 	s.arena.reset()
-	s.pieces, s.bounds, s.sessions = s.pieces[:0], s.bounds[:0], s.sessions[:0]
+	s.pieces, s.bounds, s.session, s.sessions = s.pieces[:0], s.bounds[:0], s.session[:0], s.sessions[:0]
 }
 
 // reader reads columns. After the first error every read returns zero.

@@ -144,6 +144,38 @@ func TestOddBatches(t *testing.T) {
 	}
 }
 
+// TestSessions holds the numbers of sessions, by which the state finds a session once per batch, to the items' ids.
+func TestSessions(t *testing.T) {
+	var s BatchScratch
+	var b Batch
+	for _, n := range []int{300, 10} {
+		if err := DecodeBatch(AppendBatch(nil, sampleBatch(t, n, 1), level.Current), &b, &s); err != nil {
+			t.Fatal(err)
+		}
+		of, sessions := s.Sessions()
+		ids := make([]string, sessions)
+		for i := range b.Items {
+			id := &ids[of[i]]
+			if *id == "" {
+				*id = b.Items[i].SessionID
+			}
+			if *id != b.Items[i].SessionID {
+				t.Fatalf("item %d of session %q has the number of session %q", i, b.Items[i].SessionID, *id)
+			}
+		}
+		if len(of) != n || slices.Contains(ids, "") {
+			t.Fatalf("%d of %d items, sessions %q", len(of), n, ids)
+		}
+	}
+	empty := Batch{Ranges: []Range{{To: 1}}}
+	if err := DecodeBatch(AppendBatch(nil, &empty, level.Current), &b, &s); err != nil {
+		t.Fatal(err)
+	}
+	if of, sessions := s.Sessions(); len(of) != 0 || sessions != 0 {
+		t.Fatalf("a batch without items has %d numbers, %d sessions", len(of), sessions)
+	}
+}
+
 // TestFirstBatch: a batch of level 1 is what v0.1.0 wrote, byte for byte. (The hash is of its encoding.)
 func TestFirstBatch(t *testing.T) {
 	h := sha256.New()

@@ -78,9 +78,12 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 	}
 	res := &BatchResult{Epoch: s.meta.OpenEpoch}
 	now := min(e.Now/1000, math.MaxInt64-maxWatermarkLead)
+	sessionOf, n := s.scratch.Sessions()
+	s.visited = slices.Grow(s.visited[:0], n)[:n]
+	defer clear(s.visited)
 	for i := range b.Items {
 		it := &b.Items[i]
-		verdict, err := s.applyItem(it, now, e.Level >= level.Real)
+		verdict, err := s.applyItem(it, &s.visited[sessionOf[i]], now, e.Level >= level.Real)
 		if err != nil {
 			return nil, err
 		}
@@ -241,12 +244,17 @@ const (
 )
 
 // applyItem judges one item and folds it into its session. It asks first whether the item is a duplicate, then whether
-// it is too late, then whether the session is full. now is the leader's wall clock, in Unix seconds; keys says that the
-// item tells its key.
-func (s *Store) applyItem(it *event.Item, now int64, keys bool) (verdict, error) {
-	ss, err := s.lookup(it.SessionID)
-	if err != nil {
-		return 0, err
+// it is too late, then whether the session is full. visited is the item's session if an item before it has found that;
+// no session leaves the memory during a batch. now is the leader's wall clock, in Unix seconds; keys says that the item
+// tells its key.
+func (s *Store) applyItem(it *event.Item, visited **session, now int64, keys bool) (verdict, error) {
+	ss := *visited
+	if ss == nil {
+		var err error
+		if ss, err = s.lookup(it.SessionID); err != nil {
+			return 0, err
+		}
+		*visited = ss
 	}
 	if ss != nil && ss.has(it.ID) {
 		if keys && ss.key.known {
@@ -278,6 +286,7 @@ func (s *Store) applyItem(it *event.Item, now int64, keys bool) (verdict, error)
 		if end { // fold sets these with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp
 		}
+		*visited = ss
 		s.sessions[ss.id] = ss
 		s.live.add(ss.id)
 		s.meta.Live++

@@ -15,7 +15,10 @@ import (
 // index, and starts the flush that makes it durable; done is closed when it is. Sessions are written under their epoch:
 // the one that was just closed, or the open one.
 func (s *Store) checkpoint() (done <-chan struct{}, err error) {
-	b := s.db.NewBatchWithSize(s.batchBytes())
+	b := s.images
+	if b == nil {
+		b = s.db.NewBatchWithSize(s.batchBytes())
+	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	cut := s.open.Epoch == s.meta.LastClosed
 	// gofail: var bugOffsetsApart struct{}
@@ -40,6 +43,7 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 		return nil, fmt.Errorf("flushing: %w", err)
 	}
 	s.durable.add(flush{s.meta.Index, done})
+	s.images = nil
 	s.forgetWritten(cut)
 	return done, nil
 }
@@ -67,16 +71,15 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 				return err
 			}
 		}
-		epoch := s.open.Epoch
-		s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
-		s.keyBuf = appendImageKey(s.keyBuf[:0], epoch, ss.id, ss.origin)
-		if err := b.Set(s.keyBuf, s.valBuf, nil); err != nil {
-			return err
+		if s.images == nil { // else closeEpoch has written it
+			if err := s.writeImage(b, ss); err != nil {
+				return err
+			}
 		}
 		if ss.purged {
 			continue
 		}
-		live := binary.BigEndian.AppendUint64(appendOrigin(nil, ss.origin), epoch)
+		live := binary.BigEndian.AppendUint64(appendOrigin(nil, ss.origin), s.open.Epoch)
 		if err := b.Set(appendLiveKey(s.keyBuf[:0], ss.id), live, nil); err != nil {
 			return err
 		}
@@ -85,6 +88,14 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 		}
 	}
 	return nil
+}
+
+// writeImage writes the image of a session in the open epoch, or in the one that is being closed, and leaves it in
+// valBuf.
+func (s *Store) writeImage(b *pebble.Batch, ss *session) error {
+	s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
+	s.keyBuf = appendImageKey(s.keyBuf[:0], s.open.Epoch, ss.id, ss.origin)
+	return b.Set(s.keyBuf, s.valBuf, nil)
 }
 
 func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {

@@ -42,6 +42,10 @@ func (s *Store) closeEpoch(nowMillis int64) (*CutResult, error) {
 	})
 	sum := xxhash.New()
 	for _, ss := range s.changed {
+		ss.dirty = true
+	}
+	s.images = s.db.NewBatchWithSize(s.batchBytes())
+	for _, ss := range s.changed {
 		if err := s.moveRollups(ss); err != nil {
 			return nil, err
 		}
@@ -49,14 +53,16 @@ func (s *Store) closeEpoch(nowMillis int64) (*CutResult, error) {
 			old := garbageKey{prefixImage, ss.imageEpoch, string(appendRowKey(nil, ss.id, ss.origin))}
 			s.deleteWhenUnneeded(old, epoch)
 		}
-		ss.imageEpoch, ss.createdAt, ss.dirty = epoch, s.meta.LastCut, true
+		ss.imageEpoch, ss.createdAt = epoch, s.meta.LastCut
 		if ss.total > 0 {
 			s.open.Sessions++
 			if ss.status != schema.StatusOpen && ss.firstClosed == 0 {
 				ss.firstClosed = epoch
 			}
 		}
-		s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
+		if err := s.writeImage(s.images, ss); err != nil {
+			return nil, err
+		}
 		_, _ = sum.Write(s.valBuf) // a hash never fails
 		if ss.purged {
 			s.endPurged(ss)

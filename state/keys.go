@@ -42,7 +42,10 @@ func decodeOrigin(b []byte) Position {
 }
 
 func comparePositions(a, b Position) int {
-	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	if a.Partition != b.Partition {
+		return cmp.Compare(a.Partition, b.Partition)
+	}
+	return cmp.Compare(a.Offset, b.Offset)
 }
 
 // appendRowKey appends a row key, <sid> <origin>: the end of an image's key, by which garbage names a session's image.

@@ -58,7 +58,10 @@ type Store struct {
 	purgedIDs map[string]struct{} // ids purged since the last checkpoint, which Pebble still shows as live
 	live      liveIDs             // of all live sessions, in memory or not
 	changed   []*session          // sessions that changed since the last Cut
-	memory    int64
+	// images has the images of the epoch that the entry under way has closed, for the checkpoint that follows. At all
+	// other times it is nil.
+	images *pebble.Batch
+	memory int64
 
 	newTimers   timerHeap             // timers set since the last checkpoint
 	timerCursor [numTimerKinds][]byte // timer keys of Pebble before it have been dealt with since the last checkpoint
@@ -87,6 +90,7 @@ type Store struct {
 
 	batch   BatchEntry
 	scratch event.BatchScratch
+	visited []*session // the sessions of the batch under way, by their numbers in it
 	keyBuf  []byte
 	valBuf  []byte
 }
@@ -193,7 +197,7 @@ func (s *Store) load() error {
 	s.meta = meta{Version: int(level.Store.At(level.First)), OpenEpoch: 1, stay: s.opts.stay}
 	s.sessions = map[string]*session{}
 	s.purgedIDs = map[string]struct{}{}
-	s.changed, s.memory = nil, 0
+	s.changed, s.memory, s.images = nil, 0, nil
 	s.rollups, s.moved, s.droppedDates = map[string]*rollup{}, nil, nil
 	s.letters, s.dirtyBytes, s.evictCandidates = nil, 0, nil
 	s.pendingDeletes, s.pendingRanges = map[string]struct{}{}, map[string]struct{}{}
