@@ -34,7 +34,7 @@ type LostError struct {
 // Error implements error.
 func (e *LostError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v. To write the raw events without them, for good:", e.Err)
+	b.WriteString(strings.TrimSuffix(e.Err.Error(), ".") + ". To write the raw events without them, for good:")
 	for i, r := range e.Ranges[:min(len(e.Ranges), mostNamed)] {
 		if i > 0 {
 			b.WriteByte(';')

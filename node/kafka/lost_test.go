@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/event"
@@ -294,4 +295,14 @@ func FuzzBatchOf(f *testing.F) {
 			t.Fatalf("%+v does not have %d", r, offset)
 		}
 	})
+}
+
+// Kafka's texts end with a full stop, and what to do is told after them: one full stop is enough.
+func TestLostErrorIsOneText(t *testing.T) {
+	for _, cause := range []error{kerr.OffsetOutOfRange, errors.New("it is gone")} {
+		text := (&LostError{Ranges: []event.Range{{From: 3, To: 7}}, Err: cause}).Error()
+		if strings.Contains(text, "..") || !strings.Contains(text, ". To write the raw events without them") {
+			t.Errorf("the text is %q", text)
+		}
+	}
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"deckle/node/condition"
 	"deckle/node/kafka"
@@ -135,5 +138,14 @@ func TestEachCauseHasItsLook(t *testing.T) {
 			t.Errorf("%s: looked %d times for keys, shown is %q", cause.name, keys,
 				c.condition(condition.PartitionStopped, 0))
 		}
+	}
+}
+
+// Kafka's texts end with a full stop, and what to do is told after them: one full stop is enough.
+func TestTextOfWhatKafkaCannotServe(t *testing.T) {
+	c := newComparisons(t)
+	c.stopFatal(c.parts[0], kerr.OffsetOutOfRange)
+	if text := c.condition(condition.PartitionStopped, 0); strings.Contains(text, "..") || !strings.Contains(text, "skip") {
+		t.Errorf("the text is %q", text)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,9 +47,9 @@ func (in *intake) stopFatal(p *partition, err error) {
 		in.stop(p, kafka.ErrRecreated.Error())
 		return
 	}
-	in.halt(p, unchanged, fmt.Sprintf("Kafka cannot serve offset %d any more: %v. Records between it and what Kafka "+
+	in.halt(p, unchanged, fmt.Sprintf("Kafka cannot serve offset %d any more: %s. Records between it and what Kafka "+
 		"still has are lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
-		"--partition %d --to OFFSET, the first one to read", in.accepted(p), err, p.id))
+		"--partition %d --to OFFSET, the first one to read", in.accepted(p), strings.TrimSuffix(err.Error(), "."), p.id))
 }
 
 // stopForeign stops all partitions, since the topic has another id.
