@@ -145,7 +145,8 @@ func TestEachCauseHasItsLook(t *testing.T) {
 func TestTextOfWhatKafkaCannotServe(t *testing.T) {
 	c := newComparisons(t)
 	c.stopFatal(c.parts[0], kerr.OffsetOutOfRange)
-	if text := c.condition(condition.PartitionStopped, 0); strings.Contains(text, "..") || !strings.Contains(text, "skip") {
+	text := c.condition(condition.PartitionStopped, 0)
+	if strings.Contains(text, "..") || !strings.Contains(text, "skip") {
 		t.Errorf("the text is %q", text)
 	}
 }

@@ -47,9 +47,10 @@ func (in *intake) stopFatal(p *partition, err error) {
 		in.stop(p, kafka.ErrRecreated.Error())
 		return
 	}
+	why := strings.TrimSuffix(err.Error(), ".")
 	in.halt(p, unchanged, fmt.Sprintf("Kafka cannot serve offset %d any more: %s. Records between it and what Kafka "+
 		"still has are lost to this cluster; nothing has been skipped. To give them up: deckle partitions skip "+
-		"--partition %d --to OFFSET, the first one to read", in.accepted(p), strings.TrimSuffix(err.Error(), "."), p.id))
+		"--partition %d --to OFFSET, the first one to read", in.accepted(p), why, p.id))
 }
 
 // stopForeign stops all partitions, since the topic has another id.
