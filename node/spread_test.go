@@ -157,8 +157,20 @@ func TestKeysInOddPartitionsAreTold(t *testing.T) {
 		t.Errorf("keys that are where librdkafka puts them are told: %v", spread(&st))
 	}
 	send("robin", func(_ string, i int) int32 { return int32(i % 6) })
-	nodetest.Until(t, "it is told", func() bool { st := n.Status(); return len(spread(&st)) > 0 })
-	st := n.Status()
+	// The first of these records, few as they are, may be where one partitioner or another puts them by chance: then
+	// the text names several partitioners until there are more.
+	const odd = "are where none of murmur2, CRC32 and FNV-1a puts them ("
+	var st status.Node
+	nodetest.Until(t, "it is told, with its reason", func() bool {
+		st = n.Status()
+		told := spread(&st)
+		for _, text := range told {
+			if !strings.Contains(text, odd) {
+				return false
+			}
+		}
+		return len(told) > 0
+	})
 	for subject, text := range spread(&st) {
 		// How many there are of each kind depends on when the intake began to look.
 		var looked, explained int
@@ -166,8 +178,7 @@ func TestKeysInOddPartitionsAreTold(t *testing.T) {
 			looked < condition.PlacedFew || float64(explained) >= (1+condition.PlacedShare)/2*float64(looked) {
 			t.Errorf("%s: %v: %s", subject, err, text)
 		}
-		if !strings.Contains(text, "of the key would put them, and no other usual partitioner explains more; ") ||
-			!strings.Contains(text, "are where none of murmur2, CRC32 and FNV-1a puts them (") {
+		if !strings.Contains(text, "of the key would put them, and no other usual partitioner explains more; ") {
 			t.Errorf("%s: %s", subject, text)
 		}
 	}
