@@ -23,15 +23,10 @@ const (
 // life is a failure. Fatal says of the error what Part.Fatal says. At the end of the log a probe takes ten seconds.
 func (c *Client) Probe(ctx context.Context, topicID [16]byte, p state.PartitionStatus) (fatal bool, err error) {
 	packed := newFetchSize(probeBytes, probeBytes*maxFetches*firstInflation)
-	from := map[int32]kgo.Offset{p.Partition: kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)}
-	cl, err := c.reader(from, probeBytes, kgo.WithHooks(packed))
+	fetches, err := c.first(ctx, p, kgo.WithHooks(packed))
 	if err != nil {
 		return false, err
 	}
-	defer cl.Close()
-	pctx, cancel := context.WithTimeout(ctx, cmp.Or(c.quiet, probeQuiet))
-	fetches := cl.PollRecords(pctx, pollRecords)
-	cancel()
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
@@ -67,4 +62,17 @@ func (c *Client) Probe(ctx context.Context, topicID [16]byte, p state.PartitionS
 		return false, fmt.Errorf("%w from offset %d to %d", ErrSilent, p.Next, end)
 	}
 	return false, nil
+}
+
+// first polls once from where p stands, with a client of its own, and waits for records for probeQuiet.
+func (c *Client) first(ctx context.Context, p state.PartitionStatus, extra ...kgo.Opt) (kgo.Fetches, error) {
+	from := map[int32]kgo.Offset{p.Partition: kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)}
+	cl, err := c.reader(from, probeBytes, extra...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.quiet, probeQuiet))
+	defer cancel()
+	return cl.PollRecords(ctx, pollRecords), nil
 }

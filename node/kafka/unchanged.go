@@ -40,16 +40,11 @@ func (c *Client) Unchanged(ctx context.Context, topicID [16]byte, p state.Partit
 // Next returns the first records from where p stands on, at least one, with a client of its own. It waits for them as
 // long as Probe does.
 func (c *Client) Next(ctx context.Context, topicID [16]byte, p state.PartitionStatus) ([]*kgo.Record, error) {
-	from := map[int32]kgo.Offset{p.Partition: kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)}
-	cl, err := c.reader(from, probeBytes)
+	fetches, err := c.first(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	defer cl.Close()
-	pctx, cancel := context.WithTimeout(ctx, cmp.Or(c.quiet, probeQuiet))
-	defer cancel()
 	var records []*kgo.Record
-	fetches := cl.PollRecords(pctx, pollRecords)
 	fetches.EachTopic(func(t kgo.FetchTopic) {
 		t.EachPartition(func(fp kgo.FetchPartition) {
 			switch {
