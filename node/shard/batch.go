@@ -98,7 +98,7 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 		return event.ReasonNone
 	}
 	p.items = slices.Grow(p.items, 1)[:len(p.items)+1]
-	it := &p.items[len(p.items)-1] // what it holds of a former record is overwritten
+	it := &p.items[len(p.items)-1] // is empty: reset clears what a batch has used
 	reason, detail := event.NoKey, "more than one shard needs records that are keyed by session_id"
 	if !noKey || len(r.Key) > 0 {
 		reason, detail = b.dec.Decode(r.Value, stamp, &it.Event)
@@ -114,7 +114,6 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 		return reason
 	}
 	it.Partition, it.Offset, it.KafkaTimestamp = r.Partition, r.Offset, stamp
-	it.Key, it.KeyHash = event.KeyNone, 0
 	if b.rules != nil {
 		it.SetKey(r.Key)
 	}
