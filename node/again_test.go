@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/node/config"
@@ -80,17 +79,7 @@ func TestKeysComeBack(t *testing.T) {
 	b.Produce(nodetest.Record(0, "s", 0), nodetest.Record(1, "z", 0))
 	c.start(0)
 	c.checkExact(t, 2, 0, 0)
-	c.stop(0)
-	var rs []*kgo.Record
-	for i := range 20 {
-		rs = append(rs, &kgo.Record{Partition: 1, Value: nodetest.EventJSON("z", 10+i, "search")})
-	}
-	b.Produce(rs...)
-	c.start(0)
-	nodetest.Until(t, "stopped", func() bool {
-		_, _, s := c.leader(1)
-		return strings.Contains(s.Stopped["partition 1"], "no key")
-	})
+	c.stopWithoutKeys(20)
 	b.Produce(nodetest.Record(1, "z", 40))
 	c.checkExact(t, 3, 0, 20)
 }

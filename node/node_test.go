@@ -338,6 +338,23 @@ func TestUnkeyedTopicIsRefusedBeforeAnythingExists(t *testing.T) {
 	}
 }
 
+// stopWithoutKeys produces n records without a key into partition 1 while the only node is down, and waits until it has
+// stopped for them.
+func (c *cluster) stopWithoutKeys(n int) {
+	c.t.Helper()
+	c.stop(0)
+	var rs []*kgo.Record
+	for i := range n {
+		rs = append(rs, &kgo.Record{Partition: 1, Value: nodetest.EventJSON("z", 10+i, "search")})
+	}
+	c.b.Produce(rs...)
+	c.start(0)
+	nodetest.Until(c.t, "stopped", func() bool {
+		_, _, s := c.leader(1)
+		return strings.Contains(s.Stopped["partition 1"], "no key")
+	})
+}
+
 func TestKeysAreMissed(t *testing.T) {
 	b := nodetest.NewBroker(t, 2)
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Cluster.Shards = 2 })
@@ -349,17 +366,7 @@ func TestKeysAreMissed(t *testing.T) {
 	if c.table.copyLetters()["0/1"] != event.NoKey {
 		t.Errorf("letters %v", c.table.copyLetters())
 	}
-	c.stop(0)
-	var rs []*kgo.Record
-	for i := range 50 {
-		rs = append(rs, &kgo.Record{Partition: 1, Value: nodetest.EventJSON("z", 10+i, "search")})
-	}
-	b.Produce(rs...)
-	c.start(0)
-	nodetest.Until(t, "stopped", func() bool {
-		_, _, s := c.leader(1)
-		return strings.Contains(s.Stopped["partition 1"], "no key")
-	})
+	c.stopWithoutKeys(50)
 	nodetest.Until(t, "both shards run", func() bool { return c.sum(applied) >= 3 })
 	if got := c.sum(applied); got != 3 {
 		t.Errorf("%d applied", got)

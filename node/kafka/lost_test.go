@@ -36,6 +36,16 @@ func batches(b *nodetest.Broker, sizes ...int) {
 	}
 }
 
+// offsetsOf reads a plan's events again, and returns the offsets of those that came.
+func offsetsOf(t *testing.T, f *Refetch, plan *state.Plan) (got []int64, err error) {
+	t.Helper()
+	err = f.Events(nodetest.Context(t), plan, func(it *event.Item) error {
+		got = append(got, it.Offset)
+		return nil
+	})
+	return got, err
+}
+
 // A batch that was read before and cannot be read again is named whole, with the command that gives it up: a fetch from
 // within it brings it again and again, so to give up less would not help. What the operator gives up is neither asked
 // for nor missed, and the rest comes.
@@ -54,15 +64,7 @@ func TestLostBatchIsNamed(t *testing.T) {
 			f.quiet = 100 * time.Millisecond
 			for _, from := range []int64{0, 5} {
 				plan := planOf(state.Config{}, 10-from, event.Range{From: from, To: 10})
-				var got []int64
-				read := func() error {
-					got = nil
-					return f.Events(nodetest.Context(t), plan, func(it *event.Item) error {
-						got = append(got, it.Offset)
-						return nil
-					})
-				}
-				err := read()
+				_, err := offsetsOf(t, f, plan)
 				lost, ok := errors.AsType[*LostError](err)
 				want := event.Range{From: max(4, from), To: 7}
 				if _, stops := errors.AsType[*sinks.StopError](err); !ok || stops ||
@@ -78,7 +80,7 @@ func TestLostBatchIsNamed(t *testing.T) {
 				if from > 0 {
 					rest = rest[4:]
 				}
-				if err := read(); err != nil || !slices.Equal(got, rest) {
+				if got, err := offsetsOf(t, f, plan); err != nil || !slices.Equal(got, rest) {
 					t.Errorf("from %d, given up: %v, %v", from, got, err)
 				}
 			}
@@ -106,22 +108,14 @@ func TestSilentBatchIsNamed(t *testing.T) {
 		f := NewRefetch(clientOf(b, through(b, &broken)...))
 		f.quiet = 100 * time.Millisecond
 		plan := planOf(state.Config{}, 4, event.Range{From: 0, To: 4})
-		var got []int64
-		read := func() error {
-			got = nil
-			return f.Events(nodetest.Context(t), plan, func(it *event.Item) error {
-				got = append(got, it.Offset)
-				return nil
-			})
-		}
-		err := read()
+		_, err := offsetsOf(t, f, plan)
 		lost, ok := errors.AsType[*LostError](err)
 		if _, stops := errors.AsType[*sinks.StopError](err); !ok || stops ||
 			!slices.Equal(lost.Ranges, []event.Range{{From: bad, To: bad + 1}}) {
 			t.Fatalf("%d is silent: %v", bad, err)
 		}
 		plan.EventGaps = []state.EventsGap{{Gap: state.Gap{From: bad, To: bad + 1}}}
-		if err := read(); err != nil || len(got) != 3 || slices.Contains(got, bad) {
+		if got, err := offsetsOf(t, f, plan); err != nil || len(got) != 3 || slices.Contains(got, bad) {
 			t.Errorf("%d is given up: %v, %v", bad, got, err)
 		}
 	}
