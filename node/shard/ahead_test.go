@@ -163,34 +163,40 @@ func (r *turns) note(p int32, what string) {
 }
 
 // A partition that has waited for the others has delivered nothing meanwhile. When it is read again the clock still
-// waits for it: what it has would be too late otherwise. If it delivers nothing then either, it is at fault.
+// waits for it: what it has would be too late otherwise. If it delivers nothing then either, it is at fault. It is the
+// same if its wait ends because it begins to fail.
 func TestWhoHasWaitedIsWaitedFor(t *testing.T) {
-	in, _ := newTestIntake(t)
-	in.level, in.rules.ClockSlack, in.rules.LeaveOut = level.Real, 2*time.Minute, 2*time.Minute
-	in.Config.Kafka.IdleAfter = 30 * time.Second
-	now := time.Now()
-	long := now.Add(-time.Hour)
-	in.began, in.unpaused, in.answered = long, long, long
-	in.Watch = kafka.NewWatch(nil, 30*time.Second, nil)
-	in.parts = map[int32]*partition{0: {id: 0, applied: 10, end: 99, moved: now},
-		1: {id: 1, applied: 10, end: 99, moved: long, ahead: true}}
-	view := &state.View{Clock: 1000, Partitions: []state.PartitionStatus{{Partition: 0, Watermark: 1000},
-		{Partition: 1, Watermark: 1000}}}
-	for _, step := range []struct {
-		after time.Duration
-		first bool // the other one delivers
-		out   []int32
-	}{{0, true, nil}, {time.Minute, false, nil}, {time.Minute, true, nil}, {2 * time.Minute, true, nil},
-		{3 * time.Minute, true, []int32{1}}} {
-		at := now.Add(step.after)
-		if in.parts[0].moved = at; !step.first {
-			in.parts[0].moved = long
+	for name, mark := range map[string]int64{"the others have followed": 1000, "it begins to fail": 9000} {
+		in, _ := newTestIntake(t)
+		in.level, in.rules.ClockSlack, in.rules.LeaveOut = level.Real, 2*time.Minute, 2*time.Minute
+		in.Config.Kafka.IdleAfter = 30 * time.Second
+		now := time.Now()
+		long := now.Add(-time.Hour)
+		in.began, in.unpaused, in.answered = long, long, long
+		in.Watch = kafka.NewWatch(nil, 30*time.Second, nil)
+		in.parts = map[int32]*partition{0: {id: 0, applied: 10, end: 99, moved: now},
+			1: {id: 1, applied: 10, end: 99, moved: long, ahead: true}}
+		if mark > 1000 {
+			in.parts[1].failing = &failure{}
 		}
-		in.judgeAhead(view, at, &turns{})
-		in.findSilent(view, at)
-		if in.parts[1].ahead || !slices.Equal(in.out, step.out) {
-			t.Errorf("after %v: it waits: %v, left out are %v, want %v", step.after, in.parts[1].ahead, in.out,
-				step.out)
+		view := &state.View{Clock: 1000, Partitions: []state.PartitionStatus{{Partition: 0, Watermark: 1000},
+			{Partition: 1, Watermark: mark}}}
+		for _, step := range []struct {
+			after time.Duration
+			first bool // the other one delivers
+			out   []int32
+		}{{0, true, nil}, {time.Minute, false, nil}, {time.Minute, true, nil}, {2 * time.Minute, true, nil},
+			{3 * time.Minute, true, []int32{1}}} {
+			at := now.Add(step.after)
+			if in.parts[0].moved = at; !step.first {
+				in.parts[0].moved = long
+			}
+			in.judgeAhead(view, at, &turns{})
+			in.findSilent(view, at)
+			if in.parts[1].ahead || !slices.Equal(in.out, step.out) {
+				t.Errorf("%s, after %v: it waits: %v, left out are %v, want %v", name, step.after,
+					in.parts[1].ahead, in.out, step.out)
+			}
 		}
 	}
 }

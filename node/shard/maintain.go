@@ -135,9 +135,11 @@ func (in *intake) judgeAhead(view *state.View, now time.Time, src pauser) {
 			case why != "" && !p.ahead:
 				src.Pause(p.id)
 			case why == "" && p.ahead:
-				p.followed = now
 				src.Resume(p.id)
 			}
+		}
+		if p.ahead && why == "" { // whatever ended it: until now it was not to deliver anything
+			p.followed = now
 		}
 		p.ahead = why != ""
 		in.cond.keep(condition.PartitionPaused, partName(p.id), why)
