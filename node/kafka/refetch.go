@@ -102,8 +102,7 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 	// gofail: var bugForgetLeftOut struct{}
 	// left = nil
 	for _, r := range plan.Fetchable() {
-		for len(left) > 0 && (left[0].Partition < r.Partition || left[0].Partition == r.Partition &&
-			left[0].Offset < r.From) {
+		for len(left) > 0 && left[0].Partition < r.Partition {
 			left = left[1:]
 		}
 		n := 0
@@ -144,7 +143,7 @@ type rangeReading struct {
 	f       *Refetch
 	topicID [16]byte
 	r       event.Range
-	left    []state.Position // records of the range that do not count, ascending
+	left    []state.Position // records of the partition, up to the range's end, that do not count; ascending
 	yield   func(*event.Item) error
 
 	next int64 // everything below it has been read
