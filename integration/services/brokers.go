@@ -66,6 +66,7 @@ allow.everyone.if.no.acl.found=true
 super.users=User:admin
 log.dirs=%[7]s
 broker.session.timeout.ms=6000
+initial.broker.registration.timeout.ms=600000
 replica.lag.time.max.ms=6000
 auto.leader.rebalance.enable=false
 default.replication.factor=%[8]d

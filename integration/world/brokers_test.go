@@ -1,13 +1,17 @@
 package world
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/integration/services"
 	"deckle/sim"
@@ -105,9 +109,11 @@ func brokenAndTrimmed(l *ledger) {
 	l.told("partition-failing", "partition 3")
 	l.told("partition-stopped", "partition 5")
 	l.caughtUp(partitions, mended, given, trimmed)
-	if n := *l.partitions()[given].Next; n != lost.from {
-		l.Errorf("partition %d is at %d: what lies before the broken batch ends at %d", given, n, lost.from)
-	}
+	// What comes before the last record has been compared is read again once a probe has shown that it can be.
+	l.until("what lies before the broken batch is applied", time.Minute, func() (bool, any) {
+		p := l.partitions()[given]
+		return p.Next != nil && *p.Next == lost.from, p
+	})
 	if n := len(l.conditions("partition-failing")) + len(l.conditions("partition-stopped")); n != 3 {
 		l.Errorf("%d partitions fail or are stopped, not 3", n)
 	}
@@ -189,6 +195,7 @@ func rightsTaken(l *ledger) {
 			for _, r := range gone {
 				l.must(r.Err)
 			}
+			l.allowed(topic)
 		}
 	}
 	giveBack := take(topic, kadm.OpRead)
@@ -227,6 +234,29 @@ func rightsTaken(l *ledger) {
 	l.equal()
 }
 
+// allowed waits until every broker lets clients see a topic: each learns of a change of rights by itself.
+func (w *world) allowed(topic string) {
+	w.Helper()
+	w.until("all brokers allow "+topic, time.Minute, func() (bool, any) {
+		for _, b := range w.brokers {
+			req := kmsg.NewPtrMetadataRequest()
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = &topic
+			req.Topics = append(req.Topics, t)
+			resp, err := req.RequestWith(w.ctx, w.client.Broker(int(b.ID)))
+			if err != nil {
+				return false, err
+			}
+			for _, t := range resp.Topics {
+				if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+					return false, fmt.Errorf("broker %d: %w", b.ID, err)
+				}
+			}
+		}
+		return true, nil
+	})
+}
+
 // compacted switches the topic to compaction. No new cluster is created over it; one that runs says so.
 func compacted(l *ledger) {
 	set := func(policy string) {
@@ -255,11 +285,14 @@ func compacted(l *ledger) {
 	l.equal()
 }
 
-// added adds a partition. The cluster does not read it and says so; the others go on.
+// added adds a partition. The cluster does not read it and says so; the others go on. A new cluster reads all of them.
 func added(l *ledger) {
-	answers, err := l.admin.CreatePartitions(l.ctx, 1, topic)
-	l.must(err)
-	l.must(answers.Error())
+	// A request that is repeated, because its answer took too long, is refused: the partition is there already.
+	l.until("the partition is added", time.Minute, func() (bool, any) {
+		answers, err := l.admin.UpdatePartitions(l.ctx, partitions+1, topic)
+		ts, listErr := l.admin.ListTopics(l.ctx, topic)
+		return listErr == nil && len(ts[topic].Partitions) == partitions+1, errors.Join(err, answers.Error(), listErr)
+	})
 	l.told("partition-unread", "partition 6")
 	sendTo := func(p int32, records []*sim.Record) {
 		l.must(l.send(records, 1000, kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(
@@ -274,6 +307,22 @@ func added(l *ledger) {
 		l.Errorf("the added partition: %+v", p)
 	}
 	l.equal(partitions)
+
+	old := l.cluster
+	l.cluster = l.deploy("second", topic, 1)
+	l.start(true)
+	again := newLedger(l.world, topic)
+	again.follow()
+	for _, log := range again.log { // what was trimmed is not there any more
+		for _, r := range log {
+			again.made[string(r.Value)] = l.made[string(r.Value)]
+		}
+	}
+	l.caughtUp(partitions + 1)
+	truth, _ := again.truth()
+	l.verify(truth)
+	l.must(l.cluster.Stop())
+	l.cluster = old
 }
 
 // madeAnew deletes the topic and creates it again. The cluster stops, and reads nothing of the new one.

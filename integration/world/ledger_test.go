@@ -55,7 +55,7 @@ func (l *ledger) follow() {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	l.must(err)
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(l.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(l.ctx, 3*time.Minute)
 	defer cancel()
 	for missing := len(from); missing > 0; {
 		fetches := client.PollFetches(ctx)

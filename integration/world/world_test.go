@@ -51,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	if !*run {
 		t.Skip("only by make world (-world)")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx, dir: t.TempDir(), root: filepath.Join("..", "..")}
 	if keep := os.Getenv("DECKLE_KEEP"); keep != "" {
@@ -88,7 +88,8 @@ func newWorld(t *testing.T) *world {
 // connect opens the test's own client of the brokers.
 func (w *world) connect() {
 	var err error
-	w.client, err = kgo.NewClient(kgo.SeedBrokers(strings.Split(w.brokers.Addr(), ",")...))
+	w.client, err = kgo.NewClient(kgo.SeedBrokers(strings.Split(w.brokers.Addr(), ",")...),
+		kgo.RequestTimeoutOverhead(time.Minute)) // the machine may have other work
 	w.must(err)
 	w.Cleanup(w.client.Close)
 	w.admin = kadm.NewClient(w.client)
