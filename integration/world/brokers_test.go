@@ -303,9 +303,10 @@ func added(l *ledger) {
 	sendTo(partitions, l.records(200, 1000, sim.Faults{}))
 	sendTo(0, l.records(200, 1000, sim.Faults{}))
 	l.caughtUp(partitions + 1)
-	if p := l.partitions()[partitions]; p.Next != nil || p.Lag == nil || *p.Lag < 200 {
-		l.Errorf("the added partition: %+v", p)
-	}
+	l.until("the added partition's lag is told", time.Minute, func() (bool, any) { // by the next listing of ends
+		p := l.partitions()[partitions]
+		return p.Next == nil && p.Lag != nil && *p.Lag >= 200, p
+	})
 	l.equal(partitions)
 
 	old := l.cluster
