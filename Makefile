@@ -8,7 +8,8 @@ MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 
 .PHONY: build demo test unit engine integration race lint rooms fetch up down sim sim-bugs timers failpoints \
-	torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci profile clean
+	torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci browser profile \
+	clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -180,6 +181,11 @@ bench-full:
 REGRESSFLAGS ?=
 bench-ci:
 	$(GO) run ./integration/bench/regress $(REGRESSFLAGS)
+
+# The page in a real browser, with scripts in every text that it shows.
+BROWSER ?= chromium
+browser:
+	DECKLE_BROWSER=$(BROWSER) $(GO) test -count=1 -run TestBrowser -v ./node/web
 
 # CPU and heap profiles of a node over the same backlog, in .local/profile.
 profile:

@@ -161,7 +161,7 @@ func level(ctx context.Context, t *testing.T, cl *services.Cluster) int {
 				Level int `json:"level"`
 			} `json:"shards"`
 		}
-		must(t, cl.Nodes[0].Get(ctx, "/api/status", &st))
+		must(t, cl.Nodes[0].Get(ctx, "/api/status", &st)) // the path that both versions have
 		least = 0
 		for i, s := range st.Shards {
 			if i == 0 || s.Level < least {

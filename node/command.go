@@ -38,7 +38,8 @@ func (k *commands) command(ctx context.Context, c status.Command) (status.Outcom
 	leader := s.Leader()
 	switch leader {
 	case "":
-		return status.Outcome{}, fmt.Errorf("%w: shard %d has no known leader; ask again", status.ErrRefused, s.ID())
+		return status.Outcome{}, fmt.Errorf("%w: shard %d has no known leader; ask again", status.ErrNoLeader,
+			s.ID())
 	case k.self:
 		return s.Do(ctx, c)
 	}

@@ -78,7 +78,7 @@ func TestLostOffsetsAreGivenUp(t *testing.T) {
 	})
 	srv := httptest.NewServer(n.Handler())
 	defer srv.Close()
-	resp, err := srv.Client().Post(srv.URL+"/api/partitions/skip", "application/json",
+	resp, err := srv.Client().Post(srv.URL+"/api/v1/partitions/skip", "application/json",
 		strings.NewReader(`{"partition":1,"from":5,"to":9,"reason":"retention"}`))
 	if err != nil {
 		t.Fatal(err)

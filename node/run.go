@@ -23,6 +23,13 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	if err != nil {
 		return fmt.Errorf("http: %w (http.listen names another address)", err)
 	}
+	var debug net.Listener
+	if cfg.Debug.Listen != "" {
+		if debug, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Debug.Listen); err != nil {
+			_ = ln.Close()
+			return fmt.Errorf("debug: %w (debug.listen names another address)", err)
+		}
+	}
 	for _, name := range cfg.UnverifiedTLS() {
 		log.Warn("certificates are not verified: anyone between could read and change everything", "key",
 			name+".insecure_skip_verify")
@@ -30,6 +37,9 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	n, err := Open(ctx, cfg, deps)
 	if err != nil {
 		_ = ln.Close()
+		if debug != nil {
+			_ = debug.Close()
+		}
 		return err
 	}
 	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version", deckle.Build().Version)
@@ -38,6 +48,13 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	go func() { served <- web.Serve(serving, ln, n.Handler(), log) }()
+	debugged := make(chan error, 1)
+	if debug != nil {
+		log.Info("profiles can be read", "debug", "http://"+debug.Addr().String()+"/debug/pprof/")
+		go func() { debugged <- web.ServeDebug(serving, debug, log) }()
+	} else {
+		debugged <- nil
+	}
 	waited := make(chan error, 1)
 	go func() { waited <- n.Wait() }()
 
@@ -61,5 +78,6 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	if !httpEnded {
 		cause = errors.Join(cause, <-served)
 	}
+	cause = errors.Join(cause, <-debugged)
 	return errors.Join(cause, closeErr)
 }

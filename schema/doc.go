@@ -8,9 +8,9 @@
 // statements, blocks and views, Delta's columns and files, the API's JSON, the tables of docs/schema.md. A column that
 // is added here is in all of them. Package sim does not import this one: its list of columns is an independent truth.
 //
-//	event.Item ─ fold (state) ─► SessionRow ─► Sessions ─► ClickHouse, Delta, /api/session
+//	event.Item ─ fold (state) ─► SessionRow ─► Sessions ─► ClickHouse, Delta, /api/v1/sessions
 //	                                    └─ Pages ────────► ClickHouse
-//	RollupRow ─────────────────────────────► Rollups × Measures ─► ClickHouse, /api/analytics
+//	RollupRow ─────────────────────────────► Rollups × Measures ─► ClickHouse, /api/v1/analytics
 //
 // # Invariants
 //

@@ -55,7 +55,7 @@ The commands ask the running node on this machine: any node of the cluster will 
 	return cmd
 }
 
-// partitionStatus is the part of /api/status that these commands read.
+// partitionStatus is the part of /api/v1/status that these commands read.
 type partitionStatus struct {
 	Shard     uint32         `json:"shard"`
 	Partition int32          `json:"partition"`
@@ -328,12 +328,12 @@ func (a *partitionsAPI) do(ctx context.Context, method, path string, body []byte
 	}
 	if resp.StatusCode != http.StatusOK {
 		var problem struct {
-			Error string `json:"error"`
+			Detail string `json:"detail"`
 		}
-		if json.Unmarshal(text, &problem) != nil || problem.Error == "" {
+		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
 			return fmt.Errorf("%s %s: %s", method, url, resp.Status)
 		}
-		return errors.New(problem.Error)
+		return errors.New(problem.Detail)
 	}
 	if err := json.Unmarshal(text, out); err != nil {
 		return fmt.Errorf("the node's answer: %w", err)
@@ -354,7 +354,7 @@ func (a *partitionsAPI) status(ctx context.Context) ([]partitionStatus, error) {
 			Partitions []partitionStatus `json:"partitions"`
 		} `json:"shards"`
 	}
-	if err := a.do(ctx, http.MethodGet, "/api/status", nil, &st); err != nil {
+	if err := a.do(ctx, http.MethodGet, "/api/v1/status", nil, &st); err != nil {
 		return nil, err
 	}
 	all := []partitionStatus{}
@@ -398,6 +398,6 @@ func (a *partitionsAPI) post(ctx context.Context, command string, body map[strin
 	if err != nil {
 		return out, err
 	}
-	err = a.do(ctx, http.MethodPost, "/api/partitions/"+command, b, &out)
+	err = a.do(ctx, http.MethodPost, "/api/v1/partitions/"+command, b, &out)
 	return out, err
 }

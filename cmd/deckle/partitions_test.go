@@ -17,7 +17,7 @@ func TestPartitions(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		asked = append(asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
 		switch {
-		case r.URL.Path == "/api/status":
+		case r.URL.Path == "/api/v1/status":
 			_, _ = io.WriteString(w, `{"conditions":[{"id":"partition-stopped","subject":"partition 3","text":"lost"}],
 "shards":[{"shard":1,"partitions":[{"partition":1,"next_offset":7,"lag_records":0},
 {"partition":3,"next_offset":5,"lag_records":null,"gap_count":1,"skipped_offsets":2,
@@ -25,8 +25,10 @@ func TestPartitions(t *testing.T) {
 "events_gap_count":1,"events_skipped_offsets":1,
 "events_gaps":[{"from":4,"to":5,"at":"2026-11-22T12:00:00Z","by":"b","reason":"trimmed"}]}]}]}`)
 		case strings.Contains(string(body), `"partition":9`):
+			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusConflict)
-			_, _ = io.WriteString(w, `{"error":"refused: no"}`)
+			_, _ = io.WriteString(w, `{"type":"urn:deckle:problem:refused","title":"Refused","status":409,
+"detail":"refused: no","request":"0123456789abcdef"}`)
 		default:
 			_, _ = io.WriteString(w, `{"next_offset":9,"skipped_offsets":4}`)
 		}
@@ -50,32 +52,32 @@ partition 3, the last 1 of 1 gaps:
 
 partition 3, raw events that are not in table events, the last 1 of 1 gaps with 1 offsets:
   offsets 4 to 5 (without it), 2026-11-22T12:00:00Z, asked of node b: "trimmed"
-`, "GET /api/status"},
+`, "GET /api/v1/status"},
 		// the next offset is what the operator was shown, so it goes along
 		{"skip --partition 3 --to 9 --reason gone --yes", exitOK,
-			"partition 3 goes on at offset 9; 4 offsets have been given up\n", "GET /api/status, " +
-				`POST /api/partitions/skip {"from":5,"partition":3,"reason":"gone","to":9}`},
-		{"skip --partition 3 --to 9", exitFailure, "", "GET /api/status"}, // nobody says yes
-		{"skip --partition 3 --to 4 --yes", exitUsage, "", "GET /api/status"},
-		{"skip --partition 8 --to 4 --yes", exitFailure, "", "GET /api/status"},
+			"partition 3 goes on at offset 9; 4 offsets have been given up\n", "GET /api/v1/status, " +
+				`POST /api/v1/partitions/skip {"from":5,"partition":3,"reason":"gone","to":9}`},
+		{"skip --partition 3 --to 9", exitFailure, "", "GET /api/v1/status"}, // nobody says yes
+		{"skip --partition 3 --to 4 --yes", exitUsage, "", "GET /api/v1/status"},
+		{"skip --partition 8 --to 4 --yes", exitFailure, "", "GET /api/v1/status"},
 		{"skip --partition 9 --from 1 --to 4 --yes", exitFailure, "",
-			`POST /api/partitions/skip {"from":1,"partition":9,"reason":"","to":4}`},
+			`POST /api/v1/partitions/skip {"from":1,"partition":9,"reason":"","to":4}`},
 		// of raw events alone: the offsets are those that the condition names, nothing is filled in
 		{"skip --sink events --partition 3 --from 1 --to 5 --reason trimmed --yes", exitOK,
 			"raw events of partition 3 go on at offset 9; 4 offsets have been given up\n",
-			`POST /api/partitions/skip {"from":1,"partition":3,"reason":"trimmed","sink":"events","to":5}`},
+			`POST /api/v1/partitions/skip {"from":1,"partition":3,"reason":"trimmed","sink":"events","to":5}`},
 		{"skip --sink events --partition 3 --from 1 --to 5 --yes --json", exitOK,
 			`{"next_offset":9,"skipped_offsets":4}` + "\n",
-			`POST /api/partitions/skip {"from":1,"partition":3,"reason":"","sink":"events","to":5}`},
+			`POST /api/v1/partitions/skip {"from":1,"partition":3,"reason":"","sink":"events","to":5}`},
 		{"skip --sink events --partition 3 --from 1 --to 5", exitFailure, "", ""}, // nobody says yes
 		{"skip --sink events --partition 3 --to 5 --yes", exitUsage, "", ""},
 		{"skip --sink events --partition 3 --from 5 --to 5 --yes", exitUsage, "", ""},
 		{"skip --sink sessions --partition 3 --from 1 --to 5 --yes", exitUsage, "", ""},
 		{"skip --partition 3 --to 9 --yes --json", exitOK, `{"next_offset":9,"skipped_offsets":4}` + "\n",
-			"GET /api/status, " + `POST /api/partitions/skip {"from":5,"partition":3,"reason":"","to":9}`},
+			"GET /api/v1/status, " + `POST /api/v1/partitions/skip {"from":5,"partition":3,"reason":"","to":9}`},
 		{"resume --partition 3", exitOK, "partition 3 is tried again from offset 9 on\n",
-			`POST /api/partitions/resume {"partition":3}`},
-		{"resume --partition 9", exitFailure, "", `POST /api/partitions/resume {"partition":9}`},
+			`POST /api/v1/partitions/resume {"partition":3}`},
+		{"resume --partition 9", exitFailure, "", `POST /api/v1/partitions/resume {"partition":9}`},
 	} {
 		asked = nil
 		var stdout, stderr bytes.Buffer

@@ -67,6 +67,7 @@ func (w *world) deploy(v variant, topic string) (*cluster, error) {
 		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 5*time.Second),
 		IdleTimeout: v.idle, Retention: v.retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, LogLevel: "warn",
+		Profiles: w.opts.profile != "",
 	}, w.kafka, w.minio, w.click)
 	return c, err
 }
@@ -88,7 +89,7 @@ func (c *cluster) kill() error {
 	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
 }
 
-// status has the fields of /api/status that are read here.
+// status has the fields of /api/v1/status that are read here.
 type status struct {
 	Shards []struct {
 		Shard        uint32            `json:"shard"`
@@ -117,7 +118,7 @@ func (c *cluster) progress(ctx context.Context) (progress, error) {
 	var p progress
 	for _, n := range c.Nodes {
 		var st status
-		if err := n.Get(ctx, "/api/status", &st); err != nil {
+		if err := n.Get(ctx, "/api/v1/status", &st); err != nil {
 			return p, err
 		}
 		for _, s := range st.Shards {

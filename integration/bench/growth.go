@@ -18,7 +18,7 @@ type openFigures struct {
 	Window    *window `json:"window"`
 	Before    int64   `json:"pss_bytes_before"`       // with the sessions, at rest, before the load
 	DiskBytes int64   `json:"disk_bytes"`             // of the data folder, at the end
-	Slowest   float64 `json:"slowest_status_seconds"` // longest wait for /api/status while the sessions were preloaded
+	Slowest   float64 `json:"slowest_status_seconds"` // longest wait for the status while the sessions were preloaded
 	Resident  int64   `json:"resident_sessions"`      // in memory, at the end
 	Estimate  int64   `json:"session_memory_bytes"`   // their memory, by the node's own estimate
 }
@@ -81,7 +81,7 @@ func (w *world) openSessions(ctx context.Context, n int64) (f *openFigures, err 
 		return nil, err
 	}
 	f.Slowest = c.slowest.Seconds()
-	w.say("%s: preloaded, PSS %d MiB, slowest answer of /api/status %.1f s", c.name, f.Before>>20, f.Slowest)
+	w.say("%s: preloaded, PSS %d MiB, slowest answer of /api/v1/status %.1f s", c.name, f.Before>>20, f.Slowest)
 	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.rate, Sessions: liveSessions})
 	if err != nil {
 		return nil, err

@@ -24,9 +24,9 @@ func (c *cluster) profile(ctx context.Context, dir string) error {
 		go func() {
 			name := filepath.Join(dir, c.v.name+"-"+n.Name)
 			errs <- errors.Join(
-				download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", n.HTTP, profileSeconds),
+				download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", n.Debug, profileSeconds),
 					name+".cpu.pprof"),
-				download(ctx, "http://"+n.HTTP+"/debug/pprof/allocs", name+".heap.pprof"))
+				download(ctx, "http://"+n.Debug+"/debug/pprof/allocs", name+".heap.pprof"))
 		}()
 	}
 	var err error

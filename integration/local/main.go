@@ -219,7 +219,7 @@ MinIO       http://%[3]s   bucket %[4]s, tables events and sessions; user %[5]s,
               python3 -c "import deltalake; print(deltalake.DeltaTable('s3://%[4]s/sessions').to_pyarrow_table())"
 ClickHouse  %[7]s   database analytics, user %[8]s, password %[9]s (native protocol)
             SELECT * FROM analytics.brand_analytics
-nodes       http://%[10]s  http://%[11]s  http://%[12]s   page, /readyz, /metrics, /api/status
+nodes       http://%[10]s  http://%[11]s  http://%[12]s   page, /readyz, /metrics, /api/v1/status
 simulator   1000 events/s; what must come out: %[13]s
 data, logs  %[14]s
 

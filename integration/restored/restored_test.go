@@ -185,7 +185,7 @@ func (w *world) await(what string, ok func(s *shard) bool) {
 		var st struct {
 			Shards []shard `json:"shards"`
 		}
-		if err := w.node.Get(w.ctx, "/api/status", &st); err == nil && len(st.Shards) == 1 {
+		if err := w.node.Get(w.ctx, "/api/v1/status", &st); err == nil && len(st.Shards) == 1 {
 			if ok(&st.Shards[0]) {
 				w.t.Logf("%s: %s", what, time.Since(began).Round(time.Millisecond))
 				return

@@ -39,6 +39,7 @@ type Cluster struct {
 type Node struct {
 	*Process
 	Name, Config, DataDir, HTTP string
+	Debug                       string // where its profiles are; "" without ClusterOptions.Profiles
 }
 
 // ClusterOptions say what differs from the configuration's defaults.
@@ -56,6 +57,7 @@ type ClusterOptions struct {
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
 	LogLevel                   string // default info
+	Profiles                   bool   // the nodes show their profiles, at Node.Debug
 	// RaftTimeout is how long a leader may be silent, and how long its lease lasts; by default that of the nodes.
 	RaftTimeout time.Duration
 
@@ -111,6 +113,15 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		}
 		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"),
 			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i]}
+		debug := ""
+		if o.Profiles {
+			port, err := FreePort()
+			if err != nil {
+				return nil, err
+			}
+			n.Debug = fmt.Sprintf("127.0.0.1:%d", port)
+			debug = "debug:\n  listen: " + n.Debug + "\n"
+		}
 		timeouts := ""
 		if t := o.RaftTimeout; t > 0 {
 			timeouts = fmt.Sprintf("  heartbeat_timeout: %[1]s\n  election_timeout: %[1]s\n  lease_timeout: %[1]s\n", t)
@@ -149,13 +160,13 @@ http:
   listen: %s
 log:
   level: %s
-`, name, n.DataDir, o.Shards, timeouts, listen[i], members.String(),
+%s`, name, n.DataDir, o.Shards, timeouts, listen[i], members.String(),
 			strings.ReplaceAll(to.Kafka, ",", `", "`), o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
 			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix,
 			to.ClickHouse, cmp.Or(o.Database, "analytics"),
 			c.User,
-			n.HTTP, cmp.Or(o.LogLevel, "info"))
+			n.HTTP, cmp.Or(o.LogLevel, "info"), debug)
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}

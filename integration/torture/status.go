@@ -15,7 +15,7 @@ import (
 	"deckle/sim"
 )
 
-// status has the fields of a node's /api/status that are read here.
+// status has the fields of a node's /api/v1/status that are read here.
 type status struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
@@ -38,7 +38,7 @@ func (w *world) statuses(ctx context.Context) map[int]*status {
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		var st status
-		if err := n.Get(ctx, "/api/status", &st); err == nil {
+		if err := n.Get(ctx, "/api/v1/status", &st); err == nil {
 			out[i] = &st
 		}
 		cancel()
@@ -159,7 +159,7 @@ func (w *world) catchUp(ctx context.Context, node int) error {
 	for {
 		var st status
 		behind := maps.Clone(want)
-		if err := w.Nodes[node].Get(ctx, "/api/status", &st); err == nil {
+		if err := w.Nodes[node].Get(ctx, "/api/v1/status", &st); err == nil {
 			for _, s := range st.Shards {
 				if s.Index >= want[s.Shard] {
 					delete(behind, s.Shard)

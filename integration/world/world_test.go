@@ -169,7 +169,7 @@ func (w *world) until(what string, limit time.Duration, ok func() (bool, any)) {
 	}
 }
 
-// status is what is read of /api/status.
+// status is what is read of /api/v1/status.
 type status struct {
 	Conditions []condition `json:"conditions"`
 	Totals     struct {
@@ -201,7 +201,7 @@ func (w *world) statuses() (all []status) {
 	for _, n := range w.cluster.Nodes {
 		ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
 		var st status
-		if n.Get(ctx, "/api/status", &st) == nil {
+		if n.Get(ctx, "/api/v1/status", &st) == nil {
 			all = append(all, st)
 		}
 		cancel()

@@ -1,6 +1,6 @@
 // Package condition keeps the list of what is not as it should be on one node. Whoever finds something says so with
-// Registry.Set and takes it back with Registry.Clear; /api/status, /readyz, the page, the metric deckle_condition and
-// the log all show this one list.
+// Registry.Set and takes it back with Registry.Clear; /api/v1/status, /readyz, the page, the metric deckle_condition
+// and the log all show this one list.
 //
 // # Promise
 //

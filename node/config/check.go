@@ -124,7 +124,7 @@ func (c *Config) problems() []Problem {
 	}
 	c.checkDelta(k)
 	c.checkClickHouse(k)
-	k.address("http.listen", c.HTTP.Listen, true)
+	c.checkHTTP(k)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "json", "text")
 	return k.problems

@@ -19,6 +19,7 @@ type Config struct {
 	Delta      *Delta      `yaml:"delta"`
 	ClickHouse *ClickHouse `yaml:"clickhouse"`
 	HTTP       HTTP        `yaml:"http"`
+	Debug      Debug       `yaml:"debug"`
 	Log        Log         `yaml:"log"`
 }
 
@@ -151,11 +152,6 @@ type ClickHouse struct {
 	TLS         *TLS          `yaml:"tls"`
 	Compression string        `yaml:"compression" default:"lz4"` // lz4, zstd or none
 	ReadTimeout time.Duration `yaml:"read_timeout" default:"60s"`
-}
-
-// HTTP is the address of health, metrics, API and page.
-type HTTP struct {
-	Listen string `yaml:"listen" default:"127.0.0.1:8080"`
 }
 
 // Log is the log on standard error.

@@ -94,7 +94,7 @@ func TestExampleLoads(t *testing.T) {
 	}
 	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, nil
 	full.Kafka.TLS, full.Kafka.SASL = nil, nil
-	full.Limits.DiskBytes = 0
+	full.Limits.DiskBytes, full.Debug.Listen = 0, ""
 	full.Delta.S3.TLS, full.ClickHouse.TLS = nil, nil
 	got, _ := yaml.Marshal(full)
 	want, _ := yaml.Marshal(plain)

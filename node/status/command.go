@@ -1,6 +1,9 @@
 package status
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Command is what an operator asks for a partition that is stopped or failing.
 type Command struct {
@@ -29,3 +32,6 @@ type Outcome struct {
 // ErrRefused is wrapped by the error of a Command that was not carried out: nothing has changed. The text says why.
 // After any other error it is not known whether it was carried out.
 var ErrRefused = errors.New("refused")
+
+// ErrNoLeader is the ErrRefused of a command for a shard that has no known leader: ask again.
+var ErrNoLeader = fmt.Errorf("%w", ErrRefused)

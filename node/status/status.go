@@ -7,7 +7,7 @@ import (
 	"deckle/state"
 )
 
-// Node is what a node knows of itself and of the shards, as node.Node.Status and /api/status show it.
+// Node is what a node knows of itself and of the shards, as node.Node.Status and /api/v1/status show it.
 type Node struct {
 	Node, ClusterID string
 	// Ready says that the node is a member of the cluster, that every shard has a known leader, and that the shards

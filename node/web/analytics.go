@@ -71,8 +71,8 @@ type Figures struct {
 
 const groupLimit = 50
 
-// Analytics is /api/analytics: figures of every session in the state, open ones included, as this node's replicas have
-// them at this moment.
+// Analytics is /api/v1/analytics: figures of every session in the state, open ones included, as this node's replicas
+// have them at this moment.
 type Analytics struct {
 	Date  string  `json:"date"` // the UTC day of the shards' event clock (the wall clock's while that is unset)
 	Today Figures `json:"today"`
@@ -104,11 +104,11 @@ func (c *cached[T]) get(now time.Time) (T, error) {
 	return v, nil
 }
 
-func (h *handler) serveAnalytics(w http.ResponseWriter, _ *http.Request) {
+func (h *handler) serveAnalytics(w http.ResponseWriter, r *http.Request) {
 	a, err := h.analytics.get(h.now())
 	if err != nil {
-		h.log.Error("analytics cannot be read", "error", err)
-		h.reply(w, http.StatusInternalServerError, problem{"the state cannot be read; the log says why"})
+		h.log.Error("analytics cannot be read", "request", callOf(r).id, "error", err)
+		h.fail(w, r, "internal", "the state cannot be read; the log says why")
 		return
 	}
 	h.reply(w, http.StatusOK, a)

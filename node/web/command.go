@@ -19,7 +19,9 @@ type Commander func(ctx context.Context, c status.Command) (status.Outcome, erro
 // maxCommand bounds the body of a command, in bytes.
 const maxCommand = 16 << 10
 
-// skipBody is the body of POST /api/partitions/skip; resume reads the partition only.
+var errMediaType = errors.New("the body must be JSON, with Content-Type: application/json")
+
+// skipBody is the body of POST /api/v1/partitions/skip; resume reads the partition only.
 type skipBody struct {
 	Partition *int32 `json:"partition"`
 	From      *int64 `json:"from"`
@@ -28,27 +30,38 @@ type skipBody struct {
 	Reason    string `json:"reason"`
 }
 
-// serveCommand serves POST /api/partitions/skip and POST /api/partitions/resume.
-func serveCommand(h *handler, do Commander, resume bool) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if why := foreign(r); why != "" {
-			h.reply(w, http.StatusForbidden, problem{why})
-			return
+// serveSkip serves POST /api/v1/partitions/skip.
+func (h *handler) serveSkip(w http.ResponseWriter, r *http.Request) { h.serveCommand(w, r, false) }
+
+// serveResume serves POST /api/v1/partitions/resume.
+func (h *handler) serveResume(w http.ResponseWriter, r *http.Request) { h.serveCommand(w, r, true) }
+
+func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bool) {
+	if why := foreign(r); why != "" {
+		h.fail(w, r, "forbidden", why)
+		return
+	}
+	c, err := readCommand(w, r, resume)
+	if err != nil {
+		id := "bad-request"
+		if errors.Is(err, errMediaType) {
+			id = "media-type"
+		} else if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			id = "too-large"
 		}
-		c, err := readCommand(w, r, resume)
-		if err != nil {
-			h.reply(w, http.StatusBadRequest, problem{err.Error()})
-			return
-		}
-		out, err := do(r.Context(), c)
-		switch {
-		case errors.Is(err, status.ErrRefused):
-			h.reply(w, http.StatusConflict, problem{err.Error()})
-		case err != nil:
-			h.reply(w, http.StatusBadGateway, problem{err.Error()})
-		default:
-			h.reply(w, http.StatusOK, out)
-		}
+		h.fail(w, r, id, err.Error())
+		return
+	}
+	out, err := h.command(r.Context(), c)
+	switch {
+	case errors.Is(err, status.ErrNoLeader):
+		h.fail(w, r, "no-leader", err.Error())
+	case errors.Is(err, status.ErrRefused):
+		h.fail(w, r, "refused", err.Error())
+	case err != nil:
+		h.fail(w, r, "outcome-unknown", err.Error())
+	default:
+		h.reply(w, http.StatusOK, out)
 	}
 }
 
@@ -84,7 +97,7 @@ func loopback(host string) bool {
 
 func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.Command, err error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return c, errors.New("the body must be JSON, with Content-Type: application/json")
+		return c, errMediaType
 	}
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand))
 	d.DisallowUnknownFields()

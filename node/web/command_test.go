@@ -18,6 +18,12 @@ import (
 // browser, not under a name that somebody else has pointed here, not from the network. What is not understood does
 // nothing.
 func TestCommands(t *testing.T) {
+	t.Run("v1", func(t *testing.T) { testCommands(t, "/api/v1", http.StatusUnsupportedMediaType) })
+	t.Run("old", func(t *testing.T) { testCommands(t, "/api", http.StatusBadRequest) })
+}
+
+// testCommands tests them under a base; form is the answer to a body that is not JSON.
+func testCommands(t *testing.T, base string, form int) {
 	var got []status.Command
 	var err error
 	do := func(_ context.Context, c status.Command) (status.Outcome, error) {
@@ -25,7 +31,7 @@ func TestCommands(t *testing.T) {
 		return status.Outcome{Next: c.To, Skipped: c.To - c.From}, err
 	}
 	h := NewHandler(newFakeSource(), Options{Command: do})
-	const skip, resume = "/api/partitions/skip", "/api/partitions/resume"
+	skip, resume := base+"/partitions/skip", base+"/partitions/resume"
 	ask := func(path, body string, change func(*http.Request)) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 		r.Host, r.RemoteAddr = "127.0.0.1:8080", "127.0.0.1:40000"
@@ -85,16 +91,23 @@ func TestCommands(t *testing.T) {
 	}
 	for _, body := range []string{``, `null`, `{}`, `[]`, `{"partition":3}`, `{"partition":3,"to":9}`,
 		`{"partition":3,"from":5}`, `{"from":5,"to":9}`, `{"partition":3,"from":5,"to":9,"too":9}`,
-		`{"partition":3,"from":5,"to":9} {}`, `{"partition":4294967299,"from":5,"to":9}`,
-		`{"partition":3,"from":5,"to":9,"reason":"` + strings.Repeat("x", maxCommand) + `"}`} {
+		`{"partition":3,"from":5,"to":9} {}`, `{"partition":4294967299,"from":5,"to":9}`} {
 		if code, _ := ask(skip, body, nil); code != http.StatusBadRequest {
 			t.Errorf("%.60s: %d", body, code)
 		}
 	}
 	if code, _ := ask(skip, good, func(r *http.Request) {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}); code != http.StatusBadRequest {
+	}); code != form {
 		t.Errorf("a form: %d", code)
+	}
+	large := http.StatusBadRequest
+	if form == http.StatusUnsupportedMediaType {
+		large = http.StatusRequestEntityTooLarge
+	}
+	if code, _ := ask(skip, `{"partition":3,"from":5,"to":9,"reason":"`+strings.Repeat("x", maxCommand)+`"}`,
+		nil); code != large {
+		t.Errorf("a large body: %d", code)
 	}
 	if code, _ := ask(resume, good, nil); code != http.StatusBadRequest {
 		t.Error("resume takes offsets")

@@ -3,12 +3,18 @@ package web
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/node/status"
 )
 
 // FuzzHTTP: whatever bytes a client sends, the answer is well formed and one of those that the handler documents.
@@ -24,29 +30,32 @@ func FuzzHTTP(f *testing.F) {
 			"gzip, zstd\r\n\r\n",
 		"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/../api/session/..%2f..%2f HTTP/1.1\r\nHost: h\r\n\r\n",
 		"GET //livez HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /debug/pprof/heap?debug=1&gc=1 HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET /debug/pprof/symbol?0x0+0x1 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /api/v1/sessions/s%2F1 HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /api/v1/sessions?id=a;b HTTP/1.1\r\nHost: h\r\n\r\n",
+		"DELETE /api/v1/status HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /api/v1/partitions/skip HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+			"Content-Length: 2\r\n\r\n{}",
 	} {
 		f.Add([]byte(r))
 	}
 	src := newFakeSource()
-	h := testHandler(src)
+	h := NewHandler(src, Options{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return testNow },
+		Command: func(context.Context, status.Command) (status.Outcome, error) {
+			return status.Outcome{}, status.ErrRefused
+		}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return // the standard library's server refuses it
 		}
-		if p := r.URL.Path; strings.HasPrefix(p, "/debug/pprof") || strings.Contains(p, "//") {
-			return // pprof belongs to the standard library, and takes seconds
-		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		switch w.Code {
-		case 200, 400, 404, 405, 301, 307, 308, 406, 415:
+		case 200, 400, 403, 404, 405, 301, 307, 308, 406, 409, 413, 415:
 		default:
 			t.Fatalf("%q: status %d: %s", b, w.Code, w.Body)
 		}
-		if w.Header().Get("Content-Type") == "application/json" && r.Method == http.MethodGet {
+		if strings.HasSuffix(w.Header().Get("Content-Type"), "json") && r.Method == http.MethodGet {
 			if !json.Valid(w.Body.Bytes()) {
 				t.Fatalf("%q: not JSON: %s", b, w.Body)
 			}
@@ -54,9 +63,15 @@ func FuzzHTTP(f *testing.F) {
 				t.Fatalf("%q: headers %v", b, w.Header())
 			}
 		}
-		if id, ok := strings.CutPrefix(r.URL.Path, "/api/session/"); ok && w.Code == 200 &&
-			r.Method == http.MethodGet && id != "s/1" && r.URL.RawPath == "" {
-			t.Fatalf("%q: session %q found: %s", b, id, w.Body)
+		for _, base := range []string{"/api/session/", "/api/v1/sessions/"} {
+			if id, ok := strings.CutPrefix(r.URL.Path, base); ok && w.Code == 200 && r.Method == http.MethodGet &&
+				id != "s/1" && r.URL.RawPath == "" {
+				t.Fatalf("%q: session %q found: %s", b, id, w.Body)
+			}
+		}
+		if p := r.URL.Path; strings.HasPrefix(p, "/api/v1/") && w.Code >= 400 &&
+			w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Fatalf("%q: %d is no problem: %s", b, w.Code, w.Body)
 		}
 		if _, err := io.Copy(io.Discard, w.Result().Body); err != nil {
 			t.Fatal(err)

@@ -8,13 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"deckle"
 	"deckle/node/condition"
 	"deckle/node/status"
 	"deckle/schema"
@@ -42,26 +39,14 @@ type Options struct {
 	Command  Commander // without it there are no commands
 }
 
-// NewHandler returns health, metrics, API and page:
+// NewHandler returns health, metrics, API and page, by the table of routes that stands in docs/operations.md. What is
+// wrong with a request is told as RFC 9457 has it; the paths from before /api/v1 answer as they did, with "Deprecation:
+// true".
 //
-//	GET /                  the page
-//	GET /livez             200 as long as the process serves
-//	GET /readyz            200 or 503, with reasons and warnings
-//	GET /metrics           Prometheus
-//	GET /version           build
-//	GET /api/status        cluster, shards, sinks
-//	GET /api/analytics     brands, devices, countries, subscriptions: for the day, and for all days in the state
-//	GET /api/session/{id}  one session in its present state; /api/session?id= for clients that rewrite paths. An id
-//	                       is any text of up to 255 bytes, escaped as part of a URL; slashes and dots may stand
-//	GET /debug/pprof/      profiles
-//	POST /api/partitions/skip    {"partition": 3, "from": 500, "to": 501, "reason": "…"}: give up offsets,
-//	                             with "sink": "events" those of raw events alone
-//	POST /api/partitions/resume  {"partition": 3}: try a partition again
-//
-// Nothing but the last two changes anything: they are taken from this machine only, and from no browser.
-// There is no authentication: the address must be on the loopback interface or in an operators' network.
+// Nothing but commands changes anything: they are taken from this machine only, and from no browser. There is no
+// authentication: the address must be on the loopback interface or in an operators' network.
 func NewHandler(src Source, opts Options) http.Handler {
-	h := &handler{src: src, now: opts.Now, log: opts.Logger}
+	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -70,44 +55,31 @@ func NewHandler(src Source, opts Options) http.Handler {
 	}
 	h.start = h.now()
 	h.analytics.read = h.readAnalytics
-	gatherer := opts.Gatherer
-	if gatherer == nil {
-		gatherer = prometheus.DefaultGatherer
+	if opts.Gatherer == nil {
+		opts.Gatherer = prometheus.DefaultGatherer
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", servePage)
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", h.serveReady)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		h.reply(w, http.StatusOK, deckle.Build())
-	})
-	mux.HandleFunc("GET /api/status", h.serveStatus)
-	mux.HandleFunc("GET /api/analytics", h.serveAnalytics)
-	mux.HandleFunc("GET /api/session", h.serveSessionQuery)
-	if opts.Command != nil {
-		mux.HandleFunc("POST /api/partitions/skip", serveCommand(h, opts.Command, false))
-		mux.HandleFunc("POST /api/partitions/resume", serveCommand(h, opts.Command, true))
-	}
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return h.withSessions(mux)
+	h.metrics = newMetricsHandler(&opts)
+	return newRouter(h)
 }
 
 // Serve answers requests on ln with h until ctx ends. Then it finishes those that have begun, for two seconds at most.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	srv := &http.Server{
+	return serve(ctx, ln, newServer(h, log))
+}
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      2 * time.Minute, // enough for a profile over one minute
-		IdleTimeout:       time.Minute,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+func serve(ctx context.Context, ln net.Listener, srv *http.Server) error {
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -133,25 +105,28 @@ type handler struct {
 	now       func() time.Time
 	log       *slog.Logger
 	start     time.Time
+	command   Commander // nil: there are no commands
+	metrics   http.Handler
 	analytics cached[*Analytics]
 }
 
+// reply answers with v as JSON.
 func (h *handler) reply(w http.ResponseWriter, code int, v any) {
+	h.write(w, code, "application/json", v)
+}
+
+func (h *handler) write(w http.ResponseWriter, code int, contentType string, v any) {
 	body, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		h.log.Error("http answer cannot be encoded", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(body, '\n'))
-}
-
-type problem struct {
-	Error string `json:"error"`
 }
 
 // ready is the answer of /readyz.

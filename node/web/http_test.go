@@ -166,7 +166,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// /api/status judges the cluster: it has the conditions of the other nodes, too, and what is not known is null.
+// /api/v1/status judges the cluster: it has the conditions of the other nodes, too, and what is not known is null.
 func TestStatusOfTheCluster(t *testing.T) {
 	src := newFakeSource()
 	src.status.Conditions = []condition.Condition{
@@ -175,7 +175,7 @@ func TestStatusOfTheCluster(t *testing.T) {
 		{ID: condition.PartitionStopped, Severity: condition.Stopped, Node: "b", Subject: "partition 1", Text: "gone"}}
 	src.status.Members = []status.Member{{Node: "a", Answers: true, UpToDate: true}, {Node: "b"}}
 	h := testHandler(src)
-	_, body, _ := request(t, h, "GET", "/api/status")
+	_, body, _ := request(t, h, "GET", "/api/v1/status")
 	s := decode[apiStatus](t, body)
 	if len(s.Conditions) != 2 || s.Conditions[0].Node != "b" || s.Conditions[0].Severity != condition.Stopped ||
 		!s.Ready || !slices.Equal(s.Warnings, []string{"node degraded: "}) {
@@ -194,9 +194,9 @@ func TestStatusOfTheCluster(t *testing.T) {
 		t.Errorf("a shard that another node leads: %+v", q)
 	}
 	// A leader that has told nothing makes the figure unknown, and says where to ask. It is never a 0.
-	for leader, note := range map[string]string{"b": "ask /api/status of that node", "": "no known leader"} {
+	for leader, note := range map[string]string{"b": "ask /api/v1/status of that node", "": "no known leader"} {
 		src.status.Shards[1].Leader, src.status.Shards[1].Told = leader, nil
-		_, body, _ = request(t, h, "GET", "/api/status")
+		_, body, _ = request(t, h, "GET", "/api/v1/status")
 		s = decode[apiStatus](t, body)
 		if q := s.Shards[1]; q.LagRecords != nil || q.LagSeconds != nil || q.Held != nil || q.LagUnknown != 1 ||
 			q.LagFrom != "" || !strings.Contains(q.LagNote, note) || q.Partitions[0].Lag != nil {
@@ -208,7 +208,7 @@ func TestStatusOfTheCluster(t *testing.T) {
 	}
 	src.status.Shards[1].Told = &status.Lag{Records: new(int64), OpenTransaction: new(int64)}
 	src.status.Shards[0].Lag = status.Lag{Unknown: 2}
-	_, body, _ = request(t, h, "GET", "/api/status")
+	_, body, _ = request(t, h, "GET", "/api/v1/status")
 	s = decode[apiStatus](t, body)
 	if s.Totals.LagRecords != nil || s.Totals.Held != nil || s.Totals.LagSeconds != nil || s.Totals.LagUnknown != 2 ||
 		!strings.Contains(body, `"lag_records": null`) {
@@ -217,7 +217,7 @@ func TestStatusOfTheCluster(t *testing.T) {
 }
 
 func TestAPIStatus(t *testing.T) {
-	_, body, _ := request(t, testHandler(newFakeSource()), "GET", "/api/status")
+	_, body, _ := request(t, testHandler(newFakeSource()), "GET", "/api/v1/status")
 	s := decode[apiStatus](t, body)
 	if s.Totals.Applied != 200 || s.Totals.DeadLetters != 6 || s.Totals.ByReason["malformed"] != 4 ||
 		s.Totals.OpenSessions != 24 {
@@ -244,7 +244,7 @@ func TestAPIAnalytics(t *testing.T) {
 	src.status.Shards = append(src.status.Shards, status.Shard{Shard: 2})
 	now := testNow
 	h := NewHandler(src, Options{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return now }})
-	_, body, _ := request(t, h, "GET", "/api/analytics")
+	_, body, _ := request(t, h, "GET", "/api/v1/analytics")
 	a := decode[Analytics](t, body)
 	if a.Date != "2026-11-22" || !slices.Equal(a.MissingShards, []uint32{2}) {
 		t.Errorf("date %s, missing %v", a.Date, a.MissingShards)
@@ -277,13 +277,13 @@ func TestAPIAnalytics(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	// Readers within a second share one pass.
-	request(t, h, "GET", "/api/analytics")
+	request(t, h, "GET", "/api/v1/analytics")
 	if src.replicas[0].reads != 1 {
 		t.Errorf("%d passes for two requests at once", src.replicas[0].reads)
 	}
 	now = now.Add(time.Second)
 	src.replicas[0].err = errors.New("disk")
-	if code, body, _ := request(t, h, "GET", "/api/analytics"); code != 500 || strings.Contains(body, "disk") {
+	if code, body, _ := request(t, h, "GET", "/api/v1/analytics"); code != 500 || strings.Contains(body, "disk") {
 		t.Errorf("%d %s", code, body)
 	}
 }
@@ -296,7 +296,7 @@ func TestManyGroupsAreJoined(t *testing.T) {
 		r.rows = append(r.rows, rollup(schema.RollupGeographic, testDay, int64(100-i), 100, 0, "DE",
 			string(rune('A'+i))))
 	}
-	_, body, _ := request(t, testHandler(src), "GET", "/api/analytics")
+	_, body, _ := request(t, testHandler(src), "GET", "/api/v1/analytics")
 	cities := decode[Analytics](t, body).Today.Cities
 	if len(cities) != groupLimit+1 || cities[0].Sessions != 100 || cities[groupLimit].Key != "(other)" ||
 		cities[groupLimit].Sessions != 455 {
@@ -305,9 +305,15 @@ func TestManyGroupsAreJoined(t *testing.T) {
 }
 
 func TestAPISession(t *testing.T) {
+	for _, base := range []string{"/api/v1/sessions", "/api/session"} {
+		t.Run(base, func(t *testing.T) { testSessions(t, base) })
+	}
+}
+
+func testSessions(t *testing.T, base string) {
 	src := newFakeSource()
 	h := testHandler(src)
-	code, body, _ := request(t, h, "GET", "/api/session/s%2F1")
+	code, body, _ := request(t, h, "GET", base+"/s%2F1")
 	s := decode[map[string]any](t, body)
 	if code != 200 || s["origin"] != "0/7" || s["status"] != "open" || s["session_duration_sec"] != 60.0 ||
 		s["session_date"] != "2026-11-22" {
@@ -317,15 +323,15 @@ func TestAPISession(t *testing.T) {
 		s["events_by_type"].(map[string]any)["article_view"] != 2.0 {
 		t.Errorf("%s", body)
 	}
-	if code, body, _ := request(t, h, "GET", "/api/session/other"); code != 404 ||
+	if code, body, _ := request(t, h, "GET", base+"/other"); code != 404 ||
 		!strings.Contains(body, "no such session") {
 		t.Errorf("%d %s", code, body)
 	}
-	if code, _, _ := request(t, h, "GET", "/api/session/"+strings.Repeat("x", 256)); code != 400 {
+	if code, _, _ := request(t, h, "GET", base+"/"+strings.Repeat("x", 256)); code != 400 {
 		t.Errorf("long id: %d", code)
 	}
-	for _, path := range []string{"/api/session", "/api/session?id=", "/api/session?id=%zz", "/api/session?id=a;b",
-		"/api/session?id=a&id=b", "/api/session?id=" + strings.Repeat("x", 256)} {
+	for _, path := range []string{base, base + "?id=", base + "?id=%zz", base + "?id=a;b",
+		base + "?id=a&id=b", base + "?id=" + strings.Repeat("x", 256)} {
 		if code, body, _ := request(t, h, "GET", path); code != 400 {
 			t.Errorf("%.40s: %d %s", path, code, body)
 		}
@@ -334,16 +340,16 @@ func TestAPISession(t *testing.T) {
 	// A session may have any id. Two of them are parts of a path to everybody between: no redirect, and a way for
 	// clients that rewrite paths before they send them.
 	for id, raw := range map[string][]string{
-		"..":           {"/api/session/..", "/api/session/%2e%2e", "/api/session/%2E.", "/api/session?id=.."},
-		".":            {"/api/session/.", "/api/session/%2e", "/api/session?id=."},
-		"../status":    {"/api/session/..%2Fstatus", "/api/session/%2e%2e%2fstatus", "/api/session?id=../status"},
-		"a//b":         {"/api/session/a%2F%2Fb", "/api/session/a//b", "/api/session?id=a//b"},
-		"/":            {"/api/session/%2F", "/api/session//", "/api/session?id=/"},
-		"a/../b/.":     {"/api/session/a/../b/.", "/api/session/a%2F..%2fb%2F%2e", "/api/session?id=a/../b/."},
-		"100% ?#&+":    {"/api/session/100%25%20%3F%23&+", "/api/session?id=100%25+%3F%23%26%2B"},
-		"%2F":          {"/api/session/%252F", "/api/session?id=%252F"},
-		"\x00\n\u2028": {"/api/session/%00%0A%E2%80%A8", "/api/session?id=%00%0A%E2%80%A8"},
-		longest:        {"/api/session/" + strings.Repeat("%C3%A4", 127) + "x", "/api/session?id=" + longest},
+		"..":           {base + "/..", base + "/%2e%2e", base + "/%2E.", base + "?id=.."},
+		".":            {base + "/.", base + "/%2e", base + "?id=."},
+		"../status":    {base + "/..%2Fstatus", base + "/%2e%2e%2fstatus", base + "?id=../status"},
+		"a//b":         {base + "/a%2F%2Fb", base + "/a//b", base + "?id=a//b"},
+		"/":            {base + "/%2F", base + "//", base + "?id=/"},
+		"a/../b/.":     {base + "/a/../b/.", base + "/a%2F..%2fb%2F%2e", base + "?id=a/../b/."},
+		"100% ?#&+":    {base + "/100%25%20%3F%23&+", base + "?id=100%25+%3F%23%26%2B"},
+		"%2F":          {base + "/%252F", base + "?id=%252F"},
+		"\x00\n\u2028": {base + "/%00%0A%E2%80%A8", base + "?id=%00%0A%E2%80%A8"},
+		longest:        {base + "/" + strings.Repeat("%C3%A4", 127) + "x", base + "?id=" + longest},
 	} {
 		src.replicas[0].sessions[id] = &schema.SessionRow{SessionID: id, Origin: "3/4"}
 		for _, path := range raw {
@@ -357,15 +363,15 @@ func TestAPISession(t *testing.T) {
 	for user, want := range map[uint64]string{7: "7", 1<<53 - 1: "9007199254740991", 1 << 53: `"9007199254740992"`,
 		1<<64 - 1: `"18446744073709551615"`} {
 		src.replicas[0].sessions["u"] = &schema.SessionRow{SessionID: "u", UserID: user}
-		if _, body, _ := request(t, h, "GET", "/api/session/u"); !strings.Contains(body, `"user_id": `+want+",") {
+		if _, body, _ := request(t, h, "GET", base+"/u"); !strings.Contains(body, `"user_id": `+want+",") {
 			t.Errorf("user %d: %s", user, body)
 		}
 	}
-	if code, _, _ := request(t, h, "POST", "/api/session/.."); code == 200 {
+	if code, _, _ := request(t, h, "POST", base+"/.."); code == 200 {
 		t.Error("POST reads a session")
 	}
 	src.replicas[0].err = errors.New("disk")
-	if code, _, _ := request(t, h, "GET", "/api/session/s%2F1"); code != 500 {
+	if code, _, _ := request(t, h, "GET", base+"/s%2F1"); code != 500 {
 		t.Errorf("failing state: %d", code)
 	}
 }
@@ -385,13 +391,13 @@ func TestPageAndRest(t *testing.T) {
 	if _, body, _ := request(t, h, "GET", "/version"); !strings.Contains(body, `"go": "go1.`) {
 		t.Errorf("version: %s", body)
 	}
-	for path, want := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine?debug=1": 200, "/nothing": 404,
-		"/api/": 404} {
+	for path, want := range map[string]int{"/debug/pprof/": 404, "/nothing": 404, "/api/": 404, "/api/v1/": 404,
+		"/api/v1/sessions/": 404, "/api/v2/status": 404} {
 		if code, _, _ := request(t, h, "GET", path); code != want {
 			t.Errorf("%s: %d", path, code)
 		}
 	}
-	if code, _, _ := request(t, h, "POST", "/api/status"); code != http.StatusMethodNotAllowed {
+	if code, _, _ := request(t, h, "POST", "/api/v1/status"); code != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", code)
 	}
 }
@@ -476,7 +482,7 @@ func TestStatusTellsWhatIsOnlyCounted(t *testing.T) {
 	src.status.Shards[1].State.Keys = state.KeyCounts{Records: 50, Keys: 7, Logins: 6, Partitions: 1,
 		Example: &state.KeyExample{Epoch: 3, SessionID: "s-1", First: state.Position{Partition: 3, Offset: 12},
 			Other: state.Position{Partition: 5, Offset: 99}, FirstKey: event.KeySession, Under: event.KeyUser}}
-	_, indented, _ := request(t, testHandler(src), "GET", "/api/status")
+	_, indented, _ := request(t, testHandler(src), "GET", "/api/v1/status")
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, []byte(indented)); err != nil {
 		t.Fatal(err)

@@ -7,14 +7,14 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"deckle/event"
 	"deckle/schema"
 )
 
-// apiSession is /api/session/{id}: the columns of docs/schema.md in their order, and the shard that holds the session.
+// apiSession is /api/v1/sessions/{id}: the columns of docs/schema.md in their order, and the shard that holds the
+// session.
 type apiSession struct {
 	shard uint32
 	row   *schema.SessionRow
@@ -91,42 +91,27 @@ func exact(n uint64) any {
 	return n
 }
 
-// sessionPath begins the path of a session; all that follows is its id.
-const sessionPath = "/api/session/"
-
-// withSessions serves the paths of sessions. A mux would clean a path with dots or several slashes before it looks at
-// it, and send the client to another one; but an id may be any text.
-func (h *handler) withSessions(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, ok := strings.CutPrefix(r.URL.Path, sessionPath)
-		switch {
-		case !ok || id == "":
-			next.ServeHTTP(w, r)
-		case r.Method == http.MethodGet || r.Method == http.MethodHead:
-			h.serveSession(w, id)
-		default:
-			w.Header().Set("Allow", "GET, HEAD")
-			h.reply(w, http.StatusMethodNotAllowed, problem{"a session can be read only"})
-		}
-	})
+// serveSessionPath serves /api/v1/sessions/{id}.
+func (h *handler) serveSessionPath(w http.ResponseWriter, r *http.Request) {
+	h.serveSession(w, r, callOf(r).rest)
 }
 
-// serveSessionQuery serves /api/session?id=.
+// serveSessionQuery serves /api/v1/sessions?id=.
 func (h *handler) serveSessionQuery(w http.ResponseWriter, r *http.Request) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	switch ids := q["id"]; {
 	case err != nil:
-		h.reply(w, http.StatusBadRequest, problem{fmt.Sprintf("the query cannot be read: %v", err)})
+		h.fail(w, r, "bad-request", fmt.Sprintf("the query cannot be read: %v", err))
 	case len(ids) != 1:
-		h.reply(w, http.StatusBadRequest, problem{"one id is needed: /api/session?id="})
+		h.fail(w, r, "bad-request", "one id is needed: "+r.URL.Path+"?id=")
 	default:
-		h.serveSession(w, ids[0])
+		h.serveSession(w, r, ids[0])
 	}
 }
 
-func (h *handler) serveSession(w http.ResponseWriter, id string) {
+func (h *handler) serveSession(w http.ResponseWriter, r *http.Request, id string) {
 	if id == "" || len(id) > event.MaxSessionID {
-		h.reply(w, http.StatusBadRequest, problem{fmt.Sprintf("a session id has 1 to %d bytes", event.MaxSessionID)})
+		h.fail(w, r, "bad-request", fmt.Sprintf("a session id has 1 to %d bytes", event.MaxSessionID))
 		return
 	}
 	st := h.src.Status()
@@ -138,8 +123,8 @@ func (h *handler) serveSession(w http.ResponseWriter, id string) {
 		}
 		row, ok, err := replica.Session(id)
 		if err != nil {
-			h.log.Error("session cannot be read", "shard", shard, "error", err)
-			h.reply(w, http.StatusInternalServerError, problem{"the state cannot be read; the log says why"})
+			h.log.Error("session cannot be read", "request", callOf(r).id, "shard", shard, "error", err)
+			h.fail(w, r, "internal", "the state cannot be read; the log says why")
 			return
 		}
 		if ok {
@@ -147,6 +132,5 @@ func (h *handler) serveSession(w http.ResponseWriter, id string) {
 			return
 		}
 	}
-	h.reply(w, http.StatusNotFound,
-		problem{"no such session in the state (it may have ended longer ago than the retention)"})
+	h.fail(w, r, "not-found", "no such session in the state (it may have ended longer ago than the retention)")
 }

@@ -13,9 +13,9 @@ import (
 	"deckle/state"
 )
 
-// apiStatus is /api/status. Figures that only a shard's leader knows are null where this node does not lead it, except
-// for the lag, which leaders tell the other nodes; what is not known is null. Ready, Reasons and Warnings are about
-// this node, Conditions about the whole cluster.
+// apiStatus is /api/v1/status. Figures that only a shard's leader knows are null where this node does not lead it,
+// except for the lag, which leaders tell the other nodes; what is not known is null. Ready, Reasons and Warnings are
+// about this node, Conditions about the whole cluster.
 type apiStatus struct {
 	Node      string   `json:"node"`
 	ClusterID string   `json:"cluster_id"`
@@ -273,8 +273,8 @@ func lagOf(s *status.Shard) (lag status.Lag, from, why string) {
 	if s.Leader == "" {
 		return lag, "", "the shard has no known leader, and only a leader measures the lag"
 	}
-	return lag, "", fmt.Sprintf("node %s leads the shard and has not told its lag yet: ask /api/status of that node",
-		s.Leader)
+	return lag, "", fmt.Sprintf("node %s leads the shard and has not told its lag yet: ask /api/v1/status of that "+
+		"node", s.Leader)
 }
 
 // plus adds what may be unknown.

@@ -103,7 +103,7 @@ func watchPage(ctx context.Context, t *testing.T, client *http.Client, url strin
 			return a
 		case <-tick.C:
 		}
-		resp, err := client.Get(url + "api/analytics")
+		resp, err := client.Get(url + "api/v1/analytics")
 		if err != nil {
 			t.Error(err)
 			return a

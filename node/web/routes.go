@@ -1,0 +1,202 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"deckle"
+)
+
+// route is one row of the table of routes. The mux, docs/operations.md and the tests are made from it.
+type route struct {
+	method string // GET, which HEAD is answered like, or POST
+	path   string
+	old    string // the path that it had before /api/v1, "" if it had none
+	about  string // for docs/operations.md
+	// serve answers. For a path that ends with {id}, call.rest is the id.
+	serve func(*handler, http.ResponseWriter, *http.Request)
+	// command says that there is nobody to ask without Options.Command.
+	command bool
+}
+
+// rest is how the path of a route ends that takes any text behind it.
+const rest = "{id}"
+
+var routes = []route{
+	{method: http.MethodGet, path: "/", serve: (*handler).servePage,
+		about: "the page of live figures"},
+	{method: http.MethodGet, path: "/livez", serve: (*handler).serveLive,
+		about: "200 as long as the process serves"},
+	{method: http.MethodGet, path: "/readyz", serve: (*handler).serveReady,
+		about: "200 or 503, with reasons and conditions of this node"},
+	{method: http.MethodGet, path: "/metrics", serve: (*handler).serveMetrics,
+		about: "Prometheus metrics"},
+	{method: http.MethodGet, path: "/version", serve: (*handler).serveVersion,
+		about: "the build"},
+	{method: http.MethodGet, path: "/api/v1/status", old: "/api/status", serve: (*handler).serveStatus,
+		about: "conditions of the cluster, shards, sinks, partitions, delays"},
+	{method: http.MethodGet, path: "/api/v1/analytics", old: "/api/analytics", serve: (*handler).serveAnalytics,
+		about: "figures by brand, device, country and subscription: of the day, and of all days in the state"},
+	{method: http.MethodGet, path: "/api/v1/sessions/" + rest, old: "/api/session/" + rest,
+		serve: (*handler).serveSessionPath,
+		about: "one session as it stands; the id is all that follows, escaped as part of a URL"},
+	{method: http.MethodGet, path: "/api/v1/sessions", old: "/api/session", serve: (*handler).serveSessionQuery,
+		about: "the same by `?id=`, for an id such as `..`, which clients take for a path"},
+	{method: http.MethodPost, path: "/api/v1/partitions/skip", old: "/api/partitions/skip",
+		serve: (*handler).serveSkip, command: true, about: "gives up offsets of a partition"},
+	{method: http.MethodPost, path: "/api/v1/partitions/resume", old: "/api/partitions/resume",
+		serve: (*handler).serveResume, command: true, about: "tries a partition again"},
+}
+
+// call is what is known of a request on its way.
+type call struct {
+	id   string // 16 hexadecimal digits, new for each request
+	old  bool   // it came by a path from before /api/v1
+	rest string // what stands in place of {id}, unescaped
+}
+
+type callKey struct{}
+
+// callOf returns the call of a request that has come through ServeHTTP.
+func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
+
+// router answers requests by the table.
+type router struct {
+	h   *handler
+	mux *http.ServeMux
+	// free are the paths that take any text behind them. A mux would clean a path with dots or several slashes before
+	// it looks at it, and send the client to another one; but an id may be any text.
+	free map[string]http.Handler
+}
+
+func newRouter(h *handler) *router {
+	t := &router{h: h, mux: http.NewServeMux(), free: map[string]http.Handler{}}
+	paths := map[string]methods{}
+	add := func(path string, r *route, old string) {
+		of := paths[path]
+		if of == nil {
+			of = methods{}
+			paths[path] = of
+		}
+		of[r.method] = answer{h, r, old}
+	}
+	for i := range routes {
+		r := &routes[i]
+		if r.command && h.command == nil {
+			continue
+		}
+		add(r.path, r, "")
+		if r.old != "" {
+			add(r.old, r, r.path)
+		}
+	}
+	for path, of := range paths {
+		if prefix, ok := strings.CutSuffix(path, rest); ok {
+			t.free[prefix] = of
+			continue
+		}
+		if path == "/" {
+			path = "/{$}"
+		}
+		t.mux.Handle(path, of)
+	}
+	t.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		callOf(r).old = isOld(r.URL.Path)
+		h.fail(w, r, "not-found", "there is no such path; docs/operations.md has the table of all")
+	})
+	return t
+}
+
+// isOld says whether a path without a route belongs to what was there before /api/v1.
+func isOld(path string) bool {
+	return strings.HasPrefix(path, "/api/") && !strings.HasPrefix(path, "/api/v1/")
+}
+
+// ServeHTTP implements http.Handler.
+func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	c := &call{id: hex.EncodeToString(id[:])}
+	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	for prefix, of := range t.free {
+		if text, ok := strings.CutPrefix(r.URL.Path, prefix); ok && text != "" {
+			c.rest = text
+			of.ServeHTTP(w, r)
+			return
+		}
+	}
+	t.mux.ServeHTTP(w, r)
+}
+
+// methods are the answers of one path.
+type methods map[string]answer
+
+// ServeHTTP implements http.Handler.
+func (of methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if a, ok := of[method]; ok {
+		a.ServeHTTP(w, r)
+		return
+	}
+	var allowed []string
+	var a answer
+	for m, of := range of {
+		allowed, a = append(allowed, m), of
+		if m == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+	}
+	slices.Sort(allowed)
+	allow := strings.Join(allowed, ", ")
+	w.Header().Set("Allow", allow)
+	a.mark(w, r)
+	a.h.fail(w, r, "method", fmt.Sprintf("%s is not taken here, only %s", r.Method, allow))
+}
+
+// answer is a route under one of its paths.
+type answer struct {
+	h         *handler
+	route     *route
+	successor string // the path to use instead; "" if this is it
+}
+
+// ServeHTTP implements http.Handler.
+func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mark(w, r)
+	a.route.serve(a.h, w, r)
+}
+
+// mark tells clients of a path from before /api/v1 which path has come in its place.
+func (a answer) mark(w http.ResponseWriter, r *http.Request) {
+	if a.successor == "" {
+		return
+	}
+	callOf(r).old = true
+	w.Header().Set("Deprecation", "true")
+	w.Header().Set("Link", "<"+strings.TrimSuffix(a.successor, "/"+rest)+`>; rel="successor-version"`)
+}
+
+func (h *handler) serveLive(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+
+func (h *handler) serveVersion(w http.ResponseWriter, _ *http.Request) {
+	h.reply(w, http.StatusOK, deckle.Build())
+}
+
+func (h *handler) serveMetrics(w http.ResponseWriter, r *http.Request) { h.metrics.ServeHTTP(w, r) }
+
+// maxScrapes bounds how many clients read metrics at a time.
+const maxScrapes = 4
+
+func newMetricsHandler(opts *Options) http.Handler {
+	return promhttp.HandlerFor(opts.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+}
