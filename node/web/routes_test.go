@@ -135,7 +135,7 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	h := commandHandler(nil)
-	r := httptest.NewRequest("POST", "/api/v1"+skip, strings.NewReader(good))
+	r := httptest.NewRequest(http.MethodPost, "/api/v1"+skip, strings.NewReader(good))
 	r.Host, r.RemoteAddr = "127.0.0.1", "127.0.0.1:1"
 	for id, change := range map[string]func(){
 		"media-type": func() {},
