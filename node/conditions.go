@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -47,7 +48,9 @@ func (n *Node) look(rs *raftstore.Status) {
 		subject := fmt.Sprintf("shard %d", g.Shard)
 		n.list.Keep(condition.ShardHeld, subject, g.HeldReason)
 		n.list.Keep(condition.SnapshotNotSent, subject, strings.Join(g.NotSent, "; "))
+		n.list.Keep(condition.TermRefused, subject, g.TermRefused)
 	}
+	n.lookAtPeers(rs.Refused)
 	for _, s := range shards {
 		without := ""
 		if s.Leader() == "" {
@@ -93,6 +96,18 @@ func (w waitingRules) judge(shard uint32, why string, later bool, now time.Time)
 		return ""
 	}
 	return why
+}
+
+// lookAtPeers keeps one condition for each node of which something was refused, and one for whoever is none.
+func (n *Node) lookAtPeers(refused []raftstore.Refusal) {
+	text := map[string]string{}
+	for _, r := range refused {
+		text[cmp.Or(r.From, subjectNode)] = r.Text
+	}
+	n.list.Keep(condition.PeerRefused, subjectNode, text[subjectNode])
+	for _, p := range n.cfg.Cluster.Nodes {
+		n.list.Keep(condition.PeerRefused, p.Name, text[p.Name])
+	}
 }
 
 // lookEvery is how often a node looks at itself when nobody asks for its status.

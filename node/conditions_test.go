@@ -38,6 +38,8 @@ func TestReadinessRules(t *testing.T) {
 		{condition.ShardStarting, 0, false},
 		{condition.ShardHeld, 0, false},
 		{condition.SnapshotNotSent, 24 * time.Hour, true},
+		{condition.TermRefused, 0, false},
+		{condition.PeerRefused, 24 * time.Hour, true},
 		{condition.ShardStopped, 0, false},
 		{condition.PartitionStopped, 0, false},
 		{condition.SinkStopped, 0, false},

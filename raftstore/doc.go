@@ -33,6 +33,30 @@
 //     its leadership is handed on. It takes entries, answers and votes. The next start reads the log from the marker
 //     again.
 //  9. A snapshot that only a newer binary can read is never staged.
+//  10. A request reaches Raft only if the node at the other end of its connection could have sent it, and an answer
+//     only if the server that was asked could have given it (below).
+//  11. A server that this replica has seen leave a group is never heard again by it, over restarts and snapshots, and
+//     a leader that knows of it does not let it in again.
+//
+// # Who speaks
+//
+// Every connection has a peer, the node at its other end, or nobody, where it does not tell. speaker.go has the rules
+// by which a request is judged, term.go those of terms, control.go those of control requests, transport.go those of
+// answers. They hold where the peer is nobody, too, though anybody may then take a member's name: what they end there
+// is a request in no member's name, of a former incarnation, or with a term that nobody could follow.
+//
+// The reasons are labels of metrics: sender, address, replaced, term, not_leader. A refused request is answered with
+// the reason and counted; it is logged once a minute for each node and reason.
+//
+// A joiner is in no configuration and knows none. It calls by control requests only, and takes the appends and the
+// snapshot of the leader that sends them; having nothing, it takes any term. A leader of whom a replica knows nothing
+// is believed as a member of the cluster, no more and no less: a follower that was away knows none of the newer ones.
+//
+// What a member can do with its own name is not looked at: it may lead and write entries, raise the term by 2³² at each
+// request, claim a new incarnation of its node. A raise by nearly 2³² that one server takes, and the election after it,
+// may leave behind a server that has not heard of it: that one takes nothing any more, says so
+// (GroupStatus.TermRefused) and has to rejoin with an empty folder. It does not trust a second member's word instead:
+// two that agree could not be told from one that has infected the other.
 //
 // # Levels
 //
@@ -69,6 +93,8 @@
 //	                                        └───────────── folder emptied, new incarnation ◄──────┘
 //	                                                        (damage found by Open comes here, too)
 //
+// A joining folder that was replaced before it noted that it was a member becomes void, too.
+//
 // A single node has no other node to rejoin: damage found by Open is its error, and nothing is changed; a void folder
 // is refused at every start, until the whole of it is restored from a copy or moved away.
 //
@@ -98,15 +124,18 @@
 //	identity      the identity file: read, created, emptied
 //	wire          connection headers, control requests and responses
 //	self          the running node's identity: the only place where it changes
+//	metrics       histograms, counters, gauges
+//	refusals      counts, logs and remembers what was refused between the nodes
+//	term          how far a term may be above another one
 //	network       the node's port: listens, dials, knows every connection
 //	transport     one group's view of the port, and Raft's transport over it
 //	peers         sends control requests to the other nodes; asks for their cluster before anything is opened
 //	hclog         Raft's messages in slog
-//	metrics       histograms, counters, gauges
 //	bound         how long the log may be because of a held group
 //
 //	log           the group's log and term as Raft uses them: deadlines         one group's data
 //	marker        up to where the state replaces the log
+//	formers       the servers that were seen to leave the group
 //	stream        a snapshot as a stream of bytes
 //	fsm           applies entries; knows the committed configurations
 //	snapshots     received snapshots, staged and taken over; the marker
@@ -114,6 +143,7 @@
 //
 //	sane          checks incoming requests for what would make Raft panic       one group's parts
 //	instance      one run of Raft, and what is asked of it
+//	speaker       checks incoming requests for who sends them
 //	guard         sees incoming requests before Raft does
 //	propose       entries in order, their results, and announced leadership
 //	engine        begins, ends and restarts Raft
@@ -134,8 +164,9 @@
 // another lock. guard and maintainer share oneSnapshot, which keeps a local snapshot and an installed one apart; it is
 // held while Raft works. proposer.mu is held for the call that hands an entry to Raft, which blocks while Raft's queue
 // is full. sender.busy is held while the state machine copies itself. The rest (Store.mu, self.mu, fsm.mu,
-// snapshots.mu, sender.mu, logStore.mu, network.mu, transport.mu) protect a few fields each; no other lock of the
-// package is taken while one of them is held. self.mu and snapshots.mu are held while their sealed file is written.
+// snapshots.mu, sender.mu, logStore.mu, network.mu, transport.mu, refusals.mu, formers.mu) protect a few fields each;
+// no other lock of the package is taken while one of them is held, formers.mu under fsm.mu excepted. self.mu and
+// snapshots.mu are held while their sealed file is written.
 //
 // # Assumptions
 //

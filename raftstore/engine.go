@@ -26,6 +26,7 @@ type engine struct {
 	fsm       *fsm
 	snaps     *snapshots
 	guard     *guard
+	refusals  *refusals
 	proposer  *proposer
 	run       *current
 	ctx       context.Context // ends with the group
@@ -66,7 +67,10 @@ func (e *engine) config(notify chan bool) *raft.Config {
 // start begins an instance.
 func (e *engine) start() (err error) {
 	own, _ := e.opts.peer(e.opts.Name)
-	r := &instance{layer: newLayer(e.net, e.shard, own.Addr), notify: make(chan bool, 16), done: make(chan struct{})}
+	r := &instance{
+		layer: newLayer(e.net, e.shard, own.Addr), began: time.Now(), notify: make(chan bool, 16),
+		done: make(chan struct{}),
+	}
 	e.fsm.begin(e.snaps.marker())
 	cfg := e.config(r.notify)
 	r.trans = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -74,6 +78,9 @@ func (e *engine) start() (err error) {
 		Timeout: e.opts.Timings.Transport, Logger: cfg.Logger,
 	}))
 	r.trans.maySend, r.trans.noteSent = e.snaps.send.check, e.snaps.send.note
+	r.trans.refusedAnswer = func(from raft.ServerID, why *refusal) {
+		e.refusals.answer(shardLabel(e.shard), nodeOf(from), why)
+	}
 	func() { // Raft panics if the term cannot be stored
 		defer func() {
 			if p := recover(); p != nil {
@@ -87,6 +94,8 @@ func (e *engine) start() (err error) {
 		return fmt.Errorf("raftstore: start shard %d: %w", e.shard, err)
 	}
 	e.log.running.Store(true)
+	applied, _ := e.fsm.sm.Applied()
+	e.snaps.formers.allLogged(applied)
 	r.trans.wg.Go(func() { e.guard.watch(r) })
 	e.run.Store(r)
 	e.wg.Go(func() { e.watch(r) })

@@ -58,6 +58,8 @@ var (
 	errFrame = errors.New("raftstore: bad control frame")
 	// errMalformed answers a Raft request that no peer of this program makes.
 	errMalformed = errors.New("raftstore: malformed request")
+	// errRefused answers a request whose speaker cannot be what it says, and fails a call whose answer cannot be one.
+	errRefused = errors.New("raftstore: refused")
 	// errConflict answers a snapshot that has to wait until the conflicting end of the log is dropped.
 	errConflict = errors.New("raftstore: the log conflicts with the snapshot; its end is being dropped")
 	// errOvertaken says that a local snapshot came after one that was installed meanwhile.

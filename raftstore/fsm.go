@@ -117,8 +117,10 @@ func (f *fsm) applyOne(e *raft.Log) any {
 	case raft.LogCommand:
 		f.command = e.Index
 	case raft.LogConfiguration:
-		f.configs = append(f.configs, configAt{e.Index, e.Term, raft.DecodeConfiguration(e.Data)})
+		conf := raft.DecodeConfiguration(e.Data)
+		f.configs = append(f.configs, configAt{e.Index, e.Term, conf})
 		f.configs = f.configs[max(0, len(f.configs)-keptConfigs):]
+		f.snaps.formers.committed(e.Index, conf)
 	}
 	f.seen, f.term = e.Index, e.Term
 	return applied{value: v, term: e.Term}

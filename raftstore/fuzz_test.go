@@ -114,12 +114,16 @@ func FuzzFolder(f *testing.F) {
 // FuzzControl sends anything over a control connection. It is answered with a frame or closed, and what the node is
 // afterwards, it still is after a restart.
 func FuzzControl(f *testing.F) {
-	founders := []member{{"a", "a-%s", "127.0.0.1:1"}, {"b", "b-1", "127.0.0.1:2"}, {"c", "c-1", "127.0.0.1:3"}}
+	const a, c = "a-0123456789abcdef", "c-0123456789abcdef"
+	founders := []member{{"a", a, "127.0.0.1:1"}, {"b", "b-%s", "127.0.0.1:2"}, {"c", c, "127.0.0.1:3"}}
+	found := request{Op: opFound, From: a, Cluster: "00000000000000aa", Founders: founders,
+		Nodes: []string{"a", "b", "c"}, Shards: 1}
+	byAnother := found
+	byAnother.From = c
 	for _, r := range []request{
-		{Op: opHello},
-		{Op: opFound, Cluster: "00000000000000aa", Founders: founders, Nodes: []string{"a", "b", "c"}, Shards: 1},
-		{Op: opJoin, From: "b-0123456789abcdef", Shard: 0}, {Op: opJoin, Shard: 1 << 31, Inquiry: true},
-		{Op: opHealth}, {Op: "?"},
+		{Op: opHello, From: a}, {Op: opHello, From: "a-"}, {Op: opHello}, found, byAnother,
+		{Op: opJoin, From: c, Shard: 0}, {Op: opJoin, From: c, Shard: 1 << 31, Inquiry: true},
+		{Op: opHealth, From: a}, {Op: "?", From: a},
 	} {
 		b, err := json.Marshal(r)
 		if err != nil {
@@ -129,16 +133,17 @@ func FuzzControl(f *testing.F) {
 	}
 	f.Add([]byte(`{"Op":"hello"`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		fsys := vfs.NewMem()
-		s, err := Open(context.Background(), fuzzOptions(fsys, 3))
+		o := fuzzOptions(vfs.NewMem(), 3)
+		o.Name = "b" // whom a tells of a new cluster
+		s, err := Open(context.Background(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// The seeds name a founder whose incarnation is known only now.
-		body = bytes.ReplaceAll(body, []byte("a-%s"), []byte(s.self.serverID()))
+		body = bytes.ReplaceAll(body, []byte("b-%s"), []byte(s.self.serverID()))
 		ours, theirs := net.Pipe()
 		done := make(chan struct{})
-		go func() { defer close(done); s.control.serve(theirs) }()
+		go func() { defer close(done); s.control.serve(theirs, nobody) }()
 		_ = ours.SetDeadline(time.Now().Add(5 * time.Second))
 		go func() {
 			var frame bytes.Buffer
@@ -162,7 +167,6 @@ func FuzzControl(f *testing.F) {
 		if now.Cluster != "" && now.Phase != phaseMember {
 			t.Fatalf("%q made it %+v", body, now)
 		}
-		o := fuzzOptions(fsys, 3)
 		if err := o.complete(); err != nil {
 			t.Fatal(err)
 		}
@@ -206,37 +210,39 @@ func rpcBytes(call func(*raft.NetworkTransport) error) []byte {
 // FuzzRaftConn sends anything, after the header, over a connection to a group. The group and the library in it go on:
 // they answer or close, allocate in proportion, and can be opened again with whatever was stored.
 func FuzzRaftConn(f *testing.F) {
-	head := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("b-1"), Addr: []byte("127.0.0.1:2")}
+	head := as("b-0123456789abcdef", "127.0.0.1:2")
 	conf := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a-1", Address: "x:1"}}})
 	appendWith := func(prev uint64, es ...*raft.Log) []byte {
 		return rpcBytes(func(t *raft.NetworkTransport) error {
 			return t.AppendEntries("a-1", "x:1", &raft.AppendEntriesRequest{
-				RPCHeader: head, Term: 1 << 40, PrevLogEntry: prev, PrevLogTerm: 1, Entries: es,
+				RPCHeader: head, Term: 1 << 30, PrevLogEntry: prev, PrevLogTerm: 1, Entries: es,
 				LeaderCommitIndex: prev + uint64(len(es)),
 			}, new(raft.AppendEntriesResponse))
 		})
 	}
 	f.Add(appendWith(0))
-	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Data: []byte("x")}))
-	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogConfiguration, Data: conf}))
+	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 30, Data: []byte("x")}))
+	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 30, Type: raft.LogConfiguration, Data: conf}))
 	f.Add(appendWith(1,
-		&raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogConfiguration, Data: []byte("no configuration")}))
-	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: raft.LogAddPeerDeprecated, Data: []byte("x")}))
-	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 40, Type: 77}))
+		&raft.Log{Index: 2, Term: 1 << 30, Type: raft.LogConfiguration, Data: []byte("no configuration")}))
+	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 30, Type: raft.LogAddPeerDeprecated, Data: []byte("x")}))
+	f.Add(appendWith(1, &raft.Log{Index: 2, Term: 1 << 30, Type: 77}))
 	f.Add(appendWith(1, nil))
 	f.Add(appendWith(1<<64-2, &raft.Log{Index: 1<<64 - 1, Term: 1}, &raft.Log{Index: 0, Term: 1}))
-	f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
-		return t.RequestVote("a-1", "x:1", &raft.RequestVoteRequest{
-			RPCHeader: head, Term: 1 << 50, LastLogIndex: 9, LastLogTerm: 1 << 49,
-		}, new(raft.RequestVoteResponse))
-	}))
+	for _, term := range []uint64{1 << 30, 1 << 50, 1<<64 - 1} {
+		f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
+			return t.RequestVote("a-1", "x:1", &raft.RequestVoteRequest{
+				RPCHeader: head, Term: term, LastLogIndex: 9, LastLogTerm: term - 1,
+			}, new(raft.RequestVoteResponse))
+		}))
+	}
 	f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
 		return t.TimeoutNow("a-1", "x:1", &raft.TimeoutNowRequest{RPCHeader: head}, new(raft.TimeoutNowResponse))
 	}))
 	for _, c := range [][]byte{conf, []byte("no configuration")} {
 		f.Add(rpcBytes(func(t *raft.NetworkTransport) error {
 			return t.InstallSnapshot("a-1", "x:1", &raft.InstallSnapshotRequest{
-				RPCHeader: head, SnapshotVersion: 1, Term: 1 << 40, LastLogIndex: 50, LastLogTerm: 1,
+				RPCHeader: head, SnapshotVersion: 1, Term: 1 << 30, LastLogIndex: 50, LastLogTerm: 1,
 				Configuration: c, ConfigurationIndex: 1, Size: 12,
 			}, new(raft.InstallSnapshotResponse), bytes.NewReader([]byte("no snapshot.")))
 		}))
@@ -249,12 +255,14 @@ func FuzzRaftConn(f *testing.F) {
 	f.Add([]byte{0, 0x81, 0xa6, 'L', 'e', 'a', 'd', 'e', 'r', 0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fsys := vfs.NewMem()
+		options := joiner(t, fsys)
+		options.firstEntry(t)
 		open := func() *Store {
-			s, err := Open(context.Background(), fuzzOptions(fsys, 1))
+			options.Listener = &deafListener{done: make(chan struct{})}
+			s, err := Open(context.Background(), options)
 			if err != nil {
 				t.Fatal(err)
 			}
-			// It may never be ready, because the connection may tell it who is a member.
 			for started := false; !started; time.Sleep(100 * time.Microsecond) {
 				started = s.forming.started.Load()
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/semaphore"
@@ -37,6 +38,7 @@ type Group struct {
 	standing   *standing
 	handover   *handover
 	levels     *levels
+	speaker    *speaker
 	bound      *logBound
 
 	cancel         context.CancelFunc // ends the group's tasks
@@ -52,6 +54,7 @@ type groupEnv struct {
 	peers      *peers
 	wal        *wal.Log
 	met        *metrics
+	refusals   *refusals
 	bound      *logBound
 	fatal      func(error) // takes the first error after which this node can keep no promise
 	superseded func()      // is called when another incarnation has taken this node's place
@@ -110,21 +113,31 @@ func newGroup(
 	g.engine = &engine{
 		opts: o, shard: shard, logger: logger, self: env.self, net: env.net, log: log, fsm: f, snaps: snaps,
 		proposer: g.proposer, run: g.run, ctx: ctx, wg: &g.wg, fatal: env.fatal,
-		switching: semaphore.NewWeighted(1), restarts: make(chan restartRequest, 1),
+		refusals: env.refusals, switching: semaphore.NewWeighted(1), restarts: make(chan restartRequest, 1),
+	}
+	g.speaker = &speaker{
+		opts: o, shard: shard, formers: snaps.formers, refusals: env.refusals,
+		nothing: func() bool {
+			last, err := log.inner.LastIndex()
+			return err == nil && last == 0 && snaps.marker().Index == 0
+		},
 	}
 	g.engine.guard = &guard{
 		logger: logger, log: log, fsm: f, snaps: snaps, ctx: ctx, oneSnapshot: oneSnapshot,
 		requestRestart: g.engine.requestRestart, level: level.Level(o.Level), bound: env.bound,
-		refused: met.refused.Inc,
+		refused: met.refused.Inc, speaker: g.speaker,
 	}
 	log.configNotStored = func(index uint64) {
 		g.engine.requestRestart(restartRequest{index, "a configuration could not be stored"})
 	}
+	log.readConfig = snaps.formers.logged
 	g.maintainer = &maintainer{
 		opts: o, shard: shard, logger: logger, sm: sm, log: log, fsm: f, send: snaps.send, run: g.run, ctx: ctx,
 		oneSnapshot: oneSnapshot, barrier: g.proposer.barrier, laggards: env.wal.Laggards,
 	}
-	g.members = &members{opts: o, logger: logger, run: g.run, fsm: f, peers: env.peers, ctx: ctx, wg: &g.wg}
+	g.members = &members{
+		opts: o, logger: logger, run: g.run, fsm: f, formers: snaps.formers, peers: env.peers, ctx: ctx, wg: &g.wg,
+	}
 	g.standing = &standing{
 		opts: o, shard: shard, run: g.run, fsm: f, self: env.self, peers: env.peers, ctx: ctx,
 		superseded: env.superseded,
@@ -284,6 +297,9 @@ func (g *Group) status() GroupStatus {
 	if r := g.run.Load(); r != nil {
 		s.Leader, s.IsLeader, s.Suffrage = g.Leader(), r.raft.State() == raft.Leader, g.run.suffrage()
 		s.Term, s.CommitIndex = r.raft.CurrentTerm(), r.raft.CommitIndex()
+		if s.Leader == "" && time.Since(r.began) > termRefusedFor && time.Since(r.raft.LastContact()) > termRefusedFor {
+			s.TermRefused = g.speaker.termRefused(termRefusedFor)
+		}
 	}
 	if s.IsLeader {
 		s.NotSent = g.send.failures()

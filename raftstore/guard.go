@@ -42,6 +42,7 @@ type guard struct {
 	level          level.Level // of this binary
 	bound          *logBound
 	refused        func() // is called when an append is refused because the log is too long
+	speaker        *speaker
 }
 
 // watch hands requests to an instance of Raft, one by one, until its transport closes.
@@ -49,22 +50,8 @@ func (g *guard) watch(r *instance) {
 	for {
 		select {
 		case rpc := <-r.trans.NetworkTransport.Consumer():
-			if err := sane(rpc.Command); err != nil {
-				g.logger.Warn("request refused", "error", err)
-				refuse(rpc, err)
+			if g.answered(r, rpc, nobody) {
 				continue
-			}
-			switch req := rpc.Command.(type) {
-			case *raft.AppendEntriesRequest:
-				if err := g.tooLong(req); err != nil {
-					refuse(rpc, err)
-					continue
-				}
-				g.shorten(req)
-			case *raft.InstallSnapshotRequest:
-				if g.install(r, rpc, req) {
-					continue
-				}
 			}
 			select {
 			case r.trans.rpcs <- rpc:
@@ -75,6 +62,30 @@ func (g *guard) watch(r *instance) {
 			return
 		}
 	}
+}
+
+// answered looks at a request that came from a peer, and answers it if Raft must not see it.
+func (g *guard) answered(r *instance, rpc raft.RPC, peer string) bool {
+	if err := sane(rpc.Command); err != nil {
+		g.logger.Warn("request refused", "error", err)
+		refuseUnread(rpc, err)
+		return true
+	}
+	if err := g.speaker.hear(r, rpc.Command, peer); err != nil {
+		refuseUnread(rpc, err)
+		return true
+	}
+	switch req := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
+		if err := g.tooLong(req); err != nil {
+			refuseUnread(rpc, err)
+			return true
+		}
+		g.shorten(req)
+	case *raft.InstallSnapshotRequest:
+		return g.install(r, rpc, req)
+	}
+	return false
 }
 
 // install answers a snapshot that Raft must not see, and lets the others in one at a time. It returns false where Raft
@@ -158,19 +169,30 @@ func (g *guard) tooLong(req *raft.AppendEntriesRequest) error {
 	return err
 }
 
-// refuseUnread answers a snapshot with an error, and reads no more of it: what is left on the connection is no request,
-// so the library closes it.
-func refuseUnread(rpc raft.RPC, err error) { rpc.Respond(&raft.InstallSnapshotResponse{}, err) }
-
-// refuse answers with an error; the snapshot that follows its request on the connection is read and dropped.
-func refuse(rpc raft.RPC, err error) {
+// refuseUnread answers with an error. Of a snapshot no more is read: whoever sends it must not hold up the others, and
+// what is left of it on the connection is no request, so the library closes it.
+func refuseUnread(rpc raft.RPC, err error) {
+	var resp any
 	switch rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		resp = &raft.RequestVoteResponse{}
+	case *raft.RequestPreVoteRequest:
+		resp = &raft.RequestPreVoteResponse{}
 	case *raft.InstallSnapshotRequest:
-		_, _ = io.Copy(io.Discard, rpc.Reader)
-		rpc.Respond(&raft.InstallSnapshotResponse{}, err)
+		resp = &raft.InstallSnapshotResponse{}
+	case *raft.TimeoutNowRequest:
+		resp = &raft.TimeoutNowResponse{}
 	default:
-		rpc.Respond(&raft.AppendEntriesResponse{}, err)
+		resp = &raft.AppendEntriesResponse{}
 	}
+	rpc.Respond(resp, err)
+}
+
+// refuse answers a member's snapshot with an error; what follows its request on the connection is read and dropped, so
+// that its sender learns of the error.
+func refuse(rpc raft.RPC, err error) {
+	_, _ = io.Copy(io.Discard, rpc.Reader)
+	refuseUnread(rpc, err)
 }
 
 // shorten drops those first entries of an append that the log cannot check any more.

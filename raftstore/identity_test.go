@@ -53,11 +53,12 @@ func TestClusterOfKnowsWhatIsNoID(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked := 0
-		peer.serve(func(_ header, c net.Conn) (byte, func()) {
+		peer.serve(func(_ header, _ string, c net.Conn) (byte, func()) {
 			return answerOK, func() {
 				defer func() { _ = c.Close() }()
 				var req request
-				if err := errors.Join(readFrame(c, &req), writeFrame(c, &response{Cluster: told})); err != nil {
+				resp := &response{ServerID: "b-0123456789abcdef", Cluster: told}
+				if err := errors.Join(readFrame(c, &req), writeFrame(c, resp)); err != nil {
 					t.Error(err)
 				}
 				asked++

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -12,6 +13,7 @@ type instance struct {
 	raft   *raft.Raft
 	trans  *transport
 	layer  *layer
+	began  time.Time
 	notify chan bool     // the library's notices: leadership won, or lost
 	done   chan struct{} // closed when the instance has stopped
 }
@@ -59,16 +61,3 @@ func (c *current) configuration() raft.Configuration {
 
 // suffrage returns this node's part in the group: standVoter, standNonvoter or standNone.
 func (c *current) suffrage() string { return suffrageOf(c.configuration(), c.self()) }
-
-// suffrageOf returns a server's part in a configuration: standVoter, standNonvoter or standNone.
-func suffrageOf(c raft.Configuration, id raft.ServerID) string {
-	for _, s := range c.Servers {
-		if s.ID == id {
-			if s.Suffrage == raft.Voter {
-				return standVoter
-			}
-			return standNonvoter
-		}
-	}
-	return standNone
-}

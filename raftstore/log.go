@@ -37,7 +37,9 @@ type logStore struct {
 	fatal           func(error)
 	observe         func(time.Duration) // is called with the time of each write, for metrics
 	configNotStored func(index uint64)  // is called with the index of a configuration that Raft could not store
-	running         atomic.Bool         // Raft runs: an error ends its goroutine that met it
+	// readConfig is called with each configuration that is read while Raft begins: it reads the whole log for them.
+	readConfig func(index uint64, conf raft.Configuration)
+	running    atomic.Bool // Raft runs: an error ends its goroutine that met it
 
 	jobs chan *storeJob
 	wg   sync.WaitGroup
@@ -190,6 +192,9 @@ func (l *logStore) LastIndex() (uint64, error)  { return l.inner.LastIndex() }
 
 func (l *logStore) GetLog(index uint64, out *raft.Log) error {
 	err := l.inner.GetLog(index, out)
+	if err == nil && out.Type == raft.LogConfiguration && !l.running.Load() && l.readConfig != nil {
+		l.readConfig(index, raft.DecodeConfiguration(out.Data))
+	}
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) { // unwrapped: the library compares it with ==, too
 		return err
 	}

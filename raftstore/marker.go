@@ -20,6 +20,9 @@ type marker struct {
 	State         uint64 `json:",omitempty"`
 	Configuration raft.Configuration
 	ConfigIndex   uint64
+	// Replaced are former incarnations, the newest last (formers.go). A binary that does not know the field passes over
+	// it, and drops it from the next marker.
+	Replaced []raft.ServerID `json:",omitempty"`
 }
 
 // meta is the marker as the library describes a snapshot.

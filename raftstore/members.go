@@ -21,6 +21,7 @@ type members struct {
 	logger   *slog.Logger
 	run      *current
 	fsm      *fsm
+	formers  *formers
 	peers    *peers
 	ctx      context.Context // ends with the group
 	wg       *sync.WaitGroup // of the group's tasks
@@ -54,7 +55,7 @@ func (m *members) join(req *request) (*response, error) {
 		if !req.Inquiry && req.Applied+caughtUp >= r.raft.CommitIndex() {
 			m.change(r, p, id)
 		}
-	case !req.Inquiry:
+	case !req.Inquiry && !m.formers.has(id): // the folder of a joiner that was replaced must not come back
 		m.change(r, p, id)
 		stand = standPending
 	default:

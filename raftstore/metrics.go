@@ -17,6 +17,9 @@ type metrics struct {
 	changes *prometheus.CounterVec
 	install *prometheus.CounterVec
 	refused *prometheus.CounterVec
+	// requests and answers are those that were refused because they cannot be what they say (refusals.go).
+	requests, answers *prometheus.CounterVec
+
 	gauges  []groupGauge
 	rejoins prometheus.Counter
 }
@@ -51,6 +54,12 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_appends_refused_total",
 			Help: "Appends with entries that were refused because a held group has made the log of the node too long."},
 			shard),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_requests_refused_total",
+			Help: "Requests that were refused because of who sends them, or for their term; those about no shard " +
+				"have an empty one."}, []string{"shard", "why"}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_answers_refused_total",
+			Help: "Answers of other nodes that were refused because of who sends them, or for their term."},
+			[]string{"shard", "why"}),
 		rejoins: prometheus.NewCounter(prometheus.CounterOpts{Name: "deckle_raft_rejoins_total",
 			Help: "Data folders emptied to rejoin with a new incarnation."}),
 	}
@@ -95,7 +104,8 @@ func (m *metrics) group(shard uint32) *groupMetrics {
 func (g *groupMetrics) observeStore(d time.Duration) { g.stored.Observe(d.Seconds()) }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.latency, m.stored, m.changes, m.install, m.refused, m.rejoins, m}
+	return []prometheus.Collector{m.latency, m.stored, m.changes, m.install, m.refused, m.requests, m.answers,
+		m.rejoins, m}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

@@ -61,9 +61,9 @@ func (n *network) listen(ctx context.Context) error {
 	return nil
 }
 
-// serve takes connections in the background. admit decides on one whose header was read: it returns the header's answer
-// and, with answerOK, what the connection is then handed to.
-func (n *network) serve(admit func(h header, c net.Conn) (answer byte, run func())) {
+// serve takes connections in the background. admit decides on one whose header was read and whose peer is known, as far
+// as it shows: it returns the header's answer and, with answerOK, what the connection is then handed to.
+func (n *network) serve(admit func(h header, peer string, c net.Conn) (answer byte, run func())) {
 	n.wg.Go(func() {
 		delay := time.Millisecond
 		for {
@@ -93,7 +93,7 @@ func (n *network) serve(admit func(h header, c net.Conn) (answer byte, run func(
 }
 
 // greet reads a connection's header and hands the connection over or refuses it.
-func (n *network) greet(c net.Conn, admit func(header, net.Conn) (byte, func())) {
+func (n *network) greet(c net.Conn, admit func(header, string, net.Conn) (byte, func())) {
 	_ = c.SetDeadline(time.Now().Add(n.opts.Timings.Transport))
 	if n.tls != nil {
 		tc := tls.Server(c, n.tls)
@@ -110,7 +110,7 @@ func (n *network) greet(c net.Conn, admit func(header, net.Conn) (byte, func()))
 		_ = c.Close()
 		return
 	}
-	answer, run := admit(h, c)
+	answer, run := admit(h, nobody, c)
 	if _, err := c.Write([]byte{answer}); err != nil || answer != answerOK {
 		_ = c.Close()
 		return

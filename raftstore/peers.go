@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // peers sends control requests to the other nodes; control.go answers them.
@@ -41,6 +43,8 @@ func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, err
 		return nil, fmt.Errorf("raftstore: %s to %s: %w", req.Op, to.Name, err)
 	case resp.Error != "":
 		return nil, fmt.Errorf("%w: %s: %s", ErrRefused, to.Name, resp.Error)
+	case req.Op == opHello && nodeOf(raft.ServerID(resp.ServerID)) != to.Name:
+		return nil, fmt.Errorf("raftstore: %s to %s: server %q answers", req.Op, to.Name, resp.ServerID)
 	}
 	return &resp, nil
 }

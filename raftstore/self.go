@@ -119,12 +119,12 @@ func (s *self) makeVoidLocked(reason string) error {
 	return s.save(&next)
 }
 
-// supersede makes the folder of a member void, because another incarnation has taken its place. It tells whether the
-// node was a member.
+// supersede makes the folder of a member, or of one that was about to become one, void, because another incarnation has
+// taken its place. It tells whether the folder was one of these.
 func (s *self) supersede() (wasMember bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.id.Phase != phaseMember {
+	if s.id.Phase != phaseMember && s.id.Phase != phaseJoining {
 		return false, nil
 	}
 	return true, s.makeVoidLocked(ErrSuperseded.Error())

@@ -30,6 +30,8 @@ type snapshots struct {
 	send  *sender
 	count func() // is called when a snapshot was installed
 
+	formers *formers // what of them is known goes into each marker
+
 	mu sync.Mutex
 	m  marker
 }
@@ -41,6 +43,7 @@ func newSnapshots(fsys vfs.FS, dir string, shard uint32, own level.Level) (*snap
 	s := &snapshots{fs: fsys, dir: dir, shard: shard, level: own, count: func() {}}
 	var err error
 	s.m, err = loadMarker(fsys, s.markerPath())
+	s.formers = newFormers(s.m)
 	return s, err
 }
 
@@ -62,6 +65,7 @@ func (s *snapshots) marker() marker {
 }
 
 func (s *snapshots) setMarker(m marker) error {
+	m.Replaced = s.formers.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.Index < s.m.Index {
@@ -233,6 +237,7 @@ func (s *snapshots) takeOver(sm StateMachine, log *logStore) (marker, error) {
 		return m, fmt.Errorf("%w: the restored snapshot of shard %d at %d is durable up to %d",
 			ErrDamaged, s.shard, m.Applied, d)
 	}
+	s.formers.committed(m.ConfigIndex, m.Configuration)
 	if err := s.setMarker(m); err != nil {
 		return m, err
 	}

@@ -16,6 +16,15 @@ type Status struct {
 	// are.
 	Refusing string
 	WAL      wal.Stats
+	// Refused are the last ten minutes' requests and answers of other nodes that were refused because they cannot be
+	// what they say: the latest of each node. Without TLS it is empty, since anybody could fill it.
+	Refused []Refusal
+}
+
+// Refusal says that a request or an answer was refused.
+type Refusal struct {
+	From string // the configured node that it came from, or said it came from; "" if that is none
+	Text string // why, for people
 }
 
 // GroupStatus is where one group stands, as this node sees it.
@@ -33,9 +42,12 @@ type GroupStatus struct {
 	DurableIndex uint64 // of the state machine
 	MarkerIndex  uint64 // of the last snapshot marker
 	LogBytes     int64
-	Level        uint32   // of the group, as of AppliedIndex
-	HeldIndex    uint64   // the first entry that this binary cannot read yet: the group is held; 0 if it is not
-	HeldReason   string   // why, "" if it is not held
-	Refused      string   // why the leader does not let this node in, "" if it does, or has not been asked
-	NotSent      []string // of a leader: which servers could not be sent a snapshot in the last minute, and why
+	Level        uint32 // of the group, as of AppliedIndex
+	HeldIndex    uint64 // the first entry that this binary cannot read yet: the group is held; 0 if it is not
+	HeldReason   string // why, "" if it is not held
+	// TermRefused is why this server follows nobody: requests were refused, in the last ten seconds, because their term
+	// is too far above its own, and it knows no leader for as long. "" if not.
+	TermRefused string
+	Refused     string   // why the leader does not let this node in, "" if it does, or has not been asked
+	NotSent     []string // of a leader: which servers could not be sent a snapshot in the last minute, and why
 }

@@ -16,17 +16,18 @@ import (
 
 // Store is one node's part of the cluster: its groups, their log and their state machines.
 type Store struct {
-	opts    Options
-	logger  *slog.Logger
-	self    *self
-	net     *network
-	peers   *peers
-	wal     *wal.Log
-	bound   *logBound // of the groups that are open
-	met     *metrics
-	groups  []*Group // by shard; fixed once Open returns
-	forming *forming // set before Open returns
-	control *control // set before Open returns
+	opts     Options
+	logger   *slog.Logger
+	self     *self
+	net      *network
+	peers    *peers
+	wal      *wal.Log
+	bound    *logBound // of the groups that are open
+	met      *metrics
+	refusals *refusals
+	groups   []*Group // by shard; fixed once Open returns
+	forming  *forming // set before Open returns
+	control  *control // set before Open returns
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -57,6 +58,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.opts.Logger = s.logger
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.met = newMetrics(func() []GroupStatus { return s.Status().Groups })
+	s.refusals = newRefusals(s.logger, s.met)
 	id, err := loadIdentity(&s.opts)
 	if err != nil {
 		return nil, err
@@ -86,6 +88,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.control = &control{
 		opts: &s.opts, logger: s.logger, self: s.self, groups: s.groups,
 		started: s.forming.started.Load, closed: s.isClosed, leaving: s.isLeaving,
+		refusals: s.refusals,
 	}
 	s.net.serve(s.control.admit)
 	s.wg.Go(func() {
@@ -149,8 +152,8 @@ func (s *Store) openGroups(ctx context.Context) (err error) {
 	log := s.wal
 	s.bound = &logBound{limit: boundFactor * o.WALBytes, size: func() int64 { return log.Stats().Bytes }}
 	env := &groupEnv{
-		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, bound: s.bound, fatal: s.fatal,
-		superseded: s.superseded,
+		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, refusals: s.refusals, bound: s.bound,
+		fatal: s.fatal, superseded: s.superseded,
 	}
 	for shard := range uint32(o.Shards) {
 		g, err := openGroup(ctx, env, shard)
@@ -277,6 +280,9 @@ func (s *Store) Status() Status {
 	}
 	st.WAL = s.wal.Stats()
 	st.WALBytes = st.WAL.Bytes
+	if s.opts.TLS != nil {
+		st.Refused = s.refusals.recent(refusedFor)
+	}
 	if err := s.bound.exceeded(); err != nil {
 		st.Refusing = err.Error()
 		st.Reasons = append(st.Reasons, "log: "+st.Refusing)

@@ -77,6 +77,7 @@ const dialSeparator = "\x00"
 //   - it has no heartbeat fast path, which may raise the term while the leader's loop runs (hashicorp/raft #695);
 //   - a vote is given to a server id, not to an address, which the server's next incarnation will have too;
 //   - the guard (guard.go) sees every request before Raft does;
+//   - an answer is taken only if it may be one (held): the library takes over any term that stands in it;
 //   - calls to a peer that does not answer wait until a heartbeat to it is answered, so that the library's backoff,
 //     which grows to seconds, does not delay a peer that has come back;
 //   - a snapshot is sent only to a server that can read it, and what became of it is noted.
@@ -91,6 +92,8 @@ type transport struct {
 	// maySend tells whether a server can take a snapshot, noteSent what became of sending it.
 	maySend  func(context.Context, raft.ServerID, io.Reader) error
 	noteSent func(raft.ServerID, error)
+	// refusedAnswer is told of an answer that was not taken.
+	refusedAnswer func(raft.ServerID, *refusal)
 
 	mu sync.Mutex
 	// down holds the silent peers; a channel is closed when its peer answers again, or nobody is to wait any more.
@@ -123,6 +126,11 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 
 func (t *transport) EncodePeer(id raft.ServerID, addr raft.ServerAddress) []byte {
+	return raftAddress(id, addr)
+}
+
+// raftAddress is a server's address as Raft's requests have it.
+func raftAddress(id raft.ServerID, addr raft.ServerAddress) []byte {
 	return []byte(string(addr) + dialSeparator + string(id))
 }
 
@@ -146,8 +154,61 @@ func (t *transport) AppendEntries(
 	// 	return nil
 	// }
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	if err = t.held(id, err, resp.ID, resp.Term, req.Term); err != nil {
+		*resp = raft.AppendEntriesResponse{}
+	}
 	t.noteAnswer(id, err == nil, heartbeat)
 	return err
+}
+
+// RequestVote asks a server for its vote.
+func (t *transport) RequestVote(
+	id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse,
+) error {
+	err := t.NetworkTransport.RequestVote(id, target, req, resp)
+	if err = t.held(id, err, resp.ID, resp.Term, req.Term); err != nil {
+		*resp = raft.RequestVoteResponse{}
+	}
+	return err
+}
+
+// RequestPreVote asks a server whether it would give its vote.
+func (t *transport) RequestPreVote(
+	id raft.ServerID, target raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse,
+) error {
+	err := t.NetworkTransport.RequestPreVote(id, target, req, resp)
+	if err = t.held(id, err, resp.ID, resp.Term, req.Term); err != nil {
+		*resp = raft.RequestPreVoteResponse{}
+	}
+	return err
+}
+
+// TimeoutNow asks a server to begin an election at once.
+func (t *transport) TimeoutNow(
+	id raft.ServerID, target raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse,
+) error {
+	err := t.NetworkTransport.TimeoutNow(id, target, req, resp)
+	return t.held(id, err, resp.ID, 0, 0)
+}
+
+// held returns the error of a call. A call whose answer names another server than the one that was asked, or a term too
+// far above that of the request, has failed. An answer need not name its server: those to snapshots do not.
+func (t *transport) held(asked raft.ServerID, err error, by []byte, term, of uint64) error {
+	// gofail: var bugAnswersUnbound struct{}
+	// term = 0
+	var no *refusal
+	switch {
+	case err != nil:
+		return err
+	case len(by) > 0 && string(by) != string(asked):
+		no = refused(whySender, "the answer of server %.100q instead of server %s", by, asked)
+	case !termWithin(term, of):
+		no = refused(whyTerm, "server %s answers a request of term %d with term %d", asked, of, term)
+	default:
+		return nil
+	}
+	t.refusedAnswer(asked, no)
+	return no.err
 }
 
 // InstallSnapshot sends a snapshot to a server that can read it. If it fails, the library tries again, with a pause
@@ -168,6 +229,9 @@ func (t *transport) InstallSnapshot(
 	err := t.maySend(ctx, id, data)
 	if err == nil {
 		err = t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+		if err = t.held(id, err, resp.ID, resp.Term, req.Term); err != nil {
+			*resp = raft.InstallSnapshotResponse{}
+		}
 	}
 	t.noteSent(id, err)
 	return err

@@ -12,6 +12,8 @@ const (
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
 	SnapshotNotSent     ID = "snapshot-not-sent"     // node
+	TermRefused         ID = "term-refused"          // node
+	PeerRefused         ID = "peer-refused"          // node
 	LevelLow            ID = "level-low"             // node/shard: rise
 	ShardStarting       ID = "shard-starting"        // node
 	RulesDiffer         ID = "rules-differ"          // node
@@ -146,6 +148,16 @@ var table = []Spec{
 	{SnapshotNotSent, Degraded, "the shard",
 		"its leader could not send a snapshot to a member that needs one, within the last minute", Never,
 		"Do what the text says on that member; until then it does not catch up."},
+	{TermRefused, Failing, "the shard",
+		"for ten seconds requests of other members have been refused because their term is more than 2³² above that " +
+			"of this node, and it has known no leader", AtOnce,
+		"Somebody has raised the term of the shard while this node was away. If the other nodes have a leader, stop " +
+			"this one, move its data folder away and start it with an empty one: it rejoins. Find out who did it."},
+	{PeerRefused, Degraded, "the other node, or node if it is none that is configured",
+		"in the last ten minutes a request or an answer between the nodes, on a connection with a certificate of the " +
+			"cluster's CA, was refused, because it cannot be what it says", Never,
+		"Compare the names and addresses of the nodes in all configurations, and find out what runs at that address " +
+			"with that certificate; a former data folder of that node does it, too. The text says what was refused."},
 	{LevelLow, Degraded, "the shard",
 		"for a minute its level has been below that of its leader's version, because a member does not answer or has " +
 			"an earlier version; notice instead of degraded if only another node's cluster.max_level holds it down",
