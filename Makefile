@@ -92,6 +92,7 @@ sim-bugs:
 	$(GO) run ./integration/failpoint -o .local/failpoints
 	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster \
 		-run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
+	$(GO) test -count=1 -v -tags gofail -overlay .local/failpoints/overlay.json ./raftstore -run '^TestBugs$$'
 
 # A million open sessions that all come due at once; the ordinary tests have fewer.
 TIMERS ?= 1000000
