@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"deckle/trust/pki"
 )
 
 // checker collects problems.
@@ -140,7 +142,12 @@ func (c *Config) checkCluster(k *checker) {
 		k.add("cluster.nodes", "has %d nodes; a cluster has one or three: of three any one may fail, of two none",
 			len(cl.Nodes))
 	}
-	names, addresses := map[string]bool{}, map[string]bool{}
+	if cl.Name != "" {
+		if err := pki.CheckCluster(cl.Name); err != nil {
+			k.add("cluster.name", "%s", err)
+		}
+	}
+	names, addresses, certificates := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i, n := range cl.Nodes {
 		key := fmt.Sprintf("cluster.nodes[%d]", i)
 		if k.need(key+".name", n.Name, "the name of the node") {
@@ -160,6 +167,16 @@ func (c *Config) checkCluster(k *checker) {
 			}
 			k.address(key+".address", n.Address, false)
 		}
+		if n.Certificate != "" {
+			if err := pki.CheckCertificateName(n.Certificate); err != nil {
+				k.add(key+".certificate", "%s", err)
+			}
+		}
+		id := pki.Canonical(cmp.Or(n.Certificate, pki.NodeURI(cl.Name, n.Name)))
+		if certificates[id] && !names[n.Name] {
+			k.add(key+".certificate", "%q is another node's, too: whoever has it would be both", n.Certificate)
+		}
+		certificates[id] = true
 		names[n.Name], addresses[n.Address] = true, true
 	}
 	if c.Node != "" && len(cl.Nodes) > 0 && !names[c.Node] {

@@ -3,6 +3,8 @@ package config
 import (
 	"cmp"
 	"time"
+
+	"deckle/trust/pki"
 )
 
 // Config is the configuration of one node: deckle.yaml. Load reads, completes and checks it.
@@ -26,9 +28,11 @@ type Config struct {
 // Cluster says who the nodes are: one or three.
 type Cluster struct {
 	Pipeline string `yaml:"pipeline" default:"deckle"`
-	Listen   string `yaml:"listen"` // host:port of the Raft port; by default this node's address
-	Nodes    []Node `yaml:"nodes"`
-	Shards   int    `yaml:"shards"` // fixed at creation; by default 1 on a single node, else 6
+	// Name stands in every certificate of a node; by default Pipeline, if that can stand there (pki.CheckCluster).
+	Name   string `yaml:"name"`
+	Listen string `yaml:"listen"` // host:port of the Raft port; by default this node's address
+	Nodes  []Node `yaml:"nodes"`
+	Shards int    `yaml:"shards"` // fixed at creation; by default 1 on a single node, else 6
 	// MaxLevel holds the level of the formats down, so that an older version can still take over. Zero, the default, is
 	// no bound. A level never falls (docs/design.md §11).
 	MaxLevel int  `yaml:"max_level"`
@@ -46,6 +50,9 @@ type Cluster struct {
 type Node struct {
 	Name    string `yaml:"name"`
 	Address string `yaml:"address"` // host:port that the other nodes dial
+	// Certificate is a DNS name, IP address or URI that stands in this node's certificate and in no other node's; by
+	// default ("") that is the URI of pki.NodeURI.
+	Certificate string `yaml:"certificate"`
 }
 
 // TLS names PEM files.
@@ -160,6 +167,13 @@ type Log struct {
 	Format string `yaml:"format" default:"json"` // json or text
 }
 
+// deriveName takes the pipeline's name for the cluster's if it can stand in a certificate.
+func (cl *Cluster) deriveName() {
+	if pki.CheckCluster(cl.Pipeline) == nil {
+		cl.Name = cmp.Or(cl.Name, cl.Pipeline)
+	}
+}
+
 // derive fills in the defaults that depend on other keys; all others stand beside their fields.
 func (c *Config) derive() {
 	cl, k := &c.Cluster, &c.Kafka
@@ -167,6 +181,7 @@ func (c *Config) derive() {
 		cl.Shards = cmp.Or(cl.Shards, 1)
 	}
 	cl.Shards = cmp.Or(cl.Shards, 6)
+	cl.deriveName()
 	for _, n := range cl.Nodes {
 		if n.Name == c.Node {
 			cl.Listen = cmp.Or(cl.Listen, n.Address)

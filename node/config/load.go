@@ -75,6 +75,37 @@ func Load(path string, env func(string) (string, bool), readFile func(string) ([
 	return cfg, nil
 }
 
+// LoadCluster reads who the nodes of the cluster are (cluster.name, cluster.pipeline, cluster.nodes), and cluster.tls.
+// It judges nothing else, since a file is not good before there are certificates, which are made by what it says. Name
+// is "" if the file has none and its pipeline cannot stand for it.
+func LoadCluster(path string, readFile func(string) ([]byte, error)) (*Cluster, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, d, err := parse(text)
+	if err != nil {
+		return nil, withPath(err, path)
+	}
+	decoding := slices.Clone(d.problems)
+	cfg.setDefaults()
+	k := &checker{}
+	cfg.checkCluster(k)
+	for _, p := range k.problems {
+		if !slices.ContainsFunc(decoding, func(q Problem) bool { return covers(q.Key, p.Key) }) {
+			d.problem(p.Key, "%s", p.Text)
+		}
+	}
+	d.problems = slices.DeleteFunc(d.problems, func(p Problem) bool {
+		return !covers("cluster.nodes", p.Key) && p.Key != "cluster" && p.Key != "cluster.name" &&
+			p.Key != "cluster.pipeline"
+	})
+	if len(d.problems) > 0 {
+		return nil, &Error{Path: path, Problems: d.problems}
+	}
+	return &cfg.Cluster, nil
+}
+
 // Complete fills in the defaults of a Config built in Go and checks it. It may be called again.
 func (c *Config) Complete() error {
 	c.setDefaults()

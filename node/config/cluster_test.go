@@ -1,0 +1,70 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// By its certificate a node is known to the others: a name that two nodes have, in whatever spelling, would let one be
+// the other, and one with a wildcard many.
+func TestNamesInCertificates(t *testing.T) {
+	for _, row := range []struct {
+		cluster string   // keys of the cluster
+		names   string   // of the nodes
+		has     []string // their certificates
+		want    string   // in the error, "" for none
+	}{
+		{"name: main, ", "abc", nil, ""},
+		{"pipeline: My_Job, ", "abc", nil, ""}, // without TLS no name is needed
+		{"name: Main, ", "abc", nil, `cluster.name: "Main" is no name of a cluster`},
+		{"", "abc", []string{"a.example"}, ""},
+		{"", "abc", []string{"a.example", "A.EXAMPLE"}, `cluster.nodes[1].certificate: "A.EXAMPLE" is another node's`},
+		{"", "abc", []string{"fd00::1", "fd00:0::1"}, "cluster.nodes[1].certificate: "},
+		{"", "abc", []string{"deckle://deckle/node/b"}, "cluster.nodes[1].certificate: "},
+		{"", "abc", []string{"spiffe://x/Y", "spiffe://x/y"}, ""},
+		{"", "aAc", nil, ""}, // were two nodes before there were certificates
+		{"", "abc", []string{"*.example"}, "wildcard"},
+		{"", "abc", []string{"a.example:7946"}, "without port"},
+	} {
+		text := "node: a\ndata_dir: /d\nkafka: {brokers: [\"k:9092\"]}\nclickhouse: {address: \"c:9000\"}\ncluster: {" +
+			row.cluster + "nodes: ["
+		for i, name := range row.names {
+			text += fmt.Sprintf("{name: %c, address: \"127.0.0.1:%d\"", name, i+1)
+			if i < len(row.has) {
+				text += fmt.Sprintf(", certificate: %q", row.has[i])
+			}
+			text += "}, "
+		}
+		text += "]}\n"
+		_, err := Load("deckle.yaml", testEnv, testFiles(text))
+		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s%v\nwant %q", text, err, row.want)
+		}
+	}
+}
+
+// Certificates are made by what a file says that is not good before there are any: only who the nodes are is judged.
+func TestLoadCluster(t *testing.T) {
+	for _, row := range [][2]string{
+		{`cluster: {nodes: [{name: a, address: "h:1"}], tls: {}}`, ""},
+		{"frob: 1\ncluster: {shards: x, nodes: [{name: a, address: \"h:1\"}]}\nkafka: []\n", ""},
+		{`cluster: {name: A, nodes: [{name: a, address: "h:1"}]}`, "cluster.name: "},
+		{`cluster: {nodes: [{name: a, address: "h"}]}`, "cluster.nodes[0].address: "},
+		{`cluster: {nodes: [{name: a, address: "h:1", frob: 2}]}`, "cluster.nodes[0].frob: unknown key"},
+		{`cluster: {nodes: x}`, "cluster.nodes: "},
+		{`cluster: x`, "cluster: "},
+		{`node: a`, "cluster.nodes: is missing"},
+		{"cluster: {nodes: [", "deckle.yaml:"},
+		{"", "is empty"},
+	} {
+		text, want := row[0], row[1]
+		c, err := LoadCluster("deckle.yaml", testFiles(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+		if err == nil && (c.Name != "deckle" || len(c.Nodes) != 1 || c.Nodes[0].Address != "h:1") {
+			t.Errorf("%s: %+v", text, c)
+		}
+	}
+}
