@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,13 +19,17 @@ import (
 
 // Deps is everything outside the process that a node touches and a test may replace. The zero value is the real world.
 type Deps struct {
-	FS           vfs.FS                // the data folder's file system; default the operating system's
-	Now          func() time.Time      // wall clock with a monotonic reading; default time.Now
-	Logger       *slog.Logger          // default slog.Default
-	Registerer   prometheus.Registerer // default a registry of the node's own
-	Gatherer     prometheus.Gatherer   // what /metrics shows; default Registerer if it is a Gatherer too
-	KafkaOpts    []kgo.Opt             // added last to every Kafka client, e.g. the dialer of an in-process broker
-	RaftListener net.Listener          // instead of cluster.listen; the node closes it
+	FS         vfs.FS                // the data folder's file system; default the operating system's
+	Now        func() time.Time      // wall clock with a monotonic reading; default time.Now
+	Logger     *slog.Logger          // default slog.Default
+	Registerer prometheus.Registerer // default a registry of the node's own
+	Gatherer   prometheus.Gatherer   // what /metrics shows; default Registerer if it is a Gatherer too
+	// ReadFile reads certificates, keys and CA bundles, again and again; default os.ReadFile.
+	ReadFile func(string) ([]byte, error)
+	// Reread has the node look at these files at once; it is told the signal for which it does.
+	Reread       <-chan os.Signal
+	KafkaOpts    []kgo.Opt    // added last to every Kafka client, e.g. the dialer of an in-process broker
+	RaftListener net.Listener // instead of cluster.listen; the node closes it
 	// RaftDial and ClickHouseDial replace TCP on the way to the other nodes and to ClickHouse.
 	RaftDial       func(ctx context.Context, addr string) (net.Conn, error)
 	ClickHouseDial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -42,7 +48,18 @@ type Deps struct {
 	openSink func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error)
 }
 
+// stat tells the modes of the files that ReadFile reads, as far as they are real ones.
+func (d *Deps) stat() func(string) (fs.FileInfo, error) {
+	if d.ReadFile == nil {
+		return os.Stat
+	}
+	return func(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
+}
+
 func (d *Deps) complete() {
+	if d.ReadFile == nil {
+		d.ReadFile = os.ReadFile
+	}
 	if d.FS == nil {
 		d.FS = vfs.Default
 	}

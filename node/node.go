@@ -2,11 +2,11 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +23,7 @@ import (
 	"deckle/schema/level"
 	"deckle/sinks/deadletter"
 	"deckle/state"
+	"deckle/trust"
 )
 
 // closeTimeout bounds an orderly end: intake stops, leadership is handed over, the disk is closed.
@@ -42,6 +43,7 @@ type Node struct {
 	sinks        sinkSlots
 	delta        *deltaTables
 	budget       *budget
+	files        *trust.Files        // certificates, keys and CA bundles
 	list         *condition.Registry // what is not as it should be
 	topics       *topics
 	looking      sync.Mutex // one at a time looks
@@ -94,10 +96,11 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.shardMetrics, err = shard.NewMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
-	if n.kafka, err = kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, n.deps.Logger, n.deps.KafkaOpts); err != nil {
+	n.files = openFiles(cfg, &n.deps)
+	if n.kafka, err = openKafka(cfg, &n.deps, n.files, n.deps.Logger); err != nil {
 		return nil, err
 	}
-	reach, err := reachOf(cfg, &n.deps)
+	reach, err := reachOf(cfg, &n.deps, n.files)
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +138,13 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.topics = &topics{cfg: cfg, list: n.list, kafka: n.kafka, now: deps.Now, needs: func() kafka.Needs {
 		return kafka.Needs{LetterBytes: deadletter.LetterBytes, DiskBytes: n.budget.limit}
 	}}
-	w := &sinkWiring{cfg: cfg, deps: &n.deps, clusterID: n.raft.ClusterID, level: n.level,
+	n.tellInsecure()
+	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files, clusterID: n.raft.ClusterID, level: n.level,
 		kafka: n.kafka, refetch: n.refetch, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
-		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list)); err != nil {
+		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list),
+		deps.Registerer.Register(n.files)); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	n.opened.Store(true)
@@ -148,6 +153,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
 	n.work.Go(func() { n.watch.Run(run) })
+	n.work.Go(func() { n.watchFiles(run) })
 	n.work.Go(func() { n.topics.run(run) })
 	n.work.Go(func() { n.watchConditions(run) })
 	n.work.Go(func() { n.tellFlushes(run, &n.written) })
@@ -168,7 +174,7 @@ func mayFound(ctx context.Context, deps *Deps, cfg *config.Config, reach raftsto
 }
 
 // reachOf returns the options of raftstore that say how the nodes of the cluster reach one another.
-func reachOf(cfg *config.Config, deps *Deps) (o raftstore.Options, err error) {
+func reachOf(cfg *config.Config, deps *Deps, files *trust.Files) (o raftstore.Options, err error) {
 	c := &cfg.Cluster
 	o = raftstore.Options{Name: cfg.Node, Dial: deps.RaftDial, Shards: c.Shards,
 		Timings: raftstore.Timings{Heartbeat: c.HeartbeatTimeout, Election: c.ElectionTimeout, Lease: c.LeaseTimeout,
@@ -176,10 +182,24 @@ func reachOf(cfg *config.Config, deps *Deps) (o raftstore.Options, err error) {
 	for _, p := range c.Nodes {
 		o.Nodes = append(o.Nodes, raftstore.Peer{Name: p.Name, Addr: p.Address})
 	}
-	if o.TLS, err = c.TLS.Mutual(os.ReadFile); err != nil {
-		return o, fmt.Errorf("cluster: %w", err)
+	m, err := material(files, "cluster.tls", c.TLS)
+	if err != nil {
+		return o, fmt.Errorf("node: %w", err)
+	}
+	if m != nil {
+		o.TLS, o.DialTLS = m.Server(tls.RequireAndVerifyClientCert, nil), m.Client
+		o.TLS.RootCAs = m.Client().RootCAs
 	}
 	return o, nil
+}
+
+// openKafka opens the client of the source's brokers.
+func openKafka(cfg *config.Config, deps *Deps, files *trust.Files, log *slog.Logger) (*kafka.Client, error) {
+	t, err := client(files, "kafka.tls", cfg.Kafka.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	return kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, kafka.Secure{TLS: t}, log, deps.KafkaOpts)
 }
 
 // openRaft opens the groups; o says how the nodes reach one another.

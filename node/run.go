@@ -30,10 +30,6 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 			return fmt.Errorf("debug: %w (debug.listen names another address)", err)
 		}
 	}
-	for _, name := range cfg.UnverifiedTLS() {
-		log.Warn("certificates are not verified: anyone between could read and change everything", "key",
-			name+".insecure_skip_verify")
-	}
 	n, err := Open(ctx, cfg, deps)
 	if err != nil {
 		_ = ln.Close()

@@ -20,12 +20,14 @@ import (
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
 	"deckle/state"
+	"deckle/trust"
 )
 
 // sinkWiring is what it takes to open the sinks of a node.
 type sinkWiring struct {
 	cfg       *config.Config
 	deps      *Deps
+	files     *trust.Files
 	clusterID func() string      // known by the time a sink is opened
 	level     func() level.Level // at which tables are made that are missing
 	kafka     *kafka.Client
@@ -126,9 +128,9 @@ func (w *sinkWiring) deltaStore(cfg *config.Delta) (store.Store, error) {
 		}
 		return store.NewLocal(w.deps.FS, cfg.Path, w.cfg.Node+"-"+strconv.Itoa(os.Getpid())), nil
 	}
-	tls, err := cfg.S3.TLS.Client(os.ReadFile)
+	tls, err := client(w.files, "delta.s3.tls", cfg.S3.TLS)
 	if err != nil {
-		return nil, fmt.Errorf("delta.s3: %w", err)
+		return nil, err
 	}
 	opts := store.S3Options{Endpoint: cfg.S3.Endpoint, Bucket: cfg.S3.Bucket, Prefix: cfg.S3.Prefix,
 		Region: cfg.S3.Region, TLS: tls}
@@ -145,10 +147,9 @@ func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 	return func(ctx context.Context) (sinks.Sink, error) {
 		if sink == nil {
 			cfg := w.cfg.ClickHouse
-			tls, err := cfg.TLS.Client(os.ReadFile)
+			tls, err := client(w.files, "clickhouse.tls", cfg.TLS)
 			if err != nil {
-				return nil, &sinks.StopError{Err: fmt.Errorf("clickhouse: %w", err),
-					Hint: "correct clickhouse.tls in the configuration"}
+				return nil, &sinks.StopError{Err: err, Hint: "correct clickhouse.tls in the configuration"}
 			}
 			sink = clickhouse.New(clickhouse.Options{
 				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: cfg.Password.Value(), TLS: tls,

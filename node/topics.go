@@ -14,6 +14,7 @@ import (
 	"deckle/node/kafka"
 	"deckle/node/shard"
 	"deckle/sinks/deadletter"
+	"deckle/trust"
 )
 
 const (
@@ -100,7 +101,8 @@ func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string
 		return nil, err
 	}
 	deps.complete()
-	k, err := kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, slog.New(slog.DiscardHandler), deps.KafkaOpts)
+	files := trust.NewFiles(deps.ReadFile, deps.Now, slog.New(slog.DiscardHandler))
+	k, err := openKafka(cfg, &deps, files, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +123,7 @@ func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string
 	}
 	ctx, cancel = context.WithTimeout(ctx, adviseTimeout)
 	defer cancel()
-	reach, err := reachOf(cfg, &deps)
+	reach, err := reachOf(cfg, &deps, files)
 	if err != nil {
 		return nil, err
 	}

@@ -141,7 +141,11 @@ func (n *network) dial(ctx context.Context, addr string, h header) (net.Conn, er
 		return nil, net.ErrClosed
 	}
 	if n.opts.TLS != nil {
-		cfg := n.opts.TLS.Clone()
+		cfg := n.opts.TLS
+		if n.opts.DialTLS != nil {
+			cfg = n.opts.DialTLS()
+		}
+		cfg = cfg.Clone()
 		if cfg.ServerName == "" {
 			if host, _, err := net.SplitHostPort(addr); err == nil {
 				cfg.ServerName = host

@@ -50,6 +50,8 @@ type Options struct {
 	// TLS turns on mTLS: Certificates, RootCAs and ClientCAs must be set. ServerName defaults to the host that is
 	// dialled.
 	TLS *tls.Config
+	// DialTLS returns the configuration of one outgoing connection, which is not changed; default TLS.
+	DialTLS func() *tls.Config
 	// Shards is the number of groups, fixed when the cluster is created.
 	Shards int
 	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS. The state machine may call

@@ -86,6 +86,9 @@ func TestMutualTLS(t *testing.T) {
 	} {
 		o := c.nodes[1].store.opts
 		o.TLS = cfg
+		if name != "plain" { // each connection is dialled with what is present then, whatever there was at the start
+			o.TLS, o.DialTLS = theirs.node(t, theirs), func() *tls.Config { return cfg }
+		}
 		n := newNetwork(&o)
 		conn, err := n.dial(context.Background(), c.peers[0].Addr, h)
 		if ok := name == "ours"; (err == nil) != ok {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,28 +26,42 @@ func newRunCommand() *cobra.Command {
 		Long: `Run one node of a cluster of three, or the only one. Nodes may be started in any order
 and need no further command. The first SIGINT or SIGTERM ends the node in order:
 intake stops, leadership is handed over, the disk is closed. A second one quits.
+SIGHUP has it look at once for changes of certificates, keys and CA bundles, which it
+does every ten seconds anyway.
 
 The configuration is strict: an unknown key, a wrong type or a missing value is an
 error with its line and column. deckle.example.yaml shows every key.
 
---check reads the file and its secrets, asks the brokers about the topics if they answer,
-and changes nothing. It says what would be refused, and notices, each with what to do.`,
+--check reads the file, its secrets and every certificate, asks the brokers about the
+topics if they answer, and changes nothing. It says what would be refused, when
+certificates expire, and notices, each with what to do.`,
 		Example: `  deckle run --config deckle.yaml
   deckle run --config deckle.yaml --check     # only check`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A node is not ended by the terminal from which it was started, whenever that ends.
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP)
+			defer signal.Stop(hangups)
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
 			if check {
-				notices, err := node.Check(cmd.Context(), cfg, node.Deps{})
+				certificates, notices, err := node.CheckFiles(cfg, node.Deps{})
+				if err != nil {
+					return usageError{err}
+				}
+				more, err := node.Check(cmd.Context(), cfg, node.Deps{})
 				if err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node,
 					len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
-				for _, notice := range notices {
+				for _, line := range certificates {
+					fmt.Fprintln(cmd.OutOrStdout(), line)
+				}
+				for _, notice := range append(notices, more...) {
 					fmt.Fprintf(cmd.OutOrStdout(), "notice: %s\n", notice)
 				}
 				return nil
@@ -54,7 +70,7 @@ and changes nothing. It says what would be refused, and notices, each with what 
 			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
 				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			log := cfg.Log.NewLogger(cmd.ErrOrStderr())
-			return node.Run(cmd.Context(), cfg, node.Deps{Logger: log, Registerer: reg})
+			return node.Run(cmd.Context(), cfg, node.Deps{Logger: log, Registerer: reg, Reread: hangups})
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration of the node (required)")

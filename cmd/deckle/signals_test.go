@@ -174,6 +174,8 @@ http: {listen: "127.0.0.1:0"}
 		}
 		p := startProcess(t, "run", "--config", config)
 		p.await("node runs")
+		p.signal(syscall.SIGHUP)
+		p.await("looking at the files") // and it goes on
 		p.twice()
 		p.wantEnd(either...)
 	})

@@ -8,6 +8,9 @@ const (
 	MemberDown          ID = "member-down"           // node: members
 	DiskHigh            ID = "disk-high"             // node: budget
 	MemoryHigh          ID = "memory-high"           // node: budget
+	CertificateExpiring ID = "certificate-expiring"  // node: files
+	FileUnusable        ID = "file-unusable"         // node: files
+	Insecure            ID = "insecure"              // node: Open
 	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
@@ -63,6 +66,9 @@ const (
 	PatienceIntervals = 3
 	// BehindIntervals is how many flush intervals old what a sink does not have may be.
 	BehindIntervals = 10
+	// ExpiringDays is how many days before the end of a certificate somebody should know, ExpiringNowDays how many
+	// before it becomes failing.
+	ExpiringDays, ExpiringNowDays = 30, 7
 	// BudgetShare is the share of a budget above which somebody should know.
 	BudgetShare = 0.8
 	// RejectedShare is the share of the records of RejectedMinutes that may become dead letters, if there are fewer
@@ -133,6 +139,19 @@ var table = []Spec{
 		"sessions take more than 80 % of the memory at which intake pauses (2 × limits.session_memory_bytes)", Never,
 		"Raise limits.session_memory_bytes, or lower flush.interval: what has changed since the last flush stays in " +
 			"memory. Meanwhile partitions that run ahead of their shard's clock wait."},
+	{CertificateExpiring, Degraded, "the key of the file",
+		"a certificate in use, or the first CA of a bundle to expire, expires within 30 days; failing instead of " +
+			"degraded from 7 days on", Never,
+		"Replace the file: deckle certs node NAME --force makes a node's certificate anew, deckle certs rotate " +
+			"another CA. It is read within ten seconds; no restart is needed."},
+	{FileUnusable, Degraded, "the key of the file",
+		"a certificate, key or CA bundle has changed and could not be used for a minute: missing, broken, or a " +
+			"certificate without its key", Never,
+		"Put right what the text says; it is read within ten seconds. What was in use before stays in use, but a " +
+			"restart would fail."},
+	{Insecure, Degraded, "the TLS block",
+		"its insecure_skip_verify is set", Never,
+		"Give the block the CA of the other end (ca), and take insecure_skip_verify away."},
 	{ShardStopped, Stopped, "the shard",
 		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
 			"configuration, a sink ahead of the state)", AtOnce,

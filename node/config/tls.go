@@ -4,11 +4,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"reflect"
+	"strings"
 )
 
-// Client returns the TLS configuration of a connection to a service: at least TLS 1.2, the CA of the file instead of
-// the system's if one is given, and this node's certificate if one is given. readFile is os.ReadFile outside tests.
-// A nil receiver gives nil: no TLS.
+// Client returns the TLS configuration of a connection to a service, as the files are now: at least TLS 1.2, the CA of
+// the file instead of the system's if one is given, and this side's certificate if one is given. It is for commands
+// that end soon; a node reads its files anew (package trust). readFile is os.ReadFile outside tests. A nil receiver
+// gives nil: no TLS.
 func (c *TLS) Client(readFile func(string) ([]byte, error)) (*tls.Config, error) {
 	if c == nil {
 		return nil, nil
@@ -32,17 +35,6 @@ func (c *TLS) Client(readFile func(string) ([]byte, error)) (*tls.Config, error)
 		}
 		t.Certificates = []tls.Certificate{cert}
 	}
-	return t, nil
-}
-
-// Mutual returns the configuration of connections between nodes: both ends present a certificate of the CA.
-func (c *TLS) Mutual(readFile func(string) ([]byte, error)) (*tls.Config, error) {
-	t, err := c.Client(readFile)
-	if err != nil || t == nil {
-		return nil, err
-	}
-	t.ClientCAs = t.RootCAs
-	t.ClientAuth = tls.RequireAndVerifyClientCert
 	return t, nil
 }
 
@@ -77,21 +69,57 @@ func readKeyPair(certPath, keyPath string, readFile func(string) ([]byte, error)
 	return cert, nil
 }
 
-// UnverifiedTLS names the TLS blocks that do not verify the certificate of the other end, e.g. "kafka.tls".
-func (c *Config) UnverifiedTLS() []string {
-	var out []string
-	add := func(key string, t *TLS) {
-		if t != nil && t.InsecureSkipVerify {
-			out = append(out, key)
+// TLSBlock is a block of TLS and the key under which it stands, e.g. "kafka.tls".
+type TLSBlock struct {
+	Key string
+	TLS *TLS
+}
+
+// TLSBlocks returns the TLS blocks that the configuration has.
+func (c *Config) TLSBlocks() (blocks []TLSBlock) {
+	walk(reflect.ValueOf(c), "", func(key string, v any) {
+		if t, ok := v.(*TLS); ok {
+			blocks = append(blocks, TLSBlock{key, t})
+		}
+	})
+	return blocks
+}
+
+// SecretFile is a file with a secret and the key that names it, e.g. "kafka.sasl.password".
+type SecretFile struct{ Key, Path string }
+
+// SecretFiles returns the files whose content nobody else should read: secrets, and keys of TLS blocks.
+func (c *Config) SecretFiles() (files []SecretFile) {
+	walk(reflect.ValueOf(c), "", func(key string, v any) {
+		switch v := v.(type) {
+		case *TLS:
+			if v.Key != "" {
+				files = append(files, SecretFile{key + ".key", v.Key})
+			}
+		case *Secret:
+			if v.File != "" {
+				files = append(files, SecretFile{key, v.File})
+			}
+		}
+	})
+	return files
+}
+
+// walk calls f with a pointer to every block below v that the configuration has, and with its key.
+func walk(v reflect.Value, key string, f func(key string, block any)) {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return
+		}
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return
+	}
+	f(key, v.Addr().Interface())
+	for i := range v.NumField() {
+		if v.Type().Field(i).IsExported() {
+			walk(v.Field(i), strings.TrimPrefix(key+"."+v.Type().Field(i).Tag.Get("yaml"), "."), f)
 		}
 	}
-	add("cluster.tls", c.Cluster.TLS)
-	add("kafka.tls", c.Kafka.TLS)
-	if c.Delta != nil && c.Delta.S3 != nil {
-		add("delta.s3.tls", c.Delta.S3.TLS)
-	}
-	if c.ClickHouse != nil {
-		add("clickhouse.tls", c.ClickHouse.TLS)
-	}
-	return out
 }

@@ -56,10 +56,6 @@ func TestTLSConfig(t *testing.T) {
 		c.InsecureSkipVerify || c.ClientAuth != tls.NoClientCert {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	m, err := good.Mutual(read)
-	if err != nil || m.ClientAuth != tls.RequireAndVerifyClientCert || m.ClientCAs == nil {
-		t.Fatalf("%+v, %v", m, err)
-	}
 	for _, bad := range []struct {
 		c    TLS
 		want string
@@ -68,8 +64,33 @@ func TestTLSConfig(t *testing.T) {
 		{TLS{Cert: "none", Key: "key"}, "tls cert"},
 		{TLS{Cert: "cert", Key: "none"}, "tls key"}, {TLS{Cert: "cert", Key: "junk"}, "tls cert cert and key junk"},
 	} {
-		if _, err := bad.c.Mutual(read); err == nil || !strings.Contains(err.Error(), bad.want) {
+		if _, err := bad.c.Client(read); err == nil || !strings.Contains(err.Error(), bad.want) {
 			t.Errorf("%+v: %v", bad.c, err)
 		}
+	}
+}
+
+// Every block of TLS and every secret in a file is found, wherever a later key has one.
+func TestBlocksOfFiles(t *testing.T) {
+	c := Config{
+		Cluster:    Cluster{TLS: &TLS{Key: "1"}},
+		Kafka:      Kafka{TLS: &TLS{CA: "x"}, SASL: &SASL{Password: Secret{File: "2"}}},
+		Delta:      &Delta{S3: &S3{TLS: &TLS{Key: "3"}, AccessKey: Secret{Env: "X"}, SecretKey: Secret{File: "4"}}},
+		ClickHouse: &ClickHouse{Password: Secret{File: "5"}, TLS: &TLS{}},
+	}
+	var blocks []string
+	for _, b := range c.TLSBlocks() {
+		blocks = append(blocks, b.Key)
+	}
+	if got, want := strings.Join(blocks, " "), "cluster.tls kafka.tls delta.s3.tls clickhouse.tls"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	var files []string
+	for _, f := range c.SecretFiles() {
+		files = append(files, f.Key+"="+f.Path)
+	}
+	want := "cluster.tls.key=1 kafka.sasl.password=2 delta.s3.secret_key=4 delta.s3.tls.key=3 clickhouse.password=5"
+	if got := strings.Join(files, " "); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -42,10 +42,15 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	t.Cleanup(fake.Close)
 
 	trusted := &config.TLS{CA: ca, ServerName: "example.com"}
-	ask := func(tls *config.TLS, sasl *config.SASL) error {
-		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: nodetest.Topic, TLS: tls, SASL: sasl}
+	ask := func(block *config.TLS, sasl *config.SASL) error {
+		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: nodetest.Topic, TLS: block, SASL: sasl}
+		present, err := block.Client(os.ReadFile)
+		if err != nil {
+			return err
+		}
+		secure := Secure{TLS: func() *tls.Config { return present }}
 		// Without retries: the test need not wait for a refusal.
-		cl, err := Open(cfg, "test", slog.New(slog.DiscardHandler), []kgo.Opt{kgo.RequestRetries(1)})
+		cl, err := Open(cfg, "test", secure, slog.New(slog.DiscardHandler), []kgo.Opt{kgo.RequestRetries(1)})
 		if err != nil {
 			return err
 		}
@@ -60,6 +65,10 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	}
 	sasl := func(mechanism, user, password string) *config.SASL {
 		return &config.SASL{Mechanism: mechanism, User: user, Password: config.SecretValue(password)}
+	}
+	// A block without its files must never become a plain connection.
+	if _, err := Open(&config.Kafka{TLS: trusted}, "test", Secure{}, slog.New(slog.DiscardHandler), nil); err == nil {
+		t.Error("TLS is left out")
 	}
 	for _, c := range []struct {
 		name string

@@ -2,10 +2,12 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -29,10 +31,20 @@ type Client struct {
 	led      atomic.Pointer[leaders] // as Describe has last heard
 }
 
+// dialTimeout is that of the client library.
+const dialTimeout = 10 * time.Second
+
+// Secure is what a client proves itself with, and what it believes.
+type Secure struct {
+	// TLS returns the configuration of one connection, which is not changed. It must be set if the configuration has
+	// TLS, and is asked for each connection.
+	TLS func() *tls.Config
+}
+
 // Open returns a client for the brokers and the topic of cfg. It connects to nothing yet. log takes the client
 // library's messages; extra is added last to the options of every client.
-func Open(cfg *config.Kafka, pipeline string, log *slog.Logger, extra []kgo.Opt) (*Client, error) {
-	opts, err := options(cfg, pipeline, log)
+func Open(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger, extra []kgo.Opt) (*Client, error) {
+	opts, err := options(cfg, pipeline, secure, log)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +77,7 @@ func (c *Client) Close() { c.admin.Close() }
 func (c *Client) Options() []kgo.Opt { return slices.Clip(c.opts) }
 
 // options are those that the configuration asks for.
-func options(cfg *config.Kafka, pipeline string, log *slog.Logger) ([]kgo.Opt, error) {
+func options(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID("deckle-" + pipeline),
@@ -73,11 +85,10 @@ func options(cfg *config.Kafka, pipeline string, log *slog.Logger) ([]kgo.Opt, e
 		kgo.WithLogger(logger{log.With("part", "kafka")}),
 	}
 	if cfg.TLS != nil {
-		t, err := cfg.TLS.Client(os.ReadFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka: %w", err)
+		if secure.TLS == nil {
+			return nil, errors.New("kafka: TLS is asked for, and there is no configuration of it")
 		}
-		opts = append(opts, kgo.DialTLSConfig(t))
+		opts = append(opts, kgo.Dialer(dialTLS(secure.TLS)))
 	}
 	if s := cfg.SASL; s != nil {
 		switch s.Mechanism {
@@ -92,6 +103,22 @@ func options(cfg *config.Kafka, pipeline string, log *slog.Logger) ([]kgo.Opt, e
 		}
 	}
 	return opts, nil
+}
+
+// dialTLS connects as the client library does for a TLS configuration that never changes.
+func dialTLS(present func() *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c := present().Clone()
+		if c.ServerName == "" {
+			host, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, fmt.Errorf("kafka: %w", err)
+			}
+			c.ServerName = host
+		}
+		return (&tls.Dialer{NetDialer: dialer, Config: c}).DialContext(ctx, network, addr)
+	}
 }
 
 // reader returns a client that reads the topic from the given offsets: committed records only, transaction markers

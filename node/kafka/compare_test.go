@@ -63,7 +63,7 @@ func proven(t *testing.T, c *Client, k Known) bool {
 // opened is a client as a node opens it.
 func opened(t *testing.T, opts []kgo.Opt) *Client {
 	t.Helper()
-	c, err := Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), opts)
+	c, err := Open(&config.Kafka{Topic: nodetest.Topic}, "test", Secure{}, nodetest.Log(t), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

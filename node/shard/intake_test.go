@@ -53,7 +53,7 @@ func TestRecordsBesideAnErrorAreTaken(t *testing.T) {
 	buffered := &bufferedHook{}
 	opts := append(slices.Clip(b.Opts), kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.MetadataMaxAge(50*time.Millisecond), kgo.WithHooks(buffered))
-	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), opts)
+	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", kafka.Secure{}, nodetest.Log(t), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestSourcePassesTransactionMarkers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), b.Opts)
+	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", kafka.Secure{}, nodetest.Log(t), b.Opts)
 	if err != nil {
 		t.Fatal(err)
 	}

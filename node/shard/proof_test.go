@@ -38,7 +38,7 @@ func newComparisons(t *testing.T) *comparisons {
 	for range 10 {
 		b.Produce(nodetest.Record(0, "s", 0), nodetest.Record(1, "s", 0))
 	}
-	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), b.Opts)
+	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", kafka.Secure{}, nodetest.Log(t), b.Opts)
 	if err != nil {
 		t.Fatal(err)
 	}

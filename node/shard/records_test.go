@@ -44,7 +44,7 @@ func newDesk(t *testing.T, partitions, epoch int32) *desk {
 		}
 		return d.broken.Conn(c), nil
 	}))
-	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", nodetest.Log(t), opts)
+	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", kafka.Secure{}, nodetest.Log(t), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -50,7 +51,7 @@ func (o *Options) Open(ctx context.Context, cfg *config.Config) (closeAll func()
 			return closeAll, fmt.Errorf("verify: clickhouse: %w", err)
 		}
 		r, err := clickhouse.OpenReader(ctx, clickhouse.Options{
-			Address: h.Address, Database: h.Database, User: h.User, Password: h.Password.Value(), TLS: t,
+			Address: h.Address, Database: h.Database, User: h.User, Password: h.Password.Value(), TLS: always(t),
 			Compression: h.Compression, ReadTimeout: h.ReadTimeout,
 		})
 		if err != nil {
@@ -71,7 +72,15 @@ func openStore(d *config.Delta) (store.Store, error) {
 		return nil, err
 	}
 	return store.NewS3(store.S3Options{
-		Endpoint: d.S3.Endpoint, Bucket: d.S3.Bucket, Prefix: d.S3.Prefix, Region: d.S3.Region, TLS: t,
+		Endpoint: d.S3.Endpoint, Bucket: d.S3.Bucket, Prefix: d.S3.Prefix, Region: d.S3.Region, TLS: always(t),
 		Credentials: store.StaticCredentials(d.S3.AccessKey.Value(), d.S3.SecretKey.Value()),
 	})
+}
+
+// always is a TLS configuration that stays as it is, nil for none: a comparison is short.
+func always(c *tls.Config) func() *tls.Config {
+	if c == nil {
+		return nil
+	}
+	return func() *tls.Config { return c }
 }

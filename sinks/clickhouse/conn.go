@@ -130,7 +130,7 @@ func (p *pool) dial(ctx context.Context) (_ *client, err error) {
 		}
 	}()
 	if o.TLS != nil {
-		cfg := o.TLS.Clone()
+		cfg := o.TLS().Clone()
 		if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
 			if cfg.ServerName, _, err = net.SplitHostPort(o.Address); err != nil {
 				return nil, err

@@ -22,11 +22,12 @@ import (
 
 // Options say where ClickHouse is and to which cluster and pipeline the tables belong.
 type Options struct {
-	Address     string        // host:port of the native protocol
-	Database    string        // default "analytics"
-	User        string        // default "default"
-	Password    string        // never logged
-	TLS         *tls.Config   // nil: plain TCP
+	Address  string // host:port of the native protocol
+	Database string // default "analytics"
+	User     string // default "default"
+	Password string // never logged
+	// TLS returns the configuration of one connection, which is not changed; nil: plain TCP. It is asked for each.
+	TLS         func() *tls.Config
 	Compression string        // "lz4" (default), "zstd", "none"
 	ReadTimeout time.Duration // longest silence of the server within a query; default 60s
 	DialTimeout time.Duration // connection, TLS and hello together; default 5s

@@ -24,7 +24,8 @@ type S3Options struct {
 	Region   string // default us-east-1; always set, so that the client never asks for the bucket's location
 	// Credentials default to the usual chain: environment, file, IAM.
 	Credentials *credentials.Credentials
-	TLS         *tls.Config // nil: the system's roots
+	// TLS returns the configuration of connections, the same until it is to be another one; nil: the system's roots.
+	TLS func() *tls.Config
 	// MaxRetries is how often the client itself tries one request; default 3. A repeated conditional PUT may meet its
 	// own object, which package deltalog finds out by reading back.
 	MaxRetries int
@@ -35,7 +36,7 @@ type S3Options struct {
 // S3 keeps objects in a bucket. Every put is one PUT request of known size, as only such a request can be conditional.
 type S3 struct {
 	client    *minio.Client
-	transport *http.Transport
+	transport *transport
 	bucket    string
 	prefix    string
 	name      string
@@ -68,16 +69,12 @@ func NewS3(opts S3Options) (*S3, error) {
 			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
 		})
 	}
-	transport, err := minio.DefaultTransport(u.Scheme == "https")
-	if err != nil {
+	transport := &transport{secure: u.Scheme == "https", tls: opts.TLS, wait: opts.ResponseTimeout}
+	if transport.wait <= 0 {
+		transport.wait = time.Minute
+	}
+	if _, err := transport.present(); err != nil {
 		return nil, fmt.Errorf("store: S3 transport: %w", err)
-	}
-	if opts.TLS != nil {
-		transport.TLSClientConfig = opts.TLS.Clone()
-	}
-	transport.ResponseHeaderTimeout = opts.ResponseTimeout
-	if transport.ResponseHeaderTimeout <= 0 {
-		transport.ResponseHeaderTimeout = time.Minute
 	}
 	region, retries := opts.Region, opts.MaxRetries
 	if region == "" {
@@ -101,7 +98,7 @@ func (s *S3) String() string { return s.name }
 
 // Close drops idle connections.
 func (s *S3) Close() error {
-	s.transport.CloseIdleConnections()
+	s.transport.close()
 	return nil
 }
 

@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"deckle/node/condition"
+	"deckle/node/config"
+	"deckle/trust"
+)
+
+// material returns what the files of a TLS block have, nil for no block.
+func material(files *trust.Files, key string, t *config.TLS) (*trust.Material, error) {
+	if t == nil {
+		return nil, nil
+	}
+	return files.TLS(key, trust.Block{Roots: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName,
+		Unverified: t.InsecureSkipVerify})
+}
+
+// client returns what gives the configuration of each connection to a service, nil for no TLS.
+func client(files *trust.Files, key string, t *config.TLS) (func() *tls.Config, error) {
+	m, err := material(files, key, t)
+	if m == nil || err != nil {
+		return nil, err
+	}
+	return m.Client, nil
+}
+
+// openFiles reads the files of every TLS block, so that all are watched from the start on. An error of a sink's is not
+// one of the node's: whoever opens the sink meets it, and the others work.
+func openFiles(cfg *config.Config, deps *Deps) *trust.Files {
+	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
+	for _, b := range cfg.TLSBlocks() {
+		_, _ = material(files, b.Key, b.TLS)
+	}
+	return files
+}
+
+// watchFiles looks at the files until ctx ends: from time to time, and when the process is told to.
+func (n *Node) watchFiles(ctx context.Context) {
+	n.work.Go(func() { n.files.Run(ctx) })
+	for {
+		select {
+		case s := <-n.deps.Reread:
+			n.deps.Logger.Info("looking at the files", "signal", s.String())
+			n.files.Look()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lookFiles brings the conditions about files up to date.
+func (n *Node) lookFiles() {
+	now := n.deps.Now()
+	states := n.files.State()
+	for i := range states {
+		s := &states[i]
+		severity, text := expiring(s, now)
+		if text != "" {
+			n.list.Set(condition.CertificateExpiring, s.Key, severity, text, "")
+		} else {
+			n.list.Clear(condition.CertificateExpiring, s.Key)
+		}
+		text = ""
+		if s.Unusable {
+			text = fmt.Sprintf("what it has now cannot be used; what it had at %s is in use: %v",
+				s.Since.UTC().Format(time.RFC3339), s.Err)
+		}
+		n.list.Keep(condition.FileUnusable, s.Key, text)
+	}
+}
+
+// expiring says when a certificate expires, if that is soon.
+func expiring(s *trust.FileState, now time.Time) (condition.Severity, string) {
+	left := s.NotAfter.Sub(now)
+	if s.NotAfter.IsZero() || left >= condition.ExpiringDays*24*time.Hour {
+		return 0, ""
+	}
+	severity := condition.Degraded
+	if left < condition.ExpiringNowDays*24*time.Hour {
+		severity = condition.Failing
+	}
+	return severity, fmt.Sprintf("%s %s", s.Paths[0], until(s.NotAfter, now))
+}
+
+// until says when something expires or has expired.
+func until(end, now time.Time) string {
+	days := int(end.Sub(now) / (24 * time.Hour))
+	switch date := end.UTC().Format(time.RFC3339); {
+	case end.Before(now):
+		return "has expired at " + date + ": whoever verifies it refuses it"
+	case days == 0:
+		return "expires at " + date + ", within a day"
+	case days == 1:
+		return "expires at " + date + ", in a day"
+	default:
+		return fmt.Sprintf("expires at %s, in %d days", date, days)
+	}
+}
+
+// tellInsecure says what the configuration leaves open.
+func (n *Node) tellInsecure() {
+	for _, b := range n.cfg.TLSBlocks() {
+		if b.TLS.InsecureSkipVerify {
+			n.list.Set(condition.Insecure, b.Key, 0, b.Key+".insecure_skip_verify: certificates are not verified, so "+
+				"anyone between could read and change everything", "")
+		}
+	}
+}
+
+// CheckFiles opens every file that the configuration names, besides its secrets, which Load has read. The error says
+// what cannot be used, certificates when each expires, notices what will be refused by others or read by them, in one
+// line each. It changes nothing.
+func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, err error) {
+	names, stat := Names(&cfg.Cluster, cfg.Node), deps.stat()
+	deps.complete()
+	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
+	var errs []error
+	for _, b := range cfg.TLSBlocks() {
+		m, err := material(files, b.Key, b.TLS)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if b.TLS.InsecureSkipVerify {
+			notices = append(notices, b.Key+".insecure_skip_verify: certificates are not verified")
+		}
+		if b.TLS == cfg.Cluster.TLS {
+			if err := m.VerifyOwn(x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth); err != nil {
+				notices = append(notices,
+					fmt.Sprintf("%s.cert: the other nodes refuse it, if they have the same CA: %v", b.Key, err))
+			}
+			if err := names.Own(m.Leaf()); err != nil {
+				notices = append(notices, fmt.Sprintf("%s.cert: it does not name node %s: %v; its name is to be %s "+
+					"(deckle certs node %s --config FILE)", b.Key, cfg.Node, err, names.Want(cfg.Node), cfg.Node))
+			}
+		}
+	}
+	now := deps.Now()
+	for _, s := range files.State() {
+		if s.NotAfter.IsZero() {
+			continue
+		}
+		line := fmt.Sprintf("%s: %s %s", s.Key, s.Paths[0], until(s.NotAfter, now))
+		certificates = append(certificates, line)
+		if _, text := expiring(&s, now); text != "" {
+			notices = append(notices, line)
+		}
+	}
+	for _, s := range cfg.SecretFiles() {
+		if info, err := stat(s.Path); err == nil && info.Mode().Perm()&0o007 != 0 {
+			notices = append(notices, fmt.Sprintf("%s: every user of the machine can read or change %s (mode %04o): "+
+				"chmod o-rwx %s", s.Key, s.Path, info.Mode().Perm(), s.Path))
+		}
+	}
+	return certificates, notices, errors.Join(errs...)
+}
