@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -44,19 +45,20 @@ type Deps struct {
 	// OnFatal is called at most once, with the error for which the process should end. Wait returns the error, too.
 	OnFatal func(error)
 
+	// stat tells the modes of the files that ReadFile reads, as far as they are real ones and modes mean something.
+	stat func(string) (fs.FileInfo, error)
 	// openSink replaces the sinks in tests of this package. again reads records from Kafka again.
 	openSink func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error)
 }
 
-// stat tells the modes of the files that ReadFile reads, as far as they are real ones.
-func (d *Deps) stat() func(string) (fs.FileInfo, error) {
-	if d.ReadFile == nil {
-		return os.Stat
-	}
-	return func(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
-}
-
+// complete fills in the defaults. It may be called again.
 func (d *Deps) complete() {
+	if d.stat == nil {
+		d.stat = func(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
+		if d.ReadFile == nil && runtime.GOOS != "windows" {
+			d.stat = os.Stat
+		}
+	}
 	if d.ReadFile == nil {
 		d.ReadFile = os.ReadFile
 	}

@@ -96,6 +96,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.shardMetrics, err = shard.NewMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
+	n.tightenData()
 	n.files = openFiles(cfg, &n.deps)
 	if n.kafka, err = openKafka(cfg, &n.deps, n.files, n.deps.Logger); err != nil {
 		return nil, err

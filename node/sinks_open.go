@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
@@ -126,7 +127,11 @@ func (w *sinkWiring) deltaStore(cfg *config.Delta) (store.Store, error) {
 		if cfg.Path == "" {
 			return nil, errors.New("neither delta.path nor delta.s3 is set")
 		}
-		return store.NewLocal(w.deps.FS, cfg.Path, w.cfg.Node+"-"+strconv.Itoa(os.Getpid())), nil
+		local := store.NewLocal(w.deps.FS, cfg.Path, w.cfg.Node+"-"+strconv.Itoa(os.Getpid()))
+		if cfg.Shared && w.deps.FS == vfs.Default {
+			local.Share(os.Chmod)
+		}
+		return local, nil
 	}
 	tls, err := client(w.files, "delta.s3.tls", cfg.S3.TLS)
 	if err != nil {

@@ -44,8 +44,13 @@ func openFiles(cfg *config.Config, deps *Deps) *trust.Files {
 // watchFiles looks at the files until ctx ends: from time to time, and when the process is told to.
 func (n *Node) watchFiles(ctx context.Context) {
 	n.work.Go(func() { n.files.Run(ctx) })
+	modes := time.NewTicker(trust.LookEvery)
+	defer modes.Stop()
+	n.lookModes()
 	for {
 		select {
+		case <-modes.C:
+			n.lookModes()
 		case s := <-n.deps.Reread:
 			n.deps.Logger.Info("looking at the files", "signal", s.String())
 			n.files.Look()
@@ -118,8 +123,8 @@ func (n *Node) tellInsecure() {
 // what cannot be used, certificates when each expires, notices what will be refused by others or read by them, in one
 // line each. It changes nothing.
 func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, err error) {
-	names, stat := Names(&cfg.Cluster, cfg.Node), deps.stat()
 	deps.complete()
+	names := Names(&cfg.Cluster, cfg.Node)
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	var errs []error
 	for _, b := range cfg.TLSBlocks() {
@@ -154,7 +159,7 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 		}
 	}
 	for _, s := range cfg.SecretFiles() {
-		if info, err := stat(s.Path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		if info, err := deps.stat(s.Path); err == nil && info.Mode()&openToOthers != 0 {
 			notices = append(notices, fmt.Sprintf("%s: every user of the machine can read or change %s (mode %04o): "+
 				"chmod o-rwx %s", s.Key, s.Path, info.Mode().Perm(), s.Path))
 		}

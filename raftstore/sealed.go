@@ -112,7 +112,7 @@ func makeDir(fsys vfs.FS, dir string) error {
 		}
 		created = append(created, d)
 	}
-	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("raftstore: create %s: %w", dir, err)
 	}
 	parent := func(d string) string { return cmp.Or(fsys.PathDir(d), ".") }

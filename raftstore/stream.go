@@ -170,7 +170,7 @@ func readStream(r io.Reader, own level.Level, fsys vfs.FS, dir string) (*manifes
 	if err != nil {
 		return nil, err
 	}
-	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("raftstore: create %s: %w", dir, err)
 	}
 	dirs := map[string]bool{dir: true}
@@ -218,7 +218,7 @@ func readStreamFile(r io.Reader, fsys vfs.FS, dir string, dirs, seen map[string]
 	seen[f.name] = true
 	if sub := path.Dir(f.name); sub != "." {
 		p := fsys.PathJoin(dir, sub)
-		if err := fsys.MkdirAll(p, 0o755); err != nil {
+		if err := fsys.MkdirAll(p, 0o700); err != nil {
 			return f, fmt.Errorf("raftstore: create %s: %w", p, err)
 		}
 		for ; sub != "."; sub = path.Dir(sub) {

@@ -66,6 +66,7 @@ certificates expire, and notices, each with what to do.`,
 				}
 				return nil
 			}
+			ownFilesOnly()
 			reg := prometheus.NewRegistry()
 			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
 				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

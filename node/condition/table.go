@@ -11,6 +11,7 @@ const (
 	CertificateExpiring ID = "certificate-expiring"  // node: files
 	FileUnusable        ID = "file-unusable"         // node: files
 	Insecure            ID = "insecure"              // node: Open
+	FilesOpen           ID = "files-open"            // node: modes
 	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
@@ -152,6 +153,11 @@ var table = []Spec{
 	{Insecure, Degraded, "the TLS block",
 		"its insecure_skip_verify is set", Never,
 		"Give the block the CA of the other end (ca), and take insecure_skip_verify away."},
+	{FilesOpen, Degraded, "the path",
+		"other users of the machine can read or change a secret, a key or a local lake, or something in the data " +
+			"folder that could not be tightened", Never,
+		"Run the command in the text. Have the data folder, and all that is in it, belong to the user of the node, " +
+			"and restart it. A lake that others are to read has delta.shared: true."},
 	{ShardStopped, Stopped, "the shard",
 		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
 			"configuration, a sink ahead of the state)", AtOnce,

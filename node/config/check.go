@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -301,6 +302,12 @@ func (c *Config) checkLimits(k *checker) {
 	k.atLeast("limits.unflushed_epochs", int64(l.UnflushedEpochs), 0)
 }
 
+// within says whether a path is dir or below it, by their texts.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
 func (c *Config) checkDelta(k *checker) {
 	d := c.Delta
 	if d == nil {
@@ -311,6 +318,13 @@ func (c *Config) checkDelta(k *checker) {
 		k.add("delta", "needs a place: give either path (a local folder) or s3")
 	case d.Path != "" && d.S3 != nil:
 		k.add("delta", "has two places: give either path or s3, not both")
+	}
+	switch {
+	case d.Shared && d.S3 != nil:
+		k.add("delta.shared", "is for a local folder: who may read a bucket its policy says; take the key away")
+	case d.Shared && within(c.DataDir, d.Path):
+		k.add("delta.shared", "nobody else reaches %s, since data_dir is this user's alone: give the lake a folder "+
+			"outside of it", d.Path)
 	}
 	k.oneOf("delta.compression", d.Compression, "zstd", "snappy", "none")
 	k.between("delta.revision_interval", d.RevisionInterval, 100*time.Millisecond, 24*time.Hour)

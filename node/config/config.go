@@ -130,7 +130,10 @@ type Limits struct {
 // Delta is the Delta sink: exactly one of Path and S3 is given.
 type Delta struct {
 	Path string `yaml:"path"` // a local folder (one machine only)
-	S3   *S3    `yaml:"s3"`
+	// Shared lets every user of the machine read the local folder: folders 0755, files 0644. Otherwise they are this
+	// user's alone.
+	Shared bool `yaml:"shared"`
+	S3     *S3  `yaml:"s3"`
 	// Events keeps every raw event in the table events.
 	Events               *bool         `yaml:"events" default:"true"`
 	Compression          string        `yaml:"compression" default:"zstd"` // zstd, snappy or none

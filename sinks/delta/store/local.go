@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -29,14 +30,19 @@ type Local struct {
 	// unique makes the temporary names of this process distinct, owner those of several processes on one machine.
 	unique  atomic.Uint64
 	owner   string
-	durable sync.Map // folders whose names are on disk
+	durable sync.Map                                  // folders whose names are on disk
+	chmod   func(path string, mode fs.FileMode) error // nil: what is made is its user's alone
 }
 
 // NewLocal returns a store below root on fs; owner is a text unique to the process ([A-Za-z0-9_-]), used in the names
 // of temporary files. It does no I/O; folders are made when first needed.
 func NewLocal(fs vfs.FS, root, owner string) *Local {
-	return &Local{fs: fs, root: root, owner: owner}
+	return &Local{fs: fs, root: fs.PathJoin(root), owner: owner}
 }
+
+// Share lets every user of the machine read what is put from now on, whatever the process's umask is: folders 0755,
+// files 0644. chmod is os.Chmod.
+func (l *Local) Share(chmod func(path string, mode fs.FileMode) error) { l.chmod = chmod }
 
 // String implements Store.
 func (l *Local) String() string { return "folder " + l.root }
@@ -83,6 +89,12 @@ func (l *Local) put(ctx context.Context, key string, data []byte, publish func(t
 		// Nothing but this call knows the temporary name, so removing it can hurt nobody.
 		_ = l.fs.Remove(temp)
 		return fmt.Errorf("store: put %s: %w", key, err)
+	}
+	if l.chmod != nil { // before it has a name under which somebody looks for it
+		if err := l.chmod(temp, 0o644); err != nil {
+			_ = l.fs.Remove(temp)
+			return fmt.Errorf("store: put %s: %w", key, err)
+		}
 	}
 	if err := publish(temp, l.fs.PathJoin(dir, name)); err != nil {
 		if errors.Is(err, ErrExists) {
@@ -150,8 +162,19 @@ func (l *Local) durableDir(dir string) error {
 	if err := l.durableDir(parent); err != nil {
 		return err
 	}
-	if err := l.fs.MkdirAll(dir, 0o755); err != nil {
+	_, err := l.fs.Stat(dir)
+	ours := err != nil || len(dir) >= len(l.root)
+	if err := l.fs.MkdirAll(dir, 0o700); err != nil {
 		return err
+	}
+	if l.chmod != nil && ours {
+		info, err := l.fs.Stat(dir)
+		if err == nil && info.Mode()&0o055 != 0o055 {
+			err = l.chmod(dir, 0o755)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if err := l.syncDir(parent); err != nil {
 		return err
