@@ -52,6 +52,8 @@ func (n *Node) look(rs *raftstore.Status) {
 		n.list.Keep(condition.TermRefused, subject, g.TermRefused)
 	}
 	n.lookAtPeers(rs.Refused)
+	n.list.Keep(condition.ConnectionsRefused, "http",
+		n.http.refusals.judge(n.http.metrics.ConnectionsRefused(), n.deps.Now()))
 	for _, s := range shards {
 		without := ""
 		if s.Leader() == "" {

@@ -43,7 +43,8 @@ type Node struct {
 	sinks        sinkSlots
 	delta        *deltaTables
 	budget       *budget
-	files        *trust.Files        // certificates, keys and CA bundles
+	files        *trust.Files // certificates, keys and CA bundles
+	http         *httpSide
 	list         *condition.Registry // what is not as it should be
 	topics       *topics
 	looking      sync.Mutex // one at a time looks
@@ -98,6 +99,9 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.tightenData()
 	n.files = openFiles(cfg, &n.deps)
+	if n.http, err = openHTTP(cfg, &n.deps); err != nil {
+		return nil, err
+	}
 	if n.kafka, err = openKafka(cfg, &n.deps, n.files, n.deps.Logger); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,8 @@ import (
 func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	deps.complete()
 	log := deps.Logger
-	if err := checkFiles(cfg.Cluster.Shards, log); err != nil {
+	connections, err := checkFiles(cfg, log)
+	if err != nil {
 		return err
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP.Listen)
@@ -38,12 +39,13 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 		}
 		return err
 	}
-	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version", deckle.Build().Version)
+	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version",
+		deckle.Build().Version)
 
 	served := make(chan error, 1)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	go func() { served <- web.Serve(serving, ln, n.Handler(), log) }()
+	go func() { served <- n.http.serve(serving, ln, connections, n.Handler(), log) }()
 	debugged := make(chan error, 1)
 	if debug != nil {
 		log.Info("profiles can be read", "debug", "http://"+debug.Addr().String()+"/debug/pprof/")

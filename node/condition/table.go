@@ -12,6 +12,7 @@ const (
 	FileUnusable        ID = "file-unusable"         // node: files
 	Insecure            ID = "insecure"              // node: Open
 	FilesOpen           ID = "files-open"            // node: modes
+	ConnectionsRefused  ID = "connections-refused"   // node: HTTP
 	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
@@ -158,6 +159,10 @@ var table = []Spec{
 			"folder that could not be tightened", Never,
 		"Run the command in the text. Have the data folder, and all that is in it, belong to the user of the node, " +
 			"and restart it. A lake that others are to read has delta.shared: true."},
+	{ConnectionsRefused, Notice, "http",
+		"connections of HTTP have been closed for a minute, because too many were open", Never,
+		"Find out who opens them. If they are wanted, raise the limit of open files or http.max_connections; a proxy " +
+			"that brings many clients belongs into http.trusted_proxies."},
 	{ShardStopped, Stopped, "the shard",
 		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
 			"configuration, a sink ahead of the state)", AtOnce,

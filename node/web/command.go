@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 
+	"deckle/node/front"
 	"deckle/node/status"
 )
 
@@ -71,6 +72,9 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 func foreign(r *http.Request) string {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
 		return "commands are not taken from a browser"
+	}
+	if front.Forwarded(r) {
+		return "commands are not taken through a proxy"
 	}
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -30,7 +30,7 @@ func testCommands(t *testing.T, base string, form int) {
 		got = append(got, c)
 		return status.Outcome{Next: c.To, Skipped: c.To - c.From}, err
 	}
-	h := NewHandler(newFakeSource(), Options{Command: do})
+	h := NewHandler(newFakeSource(), Options{Command: do, Gate: patientGate()})
 	skip, resume := base+"/partitions/skip", base+"/partitions/resume"
 	ask := func(path, body string, change func(*http.Request)) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
@@ -81,11 +81,17 @@ func testCommands(t *testing.T, base string, form int) {
 		"browser":      func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "none") },
 		"other name":   func(r *http.Request) { r.Host = "rebound.example:8080" },
 		"other host":   func(r *http.Request) { r.Host = "10.0.0.7:8080" },
+		"a proxy":      func(r *http.Request) { r.Header.Set("X-Forwarded-For", "127.0.0.1") },
 		"the network":  func(r *http.Request) { r.RemoteAddr = "10.0.0.7:40000" },
 		"no such host": func(r *http.Request) { r.Host = "" },
 		"a neighbour":  at("10.0.0.5:8080", "10.0.0.7:40000"),
 	} {
-		if code, _ := ask(skip, good, change); code != http.StatusForbidden {
+		// Under a foreign name nobody gets anything at all.
+		want := http.StatusForbidden
+		if name == "other name" || name == "other host" {
+			want = http.StatusMisdirectedRequest
+		}
+		if code, _ := ask(skip, good, change); code != want {
 			t.Errorf("%s: %d", name, code)
 		}
 	}
@@ -113,6 +119,7 @@ func testCommands(t *testing.T, base string, form int) {
 		t.Error("resume takes offsets")
 	}
 	r := httptest.NewRequest(http.MethodGet, skip, nil)
+	r.Host = "localhost"
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	if w.Code != http.StatusMethodNotAllowed {

@@ -18,9 +18,8 @@ const debugConnections = 8
 // ctx ends. A page of another host cannot read them under a name that it has pointed here.
 func ServeDebug(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 	ln = front.Limit(ln, front.Limits{Connections: debugConnections})
-	srv := newServer(debugHandler(), log)
-	srv.WriteTimeout = 2 * time.Minute // enough for a profile over one minute
-	return serve(ctx, ln, srv)
+	return front.Serve(ctx, ln, front.Server{Handler: debugHandler(), Logger: log,
+		Answer: 2 * time.Minute}) // enough for a profile over one minute
 }
 
 func debugHandler() http.Handler {

@@ -26,8 +26,8 @@
 //
 // # Limits
 //
-// There is no authentication and no TLS: the address must be on the loopback interface or in an operators' network. A
-// dimension shows at most 50 values; the rest is joined under "(other)".
+// There is no authentication: the address must be on the loopback interface or in an operators' network. A dimension
+// shows at most 50 values; the rest is joined under "(other)".
 //
 // # Rejected
 //

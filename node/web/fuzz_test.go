@@ -39,7 +39,8 @@ func FuzzHTTP(f *testing.F) {
 		f.Add([]byte(r))
 	}
 	src := newFakeSource()
-	h := NewHandler(src, Options{Gatherer: prometheus.NewRegistry(), Now: func() time.Time { return testNow },
+	h := NewHandler(src, Options{Gate: patientGate("h"), Gatherer: prometheus.NewRegistry(),
+		Now: func() time.Time { return testNow },
 		Command: func(context.Context, status.Command) (status.Outcome, error) {
 			return status.Outcome{}, status.ErrRefused
 		}})
@@ -51,7 +52,7 @@ func FuzzHTTP(f *testing.F) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		switch w.Code {
-		case 200, 400, 403, 404, 405, 301, 307, 308, 406, 409, 413, 415:
+		case 200, 400, 403, 404, 405, 301, 307, 308, 406, 409, 413, 415, 421:
 		default:
 			t.Fatalf("%q: status %d: %s", b, w.Code, w.Body)
 		}

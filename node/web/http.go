@@ -1,18 +1,16 @@
 package web
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"deckle/node/condition"
+	"deckle/node/front"
 	"deckle/node/status"
 	"deckle/schema"
 )
@@ -37,6 +35,9 @@ type Options struct {
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
 	Command  Commander // without it there are no commands
+	// Gate judges requests first; by default one that answers under localhost and the server's addresses, without
+	// metrics.
+	Gate *front.Gate
 }
 
 // NewHandler returns health, metrics, API and page, by the table of routes that stands in docs/operations.md. What is
@@ -46,58 +47,23 @@ type Options struct {
 // Nothing but commands changes anything: they are taken from this machine only, and from no browser. There is no
 // authentication: the address must be on the loopback interface or in an operators' network.
 func NewHandler(src Source, opts Options) http.Handler {
-	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command}
+	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate}
 	if h.now == nil {
 		h.now = time.Now
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	if h.gate == nil {
+		h.gate = front.NewGate(front.GateOptions{Now: h.now})
+	}
 	h.start = h.now()
 	h.analytics.read = h.readAnalytics
 	if opts.Gatherer == nil {
 		opts.Gatherer = prometheus.DefaultGatherer
 	}
-	h.metrics = newMetricsHandler(&opts)
+	h.metrics = promhttp.HandlerFor(opts.Gatherer, promhttp.HandlerOpts{})
 	return newRouter(h)
-}
-
-// Serve answers requests on ln with h until ctx ends. Then it finishes those that have begun, for two seconds at most.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	return serve(ctx, ln, newServer(h, log))
-}
-
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       30 * time.Second,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-}
-
-func serve(ctx context.Context, ln net.Listener, srv *http.Server) error {
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		err := srv.Shutdown(bounded)
-		if err != nil {
-			err = srv.Close()
-		}
-		stopped <- err
-	})
-	err := srv.Serve(ln)
-	if stop() { // Serve ended before ctx did
-		return fmt.Errorf("http: %w", err)
-	}
-	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("http: %w", err)
-	}
-	return <-stopped
 }
 
 type handler struct {
@@ -105,6 +71,7 @@ type handler struct {
 	now       func() time.Time
 	log       *slog.Logger
 	start     time.Time
+	gate      *front.Gate
 	command   Commander // nil: there are no commands
 	metrics   http.Handler
 	analytics cached[*Analytics]

@@ -26,15 +26,17 @@ var problems = map[string]struct {
 	old    int // the status at the paths from before /api/v1, if it is another one
 	title  string
 }{
-	"bad-request":     {status: http.StatusBadRequest, title: "The request is not what is expected"},
-	"forbidden":       {status: http.StatusForbidden, title: "This is not taken from there"},
-	"not-found":       {status: http.StatusNotFound, title: "There is nothing of that name"},
-	"method":          {status: http.StatusMethodNotAllowed, title: "That cannot be done with this"},
-	"refused":         {status: http.StatusConflict, title: "Refused, nothing has changed"},
-	"too-large":       {http.StatusRequestEntityTooLarge, http.StatusBadRequest, "The body is too large"},
-	"media-type":      {http.StatusUnsupportedMediaType, http.StatusBadRequest, "The body is of another type"},
-	"internal":        {status: http.StatusInternalServerError, title: "The node has failed to answer"},
-	"outcome-unknown": {status: http.StatusBadGateway, title: "It is not known whether it was done"},
+	"bad-request":       {status: http.StatusBadRequest, title: "The request is not what is expected"},
+	"forbidden":         {status: http.StatusForbidden, title: "This is not taken from there"},
+	"not-found":         {status: http.StatusNotFound, title: "There is nothing of that name"},
+	"method":            {status: http.StatusMethodNotAllowed, title: "That cannot be done with this"},
+	"refused":           {status: http.StatusConflict, title: "Refused, nothing has changed"},
+	"too-large":         {http.StatusRequestEntityTooLarge, http.StatusBadRequest, "The body is too large"},
+	"media-type":        {http.StatusUnsupportedMediaType, http.StatusBadRequest, "The body is of another type"},
+	"host-unknown":      {status: http.StatusMisdirectedRequest, title: "This node is not known under that name"},
+	"too-many-requests": {status: http.StatusTooManyRequests, title: "Too many requests, ask later"},
+	"internal":          {status: http.StatusInternalServerError, title: "The node has failed to answer"},
+	"outcome-unknown":   {status: http.StatusBadGateway, title: "It is not known whether it was done"},
 	"no-leader": {http.StatusServiceUnavailable, http.StatusConflict,
 		"Nobody leads the shard now, nothing has changed"},
 }

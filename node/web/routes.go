@@ -5,13 +5,14 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"deckle"
+	"deckle/node/front"
 )
 
 // route is one row of the table of routes. The mux, docs/operations.md and the tests are made from it.
@@ -19,6 +20,7 @@ type route struct {
 	method string // GET, which HEAD is answered like, or POST
 	path   string
 	old    string // the path that it had before /api/v1, "" if it had none
+	class  front.Class
 	about  string // for docs/operations.md
 	// serve answers. For a path that ends with {id}, call.rest is the id.
 	serve func(*handler, http.ResponseWriter, *http.Request)
@@ -30,28 +32,31 @@ type route struct {
 const rest = "{id}"
 
 var routes = []route{
-	{method: http.MethodGet, path: "/", serve: (*handler).servePage,
+	{method: http.MethodGet, path: "/", class: front.Page, serve: (*handler).servePage,
 		about: "the page of live figures"},
-	{method: http.MethodGet, path: "/livez", serve: (*handler).serveLive,
+	{method: http.MethodGet, path: "/livez", class: front.Probe, serve: (*handler).serveLive,
 		about: "200 as long as the process serves"},
-	{method: http.MethodGet, path: "/readyz", serve: (*handler).serveReady,
+	{method: http.MethodGet, path: "/readyz", class: front.Probe, serve: (*handler).serveReady,
 		about: "200 or 503, with reasons and conditions of this node"},
-	{method: http.MethodGet, path: "/metrics", serve: (*handler).serveMetrics,
+	{method: http.MethodGet, path: "/metrics", class: front.Heavy, serve: (*handler).serveMetrics,
 		about: "Prometheus metrics"},
-	{method: http.MethodGet, path: "/version", serve: (*handler).serveVersion,
+	{method: http.MethodGet, path: "/version", class: front.Read, serve: (*handler).serveVersion,
 		about: "the build"},
-	{method: http.MethodGet, path: "/api/v1/status", old: "/api/status", serve: (*handler).serveStatus,
+	{method: http.MethodGet, path: "/api/v1/status", old: "/api/status", class: front.Read,
+		serve: (*handler).serveStatus,
 		about: "conditions of the cluster, shards, sinks, partitions, delays"},
-	{method: http.MethodGet, path: "/api/v1/analytics", old: "/api/analytics", serve: (*handler).serveAnalytics,
+	{method: http.MethodGet, path: "/api/v1/analytics", old: "/api/analytics", class: front.Read,
+		serve: (*handler).serveAnalytics,
 		about: "figures by brand, device, country and subscription: of the day, and of all days in the state"},
-	{method: http.MethodGet, path: "/api/v1/sessions/" + rest, old: "/api/session/" + rest,
+	{method: http.MethodGet, path: "/api/v1/sessions/" + rest, old: "/api/session/" + rest, class: front.Person,
 		serve: (*handler).serveSessionPath,
 		about: "one session as it stands; the id is all that follows, escaped as part of a URL"},
-	{method: http.MethodGet, path: "/api/v1/sessions", old: "/api/session", serve: (*handler).serveSessionQuery,
+	{method: http.MethodGet, path: "/api/v1/sessions", old: "/api/session", class: front.Person,
+		serve: (*handler).serveSessionQuery,
 		about: "the same by `?id=`, for an id such as `..`, which clients take for a path"},
-	{method: http.MethodPost, path: "/api/v1/partitions/skip", old: "/api/partitions/skip",
+	{method: http.MethodPost, path: "/api/v1/partitions/skip", old: "/api/partitions/skip", class: front.Verb,
 		serve: (*handler).serveSkip, command: true, about: "gives up offsets of a partition"},
-	{method: http.MethodPost, path: "/api/v1/partitions/resume", old: "/api/partitions/resume",
+	{method: http.MethodPost, path: "/api/v1/partitions/resume", old: "/api/partitions/resume", class: front.Verb,
 		serve: (*handler).serveResume, command: true, about: "tries a partition again"},
 }
 
@@ -60,6 +65,9 @@ type call struct {
 	id   string // 16 hexadecimal digits, new for each request
 	old  bool   // it came by a path from before /api/v1
 	rest string // what stands in place of {id}, unescaped
+	// route is the path of the table, "other" for what is not in it.
+	route string
+	visit front.Visit
 }
 
 type callKey struct{}
@@ -120,11 +128,48 @@ func isOld(path string) bool {
 }
 
 // ServeHTTP implements http.Handler.
-func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (t *router) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	c := &call{id: hex.EncodeToString(id[:])}
+	c := &call{id: hex.EncodeToString(id[:]), route: "other"}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	w, begin := &recorder{ResponseWriter: to, code: http.StatusOK}, t.h.now()
+	defer func() { t.h.gate.Metrics().Answered(c.route, w.code, t.h.now().Sub(begin)) }()
+	visit, r, leave, refused := t.h.gate.Enter(r)
+	if refused != nil {
+		c.old = isOld(r.URL.Path)
+		t.h.refuse(w, r, refused)
+		return
+	}
+	defer leave()
+	c.visit = visit
+	if w.base = visit.Base; w.base != "" && r.URL.Path == "" { // the addresses in the page are relative
+		http.Redirect(w, r, "/", http.StatusPermanentRedirect)
+		return
+	}
+	t.route(w, r, c)
+}
+
+// recorder remembers the status of an answer, and keeps redirects below the base path.
+type recorder struct {
+	http.ResponseWriter
+	code int
+	base string
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *recorder) WriteHeader(code int) {
+	w.code = code
+	if to := w.Header().Get("Location"); w.base != "" && strings.HasPrefix(to, "/") {
+		w.Header().Set("Location", w.base+to)
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (t *router) route(w http.ResponseWriter, r *http.Request, c *call) {
 	for prefix, of := range t.free {
 		if text, ok := strings.CutPrefix(r.URL.Path, prefix); ok && text != "" {
 			c.rest = text
@@ -173,7 +218,25 @@ type answer struct {
 // ServeHTTP implements http.Handler.
 func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mark(w, r)
+	c := callOf(r)
+	c.route = a.route.path
+	done, refused := a.h.gate.Take(front.Who{Addr: front.Client(c.visit.Client)}, a.route.class)
+	if refused != nil {
+		a.h.refuse(w, r, refused)
+		return
+	}
+	defer done()
 	a.route.serve(a.h, w, r)
+}
+
+// refuse answers what the gate has refused.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, why *front.Refusal) {
+	if why.Why == front.WhyHost {
+		h.fail(w, r, "host-unknown", why.Detail)
+		return
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(why.Retry.Seconds()))))
+	h.fail(w, r, "too-many-requests", why.Detail)
 }
 
 // mark tells clients of a path from before /api/v1 which path has come in its place.
@@ -181,9 +244,10 @@ func (a answer) mark(w http.ResponseWriter, r *http.Request) {
 	if a.successor == "" {
 		return
 	}
-	callOf(r).old = true
+	c := callOf(r)
+	c.old = true
 	w.Header().Set("Deprecation", "true")
-	w.Header().Set("Link", "<"+strings.TrimSuffix(a.successor, "/"+rest)+`>; rel="successor-version"`)
+	w.Header().Set("Link", "<"+c.visit.Base+strings.TrimSuffix(a.successor, "/"+rest)+`>; rel="successor-version"`)
 }
 
 func (h *handler) serveLive(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
@@ -193,10 +257,3 @@ func (h *handler) serveVersion(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *handler) serveMetrics(w http.ResponseWriter, r *http.Request) { h.metrics.ServeHTTP(w, r) }
-
-// maxScrapes bounds how many clients read metrics at a time.
-const maxScrapes = 4
-
-func newMetricsHandler(opts *Options) http.Handler {
-	return promhttp.HandlerFor(opts.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
-}

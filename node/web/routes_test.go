@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/node/front"
 	"deckle/node/status"
 )
 
@@ -28,7 +29,7 @@ func ask(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 }
 
 func commandHandler(err error) http.Handler {
-	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(),
+	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
 		Now: func() time.Time { return testNow },
 		Command: func(_ context.Context, c status.Command) (status.Outcome, error) {
 			return status.Outcome{Next: c.To}, err
@@ -157,6 +158,7 @@ func TestProblems(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	seen["internal"] = true
+	seen["host-unknown"], seen["too-many-requests"] = true, true // TestGate
 	for id := range problems {
 		if !seen[id] {
 			t.Errorf("nothing shows %s", id)
@@ -167,15 +169,22 @@ func TestProblems(t *testing.T) {
 // docs/operations.md has the tables of routes and of problems, word for word. DECKLE_WRITE_DOCS=1 writes them there.
 func TestRoutesPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("| method | path | before /api/v1 | what |\n|---|---|---|---|\n")
+	b.WriteString("| method | path | before /api/v1 | class | what |\n|---|---|---|---|---|\n")
 	for _, r := range routes {
 		old := ""
 		if r.old != "" {
 			old = "`" + r.old + "`"
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", r.method, r.path, old, r.about)
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", r.method, r.path, old, r.class, r.about)
 	}
 	writeTable(t, "| method | path |", b.String())
+	b.Reset()
+	b.WriteString("| class | per second | at once |\n|---|---|---|\n")
+	for c := front.Probe; c <= front.Login; c++ {
+		perSecond, burst := c.Limit()
+		fmt.Fprintf(&b, "| %s | %v | %v |\n", c, perSecond, burst)
+	}
+	writeTable(t, "| class | per second |", b.String())
 	b.Reset()
 	b.WriteString("| problem | status | what it says |\n|---|---|---|\n")
 	ids := make([]string, 0, len(problems))

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/front"
 	"deckle/node/web"
 	"deckle/sim"
 	"deckle/sim/verify"
@@ -230,6 +231,9 @@ func (d *demo) newReport(sum *sim.Summary, applied time.Time, drained time.Durat
 	return r
 }
 
+// pageConnections bounds those who look at the page.
+const pageConnections = 128
+
 // servePage serves the page at the wanted address, or at a port that is free if that one is taken.
 func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slog.Logger) (stop func() error,
 	err error) {
@@ -250,8 +254,10 @@ func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slo
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	h := web.NewHandler(d.cluster, web.Options{Gatherer: reg, Now: d.o.Now, Logger: log})
-	go func() { served <- web.Serve(ctx, ln, h, log) }()
+	gate := front.NewGate(front.GateOptions{Names: []string{d.o.HTTP}, Now: d.o.Now})
+	h := web.NewHandler(d.cluster, web.Options{Gatherer: reg, Now: d.o.Now, Logger: log, Gate: gate})
+	ln = front.Limit(ln, front.Limits{Connections: pageConnections})
+	go func() { served <- front.Serve(ctx, ln, front.Server{Handler: h, Logger: log}) }()
 	return func() error {
 		cancel()
 		return <-served
