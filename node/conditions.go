@@ -23,7 +23,7 @@ const subjectNode = "node"
 func (n *Node) look(rs *raftstore.Status) {
 	n.looking.Lock()
 	defer n.looking.Unlock()
-	n.lookFiles()
+	n.files.look()
 	shards := n.shardList()
 	var lacks []string
 	for _, r := range rs.Reasons {

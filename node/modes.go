@@ -75,9 +75,9 @@ func tighten(dir string, log *slog.Logger) (left string) {
 }
 
 // tightenData has the data folder be its user's alone.
-func (n *Node) tightenData() {
-	if n.deps.FS == vfs.Default {
-		n.list.Keep(condition.FilesOpen, n.cfg.DataDir, tighten(n.cfg.DataDir, n.deps.Logger))
+func (w *fileWatch) tightenData() {
+	if w.deps.FS == vfs.Default {
+		w.list.Keep(condition.FilesOpen, w.cfg.DataDir, tighten(w.cfg.DataDir, w.deps.Logger))
 	}
 }
 
@@ -93,23 +93,23 @@ func closeToOthers(path string, mode fs.FileMode) error {
 }
 
 // lookModes brings the conditions about files that others can read up to date: secrets and keys, and a local lake.
-func (n *Node) lookModes() {
-	for _, s := range n.cfg.SecretFiles() {
+func (w *fileWatch) lookModes() {
+	for _, s := range w.cfg.SecretFiles() {
 		text := ""
-		if info, err := n.deps.stat(s.Path); err == nil && info.Mode()&openToOthers != 0 {
+		if info, err := w.deps.stat(s.Path); err == nil && info.Mode()&openToOthers != 0 {
 			text = fmt.Sprintf("%s (%s): every user of the machine can read or change it (mode %04o): chmod o-rwx %s",
 				s.Path, s.Key, info.Mode().Perm(), s.Path)
 		}
-		n.list.Keep(condition.FilesOpen, s.Path, text)
+		w.list.Keep(condition.FilesOpen, s.Path, text)
 	}
-	d := n.cfg.Delta
-	if d == nil || d.Path == "" || d.Shared || n.deps.FS != vfs.Default {
+	d := w.cfg.Delta
+	if d == nil || d.Path == "" || d.Shared || w.deps.FS != vfs.Default {
 		return
 	}
 	text := ""
-	if info, err := n.deps.stat(d.Path); err == nil && info.Mode()&openToOthers != 0 {
+	if info, err := w.deps.stat(d.Path); err == nil && info.Mode()&openToOthers != 0 {
 		text = fmt.Sprintf("delta.path: every user of the machine can read what is in it, or list it (mode %04o). "+
 			"Either chmod -R go-rwx %s, or delta.shared: true", info.Mode().Perm(), d.Path)
 	}
-	n.list.Keep(condition.FilesOpen, d.Path, text)
+	w.list.Keep(condition.FilesOpen, d.Path, text)
 }

@@ -83,7 +83,7 @@ func TestFilesOpen(t *testing.T) {
 	deps.complete() // Run does, and Open again
 	cfg := &config.Config{Delta: &config.Delta{Path: lake},
 		ClickHouse: &config.ClickHouse{Password: config.Secret{File: secret}}}
-	n := &Node{cfg: cfg, deps: deps, list: condition.New("a", time.Now, deps.Logger)}
+	w := &fileWatch{cfg: cfg, deps: &deps, list: condition.New("a", time.Now, deps.Logger)}
 	for _, row := range []struct {
 		path   string
 		mode   fs.FileMode
@@ -98,9 +98,9 @@ func TestFilesOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg.Delta.Shared = row.shared
-		n.lookModes()
+		w.lookModes()
 		got := ""
-		for _, c := range n.list.Snapshot() {
+		for _, c := range w.list.Snapshot() {
 			if c.ID == condition.FilesOpen && c.Subject == row.path {
 				got = c.Text
 			}

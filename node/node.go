@@ -43,7 +43,7 @@ type Node struct {
 	sinks        sinkSlots
 	delta        *deltaTables
 	budget       *budget
-	files        *trust.Files // certificates, keys and CA bundles
+	files        *fileWatch
 	http         *httpSide
 	list         *condition.Registry // what is not as it should be
 	topics       *topics
@@ -97,15 +97,15 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.shardMetrics, err = shard.NewMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
-	n.tightenData()
-	n.files = openFiles(cfg, &n.deps)
+	n.files = &fileWatch{cfg: cfg, deps: &n.deps, files: openFiles(cfg, &n.deps), list: n.list}
+	n.files.tightenData()
 	if n.http, err = openHTTP(cfg, &n.deps); err != nil {
 		return nil, err
 	}
-	if n.kafka, err = openKafka(cfg, &n.deps, n.files, n.deps.Logger); err != nil {
+	if n.kafka, err = openKafka(cfg, &n.deps, n.files.files, n.deps.Logger); err != nil {
 		return nil, err
 	}
-	reach, err := reachOf(cfg, &n.deps, n.files)
+	reach, err := reachOf(cfg, &n.deps, n.files.files)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +143,13 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.topics = &topics{cfg: cfg, list: n.list, kafka: n.kafka, now: deps.Now, needs: func() kafka.Needs {
 		return kafka.Needs{LetterBytes: deadletter.LetterBytes, DiskBytes: n.budget.limit}
 	}}
-	n.tellInsecure()
-	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files, clusterID: n.raft.ClusterID, level: n.level,
+	n.files.tellInsecure()
+	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
 		kafka: n.kafka, refetch: n.refetch, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list),
-		deps.Registerer.Register(n.files)); err != nil {
+		deps.Registerer.Register(n.files.files)); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	n.opened.Store(true)
@@ -158,7 +158,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
 	n.work.Go(func() { n.watch.Run(run) })
-	n.work.Go(func() { n.watchFiles(run) })
+	n.work.Go(func() { n.files.run(run) })
 	n.work.Go(func() { n.topics.run(run) })
 	n.work.Go(func() { n.watchConditions(run) })
 	n.work.Go(func() { n.tellFlushes(run, &n.written) })

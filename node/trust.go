@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"deckle/node/condition"
@@ -41,43 +42,53 @@ func openFiles(cfg *config.Config, deps *Deps) *trust.Files {
 	return files
 }
 
-// watchFiles looks at the files until ctx ends: from time to time, and when the process is told to.
-func (n *Node) watchFiles(ctx context.Context) {
-	n.work.Go(func() { n.files.Run(ctx) })
+// fileWatch looks at the files that the configuration names, and keeps the conditions about them.
+type fileWatch struct {
+	cfg   *config.Config
+	deps  *Deps
+	files *trust.Files // certificates, keys and CA bundles
+	list  *condition.Registry
+}
+
+// run looks at the files until ctx ends: from time to time, and when the process is told to.
+func (w *fileWatch) run(ctx context.Context) {
+	var reading sync.WaitGroup
+	reading.Go(func() { w.files.Run(ctx) })
+	defer reading.Wait()
 	modes := time.NewTicker(trust.LookEvery)
 	defer modes.Stop()
-	n.lookModes()
+	w.lookModes()
 	for {
 		select {
 		case <-modes.C:
-			n.lookModes()
-		case s := <-n.deps.Reread:
-			n.deps.Logger.Info("looking at the files", "signal", s.String())
-			n.files.Look()
+			w.lookModes()
+		case s := <-w.deps.Reread:
+			w.deps.Logger.Info("looking at the files", "signal", s.String())
+			w.files.Look()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// lookFiles brings the conditions about files up to date.
-func (n *Node) lookFiles() {
-	now := n.deps.Now()
-	states := n.files.State()
+// look brings the conditions about files up to date.
+func (w *fileWatch) look() {
+	now := w.deps.Now()
+	states := w.files.State()
 	for i := range states {
 		s := &states[i]
 		severity, text := expiring(s, now)
 		if text != "" {
-			n.list.Set(condition.CertificateExpiring, s.Key, severity, text, "")
+			w.list.Set(condition.CertificateExpiring, s.Key, severity, text, "")
 		} else {
-			n.list.Clear(condition.CertificateExpiring, s.Key)
+			w.list.Clear(condition.CertificateExpiring, s.Key)
 		}
 		text = ""
 		if s.Unusable {
 			text = fmt.Sprintf("what it has now cannot be used; what it had at %s is in use: %v",
 				s.Since.UTC().Format(time.RFC3339), s.Err)
 		}
-		n.list.Keep(condition.FileUnusable, s.Key, text)
+		w.list.Keep(condition.FileUnusable, s.Key, text)
 	}
 }
 
@@ -110,10 +121,10 @@ func until(end, now time.Time) string {
 }
 
 // tellInsecure says what the configuration leaves open.
-func (n *Node) tellInsecure() {
-	for _, b := range n.cfg.TLSBlocks() {
+func (w *fileWatch) tellInsecure() {
+	for _, b := range w.cfg.TLSBlocks() {
 		if b.TLS.InsecureSkipVerify {
-			n.list.Set(condition.Insecure, b.Key, 0, b.Key+".insecure_skip_verify: certificates are not verified, so "+
+			w.list.Set(condition.Insecure, b.Key, 0, b.Key+".insecure_skip_verify: certificates are not verified, so "+
 				"anyone between could read and change everything", "")
 		}
 	}

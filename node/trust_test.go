@@ -63,8 +63,8 @@ func TestCARotatesWithoutRestart(t *testing.T) {
 	}
 	look := func() {
 		for _, n := range c.nodes {
-			n.files.Look()
-			for _, s := range n.files.State() {
+			n.files.files.Look()
+			for _, s := range n.files.files.State() {
 				if s.Err != nil {
 					t.Fatalf("%+v", s)
 				}
@@ -117,22 +117,23 @@ func TestFileConditions(t *testing.T) {
 	deps.complete()
 	cfg := &config.Config{Kafka: config.Kafka{TLS: tls},
 		ClickHouse: &config.ClickHouse{TLS: &config.TLS{InsecureSkipVerify: true}}}
-	n := &Node{cfg: cfg, deps: deps, files: openFiles(cfg, &deps), list: condition.New("a", deps.Now, deps.Logger)}
+	w := &fileWatch{cfg: cfg, deps: &deps, files: openFiles(cfg, &deps),
+		list: condition.New("a", deps.Now, deps.Logger)}
 	holds := func(id condition.ID, subject string) (c condition.Condition) {
-		n.files.Look()
-		n.lookFiles()
-		for _, c := range n.list.Snapshot() {
+		w.files.Look()
+		w.look()
+		for _, c := range w.list.Snapshot() {
 			if c.ID == id && c.Subject == subject {
 				return c
 			}
 		}
 		return c
 	}
-	n.tellInsecure()
+	w.tellInsecure()
 	if c := holds(condition.Insecure, "clickhouse.tls"); !strings.Contains(c.Text, ".insecure_skip_verify") {
 		t.Errorf("insecure: %+v", c)
 	}
-	if has(n.list.Snapshot(), condition.Insecure, "kafka.tls") {
+	if has(w.list.Snapshot(), condition.Insecure, "kafka.tls") {
 		t.Error("a block that is verified is insecure")
 	}
 	for _, row := range []struct {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"deckle/node/condition"
 	"deckle/node/front"
@@ -38,32 +37,6 @@ type Options struct {
 	// Gate judges requests first; by default one that answers under localhost and the server's addresses, without
 	// metrics.
 	Gate *front.Gate
-}
-
-// NewHandler returns health, metrics, API and page, by the table of routes that stands in docs/operations.md. What is
-// wrong with a request is told as RFC 9457 has it; the paths from before /api/v1 answer as they did, with "Deprecation:
-// true".
-//
-// Nothing but commands changes anything: they are taken from this machine only, and from no browser. There is no
-// authentication: the address must be on the loopback interface or in an operators' network.
-func NewHandler(src Source, opts Options) http.Handler {
-	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate}
-	if h.now == nil {
-		h.now = time.Now
-	}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
-	}
-	if h.gate == nil {
-		h.gate = front.NewGate(front.GateOptions{Now: h.now})
-	}
-	h.start = h.now()
-	h.analytics.read = h.readAnalytics
-	if opts.Gatherer == nil {
-		opts.Gatherer = prometheus.DefaultGatherer
-	}
-	h.metrics = promhttp.HandlerFor(opts.Gatherer, promhttp.HandlerOpts{})
-	return newRouter(h)
 }
 
 type handler struct {

@@ -5,11 +5,16 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"deckle"
 	"deckle/node/front"
@@ -60,20 +65,31 @@ var routes = []route{
 		serve: (*handler).serveResume, command: true, about: "tries a partition again"},
 }
 
-// call is what is known of a request on its way.
-type call struct {
-	id   string // 16 hexadecimal digits, new for each request
-	old  bool   // it came by a path from before /api/v1
-	rest string // what stands in place of {id}, unescaped
-	// route is the path of the table, "other" for what is not in it.
-	route string
-	visit front.Visit
+// NewHandler returns health, metrics, API and page, by the table of routes that stands in docs/operations.md. What is
+// wrong with a request is told as RFC 9457 has it; the paths from before /api/v1 answer as they did, with "Deprecation:
+// true".
+//
+// Nothing but commands changes anything: they are taken from this machine only, and from no browser. There is no
+// authentication: the address must be on the loopback interface or in an operators' network.
+func NewHandler(src Source, opts Options) http.Handler {
+	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.gate == nil {
+		h.gate = front.NewGate(front.GateOptions{Now: h.now})
+	}
+	h.start = h.now()
+	h.analytics.read = h.readAnalytics
+	if opts.Gatherer == nil {
+		opts.Gatherer = prometheus.DefaultGatherer
+	}
+	h.metrics = promhttp.HandlerFor(opts.Gatherer, promhttp.HandlerOpts{})
+	return newRouter(h)
 }
-
-type callKey struct{}
-
-// callOf returns the call of a request that has come through ServeHTTP.
-func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
 
 // router answers requests by the table.
 type router struct {
