@@ -100,7 +100,7 @@ func sleepUntil(ctx context.Context, end time.Time) {
 	}
 }
 
-// status is what the test reads of /api/v1/status.
+// status is what the tests read of /api/status, the path that v0.1.0 has, too.
 type status struct {
 	Shards []struct {
 		Shard  uint32            `json:"shard"`
@@ -114,7 +114,7 @@ func statuses(ctx context.Context, cl *services.Cluster) map[string]status {
 	out := map[string]status{}
 	for _, n := range cl.Nodes {
 		var st status
-		if err := n.Get(ctx, "/api/v1/status", &st); err == nil {
+		if err := n.Get(ctx, "/api/status", &st); err == nil {
 			out[n.Name] = st
 		}
 	}
