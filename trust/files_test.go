@@ -104,6 +104,9 @@ func meet(server, client *tls.Config) (ofServer, ofClient tls.ConnectionState, e
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
+	for _, end := range []net.Conn{a, b} { // a pipe has no buffer: what nobody reads would be waited for
+		_ = end.SetDeadline(time.Now().Add(10 * time.Second))
+	}
 	s, c := tls.Server(a, server), tls.Client(b, client)
 	done := make(chan error, 1)
 	go func() {
@@ -158,6 +161,7 @@ func TestRotation(t *testing.T) {
 	changed := 0
 	m.Changed(func() { changed++ })
 	server := m.Server(tls.RequireAndVerifyClientCert, nil)
+	_ = m.Client()                                             // what a client got before does not stay
 	other := func(ca *pki.CA, trusts ...*pki.CA) *tls.Config { // a side that has what ca made, and knows trusts
 		v := newWorld(t)
 		v.put(pair(t, ca, "b", 300))
