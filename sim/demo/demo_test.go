@@ -358,6 +358,16 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// The line that says where the records have gone adds up.
+func TestReportAddsUp(t *testing.T) {
+	r := &Report{ProducedEvents: 15, AppliedEvents: 8, Duplicates: 4, DeadLetters: 2, Excluded: 1}
+	var b strings.Builder
+	if err := r.Table(&b); err != nil ||
+		!strings.Contains(b.String(), "15 records = 8 applied + 4 duplicates + 2 dead letters + 1 excluded;") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
 func TestPlacesAreFresh(t *testing.T) {
 	now := time.Date(2026, 11, 22, 19, 30, 0, 0, time.UTC)
 	o, err := Options{Dir: filepath.Join(t.TempDir(), "d"), Now: func() time.Time { return now },

@@ -100,8 +100,8 @@ func (r *Report) Table(w io.Writer) error {
 	if r.Remaining != "" {
 		fmt.Fprintf(w, "The drain did not come to its end: %s.\n", r.Remaining)
 	}
-	fmt.Fprintf(w, "%s records = %s applied + %s duplicates + %s dead letters; %s events a second",
-		count(r.ProducedEvents), count(r.AppliedEvents), count(r.Duplicates), count(r.DeadLetters),
+	fmt.Fprintf(w, "%s records = %s applied + %s duplicates + %s dead letters + %s excluded; %s events per second",
+		count(r.ProducedEvents), count(r.AppliedEvents), count(r.Duplicates), count(r.DeadLetters), count(r.Excluded),
 		count(int64(r.EventsPerSecond)))
 	if r.P99VisibleMS != nil {
 		fmt.Fprintf(w, ".\np99 from produce to readable in Delta %s", duration(*r.P99VisibleMS))
