@@ -6,17 +6,30 @@ LINT_VERSION := v2.15.0
 # ./... stays in the module of the folder it is given in; go.work has two.
 MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
+VULN_VERSION := v1.9.0
 
-.PHONY: build demo test unit engine integration race lint rooms fetch up down sim sim-bugs timers failpoints \
-	torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci browser profile \
-	clean
+.PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
+	failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci \
+	browser profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
 VERSION ?= $(shell cat VERSION)
 OUT ?= deckle
+BUILDFLAGS ?=
 build:
-	CGO_ENABLED=0 GOWORK=off $(GO) build -trimpath -ldflags '-s -w -X deckle.stamped=$(VERSION)' -o $(OUT) ./cmd/deckle
+	CGO_ENABLED=0 GOWORK=off $(GO) build -trimpath $(BUILDFLAGS) -ldflags '-s -w -X deckle.stamped=$(VERSION)' \
+		-o $(OUT) ./cmd/deckle
+
+# Two builds from nothing, in two folders of different depth, give the same bytes; prints their SHA-256. go version -m of
+# the binary lists its modules with their hashes.
+equal:
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	for to in "$$dir/a" "$$dir/another/place"; do \
+		mkdir -p "$$to/source" && tar -c --exclude=./.git --exclude=./.local --exclude=./deckle-demo . | tar -x -C "$$to/source" && \
+		GOCACHE=$$to/cache $(MAKE) -s -C "$$to/source" build BUILDFLAGS=-buildvcs=false OUT="$$to/deckle" || exit 1; \
+	done && \
+	sha256sum "$$dir/a/deckle" "$$dir/another/place/deckle" && cmp "$$dir/a/deckle" "$$dir/another/place/deckle"
 
 # deckle demo, with the names of packages while they are compiled (the first time takes minutes). DEMOFLAGS='--for 30s'.
 DEMOFLAGS ?=
@@ -30,8 +43,9 @@ test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/proxy \
-		./integration/rooms ./integration/torture ./integration/malformed ./integration/bench/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/licences \
+		./integration/proxy ./integration/rooms ./integration/vuln ./integration/torture ./integration/malformed \
+		./integration/bench/...
 	cd state/zstd && GOWORK=off $(GO) test . # a module of its own: see there
 
 # The tests against a ClickHouse engine and Python's Delta readers alone; DECKLE_TEST_CLICKHOUSE=host:port names a real
@@ -58,6 +72,19 @@ lint: $(LINT)
 ROOMSFLAGS ?= -most 6 -allow state=9
 rooms:
 	$(GO) run ./integration/rooms $(ROOMSFLAGS)
+
+# Known vulnerabilities that the code reaches, by govulncheck. VULNDB names a database (a folder, a zip file of one, or
+# an address) instead of Go's. It fails where there is none; VULNFLAGS=-skip says so and succeeds.
+VULNFLAGS ?=
+vuln:
+	$(GO) run ./integration/vuln -tool $(DECKLE_CACHE)/govulncheck-$(VULN_VERSION) -version $(VULN_VERSION) \
+		$(VULNFLAGS) . integration
+
+# Writes NOTICE: the licences of what is compiled in, with their texts. Fails where one is not allowed. LICENCEFLAGS=-check
+# writes nothing, and fails if NOTICE is not what it would write.
+LICENCEFLAGS ?=
+licences:
+	$(GO) run ./integration/licences $(LICENCEFLAGS)
 
 $(LINT):
 	mkdir -p $(DECKLE_CACHE)

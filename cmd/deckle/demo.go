@@ -103,7 +103,9 @@ func newDemoCommand() *cobra.Command {
 		Short:      "Run everything in one process and check that all comes out equal",
 		SuggestFor: []string{"try", "example", "quickstart"},
 		Long: `Run three nodes with real Raft between them, an embedded broker, the simulator and Delta
-tables on local files in one process, with live figures here and on a page.
+tables on local files in one process, with live figures here and on a page. The embedded
+broker is kfake, a test double from the Kafka client franz-go, and no Kafka: its records
+are in memory, and gone with the process. --brokers names real ones.
 
 When the time is up, or with Ctrl-C, every live session is ended, what is under way is
 drained, and Delta, ClickHouse if given, every replica's state and the dead letter queue
