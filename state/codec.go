@@ -84,7 +84,16 @@ func (d *decoder) byte() byte {
 }
 
 // text reads a length and that number of bytes. They share the memory of the input.
-func (d *decoder) text() []byte { return d.bytes(d.length(1)) }
+func (d *decoder) text() []byte {
+	if d.err == nil && d.pos < len(d.b) {
+		// Nearly every length takes one byte.
+		if n, rest := int(d.b[d.pos]), d.b[d.pos+1:]; n < 0x80 && n <= len(rest) {
+			d.pos += 1 + n
+			return rest[:n:n]
+		}
+	}
+	return d.bytes(d.length(1))
+}
 
 func (d *decoder) string() string { return d.own(d.text()) }
 

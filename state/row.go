@@ -18,9 +18,10 @@ import (
 // rowBuilder turns sessions into rows. It reuses its memory, and a row's texts share the memory of the builder and of
 // the session: a row is valid until the next one is built.
 type rowBuilder struct {
+	noPages    bool   // rows need not have their pages
 	gathered   []byte // events of the segments and of the image
 	events     []pageEvent
-	texts      [][]byte // categories
+	texts      [][]byte // the distinct ones of a column
 	distinct   map[string]struct{}
 	pages      []schema.PageRow // in the order of their first events
 	order      []int            // indexes of pages, by article and type
@@ -78,8 +79,12 @@ func (rb *rowBuilder) fill(s *session, shard uint32) *schema.SessionRow {
 		c.SetNumber(r, s.sums[i])
 	}
 	rb.lists(r, s.former)
-	r.UniqueCategories = rb.uniqueCategories()
-	rb.pageRows(r)
+	r.UniqueCategories = rb.unique(func(e *pageEvent) []byte { return e.category })
+	if rb.noPages {
+		r.UniquePages = rb.unique(func(e *pageEvent) []byte { return e.article })
+	} else {
+		rb.pageRows(r)
+	}
 	return r
 }
 
@@ -96,9 +101,12 @@ func (rb *rowBuilder) decode(s *session, r pebble.Reader) error {
 		events = rb.gathered
 	}
 	rb.events = rb.events[:0]
-	d := decoder{b: events}
+	d, sorted := decoder{b: events}, true
 	for d.err == nil && d.pos < len(d.b) {
-		rb.events = append(rb.events, d.pageEvent())
+		n := len(rb.events)
+		rb.events = append(rb.events, pageEvent{})
+		d.pageEvent(&rb.events[n])
+		sorted = sorted && (n == 0 || rb.events[n-1].order.compare(rb.events[n].order) <= 0)
 	}
 	if d.err == nil && len(rb.events) != int(s.total) {
 		d.fail("count of events")
@@ -106,9 +114,8 @@ func (rb *rowBuilder) decode(s *session, r pebble.Reader) error {
 	if d.err != nil {
 		return d.err
 	}
-	byOrder := func(a, b pageEvent) int { return a.order.compare(b.order) }
-	if !slices.IsSortedFunc(rb.events, byOrder) {
-		slices.SortFunc(rb.events, byOrder)
+	if !sorted {
+		slices.SortFunc(rb.events, func(a, b pageEvent) int { return a.order.compare(b.order) })
 	}
 	return nil
 }
@@ -116,7 +123,7 @@ func (rb *rowBuilder) decode(s *session, r pebble.Reader) error {
 // letGo frees the memory of the last row, which nobody may read any more, if the row was a large one.
 func (rb *rowBuilder) letGo() {
 	if cap(rb.gathered) > maxKept || cap(rb.text) > maxKept {
-		*rb = rowBuilder{}
+		*rb = rowBuilder{noPages: rb.noPages}
 	}
 }
 
@@ -124,24 +131,8 @@ func (rb *rowBuilder) letGo() {
 // that JSON texts may have been stored as they came, which not all readers take for the same value, or at all: what
 // cannot be rewritten is left out, as what is too long is.
 func (rb *rowBuilder) lists(r *schema.SessionRow, former bool) {
-	list := func(buf []byte, of func(*pageEvent) []byte) (_ []byte, n uint32) {
-		buf = append(buf[:0], '[')
-		for i := range rb.events {
-			t := of(&rb.events[i])
-			if len(t) == 0 {
-				continue
-			}
-			if n++; n > 1 {
-				buf = append(buf, ',')
-			}
-			buf = appendJSONText(buf, t)
-		}
-		return append(buf, ']'), n
-	}
-	rb.categories, _ = list(rb.categories, func(e *pageEvent) []byte { return e.category })
-	rb.articles, r.PagesVisited = list(rb.articles, func(e *pageEvent) []byte { return e.article })
-	rb.titles, _ = list(rb.titles, func(e *pageEvent) []byte { return e.title })
 	b := append(rb.text[:0], '[')
+	categories, articles, titles := append(rb.categories[:0], '['), append(rb.articles[:0], '['), append(rb.titles[:0], '[')
 	for i := range rb.events {
 		if i > 0 {
 			b = append(b, ',')
@@ -154,48 +145,49 @@ func (rb *rowBuilder) lists(r *schema.SessionRow, former bool) {
 				rb.readable, e.metrics = out, out
 			}
 		}
-		b = e.appendJSON(b)
+		b = e.appendType(append(b, `{"event_type":`...))
+		// What a page event says in JSON is copied to the lists, because copying costs less than escaping once more.
+		b = append(b, `,"category":`...)
+		from := len(b)
+		if b = appendJSONText(b, e.category); len(e.category) > 0 {
+			categories = appendElement(categories, b[from:])
+		}
+		b = append(b, `,"article_id":`...)
+		from = len(b)
+		if b = appendJSONText(b, e.article); len(e.article) > 0 {
+			articles = appendElement(articles, b[from:])
+			r.PagesVisited++
+		}
+		b = append(b, `,"article_title":`...)
+		from = len(b)
+		if b = appendJSONText(b, e.title); len(e.title) > 0 {
+			titles = appendElement(titles, b[from:])
+		}
+		b = e.appendRest(b)
 	}
-	rb.text = append(b, ']')
+	rb.text, rb.categories = append(b, ']'), append(categories, ']')
+	rb.articles, rb.titles = append(articles, ']'), append(titles, ']')
 	r.Categories, r.ArticleIDs = aliased(rb.categories), aliased(rb.articles)
 	r.ArticleTitles, r.PageEvents = aliased(rb.titles), aliased(rb.text)
 }
 
-// uniqueCategories counts the distinct categories.
-func (rb *rowBuilder) uniqueCategories() (n uint32) {
-	rb.texts = rb.texts[:0]
-	for i := range rb.events {
-		if c := rb.events[i].category; len(c) > 0 {
-			rb.texts = append(rb.texts, c)
-		}
+// appendElement appends an element to a JSON array that has not been closed.
+func appendElement(list, element []byte) []byte {
+	if len(list) > 1 {
+		list = append(list, ',')
 	}
-	if len(rb.texts) <= maxLinear {
-		for i, t := range rb.texts {
-			if !slices.ContainsFunc(rb.texts[:i], func(u []byte) bool { return bytes.Equal(t, u) }) {
-				n++
-			}
-		}
-		return n
-	}
-	clear(rb.distinct)
-	for _, t := range rb.texts {
-		if _, ok := rb.distinct[string(t)]; !ok {
-			rb.distinct[aliased(t)] = struct{}{}
-		}
-	}
-	return uint32(len(rb.distinct))
+	return append(list, element...)
 }
 
-func (e *pageEvent) appendJSON(b []byte) []byte {
-	b = append(b, `{"event_type":`...)
+func (e *pageEvent) appendType(b []byte) []byte {
 	if e.typ == event.Other {
-		b = appendJSONText(b, e.name)
-	} else {
-		b = append(append(append(b, '"'), e.typ.String()...), '"')
+		return appendJSONText(b, e.name)
 	}
-	b = appendJSONText(append(b, `,"category":`...), e.category)
-	b = appendJSONText(append(b, `,"article_id":`...), e.article)
-	b = appendJSONText(append(b, `,"article_title":`...), e.title)
+	return append(append(append(b, '"'), e.typ.String()...), '"')
+}
+
+// appendRest appends what follows the title.
+func (e *pageEvent) appendRest(b []byte) []byte {
 	b = appendJSONText(append(b, `,"page_url":`...), e.url)
 	b = strconv.AppendInt(append(b, `,"timestamp":`...), e.ts, 10)
 	b = append(b, `,"engagement_metrics":`...)
@@ -206,6 +198,39 @@ func (e *pageEvent) appendJSON(b []byte) []byte {
 		}
 	}
 	return append(append(b, e.metrics...), '}')
+}
+
+// unique counts the distinct texts of the events, without empty ones.
+func (rb *rowBuilder) unique(of func(*pageEvent) []byte) uint32 {
+	rb.texts = rb.texts[:0]
+	clear(rb.distinct)
+	for i := range rb.events {
+		t := of(&rb.events[i])
+		if len(t) == 0 || rb.has(t) {
+			continue
+		}
+		if len(rb.texts) >= maxLinear {
+			rb.distinct[aliased(t)] = struct{}{}
+		}
+		rb.texts = append(rb.texts, t)
+	}
+	return uint32(len(rb.texts))
+}
+
+// has says whether a text is among texts. The latest ones come first, because an event most often repeats what the one
+// before it has; those after the first maxLinear are found by a map.
+func (rb *rowBuilder) has(t []byte) bool {
+	if n := len(rb.texts); n > maxLinear {
+		if _, ok := rb.distinct[string(t)]; ok {
+			return true
+		}
+	}
+	for i := min(len(rb.texts), maxLinear) - 1; i >= 0; i-- {
+		if bytes.Equal(rb.texts[i], t) {
+			return true
+		}
+	}
+	return false
 }
 
 // pageRows counts the events of each type on each article, in the order of (article, type), and counts the articles.
@@ -232,7 +257,10 @@ func (rb *rowBuilder) pageRows(r *schema.SessionRow) {
 		if c := strings.Compare(a.ArticleID, b.ArticleID); c != 0 {
 			return c
 		}
-		return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.TypeName, b.TypeName))
+		if c := cmp.Compare(a.Type, b.Type); c != 0 {
+			return c
+		}
+		return strings.Compare(a.TypeName, b.TypeName)
 	})
 	rb.sorted = rb.sorted[:0]
 	for _, i := range rb.order {
@@ -248,7 +276,7 @@ func (rb *rowBuilder) pageRows(r *schema.SessionRow) {
 // page returns the page of a key, a new one if there is none. The first maxLinear pages are compared one by one, the
 // others are found by a map.
 func (rb *rowBuilder) page(k pageKey) *schema.PageRow {
-	for i := range rb.pages[:min(len(rb.pages), maxLinear)] {
+	for i := min(len(rb.pages), maxLinear) - 1; i >= 0; i-- { // the latest first: see has
 		if p := &rb.pages[i]; p.Type == k.typ && p.ArticleID == k.article && p.TypeName == k.name {
 			return p
 		}

@@ -214,8 +214,8 @@ type pageEvent struct {
 	name                                   []byte // of type event.Other
 }
 
-func (d *decoder) pageEvent() pageEvent {
-	var e pageEvent
+// pageEvent decodes a counted event into e, which is zero.
+func (d *decoder) pageEvent(e *pageEvent) {
 	e.ts = d.varint()
 	e.pos = Position{int32(d.uvarint()), int64(d.uvarint())}
 	typ := d.byte()
@@ -227,7 +227,6 @@ func (d *decoder) pageEvent() pageEvent {
 	if e.typ == event.Other {
 		e.name = d.text()
 	}
-	return e
 }
 
 // encode appends the session's value, as an epoch of the level holds it.
