@@ -72,7 +72,7 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 			}
 		}
 		if s.images == nil { // else closeEpoch has written it
-			if err := s.writeImage(b, ss); err != nil {
+			if _, err := s.writeImage(b, ss); err != nil {
 				return err
 			}
 		}
@@ -90,12 +90,16 @@ func (s *Store) writeSessions(b *pebble.Batch) error {
 	return nil
 }
 
-// writeImage writes the image of a session in the open epoch, or in the one that is being closed, and leaves it in
-// valBuf.
-func (s *Store) writeImage(b *pebble.Batch, ss *session) error {
-	s.valBuf = ss.encode(s.valBuf[:0], s.open.Level)
+// writeImage writes the image of a session in the open epoch, or in the one that is being closed. It returns the
+// image's encoding, which is valid until b is written to again.
+func (s *Store) writeImage(b *pebble.Batch, ss *session) ([]byte, error) {
+	s.valBuf = ss.encodeHead(s.valBuf[:0], s.open.Level)
 	s.keyBuf = appendImageKey(s.keyBuf[:0], s.open.Epoch, ss.id, ss.origin)
-	return b.Set(s.keyBuf, s.valBuf, nil)
+	// Ids and events are most of an image; they go straight to the batch.
+	op := b.SetDeferred(len(s.keyBuf), len(s.valBuf)+ss.restBytes())
+	copy(op.Key, s.keyBuf)
+	ss.copyRest(op.Value[copy(op.Value, s.valBuf):])
+	return op.Value, op.Finish()
 }
 
 func (s *Store) writeTimer(b *pebble.Batch, ss *session) error {

@@ -60,10 +60,11 @@ func (s *Store) closeEpoch(nowMillis int64) (*CutResult, error) {
 				ss.firstClosed = epoch
 			}
 		}
-		if err := s.writeImage(s.images, ss); err != nil {
+		image, err := s.writeImage(s.images, ss)
+		if err != nil {
 			return nil, err
 		}
-		_, _ = sum.Write(s.valBuf) // a hash never fails
+		_, _ = sum.Write(image) // a hash never fails
 		if ss.purged {
 			s.endPurged(ss)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"deckle/event"
 	"deckle/schema"
@@ -231,6 +232,24 @@ func (d *decoder) pageEvent(e *pageEvent) {
 
 // encode appends the session's value, as an epoch of the level holds it.
 func (s *session) encode(dst []byte, l level.Level) []byte {
+	dst = s.encodeHead(dst, l)
+	n := len(dst)
+	dst = slices.Grow(dst, s.restBytes())[:n+s.restBytes()]
+	s.copyRest(dst[n:])
+	return dst
+}
+
+// restBytes is how many bytes of the session's value follow what encodeHead appends.
+func (s *session) restBytes() int { return len(event.ID{})*len(s.ids) + len(s.events) }
+
+// copyRest writes the rest of the session's value to dst, which has restBytes.
+func (s *session) copyRest(dst []byte) {
+	ids := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s.ids))), len(event.ID{})*len(s.ids))
+	copy(dst[copy(dst, ids):], s.events)
+}
+
+// encodeHead appends the session's value up to the number of its ids.
+func (s *session) encodeHead(dst []byte, l level.Level) []byte {
 	version := level.Session.At(max(l, level.First))
 	shape := imageShapes[version]
 	dst = append(dst, version, byte(s.status),
@@ -275,11 +294,7 @@ func (s *session) encode(dst []byte, l level.Level) []byte {
 		dst = s.key.encode(dst)
 		dst = s.segments.encode(dst)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(s.ids)))
-	for i := range s.ids {
-		dst = append(dst, s.ids[i][:]...)
-	}
-	return append(dst, s.events...)
+	return binary.AppendUvarint(dst, uint64(len(s.ids)))
 }
 
 func flags(bits ...bool) (f byte) {

@@ -87,7 +87,7 @@ func TestGoldenFiles(t *testing.T) {
 		images := goldenSessions(6000)
 		rows := make([]sessionRow, len(images))
 		for i := range images {
-			r, err := declared.sessionRow(declared.sessions[level.First], &images[i])
+			r, err := declared.sessionRow(declared.sessions[level.First], &images[i], nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -234,7 +234,7 @@ func TestFilesOfLevelOne(t *testing.T) {
 	for _, y := range []*layout{declared, wider} {
 		var encoded []sessionRow
 		for i := range rows {
-			r, err := y.sessionRow(y.sessions[level.First], &rows[i])
+			r, err := y.sessionRow(y.sessions[level.First], &rows[i], nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -49,7 +49,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 	var targets []target
 	err := plan.Sessions(func(row *schema.SessionRow) error {
 		// A row that the table cannot hold is refused before anything is written.
-		r, err := s.layout.sessionRow(s.table(plan), row)
+		r, err := s.layout.sessionRow(s.table(plan), row, nil)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (p *pass) window(targets []target) error {
 		if p.targets[key] == nil {
 			return nil
 		}
-		r, err := p.s.layout.sessionRow(p.s.table(p.plan), row)
+		r, err := p.s.layout.sessionRow(p.s.table(p.plan), row, nil)
 		p.images[key] = r
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -85,9 +86,38 @@ func (r sessionRow) clone() sessionRow {
 
 var errRange = errors.New("number exceeds a long")
 
-// sessionRow copies an image with its texts, so that the caller may reuse what s points to. It has the columns of the
-// files of t.
-func (y *layout) sessionRow(t *table, s *schema.SessionRow) (sessionRow, error) {
+// rowMemory is where rows lie, so that not every row is an allocation of its own. It is let go with the last of its
+// rows.
+type rowMemory struct {
+	values []parquet.Value
+	texts  []byte
+}
+
+const (
+	valuesAtOnce = 2700 // of 24 bytes each
+	textsAtOnce  = 256 << 10
+)
+
+// row returns a row of so many values, and room for so many bytes of its texts. Without memory the row is one of its
+// own.
+func (m *rowMemory) row(values, texts int) (r sessionRow, text []byte) {
+	if m == nil {
+		return make(sessionRow, values), make([]byte, 0, texts)
+	}
+	if len(m.values) < values {
+		m.values = make([]parquet.Value, max(values, valuesAtOnce))
+	}
+	if len(m.texts) < texts {
+		m.texts = make([]byte, max(texts, textsAtOnce))
+	}
+	r, m.values = sessionRow(m.values[:values:values]), m.values[values:]
+	text, m.texts = m.texts[:0:texts], m.texts[texts:]
+	return r, text
+}
+
+// sessionRow copies an image with its texts to m, so that the caller may reuse what s points to. It has the columns of
+// the files of t.
+func (y *layout) sessionRow(t *table, s *schema.SessionRow, m *rowMemory) (sessionRow, error) {
 	columns := y.sessionColumns[:len(t.statOf)]
 	n := 0
 	for i := range columns {
@@ -101,18 +131,16 @@ func (y *layout) sessionRow(t *table, s *schema.SessionRow) (sessionRow, error) 
 			return nil, &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: fmt.Errorf("%w: %d", errRange, v)}
 		}
 	}
-	r := make(sessionRow, len(columns))
-	var all strings.Builder // one piece of memory for all texts
-	all.Grow(n)
+	r, all := m.row(len(columns), n)
 	for i := range columns {
 		c := &columns[i]
-		r[i] = c.value(s)
-		if !c.Kind.IsText() || r[i].IsNull() {
-			continue
+		v := c.value(s)
+		if c.Kind.IsText() && !v.IsNull() {
+			at := len(all)
+			all = append(all, v.ByteArray()...)
+			v = parquet.ByteArrayValue(all[at:len(all):len(all)]).Level(0, v.DefinitionLevel(), i)
 		}
-		at := all.Len()
-		all.WriteString(c.Text(s))
-		r[i] = parquet.ByteArrayValue(alias(all.String()[at:])).Level(0, r[i].DefinitionLevel(), i)
+		r[i] = v
 	}
 	return r, nil
 }
@@ -175,9 +203,24 @@ func compareSessionRows(a, b sessionRow) int {
 // writeRows is how many rows go to the Parquet writer at once, as a call costs as much as some rows.
 const writeRows = 64
 
+// sortSessions sorts rows by brand, session and origin. Within an epoch a plan has the sessions in order, so once the
+// rows of each brand stand together, there is hardly anything left to sort.
+func sortSessions(rows []sessionRow) {
+	brands := map[string][]sessionRow{}
+	for _, r := range rows {
+		b := textOf(r[placeBrand])
+		brands[b] = append(brands[b], r)
+	}
+	rows = rows[:0]
+	for _, b := range slices.Sorted(maps.Keys(brands)) {
+		rows = append(rows, brands[b]...)
+	}
+	slices.SortFunc(rows, compareSessionRows)
+}
+
 // encodeSessions sorts the rows and encodes them as one file of the table's level.
 func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec) (data []byte, stats string, err error) {
-	slices.SortFunc(rows, compareSessionRows)
+	sortSessions(rows)
 	cols, statOf := t.newStats(), t.statOf
 	var buf bytes.Buffer
 	w := parquet.NewGenericWriter[any](&buf, append(fileOptions(c), t.file)...)

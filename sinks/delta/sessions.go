@@ -47,12 +47,13 @@ type sessionsBuilder struct {
 	origin deltalog.Origin
 	change *deltalog.Change
 
-	dates map[int32][]sessionRow
-	bytes int64
+	dates  map[int32][]sessionRow
+	memory rowMemory
+	bytes  int64
 }
 
 func (b *sessionsBuilder) add(row *schema.SessionRow) error {
-	r, err := b.w.layout.sessionRow(b.table, row)
+	r, err := b.w.layout.sessionRow(b.table, row, &b.memory)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (b *sessionsBuilder) flush() error {
 			return err
 		}
 	}
-	b.dates, b.bytes = nil, 0
+	b.dates, b.memory, b.bytes = nil, rowMemory{}, 0
 	return nil
 }
 

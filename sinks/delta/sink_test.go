@@ -244,7 +244,7 @@ func TestRevisions(t *testing.T) {
 func FuzzDataFile(f *testing.F) {
 	m := newModel(4, 1)
 	r, _ := declared.sessionRow(declared.sessions[level.First],
-		&schema.SessionRow{SessionID: "s", Status: schema.StatusClosed})
+		&schema.SessionRow{SessionID: "s", Status: schema.StatusClosed}, nil)
 	c, _ := codec("snappy")
 	sessions, _, err := declared.encodeSessions(declared.sessions[level.First], []sessionRow{r}, c)
 	if err != nil {
