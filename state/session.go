@@ -185,8 +185,8 @@ func (s *session) appendEvent(it *event.Item) {
 	s.events = b
 }
 
-// room returns the events with room for one more. They grow by half at least, where append would grow them by a quarter
-// and so copy each byte some four times.
+// room returns the events with room for one more. They grow by three events and by three quarters at least, where append
+// would grow them by a quarter and so copy each byte some four times.
 func (s *session) room(it *event.Item) []byte {
 	const fixed = 10 + 5 + 10 + 1 + 6*3 // time, partition, offset, type, and lengths of ordinary texts
 	need := fixed + len(it.Category) + len(it.ArticleID) + len(it.ArticleTitle) + len(it.PageURL) +
@@ -194,7 +194,7 @@ func (s *session) room(it *event.Item) []byte {
 	if need <= cap(s.events)-len(s.events) {
 		return s.events
 	}
-	return slices.Grow(s.events, max(need, len(s.events)/2))
+	return slices.Grow(s.events, max(3*need, need+len(s.events)/4*3))
 }
 
 // eventBytes is the size of the session's encoded events, in its image and in its segments.

@@ -172,7 +172,11 @@ func (s *Store) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 			},
 		},
 	}
-	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	compression := pebble.DBCompressionFastest
+	// What a checkpoint flushes is read by two sinks within seconds, and by the first compaction. Compressing it, and
+	// decompressing it three times, costs more than writing two and a half times the bytes.
+	compression.Levels[0] = pebble.DBCompressionNone.Levels[0]
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return compression })
 	for i := range o.Levels {
 		// A session's image takes about 2 KB. Blocks of 4 KB would hold one or two images, which compress worse and
 		// cost more.

@@ -116,9 +116,15 @@ type lowCell[R any] struct {
 	f     schema.Field[R]
 	col   *proto.ColLowCardinality[string]
 	block *block
+	last  string // a copy of the last text, which the next row most often repeats
 }
 
-func (c *lowCell[R]) append(r *R) { c.col.Append(c.block.intern(c.f.Text(r))) }
+func (c *lowCell[R]) append(r *R) {
+	if s := c.f.Text(r); s != c.last {
+		c.last = c.block.intern(s)
+	}
+	c.col.Append(c.last)
+}
 
 type enumCell[R any] struct {
 	f   schema.Field[R]
