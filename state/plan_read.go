@@ -51,8 +51,8 @@ type PlanReader interface {
 // ≤ B among those of (A, B], ascending by (epoch, session id, origin). The row and what it points to are valid only
 // during the call. SinkSessions gets only the sessions whose FirstClosed lies in (A, B]; SinkRevisions only those with
 // FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; SinkClickHouse gets all of them, open ones
-// included, and only its rows have Pages. Rows that the sink has refused are left out. During the call the plan must not be read in another way, nor
-// closed.
+// included, and only its rows have Pages. Rows that the sink has refused are left out. During the call the plan must
+// not be read in another way, nor closed.
 func (p *Plan) Sessions(yield func(*schema.SessionRow) error) error {
 	return p.Reader.Sessions(p, yield)
 }

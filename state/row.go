@@ -132,7 +132,8 @@ func (rb *rowBuilder) letGo() {
 // cannot be rewritten is left out, as what is too long is.
 func (rb *rowBuilder) lists(r *schema.SessionRow, former bool) {
 	b := append(rb.text[:0], '[')
-	categories, articles, titles := append(rb.categories[:0], '['), append(rb.articles[:0], '['), append(rb.titles[:0], '[')
+	categories, articles := append(rb.categories[:0], '['), append(rb.articles[:0], '[')
+	titles := append(rb.titles[:0], '[')
 	for i := range rb.events {
 		if i > 0 {
 			b = append(b, ',')

@@ -185,8 +185,8 @@ func (s *session) appendEvent(it *event.Item) {
 	s.events = b
 }
 
-// room returns the events with room for one more. They grow by three events and by three quarters at least, where append
-// would grow them by a quarter and so copy each byte some four times.
+// room returns the events with room for one more. They grow by three events and by three quarters at least, where
+// append would grow them by a quarter and so copy each byte some four times.
 func (s *session) room(it *event.Item) []byte {
 	const fixed = 10 + 5 + 10 + 1 + 6*3 // time, partition, offset, type, and lengths of ordinary texts
 	need := fixed + len(it.Category) + len(it.ArticleID) + len(it.ArticleTitle) + len(it.PageURL) +
