@@ -145,6 +145,9 @@ func (c *crowd) cut() {
 func TestMillionTimers(t *testing.T) {
 	n := *timers
 	if testing.Short() {
+		n = min(n, 50_000)
+	}
+	if testing.Short() {
 		n = 50_000
 	}
 	const budget, batch, maxTimers = 64 << 20, 5000, defaultMaxTimers
