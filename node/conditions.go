@@ -101,16 +101,20 @@ func (w waitingRules) judge(shard uint32, why string, later bool, now time.Time)
 	return why
 }
 
-// lookAtPeers keeps one condition for each node of which something was refused, and one for whoever is none.
+// lookAtPeers keeps one condition for each node, or address, of which something was refused.
 func (n *Node) lookAtPeers(refused []raftstore.Refusal) {
-	text := map[string]string{}
+	from := map[string]bool{}
 	for _, r := range refused {
-		text[cmp.Or(r.From, subjectNode)] = r.Text
+		subject := cmp.Or(r.From, subjectNode)
+		from[subject] = true
+		n.list.Set(condition.PeerRefused, subject, 0, r.Text, "")
 	}
-	n.list.Keep(condition.PeerRefused, subjectNode, text[subjectNode])
-	for _, p := range n.cfg.Cluster.Nodes {
-		n.list.Keep(condition.PeerRefused, p.Name, text[p.Name])
+	for subject := range n.refused {
+		if !from[subject] {
+			n.list.Clear(condition.PeerRefused, subject)
+		}
 	}
+	n.refused = from
 }
 
 // lookEvery is how often a node looks at itself when nobody asks for its status.

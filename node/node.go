@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +48,7 @@ type Node struct {
 	topics       *topics
 	looking      sync.Mutex // one at a time looks
 	rules        waitingRules
+	refused      map[string]bool // of whom a refusal is told; under looking
 	written      shard.Tally
 	members      *members
 	commands     *commands
@@ -187,13 +187,8 @@ func reachOf(cfg *config.Config, deps *Deps, files *trust.Files) (o raftstore.Op
 	for _, p := range c.Nodes {
 		o.Nodes = append(o.Nodes, raftstore.Peer{Name: p.Name, Addr: p.Address})
 	}
-	m, err := material(files, "cluster.tls", c.TLS)
-	if err != nil {
+	if o.Security, err = clusterSecurity(cfg, files); err != nil {
 		return o, fmt.Errorf("node: %w", err)
-	}
-	if m != nil {
-		o.TLS, o.DialTLS = m.Server(tls.RequireAndVerifyClientCert, nil), m.Client
-		o.TLS.RootCAs = m.Client().RootCAs
 	}
 	return o, nil
 }

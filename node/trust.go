@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,9 +18,15 @@ func material(files *trust.Files, key string, t *config.TLS) (*trust.Material, e
 	if t == nil {
 		return nil, nil
 	}
-	return files.TLS(key, trust.Block{Roots: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName,
-		Unverified: t.InsecureSkipVerify})
+	b := trust.Block{Roots: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, Unverified: t.InsecureSkipVerify}
+	if key == clusterTLS {
+		b.MinVersion = tls.VersionTLS13
+	}
+	return files.TLS(key, b)
 }
+
+// clusterTLS is the key of the block of the connections between the nodes.
+const clusterTLS = "cluster.tls"
 
 // client returns what gives the configuration of each connection to a service, nil for no TLS.
 func client(files *trust.Files, key string, t *config.TLS) (func() *tls.Config, error) {
@@ -131,8 +136,8 @@ func (w *fileWatch) tellInsecure() {
 }
 
 // CheckFiles opens every file that the configuration names, besides its secrets, which Load has read. The error says
-// what cannot be used, certificates when each expires, notices what will be refused by others or read by them, in one
-// line each. It changes nothing.
+// what cannot be used and what the other nodes would refuse, certificates when each expires, notices what expires soon
+// or can be read by others, in one line each. It changes nothing.
 func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, err error) {
 	deps.complete()
 	names := Names(&cfg.Cluster, cfg.Node)
@@ -148,13 +153,8 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 			notices = append(notices, b.Key+".insecure_skip_verify: certificates are not verified")
 		}
 		if b.TLS == cfg.Cluster.TLS {
-			if err := m.VerifyOwn(x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth); err != nil {
-				notices = append(notices,
-					fmt.Sprintf("%s.cert: the other nodes refuse it, if they have the same CA: %v", b.Key, err))
-			}
-			if err := names.Own(m.Leaf()); err != nil {
-				notices = append(notices, fmt.Sprintf("%s.cert: it does not name node %s: %v; its name is to be %s "+
-					"(deckle certs node %s --config FILE)", b.Key, cfg.Node, err, names.Want(cfg.Node), cfg.Node))
+			if err := ownCertificate(m, names, len(cfg.Cluster.Nodes)); err != nil {
+				errs = append(errs, err)
 			}
 		}
 	}

@@ -27,12 +27,13 @@ type falseMember struct {
 	answer atomic.Pointer[func(term uint64) (by string, answered uint64)]
 }
 
-func newFalseMember(t *testing.T) *falseMember {
+func newFalseMember(t *testing.T, s Security) *falseMember {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &Options{Name: "false", Listener: ln, Timings: testTimings, Logger: slog.New(slog.DiscardHandler)}
+	o := &Options{Name: "false", Listener: ln, Timings: patient, Logger: slog.New(slog.DiscardHandler),
+		Security: s, Plain: true}
 	m := &falseMember{net: newNetwork(o), stop: make(chan struct{})}
 	if err := m.net.listen(t.Context()); err != nil {
 		t.Fatal(err)
@@ -92,7 +93,7 @@ func (m *falseMember) serve() {
 // takes over the term of any answer.
 func TestFalseAnswers(t *testing.T) {
 	const asked = "b-0123456789abcdef"
-	m := newFalseMember(t)
+	m := newFalseMember(t, nil)
 	o := &Options{Name: "a", Timings: testTimings, Logger: slog.New(slog.DiscardHandler)}
 	n := newNetwork(o)
 	l := newLayer(n, 0, "a")
@@ -181,7 +182,7 @@ func TestFalseAnswers(t *testing.T) {
 // A listener in a member's place, without the member's name, lets nothing be committed; and whatever term it answers,
 // the other two go on.
 func TestFalseMember(t *testing.T) {
-	m := newFalseMember(t)
+	m := newFalseMember(t, nil)
 	var inPlace atomic.Bool
 	c := newCluster(t, 3, 1, nil)
 	c.tune = func(_ int, o *Options) {

@@ -43,7 +43,11 @@ func (s *control) admit(h header, peer string, c net.Conn) (byte, func()) {
 	if r == nil {
 		return answerNotReady, nil
 	}
-	return answerOK, func() { r.layer.hand(c) }
+	in := r.from(peer)
+	if in == nil {
+		return answerNotReady, nil
+	}
+	return answerOK, func() { in.hand(c) }
 }
 
 // serve answers one request of a peer, and closes the connection.

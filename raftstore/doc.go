@@ -45,6 +45,11 @@
 // answers. They hold where the peer is nobody, too, though anybody may then take a member's name: what they end there
 // is a request in no member's name, of a former incarnation, or with a term that nobody could follow.
 //
+// With Options.Security a connection's peer is the node that its certificate names, in both directions, and nothing
+// else of it counts: each group has one incoming transport for each other node, since the library hands a request over
+// without its connection. A connection ends when the chain of its peer's certificate holds no more: in time, or by the
+// CAs of now. Before a connection has shown who it is, it has one of a few places (places.go); the oldest gives way.
+//
 // The reasons are labels of metrics: sender, address, replaced, term, not_leader. A refused request is answered with
 // the reason and counted; it is logged once a minute for each node and reason.
 //
@@ -127,7 +132,9 @@
 //	metrics       histograms, counters, gauges
 //	refusals      counts, logs and remembers what was refused between the nodes
 //	term          how far a term may be above another one
-//	network       the node's port: listens, dials, knows every connection
+//	security      what the connections' certificates are asked
+//	places        how many connections come in, of whom
+//	network       the node's port: listens, dials, knows every connection and its peer
 //	transport     one group's view of the port, and Raft's transport over it
 //	peers         sends control requests to the other nodes; asks for their cluster before anything is opened
 //	hclog         Raft's messages in slog
@@ -164,9 +171,9 @@
 // another lock. guard and maintainer share oneSnapshot, which keeps a local snapshot and an installed one apart; it is
 // held while Raft works. proposer.mu is held for the call that hands an entry to Raft, which blocks while Raft's queue
 // is full. sender.busy is held while the state machine copies itself. The rest (Store.mu, self.mu, fsm.mu,
-// snapshots.mu, sender.mu, logStore.mu, network.mu, transport.mu, refusals.mu, formers.mu) protect a few fields each;
-// no other lock of the package is taken while one of them is held, formers.mu under fsm.mu excepted. self.mu and
-// snapshots.mu are held while their sealed file is written.
+// snapshots.mu, sender.mu, logStore.mu, network.mu, places.mu, transport.mu, refusals.mu, formers.mu) protect a few
+// fields each; no other lock of the package is taken while one of them is held, formers.mu under fsm.mu excepted.
+// self.mu and snapshots.mu are held while their sealed file is written.
 //
 // # Assumptions
 //

@@ -77,6 +77,19 @@ func (e *engine) start() (err error) {
 		Stream: r.layer, ServerAddressProvider: addresses{e.opts}, MaxPool: 3, MaxRPCsInFlight: 1,
 		Timeout: e.opts.Timings.Transport, Logger: cfg.Logger,
 	}))
+	if e.net.sec != nil {
+		r.in = map[string]*layer{}
+		for _, p := range e.opts.Nodes {
+			if p.Name == e.opts.Name {
+				continue
+			}
+			l := newLayer(e.net, e.shard, own.Addr)
+			r.in[p.Name] = l
+			r.trans.hears(p.Name, raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+				Stream: l, Timeout: e.opts.Timings.Transport, Logger: cfg.Logger,
+			}))
+		}
+	}
 	r.trans.maySend, r.trans.noteSent = e.snaps.send.check, e.snaps.send.note
 	r.trans.refusedAnswer = func(from raft.ServerID, why *refusal) {
 		e.refusals.answer(shardLabel(e.shard), nodeOf(from), why)

@@ -60,6 +60,10 @@ var (
 	errMalformed = errors.New("raftstore: malformed request")
 	// errRefused answers a request whose speaker cannot be what it says, and fails a call whose answer cannot be one.
 	errRefused = errors.New("raftstore: refused")
+	// errNoTLS says that a handshake was cut, as by an end that has no TLS.
+	errNoTLS = errors.New("raftstore: no TLS at the other end")
+	// errTooMany says that a connection had to give way.
+	errTooMany = errors.New("raftstore: too many connections: the oldest gives way")
 	// errConflict answers a snapshot that has to wait until the conflicting end of the log is dropped.
 	errConflict = errors.New("raftstore: the log conflicts with the snapshot; its end is being dropped")
 	// errOvertaken says that a local snapshot came after one that was installed meanwhile.

@@ -50,17 +50,23 @@ func (g *guard) watch(r *instance) {
 	for {
 		select {
 		case rpc := <-r.trans.NetworkTransport.Consumer():
-			if g.answered(r, rpc, nobody) {
-				continue
-			}
-			select {
-			case r.trans.rpcs <- rpc:
-			case <-r.trans.closed:
-				return
-			}
+			g.pass(r, rpc, nobody)
+		case h := <-r.trans.heard:
+			g.pass(r, h.rpc, h.peer)
 		case <-r.trans.closed:
 			return
 		}
+	}
+}
+
+// pass hands a request that came from a peer to Raft, unless Raft must not see it.
+func (g *guard) pass(r *instance, rpc raft.RPC, peer string) {
+	if g.answered(r, rpc, peer) {
+		return
+	}
+	select {
+	case r.trans.rpcs <- rpc:
+	case <-r.trans.closed:
 	}
 }
 

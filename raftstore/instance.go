@@ -12,10 +12,19 @@ import (
 type instance struct {
 	raft   *raft.Raft
 	trans  *transport
-	layer  *layer
+	layer  *layer            // dials, and takes the connections of nobody
+	in     map[string]*layer // take those of each other node, where connections tell their peer
 	began  time.Time
 	notify chan bool     // the library's notices: leadership won, or lost
 	done   chan struct{} // closed when the instance has stopped
+}
+
+// from returns what takes the connections of a peer, nil if nothing does.
+func (r *instance) from(peer string) *layer {
+	if peer == nobody {
+		return r.layer
+	}
+	return r.in[peer]
 }
 
 // restartRequest asks for a new instance: what the present one keeps in memory is not what its log holds.

@@ -19,6 +19,8 @@ type metrics struct {
 	refused *prometheus.CounterVec
 	// requests and answers are those that were refused because they cannot be what they say (refusals.go).
 	requests, answers *prometheus.CounterVec
+	// conns are the connections that were refused, ended those whose certificate has ceased to hold.
+	conns, ended *prometheus.CounterVec
 
 	gauges  []groupGauge
 	rejoins prometheus.Counter
@@ -60,6 +62,11 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_answers_refused_total",
 			Help: "Answers of other nodes that were refused because of who sends them, or for their term."},
 			[]string{"shard", "why"}),
+		conns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_connections_refused_total",
+			Help: "Connections between the nodes that were refused, incoming and outgoing."}, []string{"why"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_connections_ended_total",
+			Help: "Connections between the nodes that were ended because the other end's certificate holds no more."},
+			[]string{"why"}),
 		rejoins: prometheus.NewCounter(prometheus.CounterOpts{Name: "deckle_raft_rejoins_total",
 			Help: "Data folders emptied to rejoin with a new incarnation."}),
 	}
@@ -105,7 +112,7 @@ func (g *groupMetrics) observeStore(d time.Duration) { g.stored.Observe(d.Second
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.latency, m.stored, m.changes, m.install, m.refused, m.requests, m.answers,
-		m.rejoins, m}
+		m.conns, m.ended, m.rejoins, m}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

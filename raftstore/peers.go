@@ -52,7 +52,7 @@ func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, err
 // ClusterOf asks the other configured nodes, all at once, to which cluster they belong, and returns its id; "" if none
 // of those that answer within the transport timeouts belongs to one. So whoever is about to create a cluster learns
 // beforehand that this node would only join the one that is there. It opens nothing and tells nothing; of the options
-// it uses Name, Nodes, Shards, Timings, TLS, Dial and Logger.
+// it uses Name, Nodes, Shards, Timings, Security, Plain, Dial and Logger.
 func ClusterOf(ctx context.Context, opts Options) (id string) {
 	opts.Timings.complete()
 	if opts.Logger == nil {

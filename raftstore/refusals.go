@@ -37,12 +37,13 @@ type refusals struct {
 	logger   *slog.Logger
 	requests func(shard, why string) // counts a request
 	answers  func(shard, why string) // counts an answer
+	conns    func(why string)        // counts a connection
 
 	mu   sync.Mutex
 	last map[refusalKey]*lastRefusal
 }
 
-// refusalKey bounds what is remembered: of names that a stranger gives, only those of configured nodes come here.
+// refusalKey is what is remembered once: of names that a stranger gives, only those of configured nodes come here.
 type refusalKey struct{ from, why string }
 
 type lastRefusal struct {
@@ -59,6 +60,7 @@ func newRefusals(logger *slog.Logger, met *metrics) *refusals {
 		logger: logger, last: map[refusalKey]*lastRefusal{},
 		requests: func(shard, why string) { met.requests.WithLabelValues(shard, why).Inc() },
 		answers:  func(shard, why string) { met.answers.WithLabelValues(shard, why).Inc() },
+		conns:    func(why string) { met.conns.WithLabelValues(why).Inc() },
 	}
 }
 
@@ -75,6 +77,16 @@ func (r *refusals) answer(shard, from string, why *refusal) {
 	r.note("answer refused", shard, refusalKey{from, "answer's " + why.why}, why.err)
 }
 
+// connection notes a connection that was refused. from is the node or the address that has shown a certificate of the
+// CA, "" if none was shown.
+func (r *refusals) connection(why, from string, err error) {
+	r.conns(why)
+	r.note("connection refused", noShard, refusalKey{from, "connection's " + why}, err)
+}
+
+// keptRefusals bounds what is remembered: addresses may be many.
+const keptRefusals = 256
+
 func (r *refusals) note(what, shard string, key refusalKey, err error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -82,6 +94,15 @@ func (r *refusals) note(what, shard string, key refusalKey, err error) {
 	if l == nil {
 		l = new(lastRefusal)
 		r.last[key] = l
+	}
+	for len(r.last) > keptRefusals {
+		oldest := key
+		for k, other := range r.last {
+			if k != key && (oldest == key || other.at.Before(r.last[oldest].at)) {
+				oldest = k
+			}
+		}
+		delete(r.last, oldest)
 	}
 	l.at, l.text = now, err.Error()
 	log, more := now.Sub(l.logged) >= logEvery, l.unlogged
@@ -104,7 +125,7 @@ func (r *refusals) recent(within time.Duration) (list []Refusal) {
 	latest := map[string]*lastRefusal{}
 	for key, l := range r.last {
 		newest := latest[key.from] == nil || latest[key.from].at.Before(l.at)
-		if newest && key.why != whyNotLeader && time.Since(l.at) < within {
+		if newest && !slices.Contains(unremarkable, key.why) && time.Since(l.at) < within {
 			latest[key.from] = l
 		}
 	}
@@ -113,6 +134,12 @@ func (r *refusals) recent(within time.Duration) (list []Refusal) {
 	}
 	slices.SortFunc(list, func(a, b Refusal) int { return cmp.Compare(a.From, b.From) })
 	return list
+}
+
+// unremarkable are refusals that say nothing of a member: a leader that has just ceased to be one asks for an election;
+// a stranger has shown no certificate of the CA.
+var unremarkable = []string{
+	whyNotLeader, "connection's " + whyPlain, "connection's " + whyHandshake, "connection's " + whyTooMany,
 }
 
 func shardLabel(shard uint32) string { return strconv.FormatUint(uint64(shard), 10) }

@@ -16,14 +16,15 @@ type Status struct {
 	// are.
 	Refusing string
 	WAL      wal.Stats
-	// Refused are the last ten minutes' requests and answers of other nodes that were refused because they cannot be
-	// what they say: the latest of each node. Without TLS it is empty, since anybody could fill it.
+	// Refused are the last ten minutes' connections, requests and answers that were refused because they cannot be what
+	// they say, of ends with a certificate of the nodes' CA: the latest of each node and address. Where connections
+	// without TLS are taken it is empty, since anybody could fill it.
 	Refused []Refusal
 }
 
 // Refusal says that a request or an answer was refused.
 type Refusal struct {
-	From string // the configured node that it came from, or said it came from; "" if that is none
+	From string // the configured node that it came from, or said it came from, or else the address; "" if neither
 	Text string // why, for people
 }
 

@@ -65,6 +65,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s.self = newSelf(&s.opts, id)
 	s.net = newNetwork(&s.opts)
+	s.net.refused = s.refusals.connection
+	s.net.ended = func(why string) { s.met.ended.WithLabelValues(why).Inc() }
 	s.peers = &peers{opts: &s.opts, self: s.self, net: s.net}
 	if err = s.openAll(ctx); isDamage(err) {
 		if err = s.rejoinEmpty(err); err == nil {
@@ -280,7 +282,7 @@ func (s *Store) Status() Status {
 	}
 	st.WAL = s.wal.Stats()
 	st.WALBytes = st.WAL.Bytes
-	if s.opts.TLS != nil {
+	if s.net.sec != nil && !s.opts.Plain {
 		st.Refused = s.refusals.recent(refusedFor)
 	}
 	if err := s.bound.exceeded(); err != nil {

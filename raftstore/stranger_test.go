@@ -19,9 +19,16 @@ type wire struct {
 	addr  string
 }
 
+// patient are the timings of whoever waits for a busy machine.
+var patient = func() Timings {
+	t := testTimings
+	t.Transport = 5 * time.Second
+	return t
+}()
+
 // newWire speaks to a server at an address. It has no certificate.
 func newWire(t *testing.T, id raft.ServerID, addr string) *wire {
-	o := &Options{Name: "stranger", Timings: testTimings, Logger: testLogger(t)}
+	o := &Options{Name: "stranger", Timings: patient, Logger: testLogger(t)}
 	if err := o.complete(); !errors.Is(err, ErrConfig) { // it fills the defaults before it finds no folder
 		t.Fatal(err)
 	}

@@ -84,11 +84,13 @@ const dialSeparator = "\x00"
 type transport struct {
 	*raft.NetworkTransport // embedded, so that its pre-vote and its Close stay visible
 
-	rpcs   chan raft.RPC
-	closed chan struct{}
-	once   sync.Once
-	ending chan struct{} // closed before Raft is shut down, which waits for the calls that wait here
-	wg     sync.WaitGroup
+	rpcs     chan raft.RPC
+	incoming []*raft.NetworkTransport // one for each peer: the library hands a request over without its connection
+	heard    chan heard               // what comes in by them
+	closed   chan struct{}
+	once     sync.Once
+	ending   chan struct{} // closed before Raft is shut down, which waits for the calls that wait here
+	wg       sync.WaitGroup
 	// maySend tells whether a server can take a snapshot, noteSent what became of sending it.
 	maySend  func(context.Context, raft.ServerID, io.Reader) error
 	noteSent func(raft.ServerID, error)
@@ -105,9 +107,34 @@ const maxWait = 30 * time.Second
 
 func newTransport(inner *raft.NetworkTransport) *transport {
 	return &transport{
-		NetworkTransport: inner, rpcs: make(chan raft.RPC), closed: make(chan struct{}), ending: make(chan struct{}),
-		down: map[raft.ServerID]chan struct{}{},
+		NetworkTransport: inner, rpcs: make(chan raft.RPC), heard: make(chan heard), closed: make(chan struct{}),
+		ending: make(chan struct{}), down: map[raft.ServerID]chan struct{}{},
 	}
+}
+
+// heard is a request and the peer whose connection it came by.
+type heard struct {
+	rpc  raft.RPC
+	peer string
+}
+
+// hears adds a transport that takes the connections of one peer.
+func (t *transport) hears(peer string, in *raft.NetworkTransport) {
+	t.incoming = append(t.incoming, in)
+	t.wg.Go(func() {
+		for {
+			select {
+			case rpc := <-in.Consumer():
+				select {
+				case t.heard <- heard{rpc, peer}:
+				case <-t.closed:
+					return
+				}
+			case <-t.closed:
+				return
+			}
+		}
+	})
 }
 
 // addresses gives Dial the server id along with the configured address of its node.
@@ -282,6 +309,10 @@ func (t *transport) Close() error {
 	t.once.Do(func() { close(t.closed) })
 	err := t.NetworkTransport.Close()
 	t.CloseStreams()
+	for _, in := range t.incoming {
+		err = errors.Join(err, in.Close())
+		in.CloseStreams()
+	}
 	t.wg.Wait()
 	return err
 }

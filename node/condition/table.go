@@ -183,9 +183,9 @@ var table = []Spec{
 			"of this node, and it has known no leader", AtOnce,
 		"Somebody has raised the term of the shard while this node was away. If the other nodes have a leader, stop " +
 			"this one, move its data folder away and start it with an empty one: it rejoins. Find out who did it."},
-	{PeerRefused, Degraded, "the other node, or node if it is none that is configured",
-		"in the last ten minutes a request or an answer between the nodes, on a connection with a certificate of the " +
-			"cluster's CA, was refused, because it cannot be what it says", Never,
+	{PeerRefused, Degraded, "the other node, or the address, or node if neither is known",
+		"in the last ten minutes a connection with a certificate of the nodes' CA, or a request or an answer on one, " +
+			"was refused, because it cannot be what it says", Never,
 		"Compare the names and addresses of the nodes in all configurations, and find out what runs at that address " +
 			"with that certificate; a former data folder of that node does it, too. The text says what was refused."},
 	{LevelLow, Degraded, "the shard",

@@ -191,12 +191,7 @@ func (c *Config) checkCluster(k *checker) {
 	if cl.Shards < 1 || cl.Shards > 1024 {
 		k.add("cluster.shards", "%d is out of range: use 1 to 1024; it is fixed when the cluster is created", cl.Shards)
 	}
-	if t := cl.TLS; t != nil {
-		hint := "between nodes both ends show a certificate: give ca, cert and key"
-		k.need("cluster.tls.ca", t.CA, hint)
-		k.need("cluster.tls.cert", t.Cert, hint)
-		k.need("cluster.tls.key", t.Key, hint)
-	}
+	cl.checkTLS(k)
 	if strings.ContainsAny(cl.Pipeline, "/ \t\n") {
 		k.add("cluster.pipeline", "%q may hold neither '/' nor blanks: it is part of the tables' transaction ids",
 			cl.Pipeline)
@@ -390,6 +385,25 @@ func (c *Config) checkClickHouse(k *checker) {
 		k.add("clickhouse.database", "%q may hold only letters, digits and '_'", h.Database)
 	}
 	checkTLS(k, "clickhouse.tls", h.TLS)
+}
+
+// checkTLS checks what secures the connections between the nodes.
+func (cl *Cluster) checkTLS(k *checker) {
+	t := cl.TLS
+	if t == nil {
+		return
+	}
+	hint := "between nodes both ends show a certificate: give ca, cert and key"
+	k.need("cluster.tls.ca", t.CA, hint)
+	k.need("cluster.tls.cert", t.Cert, hint)
+	k.need("cluster.tls.key", t.Key, hint)
+	if t.InsecureSkipVerify {
+		k.add("cluster.tls.insecure_skip_verify", "between nodes each end verifies the other; take the key away")
+	}
+	if cl.Name == "" && slices.ContainsFunc(cl.Nodes, func(n Node) bool { return n.Certificate == "" }) {
+		k.add("cluster.tls", "needs a cluster.name, which the certificates of the nodes have: cluster.pipeline (%q) "+
+			"cannot stand there", cl.Pipeline)
+	}
 }
 
 // checkTLS checks a client's TLS: a certificate and its key come together.

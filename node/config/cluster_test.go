@@ -17,6 +17,12 @@ func TestNamesInCertificates(t *testing.T) {
 	}{
 		{"name: main, ", "abc", nil, ""},
 		{"pipeline: My_Job, ", "abc", nil, ""}, // without TLS no name is needed
+		{"pipeline: My_Job, tls: {ca: a, cert: b, key: c}, ", "abc", nil, "cluster.tls: needs a cluster.name"},
+		{"pipeline: My_Job, tls: {ca: a, cert: b, key: c}, ", "ab", []string{"a.example"}, "cluster.tls: needs"},
+		{"pipeline: My_Job, tls: {ca: a, cert: b, key: c}, ", "abc", []string{"a.example", "b.example", "c.example"},
+			""},
+		{"tls: {ca: a, cert: b, key: c}, ", "abc", nil, ""},
+		{"tls: {ca: a, cert: b, key: c, insecure_skip_verify: true}, ", "abc", nil, "each end verifies the other"},
 		{"name: Main, ", "abc", nil, `cluster.name: "Main" is no name of a cluster`},
 		{"", "abc", []string{"a.example"}, ""},
 		{"", "abc", []string{"a.example", "A.EXAMPLE"}, `cluster.nodes[1].certificate: "A.EXAMPLE" is another node's`},
