@@ -190,6 +190,7 @@ func reachOf(cfg *config.Config, deps *Deps, files *trust.Files) (o raftstore.Op
 	if o.Security, err = clusterSecurity(cfg, files); err != nil {
 		return o, fmt.Errorf("node: %w", err)
 	}
+	o.Plain = c.Insecure
 	return o, nil
 }
 

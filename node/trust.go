@@ -125,8 +125,19 @@ func until(end, now time.Time) string {
 	}
 }
 
+// betweenNodes is what the condition insecure concerns if it is about the nodes' connections.
+const betweenNodes = "between nodes"
+
 // tellInsecure says what the configuration leaves open.
 func (w *fileWatch) tellInsecure() {
+	if c := &w.cfg.Cluster; c.Insecure && len(c.Nodes) > 1 {
+		how := "connections between the nodes have no TLS"
+		if c.TLS != nil {
+			how = "connections between the nodes are taken without TLS, too"
+		}
+		w.list.Set(condition.Insecure, betweenNodes, 0, "cluster.insecure: "+how+": whoever reaches their port could "+
+			"read and write everything", "")
+	}
 	for _, b := range w.cfg.TLSBlocks() {
 		if b.TLS.InsecureSkipVerify {
 			w.list.Set(condition.Insecure, b.Key, 0, b.Key+".insecure_skip_verify: certificates are not verified, so "+

@@ -66,8 +66,14 @@ func newNetwork(o *Options) *network {
 	return n
 }
 
-// listen binds the port; serve starts taking connections.
+// listen binds the port, which a single node does not have; serve starts taking connections.
 func (n *network) listen(ctx context.Context) error {
+	if len(n.opts.Nodes) == 1 { // there is nobody to listen to
+		if n.opts.Listener != nil {
+			return n.opts.Listener.Close()
+		}
+		return nil
+	}
 	if n.opts.Listener != nil {
 		n.ln = n.opts.Listener
 		return nil
@@ -88,6 +94,9 @@ func (n *network) listen(ctx context.Context) error {
 // serve takes connections in the background. admit decides on one whose header was read and whose peer is known, as far
 // as it shows: it returns the header's answer and, with answerOK, what the connection is then handed to.
 func (n *network) serve(admit func(h header, peer string, c net.Conn) (answer byte, run func())) {
+	if n.ln == nil {
+		return
+	}
 	n.wg.Go(func() {
 		delay := time.Millisecond
 		for {

@@ -151,9 +151,11 @@ var table = []Spec{
 			"certificate without its key", Never,
 		"Put right what the text says; it is read within ten seconds. What was in use before stays in use, but a " +
 			"restart would fail."},
-	{Insecure, Degraded, "the TLS block",
-		"its insecure_skip_verify is set", Never,
-		"Give the block the CA of the other end (ca), and take insecure_skip_verify away."},
+	{Insecure, Degraded, "the TLS block, or between nodes",
+		"its insecure_skip_verify is set, or cluster.insecure", Never,
+		"Give the block the CA of the other end (ca), and take insecure_skip_verify away. Between nodes: give each " +
+			"node a certificate (deckle certs) and cluster.tls, one after the other, and then take cluster.insecure " +
+			"away, one after the other; nothing has to stop."},
 	{FilesOpen, Degraded, "the path",
 		"other users of the machine can read or change a secret, a key or a local lake, or something in the data " +
 			"folder that could not be tightened", Never,

@@ -387,10 +387,30 @@ func (c *Config) checkClickHouse(k *checker) {
 	checkTLS(k, "clickhouse.tls", h.TLS)
 }
 
+// reached says whether others than this machine reach the nodes' port: names other than localhost are not resolved.
+func (cl *Cluster) reached() bool {
+	addresses := []string{cl.Listen}
+	for _, n := range cl.Nodes {
+		addresses = append(addresses, n.Address)
+	}
+	return slices.ContainsFunc(addresses, func(a string) bool {
+		host, _, err := net.SplitHostPort(a)
+		ip := net.ParseIP(host)
+		return err == nil && !strings.EqualFold(host, "localhost") && (ip == nil || !ip.IsLoopback())
+	})
+}
+
 // checkTLS checks what secures the connections between the nodes.
 func (cl *Cluster) checkTLS(k *checker) {
 	t := cl.TLS
 	if t == nil {
+		if !cl.Insecure && len(cl.Nodes) > 1 && cl.reached() {
+			k.add("cluster.tls", "is missing: whoever reaches the nodes' port could write into their logs. Make "+
+				"certificates, and name them in cluster.tls (ca, cert, key)\n"+
+				"  deckle certs init --config FILE\n"+
+				"  deckle certs node NAME --config FILE\n"+
+				"or set cluster.insecure: true to go without")
+		}
 		return
 	}
 	hint := "between nodes both ends show a certificate: give ca, cert and key"

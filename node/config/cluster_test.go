@@ -50,6 +50,43 @@ func TestNamesInCertificates(t *testing.T) {
 	}
 }
 
+// Nodes that others can reach do not start without TLS, unless the file says that it is meant.
+func TestReachedNodesNeedTLS(t *testing.T) {
+	local := [3]string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
+	far := [3]string{"10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"}
+	for _, row := range []struct {
+		cluster   string // keys of the cluster
+		addresses [3]string
+		nodes     int
+		refused   bool
+	}{
+		{"", [3]string{"127.0.0.1:1", "localhost:2", "[::1]:3"}, 3, false},
+		{"", [3]string{"127.0.0.1:1", "127.8.8.8:2", "LOCALHOST:3"}, 3, false},
+		{"", [3]string{"127.0.0.1:1", "127.0.0.1:2", "10.0.0.3:3"}, 3, true},
+		{"", [3]string{"127.0.0.1:1", "127.0.0.1:2", "node-c:3"}, 3, true},
+		{"", [3]string{"127.0.0.1:1", "127.0.0.1:2", "localhost.example:3"}, 3, true},
+		{"listen: \":1\", ", local, 3, true},
+		{"listen: \"0.0.0.0:1\", ", local, 3, true},
+		{"insecure: true, ", far, 3, false},
+		{"tls: {ca: a, cert: b, key: c}, ", far, 3, false},
+		{"tls: {ca: a, cert: b, key: c}, insecure: true, ", far, 3, false},
+		{"", [3]string{"10.0.0.1:1"}, 1, false}, // a single node has no such port
+	} {
+		text := "node: a\ndata_dir: /d\nkafka: {brokers: [\"k:9092\"]}\nclickhouse: {address: \"c:9000\"}\ncluster: {" +
+			row.cluster + "nodes: ["
+		for i, a := range row.addresses[:row.nodes] {
+			text += fmt.Sprintf("{name: %c, address: %q}, ", 'a'+i, a)
+		}
+		text += "]}\n"
+		_, err := Load("deckle.yaml", testEnv, testFiles(text))
+		said := fmt.Sprint(err)
+		if (err != nil) != row.refused || err != nil && (!strings.Contains(said, "cluster.tls: is missing") ||
+			!strings.Contains(said, "deckle certs init") || !strings.Contains(said, "cluster.insecure: true")) {
+			t.Errorf("%s%s", text, said)
+		}
+	}
+}
+
 // Certificates are made by what a file says that is not good before there are any: only who the nodes are is judged.
 func TestLoadCluster(t *testing.T) {
 	for _, row := range [][2]string{

@@ -35,7 +35,10 @@ type Cluster struct {
 	Shards int    `yaml:"shards"` // fixed at creation; by default 1 on a single node, else 6
 	// MaxLevel holds the level of the formats down, so that an older version can still take over. Zero, the default, is
 	// no bound. A level never falls (docs/design.md §11).
-	MaxLevel int  `yaml:"max_level"`
+	MaxLevel int `yaml:"max_level"`
+	// Insecure lets nodes that others can reach go without TLS. Together with TLS they take both: while a cluster goes
+	// from one to the other.
+	Insecure bool `yaml:"insecure"`
 	TLS      *TLS `yaml:"tls"` // of connections between nodes: both ends show a certificate
 
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout" default:"500ms"`

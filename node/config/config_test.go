@@ -92,7 +92,7 @@ func TestExampleLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, nil
+	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, plain.Cluster.TLS
 	full.Kafka.TLS, full.Kafka.SASL = nil, nil
 	full.Limits.DiskBytes, full.Debug.Listen = 0, ""
 	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections}
