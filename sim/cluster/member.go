@@ -130,7 +130,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	}
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
 		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
-		Registerer: prometheus.NewRegistry(), RaftListener: ln,
+		Registerer: prometheus.NewRegistry(), RaftListener: ln, ReadFile: readCertificate,
 		RaftDial: func(ctx context.Context, addr string) (net.Conn,
 			error) {
 			return w.raftDial(ctx, m.name, addr, dial)

@@ -46,6 +46,7 @@ type world struct {
 
 	shards       int
 	ckptInterval int
+	secure       bool // TLS between the nodes
 
 	trimmedLock sync.Mutex
 	trimmed     map[int32]int64 // by partition: where its log begins since a fault has trimmed it
@@ -75,7 +76,9 @@ func (w *world) config(m *member) *config.Config {
 	for i := range w.members {
 		cfg.Cluster.Nodes = append(cfg.Cluster.Nodes, config.Node{Name: nodeName(i), Address: nodeAddr(i)})
 	}
-	cfg.Cluster.Shards = w.shards
+	if cfg.Cluster.Shards = w.shards; w.secure {
+		cfg.Cluster.TLS = secured(m.name)
+	}
 	cfg.Rules.Exclude = []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}}
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)
