@@ -136,6 +136,19 @@ func TestFileConditions(t *testing.T) {
 	if has(w.list.Snapshot(), condition.Insecure, "kafka.tls") {
 		t.Error("a block that is verified is insecure")
 	}
+	if has(w.list.Snapshot(), condition.Insecure, betweenNodes) {
+		t.Error("insecure between nodes, which nobody has said")
+	}
+	cfg.Cluster.Insecure, cfg.Cluster.Nodes = true, make([]config.Node, 3)
+	w.tellInsecure()
+	if c := holds(condition.Insecure, betweenNodes); !strings.Contains(c.Text, "have no TLS") {
+		t.Errorf("insecure without TLS: %+v", c)
+	}
+	cfg.Cluster.TLS = tls
+	w.tellInsecure()
+	if c := holds(condition.Insecure, betweenNodes); !strings.Contains(c.Text, "taken without TLS, too") {
+		t.Errorf("insecure beside TLS: %+v", c)
+	}
 	for _, row := range []struct {
 		after    int // days
 		severity condition.Severity
