@@ -1,0 +1,295 @@
+package cipherfs
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// proof is the content of the file encryption: one line of JSON, and one of its checksum.
+type proof struct {
+	Format int
+	Plain  bool // files without a header are allowed
+	Keys   []proofKey
+}
+
+type proofKey struct {
+	ID    string // 32 hexadecimal digits
+	Salt  []byte // 16 bytes
+	Check []byte // a text that is sealed with the key
+}
+
+const (
+	checkText = "deckle"
+	checkSalt = 16
+	maxProof  = 1 << 20
+)
+
+func (k *Key) prove() (proofKey, error) {
+	e := proofKey{ID: k.id.String(), Salt: make([]byte, checkSalt)}
+	_, _ = rand.Read(e.Salt) // it ends the process rather than fail
+	aead, err := k.derive(e.Salt, labelCheck)
+	if err != nil {
+		return e, err
+	}
+	e.Check = aead.Seal(nil, make([]byte, aead.NonceSize()), []byte(checkText), []byte(e.ID))
+	return e, nil
+}
+
+// opens tells whether e was made with this key.
+func (k *Key) opens(e proofKey) (bool, error) {
+	aead, err := k.derive(e.Salt, labelCheck)
+	if err != nil {
+		return false, err
+	}
+	text, err := aead.Open(nil, make([]byte, aead.NonceSize()), e.Check, []byte(e.ID))
+	return err == nil && string(text) == checkText && e.ID == k.id.String(), nil
+}
+
+func encodeProof(p *proof) ([]byte, error) {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("cipherfs: %w", err)
+	}
+	b = append(b, '\n')
+	return fmt.Appendf(b, "%08x\n", crc32.Checksum(b, castagnoli)), nil
+}
+
+// decodeProof returns errProofBroken, wrapped, for what is none, and ErrVersion for one of a newer program.
+func decodeProof(b []byte) (*proof, error) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 || string(b[i+1:]) != fmt.Sprintf("%08x\n", crc32.Checksum(b[:i+1], castagnoli)) {
+		return nil, errProofBroken
+	}
+	var p proof
+	if err := json.Unmarshal(b[:i], &p); err != nil {
+		return nil, fmt.Errorf("%w: %w", errProofBroken, err)
+	}
+	if p.Format > proofVersion {
+		return nil, fmt.Errorf("%w %d of the file %s, this program knows %d", ErrVersion, p.Format, ProofName,
+			proofVersion)
+	}
+	for _, k := range p.Keys {
+		if _, err := parseID(k.ID); err != nil || len(k.Salt) != checkSalt || p.Format != proofVersion {
+			return nil, errProofBroken
+		}
+	}
+	return &p, nil
+}
+
+func parseID(text string) (id KeyID, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != idBytes || hex.EncodeToString(b) != text {
+		return id, errProofBroken
+	}
+	copy(id[:], b)
+	return id, nil
+}
+
+// Folder is a data folder whose keys are proven.
+type Folder struct {
+	o    Options
+	dir  string
+	old  *proof  // what the file encryption says; nil if it is missing or broken
+	want proof   // what it has to say
+	scan *census // what the headers say
+}
+
+// Prove finds out what the files below dir are sealed with, and whether o.Keys, which may be none, fit. It reads the
+// file encryption and the beginning of every file, except those below outside, and writes nothing. A key that is wrong
+// or missing is ErrKey, and a plain file where all are sealed ErrPlainFile.
+func Prove(o Options, dir string, outside ...string) (*Folder, error) {
+	f := &Folder{o: o, dir: dir}
+	var err error
+	path := o.FS.PathJoin(dir, ProofName)
+	f.old, err = readProof(o.FS, path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errProofBroken) {
+		return nil, err
+	}
+	if f.scan, err = take(o.FS, dir, outside); err != nil {
+		return nil, err
+	}
+	needed := f.scan.needed()
+	if f.old != nil {
+		for _, e := range f.old.Keys {
+			id, _ := parseID(e.ID) // decodeProof has parsed it
+			if needed[id] == "" {
+				needed[id] = path
+			}
+		}
+	}
+	given := map[KeyID]*Key{}
+	for _, k := range o.Keys {
+		given[k.id] = k
+	}
+	refused := &KeyError{Needed: needed, Given: slices.Collect(maps.Keys(given))}
+	for id := range needed {
+		if given[id] == nil {
+			return nil, refused
+		}
+	}
+	// What has no header was there before the first key was given, if nothing is sealed.
+	f.want = proof{Format: proofVersion, Plain: len(f.scan.plain) > 0 ||
+		len(f.scan.unknown) > 0 && len(f.scan.sealed) == 0}
+	if f.old == nil || len(needed) == 0 {
+		return f, nil
+	}
+	for _, e := range f.old.Keys {
+		id, _ := parseID(e.ID)
+		if ok, err := given[id].opens(e); err != nil {
+			return nil, err
+		} else if !ok {
+			refused.Check = path
+			return nil, refused
+		}
+	}
+	f.want = proof{proofVersion, f.old.Plain, slices.Clone(f.old.Keys)}
+	if !f.old.Plain && len(f.scan.plain) > 0 {
+		return nil, fmt.Errorf("%w: %s, and %d in all, though %s says that every file is. Nothing was changed; "+
+			"take away what does not belong there", ErrPlainFile, f.scan.plain[0], len(f.scan.plain), path)
+	}
+	return f, nil
+}
+
+// layered tells whether the folder's files go through a layer.
+func (f *Folder) layered() bool {
+	return len(f.o.Keys) > 0 && (!f.o.NewPlain || len(f.scan.sealed) > 0)
+}
+
+// Begin writes the proof, seals the identity, removes what an interrupted Rewrite has left, and returns the file system
+// to use for the folder: a layer, or, without keys, the one that was given. counter is the layer, nil without one.
+func (f *Folder) Begin() (fsys vfs.FS, layer *FS, err error) {
+	for _, path := range f.scan.leftover {
+		if err := f.o.FS.Remove(path); err != nil {
+			return nil, nil, fmt.Errorf("cipherfs: %w", err)
+		}
+	}
+	if !f.layered() {
+		return f.o.FS, nil, nil
+	}
+	if f.o.NewPlain {
+		f.want.Plain = true
+	}
+	ids := append(slices.Collect(maps.Keys(f.scan.sealed)), f.o.Keys[0].id)
+	for _, k := range f.o.Keys {
+		has := slices.ContainsFunc(f.want.Keys, func(e proofKey) bool { return e.ID == k.id.String() })
+		if has || !slices.Contains(ids, k.id) {
+			continue
+		}
+		e, err := k.prove()
+		if err != nil {
+			return nil, nil, err
+		}
+		f.want.Keys = append(f.want.Keys, e)
+	}
+	if err := f.save(); err != nil {
+		return nil, nil, err
+	}
+	o := f.o
+	o.Plain = f.want.Plain
+	if layer, err = New(o); err != nil {
+		return nil, nil, err
+	}
+	// A binary that knows no encryption reads the identity first, and refuses a sealed one. Had it an identity that it
+	// can read, and a log that it cannot, it would take the log for damaged and empty the folder.
+	identity := o.FS.PathJoin(f.dir, identityName)
+	if slices.Contains(f.scan.plain, identity) {
+		if err := layer.rewrite(identity, false); err != nil {
+			return nil, nil, err
+		}
+	}
+	return layer, layer, nil
+}
+
+// save writes the proof if it is not there already.
+func (f *Folder) save() error {
+	b, err := encodeProof(&f.want)
+	if err != nil {
+		return err
+	}
+	if f.old != nil {
+		if was, err := encodeProof(f.old); err != nil || bytes.Equal(was, b) {
+			return err
+		}
+	}
+	fsys := f.o.FS
+	if err := makeDir(fsys, f.dir); err != nil {
+		return err
+	}
+	path := fsys.PathJoin(f.dir, ProofName)
+	if err := writeFile(fsys, path+temporarySuffix, b); err != nil {
+		return err
+	}
+	if err := fsys.Rename(path+temporarySuffix, path); err != nil {
+		return fmt.Errorf("cipherfs: %w", err)
+	}
+	f.old = &proof{f.want.Format, f.want.Plain, slices.Clone(f.want.Keys)}
+	return syncDir(fsys, f.dir)
+}
+
+func readProof(fsys vfs.FS, path string) (*proof, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cipherfs: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxProof))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("cipherfs: %s: %w", path, err)
+	}
+	return decodeProof(b)
+}
+
+func writeFile(fsys vfs.FS, path string, b []byte) error {
+	f, err := fsys.Create(path, category)
+	if err != nil {
+		return fmt.Errorf("cipherfs: %w", err)
+	}
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cipherfs: write %s: %w", path, err)
+	}
+	return nil
+}
+
+// makeDir creates a folder and makes its name durable.
+func makeDir(fsys vfs.FS, dir string) error {
+	if _, err := fsys.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := fsys.PathDir(dir)
+	if parent != dir {
+		if err := makeDir(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cipherfs: %w", err)
+	}
+	return syncDir(fsys, parent)
+}
+
+func syncDir(fsys vfs.FS, dir string) error {
+	if dir == "" {
+		dir = "."
+	}
+	d, err := fsys.OpenDir(dir)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("cipherfs: sync folder: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package cipherfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// category is what Pebble's file system counts the layer's own writes as.
+const category = vfs.DiskWriteCategory("deckle-encryption")
+
+// Rewrite gives every file of the folder the first key, or makes it plain if o.NewPlain is set, and then forgets the
+// keys that no file has any more. It returns how many files it has rewritten. Nobody else may use the folder
+// meanwhile. If it is interrupted, it goes on where it was. A file is rewritten as it reads: what does not
+// authenticate is zeros from then on, and one without a whole header stays as it is.
+func Rewrite(ctx context.Context, o Options, dir string, outside ...string) (files int, err error) {
+	f, err := Prove(o, dir, outside...)
+	if err != nil {
+		return 0, err
+	}
+	_, layer, err := f.Begin()
+	if err != nil {
+		return 0, err
+	}
+	if layer != nil {
+		if files, err = f.rewriteAll(ctx, layer, outside); err != nil {
+			return files, err
+		}
+	}
+	if len(o.Keys) == 0 {
+		return 0, nil
+	}
+	f.want.Plain = o.NewPlain
+	f.want.Keys = slices.DeleteFunc(f.want.Keys, func(e proofKey) bool {
+		return o.NewPlain || e.ID != o.Keys[0].id.String()
+	})
+	return files, f.save()
+}
+
+func (f *Folder) rewriteAll(ctx context.Context, layer *FS, outside []string) (files int, err error) {
+	now, err := take(f.o.FS, f.dir, outside) // Begin has sealed the identity
+	if err != nil {
+		return 0, err
+	}
+	var todo []string
+	for id, paths := range now.sealed {
+		if f.o.NewPlain || id != f.o.Keys[0].id {
+			todo = append(todo, paths...)
+		}
+	}
+	if !f.o.NewPlain {
+		todo = append(todo, now.plain...)
+		if f.want.Plain {
+			todo = append(todo, now.unknown...)
+		}
+	}
+	slices.Sort(todo)
+	identity := f.o.FS.PathJoin(f.dir, identityName)
+	if i := slices.Index(todo, identity); i >= 0 {
+		todo = append(slices.Delete(todo, i, i+1), identity)
+	}
+	for _, path := range todo {
+		if err := ctx.Err(); err != nil {
+			return files, err
+		}
+		if err := layer.rewrite(path, f.o.NewPlain); err != nil {
+			return files, err
+		}
+		files++
+	}
+	return files, nil
+}
+
+// rewrite replaces a file by a copy that is sealed with the first key, or plain.
+func (f *FS) rewrite(path string, plain bool) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cipherfs: rewrite %s: %w", path, err)
+		}
+	}()
+	from, err := f.Open(path)
+	if err != nil {
+		return err
+	}
+	create := f.create
+	if plain {
+		create = f.below.Create
+	}
+	to, err := create(path+rewriteSuffix, category)
+	if err != nil {
+		return errors.Join(err, from.Close())
+	}
+	before := f.Unauthentic()
+	_, err = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, flushBytes))
+	if err == nil {
+		err = to.Sync()
+	}
+	if err = errors.Join(err, to.Close(), from.Close()); err != nil {
+		return err
+	}
+	if f.Unauthentic() != before {
+		f.log.Warn("a file that was rewritten has bytes that cannot be told; they stay zeros", "file", path)
+	}
+	if err := f.below.Rename(path+rewriteSuffix, path); err != nil {
+		return err
+	}
+	return syncDir(f.below, f.below.PathDir(path))
+}
