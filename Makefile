@@ -9,7 +9,7 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
-	failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci \
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci \
 	browser profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -120,6 +120,11 @@ sim-bugs:
 	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster \
 		-run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
 	$(GO) test -count=1 -v -tags gofail -overlay .local/failpoints/overlay.json ./raftstore -run '^TestBugs$$'
+
+# The crash and damage tests over encryption at rest.
+sealed:
+	$(GO) test -count=1 ./wal ./raftstore -cipher
+	$(GO) test -count=1 ./state -run 'TestBitFlips|TestMissing|TestSnapshotOfDamage|TestReplicasAgree|TestRestore' -cipher
 
 # A million open sessions that all come due at once; the ordinary tests have fewer.
 TIMERS ?= 1000000

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/cipherfs/cipherfstest"
 )
 
 // damageError is an error that says, as one of a state machine may, that files are lost.
@@ -178,7 +180,8 @@ func TestDamagedStateOfASingleNode(t *testing.T) {
 				t.Fatalf("the folder was\n%s\nand is\n%s", before, c.nodes[0].fs)
 			}
 			var st fakeImage
-			if err := readSealed(c.nodes[0].fs, "data/shard-0/state", &st); err != nil || st.Count != 30 {
+			over := cipherfstest.Over(c.nodes[0].fs)
+			if err := readSealed(over, "data/shard-0/state", &st); err != nil || st.Count != 30 {
 				t.Fatalf("state %+v %v", st, err)
 			}
 		})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"deckle/cipherfs/cipherfstest"
 )
 
 // The former incarnation of a node that was replaced is not heard by any replica that has seen it replaced, however
@@ -130,11 +132,11 @@ func TestReplacedIncarnation(t *testing.T) {
 	// The former folder comes back, and had not even noted that it was a member: it is not let in again.
 	c.stop(2)
 	var id identity
-	if err := readSealed(old, "data/identity", &id); err != nil {
+	if err := readSealed(cipherfstest.Over(old), "data/identity", &id); err != nil {
 		t.Fatal(err)
 	}
 	id.Phase = phaseJoining
-	if err := writeSealed(old, "data/identity", &id); err != nil {
+	if err := writeSealed(cipherfstest.Over(old), "data/identity", &id); err != nil {
 		t.Fatal(err)
 	}
 	c.nodes[2].fs = old

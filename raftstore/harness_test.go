@@ -20,6 +20,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
+	"deckle/cipherfs/cipherfstest"
 	"deckle/schema/level"
 )
 
@@ -243,7 +244,7 @@ func testLogger(t *testing.T) *slog.Logger {
 func (c *cluster) open(i int) (*Store, error) {
 	n := c.nodes[i]
 	n.fatal = make(chan error, 1)
-	fsys := n.fs
+	fsys := cipherfstest.Over(n.fs)
 	o := Options{
 		FS: fsys, Dir: "data", Name: c.peers[i].Name, Nodes: c.peers, Shards: c.shards, Timings: testTimings,
 		LogBytes: 1 << 20, Logger: testLogger(c.t), OnFatal: func(err error) { n.fatal <- err },

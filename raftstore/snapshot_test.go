@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	dto "github.com/prometheus/client_model/go"
 
+	"deckle/cipherfs/cipherfstest"
 	"deckle/schema/level"
 	"deckle/wal"
 )
@@ -151,7 +152,7 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 			c.agree(0, c.all()...)
 			c.stop(2)
 			// The entries that it would hold had it led alone for a moment.
-			w, err := wal.Open(context.Background(), wal.Options{FS: c.nodes[2].fs, Dir: "data/wal"})
+			w, err := wal.Open(context.Background(), wal.Options{FS: cipherfstest.Over(c.nodes[2].fs), Dir: "data/wal"})
 			if err != nil {
 				t.Fatal(err)
 			}

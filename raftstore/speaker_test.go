@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	dto "github.com/prometheus/client_model/go"
 
+	"deckle/cipherfs/cipherfstest"
 	"deckle/wal"
 )
 
@@ -355,7 +356,8 @@ func (o *Options) firstEntry(tb testing.TB) {
 
 // options are those of a node of the cluster, to look at its folder.
 func (c *cluster) options(i int) *Options {
-	return &Options{FS: c.nodes[i].fs, Dir: "data", Name: c.peers[i].Name, Nodes: c.peers, Shards: c.shards}
+	return &Options{FS: cipherfstest.Over(c.nodes[i].fs), Dir: "data", Name: c.peers[i].Name, Nodes: c.peers,
+		Shards: c.shards}
 }
 
 // FuzzSpeaker says anything, of any kind, in any place. Whether it is taken is judged by the rules a second time.

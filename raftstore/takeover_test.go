@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
 
+	"deckle/cipherfs/cipherfstest"
 	"deckle/schema/level"
 )
 
@@ -155,7 +156,7 @@ func TestLostSnapshotIsDamage(t *testing.T) {
 		c.ready(0)
 		c.put(0, 10)
 		c.stop(0)
-		s, err := newSnapshots(c.nodes[0].fs, "data/snapshots", 0, level.Current)
+		s, err := newSnapshots(cipherfstest.Over(c.nodes[0].fs), "data/snapshots", 0, level.Current)
 		if err == nil {
 			err = errors.Join(receive(s, 100), c.nodes[0].fs.RemoveAll(s.stagedFiles()))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
+	"deckle/cipherfs/cipherfstest"
 	"deckle/event"
 	"deckle/schema"
 	"deckle/schema/level"
@@ -233,7 +234,7 @@ type replica struct {
 
 func (r *replica) open(t *testing.T) {
 	// sessions of a few events have segments, and sessions with a wrong clock leave while the log is applied
-	r.opts.FS, r.opts.Dir, r.opts.segmentBytes, r.opts.stay = r.fs, "shard", 150, 400
+	r.opts.FS, r.opts.Dir, r.opts.segmentBytes, r.opts.stay = cipherfstest.Over(r.fs), "shard", 150, 400
 	s, err := Open(context.Background(), r.opts)
 	must(t, err)
 	r.s = s

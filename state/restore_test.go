@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"deckle/cipherfs/cipherfstest"
 )
 
 // crashImages keeps, before every operation that writes, what would be on disk if the process or the power ended there.
@@ -109,7 +111,7 @@ func restoreCutOff(t *testing.T, seed uint64) {
 		return v
 	}
 	open := func(fsys vfs.FS) *Store {
-		s, err := Open(context.Background(), Options{FS: fsys, Dir: "data/shard-0"})
+		s, err := Open(context.Background(), Options{FS: cipherfstest.Over(fsys), Dir: "data/shard-0"})
 		must(t, err)
 		return s
 	}
@@ -121,7 +123,7 @@ func restoreCutOff(t *testing.T, seed uint64) {
 	former := sum(s)
 	_, _, err := s.Snapshot("data/copy")
 	must(t, err)
-	other, err := Open(context.Background(), Options{FS: mem, Dir: "data/copy"})
+	other, err := Open(context.Background(), Options{FS: cipherfstest.Over(mem), Dir: "data/copy"})
 	must(t, err)
 	grow(other, 20)
 	next := sum(other)
@@ -145,7 +147,7 @@ func restoreCutOff(t *testing.T, seed uint64) {
 	for _, im := range images {
 		_, err := im.fs.Stat("data/shard-0")
 		between := errors.Is(err, os.ErrNotExist)
-		s, err := Open(context.Background(), Options{FS: im.fs, Dir: "data/shard-0"})
+		s, err := Open(context.Background(), Options{FS: cipherfstest.Over(im.fs), Dir: "data/shard-0"})
 		if err != nil {
 			l, _ := im.fs.List("data/shard-0")
 			t.Fatalf("%s: %v %v", im.name, err, l)

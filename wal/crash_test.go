@@ -106,13 +106,14 @@ func TestCrash(t *testing.T) {
 		for run := range uint64(6) {
 			t.Run(fmt.Sprintf("unsynced=%d/%d", unsynced, run), func(t *testing.T) {
 				t.Parallel()
-				crashRun(t, newRand(base, uint64(unsynced)<<32|run), unsynced)
+				crashRun(t, newRand(base, uint64(unsynced)<<32|run), unsynced, func(fs vfs.FS) vfs.FS { return fs })
 			})
 		}
 	}
 }
 
-func crashRun(t *testing.T, rng *rand.Rand, unsynced int) {
+// crashRun opens the log through what over makes of the disk.
+func crashRun(t *testing.T, rng *rand.Rand, unsynced int, over func(vfs.FS) vfs.FS) {
 	const groups = 3
 	fs := vfs.NewCrashableMem()
 	models := make([]*model, groups)
@@ -122,7 +123,8 @@ func crashRun(t *testing.T, rng *rand.Rand, unsynced int) {
 	for round := range 25 {
 		c := &crasher{mem: fs, unsynced: unsynced, rng: newRand(rng.Uint64(), 1), acked: models,
 			pending: make([]*op, groups), after: 1 + rng.IntN(120)}
-		l, err := Open(context.Background(), options(errorfs.Wrap(fs, errorfs.InjectorFunc(c.step)), func(o *Options) {
+		disk := over(errorfs.Wrap(fs, errorfs.InjectorFunc(c.step)))
+		l, err := Open(context.Background(), options(disk, func(o *Options) {
 			o.SegmentBytes = 2<<10 + rng.Int64N(30<<10)
 		}))
 		if err != nil {
@@ -147,7 +149,7 @@ func crashRun(t *testing.T, rng *rand.Rand, unsynced int) {
 		x := c.crash
 
 		// What the first Open after the crash shows must itself survive a crash that keeps nothing unsynced.
-		probe, err := Open(context.Background(), options(x.fs))
+		probe, err := Open(context.Background(), options(over(x.fs)))
 		if err != nil {
 			t.Fatalf("round %d: open after a crash before %s: %v", round, x.at, err)
 		}

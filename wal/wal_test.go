@@ -17,6 +17,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
+
+	"deckle/cipherfs/cipherfstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +33,7 @@ func mustOpen(t testing.TB, fs vfs.FS, change ...func(*Options)) *Log {
 }
 
 func options(fs vfs.FS, change ...func(*Options)) Options {
-	o := Options{FS: fs, Dir: "wal", SegmentBytes: 8 << 10}
+	o := Options{FS: cipherfstest.Over(fs), Dir: "wal", SegmentBytes: 8 << 10}
 	for _, c := range change {
 		c(&o)
 	}
