@@ -9,8 +9,8 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full bench-ci \
-	browser profile clean
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full \
+	bench-ci browser profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.

@@ -25,8 +25,9 @@ var errBudgetFile = errors.New("node: damaged file")
 
 // diskBudget is the configured budget of the data folder in bytes, or the one stored when the folder was created, or,
 // the first time, half of what the folder and the free space are together. 0, no budget, is given for a file system
-// that does not know its free space (one in memory). A damaged file is replaced: nothing relies on what it said.
-func diskBudget(fsys vfs.FS, dir string, configured int64, log *slog.Logger) (int64, error) {
+// that does not know its free space (one in memory). A damaged file is replaced: nothing relies on what it said. The
+// file is in fsys; disk is the file system below, whose files have the lengths that they take.
+func diskBudget(fsys, disk vfs.FS, dir string, configured int64, log *slog.Logger) (int64, error) {
 	if configured > 0 {
 		return configured, nil
 	}
@@ -40,13 +41,13 @@ func diskBudget(fsys vfs.FS, dir string, configured int64, log *slog.Logger) (in
 	case !errors.Is(err, fs.ErrNotExist):
 		return 0, err
 	}
-	du, err := fsys.GetDiskUsage(dir)
+	du, err := disk.GetDiskUsage(dir)
 	if err != nil {
 		log.Warn("no disk budget: the file system does not tell its free space (limits.disk_bytes sets one)", "error",
 			err)
 		return 0, nil
 	}
-	bytes := max((int64(du.AvailBytes)+folderBytes(fsys, dir))/2, 1)
+	bytes := max((int64(du.AvailBytes)+folderBytes(disk, dir))/2, 1)
 	if err := writeBudget(fsys, dir, path, bytes); err != nil {
 		return 0, fmt.Errorf("node: disk budget: %w", err)
 	}

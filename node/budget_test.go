@@ -209,7 +209,7 @@ func TestDiskBudgetIsDecidedOnce(t *testing.T) {
 	}
 	want := func(fs vfs.FS, configured, bytes int64) {
 		t.Helper()
-		if got, err := diskBudget(fs, "d", configured, nodetest.Log(t)); err != nil || got != bytes {
+		if got, err := diskBudget(fs, fs, "d", configured, nodetest.Log(t)); err != nil || got != bytes {
 			t.Errorf("budget %d, want %d: %v", got, bytes, err)
 		}
 	}

@@ -271,6 +271,7 @@ type cluster struct {
 	realSinks bool
 	brokers   []string // addresses of a broker that is not up yet
 	kafkaOpts []kgo.Opt
+	adapt     func(*Deps) // optional
 
 	ends int // number of session_end events that were produced
 }
@@ -338,12 +339,23 @@ func (c *cluster) open(i int) (*Node, error) {
 	}
 	ln := c.lns[i]
 	c.lns[i] = nil
+	cfg := c.config(i)
 	deps := Deps{FS: c.fs, Logger: nodetest.Log(c.t), RaftListener: ln, openSink: c.table.open}
 	deps.KafkaOpts = c.kafkaOpts
+	if cfg.Encryption != nil {
+		deps.ReadFile = keys
+	}
 	if c.realSinks {
 		deps.openSink = nil
 	}
-	return Open(nodetest.Context(c.t), c.config(i), deps)
+	if c.adapt != nil {
+		c.adapt(&deps)
+	}
+	n, err := Open(nodetest.Context(c.t), cfg, deps)
+	if err != nil {
+		_ = ln.Close() // it was refused before it came to listen
+	}
+	return n, err
 }
 
 func (c *cluster) start(i int) *Node {

@@ -3,16 +3,21 @@ package node
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/cipherfs"
 	"deckle/event"
 	"deckle/node/shard"
 	"deckle/node/status"
 )
 
 // metrics are the figures of the node as a whole. The shards, raftstore, wal and the Pebble stores have their own.
-type metrics struct{ diskBytes, freeBytes prometheus.Gauge }
+type metrics struct {
+	diskBytes, freeBytes prometheus.Gauge
+	layer                atomic.Pointer[cipherfs.FS] // nil without encryption
+}
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
@@ -21,7 +26,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_free_bytes",
 			Help: "Bytes free on its file system."}),
 	}
-	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes))
+	unauthentic := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "deckle_encryption_unauthentic_total",
+		Help: "Reads of bytes in the data folder that were not what was sealed, and read as zeros."}, func() float64 {
+		if l := m.layer.Load(); l != nil {
+			return float64(l.Unauthentic())
+		}
+		return 0
+	})
+	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes), reg.Register(unauthentic))
 }
 
 // statusCollector turns Node.Status and the latency histograms into metrics whenever they are collected.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"deckle/cipherfs"
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
@@ -78,6 +80,10 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	deps.complete()
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
+	folder, err := proveFolder(cfg, &deps)
+	if err != nil {
+		return nil, err
+	}
 	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{}), rules: waitingRules{},
 		list: condition.New(cfg.Node, deps.Now, deps.Logger)}
 	defer func() {
@@ -128,7 +134,14 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
 			return n.raft.Do(ctx, node, what)
 		}}
-	if err := n.openRaft(ctx, reach); err != nil {
+	fsys, layer, err := folder.Begin()
+	if err != nil {
+		return nil, fmt.Errorf("node: data_dir %s: %w", cfg.DataDir, err)
+	}
+	if layer != nil {
+		n.metrics.layer.Store(layer)
+	}
+	if err := n.openRaft(ctx, reach, fsys); err != nil {
 		return nil, err
 	}
 	n.members = &members{self: cfg.Node, ask: n.raft.Ask, tell: n.tell, list: n.list, missed: map[string]int{}}
@@ -137,7 +150,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.budget = &budget{fs: deps.FS, dir: cfg.DataDir, metrics: n.metrics, list: n.list,
 		sessionLimit: cfg.Limits.SessionMemoryBytes, sessions: n.sessionMemory}
-	if n.budget.limit, err = diskBudget(deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
+	if n.budget.limit, err = diskBudget(fsys, deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
 		return nil, err
 	}
 	n.topics = &topics{cfg: cfg, list: n.list, kafka: n.kafka, now: deps.Now, needs: func() kafka.Needs {
@@ -166,10 +179,10 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	return n, nil
 }
 
-// isNew says whether the data folder is empty or does not exist.
+// isNew says whether the data folder is missing, or has nothing but what a node leaves there before it has an identity.
 func isNew(fs vfs.FS, dir string) bool {
 	names, err := fs.List(dir)
-	return err != nil || len(names) == 0
+	return err != nil || !slices.ContainsFunc(names, func(n string) bool { return !cipherfs.Unsealed(n) })
 }
 
 // mayFound says whether this node may be about to create a cluster. One that comes back with an empty folder joins the
@@ -203,18 +216,18 @@ func openKafka(cfg *config.Config, deps *Deps, files *trust.Files, log *slog.Log
 	return kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, kafka.Secure{TLS: t}, log, deps.KafkaOpts)
 }
 
-// openRaft opens the groups; o says how the nodes reach one another.
-func (n *Node) openRaft(ctx context.Context, o raftstore.Options) (err error) {
+// openRaft opens the groups in the data folder, which fsys reads and writes; o says how the nodes reach one another.
+func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (err error) {
 	cfg := n.cfg
 	n.cache = pebble.NewCache(max(cfg.Limits.CacheBytes, 1<<20))
 	shards := int64(max(cfg.Cluster.Shards, 1))
-	o.FS, o.Dir, o.Listen, o.Listener = n.deps.FS, cfg.DataDir, cfg.Cluster.Listen, n.deps.RaftListener
+	o.FS, o.Dir, o.Listen, o.Listener = fsys, cfg.DataDir, cfg.Cluster.Listen, n.deps.RaftListener
 	o.MaxLevel = uint32(cfg.Cluster.MaxLevel)
 	o.NewStateMachine = func(
 		ctx context.Context, shard uint32, dir string, fatal func(error),
 	) (raftstore.StateMachine, error) {
 		return state.Open(ctx, state.Options{
-			FS: n.deps.FS, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
+			FS: fsys, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
 			CheckpointBytes: n.deps.CheckpointBytes,
 			Logger:          n.deps.Logger.With("shard", shard),
 			OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },

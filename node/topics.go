@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -101,6 +102,13 @@ func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string
 		return nil, err
 	}
 	deps.complete()
+	switch _, err := proveFolder(cfg, &deps); {
+	case errors.Is(err, fs.ErrPermission): // somebody else's folder; the keys, too, are for the node to read
+		notices = append(notices, fmt.Sprintf("whether the keys are those of the data folder was not looked at: %v",
+			err))
+	case err != nil:
+		return nil, err
+	}
 	files := trust.NewFiles(deps.ReadFile, deps.Now, slog.New(slog.DiscardHandler))
 	k, err := openKafka(cfg, &deps, files, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -116,10 +124,10 @@ func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case silent || errors.As(err, &unreached):
-		return []string{fmt.Sprintf("no broker of kafka.brokers has answered within %s, so topic %s was not looked at",
-			checkTimeout, cfg.Kafka.Topic)}, nil
+		return append(notices, fmt.Sprintf("no broker of kafka.brokers has answered within %s, so topic %s was not "+
+			"looked at", checkTimeout, cfg.Kafka.Topic)), nil
 	case err != nil:
-		return []string{fmt.Sprintf("topic %s could not be looked at: %v", cfg.Kafka.Topic, err)}, nil
+		return append(notices, fmt.Sprintf("topic %s could not be looked at: %v", cfg.Kafka.Topic, err)), nil
 	}
 	ctx, cancel = context.WithTimeout(ctx, adviseTimeout)
 	defer cancel()

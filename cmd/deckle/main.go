@@ -76,7 +76,7 @@ For completion in your shell: deckle completion --help`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newCertsCommand(), newDemoCommand(), newPartitionsCommand(), newRunCommand(), newSimCommand(),
-		newVerifyCommand(), newVersionCommand())
+	root.AddCommand(newCertsCommand(), newDemoCommand(), newEncryptionCommand(), newPartitionsCommand(),
+		newRunCommand(), newSimCommand(), newVerifyCommand(), newVersionCommand())
 	return root
 }

@@ -130,6 +130,11 @@ func (c *Config) problems() []Problem {
 	c.checkDelta(k)
 	c.checkClickHouse(k)
 	c.checkHTTP(k)
+	lake := ""
+	if c.Delta != nil {
+		lake = c.Delta.Path
+	}
+	c.Encryption.wrong(c.DataDir, lake, k.add)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "json", "text")
 	return k.problems

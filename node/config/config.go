@@ -20,6 +20,7 @@ type Config struct {
 	// Delta is nil when that sink is off; so is ClickHouse. At least one is on.
 	Delta      *Delta      `yaml:"delta"`
 	ClickHouse *ClickHouse `yaml:"clickhouse"`
+	Encryption *Encryption `yaml:"encryption"` // nil: the data folder is plain
 	HTTP       HTTP        `yaml:"http"`
 	Debug      Debug       `yaml:"debug"`
 	Log        Log         `yaml:"log"`

@@ -94,7 +94,7 @@ func TestExampleLoads(t *testing.T) {
 	}
 	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, plain.Cluster.TLS
 	full.Kafka.TLS, full.Kafka.SASL = nil, nil
-	full.Limits.DiskBytes, full.Debug.Listen = 0, ""
+	full.Limits.DiskBytes, full.Encryption, full.Debug.Listen = 0, nil, ""
 	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections}
 	full.Delta.S3.TLS, full.ClickHouse.TLS = nil, nil
 	got, _ := yaml.Marshal(full)

@@ -88,7 +88,8 @@ func (c *Config) TLSBlocks() (blocks []TLSBlock) {
 // SecretFile is a file with a secret and the key that names it, e.g. "kafka.sasl.password".
 type SecretFile struct{ Key, Path string }
 
-// SecretFiles returns the files whose content nobody else should read: secrets, and keys of TLS blocks.
+// SecretFiles returns the files whose content nobody else should read: secrets, keys of TLS blocks, and keys of the
+// data folder.
 func (c *Config) SecretFiles() (files []SecretFile) {
 	walk(reflect.ValueOf(c), "", func(key string, v any) {
 		switch v := v.(type) {
@@ -99,6 +100,10 @@ func (c *Config) SecretFiles() (files []SecretFile) {
 		case *Secret:
 			if v.File != "" {
 				files = append(files, SecretFile{key, v.File})
+			}
+		case *Encryption:
+			for i, f := range v.Keys {
+				files = append(files, SecretFile{fmt.Sprintf("%s.keys[%d].file", key, i), f.File})
 			}
 		}
 	})

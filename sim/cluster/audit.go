@@ -63,7 +63,12 @@ func (o *oracle) audit() {
 func (o *oracle) auditLog(m *member) (lasts []uint64, err error) {
 	w := o.w
 	lasts = make([]uint64, w.shards)
-	fsys := m.disk.image()
+	var fsys vfs.FS = m.disk.image()
+	if w.sealed {
+		if fsys, err = unsealed(fsys, m.index); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := fsys.Stat("data/wal"); err != nil {
 		return lasts, nil // it was never opened
 	}

@@ -109,6 +109,14 @@ func (m *member) held() bool {
 	return m.hold > 0
 }
 
+// readFile is Deps.ReadFile: the node's key, and its certificates.
+func (m *member) readFile(path string) ([]byte, error) {
+	if path == keyPath(m.name) {
+		return keyText(m.index), nil
+	}
+	return readCertificate(path)
+}
+
 // start opens a process on the disk as it is.
 func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
@@ -130,7 +138,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	}
 	inc.node, err = node.Open(ctx, cfg, node.Deps{
 		FS: m.disk.open(inc.gate), Now: m.clock.now, Logger: w.history.logger(m.name, w.opts.LogLevel, m.logged),
-		Registerer: prometheus.NewRegistry(), RaftListener: ln, ReadFile: readCertificate,
+		Registerer: prometheus.NewRegistry(), RaftListener: ln, ReadFile: m.readFile,
 		RaftDial: func(ctx context.Context, addr string) (net.Conn,
 			error) {
 			return w.raftDial(ctx, m.name, addr, dial)

@@ -37,6 +37,8 @@ type Options struct {
 	Partitions int32
 	// Purge lets sessions be purged within the run; by default one seed in eight does.
 	Purge bool
+	// Sealed encrypts the nodes' data folders; by default one seed in three does, unless there is a script.
+	Sealed bool
 	// Secure gives the nodes TLS; by default one seed in five has it, if it has no script.
 	Secure bool
 	// Shards of the cluster; by default the seed decides between 1 and 2.

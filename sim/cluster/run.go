@@ -90,6 +90,7 @@ func newWorld(o Options) *world {
 	if w.shards = 1 + rng.IntN(2); w.opts.Shards > 0 {
 		w.shards = w.opts.Shards
 	}
+	w.sealed = o.Sealed || o.Script == nil && o.Seed%sealedSeeds == sealedSeeds-1
 	w.secure = o.Secure || o.Script == nil && o.Seed%secureSeeds == secureSeeds-1
 	if w.opts.Looks == 0 {
 		w.opts.Looks = 5 * time.Second

@@ -47,6 +47,7 @@ type world struct {
 	shards       int
 	ckptInterval int
 	secure       bool // TLS between the nodes
+	sealed       bool // encrypted data folders
 
 	trimmedLock sync.Mutex
 	trimmed     map[int32]int64 // by partition: where its log begins since a fault has trimmed it
@@ -78,6 +79,9 @@ func (w *world) config(m *member) *config.Config {
 	}
 	if cfg.Cluster.Shards = w.shards; w.secure {
 		cfg.Cluster.TLS = secured(m.name)
+	}
+	if w.sealed {
+		cfg.Encryption = &config.Encryption{Keys: []config.KeyFile{{File: keyPath(m.name)}}}
 	}
 	cfg.Rules.Exclude = []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}}
 	if w.opts.Tune != nil {

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// Encryption seals the data folder; nil leaves it plain. What is in it is read at start, and once.
+type Encryption struct {
+	// Keys are files with one key each. The first seals new files, all open old ones.
+	Keys []KeyFile `yaml:"keys"`
+	// NewFiles is encrypted, or plain: the way back, which leaves the first key in use until all is rewritten.
+	NewFiles string `yaml:"new_files" default:"encrypted"`
+}
+
+// KeyFile names a file that deckle encryption keygen has made.
+type KeyFile struct {
+	File string `yaml:"file"`
+}
+
+// wrong tells add what is wrong with it, for a node whose data folder and local lake (or "") these are.
+func (e *Encryption) wrong(dataDir, lake string, add func(key, format string, args ...any)) {
+	if e == nil {
+		return
+	}
+	if len(e.Keys) == 0 {
+		add("encryption.keys", "is missing: give at least one key file, e.g. keys: [{file: /etc/deckle/key}]; "+
+			"make it with deckle encryption keygen --out /etc/deckle/key")
+	}
+	seen := map[string]bool{}
+	for i, f := range e.Keys {
+		key := fmt.Sprintf("encryption.keys[%d].file", i)
+		switch {
+		case f.File == "":
+			add(key, "is missing: a file with a key")
+		case seen[f.File]:
+			add(key, "names %s a second time", f.File)
+		case strings.HasPrefix(filepath.Clean(f.File), filepath.Clean(dataDir)+string(filepath.Separator)):
+			add(key, "lies in data_dir: whoever has that folder would have its key")
+		}
+		seen[f.File] = true
+	}
+	if lake != "" && filepath.Clean(lake) == filepath.Clean(dataDir) {
+		add("delta.path", "is data_dir, whose files are sealed: give the lake a folder of its own")
+	}
+	if e.NewFiles != "encrypted" && e.NewFiles != "plain" {
+		add("encryption.new_files", "%q is not known; use one of encrypted, plain", e.NewFiles)
+	}
+}
