@@ -10,7 +10,7 @@ VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full \
-	bench-ci browser profile clean
+	bench-ci bench-at-rest browser profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -214,6 +214,11 @@ bench-full:
 REGRESSFLAGS ?=
 bench-ci:
 	$(GO) run ./integration/bench/regress $(REGRESSFLAGS)
+
+# What encryption at rest costs a node: CPU of the log and the state with and without, in turns, on a quiet machine.
+TURNS ?= 40
+bench-at-rest:
+	$(GO) test -run '^$$' -bench AtRest -benchtime $(TURNS)x -timeout 60m ./integration/bench/stages -at-rest
 
 # The page in a real browser, with scripts in every text that it shows.
 BROWSER ?= chromium

@@ -180,7 +180,12 @@ type shard struct {
 
 func openShard(b *testing.B, ids ...state.SinkID) *shard {
 	b.Helper()
-	s, err := state.Open(context.Background(), state.Options{FS: vfs.NewMem(), Dir: "state"})
+	return openShardOn(b, vfs.NewMem(), ids...)
+}
+
+func openShardOn(b *testing.B, fs vfs.FS, ids ...state.SinkID) *shard {
+	b.Helper()
+	s, err := state.Open(context.Background(), state.Options{FS: fs, Dir: "state"})
 	if err != nil {
 		b.Fatal(err)
 	}
