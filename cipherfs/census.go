@@ -16,7 +16,8 @@ import (
 type census struct {
 	sealed   map[KeyID][]string // files by the key that they are sealed with
 	plain    []string           // files that begin, or end, like one of our plain formats
-	unknown  []string           // files with neither: what a crash left of a new sealed file has no header
+	unknown  []string           // files with neither
+	broken   []string           // files that were begun by a layer, without a whole header: a crash may leave one so
 	leftover []string           // temporary files of an interrupted Rewrite
 }
 
@@ -33,22 +34,19 @@ func (c *census) needed() map[KeyID]string {
 // not count, so it can be done beside a running node.
 func take(fsys vfs.FS, dir string, outside []string) (*census, error) {
 	c := &census{sealed: map[KeyID][]string{}}
-	err := c.walk(fsys, dir, func(path, name string) bool {
-		return unsealed[name] && path == fsys.PathJoin(dir, name) || slices.Contains(outside, path)
-	})
-	if err != nil {
+	names, err := fsys.List(dir)
+	if err == nil {
+		err = c.walk(fsys, dir, names, func(path, name string) bool {
+			return unsealed[name] && path == fsys.PathJoin(dir, name) || slices.Contains(outside, path)
+		})
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cipherfs: look at %s: %w", dir, err)
 	}
 	return c, nil
 }
 
-func (c *census) walk(fsys vfs.FS, dir string, skip func(path, name string) bool) error {
-	names, err := fsys.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
+func (c *census) walk(fsys vfs.FS, dir string, names []string, skip func(path, name string) bool) error {
 	slices.Sort(names)
 	for _, name := range names {
 		path := fsys.PathJoin(dir, name)
@@ -62,7 +60,14 @@ func (c *census) walk(fsys vfs.FS, dir string, skip func(path, name string) bool
 		case err != nil:
 			return err
 		case info.IsDir():
-			err = c.walk(fsys, path, skip)
+			within, unread := fsys.List(path)
+			if errors.Is(unread, fs.ErrPermission) {
+				continue // lost+found, say; a folder of ours is met by its owner
+			}
+			if err = unread; err == nil {
+				err = c.walk(fsys, path, within, skip)
+			}
+		case !info.Mode().IsRegular(): // to open a pipe would wait for its other end
 		case strings.HasSuffix(name, rewriteSuffix):
 			c.leftover = append(c.leftover, path)
 		case info.Size() > 0:
@@ -94,6 +99,8 @@ func (c *census) count(fsys vfs.FS, path string, size int64) error {
 		c.sealed[h.key] = append(c.sealed[h.key], path)
 	case !errors.Is(err, errHeader):
 		return fmt.Errorf("%s: %w", path, err)
+	case isSealed(first):
+		c.broken = append(c.broken, path)
 	case isPlain(first, last):
 		c.plain = append(c.plain, path)
 	default:
@@ -112,10 +119,16 @@ func readPiece(f io.ReaderAt, off int64, n int) ([]byte, error) {
 	return b[:n], err
 }
 
+// endings are of Pebble's tables and value files.
+var endings = []string{
+	"\xf0\x9f\xaa\xb3\xf0\x9f\xaa\xb3", "\xf7\xcf\xf4\x85\xb7\x41\xe2\x88",
+	"\xf0\x9f\xaa\xb3\xf0\x9f\xa6\x80",
+}
+
 // isPlain tells whether a file begins, or ends, like one of the formats that a node writes: a segment of the log, JSON,
 // a table, options or a manifest of Pebble.
 func isPlain(first, last []byte) bool {
 	return bytes.HasPrefix(first, []byte("DECKLWAL")) || bytes.HasPrefix(first, []byte("{")) ||
 		bytes.HasPrefix(first, []byte("[Version]")) || bytes.Contains(first, []byte("leveldb.BytewiseComparator")) ||
-		string(last) == "\xf0\x9f\xaa\xb3\xf0\x9f\xaa\xb3" || string(last) == "\xf7\xcf\xf4\x85\xb7\x41\xe2\x88"
+		slices.Contains(endings, string(last))
 }

@@ -2,10 +2,14 @@
 //
 // # Promise
 //
-// Who has the disk and not the key learns the names, sizes and times of the files, and nothing of what is in them; and
-// no byte that they change is ever taken for what was written. A key that is wrong or missing is noticed before
-// anything is opened, changes no byte, and is never taken for damage. It does not protect against older copies of whole
-// files, nor against who reads the process's memory.
+// Who has the disk and not the key learns the names, sizes and times of the files, and nothing of what is in them. No
+// byte of their making is ever taken for what was written, unless plain files are accepted (Options.Plain). A key that
+// is wrong or missing is noticed before anything is opened, changes no byte, and is never taken for damage.
+//
+// Who can write to the disk can still delete files, cut them at the end of a chunk, give one file another's name, and
+// put back older copies: a file is bound to its key, not to its name, because hard links and renames have to work. The
+// numbers and checksums of the log and of Pebble notice some of it. Nor does it protect against who reads the process's
+// memory.
 //
 // # Invariants
 //
@@ -39,9 +43,9 @@
 //
 // A file to which nothing was written is empty; it has no header. The header goes down with the first chunk.
 //
-// The file encryption, plain, is one line of JSON and one with its CRC32C: Format 1, Plain (files without a header are
-// allowed), Keys. Each of those has ID, Salt and Check: AES-256-GCM(HKDF-SHA256(key, Salt, "deckle key check 1"), nonce
-// 0, text "deckle", additional data ID). A key file is one line, "deckle-key-1:" and 43 characters of base64url.
+// The file encryption, plain, is one line of JSON and one with its CRC32C: Format 1 and Keys. Each of those has
+// ID, Salt and Check: AES-256-GCM(HKDF-SHA256(key, Salt, "deckle key check 1"), nonce 0, text "deckle", additional data
+// ID). A key file is one line, "deckle-key-1:" and 43 characters of base64url.
 //
 // # Reading
 //
@@ -93,4 +97,6 @@
 //     same nonce.
 //   - Chunks of 32 KiB: a tenth less CPU per byte was measured, for twice the memory and twice the loss by a bit.
 //   - An error for what does not authenticate: see above.
+//   - A note in the folder of whether plain files are accepted: whoever can write to the disk could change it, or put
+//     back the one from before all was sealed.
 package cipherfs

@@ -15,8 +15,8 @@ var (
 	// ErrKey is of a folder that needs a key which was not given, or that another key was proven for. Nothing is
 	// damaged, and nothing was changed.
 	ErrKey = errors.New("cipherfs: wrong or missing key")
-	// ErrPlainFile is of a folder in which every file is sealed, that has a file which is not. It is no damage:
-	// somebody has put it there.
+	// ErrPlainFile is of a folder with a file that is not sealed, where those are not accepted. It is no damage: the
+	// file is older than the first key, or somebody has put it there.
 	ErrPlainFile = errors.New("cipherfs: a file is not sealed")
 
 	errHeader      = errors.New("cipherfs: no whole header")

@@ -17,15 +17,21 @@ import (
 type Options struct {
 	FS   vfs.FS
 	Keys []*Key // the first seals new files, all open old ones
-	// Plain says that files without a header are read as they are. Otherwise they read as empty.
+	// Plain accepts files without a header: they are read as they are. Otherwise Prove refuses those that it knows, and
+	// all others read as empty.
 	Plain bool
-	// NewPlain leaves new files plain, the identity aside: the way back from encryption.
+	// NewPlain leaves new files plain, the identity aside: the way back from encryption. It accepts plain files, too.
 	NewPlain bool
-	Logger   *slog.Logger // default: none
+	// Lock is the path of the lock that its user holds on the folder: what Folder.Begin and Rewrite change, they change
+	// under it. Optional.
+	Lock   string
+	Logger *slog.Logger // default: none
 
 	chunk int       // of new files; 16 KiB if 0
 	rand  io.Reader // of salts; crypto/rand if nil
 }
+
+func (o *Options) plain() bool { return o.Plain || o.NewPlain }
 
 // FS is a file system whose files are sealed on the one below it. It seals what Create makes, opens what Open is
 // given, and passes folders, names, links and locks through. It may be used from any goroutine.
@@ -51,7 +57,7 @@ func New(o Options) (*FS, error) {
 	if o.FS == nil || len(o.Keys) == 0 {
 		return nil, errors.New("cipherfs: a file system and at least one key are required")
 	}
-	f := &FS{below: o.FS, keys: map[KeyID]*Key{}, first: o.Keys[0], plain: o.Plain, newPlain: o.NewPlain,
+	f := &FS{below: o.FS, keys: map[KeyID]*Key{}, first: o.Keys[0], plain: o.plain(), newPlain: o.NewPlain,
 		chunk: o.chunk, rand: o.rand, log: o.Logger}
 	for _, k := range o.Keys {
 		f.keys[k.id] = k

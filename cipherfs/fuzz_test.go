@@ -155,7 +155,7 @@ func FuzzHeader(f *testing.F) {
 func FuzzProof(f *testing.F) {
 	e, err := testKey(1).prove()
 	check(f, err)
-	b, err := encodeProof(&proof{Format: 1, Plain: true, Keys: []proofKey{e}})
+	b, err := encodeProof(&proof{Format: 1, Keys: []proofKey{e}})
 	check(f, err)
 	f.Add(b)
 	f.Add([]byte("{}\n"))

@@ -19,7 +19,6 @@ import (
 // proof is the content of the file encryption: one line of JSON, and one of its checksum.
 type proof struct {
 	Format int
-	Plain  bool // files without a header are allowed
 	Keys   []proofKey
 }
 
@@ -75,12 +74,15 @@ func decodeProof(b []byte) (*proof, error) {
 	if err := json.Unmarshal(b[:i], &p); err != nil {
 		return nil, fmt.Errorf("%w: %w", errProofBroken, err)
 	}
-	if p.Format > proofVersion {
+	switch {
+	case p.Format > proofVersion:
 		return nil, fmt.Errorf("%w %d of the file %s, this program knows %d", ErrVersion, p.Format, ProofName,
 			proofVersion)
+	case p.Format != proofVersion:
+		return nil, errProofBroken
 	}
 	for _, k := range p.Keys {
-		if _, err := parseID(k.ID); err != nil || len(k.Salt) != checkSalt || p.Format != proofVersion {
+		if _, err := parseID(k.ID); err != nil || len(k.Salt) != checkSalt {
 			return nil, errProofBroken
 		}
 	}
@@ -107,7 +109,10 @@ type Folder struct {
 
 // Prove finds out what the files below dir are sealed with, and whether o.Keys, which may be none, fit. It reads the
 // file encryption and the beginning of every file, except those below outside, and writes nothing. A key that is wrong
-// or missing is ErrKey, and a plain file where all are sealed ErrPlainFile.
+// or missing is ErrKey; with keys a plain file is ErrPlainFile, unless o.Plain or o.NewPlain accepts those.
+//
+// Whether plain files are accepted is said by the configuration alone. Whoever can write to the disk could change any
+// note in the folder, and would then have files of his own making read.
 func Prove(o Options, dir string, outside ...string) (*Folder, error) {
 	f := &Folder{o: o, dir: dir}
 	var err error
@@ -120,14 +125,6 @@ func Prove(o Options, dir string, outside ...string) (*Folder, error) {
 		return nil, err
 	}
 	needed := f.scan.needed()
-	if f.old != nil {
-		for _, e := range f.old.Keys {
-			id, _ := parseID(e.ID) // decodeProof has parsed it
-			if needed[id] == "" {
-				needed[id] = path
-			}
-		}
-	}
 	given := map[KeyID]*Key{}
 	for _, k := range o.Keys {
 		given[k.id] = k
@@ -138,25 +135,26 @@ func Prove(o Options, dir string, outside ...string) (*Folder, error) {
 			return nil, refused
 		}
 	}
-	// What has no header was there before the first key was given, if nothing is sealed.
-	f.want = proof{Format: proofVersion, Plain: len(f.scan.plain) > 0 ||
-		len(f.scan.unknown) > 0 && len(f.scan.sealed) == 0}
-	if f.old == nil || len(needed) == 0 {
-		return f, nil
-	}
-	for _, e := range f.old.Keys {
-		id, _ := parseID(e.ID)
-		if ok, err := given[id].opens(e); err != nil {
-			return nil, err
-		} else if !ok {
-			refused.Check = path
-			return nil, refused
+	f.want.Format = proofVersion
+	if f.old != nil {
+		for _, e := range f.old.Keys {
+			id, _ := parseID(e.ID) // decodeProof has parsed it
+			if given[id] == nil {
+				continue // no file has it any more: it is forgotten
+			}
+			if ok, err := given[id].opens(e); err != nil {
+				return nil, err
+			} else if !ok {
+				refused.Check = path
+				return nil, refused
+			}
+			f.want.Keys = append(f.want.Keys, e)
 		}
 	}
-	f.want = proof{proofVersion, f.old.Plain, slices.Clone(f.old.Keys)}
-	if !f.old.Plain && len(f.scan.plain) > 0 {
-		return nil, fmt.Errorf("%w: %s, and %d in all, though %s says that every file is. Nothing was changed; "+
-			"take away what does not belong there", ErrPlainFile, f.scan.plain[0], len(f.scan.plain), path)
+	if n := len(f.scan.plain); n > 0 && len(o.Keys) > 0 && !o.plain() {
+		return nil, fmt.Errorf("%w: %s, and %d in all. Nothing was changed. If the folder was in use before it had "+
+			"keys: encryption.plain_files: accept. If not, somebody has put them there: take them away", ErrPlainFile,
+			f.scan.plain[0], n)
 	}
 	return f, nil
 }
@@ -167,8 +165,39 @@ func (f *Folder) layered() bool {
 }
 
 // Begin writes the proof, seals the identity, removes what an interrupted Rewrite has left, and returns the file system
-// to use for the folder: a layer, or, without keys, the one that was given. counter is the layer, nil without one.
+// to use for the folder: layer, or, without keys, the one that was given, and layer is nil. It holds o.Lock meanwhile.
 func (f *Folder) Begin() (fsys vfs.FS, layer *FS, err error) {
+	if !f.layered() && len(f.scan.leftover) == 0 {
+		return f.o.FS, nil, nil
+	}
+	lock, err := f.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	fsys, layer, err = f.begin()
+	return fsys, layer, errors.Join(err, lock.Close())
+}
+
+type noLock struct{}
+
+func (noLock) Close() error { return nil }
+
+// lock keeps everybody else out of a folder that has been used. In a new one there is nothing to be kept from.
+func (f *Folder) lock() (io.Closer, error) {
+	if f.o.Lock == "" {
+		return noLock{}, nil
+	}
+	if _, err := f.o.FS.Stat(f.o.FS.PathDir(f.o.Lock)); errors.Is(err, fs.ErrNotExist) {
+		return noLock{}, nil
+	}
+	lock, err := f.o.FS.Lock(f.o.Lock)
+	if err != nil {
+		return nil, fmt.Errorf("cipherfs: lock %s (does another process use this folder?): %w", f.dir, err)
+	}
+	return lock, nil
+}
+
+func (f *Folder) begin() (fsys vfs.FS, layer *FS, err error) {
 	for _, path := range f.scan.leftover {
 		if err := f.o.FS.Remove(path); err != nil {
 			return nil, nil, fmt.Errorf("cipherfs: %w", err)
@@ -176,9 +205,6 @@ func (f *Folder) Begin() (fsys vfs.FS, layer *FS, err error) {
 	}
 	if !f.layered() {
 		return f.o.FS, nil, nil
-	}
-	if f.o.NewPlain {
-		f.want.Plain = true
 	}
 	ids := append(slices.Collect(maps.Keys(f.scan.sealed)), f.o.Keys[0].id)
 	for _, k := range f.o.Keys {
@@ -195,14 +221,12 @@ func (f *Folder) Begin() (fsys vfs.FS, layer *FS, err error) {
 	if err := f.save(); err != nil {
 		return nil, nil, err
 	}
-	o := f.o
-	o.Plain = f.want.Plain
-	if layer, err = New(o); err != nil {
+	if layer, err = New(f.o); err != nil {
 		return nil, nil, err
 	}
 	// A binary that knows no encryption reads the identity first, and refuses a sealed one. Had it an identity that it
 	// can read, and a log that it cannot, it would take the log for damaged and empty the folder.
-	identity := o.FS.PathJoin(f.dir, identityName)
+	identity := f.o.FS.PathJoin(f.dir, identityName)
 	if slices.Contains(f.scan.plain, identity) {
 		if err := layer.rewrite(identity, false); err != nil {
 			return nil, nil, err
@@ -233,7 +257,7 @@ func (f *Folder) save() error {
 	if err := fsys.Rename(path+temporarySuffix, path); err != nil {
 		return fmt.Errorf("cipherfs: %w", err)
 	}
-	f.old = &proof{f.want.Format, f.want.Plain, slices.Clone(f.want.Keys)}
+	f.old = &proof{f.want.Format, slices.Clone(f.want.Keys)}
 	return syncDir(fsys, f.dir)
 }
 

@@ -87,20 +87,63 @@ func TestProve(t *testing.T) {
 		keys []*Key
 		want error
 		text string
+		open bool // plain files are accepted
 	}{
 		{name: "nothing, no key"},
 		{name: "nothing, a key", keys: []*Key{k1}},
 		{name: "plain, no key", made: []func(*testing.T, vfs.FS){plain}},
-		{name: "plain, a key", made: []func(*testing.T, vfs.FS){plain}, keys: []*Key{k1}},
+		{name: "plain, a key", made: []func(*testing.T, vfs.FS){plain}, keys: []*Key{k1}, want: ErrPlainFile,
+			text: "encryption.plain_files: accept"},
+		{name: "plain, a key, accepted", made: []func(*testing.T, vfs.FS){plain}, keys: []*Key{k1}, open: true},
 		{name: "sealed, its key", made: []func(*testing.T, vfs.FS){sealedBy(k1)}, keys: []*Key{k1}},
 		{name: "sealed, its key second", made: []func(*testing.T, vfs.FS){sealedBy(k1)}, keys: []*Key{k2, k1}},
 		{name: "sealed, no key", made: []func(*testing.T, vfs.FS){sealedBy(k1)}, want: ErrKey, text: k1.ID().String()},
 		{name: "sealed, another key", made: []func(*testing.T, vfs.FS){sealedBy(k1)}, keys: []*Key{k2}, want: ErrKey,
 			text: "given " + k2.ID().String()},
 		{name: "half sealed, no key", made: []func(*testing.T, vfs.FS){plain, func(t *testing.T, mem vfs.FS) {
-			_, err := begin(Options{FS: mem, Keys: []*Key{k1}})
+			_, err := begin(Options{FS: mem, Keys: []*Key{k1}, Plain: true})
 			check(t, err)
 		}}, want: ErrKey},
+		{name: "half sealed, accepted no more", made: []func(*testing.T, vfs.FS){plain,
+			func(t *testing.T, mem vfs.FS) {
+				_, err := begin(Options{FS: mem, Keys: []*Key{k1}, Plain: true})
+				check(t, err)
+			}}, keys: []*Key{k1}, want: ErrPlainFile},
+		// Whoever can write to the disk can have nothing of his own making read, whatever he does to the proof.
+		{name: "the proof is gone, and a plain file there", made: []func(*testing.T, vfs.FS){sealedBy(k1),
+			func(t *testing.T, mem vfs.FS) {
+				check(t, mem.Remove("d/encryption"))
+				put(t, mem, "d/wal/2.wal", []byte("DECKLWAL"))
+			}}, keys: []*Key{k1}, want: ErrPlainFile, text: "2.wal"},
+		{name: "the proof is older, and a plain file there", made: []func(*testing.T, vfs.FS){plain,
+			func(t *testing.T, mem vfs.FS) {
+				o := Options{FS: mem, Keys: []*Key{k1}, Plain: true}
+				_, err := begin(o)
+				check(t, err)
+				older := get(t, mem, "d/encryption")
+				_, err = Rewrite(context.Background(), o, "d")
+				check(t, err)
+				put(t, mem, "d/encryption", older)
+				put(t, mem, "d/wal/2.wal", []byte("DECKLWAL"))
+			}}, keys: []*Key{k1}, want: ErrPlainFile, text: "2.wal"},
+		{name: "everything replaced", made: []func(*testing.T, vfs.FS){sealedBy(k1), func(t *testing.T, mem vfs.FS) {
+			check(t, mem.RemoveAll("d"))
+		}, plain}, keys: []*Key{k1}, want: ErrPlainFile},
+		// A key that no file has any more may be lost.
+		{name: "a key that is not needed", made: []func(*testing.T, vfs.FS){sealedBy(k2, k1),
+			func(t *testing.T, mem vfs.FS) {
+				e1, err := k1.prove()
+				check(t, err)
+				e2, err := k2.prove()
+				check(t, err)
+				b, err := encodeProof(&proof{Format: 1, Keys: []proofKey{e1, e2}})
+				check(t, err)
+				put(t, mem, "d/encryption", b)
+			}}, keys: []*Key{k2}},
+		{name: "what is no file", made: []func(*testing.T, vfs.FS){sealedBy(k1), func(t *testing.T, mem vfs.FS) {
+			check(t, mem.MkdirAll("d/lost+found", 0o700))
+			put(t, mem, "d/pipe", []byte("{"))
+		}}, keys: []*Key{k1}},
 		{name: "a plain file among sealed ones", made: []func(*testing.T, vfs.FS){sealedBy(k1),
 			func(t *testing.T, mem vfs.FS) { put(t, mem, "d/wal/2.wal", []byte("DECKLWAL")) }},
 			keys: []*Key{k1}, want: ErrPlainFile, text: "2.wal"},
@@ -147,7 +190,8 @@ func TestProve(t *testing.T) {
 				f(t, mem)
 			}
 			before := contents(t, mem, "d")
-			l, err := begin(Options{FS: mem, Keys: c.keys})
+			o := Options{FS: unreadable{mem}, Keys: c.keys, Plain: c.open, Lock: "d/wal/LOCK"}
+			l, err := begin(o)
 			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) ||
 				err != nil && !strings.Contains(err.Error(), c.text) {
 				t.Fatalf("error %v, want %v with %q", err, c.want, c.text)
@@ -163,11 +207,14 @@ func TestProve(t *testing.T) {
 				return
 			}
 			for name, text := range files {
+				if text == "" { // the lock is made anew
+					continue
+				}
 				if _, there := before[name]; there && string(get(t, l, name)) != text {
 					t.Errorf("%s reads %q", name, get(t, l, name))
 				}
 			}
-			if _, err := begin(Options{FS: mem, Keys: c.keys}); err != nil {
+			if _, err := begin(o); err != nil {
 				t.Errorf("the next start: %v", err)
 			}
 			if id, ok := contents(t, mem, "d")["d/identity"]; ok && len(c.keys) > 0 && !isSealed([]byte(id)) {
@@ -175,6 +222,56 @@ func TestProve(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unreadable has a folder that is another user's, as the root of a disk may have, and a pipe.
+type unreadable struct{ vfs.FS }
+
+func (u unreadable) List(dir string) ([]string, error) {
+	if strings.HasSuffix(dir, "lost+found") {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: fs.ErrPermission}
+	}
+	return u.FS.List(dir)
+}
+
+func (u unreadable) Stat(name string) (vfs.FileInfo, error) {
+	info, err := u.FS.Stat(name)
+	if err == nil && strings.HasSuffix(name, "pipe") {
+		return pipe{info}, nil
+	}
+	return info, err
+}
+
+type pipe struct{ vfs.FileInfo }
+
+func (pipe) Mode() fs.FileMode { return fs.ModeNamedPipe }
+
+// TestLock: who starts beside a process that uses the folder changes nothing in it.
+func TestLock(t *testing.T) {
+	mem := vfs.NewMem()
+	makeFiles(t, mem, allNames()...)
+	o := Options{FS: mem, Keys: []*Key{testKey(1)}, Plain: true, Lock: "d/wal/LOCK"}
+	lock, err := mem.Lock(o.Lock)
+	check(t, err)
+	before := contents(t, mem, "d")
+	if _, err := begin(o); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a second start: %v", err)
+	}
+	_, err = Rewrite(context.Background(), o, "d")
+	if err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("rewritten beside it: %v", err)
+	}
+	if !maps.Equal(before, contents(t, mem, "d")) {
+		t.Error("the folder was changed")
+	}
+	check(t, lock.Close())
+	if n, err := Rewrite(context.Background(), o, "d"); err != nil || n == 0 {
+		t.Errorf("afterwards: %d files, %v", n, err)
+	}
+	if lock, err = mem.Lock(o.Lock); err != nil {
+		t.Fatalf("the lock is kept: %v", err)
+	}
+	check(t, lock.Close())
 }
 
 // crashes calls f with a file system of which each change is counted, and calls after with a copy of the disk as it was
@@ -223,7 +320,7 @@ func TestUpgrade(t *testing.T) {
 		from, to Options
 		done     func(b string) bool
 	}{
-		{"sealed", Options{}, Options{Keys: []*Key{k1}}, sealed},
+		{"sealed", Options{}, Options{Keys: []*Key{k1}, Plain: true}, sealed},
 		{"another key", Options{Keys: []*Key{k1}}, Options{Keys: []*Key{k2, k1}}, sealed},
 		{"plain again", Options{Keys: []*Key{k2}}, Options{Keys: []*Key{k2}, NewPlain: true},
 			func(b string) bool { return !sealed(b) }},
@@ -272,7 +369,7 @@ func TestUpgrade(t *testing.T) {
 					}
 				}
 				// The first key alone is enough now, and none where all is plain.
-				last := Options{FS: disk, Keys: step.to.Keys[:1]}
+				last := Options{FS: disk, Keys: step.to.Keys[:1]} // and no plain file is left
 				if step.to.NewPlain {
 					last.Keys = nil
 				}
@@ -290,7 +387,12 @@ func TestOutside(t *testing.T) {
 	makeFiles(t, mem, "d/identity")
 	check(t, mem.MkdirAll("d/lake", 0o700))
 	put(t, mem, "d/lake/0.json", []byte("{}"))
-	n, err := Rewrite(context.Background(), Options{FS: mem, Keys: []*Key{testKey(1)}}, "d", "d/lake")
+	o := Options{FS: mem, Keys: []*Key{testKey(1)}}
+	if _, err := Rewrite(context.Background(), o, "d", "d/lake"); !errors.Is(err, ErrPlainFile) {
+		t.Errorf("what somebody may have put there is sealed: %v", err)
+	}
+	o.Plain = true
+	n, err := Rewrite(context.Background(), o, "d", "d/lake")
 	check(t, err)
 	if got := get(t, mem, "d/lake/0.json"); string(got) != "{}" {
 		t.Errorf("%d files were rewritten, and the lake's reads %q", n, got)

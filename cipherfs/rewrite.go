@@ -15,14 +15,20 @@ const category = vfs.DiskWriteCategory("deckle-encryption")
 
 // Rewrite gives every file of the folder the first key, or makes it plain if o.NewPlain is set, and then forgets the
 // keys that no file has any more. It returns how many files it has rewritten. Nobody else may use the folder
-// meanwhile. If it is interrupted, it goes on where it was. A file is rewritten as it reads: what does not
-// authenticate is zeros from then on, and one without a whole header stays as it is.
+// meanwhile; o.Lock sees to that. If it is interrupted, it goes on where it was. A file is rewritten as it reads: what
+// does not authenticate is zeros from then on, and one whose header is not whole stays as it is. Plain files are taken
+// in only if o.Plain accepts them: what somebody else has put there would pass for ours from then on.
 func Rewrite(ctx context.Context, o Options, dir string, outside ...string) (files int, err error) {
 	f, err := Prove(o, dir, outside...)
+	if err != nil || len(o.Keys) == 0 {
+		return 0, err
+	}
+	lock, err := f.lock()
 	if err != nil {
 		return 0, err
 	}
-	_, layer, err := f.Begin()
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	_, layer, err := f.begin()
 	if err != nil {
 		return 0, err
 	}
@@ -31,10 +37,6 @@ func Rewrite(ctx context.Context, o Options, dir string, outside ...string) (fil
 			return files, err
 		}
 	}
-	if len(o.Keys) == 0 {
-		return 0, nil
-	}
-	f.want.Plain = o.NewPlain
 	f.want.Keys = slices.DeleteFunc(f.want.Keys, func(e proofKey) bool {
 		return o.NewPlain || e.ID != o.Keys[0].id.String()
 	})
@@ -54,7 +56,7 @@ func (f *Folder) rewriteAll(ctx context.Context, layer *FS, outside []string) (f
 	}
 	if !f.o.NewPlain {
 		todo = append(todo, now.plain...)
-		if f.want.Plain {
+		if f.o.Plain {
 			todo = append(todo, now.unknown...)
 		}
 	}

@@ -9,13 +9,14 @@ import (
 
 	"deckle/cipherfs"
 	"deckle/node/config"
+	"deckle/raftstore"
 )
 
 // proveFolder reads the keys, and finds out whether they are those of the data folder. It comes before anything else is
 // opened, and writes nothing: a key that is wrong must not look like a damaged disk, for which a node gives up its
 // folder.
 func proveFolder(cfg *config.Config, deps *Deps) (*cipherfs.Folder, error) {
-	o := cipherfs.Options{FS: deps.FS, Logger: deps.Logger}
+	o := cipherfs.Options{FS: deps.FS, Logger: deps.Logger, Lock: raftstore.LockPath(deps.FS, cfg.DataDir)}
 	if e := cfg.Encryption; e != nil {
 		for i, f := range e.Keys {
 			text, err := deps.ReadFile(f.File)
@@ -28,7 +29,7 @@ func proveFolder(cfg *config.Config, deps *Deps) (*cipherfs.Folder, error) {
 			}
 			o.Keys = append(o.Keys, k)
 		}
-		o.NewPlain = e.NewFiles == "plain"
+		o.Plain, o.NewPlain = e.PlainFiles == "accept", e.NewFiles == "plain"
 	}
 	folder, err := cipherfs.Prove(o, cfg.DataDir, lakeWithin(deps.FS, cfg)...)
 	if err != nil {

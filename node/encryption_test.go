@@ -122,8 +122,9 @@ func TestWrongKey(t *testing.T) {
 	c.checkExact(t, distinct, duplicates, broken)
 }
 
-// TestKeysOverAPlainFolder: a node that is given a key goes on over the folder that it has, seals what is new, and
-// cannot be started without the key from then on. The way back leaves new files plain, under the same key.
+// TestKeysOverAPlainFolder: a node that is given a key refuses the folder that it has, which somebody else may have
+// made, until the configuration accepts plain files; it then goes on over it, seals what is new, and cannot be started
+// without the key from then on. The way back leaves new files plain, under the same key.
 func TestKeysOverAPlainFolder(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
 	var e *config.Encryption
@@ -140,6 +141,12 @@ func TestKeysOverAPlainFolder(t *testing.T) {
 		}
 	}
 	e = keyFiles("key1")
+	plain := folder(t, c.fs, "data")
+	if n, err := c.open(0); !errors.Is(err, cipherfs.ErrPlainFile) || !maps.Equal(plain, folder(t, c.fs, "data")) {
+		c.nodes[0] = n
+		t.Fatalf("over a plain folder: %v", err)
+	}
+	e.PlainFiles = "accept"
 	c.start(0)
 	nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(distinct) })
 	c.checkExact(t, distinct, duplicates, broken)
@@ -159,6 +166,7 @@ func TestKeysOverAPlainFolder(t *testing.T) {
 		t.Fatalf("without its key: %v", err)
 	}
 	both := keyFiles("key2", "key1")
+	both.PlainFiles = "accept"
 	for _, e = range []*config.Encryption{both, {Keys: both.Keys, NewFiles: "plain"}} {
 		c.start(0)
 		nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(distinct) })

@@ -11,8 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"deckle/wal"
 )
+
+// LockPath returns the file that an open Store holds locked, for others that change what is in its data folder.
+func LockPath(fsys vfs.FS, dir string) string { return fsys.PathJoin(dir, walDirName, wal.LockName) }
 
 // Store is one node's part of the cluster: its groups, their log and their state machines.
 type Store struct {

@@ -32,8 +32,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const (
 	segmentSuffix = ".wal" // of a segment, behind its number of 16 hexadecimal digits
 	tmpSuffix     = ".tmp" // behind the name of a segment whose head is being written
-	lockName      = "LOCK"
 )
+
+// LockName is the file in the folder that an open log holds locked.
+const LockName = "LOCK"
 
 // category is what Pebble's file system counts the log's writes as.
 const category = vfs.DiskWriteCategory("deckle-wal")

@@ -29,7 +29,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if err := makeDir(opts.FS, opts.Dir); err != nil {
 		return nil, err
 	}
-	lock, err := opts.FS.Lock(opts.FS.PathJoin(opts.Dir, lockName))
+	lock, err := opts.FS.Lock(opts.FS.PathJoin(opts.Dir, LockName))
 	if err != nil {
 		return nil, fmt.Errorf("wal: lock %s (does another process use this folder?): %w", opts.Dir, err)
 	}

@@ -10,6 +10,9 @@ import (
 type Encryption struct {
 	// Keys are files with one key each. The first seals new files, all open old ones.
 	Keys []KeyFile `yaml:"keys"`
+	// PlainFiles is refuse, or accept: a folder that was in use before it had keys is read as it is, and sealed file by
+	// file. It is said here because whoever can write to the folder could change whatever stood there.
+	PlainFiles string `yaml:"plain_files" default:"refuse"`
 	// NewFiles is encrypted, or plain: the way back, which leaves the first key in use until all is rewritten.
 	NewFiles string `yaml:"new_files" default:"encrypted"`
 }
@@ -43,6 +46,9 @@ func (e *Encryption) wrong(dataDir, lake string, add func(key, format string, ar
 	}
 	if lake != "" && filepath.Clean(lake) == filepath.Clean(dataDir) {
 		add("delta.path", "is data_dir, whose files are sealed: give the lake a folder of its own")
+	}
+	if e.PlainFiles != "refuse" && e.PlainFiles != "accept" {
+		add("encryption.plain_files", "%q is not known; use one of refuse, accept", e.PlainFiles)
 	}
 	if e.NewFiles != "encrypted" && e.NewFiles != "plain" {
 		add("encryption.new_files", "%q is not known; use one of encrypted, plain", e.NewFiles)
