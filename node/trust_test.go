@@ -93,6 +93,44 @@ func TestCARotatesWithoutRestart(t *testing.T) {
 	produce()
 }
 
+// Three nodes get TLS by their keys while records flow: each takes both, then each TLS alone. For as long as one lets
+// anybody in, its condition says so.
+func TestClusterGetsTLS(t *testing.T) {
+	t.Parallel()
+	f := certificates(t, 100, "n0", "n1", "n2")
+	b := nodetest.NewBroker(t, 1)
+	c := newCluster(t, b, 3, nil)
+	for i := range 3 {
+		c.start(i)
+	}
+	sent := 0
+	produce := func() {
+		t.Helper()
+		var rs []*kgo.Record
+		for i := range 10 {
+			rs = append(rs, nodetest.Record(0, "s", sent+i))
+		}
+		b.Produce(rs...)
+		sent += len(rs)
+		nodetest.Until(t, "applied", func() bool { return c.sum(applied) == int64(sent) })
+	}
+	produce()
+	for _, insecure := range []bool{true, false} {
+		c.tune = func(cfg *config.Config) {
+			cfg.Cluster.TLS, cfg.Cluster.Insecure = blockOf(f, cfg.Node), insecure
+		}
+		for i := range 3 {
+			c.stop(i)
+			n := c.start(i)
+			nodetest.Until(t, "it is a member again", func() bool { return n.Status().Ready })
+			produce()
+			if has(n.list.Snapshot(), condition.Insecure, betweenNodes) != insecure {
+				t.Errorf("cluster.insecure is %v: %v", insecure, n.list.Snapshot())
+			}
+		}
+	}
+}
+
 // The conditions about files begin and end with what they are about, and say by when or since when.
 func TestFileConditions(t *testing.T) {
 	f := certificates(t, 100, "a")
