@@ -200,6 +200,7 @@ type cluster struct {
 	shards int
 	tune   func(i int, o *Options)
 	sent   atomic.Uint64
+	again  atomic.Uint64 // puts that were made once more, since what had become of them was uncertain
 }
 
 type node struct {
@@ -380,6 +381,9 @@ func (c *cluster) put(shard uint32, size int) Result {
 			}
 			if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUncertain) {
 				c.t.Fatalf("propose: %v", err)
+			}
+			if errors.Is(err, ErrUncertain) {
+				c.again.Add(1)
 			}
 		}
 		if ctx.Err() != nil {

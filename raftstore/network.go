@@ -198,7 +198,7 @@ func (b *begun) Read(p []byte) (int, error) {
 func (n *network) shake(ctx context.Context, c *tls.Conn, t *trackedConn) (peer string, err error) {
 	if err = c.HandshakeContext(ctx); err != nil {
 		why := whyHandshake
-		if plain := (tls.RecordHeaderError{}); errors.As(err, &plain) {
+		if isPlain(err) {
 			why = whyPlain
 		}
 		if !isCut(err) && n.ctx.Err() == nil {
@@ -219,6 +219,13 @@ func (n *network) shake(ctx context.Context, c *tls.Conn, t *trackedConn) (peer 
 	}
 	n.places.proven(c.RemoteAddr())
 	return peer, nil
+}
+
+// isPlain tells whether a handshake failed because the other end does not begin one. A false record behind the first is
+// another thing.
+func isPlain(err error) bool {
+	record := tls.RecordHeaderError{}
+	return errors.As(err, &record) && record.Conn != nil
 }
 
 // isCut tells whether a handshake failed because the connection was cut or was too slow, and not because of what either
@@ -368,8 +375,8 @@ func (n *network) dialWith(ctx context.Context, addr string, h header, sec Secur
 func (n *network) dialTLS(ctx context.Context, t *trackedConn, meant string, sec Security) (net.Conn, error) {
 	c := tls.Client(t, sec.Client(meant))
 	peer, err := n.shake(ctx, c, t)
-	switch plain := (tls.RecordHeaderError{}); {
-	case err != nil && ctx.Err() == nil && (isCut(err) || errors.As(err, &plain)):
+	switch {
+	case err != nil && ctx.Err() == nil && (isCut(err) || isPlain(err)):
 		return nil, fmt.Errorf("%w: %w", errNoTLS, err)
 	case err != nil:
 		return nil, err

@@ -108,6 +108,51 @@ func TestSilentStrangers(t *testing.T) {
 	c.eventually("they are counted", func() bool { return c.counted(0, "refused", whyTooMany) > 0 })
 }
 
+// Who speaks no TLS may be a node without it, and is told from who speaks it falsely.
+func TestPlainIsNotFalse(t *testing.T) {
+	o := &Options{Name: "a", Nodes: []Peer{{"a", "x:1"}, {"b", "x:2"}, {"c", "x:3"}}, Shards: 1,
+		Security: newAuthority(t).names(t, "a", "deckle://test/node/a", time.Hour), Timings: patient,
+		Logger: slog.New(slog.DiscardHandler)}
+	n := newNetwork(o)
+	defer n.close()
+	ours, theirs := net.Pipe()
+	hello := make([]byte, 1<<14)
+	go func() {
+		_ = tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(t.Context())
+	}()
+	k, err := ours.Read(hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello = hello[:k]
+	_ = ours.Close()
+	for _, row := range []struct {
+		name string
+		says []byte
+		why  string
+	}{
+		{"a header", header{kindControl, 0, "a"}.append(nil), whyPlain},
+		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), whyPlain},
+		{"a beginning, twice", append(bytes.Clone(hello), hello...), whyHandshake},
+		{"a beginning, and another version", append(bytes.Clone(hello), 22, 3, 0, 0, 1, 0), whyHandshake},
+	} {
+		var said string
+		n.refused = func(why, _ string, _ error) { said = why }
+		ours, theirs := net.Pipe()
+		go func() {
+			_, _ = ours.Write(row.says)
+		}()
+		go func() {
+			_, _ = io.Copy(io.Discard, ours)
+		}()
+		n.greet(n.track(theirs, true), func(header, string, net.Conn) (byte, func()) { return answerNotMe, nil })
+		_ = ours.Close()
+		if said != row.why {
+			t.Errorf("%s: %q, want %q", row.name, said, row.why)
+		}
+	}
+}
+
 // FuzzPort sends anything to the port: without a certificate, or behind the handshake of a member. It is closed or
 // answered within the timeout; nothing gets through without a certificate, and nothing under another node's name.
 func FuzzPort(f *testing.F) {
