@@ -207,6 +207,22 @@ func TestRefusedSnapshotHoldsNobodyUp(t *testing.T) {
 	<-done
 }
 
+// No term from 2⁶³ on is within anything, however close to it the one here is.
+func TestTermWithin(t *testing.T) {
+	for _, row := range []struct {
+		term, above uint64
+		want        bool
+	}{
+		{0, 0, true}, {3, 7, true}, {termBound, 0, true}, {termBound + 1, 0, false}, {7 + termBound, 7, true},
+		{8 + termBound, 7, false}, {termLimit - 1, termLimit - 2, true}, {termLimit, termLimit - 1, false},
+		{math.MaxUint64, 7, false}, {math.MaxUint64, math.MaxUint64, false},
+	} {
+		if termWithin(row.term, row.above) != row.want {
+			t.Errorf("term %d above %d: want %v", row.term, row.above, row.want)
+		}
+	}
+}
+
 // A term up to 2³² above the one here passes, so that a member comes back however often it has called for elections
 // alone; a greater one does not, in no kind of request.
 func TestTermBound(t *testing.T) {
