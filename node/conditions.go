@@ -54,6 +54,7 @@ func (n *Node) look(rs *raftstore.Status) {
 	n.lookAtPeers(rs.Refused)
 	n.list.Keep(condition.ConnectionsRefused, "http",
 		n.http.refusals.judge(n.http.metrics.ConnectionsRefused(), n.deps.Now()))
+	n.list.Keep(condition.AuditFailing, subjectNode, n.http.auditFailing())
 	for _, s := range shards {
 		without := ""
 		if s.Leader() == "" {

@@ -105,7 +105,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.files = &fileWatch{cfg: cfg, deps: &n.deps, files: openFiles(cfg, &n.deps), list: n.list}
 	n.files.tightenData()
-	if n.http, err = openHTTP(cfg, &n.deps); err != nil {
+	if n.http, err = openHTTP(cfg, &n.deps, n.files.files); err != nil {
 		return nil, err
 	}
 	if n.kafka, err = openKafka(cfg, &n.deps, n.files.files, n.deps.Logger); err != nil {
@@ -157,6 +157,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		return kafka.Needs{LetterBytes: deadletter.LetterBytes, DiskBytes: n.budget.limit}
 	}}
 	n.files.tellInsecure()
+	n.list.Keep(condition.Insecure, "http", opens(&cfg.HTTP))
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
 		kafka: n.kafka, refetch: n.refetch, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()

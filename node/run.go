@@ -31,15 +31,24 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 			return fmt.Errorf("debug: %w (debug.listen names another address)", err)
 		}
 	}
-	n, err := Open(ctx, cfg, deps)
-	if err != nil {
+	deaf := func() {
 		_ = ln.Close()
 		if debug != nil {
 			_ = debug.Close()
 		}
+	}
+	n, err := Open(ctx, cfg, deps)
+	if err != nil {
+		deaf()
 		return err
 	}
-	log.Info("node runs", "node", cfg.Node, "http", "http://"+ln.Addr().String(), "version",
+	if err := n.http.openRecords(cfg, deps.Now); err != nil {
+		deaf()
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		return errors.Join(err, n.Close(bounded))
+	}
+	log.Info("node runs", "node", cfg.Node, "http", n.http.scheme()+"://"+ln.Addr().String(), "version",
 		deckle.Build().Version)
 
 	served := make(chan error, 1)
@@ -77,5 +86,5 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 		cause = errors.Join(cause, <-served)
 	}
 	cause = errors.Join(cause, <-debugged)
-	return errors.Join(cause, closeErr)
+	return errors.Join(cause, closeErr, n.http.closeRecords())
 }

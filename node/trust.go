@@ -154,6 +154,7 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 	names := Names(&cfg.Cluster, cfg.Node)
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	var errs []error
+	var certificate *trust.Material // of HTTP
 	for _, b := range cfg.TLSBlocks() {
 		m, err := material(files, b.Key, b.TLS)
 		if err != nil {
@@ -163,12 +164,17 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 		if b.TLS.InsecureSkipVerify {
 			notices = append(notices, b.Key+".insecure_skip_verify: certificates are not verified")
 		}
+		if b.TLS == cfg.HTTP.TLS {
+			certificate = m
+		}
 		if b.TLS == cfg.Cluster.TLS {
 			if err := ownCertificate(m, names, len(cfg.Cluster.Nodes)); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
+	more, err := checkHTTP(cfg, &deps, files, certificate)
+	notices, errs = append(notices, more...), append(errs, err)
 	now := deps.Now()
 	for _, s := range files.State() {
 		if s.NotAfter.IsZero() {

@@ -10,7 +10,8 @@ import (
 // Handler returns health, metrics, API and page of this node; see web.NewHandler.
 func (n *Node) Handler() http.Handler {
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
-		Command: n.Command, Gate: n.http.gate})
+		Command: n.Command, Gate: n.http.gate, Access: n.http.access, Audit: n.http.audit.Load(), Open: n.cfg.HTTP.Open,
+		Insecure: n.cfg.HTTP.Insecure})
 }
 
 // nodeSource is one node as a web.Source.

@@ -77,6 +77,6 @@ For completion in your shell: deckle completion --help`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newCertsCommand(), newDemoCommand(), newEncryptionCommand(), newPartitionsCommand(),
-		newRunCommand(), newSimCommand(), newVerifyCommand(), newVersionCommand())
+		newRunCommand(), newSimCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
 	return root
 }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,10 +16,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// partitionsAPI is the loopback interface of a node.
-type partitionsAPI struct {
-	config, address string
-}
+// partitionsAPI is what the commands ask of a node.
+type partitionsAPI struct{ nodeAPI }
 
 func newPartitionsCommand() *cobra.Command {
 	api := &partitionsAPI{}
@@ -47,10 +43,7 @@ The commands ask the running node on this machine: any node of the cluster will 
 			return usageError{errors.New("name a command: status, skip or resume")}
 		},
 	}
-	f := cmd.PersistentFlags()
-	f.StringVarP(&api.config, "config", "c", "", "configuration of the node on this machine, for its http.listen")
-	f.StringVar(&api.address, "address", "",
-		"HOST:PORT of its HTTP interface, instead of --config (default 127.0.0.1:8080)")
+	api.flags(cmd)
 	cmd.AddCommand(newPartitionsStatusCommand(api), newPartitionsSkipCommand(api), newPartitionsResumeCommand(api))
 	return cmd
 }
@@ -276,69 +269,6 @@ Exit code 0: it is tried again; 1: refused, or not known (see status); 2: wrong 
 	}
 	cmd.Flags().Int32Var(&partition, "partition", 0, "the partition (required)")
 	return cmd
-}
-
-// url is the address of a path of the node's interface, over loopback.
-func (a *partitionsAPI) url(path string) (string, error) {
-	listen := a.address
-	if listen == "" {
-		listen = "127.0.0.1:8080"
-		if a.config != "" {
-			cfg, err := loadConfig(a.config)
-			if err != nil {
-				return "", err
-			}
-			listen = cfg.HTTP.Listen
-		}
-	}
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", usagef("address %q: %w", listen, err)
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() { // it listens on loopback, too
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, port) + path, nil
-}
-
-// do sends a request and decodes a good answer into out.
-func (a *partitionsAPI) do(ctx context.Context, method, path string, body []byte, out any) error {
-	url, err := a.url(path)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-		req.Host = "localhost" // whatever http.listen calls this machine
-	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	if err != nil {
-		return fmt.Errorf("the node does not answer: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return fmt.Errorf("the node's answer: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var problem struct {
-			Detail string `json:"detail"`
-		}
-		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
-			return fmt.Errorf("%s %s: %s", method, url, resp.Status)
-		}
-		return errors.New(problem.Detail)
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("the node's answer: %w", err)
-	}
-	return nil
 }
 
 // status returns the partitions, ascending by shard.

@@ -13,6 +13,7 @@ const (
 	Insecure            ID = "insecure"              // node: Open
 	FilesOpen           ID = "files-open"            // node: modes
 	ConnectionsRefused  ID = "connections-refused"   // node: HTTP
+	AuditFailing        ID = "audit-failing"         // node: HTTP
 	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
@@ -151,11 +152,11 @@ var table = []Spec{
 			"certificate without its key", Never,
 		"Put right what the text says; it is read within ten seconds. What was in use before stays in use, but a " +
 			"restart would fail."},
-	{Insecure, Degraded, "the TLS block, or between nodes",
-		"its insecure_skip_verify is set, or cluster.insecure", Never,
-		"Give the block the CA of the other end (ca), and take insecure_skip_verify away. Between nodes: give each " +
-			"node a certificate (deckle certs) and cluster.tls, one after the other, and then take cluster.insecure " +
-			"away, one after the other; nothing has to stop."},
+	{Insecure, Degraded, "the TLS block, between nodes, or http",
+		"its insecure_skip_verify is set, or cluster.insecure, or http.insecure; the text says what that opens", Never,
+		"Give the block the CA of the other end (ca), HTTP its tls and auth (operations.md, Who may ask), and take " +
+			"the key away. Between nodes: give each node a certificate (deckle certs) and cluster.tls, one after the " +
+			"other, and then take cluster.insecure away, one after the other; nothing has to stop."},
 	{FilesOpen, Degraded, "the path",
 		"other users of the machine can read or change a secret, a key or a local lake, or something in the data " +
 			"folder that could not be tightened", Never,
@@ -165,6 +166,10 @@ var table = []Spec{
 		"connections of HTTP have been closed for a minute, because too many were open", Never,
 		"Find out who opens them. If they are wanted, raise the limit of open files or http.max_connections; a proxy " +
 			"that brings many clients belongs into http.trusted_proxies."},
+	{AuditFailing, Failing, "node",
+		"the last line of the audit log could not be written: verbs and looks at sessions are refused, figures go on",
+		Never,
+		"Make room, or mend the rights of http.audit.file: the next line that can be written ends it."},
 	{ShardStopped, Stopped, "the shard",
 		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
 			"configuration, a sink ahead of the state)", AtOnce,

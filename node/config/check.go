@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -436,45 +434,5 @@ func checkTLS(k *checker, key string, t *TLS) {
 	if t != nil && (t.Cert == "") != (t.Key == "") {
 		missing := cmp.Or(map[bool]string{true: "cert"}[t.Cert == ""], "key")
 		k.add(key+"."+missing, "is missing: a certificate and its key come together")
-	}
-}
-
-// The least that a bound of connections leaves: a page takes some, and probes and Prometheus one each.
-const leastConnections = 8
-
-var basePath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
-
-func (c *Config) checkHTTP(k *checker) {
-	h := &c.HTTP
-	k.address("http.listen", h.Listen, true)
-	for i, host := range h.Hosts {
-		key := fmt.Sprintf("http.hosts[%d]", i)
-		if _, err := netip.ParseAddr(host); err != nil &&
-			(host == "" || strings.ContainsAny(host, "/:*@ \t,[]") || net.ParseIP(host) != nil) {
-			k.add(key, "%q is no name and no address: give it without scheme, port and wildcard", host)
-		}
-	}
-	if h.BasePath != "" && !basePath.MatchString(h.BasePath) {
-		k.add("http.base_path", "%q is not what is expected: /deckle, without a slash at its end", h.BasePath)
-	}
-	for i, text := range h.TrustedProxies {
-		key := fmt.Sprintf("http.trusted_proxies[%d]", i)
-		switch n, err := network(text); {
-		case err != nil:
-			k.add(key, "%v", err)
-		case n.Bits() == 0:
-			k.add(key, "%q is everybody: whoever writes the header would be believed; name the proxies", text)
-		}
-	}
-	if h.MaxConnections != 0 {
-		k.atLeast("http.max_connections", int64(h.MaxConnections), leastConnections)
-	}
-	if l := c.Debug.Listen; l != "" {
-		n := len(k.problems)
-		k.address("debug.listen", l, true)
-		if at, err := netip.ParseAddrPort(l); len(k.problems) == n && (err != nil || !at.Addr().IsLoopback()) {
-			k.add("debug.listen", "%q is no loopback address: profiles have no other protection; use "+
-				"127.0.0.1:PORT or [::1]:PORT", l)
-		}
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"path/filepath"
 	"time"
 
 	"deckle/trust/pki"
@@ -197,5 +198,11 @@ func (c *Config) derive() {
 	k.DLQ = cmp.Or(k.DLQ, k.Topic+".dlq")
 	k.Group = cmp.Or(k.Group, "deckle-"+cl.Pipeline)
 	k.MaxBatchBytes = cmp.Or(k.MaxBatchBytes, max(64<<20, k.FetchMaxBytes))
+	if c.HTTP.Open == nil {
+		c.HTTP.Open = []string{"livez", "readyz"}
+	}
+	if c.HTTP.Audit.File == "" && c.DataDir != "" {
+		c.HTTP.Audit.File = filepath.Join(c.DataDir, "audit", "audit.jsonl")
+	}
 	c.Limits.FetchMemoryBytes = cmp.Or(c.Limits.FetchMemoryBytes, max(256<<20, 4*k.MaxBatchBytes))
 }

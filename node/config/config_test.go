@@ -95,7 +95,8 @@ func TestExampleLoads(t *testing.T) {
 	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, plain.Cluster.TLS
 	full.Kafka.TLS, full.Kafka.SASL = nil, nil
 	full.Limits.DiskBytes, full.Encryption, full.Debug.Listen = 0, nil, ""
-	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections}
+	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections, Open: full.HTTP.Open,
+		Audit: full.HTTP.Audit}
 	full.Delta.S3.TLS, full.ClickHouse.TLS = nil, nil
 	got, _ := yaml.Marshal(full)
 	want, _ := yaml.Marshal(plain)

@@ -8,6 +8,7 @@ import (
 // HTTP is the address of health, metrics, API and page, and who may ask there.
 type HTTP struct {
 	Listen string `yaml:"listen" default:"127.0.0.1:8080"`
+	TLS    *TLS   `yaml:"tls"` // cert and key of this node's HTTP side; ca verifies them in --check only
 	// Hosts are further names and addresses under which it may be asked.
 	Hosts    []string `yaml:"hosts"`
 	BasePath string   `yaml:"base_path"` // the path under which a proxy shows it: /deckle
@@ -15,6 +16,37 @@ type HTTP struct {
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// MaxConnections bounds the connections; by default (0) it follows from the limit of open files.
 	MaxConnections int `yaml:"max_connections"`
+	// Insecure says that it may be without TLS or authentication where others reach it.
+	Insecure bool `yaml:"insecure"`
+	// Open is what is answered without authentication, of livez, readyz and metrics; by default the first two.
+	Open  []string  `yaml:"open"`
+	Auth  *HTTPAuth `yaml:"auth"` // nil: whoever reaches it is an administrator
+	Audit Audit     `yaml:"audit"`
+}
+
+// HTTPAuth says how those who ask over HTTP are known.
+type HTTPAuth struct {
+	Tokens       string            `yaml:"tokens"` // file of tokens, see deckle token
+	Certificates *HTTPCertificates `yaml:"certificates"`
+}
+
+// HTTPCertificates are client certificates that count.
+type HTTPCertificates struct {
+	CA    string     `yaml:"ca"`
+	Roles []HTTPRole `yaml:"roles"`
+}
+
+// HTTPRole is one name in a client certificate (URI, DNS name or e-mail address) and its role.
+type HTTPRole struct {
+	Name string `yaml:"name"`
+	Role string `yaml:"role"` // viewer, analyst, operator or admin
+}
+
+// Audit is the log of who did what over HTTP.
+type Audit struct {
+	File     string `yaml:"file"` // by default audit/audit.jsonl in the data folder
+	MaxBytes int64  `yaml:"max_bytes" default:"64MiB"`
+	Keep     int    `yaml:"keep" default:"16"` // files that were put aside
 }
 
 // Debug is the address at which the process shows its profiles: a loopback address, by default none.

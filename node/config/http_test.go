@@ -32,8 +32,41 @@ func TestHTTPBlock(t *testing.T) {
 		{"{max_connections: 0}", ""},
 		{"{max_connections: 7}", "http.max_connections: 7 is too small"},
 	} {
-		text := leastConfig + "http: " + c[0] + "\n"
+		text := leastConfig + "http: " + strings.Replace(c[0], "{", "{insecure: true, ", 1) + "\n"
 		_, err := Load("deckle.yaml", testEnv, testFiles(text))
+		if (err == nil) != (c[1] == "") || err != nil && !strings.Contains(err.Error(), c[1]) {
+			t.Errorf("%s: %v, want %q", c[0], err, c[1])
+		}
+	}
+	const full = `tls: {cert: c, key: k}, auth: {tokens: t}`
+	for _, c := range [][2]string{
+		{`{listen: "0.0.0.0:80"}`, "http.listen: 0.0.0.0:80 is no loopback address"},
+		{`{listen: ":80"}`, "http.listen: "},
+		{`{listen: "node.example:80"}`, "http.listen: "},
+		{`{listen: "[::]:80", tls: {cert: c, key: k}}`, "http.listen: "},
+		{`{listen: "10.0.0.1:80", auth: {tokens: t}}`, "http.listen: "},
+		{`{listen: "10.0.0.1:80", ` + full + `}`, ""},
+		{`{listen: "10.0.0.1:80", insecure: true}`, ""},
+		{`{listen: "127.0.0.1:80"}`, ""}, {`{listen: "[::1]:80"}`, ""}, {`{listen: "localhost:80"}`, ""},
+		{`{hosts: [deckle.example]}`, "http.hosts: "},
+		{`{base_path: /deckle}`, "http.base_path: "},
+		{`{trusted_proxies: [10.0.0.1]}`, "http.trusted_proxies: "},
+		{`{hosts: [deckle.example], base_path: /deckle, trusted_proxies: [10.0.0.1], auth: {tokens: t}}`, ""},
+		{`{auth: {}}`, "http.auth.tokens: is missing"},
+		{`{auth: {certificates: {ca: c, roles: [{name: a, role: viewer}]}}}`, "http.auth.certificates: needs http.tls"},
+		{`{tls: {cert: c, key: k}, auth: {certificates: {ca: c, roles: [{name: a, role: viewer}]}}}`, ""},
+		{`{tls: {cert: c, key: k}, auth: {certificates: {roles: [{name: a, role: viewer}]}}}`, ".ca: is missing"},
+		{`{tls: {cert: c, key: k}, auth: {certificates: {ca: c}}}`, ".roles: is missing"},
+		{`{tls: {cert: c, key: k}, auth: {certificates: {ca: c, roles: [{name: a, role: root}]}}}`,
+			`"root" is not known`},
+		{`{tls: {cert: c, key: k}, auth: {certificates: {ca: c, roles: [{name: a, role: admin}, ` +
+			`{name: a, role: viewer}]}}}`, "given twice"},
+		{`{open: [livez, status]}`, `http.open[1]: "status" is not known`},
+		{`{open: [metrics]}`, ""},
+		{`{audit: {max_bytes: 1KiB}}`, "http.audit.max_bytes: "},
+		{`{audit: {keep: -1}}`, "http.audit.keep: "},
+	} {
+		_, err := Load("deckle.yaml", testEnv, testFiles(leastConfig+"http: "+c[0]+"\n"))
 		if (err == nil) != (c[1] == "") || err != nil && !strings.Contains(err.Error(), c[1]) {
 			t.Errorf("%s: %v, want %q", c[0], err, c[1])
 		}

@@ -88,8 +88,8 @@ func (c *Config) TLSBlocks() (blocks []TLSBlock) {
 // SecretFile is a file with a secret and the key that names it, e.g. "kafka.sasl.password".
 type SecretFile struct{ Key, Path string }
 
-// SecretFiles returns the files whose content nobody else should read: secrets, keys of TLS blocks, and keys of the
-// data folder.
+// SecretFiles returns the files whose content nobody else should read: secrets, keys of TLS blocks and of the data
+// folder, and tokens of HTTP, of which no secret can be computed, but to which nobody may add one.
 func (c *Config) SecretFiles() (files []SecretFile) {
 	walk(reflect.ValueOf(c), "", func(key string, v any) {
 		switch v := v.(type) {
@@ -104,6 +104,10 @@ func (c *Config) SecretFiles() (files []SecretFile) {
 		case *Encryption:
 			for i, f := range v.Keys {
 				files = append(files, SecretFile{fmt.Sprintf("%s.keys[%d].file", key, i), f.File})
+			}
+		case *HTTPAuth:
+			if v.Tokens != "" {
+				files = append(files, SecretFile{key + ".tokens", v.Tokens})
 			}
 		}
 	})

@@ -14,6 +14,9 @@ const (
 	WhyConnections        = "connections"         // too many of everybody
 	WhyAddressConnections = "address_connections" // too many of one client
 	WhyRate               = "rate"                // too many requests
+	WhyUnauthenticated    = "unauthenticated"     // it does not say who sends it, or what it says is wrong
+	WhyRole               = "role"                // another role is needed
+	WhyBrand              = "brand"               // a role that is held to brands
 )
 
 // Metrics are the figures of the HTTP side. A nil one counts nothing.
@@ -36,7 +39,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			Help:    "How long answers took, by route.",
 			Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 30}}, []string{"route"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_http_refused_total",
-			Help: "Connections and requests that were refused: host, connections, address_connections, rate."},
+			Help: "Connections and requests that were refused: host, connections, address_connections, rate, " +
+				"unauthenticated, role, brand."},
 			[]string{"why"}),
 	}
 	m.connections = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "deckle_http_connections",
@@ -46,7 +50,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		}
 		return 0
 	})
-	for _, why := range []string{WhyHost, WhyConnections, WhyAddressConnections, WhyRate} {
+	for _, why := range []string{WhyHost, WhyConnections, WhyAddressConnections, WhyRate, WhyUnauthenticated, WhyRole,
+		WhyBrand} {
 		m.refused.WithLabelValues(why)
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refused, m.connections} {

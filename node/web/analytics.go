@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -67,6 +68,8 @@ type Figures struct {
 	Cities           []Group  `json:"cities"`
 	Subscriptions    []Group  `json:"subscriptions"`
 	Segments         []Group  `json:"segments"`
+
+	every []Group // all brands, none joined
 }
 
 const groupLimit = 50
@@ -111,7 +114,28 @@ func (h *handler) serveAnalytics(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, "internal", "the state cannot be read; the log says why")
 		return
 	}
+	if p := &callOf(r).principal; p.Held() {
+		a = a.of(p.Sees)
+	}
 	h.reply(w, http.StatusOK, a)
+}
+
+// of returns the figures of some brands: theirs and their total. No other dimension has the brand, so the others are
+// null.
+func (a *Analytics) of(sees func(brand string) bool) *Analytics {
+	return &Analytics{Date: a.Date, Today: a.Today.of(sees), All: a.All.of(sees), MissingShards: a.MissingShards}
+}
+
+func (f *Figures) of(sees func(brand string) bool) Figures {
+	out := Figures{Brands: []Group{}}
+	for _, g := range f.every {
+		if sees(g.Key) {
+			out.Brands = append(out.Brands, g)
+			out.Total.addMeasures(&g.Measures)
+		}
+	}
+	out.Total.averages()
+	return out
 }
 
 // tally sums the rollup rows of one period.
@@ -157,12 +181,14 @@ func (t *tally) figures() Figures {
 	t.total.averages()
 	lists := [8][]Group{}
 	for i, m := range t.groups {
-		lists[i] = topGroups(m)
+		lists[i] = topGroups(m, groupLimit)
 	}
-	return Figures{t.total, lists[0], lists[1], lists[2], lists[3], lists[4], lists[5], lists[6], lists[7]}
+	return Figures{t.total, lists[0], lists[1], lists[2], lists[3], lists[4], lists[5], lists[6], lists[7],
+		topGroups(t.groups[0], math.MaxInt)}
 }
 
-func topGroups(m map[string]*Measures) []Group {
+// topGroups returns the groups with the most sessions; those beyond the limit are joined.
+func topGroups(m map[string]*Measures, limit int) []Group {
 	out := []Group{}
 	for key, v := range m {
 		if *v != (Measures{}) { // a total that has gone back to zero is not shown
@@ -172,12 +198,12 @@ func topGroups(m map[string]*Measures) []Group {
 	slices.SortFunc(out, func(a, b Group) int {
 		return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), cmp.Compare(a.Key, b.Key))
 	})
-	if len(out) > groupLimit {
+	if len(out) > limit {
 		other := Group{Key: "(other)"}
-		for i := range out[groupLimit:] {
-			other.addMeasures(&out[groupLimit+i].Measures)
+		for i := range out[limit:] {
+			other.addMeasures(&out[limit+i].Measures)
 		}
-		out = append(out[:groupLimit], other)
+		out = append(out[:limit], other)
 	}
 	for i := range out {
 		out[i].averages()

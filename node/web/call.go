@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 
+	"deckle/node/access"
 	"deckle/node/front"
 )
 
@@ -14,6 +15,8 @@ type call struct {
 	// route is the path of the table, "other" for what is not in it.
 	route string
 	visit front.Visit
+	// principal is who asks; its Role is access.Nobody where nobody has to say it.
+	principal access.Principal
 }
 
 type callKey struct{}

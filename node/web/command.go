@@ -38,8 +38,12 @@ func (h *handler) serveSkip(w http.ResponseWriter, r *http.Request) { h.serveCom
 func (h *handler) serveResume(w http.ResponseWriter, r *http.Request) { h.serveCommand(w, r, true) }
 
 func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bool) {
-	if why := foreign(r); why != "" {
-		h.fail(w, r, "forbidden", why)
+	verb := "partitions.skip"
+	if resume {
+		verb = "partitions.resume"
+	}
+	if why := h.foreign(r); why != "" {
+		h.deny(w, r, "forbidden", why)
 		return
 	}
 	c, err := readCommand(w, r, resume)
@@ -53,24 +57,67 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 		h.fail(w, r, id, err.Error())
 		return
 	}
+	target, args := fmt.Sprint("partition ", c.Partition), map[string]any{}
+	if !resume {
+		args = map[string]any{"from": c.From, "to": c.To, "reason": c.Reason, "sink": c.Sink}
+	}
+	// A line before and one after, so that a crash between them leaves the attempt.
+	begun := h.line(r, verb, target, 0, "begun", "")
+	begun.Args = args
+	if !h.record(w, r, begun, true) {
+		return
+	}
+	tell := func(code int, result, detail string) {
+		if h.audit == nil {
+			return
+		}
+		l := h.line(r, verb, target, code, result, detail)
+		l.Args = args
+		if err := h.audit.Write(l, true); err != nil { // it is done, whatever the log has of it
+			h.log.Error("the outcome of a verb is not in the audit log", "request", l.Request, "error", err)
+		}
+	}
 	out, err := h.command(r.Context(), c)
+	id, result := "", "ok"
 	switch {
 	case errors.Is(err, status.ErrNoLeader):
-		h.fail(w, r, "no-leader", err.Error())
+		id, result = "no-leader", "refused"
 	case errors.Is(err, status.ErrRefused):
-		h.fail(w, r, "refused", err.Error())
+		id, result = "refused", "refused"
 	case err != nil:
-		h.fail(w, r, "outcome-unknown", err.Error())
-	default:
-		h.reply(w, http.StatusOK, out)
+		id, result = "outcome-unknown", "unknown"
 	}
+	if err != nil {
+		tell(problems[id].status, result, err.Error())
+		h.fail(w, r, id, err.Error())
+		return
+	}
+	tell(http.StatusOK, result, "")
+	h.reply(w, http.StatusOK, out)
+}
+
+// foreign says why a command is not taken from where it comes, "" if it is. Who has said who they are may be anywhere,
+// but in no browser.
+func (h *handler) foreign(r *http.Request) string {
+	if !h.access.Required() {
+		return foreign(r)
+	}
+	if browser(r) {
+		return "commands are not taken from a browser"
+	}
+	return ""
+}
+
+// browser says whether a request comes from a page in a browser.
+func browser(r *http.Request) bool {
+	return r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
 }
 
 // foreign says why a request may come from somebody else than an operator at this machine, "" if it may not: a page in
 // a browser sends its origin, and a name that an attacker has pointed to this address is none of this machine. Whoever
 // comes from the very address that has taken the connection is at this machine, too: http.listen may name no other.
 func foreign(r *http.Request) string {
-	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+	if browser(r) {
 		return "commands are not taken from a browser"
 	}
 	if front.Forwarded(r) {
@@ -80,15 +127,16 @@ func foreign(r *http.Request) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	own := ""
-	if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		own, _, _ = net.SplitHostPort(at.String())
-	}
-	from, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil || !loopback(from) && from != own || host != "localhost" && !loopback(host) {
+	if !fromMachine(r) || host != "localhost" && !loopback(host) {
 		return "commands are taken from this machine only, under localhost or its address"
 	}
 	return ""
+}
+
+// isJSON says whether a request says that its body is JSON.
+func isJSON(r *http.Request) bool {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && t == "application/json"
 }
 
 func loopback(host string) bool {
@@ -100,7 +148,7 @@ func loopback(host string) bool {
 }
 
 func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.Command, err error) {
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+	if !isJSON(r) {
 		return c, errMediaType
 	}
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand))

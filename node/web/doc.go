@@ -2,10 +2,10 @@
 //
 // # Promise
 //
-// Whatever a client sends, the answer is one that NewHandler documents, and no request changes anything. If the state
-// cannot be read, the answer has status 500; the cause is written to the log only.
+// Whatever a client sends, the answer is one that NewHandler documents, and nobody gets what their role does not reach.
+// If the state cannot be read, the answer has status 500; the cause is written to the log only.
 //
-//	request ─► router: one row of the table (routes.go), or a problem
+//	request ─► router: one row of the table (routes.go) ─► admit: who asks, role, brands, rate; or a problem
 //	  GET /readyz, /api/v1/status ──► Source.Status ──────────────────────────► JSON
 //	  GET /api/v1/analytics ────────► Source.Store(shard).Rollups, all shards ─► sums by day and dimension ─► JSON
 //	  GET /api/v1/sessions/{id} ────► Source.Store(shard).Session ─────────────► JSON
@@ -22,11 +22,14 @@
 //     that another node leads, and its lag while the leader has not told it. No such figure is ever 0. An integer
 //     beyond 2^53-1, which a double does not hold, is a text.
 //  5. What is wrong is told as application/problem+json. The paths from before /api/v1 answer as they did.
-//  6. Whatever text gets into the page, no script of it runs: the policy names the page's own by its hash.
+//  6. A route says in the table which role it takes and what a role gets that is held to brands; one that says nothing
+//     is an administrator's, and closed to those.
+//  7. What changes something, or shows one person, is done only if it stands in the audit log.
+//  8. Whatever text gets into the page, no script of it runs: the policy names the page's own by its hash.
 //
 // # Limits
 //
-// There is no authentication: the address must be on the loopback interface or in an operators' network. A dimension
+// Without authentication everybody who reaches the address is an administrator who can read everything. A dimension
 // shows at most 50 values; the rest is joined under "(other)".
 //
 // # Rejected

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/node/access"
 	"deckle/node/status"
 )
 
@@ -32,6 +33,10 @@ func FuzzHTTP(f *testing.F) {
 		"GET //livez HTTP/1.1\r\nHost: h\r\n\r\n",
 		"GET /api/v1/sessions/s%2F1 HTTP/1.1\r\nHost: h\r\n\r\n",
 		"GET /api/v1/sessions?id=a;b HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /api/v1/status HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer dkl_k3f9x2ab_x\r\n\r\n",
+		"GET /api/v1/status HTTP/1.1\r\nHost: h\r\nCookie: deckle=dkl_k3f9x2ab_x; deckle=\r\n\r\n",
+		"POST /api/v1/login HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n" +
+			`{"token":"x"}`,
 		"DELETE /api/v1/status HTTP/1.1\r\nHost: h\r\n\r\n", "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n",
 		"POST /api/v1/partitions/skip HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
 			"Content-Length: 2\r\n\r\n{}",
@@ -44,10 +49,26 @@ func FuzzHTTP(f *testing.F) {
 		Command: func(context.Context, status.Command) (status.Outcome, error) {
 			return status.Outcome{}, status.ErrRefused
 		}})
+	before := NewHandler(src, Options{Gate: patientGate("h"), Gatherer: prometheus.NewRegistry(),
+		Now: func() time.Time { return testNow }, Access: access.New(access.Options{Tokens: true}),
+		Open: []string{"readyz"}, Command: func(context.Context, status.Command) (status.Outcome, error) {
+			panic("a command of nobody's")
+		}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return // the standard library's server refuses it
+		}
+		// Where one has to say who one is, and there is no token: nobody gets anything but what is everybody's.
+		out := httptest.NewRecorder()
+		before.ServeHTTP(out, r)
+		text := out.Body.String()
+		if out.Code < 400 && (strings.Contains(text, "shard") && !strings.HasPrefix(text, "<") ||
+			strings.Contains(text, "deckle_http")) {
+			t.Fatalf("%q: nobody is told %s", b, text)
+		}
+		if r, err = http.ReadRequest(bufio.NewReader(bytes.NewReader(b))); err != nil {
+			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle/node/access"
 	"deckle/node/condition"
 	"deckle/node/front"
 	"deckle/node/status"
@@ -37,6 +38,14 @@ type Options struct {
 	// Gate judges requests first; by default one that answers under localhost and the server's addresses, without
 	// metrics.
 	Gate *front.Gate
+	// Access knows who may what; by default everybody is an administrator.
+	Access *access.Access
+	// Audit is the log of who did what; without it there is none.
+	Audit *access.Audit
+	// Open names what is answered without authentication: livez, readyz, metrics.
+	Open []string
+	// Insecure says that somebody has agreed to go without authentication, whoever reaches the server.
+	Insecure bool
 }
 
 type handler struct {
@@ -45,6 +54,10 @@ type handler struct {
 	log       *slog.Logger
 	start     time.Time
 	gate      *front.Gate
+	access    *access.Access
+	audit     *access.Audit // nil: there is none
+	open      []string
+	insecure  bool
 	command   Commander // nil: there are no commands
 	metrics   http.Handler
 	analytics cached[*Analytics]
@@ -79,11 +92,17 @@ type ready struct {
 	Conditions []condition.Condition `json:"conditions"`
 }
 
-func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (h *handler) serveReady(w http.ResponseWriter, r *http.Request) {
 	st := h.src.Status()
 	code := http.StatusOK
 	if !st.Ready {
 		code = http.StatusServiceUnavailable
+	}
+	if callOf(r).principal.Role < access.Viewer { // it is left open, and reasons are for those who may know
+		h.reply(w, code, struct {
+			Ready bool `json:"ready"`
+		}{st.Ready})
+		return
 	}
 	h.reply(w, code, ready{Node: st.Node, Ready: st.Ready, Reasons: list(st.Reasons), Warnings: list(warnings(&st)),
 		Conditions: list(st.Conditions)})

@@ -28,6 +28,10 @@ var problems = map[string]struct {
 }{
 	"bad-request":       {status: http.StatusBadRequest, title: "The request is not what is expected"},
 	"forbidden":         {status: http.StatusForbidden, title: "This is not taken from there"},
+	"unauthenticated":   {status: http.StatusUnauthorized, title: "Say who you are"},
+	"role":              {status: http.StatusForbidden, title: "The role does not reach"},
+	"brand":             {status: http.StatusForbidden, title: "The role is held to some brands"},
+	"audit-unavailable": {status: http.StatusServiceUnavailable, title: "The audit log fails, nothing is done"},
 	"not-found":         {status: http.StatusNotFound, title: "There is nothing of that name"},
 	"method":            {status: http.StatusMethodNotAllowed, title: "That cannot be done with this"},
 	"refused":           {status: http.StatusConflict, title: "Refused, nothing has changed"},

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"deckle"
+	"deckle/node/access"
 	"deckle/node/front"
 )
 
@@ -24,55 +25,76 @@ import (
 type route struct {
 	method string // GET, which HEAD is answered like, or POST
 	path   string
-	old    string // the path that it had before /api/v1, "" if it had none
+	old    string      // the path that it had before /api/v1, "" if it had none
+	role   access.Role // what it takes to get an answer
+	public bool        // it takes nothing: there is nothing in the answer that is not everybody's
 	class  front.Class
+	brands brandRule
+	verb   string // in the audit log, "" for what is not recorded
 	about  string // for docs/operations.md
 	// serve answers. For a path that ends with {id}, call.rest is the id.
-	serve func(*handler, http.ResponseWriter, *http.Request)
-	// command says that there is nobody to ask without Options.Command.
-	command bool
+	serve   func(*handler, http.ResponseWriter, *http.Request)
+	command bool // there is nobody to ask without Options.Command
+	login   bool // there is nothing to do where nobody has to say who they are
 }
 
 // rest is how the path of a route ends that takes any text behind it.
 const rest = "{id}"
 
 var routes = []route{
-	{method: http.MethodGet, path: "/", class: front.Page, serve: (*handler).servePage,
-		about: "the page of live figures"},
-	{method: http.MethodGet, path: "/livez", class: front.Probe, serve: (*handler).serveLive,
+	{method: http.MethodGet, path: "/", public: true, brands: whole, class: front.Page, serve: (*handler).servePage,
+		about: "the page of live figures, without any figure in it"},
+	{method: http.MethodGet, path: "/livez", role: access.Viewer, brands: whole, class: front.Probe,
+		serve: (*handler).serveLive,
 		about: "200 as long as the process serves"},
-	{method: http.MethodGet, path: "/readyz", class: front.Probe, serve: (*handler).serveReady,
+	{method: http.MethodGet, path: "/readyz", role: access.Viewer, brands: whole, class: front.Probe,
+		serve: (*handler).serveReady,
 		about: "200 or 503, with reasons and conditions of this node"},
-	{method: http.MethodGet, path: "/metrics", class: front.Heavy, serve: (*handler).serveMetrics,
+	{method: http.MethodGet, path: "/metrics", role: access.Viewer, class: front.Heavy,
+		serve: (*handler).serveMetrics,
 		about: "Prometheus metrics"},
-	{method: http.MethodGet, path: "/version", class: front.Read, serve: (*handler).serveVersion,
+	{method: http.MethodGet, path: "/version", role: access.Viewer, brands: whole, class: front.Read,
+		serve: (*handler).serveVersion,
 		about: "the build"},
-	{method: http.MethodGet, path: "/api/v1/status", old: "/api/status", class: front.Read,
+	{method: http.MethodGet, path: "/api/v1/whoami", role: access.Viewer, class: front.Read, brands: whole,
+		serve: (*handler).serveWhoami,
+		about: "who asks, as the node sees it, and what they may"},
+	{method: http.MethodPost, path: "/api/v1/login", public: true, login: true, brands: whole, verb: "login",
+		class: front.Login, serve: (*handler).serveLogin,
+		about: "`{\"token\": \"…\"}`: sets the cookie with which the page reads"},
+	{method: http.MethodPost, path: "/api/v1/logout", public: true, login: true, brands: whole, class: front.Page,
+		serve: (*handler).serveLogout,
+		about: "`{}`: takes the cookie away"},
+	{method: http.MethodGet, path: "/api/v1/status", role: access.Viewer, old: "/api/status", class: front.Read,
 		serve: (*handler).serveStatus,
 		about: "conditions of the cluster, shards, sinks, partitions, delays"},
-	{method: http.MethodGet, path: "/api/v1/analytics", old: "/api/analytics", class: front.Read,
-		serve: (*handler).serveAnalytics,
+	{method: http.MethodGet, path: "/api/v1/analytics", role: access.Viewer, brands: filtered,
+		old: "/api/analytics", class: front.Read, serve: (*handler).serveAnalytics,
 		about: "figures by brand, device, country and subscription: of the day, and of all days in the state"},
-	{method: http.MethodGet, path: "/api/v1/sessions/" + rest, old: "/api/session/" + rest, class: front.Person,
-		serve: (*handler).serveSessionPath,
+	{method: http.MethodGet, path: "/api/v1/sessions/" + rest, role: access.Analyst, brands: filtered,
+		verb: sessionRead, old: "/api/session/" + rest, class: front.Person, serve: (*handler).serveSessionPath,
 		about: "one session as it stands; the id is all that follows, escaped as part of a URL"},
-	{method: http.MethodGet, path: "/api/v1/sessions", old: "/api/session", class: front.Person,
-		serve: (*handler).serveSessionQuery,
+	{method: http.MethodGet, path: "/api/v1/sessions", role: access.Analyst, brands: filtered,
+		verb: sessionRead, old: "/api/session", class: front.Person, serve: (*handler).serveSessionQuery,
 		about: "the same by `?id=`, for an id such as `..`, which clients take for a path"},
-	{method: http.MethodPost, path: "/api/v1/partitions/skip", old: "/api/partitions/skip", class: front.Verb,
-		serve: (*handler).serveSkip, command: true, about: "gives up offsets of a partition"},
-	{method: http.MethodPost, path: "/api/v1/partitions/resume", old: "/api/partitions/resume", class: front.Verb,
-		serve: (*handler).serveResume, command: true, about: "tries a partition again"},
+	{method: http.MethodPost, path: "/api/v1/partitions/skip", role: access.Operator, verb: "partitions.skip",
+		old: "/api/partitions/skip", class: front.Verb, serve: (*handler).serveSkip, command: true,
+		about: "gives up offsets of a partition"},
+	{method: http.MethodPost, path: "/api/v1/partitions/resume", role: access.Operator,
+		verb: "partitions.resume", old: "/api/partitions/resume", class: front.Verb,
+		serve: (*handler).serveResume, command: true,
+		about: "tries a partition again"},
 }
 
 // NewHandler returns health, metrics, API and page, by the table of routes that stands in docs/operations.md. What is
 // wrong with a request is told as RFC 9457 has it; the paths from before /api/v1 answer as they did, with "Deprecation:
 // true".
 //
-// Nothing but commands changes anything: they are taken from this machine only, and from no browser. There is no
-// authentication: the address must be on the loopback interface or in an operators' network.
+// Nothing but commands changes anything, and they are taken from no browser. Where Options.Access asks nobody who they
+// are, they are taken from this machine only, and everybody else must be kept off the address.
 func NewHandler(src Source, opts Options) http.Handler {
-	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate}
+	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
+		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -81,6 +103,9 @@ func NewHandler(src Source, opts Options) http.Handler {
 	}
 	if h.gate == nil {
 		h.gate = front.NewGate(front.GateOptions{Now: h.now})
+	}
+	if h.access == nil {
+		h.access = access.New(access.Options{})
 	}
 	h.start = h.now()
 	h.analytics.read = h.readAnalytics
@@ -113,7 +138,7 @@ func newRouter(h *handler) *router {
 	}
 	for i := range routes {
 		r := &routes[i]
-		if r.command && h.command == nil {
+		if r.command && h.command == nil || r.login && !h.access.Required() {
 			continue
 		}
 		add(r.path, r, "")
@@ -147,18 +172,18 @@ func isOld(path string) bool {
 func (t *router) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	c := &call{id: hex.EncodeToString(id[:]), route: "other"}
+	c := &call{id: hex.EncodeToString(id[:]), route: "other", principal: access.Principal{Who: unknown}}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	w, begin := &recorder{ResponseWriter: to, code: http.StatusOK}, t.h.now()
 	defer func() { t.h.gate.Metrics().Answered(c.route, w.code, t.h.now().Sub(begin)) }()
 	visit, r, leave, refused := t.h.gate.Enter(r)
+	c.visit = visit
 	if refused != nil {
 		c.old = isOld(r.URL.Path)
 		t.h.refuse(w, r, refused)
 		return
 	}
 	defer leave()
-	c.visit = visit
 	if w.base = visit.Base; w.base != "" && r.URL.Path == "" { // the addresses in the page are relative
 		http.Redirect(w, r, "/", http.StatusPermanentRedirect)
 		return
@@ -236,9 +261,8 @@ func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mark(w, r)
 	c := callOf(r)
 	c.route = a.route.path
-	done, refused := a.h.gate.Take(front.Who{Addr: front.Client(c.visit.Client)}, a.route.class)
-	if refused != nil {
-		a.h.refuse(w, r, refused)
+	done, ok := a.h.admit(w, r, a.route)
+	if !ok {
 		return
 	}
 	defer done()
@@ -248,7 +272,7 @@ func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse answers what the gate has refused.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, why *front.Refusal) {
 	if why.Why == front.WhyHost {
-		h.fail(w, r, "host-unknown", why.Detail)
+		h.deny(w, r, "host-unknown", why.Detail)
 		return
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(why.Retry.Seconds()))))

@@ -40,6 +40,7 @@ func commandHandler(err error) http.Handler {
 var bodies = map[string]string{
 	"/api/v1/partitions/skip":   `{"partition":3,"from":5,"to":9,"reason":"lost"}`,
 	"/api/v1/partitions/resume": `{"partition":3}`,
+	"/api/v1/logout":            `{}`,
 }
 
 func pathOf(path string) string {
@@ -54,6 +55,12 @@ func pathOf(path string) string {
 func TestEveryRoute(t *testing.T) {
 	h := commandHandler(nil)
 	for _, r := range routes {
+		if r.login { // there is nothing to log in to
+			if code := ask(h, r.method, pathOf(r.path), bodies[r.path]).Code; code != http.StatusNotFound {
+				t.Errorf("without authentication %s: %d", r.path, code)
+			}
+			continue
+		}
 		got := ask(h, r.method, pathOf(r.path), bodies[r.path])
 		if got.Code != http.StatusOK || got.Header().Get("Deprecation") != "" {
 			t.Errorf("%s %s: %d %s, %v", r.method, r.path, got.Code, got.Body, got.Header())
@@ -85,8 +92,8 @@ func TestEveryRoute(t *testing.T) {
 	}
 	// Without somebody who carries commands out there are none.
 	for _, r := range routes {
-		if code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code; r.command !=
-			(code == http.StatusNotFound) {
+		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
+		if (r.command || r.login) != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}
 	}
@@ -158,7 +165,9 @@ func TestProblems(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	seen["internal"] = true
-	seen["host-unknown"], seen["too-many-requests"] = true, true // TestGate
+	seen["host-unknown"], seen["too-many-requests"] = true, true            // TestGate
+	seen["unauthenticated"], seen["role"], seen["brand"] = true, true, true // TestEveryRole
+	seen["audit-unavailable"] = true                                        // TestAuditUnavailable
 	for id := range problems {
 		if !seen[id] {
 			t.Errorf("nothing shows %s", id)
@@ -169,13 +178,25 @@ func TestProblems(t *testing.T) {
 // docs/operations.md has the tables of routes and of problems, word for word. DECKLE_WRITE_DOCS=1 writes them there.
 func TestRoutesPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("| method | path | before /api/v1 | class | what |\n|---|---|---|---|---|\n")
+	b.WriteString("| method | path | before /api/v1 | role | if held to brands | class | in the audit log | what |\n" +
+		"|---|---|---|---|---|---|---|---|\n")
 	for _, r := range routes {
 		old := ""
 		if r.old != "" {
 			old = "`" + r.old + "`"
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", r.method, r.path, old, r.class, r.about)
+		verb := r.verb
+		if verb != "" {
+			verb = "`" + verb + "`"
+		}
+		role := r.need().String()
+		for name, path := range keyOpen {
+			if path == r.path {
+				role += ", unless `http.open` has `" + name + "`"
+			}
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s | %s |\n", r.method, r.path, old, role, r.brands, r.class,
+			verb, r.about)
 	}
 	writeTable(t, "| method | path |", b.String())
 	b.Reset()
@@ -258,7 +279,7 @@ func TestPagePolicy(t *testing.T) {
 	if m := regexp.MustCompile(`<[a-z]+[^>]* on[a-z]+=`).FindString(body); m != "" {
 		t.Errorf("the page has an inline handler: %s", m)
 	}
-	for _, api := range regexp.MustCompile(`(?:get|fetch)\('(api[^'?]*)`).FindAllStringSubmatch(body, -1) {
+	for _, api := range regexp.MustCompile(`(?:get|fetch|send)\('(api[^'?]*)`).FindAllStringSubmatch(body, -1) {
 		if !slices.ContainsFunc(routes, func(r route) bool { return r.path == "/"+api[1] }) {
 			t.Errorf("the page asks for %s, which is no path of the table", api[1])
 		}

@@ -91,6 +91,9 @@ func exact(n uint64) any {
 	return n
 }
 
+// sessionRead is the verb of who has looked at which session.
+const sessionRead = "session.read"
+
 // serveSessionPath serves /api/v1/sessions/{id}.
 func (h *handler) serveSessionPath(w http.ResponseWriter, r *http.Request) {
 	h.serveSession(w, r, callOf(r).rest)
@@ -127,10 +130,15 @@ func (h *handler) serveSession(w http.ResponseWriter, r *http.Request, id string
 			h.fail(w, r, "internal", "the state cannot be read; the log says why")
 			return
 		}
-		if ok {
-			h.reply(w, http.StatusOK, apiSession{shard, row})
+		// A session of another brand is as one that is not there.
+		if ok && callOf(r).principal.Sees(row.Brand) {
+			if h.record(w, r, h.line(r, sessionRead, id, http.StatusOK, "ok", ""), false) {
+				h.reply(w, http.StatusOK, apiSession{shard, row})
+			}
 			return
 		}
 	}
-	h.fail(w, r, "not-found", "no such session in the state (it may have ended longer ago than the retention)")
+	if h.record(w, r, h.line(r, sessionRead, id, http.StatusNotFound, "ok", ""), false) {
+		h.fail(w, r, "not-found", "no such session in the state (it may have ended longer ago than the retention)")
+	}
 }

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"deckle/node"
+	"deckle/node/config"
+)
+
+// nodeAPI is the HTTP interface of a running node.
+type nodeAPI struct {
+	config, address, ca, tokenFile string
+}
+
+// flags adds the flags that say where the node is.
+func (a *nodeAPI) flags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVarP(&a.config, "config", "c", "", "configuration of the node on this machine, for its http block")
+	f.StringVar(&a.address, "address", "",
+		"HOST:PORT of its HTTP interface, instead of --config; https://HOST:PORT for TLS (default 127.0.0.1:8080)")
+	f.StringVar(&a.ca, "ca", "", "with --address: ask over TLS, and believe the CAs of this PEM file only")
+	f.StringVar(&a.tokenFile, "token-file", "",
+		"file with the token to show (default: with --config, that of the node on this machine)")
+}
+
+// target is where and how to ask.
+type target struct {
+	url   string // scheme, host and port
+	tls   *tls.Config
+	token string // "": none
+}
+
+func (a *nodeAPI) target() (t target, err error) {
+	if a.tokenFile != "" {
+		text, err := os.ReadFile(a.tokenFile)
+		if err != nil {
+			return t, usagef("--token-file: %w", err)
+		}
+		t.token = strings.TrimSpace(string(text))
+	}
+	listen, scheme := a.address, "http"
+	switch {
+	case a.ca != "" && a.address == "":
+		return t, usageError{errors.New("--ca is for --address; with --config the certificate is that of http.tls")}
+	case a.ca != "":
+		listen = strings.TrimPrefix(listen, "https://")
+		pool := x509.NewCertPool()
+		text, err := os.ReadFile(a.ca)
+		if err != nil {
+			return t, usagef("--ca: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return t, usagef("--ca: %s has no PEM certificate", a.ca)
+		}
+		scheme, t.tls = "https", &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	case strings.HasPrefix(listen, "https://"):
+		listen, scheme, t.tls = listen[len("https://"):], "https", &tls.Config{MinVersion: tls.VersionTLS12}
+	case listen == "":
+		listen = "127.0.0.1:8080"
+		if a.config == "" {
+			break
+		}
+		cfg, err := loadConfig(a.config)
+		if err != nil {
+			return t, err
+		}
+		if cfg.HTTP.Auth != nil && t.token == "" {
+			if t.token, err = node.LocalToken(cfg.DataDir); err != nil {
+				return t, err
+			}
+		}
+		if listen = cfg.HTTP.Listen; cfg.HTTP.TLS == nil {
+			break
+		}
+		scheme = "https"
+		if t.tls, err = exactly(cfg.HTTP.TLS); err != nil {
+			return t, err
+		}
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return t, usagef("address %q: %w", listen, err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() { // it listens on loopback, too
+		host = "127.0.0.1"
+	}
+	here := host == "localhost" || net.ParseIP(host).IsLoopback()
+	if a.address != "" && t.token != "" && scheme == "http" && !here {
+		return t, usagef("a token is not sent to %s without TLS: give --ca FILE, or --address https://%s", host,
+			net.JoinHostPort(host, port))
+	}
+	t.url = scheme + "://" + net.JoinHostPort(host, port)
+	return t, nil
+}
+
+// exactly trusts the one certificate that a node on this machine shows, whatever names it has, whoever has signed it.
+func exactly(t *config.TLS) (*tls.Config, error) {
+	text, err := os.ReadFile(t.Cert)
+	if err != nil {
+		return nil, fmt.Errorf("http.tls.cert: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("http.tls.cert: %s has no PEM certificate", t.Cert)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12,
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection compares the certificate itself
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 || !bytes.Equal(s.PeerCertificates[0].Raw, block.Bytes) {
+				return fmt.Errorf("another certificate than that of http.tls.cert (%s); if it has just been changed, "+
+					"try again in ten seconds", t.Cert)
+			}
+			return nil
+		}}, nil
+}
+
+// do sends a request and decodes a good answer into out.
+func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out any) error {
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, t.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+		req.Host = "localhost" // whatever http.listen calls this machine
+	}
+	if t.token != "" {
+		req.Header.Set("Authorization", "Bearer "+t.token)
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls}}).Do(req)
+	if err != nil {
+		return fmt.Errorf("the node does not answer: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("the node's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var problem struct {
+			Detail string `json:"detail"`
+		}
+		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
+			return fmt.Errorf("%s %s: %s", method, t.url+path, resp.Status)
+		}
+		return errors.New(problem.Detail)
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("the node's answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// The least that a bound of connections leaves: a page takes some, and probes and Prometheus one each.
+const leastConnections = 8
+
+var basePath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
+
+func (c *Config) checkHTTP(k *checker) {
+	h := &c.HTTP
+	k.address("http.listen", h.Listen, true)
+	if t := h.TLS; t != nil {
+		hint := "clients are shown a certificate: give cert and key"
+		k.need("http.tls.cert", t.Cert, hint)
+		k.need("http.tls.key", t.Key, hint)
+		if t.ServerName != "" {
+			k.add("http.tls.server_name", "has no meaning here: its names stand in the certificate; take the key away")
+		}
+		if t.InsecureSkipVerify {
+			k.add("http.tls.insecure_skip_verify", "has no meaning here; take the key away")
+		}
+	}
+	for i, host := range h.Hosts {
+		key := fmt.Sprintf("http.hosts[%d]", i)
+		if _, err := netip.ParseAddr(host); err != nil &&
+			(host == "" || strings.ContainsAny(host, "/:*@ \t,[]") || net.ParseIP(host) != nil) {
+			k.add(key, "%q is no name and no address: give it without scheme, port and wildcard", host)
+		}
+	}
+	if h.BasePath != "" && !basePath.MatchString(h.BasePath) {
+		k.add("http.base_path", "%q is not what is expected: /deckle, without a slash at its end", h.BasePath)
+	}
+	for i, text := range h.TrustedProxies {
+		key := fmt.Sprintf("http.trusted_proxies[%d]", i)
+		switch n, err := network(text); {
+		case err != nil:
+			k.add(key, "%v", err)
+		case n.Bits() == 0:
+			k.add(key, "%q is everybody: whoever writes the header would be believed; name the proxies", text)
+		}
+	}
+	if h.MaxConnections != 0 {
+		k.atLeast("http.max_connections", int64(h.MaxConnections), leastConnections)
+	}
+	for i, name := range h.Open {
+		k.oneOf(fmt.Sprintf("http.open[%d]", i), name, "livez", "readyz", "metrics")
+	}
+	k.inBytes("http.audit.max_bytes", h.Audit.MaxBytes, 1<<20, 1<<40)
+	k.atLeast("http.audit.keep", int64(h.Audit.Keep), 1)
+	h.checkAuth(k)
+	c.checkOpen(k)
+	if l := c.Debug.Listen; l != "" {
+		n := len(k.problems)
+		k.address("debug.listen", l, true)
+		if at, err := netip.ParseAddrPort(l); len(k.problems) == n && (err != nil || !at.Addr().IsLoopback()) {
+			k.add("debug.listen", "%q is no loopback address: profiles have no other protection; use "+
+				"127.0.0.1:PORT or [::1]:PORT", l)
+		}
+	}
+}
+
+func (h *HTTP) checkAuth(k *checker) {
+	a := h.Auth
+	if a == nil {
+		return
+	}
+	if a.Tokens == "" && a.Certificates == nil {
+		k.add("http.auth.tokens", "is missing: give it, http.auth.certificates or both; as it is, nobody could ask "+
+			"for anything")
+	}
+	if c := a.Certificates; c != nil {
+		k.need("http.auth.certificates.ca", c.CA, "PEM file of the CAs whose client certificates count")
+		if h.TLS == nil {
+			k.add("http.auth.certificates", "needs http.tls: clients show certificates over TLS only")
+		}
+		if len(c.Roles) == 0 {
+			k.add("http.auth.certificates.roles", "is missing: list name and role of each client")
+		}
+		seen := map[string]bool{}
+		for i, r := range c.Roles {
+			key := fmt.Sprintf("http.auth.certificates.roles[%d]", i)
+			k.need(key+".name", r.Name, "a URI, DNS name or e-mail address in the client's certificate")
+			k.oneOf(key+".role", r.Role, "viewer", "analyst", "operator", "admin")
+			if seen[r.Name] {
+				k.add(key+".name", "%q is given twice", r.Name)
+			}
+			seen[r.Name] = true
+		}
+	}
+}
+
+// Proxied says whether it is set up to be asked by others than this machine, whatever it listens at.
+func (h *HTTP) Proxied() bool { return len(h.proxied()) > 0 }
+
+// proxied returns the keys that say so.
+func (h *HTTP) proxied() (keys []string) {
+	if len(h.Hosts) > 0 {
+		keys = append(keys, "hosts")
+	}
+	if h.BasePath != "" {
+		keys = append(keys, "base_path")
+	}
+	if len(h.TrustedProxies) > 0 {
+		keys = append(keys, "trusted_proxies")
+	}
+	return keys
+}
+
+// checkOpen refuses what would be open to others without protection: readers' histories are to be read there.
+func (c *Config) checkOpen(k *checker) {
+	h := &c.HTTP
+	if h.Insecure {
+		return
+	}
+	if h.Auth == nil {
+		for _, key := range h.proxied() {
+			k.add("http."+key, "is for others than this machine, and without http.auth everybody who comes would be "+
+				"an administrator. Give http.auth, or set http.insecure: true to go without")
+		}
+	}
+	if h.TLS != nil && h.Auth != nil || !h.Reachable() {
+		return
+	}
+	k.add("http.listen", "%s is no loopback address, and whoever reaches it could read readers' histories. Give it "+
+		"TLS and authentication\n  deckle certs node %s --config deckle.yaml --dir pki\n  deckle token create --file "+
+		"/etc/deckle/tokens --role admin\n  http: {listen: \"%s\", tls: {cert: pki/%s.pem, key: pki/%s-key.pem}, "+
+		"auth: {tokens: /etc/deckle/tokens}}\nor set http.insecure: true to go without", h.Listen, c.Node, h.Listen,
+		c.Node, c.Node)
+}
+
+// Reachable says whether others than this machine may reach Listen: it is neither a literal loopback address nor
+// localhost. Other names are not resolved.
+func (h *HTTP) Reachable() bool {
+	host, _, err := net.SplitHostPort(h.Listen)
+	if err != nil {
+		return false // which is an error of its own
+	}
+	a, err := netip.ParseAddr(host)
+	return !(host == "localhost" || err == nil && a.Unmap().IsLoopback())
+}
