@@ -55,6 +55,7 @@ func (n *Node) look(rs *raftstore.Status) {
 	n.list.Keep(condition.ConnectionsRefused, "http",
 		n.http.refusals.judge(n.http.metrics.ConnectionsRefused(), n.deps.Now()))
 	n.list.Keep(condition.AuditFailing, subjectNode, n.http.auditFailing())
+	n.list.Keep(condition.OIDCFailing, subjectNode, n.http.oidcFailing())
 	for _, s := range shards {
 		without := ""
 		if s.Leader() == "" {

@@ -24,6 +24,7 @@ type httpSide struct {
 	tls      *trust.Material // nil: plain HTTP
 	clients  *trust.Material // the CAs of client certificates; nil: they do not count
 	access   *access.Access
+	oidc     *access.OIDC                 // nil: there is no issuer
 	audit    atomic.Pointer[access.Audit] // nil before Run has opened it
 	refusals refusals
 
@@ -92,12 +93,55 @@ func (h *httpSide) openAccess(cfg *config.Config, deps *Deps, files *trust.Files
 			o.Certificates.Roles = append(o.Certificates.Roles, access.Named{Name: r.Name, Role: role})
 		}
 	}
+	if c := auth.OIDC; c != nil {
+		if o.OIDC, err = openOIDC(c, deps, files); err != nil {
+			return err
+		}
+		h.oidc = o.OIDC
+	}
 	o.Tokens = auth.Tokens != ""
 	h.access = access.New(o)
 	if o.Tokens {
 		return files.Closing("http.auth.tokens", auth.Tokens, h.access.SetTokens, h.access.NoTokens)
 	}
 	return nil
+}
+
+// openOIDC reads the CA of an issuer. It asks the issuer nothing.
+func openOIDC(c *config.HTTPOIDC, deps *Deps, files *trust.Files) (*access.OIDC, error) {
+	m, err := files.TLS("http.auth.oidc", trust.Block{Roots: c.CA})
+	if err != nil {
+		return nil, err
+	}
+	o := access.OIDCOptions{Issuer: c.Issuer, Audience: c.Audience, Claim: c.Claim, BrandsClaim: c.BrandsClaim,
+		Roles: map[string]access.Role{}, Now: deps.Now, Transport: &issuerTransport{m: m}}
+	for _, r := range c.Roles {
+		if o.Roles[r.Name], err = access.ParseRole(r.Role); err != nil {
+			return nil, err // which the configuration has refused
+		}
+	}
+	return access.NewOIDC(o), nil
+}
+
+// issuerTransport asks by the CAs that are in use then. The issuer is asked so seldom that no connection is kept.
+type issuerTransport struct{ m *trust.Material }
+
+// RoundTrip implements http.RoundTripper.
+func (t *issuerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return (&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: t.m.Client(),
+		DisableKeepAlives: true}).RoundTrip(r)
+}
+
+// oidcFailing says why the issuer of access tokens cannot be asked, "" if it can.
+func (h *httpSide) oidcFailing() string {
+	if h.oidc == nil {
+		return ""
+	}
+	if err := h.oidc.Failing(); err != nil {
+		return fmt.Sprintf("the issuer of access tokens cannot be asked, so those whose key is not known here yet are "+
+			"refused: %v", err)
+	}
+	return ""
 }
 
 // openRecords opens the audit log, and writes the token of this machine's own commands. Only a process that serves does

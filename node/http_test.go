@@ -221,7 +221,7 @@ func TestTokensClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := func() bool { _, err := h.access.Login(secret, access.From{}); return err == nil }
+	good := func() bool { _, err := h.access.Login(t.Context(), secret, access.From{}); return err == nil }
 	if err := os.Remove(file); err != nil || !good() {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestToken(t *testing.T) {
 		if err := a.SetTokens(text); err != nil {
 			t.Fatal(err)
 		}
-		p, err := a.Login(token, access.From{})
+		p, err := a.Login(t.Context(), token, access.From{})
 		if err != nil {
 			return access.Nobody
 		}

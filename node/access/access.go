@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,8 +31,10 @@ type Options struct {
 	Tokens bool
 	// Certificates are the names of client certificates and what each may; nil: certificates do not count.
 	Certificates *Certificates
-	Now          func() time.Time // default time.Now
-	Metrics      *Metrics         // may be nil
+	// OIDC knows the access tokens of an issuer; nil: they do not count.
+	OIDC    *OIDC
+	Now     func() time.Time // default time.Now
+	Metrics *Metrics         // may be nil
 }
 
 // Access knows who may what. Its methods are safe for concurrent use.
@@ -52,7 +55,9 @@ func New(o Options) *Access {
 }
 
 // Required says whether requests must say who sends them. Otherwise everybody is an administrator.
-func (a *Access) Required() bool { return a.opts.Tokens || a.opts.Certificates != nil }
+func (a *Access) Required() bool {
+	return a.opts.Tokens || a.opts.Certificates != nil || a.opts.OIDC != nil
+}
 
 // SetTokens puts the content of the file of tokens in use, or says why it cannot be.
 func (a *Access) SetTokens(text []byte) error {
@@ -102,7 +107,10 @@ func (a *Access) Identify(r *http.Request, from From) (p *Principal, err error) 
 		if !ok {
 			return nil, errors.New("Authorization must be one Bearer token")
 		}
-		return a.token(token, from)
+		if a.isOIDC(token) {
+			method = "oidc"
+		}
+		return a.bearer(r.Context(), token, from)
 	}
 	if cookies := r.CookiesNamed(CookieName(from.Secure)); len(cookies) > 0 {
 		method = "cookie"
@@ -112,7 +120,7 @@ func (a *Access) Identify(r *http.Request, from From) (p *Principal, err error) 
 		if len(cookies) > 1 {
 			return nil, errWrong
 		}
-		return a.token(cookies[0].Value, from)
+		return a.bearer(r.Context(), cookies[0].Value, from)
 	}
 	return nil, ErrNone
 }
@@ -124,6 +132,19 @@ func bearer(list []string) (token string, ok bool) {
 	scheme, token, _ := strings.Cut(list[0], " ")
 	token = strings.TrimLeft(token, " ")
 	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
+// isOIDC says whether a token is to be judged by the issuer's keys: none of ours has its form.
+func (a *Access) isOIDC(token string) bool {
+	return a.opts.OIDC != nil && !strings.HasPrefix(token, prefix)
+}
+
+// bearer says whose a token of any kind is.
+func (a *Access) bearer(ctx context.Context, token string, from From) (*Principal, error) {
+	if a.isOIDC(token) {
+		return a.opts.OIDC.identify(ctx, token)
+	}
+	return a.token(token, from)
 }
 
 // token says whose a token is.
@@ -143,7 +164,7 @@ func (a *Access) token(token string, from From) (*Principal, error) {
 }
 
 // Login says whose a token is that somebody types into the page.
-func (a *Access) Login(token string, from From) (p *Principal, err error) {
+func (a *Access) Login(ctx context.Context, token string, from From) (p *Principal, err error) {
 	defer func() { a.opts.Metrics.identified("login", err) }()
 	const most = 3800 // what browsers take for a cookie
 	switch {
@@ -152,5 +173,5 @@ func (a *Access) Login(token string, from From) (p *Principal, err error) {
 	case len(token) > most:
 		return nil, fmt.Errorf("the token has more than %d bytes: too many for a cookie", most)
 	}
-	return a.token(token, from)
+	return a.bearer(ctx, token, from)
 }

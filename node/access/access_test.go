@@ -122,11 +122,11 @@ func TestIdentify(t *testing.T) {
 func TestLogin(t *testing.T) {
 	tok, secret := newToken(t, Viewer)
 	a, _ := withTokens(t, tok)
-	if p, err := a.Login(secret, From{}); err != nil || p.Role != Viewer {
+	if p, err := a.Login(t.Context(), secret, From{}); err != nil || p.Role != Viewer {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for _, bad := range []string{"", "x", secret + "x", strings.Repeat("x", 4000)} {
-		if _, err := a.Login(bad, From{}); err == nil {
+		if _, err := a.Login(t.Context(), bad, From{}); err == nil {
 			t.Errorf("%.20q is taken", bad)
 		}
 	}

@@ -14,6 +14,7 @@ const (
 	FilesOpen           ID = "files-open"            // node: modes
 	ConnectionsRefused  ID = "connections-refused"   // node: HTTP
 	AuditFailing        ID = "audit-failing"         // node: HTTP
+	OIDCFailing         ID = "oidc-failing"          // node: HTTP
 	ShardStopped        ID = "shard-stopped"         // node/shard: a leadership
 	ShardWithoutLeader  ID = "shard-without-leader"  // node
 	ShardHeld           ID = "shard-held"            // node
@@ -170,6 +171,12 @@ var table = []Spec{
 		"the last line of the audit log could not be written: verbs and looks at sessions are refused, figures go on",
 		Never,
 		"Make room, or mend the rights of http.audit.file: the next line that can be written ends it."},
+	{OIDCFailing, Degraded, "node",
+		"the issuer of http.auth.oidc could not be asked for its keys: access tokens whose key is known count, others " +
+			"are refused", Never,
+		"See that the node reaches the issuer, by the CA of http.auth.oidc.ca. Tokens of http.auth.tokens and " +
+			"certificates count meanwhile. The next question that is answered ends it: one is asked with the next such " +
+			"token, every 30 s at most."},
 	{ShardStopped, Stopped, "the shard",
 		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
 			"configuration, a sink ahead of the state)", AtOnce,

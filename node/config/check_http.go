@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
 )
@@ -71,28 +73,50 @@ func (h *HTTP) checkAuth(k *checker) {
 	if a == nil {
 		return
 	}
-	if a.Tokens == "" && a.Certificates == nil {
-		k.add("http.auth.tokens", "is missing: give it, http.auth.certificates or both; as it is, nobody could ask "+
-			"for anything")
+	if a.Tokens == "" && a.Certificates == nil && a.OIDC == nil {
+		k.add("http.auth.tokens", "is missing: give it, http.auth.certificates or http.auth.oidc; as it is, nobody "+
+			"could ask for anything")
 	}
+	a.OIDC.check(k)
 	if c := a.Certificates; c != nil {
 		k.need("http.auth.certificates.ca", c.CA, "PEM file of the CAs whose client certificates count")
 		if h.TLS == nil {
 			k.add("http.auth.certificates", "needs http.tls: clients show certificates over TLS only")
 		}
-		if len(c.Roles) == 0 {
-			k.add("http.auth.certificates.roles", "is missing: list name and role of each client")
+		checkRoles(k, "http.auth.certificates.roles", c.Roles,
+			"a URI, DNS name or e-mail address in the client's certificate")
+	}
+}
+
+func (o *HTTPOIDC) check(k *checker) {
+	if o == nil {
+		return
+	}
+	const at = "http.auth.oidc."
+	k.need(at+"issuer", o.Issuer, "the https URL of the issuer, as its tokens have it in iss")
+	if u, err := url.Parse(o.Issuer); o.Issuer != "" && (err != nil || u.Scheme != "https" || u.Host == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		k.add(at+"issuer", "%q is no https URL of a host and a path: whoever is on the way to it could be anybody", o.Issuer)
+	}
+	k.need(at+"audience", o.Audience, "what the issuer calls Deckle: tokens for others do not count")
+	k.need(at+"claim", o.Claim, "the name of the claim that has the roles, e.g. roles, or realm_access.roles")
+	checkRoles(k, at+"roles", o.Roles, "a value of "+cmp.Or(o.Claim, "the claim"))
+}
+
+// checkRoles checks a list of names and roles.
+func checkRoles(k *checker, at string, roles []HTTPRole, what string) {
+	if len(roles) == 0 {
+		k.add(at, "is missing: list name and role of each client; a name is %s", what)
+	}
+	seen := map[string]bool{}
+	for i, r := range roles {
+		key := fmt.Sprintf("%s[%d]", at, i)
+		k.need(key+".name", r.Name, what)
+		k.oneOf(key+".role", r.Role, "viewer", "analyst", "operator", "admin")
+		if seen[r.Name] {
+			k.add(key+".name", "%q is given twice", r.Name)
 		}
-		seen := map[string]bool{}
-		for i, r := range c.Roles {
-			key := fmt.Sprintf("http.auth.certificates.roles[%d]", i)
-			k.need(key+".name", r.Name, "a URI, DNS name or e-mail address in the client's certificate")
-			k.oneOf(key+".role", r.Role, "viewer", "analyst", "operator", "admin")
-			if seen[r.Name] {
-				k.add(key+".name", "%q is given twice", r.Name)
-			}
-			seen[r.Name] = true
-		}
+		seen[r.Name] = true
 	}
 }
 

@@ -28,6 +28,17 @@ type HTTP struct {
 type HTTPAuth struct {
 	Tokens       string            `yaml:"tokens"` // file of tokens, see deckle token
 	Certificates *HTTPCertificates `yaml:"certificates"`
+	OIDC         *HTTPOIDC         `yaml:"oidc"`
+}
+
+// HTTPOIDC is an issuer (OpenID Connect) whose access tokens count.
+type HTTPOIDC struct {
+	Issuer      string     `yaml:"issuer"`       // its https URL, byte by byte as in its tokens
+	Audience    string     `yaml:"audience"`     // must be in the claim aud
+	Claim       string     `yaml:"claim"`        // with the roles; dots lead into objects
+	Roles       []HTTPRole `yaml:"roles"`        // values of the claim, and what each may
+	BrandsClaim string     `yaml:"brands_claim"` // with the brands to which the role is held; "*" for all
+	CA          string     `yaml:"ca"`           // PEM file of the issuer's CA; default: those of the system
 }
 
 // HTTPCertificates are client certificates that count.
@@ -36,7 +47,8 @@ type HTTPCertificates struct {
 	Roles []HTTPRole `yaml:"roles"`
 }
 
-// HTTPRole is one name in a client certificate (URI, DNS name or e-mail address) and its role.
+// HTTPRole is one name (in a client certificate a URI, DNS name or e-mail address; of an issuer a value of the claim)
+// and its role.
 type HTTPRole struct {
 	Name string `yaml:"name"`
 	Role string `yaml:"role"` // viewer, analyst, operator or admin

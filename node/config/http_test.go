@@ -71,6 +71,23 @@ func TestHTTPBlock(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c[0], err, c[1])
 		}
 	}
+	const https, who = `issuer: "https://id.example/realm", `, `audience: d, claim: r, roles: [{name: a, role: viewer}]`
+	for _, c := range [][2]string{
+		{https + who, ""},
+		{"", ".issuer: is missing"}, {"", ".audience: is missing"}, {"", ".claim: is missing"}, {"", ".roles: is missing"},
+		{`issuer: "http://id.example", ` + who, ".issuer: "},
+		{`issuer: "id.example", ` + who, ".issuer: "},
+		{`issuer: "https://a:b@id.example", ` + who, ".issuer: "},
+		{`issuer: "https://id.example?x", ` + who, ".issuer: "},
+		{https + `audience: d, claim: r, roles: [{name: a, role: root}]`, `"root" is not known`},
+		{https + `audience: d, claim: r, roles: [{name: a, role: viewer}, {name: a, role: admin}]`, "given twice"},
+	} {
+		_, err := Load("deckle.yaml", testEnv, testFiles(leastConfig+"http: {auth: {oidc: {"+c[0]+"}}}\n"))
+		if (err == nil) != (c[1] == "") || err != nil && !strings.Contains(err.Error(), "http.auth.oidc") ||
+			err != nil && !strings.Contains(err.Error(), c[1]) {
+			t.Errorf("%s: %v, want %q", c[0], err, c[1])
+		}
+	}
 	h := HTTP{TrustedProxies: []string{"10.1.2.3/8", "::ffff:192.0.2.1", "fd00::1"}}
 	if got := fmt.Sprint(h.Proxies()); got != "[10.0.0.0/8 192.0.2.1/32 fd00::1/128]" {
 		t.Error(got)

@@ -18,6 +18,7 @@ cluster: {nodes: [{name: a, address: "10.0.0.1:7946"}]}
 kafka: {brokers: ["k1:9092"], sasl: {mechanism: plain, user: u, password: {env: PW}}}
 delta: {s3: {endpoint: "http://h:1", bucket: b, access_key: {env: PW}, secret_key: {env: PW}}}
 clickhouse: {address: "c:9000"}
+http: {auth: {tokens: t, oidc: {issuer: "https://i", audience: a, claim: c, roles: [{name: n, role: viewer}]}}}
 `
 	tested, refused := 0, 0
 	eachKey(reflect.TypeFor[Config](), "", func(key string, field reflect.StructField) {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"deckle/node/access"
-	"deckle/node/front"
 )
 
 // whoami is the answer of /api/v1/whoami.
@@ -41,11 +40,9 @@ func (h *handler) serveLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	from := h.from(r)
-	p, err := h.access.Login(body.Token, from)
+	p, err := h.access.Login(r.Context(), body.Token, from)
 	if err != nil {
-		h.gate.Metrics().Refused(front.WhyUnauthenticated)
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		h.deny(w, r, "unauthenticated", err.Error())
+		h.denyUnknown(w, r, err)
 		return
 	}
 	callOf(r).principal = *p

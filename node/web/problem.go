@@ -29,6 +29,7 @@ var problems = map[string]struct {
 	"bad-request":       {status: http.StatusBadRequest, title: "The request is not what is expected"},
 	"forbidden":         {status: http.StatusForbidden, title: "This is not taken from there"},
 	"unauthenticated":   {status: http.StatusUnauthorized, title: "Say who you are"},
+	"issuer-away":       {status: http.StatusServiceUnavailable, title: "Who issued the token cannot be asked"},
 	"role":              {status: http.StatusForbidden, title: "The role does not reach"},
 	"brand":             {status: http.StatusForbidden, title: "The role is held to some brands"},
 	"audit-unavailable": {status: http.StatusServiceUnavailable, title: "The audit log fails, nothing is done"},

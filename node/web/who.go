@@ -65,9 +65,7 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, to *route) (done
 				h.refuse(w, r, refused)
 				return nil, false
 			}
-			h.gate.Metrics().Refused(front.WhyUnauthenticated)
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			h.deny(w, r, "unauthenticated", err.Error())
+			h.denyUnknown(w, r, err)
 			return nil, false
 		}
 		if !open && c.principal.Role < need {
@@ -90,6 +88,17 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, to *route) (done
 		return nil, false
 	}
 	return done, true
+}
+
+// denyUnknown answers a request of which it is not known who sends it.
+func (h *handler) denyUnknown(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, access.ErrAway) { // the rest of the error is for the operator, whom a condition tells
+		h.deny(w, r, "issuer-away", access.ErrAway.Error()+"; try again in half a minute, or with another token")
+		return
+	}
+	h.gate.Metrics().Refused(front.WhyUnauthenticated)
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	h.deny(w, r, "unauthenticated", err.Error())
 }
 
 // from says where a request comes from.
