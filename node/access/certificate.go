@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -65,10 +66,5 @@ func names(c *x509.Certificate, name string) bool {
 			return true
 		}
 	}
-	for _, e := range c.EmailAddresses {
-		if e == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.EmailAddresses, name)
 }

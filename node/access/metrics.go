@@ -16,8 +16,8 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		auth: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_auth_total",
-			Help: "Requests over HTTP by how they say who they are (certificate, token, oidc, cookie, login, none) and " +
-				"whether they are taken (good, wrong, none)."}, []string{"method", "result"}),
+			Help: "Requests over HTTP by how they say who they are (certificate, token, oidc, cookie, login, none) " +
+				"and whether they are taken (good, wrong, none)."}, []string{"method", "result"}),
 		lines: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_audit_lines_total",
 			Help: "Lines of the audit log: written, failed, and left out because there are too many refusals."},
 			[]string{"result"}),

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -262,9 +263,7 @@ func TestRolesOfATokens(t *testing.T) {
 		d := i.oidc(func(o *OIDCOptions) { o.Claim, o.BrandsClaim = row.claim, row.brands })
 		p, err := d.identify(t.Context(), i.token(func(c map[string]any) {
 			delete(c, "roles")
-			for k, v := range row.claims {
-				c[k] = v
-			}
+			maps.Copy(c, row.claims)
 		}))
 		if err != nil || p.Role != row.role || !slices.Equal(p.Brands, row.held) || p.Held() != (row.held != nil) {
 			t.Errorf("%s: %+v, %v", name, p, err)

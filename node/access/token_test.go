@@ -93,7 +93,7 @@ func TestTokenFile(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	for change, want := range map[string]string{
-		`"name"→"nmae"`:      `unknown field "nmae"`,
+		`"name"→"named"`:     `unknown field "named"`,
 		`"analyst"→"root"`:   `"root" is no role`,
 		`"analyst"→"none"`:   `"none" is no role`,
 		`"role":"analyst",→`: "its role is missing",

@@ -172,11 +172,11 @@ var table = []Spec{
 		Never,
 		"Make room, or mend the rights of http.audit.file: the next line that can be written ends it."},
 	{OIDCFailing, Degraded, "node",
-		"the issuer of http.auth.oidc could not be asked for its keys: access tokens whose key is known count, others " +
-			"are refused", Never,
+		"the issuer of http.auth.oidc could not be asked for its keys: access tokens whose key is known count, " +
+			"others are refused", Never,
 		"See that the node reaches the issuer, by the CA of http.auth.oidc.ca. Tokens of http.auth.tokens and " +
-			"certificates count meanwhile. The next question that is answered ends it: one is asked with the next such " +
-			"token, every 30 s at most."},
+			"certificates count meanwhile. The next question that is answered ends it: one is asked with the next " +
+			"such token, every 30 s at most."},
 	{ShardStopped, Stopped, "the shard",
 		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
 			"configuration, a sink ahead of the state)", AtOnce,

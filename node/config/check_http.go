@@ -96,7 +96,8 @@ func (o *HTTPOIDC) check(k *checker) {
 	k.need(at+"issuer", o.Issuer, "the https URL of the issuer, as its tokens have it in iss")
 	if u, err := url.Parse(o.Issuer); o.Issuer != "" && (err != nil || u.Scheme != "https" || u.Host == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "") {
-		k.add(at+"issuer", "%q is no https URL of a host and a path: whoever is on the way to it could be anybody", o.Issuer)
+		k.add(at+"issuer", "%q is no https URL of a host and a path: whoever is on the way to it could be anybody",
+			o.Issuer)
 	}
 	k.need(at+"audience", o.Audience, "what the issuer calls Deckle: tokens for others do not count")
 	k.need(at+"claim", o.Claim, "the name of the claim that has the roles, e.g. roles, or realm_access.roles")

@@ -60,15 +60,6 @@ type Node struct {
 	Certificate string `yaml:"certificate"`
 }
 
-// TLS names PEM files.
-type TLS struct {
-	CA                 string `yaml:"ca"`
-	Cert               string `yaml:"cert"`
-	Key                string `yaml:"key"`
-	ServerName         string `yaml:"server_name"`
-	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
-}
-
 // Kafka is the source.
 type Kafka struct {
 	Brokers []string `yaml:"brokers"`

@@ -74,7 +74,8 @@ func TestHTTPBlock(t *testing.T) {
 	const https, who = `issuer: "https://id.example/realm", `, `audience: d, claim: r, roles: [{name: a, role: viewer}]`
 	for _, c := range [][2]string{
 		{https + who, ""},
-		{"", ".issuer: is missing"}, {"", ".audience: is missing"}, {"", ".claim: is missing"}, {"", ".roles: is missing"},
+		{"", ".issuer: is missing"}, {"", ".audience: is missing"},
+		{"", ".claim: is missing"}, {"", ".roles: is missing"},
 		{`issuer: "http://id.example", ` + who, ".issuer: "},
 		{`issuer: "id.example", ` + who, ".issuer: "},
 		{`issuer: "https://a:b@id.example", ` + who, ".issuer: "},

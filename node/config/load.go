@@ -12,13 +12,6 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Problem is one mistake in a configuration.
-type Problem struct {
-	Key          string // e.g. "cluster.nodes[1].address"; "" for the whole file
-	Line, Column int    // in the file, from 1; 0 for a Config built in Go
-	Text         string // what is wrong and what to do
-}
-
 // Error is everything that is wrong with a configuration, in the order of the file.
 type Error struct {
 	Path     string // "" for a Config built in Go

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +12,6 @@ import (
 	"deckle/node/front"
 	"deckle/node/status"
 )
-
-// Commander carries out an operator's command. The error wraps status.ErrRefused if nothing has changed.
-type Commander func(ctx context.Context, c status.Command) (status.Outcome, error)
 
 // maxCommand bounds the body of a command, in bytes.
 const maxCommand = 16 << 10

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,9 @@ type Replica interface {
 	Rollups(yield func(*schema.RollupRow) error) error
 	Session(id string) (*schema.SessionRow, bool, error)
 }
+
+// Commander carries out an operator's command. The error wraps status.ErrRefused if nothing has changed.
+type Commander func(ctx context.Context, c status.Command) (status.Outcome, error)
 
 // Options are the other things that a handler uses. Each may be left out.
 type Options struct {

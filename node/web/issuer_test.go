@@ -30,7 +30,8 @@ func TestIssuer(t *testing.T) {
 		case away:
 			w.WriteHeader(http.StatusBadGateway)
 		case r.URL.Path == "/keys":
-			_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "k"}}})
+			_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{
+				Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "k"}}})
 		default:
 			_ = json.NewEncoder(w).Encode(map[string]any{"issuer": issuer.URL, "jwks_uri": issuer.URL + "/keys"})
 		}

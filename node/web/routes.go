@@ -6,10 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,23 +18,6 @@ import (
 	"deckle/node/access"
 	"deckle/node/front"
 )
-
-// route is one row of the table of routes. The mux, docs/operations.md and the tests are made from it.
-type route struct {
-	method string // GET, which HEAD is answered like, or POST
-	path   string
-	old    string      // the path that it had before /api/v1, "" if it had none
-	role   access.Role // what it takes to get an answer
-	public bool        // it takes nothing: there is nothing in the answer that is not everybody's
-	class  front.Class
-	brands brandRule
-	verb   string // in the audit log, "" for what is not recorded
-	about  string // for docs/operations.md
-	// serve answers. For a path that ends with {id}, call.rest is the id.
-	serve   func(*handler, http.ResponseWriter, *http.Request)
-	command bool // there is nobody to ask without Options.Command
-	login   bool // there is nothing to do where nobody has to say who they are
-}
 
 // rest is how the path of a route ends that takes any text behind it.
 const rest = "{id}"
@@ -267,16 +248,6 @@ func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	a.route.serve(a.h, w, r)
-}
-
-// refuse answers what the gate has refused.
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, why *front.Refusal) {
-	if why.Why == front.WhyHost {
-		h.deny(w, r, "host-unknown", why.Detail)
-		return
-	}
-	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(why.Retry.Seconds()))))
-	h.fail(w, r, "too-many-requests", why.Detail)
 }
 
 // mark tells clients of a path from before /api/v1 which path has come in its place.

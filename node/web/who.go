@@ -3,42 +3,19 @@ package web
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"deckle/node/access"
 	"deckle/node/front"
 )
 
-// brandRule says what a role that is held to some brands gets of a route.
-type brandRule uint8
-
-const (
-	closed   brandRule = iota // nothing: so is a new route until somebody has thought about it
-	whole                     // all, since it says nothing of any brand
-	filtered                  // what is of these brands
-)
-
-// String returns what docs/operations.md has.
-func (b brandRule) String() string {
-	return [...]string{closed: "no", whole: "yes", filtered: "theirs alone"}[b]
-}
-
 // unknown names who has not said who they are, in the audit log.
 const unknown = "nobody"
-
-// need is the role that it takes to get an answer. A route that says nothing of it is an administrator's.
-func (r *route) need() access.Role {
-	switch {
-	case r.public:
-		return access.Nobody
-	case r.role == access.Nobody:
-		return access.Admin
-	}
-	return r.role
-}
 
 // keyOpen are the routes that http.open may leave open, by its names.
 var keyOpen = map[string]string{"livez": "/livez", "readyz": "/readyz", "metrics": "/metrics"}
@@ -99,6 +76,16 @@ func (h *handler) denyUnknown(w http.ResponseWriter, r *http.Request, err error)
 	h.gate.Metrics().Refused(front.WhyUnauthenticated)
 	w.Header().Set("WWW-Authenticate", "Bearer")
 	h.deny(w, r, "unauthenticated", err.Error())
+}
+
+// refuse answers what the gate has refused.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, why *front.Refusal) {
+	if why.Why == front.WhyHost {
+		h.deny(w, r, "host-unknown", why.Detail)
+		return
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(why.Retry.Seconds()))))
+	h.fail(w, r, "too-many-requests", why.Detail)
 }
 
 // from says where a request comes from.

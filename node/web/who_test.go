@@ -357,7 +357,7 @@ func TestLoginCookie(t *testing.T) {
 func TestProxyWithoutAuthentication(t *testing.T) {
 	for _, header := range []string{"X-Forwarded-For", "Forwarded"} {
 		for path, want := range map[string]int{"/api/v1/status": 403, "/readyz": 403, "/": 403} {
-			r := httptest.NewRequest("GET", path, nil)
+			r := httptest.NewRequest(http.MethodGet, path, nil)
 			r.Host, r.RemoteAddr = "localhost", "127.0.0.1:1"
 			r.Header.Set(header, "for=198.51.100.1")
 			w := httptest.NewRecorder()
