@@ -25,8 +25,8 @@ type Deps struct {
 	Logger     *slog.Logger          // default slog.Default
 	Registerer prometheus.Registerer // default a registry of the node's own
 	Gatherer   prometheus.Gatherer   // what /metrics shows; default Registerer if it is a Gatherer too
-	// ReadFile reads certificates, keys and CA bundles, again and again, and the keys of the data folder, once; default
-	// os.ReadFile.
+	// ReadFile reads certificates, keys, CA bundles and secrets, again and again, and the keys of the data folder,
+	// once; default os.ReadFile.
 	ReadFile func(string) ([]byte, error)
 	// Reread has the node look at these files at once; it is told the signal for which it does.
 	Reread       <-chan os.Signal

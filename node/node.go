@@ -214,7 +214,13 @@ func openKafka(cfg *config.Config, deps *Deps, files *trust.Files, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	return kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, kafka.Secure{TLS: t}, log, deps.KafkaOpts)
+	secure := kafka.Secure{TLS: t}
+	if s := cfg.Kafka.SASL; s != nil {
+		if secure.Password, err = password(files, "kafka.sasl.password", s.Password); err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
+	}
+	return kafka.Open(&cfg.Kafka, cfg.Cluster.Pipeline, secure, log, deps.KafkaOpts)
 }
 
 // openRaft opens the groups in the data folder, which fsys reads and writes; o says how the nodes reach one another.

@@ -3,7 +3,10 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"deckle/node/condition"
 	"deckle/node/config"
@@ -23,8 +27,9 @@ import (
 // restartable is a broker on one port that comes and goes and keeps its topic.
 type restartable struct {
 	*nodetest.Broker
-	dir  string
-	port int
+	dir      string
+	port     int
+	password string // of the user u, by PLAIN; "": everybody is admitted
 }
 
 // newRestartable returns a broker that is not up yet. Its port is one that the kernel has just given out.
@@ -51,14 +56,23 @@ func (r *restartable) ListenAddrs() []string {
 
 func (r *restartable) up() {
 	r.T.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(r.port), kfake.DataDir(r.dir), kfake.SyncWrites(),
-		kfake.SeedTopics(2, nodetest.Topic))
+	broker := []kfake.Opt{kfake.NumBrokers(1), kfake.Ports(r.port), kfake.DataDir(r.dir), kfake.SyncWrites(),
+		kfake.SeedTopics(2, nodetest.Topic)}
+	client := append(r.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))
+	if r.password != "" {
+		broker = append(broker, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", r.password))
+		client = append(client, kgo.SASL(plain.Auth{User: "u", Pass: r.password}.AsMechanism()))
+		// The broker keeps users in a file, and believes it more than its options.
+		if err := os.Remove(filepath.Join(r.dir, "sasl.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.T.Fatal(err)
+		}
+	}
+	c, err := kfake.NewCluster(broker...)
 	if err != nil {
 		r.T.Fatal(err)
 	}
 	r.Cluster = c
-	r.Out, err = kgo.NewClient(append(r.Opts, kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DefaultProduceTopic(nodetest.Topic))...)
+	r.Out, err = kgo.NewClient(client...)
 	if err != nil {
 		r.T.Fatal(err)
 	}

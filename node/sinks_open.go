@@ -140,7 +140,15 @@ func (w *sinkWiring) deltaStore(cfg *config.Delta) (store.Store, error) {
 	opts := store.S3Options{Endpoint: cfg.S3.Endpoint, Bucket: cfg.S3.Bucket, Prefix: cfg.S3.Prefix,
 		Region: cfg.S3.Region, TLS: tls}
 	if cfg.S3.AccessKey.IsSet() || cfg.S3.SecretKey.IsSet() {
-		opts.Credentials = store.StaticCredentials(cfg.S3.AccessKey.Value(), cfg.S3.SecretKey.Value())
+		access, err := password(w.files, "delta.s3.access_key", cfg.S3.AccessKey)
+		if err != nil {
+			return nil, err
+		}
+		secret, err := password(w.files, "delta.s3.secret_key", cfg.S3.SecretKey)
+		if err != nil {
+			return nil, err
+		}
+		opts.Credentials = store.PresentCredentials(access, secret)
 	}
 	return store.NewS3(opts)
 }
@@ -156,8 +164,12 @@ func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 			if err != nil {
 				return nil, &sinks.StopError{Err: err, Hint: "correct clickhouse.tls in the configuration"}
 			}
+			secret, err := password(w.files, "clickhouse.password", cfg.Password)
+			if err != nil {
+				return nil, &sinks.StopError{Err: err, Hint: "correct clickhouse.password in the configuration"}
+			}
 			sink = clickhouse.New(clickhouse.Options{
-				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: cfg.Password.Value(), TLS: tls,
+				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: secret, TLS: tls,
 				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, Level: w.level(),
 				ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node,
 				Logger:     w.deps.Logger.With("part", "clickhouse"),

@@ -37,12 +37,28 @@ func client(files *trust.Files, key string, t *config.TLS) (func() *tls.Config, 
 	return m.Client, nil
 }
 
-// openFiles reads the files of every TLS block, so that all are watched from the start on. An error of a sink's is not
-// one of the node's: whoever opens the sink meets it, and the others work.
+// password returns what gives the present value of a secret, for whoever asks for each connection. One from the
+// environment stays what it was at the start.
+func password(files *trust.Files, key string, s config.Secret) (func() string, error) {
+	if s.File == "" {
+		return s.Value, nil
+	}
+	t, err := files.Text(key, s.File)
+	if err != nil {
+		return nil, err
+	}
+	return t.Value, nil
+}
+
+// openFiles reads the files of every TLS block and every secret, so that all are watched from the start on. An error of
+// a sink's is not one of the node's: whoever opens the sink meets it, and the others work.
 func openFiles(cfg *config.Config, deps *Deps) *trust.Files {
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	for _, b := range cfg.TLSBlocks() {
 		_, _ = material(files, b.Key, b.TLS)
+	}
+	for _, s := range cfg.Secrets() {
+		_, _ = password(files, s.Key, s.Secret)
 	}
 	return files
 }
@@ -51,7 +67,7 @@ func openFiles(cfg *config.Config, deps *Deps) *trust.Files {
 type fileWatch struct {
 	cfg   *config.Config
 	deps  *Deps
-	files *trust.Files // certificates, keys and CA bundles
+	files *trust.Files // certificates, keys, CA bundles and secrets
 	list  *condition.Registry
 }
 
@@ -144,6 +160,9 @@ func (w *fileWatch) tellInsecure() {
 				"anyone between could read and change everything", "")
 		}
 	}
+	for _, c := range w.cfg.PasswordsInClear() {
+		w.list.Set(condition.PasswordInClear, c.Key, 0, c.Text, "")
+	}
 }
 
 // CheckFiles opens every file that the configuration names, besides its secrets, which Load has read. The error says
@@ -185,6 +204,9 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 		if _, text := expiring(&s, now); text != "" {
 			notices = append(notices, line)
 		}
+	}
+	for _, c := range cfg.PasswordsInClear() {
+		notices = append(notices, c.Key+": "+c.Text)
 	}
 	for _, s := range cfg.SecretFiles() {
 		if info, err := deps.stat(s.Path); err == nil && info.Mode()&openToOthers != 0 {

@@ -221,6 +221,72 @@ func TestFileConditions(t *testing.T) {
 	}
 }
 
+// A secret in a file is followed by whoever was given its function; one that is emptied stays what it was, and is told.
+func TestSecretsAreFollowed(t *testing.T) {
+	now := time.Now()
+	files := map[string][]byte{"p": []byte("one\n"), "access": []byte("a1"), "secret": []byte("s1")}
+	deps := Deps{Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler),
+		ReadFile: func(path string) ([]byte, error) {
+			if b, ok := files[path]; ok {
+				return b, nil
+			}
+			return nil, fs.ErrNotExist
+		}}
+	deps.complete()
+	cfg := &config.Config{ClickHouse: &config.ClickHouse{Address: "ch:9000", Password: config.Secret{File: "p"}},
+		Kafka: config.Kafka{SASL: &config.SASL{Password: config.SecretValue("built in")}},
+		Delta: &config.Delta{S3: &config.S3{AccessKey: config.Secret{File: "access"},
+			SecretKey: config.Secret{File: "none"}}}}
+	w := &fileWatch{cfg: cfg, deps: &deps, files: openFiles(cfg, &deps),
+		list: condition.New("a", deps.Now, deps.Logger)}
+	get := func(key string, s config.Secret) func() string {
+		t.Helper()
+		f, err := password(w.files, key, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	p := get("clickhouse.password", cfg.ClickHouse.Password) // opened a second time: by the sink
+	again := get("clickhouse.password", cfg.ClickHouse.Password)
+	if p() != "one" || again() != "one" || get("kafka.sasl.password", cfg.Kafka.SASL.Password)() != "built in" {
+		t.Errorf("%q, %q", p(), again())
+	}
+	// A sink's secret that is missing at the start is the sink's error, and is there once the file is.
+	if _, err := password(w.files, "delta.s3.secret_key", cfg.Delta.S3.SecretKey); err == nil ||
+		!strings.Contains(err.Error(), "delta.s3.secret_key: ") {
+		t.Errorf("a file that is missing: %v", err)
+	}
+	files["none"] = []byte("s2")
+	if got := get("delta.s3.secret_key", cfg.Delta.S3.SecretKey)(); got != "s2" {
+		t.Errorf("%q", got)
+	}
+	files["p"] = []byte("two\n")
+	w.files.Look()
+	if p() != "two" || again() != "two" {
+		t.Errorf("after a change: %q, %q", p(), again())
+	}
+	files["p"] = []byte("\n")
+	w.files.Look()
+	now = now.Add(time.Minute)
+	w.look()
+	if !has(w.list.Snapshot(), condition.FileUnusable, "clickhouse.password") || p() != "two" {
+		t.Errorf("emptied: %q, %+v", p(), w.list.Snapshot())
+	}
+	delete(files, "access")
+	w.files.Look()
+	now = now.Add(time.Minute)
+	w.look()
+	if a := get("delta.s3.access_key", cfg.Delta.S3.AccessKey)(); a != "a1" ||
+		!has(w.list.Snapshot(), condition.FileUnusable, "delta.s3.access_key") {
+		t.Errorf("missing: %q, %+v", a, w.list.Snapshot())
+	}
+	w.tellInsecure()
+	if !has(w.list.Snapshot(), condition.PasswordInClear, "clickhouse.password") {
+		t.Errorf("%+v", w.list.Snapshot())
+	}
+}
+
 // --check opens every file of every block, and names what cannot be used, what the other nodes would refuse, and what
 // others can read.
 func TestCheckFiles(t *testing.T) {
@@ -236,7 +302,7 @@ func TestCheckFiles(t *testing.T) {
 	base := func() *config.Config {
 		return &config.Config{Node: "a", Cluster: config.Cluster{Name: "deckle",
 			Nodes: []config.Node{{Name: "a"}, {Name: "b"}}, TLS: blockOf(f, "a")},
-			ClickHouse: &config.ClickHouse{Password: config.Secret{File: secret}}}
+			ClickHouse: &config.ClickHouse{Address: "127.0.0.1:9000", Password: config.Secret{File: secret}}}
 	}
 	for what, row := range map[string]struct {
 		change  func(c *config.Config)
@@ -256,6 +322,8 @@ func TestCheckFiles(t *testing.T) {
 			[]string{"a.pem expires at "}, ""},
 		"unverified": {func(c *config.Config) { c.Kafka.TLS = &config.TLS{InsecureSkipVerify: true} },
 			[]string{"kafka.tls.insecure_skip_verify"}, ""},
+		"a password in clear": {func(c *config.Config) { c.ClickHouse.Address = "ch:9000" },
+			[]string{"clickhouse.password: it goes to ch:9000 unencrypted"}, ""},
 		"half a pair": {func(c *config.Config) { c.Cluster.TLS.Key = filepath.Join(f.Dir, "b-key.pem") }, nil,
 			"cluster.tls.cert: "},
 		"no file of a sink": {func(c *config.Config) { c.ClickHouse.TLS = &config.TLS{CA: "/does/not/exist"} }, nil,

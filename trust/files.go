@@ -29,6 +29,7 @@ type Files struct {
 
 	looking   sync.Mutex           // one at a time reads
 	materials map[string]*Material // by key; guarded by looking
+	texts     map[string]*Text     // the same
 
 	mu   sync.Mutex
 	list []*watched
@@ -55,7 +56,7 @@ type watched struct {
 
 // NewFiles returns an empty list. read is os.ReadFile outside tests, now a clock with a monotonic reading.
 func NewFiles(read func(string) ([]byte, error), now func() time.Time, log *slog.Logger) *Files {
-	return &Files{read: read, now: now, log: log, materials: map[string]*Material{}}
+	return &Files{read: read, now: now, log: log, materials: map[string]*Material{}, texts: map[string]*Text{}}
 }
 
 // Run looks at every file each LookEvery, until ctx ends.

@@ -26,8 +26,8 @@ func newRunCommand() *cobra.Command {
 		Long: `Run one node of a cluster of three, or the only one. Nodes may be started in any order
 and need no further command. The first SIGINT or SIGTERM ends the node in order:
 intake stops, leadership is handed over, the disk is closed. A second one quits.
-SIGHUP has it look at once for changes of certificates, keys, CA bundles and tokens, which
-it does every ten seconds anyway.
+SIGHUP has it look at once for changes of certificates, keys, CA bundles, tokens and
+secrets in files, which it does every ten seconds anyway.
 
 The configuration is strict: an unknown key, a wrong type or a missing value is an
 error with its line and column. deckle.example.yaml shows every key.

@@ -35,7 +35,8 @@ func sparkTables(ctx context.Context, o sparkOptions) (t verify.Options, closeAl
 		return t, none, errors.Join(err, st.Close())
 	}
 	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{
-		Address: o.Click.Addr, Database: o.Database, User: o.Click.User, Password: o.Click.Password,
+		Address: o.Click.Addr, Database: o.Database, User: o.Click.User,
+		Password: func() string { return o.Click.Password },
 	})
 	if err != nil {
 		return t, none, errors.Join(fmt.Errorf("spark's tables in ClickHouse: %w", err), st.Close())

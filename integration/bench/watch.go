@@ -69,7 +69,8 @@ func (c *cluster) follow(ctx context.Context) (*watch, error) {
 		return nil, err
 	}
 	h.click, err = clickhouse.OpenReader(ctx, clickhouse.Options{
-		Address: c.w.click.Addr, Database: c.name, User: c.w.click.User, Password: c.w.click.Password,
+		Address: c.w.click.Addr, Database: c.name, User: c.w.click.User,
+		Password: func() string { return c.w.click.Password },
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ const (
 	CertificateExpiring ID = "certificate-expiring"  // node: files
 	FileUnusable        ID = "file-unusable"         // node: files
 	Insecure            ID = "insecure"              // node: Open
+	PasswordInClear     ID = "password-in-clear"     // node: Open
 	FilesOpen           ID = "files-open"            // node: modes
 	ConnectionsRefused  ID = "connections-refused"   // node: HTTP
 	AuditFailing        ID = "audit-failing"         // node: HTTP
@@ -149,8 +150,8 @@ var table = []Spec{
 		"Replace the file: deckle certs node NAME --force makes a node's certificate anew, deckle certs rotate " +
 			"another CA. It is read within ten seconds; no restart is needed."},
 	{FileUnusable, Degraded, "the key of the file",
-		"a certificate, key or CA bundle has changed and could not be used for a minute: missing, broken, or a " +
-			"certificate without its key", Never,
+		"a certificate, key, CA bundle or secret has changed and could not be used for a minute: missing, broken, " +
+			"empty, or a certificate without its key", Never,
 		"Put right what the text says; it is read within ten seconds. What was in use before stays in use, but a " +
 			"restart would fail."},
 	{Insecure, Degraded, "the TLS block, between nodes, or http",
@@ -158,6 +159,10 @@ var table = []Spec{
 		"Give the block the CA of the other end (ca), HTTP its tls and auth (operations.md, Who may ask), and take " +
 			"the key away. Between nodes: give each node a certificate (deckle certs) and cluster.tls, one after the " +
 			"other, and then take cluster.insecure away, one after the other; nothing has to stop."},
+	{PasswordInClear, Degraded, "the key",
+		"a password goes to another host unencrypted: Kafka's mechanism plain without kafka.tls, or ClickHouse's " +
+			"password without clickhouse.tls", Never,
+		"Do what the text says; whoever can read the network can read it now, so take another password as well."},
 	{FilesOpen, Degraded, "the path",
 		"other users of the machine can read or change a secret, a key or a local lake, or something in the data " +
 			"folder that could not be tightened", Never,

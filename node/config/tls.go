@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"reflect"
 	"strings"
 )
@@ -83,6 +84,55 @@ func (c *Config) TLSBlocks() (blocks []TLSBlock) {
 		}
 	})
 	return blocks
+}
+
+// KeyedSecret is a secret and the key under which it stands, e.g. "kafka.sasl.password".
+type KeyedSecret struct {
+	Key    string
+	Secret Secret
+}
+
+// Secrets returns the secrets that the configuration has.
+func (c *Config) Secrets() (secrets []KeyedSecret) {
+	walk(reflect.ValueOf(c), "", func(key string, v any) {
+		if s, ok := v.(*Secret); ok && s.IsSet() {
+			secrets = append(secrets, KeyedSecret{key, *s})
+		}
+	})
+	return secrets
+}
+
+// InClear is a connection on which a password can be read, by its key in the configuration; Text says what to do.
+type InClear struct{ Key, Text string }
+
+// PasswordsInClear returns the connections to other hosts that carry a password unencrypted. SCRAM sends none, and S3
+// signs.
+func (c *Config) PasswordsInClear() (found []InClear) {
+	if k := &c.Kafka; k.SASL != nil && k.TLS == nil && k.SASL.Mechanism == "plain" {
+		for _, b := range k.Brokers {
+			if !Loopback(b) {
+				found = append(found, InClear{"kafka.sasl", "the password of " + k.SASL.User + " goes to " + b +
+					" unencrypted: set kafka.tls, or a mechanism that does not send it (scram-sha-512)"})
+				break
+			}
+		}
+	}
+	if ch := c.ClickHouse; ch != nil && ch.Password.IsSet() && ch.TLS == nil && !Loopback(ch.Address) {
+		found = append(found, InClear{"clickhouse.password", "it goes to " + ch.Address +
+			" unencrypted: set clickhouse.tls, and the server's port for TLS"})
+	}
+	return found
+}
+
+// Loopback says whether an address (host:port, or a host) is this machine's own by its text: localhost, or an IP
+// address of the loopback network. Other names are not resolved.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // SecretFile is a file with a secret and the key that names it, e.g. "kafka.sasl.password".

@@ -95,4 +95,56 @@ func TestBlocksOfFiles(t *testing.T) {
 	if got := strings.Join(files, " "); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	var secrets []string
+	for _, s := range c.Secrets() {
+		secrets = append(secrets, s.Key+"="+s.Secret.Env+s.Secret.File)
+	}
+	want = "kafka.sasl.password=2 delta.s3.access_key=X delta.s3.secret_key=4 clickhouse.password=5"
+	if got := strings.Join(secrets, " "); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// A password in clear is told for each way in which one goes to another host, and for no other.
+func TestPasswordsInClear(t *testing.T) {
+	with := SecretValue("secret")
+	kafka := func(mechanism string, tls *TLS, brokers ...string) Config {
+		return Config{Kafka: Kafka{Brokers: brokers, TLS: tls,
+			SASL: &SASL{Mechanism: mechanism, User: "u", Password: with}}}
+	}
+	click := func(password Secret, tls *TLS, address string) Config {
+		return Config{ClickHouse: &ClickHouse{Address: address, Password: password, TLS: tls}}
+	}
+	for _, row := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{}, ""},
+		{Config{Kafka: Kafka{Brokers: []string{"k:9092"}}}, ""},
+		{kafka("plain", nil, "k:9092"), "kafka.sasl: the password of u goes to k:9092 unencrypted: set kafka.tls"},
+		{kafka("plain", nil, "localhost:1", "10.0.0.1:2", "k:3"), "kafka.sasl: the password of u goes to 10.0.0.1:2 "},
+		{kafka("plain", nil, "localhost:1", "127.0.0.2:2", "[::1]:3"), ""},
+		{kafka("plain", &TLS{}, "k:9092"), ""},
+		{kafka("scram-sha-256", nil, "k:9092"), ""},
+		{click(with, nil, "ch:9000"), "clickhouse.password: it goes to ch:9000 unencrypted: set clickhouse.tls"},
+		{click(Secret{File: "x"}, nil, "[2001:db8::1]:9000"), "clickhouse.password: "},
+		{click(with, nil, "LOCALHOST:9000"), ""},
+		{click(with, &TLS{}, "ch:9000"), ""},
+		{click(Secret{}, nil, "ch:9000"), ""},
+	} {
+		got := ""
+		for _, c := range row.c.PasswordsInClear() {
+			got += c.Key + ": " + c.Text
+		}
+		if !strings.HasPrefix(got, row.want) || (got == "") != (row.want == "") || strings.Contains(got, "secret") {
+			t.Errorf("%q, want %q", got, row.want)
+		}
+	}
+	for address, want := range map[string]bool{"localhost:1": true, "localhost": true, "127.0.0.1": true, "::1": true,
+		"[::1]": true, "[::1]:80": true, "[::ffff:127.0.0.1]:1": true, "": false, ":9000": false, "0.0.0.0:1": false,
+		"localhost.example:1": false, "127.0.0.1.example:1": false, "10.0.0.1:1": false, "[::]:1": false} {
+		if Loopback(address) != want {
+			t.Errorf("%q: %v, want %v", address, !want, want)
+		}
+	}
 }

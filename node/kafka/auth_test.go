@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,43 @@ import (
 	"deckle/node/config"
 	"deckle/node/nodetest"
 )
+
+// Each connection proves itself with the password of that moment: one that was wrong, or has been changed on the
+// broker, is mended without another client.
+func TestKafkaPasswordOfTheMoment(t *testing.T) {
+	t.Parallel()
+	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
+		fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, nodetest.Topic), kfake.EnableSASL(),
+			kfake.Superuser(strings.ToUpper(mechanism), "u", "right"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(fake.Close)
+		var password atomic.Value
+		password.Store("wrong")
+		cfg := &config.Kafka{Brokers: fake.ListenAddrs(), Topic: nodetest.Topic,
+			SASL: &config.SASL{Mechanism: mechanism, User: "u", Password: config.SecretValue("of the start")}}
+		cl, err := Open(cfg, "test", Secure{Password: func() string { return password.Load().(string) }},
+			slog.New(slog.DiscardHandler), []kgo.Opt{kgo.RequestRetries(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		ask := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), nodetest.Patience)
+			defer cancel()
+			_, err := cl.Describe(ctx)
+			return err
+		}
+		if err := ask(); err == nil {
+			t.Errorf("%s: a wrong password is taken", mechanism)
+		}
+		password.Store("right")
+		if err := ask(); err != nil {
+			t.Errorf("%s: the right one: %v", mechanism, err)
+		}
+	}
+}
 
 // A broker that takes no connection without TLS and no request without SASL is reached with the keys of the
 // configuration, and not without them.
@@ -49,6 +87,9 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 			return err
 		}
 		secure := Secure{TLS: func() *tls.Config { return present }}
+		if sasl != nil {
+			secure.Password = sasl.Password.Value
+		}
 		// Without retries: the test need not wait for a refusal.
 		cl, err := Open(cfg, "test", secure, slog.New(slog.DiscardHandler), []kgo.Opt{kgo.RequestRetries(1)})
 		if err != nil {
@@ -69,6 +110,10 @@ func TestKafkaTLSAndSASL(t *testing.T) {
 	// A block without its files must never become a plain connection.
 	if _, err := Open(&config.Kafka{TLS: trusted}, "test", Secure{}, slog.New(slog.DiscardHandler), nil); err == nil {
 		t.Error("TLS is left out")
+	}
+	if _, err := Open(&config.Kafka{SASL: sasl("plain", "p", "")}, "test", Secure{}, slog.New(slog.DiscardHandler),
+		nil); err == nil {
+		t.Error("the password is left out")
 	}
 	for _, c := range []struct {
 		name string

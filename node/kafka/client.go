@@ -39,6 +39,9 @@ type Secure struct {
 	// TLS returns the configuration of one connection, which is not changed. It must be set if the configuration has
 	// TLS, and is asked for each connection.
 	TLS func() *tls.Config
+	// Password returns the password of the configuration's user. It must be set if the configuration has SASL, and is
+	// asked each time that a connection proves itself.
+	Password func() string
 }
 
 // Open returns a client for the brokers and the topic of cfg. It connects to nothing yet. log takes the client
@@ -91,13 +94,21 @@ func options(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger
 		opts = append(opts, kgo.Dialer(dialTLS(secure.TLS)))
 	}
 	if s := cfg.SASL; s != nil {
+		if secure.Password == nil {
+			return nil, errors.New("kafka: SASL is asked for, and there is no password")
+		}
+		inScram := func(context.Context) (scram.Auth, error) {
+			return scram.Auth{User: s.User, Pass: secure.Password()}, nil
+		}
 		switch s.Mechanism {
 		case "plain":
-			opts = append(opts, kgo.SASL(plain.Auth{User: s.User, Pass: s.Password.Value()}.AsMechanism()))
+			opts = append(opts, kgo.SASL(plain.Plain(func(context.Context) (plain.Auth, error) {
+				return plain.Auth{User: s.User, Pass: secure.Password()}, nil
+			})))
 		case "scram-sha-256":
-			opts = append(opts, kgo.SASL(scram.Auth{User: s.User, Pass: s.Password.Value()}.AsSha256Mechanism()))
+			opts = append(opts, kgo.SASL(scram.Sha256(inScram)))
 		case "scram-sha-512":
-			opts = append(opts, kgo.SASL(scram.Auth{User: s.User, Pass: s.Password.Value()}.AsSha512Mechanism()))
+			opts = append(opts, kgo.SASL(scram.Sha512(inScram)))
 		default:
 			return nil, fmt.Errorf("kafka: unknown SASL mechanism %q", s.Mechanism)
 		}

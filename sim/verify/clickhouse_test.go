@@ -33,14 +33,15 @@ func TestClickHouse(t *testing.T) {
 	}
 	w := build(t, true)
 	db := fmt.Sprintf("verify_%d", time.Now().UnixNano())
-	opts := clickhouse.Options{Address: address, Database: db, Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
+	opts := clickhouse.Options{Address: address, Database: db,
+		Password:  func() string { return os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD") },
 		ClusterID: "c", Pipeline: "p", Level: level.Current}
 	sink, err := clickhouse.Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sink.Close()
-	e := engine{t, ch.Options{Address: address, Password: opts.Password, ReadTimeout: time.Minute}}
+	e := engine{t, ch.Options{Address: address, Password: opts.Password(), ReadTimeout: time.Minute}}
 	if err := sink.EnsureSchema(t.Context()); err != nil {
 		t.Fatal(err)
 	}

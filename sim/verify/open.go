@@ -51,7 +51,7 @@ func (o *Options) Open(ctx context.Context, cfg *config.Config) (closeAll func()
 			return closeAll, fmt.Errorf("verify: clickhouse: %w", err)
 		}
 		r, err := clickhouse.OpenReader(ctx, clickhouse.Options{
-			Address: h.Address, Database: h.Database, User: h.User, Password: h.Password.Value(), TLS: always(t),
+			Address: h.Address, Database: h.Database, User: h.User, Password: h.Password.Value, TLS: always(t),
 			Compression: h.Compression, ReadTimeout: h.ReadTimeout,
 		})
 		if err != nil {

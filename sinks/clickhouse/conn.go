@@ -56,6 +56,24 @@ func (c *guardedConn) SetDeadline(time.Time) error      { return nil }
 type client struct {
 	*ch.Client
 	raw net.Conn
+	as  proof
+}
+
+// proof is with what a connection proves itself, and what it believes.
+type proof struct {
+	password string
+	tls      *tls.Config
+}
+
+// proof returns what a connection has that is made now.
+func (o *Options) proof() (p proof) {
+	if o.Password != nil {
+		p.password = o.Password()
+	}
+	if o.TLS != nil {
+		p.tls = o.TLS()
+	}
+	return p
 }
 
 // pool hands out at most cap(slots) connections; idle ones are kept.
@@ -101,16 +119,20 @@ func (p *pool) do(ctx context.Context, q ch.Query) error {
 }
 
 func (p *pool) get(ctx context.Context) (*client, error) {
+	now := p.opts.proof()
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
 		return nil, errClosed
 	}
-	if n := len(p.idle); n > 0 {
+	for n := len(p.idle); n > 0; n = len(p.idle) {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
-		return c, nil
+		if c.as == now {
+			p.mu.Unlock()
+			return c, nil
+		}
+		_ = c.Close()
 	}
 	p.mu.Unlock()
 	return p.dial(ctx)
@@ -129,8 +151,9 @@ func (p *pool) dial(ctx context.Context) (_ *client, err error) {
 			_ = raw.Close()
 		}
 	}()
-	if o.TLS != nil {
-		cfg := o.TLS().Clone()
+	as := o.proof()
+	if as.tls != nil {
+		cfg := as.tls.Clone()
 		if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
 			if cfg.ServerName, _, err = net.SplitHostPort(o.Address); err != nil {
 				return nil, err
@@ -147,13 +170,13 @@ func (p *pool) dial(ctx context.Context) (_ *client, err error) {
 	guarded := &guardedConn{Conn: raw, timeout: o.ReadTimeout}
 	// The connection uses the server's default database: ours may not exist yet, and every name is given in full.
 	c, err := ch.Connect(ctx, guarded, ch.Options{
-		User: o.User, Password: o.Password, Compression: o.compression, ClientName: "deckle",
+		User: o.User, Password: as.password, Compression: o.compression, ClientName: "deckle",
 		ReadTimeout: o.ReadTimeout, DialTimeout: o.DialTimeout, HandshakeTimeout: o.DialTimeout,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &client{Client: c, raw: raw}, nil
+	return &client{Client: c, raw: raw, as: as}, nil
 }
 
 func (p *pool) put(c *client) {

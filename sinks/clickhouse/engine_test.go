@@ -36,7 +36,7 @@ func engineOptions(t *testing.T) Options {
 	}
 	return Options{
 		Address: addr, User: os.Getenv("DECKLE_TEST_CLICKHOUSE_USER"),
-		Password: os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD"),
+		Password: func() string { return os.Getenv("DECKLE_TEST_CLICKHOUSE_PASSWORD") },
 		Database: fmt.Sprintf("deckle_test_%d_%s", time.Now().UnixNano(),
 			strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_"))),
 		ClusterID: "cluster-1", Pipeline: "deckle", NodeName: "n1", ReadTimeout: 30 * time.Second,

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
@@ -25,7 +26,9 @@ type Options struct {
 	Address  string // host:port of the native protocol
 	Database string // default "analytics"
 	User     string // default "default"
-	Password string // never logged
+	// Password returns the password, which is never logged; nil: none. It is asked for each connection, and connections
+	// that are idle are not used again once it, or TLS, returns something else.
+	Password func() string
 	// TLS returns the configuration of one connection, which is not changed; nil: plain TCP. It is asked for each.
 	TLS         func() *tls.Config
 	Compression string        // "lz4" (default), "zstd", "none"
@@ -203,7 +206,7 @@ func (s *Sink) query(ctx context.Context, q ch.Query) error {
 		s.mu.Lock()
 		clear(s.ledger) // the server may have been restored to an earlier state
 		s.mu.Unlock()
-		if !ch.IsException(err) {
+		if !ch.IsException(err) || ch.IsErr(err, proto.ErrAuthenticationFailed) {
 			s.pool.dropIdle()
 		}
 	}

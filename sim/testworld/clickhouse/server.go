@@ -61,7 +61,7 @@ func (s *Server) SetHook(hook func(Query) Fault) {
 // ServeConn answers one connection until it ends, and closes it.
 func (s *Server) ServeConn(c net.Conn) error {
 	s.mu.Lock()
-	down := s.down
+	down, password := s.down, s.opts.Password
 	if !down {
 		s.conns[c] = true
 	}
@@ -75,7 +75,7 @@ func (s *Server) ServeConn(c net.Conn) error {
 	if down {
 		return net.ErrClosed
 	}
-	return (&Session{Name: "clickhouse model", User: s.opts.User, Password: s.opts.Password,
+	return (&Session{Name: "clickhouse model", User: s.opts.User, Password: password,
 		Execute: s.execute}).Serve(c)
 }
 
@@ -119,6 +119,14 @@ func (s *Server) SetDown(down bool) {
 	if down {
 		s.closeConns()
 	}
+}
+
+// SetPassword makes another password the one that is demanded, and ends all connections.
+func (s *Server) SetPassword(password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opts.Password = password
+	s.closeConns()
 }
 
 // closeConns ends all connections. The caller holds the lock.
