@@ -7,10 +7,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"deckle/node/condition"
+	"deckle/node/config"
 	"deckle/node/kafka"
 	"deckle/node/status"
 	"deckle/state"
@@ -21,6 +23,8 @@ import (
 // read it.
 type standing struct {
 	shard   uint32
+	cfg     *config.Config
+	clock   func() time.Time
 	list    *condition.Registry
 	written *Tally
 	retries *prometheus.CounterVec // by part
@@ -41,8 +45,8 @@ type seen struct {
 }
 
 func newStanding(env *Env, shard uint32) *standing {
-	return &standing{shard: shard, list: env.Conditions, written: env.Written, retries: env.Metrics.retries,
-		scope: env.Conditions.Scope()}
+	return &standing{shard: shard, cfg: env.Config, clock: env.Now, list: env.Conditions, written: env.Written,
+		retries: env.Metrics.retries, scope: env.Conditions.Scope()}
 }
 
 // part is the name of something that can fail or stop on its own: "shard", "source", a sink's name or partName.
@@ -113,7 +117,7 @@ func (c *standing) setFailing(p part, err error) {
 	switch sink, ok := sinkNamed(p); {
 	case p == partSource:
 		c.mu.Lock()
-		c.asking = text(err)
+		c.asking = c.explained(p, err)
 		c.mu.Unlock()
 		c.showSource()
 	case ok:
@@ -121,7 +125,7 @@ func (c *standing) setFailing(p part, err error) {
 		if !c.written.ever(sink) {
 			id, other = other, id
 		}
-		c.keep(id, c.of(p), text(err))
+		c.keep(id, c.of(p), c.explained(p, err))
 		c.keep(other, c.of(p), "")
 	default:
 		c.keep(condition.PartitionFailing, p, text(err))
@@ -135,7 +139,7 @@ func (c *standing) setFetching(err error) {
 		c.retries.WithLabelValues(partSource).Inc()
 	}
 	c.mu.Lock()
-	c.fetching = text(err)
+	c.fetching = c.explained(partSource, err)
 	c.mu.Unlock()
 	c.showSource()
 }
@@ -248,6 +252,14 @@ func sinkNamed(name string) (state.SinkID, bool) {
 		}
 	}
 	return 0, false
+}
+
+// explained is an error's text, with what it is probably about.
+func (c *standing) explained(p part, err error) string {
+	if h := hint(c.cfg, p, err, c.clock()); h != "" {
+		return h + " (" + err.Error() + ")"
+	}
+	return text(err)
 }
 
 func text(err error) string {
