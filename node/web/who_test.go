@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +29,7 @@ type guarded struct {
 	tokens map[string]string // by role, with "/welt" behind it for those that are held
 	audit  string
 	done   []status.Command
+	local  string // the token of this machine
 }
 
 func newGuarded(t *testing.T, open ...string) *guarded {
@@ -54,6 +57,7 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	if err := a.SetTokens(text); err != nil {
 		t.Fatal(err)
 	}
+	g.local = a.NewLocal()
 	audit, err := access.OpenAudit(access.AuditOptions{File: g.audit, Node: "a", MaxBytes: 64 << 20,
 		Now: func() time.Time { // so slow that each refusal has its line
 			ticks++
@@ -350,6 +354,39 @@ func TestLoginCookie(t *testing.T) {
 	w = g.as("", "POST", "/api/v1/logout", "{}", with)
 	if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
 		t.Errorf("%v", c)
+	}
+}
+
+// The token of this machine's own commands counts from this machine: over loopback, or from the address that took the
+// connection, and not through a proxy, which brings the world's requests over loopback.
+func TestLocalToken(t *testing.T) {
+	g := newGuarded(t)
+	for _, c := range []struct {
+		from, own, header string
+		want              int
+	}{
+		{"127.0.0.1:40000", "127.0.0.1:8080", "", 200},
+		{"[::1]:40000", "[::1]:8080", "", 200},
+		{"10.0.0.1:40000", "10.0.0.1:8080", "", 200},
+		{"10.0.0.7:40000", "10.0.0.1:8080", "", 401},
+		{"10.0.0.7:40000", "", "", 401},
+		{"127.0.0.1:40000", "127.0.0.1:8080", "X-Forwarded-For", 401},
+		{"127.0.0.1:40000", "127.0.0.1:8080", "Forwarded", 401},
+	} {
+		w := g.as("", "GET", "/api/v1/status", "", func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+g.local)
+			r.RemoteAddr = c.from
+			if c.own != "" {
+				own := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.own))
+				*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, own))
+			}
+			if c.header != "" {
+				r.Header.Set(c.header, "for=10.0.0.9")
+			}
+		})
+		if w.Code != c.want {
+			t.Errorf("from %s at %s, %s: %d %s", c.from, c.own, c.header, w.Code, w.Body)
+		}
 	}
 }
 
