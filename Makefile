@@ -61,8 +61,9 @@ integration:
 
 # The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./event/... ./node/... ./raftstore/... ./schema/... \
-		./sim ./sim/demo/... ./sim/history/... ./sim/testworld/... ./sim/verify/... ./sinks/... ./state/... ./wal/...
+	DECKLE_REQUIRE_SERVICES= $(GO) test -race -short -timeout 40m ./cipherfs/... ./event/... ./node/... ./raftstore/... \
+		./schema/... ./sim ./sim/demo/... ./sim/history/... ./sim/testworld/... ./sim/verify/... ./sinks/... \
+		./state/... ./trust/... ./wal/...
 
 lint: $(LINT)
 	$(LINT) run $(MODULES)

@@ -520,8 +520,8 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go f.Run(ctx)
 		text = "two"
+		go f.Run(ctx)
 		time.Sleep(LookEvery - 1)
 		synctest.Wait()
 		before := s.Value()
