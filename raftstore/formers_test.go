@@ -128,25 +128,31 @@ func TestReplacedIncarnation(t *testing.T) {
 	speaks("by snapshot", 1)
 	c.put(shard, 10)
 
-	// The former folder comes back, and had not even noted that it was a member: it is not let in again.
+	// The former folder comes back: as it was, and as one that was replaced before it had received or noted anything but
+	// that it joins. It is not let in again.
 	c.stop(2)
 	var id identity
 	if err := readSealed(cipherfstest.Over(old), "data/identity", &id); err != nil {
 		t.Fatal(err)
 	}
 	id.Phase = phaseJoining
-	if err := writeSealed(cipherfstest.Over(old), "data/identity", &id); err != nil {
+	joiner := vfs.NewCrashableMem()
+	if err := errors.Join(joiner.MkdirAll("data", 0o700),
+		writeSealed(cipherfstest.Over(joiner), "data/identity", &id)); err != nil {
 		t.Fatal(err)
 	}
-	c.nodes[2].fs = old
-	c.start(2)
-	select {
-	case err := <-c.nodes[2].fatal:
-		if !errors.Is(err, ErrSuperseded) {
-			t.Fatal(err)
+	for _, fs := range []*vfs.MemFS{old, joiner} {
+		c.stop(2)
+		c.nodes[2].fs = fs
+		c.start(2)
+		select {
+		case err := <-c.nodes[2].fatal:
+			if !errors.Is(err, ErrSuperseded) {
+				t.Fatal(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the former folder goes on: %+v", c.nodes[2].store.Status())
 		}
-	case <-time.After(20 * time.Second):
-		t.Fatalf("the former folder goes on: %+v", c.nodes[2].store.Status())
 	}
 	if ids := strings.Join(c.config(0, shard), ","); strings.Contains(ids, string(former)) {
 		t.Errorf("it is in the configuration %s", ids)
