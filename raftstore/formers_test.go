@@ -123,7 +123,8 @@ func TestReplacedIncarnation(t *testing.T) {
 	c.eventually("it follows the present incarnation", func() bool { return at(1).Leader == "c" })
 	// The library restores the state first, and takes the snapshot's configuration after it.
 	c.eventually("it has the snapshot's configuration, and knows of the replacement", func() bool {
-		return slices.Contains(c.config(1, shard), string(present)+" Voter") && c.installs(1, "2") > 0 && knows(1)
+		config := c.config(1, shard)
+		return slices.Contains(config, string(present)+" Voter") && c.installs(1, "2") > 0 && knows(1)
 	})
 	speaks("by snapshot", 1)
 	c.put(shard, 10)
