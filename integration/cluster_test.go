@@ -14,10 +14,10 @@ import (
 	"deckle/integration/services"
 )
 
-// TestCluster runs the whole path on real services. The simulator produces data with every fault. The leader of shard 0
-// is killed and restarted, then a node that does not lead it. ClickHouse is down for a minute while Delta goes on. In
-// the end everything must equal the ground truth, according to `deckle verify` and to four readers that nobody here
-// wrote.
+// TestCluster runs the whole path on real services. The simulator produces data with every fault. The nodes' ports are
+// attacked. The leader of shard 0 is killed and restarted, then a node that does not lead it. ClickHouse is down for a
+// minute while Delta goes on. In the end everything must equal the ground truth, according to `deckle verify` and to
+// four readers that nobody here wrote.
 func TestCluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -27,6 +27,7 @@ func TestCluster(t *testing.T) {
 	cl, err := services.NewCluster(services.ClusterOptions{
 		Binary: w.deckle, Dir: dir, Topic: topic, Bucket: bucket, Shards: 6, FlushInterval: 5 * time.Second,
 		Grace: 5 * time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 10 * time.Second,
+		Secure: true,
 	}, w.kafka, w.minio, w.click)
 	must(t, err)
 	// In any order; no other command is needed.
@@ -44,12 +45,20 @@ func TestCluster(t *testing.T) {
 	t.Cleanup(func() { must(t, sim.Kill()) })
 	progress(t, ctx, cl, 1, "clickhouse", "sessions", "events")
 
+	attackPorts(t, ctx, cl)
 	leader, follower := roles(t, ctx, cl)
-	t.Logf("SIGKILL of %s, leader of shard 0", leader.Name)
+	t.Logf("SIGKILL of %s, leader of shard 0, which comes back past strangers who hold every port", leader.Name)
+	strangers, end := context.WithCancel(ctx)
+	defer end()
+	slowStrangers(strangers, cl)
 	must(t, leader.Kill())
 	progress(t, ctx, cl, 1, "events", "clickhouse")
 	must(t, leader.Start())
 	within(t, ctx, time.Minute, leader.Name+" to be ready again", leader.WaitReady)
+	if counted(t, ctx, follower, "deckle_raft_connections_refused_total", "too_many") == 0 {
+		t.Error("there were not more strangers than places")
+	}
+	end()
 
 	t.Logf("SIGKILL of %s, not leader of shard 0", follower.Name)
 	must(t, follower.Kill())

@@ -191,6 +191,7 @@ func up(ctx context.Context, out io.Writer) (err error) {
 	cl, err := services.NewCluster(services.ClusterOptions{
 		Binary: binary, Dir: dir, Topic: topic, Bucket: bucket, Shards: 6, FlushInterval: 10 * time.Second,
 		Grace: 30 * time.Second, IdleAfter: 30 * time.Second, RevisionInterval: time.Minute,
+		Secure: true,
 	}, k, m, c)
 	if err != nil {
 		return err
@@ -220,6 +221,7 @@ MinIO       http://%[3]s   bucket %[4]s, tables events and sessions; user %[5]s,
 ClickHouse  %[7]s   database analytics, user %[8]s, password %[9]s (native protocol)
             SELECT * FROM analytics.brand_analytics
 nodes       http://%[10]s  http://%[11]s  http://%[12]s   page, /readyz, /metrics, /api/v1/status
+            TLS between them: %[18]s certs show --dir %[14]s/pki
 simulator   1000 events/s; what must come out: %[13]s
 data, logs  %[14]s
 

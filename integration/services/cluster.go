@@ -33,12 +33,14 @@ type Cluster struct {
 	kafka *Kafka
 	minio *MinIO
 	click *ClickHouse
+	dir   string
 }
 
 // Node is one `deckle run` process.
 type Node struct {
 	*Process
 	Name, Config, DataDir, HTTP string
+	Raft                        string // where it listens for the other nodes
 	Debug                       string // where its profiles are; "" without ClusterOptions.Profiles
 }
 
@@ -58,6 +60,7 @@ type ClusterOptions struct {
 	RevisionInterval           time.Duration
 	LogLevel                   string // default info
 	Profiles                   bool   // the nodes show their profiles, at Node.Debug
+	Secure                     bool   // TLS between the nodes
 	// RaftTimeout is how long a leader may be silent, and how long its lease lasts; by default that of the nodes.
 	RaftTimeout time.Duration
 
@@ -74,9 +77,9 @@ type Addresses struct {
 	Kafka, MinIO, ClickHouse string   // Kafka may be several, separated by commas
 }
 
-// NewCluster writes the configurations of the nodes. It starts nothing.
+// NewCluster writes the configurations of the nodes, and makes their certificates. It starts nothing.
 func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, error) {
-	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c}
+	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c, dir: o.Dir}
 	names := []string{"node-1", "node-2", "node-3"}[:cmp.Or(o.Nodes, 3)]
 	https, listen := make([]string, len(names)), make([]string, len(names))
 	for i := range names {
@@ -112,7 +115,7 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 			env = append(env, o.Environment(i)...)
 		}
 		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"),
-			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i]}
+			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i], Raft: listen[i]}
 		debug := ""
 		if o.Profiles {
 			port, err := FreePort()
@@ -126,11 +129,16 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		if t := o.RaftTimeout; t > 0 {
 			timeouts = fmt.Sprintf("  heartbeat_timeout: %[1]s\n  election_timeout: %[1]s\n  lease_timeout: %[1]s\n", t)
 		}
+		secure := ""
+		if o.Secure {
+			secure = fmt.Sprintf("  tls: {ca: %s, cert: %s, key: %s}\n", n.File(CAFile), n.File(n.CertFile()),
+				n.File(n.KeyFile()))
+		}
 		text := fmt.Sprintf(`node: %s
 data_dir: %s
 cluster:
   shards: %d
-%s  listen: %s
+%s%s  listen: %s
   nodes:
 %skafka:
   brokers: ["%s"]
@@ -160,7 +168,7 @@ http:
   listen: %s
 log:
   level: %s
-%s`, name, n.DataDir, o.Shards, timeouts, listen[i], members.String(),
+%s`, name, n.DataDir, o.Shards, timeouts, secure, listen[i], members.String(),
 			strings.ReplaceAll(to.Kafka, ",", `", "`), o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
 			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix,
@@ -172,6 +180,9 @@ log:
 		}
 		n.Process = NewProcess(name, dir, env, o.Binary, "run", "--config", n.Config)
 		cl.Nodes = append(cl.Nodes, n)
+	}
+	if o.Secure {
+		return cl, cl.certify()
 	}
 	return cl, nil
 }
