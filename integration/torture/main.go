@@ -21,7 +21,7 @@ func main() {
 	f.IntVar(&o.kills, "kills", 20, "SIGKILLs of nodes, at least")
 	f.Uint64Var(&o.seed, "seed", 0, "seed of the plan and the workload; 0: a random one")
 	f.IntVar(&o.rate, "rate", 2000, "events per second")
-	f.BoolVar(&o.short, "short", false, "only some of the rounds with bad links")
+	f.BoolVar(&o.short, "short", false, "only some of the rounds with bad links, and no rotation of the CA")
 	f.StringVar(&o.only, "only", "", "only rounds whose name contains this")
 	f.StringVar(&o.bug, "bug", "", "switch on this planted bug, and run only the rounds that bring it out")
 	f.BoolVar(&o.mustFail, "must-fail", false,

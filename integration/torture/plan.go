@@ -36,6 +36,7 @@ func kinds(points []string) (must []round, weights []int) {
 	add(1, 0, "restart minio", restartMinIO)
 	add(1, 0, "restart clickhouse", restartClickHouse)
 	add(1, 0, "restart kafka", restartKafka)
+	add(1, 3, rotation, rotateCA)
 	for _, point := range points {
 		add(2, 1, "kill at "+point, func(ctx context.Context, t *torture, r *result) error {
 			return killAt(ctx, t, r, point)
@@ -78,8 +79,11 @@ var shortLinks = map[string]bool{
 	"slow a node's way to everything": true,
 }
 
+// rotation is a round that a short plan does not have: it takes half a minute.
+const rotation = "rotate the CA"
+
 // plan draws the rounds of a run: every requested kind once, in any order, and then more until there are enough kills.
-// A short plan has only some of the bad links.
+// A short plan has only some of the bad links, and no rotation.
 func plan(rng *rand.Rand, points []string, o options) []round {
 	if o.bug != "" {
 		return planBug(rng, points)
@@ -94,7 +98,7 @@ func plan(rng *rand.Rand, points []string, o options) []round {
 	n, sum := 0, 0
 	for i, r := range must {
 		sum += weights[i]
-		if o.short && isLinkRound(r.kind) && !shortLinks[r.kind] {
+		if o.short && !isShort(r.kind) {
 			continue
 		}
 		out = append(out, r)
@@ -113,6 +117,9 @@ func plan(rng *rand.Rand, points []string, o options) []round {
 	}
 	return out
 }
+
+// isShort tells whether a short plan has a round.
+func isShort(kind string) bool { return kind != rotation && (!isLinkRound(kind) || shortLinks[kind]) }
 
 func isLinkRound(kind string) bool { return strings.Contains(kind, " a node's way to ") }
 

@@ -50,7 +50,7 @@ func TestPlan(t *testing.T) {
 			if !slices.Contains(long, r.kind) {
 				t.Errorf("seed %d: no round %q", seed, r.kind)
 			}
-			if has := slices.Contains(short, r.kind); has != (!isLinkRound(r.kind) || shortLinks[r.kind]) {
+			if has := slices.Contains(short, r.kind); has != isShort(r.kind) {
 				t.Errorf("seed %d: round %q in a short plan: %v", seed, r.kind, has)
 			}
 		}

@@ -159,7 +159,7 @@ func (w *world) wire(binary string) (err error) {
 	w.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards,
 		FlushInterval: time.Second, Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention,
-		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level,
+		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level, Secure: true,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {
