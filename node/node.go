@@ -216,7 +216,7 @@ func openKafka(cfg *config.Config, deps *Deps, files *trust.Files, log *slog.Log
 	}
 	secure := kafka.Secure{TLS: t}
 	if s := cfg.Kafka.SASL; s != nil {
-		if secure.Password, err = password(files, "kafka.sasl.password", s.Password); err != nil {
+		if err := prove(&secure, files, s); err != nil {
 			return nil, fmt.Errorf("node: %w", err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
@@ -137,20 +139,58 @@ func (w *sinkWiring) deltaStore(cfg *config.Delta) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := w.s3Keys(cfg.S3)
+	if err != nil {
+		return nil, err
+	}
 	opts := store.S3Options{Endpoint: cfg.S3.Endpoint, Bucket: cfg.S3.Bucket, Prefix: cfg.S3.Prefix,
-		Region: cfg.S3.Region, TLS: tls}
-	if cfg.S3.AccessKey.IsSet() || cfg.S3.SecretKey.IsSet() {
-		access, err := password(w.files, "delta.s3.access_key", cfg.S3.AccessKey)
-		if err != nil {
-			return nil, err
-		}
-		secret, err := password(w.files, "delta.s3.secret_key", cfg.S3.SecretKey)
-		if err != nil {
-			return nil, err
-		}
-		opts.Credentials = store.PresentCredentials(access, secret)
+		Region: cfg.S3.Region, TLS: tls, Credentials: keys}
+	if opts.SSE, err = encryption(w.files, cfg.S3.SSE); err != nil {
+		return nil, err
 	}
 	return store.NewS3(opts)
+}
+
+// s3Keys says where the keys of S3 come from. Those in files are asked for anew with each request.
+func (w *sinkWiring) s3Keys(cfg *config.S3) (*credentials.Credentials, error) {
+	k := &store.Keys{From: cfg.Credentials, File: cfg.File, Profile: cfg.Profile, STSEndpoint: cfg.STSEndpoint,
+		RoleARN: cfg.RoleARN, ExternalID: cfg.ExternalID, TokenFile: cfg.TokenFile, Endpoint: cfg.Endpoint,
+		Region: cfg.Region}
+	for _, s := range []struct {
+		key    string
+		secret config.Secret
+		to     *func() string
+	}{{"access_key", cfg.AccessKey, &k.AccessKey}, {"secret_key", cfg.SecretKey, &k.SecretKey},
+		{"session_token", cfg.SessionToken, &k.SessionToken}} {
+		if !s.secret.IsSet() {
+			continue
+		}
+		var err error
+		if *s.to, err = password(w.files, "delta.s3."+s.key, s.secret); err != nil {
+			return nil, err
+		}
+	}
+	return k.Credentials()
+}
+
+// encryption is how the store is asked to encrypt. A key of ours is that of the start: what is written under it can be
+// read under no other.
+func encryption(files *trust.Files, e *config.SSE) (encrypt.ServerSide, error) {
+	if e == nil {
+		return nil, nil
+	}
+	var key []byte
+	if e.Kind == "c" {
+		text, err := password(files, "delta.s3.sse.key", e.Key)
+		if err != nil {
+			return nil, err
+		}
+		fixed := config.SSE{Key: config.SecretValue(text())}
+		if key, err = fixed.CustomerKey(); err != nil {
+			return nil, fmt.Errorf("delta.s3.sse.key: %w", err)
+		}
+	}
+	return store.NewSSE(e.Kind, e.KMSKey, key)
 }
 
 // clickHouse returns the opener of the ClickHouse sink: the sink is made once, and returned only when its schema is

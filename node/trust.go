@@ -10,6 +10,7 @@ import (
 
 	"deckle/node/condition"
 	"deckle/node/config"
+	"deckle/node/kafka"
 	"deckle/trust"
 )
 
@@ -49,6 +50,29 @@ func password(files *trust.Files, key string, s config.Secret) (func() string, e
 	}
 	return t.Value, nil
 }
+
+// prove adds to s what authentication takes.
+func prove(s *kafka.Secure, files *trust.Files, sasl *config.SASL) (err error) {
+	o := sasl.OAuth
+	switch {
+	case o == nil:
+		s.Password, err = password(files, "kafka.sasl.password", sasl.Password)
+		return err
+	case o.TokenFile != "":
+		s.Password, err = password(files, tokenKey, config.Secret{File: o.TokenFile})
+		return err
+	}
+	if o.CA != "" {
+		if s.TokenTLS, err = client(files, "kafka.sasl.oauth", &config.TLS{CA: o.CA}); err != nil {
+			return err
+		}
+	}
+	s.Password, err = password(files, "kafka.sasl.oauth.client_secret", o.ClientSecret)
+	return err
+}
+
+// tokenKey is the key of the file with Kafka's token, which is a secret, too.
+const tokenKey = "kafka.sasl.oauth.token_file"
 
 // openFiles reads the files of every TLS block and every secret, so that all are watched from the start on. An error of
 // a sink's is not one of the node's: whoever opens the sink meets it, and the others work.
@@ -173,7 +197,12 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 	names := Names(&cfg.Cluster, cfg.Node)
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	var errs []error
-	var certificate *trust.Material // of HTTP
+	var certificate *trust.Material                      // of HTTP
+	if s := cfg.Kafka.SASL; s != nil && s.OAuth != nil { // whose files are in no TLS block and no secret
+		if err := prove(&kafka.Secure{}, files, s); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	for _, b := range cfg.TLSBlocks() {
 		m, err := material(files, b.Key, b.TLS)
 		if err != nil {

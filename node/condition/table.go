@@ -160,8 +160,8 @@ var table = []Spec{
 			"the key away. Between nodes: give each node a certificate (deckle certs) and cluster.tls, one after the " +
 			"other, and then take cluster.insecure away, one after the other; nothing has to stop."},
 	{PasswordInClear, Degraded, "the key",
-		"a password goes to another host unencrypted: Kafka's mechanism plain without kafka.tls, or ClickHouse's " +
-			"password without clickhouse.tls", Never,
+		"a password goes to another host unencrypted: Kafka's mechanism plain or oauthbearer without kafka.tls, " +
+			"ClickHouse's password without clickhouse.tls, or S3's session tokens over http", Never,
 		"Do what the text says; whoever can read the network can read it now, so take another password as well."},
 	{FilesOpen, Degraded, "the path",
 		"other users of the machine can read or change a secret, a key or a local lake, or something in the data " +

@@ -143,13 +143,7 @@ func (c *Config) checkKafka(k *checker) {
 			c.Cluster.Shards)
 	}
 	checkTLS(k, "kafka.tls", kc.TLS)
-	if s := kc.SASL; s != nil {
-		k.oneOf("kafka.sasl.mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512")
-		k.need("kafka.sasl.user", s.User, "the user name")
-		if !s.Password.IsSet() {
-			k.add("kafka.sasl.password", "is missing: give {env: NAME} or {file: PATH}")
-		}
-	}
+	checkSASL(k, kc.SASL)
 	k.between("kafka.idle_after", kc.IdleAfter, 100*time.Millisecond, time.Hour)
 	if kc.FetchMaxBytes < 1<<20 {
 		k.add("kafka.fetch_max_bytes", "%d is too small: a record may have 1 MiB; use at least 1MiB", kc.FetchMaxBytes)
@@ -244,12 +238,7 @@ func (c *Config) checkDelta(k *checker) {
 	if strings.HasPrefix(s.Prefix, "/") {
 		k.add("delta.s3.prefix", "%q must not begin with '/'", s.Prefix)
 	}
-	if !s.AccessKey.IsSet() {
-		k.add("delta.s3.access_key", "is missing: give {env: NAME} or {file: PATH}")
-	}
-	if !s.SecretKey.IsSet() {
-		k.add("delta.s3.secret_key", "is missing: give {env: NAME} or {file: PATH}")
-	}
+	checkS3Credentials(k, s)
 	checkTLS(k, "delta.s3.tls", s.TLS)
 }
 

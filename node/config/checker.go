@@ -111,3 +111,14 @@ func short(d time.Duration) string {
 	}
 	return s
 }
+
+// Loopback says whether an address (host:port, or a host) is this machine's own by its text: localhost, or an IP
+// address of the loopback network. Other names are not resolved.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

@@ -82,13 +82,6 @@ type Kafka struct {
 	MaxBatchBytes int64 `yaml:"max_batch_bytes"`
 }
 
-// SASL is Kafka's authentication.
-type SASL struct {
-	Mechanism string `yaml:"mechanism"` // plain, scram-sha-256 or scram-sha-512
-	User      string `yaml:"user"`
-	Password  Secret `yaml:"password"`
-}
-
 // Session holds the rules of sessions, fixed at creation.
 type Session struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"30m"`
@@ -138,17 +131,6 @@ type Delta struct {
 	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits
 }
 
-// S3 is an S3-compatible store.
-type S3 struct {
-	Endpoint  string `yaml:"endpoint"` // https://host:port or http://host:port
-	Bucket    string `yaml:"bucket"`
-	Prefix    string `yaml:"prefix"`
-	Region    string `yaml:"region" default:"us-east-1"`
-	AccessKey Secret `yaml:"access_key"`
-	SecretKey Secret `yaml:"secret_key"`
-	TLS       *TLS   `yaml:"tls"`
-}
-
 // ClickHouse is the ClickHouse sink.
 type ClickHouse struct {
 	Address     string        `yaml:"address"` // host:port of the native protocol
@@ -185,6 +167,9 @@ func (c *Config) derive() {
 		if n.Name == c.Node {
 			cl.Listen = cmp.Or(cl.Listen, n.Address)
 		}
+	}
+	if d := c.Delta; d != nil && d.S3 != nil {
+		d.S3.deriveCredentials()
 	}
 	k.DLQ = cmp.Or(k.DLQ, k.Topic+".dlq")
 	k.Group = cmp.Or(k.Group, "deckle-"+cl.Pipeline)

@@ -16,7 +16,8 @@ import (
 
 // testEnv is the environment that test configurations see, testFiles their files.
 func testEnv(name string) (string, bool) {
-	v, ok := map[string]string{"PW": "hunter2", "EMPTY": ""}[name]
+	v, ok := map[string]string{"PW": "hunter2", "EMPTY": "",
+		"KEY32": "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnQ="}[name]
 	return v, ok
 }
 
@@ -97,7 +98,8 @@ func TestExampleLoads(t *testing.T) {
 	full.Limits.DiskBytes, full.Encryption, full.Debug.Listen = 0, nil, ""
 	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections, Open: full.HTTP.Open,
 		Audit: full.HTTP.Audit}
-	full.Delta.S3.TLS, full.ClickHouse.TLS = nil, nil
+	full.Delta.S3.TLS, full.Delta.S3.SSE, full.ClickHouse.TLS = nil, nil, nil
+	full.Delta.S3.SessionToken = Secret{}
 	got, _ := yaml.Marshal(full)
 	want, _ := yaml.Marshal(plain)
 	if string(got) != string(want) {
@@ -107,7 +109,7 @@ func TestExampleLoads(t *testing.T) {
 
 // The example names every key there is. The keys of TLS blocks and of secrets are listed once, at its top; of path and
 // s3 it shows only the latter. An exclude rule and a node's certificate stand in comments, since there is none by
-// default.
+// default, and so does what belongs to other credentials than static.
 func TestExampleNamesEveryKey(t *testing.T) {
 	text, err := os.ReadFile("../../deckle.example.yaml")
 	if err != nil {
@@ -118,12 +120,26 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		t.Fatal(err, d.problems)
 	}
 	eachKey(reflect.TypeFor[Config](), "", func(key string, _ reflect.StructField) {
+		if strings.HasPrefix(key, "kafka.sasl.oauth") {
+			if !strings.Contains(string(text), key[strings.LastIndex(key, ".")+1:]) {
+				t.Errorf("%s is not in a comment of the example", key)
+			}
+			return
+		}
 		if _, ok := d.places[key]; !ok && key != "delta.path" && key != "cluster.nodes[0].certificate" &&
-			!strings.HasPrefix(key, "rules.exclude[") {
+			!strings.HasPrefix(key, "rules.exclude[") && !inComments[key] {
 			t.Errorf("%s is not in the example", key)
+		}
+		if inComments[key] && !strings.Contains(string(text), key[strings.LastIndex(key, ".")+1:]) {
+			t.Errorf("%s is not in a comment of the example", key)
 		}
 	})
 }
+
+// inComments are keys that the example names in comments alone.
+var inComments = map[string]bool{"delta.s3.file": true, "delta.s3.profile": true, "delta.s3.sts_endpoint": true,
+	"delta.s3.role_arn": true, "delta.s3.token_file": true, "delta.s3.external_id": true, "delta.s3.sse.kms_key": true,
+	"delta.s3.sse.key": true}
 
 // eachKey calls f with every key below the struct type t, blocks of TLS and secrets as one key each.
 func eachKey(t reflect.Type, key string, f func(key string, field reflect.StructField)) {

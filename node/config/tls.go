@@ -4,8 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -105,34 +105,40 @@ func (c *Config) Secrets() (secrets []KeyedSecret) {
 // InClear is a connection on which a password can be read, by its key in the configuration; Text says what to do.
 type InClear struct{ Key, Text string }
 
-// PasswordsInClear returns the connections to other hosts that carry a password unencrypted. SCRAM sends none, and S3
-// signs.
+// PasswordsInClear returns the connections to other hosts that carry a password, or what stands for one, unencrypted.
+// SCRAM sends none, and S3 signs with the secret key without sending it.
 func (c *Config) PasswordsInClear() (found []InClear) {
-	if k := &c.Kafka; k.SASL != nil && k.TLS == nil && k.SASL.Mechanism == "plain" {
-		for _, b := range k.Brokers {
-			if !Loopback(b) {
-				found = append(found, InClear{"kafka.sasl", "the password of " + k.SASL.User + " goes to " + b +
-					" unencrypted: set kafka.tls, or a mechanism that does not send it (scram-sha-512)"})
-				break
-			}
+	if k := &c.Kafka; k.SASL != nil && k.TLS == nil {
+		what := map[string]string{"plain": "the password of " + k.SASL.User, "oauthbearer": "a token"}[k.SASL.Mechanism]
+		i := slices.IndexFunc(k.Brokers, func(b string) bool { return !Loopback(b) })
+		if what != "" && i >= 0 {
+			found = append(found, InClear{"kafka.sasl", what + " goes to " + k.Brokers[i] +
+				" unencrypted: set kafka.tls, or a mechanism that sends nothing of the kind (scram-sha-512)"})
 		}
 	}
 	if ch := c.ClickHouse; ch != nil && ch.Password.IsSet() && ch.TLS == nil && !Loopback(ch.Address) {
 		found = append(found, InClear{"clickhouse.password", "it goes to " + ch.Address +
 			" unencrypted: set clickhouse.tls, and the server's port for TLS"})
 	}
-	return found
+	return append(found, c.Delta.inClear()...)
 }
 
-// Loopback says whether an address (host:port, or a host) is this machine's own by its text: localhost, or an IP
-// address of the loopback network. Other names are not resolved.
-func Loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+// inClear is PasswordsInClear for S3: tokens are sent along.
+func (d *Delta) inClear() (found []InClear) {
+	if d == nil || d.S3 == nil {
+		return nil
 	}
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	s := d.S3
+	tokens := s.SessionToken.IsSet() || s.Credentials != "static"
+	if host, plain := strings.CutPrefix(s.Endpoint, "http://"); plain && tokens && !Loopback(host) {
+		found = append(found, InClear{"delta.s3.endpoint",
+			"session tokens go to " + host + " unencrypted: write https://, or use keys without one"})
+	}
+	if host, plain := strings.CutPrefix(s.STSEndpoint, "http://"); plain && !Loopback(host) {
+		found = append(found, InClear{"delta.s3.sts_endpoint",
+			"keys come from " + host + " unencrypted: write https://"})
+	}
+	return found
 }
 
 // SecretFile is a file with a secret and the key that names it, e.g. "kafka.sasl.password".
@@ -158,6 +164,10 @@ func (c *Config) SecretFiles() (files []SecretFile) {
 		case *HTTPAuth:
 			if v.Tokens != "" {
 				files = append(files, SecretFile{key + ".tokens", v.Tokens})
+			}
+		case *OAuth:
+			if v.TokenFile != "" {
+				files = append(files, SecretFile{key + ".token_file", v.TokenFile})
 			}
 		}
 	})

@@ -115,6 +115,7 @@ func TestPasswordsInClear(t *testing.T) {
 	click := func(password Secret, tls *TLS, address string) Config {
 		return Config{ClickHouse: &ClickHouse{Address: address, Password: password, TLS: tls}}
 	}
+	lake := func(s S3) Config { return Config{Delta: &Delta{S3: &s}} }
 	for _, row := range []struct {
 		c    Config
 		want string
@@ -126,11 +127,21 @@ func TestPasswordsInClear(t *testing.T) {
 		{kafka("plain", nil, "localhost:1", "127.0.0.2:2", "[::1]:3"), ""},
 		{kafka("plain", &TLS{}, "k:9092"), ""},
 		{kafka("scram-sha-256", nil, "k:9092"), ""},
+		{kafka("oauthbearer", nil, "k:9092"), "kafka.sasl: a token goes to k:9092 unencrypted"},
+		{kafka("oauthbearer", &TLS{}, "k:9092"), ""},
 		{click(with, nil, "ch:9000"), "clickhouse.password: it goes to ch:9000 unencrypted: set clickhouse.tls"},
 		{click(Secret{File: "x"}, nil, "[2001:db8::1]:9000"), "clickhouse.password: "},
 		{click(with, nil, "LOCALHOST:9000"), ""},
 		{click(with, &TLS{}, "ch:9000"), ""},
 		{click(Secret{}, nil, "ch:9000"), ""},
+		{lake(S3{Endpoint: "http://s3:1", Credentials: "static", AccessKey: with, SecretKey: with}), ""},
+		{lake(S3{Endpoint: "http://s3:1", Credentials: "static", SessionToken: with}),
+			"delta.s3.endpoint: session tokens go to s3:1 unencrypted"},
+		{lake(S3{Endpoint: "http://s3:1", Credentials: "chain"}), "delta.s3.endpoint: session tokens go to s3:1 "},
+		{lake(S3{Endpoint: "http://127.0.0.1:1", Credentials: "chain"}), ""},
+		{lake(S3{Endpoint: "https://s3:1", Credentials: "web_identity", STSEndpoint: "https://sts"}), ""},
+		{lake(S3{Endpoint: "https://s3:1", Credentials: "web_identity", STSEndpoint: "http://sts"}),
+			"delta.s3.sts_endpoint: keys come from sts unencrypted"},
 	} {
 		got := ""
 		for _, c := range row.c.PasswordsInClear() {

@@ -42,6 +42,7 @@ http: {auth: {tokens: t, oidc: {issuer: "https://i", audience: a, claim: c, role
 		if err := yaml.Unmarshal([]byte(base), &file); err != nil {
 			t.Fatal(err)
 		}
+		give(file, key)
 		block, path := file, strings.Split(key, ".")
 		for _, name := range path[:len(path)-1] {
 			inner, ok := block[name].(map[string]any)
@@ -85,6 +86,21 @@ http: {auth: {tokens: t, oidc: {issuer: "https://i", audience: a, claim: c, role
 	})
 	if tested < 45 || refused < 35 {
 		t.Errorf("%d keys tested, %d refused", tested, refused)
+	}
+}
+
+// give adds to a file what a key needs beside it.
+func give(file map[string]any, key string) {
+	switch {
+	case key == "delta.s3.sse.kms_key":
+		file["delta"].(map[string]any)["s3"].(map[string]any)["sse"] = map[string]any{"kind": "kms"}
+	case strings.HasPrefix(key, "kafka.sasl.oauth."):
+		source := map[string]any{"token_file": "/t"}
+		if key == "kafka.sasl.oauth.token_file" {
+			source = map[string]any{"token_url": "https://i", "client_id": "c",
+				"client_secret": map[string]any{"env": "PW"}}
+		}
+		file["kafka"].(map[string]any)["sasl"] = map[string]any{"mechanism": "oauthbearer", "oauth": source}
 	}
 }
 

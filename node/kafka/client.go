@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
@@ -39,9 +40,12 @@ type Secure struct {
 	// TLS returns the configuration of one connection, which is not changed. It must be set if the configuration has
 	// TLS, and is asked for each connection.
 	TLS func() *tls.Config
-	// Password returns the password of the configuration's user. It must be set if the configuration has SASL, and is
-	// asked each time that a connection proves itself.
+	// Password returns the password of the configuration's user, the secret of its OAuth client or, if the
+	// configuration names the file of a token, that token. It must be set if the configuration has SASL, and is asked
+	// each time that a connection proves itself.
 	Password func() string
+	// TokenTLS returns the configuration of a connection to who gives tokens; nil: the system's roots.
+	TokenTLS func() *tls.Config
 }
 
 // Open returns a client for the brokers and the topic of cfg. It connects to nothing yet. log takes the client
@@ -109,6 +113,8 @@ func options(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger
 			opts = append(opts, kgo.SASL(scram.Sha256(inScram)))
 		case "scram-sha-512":
 			opts = append(opts, kgo.SASL(scram.Sha512(inScram)))
+		case "oauthbearer":
+			opts = append(opts, kgo.SASL(oauth.Oauth(newTokens(s.OAuth, secure.Password, secure.TokenTLS).auth)))
 		default:
 			return nil, fmt.Errorf("kafka: unknown SASL mechanism %q", s.Mechanism)
 		}

@@ -71,10 +71,28 @@ func openStore(d *config.Delta) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.NewS3(store.S3Options{
-		Endpoint: d.S3.Endpoint, Bucket: d.S3.Bucket, Prefix: d.S3.Prefix, Region: d.S3.Region, TLS: always(t),
-		Credentials: store.StaticCredentials(d.S3.AccessKey.Value(), d.S3.SecretKey.Value()),
-	})
+	s := d.S3
+	opts := store.S3Options{Endpoint: s.Endpoint, Bucket: s.Bucket, Prefix: s.Prefix, Region: s.Region, TLS: always(t)}
+	keys := &store.Keys{From: s.Credentials, File: s.File, Profile: s.Profile, STSEndpoint: s.STSEndpoint,
+		RoleARN: s.RoleARN, ExternalID: s.ExternalID, TokenFile: s.TokenFile, Endpoint: s.Endpoint, Region: s.Region}
+	if s.AccessKey.IsSet() {
+		keys.AccessKey, keys.SecretKey, keys.SessionToken = s.AccessKey.Value, s.SecretKey.Value, s.SessionToken.Value
+	}
+	if opts.Credentials, err = keys.Credentials(); err != nil {
+		return nil, err
+	}
+	if s.SSE != nil {
+		var key []byte
+		if s.SSE.Kind == "c" {
+			if key, err = s.SSE.CustomerKey(); err != nil {
+				return nil, fmt.Errorf("delta.s3.sse.key: %w", err)
+			}
+		}
+		if opts.SSE, err = store.NewSSE(s.SSE.Kind, s.SSE.KMSKey, key); err != nil {
+			return nil, err
+		}
+	}
+	return store.NewS3(opts)
 }
 
 // always is a TLS configuration that stays as it is, nil for none: a comparison is short.

@@ -22,7 +22,12 @@ func TestS3KeysOfTheMoment(t *testing.T) {
 	}))
 	defer srv.Close()
 	access, secret := "one", "secretsecret"
-	credentials := store.PresentCredentials(func() string { return access }, func() string { return secret })
+	keys := store.Keys{From: "static", AccessKey: func() string { return access },
+		SecretKey: func() string { return secret }}
+	credentials, err := keys.Credentials()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := store.NewS3(store.S3Options{Endpoint: srv.URL, Bucket: "lake", MaxRetries: 1, Credentials: credentials})
 	if err != nil {
 		t.Fatal(err)

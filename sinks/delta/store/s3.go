@@ -14,6 +14,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
 // S3Options says where an S3-compatible store is.
@@ -22,8 +23,10 @@ type S3Options struct {
 	Bucket   string
 	Prefix   string // "" or a key prefix without leading slash; a trailing slash is added
 	Region   string // default us-east-1; always set, so that the client never asks for the bucket's location
-	// Credentials default to the usual chain: environment, file, IAM.
+	// Credentials are the keys that sign requests; by default those of Keys{}: environment, file, instance.
 	Credentials *credentials.Credentials
+	// SSE is how objects are to be encrypted by the store (NewSSE); nil: as the bucket says.
+	SSE encrypt.ServerSide
 	// TLS returns the configuration of connections, the same until it is to be another one; nil: the system's roots.
 	TLS func() *tls.Config
 	// MaxRetries is how often the client itself tries one request; default 3. A repeated conditional PUT may meet its
@@ -40,11 +43,7 @@ type S3 struct {
 	bucket    string
 	prefix    string
 	name      string
-}
-
-// StaticCredentials returns fixed keys for S3Options.
-func StaticCredentials(accessKey, secretKey string) *credentials.Credentials {
-	return credentials.NewStaticV4(accessKey, secretKey, "")
+	sse       encrypt.ServerSide
 }
 
 // NewS3 returns a store in a bucket that exists. It does no I/O.
@@ -65,9 +64,9 @@ func NewS3(opts S3Options) (*S3, error) {
 	}
 	creds := opts.Credentials
 	if creds == nil {
-		creds = credentials.NewChainCredentials([]credentials.Provider{
-			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
-		})
+		if creds, err = (&Keys{Region: opts.Region}).Credentials(); err != nil {
+			return nil, err
+		}
 	}
 	transport := &transport{secure: u.Scheme == "https", tls: opts.TLS, wait: opts.ResponseTimeout}
 	if transport.wait <= 0 {
@@ -90,7 +89,7 @@ func NewS3(opts S3Options) (*S3, error) {
 		return nil, fmt.Errorf("store: S3 client: %w", err)
 	}
 	return &S3{client: client, transport: transport, bucket: opts.Bucket, prefix: prefix,
-		name: fmt.Sprintf("%s/%s/%s", strings.TrimSuffix(opts.Endpoint, "/"), opts.Bucket, prefix)}, nil
+		sse: opts.SSE, name: fmt.Sprintf("%s/%s/%s", strings.TrimSuffix(opts.Endpoint, "/"), opts.Bucket, prefix)}, nil
 }
 
 // String implements Store.
@@ -118,6 +117,7 @@ func (s *S3) put(ctx context.Context, key string, data []byte, opts minio.PutObj
 	if err := CheckKey(key); err != nil {
 		return err
 	}
+	opts.ServerSideEncryption = s.sse
 	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(data), int64(len(data)), opts)
 	if err == nil {
 		return nil
@@ -134,7 +134,7 @@ func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
-	obj, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
+	obj, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{ServerSideEncryption: s.sse})
 	if err != nil {
 		return nil, s.getError(key, err)
 	}

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+)
+
+// extensionName and extensionValue are what RFC 7628 takes: anything else would end the message early.
+var (
+	extensionName  = regexp.MustCompile("^[A-Za-z]+$")
+	extensionValue = regexp.MustCompile("^[ -~\\t\\r\\n]+$")
+)
+
+func checkSASL(k *checker, s *SASL) {
+	if s == nil {
+		return
+	}
+	k.oneOf("kafka.sasl.mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512", "oauthbearer")
+	if s.Mechanism == "oauthbearer" {
+		checkOAuth(k, s)
+		return
+	}
+	if s.OAuth != nil {
+		k.add("kafka.sasl.oauth", "is for mechanism: oauthbearer; take it away")
+	}
+	k.need("kafka.sasl.user", s.User, "the user name")
+	if !s.Password.IsSet() {
+		k.add("kafka.sasl.password", "is missing: give {env: NAME} or {file: PATH}")
+	}
+}
+
+func checkOAuth(k *checker, s *SASL) {
+	if s.User != "" || s.Password.IsSet() {
+		k.add("kafka.sasl.mechanism", "oauthbearer has neither user nor password: take them away")
+	}
+	o := s.OAuth
+	if o == nil || o.TokenURL == "" && o.TokenFile == "" {
+		k.add("kafka.sasl.oauth", "needs a source of tokens: token_url with client_id and client_secret, or token_file")
+		return
+	}
+	if o.TokenFile != "" {
+		if o.TokenURL != "" || o.ClientID != "" || o.ClientSecret.IsSet() || o.Scope+o.Audience+o.CA != "" {
+			k.add("kafka.sasl.oauth.token_file",
+				"is the only source of tokens: take token_url and what belongs to it away")
+		}
+	} else {
+		u, err := url.Parse(o.TokenURL)
+		switch {
+		case err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+			k.add("kafka.sasl.oauth.token_url", "must be https://host/path, without user or password")
+		case u.Scheme == "http" && !Loopback(u.Host):
+			k.add("kafka.sasl.oauth.token_url", "sends the client's secret: write https://")
+		}
+		k.need("kafka.sasl.oauth.client_id", o.ClientID, "the name of this client")
+		if !o.ClientSecret.IsSet() {
+			k.add("kafka.sasl.oauth.client_secret", "is missing: give {env: NAME} or {file: PATH}")
+		}
+	}
+	for _, e := range o.Extensions {
+		if !extensionName.MatchString(e.Name) || e.Name == "auth" || !extensionValue.MatchString(e.Value) {
+			k.add("kafka.sasl.oauth.extensions", "%q=%q cannot be sent: a name has letters only and is not auth, a "+
+				"value is printable ASCII", e.Name, e.Value)
+		}
+	}
+}
