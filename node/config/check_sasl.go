@@ -8,7 +8,7 @@ import (
 // extensionName and extensionValue are what RFC 7628 takes: anything else would end the message early.
 var (
 	extensionName  = regexp.MustCompile("^[A-Za-z]+$")
-	extensionValue = regexp.MustCompile("^[ -~\\t\\r\\n]+$")
+	extensionValue = regexp.MustCompile(`^[ -~\t\r\n]+$`)
 )
 
 func checkSASL(k *checker, s *SASL) {

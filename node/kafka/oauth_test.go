@@ -90,12 +90,15 @@ func TestOAuthTokens(t *testing.T) {
 	ask(69*time.Second, "token-1", "")
 	i.set(func() { i.down = true })
 	ask(71*time.Second, "token-1", "")
+	i.set(func() { i.down = false })
+	ask(72*time.Second, "token-2", "")
+	i.set(func() { i.down = true })
 	ask(101*time.Second, "", srv.URL+"/token: 503 Service Unavailable")
 	i.set(func() { i.down = false })
-	ask(102*time.Second, "token-2", "")
+	ask(102*time.Second, "token-3", "")
 	secret = "secret-2"
 	i.set(func() { i.secret = "secret-2" })
-	ask(0, "token-3", "")
+	ask(0, "token-4", "")
 	i.set(func() { i.secret = "secret-3" })
 	tokens.has = nil
 	ask(0, "", "401 Unauthorized invalid_client who is that")

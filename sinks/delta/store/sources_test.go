@@ -319,6 +319,36 @@ func TestFileIsFollowed(t *testing.T) {
 	ask("whole again", "three")
 }
 
+// place is a source that has keys or not, and whose keys end at once.
+type place struct {
+	credentials.Provider
+	key string
+}
+
+func (p *place) IsExpired() bool { return true }
+
+func (p *place) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	return credentials.Value{AccessKeyID: p.key, SecretAccessKey: p.key}, nil
+}
+
+// The place that had keys is asked alone from then on: a node whose role could not be had for a moment must not go on
+// as whoever the environment or the file names.
+func TestChainStays(t *testing.T) {
+	first, second := &place{}, &place{key: "second"}
+	s := newSources(source{"first", first}, source{"second", second})
+	if v, err := s.RetrieveWithCredContext(nil); err != nil || v.AccessKeyID != "second" {
+		t.Fatalf("%q, %v: the second place has keys", v.AccessKeyID, err)
+	}
+	first.key, second.key = "first", ""
+	if v, err := s.RetrieveWithCredContext(nil); err == nil {
+		t.Errorf("went on with keys of another place: %q", v.AccessKeyID)
+	}
+	second.key = "again"
+	if v, err := s.RetrieveWithCredContext(nil); err != nil || v.AccessKeyID != "again" {
+		t.Errorf("%q, %v: the second place has keys again", v.AccessKeyID, err)
+	}
+}
+
 // Who gives keys for a store of AWS is AWS's own, in the store's region.
 func TestAddressOfTheGiver(t *testing.T) {
 	for _, row := range [][3]string{
