@@ -19,6 +19,7 @@ type census struct {
 	unknown  []string           // files with neither
 	broken   []string           // files that were begun by a layer, without a whole header: a crash may leave one so
 	leftover []string           // temporary files of an interrupted Rewrite
+	size     map[string]int64   // bytes on disk, of all of these but the leftover ones
 }
 
 // needed returns, by id, one of the files that need a key.
@@ -33,7 +34,7 @@ func (c *census) needed() map[KeyID]string {
 // take reads the beginning of every file below dir. A folder that is missing has none. Files that vanish meanwhile do
 // not count, so it can be done beside a running node.
 func take(fsys vfs.FS, dir string, outside []string) (*census, error) {
-	c := &census{sealed: map[KeyID][]string{}}
+	c := &census{sealed: map[KeyID][]string{}, size: map[string]int64{}}
 	names, err := fsys.List(dir)
 	if err == nil {
 		err = c.walk(fsys, dir, names, func(path, name string) bool {
@@ -93,6 +94,7 @@ func (c *census) count(fsys vfs.FS, path string, size int64) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	c.size[path] = size
 	h, err := decodeHeader(first)
 	switch {
 	case err == nil:

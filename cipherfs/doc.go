@@ -82,6 +82,7 @@
 //	census    what the first bytes of a folder's files say
 //	prove     the file encryption; Prove, Folder
 //	rewrite   Rewrite: another key for every file
+//	report    Look: how many files each key has
 //
 // # Limits
 //

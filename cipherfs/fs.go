@@ -27,6 +27,11 @@ type Options struct {
 	Lock   string
 	Logger *slog.Logger // default: none
 
+	// Discard are folders that Rewrite removes first instead of rewriting what is in them. Optional.
+	Discard []string
+	// Progress is called by Rewrite after each file: what is done, of all that there is to do. Optional.
+	Progress func(done, all Count)
+
 	chunk int       // of new files; 16 KiB if 0
 	rand  io.Reader // of salts; crypto/rand if nil
 }

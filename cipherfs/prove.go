@@ -153,8 +153,8 @@ func Prove(o Options, dir string, outside ...string) (*Folder, error) {
 	}
 	if n := len(f.scan.plain); n > 0 && len(o.Keys) > 0 && !o.plain() {
 		return nil, fmt.Errorf("%w: %s, and %d in all. Nothing was changed. If the folder was in use before it had "+
-			"keys: encryption.plain_files: accept. If not, somebody has put them there: take them away", ErrPlainFile,
-			f.scan.plain[0], n)
+			"keys: encryption.plain_files: accept, or deckle encryption rewrite --accept-plain. If not, somebody has "+
+			"put them there: take them away", ErrPlainFile, f.scan.plain[0], n)
 	}
 	return f, nil
 }
@@ -175,6 +175,9 @@ func (f *Folder) Begin() (fsys vfs.FS, layer *FS, err error) {
 		return nil, nil, err
 	}
 	fsys, layer, err = f.begin()
+	if err == nil && layer != nil {
+		err = f.sealIdentity(layer)
+	}
 	return fsys, layer, errors.Join(err, lock.Close())
 }
 
@@ -199,7 +202,7 @@ func (f *Folder) lock() (io.Closer, error) {
 
 func (f *Folder) begin() (fsys vfs.FS, layer *FS, err error) {
 	for _, path := range f.scan.leftover {
-		if err := f.o.FS.Remove(path); err != nil {
+		if err := f.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, fmt.Errorf("cipherfs: %w", err)
 		}
 	}
@@ -224,15 +227,18 @@ func (f *Folder) begin() (fsys vfs.FS, layer *FS, err error) {
 	if layer, err = New(f.o); err != nil {
 		return nil, nil, err
 	}
-	// A binary that knows no encryption reads the identity first, and refuses a sealed one. Had it an identity that it
-	// can read, and a log that it cannot, it would take the log for damaged and empty the folder.
-	identity := f.o.FS.PathJoin(f.dir, identityName)
-	if slices.Contains(f.scan.plain, identity) {
-		if err := layer.rewrite(identity, false); err != nil {
-			return nil, nil, err
-		}
-	}
 	return layer, layer, nil
+}
+
+// sealIdentity comes before any other file is sealed. A binary that knows no encryption reads the identity first, and
+// refuses a sealed one. Had it an identity that it can read, and a log that it cannot, it would take the log for
+// damaged and empty the folder.
+func (f *Folder) sealIdentity(layer *FS) error {
+	identity := f.o.FS.PathJoin(f.dir, identityName)
+	if !slices.Contains(f.scan.plain, identity) {
+		return nil
+	}
+	return layer.rewrite(identity, false)
 }
 
 // save writes the proof if it is not there already.

@@ -206,6 +206,9 @@ func TestProve(t *testing.T) {
 			if err != nil {
 				return
 			}
+			if len(c.keys) == 0 && l != o.FS {
+				t.Errorf("without keys there is a %T between, which costs", l)
+			}
 			for name, text := range files {
 				if text == "" { // the lock is made anew
 					continue
@@ -265,8 +268,8 @@ func TestLock(t *testing.T) {
 		t.Error("the folder was changed")
 	}
 	check(t, lock.Close())
-	if n, err := Rewrite(context.Background(), o, "d"); err != nil || n == 0 {
-		t.Errorf("afterwards: %d files, %v", n, err)
+	if n, err := Rewrite(context.Background(), o, "d"); err != nil || n.Files == 0 {
+		t.Errorf("afterwards: %d files, %v", n.Files, err)
 	}
 	if lock, err = mem.Lock(o.Lock); err != nil {
 		t.Fatalf("the lock is kept: %v", err)
@@ -395,7 +398,7 @@ func TestOutside(t *testing.T) {
 	n, err := Rewrite(context.Background(), o, "d", "d/lake")
 	check(t, err)
 	if got := get(t, mem, "d/lake/0.json"); string(got) != "{}" {
-		t.Errorf("%d files were rewritten, and the lake's reads %q", n, got)
+		t.Errorf("%+v was rewritten, and the lake's reads %q", n, got)
 	}
 	if _, err := Prove(Options{FS: mem, Keys: []*Key{testKey(1)}}, "d", "d/lake"); err != nil {
 		t.Error(err)

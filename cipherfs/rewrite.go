@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,39 +15,44 @@ import (
 const category = vfs.DiskWriteCategory("deckle-encryption")
 
 // Rewrite gives every file of the folder the first key, or makes it plain if o.NewPlain is set, and then forgets the
-// keys that no file has any more. It returns how many files it has rewritten. Nobody else may use the folder
-// meanwhile; o.Lock sees to that. If it is interrupted, it goes on where it was. A file is rewritten as it reads: what
-// does not authenticate is zeros from then on, and one whose header is not whole stays as it is. Plain files are taken
-// in only if o.Plain accepts them: what somebody else has put there would pass for ours from then on.
-func Rewrite(ctx context.Context, o Options, dir string, outside ...string) (files int, err error) {
+// keys that no file has any more. It returns what it has rewritten. Nobody else may use the folder meanwhile;
+// o.Lock sees to that. If it is interrupted, it goes on where it was. A file is rewritten as it reads: what does not
+// authenticate is zeros from then on, and one whose header is not whole stays as it is. Plain files are taken in only
+// if o.Plain accepts them: what somebody else has put there would pass for ours from then on.
+func Rewrite(ctx context.Context, o Options, dir string, outside ...string) (done Count, err error) {
 	f, err := Prove(o, dir, outside...)
 	if err != nil || len(o.Keys) == 0 {
-		return 0, err
+		return done, err
 	}
 	lock, err := f.lock()
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	for _, path := range o.Discard {
+		if err := o.FS.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return done, fmt.Errorf("cipherfs: %w", err)
+		}
+	}
 	_, layer, err := f.begin()
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	if layer != nil {
-		if files, err = f.rewriteAll(ctx, layer, outside); err != nil {
-			return files, err
+		if done, err = f.rewriteAll(ctx, layer, outside); err != nil {
+			return done, err
 		}
 	}
 	f.want.Keys = slices.DeleteFunc(f.want.Keys, func(e proofKey) bool {
 		return o.NewPlain || e.ID != o.Keys[0].id.String()
 	})
-	return files, f.save()
+	return done, f.save()
 }
 
-func (f *Folder) rewriteAll(ctx context.Context, layer *FS, outside []string) (files int, err error) {
-	now, err := take(f.o.FS, f.dir, outside) // Begin has sealed the identity
+func (f *Folder) rewriteAll(ctx context.Context, layer *FS, outside []string) (done Count, err error) {
+	now, err := take(f.o.FS, f.dir, outside)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	var todo []string
 	for id, paths := range now.sealed {
@@ -54,27 +60,34 @@ func (f *Folder) rewriteAll(ctx context.Context, layer *FS, outside []string) (f
 			todo = append(todo, paths...)
 		}
 	}
-	if !f.o.NewPlain {
-		todo = append(todo, now.plain...)
-		if f.o.Plain {
-			todo = append(todo, now.unknown...)
-		}
+	if f.o.Plain && !f.o.NewPlain {
+		todo = append(append(todo, now.plain...), now.unknown...)
 	}
 	slices.Sort(todo)
+	// The identity is sealed first and unsealed last: see sealIdentity.
 	identity := f.o.FS.PathJoin(f.dir, identityName)
 	if i := slices.Index(todo, identity); i >= 0 {
-		todo = append(slices.Delete(todo, i, i+1), identity)
+		if todo = slices.Delete(todo, i, i+1); f.o.NewPlain {
+			todo = append(todo, identity)
+		} else {
+			todo = slices.Insert(todo, 0, identity)
+		}
 	}
+	all := now.total(todo)
 	for _, path := range todo {
 		if err := ctx.Err(); err != nil {
-			return files, err
+			return done, err
 		}
 		if err := layer.rewrite(path, f.o.NewPlain); err != nil {
-			return files, err
+			return done, err
 		}
-		files++
+		done.Files++
+		done.Bytes += now.size[path]
+		if f.o.Progress != nil {
+			f.o.Progress(done, all)
+		}
 	}
-	return files, nil
+	return done, nil
 }
 
 // rewrite replaces a file by a copy that is sealed with the first key, or plain.

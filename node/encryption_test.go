@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/cipherfs"
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/nodetest"
 	"deckle/raftstore"
@@ -140,6 +143,11 @@ func TestKeysOverAPlainFolder(t *testing.T) {
 			t.Fatal("a node without keys seals")
 		}
 	}
+	// Whatever a node writes is known as such, or somebody could put it into a sealed folder; but for the logs of
+	// Pebble, which are not used and have only the 11 bytes of their end.
+	if k, err := LookAtKeys(c.config(0), Deps{FS: c.fs}); err != nil || k.Plain.Files < 5 || !onlyEnds(k.Other) {
+		t.Errorf("known for those of a node are %+v, not known %+v; %v", k.Plain, k.Other, err)
+	}
 	e = keyFiles("key1")
 	plain := folder(t, c.fs, "data")
 	if n, err := c.open(0); !errors.Is(err, cipherfs.ErrPlainFile) || !maps.Equal(plain, folder(t, c.fs, "data")) {
@@ -165,15 +173,50 @@ func TestKeysOverAPlainFolder(t *testing.T) {
 		c.nodes[0] = n
 		t.Fatalf("without its key: %v", err)
 	}
-	both := keyFiles("key2", "key1")
+	both := keyFiles("key2", "key1") // of which old files need the second
 	both.PlainFiles = "accept"
+	oldKeys := func() bool {
+		return has(c.nodes[0].Status().Conditions, condition.EncryptionOldKey, "data_dir")
+	}
 	for _, e = range []*config.Encryption{both, {Keys: both.Keys, NewFiles: "plain"}} {
 		c.start(0)
+		nodetest.Until(t, "it tells that the old key is needed", oldKeys)
 		nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(distinct) })
 		c.checkExact(t, distinct, duplicates, broken)
 		c.stop(0)
 	}
+	// All files get the first key; then what has a key is made plain, and the keys go.
+	deps := Deps{FS: c.fs, ReadFile: keys}
+	e = both
+	if done, err := Reseal(t.Context(), c.config(0), deps, false, nil); err != nil || done.Files == 0 {
+		t.Fatalf("%d files were given the first key: %v", done.Files, err)
+	}
+	e = keyFiles("key2")
+	n := c.start(0)
+	nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(distinct) })
+	deadline := time.Now().Add(time.Second)
+	for time.Now().Before(deadline) && !oldKeys() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if oldKeys() {
+		t.Errorf("an old key is needed after all was rewritten: %+v", n.Status().Conditions)
+	}
+	c.stop(0)
+	e = &config.Encryption{Keys: both.Keys[:1], NewFiles: "plain"}
+	if done, err := Reseal(t.Context(), c.config(0), deps, false, nil); err != nil || done.Files == 0 {
+		t.Fatalf("%d files were made plain: %v", done.Files, err)
+	}
+	e = nil
+	if k, err := LookAtKeys(c.config(0), deps); err != nil || len(k.Keys) != 0 || !onlyEnds(k.Other) {
+		t.Errorf("left is %+v, %v", k, err)
+	}
+	c.start(0)
+	nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(distinct) })
+	c.checkExact(t, distinct, duplicates, broken)
 }
+
+// onlyEnds tells that files are nothing but ends of Pebble's logs.
+func onlyEnds(c cipherfs.Count) bool { return c.Bytes == 11*int64(c.Files) }
 
 // TestKeyFiles: what is wrong with a key file is told by its key in the configuration, and never shows what is in it.
 func TestKeyFiles(t *testing.T) {
@@ -182,7 +225,7 @@ func TestKeyFiles(t *testing.T) {
 		{"", "encryption.keys[0]: no such file"},
 	} {
 		cfg := &config.Config{DataDir: "data", Encryption: keyFiles("k")}
-		_, err := proveFolder(cfg, &Deps{FS: vfs.NewMem(), ReadFile: func(string) ([]byte, error) {
+		_, _, err := proveFolder(cfg, &Deps{FS: vfs.NewMem(), ReadFile: func(string) ([]byte, error) {
 			if c.text == "" {
 				return nil, errors.New("no such file")
 			}
@@ -214,6 +257,19 @@ func TestKeyFiles(t *testing.T) {
 		cfg.Delta.Path = lake
 		if got := lakeWithin(vfs.NewMem(), cfg); got != nil {
 			t.Errorf("a lake at %s is within: %v", lake, got)
+		}
+	}
+}
+
+// TestInsecureTellsOfKeys: who has encryption at rest must not believe that it reaches beyond the disk.
+func TestInsecureTellsOfKeys(t *testing.T) {
+	for _, e := range []*config.Encryption{nil, keyFiles("key1")} {
+		cfg := &config.Config{Encryption: e, Cluster: config.Cluster{Insecure: true, Nodes: make([]config.Node, 3)}}
+		w := &fileWatch{cfg: cfg, list: condition.New("a", time.Now, slog.New(slog.DiscardHandler))}
+		w.tellInsecure()
+		list := w.list.Snapshot()
+		if len(list) != 1 || strings.Contains(list[0].Text, "whatever encryption.keys seals") != (e != nil) {
+			t.Errorf("%+v", list)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	deps.complete()
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
-	folder, err := proveFolder(cfg, &deps)
+	folder, keys, err := proveFolder(cfg, &deps)
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +177,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.work.Go(func() { n.watchConditions(run) })
 	n.work.Go(func() { n.tellFlushes(run, &n.written) })
 	n.work.Go(func() { n.members.run(run) })
+	n.work.Go(func() { watchKeys(run, cfg, &n.deps, keys, n.list) })
 	return n, nil
 }
 

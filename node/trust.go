@@ -175,6 +175,9 @@ func (w *fileWatch) tellInsecure() {
 		if c.TLS != nil {
 			how = "connections between the nodes are taken without TLS, too"
 		}
+		if w.cfg.Encryption != nil {
+			how += ", and the state crosses them readable, whatever encryption.keys seals on disk"
+		}
 		w.list.Set(condition.Insecure, betweenNodes, 0, "cluster.insecure: "+how+": whoever reaches their port could "+
 			"read and write everything", "")
 	}

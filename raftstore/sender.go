@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -212,16 +213,32 @@ func (r *sending) Close() (err error) {
 
 // dropCopies removes the copies that an earlier process made for sending.
 func dropCopies(fsys vfs.FS, dir string) error {
+	copies, err := copiesIn(fsys, dir)
+	for _, c := range copies {
+		err = errors.Join(err, removeAll(fsys, c))
+	}
+	return err
+}
+
+func copiesIn(fsys vfs.FS, dir string) (copies []string, err error) {
 	names, err := fsys.List(dir)
 	if err != nil {
-		return fmt.Errorf("raftstore: list %s: %w", dir, err)
+		return nil, fmt.Errorf("raftstore: list %s: %w", dir, err)
 	}
 	for _, n := range names {
 		if strings.HasPrefix(n, sendPrefix) {
-			if err := removeAll(fsys, fsys.PathJoin(dir, n)); err != nil {
-				return err
-			}
+			copies = append(copies, fsys.PathJoin(dir, n))
 		}
 	}
-	return nil
+	return copies, nil
+}
+
+// Copies returns the folders of a data folder that have copies of the state, made of links to its files, for other
+// nodes. Nobody needs them while no Store is open: every Open removes them.
+func Copies(fsys vfs.FS, dir string) ([]string, error) {
+	copies, err := copiesIn(fsys, fsys.PathJoin(dir, snapshotDirName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return copies, err
 }

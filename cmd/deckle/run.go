@@ -47,6 +47,11 @@ certificates expire, and notices, each with what to do.`,
 			if err != nil {
 				return err
 			}
+			if cfg.Encryption != nil {
+				if err := keepCoresEmpty(); err != nil {
+					return err
+				}
+			}
 			if check {
 				certificates, notices, err := node.CheckFiles(cfg, node.Deps{})
 				if err != nil {

@@ -13,6 +13,7 @@ const (
 	Insecure            ID = "insecure"              // node: Open
 	PasswordInClear     ID = "password-in-clear"     // node: Open
 	FilesOpen           ID = "files-open"            // node: modes
+	EncryptionOldKey    ID = "encryption-old-key"    // node: encryption
 	ConnectionsRefused  ID = "connections-refused"   // node: HTTP
 	AuditFailing        ID = "audit-failing"         // node: HTTP
 	OIDCFailing         ID = "oidc-failing"          // node: HTTP
@@ -168,6 +169,11 @@ var table = []Spec{
 			"folder that could not be tightened", Never,
 		"Run the command in the text. Have the data folder, and all that is in it, belong to the user of the node, " +
 			"and restart it. A lake that others are to read has delta.shared: true."},
+	{EncryptionOldKey, Notice, "data_dir",
+		"files of the data folder have another key than the first of encryption.keys, or none; or a key, where " +
+			"encryption.new_files is plain. Looked for at start and every ten minutes", Never,
+		"Leave the old keys in the configuration. Files are written anew by and by; to have it done at once, stop " +
+			"the node and run deckle encryption rewrite. The condition ends when the old keys can go."},
 	{ConnectionsRefused, Notice, "http",
 		"connections of HTTP have been closed for a minute, because too many were open", Never,
 		"Find out who opens them. If they are wanted, raise the limit of open files or http.max_connections; a proxy " +
