@@ -3,12 +3,15 @@ package node
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path"
 	"strings"
@@ -175,12 +178,28 @@ func TestKeysOverAPlainFolder(t *testing.T) {
 	}
 	both := keyFiles("key2", "key1") // of which old files need the second
 	both.PlainFiles = "accept"
+	// Over HTTP it shows what the command shows.
+	shown := func() (k FolderKeys) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/encryption", nil)
+		r.Host = "127.0.0.1"
+		c.nodes[0].Handler().ServeHTTP(w, r)
+		if err := json.Unmarshal(w.Body.Bytes(), &k); err != nil || w.Code != http.StatusOK {
+			t.Errorf("%d %s: %v", w.Code, w.Body, err)
+		}
+		return k
+	}
 	oldKeys := func() bool {
 		return has(c.nodes[0].Status().Conditions, condition.EncryptionOldKey, "data_dir")
 	}
 	for _, e = range []*config.Encryption{both, {Keys: both.Keys, NewFiles: "plain"}} {
 		c.start(0)
 		nodetest.Until(t, "it tells that the old key is needed", oldKeys)
+		k := shown()
+		if len(k.Keys) != 2 || k.Keys[1].Use != useOld || k.Keys[0].Files+k.Keys[1].Files == 0 ||
+			k.DataDir != "data/n0" {
+			t.Errorf("it shows %+v", k)
+		}
 		nodetest.Until(t, "all applied", func() bool { return c.sum(applied) == int64(distinct) })
 		c.checkExact(t, distinct, duplicates, broken)
 		c.stop(0)

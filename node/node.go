@@ -44,6 +44,7 @@ type Node struct {
 	sinks        sinkSlots
 	delta        *deltaTables
 	budget       *budget
+	keys         []*cipherfs.Key // of the data folder
 	files        *fileWatch
 	http         *httpSide
 	list         *condition.Registry // what is not as it should be
@@ -84,8 +85,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, deps: deps, raftLogger: raftLogger, done: make(chan struct{}), rules: waitingRules{},
-		list: condition.New(cfg.Node, deps.Now, deps.Logger)}
+	n := &Node{cfg: cfg, deps: deps, keys: keys, raftLogger: raftLogger, done: make(chan struct{}),
+		rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger)}
 	defer func() {
 		if err == nil {
 			return
@@ -177,7 +178,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.work.Go(func() { n.watchConditions(run) })
 	n.work.Go(func() { n.tellFlushes(run, &n.written) })
 	n.work.Go(func() { n.members.run(run) })
-	n.work.Go(func() { watchKeys(run, cfg, &n.deps, keys, n.list) })
+	n.work.Go(func() { watchKeys(run, cfg, &n.deps, n.keys, n.list) })
 	return n, nil
 }
 

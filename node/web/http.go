@@ -39,6 +39,9 @@ type Options struct {
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
 	Command  Commander // without it there are no commands
+	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
+	// without it there is nothing to show.
+	Encryption func() (any, error)
 	// Gate judges requests first; by default one that answers under localhost and the server's addresses, without
 	// metrics.
 	Gate *front.Gate
@@ -65,6 +68,8 @@ type handler struct {
 	command   Commander // nil: there are no commands
 	metrics   http.Handler
 	analytics cached[*Analytics]
+	// encryption reads the beginning of every file: those who ask at once wait for one look.
+	encryption cached[any]
 }
 
 // reply answers with v as JSON.
@@ -124,6 +129,16 @@ func warnings(st *status.Node) []string {
 func (h *handler) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	st := h.src.Status()
 	h.reply(w, http.StatusOK, newAPIStatus(&st, h.now(), h.start))
+}
+
+func (h *handler) serveEncryption(w http.ResponseWriter, r *http.Request) {
+	keys, err := h.encryption.get(h.now())
+	if err != nil {
+		h.log.Error("the keys of the files cannot be looked at", "request", callOf(r).id, "error", err)
+		h.fail(w, r, "internal", "the data folder cannot be read; the log says why")
+		return
+	}
+	h.reply(w, http.StatusOK, keys)
 }
 
 // list returns s, or an empty list for nil, so that JSON shows [] and not null.

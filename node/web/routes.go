@@ -58,6 +58,9 @@ var routes = []route{
 	{method: http.MethodGet, path: "/api/v1/sessions", role: access.Analyst, brands: filtered,
 		verb: sessionRead, old: "/api/session", class: front.Person, serve: (*handler).serveSessionQuery,
 		about: "the same by `?id=`, for an id such as `..`, which clients take for a path"},
+	{method: http.MethodGet, path: "/api/v1/encryption", role: access.Operator, class: front.Read,
+		serve: (*handler).serveEncryption, keys: true,
+		about: "files and bytes of this node's data folder by key, as `deckle encryption status --json` shows them"},
 	{method: http.MethodPost, path: "/api/v1/partitions/skip", role: access.Operator, verb: "partitions.skip",
 		old: "/api/partitions/skip", class: front.Verb, serve: (*handler).serveSkip, command: true,
 		about: "gives up offsets of a partition"},
@@ -90,6 +93,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	}
 	h.start = h.now()
 	h.analytics.read = h.readAnalytics
+	h.encryption.read = opts.Encryption
 	if opts.Gatherer == nil {
 		opts.Gatherer = prometheus.DefaultGatherer
 	}
@@ -119,7 +123,7 @@ func newRouter(h *handler) *router {
 	}
 	for i := range routes {
 		r := &routes[i]
-		if r.command && h.command == nil || r.login && !h.access.Required() {
+		if r.command && h.command == nil || r.keys && h.encryption.read == nil || r.login && !h.access.Required() {
 			continue
 		}
 		add(r.path, r, "")

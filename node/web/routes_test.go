@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -30,11 +31,14 @@ func ask(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 
 func commandHandler(err error) http.Handler {
 	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
-		Now: func() time.Time { return testNow },
+		Now:        func() time.Time { return testNow },
+		Encryption: noKeys,
 		Command: func(_ context.Context, c status.Command) (status.Outcome, error) {
 			return status.Outcome{Next: c.To}, err
 		}})
 }
+
+func noKeys() (any, error) { return map[string]any{"keys": []any{}}, nil }
 
 // What each row of the table is asked with to answer well.
 var bodies = map[string]string{
@@ -90,10 +94,10 @@ func TestEveryRoute(t *testing.T) {
 			t.Errorf("DELETE %s: %d %s", r.old, bad.Code, bad.Body)
 		}
 	}
-	// Without somebody who carries commands out there are none.
+	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		if (r.command || r.login) != (code == http.StatusNotFound) {
+		if (r.command || r.keys || r.login) != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}
 	}
@@ -165,6 +169,13 @@ func TestProblems(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	seen["internal"] = true
+	h = NewHandler(newFakeSource(), Options{Gate: patientGate(), Encryption: func() (any, error) {
+		return nil, errors.New("open /var/lib/deckle/1.sst: denied")
+	}})
+	if p := decode[problem](t, ask(h, "GET", "/api/v1/encryption", "").Body.String()); p.Status != 500 ||
+		strings.Contains(p.Detail, "/var/lib") {
+		t.Errorf("%+v", p)
+	}
 	seen["host-unknown"], seen["too-many-requests"] = true, true            // TestGate
 	seen["unauthenticated"], seen["role"], seen["brand"] = true, true, true // TestEveryRole
 	seen["audit-unavailable"], seen["issuer-away"] = true, true             // TestAuditUnavailable, TestIssuer

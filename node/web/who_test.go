@@ -68,7 +68,7 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	}
 	t.Cleanup(func() { _ = audit.Close() })
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
-		Access: a, Audit: audit, Open: open,
+		Access: a, Audit: audit, Open: open, Encryption: noKeys,
 		Command: func(_ context.Context, c status.Command) (status.Outcome, error) {
 			g.done = append(g.done, c)
 			return status.Outcome{}, nil
