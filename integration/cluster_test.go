@@ -27,7 +27,7 @@ func TestCluster(t *testing.T) {
 	cl, err := services.NewCluster(services.ClusterOptions{
 		Binary: w.deckle, Dir: dir, Topic: topic, Bucket: bucket, Shards: 6, FlushInterval: 5 * time.Second,
 		Grace: 5 * time.Second, IdleAfter: 5 * time.Second, RevisionInterval: 10 * time.Second,
-		Secure: true,
+		Guarded: true,
 	}, w.kafka, w.minio, w.click)
 	must(t, err)
 	// In any order; no other command is needed.
@@ -249,8 +249,9 @@ func independent(t *testing.T, ctx context.Context, w *world, dir, truth string)
 	settings := filepath.Join(dir, "readers.json")
 	b, err := json.Marshal(map[string]any{
 		"truth": []string{truth}, "bucket": bucket, "mirror": mirror, "database": "analytics",
-		"s3_endpoint": "http://" + w.minio.Addr, "s3_access_key": w.minio.AccessKey, "s3_secret_key": w.minio.SecretKey,
-		"clickhouse": w.click.Addr, "clickhouse_user": w.click.User, "clickhouse_password": w.click.Password,
+		"s3_endpoint": "http://" + w.minio.Addr, "s3_access_key": w.minio.AccessKey,
+		"s3_secret_key": w.minio.SecretKey(),
+		"clickhouse":    w.click.Addr, "clickhouse_user": w.click.User, "clickhouse_password": w.click.Password(),
 	})
 	must(t, err)
 	must(t, os.WriteFile(settings, b, 0o600))

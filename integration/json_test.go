@@ -87,7 +87,7 @@ func TestJSONReaders(t *testing.T) {
 	need(t, err)
 	front, err := cache.BuildFront(ctx, "..")
 	need(t, err)
-	click, err := services.StartClickHouse(ctx, front, lib, filepath.Join(dir, "clickhouse"))
+	click, err := services.StartClickHouse(ctx, front, lib, filepath.Join(dir, "clickhouse"), nil)
 	if click != nil {
 		t.Cleanup(func() { must(t, click.Kill()) })
 	}
@@ -97,7 +97,7 @@ func TestJSONReaders(t *testing.T) {
 		texts = slices.DeleteFunc(texts, func(x leavingText) bool { return crc32.ChecksumIEEE([]byte(x.text))%3 != 0 })
 	}
 	t.Run("clickhouse", func(t *testing.T) {
-		read(t, texts, python, "clickhouse", "CLICKHOUSE="+click.Addr+" "+click.User+" "+click.Password)
+		read(t, texts, python, "clickhouse", "CLICKHOUSE="+click.Addr+" "+click.User+" "+click.Password())
 	})
 }
 

@@ -46,6 +46,7 @@ func folder(t *testing.T) string {
 
 // world are the services of one test.
 type world struct {
+	ca     *services.Authority
 	kafka  *services.Kafka
 	minio  *services.MinIO
 	click  *services.ClickHouse
@@ -69,17 +70,19 @@ func startWorld(ctx context.Context, t *testing.T, dir string) *world {
 	need(t, err)
 	w.deckle, err = services.BuildDeckle(ctx, "..", dir)
 	must(t, err)
-	w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(dir, "kafka"))
+	w.ca, err = services.NewAuthority(dir)
+	must(t, err)
+	w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(dir, "kafka"), w.ca)
 	if w.kafka != nil {
 		t.Cleanup(func() { must(t, w.kafka.Kill()) })
 	}
 	must(t, err)
-	w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(dir, "minio"), bucket)
+	w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(dir, "minio"), bucket, w.ca)
 	if w.minio != nil {
-		t.Cleanup(func() { must(t, w.minio.Kill()) })
+		t.Cleanup(func() { must(t, w.minio.End()) })
 	}
 	must(t, err)
-	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(dir, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(dir, "clickhouse"), w.ca)
 	if w.click != nil {
 		t.Cleanup(func() { must(t, w.click.Kill()) })
 	}

@@ -129,8 +129,8 @@ func TestReplacedIncarnation(t *testing.T) {
 	speaks("by snapshot", 1)
 	c.put(shard, 10)
 
-	// The former folder comes back: as it was, and as one that was replaced before it had received or noted anything but
-	// that it joins. It is not let in again.
+	// The former folder comes back: as it was, and as one that was replaced before it had received or noted anything
+	// but that it joins. It is not let in again.
 	c.stop(2)
 	var id identity
 	if err := readSealed(cipherfstest.Over(old), "data/identity", &id); err != nil {

@@ -65,8 +65,8 @@ func startSpark(o sparkOptions) (*sparkRun, error) {
 		"--jars", o.Spark.Jars, "--heap", fmt.Sprint(o.HeapMB), "--progress", r.progress,
 	}
 	r.Process = services.NewProcess("spark", o.Dir, []string{
-		"SPARK_S3_ACCESS_KEY=" + o.MinIO.AccessKey, "SPARK_S3_SECRET_KEY=" + o.MinIO.SecretKey,
-		"SPARK_CLICKHOUSE_PASSWORD=" + o.Click.Password, "SPARK_LOCAL_IP=127.0.0.1",
+		"SPARK_S3_ACCESS_KEY=" + o.MinIO.AccessKey, "SPARK_S3_SECRET_KEY=" + o.MinIO.SecretKey(),
+		"SPARK_CLICKHOUSE_PASSWORD=" + o.Click.Password(), "SPARK_LOCAL_IP=127.0.0.1",
 	}, append(args, o.More...)...)
 	return r, r.Start()
 }

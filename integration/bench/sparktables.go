@@ -25,7 +25,7 @@ func sparkTables(ctx context.Context, o sparkOptions) (t verify.Options, closeAl
 	none := func() error { return nil }
 	st, err := store.NewS3(store.S3Options{
 		Endpoint: "http://" + o.MinIO.Addr, Bucket: o.Bucket, Prefix: o.Prefix, Region: "us-east-1",
-		Credentials: store.StaticCredentials(o.MinIO.AccessKey, o.MinIO.SecretKey),
+		Credentials: o.MinIO.Credentials(),
 	})
 	if err != nil {
 		return t, none, err
@@ -36,7 +36,7 @@ func sparkTables(ctx context.Context, o sparkOptions) (t verify.Options, closeAl
 	}
 	click, err := clickhouse.OpenReader(ctx, clickhouse.Options{
 		Address: o.Click.Addr, Database: o.Database, User: o.Click.User,
-		Password: func() string { return o.Click.Password },
+		Password: o.Click.Password,
 	})
 	if err != nil {
 		return t, none, errors.Join(fmt.Errorf("spark's tables in ClickHouse: %w", err), st.Close())

@@ -70,7 +70,7 @@ func (c *cluster) follow(ctx context.Context) (*watch, error) {
 	}
 	h.click, err = clickhouse.OpenReader(ctx, clickhouse.Options{
 		Address: c.w.click.Addr, Database: c.name, User: c.w.click.User,
-		Password: func() string { return c.w.click.Password },
+		Password: c.w.click.Password,
 	})
 	if err != nil {
 		return nil, err

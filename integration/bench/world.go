@@ -56,13 +56,13 @@ func (w *world) start(ctx context.Context) (err error) {
 	if w.binary, err = services.BuildDeckle(ctx, w.root, w.dir); err != nil {
 		return err
 	}
-	if w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(w.dir, "kafka")); err != nil {
+	if w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(w.dir, "kafka"), nil); err != nil {
 		return err
 	}
-	if w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(w.dir, "minio"), bucket); err != nil {
+	if w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(w.dir, "minio"), bucket, nil); err != nil {
 		return err
 	}
-	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(w.dir, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(w.dir, "clickhouse"), nil)
 	return err
 }
 

@@ -3,6 +3,7 @@
 // protocol's half of a session is that of sinks/clickhouse/model.
 //
 //	chfront -lib PATH/libchdb.so -path DIR -addr 127.0.0.1:0 -user default -password X [-addr-file FILE] [-v]
+//	        [-password-file FILE] [-tls-addr 127.0.0.1:0 -tls-cert FILE -tls-key FILE]
 //
 // Promise. When a client of the native protocol is told that rows are inserted, the engine has inserted them, with the
 // engine's own durability. An error of the engine reaches the client as an exception with the engine's code. SIGTERM

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,6 +32,10 @@ func run() error {
 	addrFile := flag.String("addr-file", "", "file that gets the address once it is served")
 	user := flag.String("user", "default", "user")
 	password := flag.String("password", "", "password")
+	passwordFile := flag.String("password-file", "", "file with the password, read anew for each connection")
+	tlsAddr := flag.String("tls-addr", "", "another listen address, with TLS")
+	cert := flag.String("tls-cert", "", "certificate for it")
+	key := flag.String("tls-key", "", "its key")
 	verbose := flag.Bool("v", false, "log every query")
 	flag.Parse()
 
@@ -54,6 +59,15 @@ func run() error {
 		eng.close()
 		return err
 	}
+	listeners := []net.Listener{ln}
+	if *tlsAddr != "" {
+		secure, err := listenTLS(*tlsAddr, *cert, *key)
+		if err != nil {
+			eng.close()
+			return err
+		}
+		listeners = append(listeners, secure)
+	}
 	if *addrFile != "" {
 		if err := writeFileAtomic(*addrFile, ln.Addr().String()); err != nil {
 			return err
@@ -67,15 +81,38 @@ func run() error {
 	go func() {
 		s := <-stop
 		log.Printf("%v: closing", s)
-		_ = ln.Close()
+		for _, l := range listeners {
+			_ = l.Close()
+		}
 	}()
 
-	fr := &front{eng, spool, *user, *password, *verbose}
+	fr := &front{eng, spool, *user, *password, *passwordFile, *verbose}
 	conns := &connSet{open: map[net.Conn]bool{}}
+	var accepting sync.WaitGroup
+	for _, l := range listeners {
+		accepting.Go(func() { fr.accept(l, conns) })
+	}
+	accepting.Wait()
+	eng.close() // after the query that is running; its answer may still be sent
+	conns.closeAll()
+	log.Print("closed")
+	return nil
+}
+
+func listenTLS(addr, cert, key string) (net.Listener, error) {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	return tls.Listen("tcp", addr, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+}
+
+// accept serves the connections of a listener until it is closed.
+func (f *front) accept(ln net.Listener, conns *connSet) {
 	for {
 		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			break
+			return
 		}
 		if err != nil {
 			log.Printf("accept: %v", err)
@@ -84,15 +121,11 @@ func run() error {
 		conns.add(c)
 		go func() {
 			defer conns.remove(c)
-			if err := fr.serve(c); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			if err := f.serve(c); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				log.Printf("%s: %v", c.RemoteAddr(), err)
 			}
 		}()
 	}
-	eng.close() // after the query that is running; its answer may still be sent
-	conns.closeAll()
-	log.Print("closed")
-	return nil
 }
 
 // connSet holds the open connections, so that they can be closed at the end.

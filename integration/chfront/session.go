@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -26,12 +27,21 @@ type front struct {
 	eng            *engine
 	spool          string
 	user, password string
+	passwordFile   string // if set, it has the password
 	verbose        bool
 }
 
 func (f *front) serve(c net.Conn) error {
+	password := f.password
+	if f.passwordFile != "" {
+		b, err := os.ReadFile(f.passwordFile)
+		if err != nil {
+			return err
+		}
+		password = string(b)
+	}
 	return (&model.Session{
-		Name: "chfront", User: f.user, Password: f.password,
+		Name: "chfront", User: f.user, Password: password,
 		Execute: func(s *model.Session, q *proto.Query) error {
 			start := time.Now()
 			err := f.execute(s, q)

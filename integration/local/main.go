@@ -89,7 +89,7 @@ func engine(ctx context.Context, args []string, out io.Writer) error {
 	default:
 		defer func() { _ = c.Kill() }()
 		cmd.Env = append(cmd.Env, "DECKLE_TEST_CLICKHOUSE="+c.Addr, "DECKLE_TEST_CLICKHOUSE_USER="+c.User,
-			"DECKLE_TEST_CLICKHOUSE_PASSWORD="+c.Password)
+			"DECKLE_TEST_CLICKHOUSE_PASSWORD="+c.Password())
 	}
 	return cmd.Run()
 }
@@ -116,7 +116,7 @@ func startEngine(ctx context.Context, dir string, out io.Writer) (*services.Clic
 	if err != nil {
 		return nil, err
 	}
-	return services.StartClickHouse(ctx, front, lib, dir)
+	return services.StartClickHouse(ctx, front, lib, dir, nil)
 }
 
 func fetch(ctx context.Context, out io.Writer) (f services.Fetched, err error) {
@@ -160,7 +160,7 @@ func up(ctx context.Context, out io.Writer) (err error) {
 		}
 	}()
 	services.Detach = true
-	k, err := services.StartKafka(ctx, f.KafkaLibs, filepath.Join(dir, "kafka"))
+	k, err := services.StartKafka(ctx, f.KafkaLibs, filepath.Join(dir, "kafka"), nil)
 	if k != nil {
 		err = errors.Join(err, started(k.Process))
 	}
@@ -170,14 +170,14 @@ func up(ctx context.Context, out io.Writer) (err error) {
 	if err := k.CreateTopic(ctx, topic, 6); err != nil {
 		return err
 	}
-	m, err := services.StartMinIO(ctx, f.MinIO, filepath.Join(dir, "minio"), bucket)
+	m, err := services.StartMinIO(ctx, f.MinIO, filepath.Join(dir, "minio"), bucket, nil)
 	if m != nil {
 		err = errors.Join(err, started(m.Process))
 	}
 	if err != nil {
 		return err
 	}
-	c, err := services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(dir, "clickhouse"))
+	c, err := services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(dir, "clickhouse"), nil)
 	if c != nil {
 		err = errors.Join(err, started(c.Process))
 	}
@@ -229,7 +229,7 @@ Compare with the truth: end the simulator (kill %[16]d), then
             %[17]s \
               %[18]s verify --config %[15]s --truth %[13]s
 End all of it: make down
-`, k.Addr, topic, m.Addr, bucket, m.AccessKey, m.SecretKey, c.Addr, c.User, c.Password,
+`, k.Addr, topic, m.Addr, bucket, m.AccessKey, m.SecretKey(), c.Addr, c.User, c.Password(),
 		cl.Nodes[0].HTTP, cl.Nodes[1].HTTP, cl.Nodes[2].HTTP, truth, dir, cl.Nodes[0].Config, sim.PID(),
 		strings.Join(cl.Env(), " "), binary)
 	return err

@@ -113,7 +113,7 @@ func start(ctx context.Context, t *testing.T) *world {
 	dir := t.TempDir()
 	w.binary, err = services.BuildDeckle(ctx, "../..", dir)
 	w.must(err)
-	w.kafka, err = services.StartKafka(ctx, libs, w.dir)
+	w.kafka, err = services.StartKafka(ctx, libs, w.dir, nil)
 	if w.kafka != nil {
 		t.Cleanup(func() { w.must(w.kafka.Kill()) })
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,9 @@ type Node struct {
 	Name, Config, DataDir, HTTP string
 	Raft                        string // where it listens for the other nodes
 	Debug                       string // where its profiles are; "" without ClusterOptions.Profiles
+
+	guarded bool
+	token   atomic.Pointer[string] // with which it is asked
 }
 
 // ClusterOptions say what differs from the configuration's defaults.
@@ -61,6 +65,7 @@ type ClusterOptions struct {
 	LogLevel                   string // default info
 	Profiles                   bool   // the nodes show their profiles, at Node.Debug
 	Secure                     bool   // TLS between the nodes
+	Guarded                    bool   // Secure, and TLS and tokens at the HTTP side, and sealed data folders
 	// RaftTimeout is how long a leader may be silent, and how long its lease lasts; by default that of the nodes.
 	RaftTimeout time.Duration
 
@@ -100,6 +105,15 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 			return nil, fmt.Errorf("services: %w", err)
 		}
 		to := Addresses{Peers: listen, Kafka: k.Addr, MinIO: m.Addr, ClickHouse: c.Addr}
+		if k.Secure != nil {
+			to.Kafka = k.Secure.Addr
+		}
+		if m.Secure != nil {
+			to.MinIO = m.Secure.Addr
+		}
+		if c.Secure != nil {
+			to.ClickHouse = c.Secure.Addr
+		}
 		if o.Wire != nil {
 			var err error
 			if to, err = o.Wire(i, listen); err != nil {
@@ -114,7 +128,7 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		if o.Environment != nil {
 			env = append(env, o.Environment(i)...)
 		}
-		n := &Node{Name: name, Config: filepath.Join(dir, "deckle.yaml"),
+		n := &Node{guarded: o.Guarded, Name: name, Config: filepath.Join(dir, "deckle.yaml"),
 			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i], Raft: listen[i]}
 		debug := ""
 		if o.Profiles {
@@ -130,7 +144,7 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 			timeouts = fmt.Sprintf("  heartbeat_timeout: %[1]s\n  election_timeout: %[1]s\n  lease_timeout: %[1]s\n", t)
 		}
 		secure := ""
-		if o.Secure {
+		if o.Secure || o.Guarded {
 			secure = fmt.Sprintf("  tls: {ca: %s, cert: %s, key: %s}\n", n.File(CAFile), n.File(n.CertFile()),
 				n.File(n.KeyFile()))
 		}
@@ -142,7 +156,7 @@ cluster:
   nodes:
 %skafka:
   brokers: ["%s"]
-  topic: %s
+%s  topic: %s
   idle_after: %s
 session:
   grace: %s
@@ -154,44 +168,48 @@ delta:
   revision_interval: %s
   events: %t
   s3:
-    endpoint: http://%s
+    endpoint: %s
     bucket: %s
     prefix: "%s"
     access_key: {env: DECKLE_S3_ACCESS_KEY}
-    secret_key: {env: DECKLE_S3_SECRET_KEY}
-clickhouse:
+%sclickhouse:
   address: %s
   database: %s
   user: %s
-  password: {env: DECKLE_CLICKHOUSE_PASSWORD}
-http:
+%shttp:
   listen: %s
-log:
+%slog:
   level: %s
 %s`, name, n.DataDir, o.Shards, timeouts, secure, listen[i], members.String(),
-			strings.ReplaceAll(to.Kafka, ",", `", "`), o.Topic, o.IdleAfter, o.Grace,
+			strings.ReplaceAll(to.Kafka, ",", `", "`), cl.kafkaBlock(n), o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
-			o.RevisionInterval, !o.NoEvents, to.MinIO, o.Bucket, o.Prefix,
-			to.ClickHouse, cmp.Or(o.Database, "analytics"),
-			c.User,
-			n.HTTP, cmp.Or(o.LogLevel, "info"), debug)
+			o.RevisionInterval, !o.NoEvents, cl.endpoint(to.MinIO), o.Bucket, o.Prefix, cl.s3Block(n),
+			to.ClickHouse, cmp.Or(o.Database, "analytics"), c.User, cl.clickHouseBlock(n),
+			n.HTTP, n.httpBlock(), cmp.Or(o.LogLevel, "info"), debug+n.encryptionBlock())
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("services: %w", err)
 		}
 		n.Process = NewProcess(name, dir, env, o.Binary, "run", "--config", n.Config)
 		cl.Nodes = append(cl.Nodes, n)
 	}
-	if o.Secure {
-		return cl, cl.certify()
+	if o.Secure || o.Guarded {
+		if err := cl.certify(); err != nil {
+			return nil, err
+		}
 	}
-	return cl, nil
+	if o.Guarded {
+		if err := cl.guard(); err != nil {
+			return nil, err
+		}
+	}
+	return cl, cl.GivePasswords()
 }
 
 // Env is the environment with the secrets that the configurations name.
 func (c *Cluster) Env() []string {
 	return []string{
-		"DECKLE_S3_ACCESS_KEY=" + c.minio.AccessKey, "DECKLE_S3_SECRET_KEY=" + c.minio.SecretKey,
-		"DECKLE_CLICKHOUSE_PASSWORD=" + c.click.Password,
+		"DECKLE_S3_ACCESS_KEY=" + c.minio.AccessKey, "DECKLE_S3_SECRET_KEY=" + c.minio.SecretKey(),
+		"DECKLE_CLICKHOUSE_PASSWORD=" + c.click.Password(),
 	}
 }
 
@@ -254,5 +272,8 @@ func (n *Node) Read(ctx context.Context, path string) ([]byte, error) {
 }
 
 func (n *Node) get(ctx context.Context, path string) ([]byte, int, error) {
-	return httpGet(ctx, "http://"+n.HTTP+path)
+	if !n.guarded {
+		return httpGet(ctx, http.DefaultClient, "http://"+n.HTTP+path, "")
+	}
+	return httpGet(ctx, n.client(), "https://"+n.HTTP+path, *n.token.Load())
 }

@@ -10,12 +10,12 @@ import (
 )
 
 // httpGet asks a node and, if it is asked too often, asks again when it says so.
-func httpGet(ctx context.Context, url string) (body []byte, status int, err error) {
+func httpGet(ctx context.Context, cl *http.Client, url, token string) (body []byte, status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for {
 		var wait string
-		if body, status, wait, err = httpAsk(ctx, url); status != http.StatusTooManyRequests {
+		if body, status, wait, err = httpAsk(ctx, cl, url, token); status != http.StatusTooManyRequests {
 			return body, status, err
 		}
 		seconds, err := strconv.Atoi(wait)
@@ -30,12 +30,17 @@ func httpGet(ctx context.Context, url string) (body []byte, status int, err erro
 	}
 }
 
-func httpAsk(ctx context.Context, url string) (body []byte, status int, wait string, err error) {
+func httpAsk(
+	ctx context.Context, cl *http.Client, url, token string,
+) (body []byte, status int, wait string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, 0, "", fmt.Errorf("services: %w", err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := cl.Do(req)
 	if err != nil {
 		return nil, 0, "", fmt.Errorf("services: %w", err)
 	}

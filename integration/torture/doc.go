@@ -26,6 +26,10 @@
 // it has reached the failpoint, so exactly between two steps of a flush. A node is "stopped at" a failpoint: it sleeps
 // there while the others take over its shards, and then takes the next step, for a shard that is no longer its own.
 //
+// Every wire of a node has TLS: to the others, to Kafka (SCRAM, access control lists), to MinIO and to ClickHouse. Its
+// HTTP side has TLS and tokens, its data folder is sealed. What is not a node (simulator, probes, readers) reaches the
+// services without TLS. Rounds rotate the CA of the nodes, each service's password, and the token.
+//
 // # What is checked
 //
 //  1. Nothing is lost, doubled or different, according to `deckle verify`, to four readers that are not part of this

@@ -160,8 +160,9 @@ func (t *torture) readers(ctx context.Context, rep *report) error {
 	settings := filepath.Join(t.dir, "readers.json")
 	b, err := json.Marshal(map[string]any{
 		"truth": t.truth, "bucket": bucket, "mirror": mirror, "database": database,
-		"s3_endpoint": "http://" + t.minio.Addr, "s3_access_key": t.minio.AccessKey, "s3_secret_key": t.minio.SecretKey,
-		"clickhouse": t.click.Addr, "clickhouse_user": t.click.User, "clickhouse_password": t.click.Password,
+		"s3_endpoint": "http://" + t.minio.Addr, "s3_access_key": t.minio.AccessKey,
+		"s3_secret_key": t.minio.SecretKey(),
+		"clickhouse":    t.click.Addr, "clickhouse_user": t.click.User, "clickhouse_password": t.click.Password(),
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,11 @@ func kinds(points []string) (must []round, weights []int) {
 	add(1, 0, "restart minio", restartMinIO)
 	add(1, 0, "restart clickhouse", restartClickHouse)
 	add(1, 0, "restart kafka", restartKafka)
-	add(1, 3, rotation, rotateCA)
+	add(1, 3, "rotate the CA", rotateCA)
+	for _, service := range []string{"kafka", "minio", "clickhouse"} {
+		add(1, 1, "rotate the password of "+service, rotatePassword(service))
+	}
+	add(1, 1, "rotate the token", rotateToken)
 	for _, point := range points {
 		add(2, 1, "kill at "+point, func(ctx context.Context, t *torture, r *result) error {
 			return killAt(ctx, t, r, point)
@@ -79,11 +83,8 @@ var shortLinks = map[string]bool{
 	"slow a node's way to everything": true,
 }
 
-// rotation is a round that a short plan does not have: it takes half a minute.
-const rotation = "rotate the CA"
-
 // plan draws the rounds of a run: every requested kind once, in any order, and then more until there are enough kills.
-// A short plan has only some of the bad links, and no rotation.
+// A short plan has only some of the bad links, and no rotations: each takes half a minute.
 func plan(rng *rand.Rand, points []string, o options) []round {
 	if o.bug != "" {
 		return planBug(rng, points)
@@ -119,7 +120,9 @@ func plan(rng *rand.Rand, points []string, o options) []round {
 }
 
 // isShort tells whether a short plan has a round.
-func isShort(kind string) bool { return kind != rotation && (!isLinkRound(kind) || shortLinks[kind]) }
+func isShort(kind string) bool {
+	return !strings.HasPrefix(kind, "rotate ") && (!isLinkRound(kind) || shortLinks[kind])
+}
 
 func isLinkRound(kind string) bool { return strings.Contains(kind, " a node's way to ") }
 

@@ -205,11 +205,11 @@ func (w *world) shardMetric(ctx context.Context, n *services.Node, name string) 
 func (w *world) samples(
 	ctx context.Context, n *services.Node, name string, each func(labels string, v float64),
 ) error {
-	body, err := request(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", "")
+	body, err := n.Read(ctx, "/metrics")
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(body) {
+	for line := range strings.Lines(string(body)) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), " ")
 		if ok && (key == name || strings.HasPrefix(key, name+"{")) {
 			f, err := strconv.ParseFloat(value, 64)

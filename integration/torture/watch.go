@@ -21,8 +21,8 @@ type watch struct {
 }
 
 func (w *world) clickConn() *clickConn {
-	return &clickConn{opts: ch.Options{
-		Address: w.click.Addr, User: w.click.User, Password: w.click.Password, Database: database,
+	return &clickConn{password: w.click.Password, opts: ch.Options{
+		Address: w.click.Addr, User: w.click.User, Database: database,
 	}}
 }
 
@@ -32,7 +32,7 @@ func (w *world) startWatch() (*watch, error) {
 		return nil, err
 	}
 	st, err := store.NewS3(store.S3Options{Endpoint: "http://" + w.minio.Addr, Bucket: bucket, Region: "us-east-1",
-		Credentials: store.StaticCredentials(w.minio.AccessKey, w.minio.SecretKey)})
+		Credentials: w.minio.Credentials()})
 	if err != nil {
 		return nil, err
 	}

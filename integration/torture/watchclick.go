@@ -15,8 +15,9 @@ import (
 
 // clickConn is one connection; after an error a new one is made.
 type clickConn struct {
-	opts   ch.Options
-	client *ch.Client
+	opts     ch.Options
+	password func() string // the present one
+	client   *ch.Client
 }
 
 // rows runs a query that returns first columns of texts, and then columns of numbers.
@@ -26,6 +27,7 @@ func (c *clickConn) rows(
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if c.client == nil || c.client.IsClosed() {
+		c.opts.Password = c.password()
 		client, err := ch.Dial(ctx, c.opts)
 		if err != nil {
 			return err

@@ -36,6 +36,7 @@ type world struct {
 	points []string // the binary's failpoints, without planted bugs
 	python string
 
+	ca     *services.Authority
 	kafka  *services.Kafka
 	minio  *services.MinIO
 	click  *services.ClickHouse
@@ -108,6 +109,9 @@ func (w *world) start(ctx context.Context) error {
 }
 
 func (w *world) startServices(ctx context.Context, f services.Fetched) (err error) {
+	if w.ca, err = services.NewAuthority(w.dir); err != nil {
+		return err
+	}
 	var listeners []services.KafkaListener
 	for node := range nodes {
 		port, err := services.FreePort()
@@ -120,16 +124,17 @@ func (w *world) startServices(ctx context.Context, f services.Fetched) (err erro
 		}
 		listeners = append(listeners, services.KafkaListener{Port: port, Advertised: l})
 	}
-	if w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(w.data, "kafka"), listeners...); err != nil {
+	if w.kafka, err = services.StartKafka(ctx, f.KafkaLibs, filepath.Join(w.data, "kafka"), w.ca,
+		listeners...); err != nil {
 		return err
 	}
 	if err := w.kafka.CreateTopic(ctx, topic, shards); err != nil {
 		return err
 	}
-	if w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(w.data, "minio"), bucket); err != nil {
+	if w.minio, err = services.StartMinIO(ctx, f.MinIO, filepath.Join(w.data, "minio"), bucket, w.ca); err != nil {
 		return err
 	}
-	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(w.data, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, f.Front, f.ClickHouse, filepath.Join(w.data, "clickhouse"), w.ca)
 	return err
 }
 
@@ -159,7 +164,7 @@ func (w *world) wire(binary string) (err error) {
 	w.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards,
 		FlushInterval: time.Second, Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention,
-		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level, Secure: true,
+		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second, LogLevel: level, Guarded: true,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {
@@ -175,10 +180,10 @@ func (w *world) wire(binary string) (err error) {
 					a.Kafka = l.Addr
 				}
 			}
-			if a.MinIO, err = w.link(node, "minio", w.minio.Addr); err != nil {
+			if a.MinIO, err = w.link(node, "minio", w.minio.Secure.Addr); err != nil {
 				return a, err
 			}
-			a.ClickHouse, err = w.link(node, "clickhouse", w.click.Addr)
+			a.ClickHouse, err = w.link(node, "clickhouse", w.click.Secure.Addr)
 			return a, err
 		},
 		Environment: func(node int) []string {
@@ -242,7 +247,7 @@ func (w *world) end() error {
 		kill(w.click.Process)
 	}
 	if w.minio != nil {
-		kill(w.minio.Process)
+		errs = append(errs, w.minio.End())
 	}
 	if w.kafka != nil {
 		kill(w.kafka.Process)

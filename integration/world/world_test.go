@@ -72,12 +72,13 @@ func newWorld(t *testing.T) *world {
 	w.need(err)
 	w.binary, err = services.BuildDeckle(ctx, w.root, w.dir)
 	w.must(err)
-	w.minio, err = services.StartMinIO(ctx, fetched.MinIO, filepath.Join(w.dir, "minio"), bucket)
+	w.minio, err = services.StartMinIO(ctx, fetched.MinIO, filepath.Join(w.dir, "minio"), bucket, nil)
 	if w.minio != nil {
 		t.Cleanup(func() { w.check(w.minio.Kill()) })
 	}
 	w.must(err)
-	w.click, err = services.StartClickHouse(ctx, fetched.Front, fetched.ClickHouse, filepath.Join(w.dir, "clickhouse"))
+	w.click, err = services.StartClickHouse(ctx, fetched.Front, fetched.ClickHouse,
+		filepath.Join(w.dir, "clickhouse"), nil)
 	if w.click != nil {
 		t.Cleanup(func() { w.check(w.click.Kill()) })
 	}
