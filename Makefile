@@ -195,7 +195,8 @@ json-spark:
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB). BENCHFLAGS are flags of the program: -readers 0.3 -odd 0.1 -duplicates 0.02 for data
-# that only compare the tables, -spark-warm 1 for a small run.
+# that only compare the tables, -spark-warm 1 for a small run; -only deckle,deckle_guarded,deckle3,deckle3_guarded shows
+# what TLS between the nodes and sealed folders cost.
 EVENTS ?= 600000
 BENCHRUNS ?= 3
 BENCHFLAGS ?=

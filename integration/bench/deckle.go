@@ -25,6 +25,7 @@ type variant struct {
 	nodes    int
 	shards   int
 	events   bool // every raw event in Delta
+	guarded  bool // TLS between the nodes and at the HTTP side, sealed data folders
 	interval time.Duration
 	grace    time.Duration // default 5s
 	idle     time.Duration // timeout of sessions, default 30m
@@ -36,6 +37,8 @@ var variants = []variant{
 	{name: "deckle", nodes: 1, shards: 1},
 	{name: "deckle_raw", nodes: 1, shards: 1, events: true},
 	{name: "deckle3", nodes: 3, shards: 6},
+	{name: "deckle_guarded", nodes: 1, shards: 1, guarded: true},
+	{name: "deckle3_guarded", nodes: 3, shards: 6, guarded: true},
 }
 
 // shards3 is the number of shards of three nodes in the parts of -full. Each has one partition.
@@ -63,7 +66,7 @@ func (w *world) deploy(v variant, topic string) (*cluster, error) {
 	var err error
 	c.Cluster, err = services.NewCluster(services.ClusterOptions{
 		Binary: w.binary, Dir: c.dir, Topic: topic, Bucket: bucket, Prefix: name, Database: name,
-		Nodes: v.nodes, Shards: v.shards,
+		Nodes: v.nodes, Shards: v.shards, Guarded: v.guarded,
 		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 5*time.Second),
 		IdleTimeout: v.idle, Retention: v.retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, LogLevel: "warn",

@@ -8,7 +8,9 @@
 //	                 ├──► spark       sessions → Delta append + ClickHouse, latest image wins; rollups, pages
 //	                 ├──► deckle      one node: sessions, revisions, rollups, pages, dead letters; no raw events
 //	                 ├──► deckle_raw  the same, and every raw event in Delta
-//	                 └──► deckle3     three nodes on this machine, no raw events
+//	                 ├──► deckle3     three nodes on this machine, no raw events
+//	                 └──► deckle_guarded, deckle3_guarded     the same two with TLS between the nodes and at the HTTP
+//	                                  side and with sealed data folders; the ways to the services are as they were
 //
 // They run one after the other, several times, each with an empty data folder, an empty prefix of the bucket and a
 // database of its own. A run is measured over a window:

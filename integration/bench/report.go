@@ -47,10 +47,14 @@ type report struct {
 	Deckle    *figures           `json:"deckle,omitempty"`
 	Raw       *figures           `json:"deckle_raw,omitempty"`
 	Three     *figures           `json:"deckle3,omitempty"`
+	Guarded   *figures           `json:"deckle_guarded,omitempty"`
+	Guarded3  *figures           `json:"deckle3_guarded,omitempty"`
 	Ratio     float64            `json:"ratio_to_spark,omitempty"`     // deckle, events per CPU second
 	RatioRaw  float64            `json:"ratio_to_spark_raw,omitempty"` // deckle_raw
 	Memory    map[string]float64 `json:"peak_rss_to_spark,omitempty"`
 	ThreeCPU  float64            `json:"deckle3_cpu_per_event_to_deckle,omitempty"`
+	// GuardedCPU is what each guarded deployment needs per event, as a ratio to the same without guard.
+	GuardedCPU map[string]float64 `json:"guarded_cpu_per_event_to_plain,omitempty"`
 }
 
 func median[T int64 | float64](of []*figures, get func(*figures) T) T {
@@ -90,8 +94,15 @@ func medianOf(of []*figures) *figures {
 func (r *report) complete(runs map[string][]*figures) {
 	r.Spark, r.Deckle = medianOf(runs["spark"]), medianOf(runs["deckle"])
 	r.Raw, r.Three = medianOf(runs["deckle_raw"]), medianOf(runs["deckle3"])
+	r.Guarded, r.Guarded3 = medianOf(runs["deckle_guarded"]), medianOf(runs["deckle3_guarded"])
 	if r.Deckle != nil && r.Three != nil {
 		r.ThreeCPU = r.Deckle.EventsPerCPUSecond / r.Three.EventsPerCPUSecond
+	}
+	r.GuardedCPU = map[string]float64{}
+	for name, f := range map[string][2]*figures{"deckle": {r.Deckle, r.Guarded}, "deckle3": {r.Three, r.Guarded3}} {
+		if f[0] != nil && f[1] != nil {
+			r.GuardedCPU[name] = f[0].EventsPerCPUSecond / f[1].EventsPerCPUSecond
+		}
 	}
 	if r.Spark == nil {
 		return
@@ -117,7 +128,8 @@ type system struct {
 
 // systems are those that ran.
 func (r *report) systems() []system {
-	all := []system{{"spark", r.Spark}, {"deckle", r.Deckle}, {"deckle_raw", r.Raw}, {"deckle3", r.Three}}
+	all := []system{{"spark", r.Spark}, {"deckle", r.Deckle}, {"deckle_raw", r.Raw}, {"deckle3", r.Three},
+		{"deckle_guarded", r.Guarded}, {"deckle3_guarded", r.Guarded3}}
 	return slices.DeleteFunc(all, func(s system) bool { return s.f == nil })
 }
 
@@ -143,6 +155,9 @@ func (r *report) write(path string, out io.Writer) error {
 	}
 	if r.Ratio > 0 {
 		_, _ = fmt.Fprintf(t, "ratio to Spark\t%.1f, with raw events %.1f\t\n", r.Ratio, r.RatioRaw)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.GuardedCPU)) {
+		_, _ = fmt.Fprintf(t, "CPU per event of %s, guarded to plain\t%.2f\t\n", name, r.GuardedCPU[name])
 	}
 	_, _ = fmt.Fprintln(t, "\nwritten\ttable\trows\tMiB\t")
 	for _, x := range r.systems() {
