@@ -43,6 +43,7 @@ func TestDebug(t *testing.T) {
 	for name, change := range map[string]func(*http.Request){
 		"other name": func(r *http.Request) { r.Host = "rebound.example" },
 		"browser":    func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"a proxy":    func(r *http.Request) { r.Header.Set("X-Forwarded-For", "127.0.0.1") },
 	} {
 		if code := get("/debug/pprof/heap", change); code != http.StatusForbidden {
 			t.Errorf("%s: %d", name, code)
