@@ -4,9 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,15 +72,13 @@ Exit code 0: made; 1: the file cannot be read or written; 2: wrong usage.`,
 			if err != nil {
 				return usageError{err}
 			}
-			tokens, err := readTokens(*file, true)
-			if err != nil {
-				return err
-			}
 			t, secret, err := access.NewToken(r, brands, name, time.Now(), lives)
 			if err != nil {
 				return usageError{err}
 			}
-			if err := writeTokens(*file, append(tokens, t)); err != nil {
+			if err := changeTokens(cmd.Context(), *file, true, func(all []*access.Token) ([]*access.Token, error) {
+				return append(all, t), nil
+			}); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "token %s of role %s, until %s:\n", t.ID, t.Role,
@@ -129,7 +124,7 @@ Exit code 0: shown; 1: the file cannot be read.`,
   deckle token list --file tokens --json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			tokens, err := readTokens(*file, false)
+			tokens, err := readTokens(*file)
 			if err != nil {
 				return err
 			}
@@ -176,71 +171,17 @@ Exit code 0: taken out; 1: there is none of that id, or the file cannot be writt
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tokens, err := readTokens(*file, false)
-			if err != nil {
-				return err
-			}
-			i := slices.IndexFunc(tokens, func(t *access.Token) bool { return t.ID == args[0] })
-			if i < 0 {
-				return fmt.Errorf("%s has no token %q", *file, args[0])
-			}
-			if err := writeTokens(*file, slices.Delete(tokens, i, i+1)); err != nil {
+			if err := changeTokens(cmd.Context(), *file, false, func(all []*access.Token) ([]*access.Token, error) {
+				i := slices.IndexFunc(all, func(t *access.Token) bool { return t.ID == args[0] })
+				if i < 0 {
+					return nil, fmt.Errorf("%s has no token %q", *file, args[0])
+				}
+				return slices.Delete(all, i, i+1), nil
+			}); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "token %s is revoked\n", args[0])
 			return nil
 		},
 	}
-}
-
-// readTokens reads a file of tokens; one that does not exist is empty if it is to be made.
-func readTokens(file string, make bool) ([]*access.Token, error) {
-	if file == "" {
-		return nil, usageError{errors.New("--file FILE is missing: the file that http.auth.tokens names")}
-	}
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) && make {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := access.ParseTokens(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return tokens, nil
-}
-
-// writeTokens puts a file in place whole, so that no node reads half of it, for this user alone.
-func writeTokens(file string, tokens []*access.Token) (err error) {
-	if len(tokens) > access.MaxTokens {
-		return fmt.Errorf("%s would have more than %d tokens", file, access.MaxTokens)
-	}
-	text, err := access.FormatTokens(tokens)
-	if err != nil {
-		return err
-	}
-	if whole, err := filepath.EvalSymlinks(file); err == nil { // a link stays one
-		file = whole
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	if info, err := os.Stat(file); err == nil { // who may read it stays who an operator has said
-		if err := errors.Join(keepOwner(tmp, info), tmp.Chmod(info.Mode().Perm())); err != nil {
-			return errors.Join(err, tmp.Close())
-		}
-	}
-	_, err = tmp.Write(text)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), file)
 }

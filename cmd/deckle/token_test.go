@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,5 +130,74 @@ func TestToken(t *testing.T) {
 	if code, _, err := deckleRun("token", "create", "--file", file, "--role", "viewer"); code != exitFailure ||
 		!strings.Contains(err, "line 1") {
 		t.Errorf("a file that is none: exit %d, %s", code, err)
+	}
+}
+
+// Of several commands at once on one file, which does not even exist yet, none undoes what another one has done: a
+// token that was printed counts, and one that was revoked does not.
+func TestTokensAtOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	const workers, each = 8, 6
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	want := map[string]bool{}
+	for range workers {
+		all.Go(func() {
+			for i := range each {
+				code, out, err := deckleRun("token", "create", "--file", file, "--role", "viewer")
+				if code != exitOK {
+					t.Errorf("exit %d: %s", code, err)
+					return
+				}
+				id := strings.TrimPrefix(out, "dkl_")[:8]
+				if i%2 == 1 {
+					if code, _, err := deckleRun("token", "revoke", id, "--file", file); code != exitOK {
+						t.Errorf("exit %d: %s", code, err)
+					}
+					continue
+				}
+				mu.Lock()
+				want[id] = true
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	list, err := readTokens(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list {
+		if !want[k.ID] {
+			t.Errorf("%s was revoked, and is there", k.ID)
+		}
+		delete(want, k.ID)
+	}
+	if len(want) > 0 {
+		t.Errorf("lost: %v", want)
+	}
+	if left, _ := filepath.Glob(file + "?*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	// Whoever has the lock, for example an older command that hangs, is waited for.
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := tryLock(f); !ok || err != nil {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	before, _ := os.ReadFile(file)
+	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	err = changeTokens(ctx, file, true, func([]*access.Token) ([]*access.Token, error) { return nil, nil })
+	if after, _ := os.ReadFile(file); !errors.Is(err, context.DeadlineExceeded) || string(after) != string(before) {
+		t.Errorf("under the lock of another one: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, err := deckleRun("token", "create", "--file", file, "--role", "viewer"); code != exitOK {
+		t.Errorf("afterwards: exit %d, %s", code, err)
 	}
 }
