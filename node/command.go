@@ -1,14 +1,20 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"slices"
 
+	"deckle/node/access"
 	"deckle/node/shard"
 	"deckle/node/status"
+	"deckle/node/web"
 	"deckle/raftstore"
 )
 
@@ -19,9 +25,13 @@ type commandReply struct {
 	Error   string // "" if the command was carried out
 }
 
-// commands carries out what operators ask for partitions.
+// commands carries out what operators ask for partitions. A command may come to any node; the one that leads the shard
+// carries it out. Both nodes look up whether the role reaches, and both have it in their audit logs, under one request.
 type commands struct {
 	self   string
+	access *access.Access
+	audit  func() *access.Audit // nil: there is none
+	log    *slog.Logger
 	shards func() []*shard.Shard // none before the groups run
 	pass   func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error)
 }
@@ -73,18 +83,13 @@ type refusal struct{ text string }
 func (r *refusal) Error() string { return r.text }
 func (r *refusal) Unwrap() error { return status.ErrRefused }
 
-// obey answers a command that another node has passed on. It is not passed on again.
-func (k *commands) obey(ctx context.Context, what json.RawMessage) json.RawMessage {
+// obey answers a command that another node, from, has passed on. It is not passed on again.
+func (k *commands) obey(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
 	var c status.Command
 	var r commandReply
 	err := json.Unmarshal(what, &c)
 	if err == nil {
-		if s := k.shardOf(c.Partition); s != nil {
-			r.Outcome, err = s.Do(ctx, c)
-		} else {
-			err = fmt.Errorf("%w: node %s does not run the shard of partition %d yet", status.ErrRefused, k.self,
-				c.Partition)
-		}
+		r.Outcome, err = k.judged(ctx, from, &c)
 	}
 	if err != nil {
 		r.Refused, r.Error = errors.Is(err, status.ErrRefused), err.Error()
@@ -94,6 +99,87 @@ func (k *commands) obey(ctx context.Context, what json.RawMessage) json.RawMessa
 		return nil
 	}
 	return b
+}
+
+// judged carries out a command from another node, if that node may pass it on and the role reaches here, too.
+func (k *commands) judged(ctx context.Context, from string, c *status.Command) (out status.Outcome, err error) {
+	verb, target, args := web.VerbOf(c)
+	audit := k.audit()
+	line := func(code int, result, detail string) access.Line {
+		return access.Line{Request: c.Asker.Request, Who: cmp.Or(c.Asker.Principal, "none"), Name: c.Asker.Name,
+			Role: cmp.Or(c.Asker.Role, access.Nobody.String()), Via: "node " + from, Verb: verb, Target: target,
+			Args: args, Status: code, Result: result, Detail: detail}
+	}
+	if why := k.denied(from, c, web.Need(verb)); why != "" {
+		k.log.Warn("a command of another node is refused", "from", from, "why", why)
+		if audit != nil {
+			l := line(http.StatusForbidden, "denied", why)
+			if len(c.Asker.Principal)+len(c.Asker.Name)+len(c.Asker.Role)+len(c.Asker.Request) > maxAsker {
+				l.Who, l.Name, l.Role, l.Request = "none", "", access.Nobody.String(), ""
+			}
+			audit.Refused(l)
+		}
+		return out, fmt.Errorf("%w: node %s: %s", status.ErrRefused, k.self, why)
+	}
+	// As where it was asked: a line before and one after, and what is not written down is not done.
+	if audit != nil {
+		if err := audit.Write(line(0, "begun", ""), true); err != nil {
+			k.log.Error("the audit log cannot be written", "request", c.Asker.Request, "error", err)
+			return out, fmt.Errorf("%w: the audit log of node %s cannot be written", status.ErrRefused, k.self)
+		}
+	}
+	if s := k.shardOf(c.Partition); s != nil {
+		out, err = s.Do(ctx, *c)
+	} else {
+		err = fmt.Errorf("%w: node %s does not run the shard of partition %d yet", status.ErrRefused, k.self,
+			c.Partition)
+	}
+	if audit != nil {
+		code, result := web.Outcome(err)
+		detail := ""
+		if err != nil {
+			detail = err.Error()
+		}
+		if err := audit.Write(line(code, result, detail), true); err != nil { // it is done, whatever the log has of it
+			k.log.Error("the outcome of a verb is not in the audit log", "request", c.Asker.Request, "error", err)
+		}
+	}
+	return out, err
+}
+
+// maxAsker bounds what another node may say of who has asked, in bytes: it comes into the audit log.
+const maxAsker = 4 << 10
+
+// denied says why a command of another node is not carried out, "" if it is. That node is believed about who has asked,
+// but it speaks for itself alone, and for nobody whose role does not reach. Where nobody has to say who they are it may
+// be of an earlier version, which tells nothing of who has asked.
+func (k *commands) denied(from string, c *status.Command, need access.Role) string {
+	a, required := &c.Asker, k.access.Required()
+	role, err := access.ParseRole(a.Role) // Nobody for what is none
+	switch {
+	case c.By != from:
+		return fmt.Sprintf("node %s passes on what node %.100q is said to have been asked", from, c.By)
+	case *a == status.Asker{} && !required:
+		return ""
+	case *a == status.Asker{}:
+		return fmt.Sprintf("node %s does not say who asks, because it is of an earlier version; ask another node", from)
+	case len(a.Principal)+len(a.Name)+len(a.Role)+len(a.Request) > maxAsker:
+		return fmt.Sprintf("node %s says more than %d bytes of who asks", from, maxAsker)
+	case !isRequest(a.Request) || a.Principal == "":
+		return fmt.Sprintf("node %s does not say who asks, or under which request", from)
+	case err != nil || role < need:
+		return fmt.Sprintf("the role %s is needed, and this is %.100q, as node %s says", need, a.Role, from)
+	case required && a.Principal == "none":
+		return fmt.Sprintf("on node %s nobody has to say who they are, here they have to; ask another node, or give "+
+			"that one http.auth, too", from)
+	}
+	return ""
+}
+
+// isRequest says whether a text may name a request: 16 hexadecimal digits.
+func isRequest(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == 8
 }
 
 // shardOf returns the shard that reads a partition, nil if none does.

@@ -131,7 +131,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.watch = kafka.NewWatch(n.kafka, cfg.Kafka.IdleAfter, deps.Now)
 	n.refetch = kafka.NewRefetch(n.kafka)
-	n.commands = &commands{self: cfg.Node, shards: n.shardList,
+	n.commands = &commands{self: cfg.Node, shards: n.shardList, access: n.http.access, audit: n.http.audit.Load,
+		log: n.deps.Logger,
 		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
 			return n.raft.Do(ctx, node, what)
 		}}
@@ -250,7 +251,9 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 		}
 		return n.tell().encode()
 	}
-	o.Do = func(ctx context.Context, what json.RawMessage) json.RawMessage { return n.commands.obey(ctx, what) }
+	o.Do = func(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
+		return n.commands.obey(ctx, from, what)
+	}
 	n.raft, err = raftstore.Open(ctx, o)
 	return err
 }

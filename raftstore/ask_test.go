@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// A node does what another one asks of it, and one that cannot says so.
+// A node does what another one asks of it, and knows which one it is. One that cannot says so.
 func TestDo(t *testing.T) {
 	c := newCluster(t, 3, 1, func(i int, o *Options) {
 		if i == 1 {
-			o.Do = func(ctx context.Context, what json.RawMessage) json.RawMessage {
+			o.Do = func(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
 				if _, bounded := ctx.Deadline(); !bounded {
 					return nil
 				}
 				time.Sleep(3 * o.Timings.Transport) // it may ask others in turn
-				return json.RawMessage(`["done",` + string(what) + `]`)
+				return json.RawMessage(`["done for ` + from + `",` + string(what) + `]`)
 			}
 		}
 	})
@@ -28,7 +28,8 @@ func TestDo(t *testing.T) {
 		<-c.nodes[i].store.Ready()
 	}
 	a := c.nodes[0].store
-	if got, err := a.Do(t.Context(), "b", json.RawMessage(`{"x":1}`)); err != nil || string(got) != `["done",{"x":1}]` {
+	got, err := a.Do(t.Context(), "b", json.RawMessage(`{"x":1}`))
+	if err != nil || string(got) != `["done for a",{"x":1}]` {
 		t.Errorf("%s, %v", got, err)
 	}
 	if _, err := a.Do(t.Context(), "c", json.RawMessage(`{}`)); !errors.Is(err, ErrRefused) {

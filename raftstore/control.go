@@ -113,7 +113,7 @@ func (s *control) answer(ctx context.Context, req *request) (*response, error) {
 	case req.Op == opTell && s.opts.Tell != nil:
 		return &response{Told: s.opts.Tell()}, nil
 	case req.Op == opDo && s.opts.Do != nil:
-		return &response{Told: s.opts.Do(ctx, req.Do)}, nil
+		return &response{Told: s.opts.Do(ctx, nodeOf(raft.ServerID(req.From)), req.Do)}, nil // hear has judged From
 	case !s.started() || uint64(req.Shard) >= uint64(len(s.groups)):
 		return nil, errNotReady
 	}

@@ -77,9 +77,10 @@ type Options struct {
 	// Tell returns what this node says of itself when another one asks it (Store.Ask): JSON of at most MaxTold bytes.
 	// It is called from any goroutine and must not wait.
 	Tell func() json.RawMessage
-	// Do does what another node asks of this one (Store.Do), and returns JSON of at most MaxTold bytes. It is called
-	// from any goroutine, and ends with its context.
-	Do func(context.Context, json.RawMessage) json.RawMessage
+	// Do does what another node asks of this one (Store.Do), and returns JSON of at most MaxTold bytes. from is that
+	// node's name: with Security it has proven it, without it says so. It is called from any goroutine, and ends with
+	// its context.
+	Do func(ctx context.Context, from string, what json.RawMessage) json.RawMessage
 	// OnFatal is called at most once, from any goroutine, when the process should end. This package never ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.

@@ -44,7 +44,7 @@ func TestReplay(t *testing.T) {
 			var done atomic.Int64
 			c.tune = func(i int, o *Options) {
 				calm(i, o)
-				o.Do = func(context.Context, json.RawMessage) json.RawMessage {
+				o.Do = func(context.Context, string, json.RawMessage) json.RawMessage {
 					done.Add(1)
 					return json.RawMessage(`{}`)
 				}

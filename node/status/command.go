@@ -19,6 +19,16 @@ type Command struct {
 	// Reason is the operator's, By the node that was asked; both stand in the gap.
 	Reason string `json:"reason,omitempty"`
 	By     string `json:"by,omitempty"`
+	// Asker is who has asked it, for the audit log of the node that carries it out.
+	Asker Asker `json:"asker,omitzero"`
+}
+
+// Asker is who has asked for a command. A node of an earlier version says nothing of it.
+type Asker struct {
+	Principal string `json:"principal"` // access.Principal.Who
+	Name      string `json:"name,omitempty"`
+	Role      string `json:"role"`
+	Request   string `json:"request"` // 16 hexadecimal digits that name the request in the logs of both nodes
 }
 
 // Outcome is what has come of a Command.

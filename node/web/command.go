@@ -34,10 +34,6 @@ func (h *handler) serveSkip(w http.ResponseWriter, r *http.Request) { h.serveCom
 func (h *handler) serveResume(w http.ResponseWriter, r *http.Request) { h.serveCommand(w, r, true) }
 
 func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bool) {
-	verb := "partitions.skip"
-	if resume {
-		verb = "partitions.resume"
-	}
 	if why := h.foreign(r); why != "" {
 		h.deny(w, r, "forbidden", why)
 		return
@@ -53,10 +49,9 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 		h.fail(w, r, id, err.Error())
 		return
 	}
-	target, args := fmt.Sprint("partition ", c.Partition), map[string]any{}
-	if !resume {
-		args = map[string]any{"from": c.From, "to": c.To, "reason": c.Reason, "sink": c.Sink}
-	}
+	who := &callOf(r).principal
+	c.Asker = status.Asker{Principal: who.Who, Name: who.Name, Role: who.Role.String(), Request: callOf(r).id}
+	verb, target, args := VerbOf(&c)
 	// A line before and one after, so that a crash between them leaves the attempt.
 	begun := h.line(r, verb, target, 0, "begun", "")
 	begun.Args = args
@@ -74,15 +69,7 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 		}
 	}
 	out, err := h.command(r.Context(), c)
-	id, result := "", "ok"
-	switch {
-	case errors.Is(err, status.ErrNoLeader):
-		id, result = "no-leader", "refused"
-	case errors.Is(err, status.ErrRefused):
-		id, result = "refused", "refused"
-	case err != nil:
-		id, result = "outcome-unknown", "unknown"
-	}
+	id, result := outcome(err)
 	if err != nil {
 		tell(problems[id].status, result, err.Error())
 		h.fail(w, r, id, err.Error())
@@ -90,6 +77,19 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 	}
 	tell(http.StatusOK, result, "")
 	h.reply(w, http.StatusOK, out)
+}
+
+// outcome returns what a command's error is: a key of problems, "" without an error, and a result for the audit log.
+func outcome(err error) (id, result string) {
+	switch {
+	case err == nil:
+		return "", "ok"
+	case errors.Is(err, status.ErrNoLeader):
+		return "no-leader", "refused"
+	case errors.Is(err, status.ErrRefused):
+		return "refused", "refused"
+	}
+	return "outcome-unknown", "unknown"
 }
 
 // foreign says why a command is not taken from where it comes, "" if it is. Who has said who they are may be anywhere,

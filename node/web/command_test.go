@@ -27,6 +27,10 @@ func testCommands(t *testing.T, base string, form int) {
 	var got []status.Command
 	var err error
 	do := func(_ context.Context, c status.Command) (status.Outcome, error) {
+		if c.Asker.Principal != "none" || c.Asker.Role != "admin" || len(c.Asker.Request) != 16 {
+			t.Errorf("asked by %+v", c.Asker)
+		}
+		c.Asker = status.Asker{}
 		got = append(got, c)
 		return status.Outcome{Next: c.To, Skipped: c.To - c.From}, err
 	}
@@ -70,8 +74,8 @@ func testCommands(t *testing.T, base string, form int) {
 	if code, _ := ask(skip, `{"partition":3,"sink":"events","from":5,"to":9,"reason":"lost"}`, nil); code != 200 {
 		t.Errorf("of raw events: %d", code)
 	}
-	want := "[{3 false  5 9 lost } {3 false  5 9 lost } {3 false  5 9 lost } {3 true  0 0  } " +
-		"{3 false events 5 9 lost }]"
+	want := "[{3 false  5 9 lost  {   }} {3 false  5 9 lost  {   }} {3 false  5 9 lost  {   }} " +
+		"{3 true  0 0   {   }} {3 false events 5 9 lost  {   }}]"
 	if fmt.Sprint(got) != want {
 		t.Fatalf("%v, want %s", got, want)
 	}

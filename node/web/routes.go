@@ -61,11 +61,11 @@ var routes = []route{
 	{method: http.MethodGet, path: "/api/v1/encryption", role: access.Operator, class: front.Read,
 		serve: (*handler).serveEncryption, keys: true,
 		about: "files and bytes of this node's data folder by key, as `deckle encryption status --json` shows them"},
-	{method: http.MethodPost, path: "/api/v1/partitions/skip", role: access.Operator, verb: "partitions.skip",
+	{method: http.MethodPost, path: "/api/v1/partitions/skip", role: access.Operator, verb: verbSkip,
 		old: "/api/partitions/skip", class: front.Verb, serve: (*handler).serveSkip, command: true,
 		about: "gives up offsets of a partition"},
 	{method: http.MethodPost, path: "/api/v1/partitions/resume", role: access.Operator,
-		verb: "partitions.resume", old: "/api/partitions/resume", class: front.Verb,
+		verb: verbResume, old: "/api/partitions/resume", class: front.Verb,
 		serve: (*handler).serveResume, command: true,
 		about: "tries a partition again"},
 }
