@@ -9,7 +9,7 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored world json json-spark bench bench-full \
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored kerberos world json json-spark bench bench-full \
 	bench-ci bench-at-rest browser profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -183,6 +183,10 @@ malformed:
 # A real broker whose log is replaced by an older copy, as by a restore from a backup, while a node reads from it.
 restored:
 	$(GO) test -count=1 -timeout 15m -v ./integration/restored
+
+# A real broker that takes Kerberos' tickets alone, and a real KDC (Debian: krb5-kdc, krb5-admin-server, faketime).
+kerberos:
+	$(GO) test -count=1 -timeout 15m -v ./integration/kerberos
 
 # All the JSON texts that leave Deckle, read by Python, DuckDB and ClickHouse. The ordinary tests have a third of them
 # read by ClickHouse.

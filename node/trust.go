@@ -55,6 +55,15 @@ func password(files *trust.Files, key string, s config.Secret) (func() string, e
 func prove(s *kafka.Secure, files *trust.Files, sasl *config.SASL) (err error) {
 	o := sasl.OAuth
 	switch {
+	case sasl.Kerberos != nil:
+		if s.Kerberos, err = kafka.NewKerberos(sasl.Kerberos); err != nil {
+			return err
+		}
+		const at = "kafka.sasl.kerberos"
+		if err := files.Bytes(at+".config", sasl.Kerberos.Config, s.Kerberos.TakeConfig); err != nil {
+			return err
+		}
+		return files.Bytes(at+".keytab", sasl.Kerberos.Keytab, s.Kerberos.TakeKeytab)
 	case o == nil:
 		s.Password, err = password(files, "kafka.sasl.password", sasl.Password)
 		return err
@@ -200,8 +209,8 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 	names := Names(&cfg.Cluster, cfg.Node)
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	var errs []error
-	var certificate *trust.Material                      // of HTTP
-	if s := cfg.Kafka.SASL; s != nil && s.OAuth != nil { // whose files are in no TLS block and no secret
+	var certificate *trust.Material                                             // of HTTP
+	if s := cfg.Kafka.SASL; s != nil && (s.OAuth != nil || s.Kerberos != nil) { // whose files are in no TLS block and no secret
 		if err := prove(&kafka.Secure{}, files, s); err != nil {
 			errs = append(errs, err)
 		}

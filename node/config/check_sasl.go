@@ -3,6 +3,7 @@ package config
 import (
 	"net/url"
 	"regexp"
+	"strings"
 )
 
 // extensionName and extensionValue are what RFC 7628 takes: anything else would end the message early.
@@ -15,7 +16,11 @@ func checkSASL(k *checker, s *SASL) {
 	if s == nil {
 		return
 	}
-	k.oneOf("kafka.sasl.mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512", "oauthbearer")
+	k.oneOf("kafka.sasl.mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512", "oauthbearer",
+		"gssapi")
+	if k.kerberos(s) {
+		return
+	}
 	if s.Mechanism == "oauthbearer" {
 		checkOAuth(k, s)
 		return
@@ -62,4 +67,34 @@ func checkOAuth(k *checker, s *SASL) {
 				"value is printable ASCII", e.Name, e.Value)
 		}
 	}
+}
+
+// kerberos checks what belongs to gssapi, and says whether that is the mechanism.
+func (k *checker) kerberos(s *SASL) bool {
+	const at = "kafka.sasl.kerberos"
+	c := s.Kerberos
+	switch {
+	case s.Mechanism != "gssapi":
+		if c != nil {
+			k.add(at, "is for mechanism: gssapi; take it away")
+		}
+		return false
+	case s.User != "" || s.Password.IsSet() || s.OAuth != nil:
+		k.add("kafka.sasl.mechanism", "gssapi has neither user, password nor oauth: take them away")
+	case c == nil:
+		k.add(at, "is missing: give principal and keytab")
+	}
+	if c == nil {
+		return true
+	}
+	k.need(at+".principal", c.Principal, "this node's name in the realm, e.g. deckle")
+	if name, realm, ok := strings.Cut(c.Principal, "@"); ok {
+		k.add(at+".principal", "%q has its realm: write principal: %s and realm: %s", c.Principal, name, realm)
+	}
+	k.need(at+".keytab", c.Keytab, "the file with the principal's key")
+	if strings.ContainsAny(c.Service, "/@") {
+		k.add(at+".service", "%q is more than the first part of the brokers' principals: kafka of kafka/HOST@REALM",
+			c.Service)
+	}
+	return true
 }

@@ -120,7 +120,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		t.Fatal(err, d.problems)
 	}
 	eachKey(reflect.TypeFor[Config](), "", func(key string, _ reflect.StructField) {
-		if strings.HasPrefix(key, "kafka.sasl.oauth") {
+		if strings.HasPrefix(key, "kafka.sasl.oauth") || strings.HasPrefix(key, "kafka.sasl.kerberos") {
 			if !strings.Contains(string(text), key[strings.LastIndex(key, ".")+1:]) {
 				t.Errorf("%s is not in a comment of the example", key)
 			}

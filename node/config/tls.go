@@ -165,6 +165,10 @@ func (c *Config) SecretFiles() (files []SecretFile) {
 			if v.Tokens != "" {
 				files = append(files, SecretFile{key + ".tokens", v.Tokens})
 			}
+		case *Kerberos:
+			if v.Keytab != "" {
+				files = append(files, SecretFile{key + ".keytab", v.Keytab})
+			}
 		case *OAuth:
 			if v.TokenFile != "" {
 				files = append(files, SecretFile{key + ".token_file", v.TokenFile})

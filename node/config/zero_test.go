@@ -94,6 +94,9 @@ func give(file map[string]any, key string) {
 	switch {
 	case key == "delta.s3.sse.kms_key":
 		file["delta"].(map[string]any)["s3"].(map[string]any)["sse"] = map[string]any{"kind": "kms"}
+	case strings.HasPrefix(key, "kafka.sasl.kerberos."):
+		file["kafka"].(map[string]any)["sasl"] = map[string]any{"mechanism": "gssapi",
+			"kerberos": map[string]any{"principal": "p", "keytab": "/k"}}
 	case strings.HasPrefix(key, "kafka.sasl.oauth."):
 		source := map[string]any{"token_file": "/t"}
 		if key == "kafka.sasl.oauth.token_file" {

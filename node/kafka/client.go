@@ -44,6 +44,8 @@ type Secure struct {
 	// configuration names the file of a token, that token. It must be set if the configuration has SASL, and is asked
 	// each time that a connection proves itself.
 	Password func() string
+	// Kerberos must be set, instead of Password, if the configuration has it.
+	Kerberos *Kerberos
 	// TokenTLS returns the configuration of a connection to who gives tokens; nil: the system's roots.
 	TokenTLS func() *tls.Config
 }
@@ -98,7 +100,7 @@ func options(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger
 		opts = append(opts, kgo.Dialer(dialTLS(secure.TLS)))
 	}
 	if s := cfg.SASL; s != nil {
-		if secure.Password == nil {
+		if secure.Password == nil && secure.Kerberos == nil {
 			return nil, errors.New("kafka: SASL is asked for, and there is no password")
 		}
 		inScram := func(context.Context) (scram.Auth, error) {
@@ -115,6 +117,8 @@ func options(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger
 			opts = append(opts, kgo.SASL(scram.Sha512(inScram)))
 		case "oauthbearer":
 			opts = append(opts, kgo.SASL(oauth.Oauth(newTokens(s.OAuth, secure.Password, secure.TokenTLS).auth)))
+		case "gssapi":
+			opts = append(opts, kgo.SASL(secure.Kerberos.mechanism()))
 		default:
 			return nil, fmt.Errorf("kafka: unknown SASL mechanism %q", s.Mechanism)
 		}
