@@ -210,7 +210,8 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	var errs []error
 	var certificate *trust.Material                                             // of HTTP
-	if s := cfg.Kafka.SASL; s != nil && (s.OAuth != nil || s.Kerberos != nil) { // whose files are in no TLS block and no secret
+	// The files of these are in no TLS block and no secret.
+	if s := cfg.Kafka.SASL; s != nil && (s.OAuth != nil || s.Kerberos != nil) {
 		if err := prove(&kafka.Secure{}, files, s); err != nil {
 			errs = append(errs, err)
 		}

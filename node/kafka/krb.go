@@ -84,8 +84,8 @@ func (k *Kerberos) take(t tickets) error {
 		}
 	}
 	if t.conf != nil && t.keys != nil && !slices.Contains(names(t.keys), k.cfg.Principal+"@"+t.realm) {
-		return fmt.Errorf("the keytab has no key of %s@%s, but of %s: another keytab, or kafka.sasl.kerberos.principal "+
-			"or .realm is wrong", k.cfg.Principal, t.realm, cmp.Or(strings.Join(names(t.keys), ", "), "nobody"))
+		return fmt.Errorf("the keytab has no key of %s@%s, but of %s: another keytab, or principal or realm is "+
+			"wrong", k.cfg.Principal, t.realm, cmp.Or(strings.Join(names(t.keys), ", "), "nobody"))
 	}
 	k.has = t
 	return nil

@@ -56,13 +56,16 @@ func TestKerberosFiles(t *testing.T) {
 			t.Errorf("%s: %v, want %q", row.what, row.err, row.want)
 		}
 	}
+	if err := guarded(func() error { panic("out of range") }); err == nil {
+		t.Error("a decoder that panics ends the node")
+	}
 	if k.has.realm != "R" || len(k.has.keys.Entries) != 2 {
 		t.Errorf("in use: %+v", k.has)
 	}
 }
 
-// Another keytab makes another client, the same one none; and a KDC that says nothing holds up no connection longer than
-// that has patience.
+// Another keytab makes another client, the same one none; and a KDC that says nothing holds up no connection longer
+// than that has patience.
 func TestKerberosClient(t *testing.T) {
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -100,6 +103,10 @@ func TestKerberosClient(t *testing.T) {
 			t.Errorf("after %s: %v", time.Since(began), err)
 		}
 	}
+	if _, from, err := silent.ReadFrom(make([]byte, 4096)); err == nil { // no more: nothing is left behind
+		_, _ = silent.WriteTo([]byte("nonsense"), from)
+	}
+	k.one <- struct{}{}
 }
 
 // Whatever a keytab or krb5.conf has, it is taken or refused.
