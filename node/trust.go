@@ -209,7 +209,7 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 	names := Names(&cfg.Cluster, cfg.Node)
 	files := trust.NewFiles(deps.ReadFile, deps.Now, deps.Logger)
 	var errs []error
-	var certificate *trust.Material                                             // of HTTP
+	var certificate *trust.Material // of HTTP
 	// The files of these are in no TLS block and no secret.
 	if s := cfg.Kafka.SASL; s != nil && (s.OAuth != nil || s.Kerberos != nil) {
 		if err := prove(&kafka.Secure{}, files, s); err != nil {

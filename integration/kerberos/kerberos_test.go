@@ -147,7 +147,8 @@ group.initial.rebalance.delay.ms=0
 		t.Fatalf("%v\n%s", err, out)
 	}
 	b := &broker{addr: fmt.Sprintf("localhost:%d", client), open: fmt.Sprintf("localhost:%d", open),
-		Process: services.NewProcess("kafka", dir, nil, "java", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.security.krb5.conf="+k.conf, "-cp", classes, "kafka.Kafka", properties)}
+		Process: services.NewProcess("kafka", dir, nil, "java", "-Xmx512m", "-XX:+UseSerialGC",
+			"-Djava.security.krb5.conf="+k.conf, "-cp", classes, "kafka.Kafka", properties)}
 	must(t, b.Start())
 	t.Cleanup(func() { must(t, b.Kill()) })
 	must(t, b.WaitPort(ctx, b.addr))
