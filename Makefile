@@ -10,7 +10,7 @@ VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored kerberos world json json-spark bench bench-full \
-	bench-ci bench-at-rest browser profile clean
+	bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -230,6 +230,10 @@ bench-at-rest:
 BROWSER ?= chromium
 browser:
 	DECKLE_BROWSER=$(BROWSER) $(GO) test -count=1 -run TestBrowser -v ./node/web
+
+# Idle and slow clients at the HTTP port of the real binary, which may open 400 files.
+attacks:
+	DECKLE_ATTACKS=1 $(GO) test -count=1 -timeout 10m -run TestHTTPAttacks -v ./integration
 
 # CPU and heap profiles of a node over the same backlog, in .local/profile.
 profile:
