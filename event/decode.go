@@ -2,12 +2,8 @@ package event
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/hex"
 	"math"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 )
 
 // Limits of a record.
@@ -18,15 +14,9 @@ const (
 	// WrongType. By rules of FormsFirst it is FirstMaxSessionID.
 	MaxSessionID      = 255
 	FirstMaxSessionID = 64
-	// MaxDetail is the greatest length in bytes of a detail.
-	MaxDetail = 256
 )
 
-const (
-	maxAhead        = 3600 // seconds past the record's Kafka timestamp
-	maxDetailSample = 64   // bytes of a value that a detail shows
-	maxDetailHex    = 32   // bytes that a detail shows of what is not JSON
-)
+const maxAhead = 3600 // seconds past the record's Kafka timestamp
 
 // Decoder turns the JSON form of events into Events. The zero value is ready for use. A Decoder is reused for many
 // records, which makes it fast (it learns the order in which a producer writes its fields), and is not safe for
@@ -528,21 +518,6 @@ const (
 	requiredReal  = requiredFirst &^ (1 << fieldUserID)
 )
 
-// missing names, from FormsReal on, the fields of the set that have no value: a record of another tracker's shape
-// usually lacks several, and the first fault alone does not show it.
-func (d *Decoder) missing(set uint32, also string) string {
-	if !d.real || set&^d.filled == 0 {
-		return ""
-	}
-	var names []string
-	for f := range lastRequired + 1 {
-		if set&^d.filled&(1<<f) != 0 {
-			names = append(names, fields[f].name)
-		}
-	}
-	return "; " + also + "missing: " + strings.Join(names, ", ")
-}
-
 // latest is the greatest timestamp, in Unix seconds, of a record with this Kafka timestamp. A broker takes any Kafka
 // timestamp that a producer sets, so the result is bounded.
 func (d *Decoder) latest(kafkaTimestampMillis int64) int64 {
@@ -550,60 +525,4 @@ func (d *Decoder) latest(kafkaTimestampMillis int64) int64 {
 		return maxTimestamp
 	}
 	return min(kafkaTimestampMillis/1000+maxAhead, maxTimestamp)
-}
-
-func (d *Decoder) malformed(f field) string {
-	var b strings.Builder
-	if f != fieldExtra {
-		b.WriteString(fields[f].name)
-		b.WriteString(": ")
-	}
-	b.WriteString(d.err)
-	b.WriteString(" at byte ")
-	b.WriteString(strconv.Itoa(d.errAt))
-	if d.real && len(d.in) > 0 && !d.errJSON {
-		b.WriteString("; begins with ")
-		b.WriteString(hex.EncodeToString(d.in[:min(len(d.in), maxDetailHex)]))
-		b.WriteString(prefixOf(d.in))
-	}
-	return b.String()
-}
-
-// prefixOf names what stands before a record that would be JSON without it.
-func prefixOf(in []byte) string {
-	switch {
-	case len(in) > 5 && in[0] == 0 && in[5] == '{':
-		schema := binary.BigEndian.Uint32(in[1:])
-		return " (a schema-registry prefix, schema " + strconv.FormatUint(uint64(schema), 10) + ")"
-	case bytes.HasPrefix(in, []byte("\xef\xbb\xbf")):
-		return " (a byte-order mark)"
-	case bytes.HasPrefix(in, []byte("\x1f\x8b")):
-		return " (compressed by gzip)"
-	case bytes.HasPrefix(in, []byte("\x28\xb5\x2f\xfd")):
-		return " (compressed by zstd)"
-	}
-	return ""
-}
-
-// detail names the field, says what is wrong with it and shows the beginning of its value as it was sent.
-func detail(f field, why string, raw []byte) string {
-	s := fields[f].name + ": " + why
-	if len(raw) == 0 {
-		return s
-	}
-	if len(raw) > maxDetailSample {
-		return s + ": " + CutText(alias(raw), maxDetailSample) + "…"
-	}
-	return s + ": " + string(raw)
-}
-
-// CutText returns the longest prefix of at most n bytes that ends between two characters.
-func CutText(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }
