@@ -9,8 +9,8 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored kerberos world json json-spark bench bench-full \
-	bench-ci bench-at-rest browser attacks profile clean
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos world json json-spark bench \
+	bench-full bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -187,6 +187,11 @@ restored:
 # A real broker that takes Kerberos' tickets alone, and a real KDC (Debian: krb5-kdc, krb5-admin-server, faketime).
 kerberos:
 	$(GO) test -count=1 -timeout 15m -v ./integration/kerberos
+
+# A folder and tables that a binary of level 2 has made, taken over by this one. Those of v0.1.0 are in the ordinary
+# tests.
+upgrade:
+	$(GO) test -count=1 -timeout 15m -v ./integration -run '^TestUpgradeLevel2$$' -upgrade-level2
 
 # All the JSON texts that leave Deckle, read by Python, DuckDB and ClickHouse. The ordinary tests have a third of them
 # read by ClickHouse.

@@ -128,7 +128,7 @@ func oddReal(rng *rand.Rand, it *Item, text func() string) {
 	it.MetricsOmitted, it.EventID = rng.IntN(9) == 0, text()
 }
 
-var levels = []level.Level{level.First, level.Real}
+var levels = []level.Level{level.First, level.Real, level.Guarded}
 
 func TestOddBatches(t *testing.T) {
 	rng := newRand(t)

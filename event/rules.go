@@ -23,6 +23,8 @@ type Rules struct {
 	MaxMetricsBytes uint32 `json:"max_metrics_bytes,omitempty"`
 	// Exclude are the records that are left out, at most MaxExclude rules. The first that a record fits counts it.
 	Exclude []Exclude `json:"exclude,omitempty"`
+	// Letters say what a dead letter shows of its record. They need level.Guarded.
+	Letters Letters `json:"letters,omitzero"`
 }
 
 // Forms is a version of the accepted forms. A later one accepts everything that an earlier one accepts.
@@ -77,7 +79,7 @@ const (
 	maxExcludeName = 64
 )
 
-// DefaultRules returns the rules of a new shard that has none of its own.
+// DefaultRules returns the rules of a new shard that has none of its own, at level.Real.
 func DefaultRules() Rules {
 	return Rules{Forms: FormsReal, UnknownTypes: CountUnknown, MaxMetricsBytes: 4096}
 }
@@ -95,6 +97,9 @@ func (r *Rules) Check() error {
 	}
 	if r.Forms == FormsFirst && (r.UnknownTypes == CountUnknown || r.MaxMetricsBytes > 0) {
 		return errors.New("event_types.unknown: count, and a limit of engagement_metrics, need the forms of level 2")
+	}
+	if err := r.Letters.check(); err != nil {
+		return err
 	}
 	if len(r.Exclude) > MaxExclude {
 		return fmt.Errorf("exclude: %d rules, at most %d", len(r.Exclude), MaxExclude)
@@ -150,9 +155,9 @@ func (x *Exclude) check() error {
 // Equals says whether the two sets of rules are the same.
 func (r *Rules) Equals(o *Rules) bool {
 	return r.Forms == o.Forms && r.UnknownTypes == o.UnknownTypes && r.MaxMetricsBytes == o.MaxMetricsBytes &&
-		slices.EqualFunc(r.Exclude, o.Exclude, func(a, b Exclude) bool {
-			return a.Name == b.Name && a.Field == b.Field && slices.Equal(a.Equal, b.Equal) &&
-				slices.Equal(a.Suffix, b.Suffix) && slices.Equal(a.Hosts, b.Hosts) &&
-				slices.Equal(a.Networks, b.Networks)
-		})
+		r.Letters == o.Letters && slices.EqualFunc(r.Exclude, o.Exclude, func(a, b Exclude) bool {
+		return a.Name == b.Name && a.Field == b.Field && slices.Equal(a.Equal, b.Equal) &&
+			slices.Equal(a.Suffix, b.Suffix) && slices.Equal(a.Hosts, b.Hosts) &&
+			slices.Equal(a.Networks, b.Networks)
+	})
 }

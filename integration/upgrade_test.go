@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -21,8 +22,14 @@ import (
 	"deckle/sim/testworld/clickhouse"
 )
 
-// released is the commit of v0.1.0: level 1 of every format.
-const released = "bc3140c37ec6aa18b54eda1062030c74c8371b37"
+const (
+	// released is the commit of v0.1.0: level 1 of every format.
+	released = "bc3140c37ec6aa18b54eda1062030c74c8371b37"
+	// levelTwo is the last commit whose newest level is 2.
+	levelTwo = "1f05826a5ee6fd7710ba69f0bf141ee937593319"
+)
+
+var upgradeLevel2 = flag.Bool("upgrade-level2", false, "run TestUpgradeLevel2 (make upgrade)")
 
 // TestUpgrade: a data folder and tables that v0.1.0 itself has made are taken over after an orderly stop, and nothing
 // else is needed. The stream goes on all the while, late events of older sessions included, so sessions and images that
@@ -32,13 +39,24 @@ const released = "bc3140c37ec6aa18b54eda1062030c74c8371b37"
 // The broker and ClickHouse are models in this process, so that the test needs the history of the repository and no
 // service. v0.1.0 is built from that history and not kept as files of test data: what it writes follows from the stream
 // and from what the run happens to do, and a folder that was made once would only test one of them.
-func TestUpgrade(t *testing.T) {
+func TestUpgrade(t *testing.T) { upgrade(t, "v0.1.0", released) }
+
+// TestUpgradeLevel2 does the same with a binary of level 2, whose records include those that v0.1.0 refuses. CI has no
+// room for a second one.
+func TestUpgradeLevel2(t *testing.T) {
+	if !*upgradeLevel2 {
+		t.Skip("run by make upgrade")
+	}
+	upgrade(t, "a binary of level 2", levelTwo)
+}
+
+func upgrade(t *testing.T, name, commit string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	dir := folder(t)
 	cache, err := services.OpenCache(os.Stderr)
 	must(t, err)
-	old, err := cache.BuildCommit(ctx, "..", released)
+	old, err := cache.BuildCommit(ctx, "..", commit)
 	if errors.Is(err, services.ErrNoHistory) {
 		t.Skipf("NOTHING WAS UPGRADED: %v", err) // no service: a checkout of one commit cannot have it
 	}
@@ -60,11 +78,11 @@ func TestUpgrade(t *testing.T) {
 	before := node(old)
 	must(t, before.Start())
 	t.Cleanup(func() { must(t, before.Kill()) })
-	within(t, ctx, time.Minute, "v0.1.0 to be ready", before.WaitReady)
+	within(t, ctx, time.Minute, name+" to be ready", before.WaitReady)
 	truth := filepath.Join(dir, "truth.jsonl")
-	// v0.1.0 makes the stream and compares: its truth is what both versions promise of its columns. Records that it
-	// refuses and level 2 accepts are left out, and of the columns that level 2 adds nobody knows what is right for a
-	// session that began before.
+	// The old binary makes the stream and compares: its truth is what both versions promise of its columns. Records
+	// that v0.1.0 refuses and level 2 accepts are left out, and of the columns that level 2 adds nobody knows what is
+	// right for a session that began before.
 	sim := services.NewProcess("sim", dir, nil, old, "sim", "--brokers", broker.ListenAddrs()[0], "--topic", topic,
 		"--rate", "400", "--for", "30s", "--sessions", "150", "--seed", "11", "--truth", truth,
 		"--duplicates", "0.02", "--late", "0.02", "--out-of-order", "0.02")
@@ -83,7 +101,7 @@ func TestUpgrade(t *testing.T) {
 	one.Nodes[0] = after
 	for sink, epochs := range acked(t, ctx, one) {
 		if sum(epochs) < sum(at[sink]) {
-			t.Errorf("%s: v0.1.0 had acknowledged %v, today's binary knows of %v", sink, at[sink], epochs)
+			t.Errorf("%s: %s had acknowledged %v, today's binary knows of %v", sink, name, at[sink], epochs)
 		}
 	}
 	flushed(t, ctx, one, sum(at["clickhouse"])/3+3)
@@ -95,17 +113,17 @@ func TestUpgrade(t *testing.T) {
 	if want := int(newest.Current); risen != want {
 		t.Errorf("the shards are at level %d, want %d", risen, want)
 	}
-	// v0.1.0 cannot read what is in the folder now, says so, and changes nothing.
+	// The old binary cannot read what is in the folder now, says so, and changes nothing.
 	back := node(old)
 	must(t, back.Start())
 	t.Cleanup(func() { must(t, back.Kill()) })
 	select {
 	case <-back.Done():
 	case <-time.After(time.Minute):
-		t.Fatalf("v0.1.0 runs on a folder of level %d:\n%s", risen, back.Tail(3000))
+		t.Fatalf("%s runs on a folder of level %d:\n%s", name, risen, back.Tail(3000))
 	}
 	if text := back.Tail(3000); back.Err() == nil || !strings.Contains(text, "format version") {
-		t.Errorf("v0.1.0 on a folder of level %d: %v\n%s", risen, back.Err(), text)
+		t.Errorf("%s on a folder of level %d: %v\n%s", name, risen, back.Err(), text)
 	}
 	equal(t, ctx, old, after.Config, truth)
 }

@@ -174,10 +174,7 @@ func (d *decoder) partitions(dst []int32) []int32 {
 // decodeBatchEntry decodes into e and reuses its memory. Texts share the memory of scratch or of b.
 func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) error {
 	d := decoder{b: b, pos: 2}
-	e.Level = level.First
-	if b[1] >= level.Entry.At(level.Real) {
-		e.Level = level.Real
-	}
+	e.Level = level.Entry.Since(b[1])
 	e.Now = d.varint()
 	elapsed := d.uvarint()
 	if elapsed > math.MaxInt32 {

@@ -169,7 +169,8 @@ func (s *Store) applyLevel(e entry) (*CutResult, error) {
 	if e.level <= s.meta.level() {
 		return &CutResult{}, nil
 	}
-	if s.meta.level() == level.First {
+	from := s.meta.level()
+	if from == level.First {
 		if err := s.boundFirst(); err != nil {
 			return nil, err
 		}
@@ -180,7 +181,12 @@ func (s *Store) applyLevel(e entry) (*CutResult, error) {
 	}
 	s.meta.Horizon = s.meta.horizon()
 	s.meta.Level, s.meta.Version = e.level, int(level.Store.At(e.level))
-	s.meta.LevelEpoch = s.meta.LastClosed
+	if from == level.First {
+		s.meta.LevelEpoch = s.meta.LastClosed
+	}
+	for l := max(from, level.Real); l < e.level; l++ {
+		s.meta.LevelEpochs = append(s.meta.LevelEpochs, s.meta.LastClosed)
+	}
 	for _, ss := range s.sessions {
 		s.meta.adopt(ss)
 	}
@@ -198,20 +204,21 @@ func (s *Store) beginEpoch(closed bool) {
 }
 
 // EncodeRules encodes the entry that replaces the rules. It is ignored unless r.Number is one more than the number of
-// the present ones, so that a repeated or a late proposal does nothing. nowMillis is the leader's wall clock, as in
-// EncodeCut.
+// the present ones, so that a repeated or a late proposal does nothing, and unless the shard has the level of the
+// rules. Its version follows the rules, so that a binary that would pass over a part of them cannot read it. nowMillis
+// is the leader's wall clock, as in EncodeCut.
 func EncodeRules(nowMillis int64, r Rules) []byte {
 	b, err := json.Marshal(r)
 	if err != nil { // a struct of plain fields always encodes
 		panic(err)
 	}
-	return append(binary.AppendVarint([]byte{kindRules, level.Entry.At(level.Real)}, nowMillis), b...)
+	return append(binary.AppendVarint([]byte{kindRules, level.Entry.At(r.Event.Level())}, nowMillis), b...)
 }
 
 // applyRules replaces the rules. The open epoch is closed first, exactly as by a Cut, so that an epoch has one set of
 // rules, and a re-fetch of its raw events decodes by them.
 func (s *Store) applyRules(e entry) (*CutResult, error) {
-	if s.meta.level() < level.Real || e.rules.Number != s.meta.Rules.Number+1 {
+	if s.meta.level() < e.rules.Event.Level() || e.rules.Number != s.meta.Rules.Number+1 {
 		return &CutResult{}, nil
 	}
 	res, err := s.closeEpoch(e.now)

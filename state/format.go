@@ -15,10 +15,13 @@ import (
 //	               the first. Version 2 adds fields to kindBatch, and the kinds kindRules, kindSkip and
 //	               kindSkipEvents; the other kinds are still written as in version 1. The config of a kindConfig entry
 //	               is JSON: a field may be added, and is ignored by a binary that does not know it. A kindBatch entry
-//	               carries a batch in a format of package event.
+//	               carries a batch in a format of package event. Version 3 is that of a kindRules entry whose rules
+//	               say anything about personal data (Rules.Level), so that a binary that would pass over that waits;
+//	               other rules are still written as in version 2. A kindBatch entry has it from level 3 on.
 //	level.Store    the Pebble store as a whole: the keys that doc.go lists, and all their values that have no version
 //	               of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
 //	               value, which is JSON, as Version: a binary that does not know it must not pass over new fields.
+//	               Version 3 has rules about personal data in it.
 //	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
 //	               retention and are too many to be rewritten at once. Version 2 adds touched, the first key and the
 //	               list of segments after the rollups. In the list of events, the highest bit of an event's type says

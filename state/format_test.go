@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"deckle/event"
 	"deckle/schema"
 	"deckle/schema/level"
 )
@@ -47,6 +48,15 @@ func TestFormatVersions(t *testing.T) {
 			if err := c.decode(c.bytes); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("version 0 of %s: %v", c.format.Name, err)
 			}
+		}
+	}
+	// Rules that a binary of level 2 would read and pass over a part of have a version that it cannot read.
+	for letters, want := range map[event.Letters]level.Level{
+		{}: level.Real, {Values: event.MaskValues}: level.Guarded,
+	} {
+		r := Rules{Event: event.Rules{Letters: letters}}
+		if got := EncodeRules(1, r)[1]; got != level.Entry.At(want) {
+			t.Errorf("rules with letters %+v have version %d, want that of level %d", letters, got, want)
 		}
 	}
 	if _, err := decodeEntry([]byte{kindSkipEvents + 1, 1}); !tooNew(err) || errors.Is(err, ErrCorrupt) {

@@ -34,8 +34,10 @@ type meta struct {
 	Refused     map[string]uint64 // by sink and row key (see refusedKey): images up to this epoch are refused
 
 	// From level 2 on. Level 1 has none of it, so that its stores have the bytes that v0.1.0 writes.
-	Level       level.Level   `json:",omitempty"` // 0 for level 1
-	LevelEpoch  uint64        `json:",omitempty"` // the last epoch of level 1
+	Level      level.Level `json:",omitempty"` // 0 for level 1
+	LevelEpoch uint64      `json:",omitempty"` // the last epoch of level 1
+	// LevelEpochs are the last epochs of the levels from level.Real on that the shard has left, in their order.
+	LevelEpochs []uint64      `json:",omitempty"`
 	Horizon     int64         `json:",omitempty"` // Unix seconds; level 1 computes it
 	LevelClock  int64         `json:",omitempty"` // the greatest time seen when the level was raised, Unix seconds
 	Rules       Rules         `json:",omitzero"`
@@ -64,6 +66,11 @@ func (m *meta) levelOf(epoch uint64) level.Level {
 	if epoch <= m.LevelEpoch {
 		return level.First
 	}
+	for i, last := range m.LevelEpochs {
+		if epoch <= last {
+			return level.Real + level.Level(i)
+		}
+	}
 	return m.level()
 }
 
@@ -82,6 +89,11 @@ func (m *meta) boundary(epoch uint64) uint64 {
 	last := m.LastClosed
 	if epoch <= m.LevelEpoch {
 		last = min(last, m.LevelEpoch)
+	}
+	for _, end := range m.LevelEpochs {
+		if epoch <= end {
+			last = min(last, end)
+		}
 	}
 	for _, f := range m.FormerRules {
 		if epoch <= f.Until {

@@ -22,6 +22,11 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		Config: s.meta.Config, Sink: sink, A: pr.PlanA, B: pr.PlanB, SessionsAcked: s.meta.Sinks[SinkSessions].Acked,
 		Level: s.meta.levelOf(pr.PlanB), Rules: s.meta.rulesOf(pr.PlanB),
 	}
+	for _, f := range s.meta.FormerRules {
+		if f.Until > p.A && f.Until < p.B {
+			p.Former = append(p.Former, f)
+		}
+	}
 	if sink.reads(ReadsEvents) {
 		p.EventGaps = s.meta.PendingGaps
 	}

@@ -26,7 +26,9 @@ type Plan struct {
 	// Level is the level of epoch B: a plan that ends before the level was raised writes the rows of the level before.
 	Level level.Level
 	// Rules are those of epoch B. All epochs of a plan of raw events have the same level and rules.
-	Rules  Rules
+	Rules Rules
+	// Former are the rules of earlier epochs of the plan, ascending; see RulesAt.
+	Former []FormerRules
 	Epochs []EpochInfo // one for each epoch of the range, ascending
 	// EventGaps are the gaps of raw events that their sink had not passed when the plan was opened, also those outside
 	// of the plan. One more may come while the plan is outstanding: a plan of raw events that cannot be written is
@@ -45,6 +47,16 @@ type PlanReader interface {
 	Rollups(p *Plan, yield func(*schema.RollupRow) error) error
 	DeadLetters(p *Plan, yield func(*DeadLetter) error) error
 	Close() error
+}
+
+// RulesAt returns the rules of an epoch of the plan. They must not be changed.
+func (p *Plan) RulesAt(epoch uint64) *Rules {
+	for i := range p.Former {
+		if epoch <= p.Former[i].Until {
+			return &p.Former[i].Rules
+		}
+	}
+	return &p.Rules
 }
 
 // Sessions calls yield for every session image of the plan that has a row: for each session, the newest image of epoch

@@ -133,6 +133,9 @@ func (sc *script) run(d *datadriven.TestData) string {
 		r := DefaultRules()
 		r.Number, r.Revision = uint32(num("number", 1)), uint64(num("revision", 0))
 		r.MaxSessionBytes = num("max_bytes", 0)
+		if i := slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == "values" }); i >= 0 {
+			r.Event.Letters.Values = event.LetterValues(d.CmdArgs[i].Vals[0])
+		}
 		res := sc.apply(EncodeRules(1e3*(t0+num("now", 0)), r)).(*CutResult)
 		out("rules %d, closed epoch %d with %d events", sc.s.View().Rules.Number, res.Epoch, res.Events)
 	case "skip":
@@ -161,6 +164,21 @@ func (sc *script) run(d *datadriven.TestData) string {
 	case "plan":
 		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
 		out("(%d, %d]", res.A, res.B)
+	case "plan-level": // of the sink's outstanding plan
+		p, err := sc.s.OpenPlan(sink())
+		must(sc.t, err)
+		out("level %d, rules %d", p.Level, p.Rules.Number)
+		for _, e := range p.Epochs {
+			out("epoch %d: level %d, rules %d, letters %q", e.Epoch, e.Level, e.Rules,
+				p.RulesAt(e.Epoch).Event.Letters.Values)
+		}
+		must(sc.t, p.Close())
+	case "epochs": // what is known of the levels and rules of the closed epochs
+		for e := uint64(1); e <= sc.s.meta.LastClosed; e++ {
+			rules := sc.s.meta.rulesOf(e)
+			out("epoch %d: level %d, rules %d, letters %q, boundary %d", e, sc.s.meta.levelOf(e), rules.Number,
+				rules.Event.Letters.Values, sc.s.meta.boundary(e))
+		}
 	case "ack":
 		sc.apply(EncodeAck(sink(), uint64(num("b", 0))))
 		p := sc.s.View().Sinks[sink()]

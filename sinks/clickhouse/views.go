@@ -43,7 +43,7 @@ func (y *layout) views(database string) []view {
 		vs = append(vs, y.rollupView(&schema.Rollups[i], database))
 	}
 	for i := range vs {
-		vs[i].level = y.level
+		vs[i].level = level.Tables.Since(level.Tables.At(y.level))
 	}
 	return vs
 }
@@ -168,7 +168,7 @@ func (v *view) ddl(verb, database string) string {
 }
 
 // mark is the view's comment; its end identifies this definition, so that only a changed view is replaced, and its
-// level, so that none of a higher level is.
+// level, so that none of a higher level is. A level that changes nothing in the tables counts as the one before.
 func (v *view) mark() string {
 	h := fnv.New64a()
 	h.Write([]byte(v.query))

@@ -1,0 +1,186 @@
+package event
+
+import (
+	"fmt"
+	"strconv"
+
+	"deckle/schema/level"
+)
+
+// Letters say what a dead letter shows of the record that it stands for. The zero value is what the levels before
+// level.Guarded do: the whole value, and details that quote from it.
+type Letters struct {
+	// Values says what becomes of the record's value. The empty text means KeepValues.
+	Values LetterValues `json:"values,omitempty"`
+	// Details says what a detail shows of a value. The empty text means QuoteDetails.
+	Details LetterDetails `json:"details,omitempty"`
+}
+
+// LetterValues says what a dead letter carries of its record's value.
+type LetterValues string
+
+const (
+	// KeepValues carries it as it came.
+	KeepValues LetterValues = "keep"
+	// MaskValues carries its names and its structure, and in the place of each value its type and length.
+	MaskValues LetterValues = "masked"
+	// NoValues carries nothing of it.
+	NoValues LetterValues = "none"
+)
+
+// LetterDetails says what the detail of a dead letter shows of a value.
+type LetterDetails string
+
+const (
+	// TypeDetails shows its type and length.
+	TypeDetails LetterDetails = "types"
+	// QuoteDetails shows its beginning.
+	QuoteDetails LetterDetails = "values"
+)
+
+func (l *Letters) check() error {
+	switch l.Values {
+	case "", KeepValues, MaskValues, NoValues:
+	default:
+		return fmt.Errorf("dead_letters.values: %q is none of keep, masked and none", l.Values)
+	}
+	switch l.Details {
+	case "", TypeDetails, QuoteDetails:
+	default:
+		return fmt.Errorf("dead_letters.details: %q is none of types and values", l.Details)
+	}
+	return nil
+}
+
+// Level returns the level that a shard must have for the rules: a binary of a lower one would pass over a part of them.
+func (r *Rules) Level() level.Level {
+	if r.Letters != (Letters{}) {
+		return level.Guarded
+	}
+	return level.Real
+}
+
+// Shown says what a dead letter carries of its record's value.
+type Shown uint8
+
+// What can be shown of a value.
+const (
+	ShownWhole  Shown = iota // all of it, as it came
+	ShownMasked              // names and structure
+	ShownNone                // nothing
+)
+
+// String returns how a letter names it; "" for ShownWhole.
+func (s Shown) String() string { return [...]string{"", "masked", "none"}[min(s, ShownNone)] }
+
+// Redactor makes of the values of records what their dead letters carry, by one set of rules. It is a function of rules
+// and value, so a letter that is made again is the same. It is not safe for concurrent use.
+type Redactor struct {
+	rules *Rules
+	masker
+}
+
+// NewRedactor returns a Redactor for rules that have passed Check. They must not change.
+func NewRedactor(r *Rules) *Redactor { return &Redactor{rules: r} }
+
+// Value returns what a dead letter carries of the value of a record. The bytes are value itself, or stay valid until
+// the next call. What is not JSON is shown whole or not at all.
+func (r *Redactor) Value(value []byte) ([]byte, Shown) { return r.shown(value) }
+
+// Row returns what a dead letter carries of a row that a sink has refused, or of the beginning of one.
+func (r *Redactor) Row(row []byte) ([]byte, Shown) { return r.shown(row) }
+
+func (r *Redactor) shown(value []byte) ([]byte, Shown) {
+	switch r.rules.Letters.Values {
+	case MaskValues:
+		if masked, ok := r.mask(value); ok {
+			return masked, ShownMasked
+		}
+		return nil, ShownNone
+	case NoValues:
+		return nil, ShownNone
+	}
+	return value, ShownWhole
+}
+
+// masker replaces the values of a JSON text by their types and lengths.
+type masker struct {
+	scanner
+	out []byte
+}
+
+// mask returns the masked text, which is valid until the next call; false if value is not JSON, or longer than
+// MaxRecord.
+func (m *masker) mask(value []byte) ([]byte, bool) {
+	m.scanner, m.out = scanner{in: value}, m.out[:0]
+	if !m.whole() {
+		return nil, false
+	}
+	m.append(m.space(0))
+	return m.out, true
+}
+
+// whole says whether the text is one JSON value that the decoder's scanner accepts, and no longer than a record.
+func (s *scanner) whole() bool {
+	if len(s.in) > MaxRecord {
+		return false
+	}
+	end := s.value(s.space(0), 0)
+	return end >= 0 && s.space(end) == len(s.in)
+}
+
+// append appends the value at i, which is valid, and returns its end.
+func (m *masker) append(i int) (end int) {
+	c := m.in[i]
+	if c != '{' && c != '[' {
+		if end = m.scalar(i); c == 'n' {
+			m.out = append(m.out, "null"...)
+		} else {
+			m.out = append(append(append(m.out, '"'), describe(m.in[i:end])...), '"')
+		}
+		return end
+	}
+	isObject := c == '{'
+	m.out = append(m.out, c)
+	if i = m.space(i + 1); m.in[i] == closing(isObject) {
+		m.out = append(m.out, m.in[i])
+		return i + 1
+	}
+	for {
+		if isObject {
+			quote, next, _ := m.key(i)
+			m.out = append(append(m.out, m.in[i:quote+1]...), ':')
+			i = next
+		}
+		i = m.space(m.append(i))
+		m.out = append(m.out, m.in[i])
+		if m.in[i] == closing(isObject) {
+			return i + 1
+		}
+		i = m.space(i + 1)
+	}
+}
+
+// describe says what a JSON value is without showing it: its type and its length in bytes, for a text without its
+// quotes. What is true is not told from what is false.
+func describe(raw []byte) string {
+	what, n := "", len(raw)
+	switch c := raw[0]; {
+	case c == '"':
+		what, n = "text", n-2
+	case c == '{':
+		what = "object"
+	case c == '[':
+		what = "list"
+	case c == 'n':
+		return "null"
+	case c == 't' || c == 'f':
+		return "true or false"
+	default:
+		what = "number"
+	}
+	if n == 1 {
+		return what + " of 1 byte"
+	}
+	return what + " of " + strconv.Itoa(n) + " bytes"
+}
