@@ -32,6 +32,7 @@ type Decoder struct {
 	scanner
 	of      *Rules // the rules that real, unknown and exclude were made from
 	real    bool   // the forms are FormsReal
+	hides   bool   // a detail shows nothing that a record has
 	longest int    // name, in bytes; 0 is no limit
 	exclude *excluder
 	names   objectNames
@@ -75,8 +76,9 @@ func (d *Decoder) Reset() {
 
 // adopt takes the rules.
 func (d *Decoder) adopt() {
-	d.of, d.real, d.exclude, d.longest = d.Rules, false, nil, 0
+	d.of, d.real, d.exclude, d.longest, d.hides = d.Rules, false, nil, 0, false
 	if r := d.Rules; r != nil {
+		d.hides = r.Letters.Details == TypeDetails
 		d.real, d.exclude = r.Forms >= FormsReal, newExcluder(r.Exclude)
 	}
 	if d.real {
@@ -85,11 +87,12 @@ func (d *Decoder) adopt() {
 }
 
 // Decode reads the record's value into ev, which it overwrites. It returns ReasonNone, or why the record cannot be used
-// and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field if one field is to blame;
-// the content of ev is then undefined. For a record that the rules leave out it returns Excluded and what left it out:
-// the name of an exclude rule, or the unknown type. kafkaTimestampMillis is the record's Kafka timestamp in Unix
-// milliseconds; from FormsReal on one that cannot be true is no bound for the event's. The caller handles records
-// without a value (nil); here such a record would be malformed, like an empty one.
+// and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field if one field is to blame,
+// and quotes from the record only if Letters.Details says so; the content of ev is then undefined. For a record that
+// the rules leave out it returns Excluded and what left it out: the name of an exclude rule, or the unknown type.
+// kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot be true
+// is no bound for the event's. The caller handles records without a value (nil); here such a record would be malformed,
+// like an empty one.
 //
 // Texts of ev point into value, so value must not change while they are in use, or into memory of the Decoder that
 // stays valid until Reset (texts with escapes, and Extra). So the events of one batch are decoded, used and then
@@ -482,24 +485,24 @@ func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
 	}
 	for f := range numFields {
 		if d.faults&(1<<f) != 0 {
-			return WrongType, detail(f, d.why[f], d.in[d.spans[f].from:d.spans[f].to]) + d.missing(required, "")
+			return WrongType, d.detail(f, d.why[f], d.in[d.spans[f].from:d.spans[f].to]) + d.missing(required, "")
 		}
 	}
 	for f := range lastRequired + 1 {
 		switch {
 		case required&(1<<f) == 0:
 		case d.seen&(1<<f) == 0:
-			return MissingField, detail(f, "missing", nil) + d.missing(required&^(1<<f), "also ")
+			return MissingField, d.detail(f, "missing", nil) + d.missing(required&^(1<<f), "also ")
 		case d.filled&(1<<f) == 0:
-			return MissingField, detail(f, "null or empty", nil) + d.missing(required&^(1<<f), "also ")
+			return MissingField, d.detail(f, "null or empty", nil) + d.missing(required&^(1<<f), "also ")
 		}
 	}
 	if d.ev.Type == TypeInvalid && d.Rules != nil && d.Rules.UnknownTypes == SkipUnknown {
 		d.Counts.Skipped++
-		return Excluded, detail(fieldEventType, "unknown", d.in[d.typeRaw.from:d.typeRaw.to])
+		return Excluded, d.detail(fieldEventType, "unknown", d.in[d.typeRaw.from:d.typeRaw.to])
 	}
 	if d.ev.Type == TypeInvalid {
-		return UnknownEventType, detail(fieldEventType, "unknown", d.in[d.typeRaw.from:d.typeRaw.to])
+		return UnknownEventType, d.detail(fieldEventType, "unknown", d.in[d.typeRaw.from:d.typeRaw.to])
 	}
 	why := "more than an hour ahead of the record's Kafka timestamp"
 	if !d.stampOK || d.ev.Timestamp < minTimestamp {
@@ -510,7 +513,7 @@ func (d *Decoder) judge(kafkaTimestampMillis int64) (Reason, string) {
 	} else if d.ev.Timestamp > maxTimestamp {
 		why = "past 2106-02-07"
 	}
-	return BadTimestamp, detail(fieldTimestamp, why, d.in[d.stamp.from:d.stamp.to])
+	return BadTimestamp, d.detail(fieldTimestamp, why, d.in[d.stamp.from:d.stamp.to])
 }
 
 const (

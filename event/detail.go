@@ -28,8 +28,10 @@ func (d *Decoder) malformed(f field) string {
 	b.WriteString(" at byte ")
 	b.WriteString(strconv.Itoa(d.errAt))
 	if d.real && len(d.in) > 0 && !d.errJSON {
-		b.WriteString("; begins with ")
-		b.WriteString(hex.EncodeToString(d.in[:min(len(d.in), maxDetailHex)]))
+		if !d.hides {
+			b.WriteString("; begins with ")
+			b.WriteString(hex.EncodeToString(d.in[:min(len(d.in), maxDetailHex)]))
+		}
 		b.WriteString(prefixOf(d.in))
 	}
 	return b.String()
@@ -51,11 +53,15 @@ func prefixOf(in []byte) string {
 	return ""
 }
 
-// detail names the field, says what is wrong with it and shows the beginning of its value as it was sent.
-func detail(f field, why string, raw []byte) string {
+// detail names the field, says what is wrong with it and shows the beginning of its value as it was sent, or what it is
+// if nothing may be shown.
+func (d *Decoder) detail(f field, why string, raw []byte) string {
 	s := fields[f].name + ": " + why
 	if len(raw) == 0 {
 		return s
+	}
+	if d.hides {
+		return s + ": " + describe(raw)
 	}
 	if len(raw) > maxDetailSample {
 		return s + ": " + CutText(alias(raw), maxDetailSample) + "…"

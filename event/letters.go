@@ -165,16 +165,16 @@ func (m *masker) append(i int) (end int) {
 // quotes. What is true is not told from what is false.
 func describe(raw []byte) string {
 	what, n := "", len(raw)
-	switch c := raw[0]; {
-	case c == '"':
+	switch raw[0] {
+	case '"':
 		what, n = "text", n-2
-	case c == '{':
+	case '{':
 		what = "object"
-	case c == '[':
+	case '[':
 		what = "list"
-	case c == 'n':
+	case 'n':
 		return "null"
-	case c == 't' || c == 'f':
+	case 't', 'f':
 		return "true or false"
 	default:
 		what = "number"

@@ -263,7 +263,7 @@ func (s *Store) applyItem(it *event.Item, visited **session, now int64, keys boo
 		return duplicate, nil
 	}
 	if h := s.meta.horizon(); it.Timestamp < h {
-		s.rejectItem(it, event.TooLate, fmt.Sprintf("timestamp %d is before the horizon %d", it.Timestamp, h))
+		s.rejectItem(it, event.TooLate, s.tooLate(it.Timestamp, h))
 		return deadLetter, nil
 	}
 	end := it.Type == event.SessionEnd
@@ -307,6 +307,14 @@ func (s *Store) applyItem(it *event.Item, visited **session, now int64, keys boo
 	}
 	s.markChanged(ss)
 	return counted, nil
+}
+
+// tooLate is the detail of an event before the horizon.
+func (s *Store) tooLate(timestamp, horizon int64) string {
+	if s.meta.Rules.Event.Letters.Details == event.TypeDetails {
+		return fmt.Sprintf("timestamp is before the horizon %d", horizon)
+	}
+	return fmt.Sprintf("timestamp %d is before the horizon %d", timestamp, horizon)
 }
 
 func (s *Store) foldEvent(ss *session, it *event.Item) {
