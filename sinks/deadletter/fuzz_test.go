@@ -55,12 +55,12 @@ func FuzzRecord(f *testing.F) {
 			}
 			return h
 		}
-		r, lost := s.sourceRecord(plan, l, value, found)
+		r, lost := s.sourceRecord(plan, redactors{}, l, value, found)
 		h := check(r, fmt.Sprintf("t/%d/%d", partition, offset), maxOriginal, found && len(value) <= maxOriginal)
 		if lost == found || found && h["length"] != strconv.Itoa(len(value)) {
 			t.Fatalf("found %v, lost %v, %v", found, lost, h)
 		}
-		check(s.rowRecord(plan, l), "sink/clickhouse/3/2/"+strings.ReplaceAll(rowKey, "\x00", "/"), maxRow,
+		check(s.rowRecord(plan, redactors{}, l), "sink/clickhouse/3/2/"+strings.ReplaceAll(rowKey, "\x00", "/"), maxRow,
 			len(value) <= maxRow)
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/event"
 	"deckle/state"
 )
 
@@ -42,9 +43,35 @@ func epochClock(plan *state.Plan, epoch uint64) time.Time {
 	return time.UnixMilli(0).UTC()
 }
 
+// show adds what a letter shows of a value that is not shown whole. Length and hash would confirm a guess of it.
+func (h *headers) show(shown event.Shown, length int64, sum [sha256.Size]byte) {
+	if shown != event.ShownWhole {
+		h.add("value", shown.String())
+		return
+	}
+	h.add("length", strconv.FormatInt(length, 10))
+	h.add("sha256", hex.EncodeToString(sum[:]))
+}
+
+// redactors are those of the rules of a plan, by their number.
+type redactors map[uint32]*event.Redactor
+
+// of returns the one for the letters of an epoch of the plan: a letter shows what the rules of its epoch say, so that
+// it is the same whoever writes it.
+func (rs redactors) of(plan *state.Plan, epoch uint64) *event.Redactor {
+	rules := plan.RulesAt(epoch)
+	r := rs[rules.Number]
+	if r == nil {
+		r = event.NewRedactor(&rules.Event)
+		rs[rules.Number] = r
+	}
+	return r
+}
+
 // sourceRecord returns the record of a letter that stands for a source record. lost says that the record goes without
 // its original.
-func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte, ok bool) (_ *kgo.Record, lost bool) {
+func (s *Sink) sourceRecord(plan *state.Plan, rs redactors, l *state.DeadLetter, value []byte, ok bool) (_ *kgo.Record,
+	lost bool) {
 	sum, length := sha256.Sum256(value), int64(len(value))
 	// the state judges what a batch carries, which is not the original, and so knows no hash
 	known := l.SHA256 != [sha256.Size]byte{}
@@ -52,13 +79,16 @@ func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte,
 	if known {
 		sum, length = l.SHA256, l.Length
 	}
+	if lost {
+		value = nil
+	}
+	value, shown := rs.of(plan, l.Epoch).Value(value)
 	at := epochClock(plan, l.Epoch)
 	var h headers
 	h.add("reason", l.Reason.String())
 	h.add("detail", l.Detail)
-	if known || !lost {
-		h.add("length", strconv.FormatInt(length, 10))
-		h.add("sha256", hex.EncodeToString(sum[:]))
+	if known || !lost || shown != event.ShownWhole {
+		h.show(shown, length, sum)
 	}
 	h.add("source_topic", s.opts.Topic)
 	h.add("source_partition", strconv.Itoa(int(l.Partition)))
@@ -67,7 +97,6 @@ func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte,
 	h.add("rejected_at", at.Format(timeFormat))
 	switch {
 	case lost:
-		value = nil
 		h.add("original_lost", "true")
 	case len(value) > maxOriginal:
 		value = value[:maxOriginal]
@@ -83,7 +112,7 @@ func (s *Sink) sourceRecord(plan *state.Plan, l *state.DeadLetter, value []byte,
 }
 
 // rowRecord returns the record of a row that a sink refused.
-func (s *Sink) rowRecord(plan *state.Plan, l *state.DeadLetter) *kgo.Record {
+func (s *Sink) rowRecord(plan *state.Plan, rs redactors, l *state.DeadLetter) *kgo.Record {
 	at := epochClock(plan, l.Epoch)
 	row := strings.ReplaceAll(l.RowKey, "\x00", "/")
 	value := l.Row
@@ -95,8 +124,11 @@ func (s *Sink) rowRecord(plan *state.Plan, l *state.DeadLetter) *kgo.Record {
 	if cut {
 		sum, length = l.SHA256, l.Length
 	}
-	h.add("length", strconv.FormatInt(length, 10))
-	h.add("sha256", hex.EncodeToString(sum[:]))
+	shown := event.ShownWhole
+	if value, shown = rs.of(plan, l.Epoch).Row(value); shown != event.ShownWhole {
+		cut = false // what is shown is no part of the row
+	}
+	h.show(shown, length, sum)
 	h.add("source_topic", s.opts.Topic)
 	h.add("sink", l.Sink.String())
 	h.add("shard", strconv.FormatUint(uint64(plan.Config.Shard), 10))

@@ -31,13 +31,14 @@ type letter struct {
 
 // writing is one Write of a plan.
 type writing struct {
-	s        *Sink
-	ctx      context.Context
-	cancel   context.CancelCauseFunc // ends the Write
-	plan     *state.Plan
-	source   sinks.EventSource
-	watchdog *time.Timer
-	inflight sync.WaitGroup
+	s         *Sink
+	ctx       context.Context
+	cancel    context.CancelCauseFunc // ends the Write
+	plan      *state.Plan
+	source    sinks.EventSource
+	watchdog  *time.Timer
+	redactors redactors
+	inflight  sync.WaitGroup
 	// identified says that the client has its producer id.
 	identified bool
 
@@ -60,7 +61,7 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 	})
 	defer watchdog.Stop()
 	w := &writing{s: s, ctx: ctx, cancel: cancel, plan: plan, source: s.opts.Originals(plan.Config.Shard),
-		watchdog: watchdog}
+		watchdog: watchdog, redactors: redactors{}}
 	err := w.all()
 	if err != nil {
 		cancel(err)
@@ -90,7 +91,7 @@ func (w *writing) all() error {
 	window := make([]state.DeadLetter, 0, windowLetters)
 	err := w.plan.DeadLetters(func(l *state.DeadLetter) error {
 		if l.Reason == event.SinkRejected {
-			return w.produce(w.s.rowRecord(w.plan, l), l.Reason)
+			return w.produce(w.s.rowRecord(w.plan, w.redactors, l), l.Reason)
 		}
 		if window = append(window, *l); len(window) < windowLetters {
 			return nil
@@ -244,7 +245,7 @@ func (w *writing) originals(letters []state.DeadLetter) (n int, err error) {
 
 // sourceLetter produces the letter of a source record.
 func (w *writing) sourceLetter(l *state.DeadLetter, value []byte, ok bool) error {
-	rec, lost := w.s.sourceRecord(w.plan, l, value, ok)
+	rec, lost := w.s.sourceRecord(w.plan, w.redactors, l, value, ok)
 	if lost {
 		w.s.lost.Inc()
 		w.s.opts.Logger.Warn("dead letter goes without its original", "shard", w.plan.Config.Shard, "epoch", l.Epoch,
