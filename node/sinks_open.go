@@ -225,7 +225,7 @@ func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 
 func (w *sinkWiring) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
 	return deadletter.Open(ctx, deadletter.Options{
-		Kafka: w.kafka.Options(), Topic: w.cfg.Kafka.Topic, DLQ: w.cfg.Kafka.DLQ,
+		Kafka: w.kafka.Options(), Topic: w.cfg.Kafka.Topic, DLQ: w.cfg.Kafka.DLQ, Retention: w.cfg.Kafka.DLQRetention,
 		Originals: func(uint32) sinks.EventSource { return w.refetch }, Undeliverable: w.undeliverable,
 		Logger: w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer},
 		Now: w.deps.Now,

@@ -24,6 +24,7 @@ const (
 	TermRefused         ID = "term-refused"          // node
 	PeerRefused         ID = "peer-refused"          // node
 	LevelLow            ID = "level-low"             // node/shard: rise
+	PrivacyWaits        ID = "privacy-waits"         // node/shard: rise
 	ShardStarting       ID = "shard-starting"        // node
 	RulesDiffer         ID = "rules-differ"          // node
 	SourceFailing       ID = "source-failing"        // node/shard: intake
@@ -44,6 +45,7 @@ const (
 	GroupOffsetsFailing ID = "group-offsets-failing" // node/shard: offsets
 	LettersUndelivered  ID = "letters-undelivered"   // node: the sink of dead letters
 	LettersCut          ID = "letters-cut"           // node: topics
+	LettersKept         ID = "letters-kept"          // node: topics
 	TopicCompacted      ID = "topic-compacted"       // node: topics
 	TopicRetentionShort ID = "topic-retention-short" // node: topics
 	TopicCreateTime     ID = "topic-create-time"     // node: topics
@@ -220,6 +222,10 @@ var table = []Spec{
 		"Start the member in the text, with the version of the others, or raise cluster.max_level there. One that is " +
 			"lost for good is replaced: start a node of its name with an empty folder. Until then what came with the " +
 			"level is missing: its columns are null, and partitions cannot be skipped."},
+	{PrivacyWaits, Stopped, "the shard",
+		"the configuration of its leader asks for what its level does not know yet, to keep personal data back", AtOnce,
+		"Mend what holds the level down, by the text, or take the key in the text away. Nothing is read until then, " +
+			"and nothing is lost while Kafka keeps the records."},
 	{ShardStarting, Notice, "the shard",
 		"this node leads the shard and does not read for it yet", AtOnce,
 		"Nothing, unless it lasts: then the text says what it waits for."},
@@ -301,6 +307,11 @@ var table = []Spec{
 	{LettersCut, Notice, "the dead letter topic",
 		"its max.message.bytes is less than the longest dead letter", Never,
 		"Run the command in the condition, or leave it: long letters are cut until they fit."},
+	{LettersKept, Degraded, "the dead letter topic",
+		"it keeps dead letters for longer than kafka.dlq_retention, or for ever: its cleanup.policy lacks delete, or " +
+			"its retention.ms is greater", Never,
+		"Run the command in the condition, or raise kafka.dlq_retention: letters may have personal data in them. " +
+			"Deckle alters no topic."},
 	{TopicCompacted, Degraded, "the topic",
 		"its cleanup.policy contains compact, and kafka.allow_compacted is not set", Never,
 		"Run the command in the condition: compaction removes events before they are read."},

@@ -64,10 +64,12 @@ type Node struct {
 type Kafka struct {
 	Brokers []string `yaml:"brokers"`
 	Topic   string   `yaml:"topic" default:"web_clicks"`
-	DLQ     string   `yaml:"dlq"`                      // the topic of dead letters; by default <topic>.dlq
-	Group   string   `yaml:"group"`                    // for lag tools only; by default deckle-<pipeline>
-	Start   string   `yaml:"start" default:"earliest"` // earliest or latest: where a new cluster begins
-	Keyed   string   `yaml:"keyed" default:"auto"`     // auto (the topic is sampled), yes or no
+	DLQ     string   `yaml:"dlq"` // the topic of dead letters; by default <topic>.dlq
+	// DLQRetention is for how long the topic of dead letters keeps one, if Deckle creates it.
+	DLQRetention time.Duration `yaml:"dlq_retention" default:"720h"`
+	Group        string        `yaml:"group"`                    // for lag tools only; by default deckle-<pipeline>
+	Start        string        `yaml:"start" default:"earliest"` // earliest or latest: where a new cluster begins
+	Keyed        string        `yaml:"keyed" default:"auto"`     // auto (the topic is sampled), yes or no
 	// AllowCompacted lets a cluster be created over a topic whose cleanup.policy contains compact.
 	AllowCompacted bool `yaml:"allow_compacted"`
 

@@ -10,6 +10,8 @@ type Rules struct {
 	Session  MaxBytes `yaml:"session"`
 	// EventTypes says what becomes of events of types that docs/schema.md does not name.
 	EventTypes EventTypes `yaml:"event_types"`
+	// DeadLetters say what a dead letter shows.
+	DeadLetters DeadLetters `yaml:"dead_letters"`
 	// Exclude are the records that are left out. The first rule that a record fits counts it.
 	Exclude []Exclude `yaml:"exclude"`
 }

@@ -52,8 +52,11 @@ func (c *Client) CheckNew(ctx context.Context, cfg *config.Config) (notice strin
 	return notice, nil
 }
 
-func compacts(settings map[string]string) bool {
-	return slices.Contains(strings.Split(strings.ReplaceAll(settings["cleanup.policy"], " ", ""), ","), "compact")
+func compacts(settings map[string]string) bool { return has(settings, "compact") }
+
+// has says whether a topic's cleanup.policy contains one of the two policies.
+func has(settings map[string]string, policy string) bool {
+	return slices.Contains(strings.Split(strings.ReplaceAll(settings["cleanup.policy"], " ", ""), ","), policy)
 }
 
 // alter is the command that changes a topic's configuration. Deckle never does that to a topic that exists.
@@ -217,7 +220,35 @@ func advise(cfg *config.Config, needs Needs, source, letters map[string]string, 
 			"longer ones are cut", most, needs.LetterBytes),
 			"Run "+alter(cfg, dlq, fmt.Sprintf("max.message.bytes=%d", needs.LetterBytes)))
 	}
+	if text := lettersKept(cfg.Kafka.DLQRetention, letters); text != "" {
+		add(condition.LettersKept, dlq, text, "Run "+alter(cfg, dlq, fmt.Sprintf(
+			"cleanup.policy=[compact,delete],retention.ms=%d", cfg.Kafka.DLQRetention.Milliseconds()))+
+			"; or raise kafka.dlq_retention.")
+	}
 	return out
+}
+
+// lettersKept says for how long the topic of dead letters keeps them, "" if that is not longer than it should be, or is
+// not known.
+func lettersKept(most time.Duration, letters map[string]string) string {
+	policy, known := letters["cleanup.policy"]
+	if !known {
+		return ""
+	}
+	if !has(letters, "delete") {
+		return fmt.Sprintf("cleanup.policy is %s: dead letters are kept for ever, and should go after %s", policy,
+			short(most))
+	}
+	kept, bounded := bound(letters, "retention.ms")
+	if !bounded {
+		return fmt.Sprintf("retention.ms is %s: dead letters are kept for ever, and should go after %s",
+			letters["retention.ms"], short(most))
+	}
+	if kept > most.Milliseconds() {
+		return fmt.Sprintf("retention.ms is %d: dead letters should go after %s, which is %d", kept, short(most),
+			most.Milliseconds())
+	}
+	return ""
 }
 
 // bound returns a setting that bounds something; -1 and what is not set or no number do not.

@@ -62,6 +62,7 @@ func TestAdvise(t *testing.T) {
 	for name, tc := range map[string]struct {
 		source  map[string]string
 		letters string // max.message.bytes
+		kept    string // cleanup.policy and retention.ms of the dead letters
 		st      standing
 		tune    func(*config.Config)
 		want    string // id and subject, "" for nothing
@@ -98,6 +99,16 @@ func TestAdvise(t *testing.T) {
 		"letters are cut": {source: good,
 			letters: "20000", want: "letters-cut " + dlq,
 			todo: "--entity-name " + nodetest.Topic + ".dlq --add-config max.message.bytes=933888"},
+		"letters go after a month": {source: good, kept: "compact,delete 2592000000"},
+		"letters go after a day":   {source: good, kept: "delete, compact 86400000"},
+		"letters go by age alone":  {source: good, kept: "delete 86400000"},
+		"letters are only compacted": {source: good, kept: "compact 86400000", want: "letters-kept " + dlq,
+			todo: "--entity-name " + nodetest.Topic + ".dlq --add-config " +
+				"cleanup.policy=[compact,delete],retention.ms=2592000000; or raise kafka.dlq_retention"},
+		"letters stay for ever": {source: good, kept: "compact,delete -1", want: "letters-kept " + dlq},
+		"letters stay too long": {source: good, kept: "compact,delete 2592000001", want: "letters-kept " + dlq},
+		"letters may stay longer": {source: good, kept: "compact,delete 2592000001",
+			tune: func(c *config.Config) { c.Kafka.DLQRetention = 1000 * time.Hour }},
 		"more shards than partitions": {source: good, st: standing{partitions: 2},
 			want: "shards-idle " + topic, tune: func(c *config.Config) { c.Cluster.Shards = 6 }},
 	} {
@@ -105,6 +116,9 @@ func TestAdvise(t *testing.T) {
 			var letters map[string]string
 			if tc.letters != "" {
 				letters = map[string]string{"max.message.bytes": tc.letters}
+			}
+			if i := strings.LastIndexByte(tc.kept, ' '); i > 0 {
+				letters = map[string]string{"cleanup.policy": tc.kept[:i], "retention.ms": tc.kept[i+1:]}
 			}
 			needs := Needs{LetterBytes: 933888, DiskBytes: 100e9}
 			got := advise(adviceConfig(t, tc.tune), needs, tc.source, letters, tc.st)

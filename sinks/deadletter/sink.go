@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,8 @@ type Options struct {
 	Kafka []kgo.Opt
 	Topic string // the source's topic, which is part of the keys
 	DLQ   string // default Topic + ".dlq"
+	// Retention is for how long the topic keeps a letter, if it is created here; default 30 days.
+	Retention time.Duration
 	// Originals returns what can read a shard's source records again.
 	Originals func(shard uint32) sinks.EventSource
 	// BufferedBytes bounds what is produced but not yet acknowledged, over all shards; default 16 MiB.
@@ -66,13 +70,14 @@ type Sink struct {
 
 var _ sinks.Sink = (*Sink)(nil)
 
-// Open returns a sink. If the topic is missing, it is created (compacted). If the brokers do not answer, that is left
+// Open returns a sink. If the topic is missing, it is created. If the brokers do not answer, that is left
 // to the first Write, so that a node can start while Kafka is down.
 func Open(ctx context.Context, opts Options) (*Sink, error) {
 	if opts.Topic == "" || opts.Originals == nil {
 		return nil, errors.New("deadletter: Topic and Originals are required")
 	}
 	opts.DLQ = cmp.Or(opts.DLQ, opts.Topic+".dlq")
+	opts.Retention = cmp.Or(opts.Retention, 30*24*time.Hour)
 	opts.BufferedBytes = cmp.Or(opts.BufferedBytes, 16<<20)
 	opts.Timeout = cmp.Or(opts.Timeout, 30*time.Second)
 	if opts.DLQ == opts.Topic {
@@ -145,7 +150,7 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-// ensureTopic creates the topic if it is missing: compacted, with as many partitions as the source has.
+// ensureTopic creates the topic if it is missing, with as many partitions as the source has.
 func (s *Sink) ensureTopic(ctx context.Context) error {
 	if s.topicOK.Load() {
 		return nil
@@ -175,9 +180,7 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	}
 	partitions := max(1, len(source.Topics[s.opts.Topic].Partitions))
 	replicas := min(3, max(1, len(meta.Brokers)))
-	policy := "compact"
-	config := map[string]*string{"cleanup.policy": &policy}
-	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), config, s.opts.DLQ)
+	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), topicConfig(s.opts.Retention), s.opts.DLQ)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("deadletter: create topic %s: %w", s.opts.DLQ,
 			rights.Explain(err, rights.Topic("Create", s.opts.DLQ), rights.Cluster("Create")))
@@ -187,7 +190,24 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	return nil
 }
 
-// warnUncompacted warns if the topic is not compacted: repeats would stay, and letters would be deleted by age.
+// topicConfig are the settings of a topic of letters. A letter goes once it is older than the retention, by the
+// broker's clock: the epoch's clock, which is that of a leader, may be wrong by more than that, and its letters would
+// go at once. What a broker deletes are whole segments, and what it compacts are closed ones, hence at least one
+// segment a day.
+func topicConfig(retention time.Duration) map[string]*string {
+	config := map[string]*string{}
+	for key, value := range map[string]string{
+		"cleanup.policy":         "compact,delete",
+		"retention.ms":           strconv.FormatInt(retention.Milliseconds(), 10),
+		"segment.ms":             strconv.FormatInt(min(retention, 24*time.Hour).Milliseconds(), 10),
+		"message.timestamp.type": "LogAppendTime",
+	} {
+		config[key] = &value
+	}
+	return config
+}
+
+// warnUncompacted warns if the topic is not compacted: repeats would stay.
 func (s *Sink) warnUncompacted(ctx context.Context, adm *kadm.Client) {
 	rcs, err := adm.DescribeTopicConfigs(ctx, s.opts.DLQ)
 	if err != nil {
@@ -195,7 +215,7 @@ func (s *Sink) warnUncompacted(ctx context.Context, adm *kadm.Client) {
 	}
 	for _, rc := range rcs {
 		for _, c := range rc.Configs {
-			if c.Key == "cleanup.policy" && c.MaybeValue() != "compact" {
+			if c.Key == "cleanup.policy" && !strings.Contains(c.MaybeValue(), "compact") {
 				s.opts.Logger.Warn("dead letter topic is not compacted",
 					"topic", s.opts.DLQ, "cleanup.policy", c.MaybeValue())
 			}
