@@ -84,7 +84,8 @@ func (e *StopError) Unwrap() error { return e.Err }
 type RefusedError struct {
 	RowKey string          // "session_id\x00origin" of the row
 	Row    json.RawMessage // the row, for the dead letter
-	Err    error
+	Err    error           // what the destination says, which may quote the row
+	Brief  string          // the same without anything of the row, for letters that may not show it
 }
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("row %q refused: %v", e.RowKey, e.Err) }

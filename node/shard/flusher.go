@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"deckle/event"
 	"deckle/node/kafka"
 	"deckle/raftstore"
 	"deckle/sinks"
@@ -260,9 +262,12 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 			}
 			return err
 		}
-		log.Warn("the sink refuses a row, which becomes a dead letter", "row", refused.RowKey, "error", refused.Err)
-		entry := state.EncodeRefuse(f.sink.ID, refused.RowKey, refused.Row, truncate(refused.Err.Error()),
-			plan.Level)
+		why := refused.Err.Error()
+		if rules := f.store.View().Rules; rules.Event.Letters.Details == event.TypeDetails {
+			why = cmp.Or(refused.Brief, "refused by "+f.sink.Name)
+		}
+		log.Warn("the sink refuses a row, which becomes a dead letter", "row", refused.RowKey, "error", why)
+		entry := state.EncodeRefuse(f.sink.ID, refused.RowKey, refused.Row, truncate(why), plan.Level)
 		if _, err := f.group.Propose(entry).Wait(ctx); err != nil {
 			return backoff.Permanent(err)
 		}

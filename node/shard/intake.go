@@ -139,7 +139,7 @@ func (in *intake) openBuffer() {
 
 // open checks the topic and starts to fetch.
 func (in *intake) open(ctx context.Context, view *state.View) error {
-	if len(in.order) == 0 {
+	if len(in.order) == 0 || in.waits != "" {
 		return nil
 	}
 	began := in.Now()

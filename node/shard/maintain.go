@@ -88,7 +88,8 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 	if in.familiar(l.Info.ID, l.Begun) {
 		return fmt.Errorf("%w: the topic has the id again that this cluster was created with", errResync)
 	}
-	if in.src == nil && slices.ContainsFunc(in.order, func(p int32) bool { return in.parts[p].stopped == "" }) {
+	reads := func(p int32) bool { return in.parts[p].stopped == "" }
+	if in.src == nil && in.waits == "" && slices.ContainsFunc(in.order, reads) {
 		return fmt.Errorf("%w: the topic can be read again", errResync)
 	}
 	for _, id := range in.order {

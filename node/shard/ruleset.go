@@ -7,20 +7,21 @@ import (
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
 // CheckRules returns what is wrong with the rules of a configuration, beyond what the configuration itself can tell.
 func CheckRules(c *config.Rules) error {
-	r := wantedRules(c)
+	r := wantedRules(c, level.Current)
 	if err := r.Event.Check(); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	return nil
 }
 
-// wantedRules are the rules of the configuration.
-func wantedRules(c *config.Rules) state.Rules {
+// wantedRules are the rules of the configuration, as far as a shard of that level can have them.
+func wantedRules(c *config.Rules, at level.Level) state.Rules {
 	r := state.DefaultRules()
 	r.Revision = uint64(c.Revision)
 	r.ClockSlack, r.LeaveOut = c.Clock.Slack, c.Clock.LeaveOut
@@ -29,15 +30,50 @@ func wantedRules(c *config.Rules) state.Rules {
 	for _, x := range c.Exclude {
 		r.Event.Exclude = append(r.Event.Exclude, event.Exclude(x))
 	}
+	if at >= level.Guarded {
+		r.Event.Letters = event.Letters{Values: event.LetterValues(c.DeadLetters.Values),
+			Details: event.LetterDetails(c.DeadLetters.Details)}
+	}
 	return r
 }
 
-// OtherRules says how the rules of a configuration are other ones than the present ones of a shard; "" if they are the
-// same, or the shard has none yet. later says that they replace those of the shard once a node with this configuration
-// leads it.
-func OtherRules(c *config.Rules, present *state.Rules) (why string, later bool) {
-	wanted := wantedRules(c)
-	keys := otherKeys(&wanted, present)
+// replaces says whether a leader with the wanted rules proposes them: its configuration has a greater revision, or the
+// shard has rules of before level.Guarded, which say nothing of letters, and nothing else differs. So a rise of the
+// level needs no new revision.
+func replaces(wanted, present *state.Rules) bool {
+	if present.Number == 0 || wanted.Revision > present.Revision {
+		return true
+	}
+	return wanted.Revision == present.Revision && wanted.Event.Letters != (event.Letters{}) &&
+		present.Event.Letters == (event.Letters{}) && len(otherKeys(wanted, withLetters(present, wanted))) == 0
+}
+
+// withLetters returns the present rules of a shard, or, if they were made before there were any about letters, what
+// they become by themselves: the same with the letters of the wanted rules.
+func withLetters(present, wanted *state.Rules) *state.Rules {
+	if present.Event.Letters != (event.Letters{}) {
+		return present
+	}
+	r := *present
+	r.Event.Letters = wanted.Event.Letters
+	return &r
+}
+
+// waitsFor says for which part of a configuration a shard of that level must not be read yet; "" if it may. Without it,
+// the shard would let through what its configuration says must not be let through. To wait loses nothing.
+func waitsFor(c *config.Rules, at level.Level) string {
+	if at < level.Guarded && c.DeadLetters.Values != string(event.KeepValues) {
+		return "rules.dead_letters.values is " + c.DeadLetters.Values
+	}
+	return ""
+}
+
+// OtherRules says how the rules of a configuration are other ones than the present ones of a shard of that level; "" if
+// they are the same, or the shard has none yet. later says that they replace those of the shard once a node with this
+// configuration leads it.
+func OtherRules(c *config.Rules, present *state.Rules, at level.Level) (why string, later bool) {
+	wanted := wantedRules(c, at)
+	keys := otherKeys(&wanted, withLetters(present, &wanted))
 	if present.Number == 0 || wanted.Revision == present.Revision && len(keys) == 0 {
 		return "", false
 	}
@@ -61,6 +97,7 @@ func otherKeys(a, b *state.Rules) (keys []string) {
 		{"rules.session.max_metrics_bytes", a.Event.MaxMetricsBytes == b.Event.MaxMetricsBytes},
 		{"rules.event_types.unknown", a.Event.UnknownTypes == b.Event.UnknownTypes},
 		{"rules.exclude", (&event.Rules{Exclude: a.Event.Exclude}).Equals(&event.Rules{Exclude: b.Event.Exclude})},
+		{"rules.dead_letters", a.Event.Letters == b.Event.Letters},
 		{"forms of this version", a.Event.Forms == b.Event.Forms},
 	} {
 		if !x.same {

@@ -8,6 +8,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/schema/level"
 	"deckle/state"
 )
 
@@ -17,7 +18,8 @@ func TestOtherRules(t *testing.T) {
 		Session:    config.MaxBytes{MaxBytes: 1 << 20, MaxMetricsBytes: 4096},
 		EventTypes: config.EventTypes{Unknown: "count"},
 		Exclude:    []config.Exclude{{Name: "bots", Field: "browser", Equal: []string{"bot"}}}}
-	same := wantedRules(&c)
+	c.DeadLetters = config.DeadLetters{Values: "masked", Details: "types"}
+	same := wantedRules(&c, level.Guarded)
 	same.Number = 7
 	for name, x := range map[string]struct {
 		change func(r *state.Rules)
@@ -32,8 +34,14 @@ func TestOtherRules(t *testing.T) {
 		"metrics":   {func(r *state.Rules) { r.Event.MaxMetricsBytes++ }, "session.max_metrics_bytes. Those", false},
 		"unknown":   {func(r *state.Rules) { r.Event.UnknownTypes = "skip" }, "event_types.unknown. Those", false},
 		"exclude":   {func(r *state.Rules) { r.Event.Exclude = nil }, "values: rules.exclude. Those", false},
-		"forms":     {func(r *state.Rules) { r.Event.Forms++ }, "forms of this version. Those", false},
-		"two":       {func(r *state.Rules) { r.LeaveOut, r.ClockSlack = 1, 1 }, "slack, rules.clock.leave_out.", false},
+		"letters": {func(r *state.Rules) { r.Event.Letters.Details = "values" }, "rules.dead_letters. Those",
+			false},
+		// Rules of before level 3 say nothing of letters: that is no difference, because they become the same by
+		// themselves.
+		"no letters": {func(r *state.Rules) { r.Event.Letters = event.Letters{} }, "", false},
+		"forms":      {func(r *state.Rules) { r.Event.Forms++ }, "forms of this version. Those", false},
+		"two": {func(r *state.Rules) { r.LeaveOut, r.ClockSlack = 1, 1 }, "slack, rules.clock.leave_out.",
+			false},
 		"older revision": {func(r *state.Rules) { r.Revision = 2 }, "is 3 in the configuration of this node, " +
 			"and 2 in the shard; other values: none. Those of the shard hold until this node leads it", true},
 		"newer revision": {func(r *state.Rules) { r.Revision, r.LeaveOut = 4, 1 }, "is 3 in the configuration of " +
@@ -41,10 +49,48 @@ func TestOtherRules(t *testing.T) {
 	} {
 		present := same
 		x.change(&present)
-		why, later := OtherRules(&c, &present)
+		why, later := OtherRules(&c, &present, level.Guarded)
 		if (why == "") != (x.want == "") || !strings.Contains(why, x.want) || later != x.later {
 			t.Errorf("%s: %q, %v", name, why, later)
 		}
+	}
+}
+
+// A shard of level 2 gets no rules that it cannot have, and is not read while its configuration asks for them. Once it
+// has risen, rules that say nothing of letters are replaced without a new revision, and only those: nobody has to edit
+// the files of a cluster for an upgrade, and nobody's other change comes along unasked.
+func TestLettersComeWithTheLevel(t *testing.T) {
+	c := config.Rules{Revision: 3, EventTypes: config.EventTypes{Unknown: "count"},
+		DeadLetters: config.DeadLetters{Values: "keep", Details: "types"}}
+	before := wantedRules(&c, level.Real)
+	before.Number = 1
+	if before.Event.Level() != level.Real || waitsFor(&c, level.Real) != "" {
+		t.Errorf("at level 2: %+v, waits for %q", before.Event, waitsFor(&c, level.Real))
+	}
+	after := wantedRules(&c, level.Guarded)
+	if after.Event.Level() != level.Guarded || !replaces(&after, &before) {
+		t.Errorf("once it has risen: %+v are not proposed", after.Event)
+	}
+	if why, _ := OtherRules(&c, &before, level.Guarded); why != "" {
+		t.Errorf("before they are proposed: %s", why)
+	}
+	after.Number = 2
+	if again := wantedRules(&c, level.Guarded); replaces(&again, &after) {
+		t.Error("they are proposed a second time")
+	}
+	for _, values := range []string{"masked", "none"} {
+		c.DeadLetters.Values = values
+		if waitsFor(&c, level.Real) == "" || waitsFor(&c, level.Guarded) != "" {
+			t.Errorf("%s: at level 2 it waits for %q, at level 3 for %q", values, waitsFor(&c, level.Real),
+				waitsFor(&c, level.Guarded))
+		}
+		if other := wantedRules(&c, level.Guarded); replaces(&other, &after) {
+			t.Errorf("%s replaces other letters of the same revision", values)
+		}
+	}
+	c.EventTypes.Unknown = "skip"
+	if other := wantedRules(&c, level.Guarded); replaces(&other, &before) {
+		t.Error("another change comes along without a new revision")
 	}
 }
 
@@ -63,6 +109,8 @@ func TestOtherRulesCompareAll(t *testing.T) {
 				f.SetUint(1)
 			case f.Kind() == reflect.String:
 				f.SetString("x")
+			case f.Kind() == reflect.Struct && f.Field(0).Kind() == reflect.String:
+				f.Field(0).SetString("x")
 			case f.Kind() == reflect.Slice:
 				f.Set(reflect.MakeSlice(f.Type(), 1, 1))
 			default:

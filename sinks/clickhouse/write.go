@@ -344,7 +344,11 @@ type refusedRow struct {
 }
 
 func (r *refusedRow) because(err error) error {
-	return &sinks.RefusedError{RowKey: r.key, Row: r.json, Err: err}
+	brief := "a value does not fit its column"
+	if e, ok := ch.AsException(err); ok { // its message may quote the values of the row
+		brief = fmt.Sprintf("ClickHouse refuses it with its error %d, %s", e.Code, e.Code)
+	}
+	return &sinks.RefusedError{RowKey: r.key, Row: r.json, Err: err, Brief: brief}
 }
 
 func (w *writer) refused(r *schema.SessionRow, err error) error {

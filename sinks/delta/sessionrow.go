@@ -128,7 +128,8 @@ func (y *layout) sessionRow(t *table, s *schema.SessionRow, m *rowMemory) (sessi
 			if err != nil {
 				return nil, fmt.Errorf("delta: refused row: %w", err)
 			}
-			return nil, &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: fmt.Errorf("%w: %d", errRange, v)}
+			return nil, &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: fmt.Errorf("%w: %d", errRange, v),
+				Brief: errRange.Error()}
 		}
 	}
 	r, all := m.row(len(columns), n)
