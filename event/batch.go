@@ -54,7 +54,7 @@ func (b *Batch) check(version byte) error {
 	if n := len(b.Seen); n > 0 && n != len(b.Ranges) {
 		return fmt.Errorf("event: batch of %d ranges, seen %d of them", len(b.Ranges), n)
 	}
-	if err := b.Counts.check(); err != nil {
+	if err := b.Counts.check(version); err != nil {
 		return err
 	}
 	last := int32(-1)
@@ -134,8 +134,9 @@ func (s *Seen) within(r *Range) bool {
 	return s.LastOffset >= r.From && s.LastOffset < r.To
 }
 
-func (c *Counts) check() error {
-	bad := len(c.Excluded) > MaxExclude || c.Skipped < 0 || c.KafkaTimes < 0
+func (c *Counts) check(version byte) error {
+	bad := len(c.Excluded) > MaxExclude || c.Skipped < 0 || c.KafkaTimes < 0 || c.Unconsented < 0 ||
+		version < batchGuarded && c.Unconsented > 0
 	for _, n := range c.Excluded {
 		bad = bad || n < 0
 	}

@@ -27,6 +27,9 @@ func (e *batchEncoder) realHeader(b *Batch) {
 	for _, n := range c.Excluded {
 		e.uint(uint64(n))
 	}
+	if e.version >= batchGuarded {
+		e.uint(uint64(c.Unconsented))
+	}
 	if !e.has(len(b.Seen) > 0) {
 		return
 	}
@@ -65,6 +68,9 @@ func (r *reader) realHeader(b *Batch) {
 	}
 	for range r.count(MaxExclude, "number of exclude rules") {
 		c.Excluded = append(c.Excluded, int64(r.uint("number of excluded records")))
+	}
+	if r.version >= batchGuarded {
+		c.Unconsented = int64(r.uint("number of records without consent"))
 	}
 	if !r.has("what was seen of the ranges") {
 		return

@@ -42,6 +42,9 @@ func oddBatch(rng *rand.Rand, l level.Level, more ...string) *Batch {
 	real := l >= level.Real
 	if real {
 		b.Rules, b.Counts = rng.Uint32()>>rng.IntN(33), Counts{Skipped: int64(few()), KafkaTimes: int64(few())}
+		if l >= level.Guarded {
+			b.Counts.Unconsented = int64(few())
+		}
 		b.Counts.Zeroed[rng.IntN(NumMetrics)] = int64(few())
 		for range rng.IntN(3) {
 			b.Counts.Excluded = append(b.Counts.Excluded, int64(few()))
@@ -381,7 +384,7 @@ func checkHostile(t *testing.T, enc []byte) error {
 	if err != nil {
 		var corrupt *CorruptError
 		var tooNew *level.TooNewError
-		if isNew := errors.As(err, &tooNew); isNew != (len(enc) > 0 && enc[0] > batchReal) ||
+		if isNew := errors.As(err, &tooNew); isNew != (len(enc) > 0 && enc[0] > batchGuarded) ||
 			!isNew && (!errors.As(err, &corrupt) || corrupt.What == "" || corrupt.Offset < 0) {
 			t.Fatalf("error %#v", err)
 		}
@@ -400,10 +403,7 @@ func checkHostile(t *testing.T, enc []byte) error {
 
 // levelOf is the level at which an encoding was written.
 func levelOf(enc []byte) level.Level {
-	if enc[0] == batchFirst {
-		return level.First
-	}
-	return level.Real
+	return level.Batch.Since(enc[0])
 }
 
 // TestDamagedBatch cuts an encoding at every byte and changes every byte of its columns.

@@ -25,6 +25,9 @@ type Decoder struct {
 	// Rules are what records are judged by; nil are those of v0.1.0. They must have passed Check and must not change:
 	// other rules need another pointer.
 	Rules *Rules
+	// Key is the HMAC key that Rules.PrivacyKey names; it is not looked at if no rule hashes. It must be there before
+	// the first record of the rules, and not change: Decode panics if it is another one.
+	Key []byte
 	// Counts are what the records decoded since the last Reset add to the counts of their batch. Of a Kafka time it
 	// knows nothing: Counts.KafkaTimes is left to the caller.
 	Counts Counts
@@ -35,6 +38,8 @@ type Decoder struct {
 	hides   bool   // a detail shows nothing that a record has
 	longest int    // name, in bytes; 0 is no limit
 	exclude *excluder
+	private *protector // nil without privacy rules
+	sent    sent       // of the last record, if there are privacy rules
 	names   objectNames
 	json    normalizer
 	suspect uint8 // bits of the JSON texts that NormalizeJSON may have to change
@@ -72,14 +77,17 @@ type span struct{ from, to int }
 func (d *Decoder) Reset() {
 	d.arena.reset()
 	d.Counts.Reset()
+	if d.private != nil {
+		clear(d.private.unfit)
+	}
 }
 
 // adopt takes the rules.
 func (d *Decoder) adopt() {
-	d.of, d.real, d.exclude, d.longest, d.hides = d.Rules, false, nil, 0, false
+	d.of, d.real, d.exclude, d.private, d.longest, d.hides = d.Rules, false, nil, nil, 0, false
 	if r := d.Rules; r != nil {
 		d.hides = r.Letters.Details == TypeDetails
-		d.real, d.exclude = r.Forms >= FormsReal, newExcluder(r.Exclude)
+		d.real, d.exclude, d.private = r.Forms >= FormsReal, newExcluder(r.Exclude, r.Consent), newProtector(r, d.Key)
 	}
 	if d.real {
 		d.longest = MaxName
@@ -89,10 +97,10 @@ func (d *Decoder) adopt() {
 // Decode reads the record's value into ev, which it overwrites. It returns ReasonNone, or why the record cannot be used
 // and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field if one field is to blame,
 // and quotes from the record only if Letters.Details says so; the content of ev is then undefined. For a record that
-// the rules leave out it returns Excluded and what left it out: the name of an exclude rule, or the unknown type.
-// kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot be true
-// is no bound for the event's. The caller handles records without a value (nil); here such a record would be malformed,
-// like an empty one.
+// the rules leave out it returns Excluded and what left it out: the name of an exclude rule, the unknown type, or
+// consent. kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot
+// be true is no bound for the event's. The caller handles records without a value (nil); here such a record would be
+// malformed, like an empty one.
 //
 // Texts of ev point into value, so value must not change while they are in use, or into memory of the Decoder that
 // stays valid until Reset (texts with escapes, and Extra). So the events of one batch are decoded, used and then
@@ -126,6 +134,10 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 			d.Counts.exclude(i, 1)
 			return Excluded, d.Rules.Exclude[i].Name
 		}
+		if !d.exclude.consents() {
+			d.Counts.Unconsented++
+			return Excluded, "consent"
+		}
 	}
 	if d.real {
 		kafkaTimestampMillis = plausible(kafkaTimestampMillis)
@@ -135,6 +147,9 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 	}
 	if len(d.extra) > 0 {
 		d.extra = append(d.extra, '}')
+	}
+	if d.private != nil {
+		d.protect()
 	}
 	if !d.real {
 		ev.Extra = d.arena.text(d.extra)

@@ -21,7 +21,10 @@
 //     Progress and Complete.
 //   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except what AppendBatch leaves out, which
 //     is empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
-//   - E6 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
+//   - E6 Of a field under a privacy rule (Privacy), neither the event nor what Redactor shows of the record has the value
+//     as it came, wherever in the record it stands. Both have the same: an event is the one that is decoded without the
+//     rules from what they leave of the record (FuzzPrivacy).
+//   - E7 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
 //
 // # What is refused, and which reason wins
 //
@@ -44,6 +47,14 @@
 // null and "" mean that there is no value, in every field of the schema, whatever its type. Names of fields are
 // compared exactly, after their escapes are resolved. A field that the schema does not name goes to Extra, with name
 // and value as they were sent, in order; there it may occur twice.
+//
+// # In which order
+//
+//	JSON ─► Exclude ─► Consent ─► faults ─► Privacy ─► measures ─► NormalizeJSON ─► batch
+//
+// What decides about the record sees its values as they came; what is stored, or computed from it, sees what the rules
+// have left. So a metric that is dropped is 0 in its sum. SetKey, which compares Kafka's key with the ids, sees them as
+// they came, and tells nothing of them but whether they are the same.
 //
 // # The decoder
 //
@@ -85,7 +96,7 @@
 //	engagement metrics = dictionary of shapes · one shape per item · integers · dictionary of tokens · tokens
 //	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
 //
-// Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
+// Version 3 adds, behind the numbers of excluded records, that of the records without consent. Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
 // more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement
 // metrics, names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the
 // others.

@@ -8,6 +8,10 @@ import (
 // excluder judges records by exclude rules.
 type excluder struct {
 	rules []excludeRule
+	// consent is the rule by which a record is not left out, nil if there is none; unasked says that it is not either
+	// without a value.
+	consent *excludeRule
+	unasked bool
 	// heads are the fields of records that rules look at, by name; the values number them.
 	heads map[string]int
 	// watched has bit f if field f of the schema is among heads.
@@ -29,21 +33,19 @@ type excludeRule struct {
 }
 
 // newExcluder returns nil if there is no rule. A network that is none, which Check refuses, holds nothing.
-func newExcluder(rules []Exclude) *excluder {
-	if len(rules) == 0 {
+func newExcluder(rules []Exclude, consent *Consent) *excluder {
+	if len(rules) == 0 && consent == nil {
 		return nil
 	}
 	x := &excluder{heads: map[string]int{}}
+	if consent != nil {
+		r := x.rule(consent.Field, consent.Equal)
+		x.consent, x.unasked = &r, consent.Missing == CountMissing
+	}
 	for i := range rules {
 		r := &rules[i]
-		c := excludeRule{suffix: r.Suffix, equal: map[string]bool{}}
-		c.whole = x.head(r.Field)
-		if name, rest, ok := strings.Cut(r.Field, "."); ok {
-			c.outer, c.rest = x.head(name), rest
-		}
-		for _, v := range r.Equal {
-			c.equal[v] = true
-		}
+		c := x.rule(r.Field, r.Equal)
+		c.suffix = r.Suffix
 		for _, h := range r.Hosts {
 			c.hosts = append(c.hosts, strings.ToLower(strings.Trim(h, ".")))
 		}
@@ -56,6 +58,19 @@ func newExcluder(rules []Exclude) *excluder {
 	}
 	x.raw = make([][]byte, len(x.heads))
 	return x
+}
+
+// rule returns a rule about a field that knows the values that it may equal.
+func (x *excluder) rule(field string, equal []string) excludeRule {
+	c := excludeRule{equal: map[string]bool{}}
+	c.whole = x.head(field)
+	if name, rest, ok := strings.Cut(field, "."); ok {
+		c.outer, c.rest = x.head(name), rest
+	}
+	for _, v := range equal {
+		c.equal[v] = true
+	}
+	return c
 }
 
 func (x *excluder) head(name string) int {
@@ -83,15 +98,34 @@ func (x *excluder) note(name string, raw []byte) {
 func (x *excluder) match() int {
 	for i := range x.rules {
 		r := &x.rules[i]
-		raw := x.raw[r.whole]
-		if raw == nil && r.rest != "" {
-			raw = memberOf(x.raw[r.outer], r.rest)
-		}
-		if v, ok := plainValue(raw); ok && r.fits(v) {
+		if v, ok := plainValue(x.value(r)); ok && r.fits(v) {
 			return i
 		}
 	}
 	return -1
+}
+
+// value returns the noted value that a rule looks at, nil if there is none.
+func (x *excluder) value(r *excludeRule) []byte {
+	raw := x.raw[r.whole]
+	if raw == nil && r.rest != "" {
+		raw = memberOf(x.raw[r.outer], r.rest)
+	}
+	return raw
+}
+
+// consents says whether the reader of the record agrees to being counted, or need not. null and "" are no value; an
+// object and a list are one that says no.
+func (x *excluder) consents() bool {
+	if x.consent == nil {
+		return true
+	}
+	raw := x.value(x.consent)
+	v, plain := plainValue(raw)
+	if len(raw) == 0 || raw[0] == 'n' || plain && v == "" {
+		return x.unasked
+	}
+	return plain && x.consent.equal[v]
 }
 
 func (r *excludeRule) fits(v string) bool {

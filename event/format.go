@@ -6,6 +6,8 @@ const (
 	batchFirst = 1
 	// batchReal carries all of a Batch but what AppendBatch leaves out.
 	batchReal = 2
+	// batchGuarded also carries the number of records without consent.
+	batchGuarded = 3
 )
 
 // textColumns are the texts of an event that a batch carries in columns of their own, in the order of the encoding.
@@ -16,7 +18,7 @@ var textColumns = [...]field{
 
 // batchTexts[v] is the number of texts that version v carries: that many from the start of textColumns. A new text goes
 // to the end of textColumns and into a new version; in a batch of an older version it is empty.
-var batchTexts = [...]int{batchFirst: 14, batchReal: 14}
+var batchTexts = [...]int{batchFirst: 14, batchReal: 14, batchGuarded: 14}
 
 const (
 	typeWidth = 4 // bits of a Type

@@ -54,7 +54,7 @@ func (l *Letters) check() error {
 
 // Level returns the level that a shard must have for the rules: a binary of a lower one would pass over a part of them.
 func (r *Rules) Level() level.Level {
-	if r.Letters != (Letters{}) {
+	if r.Letters != (Letters{}) || r.guards() || r.PrivacyKey != (KeyID{}) {
 		return level.Guarded
 	}
 	return level.Real
@@ -65,29 +65,47 @@ type Shown uint8
 
 // What can be shown of a value.
 const (
-	ShownWhole  Shown = iota // all of it, as it came
-	ShownMasked              // names and structure
-	ShownNone                // nothing
+	ShownWhole   Shown = iota // all of it, as it came
+	ShownMasked               // names and structure
+	ShownByRules              // what Rules.Privacy leave of it
+	ShownNone                 // nothing
 )
 
 // String returns how a letter names it; "" for ShownWhole.
-func (s Shown) String() string { return [...]string{"", "masked", "none"}[min(s, ShownNone)] }
+func (s Shown) String() string { return [...]string{"", "masked", "rules", "none"}[min(s, ShownNone)] }
 
 // Redactor makes of the values of records what their dead letters carry, by one set of rules. It is a function of rules
 // and value, so a letter that is made again is the same. It is not safe for concurrent use.
 type Redactor struct {
-	rules *Rules
+	rules   *Rules
+	private *protector // nil without privacy rules
 	masker
 }
 
-// NewRedactor returns a Redactor for rules that have passed Check. They must not change.
-func NewRedactor(r *Rules) *Redactor { return &Redactor{rules: r} }
+// NewRedactor returns a Redactor for rules that have passed Check, and the key that they name if they hash: with
+// another one it panics. Neither must change.
+func NewRedactor(r *Rules, key []byte) *Redactor {
+	return &Redactor{rules: r, private: newProtector(r, key)}
+}
 
 // Value returns what a dead letter carries of the value of a record. The bytes are value itself, or stay valid until
-// the next call. What is not JSON is shown whole or not at all.
-func (r *Redactor) Value(value []byte) ([]byte, Shown) { return r.shown(value) }
+// the next call. What is not JSON is shown whole or, if the rules are about fields or values, not at all.
+func (r *Redactor) Value(value []byte) ([]byte, Shown) {
+	shown, how := r.shown(value)
+	if how != ShownWhole || !r.rules.guards() {
+		return shown, how
+	}
+	if s := (scanner{in: value}); !s.whole() {
+		return nil, ShownNone
+	}
+	if r.private != nil && r.private.rewrite(value, r.private.record) {
+		return r.private.out, ShownByRules
+	}
+	return value, ShownWhole
+}
 
-// Row returns what a dead letter carries of a row that a sink has refused, or of the beginning of one.
+// Row returns what a dead letter carries of a row that a sink has refused, or of the beginning of one. A row is made of
+// what the rules by field have let in.
 func (r *Redactor) Row(row []byte) ([]byte, Shown) { return r.shown(row) }
 
 func (r *Redactor) shown(value []byte) ([]byte, Shown) {

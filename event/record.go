@@ -57,10 +57,13 @@ type Batch struct {
 
 // Counts are what is counted of the records of a batch and stands in none of its items and rejects.
 type Counts struct {
-	Excluded   []int64           // records left out, by exclude rule, up to the last that left one out
-	Skipped    int64             // records left out because their type is unknown
-	KafkaTimes int64             // records whose Kafka timestamp is missing or cannot be true
-	Zeroed     [NumMetrics]int64 // values that are no number and count as 0, by field (MetricNames)
+	Excluded []int64 // records left out, by exclude rule, up to the last that left one out
+	Skipped  int64   // records left out because their type is unknown
+	// Unconsented are the records left out because Rules.Consent asks for more than they have. A batch carries it from
+	// level.Guarded on.
+	Unconsented int64
+	KafkaTimes  int64             // records whose Kafka timestamp is missing or cannot be true
+	Zeroed      [NumMetrics]int64 // values that are no number and count as 0, by field (MetricNames)
 }
 
 // Reset sets all counts to 0 and keeps the memory.
@@ -72,6 +75,7 @@ func (c *Counts) Add(o *Counts) {
 		c.exclude(i, n)
 	}
 	c.Skipped += o.Skipped
+	c.Unconsented += o.Unconsented
 	c.KafkaTimes += o.KafkaTimes
 	for k, n := range o.Zeroed {
 		c.Zeroed[k] += n

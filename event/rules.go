@@ -23,8 +23,15 @@ type Rules struct {
 	MaxMetricsBytes uint32 `json:"max_metrics_bytes,omitempty"`
 	// Exclude are the records that are left out, at most MaxExclude rules. The first that a record fits counts it.
 	Exclude []Exclude `json:"exclude,omitempty"`
-	// Letters say what a dead letter shows of its record. They need level.Guarded.
+	// Letters say what a dead letter shows of its record. They need level.Guarded, and so does what follows.
 	Letters Letters `json:"letters,omitzero"`
+	// Privacy is what becomes of the values of fields, at most MaxPrivacy rules. No two may be about the same, nor one
+	// about what lies within the field of another.
+	Privacy []Privacy `json:"privacy,omitempty"`
+	// PrivacyKey names the key that Privacy hashes with; the key itself is never replicated.
+	PrivacyKey KeyID `json:"privacy_key,omitzero"`
+	// Consent says which records are left out because their reader has not agreed; nil for none.
+	Consent *Consent `json:"consent,omitempty"`
 }
 
 // Forms is a version of the accepted forms. A later one accepts everything that an earlier one accepts.
@@ -98,7 +105,7 @@ func (r *Rules) Check() error {
 	if r.Forms == FormsFirst && (r.UnknownTypes == CountUnknown || r.MaxMetricsBytes > 0) {
 		return errors.New("event_types.unknown: count, and a limit of engagement_metrics, need the forms of level 2")
 	}
-	if err := r.Letters.check(); err != nil {
+	if err := errors.Join(r.Letters.check(), r.checkPrivacy()); err != nil {
 		return err
 	}
 	if len(r.Exclude) > MaxExclude {
@@ -155,7 +162,8 @@ func (x *Exclude) check() error {
 // Equals says whether the two sets of rules are the same.
 func (r *Rules) Equals(o *Rules) bool {
 	return r.Forms == o.Forms && r.UnknownTypes == o.UnknownTypes && r.MaxMetricsBytes == o.MaxMetricsBytes &&
-		r.Letters == o.Letters && slices.EqualFunc(r.Exclude, o.Exclude, func(a, b Exclude) bool {
+		r.Letters == o.Letters && slices.Equal(r.Privacy, o.Privacy) && r.PrivacyKey == o.PrivacyKey &&
+		r.Consent.equals(o.Consent) && slices.EqualFunc(r.Exclude, o.Exclude, func(a, b Exclude) bool {
 		return a.Name == b.Name && a.Field == b.Field && slices.Equal(a.Equal, b.Equal) &&
 			slices.Equal(a.Suffix, b.Suffix) && slices.Equal(a.Hosts, b.Hosts) &&
 			slices.Equal(a.Networks, b.Networks)

@@ -261,6 +261,7 @@ func (s *Store) addCounts(c *event.Counts) {
 		}
 	}
 	m.Skipped += c.Skipped
+	m.Unconsented += c.Unconsented
 	m.KafkaTimes += c.KafkaTimes
 	for i, n := range c.Zeroed {
 		if n > 0 {

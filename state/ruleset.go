@@ -34,15 +34,17 @@ func DefaultRules() Rules {
 
 // Counted are the totals of what the rules leave out, and of what they take for none, since the shard was created.
 type Counted struct {
-	Excluded   map[string]int64 `json:",omitempty"` // records, by the name of the rule that left them out
-	Skipped    int64            `json:",omitempty"` // records of unknown types (event_types.unknown: skip)
-	KafkaTimes int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
-	Zeroed     map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
+	Excluded map[string]int64 `json:",omitempty"` // records, by the name of the rule that left them out
+	Skipped  int64            `json:",omitempty"` // records of unknown types (event_types.unknown: skip)
+	// Unconsented are the records without the consent that the rules ask for (level 3).
+	Unconsented int64            `json:",omitempty"`
+	KafkaTimes  int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
+	Zeroed      map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
 }
 
 // LeftOut is the number of records that are in no row, no letter and no total, because the rules leave them out.
 func (c *Counted) LeftOut() int64 {
-	n := c.Skipped
+	n := c.Skipped + c.Unconsented
 	for _, v := range c.Excluded {
 		n += v
 	}

@@ -115,7 +115,7 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	}
 	it.Partition, it.Offset, it.KafkaTimestamp = r.Partition, r.Offset, stamp
 	if b.rules != nil {
-		it.SetKey(r.Key)
+		b.dec.SetKey(it, r.Key)
 	}
 	return event.ReasonNone
 }

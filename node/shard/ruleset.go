@@ -3,6 +3,7 @@ package shard
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"deckle/event"
@@ -97,6 +98,8 @@ func otherKeys(a, b *state.Rules) (keys []string) {
 		{"rules.session.max_metrics_bytes", a.Event.MaxMetricsBytes == b.Event.MaxMetricsBytes},
 		{"rules.event_types.unknown", a.Event.UnknownTypes == b.Event.UnknownTypes},
 		{"rules.exclude", (&event.Rules{Exclude: a.Event.Exclude}).Equals(&event.Rules{Exclude: b.Event.Exclude})},
+		{"rules.privacy", slices.Equal(a.Event.Privacy, b.Event.Privacy) && a.Event.PrivacyKey == b.Event.PrivacyKey},
+		{"rules.consent", (&event.Rules{Consent: a.Event.Consent}).Equals(&event.Rules{Consent: b.Event.Consent})},
 		{"rules.dead_letters", a.Event.Letters == b.Event.Letters},
 		{"forms of this version", a.Event.Forms == b.Event.Forms},
 	} {

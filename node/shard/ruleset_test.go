@@ -111,6 +111,10 @@ func TestOtherRulesCompareAll(t *testing.T) {
 				f.SetString("x")
 			case f.Kind() == reflect.Struct && f.Field(0).Kind() == reflect.String:
 				f.Field(0).SetString("x")
+			case f.Kind() == reflect.Array:
+				f.Index(0).SetUint(1)
+			case f.Kind() == reflect.Pointer:
+				f.Set(reflect.New(f.Type().Elem()))
 			case f.Kind() == reflect.Slice:
 				f.Set(reflect.MakeSlice(f.Type(), 1, 1))
 			default:

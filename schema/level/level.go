@@ -39,7 +39,7 @@ var (
 	// that raises the level has the version of the level before, so that it can be read up to there.
 	Entry = Format{"entry", [...]byte{First: 1, Real: 2, Guarded: 3}}
 	// Batch is a batch of events within an entry.
-	Batch = Format{"batch", [...]byte{First: 1, Real: 2, Guarded: 2}}
+	Batch = Format{"batch", [...]byte{First: 1, Real: 2, Guarded: 3}}
 	// Store is the Pebble store of a shard as a whole: its keys, and the values without a version of their own.
 	Store = Format{"state", [...]byte{First: 1, Real: 2, Guarded: 3}}
 	// Session is the image of a session in the store.

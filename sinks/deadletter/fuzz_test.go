@@ -26,6 +26,10 @@ func FuzzRecord(f *testing.F) {
 	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
 	plan := statetest.NewPlan(state.Config{Shard: 3}, state.SinkDeadLetter, 0, 2,
 		[]state.EpochInfo{{Epoch: 2, Clock: 1_795_357_069_123}}, statetest.Content{})
+	rs, err := s.redactors(plan)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, partition int32, offset int64, reason uint8, detail string, value []byte, found,
 		known bool, rowKey string) {
 		l := &state.DeadLetter{Reject: event.Reject{Partition: partition, Offset: offset, Reason: event.Reason(reason),
@@ -55,12 +59,12 @@ func FuzzRecord(f *testing.F) {
 			}
 			return h
 		}
-		r, lost := s.sourceRecord(plan, redactors{}, l, value, found)
+		r, lost := s.sourceRecord(plan, rs, l, value, found)
 		h := check(r, fmt.Sprintf("t/%d/%d", partition, offset), maxOriginal, found && len(value) <= maxOriginal)
 		if lost == found || found && h["length"] != strconv.Itoa(len(value)) {
 			t.Fatalf("found %v, lost %v, %v", found, lost, h)
 		}
-		check(s.rowRecord(plan, redactors{}, l), "sink/clickhouse/3/2/"+strings.ReplaceAll(rowKey, "\x00", "/"), maxRow,
+		check(s.rowRecord(plan, rs, l), "sink/clickhouse/3/2/"+strings.ReplaceAll(rowKey, "\x00", "/"), maxRow,
 			len(value) <= maxRow)
 	})
 }

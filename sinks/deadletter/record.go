@@ -56,16 +56,33 @@ func (h *headers) show(shown event.Shown, length int64, sum [sha256.Size]byte) {
 // redactors are those of the rules of a plan, by their number.
 type redactors map[uint32]*event.Redactor
 
+// redactors returns those of all rules of a plan. An error says that a key is missing with which some of them hash.
+func (s *Sink) redactors(plan *state.Plan) (redactors, error) {
+	rs := redactors{}
+	for i := range plan.Epochs {
+		rules := plan.RulesAt(plan.Epochs[i].Epoch)
+		if rs[rules.Number] != nil {
+			continue
+		}
+		var key []byte
+		if rules.Event.Hashes() {
+			if s.opts.PrivacyKey != nil {
+				key = s.opts.PrivacyKey(rules.Event.PrivacyKey)
+			}
+			if event.KeyIDOf(key) != rules.Event.PrivacyKey {
+				return nil, fmt.Errorf("deadletter: letters of epoch %d need the privacy key %s", plan.Epochs[i].Epoch,
+					rules.Event.PrivacyKey)
+			}
+		}
+		rs[rules.Number] = event.NewRedactor(&rules.Event, key)
+	}
+	return rs, nil
+}
+
 // of returns the one for the letters of an epoch of the plan: a letter shows what the rules of its epoch say, so that
 // it is the same whoever writes it.
 func (rs redactors) of(plan *state.Plan, epoch uint64) *event.Redactor {
-	rules := plan.RulesAt(epoch)
-	r := rs[rules.Number]
-	if r == nil {
-		r = event.NewRedactor(&rules.Event)
-		rs[rules.Number] = r
-	}
-	return r
+	return rs[plan.RulesAt(epoch).Number]
 }
 
 // sourceRecord returns the record of a letter that stands for a source record. lost says that the record goes without

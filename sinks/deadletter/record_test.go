@@ -1,8 +1,10 @@
 package deadletter
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,8 +22,12 @@ func TestVerdictsOfTheState(t *testing.T) {
 		statetest.Content{})
 	letter := &state.DeadLetter{Reject: event.Reject{Partition: 1, Offset: 7, Reason: event.TooLate, Detail: "late"},
 		Epoch: 1}
+	rs, err := s.redactors(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
 	header := func(value []byte, ok bool) (map[string]string, []byte) {
-		r, _ := s.sourceRecord(plan, redactors{}, letter, value, ok)
+		r, _ := s.sourceRecord(plan, rs, letter, value, ok)
 		h := map[string]string{}
 		for _, kv := range r.Headers {
 			h[kv.Key] = string(kv.Value)
@@ -52,7 +58,10 @@ func TestLettersFollowTheRulesOfTheirEpoch(t *testing.T) {
 	}
 	plan.Former = []state.FormerRules{{Rules: rules(1, ""), Until: 1}, {Rules: rules(2, event.MaskValues), Until: 3}}
 	plan.Rules = rules(3, event.NoValues)
-	rs := redactors{}
+	rs, err := s.redactors(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		epoch        uint64
 		value        string
@@ -90,6 +99,44 @@ func TestLettersFollowTheRulesOfTheirEpoch(t *testing.T) {
 					t.Errorf("epoch %d, %s: headers %v", c.epoch, c.value, h)
 				}
 			}
+		}
+	}
+}
+
+// Letters of rules by field have what the rules leave of a record. Without the key that they hash with no letter is
+// written, since another key would make another hash of it, and none would let it through.
+func TestLettersHaveWhatTheRulesLeave(t *testing.T) {
+	key := []byte("a key of this test, of many bytes")
+	plan := statetest.NewPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1}},
+		statetest.Content{})
+	plan.Rules.Event = event.Rules{Forms: event.FormsReal, PrivacyKey: event.KeyIDOf(key), Privacy: []event.Privacy{
+		{Field: "metadata.email", Action: event.DropValue}, {Field: "session_id", Action: event.HashValue}}}
+	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
+	if _, err := s.redactors(plan); err == nil || !strings.Contains(err.Error(), event.KeyIDOf(key).String()) {
+		t.Fatalf("without a key: %v", err)
+	}
+	s.opts.PrivacyKey = func(event.KeyID) []byte { return []byte("another key") }
+	if _, err := s.redactors(plan); err == nil {
+		t.Fatal("another key is taken")
+	}
+	s.opts.PrivacyKey = func(event.KeyID) []byte { return key }
+	rs, err := s.redactors(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("session_id\x00s"))
+	hash := hex.EncodeToString(mac.Sum(nil)[:16])
+	for value, want := range map[string][2]string{
+		`{"session_id":"s","metadata":{"email":"a@b.example","x":1}}`: {
+			`{"session_id":"` + hash + `","metadata":{"x":1}}`, "rules"},
+		`{"metadata":{"x":1}}`: {`{"metadata":{"x":1}}`, ""},
+		`{"session_id":"s"`:    {"", "none"},
+	} {
+		r, _ := s.sourceRecord(plan, rs, &state.DeadLetter{Epoch: 1}, []byte(value), true)
+		h := headersOf(r)
+		if string(r.Value) != want[0] || h["value"] != want[1] || (h["sha256"] == "") != (want[1] != "") {
+			t.Errorf("%s: %s with %v", value, r.Value, h)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/semaphore"
 
+	"deckle/event"
 	"deckle/sinks"
 	"deckle/sinks/rights"
 )
@@ -34,6 +35,9 @@ type Options struct {
 	Retention time.Duration
 	// Originals returns what can read a shard's source records again.
 	Originals func(shard uint32) sinks.EventSource
+	// PrivacyKey returns the HMAC key of that id, nil if there is none here. Without it, letters of rules that hash are
+	// not written.
+	PrivacyKey func(event.KeyID) []byte
 	// BufferedBytes bounds what is produced but not yet acknowledged, over all shards; default 16 MiB.
 	BufferedBytes int
 	// Timeout is how long a Write waits without any progress (an original that is read, a letter that is acknowledged);

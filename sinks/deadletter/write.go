@@ -60,10 +60,13 @@ func (s *Sink) Write(ctx context.Context, plan *state.Plan) error {
 		cancel(fmt.Errorf("deadletter: no progress within %s: %s takes no letters", s.opts.Timeout, s.opts.DLQ))
 	})
 	defer watchdog.Stop()
-	w := &writing{s: s, ctx: ctx, cancel: cancel, plan: plan, source: s.opts.Originals(plan.Config.Shard),
-		watchdog: watchdog, redactors: redactors{}}
-	err := w.all()
+	redactors, err := s.redactors(plan)
 	if err != nil {
+		return err
+	}
+	w := &writing{s: s, ctx: ctx, cancel: cancel, plan: plan, source: s.opts.Originals(plan.Config.Shard),
+		watchdog: watchdog, redactors: redactors}
+	if err = w.all(); err != nil {
 		cancel(err)
 	}
 	w.inflight.Wait()
