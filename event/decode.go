@@ -150,6 +150,10 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 	}
 	if d.private != nil {
 		d.protect()
+		if n := len(ev.Metadata) + len(ev.EngagementMetrics) + len(d.extra); n > MaxRecord {
+			return TooLarge, "record of " + strconv.Itoa(len(value)) + " bytes, of which the rules make " +
+				strconv.Itoa(n) + ", at most " + strconv.Itoa(MaxRecord) + " are read"
+		}
 	}
 	if !d.real {
 		ev.Extra = d.arena.text(d.extra)

@@ -21,9 +21,9 @@
 //     Progress and Complete.
 //   - E5 DecodeBatch(AppendBatch(b)) equals b, byte for byte in every text, except what AppendBatch leaves out, which
 //     is empty. What DecodeBatch accepts passes Batch.Check, regardless of who wrote it.
-//   - E6 Of a field under a privacy rule (Privacy), neither the event nor what Redactor shows of the record has the value
-//     as it came, wherever in the record it stands. Both have the same: an event is the one that is decoded without the
-//     rules from what they leave of the record (FuzzPrivacy).
+//   - E6 Of a field under a privacy rule (Privacy), neither the event nor what Redactor shows of the record has the
+//     value as it came, wherever in the record it stands. Both have the same: an event is the one that is decoded
+//     without the rules from what they leave of the record (FuzzPrivacy).
 //   - E7 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
 //
 // # What is refused, and which reason wins
@@ -32,7 +32,8 @@
 // list; within one reason, malformed is judged by position in the record and the others by the field's place in
 // docs/schema.md:
 //
-//	too_large           longer than MaxRecord; its content is not examined
+//	too_large           longer than MaxRecord; its content is not examined. Last of all: what Privacy makes of the
+//	                    record is longer
 //	malformed           empty; not JSON; not an object; nested deeper than MaxDepth; data behind the record; invalid
 //	                    UTF-8; a control character, or an escaped half of a surrogate pair, in any text (no UTF-8 text
 //	                    can hold it); a field of the schema that occurs twice; from FormsReal on, a name of more than
@@ -96,10 +97,10 @@
 //	engagement metrics = dictionary of shapes · one shape per item · integers · dictionary of tokens · tokens
 //	                     (shape.go: the text without its values; time_on_page and similar values point to Measure)
 //
-// Version 3 adds, behind the numbers of excluded records, that of the records without consent. Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
+// Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
 // more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement
 // metrics, names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the
-// others.
+// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
 // dictionaries and differences that the packing leaves. There is no checksum, because the log has one.

@@ -202,7 +202,7 @@ func FuzzPrivacy(f *testing.F) {
 	f.Add([]byte(`{"a":{"":1},"a.":2}`), "a. drop")
 	f.Fuzz(func(t *testing.T, in []byte, lines string) {
 		rules, ok := fuzzRules(lines)
-		if !ok {
+		if !ok || len(in) > 1<<16 { // the rule in other words is quadratic: it writes the way to each value
 			return
 		}
 		before := bytes.Clone(in)

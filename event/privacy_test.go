@@ -237,6 +237,18 @@ func TestPrivacyOfEvents(t *testing.T) {
 	}
 }
 
+// A hash is longer than most values. A record of a million of them must not become an entry of many times its size.
+func TestHashesDoNotInflateRecords(t *testing.T) {
+	values := strings.Repeat(`{"a":1},`, 30_000)
+	record := []byte(fillIn(t, `{<valid>,"x":[`+values+`{}]}`))
+	d := Decoder{Rules: private(Privacy{"x.a", HashValue, ""}), Key: testKey}
+	var ev Event
+	reason, detail := d.Decode(record, sampleKafkaTimestamp, &ev)
+	if reason != TooLarge || !strings.Contains(detail, "of which the rules make 1230010") {
+		t.Errorf("%d bytes: %s, %s", len(record), reason, detail)
+	}
+}
+
 // A record without consent is left out and counted, before its faults: it makes no letter either.
 func TestConsent(t *testing.T) {
 	for _, c := range []struct {
