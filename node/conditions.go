@@ -70,7 +70,7 @@ func (n *Node) look(rs *raftstore.Status) {
 // former rules at most, and says nothing.
 func (n *Node) lookAtRules(s *shard.Shard, rs *raftstore.Status) {
 	view := s.Store().Peek()
-	why, later := shard.OtherRules(&n.cfg.Rules, &view.Rules, view.Level)
+	why, later := shard.OtherRules(&n.cfg.Rules, n.hmac.First(), &view.Rules, view.Level)
 	for i := range rs.Groups {
 		if g := &rs.Groups[i]; g.Shard == s.ID() && g.HeldReason != "" {
 			why, later = "", false

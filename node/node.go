@@ -46,6 +46,7 @@ type Node struct {
 	budget       *budget
 	keys         []*cipherfs.Key // of the data folder
 	files        *fileWatch
+	hmac         shard.Keys // of rules that hash
 	http         *httpSide
 	list         *condition.Registry // what is not as it should be
 	topics       *topics
@@ -105,6 +106,9 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	n.files = &fileWatch{cfg: cfg, deps: &n.deps, files: openFiles(cfg, &n.deps), list: n.list}
+	if n.hmac, err = openKeys(n.files.files, cfg); err != nil {
+		return nil, err
+	}
 	n.files.tightenData()
 	if n.http, err = openHTTP(cfg, &n.deps, n.files.files); err != nil {
 		return nil, err
@@ -130,7 +134,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		}
 	}
 	n.watch = kafka.NewWatch(n.kafka, cfg.Kafka.IdleAfter, deps.Now)
-	n.refetch = kafka.NewRefetch(n.kafka)
+	n.refetch = kafka.NewRefetch(n.kafka, n.hmac.Key)
 	n.commands = &commands{self: cfg.Node, shards: n.shardList, access: n.http.access, audit: n.http.audit.Load,
 		log: n.deps.Logger,
 		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
@@ -161,7 +165,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.files.tellInsecure()
 	n.list.Keep(condition.Insecure, "http", opens(&cfg.HTTP))
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
-		kafka: n.kafka, refetch: n.refetch, undeliverable: n.topics.undeliverable}
+		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list),
@@ -267,7 +271,7 @@ func (n *Node) run(ctx context.Context) {
 	}
 	n.deps.Logger.Info("member of the cluster", "cluster", n.raft.ClusterID(), "shards", n.cfg.Cluster.Shards)
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
-		Sinks: n.sinks, Metrics: n.shardMetrics, Conditions: n.list, Written: &n.written,
+		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
 		Background: n.flushers.Go}
 	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)

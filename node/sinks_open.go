@@ -35,6 +35,7 @@ type sinkWiring struct {
 	level     func() level.Level // at which tables are made that are missing
 	kafka     *kafka.Client
 	refetch   *kafka.Refetch
+	keys      shard.Keys
 	// undeliverable takes dead letters that their topic took in no form.
 	undeliverable func(text string)
 }
@@ -226,8 +227,9 @@ func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 func (w *sinkWiring) openDeadLetters(ctx context.Context) (sinks.Sink, error) {
 	return deadletter.Open(ctx, deadletter.Options{
 		Kafka: w.kafka.Options(), Topic: w.cfg.Kafka.Topic, DLQ: w.cfg.Kafka.DLQ, Retention: w.cfg.Kafka.DLQRetention,
-		Originals: func(uint32) sinks.EventSource { return w.refetch }, Undeliverable: w.undeliverable,
-		Logger: w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer},
+		Originals: func(uint32) sinks.EventSource { return w.refetch }, PrivacyKey: w.keys.Key,
+		Undeliverable: w.undeliverable,
+		Logger:        w.deps.Logger.With("part", "deadletter"), Registerer: latestRegisterer{w.deps.Registerer},
 		Now: w.deps.Now,
 	})
 }

@@ -236,6 +236,9 @@ func CheckFiles(cfg *config.Config, deps Deps) (certificates, notices []string, 
 	}
 	more, err := checkHTTP(cfg, &deps, files, certificate)
 	notices, errs = append(notices, more...), append(errs, err)
+	if _, err := openKeys(files, cfg); err != nil {
+		errs = append(errs, err)
+	}
 	now := deps.Now()
 	for _, s := range files.State() {
 		if s.NotAfter.IsZero() {

@@ -111,7 +111,10 @@ type View struct {
 	// longer than event.Rules.MaxMetricsBytes.
 	MetricsOmitted int64
 	RuleCounts     Counted // from level 2 on
-	Keys           KeyCounts
+	// KeyIDs are the HMAC keys that the present rules hash with, and those before them that a sink may still need
+	// (level 3), each once.
+	KeyIDs []event.KeyID
+	Keys   KeyCounts
 	// Gaps are the gaps of each partition that has any. The map is shared: nobody may change it.
 	Gaps map[int32]PartitionGaps
 	// EventGaps are the gaps of raw events alone: what was applied, and cannot be fetched for their table any more. The

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"time"
 
 	"deckle/event"
@@ -49,6 +50,20 @@ func (c *Counted) LeftOut() int64 {
 		n += v
 	}
 	return n
+}
+
+// keyIDs returns the keys that the present rules hash with, and former ones whose epochs are not acknowledged by all.
+func (m *meta) keyIDs() (ids []event.KeyID) {
+	add := func(r *event.Rules) {
+		if r.Hashes() && !slices.Contains(ids, r.PrivacyKey) {
+			ids = append(ids, r.PrivacyKey)
+		}
+	}
+	add(&m.Rules.Event)
+	for i := range m.FormerRules {
+		add(&m.FormerRules[i].Rules.Event)
+	}
+	return ids
 }
 
 // FormerRules are rules that were replaced, and the last epoch that they hold for.

@@ -24,7 +24,8 @@ const (
 	TermRefused         ID = "term-refused"          // node
 	PeerRefused         ID = "peer-refused"          // node
 	LevelLow            ID = "level-low"             // node/shard: rise
-	PrivacyWaits        ID = "privacy-waits"         // node/shard: rise
+	PrivacyWaits        ID = "privacy-waits"         // node/shard: privacy
+	PrivacyKeyMissing   ID = "privacy-key-missing"   // node/shard: privacy
 	ShardStarting       ID = "shard-starting"        // node
 	RulesDiffer         ID = "rules-differ"          // node
 	SourceFailing       ID = "source-failing"        // node/shard: intake
@@ -223,9 +224,17 @@ var table = []Spec{
 			"lost for good is replaced: start a node of its name with an empty folder. Until then what came with the " +
 			"level is missing: its columns are null, and partitions cannot be skipped."},
 	{PrivacyWaits, Stopped, "the shard",
-		"the configuration of its leader asks for what its level does not know yet, to keep personal data back", AtOnce,
-		"Mend what holds the level down, by the text, or take the key in the text away. Nothing is read until then, " +
-			"and nothing is lost while Kafka keeps the records."},
+		"the configuration of its leader asks for what its level does not know yet, to keep personal data back, or " +
+			"has other rules about personal data under the same rules.revision", AtOnce,
+		"Mend what holds the level down, by the text, or take the key in the text away; raise rules.revision in the " +
+			"files of all nodes if the rules were changed. Nothing is read until then, and nothing is lost while " +
+			"Kafka keeps the records."},
+	{PrivacyKeyMissing, Stopped, "the shard",
+		"its leader has no file with a key that the rules of the shard hash with, or that earlier rules did whose " +
+			"epochs some sink does not have yet", AtOnce,
+		"Give the node the file of the key (privacy.keys) and restart it. Nothing is read until then, and nothing is " +
+			"lost while Kafka keeps the records. Once a minute the shard is offered to another node, which may have " +
+			"it."},
 	{ShardStarting, Notice, "the shard",
 		"this node leads the shard and does not read for it yet", AtOnce,
 		"Nothing, unless it lasts: then the text says what it waits for."},

@@ -23,6 +23,7 @@ func (c *Config) problems() []Problem {
 	c.checkSession(k)
 	c.checkRules(k)
 	c.checkDeadLetters(k)
+	c.checkPrivacy(k)
 	k.between("flush.interval", c.Flush.Interval, 100*time.Millisecond, time.Hour)
 	k.atLeast("flush.max_events", c.Flush.MaxEvents, 1)
 	c.checkLimits(k)

@@ -16,6 +16,8 @@ type Config struct {
 	Kafka   Kafka   `yaml:"kafka"`
 	Session Session `yaml:"session"`
 	Rules   Rules   `yaml:"rules"`
+	// Privacy has what rules about personal data need and what must not be replicated.
+	Privacy Privacy `yaml:"privacy"`
 	Flush   Flush   `yaml:"flush"`
 	Limits  Limits  `yaml:"limits"`
 	// Delta is nil when that sink is off; so is ClickHouse. At least one is on.

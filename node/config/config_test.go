@@ -96,6 +96,7 @@ func TestExampleLoads(t *testing.T) {
 	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, plain.Cluster.TLS
 	full.Kafka.TLS, full.Kafka.SASL = nil, nil
 	full.Limits.DiskBytes, full.Encryption, full.Debug.Listen = 0, nil, ""
+	full.Rules.Consent, full.Privacy = nil, Privacy{}
 	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections, Open: full.HTTP.Open,
 		Audit: full.HTTP.Audit}
 	full.Delta.S3.TLS, full.Delta.S3.SSE, full.ClickHouse.TLS = nil, nil, nil
@@ -108,8 +109,8 @@ func TestExampleLoads(t *testing.T) {
 }
 
 // The example names every key there is. The keys of TLS blocks and of secrets are listed once, at its top; of path and
-// s3 it shows only the latter. An exclude rule and a node's certificate stand in comments, since there is none by
-// default, and so does what belongs to other credentials than static.
+// s3 it shows only the latter. A rule of exclude or privacy and a node's certificate stand in comments, since there is
+// none by default, and so does what belongs to other credentials than static.
 func TestExampleNamesEveryKey(t *testing.T) {
 	text, err := os.ReadFile("../../deckle.example.yaml")
 	if err != nil {
@@ -127,7 +128,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 			return
 		}
 		if _, ok := d.places[key]; !ok && key != "delta.path" && key != "cluster.nodes[0].certificate" &&
-			!strings.HasPrefix(key, "rules.exclude[") && !inComments[key] {
+			!strings.HasPrefix(key, "rules.exclude[") && !strings.HasPrefix(key, "rules.privacy[") && !inComments[key] {
 			t.Errorf("%s is not in the example", key)
 		}
 		if inComments[key] && !strings.Contains(string(text), key[strings.LastIndex(key, ".")+1:]) {

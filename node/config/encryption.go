@@ -17,7 +17,7 @@ type Encryption struct {
 	NewFiles string `yaml:"new_files" default:"encrypted"`
 }
 
-// KeyFile names a file that deckle encryption keygen has made.
+// KeyFile names a file with a key: of Encryption one that deckle encryption keygen has made.
 type KeyFile struct {
 	File string `yaml:"file"`
 }

@@ -14,6 +14,10 @@ type Rules struct {
 	DeadLetters DeadLetters `yaml:"dead_letters"`
 	// Exclude are the records that are left out. The first rule that a record fits counts it.
 	Exclude []Exclude `yaml:"exclude"`
+	// Privacy says what becomes of the values of fields.
+	Privacy []PrivacyRule `yaml:"privacy"`
+	// Consent says which records are left out because their reader has not agreed; nil for none.
+	Consent *Consent `yaml:"consent"`
 }
 
 // EventTypes says what becomes of events by their type.

@@ -173,6 +173,10 @@ func (c *Config) SecretFiles() (files []SecretFile) {
 			if v.TokenFile != "" {
 				files = append(files, SecretFile{key + ".token_file", v.TokenFile})
 			}
+		case *Privacy:
+			for i, f := range v.Keys {
+				files = append(files, SecretFile{fmt.Sprintf("%s.keys[%d].file", key, i), f.File})
+			}
 		}
 	})
 	return files

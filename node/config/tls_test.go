@@ -78,6 +78,7 @@ func TestBlocksOfFiles(t *testing.T) {
 		Delta:      &Delta{S3: &S3{TLS: &TLS{Key: "3"}, AccessKey: Secret{Env: "X"}, SecretKey: Secret{File: "4"}}},
 		ClickHouse: &ClickHouse{Password: Secret{File: "5"}, TLS: &TLS{}},
 		Encryption: &Encryption{Keys: []KeyFile{{"6"}, {"7"}}},
+		Privacy:    Privacy{Keys: []KeyFile{{"8"}}},
 	}
 	var blocks []string
 	for _, b := range c.TLSBlocks() {
@@ -90,8 +91,8 @@ func TestBlocksOfFiles(t *testing.T) {
 	for _, f := range c.SecretFiles() {
 		files = append(files, f.Key+"="+f.Path)
 	}
-	want := "cluster.tls.key=1 kafka.sasl.password=2 delta.s3.secret_key=4 delta.s3.tls.key=3 clickhouse.password=5 " +
-		"encryption.keys[0].file=6 encryption.keys[1].file=7"
+	want := "cluster.tls.key=1 kafka.sasl.password=2 privacy.keys[0].file=8 delta.s3.secret_key=4 " +
+		"delta.s3.tls.key=3 clickhouse.password=5 encryption.keys[0].file=6 encryption.keys[1].file=7"
 	if got := strings.Join(files, " "); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

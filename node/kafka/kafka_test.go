@@ -110,7 +110,7 @@ func TestRefetchGivesWhatTheEpochsCount(t *testing.T) {
 	}
 	b.Produce(&kgo.Record{Partition: 0, Key: []byte("k"), Value: []byte("{broken")},
 		&kgo.Record{Partition: 0, Key: []byte("k")})
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	plan := func(from int64, events int64) *state.Plan {
 		return statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 2, []state.EpochInfo{
 			{Epoch: 1, Ranges: []event.Range{{Partition: 0, From: from, To: 10}, {Partition: 1, From: 0, To: 10}},

@@ -60,7 +60,7 @@ func TestLostBatchIsNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var broken badbatch.Broken
 			broken.Spoil(0, 5, damage)
-			f := NewRefetch(clientOf(b, through(b, &broken)...))
+			f := NewRefetch(clientOf(b, through(b, &broken)...), noKey)
 			f.quiet = 100 * time.Millisecond
 			for _, from := range []int64{0, 5} {
 				plan := planOf(state.Config{}, 10-from, event.Range{From: from, To: 10})
@@ -105,7 +105,7 @@ func TestSilentBatchIsNamed(t *testing.T) {
 	for _, bad := range []int64{1, 3} { // the last one is where the log ends
 		var broken badbatch.Broken
 		broken.Spoil(0, bad, badbatch.Garbage)
-		f := NewRefetch(clientOf(b, through(b, &broken)...))
+		f := NewRefetch(clientOf(b, through(b, &broken)...), noKey)
 		f.quiet = 100 * time.Millisecond
 		plan := planOf(state.Config{}, 4, event.Range{From: 0, To: 4})
 		_, err := offsetsOf(t, f, plan)
@@ -133,7 +133,7 @@ func TestTrimmedRangesAreNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	plan := statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Events: 15,
 		Ranges:  []event.Range{{Partition: 0, From: 1, To: 10}, {Partition: 1, From: 0, To: 10}},
 		LeftOut: []state.Position{{Offset: 2}, {Offset: 9}, {Partition: 1, Offset: 1}, {Partition: 1, Offset: 7}}}},
@@ -217,7 +217,7 @@ func TestLeftOutOfAGivenUpRange(t *testing.T) {
 				t.Fatalf("%d to %d rows", least, most)
 			}
 			var got []state.Position
-			err := NewRefetch(clientOf(b)).Events(nodetest.Context(t), plan, func(it *event.Item) error {
+			err := NewRefetch(clientOf(b), noKey).Events(nodetest.Context(t), plan, func(it *event.Item) error {
 				got = append(got, at(it.Partition, it.Offset))
 				return nil
 			})
@@ -233,7 +233,7 @@ func TestRecreatedTopicIsNamed(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
 	batches(b, 5)
 	plan := planOf(state.Config{TopicID: [16]byte{1}}, 5, event.Range{From: 0, To: 5})
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	none := func(*event.Item) error { return errors.New("a record of another topic") }
 	err := f.Events(nodetest.Context(t), plan, none)
 	lost, ok := errors.AsType[*LostError](err)
@@ -250,7 +250,7 @@ func TestRecreatedTopicIsNamed(t *testing.T) {
 func TestOtherRecordsAreNamed(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
 	b.Produce(nodetest.Record(0, "s", 1), &kgo.Record{Partition: 0, Key: []byte("s"), Value: []byte("{")})
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	err := f.Events(nodetest.Context(t), planOf(state.Config{}, 2, event.Range{From: 0, To: 2}),
 		func(*event.Item) error { return nil })
 	if lost, ok := errors.AsType[*LostError](err); !ok || !slices.Equal(lost.Ranges, []event.Range{{From: 1, To: 2}}) {

@@ -37,7 +37,7 @@ func TestOriginalsGiveTheBytes(t *testing.T) {
 		want[p] = append(want[p], string(r.Value))
 		b.Produce(r)
 	}
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	ctx := nodetest.Context(t)
 	check := func(at ...state.Position) {
 		t.Helper()
@@ -88,7 +88,7 @@ func TestOriginalsCostFewRequests(t *testing.T) {
 	}
 	var clients atomic.Int64
 	opts := append(slices.Clone(b.Opts), kgo.WithHooks(newClientHook{&clients}))
-	f := NewRefetch(clientOf(b, opts...))
+	f := NewRefetch(clientOf(b, opts...), noKey)
 	start := time.Now()
 	var shards sync.WaitGroup
 	for shard := range int32(3) {

@@ -27,14 +27,17 @@ const (
 // keeps nothing between calls, which may come from all shards at once: each has a client of its own, and one fetch at a
 // time.
 type Refetch struct {
-	c     *Client
+	c *Client
+	// key returns the HMAC key of that id, nil if there is none here.
+	key   func(event.KeyID) []byte
 	quiet time.Duration // replaces refetchQuiet if set
 }
 
 var _ sinks.EventSource = (*Refetch)(nil)
 
-// NewRefetch returns the re-fetch of the client's topic.
-func NewRefetch(c *Client) *Refetch { return &Refetch{c: c} }
+// NewRefetch returns the re-fetch of the client's topic. key returns the HMAC key of an id, nil if there is none;
+// without it, raw events of rules that hash are not read again.
+func NewRefetch(c *Client, key func(event.KeyID) []byte) *Refetch { return &Refetch{c: c, key: key} }
 
 var (
 	// errLost is a fact: the log begins after a record that was read before, or the topic is another one.
@@ -93,6 +96,12 @@ func firstError(fetches kgo.Fetches) error {
 
 // Events implements sinks.EventSource.
 func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*event.Item) error) error {
+	rules := &plan.Rules.Event
+	key := f.key(rules.PrivacyKey)
+	if rules.Hashes() && event.KeyIDOf(key) != rules.PrivacyKey {
+		return fmt.Errorf("kafka: epochs %d to %d can be read again with the key %s only, and no file of privacy.keys "+
+			"has it", plan.A+1, plan.B, rules.PrivacyKey)
+	}
 	least, most := plan.Rows()
 	var got int64
 	// What the logs begin behind, and what is not there between two records: the count of events tells whether any of
@@ -110,7 +119,7 @@ func (f *Refetch) Events(ctx context.Context, plan *state.Plan, yield func(*even
 			n++
 		}
 		rr := &rangeReading{f: f, topicID: plan.Config.TopicID, r: r, left: left[:n], holes: &holes,
-			dec:   event.Decoder{Rules: &plan.Rules.Event},
+			dec:   event.Decoder{Rules: rules, Key: key},
 			yield: func(it *event.Item) error { got++; return yield(it) }}
 		start, err := f.readRange(ctx, rr)
 		if errors.Is(err, ErrRecreated) {

@@ -3,6 +3,7 @@ package kafka
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	for i := range 10 {
 		b.Produce(nodetest.Record(0, "s", i))
 	}
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	f.quiet = 20 * time.Millisecond
 	ctx := nodetest.Context(t)
 	events := func(to int64) (n int64, err error) {
@@ -69,7 +70,7 @@ func TestLogStartInsideARange(t *testing.T) {
 	if err := b.DeleteRecords(nodetest.Topic, 0, 3); err != nil {
 		t.Fatal(err)
 	}
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	none := func(*event.Item) error { return nil }
 	r := event.Range{Partition: 0, From: 2, To: 10}
 	if err := f.Events(nodetest.Context(t), planOf(state.Config{}, 7, r), none); err != nil {
@@ -97,7 +98,7 @@ func TestRefetchKnowsItsTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := NewRefetch(clientOf(b))
+	f := NewRefetch(clientOf(b), noKey)
 	n := 0
 	events := func() error {
 		return f.Events(ctx, planOf(state.Config{TopicID: info.ID}, 5, event.Range{Partition: 0, From: 0, To: 5}),
@@ -126,7 +127,7 @@ func TestRefetchAroundAGap(t *testing.T) {
 	for name, damage := range map[string]badbatch.Damage{"flipped bit": badbatch.Flip, "version": badbatch.Magic} {
 		var broken badbatch.Broken
 		broken.Spoil(0, 4, damage)
-		f := NewRefetch(clientOf(b, through(b, &broken)...))
+		f := NewRefetch(clientOf(b, through(b, &broken)...), noKey)
 		plan := statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 1, []state.EpochInfo{{Epoch: 1, Events: 7,
 			Ranges:  []event.Range{{From: 0, To: 4}, {From: 5, To: 10}},
 			LeftOut: []state.Position{{Offset: 1}, {Offset: 6}},
@@ -137,6 +138,33 @@ func TestRefetchAroundAGap(t *testing.T) {
 			return nil
 		}); err != nil || !slices.Equal(got, []int64{0, 2, 3, 5, 7, 8, 9}) {
 			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+// noKey is for nodes without privacy.keys.
+func noKey(event.KeyID) []byte { return nil }
+
+// Raw events of rules that hash are read again with the key of those rules only: another one, or none, would make
+// another reader of each, or show who it was.
+func TestRefetchNeedsItsKey(t *testing.T) {
+	b := nodetest.NewBroker(t, 1)
+	b.Produce(nodetest.Record(0, "s", 0))
+	key := []byte("0123456789abcdef0123456789abcdef")
+	plan := planOf(state.Config{}, 1, event.Range{Partition: 0, From: 0, To: 1})
+	plan.Rules.Event = event.DefaultRules()
+	plan.Rules.Event.Privacy = []event.Privacy{{Field: "session_id", Action: event.HashValue}}
+	plan.Rules.Event.PrivacyKey = event.KeyIDOf(key)
+	for name, has := range map[string][]byte{"none": nil, "another": key[1:], "it": key} {
+		var got string
+		f := NewRefetch(clientOf(b), func(event.KeyID) []byte { return has })
+		err := f.Events(nodetest.Context(t), plan, func(it *event.Item) error { got = it.SessionID; return nil })
+		if name == "it" {
+			if err != nil || len(got) != 32 {
+				t.Errorf("%s: session %q, %v", name, got, err)
+			}
+		} else if err == nil || got != "" || !strings.Contains(err.Error(), event.KeyIDOf(key).String()) {
+			t.Errorf("%s: session %q, %v", name, got, err)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func TestMissingRightsAreNamed(t *testing.T) {
 			}
 		}, read},
 		{"originals", kmsg.Fetch, kerr.TopicAuthorizationFailed, func(ctx context.Context, c *Client) error {
-			_, err := originalsOf(ctx, NewRefetch(c), state.Position{})
+			_, err := originalsOf(ctx, NewRefetch(c, noKey), state.Position{})
 			return err
 		}, read},
 		{"group", kmsg.OffsetCommit, kerr.GroupAuthorizationFailed, func(ctx context.Context, c *Client) error {

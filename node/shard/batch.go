@@ -120,9 +120,10 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	return event.ReasonNone
 }
 
-// judgeBy makes the buffer, which is empty, judge its records by rules; nil are those of level 1.
-func (b *batchBuf) judgeBy(rules *state.Rules) {
-	b.rules, b.dec.Rules = rules, nil
+// judgeBy makes the buffer, which is empty, judge its records by rules; nil are those of level 1. key is the one that
+// the rules hash with; without it, a leader reads no records (privacyWaits).
+func (b *batchBuf) judgeBy(rules *state.Rules, key []byte) {
+	b.rules, b.dec.Rules, b.dec.Key = rules, nil, key
 	if rules != nil {
 		b.dec.Rules = &rules.Event
 	}

@@ -67,7 +67,7 @@ func (c *standing) of(sink string) string { return fmt.Sprintf("%s of shard %d",
 // partOf is the part that a condition is about.
 func partOf(c *condition.Condition) part {
 	switch c.ID {
-	case condition.ShardStopped, condition.PrivacyWaits:
+	case condition.ShardStopped, condition.PrivacyWaits, condition.PrivacyKeyMissing:
 		return partShard
 	case condition.SourceFailing:
 		return partSource

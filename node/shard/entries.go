@@ -105,6 +105,11 @@ func (in *intake) proposeBatch(now time.Time) {
 	m.bytes.WithLabelValues(shard).Add(float64(buf.raw))
 	m.nulls.WithLabelValues(shard).Add(float64(buf.nulls))
 	m.decode.Observe(buf.decode.Seconds())
+	for i, n := range buf.dec.Unfit() {
+		if n > 0 {
+			m.unfit.WithLabelValues(in.rules.Event.Privacy[i].Field).Add(float64(n))
+		}
+	}
 	m.entryEvents.Observe(float64(len(batch.Items)))
 	m.entryBytes.Observe(float64(len(entry)))
 	in.events += int64(len(batch.Items) + len(batch.Rejects))
@@ -121,7 +126,7 @@ func (in *intake) proposeBatch(now time.Time) {
 func (in *intake) newBuf() *batchBuf {
 	b := new(batchBuf)
 	if in.level >= level.Real {
-		b.judgeBy(&in.rules)
+		b.judgeBy(&in.rules, in.Keys.Key(in.rules.Event.PrivacyKey))
 	}
 	return b
 }

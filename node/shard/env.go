@@ -21,6 +21,7 @@ type Env struct {
 	Watch     *kafka.Watch
 	Sinks     Sinks
 	Metrics   *Metrics
+	Keys      Keys // with which rules hash
 	// Conditions is the node's list of what is not as it should be.
 	Conditions *condition.Registry
 	// Written adds up what the shards write to their sinks.

@@ -37,8 +37,11 @@ type leadership struct {
 	backlog bool // what had gathered before this leadership has not been read yet
 	// lowSince is since when the level has been below what this node could write; zero if it is not.
 	lowSince time.Time
-	// waits says why the shard must not be read, "" if it may: see privacyWaits.
-	waits string
+	// waits says why the shard must not be read, "" if it may: see privacyWaits. keyless says that a key is missing,
+	// and handed when the shard was last offered to another node for that.
+	waits   string
+	keyless bool
+	handed  time.Time
 	// foreign are the partitions that stopped because the topic had another id, and since when.
 	foreign map[int32]time.Time
 	// halts are the partitions that have stopped for what may pass, and how that is looked at.

@@ -33,6 +33,9 @@ func (in *intake) maintain() error {
 	if err := in.askRise(&view, now); err != nil {
 		return err
 	}
+	if err := in.handOn(&view, now); err != nil {
+		return err
+	}
 	in.showPlaced()
 	in.retryFailing(now)
 	in.beginComparing(now)

@@ -12,6 +12,7 @@ import (
 type Metrics struct {
 	records, bytes, nulls, duplicates *prometheus.CounterVec // by shard
 	rejects                           *prometheus.CounterVec // by reason
+	unfit                             *prometheus.CounterVec // by field
 	decode                            prometheus.Histogram   // seconds per entry
 	entryEvents, entryBytes           prometheus.Histogram
 	commit                            prometheus.Histogram // seconds from Propose to the result
@@ -49,6 +50,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		duplicates: vec("deckle_source_duplicates_total", "Records whose event had been counted before.", shard...),
 		rejects: vec("deckle_source_rejects_total", "Records that became dead letters when they were read.",
 			"reason"),
+		unfit: vec("deckle_source_privacy_dropped_total",
+			"Values that a rule of rules.privacy could not change by its action, and dropped.", "field"),
 		decode: hist("deckle_source_decode_seconds", "Time to decode one entry's records.",
 			prometheus.ExponentialBuckets(1e-4, 2, 14)),
 		entryEvents: hist("deckle_shard_entry_events", "Events per entry.", prometheus.ExponentialBuckets(1, 4, 8)),

@@ -20,25 +20,9 @@ const riseEvery = 10 * time.Second
 // nodes are restarted one after the other.
 const lowPatience = time.Minute
 
-// errRise ends a run of the intake so that the level can rise before the next one.
+// errRise ends a run of the intake so that the level can rise before the next one, or what kept it from reading can be
+// looked at again.
 var errRise = errors.New("shard: the level may rise")
-
-// privacyWaits shows, and returns, why the shard must not be read for now: its level does not know what this node's
-// configuration asks for. "" if it may be read.
-func (l *leadership) privacyWaits(view *state.View, low *risen) string {
-	why := waitsFor(&l.Config.Rules, view.Level)
-	if why != "" {
-		why = fmt.Sprintf("%s, which needs level %d, and the shard has level %d", why, level.Guarded, view.Level)
-		switch most := level.Level(l.Config.Cluster.MaxLevel); {
-		case low.why != "":
-			why += "; " + low.why
-		case most > 0 && most < level.Guarded:
-			why += fmt.Sprintf(": cluster.max_level of this node is %d", most)
-		}
-	}
-	l.cond.keep(condition.PrivacyWaits, l.cond.subject(), why)
-	return why
-}
 
 // rise raises the shard's level as far as the binaries of all members and the configuration allow, and replaces the
 // rules if this node's file has newer ones. It is called between two runs of the intake, so no entry of the intake is
@@ -54,18 +38,15 @@ func (l *leadership) rise(ctx context.Context) error {
 		view = l.store.View()
 	}
 	l.showLow(&r, l.Now())
+	if wanted, ok := newRules(&l.Config.Rules, l.Keys.First(), &view.Rules, view.Level); ok {
+		l.log.Info("the rules change", "number", wanted.Number, "revision", wanted.Revision)
+		if _, err := l.group.Propose(state.EncodeRules(l.Now().UnixMilli(), wanted)).Wait(ctx); err != nil {
+			return err
+		}
+		view = l.store.View()
+	}
 	l.waits = l.privacyWaits(&view, &r)
-	if view.Level < level.Real {
-		return nil
-	}
-	wanted := wantedRules(&l.Config.Rules, view.Level)
-	if !replaces(&wanted, &view.Rules) {
-		return nil // if they differ, OtherRules tells it
-	}
-	wanted.Number = view.Rules.Number + 1
-	l.log.Info("the rules change", "number", wanted.Number, "revision", wanted.Revision)
-	_, err := l.group.Propose(state.EncodeRules(l.Now().UnixMilli(), wanted)).Wait(ctx)
-	return err
+	return nil
 }
 
 // risen is what a leader has found out about the level of its shard.

@@ -14,15 +14,16 @@ import (
 
 // CheckRules returns what is wrong with the rules of a configuration, beyond what the configuration itself can tell.
 func CheckRules(c *config.Rules) error {
-	r := wantedRules(c, level.Current)
+	r := wantedRules(c, event.KeyID{1}, level.Current) // whether there is a key, the configuration tells
 	if err := r.Event.Check(); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	return nil
 }
 
-// wantedRules are the rules of the configuration, as far as a shard of that level can have them.
-func wantedRules(c *config.Rules, at level.Level) state.Rules {
+// wantedRules are the rules of the configuration, as far as a shard of that level can have them; key is that of new
+// rules that hash.
+func wantedRules(c *config.Rules, key event.KeyID, at level.Level) state.Rules {
 	r := state.DefaultRules()
 	r.Revision = uint64(c.Revision)
 	r.ClockSlack, r.LeaveOut = c.Clock.Slack, c.Clock.LeaveOut
@@ -32,8 +33,7 @@ func wantedRules(c *config.Rules, at level.Level) state.Rules {
 		r.Event.Exclude = append(r.Event.Exclude, event.Exclude(x))
 	}
 	if at >= level.Guarded {
-		r.Event.Letters = event.Letters{Values: event.LetterValues(c.DeadLetters.Values),
-			Details: event.LetterDetails(c.DeadLetters.Details)}
+		withPrivacy(&r.Event, c, key)
 	}
 	return r
 }
@@ -49,6 +49,19 @@ func replaces(wanted, present *state.Rules) bool {
 		present.Event.Letters == (event.Letters{}) && len(otherKeys(wanted, withLetters(present, wanted))) == 0
 }
 
+// newRules returns the rules that a leader with the configuration proposes to a shard of that level, if it does. Rules
+// that differ and are not proposed, OtherRules tells. A leader whose configuration needs a higher level proposes none:
+// those that the shard can have would take the revision, and the others could not come after them.
+func newRules(c *config.Rules, key event.KeyID, present *state.Rules, at level.Level) (r state.Rules, ok bool) {
+	if at < level.Real || at < level.Guarded && waitsFor(c, present, at) != "" {
+		return r, false
+	}
+	r = wantedRules(c, key, at)
+	ok = replaces(&r, present)
+	r.Number = present.Number + 1
+	return r, ok
+}
+
 // withLetters returns the present rules of a shard, or, if they were made before there were any about letters, what
 // they become by themselves: the same with the letters of the wanted rules.
 func withLetters(present, wanted *state.Rules) *state.Rules {
@@ -60,20 +73,11 @@ func withLetters(present, wanted *state.Rules) *state.Rules {
 	return &r
 }
 
-// waitsFor says for which part of a configuration a shard of that level must not be read yet; "" if it may. Without it,
-// the shard would let through what its configuration says must not be let through. To wait loses nothing.
-func waitsFor(c *config.Rules, at level.Level) string {
-	if at < level.Guarded && c.DeadLetters.Values != string(event.KeepValues) {
-		return "rules.dead_letters.values is " + c.DeadLetters.Values
-	}
-	return ""
-}
-
 // OtherRules says how the rules of a configuration are other ones than the present ones of a shard of that level; "" if
-// they are the same, or the shard has none yet. later says that they replace those of the shard once a node with this
-// configuration leads it.
-func OtherRules(c *config.Rules, present *state.Rules, at level.Level) (why string, later bool) {
-	wanted := wantedRules(c, at)
+// they are the same, or the shard has none yet. key is that of new rules that hash. later says that they replace those
+// of the shard once a node with this configuration leads it.
+func OtherRules(c *config.Rules, key event.KeyID, present *state.Rules, at level.Level) (why string, later bool) {
+	wanted := wantedRules(c, key, at)
 	keys := otherKeys(&wanted, withLetters(present, &wanted))
 	if present.Number == 0 || wanted.Revision == present.Revision && len(keys) == 0 {
 		return "", false
@@ -98,7 +102,8 @@ func otherKeys(a, b *state.Rules) (keys []string) {
 		{"rules.session.max_metrics_bytes", a.Event.MaxMetricsBytes == b.Event.MaxMetricsBytes},
 		{"rules.event_types.unknown", a.Event.UnknownTypes == b.Event.UnknownTypes},
 		{"rules.exclude", (&event.Rules{Exclude: a.Event.Exclude}).Equals(&event.Rules{Exclude: b.Event.Exclude})},
-		{"rules.privacy", slices.Equal(a.Event.Privacy, b.Event.Privacy) && a.Event.PrivacyKey == b.Event.PrivacyKey},
+		{"rules.privacy", slices.Equal(a.Event.Privacy, b.Event.Privacy)},
+		{"the first of privacy.keys", a.Event.PrivacyKey == b.Event.PrivacyKey},
 		{"rules.consent", (&event.Rules{Consent: a.Event.Consent}).Equals(&event.Rules{Consent: b.Event.Consent})},
 		{"rules.dead_letters", a.Event.Letters == b.Event.Letters},
 		{"forms of this version", a.Event.Forms == b.Event.Forms},

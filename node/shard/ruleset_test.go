@@ -19,7 +19,10 @@ func TestOtherRules(t *testing.T) {
 		EventTypes: config.EventTypes{Unknown: "count"},
 		Exclude:    []config.Exclude{{Name: "bots", Field: "browser", Equal: []string{"bot"}}}}
 	c.DeadLetters = config.DeadLetters{Values: "masked", Details: "types"}
-	same := wantedRules(&c, level.Guarded)
+	key := event.KeyID{1}
+	c.Privacy = []config.PrivacyRule{{Field: "user_id", Action: "hash"}}
+	c.Consent = &config.Consent{Field: "consent", Equal: []string{"yes"}, Missing: "count"}
+	same := wantedRules(&c, key, level.Guarded)
 	same.Number = 7
 	for name, x := range map[string]struct {
 		change func(r *state.Rules)
@@ -38,8 +41,11 @@ func TestOtherRules(t *testing.T) {
 			false},
 		// Rules of before level 3 say nothing of letters: that is no difference, because they become the same by
 		// themselves.
-		"no letters": {func(r *state.Rules) { r.Event.Letters = event.Letters{} }, "", false},
-		"forms":      {func(r *state.Rules) { r.Event.Forms++ }, "forms of this version. Those", false},
+		"no letters":  {func(r *state.Rules) { r.Event.Letters = event.Letters{} }, "", false},
+		"forms":       {func(r *state.Rules) { r.Event.Forms++ }, "forms of this version. Those", false},
+		"privacy":     {func(r *state.Rules) { r.Event.Privacy = nil }, "other values: rules.privacy. Those", false},
+		"another key": {func(r *state.Rules) { r.Event.PrivacyKey[0]++ }, "the first of privacy.keys. Those", false},
+		"consent":     {func(r *state.Rules) { r.Event.Consent = nil }, "rules.consent. Those", false},
 		"two": {func(r *state.Rules) { r.LeaveOut, r.ClockSlack = 1, 1 }, "slack, rules.clock.leave_out.",
 			false},
 		"older revision": {func(r *state.Rules) { r.Revision = 2 }, "is 3 in the configuration of this node, " +
@@ -49,7 +55,7 @@ func TestOtherRules(t *testing.T) {
 	} {
 		present := same
 		x.change(&present)
-		why, later := OtherRules(&c, &present, level.Guarded)
+		why, later := OtherRules(&c, key, &present, level.Guarded)
 		if (why == "") != (x.want == "") || !strings.Contains(why, x.want) || later != x.later {
 			t.Errorf("%s: %q, %v", name, why, later)
 		}
@@ -62,34 +68,34 @@ func TestOtherRules(t *testing.T) {
 func TestLettersComeWithTheLevel(t *testing.T) {
 	c := config.Rules{Revision: 3, EventTypes: config.EventTypes{Unknown: "count"},
 		DeadLetters: config.DeadLetters{Values: "keep", Details: "types"}}
-	before := wantedRules(&c, level.Real)
+	before := wantedRules(&c, event.KeyID{}, level.Real)
 	before.Number = 1
-	if before.Event.Level() != level.Real || waitsFor(&c, level.Real) != "" {
-		t.Errorf("at level 2: %+v, waits for %q", before.Event, waitsFor(&c, level.Real))
+	if before.Event.Level() != level.Real || waitsFor(&c, &before, level.Real) != "" {
+		t.Errorf("at level 2: %+v, waits for %q", before.Event, waitsFor(&c, &before, level.Real))
 	}
-	after := wantedRules(&c, level.Guarded)
+	after := wantedRules(&c, event.KeyID{}, level.Guarded)
 	if after.Event.Level() != level.Guarded || !replaces(&after, &before) {
 		t.Errorf("once it has risen: %+v are not proposed", after.Event)
 	}
-	if why, _ := OtherRules(&c, &before, level.Guarded); why != "" {
+	if why, _ := OtherRules(&c, event.KeyID{}, &before, level.Guarded); why != "" {
 		t.Errorf("before they are proposed: %s", why)
 	}
 	after.Number = 2
-	if again := wantedRules(&c, level.Guarded); replaces(&again, &after) {
+	if again := wantedRules(&c, event.KeyID{}, level.Guarded); replaces(&again, &after) {
 		t.Error("they are proposed a second time")
 	}
 	for _, values := range []string{"masked", "none"} {
 		c.DeadLetters.Values = values
-		if waitsFor(&c, level.Real) == "" || waitsFor(&c, level.Guarded) != "" {
-			t.Errorf("%s: at level 2 it waits for %q, at level 3 for %q", values, waitsFor(&c, level.Real),
-				waitsFor(&c, level.Guarded))
+		if waitsFor(&c, &before, level.Real) == "" || waitsFor(&c, &after, level.Guarded) != "" {
+			t.Errorf("%s: at level 2 it waits for %q, at level 3 for %q", values, waitsFor(&c, &before, level.Real),
+				waitsFor(&c, &after, level.Guarded))
 		}
-		if other := wantedRules(&c, level.Guarded); replaces(&other, &after) {
+		if other := wantedRules(&c, event.KeyID{}, level.Guarded); replaces(&other, &after) {
 			t.Errorf("%s replaces other letters of the same revision", values)
 		}
 	}
 	c.EventTypes.Unknown = "skip"
-	if other := wantedRules(&c, level.Guarded); replaces(&other, &before) {
+	if other := wantedRules(&c, event.KeyID{}, level.Guarded); replaces(&other, &before) {
 		t.Error("another change comes along without a new revision")
 	}
 }

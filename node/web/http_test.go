@@ -461,7 +461,7 @@ func TestStatusTellsWhatIsOnlyCounted(t *testing.T) {
 	}
 	body := compact.String()
 	for _, want := range []string{
-		`"excluded":8,"excluded_by_rule":{"bots":8},"types_skipped":4,"kafka_times_false":6,` +
+		`"excluded":8,"excluded_by_rule":{"bots":8},"types_skipped":4,"unconsented":0,"kafka_times_false":6,` +
 			`"values_zeroed":{"ad_revenue":10}`,
 		`"keys":{"compared":0,"other_key":0,"to_or_from_user":0,"other_partition":0}`,
 		`"keys":{"compared":50,"other_key":7,"to_or_from_user":6,"other_partition":1,"example":{"session_id":"s-1",` +

@@ -50,6 +50,7 @@ type apiTotals struct {
 	Excluded     int64            `json:"excluded"` // records that rules.exclude leaves out
 	ByRule       map[string]int64 `json:"excluded_by_rule"`
 	TypesSkipped int64            `json:"types_skipped"`     // records of unknown types that are left out
+	Unconsented  int64            `json:"unconsented"`       // records without the consent that rules.consent asks for
 	KafkaTimes   int64            `json:"kafka_times_false"` // records whose Kafka timestamp cannot be true
 	Zeroed       map[string]int64 `json:"values_zeroed"`     // values that are no number, by field
 	LiveSessions int64            `json:"live_sessions"`
@@ -98,6 +99,7 @@ type apiShard struct {
 	Stopped      map[string]string   `json:"stopped,omitempty"`
 	Visible      map[string]apiDelay `json:"visible,omitempty"`
 	Partitions   []apiPartition      `json:"partitions"`
+	PrivacyKeys  []event.KeyID       `json:"privacy_keys,omitempty"` // that are needed; a file with another may go
 	Keys         apiKeys             `json:"keys"`
 }
 
@@ -232,6 +234,7 @@ func (t *apiTotals) add(s *status.Shard) {
 		t.ByRule[rule] += n
 	}
 	t.TypesSkipped += v.RuleCounts.Skipped
+	t.Unconsented += v.RuleCounts.Unconsented
 	t.KafkaTimes += v.RuleCounts.KafkaTimes
 	for field, n := range v.RuleCounts.Zeroed {
 		t.Zeroed[field] += n
@@ -306,7 +309,7 @@ func newAPIShard(s *status.Shard) apiShard {
 		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
 		Ahead:   s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
-		Keys: newAPIKeys(&v.Keys),
+		Keys: newAPIKeys(&v.Keys), PrivacyKeys: v.KeyIDs,
 	}
 	if v.Clock > 0 {
 		clock := time.Unix(v.Clock, 0).UTC()
