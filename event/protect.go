@@ -259,6 +259,8 @@ func (p *protector) member(i, from, to int) (kept bool, end int) {
 	quote, next, escaped := p.key(i)
 	name := p.in[i+1 : quote]
 	p.out = append(append(p.out, p.in[i:quote+1]...), ':')
+	// gofail: var bugEscapedName struct{}
+	// escaped = false
 	if escaped {
 		p.name = slices.Grow(p.name[:0], len(name))[:len(name)]
 		name = p.name[:unescape(p.name, name)]

@@ -111,6 +111,7 @@ func (g *Generator) step(now time.Time) (*Record, *session) {
 		if g.roll(g.opts.Faults.Readers) {
 			s.readers(g.rng)
 		}
+		s.person = g.roll(g.opts.Faults.Private)
 		if g.roll(g.opts.Faults.Keys) {
 			s.lie = newLie(g.rng)
 		}

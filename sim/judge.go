@@ -124,6 +124,7 @@ func judge(value []byte, kafkaMillis int64) (*observed, string) {
 	if o.timestamp < year2000 || o.timestamp > year2106 || told(kafkaMillis) && o.timestamp > kafkaMillis/1000+3600 {
 		return nil, "bad_timestamp"
 	}
+	protected(m)
 	for name, v := range m {
 		if !knownFields[name] {
 			if o.extra == nil {

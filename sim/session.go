@@ -32,6 +32,7 @@ type session struct {
 	title   string
 
 	huge    bool    // see Faults.Huge
+	person  bool    // see Faults.Private
 	lie     lie     // see Faults.Keys
 	held    *Record // to be swapped with the next record
 	pending int     // records in the queue
@@ -141,6 +142,9 @@ func (s *session) event(r *rand.Rand, now int64, odd bool) []field {
 		field{"metadata", s.metadata(r, typ, duration)})
 	if odd {
 		fields = s.odd(r, typ, fields)
+	}
+	if s.person {
+		fields = s.private(r, fields)
 	}
 	return fields
 }

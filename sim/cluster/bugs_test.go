@@ -89,6 +89,8 @@ var bugs = []bug{
 		kinds:  []string{"letters_small"}, tune: manyLetters},
 	{name: "a session belongs to the user who arrives first",
 		points: map[string]string{"bugUserByArrival": "return"}, tune: manyLogins},
+	{name: "a rule does not know an escaped name", points: map[string]string{"bugEscapedName": "return"}},
+	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 
 // TestBugs: each planted bug is caught, within -bugseeds seeds. With -bugoff the same faults find nothing, because

@@ -47,6 +47,13 @@ func (d *disk) open(g *gate) vfs.FS {
 	return errorfs.Wrap(d.mem, &process{d: d, gate: g})
 }
 
+// memory is what is on the disk, past all faults.
+func (d *disk) memory() vfs.FS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mem
+}
+
 // String implements errorfs.Injector.
 func (p *process) String() string { return "the simulated disk" }
 

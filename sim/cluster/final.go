@@ -14,6 +14,7 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	o.look(ctx)
 	o.equalReplicas(sum)
 	o.givenUp()
+	o.planted()
 	delta, err := verify.OpenDelta(ctx, o.w.objects.Mem)
 	if err != nil {
 		return err

@@ -109,10 +109,13 @@ func (m *member) held() bool {
 	return m.hold > 0
 }
 
-// readFile is Deps.ReadFile: the node's key, and its certificates.
+// readFile is Deps.ReadFile: the node's key, the key that rules hash with, and its certificates.
 func (m *member) readFile(path string) ([]byte, error) {
-	if path == keyPath(m.name) {
+	switch path {
+	case keyPath(m.name):
 		return keyText(m.index), nil
+	case hmacFile:
+		return []byte(sim.PrivateKey), nil
 	}
 	return readCertificate(path)
 }

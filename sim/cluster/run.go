@@ -209,7 +209,7 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 			w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,
 		EventsPerSession: 3 + 9*w.rng.Float64(), KafkaOpts: w.kafkaOpts("sim"),
 		Faults: sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.06,
-			Readers: 0.4, Excluded: 0.01, KafkaTimes: 0.005, Keys: 0.05},
+			Readers: 0.4, Excluded: 0.01, Private: 0.3, KafkaTimes: 0.005, Keys: 0.05},
 		DrainTimeout: 5 * time.Minute,
 	}
 	if w.opts.Purge {

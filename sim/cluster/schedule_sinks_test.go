@@ -260,7 +260,7 @@ func (s *stage) other() *node.Node {
 	s.must(err)
 	dial := func(ctx context.Context, _, addr string) (net.Conn, error) { return s.net.Dial(ctx, "other", addr) }
 	n, err := node.Open(s.ctx, cfg, node.Deps{
-		FS: vfs.NewMem(), Logger: s.history.logger("other", slog.LevelWarn,
+		FS: vfs.NewMem(), ReadFile: s.members[0].readFile, Logger: s.history.logger("other", slog.LevelWarn,
 			func(string) {}), Registerer: prometheus.NewRegistry(), RaftListener: ln,
 		RaftDial: func(ctx context.Context, addr string) (net.Conn,
 			error) {

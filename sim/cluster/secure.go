@@ -35,7 +35,7 @@ var certificates = sync.OnceValue(func() map[string][]byte {
 	return files
 })
 
-// readCertificate is Deps.ReadFile of a simulated node.
+// readCertificate reads a file of a TLS block of a simulated node.
 func readCertificate(path string) ([]byte, error) {
 	if b, ok := certificates()[path]; ok {
 		return b, nil

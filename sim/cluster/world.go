@@ -84,6 +84,10 @@ func (w *world) config(m *member) *config.Config {
 		cfg.Encryption = &config.Encryption{Keys: []config.KeyFile{{File: keyPath(m.name)}}}
 	}
 	cfg.Rules.Exclude = []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}}
+	for _, r := range sim.PrivateRules() {
+		cfg.Rules.Privacy = append(cfg.Rules.Privacy, config.PrivacyRule(r))
+	}
+	cfg.Privacy.Keys = []config.KeyFile{{File: hmacFile}}
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)
 	}

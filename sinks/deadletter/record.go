@@ -99,7 +99,10 @@ func (s *Sink) sourceRecord(plan *state.Plan, rs redactors, l *state.DeadLetter,
 	if lost {
 		value = nil
 	}
-	value, shown := rs.of(plan, l.Epoch).Value(value)
+	redactor := rs.of(plan, l.Epoch)
+	// gofail: var bugLetterWhole struct{}
+	// redactor = event.NewRedactor(&event.Rules{}, nil)
+	value, shown := redactor.Value(value)
 	at := epochClock(plan, l.Epoch)
 	var h headers
 	h.add("reason", l.Reason.String())
@@ -141,8 +144,8 @@ func (s *Sink) rowRecord(plan *state.Plan, rs redactors, l *state.DeadLetter) *k
 	if cut {
 		sum, length = l.SHA256, l.Length
 	}
-	shown := event.ShownWhole
-	if value, shown = rs.of(plan, l.Epoch).Row(value); shown != event.ShownWhole {
+	value, shown := rs.of(plan, l.Epoch).Row(value)
+	if shown != event.ShownWhole {
 		cut = false // what is shown is no part of the row
 	}
 	h.show(shown, length, sum)

@@ -72,6 +72,17 @@ func (m *Mem) Overwrite(key string, data []byte) {
 	m.objects[key] = object{slices.Clone(data), m.now()}
 }
 
+// Contents returns what is really there by key. Nobody may change it.
+func (m *Mem) Contents() map[string][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[string][]byte, len(m.objects))
+	for k, o := range m.objects {
+		all[k] = o.data
+	}
+	return all
+}
+
 // Keys returns all keys with the prefix, ascending.
 func (m *Mem) Keys(prefix string) []string {
 	m.mu.Lock()

@@ -1,0 +1,52 @@
+package cluster
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/sim"
+)
+
+// hmacFile names the file with the HMAC key.
+const hmacFile = "hmac"
+
+// planted looks for what the rules about personal data take away or change, in every byte that the cluster has: logs,
+// states and snapshots of all members (sealed ones show nothing), and the objects of the tables. Letters are looked at
+// where they are compared.
+func (o *oracle) planted() {
+	value := []byte(sim.Planted)
+	for _, m := range o.w.members {
+		o.plantedBelow(m.disk.memory(), m.name, "data", value)
+	}
+	for name, content := range o.w.objects.Contents() {
+		if bytes.Contains(content, value) {
+			o.w.history.fail("the object %s has a value that a rule about personal data keeps back", name)
+		}
+	}
+}
+
+func (o *oracle) plantedBelow(fs vfs.FS, member, dir string, value []byte) {
+	names, err := fs.List(dir)
+	if err != nil {
+		return // it has gone meanwhile
+	}
+	for _, name := range names {
+		path := fs.PathJoin(dir, name)
+		if info, err := fs.Stat(path); err != nil {
+			continue
+		} else if info.IsDir() {
+			o.plantedBelow(fs, member, path, value)
+			continue
+		}
+		f, err := fs.Open(path)
+		if err != nil {
+			continue
+		}
+		content, err := io.ReadAll(f)
+		if cerr := f.Close(); err == nil && cerr == nil && bytes.Contains(content, value) {
+			o.w.history.fail("%s: %s has a value that a rule about personal data keeps back", member, path)
+		}
+	}
+}
