@@ -6,10 +6,8 @@ import (
 	"strconv"
 )
 
-// Limits of a record.
+// Limits of a session_id.
 const (
-	// MaxRecord is the greatest length in bytes of a record's value; a longer one is TooLarge.
-	MaxRecord = 1 << 20
 	// MaxSessionID is the greatest length in bytes of a session_id, with its escapes resolved; a longer one is
 	// WrongType. By rules of FormsFirst it is FirstMaxSessionID.
 	MaxSessionID      = 255

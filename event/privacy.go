@@ -40,6 +40,13 @@ const (
 	GeneraliseTime PrivacyAction = "generalise_time"
 )
 
+// What GeneraliseTime may leave of a time.
+const (
+	toHour  = "hour"
+	toDay   = "day"
+	toMonth = "month"
+)
+
 // Consent says by which field a reader agrees to being counted. A record whose field has none of the values is left out
 // and counted in Counts.Unconsented.
 type Consent struct {

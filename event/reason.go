@@ -2,6 +2,9 @@ package event
 
 import "fmt"
 
+// MaxRecord is the greatest length in bytes of a record's value; a longer one is TooLarge.
+const MaxRecord = 1 << 20
+
 // Reason says why a record is a dead letter. The numeric values are part of the encodings and never change.
 type Reason uint8
 

@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"strings"
-	"time"
 )
 
 // What is personal in the records of Faults.Private. The cluster must have PrivateRules, and PrivateKey to hash with.
@@ -29,19 +27,6 @@ func PrivateRules() []PrivateRule {
 	return []PrivateRule{{PrivateField + ".email", "hash", ""}, {PrivateField + ".note", "drop", ""},
 		{PrivateField + ".ip", "truncate_ip", ""}, {PrivateField + ".seen", "generalise_time", "day"},
 		{"metadata." + PrivateField, "drop", ""}}
-}
-
-// private adds to the fields of an event what the rules are about.
-func (s *session) private(r *rand.Rand, fields []field) []field {
-	reader := fmt.Sprintf(
-		`{"email":"%s-%d@example.com","note":["%s",{"x":"%s"}],"ip":"192.0.2.%d","seen":%q,"kept":%d}`,
-		Planted, s.user, Planted, Planted, 1+r.IntN(254), time.Unix(s.start, 0).UTC().Format(time.RFC3339), s.events)
-	if m := get(fields, "metadata"); strings.HasPrefix(m, "{") && len(m) > 2 {
-		// twice, one of them by an escape: every occurrence of a name is meant
-		set(fields, "metadata", fmt.Sprintf(`{"%s":"%s","\u0073%s":"%s",%s`, PrivateField, Planted, PrivateField[1:],
-			Planted, m[1:]))
-	}
-	return append(fields, field{PrivateField, reader})
 }
 
 // protected is what the rules leave of the fields of a record, in which every value is read.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // session is one reader's visit while it lives.
@@ -243,4 +244,17 @@ func (s *session) end(r *rand.Rand, now int64) []field {
 			fmt.Sprintf(`{"session_summary": {"start_time": %d, "end_time": %d, "duration_seconds": %d, `+
 				`"articles_viewed": %s, "brand": "%s", "exit_page": "%s"}}`,
 				s.start, s.last, s.last-s.start, viewed, s.brand.name, exit)})
+}
+
+// private adds to the fields of an event what the rules are about.
+func (s *session) private(r *rand.Rand, fields []field) []field {
+	reader := fmt.Sprintf(
+		`{"email":"%s-%d@example.com","note":["%s",{"x":"%s"}],"ip":"192.0.2.%d","seen":%q,"kept":%d}`,
+		Planted, s.user, Planted, Planted, 1+r.IntN(254), time.Unix(s.start, 0).UTC().Format(time.RFC3339), s.events)
+	if m := get(fields, "metadata"); strings.HasPrefix(m, "{") && len(m) > 2 {
+		// twice, one of them by an escape: every occurrence of a name is meant
+		set(fields, "metadata", fmt.Sprintf(`{"%s":"%s","\u0073%s":"%s",%s`, PrivateField, Planted, PrivateField[1:],
+			Planted, m[1:]))
+	}
+	return append(fields, field{PrivateField, reader})
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"deckle/node/condition"
+	"deckle/node/config"
 	"deckle/raftstore"
 	"deckle/schema/level"
 	"deckle/state"
@@ -135,6 +137,64 @@ func (in *intake) askRise(view *state.View, now time.Time) error {
 		select {
 		case in.mayRise <- in.levelAllowed(context.Background(), &v):
 		default: // the run has ended, or has an answer already
+		}
+	})
+	return nil
+}
+
+// privacyWaits shows, and returns, why the shard must not be read for now; "" if it may be read: its level or its rules
+// are not what this node's configuration asks for, or this node lacks a key.
+func (l *leadership) privacyWaits(view *state.View, low *risen) string {
+	why := waitsFor(&l.Config.Rules, &view.Rules, view.Level)
+	if why != "" && view.Level < level.Guarded {
+		switch most := level.Level(l.Config.Cluster.MaxLevel); {
+		case low.why != "":
+			why += "; " + low.why
+		case most > 0 && most < level.Guarded:
+			why += fmt.Sprintf(": cluster.max_level of this node is %d", most)
+		}
+	}
+	l.cond.keep(condition.PrivacyWaits, l.cond.subject(), why)
+	lacks := l.Keys.lacks(view.KeyIDs)
+	l.keyless = len(lacks) > 0
+	missing := ""
+	if l.keyless {
+		missing = "no file of privacy.keys has the key " + strings.Join(lacks, ", nor the key ")
+	}
+	l.cond.keep(condition.PrivacyKeyMissing, l.cond.subject(), missing)
+	if why == "" {
+		why = missing
+	}
+	return why
+}
+
+// handOnEvery is how often a leader without a key offers its shard to another node, which may have it.
+const handOnEvery = time.Minute
+
+// handOn offers the shard to the other nodes in turn while this one lacks a key. All may lack it: so not more often. It
+// ends the run once the key is not needed any more.
+func (in *intake) handOn(view *state.View, now time.Time) error {
+	if !in.keyless {
+		return nil
+	}
+	if len(in.Keys.lacks(view.KeyIDs)) == 0 {
+		return errRise
+	}
+	nodes := in.Config.Cluster.Nodes
+	if len(nodes) < 2 || now.Sub(in.handed) < handOnEvery {
+		return nil
+	}
+	in.handed = now
+	self := slices.IndexFunc(nodes, func(n config.Node) bool { return n.Name == in.Config.Node })
+	in.startWork(func(ctx context.Context) { // which ends with this run, and so with the leadership
+		ctx, cancel := context.WithTimeout(ctx, handOnEvery)
+		defer cancel()
+		for i := 1; i < len(nodes) && ctx.Err() == nil; i++ {
+			name := nodes[(self+i)%len(nodes)].Name
+			in.log.Warn("a key is missing here: the shard is offered to another node", "node", name)
+			if err := in.group.TransferLeadership(ctx, name); err == nil {
+				return
+			}
 		}
 	})
 	return nil

@@ -114,3 +114,54 @@ func otherKeys(a, b *state.Rules) (keys []string) {
 	}
 	return keys
 }
+
+// withPrivacy adds what the configuration says about personal data to rules of a shard that can have it.
+func withPrivacy(r *event.Rules, c *config.Rules, key event.KeyID) {
+	r.Letters = event.Letters{Values: event.LetterValues(c.DeadLetters.Values),
+		Details: event.LetterDetails(c.DeadLetters.Details)}
+	for _, p := range c.Privacy {
+		r.Privacy = append(r.Privacy, event.Privacy{Field: p.Field, Action: event.PrivacyAction(p.Action), To: p.To})
+	}
+	if r.Hashes() {
+		r.PrivacyKey = key
+	}
+	if x := c.Consent; x != nil {
+		r.Consent = &event.Consent{Field: x.Field, Equal: x.Equal, Missing: x.Missing}
+	}
+}
+
+// samePrivacy says whether two sets of rules keep the same back: whether a record read by the one shows no more than by
+// the other. With which key they hash makes no difference to that.
+func samePrivacy(a, b *event.Rules) bool {
+	return slices.Equal(a.Privacy, b.Privacy) &&
+		(&event.Rules{Consent: a.Consent}).Equals(&event.Rules{Consent: b.Consent})
+}
+
+// waitsFor says for which part of a configuration a shard of that level with those rules must not be read yet; "" if it
+// may. Without it, the shard would let through what its configuration says must not be let through. To wait loses
+// nothing.
+func waitsFor(c *config.Rules, present *state.Rules, at level.Level) string {
+	if at < level.Guarded {
+		var keys []string
+		if c.DeadLetters.Values != string(event.KeepValues) {
+			keys = append(keys, "rules.dead_letters.values is "+c.DeadLetters.Values)
+		}
+		if len(c.Privacy) > 0 {
+			keys = append(keys, "rules.privacy has rules")
+		}
+		if c.Consent != nil {
+			keys = append(keys, "rules.consent is set")
+		}
+		if len(keys) > 0 {
+			return fmt.Sprintf("%s, which needs level %d, and the shard has level %d", strings.Join(keys, ", "),
+				level.Guarded, at)
+		}
+		return ""
+	}
+	wanted := wantedRules(c, event.KeyID{}, at)
+	if present.Number == 0 || wanted.Revision != present.Revision || samePrivacy(&wanted.Event, &present.Event) {
+		return ""
+	}
+	return fmt.Sprintf("rules.privacy or rules.consent differ from those of the shard, and rules.revision is %d in "+
+		"both: raise it in the files of all nodes", wanted.Revision)
+}

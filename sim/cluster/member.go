@@ -109,6 +109,9 @@ func (m *member) held() bool {
 	return m.hold > 0
 }
 
+// hmacFile names the file with the HMAC key.
+const hmacFile = "hmac"
+
 // readFile is Deps.ReadFile: the node's key, the key that rules hash with, and its certificates.
 func (m *member) readFile(path string) ([]byte, error) {
 	switch path {

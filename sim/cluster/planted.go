@@ -9,9 +9,6 @@ import (
 	"deckle/sim"
 )
 
-// hmacFile names the file with the HMAC key.
-const hmacFile = "hmac"
-
 // planted looks for what the rules about personal data take away or change, in every byte that the cluster has: logs,
 // states and snapshots of all members (sealed ones show nothing), and the objects of the tables. Letters are looked at
 // where they are compared.
