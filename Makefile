@@ -9,8 +9,8 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos world json json-spark bench \
-	bench-full bench-ci bench-at-rest browser attacks profile clean
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark \
+	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
 # of the file VERSION (or: make build VERSION=1.2.3) and, inside a Git repository, its commit. OUT names another place.
@@ -192,6 +192,10 @@ kerberos:
 # tests.
 upgrade:
 	$(GO) test -count=1 -timeout 15m -v ./integration -run '^TestUpgradeLevel2$$' -upgrade-level2
+
+# A node over a real broker and a real store that give it the rights of deploy/rights alone, and without each of them.
+rights:
+	$(GO) test -count=1 -timeout 15m -v ./integration/rights
 
 # All the JSON texts that leave Deckle, read by Python, DuckDB and ClickHouse. The ordinary tests have a third of them
 # read by ClickHouse.

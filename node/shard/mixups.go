@@ -109,7 +109,20 @@ func ofClickHouse(c *config.ClickHouse, err error, text string) string {
 	return ""
 }
 
+// actions are the rights that requests to S3 need, by how package store begins what it says of them.
+var actions = [][2]string{
+	{"store: put ", "s3:PutObject"},
+	{"store: get ", "s3:GetObject (or s3:ListBucket, without which an object that is not there is refused, too)"},
+	{"store: list ", "s3:ListBucket"},
+	{"store: delete ", "s3:DeleteObject"},
+}
+
 func ofS3(text string) string {
+	for _, a := range actions {
+		if strings.Contains(text, a[0]) && strings.Contains(strings.ToLower(text), "access denied") {
+			return "the account lacks the right " + a[1] + ": see deploy/rights/s3-policy.json"
+		}
+	}
 	text = strings.ToLower(text)
 	for _, row := range [][2]string{
 		{"server gave HTTP response to HTTPS client", "delta.s3.endpoint does not speak TLS: write http://, or give " +

@@ -268,6 +268,10 @@ func TestMixupsByCode(t *testing.T) {
 		{"sessions", kerr.SaslAuthenticationFailed, ""},
 		{"events", errors.New("The request signature we calculated does not match"), "delta.s3.secret_key"},
 		{"events", errors.New("503 SlowDown"), ""},
+		{"events", errors.New("store: put a: Access Denied."), "right s3:PutObject: see deploy/rights/s3-policy.json"},
+		{"events", errors.New("store: get a: Access Denied."), "right s3:GetObject (or s3:ListBucket"},
+		{"events", errors.New("store: list a: Access Denied."), "right s3:ListBucket:"},
+		{"events", errors.New("store: delete a: Access Denied."), "right s3:DeleteObject:"},
 		{"clickhouse", errors.New("uthentication failed"), ""}, // there is none
 		{"source", nil, ""},
 	} {

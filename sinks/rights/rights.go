@@ -65,7 +65,8 @@ type MissingError struct {
 
 // Error names the right, its resource and the command that grants it.
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("the account lacks the right %s (grant it: %s): %v", e.Right, e.Right.command(), e.Err)
+	return fmt.Sprintf("the account lacks the right %s (grant it: %s; all that are needed: deploy/rights/kafka.sh): %v",
+		e.Right, e.Right.command(), e.Err)
 }
 
 func (e *MissingError) Unwrap() error { return e.Err }
