@@ -43,6 +43,8 @@ func TestReadinessRules(t *testing.T) {
 		{condition.ShardStopped, 0, false},
 		{condition.PartitionStopped, 0, false},
 		{condition.SinkStopped, 0, false},
+		{condition.PrivacyWaits, 0, false},
+		{condition.PrivacyKeyMissing, 0, false},
 		{condition.SourceFailing, 3 * interval, true},
 		{condition.SourceFailing, 3*interval + 1, false},
 		{condition.SinkNeverWrote, 3 * interval, true},
