@@ -45,6 +45,7 @@ type Node struct {
 	Debug                       string // where its profiles are; "" without ClusterOptions.Profiles
 
 	guarded bool
+	client  *http.Client
 	token   atomic.Pointer[string] // with which it is asked
 }
 
@@ -130,6 +131,7 @@ func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, 
 		}
 		n := &Node{guarded: o.Guarded, Name: name, Config: filepath.Join(dir, "deckle.yaml"),
 			DataDir: filepath.Join(cmp.Or(o.Data, o.Dir), name, "data"), HTTP: https[i], Raft: listen[i]}
+		n.client = n.newClient()
 		debug := ""
 		if o.Profiles {
 			port, err := FreePort()
@@ -275,5 +277,5 @@ func (n *Node) get(ctx context.Context, path string) ([]byte, int, error) {
 	if !n.guarded {
 		return httpGet(ctx, http.DefaultClient, "http://"+n.HTTP+path, "")
 	}
-	return httpGet(ctx, n.client(), "https://"+n.HTTP+path, *n.token.Load())
+	return httpGet(ctx, n.client, "https://"+n.HTTP+path, *n.token.Load())
 }
