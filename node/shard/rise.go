@@ -133,10 +133,10 @@ func (in *intake) askRise(view *state.View, now time.Time) error {
 	}
 	in.askedRise = now
 	v := *view
-	in.Background(func() {
+	in.startWork(func(ctx context.Context) { // which ends with this run: a member that is silent holds nothing up
 		select {
-		case in.mayRise <- in.levelAllowed(context.Background(), &v):
-		default: // the run has ended, or has an answer already
+		case in.mayRise <- in.levelAllowed(ctx, &v):
+		default: // there is an answer already
 		}
 	})
 	return nil

@@ -52,10 +52,11 @@ func (c *guardedConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *guardedConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *guardedConn) SetDeadline(time.Time) error      { return nil }
 
-// client is one connection of the pool.
+// client is one connection of the pool. What is cancelled is closed below TLS: TLS would first tell the server, and wait
+// for five seconds if the server takes nothing.
 type client struct {
 	*ch.Client
-	raw net.Conn
+	raw net.Conn // without TLS
 	as  proof
 }
 
@@ -151,7 +152,7 @@ func (p *pool) dial(ctx context.Context) (_ *client, err error) {
 			_ = raw.Close()
 		}
 	}()
-	as := o.proof()
+	as, conn := o.proof(), raw
 	if as.tls != nil {
 		cfg := as.tls.Clone()
 		if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
@@ -163,11 +164,11 @@ func (p *pool) dial(ctx context.Context) (_ *client, err error) {
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, fmt.Errorf("TLS: %w", err)
 		}
-		raw = t
+		conn = t
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
-	guarded := &guardedConn{Conn: raw, timeout: o.ReadTimeout}
+	guarded := &guardedConn{Conn: conn, timeout: o.ReadTimeout}
 	// The connection uses the server's default database: ours may not exist yet, and every name is given in full.
 	c, err := ch.Connect(ctx, guarded, ch.Options{
 		User: o.User, Password: as.password, Compression: o.compression, ClientName: "deckle",

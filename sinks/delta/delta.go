@@ -3,6 +3,7 @@ package delta
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"deckle/schema/level"
 	"deckle/sinks"
@@ -72,14 +73,17 @@ func (d *Delta) Sessions() *Sessions { return d.sessions }
 // Revisions returns the sink of the sessions that changed after they were closed.
 func (d *Delta) Revisions() *Revisions { return d.revisions }
 
-// Close closes the three sinks; each may also be closed alone. It waits for commits and checkpoints that have begun.
+// Close closes the three sinks, both tables at the same time; each sink may also be closed alone. It waits for commits
+// and checkpoints that have begun, for two seconds at most and then as long as the store takes to give them up.
 func (d *Delta) Close() error {
-	var errs []error
+	var events, sessions error
+	var wait sync.WaitGroup
 	if d.events != nil {
-		errs = append(errs, d.events.Close())
+		wait.Go(func() { events = d.events.Close() })
 	}
 	if d.sessions != nil {
-		errs = append(errs, d.sessions.Close(), d.revisions.Close())
+		wait.Go(func() { sessions = errors.Join(d.sessions.Close(), d.revisions.Close()) })
 	}
-	return errors.Join(errs...)
+	wait.Wait()
+	return errors.Join(events, sessions)
 }

@@ -105,6 +105,10 @@ func (c *committer) withdraw(p *pending) {
 	}
 }
 
+// closePatience is how long Close lets the commit and the checkpoint that have begun go on. Nobody waits for them any
+// more, and a store that does not answer must not hold up the end of a process: its closer waits some seconds.
+const closePatience = 2 * time.Second
+
 func (l *Log) stop() {
 	c := &l.committer
 	c.mu.Lock()
@@ -119,7 +123,7 @@ func (l *Log) stop() {
 	c.queue = nil
 	close(c.wake)
 	c.mu.Unlock()
-	t := time.AfterFunc(10*time.Second, c.cancel)
+	t := time.AfterFunc(closePatience, c.cancel)
 	defer t.Stop()
 	<-c.ended
 	l.keeper.wait.Wait()

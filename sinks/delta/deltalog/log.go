@@ -195,8 +195,8 @@ func (l *Log) View(f func(*Snapshot)) {
 	f(l.snap)
 }
 
-// Close waits for the commit that has begun (it is cancelled after 10 seconds, which is safe), fails the changes that
-// wait for a commit, and waits for the checkpoint that has begun.
+// Close fails the changes that wait for a commit, and waits for the commit and the checkpoint that have begun. Both are
+// cancelled after two seconds, which is safe: whoever opens the table next finds what has become visible.
 func (l *Log) Close() error {
 	if l.opts.Create == nil {
 		return nil

@@ -11,28 +11,35 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// stallStore stops answering reads in the middle of the body while stall is set.
+// stallStore stops answering reads in the middle of the body while reads is set, and commits while puts is.
 type stallStore struct {
 	*objects.Mem
-	stall atomic.Bool
+	reads, puts atomic.Bool
 }
 
-func (s *stallStore) wait(ctx context.Context) error {
-	if s.stall.Load() {
+func wait(ctx context.Context, stall *atomic.Bool) error {
+	if stall.Load() {
 		<-ctx.Done()
 	}
 	return ctx.Err()
 }
 
 func (s *stallStore) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := s.wait(ctx); err != nil {
+	if err := wait(ctx, &s.reads); err != nil {
 		return nil, err
 	}
 	return s.Mem.Get(ctx, key)
 }
 
+func (s *stallStore) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	if err := wait(ctx, &s.puts); err != nil {
+		return err
+	}
+	return s.Mem.PutIfAbsent(ctx, key, data)
+}
+
 func (s *stallStore) List(ctx context.Context, prefix, after string, yield func(store.Info) error) error {
-	if err := s.wait(ctx); err != nil {
+	if err := wait(ctx, &s.reads); err != nil {
 		return err
 	}
 	return s.Mem.List(ctx, prefix, after, yield)
@@ -57,7 +64,7 @@ func TestStalledStore(t *testing.T) {
 			if stale {
 				time.Sleep(2 * relistAfter)
 			}
-			st.stall.Store(true)
+			st.reads.Store(true)
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
@@ -65,12 +72,51 @@ func TestStalledStore(t *testing.T) {
 			if err == nil || ctx.Err() != nil || time.Since(start) > 10*time.Minute {
 				t.Fatalf("after %v: %v", time.Since(start), err)
 			}
-			st.stall.Store(false)
+			st.reads.Store(false)
 			submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f2", Origin{})}})
 			if s := snapshot(l); s.Version != 2 || len(s.Files) != 2 {
 				t.Fatalf("%+v", s)
 			}
 			_, _ = other.Close(), l.Close()
+		})
+	}
+}
+
+// A store that does not answer holds up the end of a process for no more than two seconds, be it in a commit that
+// nobody waits for any more or in a checkpoint.
+func TestCloseWithAStalledStore(t *testing.T) {
+	for _, what := range []string{"commit", "checkpoint"} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &stallStore{Mem: objects.NewMem(nil)}
+			opts := writerOptions(st.Mem)
+			opts.Store, opts.CheckpointInterval = st, 1
+			if what == "commit" {
+				opts.CheckpointInterval = 100
+			}
+			l, err := Open(t.Context(), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change := &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}}
+			if what == "commit" {
+				st.puts.Store(true)
+				ctx, cancel := context.WithCancel(t.Context())
+				go func() { synctest.Wait(); cancel() }()
+				if err := l.Submit(ctx, change); err == nil {
+					t.Fatal("the store has answered")
+				}
+			} else {
+				st.reads.Store(true)
+				submit(t, l, change)
+			}
+			synctest.Wait()
+			start := time.Now()
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(start); d != closePatience {
+				t.Fatalf("%s: Close took %v", what, d)
+			}
 		})
 	}
 }
