@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,14 +13,10 @@ import (
 // DECKLE_REQUIRE_SERVICES=1.
 func need(t *testing.T, err error) {
 	t.Helper()
-	var missing *services.MissingError
-	switch {
-	case err == nil:
-	case errors.As(err, &missing) && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1":
+	if services.MaySkip(err) {
 		t.Skipf("skipped: %v", err)
-	default:
-		t.Fatal(err)
 	}
+	must(t, err)
 }
 
 func must(t *testing.T, err error) {

@@ -114,7 +114,7 @@ are for this cluster alone; keep ca-key.pem where no node can read it.
 
 With --force a CA that is there is replaced, and what it has signed is worth nothing.`,
 		Example: `  deckle certs init --config deckle.yaml
-  deckle certs init --cluster main --dir /root/pki --days 1825`,
+  deckle certs init --cluster main --dir /srv/pki --days 1825`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.dir = flags.dir

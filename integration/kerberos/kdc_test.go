@@ -27,7 +27,7 @@ func startKDC(t *testing.T) *kdc {
 	t.Helper()
 	for _, name := range []string{"krb5kdc", "kdb5_util", "kadmin.local"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("skipped: needs %s (Debian: krb5-kdc, krb5-admin-server)", name)
+			need(t, &services.MissingError{Tool: name, For: "a KDC (Debian: krb5-kdc, krb5-admin-server)"})
 		}
 	}
 	port, err := services.FreePort()
@@ -101,6 +101,15 @@ func (k *kdc) keytab(principal, file string) (path string) {
 	must(k.t, os.RemoveAll(path))
 	k.run("kadmin.local", "-q", "ktadd -k "+path+" "+principal)
 	return path
+}
+
+// need skips the test where this machine lacks a tool, unless it may not be skipped.
+func need(t *testing.T, err error) {
+	t.Helper()
+	if services.MaySkip(err) {
+		t.Skipf("skipped: %v", err)
+	}
+	must(t, err)
 }
 
 func must(t *testing.T, err error) {

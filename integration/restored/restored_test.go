@@ -3,7 +3,6 @@ package restored
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -105,8 +104,7 @@ func start(ctx context.Context, t *testing.T) *world {
 	cache, err := services.OpenCache(os.Stderr)
 	w.must(err)
 	libs, err := cache.FetchKafka(ctx)
-	if _, missing := errors.AsType[*services.MissingError](err); missing &&
-		os.Getenv("DECKLE_REQUIRE_SERVICES") != "1" {
+	if services.MaySkip(err) {
 		t.Skipf("skipped: %v", err)
 	}
 	w.must(err)

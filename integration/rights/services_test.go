@@ -2,7 +2,6 @@ package rights
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,8 +30,7 @@ func must(t *testing.T, err error) {
 
 func need(t *testing.T, err error) {
 	t.Helper()
-	if _, missing := errors.AsType[*services.MissingError](err); missing &&
-		os.Getenv("DECKLE_REQUIRE_SERVICES") != "1" {
+	if services.MaySkip(err) {
 		t.Skipf("skipped: %v", err)
 	}
 	must(t, err)

@@ -22,6 +22,13 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s is not installed, which %s needs", e.Tool, e.For)
 }
 
+// MaySkip reports whether err says that this machine lacks a tool, and a test that needs it may be skipped: with
+// DECKLE_REQUIRE_SERVICES=1 none may.
+func MaySkip(err error) bool {
+	_, missing := errors.AsType[*MissingError](err)
+	return missing && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1"
+}
+
 // Cache is the folder that holds what was fetched.
 type Cache struct {
 	Dir string

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -48,8 +47,7 @@ func exitCode(ctx context.Context, o options) int {
 	ctx, cancel := context.WithTimeout(ctx, o.limit)
 	defer cancel()
 	rep, err := run(ctx, o)
-	var missing *services.MissingError
-	if errors.As(err, &missing) && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1" {
+	if services.MaySkip(err) {
 		fmt.Printf("torture is skipped: %v\n", err)
 		return 0
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -146,8 +145,7 @@ func (w *world) check(err error) {
 // need skips the test where the machine cannot have a service.
 func (w *world) need(err error) {
 	w.Helper()
-	var missing *services.MissingError
-	if errors.As(err, &missing) && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1" {
+	if services.MaySkip(err) {
 		w.Skip(err)
 	}
 	w.must(err)
