@@ -31,6 +31,12 @@ func (c *cluster) installs(i int, shard string) float64 {
 	return m.GetCounter().GetValue()
 }
 
+// installed waits until a node has installed a snapshot: the state has it before the metric and the marker say so.
+func (c *cluster) installed(i int, shard string) {
+	c.t.Helper()
+	c.eventually("a snapshot is installed", func() bool { return c.installs(i, shard) > 0 })
+}
+
 // truncate makes a checkpoint of a node's first group and truncates its log, whether that is due or not.
 func (c *cluster) truncate(i int) error {
 	m := c.nodes[i].store.groups[0].maintainer
@@ -83,9 +89,7 @@ func TestFollowerFarBehindGetsSnapshot(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	c.agree(0, c.all()...)
-	if n := c.installs(2, "0"); n < 1 {
-		t.Fatalf("%v snapshots installed", n)
-	}
+	c.installed(2, "0")
 	if m := c.nodes[2].store.groups[0].snaps.marker(); m.Index <= behind.Index || len(m.Configuration.Servers) != 3 {
 		t.Fatalf("marker %+v", m)
 	}
@@ -196,9 +200,7 @@ func TestFollowerLogConflictsWithSnapshot(t *testing.T) {
 			c.start(2)
 			c.put(0, 1000)
 			c.agree(0, c.all()...)
-			if n := c.installs(2, "0"); n < 1 {
-				t.Fatalf("%v snapshots installed", n)
-			}
+			c.installed(2, "0")
 			c.put(0, 10)
 			c.agree(0, c.all()...)
 			c.sameLog(0, 2)
