@@ -52,8 +52,8 @@ func (c *guardedConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *guardedConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *guardedConn) SetDeadline(time.Time) error      { return nil }
 
-// client is one connection of the pool. What is cancelled is closed below TLS: TLS would first tell the server, and wait
-// for five seconds if the server takes nothing.
+// client is one connection of the pool. What is cancelled is closed below TLS: TLS would first tell the server, and
+// wait for five seconds if the server takes nothing.
 type client struct {
 	*ch.Client
 	raw net.Conn // without TLS
