@@ -106,6 +106,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	n.files = &fileWatch{cfg: cfg, deps: &n.deps, files: openFiles(cfg, &n.deps), list: n.list}
+	n.files.files.Changed(n.files.tellRenewed)
 	if n.hmac, err = openKeys(n.files.files, cfg); err != nil {
 		return nil, err
 	}
@@ -273,7 +274,7 @@ func (n *Node) run(ctx context.Context) {
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
 		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
-		Background: n.flushers.Go}
+		Background: n.flushers.Go, Renewed: n.files.renewed}
 	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)
 	for id := range uint32(n.cfg.Cluster.Shards) {
 		group := n.raft.Group(id)

@@ -101,8 +101,14 @@ func TestPasswordsChangeUnderANode(t *testing.T) {
 	if n := c.sum(applied); n != 10 {
 		t.Errorf("%d events were read with the former password", n)
 	}
+	renewed := n.files.renewed()
 	write("-two")
 	n.files.files.Look()
+	select {
+	case <-renewed: // sinks in their pauses wake
+	default:
+		t.Error("no shard is told that files have changed")
+	}
 	written(20)
 
 	// The sinks alone, while the source goes on.

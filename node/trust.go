@@ -102,6 +102,29 @@ type fileWatch struct {
 	deps  *Deps
 	files *trust.Files // certificates, keys, CA bundles and secrets
 	list  *condition.Registry
+
+	mu   sync.Mutex
+	next chan struct{} // closed when a file has changed; nil: nobody has asked since
+}
+
+// renewed returns what is closed when a file comes into use with another content, for shard.Env.
+func (w *fileWatch) renewed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next == nil {
+		w.next = make(chan struct{})
+	}
+	return w.next
+}
+
+// tellRenewed is told that a file has come into use with another content.
+func (w *fileWatch) tellRenewed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next != nil {
+		close(w.next)
+		w.next = nil
+	}
 }
 
 // run looks at the files until ctx ends: from time to time, and when the process is told to.

@@ -31,8 +31,9 @@ type Files struct {
 	materials map[string]*Material // by key; guarded by looking
 	texts     map[string]*Text     // the same
 
-	mu   sync.Mutex
-	list []*watched
+	mu      sync.Mutex
+	list    []*watched
+	changed []func()
 }
 
 // watched is a file, or a pair of files that are used together.
@@ -103,8 +104,12 @@ func (f *Files) look(w *watched) {
 			f.mu.Lock()
 			w.sum, w.since, w.expiry, w.err, w.closed = sum, f.now(), e, nil, false
 			w.used++
+			tell := slices.Clone(f.changed)
 			f.mu.Unlock()
 			f.log.Info("a changed file is in use", "key", w.key, "path", w.path())
+			for _, told := range tell {
+				told()
+			}
 			return
 		}
 	}
@@ -125,6 +130,13 @@ func (f *Files) look(w *watched) {
 			w.path(), "error", err)
 		w.closes()
 	}
+}
+
+// Changed has told called after another content of any file has come into use. It must not wait, nor ask f for a file.
+func (f *Files) Changed(told func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed = append(f.changed, told)
 }
 
 func (w *watched) path() string { return strings.Join(w.paths, ", ") }

@@ -158,8 +158,9 @@ func TestRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := 0
+	changed, told := 0, 0
 	m.Changed(func() { changed++ })
+	w.Changed(func() { told++ })
 	server := m.Server(tls.RequireAndVerifyClientCert, nil)
 	_ = m.Client()                                             // what a client got before does not stay
 	other := func(ca *pki.CA, trusts ...*pki.CA) *tls.Config { // a side that has what ca made, and knows trusts
@@ -203,8 +204,8 @@ func TestRotation(t *testing.T) {
 	w.after(LookEvery)
 	meets("the first CA is out", other(one, one, two), false)
 	meets("the second remains", other(two, two), true)
-	if changed != 3 {
-		t.Errorf("%d changes were told, want 3: the bundle, the pair, the bundle", changed)
+	if changed != 3 || told != 3 {
+		t.Errorf("%d and %d changes were told, want 3: the bundle, the pair, the bundle", changed, told)
 	}
 	// And this side as a client.
 	v := newWorld(t)

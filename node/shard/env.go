@@ -33,6 +33,9 @@ type Env struct {
 	Near func() string
 	// Created is how many partitions the topic had when the cluster was created, 0 while that is not known.
 	Created func() int
+	// Renewed returns a channel that is closed when a file of the configuration (a password, a certificate, a CA) has
+	// come into use with another content, for the first time after the call; nil: no file changes.
+	Renewed func() <-chan struct{}
 	// Elsewhere says whether another shard than the given one has a live session with the id, by the replicas of this
 	// node.
 	Elsewhere func(shard uint32, id string) bool

@@ -51,7 +51,7 @@ func (f *flusher) run(ctx context.Context) { f.keep(ctx, f.loop) }
 func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 	wait, again := newBackoff(retryFirst, retryMost), newBackoff(againFirst, againMost)
 	for {
-		began := f.Now()
+		began, renewed := f.Now(), f.renewed()
 		err := loop(ctx)
 		var stop *sinks.StopError
 		switch {
@@ -64,7 +64,7 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 			f.stopped = true
 			f.cond.setStopped(f.sink.Name, stop.Error())
 			f.showLost(err)
-			if f.pause(ctx, again.NextBackOff()) != nil {
+			if f.pause(ctx, again, renewed) != nil {
 				return
 			}
 			continue
@@ -78,15 +78,27 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 		}
 		f.log.Debug("flusher begins again", "error", err)
 		f.cond.setFailing(f.sink.Name, err)
-		if sleep(ctx, wait.NextBackOff()) != nil {
+		if f.pause(ctx, wait, renewed) != nil {
 			return
 		}
 	}
 }
 
-// pause waits for d or until ctx ends. It is over at once when an operator has given up raw events for which this sink
-// may wait.
-func (f *flusher) pause(ctx context.Context, d time.Duration) error {
+// renewed returns what is closed when a file has changed that this attempt may not have met. It is asked for before the
+// attempt.
+func (f *flusher) renewed() <-chan struct{} {
+	if f.Renewed == nil {
+		return nil
+	}
+	return f.Renewed()
+}
+
+// pause waits for the next pause of wait, or until ctx ends. It is over at once when an operator has given up raw
+// events for which this sink may wait, and when a file is another one since renewed was asked for: it may have been
+// refused. The pauses then begin with the shortest, because the other side may not know it yet.
+func (f *flusher) pause(ctx context.Context, wait *backoff.ExponentialBackOff, renewed <-chan struct{}) error {
+	d := wait.NextBackOff()
+	f.log.Debug("the sink's pause", "lasts", d.Round(time.Millisecond).String())
 	t := time.NewTimer(d)
 	defer t.Stop()
 	var passed <-chan struct{}
@@ -96,6 +108,8 @@ func (f *flusher) pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-t.C:
 	case <-passed:
+	case <-renewed:
+		wait.Reset()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -310,6 +324,7 @@ var errAgain = errors.New("again")
 func (f *flusher) retry(ctx context.Context, op func() error) error {
 	f.wait.Reset()
 	for {
+		renewed := f.renewed()
 		err := op()
 		var stop *sinks.StopError
 		var permanent *backoff.PermanentError
@@ -327,11 +342,10 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 		case errors.As(err, &stop), errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrUncertain):
 			return err
 		}
-		d := f.wait.NextBackOff()
-		f.log.Debug("sink failed, will be retried", "error", err, "in", d.Round(time.Millisecond).String())
+		f.log.Debug("sink failed, will be retried", "error", err)
 		f.cond.setFailing(f.sink.Name, err)
 		f.showLost(err)
-		if err := f.pause(ctx, d); err != nil {
+		if err := f.pause(ctx, f.wait, renewed); err != nil {
 			return err
 		}
 	}

@@ -98,6 +98,64 @@ func TestStoppedFlusherIsTriedAgain(t *testing.T) {
 	})
 }
 
+// A sink that was refused is tried again as soon as a file of the configuration has changed, also if that happened while
+// the attempt went on, and from then on with short pauses: the other side may know the new password a moment later.
+func TestFlusherWakesForAChangedFile(t *testing.T) {
+	for _, stops := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newTestLeadership(t)
+			f := newFlusher(l, state.SinkSessions)
+			next := make(chan struct{})
+			f.Renewed = func() <-chan struct{} { return next }
+			change := func() {
+				close(next)
+				next = make(chan struct{})
+			}
+			refused := func() error { return errDown }
+			repeat := func(ctx context.Context, op func() error) error { return f.retry(ctx, op) }
+			if stops {
+				refused = func() error { return &sinks.StopError{Err: errDown, Hint: "act"} }
+				repeat = func(ctx context.Context, op func() error) error {
+					f.keep(ctx, func(context.Context) error { return op() })
+					return nil
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var at []time.Time
+			const changed, during = 12, 15 // before which attempt the file changes, and within which one
+			err := repeat(ctx, func() error {
+				switch at = append(at, time.Now()); len(at) {
+				case changed - 1:
+					time.AfterFunc(time.Second, change)
+				case during:
+					change()
+				case during + 1:
+					cancel()
+					return ctx.Err()
+				}
+				return refused()
+			})
+			if len(at) != during+1 || !stops && !errors.Is(err, context.Canceled) {
+				t.Fatalf("stops %v: %d attempts, %v", stops, len(at), err)
+			}
+			pause := func(n int) time.Duration { return at[n-1].Sub(at[n-2]) }
+			if d := pause(changed - 1); d < 10*time.Second {
+				t.Errorf("stops %v: the pause before was %v, which proves nothing", stops, d)
+			}
+			if d := pause(changed); d != time.Second {
+				t.Errorf("stops %v: the file changed after 1 s, the next attempt came after %v", stops, d)
+			}
+			if d, most := pause(changed+1), 2*againFirst; d > most {
+				t.Errorf("stops %v: the next pause is %v, more than %v", stops, d, most)
+			}
+			if d := pause(during + 1); d != 0 {
+				t.Errorf("stops %v: the file changed during the attempt, the next one came after %v", stops, d)
+			}
+		})
+	}
+}
+
 // A plan may end at an epoch that the state has closed and the intake has not heard of: its latency waits for that.
 func TestFlusherWaitsForTheArrivals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
