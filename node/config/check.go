@@ -236,10 +236,11 @@ func (c *Config) checkDelta(k *checker) {
 	if k.need("delta.s3.endpoint", s.Endpoint, "https://host:port or http://host:port") {
 		checkEndpoint(k, s)
 	}
-	k.need("delta.s3.bucket", s.Bucket, "the bucket's name")
-	if strings.HasPrefix(s.Prefix, "/") {
-		k.add("delta.s3.prefix", "%q must not begin with '/'", s.Prefix)
+	if k.need("delta.s3.bucket", s.Bucket, "the bucket's name") {
+		k.bucket("delta.s3.bucket", s.Bucket)
 	}
+	k.prefix("delta.s3.prefix", s.Prefix)
+	k.region("delta.s3.region", s.Region)
 	checkS3Credentials(k, s)
 	checkTLS(k, "delta.s3.tls", s.TLS)
 }
@@ -254,8 +255,9 @@ func checkEndpoint(k *checker, s *S3) {
 	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		k.add("delta.s3.endpoint",
 			"%q needs its scheme: https://host:port, or http://host:port for an unencrypted one", s.Endpoint)
-	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		k.add("delta.s3.endpoint", "%q must hold no path: use bucket and prefix", s.Endpoint)
+	case !k.host("delta.s3.endpoint", u):
 	case u.Scheme == "http" && s.TLS != nil:
 		k.add("delta.s3.tls", "makes no sense with an http:// endpoint: write https://, or take tls away")
 	}
@@ -276,11 +278,7 @@ func (c *Config) checkClickHouse(k *checker) {
 	}
 	k.oneOf("clickhouse.compression", h.Compression, "lz4", "zstd", "none")
 	k.between("clickhouse.read_timeout", h.ReadTimeout, time.Second, time.Hour)
-	if strings.ContainsFunc(h.Database, func(r rune) bool {
-		return !(r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
-	}) {
-		k.add("clickhouse.database", "%q may hold only letters, digits and '_'", h.Database)
-	}
+	k.database("clickhouse.database", h.Database)
 	checkTLS(k, "clickhouse.tls", h.TLS)
 }
 

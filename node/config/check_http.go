@@ -98,6 +98,8 @@ func (o *HTTPOIDC) check(k *checker) {
 		u.User != nil || u.RawQuery != "" || u.Fragment != "") {
 		k.add(at+"issuer", "%q is no https URL of a host and a path: whoever is on the way to it could be anybody",
 			o.Issuer)
+	} else if u != nil && o.Issuer != "" {
+		k.host(at+"issuer", u)
 	}
 	k.need(at+"audience", o.Audience, "what the issuer calls Deckle: tokens for others do not count")
 	k.need(at+"claim", o.Claim, "the name of the claim that has the roles, e.g. roles, or realm_access.roles")

@@ -2,9 +2,15 @@ package config
 
 import (
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
+
+// externalID and mostExternalID are what AWS takes for one.
+var externalID = regexp.MustCompile(`^[\w+=,.@:/-]{2,}$`)
+
+const mostExternalID = 1224
 
 // checkS3Credentials checks where the keys come from, and that nothing is given which would then not be used.
 func checkS3Credentials(k *checker, s *S3) {
@@ -35,7 +41,13 @@ func checkS3Credentials(k *checker, s *S3) {
 		u, err := url.Parse(s.STSEndpoint)
 		if err != nil || u.User != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			k.add("delta.s3.sts_endpoint", "must be https://host:port or http://host:port, without user or password")
+		} else {
+			k.host("delta.s3.sts_endpoint", u)
 		}
+	}
+	if s.ExternalID != "" && (!externalID.MatchString(s.ExternalID) || len(s.ExternalID) > mostExternalID) {
+		k.add("delta.s3.external_id", "%q is none: AWS takes 2 to %d letters, digits and _+=,.@:/-", s.ExternalID,
+			mostExternalID)
 	}
 	checkSSE(k, s)
 }

@@ -55,6 +55,8 @@ func checkOAuth(k *checker, s *SASL) {
 			k.add("kafka.sasl.oauth.token_url", "must be https://host/path, without user or password")
 		case u.Scheme == "http" && !Loopback(u.Host):
 			k.add("kafka.sasl.oauth.token_url", "sends the client's secret: write https://")
+		default:
+			k.host("kafka.sasl.oauth.token_url", u)
 		}
 		k.need("kafka.sasl.oauth.client_id", o.ClientID, "the name of this client")
 		if !o.ClientSecret.IsSet() {
@@ -90,6 +92,9 @@ func (k *checker) kerberos(s *SASL) bool {
 	k.need(at+".principal", c.Principal, "this node's name in the realm, e.g. deckle")
 	if name, realm, ok := strings.Cut(c.Principal, "@"); ok {
 		k.add(at+".principal", "%q has its realm: write principal: %s and realm: %s", c.Principal, name, realm)
+	}
+	if strings.ContainsAny(c.Realm, "/@ ") {
+		k.add(at+".realm", "%q is no realm: it has neither '/', '@' nor blanks, e.g. EXAMPLE.COM", c.Realm)
 	}
 	k.need(at+".keytab", c.Keytab, "the file with the principal's key")
 	if strings.ContainsAny(c.Service, "/@") {

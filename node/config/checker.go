@@ -43,7 +43,7 @@ func (k *checker) address(key, value string, listen bool) {
 		k.add(key, "%q holds a comma: give one host:port, and several as a list where one is asked for", value)
 		return
 	}
-	if err != nil {
+	if err != nil || !legalHost(host) {
 		k.add(key, "%q is not host:port", value)
 		return
 	}

@@ -16,7 +16,7 @@ node: a
 data_dir: /data
 cluster: {nodes: [{name: a, address: "10.0.0.1:7946"}]}
 kafka: {brokers: ["k1:9092"], sasl: {mechanism: plain, user: u, password: {env: PW}}}
-delta: {s3: {endpoint: "http://h:1", bucket: b, access_key: {env: PW}, secret_key: {env: PW}}}
+delta: {s3: {endpoint: "http://h:1", bucket: lake, access_key: {env: PW}, secret_key: {env: PW}}}
 clickhouse: {address: "c:9000"}
 http: {auth: {tokens: t, oidc: {issuer: "https://i", audience: a, claim: c, roles: [{name: n, role: viewer}]}}}
 `
