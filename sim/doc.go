@@ -47,7 +47,8 @@
 //   - keys that lie: sessions whose records come each under a key of its own, or under the user's id after a login, but
 //     all in the partition of the session: what is counted of them stays whole;
 //   - private: sessions whose events have personal data, in an object of their own and within metadata. The truth is
-//     what PrivateRules leave of them, in words of its own (private.go), so the cluster must have these rules;
+//     what the rules leave of them, in words of its own (private.go): FirstRules, which the cluster must have then, or
+//     those that held for each record (Truth.By);
 //   - huge: sessions of at least 40 events, each with 2 to 4 KB of engagement_metrics.
 //
 // # File of the truth

@@ -19,6 +19,7 @@ type acked struct {
 	kafkaTime int64 // Unix milliseconds
 	key       []byte
 	value     []byte
+	rules     *PrivateRules // by which it is decoded; nil: FirstRules
 }
 
 // verdict is the outcome that the records of one session must have.
@@ -41,8 +42,9 @@ func fold(id string, records []acked, keyed bool) verdict {
 	seen := map[string]bool{}
 	ended := false
 	var firstKey []byte
+	first := FirstRules()
 	for _, r := range records {
-		o, reason := judge(r.value, r.kafkaTime)
+		o, reason := judge(r.value, r.kafkaTime, cmp.Or(r.rules, &first))
 		if reason == "" {
 			o.partition, o.offset = r.partition, r.offset
 			switch {

@@ -133,7 +133,7 @@ func TestJudge(t *testing.T) {
 		`{"user_id": 1.5}`:   "wrong_type",
 		`{"event_id": null}`: "missing_field", strings.Repeat(" ", 1<<20) + "{}": "too_large",
 	} {
-		if _, got := judge([]byte(value), noon*1000); got != want {
+		if _, got := judge([]byte(value), noon*1000, &PrivateRules{}); got != want {
 			t.Errorf("%.40q: %q, want %q", value, got, want)
 		}
 	}
@@ -151,7 +151,7 @@ func TestJudge(t *testing.T) {
 			256) + `"}`: "wrong_type", `{"brand": null, "x": [1]}`: "",
 	} {
 		r := rec(t, 0, 1, "search", noon, fields)
-		if _, got := judge(r.value, r.kafkaTime); got != want {
+		if _, got := judge(r.value, r.kafkaTime, &PrivateRules{}); got != want {
 			t.Errorf("%.60s: %q, want %q", fields, got, want)
 		}
 	}
@@ -194,5 +194,55 @@ func TestCanonical(t *testing.T) {
 	if a, b := CanonicalPageEvents(`[{"a":"x","b":"","c":null,"d":{}}]`), CanonicalPageEvents(`[{"a":"x"}]`); a != b ||
 		a != `[{"a":"x"}]` {
 		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// A record counts by the rules about personal data that its position has.
+func TestTruthByRules(t *testing.T) {
+	truth := NewTruth()
+	truth.KeepRecords()
+	truth.Begin(Header{Keyed: true})
+	const person = `"country":"CH","sim_reader":{"email":"a","ip":"192.0.2.7","seen":"2026-11-29T13:14:15Z","kept":5}`
+	for i, last := range []bool{false, false, true} {
+		r := &Record{SessionID: "s", Last: last, Key: []byte("s"), Value: []byte(fmt.Sprintf(
+			`{"event_id":"%d","session_id":"s","event_type":"search","timestamp":%d,%s}`, i, noon+i, person))}
+		truth.Sent(r)
+		truth.Acked(r, 0, int64(i), noon*1000)
+	}
+	if _, err := truth.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := PrivateRules{Key: PrivateKey(1), Rules: []PrivateRule{{"sim_reader.email", "hash", ""},
+		{"sim_reader.kept", "hash", ""}, {"sim_reader.seen", "generalise_time", "month"}, {"sim_reader.ip", "drop", ""},
+		{"country", "drop", ""}}}
+	none := PrivateRules{}
+	by, err := truth.By(func(_ int32, offset int64) *PrivateRules {
+		return []*PrivateRules{&second, &none, {Rules: []PrivateRule{{"sim_reader", "drop", ""}}}}[offset]
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By hand: printf 'sim_reader.email\0a' | openssl dgst -sha256 -hmac "$KEY", the first 32 digits.
+	want := []string{`{"sim_reader":{"email":"f667f69b097de56f227fbed56dcc6293","kept":"3489dab6f62f75def0f5b8fd2574dece","seen":"2026-11-01T00:00:00Z"}}`,
+		`{"sim_reader":{"email":"a","ip":"192.0.2.7","kept":5,"seen":"2026-11-29T13:14:15Z"}}`, ""}
+	lines := 0
+	err = by.Each(func(l Line) error {
+		if l.Session == nil {
+			return nil
+		}
+		lines++
+		if l.Session.Country != "" { // of the first event, whose rules drop it
+			t.Errorf("country %q", l.Session.Country)
+		}
+		extra := slices.Index(EventColumns, "extra")
+		for i, e := range l.Session.Events {
+			if got := e.Mark.Column(extra); got != fmt.Sprintf("hash %04x", columnHash(want[i])) {
+				t.Errorf("event %d: the extra fields are not %s", i, want[i])
+			}
+		}
+		return nil
+	})
+	if err != nil || lines != 1 || by.sum.Produced != 3 || by.sum.Partitions[0] != (Span{0, 3, 3}) {
+		t.Errorf("%v, %d sessions, %+v", err, lines, by.sum)
 	}
 }

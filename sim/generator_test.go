@@ -273,7 +273,7 @@ func TestJudgeAgrees(t *testing.T) {
 		n = 10000
 	}
 	for _, r := range all(t, faulty(11), 0, n) {
-		_, reason := judge(r.Value, r.Time.UnixMilli())
+		_, reason := judge(r.Value, r.Time.UnixMilli(), &PrivateRules{})
 		if r.Kind == KindTooLate {
 			if reason != "" {
 				t.Fatalf("too-late record is %q by itself", reason)

@@ -48,8 +48,9 @@ type observed struct {
 const tooOld = 9 * time.Hour
 
 // judge reads a record by the rules of docs/schema.md: the event, or the reason why it is a dead letter. It does not
-// know the session, so it never returns session_full.
-func judge(value []byte, kafkaMillis int64) (*observed, string) {
+// know the session, so it never returns session_full. Of an event it has what the rules about personal data leave; what
+// decides about the record as a whole is judged by the values as they came.
+func judge(value []byte, kafkaMillis int64, rules *PrivateRules) (*observed, string) {
 	if len(value) > 1<<20 {
 		return nil, "too_large"
 	}
@@ -124,7 +125,10 @@ func judge(value []byte, kafkaMillis int64) (*observed, string) {
 	if o.timestamp < year2000 || o.timestamp > year2106 || told(kafkaMillis) && o.timestamp > kafkaMillis/1000+3600 {
 		return nil, "bad_timestamp"
 	}
-	protected(m)
+	rules.protect(m)
+	for name := range o.text {
+		o.text[name], _ = m[name].(string)
+	}
 	for name, v := range m {
 		if !knownFields[name] {
 			if o.extra == nil {

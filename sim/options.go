@@ -18,13 +18,13 @@ type Faults struct {
 	Huge       float64 // of sessions: many events, each with some KB of engagement_metrics
 	Readers    float64 // of sessions: unknown readers, those who log in later, known by a text, or two in one session
 	Excluded   float64 // extra records with BotField, as a share of all: right only if the cluster has the rule
-	Private    float64 // of sessions: personal data in every event: right only if the cluster has PrivateRules
+	Private    float64 // of sessions: personal data in every event: right only by FirstRules, or Truth.By
 	KafkaTimes float64 // of the records of sessions: a Kafka time that says nothing
 	Keys       float64 // of sessions: keys that lie, in the partition of the session all the same
 }
 
 // DefaultFaults are the faults of the demo: some of each kind. TooLate is right only if the cluster follows the
-// stream, and Excluded only if it has a rule for BotField; Private needs PrivateRules.
+// stream, and Excluded only if it has a rule for BotField; Private needs FirstRules.
 func DefaultFaults() Faults {
 	return Faults{Duplicates: 0.01, Late: 0.005, OutOfOrder: 0.02, Malformed: 0.002, TooLate: 0.0005, Odd: 0.015,
 		Readers: 0.3, Excluded: 0.002, KafkaTimes: 0.001}

@@ -22,6 +22,9 @@ type Truth struct {
 
 	lines []Line // in memory
 
+	keep bool   // see KeepRecords
+	kept []kept // what is over
+
 	path string // on disk
 	file *os.File
 	w    *bufio.Writer
@@ -38,6 +41,46 @@ type openSession struct {
 
 // NewTruth returns a truth that is kept in memory.
 func NewTruth() *Truth { return &Truth{open: map[string]*openSession{}} }
+
+// kept is a session that is over, or a record that belongs to none.
+type kept struct {
+	id       string
+	expected []Kind // of each record
+	alone    *Record
+	records  []acked
+}
+
+// KeepRecords keeps the records, for By. It is called once, before any record.
+func (t *Truth) KeepRecords() { t.keep = true }
+
+// By returns the truth of the same records, decoded by the rules about personal data that held for each one's position.
+// The truth must be closed and have kept its records; the one that is returned is closed, and in memory.
+func (t *Truth) By(rules func(partition int32, offset int64) *PrivateRules) (*Truth, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		return nil, ErrUnfinished
+	}
+	by := NewTruth()
+	by.Begin(t.header)
+	for _, k := range t.kept {
+		for i := range k.records {
+			r := &k.records[i]
+			r.rules = rules(r.partition, r.offset)
+			if k.alone == nil {
+				by.produced(r.partition, r.offset)
+			}
+		}
+		if k.alone != nil {
+			by.alone(k.alone, k.records[0])
+		} else {
+			by.finish(k.id, &openSession{records: k.records, expected: k.expected})
+		}
+	}
+	by.sum.Uncertain = t.sum.Uncertain
+	_, err := by.Close()
+	return by, err
+}
 
 // CreateTruth returns a truth that is written to a new file. An old file is replaced.
 func CreateTruth(path string) (*Truth, error) {
@@ -137,6 +180,9 @@ func (t *Truth) alone(rec *Record, a acked) {
 	v := fold("", []acked{a}, true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.keep {
+		t.kept = append(t.kept, kept{alone: rec, records: []acked{a}})
+	}
 	t.produced(a.partition, a.offset)
 	switch {
 	case v.excluded > 0:
@@ -169,6 +215,9 @@ func (t *Truth) finish(id string, s *openSession) {
 	v := fold(id, s.records, t.header.Keyed)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.keep {
+		t.kept = append(t.kept, kept{id: id, expected: s.expected, records: s.records})
+	}
 	full := 0
 	for _, d := range v.dead {
 		if d.Reason == "session_full" {

@@ -27,6 +27,8 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 			p.Former = append(p.Former, f)
 		}
 	}
+	// gofail: var bugPresentRules struct{}
+	// p.Rules, p.Former = s.meta.Rules, nil
 	if sink.reads(ReadsEvents) {
 		p.EventGaps = s.meta.PendingGaps
 	}

@@ -60,6 +60,8 @@ func (m *meta) keyIDs() (ids []event.KeyID) {
 		}
 	}
 	add(&m.Rules.Event)
+	// gofail: var bugKeyForgotten struct{}
+	// return ids
 	for i := range m.FormerRules {
 		add(&m.FormerRules[i].Rules.Event)
 	}

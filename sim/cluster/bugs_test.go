@@ -90,6 +90,12 @@ var bugs = []bug{
 	{name: "a session belongs to the user who arrives first",
 		points: map[string]string{"bugUserByArrival": "return"}, tune: manyLogins},
 	{name: "a rule does not know an escaped name", points: map[string]string{"bugEscapedName": "return"}},
+	{name: "an epoch that is fetched again is decoded by the present rules",
+		points: map[string]string{"bugPresentRules": "return"},
+		kinds:  []string{"rules", "store_outage", "store_down", "crash_leader"}, tune: changingRules},
+	{name: "an HMAC key is forgotten before every sink has its epochs",
+		points: map[string]string{"bugKeyForgotten": "return"},
+		kinds:  []string{"rules", "store_outage", "crash_leader"}, tune: changingRules},
 	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 
@@ -222,6 +228,12 @@ func hugeSessions(o *Options) {
 // manyLogins has sessions of two users, whose records come out of order.
 func manyLogins(o *Options) {
 	o.Workload = func(w *sim.Options) { w.Faults.Readers, w.Faults.OutOfOrder, w.Faults.Late = 0.9, 0.3, 0.1 }
+}
+
+// changingRules has the rules change while epochs wait for their sinks.
+func changingRules(o *Options) {
+	o.Faults, o.Events = 10, 2000
+	o.Workload = func(w *sim.Options) { w.Faults.Private = 0.8 }
 }
 
 // manyLetters has many records that cannot be used.

@@ -15,6 +15,7 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	o.equalReplicas(sum)
 	o.givenUp()
 	o.planted()
+	o.newestRules()
 	delta, err := verify.OpenDelta(ctx, o.w.objects.Mem)
 	if err != nil {
 		return err
@@ -24,8 +25,12 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	if err != nil {
 		return err
 	}
+	truth, err := o.truth()
+	if err != nil {
+		return err
+	}
 	rep, err := verify.Verify(ctx, verify.Options{
-		Truth: []sim.Source{o.w.truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
+		Truth: []sim.Source{truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
 		More: []verify.Table{{Name: "dead letter queue", Kind: verify.Letters,
 			Reader: verify.DeadLetters(topic, o.w.kafkaOpts("verify")...)}},
 	})

@@ -39,6 +39,7 @@ type member struct {
 	damaged bool // a bit of its disk was flipped: it may notice at any time, until it has a new folder
 	emptied bool // it has noticed, and is becoming a member again
 	starts  int
+	file    rulesFile // that its next process reads
 }
 
 // errKilled says that a process was killed while it was being opened.
@@ -49,18 +50,20 @@ type incarnation struct {
 	node *node.Node
 	gate *gate
 	host string        // of the member that it was started as
+	file rulesFile     // that it was started with
 	from atomic.Value  // string: the host that it dials from
 	left chan struct{} // closed when it has left its member
 }
 
-func newIncarnation(name string) *incarnation {
-	inc := &incarnation{gate: newGate(), host: name, left: make(chan struct{})}
+func newIncarnation(name string, f rulesFile) *incarnation {
+	inc := &incarnation{gate: newGate(), host: name, file: f, left: make(chan struct{})}
 	inc.from.Store(name)
 	return inc
 }
 
 func newMember(w *world, i int) *member {
-	return &member{w: w, index: i, name: nodeName(i), disk: newDisk(w.rng), wake: make(chan struct{}, 1)}
+	return &member{w: w, index: i, name: nodeName(i), disk: newDisk(w.rng), wake: make(chan struct{}, 1),
+		file: rulesFile{revision: 0, keys: []int{0}}}
 }
 
 func nodeName(i int) string { return fmt.Sprint("n", i) }
@@ -109,16 +112,13 @@ func (m *member) held() bool {
 	return m.hold > 0
 }
 
-// hmacFile names the file with the HMAC key.
-const hmacFile = "hmac"
-
-// readFile is Deps.ReadFile: the node's key, the key that rules hash with, and its certificates.
+// readFile is Deps.ReadFile: the node's key, the keys that rules hash with, and its certificates.
 func (m *member) readFile(path string) ([]byte, error) {
-	switch path {
-	case keyPath(m.name):
+	if path == keyPath(m.name) {
 		return keyText(m.index), nil
-	case hmacFile:
-		return []byte(sim.PrivateKey), nil
+	}
+	if key, ok := hmacKey(path); ok {
+		return []byte(key), nil
 	}
 	return readCertificate(path)
 }
@@ -127,7 +127,7 @@ func (m *member) readFile(path string) ([]byte, error) {
 func (m *member) start(ctx context.Context) (*incarnation, error) {
 	m.mu.Lock()
 	m.starts++
-	inc := newIncarnation(m.name)
+	inc := newIncarnation(m.name, m.file)
 	m.boot = inc
 	m.mu.Unlock()
 	w := m.w
@@ -135,7 +135,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := w.config(m)
+	cfg := w.config(m, inc.file)
 	dial := func(ctx context.Context, addr string) (net.Conn, error) {
 		if inc.gate.dead() {
 			return nil, errors.New("the process is dead")

@@ -129,6 +129,7 @@ var kinds = []kind{
 		m.disk.set(func(k *disk) { k.failSync = 1 })
 		return func() { m.disk.set(func(k *disk) { k.failSync = 0 }) }
 	}},
+	{"rules", 8, 12 * time.Second, func(ctx context.Context, w *world) func() { return w.changeRules(ctx) }},
 	{"pause", 8, 6 * time.Second, func(_ context.Context, w *world) func() {
 		m := w.anyMember()
 		w.history.fault("pause", "%s", m.name)

@@ -23,10 +23,16 @@ type plans struct {
 	mu   sync.Mutex
 	by   map[planKey]*planRecord
 	last map[sinkShard]uint64 // the greatest b seen of each sink and shard
+	// revisions are those of the rules that shards have had, as far as a plan has shown them.
+	revisions map[rulesAt]uint64
 }
 
+// rulesAt is a number of rules of a shard.
+type rulesAt struct{ shard, number uint32 }
+
 func newPlans(h *runHistory) *plans {
-	return &plans{history: h, by: map[planKey]*planRecord{}, last: map[sinkShard]uint64{}}
+	return &plans{history: h, by: map[planKey]*planRecord{}, last: map[sinkShard]uint64{},
+		revisions: map[rulesAt]uint64{}}
 }
 
 type sinkShard struct {
@@ -122,6 +128,10 @@ func (k *plans) record(host string, from *gate, p *state.Plan) error {
 				key.shard, p.A, p.B, last)
 		}
 		k.last[key.sinkShard] = max(k.last[key.sinkShard], p.B)
+		for i := range p.Epochs {
+			r := p.RulesAt(p.Epochs[i].Epoch)
+			k.revisions[rulesAt{key.shard, r.Number}] = r.Revision
+		}
 		rec.seenBy = map[*gate]bool{from: true}
 		k.by[key] = rec
 		return nil
@@ -141,7 +151,7 @@ func read(p *state.Plan) (*planRecord, error) {
 	sum := xxhash.New()
 	for i := range p.Epochs {
 		e := &p.Epochs[i]
-		_, _ = fmt.Fprintf(sum, "%d %d %d %v %v %v %x|", e.Epoch, e.Events, e.Letters, e.Ranges, e.LeftOut, e.Gaps,
+		_, _ = fmt.Fprintf(sum, "%d %d %d %d %d %v %v %v %x|", e.Epoch, e.Level, e.Rules, e.Events, e.Letters, e.Ranges, e.LeftOut, e.Gaps,
 			e.Checksum)
 	}
 	var err error

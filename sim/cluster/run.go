@@ -105,6 +105,7 @@ func newWorld(o Options) *world {
 		// Everything is purged a minute after its last event, also while a sink is down.
 		w.opts.Purge, w.retention, w.opts.Quiet = true, time.Minute, 2*time.Minute+30*time.Second
 	}
+	w.rules = []sim.PrivateRules{sim.FirstRules()}
 	w.plans = newPlans(w.history)
 	w.oracle = newOracle(w)
 	return w
@@ -204,6 +205,7 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 		return nil, nil
 	}
 	w.truth = sim.NewTruth()
+	w.truth.KeepRecords()
 	o := sim.Options{
 		Topic: topic, Events: w.opts.Events, Rate: float64(20 +
 			w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,

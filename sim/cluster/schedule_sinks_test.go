@@ -253,7 +253,7 @@ func TestTableOfAnotherCluster(t *testing.T) {
 
 // other is a cluster of one node with the same topic and the same tables.
 func (s *stage) other() *node.Node {
-	cfg := s.config(s.members[0])
+	cfg := s.config(s.members[0], rulesFile{keys: []int{0}})
 	cfg.Node, cfg.DataDir = "other", "data"
 	cfg.Cluster.Nodes = []config.Node{{Name: "other", Address: "127.0.0.1:7100"}}
 	ln, err := s.net.Listen("other", "127.0.0.1:7100")

@@ -49,6 +49,10 @@ type world struct {
 	secure       bool // TLS between the nodes
 	sealed       bool // encrypted data folders
 
+	rulesLock sync.Mutex
+	rules     []sim.PrivateRules // by revision
+	oneRules  sync.Mutex         // held by the fault that changes the rules, until all nodes have them
+
 	trimmedLock sync.Mutex
 	trimmed     map[int32]int64 // by partition: where its log begins since a fault has trimmed it
 
@@ -57,8 +61,8 @@ type world struct {
 	oneBroker sync.Mutex     // held by the fault that has replaced the broker's log
 }
 
-// config is the configuration of one node.
-func (w *world) config(m *member) *config.Config {
+// config is the configuration of one node, which has the given file of rules.
+func (w *world) config(m *member, f rulesFile) *config.Config {
 	var brokers []string
 	for _, p := range brokerPorts {
 		brokers = append(brokers, fmt.Sprintf("127.0.0.1:%d", p))
@@ -84,10 +88,7 @@ func (w *world) config(m *member) *config.Config {
 		cfg.Encryption = &config.Encryption{Keys: []config.KeyFile{{File: keyPath(m.name)}}}
 	}
 	cfg.Rules.Exclude = []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}}
-	for _, r := range sim.PrivateRules() {
-		cfg.Rules.Privacy = append(cfg.Rules.Privacy, config.PrivacyRule(r))
-	}
-	cfg.Privacy.Keys = []config.KeyFile{{File: hmacFile}}
+	w.setRules(cfg, f)
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)
 	}
