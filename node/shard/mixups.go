@@ -117,7 +117,31 @@ var actions = [][2]string{
 	{"store: delete ", "s3:DeleteObject"},
 }
 
+// ofKeys is about those who give keys for S3. What they say names the role, if anything.
+func ofKeys(text string) string {
+	for _, row := range [][2]string{
+		{"web identity token", "delta.s3.token_file has a token that the STS (delta.s3.sts_endpoint) does not take"},
+		{"IdentityToken", "delta.s3.token_file has a token that the STS (delta.s3.sts_endpoint) does not take"},
+		{"not authorized to perform: sts:", "the STS (delta.s3.sts_endpoint) does not let this account have " +
+			"delta.s3.role_arn: its trust policy names the account, and perhaps delta.s3.external_id"},
+		{"access denied", "who gives keys (delta.s3.sts_endpoint) refuses this account, or delta.s3.role_arn"},
+		{"security token included in the request is invalid", "the STS (delta.s3.sts_endpoint) does not know the keys " +
+			"that it is asked with (delta.s3.access_key, or those of the environment or the file)"},
+		{"The request signature we calculated does not match", "delta.s3.secret_key does not belong to " +
+			"delta.s3.access_key, with which the STS is asked"},
+		{"No IAM roles attached", "the machine has no role: give it one, or other delta.s3.credentials"},
+	} {
+		if strings.Contains(strings.ToLower(text), strings.ToLower(row[0])) {
+			return row[1]
+		}
+	}
+	return ""
+}
+
 func ofS3(text string) string {
+	if strings.Contains(text, "no S3 keys") {
+		return ofKeys(text)
+	}
 	for _, a := range actions {
 		if strings.Contains(text, a[0]) && strings.Contains(strings.ToLower(text), "access denied") {
 			return "the account lacks the right " + a[1] + ": see deploy/rights/s3-policy.json"
@@ -134,6 +158,10 @@ func ofS3(text string) string {
 		{"SignatureDoesNotMatch", "delta.s3.secret_key does not belong to delta.s3.access_key"},
 		{"The request signature we calculated does not match", "delta.s3.secret_key does not belong to " +
 			"delta.s3.access_key"},
+		{"ExpiredToken", "the keys have ended: renew delta.s3.session_token, or have delta.s3.credentials renew them"},
+		{"provided token has expired", "the keys have ended: renew delta.s3.session_token, or have " +
+			"delta.s3.credentials renew them"},
+		{"provided token is malformed", "delta.s3.session_token does not belong to delta.s3.access_key"},
 		{"RequestTimeTooSkewed", "this machine's clock and the store's differ by more than a quarter of an hour"},
 		{"difference between the request time and the", "this machine's clock and the store's differ by more than a " +
 			"quarter of an hour"},

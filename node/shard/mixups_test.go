@@ -272,6 +272,16 @@ func TestMixupsByCode(t *testing.T) {
 		{"events", errors.New("store: get a: Access Denied."), "right s3:GetObject (or s3:ListBucket"},
 		{"events", errors.New("store: list a: Access Denied."), "right s3:ListBucket:"},
 		{"events", errors.New("store: delete a: Access Denied."), "right s3:DeleteObject:"},
+		{"events", errors.New("store: put a: The provided token has expired."), "renew delta.s3.session_token"},
+		{"events", errors.New("store: put a: The provided token is malformed or otherwise invalid."),
+			"delta.s3.session_token does not belong"},
+		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): web_identity: Access Denied."),
+			"delta.s3.role_arn"},
+		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): assume_role: User: x is not " +
+			"authorized to perform: sts:AssumeRole on resource: y"), "trust policy"},
+		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): web_identity: The web identity " +
+			"token that was passed is expired"), "delta.s3.token_file"},
+		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): instance: 503"), ""},
 		{"clickhouse", errors.New("uthentication failed"), ""}, // there is none
 		{"source", nil, ""},
 	} {

@@ -58,7 +58,7 @@ func (k *Keys) provider() (*sources, error) {
 		{"environment (MINIO_ROOT_USER, MINIO_ROOT_PASSWORD)", &credentials.EnvMinio{}}}
 	file := source{"file", &fileKeys{FileAWSCredentials: credentials.FileAWSCredentials{Filename: k.File,
 		Profile: k.Profile}, now: time.Now}}
-	instance := source{"instance", &credentials.IAM{Region: k.Region}}
+	instance := source{"instance", &credentials.IAM{Region: k.Region, Endpoint: metadata()}}
 	switch k.From {
 	case "static":
 		return newSources(source{"static", &presentKeys{keys: k}}), nil
@@ -88,6 +88,18 @@ func (k *Keys) provider() (*sources, error) {
 		return newSources(append(chain, instance)...), nil
 	}
 	return nil, fmt.Errorf("store: S3 keys cannot come from %q", k.From)
+}
+
+// metadata returns the address of the machine's metadata service, as AWS's tools are told it; "" for AWS's own. In a
+// container other variables name the place, which the library knows.
+func metadata() string {
+	for _, name := range []string{"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+		if os.Getenv(name) != "" {
+			return ""
+		}
+	}
+	return strings.TrimSuffix(os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "/")
 }
 
 // webIdentity exchanges a token in a file, which somebody else renews, for keys.
@@ -143,8 +155,10 @@ type sources struct {
 	list  []source
 	has   credentials.Value
 	found bool // list has one source, whose keys are has
-	asked time.Time
-	now   func() time.Time
+	// failed is when newer keys were last asked for in vain. Only then is there a pause: keys that live for seconds have
+	// to be renewed as often.
+	failed time.Time
+	now    func() time.Time
 }
 
 func newSources(list ...source) *sources { return &sources{list: list, now: time.Now} }
@@ -156,12 +170,11 @@ func (s *sources) good() bool {
 
 // IsExpired implements credentials.Provider.
 func (s *sources) IsExpired() bool {
-	return !s.found || s.list[0].IsExpired() && (!s.good() || s.now().Sub(s.asked) >= askAgain)
+	return !s.found || s.list[0].IsExpired() && (!s.good() || s.now().Sub(s.failed) >= askAgain)
 }
 
 // RetrieveWithCredContext implements credentials.Provider. Keys that have not ended outlive a failure.
 func (s *sources) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
-	s.asked = s.now()
 	var errs []string
 	for _, from := range s.list {
 		v, err := from.RetrieveWithCredContext(cc)
@@ -174,6 +187,7 @@ func (s *sources) RetrieveWithCredContext(cc *credentials.CredContext) (credenti
 		}
 		errs = append(errs, from.name+": "+err.Error())
 	}
+	s.failed = s.now()
 	if s.good() {
 		return s.has, nil
 	}
