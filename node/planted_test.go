@@ -37,6 +37,7 @@ const (
 	plantedWrong      = "planted-wrong-4712"
 	plantedS3         = "planted-s3-4713"
 	plantedClickHouse = "planted-clickhouse-4714"
+	plantedHMAC       = "planted-hmac-4715-of-thirty-two-bytes"
 	plantedMail       = "planted.person@example.org"
 	plantedName       = "Planted Person"
 	plantedPhone      = "4915112345678"
@@ -170,14 +171,19 @@ func TestPlanted(t *testing.T) {
 			Password: config.SecretValue(clickPassword)}
 		cfg.Encryption = keyFiles("key1")
 		cfg.HTTP.Auth = &config.HTTPAuth{Tokens: tokens}
+		cfg.Rules.Privacy = []config.PrivacyRule{{Field: "reader.hashed", Action: "hash"}}
+		cfg.Privacy.Keys = []config.KeyFile{{File: "hmac"}}
 	})
 	c.realSinks = true
 	c.adapt = func(d *Deps) {
 		d.Logger = slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		d.ClickHouseDial = click.Dial
 		d.ReadFile = func(name string) ([]byte, error) {
-			if name == tokens {
+			switch name {
+			case tokens:
 				return os.ReadFile(name)
+			case "hmac":
+				return []byte(plantedHMAC + "\n"), nil
 			}
 			return keys(name)
 		}
@@ -286,7 +292,7 @@ func TestPlanted(t *testing.T) {
 	_, code, _ := strings.Cut(strings.TrimSpace(string(key)), ":")
 	for what, text := range shown {
 		for _, mark := range []string{plantedKafka, plantedWrong, plantedS3, plantedClickHouse, plantedToken, code,
-			plantedMail, plantedName, plantedPhone} {
+			plantedHMAC, plantedMail, plantedName, plantedPhone} {
 			for _, form := range []string{mark, base64.StdEncoding.EncodeToString([]byte(mark)),
 				hex.EncodeToString([]byte(mark)), strings.ReplaceAll(mark, "@", "%40")} {
 				if i := strings.Index(text, form); i >= 0 {

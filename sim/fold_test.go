@@ -223,7 +223,8 @@ func TestTruthByRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	// By hand: printf 'sim_reader.email\0a' | openssl dgst -sha256 -hmac "$KEY", the first 32 digits.
-	want := []string{`{"sim_reader":{"email":"f667f69b097de56f227fbed56dcc6293","kept":"3489dab6f62f75def0f5b8fd2574dece","seen":"2026-11-01T00:00:00Z"}}`,
+	want := []string{`{"sim_reader":{"email":"f667f69b097de56f227fbed56dcc6293",` +
+		`"kept":"3489dab6f62f75def0f5b8fd2574dece","seen":"2026-11-01T00:00:00Z"}}`,
 		`{"sim_reader":{"email":"a","ip":"192.0.2.7","kept":5,"seen":"2026-11-29T13:14:15Z"}}`, ""}
 	lines := 0
 	err = by.Each(func(l Line) error {

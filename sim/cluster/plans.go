@@ -151,8 +151,8 @@ func read(p *state.Plan) (*planRecord, error) {
 	sum := xxhash.New()
 	for i := range p.Epochs {
 		e := &p.Epochs[i]
-		_, _ = fmt.Fprintf(sum, "%d %d %d %d %d %v %v %v %x|", e.Epoch, e.Level, e.Rules, e.Events, e.Letters, e.Ranges, e.LeftOut, e.Gaps,
-			e.Checksum)
+		_, _ = fmt.Fprintf(sum, "%d %d %d %d %d %v %v %v %x|", e.Epoch, e.Level, e.Rules, e.Events,
+			e.Letters, e.Ranges, e.LeftOut, e.Gaps, e.Checksum)
 	}
 	var err error
 	switch p.Sink {
