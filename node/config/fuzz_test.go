@@ -20,7 +20,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("a: &x {b: *x}\n? {k: v}\n: [1, 2.5, !!int 3]\nlimits: {disk_bytes: 9KiB}\n---\nb: |\n  text\n")
 	f.Add("node: a\ndata_dir: d\ncluster: {nodes: [{name: a, address: '1.2.3.4:7946'}]}\nkafka: {brokers: " +
 		"['b:9092']}\n" +
-		"delta: {s3: {endpoint: 'http://h:1', bucket: lake, access_key: {env: PW}, secret_key: {file: /run/secret}}}\n" +
+		"delta: {s3: {endpoint: 'http://h:1', bucket: a-b, access_key: {env: PW}, secret_key: {file: /run/secret}}}\n" +
 		"clickhouse: {address: 'c:9000', password: {env: PW}}\n")
 	f.Add("node: a\ndata_dir: d\ncluster: {nodes: [{name: a, address: 'h:1'}], lease_timeout: 1h, shards: " +
 		"-1}\nkafka: {brokers: [b], topic: ''}\ndelta: {path: p}\n")

@@ -37,8 +37,8 @@ func (k *checker) bucket(key, value string) {
 	case n < leastBucket || n > mostBucket:
 		k.add(key, "%q has %d bytes: S3 takes %d to %d", value, n, leastBucket, mostBucket)
 	case !bucketName.MatchString(value):
-		k.add(key, "%q is no name of a bucket: S3 takes lower-case letters, digits, '-' and '.', and a letter or digit "+
-			"at both ends", value)
+		k.add(key, "%q is no name of a bucket: S3 takes lower-case letters, digits, '-' and '.', and a letter or "+
+			"digit at both ends", value)
 	case strings.Contains(value, "..") || strings.Contains(value, ".-") || strings.Contains(value, "-."):
 		k.add(key, "%q is no name of a bucket: in S3 '.' stands between two letters or digits", value)
 	case net.ParseIP(value) != nil:

@@ -98,8 +98,9 @@ func TestStoppedFlusherIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A sink that was refused is tried again as soon as a file of the configuration has changed, also if that happened while
-// the attempt went on, and from then on with short pauses: the other side may know the new password a moment later.
+// A sink that was refused is tried again as soon as a file of the configuration has changed, also if that happened
+// while the attempt went on, and from then on with short pauses: the other side may know the new password a moment
+// later.
 func TestFlusherWakesForAChangedFile(t *testing.T) {
 	for _, stops := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

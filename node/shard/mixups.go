@@ -125,8 +125,8 @@ func ofKeys(text string) string {
 		{"not authorized to perform: sts:", "the STS (delta.s3.sts_endpoint) does not let this account have " +
 			"delta.s3.role_arn: its trust policy names the account, and perhaps delta.s3.external_id"},
 		{"access denied", "who gives keys (delta.s3.sts_endpoint) refuses this account, or delta.s3.role_arn"},
-		{"security token included in the request is invalid", "the STS (delta.s3.sts_endpoint) does not know the keys " +
-			"that it is asked with (delta.s3.access_key, or those of the environment or the file)"},
+		{"security token included in the request is invalid", "the STS (delta.s3.sts_endpoint) does not know the " +
+			"keys that it is asked with (delta.s3.access_key, or those of the environment or the file)"},
 		{"The request signature we calculated does not match", "delta.s3.secret_key does not belong to " +
 			"delta.s3.access_key, with which the STS is asked"},
 		{"No IAM roles attached", "the machine has no role: give it one, or other delta.s3.credentials"},

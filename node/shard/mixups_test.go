@@ -279,8 +279,8 @@ func TestMixupsByCode(t *testing.T) {
 			"delta.s3.role_arn"},
 		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): assume_role: User: x is not " +
 			"authorized to perform: sts:AssumeRole on resource: y"), "trust policy"},
-		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): web_identity: The web identity " +
-			"token that was passed is expired"), "delta.s3.token_file"},
+		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): web_identity: The web " +
+			"identity token that was passed is expired"), "delta.s3.token_file"},
 		{"events", errors.New("store: put a: store: no S3 keys (delta.s3.credentials): instance: 503"), ""},
 		{"clickhouse", errors.New("uthentication failed"), ""}, // there is none
 		{"source", nil, ""},

@@ -30,8 +30,8 @@
 //   - I5, I7: at every look each table shows what the plans say it must, or may, show (lookdelta.go, lookclick.go), and
 //     nothing that sim/history forbids.
 //   - a breach of I6 or I8 shows as a breach of another one, as a node that stops, or as a drain that does not end.
-//   - Of what every rule about personal data takes away or changes, no byte is left at the end: not in a log, a state, a
-//     snapshot, a table or a letter (planted.go).
+//   - Of what every rule about personal data takes away or changes, no byte is left at the end: not in a log, a state,
+//     a snapshot, a table or a letter (planted.go).
 //   - A record is decoded by the rules of its epoch, also when the epoch is fetched again: rules and HMAC keys change
 //     while records flow, and the truth is worked out anew at the end, by the rules that the epochs name (rules.go).
 //   - A node gives up, or stops a part of itself, only if a fault of its own disk explains it.

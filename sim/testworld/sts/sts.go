@@ -197,8 +197,8 @@ func (s *Server) check(r *http.Request) (code, message string) {
 	case r.Header.Get("X-Amz-Security-Token") != k.token:
 		code, message = "InvalidToken", "The provided token is malformed or otherwise invalid."
 	case !signed(r, k.secret, nil):
-		code, message = "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you "+
-			"provided."
+		code, message = "SignatureDoesNotMatch", "The request signature we calculated does not match the signature "+
+			"you provided."
 	case left <= 0:
 		code, message = "ExpiredToken", "The provided token has expired."
 	}

@@ -155,8 +155,8 @@ type sources struct {
 	list  []source
 	has   credentials.Value
 	found bool // list has one source, whose keys are has
-	// failed is when newer keys were last asked for in vain. Only then is there a pause: keys that live for seconds have
-	// to be renewed as often.
+	// failed is when newer keys were last asked for in vain. Only then is there a pause: keys that live for seconds
+	// have to be renewed as often.
 	failed time.Time
 	now    func() time.Time
 }
