@@ -177,3 +177,28 @@ func (w *world) stop(inc *incarnation) {
 func (w *world) dialFrom(host string) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, _, addr string) (net.Conn, error) { return w.net.Dial(ctx, host, addr) }
 }
+
+// setRules writes the file of rules into a configuration.
+func (w *world) setRules(cfg *config.Config, f rulesFile) {
+	cfg.Rules.Revision = f.revision
+	for _, r := range w.rulesOf(f.revision).Rules {
+		cfg.Rules.Privacy = append(cfg.Rules.Privacy, config.PrivacyRule(r))
+	}
+	for _, n := range f.keys {
+		cfg.Privacy.Keys = append(cfg.Privacy.Keys, config.KeyFile{File: fmt.Sprint(hmacPrefix, n)})
+	}
+}
+
+// rulesOf returns the rules of a revision.
+func (w *world) rulesOf(revision int) *sim.PrivateRules {
+	w.rulesLock.Lock()
+	defer w.rulesLock.Unlock()
+	return &w.rules[revision]
+}
+
+// newest is the newest revision.
+func (w *world) newest() int {
+	w.rulesLock.Lock()
+	defer w.rulesLock.Unlock()
+	return len(w.rules) - 1
+}

@@ -1,0 +1,65 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+
+	"deckle/sim"
+	"deckle/state"
+)
+
+// newestRules wants every replica to have the rules that all files have.
+func (o *oracle) newestRules() {
+	for shard := range uint32(o.w.shards) {
+		for _, m := range o.w.members {
+			if s := m.store(shard); s != nil && s.Peek().Rules.Revision != uint64(o.w.newest()) {
+				o.w.history.fail("%s has the rules of revision %d in shard %d, all files have %d", m.name,
+					s.Peek().Rules.Revision, shard, o.w.newest())
+			}
+		}
+	}
+}
+
+// truth returns the truth of what was produced, each record decoded by the rules of the epoch that has its offset.
+func (o *oracle) truth() (*sim.Truth, error) {
+	type span struct {
+		from, to int64
+		rules    *sim.PrivateRules
+	}
+	spans, used := map[int32][]span{}, map[int]bool{}
+	k := o.w.plans
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, rec := range k.by {
+		if key.sink != state.SinkEvents {
+			continue
+		}
+		for i := range rec.epochs {
+			e := &rec.epochs[i]
+			revision, ok := k.revisions[rulesAt{key.shard, e.Rules}]
+			if !ok && e.Rules > 0 {
+				return nil, fmt.Errorf("epoch %d of shard %d has the rules %d, which no plan has shown", e.Epoch,
+					key.shard, e.Rules)
+			}
+			for _, r := range e.Ranges {
+				spans[r.Partition] = append(spans[r.Partition], span{r.From, r.To, o.w.rulesOf(int(revision))})
+				used[int(revision)] = true
+			}
+		}
+	}
+	o.w.history.add("sim", "records were decoded by the rules of %d revisions of %d", len(used), o.w.newest()+1)
+	first, unknown := sim.FirstRules(), false
+	truth, err := o.w.truth.By(func(partition int32, offset int64) *sim.PrivateRules {
+		for _, s := range spans[partition] {
+			if s.from <= offset && offset < s.to {
+				return s.rules
+			}
+		}
+		unknown = true
+		return &first
+	})
+	if err == nil && unknown && o.w.newest() > 0 {
+		err = errors.New("no epoch has the offset of a record, so nobody knows by which rules it was decoded")
+	}
+	return truth, err
+}
