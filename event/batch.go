@@ -42,7 +42,7 @@ func (e *CorruptError) Error() string {
 func (b *Batch) Check(l level.Level) error { return b.check(level.Batch.At(l)) }
 
 func (b *Batch) check(version byte) error {
-	if n := len(b.Items) + len(b.Rejects); n > MaxBatchRecords {
+	if n := len(b.Items) + len(b.Rejects) + len(b.Suppressed); n > MaxBatchRecords {
 		return fmt.Errorf("event: batch of %d records, at most %d", n, MaxBatchRecords)
 	}
 	if len(b.Ranges) > MaxBatchRanges {
@@ -55,6 +55,9 @@ func (b *Batch) check(version byte) error {
 		return fmt.Errorf("event: batch of %d ranges, seen %d of them", len(b.Ranges), n)
 	}
 	if err := b.Counts.check(version); err != nil {
+		return err
+	}
+	if err := b.checkSuppressed(version); err != nil {
 		return err
 	}
 	last := int32(-1)

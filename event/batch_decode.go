@@ -57,7 +57,8 @@ func DecodeBatch(src []byte, b *Batch, scratch *BatchScratch) error {
 func (b *Batch) Reset() {
 	counts := b.Counts
 	counts.Reset()
-	*b = Batch{Ranges: b.Ranges[:0], Seen: b.Seen[:0], Items: b.Items[:0], Rejects: b.Rejects[:0], Counts: counts}
+	*b = Batch{Ranges: b.Ranges[:0], Seen: b.Seen[:0], Items: b.Items[:0], Rejects: b.Rejects[:0], Counts: counts,
+		Suppressed: b.Suppressed[:0]}
 }
 
 func decodeBatch(src []byte, b *Batch, s *BatchScratch) error {
@@ -544,5 +545,8 @@ func (r *reader) rejects(b *Batch, n int) {
 	}
 	for i := range b.Rejects {
 		b.Rejects[i].Detail = details[s.ids[i]]
+	}
+	if r.version >= batchGuarded {
+		r.withheldColumn(b.Rejects)
 	}
 }

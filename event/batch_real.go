@@ -29,6 +29,7 @@ func (e *batchEncoder) realHeader(b *Batch) {
 	}
 	if e.version >= batchGuarded {
 		e.uint(uint64(c.Unconsented))
+		e.suppressed(b)
 	}
 	if !e.has(len(b.Seen) > 0) {
 		return
@@ -71,6 +72,7 @@ func (r *reader) realHeader(b *Batch) {
 	}
 	if r.version >= batchGuarded {
 		c.Unconsented = int64(r.uint("number of records without consent"))
+		r.suppressed(b)
 	}
 	if !r.has("what was seen of the ranges") {
 		return

@@ -44,6 +44,7 @@ func oddBatch(rng *rand.Rand, l level.Level, more ...string) *Batch {
 		b.Rules, b.Counts = rng.Uint32()>>rng.IntN(33), Counts{Skipped: int64(few()), KafkaTimes: int64(few())}
 		if l >= level.Guarded {
 			b.Counts.Unconsented = int64(few())
+			b.List = few()
 		}
 		b.Counts.Zeroed[rng.IntN(NumMetrics)] = int64(few())
 		for range rng.IntN(3) {
@@ -57,12 +58,18 @@ func oddBatch(rng *rand.Rand, l level.Level, more ...string) *Batch {
 		offset := r.From
 		for range rng.IntN(40) {
 			offset += rng.Int64N(3)
-			switch rng.IntN(4) {
-			case 0:
+			switch n := rng.IntN(4); {
+			case n == 1 && l >= level.Guarded && rng.IntN(3) == 0:
+				b.Suppressed = append(b.Suppressed, SuppressedRecord{Partition: r.Partition, Offset: offset,
+					By: SuppressUser + SuppressKind(rng.IntN(2))})
+			case n == 0:
 				rj := Reject{Partition: r.Partition, Offset: offset, KafkaTimestamp: odd(),
 					Reason: Reason(1 + rng.IntN(int(numReasons)-1)), Detail: text(), Length: int64(few())}
 				rj.Detail = rj.Detail[:min(len(rj.Detail), MaxDetail)]
 				rj.SHA256[rng.IntN(32)] = byte(rng.Uint32())
+				if l >= level.Guarded && rng.IntN(3) == 0 {
+					rj.Withheld, rj.Length, rj.SHA256 = true, 0, [32]byte{}
+				}
 				b.Rejects = append(b.Rejects, rj)
 			default:
 				it := Item{Partition: r.Partition, Offset: offset, KafkaTimestamp: odd()}
@@ -305,9 +312,22 @@ func testCheckRefuses(t *testing.T, l level.Level) {
 		"reject with no such reason": func(b *Batch) { b.Rejects[0].Reason = numReasons },
 		"long detail":                func(b *Batch) { b.Rejects[0].Detail = strings.Repeat("x", 257) },
 		"length of a reject":         func(b *Batch) { b.Rejects[0].Length = -1 },
-		"too many records":           func(b *Batch) { b.Rejects = make([]Reject, MaxBatchRecords) },
-		"too many ranges":            func(b *Batch) { b.Ranges = make([]Range, MaxBatchRanges+1) },
-		"too much text":              func(b *Batch) { b.Items[0].City = strings.Repeat("x", MaxBatchBytes) },
+		"suppressed in no range":     func(b *Batch) { b.Suppressed = []SuppressedRecord{{3, 1, SuppressUser}} },
+		"suppressed before a range":  func(b *Batch) { b.Suppressed = []SuppressedRecord{{1, 9, SuppressUser}} },
+		"suppressed behind a range":  func(b *Batch) { b.Suppressed = []SuppressedRecord{{1, 20, SuppressUser}} },
+		"suppressed by nothing":      func(b *Batch) { b.Suppressed = []SuppressedRecord{{1, 11, 0}} },
+		"suppressed item":            func(b *Batch) { b.Suppressed = []SuppressedRecord{{2, 4, SuppressSession}} },
+		"suppressed reject":          func(b *Batch) { b.Suppressed = []SuppressedRecord{{1, 19, SuppressSession}} },
+		"suppressed twice": func(b *Batch) {
+			b.Suppressed = []SuppressedRecord{{1, 11, SuppressUser}, {1, 11, SuppressSession}}
+		},
+		"withheld, with a length": func(b *Batch) { b.Rejects[0].Withheld, b.Rejects[0].Length = true, 1 },
+		"withheld, with a hash": func(b *Batch) {
+			b.Rejects[0].Withheld, b.Rejects[0].SHA256 = true, [32]byte{1}
+		},
+		"too many records": func(b *Batch) { b.Rejects = make([]Reject, MaxBatchRecords) },
+		"too many ranges":  func(b *Batch) { b.Ranges = make([]Range, MaxBatchRanges+1) },
+		"too much text":    func(b *Batch) { b.Items[0].City = strings.Repeat("x", MaxBatchBytes) },
 	} {
 		b := valid()
 		if spoil(b); b.Check(l) == nil {
@@ -329,6 +349,16 @@ func testCheckRefuses(t *testing.T, l level.Level) {
 	} {
 		b := valid()
 		if spoil(&b.Items[0]); (b.Check(l) == nil) != (l >= level.Real) {
+			t.Errorf("%s at level %d: %v", name, l, b.Check(l))
+		}
+	}
+	for name, spoil := range map[string]func(b *Batch){ // what only level.Guarded carries
+		"suppressed": func(b *Batch) { b.Suppressed = []SuppressedRecord{{1, 11, SuppressUser}, {2, 1, SuppressUser}} },
+		"list":       func(b *Batch) { b.List = 1 },
+		"withheld":   func(b *Batch) { b.Rejects[0].Withheld = true },
+	} {
+		b := valid()
+		if spoil(b); (b.Check(l) == nil) != (l >= level.Guarded) {
 			t.Errorf("%s at level %d: %v", name, l, b.Check(l))
 		}
 	}

@@ -37,10 +37,14 @@ type Decoder struct {
 	longest int    // name, in bytes; 0 is no limit
 	exclude *excluder
 	private *protector // nil without privacy rules
-	sent    sent       // of the last record, if there are privacy rules
-	names   objectNames
-	json    normalizer
-	suspect uint8 // bits of the JSON texts that NormalizeJSON may have to change
+	// suppress judges by the list of Suppress; nil if nobody is on it. withheld is what Withheld returns: false without
+	// a list.
+	suppress *suppressor
+	withheld bool
+	sent     sent // of the last record, if there are privacy rules
+	names    objectNames
+	json     normalizer
+	suspect  uint8 // bits of the JSON texts that NormalizeJSON may have to change
 
 	arena arena
 	// next is the field that followed each field in the last record, next[fieldExtra] the first one: producers write
@@ -96,7 +100,7 @@ func (d *Decoder) adopt() {
 // and a detail: valid UTF-8 of at most MaxDetail bytes that begins with the name of the field if one field is to blame,
 // and quotes from the record only if Letters.Details says so; the content of ev is then undefined. For a record that
 // the rules leave out it returns Excluded and what left it out: the name of an exclude rule, the unknown type, or
-// consent. kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot
+// consent; for one of a reader on the list of Suppress, Suppressed and by which id: user or session. kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot
 // be true is no bound for the event's. The caller handles records without a value (nil); here such a record would be
 // malformed, like an empty one.
 //
@@ -105,6 +109,11 @@ func (d *Decoder) adopt() {
 // dropped with one Reset; a caller that keeps an event longer must clone it.
 func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (Reason, string) {
 	if len(value) > MaxRecord {
+		if d.suppress != nil {
+			if by := d.search(value); by != 0 {
+				return Suppressed, by.String()
+			}
+		}
 		return TooLarge, "record of " + strconv.Itoa(len(value)) + " bytes, at most " +
 			strconv.Itoa(MaxRecord) + " are read"
 	}
@@ -125,7 +134,17 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 	}
 	f, ok := d.record()
 	if !ok {
+		if d.suppress != nil {
+			if by := d.search(value); by != 0 {
+				return Suppressed, by.String()
+			}
+		}
 		return Malformed, d.malformed(f)
+	}
+	if d.suppress != nil {
+		if by := d.suppressed(); by != 0 {
+			return Suppressed, by.String()
+		}
 	}
 	if d.exclude != nil {
 		if i := d.exclude.match(); i >= 0 {

@@ -28,7 +28,7 @@ func (d *Decoder) malformed(f field) string {
 	b.WriteString(" at byte ")
 	b.WriteString(strconv.Itoa(d.errAt))
 	if d.real && len(d.in) > 0 && !d.errJSON {
-		if !d.hides && !d.Rules.guards() {
+		if !d.hides && !d.withheld && !d.Rules.guards() {
 			b.WriteString("; begins with ")
 			b.WriteString(hex.EncodeToString(d.in[:min(len(d.in), maxDetailHex)]))
 		}
@@ -60,7 +60,7 @@ func (d *Decoder) detail(f field, why string, raw []byte) string {
 	if len(raw) == 0 {
 		return s
 	}
-	if d.hides || d.private != nil && d.private.watched&(1<<f) != 0 {
+	if d.hides || d.withheld || d.private != nil && d.private.watched&(1<<f) != 0 {
 		return s + ": " + describe(raw)
 	}
 	if len(raw) > maxDetailSample {

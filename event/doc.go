@@ -24,7 +24,10 @@
 //   - E6 Of a field under a privacy rule (Privacy), neither the event nor what Redactor shows of the record has the
 //     value as it came, wherever in the record it stands. Both have the same: an event is the one that is decoded
 //     without the rules from what they leave of the record (FuzzPrivacy).
-//   - E7 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
+//   - E7 With a list of suppressed readers (Decoder.Suppress), a record whose user_id or session_id is on it is
+//     Suppressed, whatever else is wrong with it. One that is refused and in which not both ids could be read, or one
+//     was in doubt, is Withheld: its letter shows nothing (FuzzSuppress). Without a list nothing is looked at.
+//   - E8 Rules of FormsFirst, and the encoding of level.First, are v0.1.0 byte for byte.
 //
 // # What is refused, and which reason wins
 //
@@ -51,7 +54,7 @@
 //
 // # In which order
 //
-//	JSON ─► Exclude ─► Consent ─► faults ─► Privacy ─► measures ─► NormalizeJSON ─► batch
+//	JSON ─► list of suppressed readers ─► Exclude ─► Consent ─► faults ─► Privacy ─► measures ─► NormalizeJSON ─► batch
 //
 // What decides about the record sees its values as they came; what is stored, or computed from it, sees what the rules
 // have left. So a metric that is dropped is 0 in its sum. SetKey, which compares Kafka's key with the ids, sees them as
@@ -100,7 +103,8 @@
 // Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
 // more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement
 // metrics, names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the
-// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent.
+// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent,
+// the number of the list of suppressed readers and the offsets of those records; at the end, which rejects are withheld.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
 // dictionaries and differences that the packing leaves. There is no checksum, because the log has one.

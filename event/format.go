@@ -6,7 +6,8 @@ const (
 	batchFirst = 1
 	// batchReal carries all of a Batch but what AppendBatch leaves out.
 	batchReal = 2
-	// batchGuarded also carries the number of records without consent.
+	// batchGuarded also carries the number of records without consent, the number of the list of suppressed readers
+	// and the records left out by it, and which letters show nothing.
 	batchGuarded = 3
 )
 

@@ -26,6 +26,9 @@ const (
 	// Excluded is what Decode returns for a record that the rules leave out. It is no reason of a dead letter: the
 	// record is in no row and no letter, and is counted. No encoding has it.
 	Excluded Reason = 255
+	// Suppressed is what Decode returns for a record of a reader on the list (Decoder.Suppress). It is no reason
+	// either: a batch has its position in Suppressed.
+	Suppressed Reason = 254
 )
 
 var reasonNames = [numReasons]string{
@@ -38,8 +41,11 @@ func (r Reason) String() string {
 	if r < numReasons {
 		return reasonNames[r]
 	}
-	if r == Excluded {
+	switch r {
+	case Excluded:
 		return "excluded"
+	case Suppressed:
+		return "suppressed"
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
@@ -53,5 +59,5 @@ func Reasons() []Reason {
 	return rs
 }
 
-// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone and Excluded are none.
+// Valid says whether r is one of the reasons of docs/schema.md; ReasonNone, Excluded and Suppressed are none.
 func (r Reason) Valid() bool { return r > ReasonNone && r < numReasons }

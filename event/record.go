@@ -42,6 +42,16 @@ type Reject struct {
 	Detail         string // at most 256 bytes
 	Length         int64  // bytes of the original value
 	SHA256         [32]byte
+	// Withheld says that the letter shows nothing of the record, and is without Length and SHA256: nobody could tell
+	// that the record is of no reader on the list of suppressed ones (level.Guarded).
+	Withheld bool `json:",omitempty"`
+}
+
+// SuppressedRecord is a record that is left out because its reader is on the list.
+type SuppressedRecord struct {
+	Partition int32
+	Offset    int64
+	By        SuppressKind
 }
 
 // Batch is the part of the stream that one Raft entry carries.
@@ -53,6 +63,11 @@ type Batch struct {
 	Nulls   int64    // records without a value, skipped and counted
 	Rules   uint32   // the number of the rules that the records were decoded with
 	Counts  Counts
+
+	// From level.Guarded on: the number of the list of suppressed readers that the records were judged by, and the
+	// records left out by it, ascending by (partition, offset), each inside its partition's range.
+	List       uint64
+	Suppressed []SuppressedRecord
 }
 
 // Counts are what is counted of the records of a batch and stands in none of its items and rejects.
