@@ -13,7 +13,7 @@ import (
 // AppendBatch appends the encoding of b at level l to dst and returns the result. Equal batches have equal encodings.
 // It does not carry ArticleType, Metadata, Extra, EventID and engagement metrics that are too long (MetricsOmitted):
 // sessions do not need them, and they reach the events table from the leader's memory or from Kafka. At level.First it
-// also leaves out the batch's Seen, Rules and Counts (and a batch of a level below level.Guarded has no List), and of an item Progress, Complete, MetricsOmitted and Key.
+// also leaves out the batch's Seen, Rules and Counts, and of an item Progress, Complete, MetricsOmitted and Key.
 //
 // b must pass Check; otherwise AppendBatch panics, because an entry that no replica could decode must not reach the
 // log. Texts need not be valid UTF-8. It is safe for concurrent use.

@@ -54,7 +54,7 @@
 //
 // # In which order
 //
-//	JSON ─► list of suppressed readers ─► Exclude ─► Consent ─► faults ─► Privacy ─► measures ─► NormalizeJSON ─► batch
+//	JSON ─► suppressed readers ─► Exclude ─► Consent ─► faults ─► Privacy ─► measures ─► NormalizeJSON ─► batch
 //
 // What decides about the record sees its values as they came; what is stored, or computed from it, sees what the rules
 // have left. So a metric that is dropped is 0 in its sum. SetKey, which compares Kafka's key with the ids, sees them as
@@ -103,8 +103,8 @@
 // Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
 // more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement
 // metrics, names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the
-// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent,
-// the number of the list of suppressed readers and the offsets of those records; at the end, which rejects are withheld.
+// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent, the number of the
+// list of suppressed readers and the offsets of their records; at the end, which rejects are withheld.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
 // dictionaries and differences that the packing leaves. There is no checksum, because the log has one.

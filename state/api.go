@@ -115,6 +115,8 @@ type View struct {
 	// (level 3), each once.
 	KeyIDs []event.KeyID
 	Keys   KeyCounts
+	// Suppress is what is known of the list of suppressed readers (level 3). Its salt is not: views are shown.
+	Suppress SuppressInfo
 	// Gaps are the gaps of each partition that has any. The map is shared: nobody may change it.
 	Gaps map[int32]PartitionGaps
 	// EventGaps are the gaps of raw events alone: what was applied, and cannot be fetched for their table any more. The
@@ -133,19 +135,37 @@ type View struct {
 
 // BatchResult is what Apply returns for a BatchEntry.
 type BatchResult struct {
-	// Rejected says that the whole entry was refused, because a range does not start at the stored next offset, names a
-	// partition that is not the shard's, or was decoded with other rules than the present ones. Next are then the
-	// stored offsets. Nothing was changed.
+	// Rejected says that the whole entry was refused, and Why for what. Next are then the stored offsets. Nothing was
+	// changed.
 	Rejected bool
+	Why      BatchRefusal
 	Next     []PartitionStatus
 	// Left are the positions of the batch's items that were left out: duplicates, items that are too late, items of a
-	// session that is full.
+	// session that is full. Rejects and suppressed records are not among them.
 	Left []Position
 	// Epoch is the epoch that was open when the batch was applied.
 	Epoch      uint64
 	Applied    int64
 	Duplicates int64
 	Clock      int64
+}
+
+// BatchRefusal says for what a batch was refused as a whole.
+type BatchRefusal uint8
+
+// The refusals, and their order if several hold.
+const (
+	BatchTaken     BatchRefusal = iota // it was not refused
+	BatchByLevel                       // it has the form of a level above the shard's
+	BatchByRules                       // it was decoded with other rules than the present ones
+	BatchByList                        // it was judged by another list of suppressed readers than the present one
+	BatchByOffsets                     // a range does not start at the stored next offset, or is not the shard's
+)
+
+// String says what was wrong.
+func (r BatchRefusal) String() string {
+	return [...]string{"taken", "it has a higher level than the shard", "it was decoded by other rules",
+		"it was judged by another list of suppressed readers", "the state is at other offsets"}[r]
 }
 
 // CutResult is what Apply returns for a Cut entry.
@@ -195,12 +215,15 @@ type EpochInfo struct {
 	// Ranges are what was applied, ascending by (partition, from): one per partition, and one more after each gap.
 	Ranges []event.Range
 	Gaps   []Gap // what was given up (level 2), in the order in which that was decided
-	// every offset of Ranges without a row in the events table: rejected, duplicate, too late or session_full
+	// every offset of Ranges without a row in the events table: rejected, duplicate, too late, session_full or
+	// suppressed
 	LeftOut []Position
 	Events  int64 // rows in the events table
 	// Duplicates and Letters are the numbers of records that were left out as duplicates and as dead letters. Letters
 	// counts refused rows, too.
 	Duplicates, Letters int64
-	Sessions            int64 // images that have a row
-	Checksum            uint64
+	// Suppressed is the number of records of suppressed readers (level 3). They are in LeftOut.
+	Suppressed int64
+	Sessions   int64 // images that have a row
+	Checksum   uint64
 }

@@ -66,15 +66,30 @@ func (s *Store) markChanged(ss *session) {
 	}
 }
 
-func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
+// refuses says for what a batch is refused as a whole. A leader whose replica lags has another list of suppressed
+// readers, and could let one in; so the list takes effect at one place of the log.
+func (s *Store) refuses(e *BatchEntry) BatchRefusal {
 	b := &e.Batch
-	if e.Level > s.meta.level() || len(b.Ranges) > 0 && b.Rules != s.meta.Rules.Number {
-		return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
+	switch {
+	case e.Level > s.meta.level():
+		return BatchByLevel
+	case len(b.Ranges) > 0 && b.Rules != s.meta.Rules.Number:
+		return BatchByRules
+	case len(b.Ranges) > 0 && b.List != s.meta.Suppress.Number:
+		return BatchByList
 	}
 	for _, r := range b.Ranges {
 		if p := s.meta.partition(r.Partition); p == nil || p.Next != r.From || r.To <= r.From {
-			return &BatchResult{Rejected: true, Next: slices.Clone(s.meta.Partitions)}, nil
+			return BatchByOffsets
 		}
+	}
+	return BatchTaken
+}
+
+func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
+	b := &e.Batch
+	if why := s.refuses(e); why != BatchTaken {
+		return &BatchResult{Rejected: true, Why: why, Next: slices.Clone(s.meta.Partitions)}, nil
 	}
 	res := &BatchResult{Epoch: s.meta.OpenEpoch}
 	now := min(e.Now/1000, math.MaxInt64-maxWatermarkLead)
@@ -111,6 +126,7 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 			p.Watermark = max(p.Watermark, min(r.KafkaTimestamp/1000, now)-seconds(s.meta.Config.IdleTimeout))
 		}
 	}
+	s.leaveOutSuppressed(b)
 	for i, r := range b.Ranges {
 		p := s.meta.partition(r.Partition)
 		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch
@@ -456,4 +472,20 @@ func (s *Store) applyHorizon(horizon int64) error {
 	}
 	s.dirtyBytes++
 	return s.advanceClock(s.meta.ClockMillis)
+}
+
+// leaveOutSuppressed notes the records of suppressed readers: a re-fetch passes them, whatever the list says by then.
+// They are not among BatchResult.Left, which has items only.
+func (s *Store) leaveOutSuppressed(b *event.Batch) {
+	for i := range b.Suppressed {
+		r := &b.Suppressed[i]
+		s.open.LeftOut = append(s.open.LeftOut, Position{r.Partition, r.Offset})
+		if r.By == event.SuppressUser {
+			s.meta.RuleCounts.SuppressedUsers++
+		} else {
+			s.meta.RuleCounts.SuppressedSessions++
+		}
+	}
+	s.open.Suppressed += int64(len(b.Suppressed))
+	s.dirtyBytes += int64(16 * len(b.Suppressed))
 }

@@ -29,7 +29,8 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	// 	}
 	// }
 	for _, step := range []func(*pebble.Batch) error{
-		s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage, s.writeMeta,
+		s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage,
+		s.readers.write, s.writeMeta,
 	} {
 		if err := step(b); err != nil {
 			return nil, err
@@ -248,6 +249,7 @@ func (s *Store) forgetWritten(cut bool) {
 		s.changed = s.changed[:0:0]
 		s.open = s.newEpoch()
 	}
+	s.readers.forget()
 	clear(s.purgedIDs)
 	clear(s.pendingDeletes)
 	clear(s.pendingRanges)

@@ -114,6 +114,17 @@ func (s *Store) Checksum() (uint64, error) {
 	}
 	writeSorted(sum, letters)
 
+	listings := map[string]string{}
+	err = scan(s.db, []byte{prefixSuppressed}, []byte{prefixSuppressed + 1}, func(k, v []byte) error {
+		listings[string(k)] = string(v)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	s.readers.overlay(listings)
+	writeSorted(sum, listings)
+
 	infos := map[string]string{}
 	from, to := afterEpoch(prefixEpoch, s.minAcked()), epochPrefix(prefixEpoch, s.open.Epoch)
 	err = scan(s.db, from, to, func(k, v []byte) error {

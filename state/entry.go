@@ -26,6 +26,7 @@ const (
 	kindRules
 	kindSkip
 	kindSkipEvents
+	kindSuppress
 )
 
 // EncodeConfig encodes the entry that creates a shard. A second such entry is ignored.
@@ -93,6 +94,7 @@ type entry struct {
 	level    level.Level
 	rules    Rules
 	gap      Gap
+	suppress SuppressEntry
 }
 
 func decodeEntry(b []byte) (entry, error) {
@@ -156,6 +158,8 @@ func decodeEntry(b []byte) (entry, error) {
 		return e, nil
 	case kindSkip, kindSkipEvents:
 		e.gap = d.gap()
+	case kindSuppress:
+		e.suppress = d.suppress()
 	case 0:
 		return e, fmt.Errorf("%w: entry of kind 0", ErrCorrupt)
 	default: // only a newer binary has written it: the log has its own checksums

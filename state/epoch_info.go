@@ -15,7 +15,7 @@ import (
 )
 
 // applied is the number of records of the open epoch, whatever the verdict on them.
-func (e *EpochInfo) applied() int64 { return e.Events + e.Duplicates + e.Letters }
+func (e *EpochInfo) applied() int64 { return e.Events + e.Duplicates + e.Letters + e.Suppressed }
 
 // empty says that the epoch is not to be stored. One that has a gap is: the gap would be lost with the next checkpoint.
 func (e *EpochInfo) empty() bool { return len(e.Ranges) == 0 && e.Letters == 0 && len(e.Gaps) == 0 }
@@ -54,15 +54,19 @@ func (e *EpochInfo) encode(dst []byte) []byte {
 			dst = appendGap(dst, &e.Gaps[i])
 		}
 	}
+	if l >= level.Guarded {
+		dst = binary.AppendUvarint(dst, uint64(e.Suppressed))
+	}
 	return dst
 }
 
 func decodeEpochInfo(b []byte) (EpochInfo, error) {
 	d := decoder{b: b}
 	e := EpochInfo{Level: level.First}
-	if d.version(level.Epoch) >= int(level.Epoch.At(level.Real)) {
+	if v := d.version(level.Epoch); v >= int(level.Epoch.At(level.Real)) {
 		l, rules := d.uvarint(), d.uvarint()
-		if l < uint64(level.Real) || l > uint64(level.Current) || rules > math.MaxUint32 {
+		if l < uint64(level.Real) || l > uint64(level.Current) || rules > math.MaxUint32 ||
+			level.Epoch.At(level.Level(l)) != byte(v) {
 			d.fail("level or rules")
 		}
 		e.Level, e.Rules = level.Level(l), uint32(rules)
@@ -91,6 +95,13 @@ func decodeEpochInfo(b []byte) (EpochInfo, error) {
 		for range d.length(6) {
 			e.Gaps = append(e.Gaps, d.gap())
 		}
+	}
+	if e.Level >= level.Guarded {
+		n := d.uvarint()
+		if n > math.MaxInt64 {
+			d.fail("number of suppressed records")
+		}
+		e.Suppressed = int64(n)
 	}
 	return e, d.end()
 }

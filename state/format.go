@@ -17,17 +17,18 @@ import (
 //	               is JSON: a field may be added, and is ignored by a binary that does not know it. A kindBatch entry
 //	               carries a batch in a format of package event. Version 3 is that of a kindRules entry whose rules
 //	               say anything about personal data (Rules.Level), so that a binary that would pass over that waits;
-//	               other rules are still written as in version 2. A kindBatch entry has it from level 3 on.
+//	               other rules are still written as in version 2. It is also that of the kind kindSuppress,
+//	               which it adds. A kindBatch entry has it from level 3 on.
 //	level.Store    the Pebble store as a whole: the keys that doc.go lists, and all their values that have no version
 //	               of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
 //	               value, which is JSON, as Version: a binary that does not know it must not pass over new fields.
-//	               Version 3 has rules about personal data in it.
+//	               Version 3 has rules about personal data, and the list of suppressed readers, in it.
 //	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
 //	               retention and are too many to be rewritten at once. Version 2 adds touched, the first key and the
 //	               list of segments after the rollups. In the list of events, the highest bit of an event's type says
 //	               that its engagement_metrics were left out. A segment has no version: it is a part of that list.
 //	level.Epoch    what is known of an epoch (EpochInfo), its first byte. Version 2 adds the level, the rules and the
-//	               gaps.
+//	               gaps, version 3 the number of suppressed records.
 
 // firstVersion is the version of the entries whose form no level has changed.
 const firstVersion = 1

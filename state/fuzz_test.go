@@ -32,6 +32,8 @@ func FuzzEntry(f *testing.F) {
 	f.Add(EncodeLevel(1700000000000, level.Current+1))
 	f.Add([]byte{kindCut, level.Entry.Newest() + 1})
 	f.Add([]byte{200, firstVersion})
+	f.Add(EncodeSuppress(&SuppressEntry{Now: 1, Op: SuppressAdd, Salt: event.Salt{1}, By: "n1",
+		Listings: []event.Listing{madeUp(1), madeUp(2)}}))
 	for range 3 {
 		f.Add(AppendBatch(nil, g.batch()))
 	}
@@ -104,6 +106,8 @@ func FuzzStored(f *testing.F) {
 	f.Add(e.encode(nil))
 	e.Gaps = []Gap{{Partition: 1, From: 9, To: 12, At: 5, By: "n1", Reason: "lost"}}
 	f.Add(e.encode(nil))
+	e.Level, e.Suppressed = level.Guarded, 7
+	f.Add(e.encode(nil))
 	f.Add(appendRowKey(nil, "s1", Position{1, 2}))
 	f.Add(appendRollupKey(nil, 20000, schema.RollupDevice, "mobile", "", "Firefox"))
 	f.Add(appendTimerKey(nil, timerPurge, 77, "s1"))
@@ -136,6 +140,8 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Add(EncodeLevel(1700000000000, level.Real))
 	f.Add(appendRefuse(&entry{sink: SinkSessions, rowKey: "s\x000/1", row: []byte(`{`), length: 1 << 20}))
 	f.Add(EncodeRules(1700000000000, Rules{Number: 1, Revision: 7}))
+	f.Add(EncodeSuppress(&SuppressEntry{Now: 1700000000000, Op: SuppressRemove, Salt: event.Salt{1}, By: "n1",
+		Listings: []event.Listing{madeUp(1), madeUp(2)}}))
 	f.Add(EncodeSkip(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "flipped bit"}))
 	f.Add(EncodeSkipEvents(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "trimmed"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -167,6 +173,8 @@ func encodeEntry(e *entry) []byte {
 		return EncodeLevel(e.now, e.level)
 	case kindRules:
 		return EncodeRules(e.now, e.rules)
+	case kindSuppress:
+		return EncodeSuppress(&e.suppress)
 	case kindSkip, kindSkipEvents:
 		return appendGap([]byte{e.kind, level.Entry.At(level.Real)}, &e.gap)
 	default:
@@ -285,6 +293,17 @@ func FuzzApply(f *testing.F) {
 		f.Add(list(g.entry(), g.entry(), EncodeCut(g.now*1000, 0, 0), EncodePlan(SinkClickHouse, 1<<40), g.entry(),
 			EncodeAck(SinkClickHouse, 1)))
 	}
+	suppress := func(op SuppressOp, ns ...int) []byte {
+		e := SuppressEntry{Now: 1, Op: op, Salt: event.Salt{1}}
+		for _, n := range ns {
+			e.Listings = append(e.Listings, madeUp(n))
+		}
+		return EncodeSuppress(&e)
+	}
+	f.Add(list(EncodeLevel(1, level.Guarded), suppress(SuppressAdd, 1, 2, 1), suppress(SuppressRemove, 1, 3),
+		AppendBatch(nil, &BatchEntry{Level: level.Guarded, Batch: event.Batch{List: 2,
+			Ranges:     []event.Range{{Partition: 0, From: 0, To: 2}},
+			Suppressed: []event.SuppressedRecord{{Partition: 0, Offset: 1, By: event.SuppressUser}}}})))
 	f.Add(list(EncodeHorizon(1<<62), EncodeCut(1<<62, 5, 5), EncodePlan(SinkEvents, 0), EncodeAck(SinkEvents, 1<<63)))
 	f.Add(list(EncodeConfig(Config{Partitions: []int32{1, 1}, Starts: []int64{-1}, Sinks: []SinkID{200},
 		MaxTimers: -1})))

@@ -21,6 +21,8 @@ const (
 	prefixLetter    = 'q'
 	prefixGarbage   = 'g'
 	prefixSegment   = 's'
+
+	prefixSuppressed = 'u'
 )
 
 const originSize = 12

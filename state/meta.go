@@ -54,6 +54,8 @@ type meta struct {
 	FullByBytes    int64     `json:",omitempty"`
 	MetricsOmitted int64     `json:",omitempty"`
 	Keys           KeyCounts `json:",omitzero"`
+	// Suppress is the list of suppressed readers, without its listings (level 3).
+	Suppress storedSuppress `json:",omitzero"`
 
 	stay int64 // instead of longestStay, in seconds, for tests; not stored
 }

@@ -53,6 +53,7 @@ type generator struct {
 	plans [NumSinks]uint64
 	level level.Level
 	rules Rules
+	list  uint64
 }
 
 func newGenerator(seed uint64) *generator {
@@ -70,7 +71,13 @@ func testConfig() Config {
 func (g *generator) entry() []byte {
 	switch n := g.r.IntN(20); {
 	case n == 0 && g.r.IntN(3) == 0:
-		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(2)))
+		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(3)))
+	case n == 2 && g.level >= level.Guarded && g.r.IntN(3) == 0: // some change nothing, one in nine has another salt
+		e := SuppressEntry{Now: g.now * 1000, Op: SuppressOp(1 + g.r.IntN(2)), Salt: event.Salt{byte(1 + g.r.IntN(9)/8)}}
+		for range g.r.IntN(6) {
+			e.Listings = append(e.Listings, madeUp(g.r.IntN(20)))
+		}
+		return EncodeSuppress(&e)
 	case n == 1 && g.r.IntN(8) == 0: // some come too early, or twice
 		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7,
 			ClockSlack: 20 * time.Second, LeaveOut: 30 * time.Second, MaxSessionBytes: int64(g.r.IntN(3)) * 500})
@@ -127,6 +134,9 @@ func (g *generator) batch() *BatchEntry {
 	if g.level >= level.Real {
 		e.Batch.Rules = g.rules.Number
 	}
+	if g.level >= level.Guarded {
+		e.Batch.List = g.list
+	}
 	for p := range int32(3) {
 		if g.r.IntN(4) == 0 {
 			e.Idle = append(e.Idle, p)
@@ -143,6 +153,13 @@ func (g *generator) batch() *BatchEntry {
 					event.Reject{Partition: p, Offset: o, Reason: event.Malformed, Detail: "x", Length: 1})
 			case 1:
 				e.Batch.Nulls++
+			case 2:
+				if g.level < level.Guarded {
+					e.Batch.Nulls++
+					break
+				}
+				e.Batch.Suppressed = append(e.Batch.Suppressed, event.SuppressedRecord{Partition: p, Offset: o,
+					By: event.SuppressUser + event.SuppressKind(o%2)})
 			default:
 				e.Batch.Items = append(e.Batch.Items, g.item(p, o))
 			}
@@ -213,7 +230,7 @@ func (g *generator) learn(entry []byte, res any, s *Store) {
 	for i, p := range s.View().Sinks {
 		g.plans[i] = p.PlanB
 	}
-	g.level, g.rules = s.View().Level, s.View().Rules
+	g.level, g.rules, g.list = s.View().Level, s.View().Rules, s.Suppression().Number
 }
 
 // TestReplicasAgree applies one random log to replicas that make their checkpoints at different times, keep different
@@ -418,7 +435,7 @@ func TestOffsetsInOnePlace(t *testing.T) {
 				return res
 			}
 			if i%2 == 0 {
-				apply(EncodeLevel(g.now*1000, level.Real))
+				apply(EncodeLevel(g.now*1000, level.Real+level.Level(i/2%2)))
 				g.learn(nil, nil, s)
 			}
 			for range 300 {
@@ -442,6 +459,9 @@ func TestOffsetsInOnePlace(t *testing.T) {
 					}
 				}
 				for _, r := range e.Batch.Rejects {
+					listed[Position{r.Partition, r.Offset}] = true
+				}
+				for _, r := range e.Batch.Suppressed {
 					listed[Position{r.Partition, r.Offset}] = true
 				}
 				for _, p := range res.Left {

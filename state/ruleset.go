@@ -33,19 +33,23 @@ func DefaultRules() Rules {
 		MaxSessionBytes: 8 << 20}
 }
 
-// Counted are the totals of what the rules leave out, and of what they take for none, since the shard was created.
+// Counted are the totals of what the rules and the list of suppressed readers leave out, and of what they take for none, since the shard was created.
 type Counted struct {
 	Excluded map[string]int64 `json:",omitempty"` // records, by the name of the rule that left them out
 	Skipped  int64            `json:",omitempty"` // records of unknown types (event_types.unknown: skip)
 	// Unconsented are the records without the consent that the rules ask for (level 3).
-	Unconsented int64            `json:",omitempty"`
-	KafkaTimes  int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
-	Zeroed      map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
+	Unconsented int64 `json:",omitempty"`
+	// Suppressed are the records of readers on the list, by the id for which they were left out (level 3).
+	SuppressedUsers    int64            `json:",omitempty"`
+	SuppressedSessions int64            `json:",omitempty"`
+	KafkaTimes         int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
+	Zeroed             map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
 }
 
-// LeftOut is the number of records that are in no row, no letter and no total, because the rules leave them out.
+// LeftOut is the number of records that are in no row, no letter and no total, because the rules or the list of
+// suppressed readers leave them out.
 func (c *Counted) LeftOut() int64 {
-	n := c.Skipped + c.Unconsented
+	n := c.Skipped + c.Unconsented + c.SuppressedUsers + c.SuppressedSessions
 	for _, v := range c.Excluded {
 		n += v
 	}

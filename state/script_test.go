@@ -103,7 +103,11 @@ func (sc *script) run(d *datadriven.TestData) string {
 		switch res := sc.apply(AppendBatch(nil, e)).(type) {
 		case *BatchResult:
 			if res.Rejected {
-				out("rejected; next %v", offsets(res.Next))
+				what := "rejected"
+				if res.Why == BatchByList || res.Why == BatchByLevel {
+					what += ": " + res.Why.String()
+				}
+				out("%s; next %v", what, offsets(res.Next))
 				break
 			}
 			for _, r := range e.Batch.Ranges {
@@ -161,6 +165,17 @@ func (sc *script) run(d *datadriven.TestData) string {
 			what = "rejected"
 		}
 		out("%s; [%d, %d) is not acknowledged; %d gaps with %d offsets", what, res.From, res.To, of.Count, of.Offsets)
+	case "suppress", "unsuppress":
+		sc.suppress(d, num, out)
+	case "listed":
+		page, list, err := sc.s.Listings(nil, 100)
+		must(sc.t, err)
+		for i := range page {
+			out("%s %x at %s by %s", page[i].Kind, page[i].Hash[:4], at(page[i].At/1000), page[i].By)
+		}
+		c := sc.s.View().RuleCounts
+		out("list %d with %d; left out %d by user, %d by session", list.Number, list.Len(), c.SuppressedUsers,
+			c.SuppressedSessions)
 	case "plan":
 		res := sc.apply(EncodePlan(sink(), uint64(num("max", 1<<40)))).(*PlanResult)
 		out("(%d, %d]", res.A, res.B)
@@ -276,6 +291,9 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 	if e.Level >= level.Real {
 		e.Batch.Rules = uint32(num("rules", int64(sc.s.View().Rules.Number)))
 	}
+	if e.Level >= level.Guarded {
+		e.Batch.List = uint64(num("list", int64(sc.s.Suppression().Number)))
+	}
 	list := func(key string) (ps []int32) {
 		i := slices.IndexFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == key })
 		if i < 0 {
@@ -290,7 +308,7 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 	}
 	e.Idle, e.Out = list("idle"), list("out")
 	head := list("head")
-	last := map[int32]int64{}
+	last, kafka := map[int32]int64{}, map[int32]int64{}
 	for line := range strings.Lines(d.Input) {
 		f := strings.Fields(line)
 		var p int32
@@ -305,6 +323,17 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 		switch f[1] {
 		case "null":
 			e.Batch.Nulls++
+		case "suppressed": // by a user or a session, kafka=..
+			by := event.SuppressUser
+			if f[2] == "session" {
+				by = event.SuppressSession
+			}
+			e.Batch.Suppressed = append(e.Batch.Suppressed, event.SuppressedRecord{Partition: p, Offset: o, By: by})
+			if len(f) > 3 {
+				n, err := strconv.ParseInt(strings.TrimPrefix(f[3], "kafka="), 10, 64)
+				must(sc.t, err)
+				kafka[p] = max(kafka[p], 1e3*(t0+n))
+			}
 		case "reject":
 			reason := event.Reasons()[slices.IndexFunc(event.Reasons(),
 				func(r event.Reason) bool { return r.String() == f[2] })]
@@ -323,7 +352,7 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 		return e
 	}
 	for _, r := range e.Batch.Ranges {
-		seen := event.Seen{AtHead: slices.Contains(head, r.Partition)}
+		seen := event.Seen{AtHead: slices.Contains(head, r.Partition), KafkaTime: kafka[r.Partition]}
 		for _, it := range e.Batch.Items {
 			if it.Partition == r.Partition {
 				seen.KafkaTime = max(seen.KafkaTime, it.KafkaTimestamp)
@@ -337,6 +366,32 @@ func (sc *script) batch(d *datadriven.TestData, num func(string, int64) int64) *
 		e.Batch.Seen = append(e.Batch.Seen, seen)
 	}
 	return e
+}
+
+// suppress changes the list by the ids of its lines, "user 7" or "session s".
+func (sc *script) suppress(d *datadriven.TestData, num func(string, int64) int64, out func(string, ...any)) {
+	e := SuppressEntry{Now: 1e3 * (t0 + num("now", 0)), Op: SuppressAdd, Salt: event.Salt{byte(num("salt", 1))},
+		By: "n1"}
+	if d.Cmd == "unsuppress" {
+		e.Op = SuppressRemove
+	}
+	l := event.NewLister(e.Salt)
+	for line := range strings.Lines(d.Input) {
+		f := strings.Fields(line)
+		kind := event.SuppressUser
+		if f[0] == "session" {
+			kind = event.SuppressSession
+		}
+		x, err := l.Listing(kind, f[1])
+		must(sc.t, err)
+		e.Listings = append(e.Listings, x)
+	}
+	res := sc.apply(EncodeSuppress(&e)).(*SuppressResult)
+	if res.Refused != SuppressTaken {
+		out("refused: %d; list %d with %d", res.Refused, res.List.Number, res.List.Count)
+		return
+	}
+	out("changed %d; list %d with %d", res.Changed, res.List.Number, res.List.Count)
 }
 
 func (sc *script) item(p int32, o int64, f []string) event.Item {

@@ -80,6 +80,8 @@ type Store struct {
 	oldGarbage     []garbageKey
 	dirtyBytes     int64
 
+	readers suppressedReaders
+
 	recent atomic.Pointer[View] // as of the latest entry that was applied, for Peek
 	handle sync.RWMutex         // held while db changes, for those that read db without mu
 
@@ -220,6 +222,9 @@ func (s *Store) load() error {
 			return err
 		}
 	}
+	if err := s.readers.load(s.db, &s.meta.Suppress); err != nil {
+		return err
+	}
 	if s.live, err = loadLive(s.db, s.meta.Live); err != nil {
 		return err
 	}
@@ -265,7 +270,7 @@ func (s *Store) loadChanged() error {
 }
 
 // Apply folds one committed Raft entry into the state. The result is *BatchResult, *CutResult, *PlanResult,
-// *SkipResult, *EventsSkipResult or nil, depending on the kind of the entry, or the error value ErrNotConfigured if the
+// *SkipResult, *EventsSkipResult, *SuppressResult or nil, depending on the kind of the entry, or the error value ErrNotConfigured if the
 // entry came before the Config entry. An entry at or below the applied index is skipped. An error is fatal for the
 // replica: I/O, damage (*DamageError) or divergence.
 func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
@@ -324,6 +329,11 @@ func (s *Store) apply(data []byte) (any, error) {
 		return s.applySkip(&e.gap), nil
 	case kindSkipEvents:
 		return s.applySkipEvents(&e.gap)
+	case kindSuppress:
+		res, dirty := s.readers.change(&e.suppress, s.meta.level())
+		s.dirtyBytes += dirty
+		s.meta.Suppress = s.readers.stored()
+		return res, nil
 	case kindPlan:
 		return s.applyPlan(e), nil
 	case kindAck:

@@ -46,7 +46,7 @@ func (s *Store) view() View {
 		DurableIndex: s.durable.get(),
 		TimersDue:    m.TimersDue,
 	}
-	v.KeyIDs = m.keyIDs()
+	v.KeyIDs, v.Suppress = m.keyIDs(), suppressInfo(s.readers.list.Load())
 	maps.Copy(v.DeadLetters, m.DeadLetters)
 	v.RuleCounts, v.Gaps, v.EventGaps = m.RuleCounts, m.Gaps, m.EventGaps
 	v.RuleCounts.Excluded, v.RuleCounts.Zeroed = maps.Clone(m.RuleCounts.Excluded), maps.Clone(m.RuleCounts.Zeroed)

@@ -45,7 +45,7 @@ var (
 	// Session is the image of a session in the store.
 	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2}}
 	// Epoch is what is known of an epoch, in the store.
-	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 2}}
+	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 3}}
 	// Stream is the stream that carries a snapshot to another node.
 	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2, Guarded: 2}}
 	// Tables are the columns of the Delta and ClickHouse tables; package schema says since which level each exists.
