@@ -101,8 +101,9 @@ func (d *Decoder) adopt() {
 // and quotes from the record only if Letters.Details says so; the content of ev is then undefined. For a record that
 // the rules leave out it returns Excluded and what left it out: the name of an exclude rule, the unknown type, or
 // consent; for one of a reader on the list of Suppress, Suppressed and by which id: user or session.
-// kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot be true is no bound for the event's. The caller handles records without a value (nil); here such a record would be
-// malformed, like an empty one.
+// kafkaTimestampMillis is the record's Kafka timestamp in Unix milliseconds; from FormsReal on one that cannot be true
+// is no bound for the event's. The caller handles records without a value (nil); here such a record would be malformed,
+// like an empty one.
 //
 // Texts of ev point into value, so value must not change while they are in use, or into memory of the Decoder that
 // stays valid until Reset (texts with escapes, and Extra). So the events of one batch are decoded, used and then

@@ -106,8 +106,8 @@ var (
 	descTypeSkipped = shardDesc("deckle_state_types_skipped_total",
 		"Records of unknown types that were left out: rules.event_types.unknown is skip (level 2).", shardDims)
 	descSuppressed = shardDesc("deckle_state_suppressed_total",
-		"Records that were left out for the sake of their readers: without the `consent` that rules.consent asks for "+
-			"(level 3).", []string{"shard", "by"})
+		"Records that were left out for the sake of their readers: without the `consent` that rules.consent asks for, "+
+			"or of a `user` or a `session` on the list of suppressed readers (level 3).", []string{"shard", "by"})
 	descKeys = shardDesc("deckle_state_keys_differ_total",
 		"Records that came under another key than the first one of their session, or in another partition (level 2).",
 		[]string{"shard", "what"})
@@ -185,6 +185,8 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		counter(descTypeSkipped, v.RuleCounts.Skipped, shard)
 		counter(descSuppressed, v.RuleCounts.Unconsented, shard, "consent")
+		counter(descSuppressed, v.RuleCounts.SuppressedUsers, shard, "user")
+		counter(descSuppressed, v.RuleCounts.SuppressedSessions, shard, "session")
 		counter(descKeys, v.Keys.Keys, shard, "key")
 		counter(descKeys, v.Keys.Partitions, shard, "partition")
 		gauge(descLive, float64(v.LiveSessions), shard)

@@ -33,7 +33,8 @@ func DefaultRules() Rules {
 		MaxSessionBytes: 8 << 20}
 }
 
-// Counted are the totals of what the rules and the list of suppressed readers leave out, and of what they take for none, since the shard was created.
+// Counted are the totals of what the rules and the list of suppressed readers leave out, and of what the rules take for
+// none, since the shard was created.
 type Counted struct {
 	Excluded map[string]int64 `json:",omitempty"` // records, by the name of the rule that left them out
 	Skipped  int64            `json:",omitempty"` // records of unknown types (event_types.unknown: skip)

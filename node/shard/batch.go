@@ -18,6 +18,7 @@ const maxEntryItems = 8192
 // events point into the values of the records and into the decoder's memory. It is reused after the result.
 type batchBuf struct {
 	rules  *state.Rules // nil for those of level 1
+	list   uint64       // the number of the list of suppressed readers that it judges by
 	dec    event.Decoder
 	parts  []*bufPart // ascending by partition
 	free   []*bufPart
@@ -37,6 +38,7 @@ type bufPart struct {
 	seen    event.Seen
 	items   []event.Item
 	rejects []event.Reject
+	left    []event.SuppressedRecord
 	last    int64       // Kafka timestamp of the last record, Unix milliseconds
 	record  *kgo.Record // the last one
 }
@@ -49,12 +51,13 @@ func (b *batchBuf) reset() {
 	for _, p := range b.parts {
 		clear(p.items)
 		p.record = nil
-		p.items, p.rejects = p.items[:0], p.rejects[:0]
+		p.items, p.rejects, p.left = p.items[:0], p.rejects[:0], p.left[:0]
 	}
 	b.free = append(b.free, b.parts...)
 	b.parts, b.stamps = b.parts[:0], b.stamps[:0]
 	b.nulls, b.times, b.raw, b.count, b.began, b.decode = 0, 0, 0, 0, time.Time{}, 0
-	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Seen: b.batch.Seen[:0], Rejects: b.batch.Rejects[:0]}
+	b.batch = event.Batch{Ranges: b.batch.Ranges[:0], Seen: b.batch.Seen[:0], Rejects: b.batch.Rejects[:0],
+		Suppressed: b.batch.Suppressed[:0]}
 }
 
 func (b *batchBuf) part(partition int32, next int64) *bufPart {
@@ -100,17 +103,36 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 	p.items = slices.Grow(p.items, 1)[:len(p.items)+1]
 	it := &p.items[len(p.items)-1] // is empty: reset clears what a batch has used
 	reason, detail := event.NoKey, "more than one shard needs records that are keyed by session_id"
-	if !noKey || len(r.Key) > 0 {
+	switch {
+	case !noKey || len(r.Key) > 0:
 		reason, detail = b.dec.Decode(r.Value, stamp, &it.Event)
+	case b.dec.AsksReaders(): // whose record it is counts before what is wrong with it
+		zeroed := b.dec.Counts.Zeroed
+		if why, what := b.dec.Decode(r.Value, stamp, &it.Event); why == event.Excluded || why == event.Suppressed {
+			reason, detail = why, what
+		}
+		b.dec.Counts.Zeroed = zeroed
 	}
 	if reason != event.ReasonNone {
 		*it = event.Item{} // Decode may have left something of the record in it
 		p.items = p.items[:len(p.items)-1]
-		if reason == event.Excluded { // counted by the decoder
+		switch reason {
+		case event.Excluded: // counted by the decoder
+			return event.ReasonNone
+		case event.Suppressed:
+			by := event.SuppressUser
+			if detail == event.SuppressSession.String() {
+				by = event.SuppressSession
+			}
+			p.left = append(p.left, event.SuppressedRecord{Partition: r.Partition, Offset: r.Offset, By: by})
 			return event.ReasonNone
 		}
-		p.rejects = append(p.rejects, event.Reject{Partition: r.Partition, Offset: r.Offset, KafkaTimestamp: stamp,
-			Reason: reason, Detail: detail, Length: int64(len(r.Value)), SHA256: sha256.Sum256(r.Value)})
+		reject := event.Reject{Partition: r.Partition, Offset: r.Offset, KafkaTimestamp: stamp, Reason: reason,
+			Detail: detail, Withheld: b.dec.Withheld()}
+		if !reject.Withheld {
+			reject.Length, reject.SHA256 = int64(len(r.Value)), sha256.Sum256(r.Value)
+		}
+		p.rejects = append(p.rejects, reject)
 		return reason
 	}
 	it.Partition, it.Offset, it.KafkaTimestamp = r.Partition, r.Offset, stamp
@@ -121,9 +143,11 @@ func (b *batchBuf) add(r *kgo.Record, next int64, noKey bool) event.Reason {
 }
 
 // judgeBy makes the buffer, which is empty, judge its records by rules; nil are those of level 1. key is the one that
-// the rules hash with; without it, a leader reads no records (privacyWaits).
-func (b *batchBuf) judgeBy(rules *state.Rules, key []byte) {
+// the rules hash with; without it, a leader reads no records (privacyWaits). list are the suppressed readers.
+func (b *batchBuf) judgeBy(rules *state.Rules, key []byte, list *event.Suppression) {
 	b.rules, b.dec.Rules, b.dec.Key = rules, nil, key
+	b.list = list.Number
+	b.dec.Suppress(list)
 	if rules != nil {
 		b.dec.Rules = &rules.Event
 	}
@@ -133,7 +157,7 @@ func (b *batchBuf) judgeBy(rules *state.Rules, key []byte) {
 func (b *batchBuf) finish() *event.Batch {
 	b.batch.Nulls = b.nulls
 	if b.rules != nil {
-		b.batch.Rules = b.rules.Number
+		b.batch.Rules, b.batch.List = b.rules.Number, b.list
 		b.batch.Counts = b.dec.Counts
 		b.batch.Counts.KafkaTimes = b.times
 	}
@@ -146,6 +170,7 @@ func (b *batchBuf) finish() *event.Batch {
 		}
 		b.batch.Ranges = append(b.batch.Ranges, p.rng)
 		b.batch.Rejects = append(b.batch.Rejects, p.rejects...)
+		b.batch.Suppressed = append(b.batch.Suppressed, p.left...)
 		// The items of the first partition stay where they are, those of the others follow them: most batches have one
 		// partition, and an item takes some hundred bytes.
 		if i == 0 {

@@ -20,7 +20,7 @@ func TestBatchBuf(t *testing.T) {
 	rules.Event.UnknownTypes = event.SkipUnknown
 	offsets := map[int32]int64{}
 	fill := func(b *batchBuf, n int, partitions ...int32) *event.Batch {
-		b.judgeBy(&rules, nil)
+		b.judgeBy(&rules, nil, &event.Suppression{})
 		for i := range n {
 			p := partitions[i%len(partitions)]
 			r := &kgo.Record{Partition: p, Offset: offsets[p] + int64(i), Timestamp: time.Unix(1_700_000_000, 0),

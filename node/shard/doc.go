@@ -55,7 +55,11 @@
 //  6. A partition is idle only if a successful listing, begun after its last record was applied, showed its next offset
 //     at the last stable offset, and none since showed otherwise, for IdleAfter. A partition that is paused, stopped or
 //     not listed is not idle.
-//  7. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. Near a budget
+//  7. Records are judged by one list of suppressed readers, whose number their batch names. A change of the list passes
+//     the intake behind what is in flight (Shard.Suppress): buffers judge by the new one from their next use on. Where
+//     the intake does not run, the change does not wait for it, and the state refuses a batch that was judged before:
+//     then a new run begins at once.
+//  8. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. Near a budget
 //     partitions that run ahead of the clock wait, never the one that holds it; at a budget intake stops reading. Both
 //     end by themselves.
 //

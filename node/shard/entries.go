@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"deckle/event"
 	"deckle/raftstore"
 	"deckle/schema/level"
 	"deckle/state"
@@ -112,13 +113,21 @@ func (in *intake) proposeBatch(now time.Time) {
 	}
 	m.entryEvents.Observe(float64(len(batch.Items)))
 	m.entryBytes.Observe(float64(len(entry)))
-	in.events += int64(len(batch.Items) + len(batch.Rejects))
+	in.events += int64(len(batch.Items) + len(batch.Rejects) + len(batch.Suppressed))
 	in.send(entryBatch, buf, entry, now)
-	in.cur = nil
-	if n := len(in.spare); n > 0 {
-		in.cur, in.spare = in.spare[n-1], in.spare[:n-1]
-	} else {
+	in.nextBuf()
+}
+
+// nextBuf takes an empty buffer in place of the current one.
+func (in *intake) nextBuf() {
+	n := len(in.spare)
+	if n == 0 {
 		in.cur = in.newBuf()
+		return
+	}
+	in.cur, in.spare = in.spare[n-1], in.spare[:n-1]
+	if in.level >= level.Real && in.cur.list != in.list.Number { // it was in flight when the list changed
+		in.judge(in.cur)
 	}
 }
 
@@ -126,9 +135,19 @@ func (in *intake) proposeBatch(now time.Time) {
 func (in *intake) newBuf() *batchBuf {
 	b := new(batchBuf)
 	if in.level >= level.Real {
-		b.judgeBy(&in.rules, in.Keys.Key(in.rules.Event.PrivacyKey))
+		in.judge(b)
 	}
 	return b
+}
+
+func (in *intake) judge(b *batchBuf) {
+	b.judgeBy(&in.rules, in.Keys.Key(in.rules.Event.PrivacyKey), in.list)
+}
+
+// relist judges by another list of suppressed readers from here on. Nothing may be in the current buffer.
+func (in *intake) relist(list *event.Suppression) {
+	in.list = list
+	in.cur, in.spare = in.newBuf(), nil
 }
 
 // stamp makes the entry of a batch, or of a tick if buf is nil.
@@ -193,7 +212,7 @@ func (in *intake) handle(r *result) error {
 	switch res := r.res.Value.(type) {
 	case *state.BatchResult:
 		if res.Rejected {
-			return fmt.Errorf("%w: the state is at other offsets: %v", errResync, res.Next)
+			return in.resync(res)
 		}
 		if r.buf != nil {
 			in.applied(r.buf, res, now)
@@ -213,6 +232,17 @@ func (in *intake) handle(r *result) error {
 		return fmt.Errorf("%w: result %T", errResync, r.res.Value)
 	}
 	return nil
+}
+
+// resync is the error that begins a new run after a batch was refused.
+func (in *intake) resync(res *state.BatchResult) error {
+	switch res.Why {
+	case state.BatchByList:
+		return fmt.Errorf("%w: %s", errRelisted, res.Why)
+	case state.BatchByOffsets:
+		return fmt.Errorf("%w: %s: %v", errResync, res.Why, res.Next)
+	}
+	return fmt.Errorf("%w: %s", errResync, res.Why)
 }
 
 // caughtUp says whether everything has been applied that the last fetches have shown to be there.
@@ -256,4 +286,52 @@ func (in *intake) closed(res *state.CutResult) {
 	in.log.Debug("epoch closed", "epoch", res.Epoch, "sessions", res.Sessions, "events", res.Events)
 	// gofail: var nodeCutApplied struct{}
 	in.epochs.note(res.Epoch)
+}
+
+func listResult(value any) (*state.SuppressResult, error) {
+	r, ok := value.(*state.SuppressResult)
+	if !ok {
+		return nil, fmt.Errorf("%w: a change of the list returned %T", errResync, value)
+	}
+	return r, nil
+}
+
+// obeyList changes the list behind everything that is in flight, so that no batch is refused and nothing has to be read
+// again. What has been decoded is proposed before; what has not, is judged by the new list.
+func (in *intake) obeyList(ctx context.Context, o *listOrder) error {
+	defer close(o.done)
+	if o.err = in.flushDecoded(ctx); o.err != nil {
+		return o.err
+	}
+	wctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	res, err := in.group.Propose(o.entry).Wait(wctx)
+	if err != nil {
+		o.err = err
+		return err
+	}
+	if o.res, o.err = listResult(res.Value); o.err != nil {
+		return o.err
+	}
+	in.relist(in.store.Suppression())
+	return nil
+}
+
+// flushDecoded proposes the current buffer, once there is room for it.
+func (in *intake) flushDecoded(ctx context.Context) error {
+	if in.cur.empty() {
+		return nil
+	}
+	for in.inFlight >= in.entriesInFlight() {
+		select {
+		case r := <-in.results:
+			if err := in.handle(&r); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	in.proposeBatch(in.Now())
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"deckle/event"
 	"deckle/node/kafka"
 	"deckle/schema/level"
 	"deckle/state"
@@ -27,7 +28,8 @@ type intake struct {
 	cfg   state.Config
 	level level.Level // of the shard, and its rules: they change between two runs only
 	rules state.Rules
-	src   *kafka.Source // nil when there is nothing to read
+	list  *event.Suppression // of suppressed readers; it may change during a run: see relist
+	src   *kafka.Source      // nil when there is nothing to read
 	parts map[int32]*partition
 	order []int32 // the partitions, ascending
 
@@ -102,6 +104,7 @@ func newIntake(l *leadership, view *state.View) *intake {
 	room := l.entriesInFlight() + 4
 	in := &intake{
 		leadership: l, cfg: view.Config, level: view.Level, rules: view.Rules,
+		list:  l.store.Suppression(),
 		began: now, unpaused: now, answered: now, askedRise: now, mayRise: make(chan risen, 1),
 		parts: map[int32]*partition{}, ratio: 0.3, compare: l.Kafka.Compare,
 		verdicts: make(chan kafka.Verdict, len(view.Partitions)),
@@ -200,6 +203,10 @@ func (in *intake) run(ctx context.Context) error {
 			in.compared(&v)
 		case r := <-in.results:
 			if err := in.handle(&r); err != nil {
+				return err
+			}
+		case o := <-in.listOrders:
+			if err := in.obeyList(ctx, o); err != nil {
 				return err
 			}
 		case o := <-in.orders:

@@ -27,6 +27,8 @@ type leadership struct {
 	offsets  *groupOffsets
 	orders   <-chan *order
 	passed   <-chan struct{}
+	// listOrders are changes of the list of suppressed readers.
+	listOrders <-chan *listOrder
 	// refused says that a row was refused: its dead letter waits in the open epoch for a cut.
 	refused atomic.Bool
 	// placed is what the intake has seen of where keys are, as of its last maintenance; nil before the first.

@@ -5,11 +5,16 @@ import (
 	"fmt"
 
 	"deckle/node/status"
+	"deckle/state"
 )
 
 // errOrdered ends a run of the intake after an operator's command. The next one begins with the applied offsets and
 // clients of its own, so that nothing is left of what the former one has fetched.
 var errOrdered = errors.New("shard: the partitions begin anew after a command")
+
+// errRelisted ends a run of the intake whose records were judged by a former list of suppressed readers: the list has
+// changed past the intake. The next run begins at once.
+var errRelisted = errors.New("shard: records are judged again")
 
 // order is a command on its way to the intake. The intake sets outcome and err, and closes done.
 type order struct {
@@ -21,4 +26,12 @@ type order struct {
 
 func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", status.ErrRefused, fmt.Errorf(format, args...))
+}
+
+// listOrder is a change of the list of suppressed readers on its way to the intake.
+type listOrder struct {
+	entry []byte
+	res   *state.SuppressResult
+	err   error
+	done  chan struct{}
 }

@@ -24,6 +24,8 @@ type Shard struct {
 	cond    *standing
 	visible [state.NumSinks]histogram
 	orders  chan *order // to the intake
+	// listOrders are changes of the list of suppressed readers, to the intake.
+	listOrders chan *listOrder
 	// passed tells the flusher of raw events that a gap has been recorded.
 	passed chan struct{}
 }
@@ -31,7 +33,8 @@ type Shard struct {
 // New returns the shard of a group whose state machine is store. It does nothing before Run.
 func New(env *Env, id uint32, group *raftstore.Group, store *state.Store, log *slog.Logger) *Shard {
 	return &Shard{env: env, id: id, group: group, store: store, log: log.With("shard", id),
-		cond: newStanding(env, id), orders: make(chan *order), passed: make(chan struct{}, 1)}
+		cond: newStanding(env, id), orders: make(chan *order), listOrders: make(chan *listOrder),
+		passed: make(chan struct{}, 1)}
 }
 
 // ID is the shard's number.
@@ -95,7 +98,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
-		orders: s.orders, passed: s.passed, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
+		orders: s.orders, listOrders: s.listOrders, passed: s.passed, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
 		foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
 	if err := l.configure(ctx); err != nil {
 		return err
@@ -129,7 +132,8 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		if errors.As(err, &stop) || errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrUncertain) {
 			return err
 		}
-		if errors.Is(err, errRise) || errors.Is(err, errOrdered) || errors.Is(err, errGoesOn) {
+		if errors.Is(err, errRise) || errors.Is(err, errOrdered) || errors.Is(err, errGoesOn) ||
+			errors.Is(err, errRelisted) {
 			continue
 		}
 		if s.env.Now().Sub(began) > time.Minute {

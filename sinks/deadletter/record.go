@@ -103,6 +103,9 @@ func (s *Sink) sourceRecord(plan *state.Plan, rs redactors, l *state.DeadLetter,
 	// gofail: var bugLetterWhole struct{}
 	// redactor = event.NewRedactor(&event.Rules{}, nil)
 	value, shown := redactor.Value(value)
+	if l.Withheld {
+		value, shown, lost = nil, event.ShownNone, false
+	}
 	at := epochClock(plan, l.Epoch)
 	var h headers
 	h.add("reason", l.Reason.String())

@@ -47,6 +47,29 @@ func TestVerdictsOfTheState(t *testing.T) {
 	}
 }
 
+// A letter that is withheld shows nothing of its record, whatever the rules say, and is not lost.
+func TestWithheldLetterShowsNothing(t *testing.T) {
+	s := &Sink{opts: Options{Topic: "t", DLQ: "t.dlq"}}
+	plan := statetest.NewPlan(state.Config{}, state.SinkDeadLetter, 0, 1, []state.EpochInfo{{Epoch: 1, Clock: 5}},
+		statetest.Content{})
+	letter := &state.DeadLetter{Reject: event.Reject{Reason: event.Malformed, Withheld: true}, Epoch: 1}
+	rs, err := s.redactors(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ok := range []bool{true, false} {
+		r, lost := s.sourceRecord(plan, rs, letter, []byte(`{"user_id":7`), ok)
+		h := map[string]string{}
+		for _, kv := range r.Headers {
+			h[kv.Key] = string(kv.Value)
+		}
+		if len(r.Value) > 0 || h["value"] != "none" || h["length"] != "" || h["sha256"] != "" || h["original_lost"] != "" ||
+			lost {
+			t.Errorf("letter %q with %v, lost %t", r.Value, h, lost)
+		}
+	}
+}
+
 // A letter shows what the rules of its own epoch let it show, whatever rules hold by now: it is the same whoever writes
 // it. What is not shown is not confirmed by a hash either.
 func TestLettersFollowTheRulesOfTheirEpoch(t *testing.T) {
