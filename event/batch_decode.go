@@ -527,7 +527,7 @@ func (r *reader) rejects(b *Batch, n int) {
 		next := b.Ranges[i].From
 		for range c.rejects {
 			x := &b.Rejects[at]
-			x.Partition = b.Ranges[i].Partition
+			*x = Reject{Partition: b.Ranges[i].Partition} // the memory may be another batch's
 			x.Offset = next + int64(r.uint("offset"))
 			next = x.Offset + 1
 			last += r.int("Kafka timestamp")

@@ -301,3 +301,28 @@ func TestBatchOfNoList(t *testing.T) {
 		t.Errorf("%d bytes more", more)
 	}
 }
+
+// A batch that is decoded into the memory of another one has nothing of that one: a reject that is withheld makes none
+// of the next batch's so.
+func TestRejectsOfReusedMemory(t *testing.T) {
+	batch := func(withheld bool) *Batch {
+		r := Reject{Partition: 1, Offset: 5, Reason: Malformed, Withheld: withheld}
+		if !withheld {
+			r.Length, r.SHA256 = 990, [sha]byte{1}
+		}
+		return &Batch{Ranges: []Range{{Partition: 1, From: 5, To: 6}}, Rejects: []Reject{r}, Rules: 1, List: 1}
+	}
+	var b Batch
+	var scratch BatchScratch
+	for _, withheld := range []bool{true, false, true} {
+		want := batch(withheld)
+		want.Seen = []Seen{{}}
+		b.Reset()
+		if err := DecodeBatch(AppendBatch(nil, want, level.Guarded), &b, &scratch); err != nil {
+			t.Fatal(err)
+		}
+		if b.Rejects[0] != want.Rejects[0] {
+			t.Errorf("%+v, want %+v", b.Rejects[0], want.Rejects[0])
+		}
+	}
+}
