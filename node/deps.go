@@ -40,6 +40,8 @@ type Deps struct {
 	// WrapSink, if set, returns the sink to use in place of one that was opened, so that a test can observe its plans.
 	// What it returns for the sink of raw events must be a sinks.EventsSink.
 	WrapSink func(sinks.Sink) sinks.Sink
+	// Applied, if set, is called with each entry that a shard's replica here has applied (state.Options.Applied).
+	Applied func(shard uint32, index uint64, data []byte, result any)
 	// LogBytes, SegmentBytes and CheckpointBytes replace the defaults of raftstore.Options and state.Options, so that
 	// little data is enough for closed segments, truncated logs and sent snapshots. Zero means the defaults.
 	LogBytes, SegmentBytes, CheckpointBytes int64

@@ -241,8 +241,13 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 	o.NewStateMachine = func(
 		ctx context.Context, shard uint32, dir string, fatal func(error),
 	) (raftstore.StateMachine, error) {
+		var applied func(index uint64, data []byte, result any)
+		if tell := n.deps.Applied; tell != nil {
+			applied = func(index uint64, data []byte, result any) { tell(shard, index, data, result) }
+		}
 		return state.Open(ctx, state.Options{
-			FS: fsys, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
+			Applied: applied,
+			FS:      fsys, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
 			CheckpointBytes: n.deps.CheckpointBytes,
 			Logger:          n.deps.Logger.With("shard", shard),
 			OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
@@ -432,6 +437,14 @@ func (n *Node) Status() status.Node {
 func (n *Node) Store(shard uint32) *state.Store {
 	if l := n.shardList(); int(shard) < len(l) {
 		return l[shard].Store()
+	}
+	return nil
+}
+
+// Shard returns a shard as it runs here, nil before its group runs.
+func (n *Node) Shard(id uint32) *shard.Shard {
+	if l := n.shardList(); int(id) < len(l) {
+		return l[id]
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ type Options struct {
 	// whichever method met it. The store is unusable then. OnFatal may be called while the store's lock is held, and
 	// more than once.
 	OnFatal func(error)
+	// Applied, if set, is called with each entry that has been applied and with its result, so that a test can work out
+	// from the log alone what must have come of it. It must not keep data, nor call the store.
+	Applied func(index uint64, data []byte, result any)
 }
 
 // Store is the state machine of one shard, stored in Pebble. Apply, Checkpoint, Snapshot, Restore and Close exclude
@@ -287,6 +290,9 @@ func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 		return nil, fmt.Errorf("state: entry %d of shard %d: %w", index, s.meta.Config.Shard, damaged(s.opts.Dir, err))
 	}
 	s.meta.Index, s.meta.Term = index, term
+	if s.opts.Applied != nil {
+		s.opts.Applied(index, data, result)
+	}
 	defer s.publish()
 	// A Cut and a forced horizon make a checkpoint of whatever there is: when nothing comes in, what was purged and
 	// acknowledged must still leave the disk.
