@@ -49,6 +49,9 @@
 //   - private: sessions whose events have personal data, in an object of their own and within metadata. The truth is
 //     what the rules leave of them, in words of its own (private.go): FirstRules, which the cluster must have then, or
 //     those that held for each record (Truth.By);
+//   - doubtful: extra records that are refused, and name a reader all the same: broken behind the ids, by an escaped
+//     name, twice, as 27.0, too large, or without a key. Whose record it is decides about it before what is wrong with
+//     it (suppressed.go): the truth of a run in which readers were suppressed is worked out by Truth.By;
 //   - huge: sessions of at least 40 events, each with 2 to 4 KB of engagement_metrics.
 //
 // # File of the truth

@@ -19,7 +19,8 @@ type acked struct {
 	kafkaTime int64 // Unix milliseconds
 	key       []byte
 	value     []byte
-	rules     *PrivateRules // by which it is decoded; nil: FirstRules
+	keyless   bool // it has no key where it needs one
+	held      Held // what held where it was decided
 }
 
 // verdict is the outcome that the records of one session must have.
@@ -28,6 +29,7 @@ type verdict struct {
 	duplicates []Position
 	dead       []Dead
 	excluded   int64
+	suppressed []Suppressed
 	// keysDiffer are the applied records and duplicates under another key than the first applied one.
 	keysDiffer int64
 }
@@ -44,7 +46,15 @@ func fold(id string, records []acked, keyed bool) verdict {
 	var firstKey []byte
 	first := FirstRules()
 	for _, r := range records {
-		o, reason := judge(r.value, r.kafkaTime, cmp.Or(r.rules, &first))
+		if who := r.held.Suppressed.of(r.value); who.User || who.Session {
+			who.Position, who.Value = Position{r.partition, r.offset}, r.value
+			v.suppressed = append(v.suppressed, who)
+			continue
+		}
+		o, reason := judge(r.value, r.kafkaTime, cmp.Or(r.held.Rules, &first))
+		if r.keyless && (reason != excluded || len(r.held.Suppressed) == 0) {
+			reason = "no_key" // a record that nobody has to ask for is not even decoded
+		}
 		if reason == "" {
 			o.partition, o.offset = r.partition, r.offset
 			switch {

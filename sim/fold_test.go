@@ -216,8 +216,8 @@ func TestTruthByRules(t *testing.T) {
 		{"sim_reader.kept", "hash", ""}, {"sim_reader.seen", "generalise_time", "month"}, {"sim_reader.ip", "drop", ""},
 		{"country", "drop", ""}}}
 	none := PrivateRules{}
-	by, err := truth.By(func(_ int32, offset int64) *PrivateRules {
-		return []*PrivateRules{&second, &none, {Rules: []PrivateRule{{"sim_reader", "drop", ""}}}}[offset]
+	by, err := truth.By(func(_ int32, offset int64) Held {
+		return Held{Rules: []*PrivateRules{&second, &none, {Rules: []PrivateRule{{"sim_reader", "drop", ""}}}}[offset]}
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -151,6 +151,16 @@ func (g *Generator) extra(now time.Time) *Record {
 				Value: excludedRecord(g.rng, s, now.Unix())}
 		}
 	}
+	if g.roll(f.Doubtful) {
+		if s := g.slots[g.rng.IntN(len(g.slots))]; s != nil {
+			rec := &Record{Key: g.key(s), Kind: KindMalformed}
+			rec.Value, rec.Reason = doubtful(g.rng, s, now.Unix(), g.opts.Sharded && !g.opts.Unkeyed)
+			if rec.Reason == "no_key" {
+				rec.Key = nil
+			}
+			return rec
+		}
+	}
 	late := f.TooLate > 0 && g.made >= 20000 && now.Sub(g.first) >= 10*time.Second && g.roll(f.TooLate)
 	if !late && !g.roll(f.Malformed) {
 		return nil

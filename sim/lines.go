@@ -17,6 +17,8 @@ type Header struct {
 	Topic   string `json:"topic"`
 	Seed    uint64 `json:"seed"`
 	Keyed   bool   `json:"keyed"`
+	// Sharded says that a record without a key is a dead letter.
+	Sharded bool `json:"sharded,omitempty"`
 }
 
 // Position is the place of a record in the topic.
@@ -107,16 +109,17 @@ type Span struct {
 	Records int64 `json:"records"`
 }
 
-// Summary ends a truth: Produced = Applied + Duplicates + Excluded + all DeadLetters.
+// Summary ends a truth: Produced = Applied + Duplicates + Excluded + Suppressed + all DeadLetters.
 type Summary struct {
 	Produced    int64            `json:"produced"` // acknowledged records
 	Events      int64            `json:"events"`   // counted events
 	Sessions    int64            `json:"sessions"` // with a row
 	Applied     int64            `json:"applied"`  // Events and session_ends
 	Duplicates  int64            `json:"duplicates"`
-	Excluded    int64            `json:"excluded"`     // records that the rule of BotField leaves out
-	KeysDiffer  int64            `json:"keys_differ"`  // of Applied and Duplicates: not under their session's first key
-	DeadLetters map[string]int64 `json:"dead_letters"` // by reason
+	Excluded    int64            `json:"excluded"`             // records that the rule of BotField leaves out
+	Suppressed  int64            `json:"suppressed,omitempty"` // records of suppressed readers
+	KeysDiffer  int64            `json:"keys_differ"`          // of Applied and Duplicates: not under their session's first key
+	DeadLetters map[string]int64 `json:"dead_letters"`         // by reason
 	Partitions  map[int32]Span   `json:"partitions"`
 	Sums        map[string]int64 `json:"sums"`      // of MetricColumns
 	Uncertain   int64            `json:"uncertain"` // records that were perhaps delivered: the truth is then not exact
@@ -141,6 +144,7 @@ func (s *Summary) Add(o *Summary) {
 	s.Applied += o.Applied
 	s.Duplicates += o.Duplicates
 	s.Excluded += o.Excluded
+	s.Suppressed += o.Suppressed
 	s.KeysDiffer += o.KeysDiffer
 	s.Uncertain += o.Uncertain
 	s.Mistaken += o.Mistaken

@@ -21,6 +21,7 @@ type Faults struct {
 	Private    float64 // of sessions: personal data in every event: right only by FirstRules, or Truth.By
 	KafkaTimes float64 // of the records of sessions: a Kafka time that says nothing
 	Keys       float64 // of sessions: keys that lie, in the partition of the session all the same
+	Doubtful   float64 // extra records that are refused, and name a reader all the same, as a share of all
 }
 
 // DefaultFaults are the faults of the demo: some of each kind. TooLate is right only if the cluster follows the
@@ -43,6 +44,7 @@ type Options struct {
 
 	EventsPerSession float64 // mean number of counted events per session (geometric); default 12
 	Unkeyed          bool    // no record key, as the publisher's producers do it
+	Sharded          bool    // the cluster has several shards: a record without a key is a dead letter
 	Faults           Faults
 
 	// Start, if set, replaces the clock: record i of a producer is made at Start + i / (its share of the rate; 2000
@@ -100,7 +102,7 @@ func (o Options) complete() (Options, error) {
 	}{{"duplicate", f.Duplicates}, {"late", f.Late}, {"out-of-order", f.OutOfOrder}, {"malformed",
 		f.Malformed}, {"too-late", f.TooLate}, {"odd", f.Odd}, {"huge", f.Huge},
 		{"readers'", f.Readers}, {"excluded", f.Excluded}, {"private", f.Private}, {"Kafka-time", f.KafkaTimes},
-		{"lying", f.Keys}} {
+		{"lying", f.Keys}, {"doubtful", f.Doubtful}} {
 		if !(s.share >= 0 && s.share <= 0.9) {
 			return o, fmt.Errorf("sim: the share of %s records, %v, is not between 0 and 0.9", s.of, s.share)
 		}

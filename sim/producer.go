@@ -170,7 +170,8 @@ func partitioner(o *Options) kgo.Partitioner {
 func (s *Simulator) Run(ctx context.Context) (Summary, error) {
 	s.started.Store(time.Now().UnixNano())
 	if s.truth != nil {
-		s.truth.Begin(Header{Topic: s.opts.Topic, Seed: s.opts.Seed, Keyed: !s.opts.Unkeyed})
+		s.truth.Begin(Header{Topic: s.opts.Topic, Seed: s.opts.Seed, Keyed: !s.opts.Unkeyed,
+			Sharded: s.opts.Sharded})
 	}
 	if s.opts.Duration > 0 {
 		var cancel context.CancelFunc

@@ -22,6 +22,8 @@ type Truth struct {
 
 	lines []Line // in memory
 
+	suppressed []Suppressed // see Suppressed
+
 	keep bool   // see KeepRecords
 	kept []kept // what is over
 
@@ -53,9 +55,8 @@ type kept struct {
 // KeepRecords keeps the records, for By. It is called once, before any record.
 func (t *Truth) KeepRecords() { t.keep = true }
 
-// By returns the truth of the same records, decoded by the rules about personal data that held for each one's position.
-// The truth must be closed and have kept its records; the one that is returned is closed, and in memory.
-func (t *Truth) By(rules func(partition int32, offset int64) *PrivateRules) (*Truth, error) {
+// By returns the truth of the same records, decided by what held for each one's position. The truth must be closed and have kept its records; the one that is returned is closed, and in memory.
+func (t *Truth) By(held func(partition int32, offset int64) Held) (*Truth, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.closed {
@@ -66,7 +67,7 @@ func (t *Truth) By(rules func(partition int32, offset int64) *PrivateRules) (*Tr
 	for _, k := range t.kept {
 		for i := range k.records {
 			r := &k.records[i]
-			r.rules = rules(r.partition, r.offset)
+			r.held = held(r.partition, r.offset)
 			if k.alone == nil {
 				by.produced(r.partition, r.offset)
 			}
@@ -121,7 +122,8 @@ func (t *Truth) Sent(rec *Record) {
 
 // Acked notes that a record that was Sent is in the topic.
 func (t *Truth) Acked(rec *Record, partition int32, offset, kafkaMillis int64) {
-	a := acked{partition: partition, offset: offset, kafkaTime: kafkaMillis, key: rec.Key, value: rec.Value}
+	a := acked{partition: partition, offset: offset, kafkaTime: kafkaMillis, key: rec.Key, value: rec.Value,
+		keyless: t.header.Sharded && len(rec.Key) == 0}
 	if rec.SessionID == "" {
 		t.alone(rec, a)
 		return
@@ -184,7 +186,8 @@ func (t *Truth) alone(rec *Record, a acked) {
 		t.kept = append(t.kept, kept{alone: rec, records: []acked{a}})
 	}
 	t.produced(a.partition, a.offset)
-	switch {
+	switch t.suppress(v.suppressed); {
+	case len(v.suppressed) > 0:
 	case v.excluded > 0:
 		t.sum.Excluded += v.excluded
 		if rec.Kind != KindExcluded {
@@ -201,6 +204,18 @@ func (t *Truth) deadLetters(dead []Dead) {
 		t.sum.DeadLetters[d.Reason]++
 		t.write(Line{Dead: &d})
 	}
+}
+
+func (t *Truth) suppress(who []Suppressed) {
+	t.sum.Suppressed += int64(len(who))
+	t.suppressed = append(t.suppressed, who...)
+}
+
+// Suppressed returns the records of suppressed readers, in no order. Only a truth of By knows of any.
+func (t *Truth) Suppressed() []Suppressed {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.suppressed
 }
 
 // finish works out a session that is over. Only the bookkeeping is done under the lock, so that sessions of several
@@ -224,7 +239,10 @@ func (t *Truth) finish(id string, s *openSession) {
 			full++
 		}
 	}
-	if full < len(v.dead) || full == 0 && duplicates != int64(len(v.duplicates)) {
+	t.suppress(v.suppressed)
+	// Of a suppressed reader's records nobody knows which were duplicates.
+	whole := full == 0 && len(v.suppressed) == 0
+	if full < len(v.dead) || whole && duplicates != int64(len(v.duplicates)) {
 		t.sum.Mistaken++
 	}
 	t.sum.Duplicates += int64(len(v.duplicates))

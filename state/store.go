@@ -273,9 +273,9 @@ func (s *Store) loadChanged() error {
 }
 
 // Apply folds one committed Raft entry into the state. The result is *BatchResult, *CutResult, *PlanResult,
-// *SkipResult, *EventsSkipResult, *SuppressResult or nil, depending on the kind of the entry, or the error value ErrNotConfigured if the
-// entry came before the Config entry. An entry at or below the applied index is skipped. An error is fatal for the
-// replica: I/O, damage (*DamageError) or divergence.
+// *SkipResult, *EventsSkipResult, *SuppressResult or nil, depending on the kind of the entry, or the error value
+// ErrNotConfigured if the entry came before the Config entry. An entry at or below the applied index is skipped. An
+// error is fatal for the replica: I/O, damage (*DamageError) or divergence.
 func (s *Store) Apply(index, term uint64, data []byte) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,8 @@ func (o *oracle) newestRules() {
 	}
 }
 
-// truth returns the truth of what was produced, each record decoded by the rules of the epoch that has its offset.
+// truth returns the truth of what was produced, each record decoded by the rules of the epoch that has its offset, and
+// left out by the list of suppressed readers that held at the entry that has decided it.
 func (o *oracle) truth() (*sim.Truth, error) {
 	type span struct {
 		from, to int64
@@ -48,15 +49,17 @@ func (o *oracle) truth() (*sim.Truth, error) {
 		}
 	}
 	o.w.history.add("sim", "records were decoded by the rules of %d revisions of %d", len(used), o.w.newest()+1)
-	first, unknown := sim.FirstRules(), false
-	truth, err := o.w.truth.By(func(partition int32, offset int64) *sim.PrivateRules {
+	unknown := false
+	truth, err := o.w.truth.By(func(partition int32, offset int64) sim.Held {
+		held := sim.Held{Suppressed: o.decided.readers(partition, offset)}
 		for _, s := range spans[partition] {
 			if s.from <= offset && offset < s.to {
-				return s.rules
+				held.Rules = s.rules
+				return held
 			}
 		}
 		unknown = true
-		return &first
+		return held
 	})
 	if err == nil && unknown && o.w.newest() > 0 {
 		err = errors.New("no epoch has the offset of a record, so nobody knows by which rules it was decoded")

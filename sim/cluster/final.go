@@ -10,9 +10,8 @@ import (
 )
 
 // final compares everything with the ground truth, when nothing moves any more.
-func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
+func (o *oracle) final(ctx context.Context) error {
 	o.look(ctx)
-	o.equalReplicas(sum)
 	o.givenUp()
 	o.planted()
 	o.newestRules()
@@ -25,10 +24,16 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	if err != nil {
 		return err
 	}
+	if o.decided, err = o.w.journal.decide(o.w.listing.everybody()); err != nil {
+		return err
+	}
 	truth, err := o.truth()
 	if err != nil {
 		return err
 	}
+	o.suppressed(truth)
+	decided := truth.Summary()
+	o.equalReplicas(&decided)
 	rep, err := verify.Verify(ctx, verify.Options{
 		Truth: []sim.Source{truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
 		More: []verify.Table{{Name: "dead letter queue", Kind: verify.Letters,
@@ -40,7 +45,7 @@ func (o *oracle) final(ctx context.Context, sum *sim.Summary) error {
 	if err != nil {
 		return err
 	}
-	o.compared = sum.Produced
+	o.compared = decided.Produced
 	if !rep.Equal {
 		o.w.history.fail("the tables differ from the truth: %+v", rep.Tables)
 		for _, d := range rep.Differences {

@@ -159,6 +159,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		})},
 		DeltaStore: &client{o: w.objects, gate: inc.gate},
 		WrapSink:   w.plans.watch(inc.host, inc.gate),
+		Applied:    w.journal.watch(inc.gate),
 		LogBytes:   w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,
 		SegmentBytes: max(w.opts.LogBytes/4, 4<<10),
 	})

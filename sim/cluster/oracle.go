@@ -29,6 +29,8 @@ type oracle struct {
 
 	entries map[entryAt]uint64 // checksum of each log entry seen on a disk
 
+	decided *decisions // by the log; set at the end
+
 	looks, audits int64
 	compared      int64
 }

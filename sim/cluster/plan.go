@@ -130,6 +130,7 @@ var kinds = []kind{
 		return func() { m.disk.set(func(k *disk) { k.failSync = 0 }) }
 	}},
 	{"rules", 8, 12 * time.Second, func(ctx context.Context, w *world) func() { return w.changeRules(ctx) }},
+	{"readers", 10, 12 * time.Second, func(ctx context.Context, w *world) func() { return w.changeReaders(ctx) }},
 	{"pause", 8, 6 * time.Second, func(_ context.Context, w *world) func() {
 		m := w.anyMember()
 		w.history.fault("pause", "%s", m.name)

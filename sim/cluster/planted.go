@@ -15,7 +15,7 @@ import (
 func (o *oracle) planted() {
 	value := []byte(sim.Planted)
 	for _, m := range o.w.members {
-		o.plantedBelow(m.disk.memory(), m.name, "data", value)
+		o.plantedBelow(m.disk.memory(), m.name, "data", [][]byte{value})
 	}
 	for name, content := range o.w.objects.Contents() {
 		if bytes.Contains(content, value) {
@@ -24,7 +24,7 @@ func (o *oracle) planted() {
 	}
 }
 
-func (o *oracle) plantedBelow(fs vfs.FS, member, dir string, value []byte) {
+func (o *oracle) plantedBelow(fs vfs.FS, member, dir string, values [][]byte) {
 	names, err := fs.List(dir)
 	if err != nil {
 		return // it has gone meanwhile
@@ -34,7 +34,7 @@ func (o *oracle) plantedBelow(fs vfs.FS, member, dir string, value []byte) {
 		if info, err := fs.Stat(path); err != nil {
 			continue
 		} else if info.IsDir() {
-			o.plantedBelow(fs, member, path, value)
+			o.plantedBelow(fs, member, path, values)
 			continue
 		}
 		f, err := fs.Open(path)
@@ -42,8 +42,13 @@ func (o *oracle) plantedBelow(fs vfs.FS, member, dir string, value []byte) {
 			continue
 		}
 		content, err := io.ReadAll(f)
-		if cerr := f.Close(); err == nil && cerr == nil && bytes.Contains(content, value) {
-			o.w.history.fail("%s: %s has a value that a rule about personal data keeps back", member, path)
+		if cerr := f.Close(); err != nil || cerr != nil {
+			continue
+		}
+		for _, value := range values {
+			if bytes.Contains(content, value) {
+				o.w.history.fail("%s: %s has %q, which must not be kept", member, path, value)
+			}
 		}
 	}
 }

@@ -107,6 +107,7 @@ func newWorld(o Options) *world {
 	}
 	w.rules = []sim.PrivateRules{sim.FirstRules()}
 	w.plans = newPlans(w.history)
+	w.journal = newJournal(w.history)
 	w.oracle = newOracle(w)
 	return w
 }
@@ -196,7 +197,7 @@ func (w *world) run(ctx context.Context) (err error) {
 	}
 	stopLooks()
 	looking.Wait()
-	return w.oracle.final(ctx, sum)
+	return w.oracle.final(ctx)
 }
 
 // produce runs the workload and keeps its truth.
@@ -211,8 +212,9 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 			w.rng.IntN(40)), Sessions: 10 + w.rng.IntN(40), Seed: w.opts.Seed,
 		EventsPerSession: 3 + 9*w.rng.Float64(), KafkaOpts: w.kafkaOpts("sim"),
 		Faults: sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.06,
-			Readers: 0.4, Excluded: 0.01, Private: 0.3, KafkaTimes: 0.005, Keys: 0.05},
-		DrainTimeout: 5 * time.Minute,
+			Readers: 0.4, Excluded: 0.01, Private: 0.3, KafkaTimes: 0.005, Keys: 0.05, Doubtful: 0.02},
+		DrainTimeout: 5 * time.Minute, Sharded: w.shards > 1,
+		OnAck: w.listing.note,
 	}
 	if w.opts.Purge {
 		// what comes later than the retention is too late, which the truth of the workload does not know

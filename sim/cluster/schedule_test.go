@@ -76,6 +76,7 @@ func schedule(t *testing.T, o Options, script func(s *stage)) *Result {
 			}
 		}()
 		w.truth = sim.NewTruth()
+		w.truth.KeepRecords()
 		w.truth.Begin(sim.Header{Topic: topic, Seed: o.Seed, Keyed: true})
 		s := &stage{world: w, ctx: ctx, turn: make(chan struct{}, 1), ends: map[int32]int64{}}
 		s.connect()
@@ -283,7 +284,7 @@ func (s *stage) settle() *sim.Summary {
 	sum, err := s.truth.Close()
 	s.must(err)
 	s.must(s.drain(s.ctx, &sum))
-	s.must(s.oracle.final(s.ctx, &sum))
+	s.must(s.oracle.final(s.ctx))
 	return &sum
 }
 

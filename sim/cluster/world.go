@@ -49,6 +49,9 @@ type world struct {
 	secure       bool // TLS between the nodes
 	sealed       bool // encrypted data folders
 
+	journal *journal // of what the shards have applied
+	listing readers  // whom the operator has listed
+
 	rulesLock sync.Mutex
 	rules     []sim.PrivateRules // by revision
 	oneRules  sync.Mutex         // held by the fault that changes the rules, until all nodes have them

@@ -236,10 +236,10 @@ func (v *verifier) compare(ctx context.Context) (r *Report, content uint64, err 
 		Differences: []Difference{},
 	}
 	equal := true
-	if s.Produced != s.Applied+s.Duplicates+s.Excluded+s.Dead() {
+	if sum := s.Applied + s.Duplicates + s.Excluded + s.Suppressed + s.Dead(); s.Produced != sum {
 		equal = false
 		r.Differences = append(r.Differences, Difference{Table: "truth", Kind: Sum, Key: "produced",
-			Want: fmt.Sprint(s.Applied + s.Duplicates + s.Excluded + s.Dead()), Got: fmt.Sprint(s.Produced)})
+			Want: fmt.Sprint(sum), Got: fmt.Sprint(s.Produced)})
 	}
 	for _, t := range v.tables {
 		res, err := v.x.compare(ctx, t, v.o.Truth, v.o.Limit)
