@@ -135,6 +135,8 @@ func (d *Decoder) Decode(value []byte, kafkaTimestampMillis int64, ev *Event) (R
 	}
 	f, ok := d.record()
 	if !ok {
+		// gofail: var bugSuppressedLetter struct{}
+		// return Malformed, d.malformed(f)
 		if d.suppress != nil {
 			if by := d.search(value); by != 0 {
 				return Suppressed, by.String()

@@ -127,6 +127,10 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		}
 	}
 	s.leaveOutSuppressed(b)
+	// gofail: var bugSuppressedLeft struct{}
+	// for _, r := range b.Suppressed {
+	// 	res.Left = append([]Position{{r.Partition, r.Offset + 1}}, res.Left...)
+	// }
 	for i, r := range b.Ranges {
 		p := s.meta.partition(r.Partition)
 		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch
@@ -486,6 +490,8 @@ func (s *Store) leaveOutSuppressed(b *event.Batch) {
 			s.meta.RuleCounts.SuppressedSessions++
 		}
 	}
+	// gofail: var bugSuppressedNotLeft struct{}
+	// s.open.LeftOut = s.open.LeftOut[:len(s.open.LeftOut)-len(b.Suppressed)]
 	s.open.Suppressed += int64(len(b.Suppressed))
 	s.dirtyBytes += int64(16 * len(b.Suppressed))
 }

@@ -96,6 +96,16 @@ var bugs = []bug{
 	{name: "an HMAC key is forgotten before every sink has its epochs",
 		points: map[string]string{"bugKeyForgotten": "return"},
 		kinds:  []string{"rules", "store_outage", "crash_leader"}, tune: changingRules},
+	{name: "the list of suppressed readers is forgotten with the process",
+		points: map[string]string{"bugForgetSuppressed": "return"},
+		kinds:  []string{"readers", "restart", "crash_leader"}, tune: suppressing},
+	{name: "a record of a suppressed reader becomes a letter",
+		points: map[string]string{"bugSuppressedLetter": "return"}, kinds: []string{"readers"}, tune: suppressing},
+	{name: "what suppressed readers have left is let in by a re-fetch",
+		points: map[string]string{"bugSuppressedNotLeft": "return"},
+		kinds:  []string{"readers", "store_down", "crash_leader"}, tune: suppressing},
+	{name: "suppressed records stand among those that a batch has left out of the events",
+		points: map[string]string{"bugSuppressedLeft": "return"}, kinds: []string{"readers"}, tune: suppressing},
 	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 
@@ -234,6 +244,12 @@ func manyLogins(o *Options) {
 func changingRules(o *Options) {
 	o.Faults, o.Events = 10, 2000
 	o.Workload = func(w *sim.Options) { w.Faults.Private = 0.8 }
+}
+
+// suppressing has the list of suppressed readers change often, and many records that name readers in odd ways.
+func suppressing(o *Options) {
+	o.Faults = 14
+	o.Workload = func(w *sim.Options) { w.Faults.Doubtful = 0.1 }
 }
 
 // manyLetters has many records that cannot be used.
