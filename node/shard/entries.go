@@ -303,6 +303,12 @@ func (in *intake) obeyList(ctx context.Context, o *listOrder) error {
 	if o.err = in.flushDecoded(ctx); o.err != nil {
 		return o.err
 	}
+	select {
+	case <-o.gone: // who has asked may have gone past this intake since, also for the opposite
+		o.err = context.Canceled
+		return nil
+	default:
+	}
 	wctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	res, err := in.group.Propose(o.entry).Wait(wctx)

@@ -31,6 +31,7 @@ func refused(format string, args ...any) error {
 // listOrder is a change of the list of suppressed readers on its way to the intake.
 type listOrder struct {
 	entry []byte
+	gone  <-chan struct{} // closed when nobody waits for it any more
 	res   *state.SuppressResult
 	err   error
 	done  chan struct{}

@@ -34,7 +34,7 @@ func (s *Shard) Suppress(ctx context.Context, e state.SuppressEntry) (*state.Sup
 			"this version", s.id, l)
 	}
 	e.Now = s.env.Now().UnixMilli()
-	o := &listOrder{entry: state.EncodeSuppress(&e), done: make(chan struct{})}
+	o := &listOrder{entry: state.EncodeSuppress(&e), gone: ctx.Done(), done: make(chan struct{})}
 	wait := time.NewTimer(listOrderPatience)
 	defer wait.Stop()
 	select {

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -146,5 +147,17 @@ func TestBuffersFollowTheList(t *testing.T) {
 	in.nextBuf()
 	if in.cur != flying || in.cur.list != list.Number || !in.cur.dec.AsksReaders() {
 		t.Errorf("a buffer that was in flight judges by list %d", in.cur.list)
+	}
+}
+
+// A change for which nobody waits any more is not made: the same has been asked again meanwhile, or the opposite.
+func TestChangeOfTheListThatNobodyWaitsFor(t *testing.T) {
+	in, _ := newTestIntake(t)
+	in.cur = in.newBuf()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := &listOrder{gone: ctx.Done(), done: make(chan struct{})}
+	if err := in.obeyList(t.Context(), o); err != nil || !errors.Is(o.err, context.Canceled) { // there is no group
+		t.Errorf("%v, %v", err, o.err)
 	}
 }
