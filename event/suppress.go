@@ -180,6 +180,21 @@ func (s *Suppression) Has(k ListingKey) bool {
 	return ok
 }
 
+// At returns the key with i keys before it, in ascending order; ok is false if there is none.
+func (s *Suppression) At(i int) (k ListingKey, ok bool) {
+	if i < 0 || i >= s.n {
+		return k, false
+	}
+	for p := range s.parts {
+		part := s.parts[p]
+		if i < len(part) {
+			return part[i], true
+		}
+		i -= len(part)
+	}
+	return k, false
+}
+
 // withFast returns the keys that have the fast value, and what follows them.
 func (s *Suppression) withFast(fast uint64) []ListingKey {
 	part := s.parts[partOf(fast)]

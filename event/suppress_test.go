@@ -184,6 +184,14 @@ func TestSuppressionModel(t *testing.T) {
 		}
 	}
 	slices.SortFunc(all, ListingKey.Compare)
+	for i, k := range all {
+		if got, ok := s.At(i); !ok || got != k {
+			t.Fatalf("key %d is %v, want %v", i, got, k)
+		}
+	}
+	if _, ok := s.At(len(all)); ok {
+		t.Fatal("there is a key behind the last one")
+	}
 	var b SuppressionLoader
 	for _, k := range all {
 		if !b.Add(k) || b.Add(k) {

@@ -32,6 +32,12 @@ func parseUser(s string) (id uint64, key string) {
 	return UserHash(s), s
 }
 
+// UserOf returns the id under which the state has the user whom a text means. The text is not empty.
+func UserOf(text string) uint64 {
+	id, _ := parseUser(text)
+	return id
+}
+
 // KeyClass says what the Kafka key of a record is, seen from its event.
 type KeyClass uint8
 

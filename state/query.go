@@ -1,8 +1,11 @@
 package state
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"deckle/event"
 	"deckle/schema"
@@ -110,6 +113,72 @@ func (s *Store) Sessions(yield func(*schema.SessionRow) error) error {
 		}
 		return yieldRow(ss)
 	})
+}
+
+// sessionsAtOnce is how many stored sessions OpenSessionsOf looks at before it lets go of the lock.
+const sessionsAtOnce = 256
+
+// OpenSessionsOf returns the ids of at most n sessions that are open and have one of the users, which event.UserOf
+// names. whole is false if there are more, or if ctx has ended before all sessions were looked at. Entries are applied
+// meanwhile.
+func (s *Store) OpenSessionsOf(ctx context.Context, users map[uint64]bool, n int) (
+	ids []string, whole bool, err error) {
+	found := map[string]bool{}
+	see := func(ss *session) {
+		if ss.status == schema.StatusOpen && ss.userID != 0 && users[ss.userID] {
+			found[ss.id] = true
+		}
+	}
+	from, more := []byte{prefixLive}, true
+	for first := true; more && err == nil && ctx.Err() == nil && len(found) <= n; first = false {
+		from, more, err = s.seeSessions(from, first, see)
+	}
+	for id := range found {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids[:min(n, len(ids))], !more && len(ids) <= n, err
+}
+
+// seeSessions shows the sessions that are stored under from and behind it, as many as are looked at at once, and before
+// them those in memory if first is set. It returns from where to go on, and whether there may be more.
+func (s *Store) seeSessions(from []byte, first bool, see func(*session)) (next []byte, more bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return nil, false, ErrClosed
+	}
+	if first {
+		for _, ss := range s.sessions {
+			see(ss)
+		}
+	}
+	seen := 0
+	err = scan(s.db, from, []byte{prefixLive + 1}, func(k, v []byte) error {
+		if seen++; seen > sessionsAtOnce {
+			next = slices.Clone(k)
+			return errEnough
+		}
+		id, origin, epoch, err := decodeLive(k, v)
+		if err != nil {
+			return err
+		}
+		ss := s.sessions[id]
+		if _, gone := s.purgedIDs[id]; gone {
+			return nil
+		}
+		if ss == nil {
+			if ss, err = s.meta.readImage(s.db, id, origin, epoch); err != nil {
+				return err
+			}
+		}
+		see(ss)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return next, true, nil
+	}
+	return nil, false, err
 }
 
 // Rollups calls yield for every rollup key with its present totals, which are those of the last Cut.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -205,5 +206,52 @@ func TestSuppressedReplicas(t *testing.T) {
 		for _, s := range stores {
 			must(t, s.Close())
 		}
+	}
+}
+
+// The open sessions of users are found in memory and in Pebble, whoever else has sessions; those that are over are not.
+func TestOpenSessionsOf(t *testing.T) {
+	b := newBigSession(t, Options{FS: vfs.NewMem(), Dir: "shard", SessionMemoryBytes: 1})
+	defer func() { must(t, b.s.Close()) }()
+	user := func(sid string, user uint64, typ event.Type) {
+		e := &BatchEntry{Now: t0 * 1000, Level: level.Real, Idle: []int32{1, 2}}
+		e.Batch.Rules = b.s.View().Rules.Number
+		it := b.item(sid, 1)
+		it.UserID, it.Type = user, typ
+		if typ == event.SessionEnd {
+			it.ArticleID, it.Category, it.EngagementMetrics = "", "", ""
+		}
+		e.Batch.Items = []event.Item{it}
+		e.Batch.Ranges = []event.Range{{Partition: 0, From: b.next - 1, To: b.next, LeaderEpoch: 1}}
+		e.Batch.Seen = make([]event.Seen, 1)
+		if r := b.apply(AppendBatch(nil, e)).(*BatchResult); r.Rejected {
+			t.Fatalf("%+v", r)
+		}
+	}
+	const n = 3 * sessionsAtOnce
+	for i := range n {
+		user(fmt.Sprint("a", i), uint64(1+i%3), event.ArticleView)
+	}
+	user("anonymous", 0, event.ArticleView)
+	must(t, b.s.Checkpoint(context.Background()))
+	user("z", 7, event.ArticleView)
+	for users, want := range map[string]int{"1": n / 3, "2 3": 2 * n / 3, "7": 1, "9": 0, "": 0} {
+		set := map[uint64]bool{0: true} // nobody's sessions are nobody's
+		for _, u := range strings.Fields(users) {
+			set[event.UserOf(u)] = true
+		}
+		ids, whole, err := b.s.OpenSessionsOf(context.Background(), set, n)
+		if err != nil || !whole || len(ids) != want || slices.Contains(ids, "anonymous") {
+			t.Errorf("users %q: %d sessions, all %t, want %d: %v", users, len(ids), whole, want, err)
+		}
+	}
+	one := map[uint64]bool{1: true}
+	if ids, whole, err := b.s.OpenSessionsOf(context.Background(), one, 5); len(ids) != 5 || whole || err != nil {
+		t.Errorf("%d sessions, all %t, %v", len(ids), whole, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, whole, err := b.s.OpenSessionsOf(ctx, one, n); whole || err != nil {
+		t.Errorf("without time all are seen: %v", err)
 	}
 }
