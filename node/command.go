@@ -33,6 +33,7 @@ type commands struct {
 	audit  func() *access.Audit // nil: there is none
 	log    *slog.Logger
 	shards func() []*shard.Shard // none before the groups run
+	lists  *lists
 	pass   func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error)
 }
 
@@ -83,57 +84,83 @@ type refusal struct{ text string }
 func (r *refusal) Error() string { return r.text }
 func (r *refusal) Unwrap() error { return status.ErrRefused }
 
-// obey answers a command that another node, from, has passed on. It is not passed on again.
+// obey answers what another node, from, has passed on. It is not passed on again.
 func (k *commands) obey(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
+	if c, ours, err := listCallOf(what); ours {
+		if err != nil {
+			return encoded(&listReply{List: true, Refused: true, Error: err.Error()})
+		}
+		return encoded(k.lists.obey(ctx, from, c))
+	}
 	var c status.Command
 	var r commandReply
 	err := json.Unmarshal(what, &c)
 	if err == nil {
-		r.Outcome, err = k.judged(ctx, from, &c)
+		verb, target, args := web.VerbOf(&c)
+		err = k.judged(from, &asked{by: c.By, asker: &c.Asker, verb: verb, target: target, args: args},
+			func() (err error) {
+				if s := k.shardOf(c.Partition); s != nil {
+					r.Outcome, err = s.Do(ctx, c)
+					return err
+				}
+				return fmt.Errorf("%w: node %s does not run the shard of partition %d yet", status.ErrRefused, k.self,
+					c.Partition)
+			})
 	}
 	if err != nil {
 		r.Refused, r.Error = errors.Is(err, status.ErrRefused), err.Error()
 	}
-	b, err := json.Marshal(r)
+	return encoded(&r)
+}
+
+func encoded(reply any) json.RawMessage {
+	b, err := json.Marshal(reply)
 	if err != nil { // a struct of plain fields always encodes
 		return nil
 	}
 	return b
 }
 
-// judged carries out a command from another node, if that node may pass it on and the role reaches here, too.
-func (k *commands) judged(ctx context.Context, from string, c *status.Command) (out status.Outcome, err error) {
-	verb, target, args := web.VerbOf(c)
+// asked is what another node asks for, as it is judged and written down.
+type asked struct {
+	by           string // the node that it is said to have been asked at
+	asker        *status.Asker
+	verb, target string
+	args         map[string]any
+	quiet        bool // a question that has a line only if it is denied
+	whole        bool // no earlier version asks it, so it has to say who asks
+}
+
+// judged does what another node asks for, if that node may pass it on and the role reaches here, too.
+func (k *commands) judged(from string, a *asked, do func() error) error {
 	audit := k.audit()
 	line := func(code int, result, detail string) access.Line {
-		return access.Line{Request: c.Asker.Request, Who: cmp.Or(c.Asker.Principal, "none"), Name: c.Asker.Name,
-			Role: cmp.Or(c.Asker.Role, access.Nobody.String()), Via: "node " + from, Verb: verb, Target: target,
-			Args: args, Status: code, Result: result, Detail: detail}
+		return access.Line{Request: a.asker.Request, Who: cmp.Or(a.asker.Principal, "none"), Name: a.asker.Name,
+			Role: cmp.Or(a.asker.Role, access.Nobody.String()), Via: "node " + from, Verb: a.verb, Target: a.target,
+			Args: a.args, Status: code, Result: result, Detail: detail}
 	}
-	if why := k.denied(from, c, web.Need(verb)); why != "" {
+	if why := k.denied(from, a, web.Need(a.verb)); why != "" {
 		k.log.Warn("a command of another node is refused", "from", from, "why", why)
 		if audit != nil {
 			l := line(http.StatusForbidden, "denied", why)
-			if len(c.Asker.Principal)+len(c.Asker.Name)+len(c.Asker.Role)+len(c.Asker.Request) > maxAsker {
+			if tooLong(a.asker) {
 				l.Who, l.Name, l.Role, l.Request = "none", "", access.Nobody.String(), ""
 			}
 			audit.Refused(l)
 		}
-		return out, fmt.Errorf("%w: node %s: %s", status.ErrRefused, k.self, why)
+		return fmt.Errorf("%w: node %s: %s", status.ErrRefused, k.self, why)
+	}
+	if a.quiet {
+		return do()
 	}
 	// As where it was asked: a line before and one after, and what is not written down is not done.
 	if audit != nil {
 		if err := audit.Write(line(0, "begun", ""), true); err != nil {
-			k.log.Error("the audit log cannot be written", "request", c.Asker.Request, "error", err)
-			return out, fmt.Errorf("%w: the audit log of node %s cannot be written", status.ErrRefused, k.self)
+			k.log.Error("the audit log cannot be written", "request", a.asker.Request, "error", err)
+			return fmt.Errorf("%w: the audit log of node %s cannot be written", status.ErrRefused, k.self)
 		}
 	}
-	if s := k.shardOf(c.Partition); s != nil {
-		out, err = s.Do(ctx, *c)
-	} else {
-		err = fmt.Errorf("%w: node %s does not run the shard of partition %d yet", status.ErrRefused, k.self,
-			c.Partition)
-	}
+	err := do()
 	if audit != nil {
 		code, result := web.Outcome(err)
 		detail := ""
@@ -141,29 +168,33 @@ func (k *commands) judged(ctx context.Context, from string, c *status.Command) (
 			detail = err.Error()
 		}
 		if err := audit.Write(line(code, result, detail), true); err != nil { // it is done, whatever the log has of it
-			k.log.Error("the outcome of a verb is not in the audit log", "request", c.Asker.Request, "error", err)
+			k.log.Error("the outcome of a verb is not in the audit log", "request", a.asker.Request, "error", err)
 		}
 	}
-	return out, err
+	return err
 }
 
 // maxAsker bounds what another node may say of who has asked, in bytes: it comes into the audit log.
 const maxAsker = 4 << 10
 
+func tooLong(a *status.Asker) bool {
+	return len(a.Principal)+len(a.Name)+len(a.Role)+len(a.Request) > maxAsker
+}
+
 // denied says why a command of another node is not carried out, "" if it is. That node is believed about who has asked,
 // but it speaks for itself alone, and for nobody whose role does not reach. Where nobody has to say who they are it may
 // be of an earlier version, which tells nothing of who has asked.
-func (k *commands) denied(from string, c *status.Command, need access.Role) string {
-	a, required := &c.Asker, k.access.Required()
+func (k *commands) denied(from string, w *asked, need access.Role) string {
+	a, required := w.asker, k.access.Required()
 	role, err := access.ParseRole(a.Role) // Nobody for what is none
 	switch {
-	case c.By != from:
-		return fmt.Sprintf("node %s passes on what node %.100q is said to have been asked", from, c.By)
-	case *a == status.Asker{} && !required:
+	case w.by != from:
+		return fmt.Sprintf("node %s passes on what node %.100q is said to have been asked", from, w.by)
+	case *a == status.Asker{} && !required && !w.whole:
 		return ""
-	case *a == status.Asker{}:
+	case *a == status.Asker{} && !w.whole:
 		return fmt.Sprintf("node %s does not say who asks, because it is of an earlier version; ask another node", from)
-	case len(a.Principal)+len(a.Name)+len(a.Role)+len(a.Request) > maxAsker:
+	case tooLong(a):
 		return fmt.Sprintf("node %s says more than %d bytes of who asks", from, maxAsker)
 	case !isRequest(a.Request) || a.Principal == "":
 		return fmt.Sprintf("node %s does not say who asks, or under which request", from)

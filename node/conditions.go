@@ -18,6 +18,9 @@ import (
 // subjectNode is what a condition concerns that concerns this node as a whole.
 const subjectNode = "node"
 
+// subjectCluster is what a condition concerns that concerns all shards.
+const subjectCluster = "cluster"
+
 // look brings the conditions of the node itself up to date: what it lacks to run, and shards without a leader. Status
 // does it, too, so that an answer is never older than its question.
 func (n *Node) look(rs *raftstore.Status) {
@@ -64,6 +67,64 @@ func (n *Node) look(rs *raftstore.Status) {
 		n.list.Keep(condition.ShardWithoutLeader, fmt.Sprintf("shard %d", s.ID()), without)
 		n.lookAtRules(s, rs)
 	}
+	n.lookAtLists(shards, rs)
+}
+
+// listsPatience is how long the shards' lists of suppressed readers may differ before somebody should know: a change
+// comes to one after the other, and a replica may lag.
+const listsPatience = time.Minute
+
+// lookAtLists shows whether every shard has shard 0's list of suppressed readers, by the replicas of this node. One
+// that is held knows a former list at most, and counts for nothing.
+func (n *Node) lookAtLists(shards []*shard.Shard, rs *raftstore.Status) {
+	held := map[uint32]bool{}
+	for i := range rs.Groups {
+		held[rs.Groups[i].Shard] = rs.Groups[i].HeldReason != ""
+	}
+	var lists []state.SuppressInfo
+	for _, s := range shards {
+		if held[s.ID()] {
+			lists = append(lists, state.SuppressInfo{})
+			continue
+		}
+		lists = append(lists, s.Store().Peek().Suppress)
+	}
+	text := ""
+	if len(shards) > 0 && !held[0] {
+		text = otherLists(lists, held)
+	}
+	now := n.deps.Now()
+	switch {
+	case text == "":
+		n.listsDiffer = time.Time{}
+	case n.listsDiffer.IsZero():
+		n.listsDiffer = now
+	}
+	if text != "" && now.Sub(n.listsDiffer) < listsPatience {
+		return
+	}
+	n.list.Keep(condition.SuppressionDiffers, subjectCluster, text)
+}
+
+// otherLists says which shards have another list than shard 0, "" if none has. It shows nothing of the lists but how
+// many readers they have.
+func otherLists(lists []state.SuppressInfo, passed map[uint32]bool) string {
+	var other []string
+	for i := range lists {
+		if !passed[uint32(i)] && !sameList(&lists[0], &lists[i]) {
+			other = append(other, fmt.Sprintf("shard %d has %d", i, lists[i].Count))
+		}
+	}
+	if other == nil {
+		return ""
+	}
+	return fmt.Sprintf("the lists of suppressed readers are not the same: shard 0 has %d readers, %s", lists[0].Count,
+		strings.Join(other, ", "))
+}
+
+// sameList says whether two shards have the same list.
+func sameList(a, b *state.SuppressInfo) bool {
+	return a.SaltID == b.SaltID && a.Count == b.Count && a.Sum == b.Sum
 }
 
 // lookAtRules shows whether the rules of this node's configuration are those of a shard. A replica that is held knows

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -22,6 +24,7 @@ import (
 type Deps struct {
 	FS         vfs.FS                // the data folder's file system; default the operating system's
 	Now        func() time.Time      // wall clock with a monotonic reading; default time.Now
+	Random     io.Reader             // of the salt of suppressed readers; default crypto/rand
 	Logger     *slog.Logger          // default slog.Default
 	Registerer prometheus.Registerer // default a registry of the node's own
 	Gatherer   prometheus.Gatherer   // what /metrics shows; default Registerer if it is a Gatherer too
@@ -70,6 +73,9 @@ func (d *Deps) complete() {
 	}
 	if d.Now == nil {
 		d.Now = time.Now
+	}
+	if d.Random == nil {
+		d.Random = rand.Reader
 	}
 	if d.Logger == nil {
 		d.Logger = slog.Default()

@@ -52,6 +52,7 @@ type Node struct {
 	topics       *topics
 	looking      sync.Mutex // one at a time looks
 	rules        waitingRules
+	listsDiffer  time.Time       // since when the shards' lists of suppressed readers have differed; under looking
 	refused      map[string]bool // of whom a refusal is told; under looking
 	written      shard.Tally
 	members      *members
@@ -141,6 +142,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
 			return n.raft.Do(ctx, node, what)
 		}}
+	n.commands.lists = &lists{commands: n.commands, random: deps.Random, now: deps.Now}
 	fsys, layer, err := folder.Begin()
 	if err != nil {
 		return nil, fmt.Errorf("node: data_dir %s: %w", cfg.DataDir, err)

@@ -50,6 +50,14 @@ func auditOf(t *testing.T, node string) (*access.Audit, func() []access.Line) {
 	}
 }
 
+// commandsOf are those of node n0, which runs no shards, where nobody has to say who they are.
+func commandsOf(audit *access.Audit) *commands {
+	k := &commands{self: "n0", access: access.New(access.Options{}), audit: func() *access.Audit { return audit },
+		log: slog.New(slog.DiscardHandler), shards: func() []*shard.Shard { return nil }}
+	k.lists = &lists{commands: k, now: time.Now}
+	return k
+}
+
 // A node carries out what another one passes on, if that one speaks for itself and the role reaches here, too. What is
 // refused does nothing, whether or not anybody has to say who they are, and has a line in the audit log.
 func TestVerbsOfAnotherNode(t *testing.T) {
@@ -87,9 +95,8 @@ func TestVerbsOfAnotherNode(t *testing.T) {
 	} {
 		for _, auth := range []bool{false, true} {
 			audit, lines := auditOf(t, "n0")
-			k := &commands{self: "n0", access: access.New(access.Options{Tokens: auth}),
-				audit: func() *access.Audit { return audit }, log: slog.New(slog.DiscardHandler),
-				shards: func() []*shard.Shard { return nil }}
+			k := commandsOf(audit)
+			k.access = access.New(access.Options{Tokens: auth})
 			what, err := json.Marshal(status.Command{Partition: 3, From: 5, To: 9, By: c.by, Asker: c.asker})
 			if err != nil {
 				t.Fatal(err)

@@ -28,6 +28,7 @@ const (
 	PrivacyKeyMissing   ID = "privacy-key-missing"   // node/shard: privacy
 	ShardStarting       ID = "shard-starting"        // node
 	RulesDiffer         ID = "rules-differ"          // node
+	SuppressionDiffers  ID = "suppression-differs"   // node
 	SourceFailing       ID = "source-failing"        // node/shard: intake
 	IntakePaused        ID = "intake-paused"         // node/shard: intake
 	PartitionStopped    ID = "partition-stopped"     // node/shard: intake
@@ -243,6 +244,10 @@ var table = []Spec{
 			"a minute", Never,
 		"Give all nodes the same rules, with a rules.revision that is greater than the shard's if they shall change, " +
 			"and restart the nodes. Until then all nodes judge by the shard's rules."},
+	{SuppressionDiffers, Degraded, "cluster",
+		"for a minute the shards' lists of suppressed readers have not been the same, by the replicas of this node", Never,
+		"Run deckle suppress repair: it gives every shard the list of shard 0, which is always changed first. Until " +
+			"then a reader may be let in by one shard and not by another."},
 	{SourceFailing, Failing, "the shard",
 		"Kafka, or its topic, has not been read for 20 seconds", AfterPatience,
 		"Look at the brokers, the network and the rights on the topic; the text has Kafka's error. Nothing is lost, " +

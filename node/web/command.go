@@ -40,33 +40,14 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 	}
 	c, err := readCommand(w, r, resume)
 	if err != nil {
-		id := "bad-request"
-		if errors.Is(err, errMediaType) {
-			id = "media-type"
-		} else if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			id = "too-large"
-		}
-		h.fail(w, r, id, err.Error())
+		h.fail(w, r, badBody(err), err.Error())
 		return
 	}
-	who := &callOf(r).principal
-	c.Asker = status.Asker{Principal: who.Who, Name: who.Name, Role: who.Role.String(), Request: callOf(r).id}
+	c.Asker = h.asker(r)
 	verb, target, args := VerbOf(&c)
-	// A line before and one after, so that a crash between them leaves the attempt.
-	begun := h.line(r, verb, target, 0, "begun", "")
-	begun.Args = args
-	if !h.record(w, r, begun, true) {
+	tell, ok := h.begin(w, r, verb, target, args)
+	if !ok {
 		return
-	}
-	tell := func(code int, result, detail string) {
-		if h.audit == nil {
-			return
-		}
-		l := h.line(r, verb, target, code, result, detail)
-		l.Args = args
-		if err := h.audit.Write(l, true); err != nil { // it is done, whatever the log has of it
-			h.log.Error("the outcome of a verb is not in the audit log", "request", l.Request, "error", err)
-		}
 	}
 	out, err := h.command(r.Context(), c)
 	id, result := outcome(err)
@@ -77,6 +58,43 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 	}
 	tell(http.StatusOK, result, "")
 	h.reply(w, http.StatusOK, out)
+}
+
+// badBody returns the key of problems for a body that cannot be read.
+func badBody(err error) string {
+	if errors.Is(err, errMediaType) {
+		return "media-type"
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return "too-large"
+	}
+	return "bad-request"
+}
+
+func (h *handler) asker(r *http.Request) status.Asker {
+	who := &callOf(r).principal
+	return status.Asker{Principal: who.Who, Name: who.Name, Role: who.Role.String(), Request: callOf(r).id}
+}
+
+// begin writes a line of the audit log before a verb is carried out, and returns what writes one after: a crash between
+// them leaves the attempt. If it cannot, the request is answered, and ok false. A line has what is in args then.
+func (h *handler) begin(w http.ResponseWriter, r *http.Request, verb, target string, args map[string]any) (
+	tell func(code int, result, detail string), ok bool) {
+	begun := h.line(r, verb, target, 0, "begun", "")
+	begun.Args = args
+	if !h.record(w, r, begun, true) {
+		return nil, false
+	}
+	return func(code int, result, detail string) {
+		if h.audit == nil {
+			return
+		}
+		l := h.line(r, verb, target, code, result, detail)
+		l.Args = args
+		if err := h.audit.Write(l, true); err != nil { // it is done, whatever the log has of it
+			h.log.Error("the outcome of a verb is not in the audit log", "request", l.Request, "error", err)
+		}
+	}, true
 }
 
 // outcome returns what a command's error is: a key of problems, "" without an error, and a result for the audit log.

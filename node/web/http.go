@@ -39,6 +39,8 @@ type Options struct {
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
 	Command  Commander // without it there are no commands
+	// Suppressions is the list of suppressed readers; without it there is none.
+	Suppressions SuppressionList
 	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
 	// without it there is nothing to show.
 	Encryption func() (any, error)
@@ -56,18 +58,20 @@ type Options struct {
 }
 
 type handler struct {
-	src       Source
-	now       func() time.Time
-	log       *slog.Logger
-	start     time.Time
-	gate      *front.Gate
-	access    *access.Access
-	audit     *access.Audit // nil: there is none
-	open      []string
-	insecure  bool
-	command   Commander // nil: there are no commands
-	metrics   http.Handler
-	analytics cached[*Analytics]
+	src      Source
+	now      func() time.Time
+	log      *slog.Logger
+	start    time.Time
+	gate     *front.Gate
+	access   *access.Access
+	audit    *access.Audit // nil: there is none
+	open     []string
+	insecure bool
+	command  Commander // nil: there are no commands
+	// suppressions is nil where there is no list.
+	suppressions SuppressionList
+	metrics      http.Handler
+	analytics    cached[*Analytics]
 	// encryption reads the beginning of every file: those who ask at once wait for one look.
 	encryption cached[any]
 }

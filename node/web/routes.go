@@ -17,6 +17,7 @@ import (
 	"deckle"
 	"deckle/node/access"
 	"deckle/node/front"
+	"deckle/node/status"
 )
 
 // rest is how the path of a route ends that takes any text behind it.
@@ -68,6 +69,21 @@ var routes = []route{
 		verb: verbResume, old: "/api/partitions/resume", class: front.Verb,
 		serve: (*handler).serveResume, command: true,
 		about: "tries a partition again"},
+	{method: http.MethodGet, path: "/api/v1/suppressions", role: access.Admin, class: front.Read, verb: verbList,
+		serve: (*handler).serveSuppressions, list: true,
+		about: "the list of suppressed readers, by hashes, as this node has it; `?from=` a place, `?limit=` up to 1000"},
+	{method: http.MethodPost, path: "/api/v1/suppressions/add", role: access.Admin, class: front.Verb,
+		verb: ListVerb(status.ListAdd), serve: (*handler).serveListAdd, list: true,
+		about: "`{\"user_ids\": […], \"session_ids\": […]}`, up to 800 texts: lets in no more records of these readers"},
+	{method: http.MethodPost, path: "/api/v1/suppressions/remove", role: access.Admin, class: front.Verb,
+		verb: ListVerb(status.ListRemove), serve: (*handler).serveListRemove, list: true,
+		about: "the same: lets them in again"},
+	{method: http.MethodPost, path: "/api/v1/suppressions/check", role: access.Admin, class: front.Verb,
+		verb: ListVerb(status.ListCheck), serve: (*handler).serveListCheck, list: true,
+		about: "the same: since when, and in which shards, they are on the list"},
+	{method: http.MethodPost, path: "/api/v1/suppressions/repair", role: access.Admin, class: front.Verb,
+		verb: ListVerb(status.ListRepair), serve: (*handler).serveListRepair, list: true,
+		about: "`{}`: gives every shard the list of shard 0"},
 }
 
 // NewHandler returns health, metrics, API and page, by the table of routes that stands in docs/operations.md. What is
@@ -78,7 +94,8 @@ var routes = []route{
 // are, they are taken from this machine only, and everybody else must be kept off the address.
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
-		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure}
+		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
+		suppressions: opts.Suppressions}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -123,7 +140,8 @@ func newRouter(h *handler) *router {
 	}
 	for i := range routes {
 		r := &routes[i]
-		if r.command && h.command == nil || r.keys && h.encryption.read == nil || r.login && !h.access.Required() {
+		if r.command && h.command == nil || r.list && h.suppressions == nil || r.keys && h.encryption.read == nil ||
+			r.login && !h.access.Required() {
 			continue
 		}
 		add(r.path, r, "")

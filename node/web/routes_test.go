@@ -32,7 +32,7 @@ func ask(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 func commandHandler(err error) http.Handler {
 	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
 		Now:        func() time.Time { return testNow },
-		Encryption: noKeys,
+		Encryption: noKeys, Suppressions: &fakeList{err: err},
 		Command: func(_ context.Context, c status.Command) (status.Outcome, error) {
 			return status.Outcome{Next: c.To}, err
 		}})
@@ -45,6 +45,11 @@ var bodies = map[string]string{
 	"/api/v1/partitions/skip":   `{"partition":3,"from":5,"to":9,"reason":"lost"}`,
 	"/api/v1/partitions/resume": `{"partition":3}`,
 	"/api/v1/logout":            `{}`,
+
+	"/api/v1/suppressions/add":    `{"user_ids":["7"],"session_ids":["s"]}`,
+	"/api/v1/suppressions/remove": `{"user_ids":["7"]}`,
+	"/api/v1/suppressions/check":  `{"session_ids":["s"]}`,
+	"/api/v1/suppressions/repair": `{}`,
 }
 
 func pathOf(path string) string {
@@ -97,7 +102,7 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		if (r.command || r.keys || r.login) != (code == http.StatusNotFound) {
+		if (r.command || r.keys || r.login || r.list) != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}
 	}

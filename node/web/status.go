@@ -49,10 +49,12 @@ type apiTotals struct {
 	ByReason     map[string]int64 `json:"dead_letters_by_reason"`
 	Excluded     int64            `json:"excluded"` // records that rules.exclude leaves out
 	ByRule       map[string]int64 `json:"excluded_by_rule"`
-	TypesSkipped int64            `json:"types_skipped"`     // records of unknown types that are left out
-	Unconsented  int64            `json:"unconsented"`       // records without the consent that rules.consent asks for
-	KafkaTimes   int64            `json:"kafka_times_false"` // records whose Kafka timestamp cannot be true
-	Zeroed       map[string]int64 `json:"values_zeroed"`     // values that are no number, by field
+	TypesSkipped int64            `json:"types_skipped"`      // records of unknown types that are left out
+	Unconsented  int64            `json:"unconsented"`        // records without the consent that rules.consent asks for
+	KafkaTimes   int64            `json:"kafka_times_false"`  // records whose Kafka timestamp cannot be true
+	Zeroed       map[string]int64 `json:"values_zeroed"`      // values that are no number, by field
+	Suppressed   int64            `json:"suppressed"`         // records of readers on the list of suppressed readers
+	Listed       int64            `json:"suppressed_readers"` // how many are on that list, in shard 0
 	LiveSessions int64            `json:"live_sessions"`
 	OpenSessions int64            `json:"open_sessions"`
 	MemoryBytes  int64            `json:"session_memory_bytes"`
@@ -99,6 +101,7 @@ type apiShard struct {
 	Stopped      map[string]string   `json:"stopped,omitempty"`
 	Visible      map[string]apiDelay `json:"visible,omitempty"`
 	Partitions   []apiPartition      `json:"partitions"`
+	Listed       int64               `json:"suppressed_readers"`     // on the shard's list
 	PrivacyKeys  []event.KeyID       `json:"privacy_keys,omitempty"` // that are needed; a file with another may go
 	Keys         apiKeys             `json:"keys"`
 }
@@ -235,6 +238,10 @@ func (t *apiTotals) add(s *status.Shard) {
 	}
 	t.TypesSkipped += v.RuleCounts.Skipped
 	t.Unconsented += v.RuleCounts.Unconsented
+	t.Suppressed += v.RuleCounts.SuppressedUsers + v.RuleCounts.SuppressedSessions
+	if s.Shard == 0 {
+		t.Listed = v.Suppress.Count
+	}
 	t.KafkaTimes += v.RuleCounts.KafkaTimes
 	for field, n := range v.RuleCounts.Zeroed {
 		t.Zeroed[field] += n
@@ -309,7 +316,7 @@ func newAPIShard(s *status.Shard) apiShard {
 		OpenSessions: v.OpenStatus, LiveSessions: v.LiveSessions, DirtyBytes: v.DirtyBytes, Paused: s.Paused,
 		Ahead:   s.Ahead,
 		Stopped: s.Stopped, Visible: map[string]apiDelay{}, Partitions: []apiPartition{},
-		Keys: newAPIKeys(&v.Keys), PrivacyKeys: v.KeyIDs,
+		Keys: newAPIKeys(&v.Keys), PrivacyKeys: v.KeyIDs, Listed: v.Suppress.Count,
 	}
 	if v.Clock > 0 {
 		clock := time.Unix(v.Clock, 0).UTC()
