@@ -129,6 +129,9 @@ func exactly(t *config.TLS) (*tls.Config, error) {
 		}}, nil
 }
 
+// errTooMany is wrapped by the error of a request that came too soon after others.
+var errTooMany = errors.New("too many requests")
+
 // do sends a request and decodes a good answer into out.
 func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out any) error {
 	t, err := a.target()
@@ -163,6 +166,9 @@ func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out 
 		}
 		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
 			return fmt.Errorf("%s %s: %s", method, t.url+path, resp.Status)
+		}
+		if resp.StatusCode == http.StatusTooManyRequests {
+			return fmt.Errorf("%w: %s", errTooMany, problem.Detail)
 		}
 		return errors.New(problem.Detail)
 	}

@@ -77,6 +77,7 @@ For completion in your shell: deckle completion --help`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newCertsCommand(), newDemoCommand(), newEncryptionCommand(), newPartitionsCommand(),
-		newRunCommand(), newSimCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
+		newRunCommand(), newSimCommand(), newSuppressCommand(), newTokenCommand(), newVerifyCommand(),
+		newVersionCommand())
 	return root
 }
