@@ -127,10 +127,6 @@ func (s *Store) applyBatch(e *BatchEntry) (*BatchResult, error) {
 		}
 	}
 	s.leaveOutSuppressed(b)
-	// gofail: var bugSuppressedLeft struct{}
-	// for _, r := range b.Suppressed {
-	// 	res.Left = append([]Position{{r.Partition, r.Offset + 1}}, res.Left...)
-	// }
 	for i, r := range b.Ranges {
 		p := s.meta.partition(r.Partition)
 		p.Next, p.LeaderEpoch = r.To, r.LeaderEpoch

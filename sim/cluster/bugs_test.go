@@ -104,8 +104,6 @@ var bugs = []bug{
 	{name: "what suppressed readers have left is let in by a re-fetch",
 		points: map[string]string{"bugSuppressedNotLeft": "return"},
 		kinds:  []string{"readers", "store_down", "crash_leader"}, tune: suppressing},
-	{name: "suppressed records stand among those that a batch has left out of the events",
-		points: map[string]string{"bugSuppressedLeft": "return"}, kinds: []string{"readers"}, tune: suppressing},
 	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 
