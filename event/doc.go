@@ -103,8 +103,8 @@
 // Version 2 adds, behind the ranges: number of the rules, counts, what was seen of each range; to the measures: two
 // more bits and the read progress; at the end, each with a byte that says whether it follows: omitted engagement
 // metrics, names of unknown types, keys of users (their ids follow from them), classes of Kafka keys with hashes of the
-// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent, the number of the
-// list of suppressed readers and the offsets of their records; at the end, which rejects are withheld.
+// others. Version 3 adds, behind the numbers of excluded records, that of the records without consent, the number of
+// the list of suppressed readers and the offsets of their records; at the end, which rejects are withheld.
 //
 // Integers are varints, differences zigzag varints, bit-packed numbers lowest bit first. S2 finds the repetition in
 // dictionaries and differences that the packing leaves. There is no checksum, because the log has one.

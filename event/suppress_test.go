@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -45,24 +46,25 @@ func TestSuppress(t *testing.T) {
 		rules  *Rules
 		want   string
 	}{
-		"nobody on it":               {ok(`"session_id":"s","user_id":28`), &real, "none"},
-		"user":                       {ok(`"session_id":"s","user_id":27`), &real, "suppressed user"},
-		"user as a text":             {ok(`"session_id":"s","user_id":"27"`), &real, "suppressed user"},
-		"user with escapes":          {ok(`"session_id":"s","user_id":"\u00327"`), &real, "suppressed user"},
-		"user with a quote":          {ok(`"session_id":"s","user_id":"a\"b"`), &real, "suppressed user"},
-		"another text":               {ok(`"session_id":"s","user_id":"027"`), &real, "none"},
-		"user key":                   {ok(`"session_id":"s","user_id":"key-1"`), &real, "suppressed user"},
-		"session":                    {ok(`"session_id":"gone"`), &real, "suppressed session"},
-		"session of a user's name":   {ok(`"session_id":"27"`), &real, "none"},
-		"user of a session's name":   {ok(`"session_id":"s","user_id":"gone"`), &real, "none"},
-		"both":                       {ok(`"session_id":"gone","user_id":27`), &real, "suppressed user"},
-		"nobody known":               {ok(`"session_id":"s","user_id":0`), &real, "none"},
-		"before privacy":             {ok(`"session_id":"gone","user_id":1`), &masked, "suppressed session"},
-		"before privacy, user":       {ok(`"session_id":"s","user_id":27`), &masked, "suppressed user"},
-		"privacy, nobody on it":      {ok(`"session_id":"s","user_id":28`), &masked, "none"},
-		"another fault":              {`{"session_id":"s","user_id":27}`, &real, "suppressed user"},
-		"another fault, not on it":   {`{"session_id":"s","user_id":28}`, &real, "missing_field"},
-		"unknown type":               {`{"session_id":"s","user_id":27,"event_id":"e","event_type":"x"}`, &real, "suppressed user"},
+		"nobody on it":             {ok(`"session_id":"s","user_id":28`), &real, "none"},
+		"user":                     {ok(`"session_id":"s","user_id":27`), &real, "suppressed user"},
+		"user as a text":           {ok(`"session_id":"s","user_id":"27"`), &real, "suppressed user"},
+		"user with escapes":        {ok(`"session_id":"s","user_id":"\u00327"`), &real, "suppressed user"},
+		"user with a quote":        {ok(`"session_id":"s","user_id":"a\"b"`), &real, "suppressed user"},
+		"another text":             {ok(`"session_id":"s","user_id":"027"`), &real, "none"},
+		"user key":                 {ok(`"session_id":"s","user_id":"key-1"`), &real, "suppressed user"},
+		"session":                  {ok(`"session_id":"gone"`), &real, "suppressed session"},
+		"session of a user's name": {ok(`"session_id":"27"`), &real, "none"},
+		"user of a session's name": {ok(`"session_id":"s","user_id":"gone"`), &real, "none"},
+		"both":                     {ok(`"session_id":"gone","user_id":27`), &real, "suppressed user"},
+		"nobody known":             {ok(`"session_id":"s","user_id":0`), &real, "none"},
+		"before privacy":           {ok(`"session_id":"gone","user_id":1`), &masked, "suppressed session"},
+		"before privacy, user":     {ok(`"session_id":"s","user_id":27`), &masked, "suppressed user"},
+		"privacy, nobody on it":    {ok(`"session_id":"s","user_id":28`), &masked, "none"},
+		"another fault":            {`{"session_id":"s","user_id":27}`, &real, "suppressed user"},
+		"another fault, not on it": {`{"session_id":"s","user_id":28}`, &real, "missing_field"},
+		"unknown type": {`{"session_id":"s","user_id":27,"event_id":"e","event_type":"x"}`, &real,
+			"suppressed user"},
 		"text where v0.1.0 has none": {ok(`"session_id":"s","user_id":"27"`), &first, "suppressed user"},
 		"fraction of nothing":        {ok(`"session_id":"s","user_id":27.0`), &real, "suppressed user"},
 		"exponent":                   {ok(`"session_id":"s","user_id":2.7e1`), &real, "suppressed user"},
@@ -71,21 +73,24 @@ func TestSuppress(t *testing.T) {
 		"user above 2^63":            {ok(`"session_id":"s","user_id":9223372036854775808`), &real, "suppressed user"},
 		"user in a list":             {ok(`"session_id":"s","user_id":[27]`), &real, "wrong_type, withheld"},
 		"session that is a number":   {ok(`"session_id":3,"user_id":28`), &real, "wrong_type, withheld"},
-		"long session":               {ok(`"session_id":"` + strings.Repeat("s", 256) + `"`), &real, "wrong_type, withheld"},
-		"fault beside the session":   {ok(`"session_id":3,"user_id":27`), &real, "suppressed user"},
-		"broken behind the ids":      {`{"session_id":"s","user_id":27,"x":nonsense`, &real, "suppressed user"},
-		"broken before the ids":      {`{"x":nonsense,"session_id":"gone","user_id":28}`, &real, "suppressed session"},
-		"broken, escaped name":       {`{"x":nonsense,"session\u005fid" : "gone"}`, &real, "suppressed session"},
-		"broken, a quote too many":   {`{"x":"y","z":"a"b","session_id":"gone","user_id":28}`, &real, "suppressed session"},
-		"broken, not on it":          {`{"x":nonsense,"session_id":"s","user_id":28}`, &real, "malformed"},
-		"broken, one id":             {`{"x":nonsense,"session_id":"s"}`, &real, "malformed, withheld"},
-		"broken, within the id":      {`{"session_id":"s","user_id":2`, &real, "malformed, withheld"},
-		"broken text of the id":      {`{"session_id":"s","user_id":"2`, &real, "malformed, withheld"},
-		"two records":                {ok(`"session_id":"s","user_id":1`) + ok(`"session_id":"s","user_id":27`), &real, "suppressed user"},
-		"user twice":                 {ok(`"session_id":"s","user_id":1,"user_id":27`), &real, "suppressed user"},
-		"list of records":            {"[" + ok(`"session_id":"s","user_id":27`) + "]", &real, "suppressed user"},
-		"bytes":                      {"\x00\x00\x00\x00\x07\x02ab", &real, "malformed, withheld"},
-		"empty":                      {"", &real, "malformed, withheld"},
+		"long session": {ok(`"session_id":"` + strings.Repeat("s", 256) + `"`), &real,
+			"wrong_type, withheld"},
+		"fault beside the session": {ok(`"session_id":3,"user_id":27`), &real, "suppressed user"},
+		"broken behind the ids":    {`{"session_id":"s","user_id":27,"x":nonsense`, &real, "suppressed user"},
+		"broken before the ids":    {`{"x":nonsense,"session_id":"gone","user_id":28}`, &real, "suppressed session"},
+		"broken, escaped name":     {`{"x":nonsense,"session\u005fid" : "gone"}`, &real, "suppressed session"},
+		"broken, a quote too many": {`{"x":"y","z":"a"b","session_id":"gone","user_id":28}`, &real,
+			"suppressed session"},
+		"broken, not on it":     {`{"x":nonsense,"session_id":"s","user_id":28}`, &real, "malformed"},
+		"broken, one id":        {`{"x":nonsense,"session_id":"s"}`, &real, "malformed, withheld"},
+		"broken, within the id": {`{"session_id":"s","user_id":2`, &real, "malformed, withheld"},
+		"broken text of the id": {`{"session_id":"s","user_id":"2`, &real, "malformed, withheld"},
+		"two records": {ok(`"session_id":"s","user_id":1`) + ok(`"session_id":"s","user_id":27`), &real,
+			"suppressed user"},
+		"user twice":      {ok(`"session_id":"s","user_id":1,"user_id":27`), &real, "suppressed user"},
+		"list of records": {"[" + ok(`"session_id":"s","user_id":27`) + "]", &real, "suppressed user"},
+		"bytes":           {"\x00\x00\x00\x00\x07\x02ab", &real, "malformed, withheld"},
+		"empty":           {"", &real, "malformed, withheld"},
 		"long": {ok(`"x":"` + strings.Repeat("x", MaxRecord) + `","session_id":"s","user_id":27`), &real,
 			"suppressed user"},
 		"long, not on it": {ok(`"x":"` + strings.Repeat("x", MaxRecord) + `","session_id":"s","user_id":28`), &real,
@@ -201,8 +206,8 @@ func TestSuppressionModel(t *testing.T) {
 	loaded := b.List(s.Number, s.Salt)
 	if s.Len() != len(model) || s.Sum != sum || loaded.Len() != s.Len() || loaded.Sum != s.Sum ||
 		loaded.SaltID != s.SaltID || loaded.Number != s.Number {
-		t.Fatalf("%d listings with sum %x, loaded %d with %x, want %d with %x", s.Len(), s.Sum, loaded.Len(), loaded.Sum,
-			len(model), sum)
+		t.Fatalf("%d listings with sum %x, loaded %d with %x, want %d with %x", s.Len(), s.Sum, loaded.Len(),
+			loaded.Sum, len(model), sum)
 	}
 	for p := range s.parts {
 		if !slices.Equal(s.parts[p], loaded.parts[p]) {
@@ -241,7 +246,10 @@ func TestListing(t *testing.T) {
 	for _, c := range []struct {
 		kind SuppressKind
 		id   string
-	}{{SuppressUser, ""}, {SuppressUser, "0"}, {SuppressUser, strings.Repeat("x", 256)}, {SuppressSession, "\xff"}, {3, "x"}} {
+	}{
+		{SuppressUser, ""}, {SuppressUser, "0"}, {SuppressUser, strings.Repeat("x", 256)}, {SuppressSession, "\xff"},
+		{3, "x"},
+	} {
 		if _, err := l.Listing(c.kind, c.id); err == nil {
 			t.Errorf("%s %q can be listed", c.kind, c.id)
 		}
@@ -251,7 +259,7 @@ func TestListing(t *testing.T) {
 	}
 	var back Salt
 	text, err := json.Marshal(Salt{7, 31: 9})
-	if err = json.Unmarshal(text, &back); err != nil || back != (Salt{7, 31: 9}) {
+	if err := errors.Join(err, json.Unmarshal(text, &back)); err != nil || back != (Salt{7, 31: 9}) {
 		t.Errorf("%s: %v", text, err)
 	}
 }
@@ -260,10 +268,13 @@ func TestListing(t *testing.T) {
 // left out if it is of one of them, and else is the same event. One that is refused is left out, is withheld, or has
 // the ids of others, wherever a tolerant reader finds them.
 func FuzzSuppress(f *testing.F) {
-	for _, s := range []string{`{"session_id":"gone","user_id":28`, `{"user_id":27.0,"session_id":"s"}`, `{`, `"user_id":`,
-		`{"x":1}{"user_id" :"27"}`, `{"event_id":"e","session_id":"s","user_id":27,"event_type":"search","timestamp":1}`,
+	for _, s := range []string{
+		`{"session_id":"gone","user_id":28`, `{"user_id":27.0,"session_id":"s"}`, `{`, `"user_id":`,
+		`{"x":1}{"user_id" :"27"}`,
+		`{"event_id":"e","session_id":"s","user_id":27,"event_type":"search","timestamp":1}`,
 		`{"event_id":"e","session_id":"s","user_id":28,"event_type":"search","timestamp":1795357069}`,
-		`"\"user_id\":\"27","user_id":27`, `{"user\u005fid":27,"user_id":"\ud800"`} {
+		`"\"user_id\":\"27","user_id":27`, `{"user\u005fid":27,"user_id":"\ud800"`,
+	} {
 		f.Add([]byte(s))
 	}
 	list := listOf(f, "user 27", "session gone")

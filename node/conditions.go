@@ -122,11 +122,6 @@ func otherLists(lists []state.SuppressInfo, passed map[uint32]bool) string {
 		strings.Join(other, ", "))
 }
 
-// sameList says whether two shards have the same list.
-func sameList(a, b *state.SuppressInfo) bool {
-	return a.SaltID == b.SaltID && a.Count == b.Count && a.Sum == b.Sum
-}
-
 // lookAtRules shows whether the rules of this node's configuration are those of a shard. A replica that is held knows
 // former rules at most, and says nothing.
 func (n *Node) lookAtRules(s *shard.Shard, rs *raftstore.Status) {

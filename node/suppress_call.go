@@ -229,3 +229,8 @@ func (l *lists) obey(ctx context.Context, from string, c *listCall) *listReply {
 	}
 	return r
 }
+
+// sameList says whether two shards have the same list.
+func sameList(a, b *state.SuppressInfo) bool {
+	return a.SaltID == b.SaltID && a.Count == b.Count && a.Sum == b.Sum
+}

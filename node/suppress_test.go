@@ -44,8 +44,9 @@ func (c *cluster) suppress(t *testing.T, op state.SuppressOp, users ...string) *
 func (n *Node) shard0() *shard.Shard { return (*n.shards.Load())[0] }
 
 func ofUser(user, i int, broken string) *kgo.Record {
-	return &kgo.Record{Key: fmt.Append(nil, "s", user), Value: fmt.Appendf(nil, `{"event_id":"e%d-%d","session_id":"s%d",`+
-		`"user_id":%d,"event_type":"search","timestamp":%d}%s`, user, i, user, user, time.Now().Unix(), broken)}
+	value := fmt.Appendf(nil, `{"event_id":"e%d-%d","session_id":"s%d","user_id":%d,"event_type":"search",`+
+		`"timestamp":%d}%s`, user, i, user, user, time.Now().Unix(), broken)
+	return &kgo.Record{Key: fmt.Append(nil, "s", user), Value: value}
 }
 
 // From the entry on nothing of a suppressed reader comes in, not even as a letter, whoever leads, while records flow.

@@ -118,7 +118,7 @@ type Summary struct {
 	Duplicates  int64            `json:"duplicates"`
 	Excluded    int64            `json:"excluded"`             // records that the rule of BotField leaves out
 	Suppressed  int64            `json:"suppressed,omitempty"` // records of suppressed readers
-	KeysDiffer  int64            `json:"keys_differ"`          // of Applied and Duplicates: not under their session's first key
+	KeysDiffer  int64            `json:"keys_differ"`          // of Applied, Duplicates: not their session's first key
 	DeadLetters map[string]int64 `json:"dead_letters"`         // by reason
 	Partitions  map[int32]Span   `json:"partitions"`
 	Sums        map[string]int64 `json:"sums"`      // of MetricColumns

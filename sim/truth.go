@@ -55,7 +55,8 @@ type kept struct {
 // KeepRecords keeps the records, for By. It is called once, before any record.
 func (t *Truth) KeepRecords() { t.keep = true }
 
-// By returns the truth of the same records, decided by what held for each one's position. The truth must be closed and have kept its records; the one that is returned is closed, and in memory.
+// By returns the truth of the same records, decided by what held for each one's position. The truth must be closed and
+// have kept its records; the one that is returned is closed, and in memory.
 func (t *Truth) By(held func(partition int32, offset int64) Held) (*Truth, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

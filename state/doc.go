@@ -46,8 +46,8 @@
 //	g <kind 1> <epoch 8> <key>          garbage: an image that is superseded (value: by which epoch 8) or purged (^0),
 //	                                    but kept for plans or sinks that still need it. Of kind s: the segments of a
 //	                                    purged session, whose last image is of that epoch
-//	u <fast 8> <hash 8>                 a suppressed reader: kind, the rest of the hash, when, by whom. The key is all that
-//	                                    memory has of it, so that memory alone tells who is on the list
+//	u <fast 8> <hash 8>                 a suppressed reader: kind, the rest of the hash, when, by whom. The key is all
+//	                                    that memory has of it, so that memory alone tells who is on the list
 //	rollup key: <date 4> <table 1> (<length 2> <text>)*
 //
 // # Segments
@@ -92,9 +92,10 @@
 //	   its epoch (I6). The segments of a session are deleted with its last image, when all sinks are past the older
 //	   ones, too.
 //	S5 Every offset of a range is exactly one of: an item that is counted, an offset in LeftOut (suppressed records,
-//	   too), or no record at all, or none that the rules of the epoch let in (I1). Every offset between two ranges lies in one gap, which a Skip entry has made (level 2). Ranges of one
-//	   partition are joined except over a gap. A gap of raw events lies within ranges: their records count, the epochs
-//	   say so for ever (S3), and only plans of raw events are read through it.
+//	   too), or no record at all, or none that the rules of the epoch let in (I1). Every offset between two ranges
+//	   lies in one gap, which a Skip entry has made (level 2). Ranges of one partition are joined except over a gap. A
+//	   gap of raw events lies within ranges: their records count, the epochs say so for ever (S3), and only plans of
+//	   raw events are read through it.
 //	S6 Which timers an entry fires, in which order and how many, does not depend on which sessions are in memory.
 //
 // # Assumptions

@@ -73,7 +73,8 @@ func (g *generator) entry() []byte {
 	case n == 0 && g.r.IntN(3) == 0:
 		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(3)))
 	case n == 2 && g.level >= level.Guarded && g.r.IntN(3) == 0: // some change nothing, one in nine has another salt
-		e := SuppressEntry{Now: g.now * 1000, Op: SuppressOp(1 + g.r.IntN(2)), Salt: event.Salt{byte(1 + g.r.IntN(9)/8)}}
+		e := SuppressEntry{Now: g.now * 1000, Op: SuppressOp(1 + g.r.IntN(2)),
+			Salt: event.Salt{byte(1 + g.r.IntN(9)/8)}}
 		for range g.r.IntN(6) {
 			e.Listings = append(e.Listings, madeUp(g.r.IntN(20)))
 		}

@@ -43,7 +43,7 @@ type Counted struct {
 	// Suppressed are the records of readers on the list, by the id for which they were left out (level 3).
 	SuppressedUsers    int64            `json:",omitempty"`
 	SuppressedSessions int64            `json:",omitempty"`
-	KafkaTimes         int64            `json:",omitempty"` // records whose Kafka timestamp is missing or cannot be true
+	KafkaTimes         int64            `json:",omitempty"` // records whose Kafka timestamp is missing or not true
 	Zeroed             map[string]int64 `json:",omitempty"` // values that are no number and count as 0, by field
 }
 

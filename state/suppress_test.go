@@ -164,7 +164,8 @@ func TestSuppressedReplicas(t *testing.T) {
 		var stores [2]*Store
 		fs := vfs.NewMem()
 		for i := range stores {
-			s, err := Open(context.Background(), Options{FS: fs, Dir: fmt.Sprint("s", i), CheckpointBytes: []int64{0, 1}[i]})
+			s, err := Open(context.Background(), Options{FS: fs, Dir: fmt.Sprint("s", i),
+				CheckpointBytes: []int64{0, 1}[i]})
 			must(t, err)
 			stores[i] = s
 		}
@@ -184,7 +185,8 @@ func TestSuppressedReplicas(t *testing.T) {
 		apply(1, EncodeConfig(testConfig()))
 		apply(2, EncodeLevel(1000*t0, level.Guarded))
 		for index := 3; index < 60; index++ {
-			e := SuppressEntry{Now: int64(index), Op: SuppressOp(1 + g.r.IntN(2)), Salt: event.Salt{byte(1 + g.r.IntN(9)/8)}}
+			e := SuppressEntry{Now: int64(index), Op: SuppressOp(1 + g.r.IntN(2)),
+				Salt: event.Salt{byte(1 + g.r.IntN(9)/8)}}
 			for range g.r.IntN(20) {
 				e.Listings = append(e.Listings, madeUp(g.r.IntN(30)))
 			}
@@ -237,7 +239,7 @@ func TestOpenSessionsOf(t *testing.T) {
 	user("z", 7, event.ArticleView)
 	for users, want := range map[string]int{"1": n / 3, "2 3": 2 * n / 3, "7": 1, "9": 0, "": 0} {
 		set := map[uint64]bool{0: true} // nobody's sessions are nobody's
-		for _, u := range strings.Fields(users) {
+		for u := range strings.FieldsSeq(users) {
 			set[event.UserOf(u)] = true
 		}
 		ids, whole, err := b.s.OpenSessionsOf(context.Background(), set, n)

@@ -18,8 +18,8 @@ type suppressedReaders struct {
 }
 
 // change changes the list of a shard of level l, or refuses the entry whole. It returns by how many bytes the next
-// checkpoint grows, too. What is on the list is told by the keys in memory alone, and these are the keys of Pebble, so it
-// does not depend on which listings a checkpoint has written (S1).
+// checkpoint grows, too. What is on the list is told by the keys in memory alone, and these are the keys of Pebble, so
+// it does not depend on which listings a checkpoint has written (S1).
 func (r *suppressedReaders) change(e *SuppressEntry, l level.Level) (res *SuppressResult, dirty int64) {
 	list := r.list.Load()
 	refuse := func(why SuppressRefusal) (*SuppressResult, int64) {

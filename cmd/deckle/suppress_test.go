@@ -44,7 +44,8 @@ func TestSuppress(t *testing.T) {
 				`"listed":true,"since":"2026-11-30T01:00:00Z","shards":[0,1],"shards_without":[2]},`+
 				`{"kind":"user","shards":[],"shards_unknown":[2]}]}`)
 		case strings.HasSuffix(r.URL.Path, "/repair"):
-			_, _ = io.WriteString(w, `{"readers":5,"whole":true,"shards":[{"shard":0},{"shard":1,"added":2,"removed":1}]}`)
+			_, _ = io.WriteString(w, `{"readers":5,"whole":true,`+
+				`"shards":[{"shard":0},{"shard":1,"added":2,"removed":1}]}`)
 		case strings.Contains(text, "half"):
 			_, _ = io.WriteString(w, `{"ids":1,"changed":1,"readers":4,"open_sessions_whole":true,`+
 				`"shards":[{"shard":0},{"shard":1,"error":"no leader"}]}`)
@@ -75,14 +76,14 @@ func TestSuppress(t *testing.T) {
 		stdout string
 		asked  []string
 	}{
-		{"add --user 4711", exitOK, "1 ids: 1 were added, the others were on the list; it has 4 readers\n\nopen sessions " +
-			"of these users, which are written when they end:\n  \"s 1\"\n\nnot stopped:\n  - Kafka\n",
+		{"add --user 4711", exitOK, "1 ids: 1 were added, the others were on the list; it has 4 readers\n\n" +
+			"open sessions of these users, which are written when they end:\n  \"s 1\"\n\nnot stopped:\n  - Kafka\n",
 			[]string{path + `add {"user_ids":["4711"]}`}},
 		{"remove --session half", exitFailure,
 			"1 ids: 1 were removed, the others were not on the list; it has 4 readers\n",
 			[]string{path + `remove {"session_ids":["half"]}`}},
-		{"check --file " + two, exitOK, "user \"7\" is on the list since 2026-11-30T01:00:00Z, in shards [0 1], and not " +
-			"in [2] (deckle suppress repair)\nuser \"x y\" is not on the list; shards [2] have not answered\n",
+		{"check --file " + two, exitOK, "user \"7\" is on the list since 2026-11-30T01:00:00Z, in shards [0 1], " +
+			"and not in [2] (deckle suppress repair)\nuser \"x y\" is not on the list; shards [2] have not answered\n",
 			[]string{path + `check {"user_ids":["7","x y"]}`}},
 		{"add --json --session busy", exitOK, `{"ids":1,"hash":"","changed":1,"readers":4,"whole":true,` +
 			`"at":"0001-01-01T00:00:00Z","shards":null,"open_sessions":["s 1"],"open_sessions_whole":true,` +

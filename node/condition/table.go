@@ -245,7 +245,8 @@ var table = []Spec{
 		"Give all nodes the same rules, with a rules.revision that is greater than the shard's if they shall change, " +
 			"and restart the nodes. Until then all nodes judge by the shard's rules."},
 	{SuppressionDiffers, Degraded, "cluster",
-		"for a minute the shards' lists of suppressed readers have not been the same, by the replicas of this node", Never,
+		"for a minute the shards' lists of suppressed readers have not been the same, by the replicas of this node",
+		Never,
 		"Run deckle suppress repair: it gives every shard the list of shard 0, which is always changed first. Until " +
 			"then a reader may be let in by one shard and not by another."},
 	{SourceFailing, Failing, "the shard",

@@ -98,8 +98,8 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
-		orders: s.orders, listOrders: s.listOrders, passed: s.passed, arrivals: newEpochArrivals(), offsets: newGroupOffsets(), backlog: true,
-		foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
+		orders: s.orders, listOrders: s.listOrders, passed: s.passed, arrivals: newEpochArrivals(),
+		offsets: newGroupOffsets(), backlog: true, foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
 	if err := l.configure(ctx); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,17 +11,6 @@ import (
 
 	"deckle/node/status"
 )
-
-// SuppressionList is the list of suppressed readers. Ids of readers come to it in bodies alone, and what it returns has
-// none, but for the open sessions of those who were added.
-type SuppressionList interface {
-	// Hash returns by what the audit log knows the ids of a request; "" if no reader was ever listed.
-	Hash(q *status.ListRequest) string
-	// Do carries a request out. The error wraps status.ErrRefused if nothing has changed.
-	Do(ctx context.Context, q *status.ListRequest) (*status.ListOutcome, error)
-	// Page returns at most n readers on the list, those from a place on.
-	Page(from, n int) (*status.ListPage, error)
-}
 
 const (
 	// maxListBody bounds the body of a verb of the list, in bytes: status.MaxListIDs ids, not all of them escaped.

@@ -107,7 +107,8 @@ func TestSuppressionPages(t *testing.T) {
 		}
 	}
 	ask("")
-	if w := ask("?from=2000&limit=10"); w.Code != http.StatusOK || !slices.Equal(g.list.from, []int{0, 1000, 2000, 10}) {
+	w := ask("?from=2000&limit=10")
+	if w.Code != http.StatusOK || !slices.Equal(g.list.from, []int{0, 1000, 2000, 10}) {
 		t.Errorf("%d %s, asked %v", w.Code, w.Body, g.list.from)
 	}
 	lines := g.lines(t)

@@ -34,10 +34,10 @@
 //     a snapshot, a table or a letter (planted.go).
 //   - A record is decoded by the rules of its epoch, also when the epoch is fetched again: rules and HMAC keys change
 //     while records flow, and the truth is worked out anew at the end, by the rules that the epochs name (rules.go).
-//   - From the entry on that has put a reader on the list of suppressed readers, none of the reader's records is an event
-//     or a letter, or in a state or an object; before it, and after a removal, all are. The list changes while records
-//     flow (readers.go). Which one held where a record was decided, is read from the entries that the shards have
-//     applied, at the end (journal.go); the counters of each shard must agree, and all shards have the same list.
+//   - From the entry on that has put a reader on the list of suppressed readers, none of the reader's records is an
+//     event or a letter, or in a state or an object; before it, and after a removal, all are. The list changes while
+//     records flow (readers.go). Which one held where a record was decided, is read from the entries that the shards
+//     have applied, at the end (journal.go); the counters of each shard must agree, and all shards have the same list.
 //   - A node gives up, or stops a part of itself, only if a fault of its own disk explains it.
 //
 // # Seeds

@@ -10,23 +10,6 @@ import (
 	"deckle/sim"
 )
 
-// leaderNow returns the member that leads the shard and its status, nil if there is none. If two of them think that
-// they lead, the one of the later term counts.
-func (w *world) leaderNow(shard uint32) (lead *member, st status.Shard) {
-	for _, m := range w.members {
-		inc := m.current()
-		if inc == nil {
-			continue
-		}
-		for _, sh := range inc.node.Status().Shards {
-			if sh.Shard == shard && sh.IsLeader && (lead == nil || sh.Term > st.Term) {
-				lead, st = m, sh
-			}
-		}
-	}
-	return lead, st
-}
-
 // advised are the commands that give up what the raw events of a shard wait for, as its leader's conditions name them.
 func advised(st *status.Shard) (all []status.Command) {
 	for _, found := range advice.FindAllStringSubmatch(st.Stopped["events"]+st.Failing["events"], -1) {

@@ -366,8 +366,6 @@ func (w *world) heal() {
 	w.history.add("HEALED", "everything")
 }
 
-func (w *world) anyMember() *member { return w.members[w.rng.IntN(len(w.members))] }
-
 // leader is the member that leads some shard, or any.
 func (w *world) leader() *member {
 	shard := w.rng.IntN(w.shards)
