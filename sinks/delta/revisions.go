@@ -66,6 +66,9 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 	if err := s.log.Refresh(ctx); err != nil {
 		return err
 	}
+	if err := s.log.CheckRemoves(); err != nil {
+		return err // nothing is staged that could not be committed
+	}
 	for len(targets) > 0 {
 		n, bytes := 0, int64(0)
 		for n < len(targets) && (n == 0 || bytes+targets[n].size <= s.opts.FileBytes) {
@@ -158,7 +161,7 @@ func (p *pass) step() (finished bool, err error) {
 	)
 	p.s.log.View(func(sn *deltalog.Snapshot) {
 		version = sn.Version
-		for _, f := range sn.Files {
+		for f := range sn.In(func(partition string) bool { return len(p.byPlace[partition]) > 0 }) {
 			if p.holds(f) {
 				candidates = append(candidates, f)
 			}
@@ -278,7 +281,7 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 		return err
 	}
 	live := false
-	p.s.log.View(func(sn *deltalog.Snapshot) { live = sn.Files[f.Path] != nil })
+	p.s.log.View(func(sn *deltalog.Snapshot) { live = sn.File(f.Path) != nil })
 	if live {
 		return &deltalog.CorruptionError{Key: f.Path, Err: cause}
 	}

@@ -79,7 +79,7 @@ func checkStats(t *testing.T, mem *objects.Mem) {
 	}
 	tab := openTable(t, mem, "events")
 	log.View(func(s *deltalog.Snapshot) {
-		for _, f := range s.Files {
+		for f := range s.All() {
 			cols := eventsTable.newStats()
 			rows := int64(0)
 			err := tab.ReadEvents(context.Background(), []*File{f}, func(r *EventRow) error {

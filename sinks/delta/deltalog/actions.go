@@ -16,6 +16,25 @@ type Protocol struct {
 	WriterFeatures   []string `json:"writerFeatures,omitempty"`
 }
 
+// MarshalJSON writes the lists of features exactly if the versions want them, as the protocol says: an empty list and
+// none are different things to other readers.
+func (p *Protocol) MarshalJSON() ([]byte, error) {
+	v := struct {
+		MinReaderVersion int       `json:"minReaderVersion"`
+		MinWriterVersion int       `json:"minWriterVersion"`
+		ReaderFeatures   *[]string `json:"readerFeatures,omitempty"`
+		WriterFeatures   *[]string `json:"writerFeatures,omitempty"`
+	}{MinReaderVersion: p.MinReaderVersion, MinWriterVersion: p.MinWriterVersion}
+	list := func(features []string) *[]string { l := append([]string{}, features...); return &l }
+	if p.MinReaderVersion >= 3 {
+		v.ReaderFeatures = list(p.ReaderFeatures)
+	}
+	if p.MinWriterVersion >= 7 {
+		v.WriterFeatures = list(p.WriterFeatures)
+	}
+	return json.Marshal(v)
+}
+
 // Format is the file format of a table.
 type Format struct {
 	Provider string            `json:"provider"`
@@ -25,8 +44,8 @@ type Format struct {
 // Metadata is the metaData action.
 type Metadata struct {
 	ID               string            `json:"id"`
-	Name             string            `json:"name,omitempty"`
-	Description      string            `json:"description,omitempty"`
+	Name             *string           `json:"name,omitempty"`
+	Description      *string           `json:"description,omitempty"`
 	Format           Format            `json:"format"`
 	SchemaString     string            `json:"schemaString"`
 	PartitionColumns []string          `json:"partitionColumns"`
@@ -88,6 +107,7 @@ type action struct {
 // commit is one parsed commit file.
 type commit struct {
 	txnID    string // from commitInfo, "" if there is none
+	own      bool   // commitInfo names this package as the writer, which adds new names and removes live ones only
 	protocol *Protocol
 	metaData *Metadata
 	txns     []Txn
@@ -164,10 +184,12 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			// Other writers put values of any type into commitInfo; only the id of this package matters, if there is
 			// one.
 			var info struct {
-				TxnID any `json:"txnId"`
+				TxnID  any `json:"txnId"`
+				Engine any `json:"engineInfo"`
 			}
 			if json.Unmarshal(a.CommitInfo, &info) == nil {
 				c.txnID, _ = info.TxnID.(string)
+				c.own = info.Engine == engineInfo
 			}
 		}
 		if err != nil {

@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/snappy"
 
 	"deckle/sinks/delta/store"
 )
-
-// tombstoneRetention is how long a removed file stays in checkpoints. It is the protocol's default.
-const tombstoneRetention = 7 * 24 * time.Hour
 
 // checkpointRow is a row of a checkpoint, with one action. Columns are required within their action, or pointers, as
 // the Parquet writer turns zero values of optional columns into null.
@@ -106,11 +102,15 @@ func (l *Log) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {
 	err = eachCheckpointRow(key, data, func(r *checkpointRow) error {
 		switch {
 		case r.Add != nil:
-			s.add(r.Add.add(), v)
+			s.totals.files++
+			s.totals.bytes += r.Add.Size
+			if s.files != nil {
+				s.files.add(r.Add.add().entry(), v)
+			}
 		case r.Txn != nil:
 			s.Txns[r.Txn.AppID] = Txn(*r.Txn)
 		case r.MetaData != nil:
-			s.Metadata = r.MetaData.metadata()
+			s.setMetadata(r.MetaData.metadata())
 		case r.Protocol != nil:
 			s.Protocol = r.Protocol.protocol()
 		}
@@ -138,7 +138,7 @@ type checkpointer struct {
 	w       *parquet.GenericWriter[checkpointRow]
 	rows    []checkpointRow
 	actions int64
-	files   int64
+	totals  totals // of the files
 }
 
 func (c *checkpointer) fold(m *commit) {
@@ -166,7 +166,8 @@ func (c *checkpointer) write(r checkpointRow) error {
 	c.rows = append(c.rows, r)
 	c.actions++
 	if r.Add != nil {
-		c.files++
+		c.totals.files++
+		c.totals.bytes += r.Add.Size
 	}
 	if len(c.rows) < 256 {
 		return nil
@@ -247,21 +248,26 @@ func (c *checkpointer) own() error {
 // WriteCheckpoint writes the checkpoint of an existing version, and then the hint. It is made from the checkpoint of
 // version base, the newest older one known (-1 for none), and the commits since.
 func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
-	now := l.opts.Now()
+	size, counted, err := l.writeCheckpoint(ctx, version, base)
+	if err != nil {
+		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+	}
+	_, err = l.locked(ctx, func(s *Snapshot) { s.learn(version, size, counted) })
+	return err
+}
+
+// writeCheckpoint returns the size in bytes, 0 if another node's stands there, and what it has counted.
+func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size int64, counted totals, err error) {
+	props, err := l.locked(ctx, func(*Snapshot) {})
+	if err != nil {
+		return 0, counted, err
+	}
 	c := &checkpointer{
 		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
-		cutoff: now.Add(-tombstoneRetention).UnixMilli(),
+		cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(), totals: totals{exact: true},
 	}
-	for v := base + 1; v <= version; v++ {
-		data, err := l.opts.Store.Get(ctx, l.commitKey(v))
-		if err != nil {
-			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
-		}
-		m, err := parseCommit(l.commitKey(v), data)
-		if err != nil {
-			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
-		}
-		c.fold(m)
+	if err := l.readCommits(ctx, base+1, version, c.fold); err != nil {
+		return 0, counted, err
 	}
 	var buf bytes.Buffer
 	c.w = parquet.NewGenericWriter[checkpointRow](&buf,
@@ -271,32 +277,34 @@ func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
 		key := l.checkpointKey(base)
 		data, err := l.opts.Store.Get(ctx, key)
 		if err != nil {
-			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+			return 0, counted, err
 		}
 		if err := eachCheckpointRow(key, data, c.base); err != nil {
-			return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+			return 0, counted, err
 		}
 	}
 	if err := errors.Join(c.own(), c.flush(), c.w.Close()); err != nil {
-		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		return 0, counted, err
 	}
 	// If another node has written the checkpoint of this version before, it holds the same state.
-	err := l.opts.Store.PutIfAbsent(ctx, l.checkpointKey(version), buf.Bytes())
+	err = l.opts.Store.PutIfAbsent(ctx, l.checkpointKey(version), buf.Bytes())
 	if err != nil && !errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		return 0, counted, err
 	}
-	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.files}
+	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.totals.files}
 	if err == nil {
-		hint.SizeInBytes = int64(buf.Len())
+		size = int64(buf.Len())
+		hint.SizeInBytes = size
+		l.metrics.checkpointBytes.WithLabelValues(l.name()).Add(float64(size))
 	}
 	b, err := json.Marshal(hint)
 	if err != nil {
-		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
+		return 0, counted, err
 	}
 	if err := l.opts.Store.Put(ctx, l.root+lastCheckpoint, b); err != nil {
-		return fmt.Errorf("delta: checkpoint %d: hint: %w", version, err)
+		return 0, counted, fmt.Errorf("hint: %w", err)
 	}
-	return nil
+	return size, c.totals, nil
 }
 
 func (a *checkpointAdd) add() *Add {
@@ -326,13 +334,13 @@ func fromRemove(r *Remove) *checkpointRemove {
 }
 
 func (m *checkpointMetadata) metadata() *Metadata {
-	return &Metadata{ID: m.ID, Name: deref(m.Name), Description: deref(m.Description),
+	return &Metadata{ID: m.ID, Name: m.Name, Description: m.Description,
 		Format: Format{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
 		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
 }
 
 func fromMetadata(m *Metadata) *checkpointMetadata {
-	return &checkpointMetadata{ID: m.ID, Name: optional(m.Name), Description: optional(m.Description),
+	return &checkpointMetadata{ID: m.ID, Name: m.Name, Description: m.Description,
 		Format: checkpointFormat{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
 		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
 }

@@ -43,15 +43,15 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 		return true, nil
 	}
 	for _, f := range c.Removes {
-		if s.Files[f.Path] == nil {
+		if s.File(f.Path) == nil {
 			return false, fmt.Errorf("%w: %s is gone", ErrRebuild, f.Path)
 		}
 	}
 	if c.Guard == nil || s.Version == c.ReadVersion {
 		return false, nil
 	}
-	for _, f := range s.Files {
-		if f.Added > c.ReadVersion && c.Guard(f) {
+	for f := range s.addedAfter(c.ReadVersion) {
+		if c.Guard(f) {
 			return false, fmt.Errorf("%w: %s is new", ErrRebuild, f.Path)
 		}
 	}
@@ -116,6 +116,7 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			}
 			l.snap.apply(c)
 			l.listed = start
+			l.checksum(txnID)
 			l.committed(group, version, len(c.adds), l.opts.Now().Sub(start))
 			fail(nil)
 			return
@@ -146,14 +147,30 @@ func (l *Log) settle(group []*pending) []*pending {
 			p.finish(err)
 		case done:
 			p.finish(nil)
-		case len(p.change.Removes) > 0 && l.snap.Metadata.Configuration[configAppendOnly] == "true":
-			p.finish(&sinks.StopError{Err: fmt.Errorf("delta: table %s is append-only", l.name()),
-				Hint: "unset the property " + configAppendOnly + ": revisions replace rows"})
+		case len(p.change.Removes) > 0 && l.snap.properties.appendOnly:
+			p.finish(l.appendOnly())
 		default:
 			rest = append(rest, p)
 		}
 	}
 	return disjoint(rest)
+}
+
+// appendOnly is the error of a change that removes files from a table that takes appends only.
+func (l *Log) appendOnly() error {
+	return &sinks.StopError{Err: fmt.Errorf("delta: table %s is append-only", l.name()),
+		Hint: "unset the property " + configAppendOnly + ": revisions replace rows, and wait until then"}
+}
+
+// CheckRemoves returns the *sinks.StopError of a change that removes files, if the table takes appends only as of the
+// current snapshot; nil otherwise. A caller that has files to write first asks before.
+func (l *Log) CheckRemoves() (err error) {
+	l.View(func(s *Snapshot) {
+		if s.properties.appendOnly {
+			err = l.appendOnly()
+		}
+	})
+	return err
 }
 
 // disjoint returns the changes without those that remove a file which an earlier one removes too. These get ErrRebuild

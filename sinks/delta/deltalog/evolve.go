@@ -67,6 +67,9 @@ func (l *Log) tryColumns(ctx context.Context, fields []Field) (added []string, e
 		return nil, err
 	}
 	if won {
+		if l.snap.Version == version {
+			l.checksum(txnID)
+		}
 		l.opts.Logger.Info("delta: added columns", "table", l.name(), "columns", added, "version", version)
 		l.metrics.commits.WithLabelValues(l.name()).Inc()
 	} else {

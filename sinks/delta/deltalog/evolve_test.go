@@ -49,7 +49,7 @@ func TestAddColumns(t *testing.T) {
 	}
 	// It lost the race against the other tool, built on what that wrote, and did nothing the second time.
 	s := snapshot(l)
-	if s.Version != 3 || len(s.Files) != 1 || !s.Done("a", 1) {
+	if s.Version != 3 || s.Len() != 1 || !s.Done("a", 1) {
 		t.Errorf("%+v", s)
 	}
 	check := func(m *Metadata) {
@@ -81,7 +81,7 @@ func TestAddColumns(t *testing.T) {
 	}
 	var checkpoint int64
 	for _, k := range mem.Keys("t/_delta_log/") {
-		if v, _, ok := logName(strings.TrimPrefix(k, "t/_delta_log/")); ok {
+		if v, kind := logName(strings.TrimPrefix(k, "t/_delta_log/")); kind == logCheckpoint {
 			checkpoint = max(checkpoint, v)
 		}
 	}
@@ -136,7 +136,7 @@ func TestAddColumnsAtOnce(t *testing.T) {
 		wg.Wait()
 		mem.SetFaults(0, objects.Faults{})
 		reader := open(t, Options{Store: mem, Name: "t", KeepFiles: true})
-		if s := snapshot(reader); len(s.Files) != 4 || s.Metadata.SchemaString != SchemaString(allFields()) {
+		if s := snapshot(reader); s.Len() != 4 || s.Metadata.SchemaString != SchemaString(allFields()) {
 			t.Errorf("seed %d: %+v", seed, s)
 		}
 		n := 0

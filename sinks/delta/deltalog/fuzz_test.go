@@ -115,17 +115,17 @@ func FuzzNames(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		v, isCommit, isCheckpoint := logName(s)
+		v, kind := logName(s)
 		l := &Log{root: ""}
-		if isCommit && l.commitKey(v) != logDir+s || isCheckpoint && l.checkpointKey(v) != logDir+s ||
-			isCommit && isCheckpoint {
+		if kind == logCommit && l.commitKey(v) != logDir+s || kind == logCheckpoint && l.checkpointKey(v) != logDir+s ||
+			kind == logChecksum && l.checksumKey(v) != logDir+s {
 			t.Fatalf("%q is version %d, whose name is %s", s, v, l.commitKey(v))
 		}
 		o := parseOrigin(map[string]string{TagShard: s, TagFrom: s, TagTo: s})
 		if again := parseOrigin(o.Tags()); o.Tagged && again != o {
 			t.Fatalf("%q is %+v, again %+v", s, o, again)
 		}
-		if n := numRecords(s); n < -1 {
+		if n := recordsIn([]byte(s)); n < -1 {
 			t.Fatalf("%q has %d records", s, n)
 		}
 		if checkSchema(s, testFields, testLater) != nil {

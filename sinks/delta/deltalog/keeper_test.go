@@ -38,8 +38,8 @@ func TestForeignHint(t *testing.T) {
 				if keys := mem.Keys("t/_delta_log/00000000000000000020.checkpoint"); len(keys) != 1 {
 					t.Fatal("no checkpoint of version 20")
 				}
-				if s := snapshot(open(t, writerOptions(mem))); s.Checkpoint != 20 || len(s.Files) != 20 {
-					t.Fatalf("checkpoint %d, %d files", s.Checkpoint, len(s.Files))
+				if s := snapshot(open(t, writerOptions(mem))); s.Checkpoint != 20 || s.Len() != 20 {
+					t.Fatalf("checkpoint %d, %d files", s.Checkpoint, s.Len())
 				}
 			})
 		}
@@ -65,7 +65,7 @@ func TestCleanupWithAClockThatIsAhead(t *testing.T) {
 	}
 	submit(t, behind, &Change{AppID: "behind", Version: 2, Last: true, Adds: []Add{add("b2", Origin{})}})
 	s := snapshot(open(t, writerOptions(mem)))
-	if s.Txns["behind"].Version != 2 || len(s.Files) != 27 {
-		t.Fatalf("a reader sees txn %d and %d files of 27", s.Txns["behind"].Version, len(s.Files))
+	if s.Txns["behind"].Version != 2 || s.Len() != 27 {
+		t.Fatalf("a reader sees txn %d and %d files of 27", s.Txns["behind"].Version, s.Len())
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"deckle/sinks/delta/store"
 )
 
@@ -23,35 +25,55 @@ func (l *Log) checkpointKey(v int64) string {
 	return fmt.Sprintf("%s%s%020d%s", l.root, logDir, v, checkpointExt)
 }
 
+// logKind is what an object in the log folder is.
+type logKind uint8
+
+const (
+	logOther logKind = iota
+	logCommit
+	logCheckpoint // classic, in one file
+	logChecksum
+)
+
 // logName reads the version and the kind of an object in the log folder from its name.
-func logName(name string) (version int64, isCommit, isCheckpoint bool) {
+func logName(name string) (version int64, kind logKind) {
 	if len(name) < 21 {
-		return 0, false, false
+		return 0, logOther
 	}
 	v, err := strconv.ParseUint(name[:20], 10, 63) // only digits: "+0000000000000000007" is no version
 	if err != nil {
-		return 0, false, false
+		return 0, logOther
 	}
-	return int64(v), name[20:] == ".json", name[20:] == checkpointExt
+	switch name[20:] {
+	case ".json":
+		return int64(v), logCommit
+	case checkpointExt:
+		return int64(v), logCheckpoint
+	case checksumExt:
+		return int64(v), logChecksum
+	}
+	return 0, logOther
 }
 
 // listing is what the log folder holds.
 type listing struct {
-	commits     map[int64]store.Info
-	checkpoints []int64 // ascending; only classic single-file ones
-	last        int64   // newest commit, -1 for none
+	commits     map[int64]bool
+	checkpoints []listedCheckpoint // ascending; only classic single-file ones
+	last        int64              // newest commit, -1 for none
 }
 
+type listedCheckpoint struct{ version, size int64 }
+
 func (l *Log) list(ctx context.Context, startAfter string) (*listing, error) {
-	ls := &listing{commits: map[int64]store.Info{}, last: -1}
+	ls := &listing{commits: map[int64]bool{}, last: -1}
 	err := l.opts.Store.List(ctx, l.root+logDir, startAfter, func(info store.Info) error {
-		name := strings.TrimPrefix(info.Key, l.root+logDir)
-		switch v, isCommit, isCheckpoint := logName(name); {
-		case isCommit:
-			ls.commits[v] = info
+		switch v, kind := logName(strings.TrimPrefix(info.Key, l.root+logDir)); kind {
+		case logCommit:
+			ls.commits[v] = true
 			ls.last = max(ls.last, v)
-		case isCheckpoint:
-			ls.checkpoints = append(ls.checkpoints, v)
+		case logCheckpoint:
+			ls.checkpoints = append(ls.checkpoints, listedCheckpoint{v, info.Size})
+		case logChecksum, logOther:
 		}
 		return nil
 	})
@@ -125,21 +147,23 @@ func (l *Log) load(ctx context.Context) (*Snapshot, error) {
 // replay tries the checkpoints of a listing from the newest to the oldest, then version 0.
 func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 	if len(ls.commits) == 0 && len(ls.checkpoints) == 0 {
-		return newSnapshot(l.opts.KeepFiles, l.opts.KeepStats), nil
+		return newSnapshot(&l.opts), nil
 	}
 	var firstErr error
 	for i := len(ls.checkpoints) - 1; i >= -1; i-- {
-		s := newSnapshot(l.opts.KeepFiles, l.opts.KeepStats)
+		s := newSnapshot(&l.opts)
 		var err error
 		if i >= 0 {
-			err = l.readCheckpoint(ctx, ls.checkpoints[i], s)
+			err = l.readCheckpoint(ctx, ls.checkpoints[i].version, s)
+			s.checkpointSize = ls.checkpoints[i].size
 		}
 		for v := s.Version + 1; err == nil && v <= ls.last; v++ {
-			if _, ok := ls.commits[v]; !ok {
+			if !ls.commits[v] {
 				err = &CorruptionError{Key: l.commitKey(v), Err: errors.New("commit is missing")}
-				break
 			}
-			err = l.applyCommit(ctx, s, v)
+		}
+		if err == nil {
+			err = l.readCommits(ctx, s.Version+1, ls.last, func(c *commit) { s.apply(c) })
 		}
 		if err == nil {
 			return s, nil
@@ -154,12 +178,29 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 	return nil, firstErr
 }
 
-func (l *Log) applyCommit(ctx context.Context, s *Snapshot, v int64) error {
-	c, err := l.readCommit(ctx, v)
-	if err != nil {
-		return err
+// readAhead is how many commits are read at a time.
+const readAhead = 16
+
+// readCommits calls yield for the commits from one version to another, in their order. They are read several at a time:
+// the tail of a log may have many, and each takes a round trip to the store.
+func (l *Log) readCommits(ctx context.Context, from, to int64, yield func(*commit)) error {
+	for ; from <= to; from += readAhead {
+		n := int(min(readAhead, to-from+1))
+		commits := make([]*commit, n)
+		g, ctx := errgroup.WithContext(ctx)
+		for i := range n {
+			g.Go(func() (err error) {
+				commits[i], err = l.readCommit(ctx, from+int64(i))
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		for _, c := range commits {
+			yield(c)
+		}
 	}
-	s.apply(c)
 	return nil
 }
 

@@ -84,7 +84,7 @@ func TestCommitReadIsDurable(t *testing.T) {
 			tc(t, on(bad, "p1"), on(mem, "p2"), &failing)
 			after := writerOptions(nil)
 			after.Store = store.NewLocal(mem.CrashClone(vfs.CrashCloneCfg{}), "root", "p3")
-			if s := open(t, after).snap; !s.Done("x", 1) || s.Files["f"] == nil {
+			if s := open(t, after).snap; !s.Done("x", 1) || s.File("f") == nil {
 				t.Fatalf("an acknowledged commit is lost: version %d", s.Version)
 			}
 		})

@@ -38,8 +38,10 @@ type Options struct {
 	// Metrics may be shared by tables; nil stands for metrics that are not registered.
 	Metrics *Metrics
 
-	CheckpointInterval int           // commits; default 10
-	LogRetention       time.Duration // default 30 days
+	// CheckpointInterval is the least number of commits from one checkpoint to the next, of a table that has no
+	// property of its own for it; default 10. See the package's doc for when one is made.
+	CheckpointInterval int
+	LogRetention       time.Duration // where the table has no property for it; default 30 days
 	CleanupInterval    time.Duration // least time between two cleanups by this process; default 1 hour
 	PutTimeout         time.Duration // for one request, see store.WithTimeouts; default 30 s
 }
@@ -70,7 +72,7 @@ func (o *Options) complete() error {
 		o.CheckpointInterval = 10
 	}
 	if o.LogRetention <= 0 {
-		o.LogRetention = 30 * 24 * time.Hour
+		o.LogRetention = defaultLogRetention
 	}
 	if o.CleanupInterval <= 0 {
 		o.CleanupInterval = time.Hour
@@ -108,6 +110,7 @@ type Log struct {
 
 	committer committer
 	keeper    keeper
+	checksums checksums
 }
 
 // Open reads the table's newest version, and makes the table if it is missing and opts.Create is set. A writer runs
@@ -117,37 +120,42 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics, snapLock: semaphore.NewWeighted(1)}
-	if err := l.refresh(ctx); err != nil {
+	err := l.refresh(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if opts.Create == nil {
 		return l, nil
 	}
+	txnID := ""
 	if l.snap.Version < 0 {
-		if err := l.create(ctx); err != nil {
+		if txnID, err = l.create(ctx); err != nil {
 			return nil, err
 		}
 	}
 	l.start()
+	if txnID != "" && l.snap.Version == 0 {
+		l.checksum(txnID)
+	}
 	return l, nil
 }
 
 func (l *Log) name() string { return strings.TrimSuffix(l.root, "/") }
 
-// create writes version 0, or accepts the one that another node has written meanwhile.
-func (l *Log) create(ctx context.Context) error {
+// create writes version 0, or accepts the one that another node has written meanwhile. It returns the id of the commit
+// if it is the one written here.
+func (l *Log) create(ctx context.Context) (txnID string, err error) {
 	cr := l.opts.Create
 	id, err := uuid.NewRandomFromReader(l.opts.Rand)
 	if err != nil {
-		return fmt.Errorf("delta: table id: %w", err)
+		return "", fmt.Errorf("delta: table id: %w", err)
 	}
 	now := l.opts.Now().UnixMilli()
-	txnID, err := l.uniqueID()
-	if err != nil {
-		return err
+	if txnID, err = l.uniqueID(); err != nil {
+		return "", err
 	}
 	meta := &Metadata{
-		ID: id.String(), Name: l.name(), Description: cr.Description,
+		ID: id.String(), Name: optional(l.name()), Description: optional(cr.Description),
 		Format:           Format{Provider: "parquet", Options: map[string]string{}},
 		SchemaString:     SchemaString(slices.Concat(cr.Fields, cr.Later[:cr.NewLater])),
 		PartitionColumns: []string{cr.PartitionColumn},
@@ -161,13 +169,17 @@ func (l *Log) create(ctx context.Context) error {
 		IsBlindAppend: true, EngineInfo: engineInfo, TxnID: txnID, Node: l.opts.Node}
 	body, err := encodeCommit(info, &Protocol{MinReaderVersion: 1, MinWriterVersion: 2}, meta, nil, nil, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if _, err := l.put(ctx, 0, txnID, body); err != nil {
-		return fmt.Errorf("delta: create table %s: %w", l.name(), err)
+	won, err := l.put(ctx, 0, txnID, body)
+	if err != nil {
+		return "", fmt.Errorf("delta: create table %s: %w", l.name(), err)
+	}
+	if !won {
+		txnID = ""
 	}
 	// This node or another one has written version 0: it is checked like any table.
-	return l.refresh(ctx)
+	return txnID, l.refresh(ctx)
 }
 
 func (l *Log) uniqueID() (string, error) {

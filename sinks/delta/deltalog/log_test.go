@@ -58,6 +58,29 @@ func snapshot(l *Log) (s Snapshot) {
 	return s
 }
 
+func live(l *Log, path string) (f *File) {
+	l.View(func(s *Snapshot) { f = s.File(path) })
+	return f
+}
+
+// tombstones are the removed files in a checkpoint.
+func tombstones(t *testing.T, mem *objects.Mem, l *Log, v int64) (paths []string) {
+	t.Helper()
+	data, err := mem.Get(t.Context(), l.checkpointKey(v))
+	if err == nil {
+		err = eachCheckpointRow("c", data, func(r *checkpointRow) error {
+			if r.Remove != nil {
+				paths = append(paths, r.Remove.Path)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
 func TestCreateAndRefuse(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
@@ -131,7 +154,7 @@ func TestCreateAndRefuse(t *testing.T) {
 				t.Errorf("%s, while running: %v", name, err)
 			}
 		}
-		if n := len(third.Keys("t/")); n != 2 {
+		if n := len(third.Keys("t/")) - len(third.Keys(running.checksumKey(0))); n != 2 {
 			t.Errorf("%s, while running: %d objects", name, n)
 		}
 		// Once it is undone the same writer goes on, without being opened again.
@@ -150,20 +173,20 @@ func TestSubmit(t *testing.T) {
 	mem := objects.NewMem(nil)
 	a, b := open(t, writerOptions(mem)), open(t, writerOptions(mem))
 	ctx := context.Background()
-	file := func(l *Log, path string) *File { return snapshot(l).Files[path] }
+	file := live
 
 	submit(t, a, &Change{AppID: "x", Version: 5, Last: true, Adds: []Add{add("f1", Origin{true, 1, 0, 5})}, Rows: 3})
 	submit(t, a, &Change{AppID: "x", Version: 5, Last: true, Adds: []Add{add("f2", Origin{})}}) // known to be done
 	// b finds out that the change is done when it loses the race.
 	submit(t, b, &Change{AppID: "x", Version: 4, Last: true, Adds: []Add{add("f3", Origin{})}})
-	if s := snapshot(b); s.Version != 1 || len(s.Files) != 1 || s.Txns["x"].Version != 5 ||
+	if s := snapshot(b); s.Version != 1 || s.Len() != 1 || s.Txns["x"].Version != 5 ||
 		s.Txns["x"].LastUpdated == nil {
 		t.Fatalf("%+v", s)
 	}
 	// A commit of a meets one of b at the same version and takes the next version.
 	submit(t, b, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f4", Origin{true, 2, 0, 1})}})
 	submit(t, a, &Change{AppID: "x", Version: 6, Last: true, Adds: []Add{add("f5", Origin{true, 1, 5, 6})}})
-	if s := snapshot(a); s.Version != 3 || len(s.Files) != 3 {
+	if s := snapshot(a); s.Version != 3 || s.Len() != 3 {
 		t.Fatalf("%+v", s)
 	}
 	// A file that a change removes is already gone: the change must be made again.
@@ -276,8 +299,8 @@ func TestAmbiguousAnswers(t *testing.T) {
 				}
 			}
 			mem.SetFaults(0, objects.Faults{})
-			if s := snapshot(open(t, writerOptions(mem))); s.Version != 30 || len(s.Files) != 30 {
-				t.Fatalf("version %d, %d files", s.Version, len(s.Files))
+			if s := snapshot(open(t, writerOptions(mem))); s.Version != 30 || s.Len() != 30 {
+				t.Fatalf("version %d, %d files", s.Version, s.Len())
 			}
 		})
 	}
@@ -291,17 +314,17 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	opts.Now, opts.CleanupInterval = clock, time.Nanosecond
 	l := open(t, opts)
 	ctx := context.Background()
-	live := map[string]bool{}
+	alive := map[string]bool{}
 	step := func(v int64) {
 		t.Helper()
 		path := fmt.Sprintf("d=2024-01-02/f%d", v)
 		c := &Change{AppID: fmt.Sprintf("a%d", v%3), Version: v, Last: true,
 			Adds: []Add{add(path, Origin{true, 1, uint64(v), uint64(v) + 1})}}
-		live[path] = true
+		alive[path] = true
 		if v%4 == 0 {
 			old := fmt.Sprintf("d=2024-01-02/f%d", v-2)
-			c.Removes = []*File{snapshot(l).Files[old]}
-			delete(live, old)
+			c.Removes = []*File{live(l, old)}
+			delete(alive, old)
 		}
 		submit(t, l, c)
 		l.keeper.wait.Wait()
@@ -310,23 +333,21 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	for v := int64(1); v <= 25; v++ {
 		step(v)
 	}
-	replayed := newSnapshot(true, true)
-	for v := range int64(26) {
-		if err := l.applyCommit(ctx, replayed, v); err != nil {
-			t.Fatal(err)
-		}
+	replayed := newSnapshot(&Options{KeepFiles: true, KeepStats: true})
+	if err := l.readCommits(ctx, 0, 25, replayed.apply); err != nil {
+		t.Fatal(err)
 	}
 	check := func(s Snapshot) {
 		t.Helper()
-		if len(s.Files) != len(live) {
-			t.Errorf("%d files, want %d", len(s.Files), len(live))
+		if s.Len() != len(alive) {
+			t.Errorf("%d files, want %d", s.Len(), len(alive))
 		}
-		for p := range live {
-			f := s.Files[p]
+		for p := range alive {
+			f := s.File(p)
 			if f == nil {
 				t.Fatalf("%s is lost", p)
 			}
-			if r := replayed.Files[p]; r != nil &&
+			if r := replayed.File(p); r != nil &&
 				(f.Stats != r.Stats || f.Origin != r.Origin || f.Partition != r.Partition || f.Size != r.Size ||
 					f.NumRecords != 3) {
 				t.Errorf("%+v, want %+v", f, r)
@@ -357,19 +378,12 @@ func TestCheckpointAndCleanup(t *testing.T) {
 		check(s)
 	}
 	// The checkpoint holds only the tombstones of the week before it.
-	var tombstones []string
+	if got := strings.Join(tombstones(t, mem, l, 20), " "); got != "d=2024-01-02/f14 d=2024-01-02/f18" {
+		t.Fatalf("tombstones %q", got)
+	}
 	data, err := mem.Get(ctx, l.checkpointKey(20))
 	if err != nil {
 		t.Fatal(err)
-	}
-	err = eachCheckpointRow("c", data, func(r *checkpointRow) error {
-		if r.Remove != nil {
-			tombstones = append(tombstones, r.Remove.Path)
-		}
-		return nil
-	})
-	if err != nil || strings.Join(tombstones, " ") != "d=2024-01-02/f14 d=2024-01-02/f18" {
-		t.Fatalf("tombstones %q, %v", tombstones, err)
 	}
 	// A hint that is missing, empty, wrong or too new, and a damaged checkpoint: the table is read all the same.
 	hint := "t/" + lastCheckpoint
@@ -393,7 +407,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 		step(v)
 	}
 	keys := mem.Keys("t/_delta_log/0")
-	if keys[0] != l.checkpointKey(20) || keys[1] != l.commitKey(20) || keys[2] != l.commitKey(21) {
+	if keys[0] != l.checkpointKey(20) || keys[1] != l.checksumKey(20) || keys[2] != l.commitKey(20) {
 		t.Fatalf("the log begins with %q", keys[:3])
 	}
 	check(snapshot(open(t, read)))
@@ -427,8 +441,8 @@ func TestCleanedPastASleeper(t *testing.T) {
 		t.Fatal("nothing was cleaned")
 	}
 	submit(t, sleeper, &Change{AppID: "b", Version: 1, Last: true, Adds: []Add{add("late", Origin{})}})
-	if s := snapshot(open(t, opts)); s.Version != 51 || s.Files["late"] == nil {
-		t.Fatalf("version %d, late: %v", s.Version, s.Files["late"])
+	if s := snapshot(open(t, opts)); s.Version != 51 || s.File("late") == nil {
+		t.Fatalf("version %d, late: %v", s.Version, s.File("late"))
 	}
 }
 
@@ -473,7 +487,7 @@ func TestStats(t *testing.T) {
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if n := numRecords(got); n != 3 || numRecords("") != -1 || numRecords(`{"numRecords":1.5}`) != -1 {
+	if n := recordsIn([]byte(got)); n != 3 || recordsIn(nil) != -1 || recordsIn([]byte(`{"numRecords":1.5}`)) != -1 {
 		t.Errorf("numRecords %d", n)
 	}
 	if !json.Valid([]byte(got)) {
@@ -519,7 +533,7 @@ func FuzzCommit(f *testing.F) {
 			}
 			return
 		}
-		s := newSnapshot(true, true)
+		s := newSnapshot(&Options{KeepFiles: true, KeepStats: true})
 		s.apply(c)
 		again, err := encodeCommit(&CommitInfo{TxnID: c.txnID}, c.protocol, c.metaData, c.txns, c.removes, c.adds)
 		if err != nil {
@@ -565,7 +579,7 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		err := eachCheckpointRow("k", data, func(r *checkpointRow) error {
 			if r.Add != nil {
-				newSnapshot(true, true).add(r.Add.add(), 1)
+				newFileTable(true).add(r.Add.add().entry(), 1)
 			}
 			return nil
 		})

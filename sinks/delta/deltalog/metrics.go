@@ -4,9 +4,9 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics are the metrics of the Delta sink's tables, labelled by table.
 type Metrics struct {
-	commits, conflicts, unknown, rows, bytes, files, keepErrors *prometheus.CounterVec
-	commitSeconds, checkpointSeconds                            *prometheus.HistogramVec
-	version                                                     *prometheus.GaugeVec
+	commits, conflicts, unknown, rows, bytes, files, keepErrors, checkpointBytes *prometheus.CounterVec
+	commitSeconds, checkpointSeconds                                             *prometheus.HistogramVec
+	version                                                                      *prometheus.GaugeVec
 }
 
 // NewMetrics makes the metrics and registers them, unless reg is nil.
@@ -26,15 +26,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		rows:              counter("rows_total", "Rows committed, replaced ones included."),
 		bytes:             counter("bytes_total", "Bytes of data files committed."),
 		files:             counter("files_total", "Data files committed."),
-		keepErrors:        counter("maintenance_errors_total", "Checkpoints or cleanups that failed."),
+		keepErrors:        counter("maintenance_errors_total", "Checkpoints, checksums or cleanups that failed."),
+		checkpointBytes:   counter("checkpoint_bytes_total", "Bytes of checkpoints written."),
 		commitSeconds:     histogram("commit_seconds", "Time of a commit, races included."),
 		checkpointSeconds: histogram("checkpoint_seconds", "Time of a checkpoint and the cleanup after it."),
 		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_log_version",
 			Help: "Newest version of the log that this node knows."}, label),
 	}
 	if reg != nil {
-		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.commitSeconds,
-			m.checkpointSeconds, m.version)
+		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.checkpointBytes,
+			m.commitSeconds, m.checkpointSeconds, m.version)
 	}
 	return m
 }

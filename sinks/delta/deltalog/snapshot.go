@@ -2,8 +2,10 @@ package deltalog
 
 import (
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
+	"strings"
+	"time"
 
 	"deckle/sinks"
 )
@@ -27,20 +29,48 @@ type Snapshot struct {
 	Protocol *Protocol
 	Metadata *Metadata
 	Txns     map[string]Txn
-	// Files are the live files by path; empty if the log was opened without KeepFiles.
-	Files map[string]*File
 	// Checkpoint is the version of the newest checkpoint known, -1 for none.
 	Checkpoint int64
 
-	keepFiles, keepStats bool
-	partitions           map[string]string // interned partition values
+	checkpointSize int64      // bytes of that checkpoint, 0 if not known
+	since          []progress // of the commits after it, ascending
+	files          *fileTable // nil if the log was opened without KeepFiles
+	totals         totals
+	properties     properties
+	logRetention   time.Duration // where the table has no property
 }
 
-func newSnapshot(keepFiles, keepStats bool) *Snapshot {
-	return &Snapshot{
-		Version: -1, Checkpoint: -1, Txns: map[string]Txn{}, Files: map[string]*File{},
-		keepFiles: keepFiles, keepStats: keepStats, partitions: map[string]string{},
+// totals are the number of live files and the sum of their sizes. A snapshot without files counts them by what commits
+// add and remove. It cannot tell what a commit of another writer has really added or removed, which may name a file that
+// is live already, or one that is not: from then on the totals are not exact, until a checkpoint has been counted.
+type totals struct {
+	files, bytes int64
+	exact        bool
+}
+
+// progress is what one commit has written and changed.
+type progress struct {
+	version int64
+	written int64  // bytes of the files added
+	change  totals // exact: it is certain
+}
+
+func newSnapshot(opts *Options) *Snapshot {
+	s := &Snapshot{Version: -1, Checkpoint: -1, Txns: map[string]Txn{}, totals: totals{exact: true},
+		logRetention: opts.LogRetention}
+	if opts.KeepFiles {
+		s.files = newFileTable(opts.KeepStats)
 	}
+	s.setMetadata(nil)
+	return s
+}
+
+func (s *Snapshot) setMetadata(m *Metadata) {
+	var cfg map[string]string
+	if m != nil {
+		cfg = m.Configuration
+	}
+	s.Metadata, s.properties = m, propertiesOf(cfg, s.logRetention)
 }
 
 // Done reports whether a commit with the application id and at least the version is in the log.
@@ -56,50 +86,134 @@ func (s *Snapshot) apply(c *commit) {
 		s.Protocol = c.protocol
 	}
 	if c.metaData != nil {
-		s.Metadata = c.metaData
+		s.setMetadata(c.metaData)
 	}
 	for _, t := range c.txns {
 		s.Txns[t.AppID] = t
 	}
+	p := progress{version: s.Version, change: totals{exact: c.own || len(c.removes)+len(c.adds) == 0}}
 	for i := range c.removes {
-		delete(s.Files, c.removes[i].Path)
+		r := &c.removes[i]
+		if s.files != nil {
+			s.files.remove([]byte(r.Path))
+		}
+		if p.change.files--; r.Size != nil {
+			p.change.bytes -= *r.Size
+		} else {
+			p.change.exact = false
+		}
 	}
 	for i := range c.adds {
-		s.add(&c.adds[i], s.Version)
+		a := &c.adds[i]
+		if s.files != nil {
+			s.files.add(a.entry(), s.Version)
+		}
+		p.written += a.Size
+		p.change.files++
+		p.change.bytes += a.Size
+	}
+	s.totals.add(p.change)
+	s.since = append(s.since, p)
+	if n := len(s.since); n > 2*longestTail {
+		s.since[1].written += s.since[0].written
+		s.since[1].change.add(s.since[0].change)
+		s.since = slices.Delete(s.since, 0, 1)
 	}
 }
 
-func (s *Snapshot) add(a *Add, version int64) {
-	if !s.keepFiles {
+func (t *totals) add(d totals) {
+	t.files, t.bytes, t.exact = t.files+d.files, t.bytes+d.bytes, t.exact && d.exact
+}
+
+// counted is the exact number of live files and bytes, if it is known.
+func (s *Snapshot) counted() (totals, bool) {
+	if s.files != nil {
+		return totals{files: int64(s.files.live), bytes: s.files.bytes, exact: true}, true
+	}
+	return s.totals, s.totals.exact
+}
+
+// learn takes note of a checkpoint of size bytes (0: not known), and of what has been counted in it (exact) or not.
+func (s *Snapshot) learn(version, size int64, in totals) {
+	if version < s.Checkpoint {
 		return
 	}
-	f := &File{Path: a.Path, Size: a.Size, Modified: a.ModificationTime, NumRecords: numRecords(a.Stats),
-		Origin: parseOrigin(a.Tags), Added: version}
-	for _, v := range a.PartitionValues {
-		p, ok := s.partitions[v]
-		if !ok {
-			p = v
-			s.partitions[v] = v
+	if version > s.Checkpoint || size > 0 {
+		s.checkpointSize = size
+	}
+	s.Checkpoint = version
+	s.since = slices.DeleteFunc(s.since, func(p progress) bool { return p.version <= version })
+	if in.exact && version <= s.Version {
+		for _, p := range s.since {
+			in.add(p.change)
 		}
-		f.Partition = p
+		// If some of them are not certain, what is known now is no better than before.
+		if in.exact {
+			s.totals = in
+		}
 	}
-	if s.keepStats {
-		f.Stats = a.Stats
+}
+
+// entry is the add as a file table takes it. Its table has one partition column.
+func (a *Add) entry() *fileEntry {
+	e := &fileEntry{path: []byte(a.Path), size: a.Size, modified: a.ModificationTime, stats: []byte(a.Stats),
+		origin: parseOrigin(a.Tags)}
+	for c, v := range a.PartitionValues {
+		e.column, e.partition = []byte(c), []byte(v)
 	}
-	s.Files[f.Path] = f
+	return e
+}
+
+// Len is the number of live files; 0 if the log was opened without KeepFiles, like every set of files here.
+func (s *Snapshot) Len() int {
+	if s.files == nil {
+		return 0
+	}
+	return s.files.live
+}
+
+// File returns a live file by its path, nil if there is none.
+func (s *Snapshot) File(path string) *File {
+	if s.Len() == 0 {
+		return nil
+	}
+	at, ok := s.files.find([]byte(path))
+	if !ok {
+		return nil
+	}
+	return s.files.file(s.files.index[at] - 1)
+}
+
+// All yields the live files, in no order that means anything.
+func (s *Snapshot) All() iter.Seq[*File] { return s.where(func(*fileRecord) bool { return true }) }
+
+// In yields the live files of the partitions for which want says so. It costs little for every other file.
+func (s *Snapshot) In(want func(partition string) bool) iter.Seq[*File] {
+	if s.files == nil {
+		return func(func(*File) bool) {}
+	}
+	in := make([]bool, len(s.files.partitions))
+	for i, p := range s.files.partitions {
+		in[i] = want(p)
+	}
+	return s.where(func(r *fileRecord) bool { return in[r.partition] })
+}
+
+// addedAfter yields the live files that were added after a version.
+func (s *Snapshot) addedAfter(version int64) iter.Seq[*File] {
+	return s.where(func(r *fileRecord) bool { return r.added > version })
+}
+
+func (s *Snapshot) where(want func(*fileRecord) bool) iter.Seq[*File] {
+	if s.files == nil {
+		return func(func(*File) bool) {}
+	}
+	return s.files.files(want)
 }
 
 // SortedFiles returns the live files in the order of their paths.
 func (s *Snapshot) SortedFiles() []*File {
-	return slices.SortedFunc(maps.Values(s.Files), func(a, b *File) int {
-		switch {
-		case a.Path < b.Path:
-			return -1
-		case a.Path > b.Path:
-			return 1
-		}
-		return 0
-	})
+	return slices.SortedFunc(s.All(), func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // knownWriterFeatures are the writer features that need nothing else from this package: append-only is checked, and
@@ -137,10 +251,8 @@ func checkProtocol(root string, p *Protocol) error {
 
 // Configuration keys of the table that this package reads or writes.
 const (
-	ConfigClusterID    = "deckle.clusterId"
-	ConfigPipeline     = "deckle.pipeline"
-	configTxnRetention = "delta.setTransactionRetentionDuration"
-	configAppendOnly   = "delta.appendOnly"
+	ConfigClusterID = "deckle.clusterId"
+	ConfigPipeline  = "deckle.pipeline"
 )
 
 // checkTable refuses a table that another cluster or pipeline has made, or on which the promise of this package would

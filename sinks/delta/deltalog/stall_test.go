@@ -74,7 +74,7 @@ func TestStalledStore(t *testing.T) {
 			}
 			st.reads.Store(false)
 			submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f2", Origin{})}})
-			if s := snapshot(l); s.Version != 2 || len(s.Files) != 2 {
+			if s := snapshot(l); s.Version != 2 || s.Len() != 2 {
 				t.Fatalf("%+v", s)
 			}
 			_, _ = other.Close(), l.Close()

@@ -3,7 +3,6 @@ package deltalog
 import (
 	"encoding/json"
 	"math"
-	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -153,19 +152,4 @@ func truncateMax(s string) (string, bool) {
 		at += n
 	}
 	return s, true
-}
-
-// numRecords reads the number of records from add.stats, -1 if there is none.
-func numRecords(stats string) int64 {
-	var s struct {
-		NumRecords *json.Number `json:"numRecords"`
-	}
-	if json.Unmarshal([]byte(stats), &s) != nil || s.NumRecords == nil {
-		return -1
-	}
-	n, err := strconv.ParseInt(s.NumRecords.String(), 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
 }

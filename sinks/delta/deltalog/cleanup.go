@@ -1,0 +1,150 @@
+package deltalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"deckle/sinks/delta/store"
+)
+
+const (
+	// leastRetention is the shortest retention of commits: a writer that lags behind finds out by what it misses.
+	leastRetention = day
+
+	// Of the checkpoints that are older than the table's retention of checkpoints, those stay that time travel wants:
+	// the first of each day, and among the newest nearCommits versions the first of each nearSpacing.
+	nearCommits = 10_000
+	nearSpacing = 1_000
+	// thinEvery is how many cleanups come for one that looks at all checkpoints, and lists the whole log for it.
+	thinEvery = 24
+)
+
+var errStop = errors.New("stop")
+
+// newestCommit returns when the version of the current snapshot was written, by the store's clock.
+func (l *Log) newestCommit(ctx context.Context) (at time.Time, props properties, err error) {
+	var key string
+	if props, err = l.locked(ctx, func(s *Snapshot) { key = l.commitKey(s.Version) }); err != nil {
+		return at, props, err
+	}
+	err = l.opts.Store.List(ctx, key, "", func(info store.Info) error {
+		if info.Key == key {
+			at = info.Modified
+		}
+		return nil
+	})
+	if err != nil {
+		return at, props, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+	}
+	return at, props, nil
+}
+
+// Cleanup deletes what the table's retention does not want of its log, and returns how many objects that was. Ages are
+// measured by the store's clock.
+func (l *Log) Cleanup(ctx context.Context) (int, error) { return l.clean(ctx, true) }
+
+// logObject is one object of the log of which a cleanup may delete.
+type logObject struct {
+	info    store.Info
+	version int64
+}
+
+// clean deletes the commits, checksums and checkpoints that are older than the retention and that no newer version
+// needs, by the protocol's steps. The cutoff is midnight UTC. The newest commit that is not after the cutoff stays
+// readable: the newest checkpoint at or below that commit stays, and everything after it. With all it lists the whole
+// log and deletes checkpoints within the retention, too (thin).
+func (l *Log) clean(ctx context.Context, all bool) (int, error) {
+	newest, props, err := l.newestCommit(ctx)
+	if err != nil || !props.cleanup {
+		return 0, err
+	}
+	now := l.opts.Now()
+	if now.After(newest) {
+		now = newest // a clock that is ahead must not make young commits old: other nodes still build on them
+	}
+	cutoff := now.UTC().Add(-max(props.logRetention, leastRetention)).Truncate(day)
+	var (
+		old, checkpoints []logObject
+		cutoffCommit     = int64(-1)
+		latest           time.Time
+	)
+	err = l.opts.Store.List(ctx, l.root+logDir, "", func(info store.Info) error {
+		v, kind := logName(info.Key[len(l.root+logDir):])
+		switch kind {
+		case logCommit:
+			// A commit counts as no older than the commit before it, even if the store's clock went back.
+			if info.Modified.After(latest) {
+				latest = info.Modified
+			}
+			if !latest.After(cutoff) {
+				cutoffCommit = v
+			} else if !all {
+				return errStop
+			}
+		case logCheckpoint:
+			checkpoints = append(checkpoints, logObject{info, v})
+		case logChecksum:
+		default:
+			return nil
+		}
+		if !latest.After(cutoff) {
+			old = append(old, logObject{info, v})
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return 0, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+	}
+	keep := int64(-1)
+	for _, c := range checkpoints {
+		if c.version <= cutoffCommit {
+			keep = c.version
+		}
+	}
+	old = slices.DeleteFunc(old, func(o logObject) bool { return o.version >= keep })
+	if len(old) > 0 {
+		// The checkpoint from which every later replay starts is read before anything is deleted.
+		if err := l.readCheckpoint(ctx, keep, newSnapshot(&Options{})); err != nil {
+			return 0, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+		}
+	}
+	if all {
+		old = append(old, thin(checkpoints, keep, now.Add(-props.checkpointRetention))...)
+	}
+	for n, o := range old {
+		if err := l.opts.Store.Delete(ctx, o.info.Key); err != nil {
+			return n, fmt.Errorf("delta: clean %s: %w", l.name(), err)
+		}
+	}
+	return len(old), nil
+}
+
+// thin returns those of a log's checkpoints, ascending, which nobody needs: none of the two newest, none that is
+// younger than before, and of the others those between the ones by which time travel goes. Every commit down to keep
+// stays, so that every version can still be read, from an earlier checkpoint.
+func thin(checkpoints []logObject, keep int64, before time.Time) (gone []logObject) {
+	if len(checkpoints) < 3 {
+		return nil
+	}
+	newest := checkpoints[len(checkpoints)-1].version
+	var last time.Time
+	span := int64(-1)
+	for _, c := range checkpoints[:len(checkpoints)-2] {
+		if c.version < keep {
+			continue
+		}
+		date := c.info.Modified.UTC().Truncate(day)
+		first := c.version == keep || !date.Equal(last)
+		if newest-c.version < nearCommits && c.version/nearSpacing != span {
+			first = true
+		}
+		last, span = date, c.version/nearSpacing
+		if !first && c.info.Modified.Before(before) {
+			gone = append(gone, c)
+		}
+	}
+	return gone
+}
