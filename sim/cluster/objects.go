@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -168,12 +169,29 @@ func (c *client) PutIfAbsent(ctx context.Context, key string, data []byte) error
 	return c.write(ctx, "PUT if absent", key, data, true)
 }
 
+// PutStreamIfAbsent implements store.Store.
+func (c *client) PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error {
+	data, err := objects.Streamed(size, write)
+	if err != nil {
+		return err
+	}
+	return c.write(ctx, "PUT if absent", key, data, true)
+}
+
 // Get implements store.Store.
 func (c *client) Get(ctx context.Context, key string) ([]byte, error) {
 	if _, err := c.request(ctx, "GET"); err != nil {
 		return nil, err
 	}
 	return c.o.Mem.Get(ctx, key)
+}
+
+// GetRange implements store.Store.
+func (c *client) GetRange(ctx context.Context, key string, off int64, p []byte) (store.Range, error) {
+	if _, err := c.request(ctx, "GET"); err != nil {
+		return store.Range{}, err
+	}
+	return c.o.Mem.GetRange(ctx, key, off, p)
 }
 
 // List implements store.Store.

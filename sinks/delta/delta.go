@@ -40,7 +40,7 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 			Store: opts.Store, Name: tables[opts.Level].name, Node: opts.Node, KeepFiles: keepFiles, Now: opts.Now,
 			Rand:  opts.Rand,
 			Sleep: opts.sleep, Logger: opts.Logger, Metrics: metrics, CheckpointInterval: opts.CheckpointInterval,
-			Create: creation(tables, opts.Level, &opts),
+			Create: creation(tables, opts.Level, &opts), Codec: checkpointCodec(cdc),
 		})
 	}
 	d := &Delta{}

@@ -121,3 +121,12 @@ func codec(name string) (compress.Codec, error) {
 	}
 	return nil, fmt.Errorf("delta: compression %q: want zstd, snappy or none", name)
 }
+
+// checkpointCodec is the codec of checkpoints: that of the data files, which every reader must know anyway. Without one
+// it is snappy, as checkpoints are mostly text and held in memory while they are made.
+func checkpointCodec(files compress.Codec) compress.Codec {
+	if _, ok := files.(*uncompressed.Codec); ok {
+		return &snappy.Codec{}
+	}
+	return files
+}

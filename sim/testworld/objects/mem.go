@@ -2,9 +2,11 @@
 package objects
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -32,6 +34,7 @@ type Mem struct {
 	rng     *rand.Rand
 	faults  Faults
 	late    []lateput
+	puts    uint64
 	now     func() time.Time
 
 	// Hook, if set, is called before every request with its name and key; an error becomes the answer of the request.
@@ -43,6 +46,7 @@ type Mem struct {
 type object struct {
 	data     []byte
 	modified time.Time
+	number   uint64 // of the put that made it
 }
 
 type lateput struct {
@@ -69,7 +73,7 @@ func (m *Mem) SetFaults(seed uint64, f Faults) {
 func (m *Mem) Overwrite(key string, data []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.objects[key] = object{slices.Clone(data), m.now()}
+	m.objects[key] = m.made(slices.Clone(data))
 }
 
 // Contents returns what is really there by key. Nobody may change it.
@@ -97,6 +101,12 @@ func (m *Mem) Keys(prefix string) []string {
 	return keys
 }
 
+// made is a new object. The caller holds the lock.
+func (m *Mem) made(data []byte) object {
+	m.puts++
+	return object{data, m.now(), m.puts}
+}
+
 // begin draws what happens to the request. It returns with the lock held.
 func (m *Mem) begin(ctx context.Context, op, key string) error {
 	if err := ctx.Err(); err != nil {
@@ -114,7 +124,7 @@ func (m *Mem) begin(ctx context.Context, op, key string) error {
 		l := m.late[0]
 		m.late = m.late[1:]
 		if _, ok := m.objects[l.key]; !ok {
-			m.objects[l.key] = object{l.data, m.now()}
+			m.objects[l.key] = m.made(l.data)
 		}
 	}
 	if m.draw(m.faults.Before) {
@@ -135,7 +145,7 @@ func (m *Mem) Put(ctx context.Context, key string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	m.objects[key] = object{slices.Clone(data), m.now()}
+	m.objects[key] = m.made(slices.Clone(data))
 	if m.draw(m.faults.Lost) {
 		return fmt.Errorf("%w: answer lost", ErrFault)
 	}
@@ -162,7 +172,7 @@ func (m *Mem) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 		m.late = append(m.late, lateput{key, slices.Clone(data)})
 		return fmt.Errorf("%w: timeout", ErrFault)
 	}
-	m.objects[key] = object{slices.Clone(data), m.now()}
+	m.objects[key] = m.made(slices.Clone(data))
 	switch {
 	case m.draw(m.faults.Lost):
 		return fmt.Errorf("%w: answer lost", ErrFault)
@@ -170,6 +180,27 @@ func (m *Mem) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 		return fmt.Errorf("put %s: %w", key, store.ErrExists)
 	}
 	return nil
+}
+
+// PutStreamIfAbsent implements store.Store.
+func (m *Mem) PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error {
+	data, err := Streamed(size, write)
+	if err != nil {
+		return err
+	}
+	return m.PutIfAbsent(ctx, key, data)
+}
+
+// Streamed are the bytes of an object that is given as a stream of a size.
+func Streamed(size int64, write func(io.Writer) error) ([]byte, error) {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) != size {
+		return nil, fmt.Errorf("%w: %d of %d", store.ErrStreamed, b.Len(), size)
+	}
+	return b.Bytes(), nil
 }
 
 // Get implements store.Store.
@@ -184,6 +215,28 @@ func (m *Mem) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("get %s: %w", key, store.ErrNotFound)
 	}
 	return slices.Clone(o.data), nil
+}
+
+// GetRange implements store.Store.
+func (m *Mem) GetRange(ctx context.Context, key string, off int64, p []byte) (r store.Range, err error) {
+	err = m.begin(ctx, "get", key)
+	defer m.mu.Unlock()
+	if err != nil {
+		return r, err
+	}
+	o, ok := m.objects[key]
+	if !ok {
+		return r, fmt.Errorf("get %s: %w", key, store.ErrNotFound)
+	}
+	r.Size = int64(len(o.data))
+	if off < 0 {
+		off = max(0, r.Size-int64(len(p)))
+	}
+	if off >= r.Size {
+		return r, fmt.Errorf("get %s: %w", key, store.ErrRange)
+	}
+	r.N, r.Image = copy(p, o.data[off:]), fmt.Sprint(o.number)
+	return r, nil
 }
 
 // List implements store.Store.

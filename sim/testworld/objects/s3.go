@@ -2,6 +2,7 @@ package objects
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/xml"
@@ -62,13 +63,9 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s3Error(w, http.StatusNotFound, "NoSuchKey")
 			return
 		}
-		h := w.Header()
-		h.Set("Content-Length", strconv.Itoa(len(o.data)))
-		h.Set("ETag", etag(o.data))
-		h.Set("Last-Modified", o.modified.UTC().Format(http.TimeFormat))
-		if r.Method == http.MethodGet {
-			_, _ = w.Write(o.data)
-		}
+		w.Header().Set("ETag", etag(o.data))
+		w.Header().Set("Content-Type", "application/octet-stream")
+		http.ServeContent(w, r, "", o.modified, bytes.NewReader(o.data)) // ranges, too
 	case r.Method == http.MethodDelete:
 		delete(s.objects, key)
 		w.WriteHeader(http.StatusNoContent)
@@ -91,7 +88,7 @@ func (s *S3) put(w http.ResponseWriter, r *http.Request, key string) {
 		s3Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
 		return
 	}
-	s.objects[key] = object{data, time.Now()}
+	s.objects[key] = object{data: data, modified: time.Now()}
 	if s.Fault != nil {
 		if code := s.Fault(r, true); code != 0 {
 			s3Error(w, code, "InternalError")

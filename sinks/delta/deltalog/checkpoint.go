@@ -1,16 +1,15 @@
 package deltalog
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/snappy"
 
 	"deckle/sinks/delta/store"
 )
@@ -73,46 +72,35 @@ type checkpointProtocol struct {
 	WriterFeatures   []string `parquet:"writerFeatures,optional,list"`
 }
 
-// eachCheckpointRow decodes a checkpoint row by row.
-func eachCheckpointRow(key string, data []byte, yield func(*checkpointRow) error) error {
-	open := func(f *parquet.File) (RowReader[checkpointRow], error) {
-		return checkpointReader{parquet.NewGenericReader[checkpointRow](f)}, nil
-	}
-	return EachRow(key, data, open, 64, yield)
-}
-
-type checkpointReader struct {
-	r *parquet.GenericReader[checkpointRow]
-}
-
-func (r checkpointReader) Read(rows []checkpointRow) (int, error) {
-	clear(rows) // the library does not overwrite fields that are null
-	return r.r.Read(rows)
-}
-
-func (r checkpointReader) Close() error { return r.r.Close() }
-
 // readCheckpoint fills an empty snapshot.
 func (l *Log) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {
 	key := l.checkpointKey(v)
-	data, err := l.opts.Store.Get(ctx, key)
-	if err != nil {
-		return err
-	}
-	err = eachCheckpointRow(key, data, func(r *checkpointRow) error {
+	want := func(c leaf) bool {
 		switch {
-		case r.Add != nil:
+		case c >= removePath && c <= removeSize:
+			return false
+		case c > addSize && c <= addTagValue || c == addPartitionKey || c == addPartitionValue:
+			return s.files != nil
+		}
+		return true
+	}
+	var e fileEntry
+	err := eachCheckpointView(ctx, l.opts.Store, key, want, func(r *checkpointView) error {
+		switch {
+		case r.has(addPath):
 			s.totals.files++
-			s.totals.bytes += r.Add.Size
+			s.totals.bytes += r.int(addSize)
 			if s.files != nil {
-				s.files.add(r.Add.add().entry(), v)
+				r.entry(&e)
+				s.files.add(&e, v)
 			}
-		case r.Txn != nil:
-			s.Txns[r.Txn.AppID] = Txn(*r.Txn)
-		case r.MetaData != nil:
-			s.setMetadata(r.MetaData.metadata())
-		case r.Protocol != nil:
-			s.Protocol = r.Protocol.protocol()
+		case r.has(txnAppID):
+			t := r.txn()
+			s.Txns[t.AppID] = t
+		case r.has(metaID):
+			s.setMetadata(r.metadata())
+		case r.has(protocolReader):
+			s.Protocol = r.protocol()
 		}
 		return nil
 	})
@@ -136,7 +124,8 @@ type checkpointer struct {
 	cutoff   int64 // tombstones older than this are left out, Unix milliseconds
 
 	w       *parquet.GenericWriter[checkpointRow]
-	rows    []checkpointRow
+	rows    rowBuilder
+	rest    []parquet.Row // of txns, metaData and protocol
 	actions int64
 	totals  totals // of the files
 }
@@ -162,54 +151,81 @@ func (c *checkpointer) fold(m *commit) {
 	}
 }
 
-func (c *checkpointer) write(r checkpointRow) error {
-	c.rows = append(c.rows, r)
+// end finishes the row that has been built.
+func (c *checkpointer) end() error {
 	c.actions++
-	if r.Add != nil {
-		c.totals.files++
-		c.totals.bytes += r.Add.Size
-	}
-	if len(c.rows) < 256 {
+	if c.rows.end(); len(c.rows.rows) < 256 {
 		return nil
 	}
 	return c.flush()
 }
 
 func (c *checkpointer) flush() error {
-	_, err := c.w.Write(c.rows)
-	clear(c.rows)
-	c.rows = c.rows[:0]
+	_, err := c.w.WriteRows(c.rows.rows)
+	c.rows.reset()
 	return err
 }
 
-func (c *checkpointer) expired(r *Remove) bool {
-	return r.DeletionTimestamp == nil || *r.DeletionTimestamp < c.cutoff
+// writeAdd writes a file. DataChange is false, as an action in a checkpoint changes no data.
+func (c *checkpointer) writeAdd(path []byte, size, modified int64, stats []byte,
+	partition, tags pairs) error {
+	c.totals.files++
+	c.totals.bytes += size
+	b := &c.rows
+	b.text(columnAddPath, path)
+	b.pairs(columnAddPartition, partition, true)
+	b.int(columnAddSize, size)
+	b.int(columnAddModified, modified)
+	b.bool(columnAddDataChange, false)
+	b.optional(columnAddStats, parquet.ByteArrayValue(stats), len(stats) > 0)
+	b.pairs(columnAddTags, tags, tags.some())
+	return c.end()
 }
+
+func (c *checkpointer) writeRemove(path []byte, deleted *int64, extended bool, size *int64,
+	partition pairs) error {
+	b := &c.rows
+	b.text(columnRemovePath, path)
+	b.optional(columnRemoveDeleted, int64Value(deleted), deleted != nil)
+	b.bool(columnRemoveDataChange, false)
+	b.optional(columnRemoveExtended, parquet.BooleanValue(extended), true)
+	b.pairs(columnRemovePartition, partition, partition.some())
+	b.optional(columnRemoveSize, int64Value(size), size != nil)
+	return c.end()
+}
+
+func (c *checkpointer) expired(deleted *int64) bool { return deleted == nil || *deleted < c.cutoff }
 
 // base takes over one row of the former checkpoint, unless a later commit has an action for the same path, application
 // id, metaData or protocol.
-func (c *checkpointer) base(r *checkpointRow) error {
+func (c *checkpointer) base(r *checkpointView) error {
 	switch {
-	case r.Add != nil:
-		if c.adds[r.Add.Path] == nil && c.removes[r.Add.Path] == nil {
-			return c.write(checkpointRow{Add: fromAdd(r.Add.add())})
+	case r.has(addPath):
+		path := r.bytes(addPath)
+		if c.adds[string(path)] != nil || c.removes[string(path)] != nil {
+			return nil
 		}
-	case r.Remove != nil:
-		rm := r.Remove.remove()
-		if c.adds[rm.Path] == nil && c.removes[rm.Path] == nil && !c.expired(rm) {
-			return c.write(checkpointRow{Remove: fromRemove(rm)})
+		return c.writeAdd(path, r.int(addSize), r.int(addModified), r.bytes(addStats),
+			pairs{r[addPartitionKey], r[addPartitionValue]}, pairs{r[addTagKey], r[addTagValue]})
+	case r.has(removePath):
+		path, deleted := r.bytes(removePath), r.time(removeDeleted)
+		if c.adds[string(path)] != nil || c.removes[string(path)] != nil || c.expired(deleted) {
+			return nil
 		}
-	case r.Txn != nil:
-		if _, ok := c.txns[r.Txn.AppID]; !ok {
-			c.txns[r.Txn.AppID] = Txn(*r.Txn)
+		extended, _ := r.one(removeExtended)
+		return c.writeRemove(path, deleted, !extended.IsNull() && extended.Boolean(), r.time(removeSize),
+			pairs{r[removePartitionKey], r[removePartitionValue]})
+	case r.has(txnAppID):
+		if t := r.txn(); c.txns[t.AppID].AppID == "" {
+			c.txns[t.AppID] = t
 		}
-	case r.MetaData != nil:
+	case r.has(metaID):
 		if c.metaData == nil {
-			c.metaData = r.MetaData.metadata()
+			c.metaData = r.metadata()
 		}
-	case r.Protocol != nil:
+	case r.has(protocolReader):
 		if c.protocol == nil {
-			c.protocol = r.Protocol.protocol()
+			c.protocol = r.protocol()
 		}
 	}
 	return nil
@@ -219,30 +235,74 @@ func (c *checkpointer) base(r *checkpointRow) error {
 // and protocol of checkpoint and commits together.
 func (c *checkpointer) own() error {
 	for _, p := range slices.Sorted(maps.Keys(c.adds)) {
-		if err := c.write(checkpointRow{Add: fromAdd(c.adds[p])}); err != nil {
+		a := c.adds[p]
+		err := c.writeAdd([]byte(p), a.Size, a.ModificationTime, []byte(a.Stats), sortedPairs(a.PartitionValues),
+			sortedPairs(a.Tags))
+		if err != nil {
 			return err
 		}
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.removes)) {
-		if r := c.removes[p]; !c.expired(r) {
-			if err := c.write(checkpointRow{Remove: fromRemove(r)}); err != nil {
+		if r := c.removes[p]; !c.expired(r.DeletionTimestamp) {
+			err := c.writeRemove([]byte(p), r.DeletionTimestamp, r.ExtendedFileMetadata, r.Size,
+				sortedPairs(r.PartitionValues))
+			if err != nil {
 				return err
 			}
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(c.txns)) {
-		t := checkpointTxn(c.txns[id])
-		if err := c.write(checkpointRow{Txn: &t}); err != nil {
-			return err
 		}
 	}
 	if c.protocol == nil || c.metaData == nil {
 		return errors.New("no protocol or no metaData")
 	}
-	if err := c.write(checkpointRow{MetaData: fromMetadata(c.metaData)}); err != nil {
-		return err
+	if c.rest == nil {
+		c.rest = c.others()
 	}
-	return c.write(checkpointRow{Protocol: fromProtocol(c.protocol)})
+	for _, r := range c.rest {
+		// By rows, like the others: the library loses some of a writer's rows that is given both rows and structs.
+		c.rows.rows = append(c.rows.rows, r.Clone())
+		c.actions++
+	}
+	return c.flush()
+}
+
+// others are the rows of txns, metaData and protocol. They are made once: maps have no order.
+func (c *checkpointer) others() (rows []parquet.Row) {
+	var rest []checkpointRow
+	for _, id := range slices.Sorted(maps.Keys(c.txns)) {
+		t := checkpointTxn(c.txns[id])
+		rest = append(rest, checkpointRow{Txn: &t})
+	}
+	rest = append(rest, checkpointRow{MetaData: fromMetadata(c.metaData)},
+		checkpointRow{Protocol: fromProtocol(c.protocol)})
+	for i := range rest {
+		rows = append(rows, checkpointSchema.Deconstruct(nil, &rest[i]))
+	}
+	return rows
+}
+
+// rowsPerGroup is how many rows a row group of a checkpoint has. A row group is what a reader here holds in memory, as it
+// is stored, and reads with one request.
+const rowsPerGroup = 50_000
+
+// inMemory is the size in bytes up to which a checkpoint is made once and held in memory. A larger one is made twice, once to
+// find out its size, which a put must say, and once into the put: so memory does not grow with it.
+const inMemory = 8 << 20 // default of Options.inMemory
+
+// output takes the bytes of a checkpoint, as long as they are not too many, and counts them.
+type output struct {
+	b    []byte
+	size int64
+	most int64
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.size += int64(len(p)); o.size > o.most {
+		o.b = nil
+		return len(p), nil
+	}
+	o.b = append(o.b, p...)
+	return len(p), nil
 }
 
 // WriteCheckpoint writes the checkpoint of an existing version, and then the hint. It is made from the checkpoint of
@@ -258,42 +318,37 @@ func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
 
 // writeCheckpoint returns the size in bytes, 0 if another node's stands there, and what it has counted.
 func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size int64, counted totals, err error) {
-	props, err := l.locked(ctx, func(*Snapshot) {})
+	former := int64(0) // size of the former checkpoint: the new one is about as large
+	props, err := l.locked(ctx, func(s *Snapshot) { former = s.checkpointSize })
 	if err != nil {
 		return 0, counted, err
 	}
 	c := &checkpointer{
 		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
-		cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(), totals: totals{exact: true},
+		cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(),
 	}
 	if err := l.readCommits(ctx, base+1, version, c.fold); err != nil {
 		return 0, counted, err
 	}
-	var buf bytes.Buffer
-	c.w = parquet.NewGenericWriter[checkpointRow](&buf,
-		parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain), parquet.Compression(&snappy.Codec{}),
-		parquet.MaxRowsPerRowGroup(100_000), parquet.CreatedBy("deckle", "1", ""))
-	if base >= 0 {
-		key := l.checkpointKey(base)
-		data, err := l.opts.Store.Get(ctx, key)
-		if err != nil {
-			return 0, counted, err
-		}
-		if err := eachCheckpointRow(key, data, c.base); err != nil {
-			return 0, counted, err
-		}
+	out := &output{}
+	if former < l.opts.inMemory {
+		out.most, out.b = 2*l.opts.inMemory, make([]byte, 0, former+former/16+32<<10)
 	}
-	if err := errors.Join(c.own(), c.flush(), c.w.Close()); err != nil {
+	if err := l.render(ctx, c, base, out); err != nil {
 		return 0, counted, err
 	}
 	// If another node has written the checkpoint of this version before, it holds the same state.
-	err = l.opts.Store.PutIfAbsent(ctx, l.checkpointKey(version), buf.Bytes())
+	if key := l.checkpointKey(version); out.size <= out.most {
+		err = l.opts.Store.PutIfAbsent(ctx, key, out.b)
+	} else {
+		err = l.opts.Store.PutStreamIfAbsent(ctx, key, out.size, func(w io.Writer) error { return l.render(ctx, c, base, w) })
+	}
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return 0, counted, err
 	}
 	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.totals.files}
 	if err == nil {
-		size = int64(buf.Len())
+		size, counted = out.size, c.totals
 		hint.SizeInBytes = size
 		l.metrics.checkpointBytes.WithLabelValues(l.name()).Add(float64(size))
 	}
@@ -304,39 +359,23 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 	if err := l.opts.Store.Put(ctx, l.root+lastCheckpoint, b); err != nil {
 		return 0, counted, fmt.Errorf("hint: %w", err)
 	}
-	return size, c.totals, nil
+	return size, counted, nil
 }
 
-func (a *checkpointAdd) add() *Add {
-	return &Add{Path: a.Path, PartitionValues: a.PartitionValues, Size: a.Size, ModificationTime: a.ModificationTime,
-		DataChange: a.DataChange, Stats: deref(a.Stats), Tags: a.Tags}
-}
-
-// fromAdd converts an add. It leaves DataChange false, as an action in a checkpoint changes no data.
-func fromAdd(a *Add) *checkpointAdd {
-	pv := a.PartitionValues
-	if pv == nil {
-		pv = map[string]string{}
+// render writes the checkpoint of what has been folded over the one of version base (-1 for none). Done again it writes
+// the same bytes.
+func (l *Log) render(ctx context.Context, c *checkpointer, base int64, to io.Writer) error {
+	c.actions, c.totals = 0, totals{exact: true}
+	c.w = parquet.NewGenericWriter[checkpointRow](to,
+		parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain), parquet.Compression(l.opts.Codec),
+		parquet.MaxRowsPerRowGroup(rowsPerGroup), parquet.CreatedBy("deckle", "1", ""))
+	if base >= 0 {
+		every := func(leaf) bool { return true }
+		if err := eachCheckpointView(ctx, l.opts.Store, l.checkpointKey(base), every, c.base); err != nil {
+			return err
+		}
 	}
-	return &checkpointAdd{Path: a.Path, PartitionValues: pv, Size: a.Size, ModificationTime: a.ModificationTime,
-		Stats: optional(a.Stats), Tags: a.Tags}
-}
-
-func (r *checkpointRemove) remove() *Remove {
-	return &Remove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, DataChange: r.DataChange,
-		PartitionValues: r.PartitionValues, Size: r.Size,
-		ExtendedFileMetadata: r.ExtendedFileMetadata != nil && *r.ExtendedFileMetadata}
-}
-
-func fromRemove(r *Remove) *checkpointRemove {
-	return &checkpointRemove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp,
-		ExtendedFileMetadata: &r.ExtendedFileMetadata, PartitionValues: r.PartitionValues, Size: r.Size}
-}
-
-func (m *checkpointMetadata) metadata() *Metadata {
-	return &Metadata{ID: m.ID, Name: m.Name, Description: m.Description,
-		Format: Format{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
-		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
+	return errors.Join(c.own(), c.w.Close())
 }
 
 func fromMetadata(m *Metadata) *checkpointMetadata {
@@ -345,21 +384,9 @@ func fromMetadata(m *Metadata) *checkpointMetadata {
 		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
 }
 
-func (p *checkpointProtocol) protocol() *Protocol {
-	return &Protocol{MinReaderVersion: int(p.MinReaderVersion), MinWriterVersion: int(p.MinWriterVersion),
-		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
-}
-
 func fromProtocol(p *Protocol) *checkpointProtocol {
 	return &checkpointProtocol{MinReaderVersion: int32(p.MinReaderVersion), MinWriterVersion: int32(p.MinWriterVersion),
 		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 func optional(s string) *string {

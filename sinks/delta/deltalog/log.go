@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/parquet-go/parquet-go/compress"
+	"github.com/parquet-go/parquet-go/compress/snappy"
 	"golang.org/x/sync/semaphore"
 
 	"deckle/sinks/delta/store"
@@ -42,8 +44,12 @@ type Options struct {
 	// property of its own for it; default 10. See the package's doc for when one is made.
 	CheckpointInterval int
 	LogRetention       time.Duration // where the table has no property for it; default 30 days
-	CleanupInterval    time.Duration // least time between two cleanups by this process; default 1 hour
-	PutTimeout         time.Duration // for one request, see store.WithTimeouts; default 30 s
+	// Codec compresses checkpoints; default snappy.
+	Codec           compress.Codec
+	CleanupInterval time.Duration // least time between two cleanups by this process; default 1 hour
+	PutTimeout      time.Duration // for one request, see store.WithTimeouts; default 30 s
+
+	inMemory int64 // bytes of a checkpoint that is held in memory; for tests
 }
 
 func (o *Options) complete() error {
@@ -74,8 +80,14 @@ func (o *Options) complete() error {
 	if o.LogRetention <= 0 {
 		o.LogRetention = defaultLogRetention
 	}
+	if o.Codec == nil {
+		o.Codec = &snappy.Codec{}
+	}
 	if o.CleanupInterval <= 0 {
 		o.CleanupInterval = time.Hour
+	}
+	if o.inMemory <= 0 {
+		o.inMemory = inMemory
 	}
 	if o.PutTimeout <= 0 {
 		o.PutTimeout = 30 * time.Second

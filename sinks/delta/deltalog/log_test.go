@@ -577,10 +577,13 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Add(data[:len(data)-9])
 	f.Add([]byte("PAR1"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		err := eachCheckpointRow("k", data, func(r *checkpointRow) error {
-			if r.Add != nil {
-				newFileTable(true).add(r.Add.add().entry(), 1)
+		files := newFileTable(true)
+		err := eachView(data, func(r *checkpointView) error {
+			var e fileEntry
+			if r.entry(&e); r.has(addPath) {
+				files.add(&e, 1)
 			}
+			_, _, _ = r.txn(), r.metadata(), r.protocol()
 			return nil
 		})
 		var bad *CorruptionError

@@ -10,7 +10,7 @@ import (
 // the file are compared with the bytes that are there: nothing asks for much memory, and nothing panics.
 func TestDamagedParquet(t *testing.T) {
 	data := checkpointFile(t)
-	if err := eachCheckpointRow("k", data, func(*checkpointRow) error { return nil }); err != nil {
+	if err := eachView(data, func(*checkpointView) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	var before, after runtime.MemStats
@@ -19,7 +19,7 @@ func TestDamagedParquet(t *testing.T) {
 		bad := append([]byte(nil), data...)
 		bad[at] ^= 1 << bit
 		runtime.ReadMemStats(&before)
-		err := eachCheckpointRow("k", bad, func(*checkpointRow) error { return nil })
+		err := eachView(bad, func(*checkpointView) error { return nil })
 		runtime.ReadMemStats(&after)
 		if got := after.TotalAlloc - before.TotalAlloc; got > 2*maxPage {
 			t.Errorf("bit %d of byte %d: %d bytes allocated for %d: %v", bit, at, got, len(bad), err)

@@ -49,7 +49,7 @@ func (l *Local) String() string { return "folder " + l.root }
 
 // Put implements Store.
 func (l *Local) Put(ctx context.Context, key string, data []byte) error {
-	return l.put(ctx, key, data, func(temp, final string) error {
+	return l.put(ctx, key, bytesOf(data), func(temp, final string) error {
 		if err := l.fs.Rename(temp, final); err != nil {
 			return errors.Join(err, l.fs.Remove(temp))
 		}
@@ -59,20 +59,46 @@ func (l *Local) Put(ctx context.Context, key string, data []byte) error {
 
 // PutIfAbsent implements Store.
 func (l *Local) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	return l.put(ctx, key, data, func(temp, final string) error {
-		err := l.fs.Link(temp, final)
-		rerr := l.fs.Remove(temp)
-		switch {
-		case errors.Is(err, os.ErrExist):
-			return ErrExists
-		case err != nil:
-			return err
-		}
-		return rerr
-	})
+	return l.put(ctx, key, bytesOf(data), l.link)
 }
 
-func (l *Local) put(ctx context.Context, key string, data []byte, publish func(temp, final string) error) error {
+// PutStreamIfAbsent implements Store.
+func (l *Local) PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error {
+	return l.put(ctx, key, func(w io.Writer) error { return stream(w, size, write) }, l.link)
+}
+
+// link gives a file its name if that is free.
+func (l *Local) link(temp, final string) error {
+	err := l.fs.Link(temp, final)
+	rerr := l.fs.Remove(temp)
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return ErrExists
+	case err != nil:
+		return err
+	}
+	return rerr
+}
+
+// bytesOf writes data. A vfs.File may change the bytes that it is given to write, and data belongs to the caller: it is
+// copied and written in pieces.
+func bytesOf(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		buf := make([]byte, min(len(data), 256<<10))
+		for rest := data; ; {
+			n := copy(buf, rest)
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+			if rest = rest[n:]; len(rest) == 0 {
+				return nil
+			}
+		}
+	}
+}
+
+func (l *Local) put(ctx context.Context, key string, write func(io.Writer) error,
+	publish func(temp, final string) error) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
@@ -85,7 +111,7 @@ func (l *Local) put(ctx context.Context, key string, data []byte, publish func(t
 		return fmt.Errorf("store: put %s: %w", key, err)
 	}
 	temp := l.fs.PathJoin(dir, fmt.Sprintf("%s%s-%d", tempPrefix, l.owner, l.unique.Add(1)))
-	if err := l.writeFile(temp, data); err != nil {
+	if err := l.writeFile(temp, write); err != nil {
 		// Nothing but this call knows the temporary name, so removing it can hurt nobody.
 		_ = l.fs.Remove(temp)
 		return fmt.Errorf("store: put %s: %w", key, err)
@@ -108,22 +134,12 @@ func (l *Local) put(ctx context.Context, key string, data []byte, publish func(t
 	return nil
 }
 
-func (l *Local) writeFile(path string, data []byte) error {
+func (l *Local) writeFile(path string, write func(io.Writer) error) error {
 	f, err := l.fs.Create(path, writeCategory)
 	if err != nil {
 		return err
 	}
-	// A vfs.File may change the bytes that it is given to write, and data belongs to the caller: it is copied and
-	// written in pieces.
-	buf := make([]byte, min(len(data), 256<<10))
-	for rest := data; err == nil; {
-		n := copy(buf, rest)
-		_, err = f.Write(buf[:n])
-		if rest = rest[n:]; len(rest) == 0 {
-			break
-		}
-	}
-	if err == nil {
+	if err = write(f); err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
@@ -232,6 +248,47 @@ func (l *Local) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("store: get %s: %w", key, err)
 	}
 	return data, nil
+}
+
+// GetRange implements Store. An image is the file's time and size: objects are made anew, never changed.
+func (l *Local) GetRange(ctx context.Context, key string, off int64, p []byte) (r Range, err error) {
+	if err := CheckKey(key); err != nil {
+		return r, err
+	}
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
+	f, err := l.fs.Open(l.path(key))
+	if errors.Is(err, os.ErrNotExist) {
+		return r, fmt.Errorf("get %s: %w", key, ErrNotFound)
+	}
+	if err != nil {
+		return r, fmt.Errorf("store: get %s: %w", key, err)
+	}
+	r, err = readRange(f, off, p)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return Range{}, fmt.Errorf("store: get %s: %w", key, err)
+	}
+	return r, nil
+}
+
+func readRange(f vfs.File, off int64, p []byte) (r Range, err error) {
+	st, err := f.Stat()
+	if err != nil {
+		return r, err
+	}
+	r.Size, r.Image = st.Size(), fmt.Sprintf("%d-%d", st.ModTime().UnixNano(), st.Size())
+	if off < 0 {
+		off = max(0, r.Size-int64(len(p)))
+	}
+	if off >= r.Size {
+		return r, ErrRange
+	}
+	r.N, err = f.ReadAt(p[:min(int64(len(p)), r.Size-off)], off)
+	if errors.Is(err, io.EOF) && off+int64(r.N) == r.Size {
+		err = nil
+	}
+	return r, err
 }
 
 func readAll(f vfs.File) ([]byte, error) {

@@ -113,12 +113,38 @@ func (s *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 	return s.put(ctx, key, data, opts)
 }
 
+// PutStreamIfAbsent implements Store. The client sends such a request once, as it cannot begin it again.
+func (s *S3) PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error {
+	opts := minio.PutObjectOptions{DisableMultipart: true, ContentType: contentType(key)}
+	opts.SetMatchETagExcept("*")
+	r, w := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := stream(w, size, write)
+		_ = w.CloseWithError(err) // nil is the end; it never fails
+		written <- err
+	}()
+	err := s.send(ctx, key, r, size, opts)
+	_ = r.CloseWithError(errSent) // ends write, if it still goes on
+	if werr := <-written; werr != nil && !errors.Is(werr, errSent) {
+		return werr
+	}
+	return err
+}
+
+// errSent says to whoever writes a stream that its request has ended.
+var errSent = errors.New("store: the request has ended")
+
 func (s *S3) put(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions) error {
+	return s.send(ctx, key, bytes.NewReader(data), int64(len(data)), opts)
+}
+
+func (s *S3) send(ctx context.Context, key string, r io.Reader, size int64, opts minio.PutObjectOptions) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
 	opts.ServerSideEncryption = s.sse
-	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(data), int64(len(data)), opts)
+	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, r, size, opts)
 	if err == nil {
 		return nil
 	}
@@ -147,6 +173,65 @@ func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, s.getError(key, err)
 	}
 	return buf.Bytes(), nil
+}
+
+// GetRange implements Store.
+func (s *S3) GetRange(ctx context.Context, key string, off int64, p []byte) (r Range, err error) {
+	if err := CheckKey(key); err != nil {
+		return r, err
+	}
+	opts := minio.GetObjectOptions{ServerSideEncryption: s.sse}
+	from, to := off, off+int64(len(p))-1
+	if off < 0 {
+		from, to = 0, -int64(len(p))
+	}
+	if err := opts.SetRange(from, to); err != nil {
+		return r, fmt.Errorf("store: get %s: %w", key, err)
+	}
+	body, info, header, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+key, opts)
+	if err != nil {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			return r, fmt.Errorf("store: get %s: %w", key, ErrRange)
+		}
+		return r, s.getError(key, err)
+	}
+	r, err = rangeOf(body, info, header.Get("Content-Range"), off, p)
+	if cerr := body.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return Range{}, fmt.Errorf("store: get %s: %w", key, err)
+	}
+	return r, nil
+}
+
+// rangeOf reads the answer to a request for a range: a part of the object, or all of it from a server that does not know
+// ranges.
+func rangeOf(body io.Reader, info minio.ObjectInfo, contentRange string, off int64, p []byte) (r Range, err error) {
+	r.Size, r.Image = info.Size, info.ETag
+	begin, whole := int64(0), contentRange == ""
+	if !whole {
+		var last int64
+		if _, err := fmt.Sscanf(contentRange, "bytes %d-%d/%d", &begin, &last, &r.Size); err != nil {
+			return r, fmt.Errorf("answer with Content-Range %q: %w", contentRange, err)
+		}
+	}
+	if off < 0 {
+		off = max(0, r.Size-int64(len(p)))
+	}
+	if off >= r.Size {
+		return r, ErrRange
+	}
+	switch {
+	case whole:
+		if _, err := io.CopyN(io.Discard, body, off); err != nil {
+			return r, err
+		}
+	case begin != off:
+		return r, fmt.Errorf("answer with Content-Range %q to a request from %d on", contentRange, off)
+	}
+	r.N, err = io.ReadFull(body, p[:min(int64(len(p)), r.Size-off)])
+	return r, err
 }
 
 func (s *S3) getError(key string, err error) error {

@@ -4,7 +4,7 @@
 //
 //  1. An object is seen whole or not at all; a Put or PutIfAbsent that returned nil is durable.
 //  2. Of all PutIfAbsent calls for one key, by any process, at most one ever takes effect.
-//  3. Get after a successful put returns the new bytes (read after write), and List shows the key.
+//  3. Get and GetRange after a successful put return the new bytes (read after write), and List shows the key.
 //
 // A Local object can be seen before it is durable, until the put that made it has returned nil. SyncNames makes such
 // objects durable.
@@ -17,8 +17,8 @@
 // fsync of a file and of its folder make both durable. S3: the store honours If-None-Match: * on a single PUT, which
 // Probe tests before anything else is written.
 //
-// Rejected: streaming puts (the client's completion of a multipart upload is not conditional, and files have a bounded
-// size); O_EXCL instead of link (it shows a partial file); deleting the object that a failed put may have left (it may
+// Rejected: puts of unknown size (the client's completion of a multipart upload is not conditional; whoever streams an
+// object must know its size); O_EXCL instead of link (it shows a partial file); deleting the object that a failed put may have left (it may
 // have become live).
 package store
 
@@ -38,6 +38,8 @@ var (
 	ErrExists = errors.New("store: object exists")
 	// ErrNotFound says that there is no such object.
 	ErrNotFound = errors.New("store: object not found")
+	// ErrRange says that an object has no byte of the range that was asked for.
+	ErrRange = errors.New("store: no byte of the object is in the range")
 	// ErrKey says that a key is malformed: keys are relative, /-separated, of the bytes [A-Za-z0-9_=./-] and without
 	// empty, "." or ".." elements.
 	ErrKey = errors.New("store: malformed key")
@@ -52,14 +54,60 @@ type Info struct {
 	Modified time.Time // by the store's clock
 }
 
+// ErrStreamed says that a PutStreamIfAbsent was given another number of bytes than it was told.
+var ErrStreamed = errors.New("store: not as many bytes were written as the object was to have")
+
+// exactly passes on the bytes of one object, and refuses those that are too many.
+type exactly struct {
+	w    io.Writer
+	left int64
+}
+
+func (e *exactly) Write(p []byte) (int, error) {
+	if int64(len(p)) > e.left {
+		return 0, ErrStreamed
+	}
+	n, err := e.w.Write(p)
+	e.left -= int64(n)
+	return n, err
+}
+
+// stream has write give w exactly size bytes.
+func stream(w io.Writer, size int64, write func(io.Writer) error) error {
+	e := &exactly{w, size}
+	if err := write(e); err != nil {
+		return err
+	}
+	if e.left != 0 {
+		return fmt.Errorf("%w: %d are missing", ErrStreamed, e.left)
+	}
+	return nil
+}
+
+// Range says what a GetRange has read.
+type Range struct {
+	N    int   // bytes
+	Size int64 // bytes of the whole object
+	// Image is another one for another object that has stood under the key, before or after: who reads an object in
+	// ranges compares it.
+	Image string
+}
+
 // Store holds whole objects by key. Methods are safe for concurrent use.
 type Store interface {
 	// Put writes the object, replacing a former one.
 	Put(ctx context.Context, key string, data []byte) error
 	// PutIfAbsent writes the object if the key is free; else ErrExists.
 	PutIfAbsent(ctx context.Context, key string, data []byte) error
+	// PutStreamIfAbsent is PutIfAbsent of an object that is not held in memory: write is called at most once, in another
+	// goroutine perhaps, and must write size bytes. Its error is returned, and there is no object then.
+	PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error
 	// Get returns the object's bytes, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
+	// GetRange fills p with the object's bytes from offset off on or, if off is negative, with its last len(p) ones. It
+	// returns fewer than len(p) only if the object ends there; ErrRange if there is none, ErrNotFound without an object.
+	// Len(p) must not be 0.
+	GetRange(ctx context.Context, key string, off int64, p []byte) (Range, error)
 	// List calls yield for every object whose key has the prefix and is greater than startAfter ("" for all),
 	// ascending by key.
 	List(ctx context.Context, prefix, startAfter string, yield func(Info) error) error

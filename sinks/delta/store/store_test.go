@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	mrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -87,6 +88,8 @@ func TestStore(t *testing.T) {
 			if got, err := s.Get(ctx, "t/big"); err != nil || !bytes.Equal(got, big) {
 				t.Fatalf("large object: %d bytes, %v", len(got), err)
 			}
+			checkRanges(t, s, "t/big", big)
+			checkStreams(t, s, big)
 			for i := range 8 {
 				check(s.Put(ctx, fmt.Sprintf("l/_log/%03d", i), []byte{byte(i)}))
 				check(s.Put(ctx, fmt.Sprintf("l/d=%d/x", i), nil))
@@ -134,6 +137,111 @@ func TestStore(t *testing.T) {
 }
 
 // One of many racing writers wins each key, and the object is the winner's, whole.
+// checkStreams puts an object of 20 MiB in pieces: once, whole or not at all.
+func checkStreams(t *testing.T, s store.Store, data []byte) {
+	t.Helper()
+	ctx := context.Background()
+	pieces := func(w io.Writer) error {
+		for b := range slices.Chunk(data, 100_001) {
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	broken := errors.New("broken")
+	for name, write := range map[string]func(io.Writer) error{
+		"half": func(w io.Writer) error { _, _ = w.Write(data[:len(data)/2]); return broken },
+		"none": func(io.Writer) error { return broken },
+	} {
+		if err := s.PutStreamIfAbsent(ctx, "t/"+name, int64(len(data)), write); !errors.Is(err, broken) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	for _, wrong := range []int64{-7, 7} {
+		err := s.PutStreamIfAbsent(ctx, "t/wrong", int64(len(data))+wrong, pieces)
+		if !errors.Is(err, store.ErrStreamed) {
+			t.Fatalf("%d bytes fewer than there are: %v", wrong, err)
+		}
+	}
+	for _, key := range []string{"t/half", "t/none", "t/wrong"} {
+		if _, err := s.Get(ctx, key); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	if err := s.PutStreamIfAbsent(ctx, "t/streamed", int64(len(data)), pieces); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(ctx, "t/streamed"); err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if err := s.PutStreamIfAbsent(ctx, "t/streamed", int64(len(data)), pieces); !errors.Is(err, store.ErrExists) {
+		t.Fatalf("a second time: %v", err)
+	}
+}
+
+// checkRanges reads ranges of an object of 20 MiB, and of others.
+func checkRanges(t *testing.T, s store.Store, key string, data []byte) {
+	t.Helper()
+	ctx, image := context.Background(), ""
+	for _, tc := range []struct {
+		off  int64
+		n    int
+		want []byte
+	}{
+		{0, 5, data[:5]}, {7, 1 << 20, data[7 : 7+1<<20]}, {-1, 3, data[len(data)-3:]},
+		{int64(len(data)) - 2, 9, data[len(data)-2:]}, {-1, len(data) + 5, data}, {0, len(data) + 5, data},
+	} {
+		p := make([]byte, tc.n)
+		r, err := s.GetRange(ctx, key, tc.off, p)
+		if err != nil || !bytes.Equal(p[:r.N], tc.want) || r.Size != int64(len(data)) || r.Image == "" ||
+			image != "" && r.Image != image {
+			t.Fatalf("%d bytes from %d: %d, of %d (%s), %v", tc.n, tc.off, r.N, r.Size, r.Image, err)
+		}
+		image = r.Image
+	}
+	p := make([]byte, 4)
+	if _, err := s.GetRange(ctx, key, int64(len(data)), p); !errors.Is(err, store.ErrRange) {
+		t.Fatalf("a range behind the end: %v", err)
+	}
+	if _, err := s.GetRange(ctx, "t/none", 0, p); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("a range of a missing key: %v", err)
+	}
+	for _, small := range []string{"", "x", "xy"} {
+		if err := s.Put(ctx, "t/small", []byte(small)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.GetRange(ctx, "t/small", -1, p)
+		if small == "" && !errors.Is(err, store.ErrRange) || small != "" && (err != nil || string(p[:r.N]) != small) {
+			t.Fatalf("the last bytes of %q: %q, %v", small, p[:r.N], err)
+		}
+		if small != "" && r.Image == image {
+			t.Fatal("another object has the same image")
+		}
+		image = r.Image
+	}
+}
+
+// A server, or a proxy before it, that knows no ranges answers with the whole object.
+func TestRangesIgnored(t *testing.T) {
+	fake := &objects.S3{Bucket: "lake"}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		fake.ServeHTTP(w, r)
+	}))
+	s, err := store.NewS3(store.S3Options{Endpoint: srv.URL, Bucket: "lake",
+		Credentials: store.StaticCredentials("key", "secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); srv.Close() })
+	data := bytes.Repeat([]byte("0123456789abcdef"), 20<<16)
+	if err := s.Put(t.Context(), "t/big", data); err != nil {
+		t.Fatal(err)
+	}
+	checkRanges(t, s, "t/big", data)
+}
+
 func TestRacingWriters(t *testing.T) {
 	for name, s := range stores(t) {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -19,8 +20,8 @@ type timeouts struct {
 }
 
 // WithTimeouts returns s with a time limit for every request, so that a server that stops answering in the middle of a
-// body blocks no caller for ever. The limit is the duration per, and for a put one second more per MiB of data. The Get
-// of a Parquet object may take ten times per; a List may take per from one object to the next.
+// body blocks no caller for ever. The limit is the duration per, for a put or a range one second more per MiB. The Get
+// of a Parquet object, and a put of a stream, which is made meanwhile, may take ten times per; a List may take per from one object to the next.
 func WithTimeouts(s Store, per time.Duration) Store { return &timeouts{s: s, per: per} }
 
 func (t *timeouts) do(ctx context.Context, d time.Duration, op, key string, f func(context.Context) error) error {
@@ -33,19 +34,24 @@ func (t *timeouts) do(ctx context.Context, d time.Duration, op, key string, f fu
 	return err
 }
 
-func (t *timeouts) sized(data []byte) time.Duration {
-	return t.per + time.Duration(len(data))*time.Second/slowest
-}
+func (t *timeouts) sized(n int) time.Duration { return t.per + time.Duration(n)*time.Second/slowest }
 
 // Put implements Store.
 func (t *timeouts) Put(ctx context.Context, key string, data []byte) error {
-	return t.do(ctx, t.sized(data), "put", key, func(ctx context.Context) error { return t.s.Put(ctx, key, data) })
+	return t.do(ctx, t.sized(len(data)), "put", key, func(ctx context.Context) error { return t.s.Put(ctx, key, data) })
 }
 
 // PutIfAbsent implements Store.
 func (t *timeouts) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	return t.do(ctx, t.sized(data), "put", key, func(ctx context.Context) error {
+	return t.do(ctx, t.sized(len(data)), "put", key, func(ctx context.Context) error {
 		return t.s.PutIfAbsent(ctx, key, data)
+	})
+}
+
+// PutStreamIfAbsent implements Store.
+func (t *timeouts) PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error {
+	return t.do(ctx, largeGet*t.sized(int(size)), "put", key, func(ctx context.Context) error {
+		return t.s.PutStreamIfAbsent(ctx, key, size, write)
 	})
 }
 
@@ -60,6 +66,15 @@ func (t *timeouts) Get(ctx context.Context, key string) (data []byte, err error)
 		return err
 	})
 	return data, err
+}
+
+// GetRange implements Store.
+func (t *timeouts) GetRange(ctx context.Context, key string, off int64, p []byte) (r Range, err error) {
+	err = t.do(ctx, t.sized(len(p)), "get a range of", key, func(ctx context.Context) (err error) {
+		r, err = t.s.GetRange(ctx, key, off, p)
+		return err
+	})
+	return r, err
 }
 
 // List implements Store.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,9 +24,17 @@ func (stalled) PutIfAbsent(ctx context.Context, _ string, _ []byte) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
+func (stalled) PutStreamIfAbsent(ctx context.Context, _ string, _ int64, _ func(io.Writer) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
 func (stalled) Get(ctx context.Context, _ string) ([]byte, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+func (stalled) GetRange(ctx context.Context, _ string, _ int64, _ []byte) (store.Range, error) {
+	<-ctx.Done()
+	return store.Range{}, ctx.Err()
 }
 func (stalled) Delete(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
 func (s stalled) List(ctx context.Context, _, _ string, yield func(store.Info) error) error {
@@ -51,6 +60,13 @@ func TestTimeouts(t *testing.T) {
 	}{
 		"put": {func(ctx context.Context, s store.Store) error { return s.Put(ctx, "k", nil) },
 			30 * time.Second},
+		"get range": {func(ctx context.Context, s store.Store) error {
+			_, err := s.GetRange(ctx, "k.parquet", 0, big)
+			return err
+		}, 30*time.Second + 20*time.Second},
+		"put stream": {func(ctx context.Context, s store.Store) error {
+			return s.PutStreamIfAbsent(ctx, "k", 3<<20, nil)
+		}, 330 * time.Second},
 		"put if absent": {func(ctx context.Context, s store.Store) error { return s.PutIfAbsent(ctx, "k", nil) },
 			30 * time.Second},
 		"large put": {func(ctx context.Context, s store.Store) error { return s.Put(ctx, "k", big) },

@@ -1,0 +1,159 @@
+package deltalog
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// checkpointSchema is the schema of checkpoints as they are written.
+var checkpointSchema = parquet.SchemaOf(checkpointRow{})
+
+// columnSpec is a column, or the two of a map, of checkpointSchema.
+type columnSpec struct {
+	at      int // the column, or the map's keys; its values are behind it
+	defined int // definition level of a value that is not null
+}
+
+func columnOf(path ...string) columnSpec {
+	c, ok := checkpointSchema.Lookup(path...)
+	if !ok {
+		panic("deltalog: a checkpoint has no column " + path[len(path)-1])
+	}
+	return columnSpec{c.ColumnIndex, c.MaxDefinitionLevel}
+}
+
+var (
+	columnAddPath          = columnOf("add", "path")
+	columnAddPartition     = columnOf("add", "partitionValues", "key_value", "key")
+	columnAddSize          = columnOf("add", "size")
+	columnAddModified      = columnOf("add", "modificationTime")
+	columnAddDataChange    = columnOf("add", "dataChange")
+	columnAddStats         = columnOf("add", "stats")
+	columnAddTags          = columnOf("add", "tags", "key_value", "key")
+	columnRemovePath       = columnOf("remove", "path")
+	columnRemoveDeleted    = columnOf("remove", "deletionTimestamp")
+	columnRemoveDataChange = columnOf("remove", "dataChange")
+	columnRemoveExtended   = columnOf("remove", "extendedFileMetadata")
+	columnRemovePartition  = columnOf("remove", "partitionValues", "key_value", "key")
+	columnRemoveSize       = columnOf("remove", "size")
+
+	checkpointColumns = len(checkpointSchema.Columns())
+)
+
+// pairs are the entries of a map of texts.
+type pairs struct{ keys, values []parquet.Value }
+
+// sortedPairs are a map's entries in the order of its keys.
+func sortedPairs(m map[string]string) (p pairs) {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		p.keys, p.values = append(p.keys, parquet.ValueOf(k)), append(p.values, parquet.ValueOf(m[k]))
+	}
+	return p
+}
+
+// some reports whether there is an entry.
+func (p pairs) some() bool {
+	return slices.ContainsFunc(p.keys, func(k parquet.Value) bool { return !k.IsNull() })
+}
+
+// rowBuilder builds rows of checkpointSchema, value by value, without an allocation per row. Texts are copied.
+type rowBuilder struct {
+	rows    []parquet.Row
+	columns [][]parquet.Value // of the row that is being built
+	free    []parquet.Row     // of former rows
+	texts   []byte            // of the rows
+}
+
+func (b *rowBuilder) put(column int, v parquet.Value, repetition, definition int) {
+	if b.columns == nil {
+		b.columns = make([][]parquet.Value, checkpointColumns)
+	}
+	b.columns[column] = append(b.columns[column], v.Level(repetition, definition, column))
+}
+
+// copied is a value of the same bytes, which live until reset.
+func (b *rowBuilder) copied(p []byte) parquet.Value {
+	if len(b.texts)+len(p) > cap(b.texts) {
+		// Values before this one keep the former array.
+		b.texts = make([]byte, 0, max(256<<10, len(p)))
+	}
+	n := len(b.texts)
+	b.texts = append(b.texts, p...)
+	return parquet.ByteArrayValue(b.texts[n:])
+}
+
+func (b *rowBuilder) text(c columnSpec, p []byte) { b.put(c.at, b.copied(p), 0, c.defined) }
+func (b *rowBuilder) int(c columnSpec, n int64)   { b.put(c.at, parquet.Int64Value(n), 0, c.defined) }
+func (b *rowBuilder) bool(c columnSpec, v bool)   { b.put(c.at, parquet.BooleanValue(v), 0, c.defined) }
+func int64Value(n *int64) (v parquet.Value) {
+	if n != nil {
+		v = parquet.Int64Value(*n)
+	}
+	return v
+}
+
+// optional puts a value, or null if there is none.
+func (b *rowBuilder) optional(c columnSpec, v parquet.Value, there bool) {
+	switch {
+	case !there:
+		b.put(c.at, parquet.NullValue(), 0, c.defined-1)
+	case v.Kind() == parquet.ByteArray:
+		b.put(c.at, b.copied(v.ByteArray()), 0, c.defined)
+	default:
+		b.put(c.at, v, 0, c.defined)
+	}
+}
+
+// pairs puts a map, of whose entries those with a null key are left out, and which is null if it is not there. A map
+// that cannot be null is one that is there.
+func (b *rowBuilder) pairs(c columnSpec, m pairs, there bool) {
+	if there {
+		n := 0
+		for i, k := range m.keys {
+			if k.IsNull() || i >= len(m.values) {
+				continue
+			}
+			var v []byte // of null it is empty
+			if !m.values[i].IsNull() {
+				v = m.values[i].ByteArray()
+			}
+			b.put(c.at, b.copied(k.ByteArray()), min(n, 1), c.defined)
+			b.put(c.at+1, b.copied(v), min(n, 1), c.defined)
+			n++
+		}
+		if n > 0 {
+			return
+		}
+	}
+	level := c.defined - 2
+	if there {
+		level = c.defined - 1
+	}
+	b.put(c.at, parquet.NullValue(), 0, level)
+	b.put(c.at+1, parquet.NullValue(), 0, level)
+}
+
+// end finishes a row. The columns of other actions are null.
+func (b *rowBuilder) end() {
+	var row parquet.Row
+	if n := len(b.free); n > 0 {
+		row, b.free = b.free[n-1][:0], b.free[:n-1]
+	}
+	for i := range checkpointColumns {
+		if len(b.columns[i]) == 0 {
+			row = append(row, parquet.NullValue().Level(0, 0, i))
+			continue
+		}
+		row = append(row, b.columns[i]...)
+		b.columns[i] = b.columns[i][:0]
+	}
+	b.rows = append(b.rows, row)
+}
+
+// reset forgets the rows, which have been written.
+func (b *rowBuilder) reset() {
+	b.free = append(b.free, b.rows...)
+	b.rows, b.texts = b.rows[:0], b.texts[:0]
+}
