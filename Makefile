@@ -8,7 +8,7 @@ MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
-.PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers \
+.PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
@@ -131,6 +131,11 @@ sealed:
 TIMERS ?= 1000000
 timers:
 	$(GO) test -count=1 -timeout 20m -v ./state -run '^TestMillionTimers$$' -timers $(TIMERS)
+
+# The largest resident set of processes that open a Delta table of FILES files, and make a checkpoint of it.
+FILES ?= 1000000
+log-memory:
+	$(GO) test -count=1 -timeout 20m -v ./sinks/delta/deltalog -run '^TestLogMemory$$' -memory-files $(FILES)
 
 # A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and
 # their names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …

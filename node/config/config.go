@@ -132,7 +132,7 @@ type Delta struct {
 	Compression          string        `yaml:"compression" default:"zstd"` // zstd, snappy or none
 	RevisionInterval     time.Duration `yaml:"revision_interval" default:"1m"`
 	RevisionFilesPerPass int           `yaml:"revision_files_per_pass" default:"64"`
-	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits
+	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits, at least
 }
 
 // ClickHouse is the ClickHouse sink.

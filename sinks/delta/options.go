@@ -39,7 +39,7 @@ type Options struct {
 
 	Compression          string // zstd (default, level 1), snappy, none
 	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 64
-	CheckpointInterval   int    // commits; default 10
+	CheckpointInterval   int    // commits, at least; default 10
 	BufferMemoryBytes    int64  // encoded events of all shards that wait for a flush; default 256 MiB
 	// FileBytes is about the size at which a data file is closed: encoded for events, as rows in memory for sessions;
 	// default 64 MiB.

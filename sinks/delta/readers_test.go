@@ -35,9 +35,9 @@ other = con.execute(f"SELECT {', '.join(columns)} FROM delta_scan('{path}')").fe
 print(json.dumps({"delta-rs": [[r[c] for c in columns] for r in rows], "DuckDB": other}))
 `
 
-// TestOtherReadersOfLevels: readers that nobody here wrote read a table that has got columns: files that do not have
-// them show null, also beside those that do, and files that a revision has written again show what is true.
-func TestOtherReadersOfLevels(t *testing.T) {
+// otherReaders is an interpreter with deltalake and duckdb. Without one the test is skipped.
+func otherReaders(t *testing.T) string {
+	t.Helper()
 	python := os.Getenv("DECKLE_TEST_PYTHON")
 	if python == "" {
 		if os.Getenv("DECKLE_REQUIRE_SERVICES") == "1" {
@@ -45,6 +45,125 @@ func TestOtherReadersOfLevels(t *testing.T) {
 		}
 		t.Skip("skipped: DECKLE_TEST_PYTHON (Python with deltalake and duckdb) is not set")
 	}
+	return python
+}
+
+// versionsScript reads the session ids of a table at several versions by delta-rs and by DuckDB, and the files that
+// delta-rs takes for live.
+const versionsScript = `
+import glob, json, os, sys
+import duckdb, duckdb_extension_delta
+from deltalake import DeltaTable
+
+path = sys.argv[1]
+con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+folder = os.path.dirname(duckdb_extension_delta.__file__)
+con.execute(f"LOAD '{glob.glob(folder + '/extensions/*/delta.duckdb_extension')[0]}'")
+out = {}
+for v in sys.argv[2:]:
+    t = DeltaTable(path, version=int(v))
+    rows = t.to_pyarrow_dataset().to_table(columns=["session_id"]).column(0).to_pylist()
+    out["delta-rs " + v] = {"rows": sorted(rows), "files": len(t.file_uris())}
+    rows = con.execute(f"SELECT session_id FROM delta_scan('{path}', version={v})").fetchall()
+    out["DuckDB " + v] = {"rows": sorted(r[0] for r in rows), "files": -1}
+print(json.dumps(out))
+`
+
+// TestOtherReadersOfCheckpoints: readers that nobody here wrote read the checkpoints alone, as the commits before them
+// are gone, at the version of each and behind it, with version checksums beside them, and files that revisions replaced.
+func TestOtherReadersOfCheckpoints(t *testing.T) {
+	python := otherReaders(t)
+	dir, m := t.TempDir(), newModel(14, 1)
+	st := store.NewLocal(vfs.Default, dir, "test")
+	opts := testOptions(st, m.rng)
+	opts.Compression, opts.CheckpointInterval = "zstd", 5
+	d := mustOpen(t, opts)
+	var ids []string
+	row := func(epoch uint64) schema.SessionRow {
+		r := m.sessionRow(0, epoch, int(epoch))
+		r.SessionDate = 19_000 + int32(epoch)%3
+		return r
+	}
+	for epoch := uint64(1); epoch <= 33; epoch++ {
+		r := row(epoch)
+		ids = append(ids, r.SessionID)
+		if err := d.Sessions().Write(t.Context(), sessionsPlan(state.SinkSessions, epoch-1, epoch, 0, r)); err != nil {
+			t.Fatal(err)
+		}
+		if epoch == 20 {
+			changed := row(1)
+			changed.Epoch, changed.BatchID = 21, schema.BatchID(0, 21)
+			plan := sessionsPlan(state.SinkRevisions, 0, 21, 0, changed)
+			if err := d.Revisions().Write(t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var versions []string
+	first := -1
+	log := filepath.Join(dir, "sessions", "_delta_log")
+	for v := 34; v >= 0; v-- {
+		name := filepath.Join(log, fmt.Sprintf("%020d", v))
+		if _, err := os.Stat(name + ".checkpoint.parquet"); err == nil {
+			first = v
+			versions = append(versions, fmt.Sprint(v))
+			if v < 34 {
+				versions = append(versions, fmt.Sprint(v+1))
+			}
+		}
+		if _, err := os.Stat(name + ".crc"); err != nil {
+			t.Errorf("version %d has no checksum: %v", v, err)
+		}
+	}
+	if len(versions) < 8 {
+		t.Fatalf("checkpoints and the versions behind them: %v", versions)
+	}
+	for v := range first {
+		for _, ext := range []string{".json", ".crc"} {
+			if err := os.Remove(filepath.Join(log, fmt.Sprintf("%020d%s", v, ext))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), python, append([]string{"-c", versionsScript,
+		filepath.Join(dir, "sessions")}, versions...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	var readers map[string]struct {
+		Rows  []string
+		Files int
+	}
+	if err := json.Unmarshal(out, &readers); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, v := range versions {
+		var n int
+		_, _ = fmt.Sscan(v, &n)
+		if n > 20 {
+			n-- // the revision's commit adds no row
+		}
+		want := slices.Sorted(slices.Values(ids[:n]))
+		for _, reader := range []string{"delta-rs", "DuckDB"} {
+			got, ok := readers[reader+" "+v]
+			if !ok || !slices.Equal(got.Rows, want) || got.Files >= 0 && got.Files != n {
+				t.Errorf("%s reads version %s as %d files and %v, want %v", reader, v, got.Files, got.Rows, want)
+			}
+		}
+	}
+	if len(readers) < len(versions) {
+		t.Errorf("%d readings of %d versions", len(readers), len(versions))
+	}
+}
+
+// TestOtherReadersOfLevels: readers that nobody here wrote read a table that has got columns: files that do not have
+// them show null, also beside those that do, and files that a revision has written again show what is true.
+func TestOtherReadersOfLevels(t *testing.T) {
+	python := otherReaders(t)
 	dir, m := t.TempDir(), newModel(13, 1)
 	opts := testOptions(store.NewLocal(vfs.Default, dir, "test"), m.rng)
 	opts.FileBytes, opts.layout = 0, wider

@@ -366,9 +366,12 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 // the same bytes.
 func (l *Log) render(ctx context.Context, c *checkpointer, base int64, to io.Writer) error {
 	c.actions, c.totals = 0, totals{exact: true}
+	// Statistics in page headers are of no use beside those of the footer and the column index, and there the schema
+	// would stand four times.
 	c.w = parquet.NewGenericWriter[checkpointRow](to,
 		parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain), parquet.Compression(l.opts.Codec),
-		parquet.MaxRowsPerRowGroup(rowsPerGroup), parquet.CreatedBy("deckle", "1", ""))
+		parquet.DataPageStatistics(false), parquet.MaxRowsPerRowGroup(rowsPerGroup),
+		parquet.CreatedBy("deckle", "1", ""))
 	if base >= 0 {
 		every := func(leaf) bool { return true }
 		if err := eachCheckpointView(ctx, l.opts.Store, l.checkpointKey(base), every, c.base); err != nil {

@@ -17,15 +17,21 @@
 //     decreases.
 //  4. A checkpoint of version n holds what replay of 0..n holds (live adds, unexpired tombstones, newest txn,
 //     metaData, protocol), and is written after commit n exists.
-//  5. Cleanup deletes only what is older than a checkpoint that is older than the retention.
+//  5. Cleanup deletes commits and checksums only below a checkpoint that is older than the retention, so that every
+//     version within it can be read, and nothing that a property of the table keeps. A property that cannot be read
+//     keeps everything.
 //  6. A table with a reader or writer feature that this package does not know, with the id of another cluster, with
-//     another schema, or with a txn retention is refused with a *sinks.StopError: nothing is written to it.
+//     another schema, or with a txn retention is refused with a *sinks.StopError: nothing is written to it. So are
+//     changes that remove files from a table that takes appends only.
+//  7. A version checksum is written by the process that wrote the version, if it is absent, and only if the number of
+//     live files is certain: no order of faults, and no put that takes effect late, leaves a wrong one.
 //
 // # Log
 //
 //	<table>/_delta_log/00000000000000000000.json                 protocol (1,2), metaData, commitInfo
 //	<table>/_delta_log/0000000000000000000n.json                 commitInfo, txn…, remove…, add…
-//	<table>/_delta_log/0000000000000000000n.checkpoint.parquet   every 10 commits, classic
+//	<table>/_delta_log/0000000000000000000n.crc                  version checksum
+//	<table>/_delta_log/0000000000000000000n.checkpoint.parquet   classic, in one file, as often as said below
 //	<table>/_delta_log/_last_checkpoint                          a hint, which may be missing or wrong
 //
 // # A commit
@@ -41,12 +47,44 @@
 //
 // Changes that shards submit while a commit is being written are collected into the next one: one put with several txn.
 //
+// # When a checkpoint is made
+//
+// A table's property delta.checkpointInterval is obeyed: at every version that it divides. Otherwise a checkpoint is due
+// at the first version that is Options.CheckpointInterval commits or more behind the former one, and
+//
+//   - the former one has at most 32 KiB, or at most 2 % of the bytes of data files added since: the next one will be
+//     about as large, so that checkpoints cost at most 2 % of the data; or
+//   - it is 100 commits behind the former one, and one more for each 20 KiB of that, or 1,000: what a reader has to read
+//     of commits stays small beside the checkpoint that it has to read anyway. A table of very many small files
+//     costs more than 2 % for that: at a million files of 95 KB, 144 MB for each 95 MB of data, until they are compacted.
+//
+// So it follows from the log and the size of the former checkpoint. The node that commits the version at which one is
+// due makes it. A node does not ask after each commit what the others have made: when it would make one itself, one
+// small read (_last_checkpoint) tells, and the rule is applied anew. If a checkpoint that is due is missing for a few
+// commits more, as its node died, any other makes one.
+//
+// # What is deleted
+//
+// By delta.logRetentionDuration (30 days; less than a day counts as a day, as a writer that lags behind finds out by
+// what it misses), unless delta.enableExpiredLogCleanup is false, commits, checksums and checkpoints go. Once a day, of
+// the checkpoints within the retention those go that are older than delta.checkpointRetentionDuration (2 days), except
+// the first of each day and, among the newest 10,000 versions, the first of each 1,000: any version is read from at most
+// so many commits. The two newest always stay. Files removed longer ago than delta.deletedFileRetentionDuration (7 days)
+// leave the checkpoints.
+//
 // # Memory
 //
-// A snapshot holds no statistics and, for an append-only table, no files. A checkpoint is therefore made by streaming
-// the former checkpoint and folding in the commits since; it takes as much memory as its compressed size.
+// A snapshot holds no statistics. Without Options.KeepFiles, for a table of appends, it holds no files; with it 80 bytes
+// per live file: partition, origin, size and version, by which revisions find their candidates, and what its name is
+// made from. A checkpoint is read by ranges of the object, one row group (50,000 rows, as they are stored) at a time. A
+// new one is made by reading the former one and folding in the commits since. Up to 8 MB it is held in memory; a larger
+// one is made twice, once for its size and once into the put. TestLogMemory has the figures (make log-memory).
 //
 // Rejected: multi-part and V2 checkpoints (features that many readers lack); keeping every add with its statistics in
 // memory (2 KB per file, a hundred thousand files per day); an application id of a txn with the Raft term in it (a new
-// leader would not find what an earlier one wrote).
+// leader would not find what an earlier one wrote); log compaction files (x.y.compacted.json): readers "can optionally
+// consume" them, so that they allow no longer tail. delta-kernel-rs, which is in delta-rs, DuckDB, Polars and
+// ClickHouse, has stopped reading them until it has tested them (its issue 2337), Trino never did; what is left, Spark
+// and the Java kernel, would save reads of at most 1,000 commits that they read in parallel; a histogram of file sizes
+// in checksums (its two names and its bins differ between readers).
 package deltalog

@@ -3,7 +3,7 @@ package deltalog
 // When a checkpoint is made. doc.go has the rule in words.
 const (
 	dataPerCheckpoint = 50       // bytes of data for one byte of checkpoints: 2 %
-	freeCheckpoint    = 16 << 10 // bytes of a checkpoint whose cost does not count
+	freeCheckpoint    = 32 << 10 // bytes of a checkpoint whose cost does not count
 
 	shortestTail = 100      // commits after a checkpoint that every reader may have to read
 	tailCommit   = 20 << 10 // bytes of checkpoint for which a reader may have to read one commit more
