@@ -9,7 +9,7 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark \
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -210,6 +210,10 @@ json:
 # The same texts read by Spark's from_json. Spark is fetched the first time (1 GB).
 json-spark:
 	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestJSONReaders$$'
+
+# Version checksums of Delta tables, checked by Spark, and Spark's own commit behind them. Takes about five minutes.
+checksum-spark:
+	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestSparkTakesChecksums$$'
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB). BENCHFLAGS are flags of the program: -readers 0.3 -odd 0.1 -duplicates 0.02 for data

@@ -69,8 +69,9 @@ for v in sys.argv[2:]:
 print(json.dumps(out))
 `
 
-// TestOtherReadersOfCheckpoints: readers that nobody here wrote read the checkpoints alone, as the commits before them
-// are gone, at the version of each and behind it, with version checksums beside them, and files that revisions replaced.
+// TestOtherReadersOfCheckpoints: readers that nobody here wrote read the checkpoints alone, as the commits before
+// them are gone, at the version of each and behind it, with version checksums beside them, and files that revisions
+// replaced.
 func TestOtherReadersOfCheckpoints(t *testing.T) {
 	python := otherReaders(t)
 	dir, m := t.TempDir(), newModel(14, 1)

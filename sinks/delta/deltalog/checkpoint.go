@@ -280,12 +280,12 @@ func (c *checkpointer) others() (rows []parquet.Row) {
 	return rows
 }
 
-// rowsPerGroup is how many rows a row group of a checkpoint has. A row group is what a reader here holds in memory, as it
-// is stored, and reads with one request.
+// rowsPerGroup is how many rows a row group of a checkpoint has. A row group is what a reader here holds in memory,
+// as it is stored, and reads with one request.
 const rowsPerGroup = 50_000
 
-// inMemory is the size in bytes up to which a checkpoint is made once and held in memory. A larger one is made twice, once to
-// find out its size, which a put must say, and once into the put: so memory does not grow with it.
+// inMemory is the size in bytes up to which a checkpoint is made once and held in memory. A larger one is made twice,
+// once to find out its size, which a put must say, and once into the put: so memory does not grow with it.
 const inMemory = 8 << 20 // default of Options.inMemory
 
 // output takes the bytes of a checkpoint, as long as they are not too many, and counts them.
@@ -341,7 +341,8 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 	if key := l.checkpointKey(version); out.size <= out.most {
 		err = l.opts.Store.PutIfAbsent(ctx, key, out.b)
 	} else {
-		err = l.opts.Store.PutStreamIfAbsent(ctx, key, out.size, func(w io.Writer) error { return l.render(ctx, c, base, w) })
+		again := func(w io.Writer) error { return l.render(ctx, c, base, w) }
+		err = l.opts.Store.PutStreamIfAbsent(ctx, key, out.size, again)
 	}
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return 0, counted, err
@@ -362,8 +363,8 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 	return size, counted, nil
 }
 
-// render writes the checkpoint of what has been folded over the one of version base (-1 for none). Done again it writes
-// the same bytes.
+// render writes the checkpoint of what has been folded over the one of version base (-1 for none). Done again it
+// writes the same bytes.
 func (l *Log) render(ctx context.Context, c *checkpointer, base int64, to io.Writer) error {
 	c.actions, c.totals = 0, totals{exact: true}
 	// Statistics in page headers are of no use beside those of the footer and the column index, and there the schema

@@ -43,25 +43,10 @@ func (a *checkpointAdd) add() *Add {
 		DataChange: a.DataChange, Stats: deref(a.Stats), Tags: a.Tags}
 }
 
-// fromAdd converts an add. It leaves DataChange false, as an action in a checkpoint changes no data.
-func fromAdd(a *Add) *checkpointAdd {
-	pv := a.PartitionValues
-	if pv == nil {
-		pv = map[string]string{}
-	}
-	return &checkpointAdd{Path: a.Path, PartitionValues: pv, Size: a.Size, ModificationTime: a.ModificationTime,
-		Stats: optional(a.Stats), Tags: a.Tags}
-}
-
 func (r *checkpointRemove) remove() *Remove {
 	return &Remove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, DataChange: r.DataChange,
 		PartitionValues: r.PartitionValues, Size: r.Size,
 		ExtendedFileMetadata: r.ExtendedFileMetadata != nil && *r.ExtendedFileMetadata}
-}
-
-func fromRemove(r *Remove) *checkpointRemove {
-	return &checkpointRemove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp,
-		ExtendedFileMetadata: &r.ExtendedFileMetadata, PartitionValues: r.PartitionValues, Size: r.Size}
 }
 
 func deref(s *string) string {
@@ -139,7 +124,8 @@ func describeViews(data []byte) (d described, err error) {
 		case r.has(metaID):
 			m := r.metadata()
 			d.row("metaData", m.ID, deref(m.Name), m.Name == nil, deref(m.Description), m.Description == nil,
-				checkpointFormat(m.Format), m.SchemaString, m.PartitionColumns, texts(m.Configuration), at(m.CreatedTime))
+				checkpointFormat(m.Format), m.SchemaString, m.PartitionColumns, texts(m.Configuration),
+				at(m.CreatedTime))
 		case r.has(protocolReader):
 			p := r.protocol()
 			d.row("protocol", p.MinReaderVersion, p.MinWriterVersion, p.ReaderFeatures, p.WriterFeatures)

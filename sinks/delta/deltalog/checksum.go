@@ -20,9 +20,9 @@ func (l *Log) checksumKey(v int64) string {
 	return fmt.Sprintf("%s%s%020d%s", l.root, logDir, v, checksumExt)
 }
 
-// versionChecksum is a version checksum file (protocol, "Version Checksum File"): what the table is as of a version, by
-// which readers check what they have replayed, and with which Spark's next commit makes its own without a replay. The
-// optional fields are there where they are exact and small: no histogram, no files.
+// versionChecksum is a version checksum file (protocol, "Version Checksum File"): what the table is as of a version,
+// by which readers check what they have replayed, and with which Spark's next commit makes its own without a replay.
+// The optional fields are there where they are exact and small: no histogram, no files.
 type versionChecksum struct {
 	TxnID           string    `json:"txnId,omitempty"`
 	TableSizeBytes  int64     `json:"tableSizeBytes"`
@@ -47,7 +47,8 @@ func (s *Snapshot) encodeChecksum(txnID string) ([]byte, error) {
 	v := versionChecksum{TxnID: txnID, TableSizeBytes: n.bytes, NumFiles: n.files, NumMetadata: 1, NumProtocol: 1,
 		Metadata: s.Metadata, Protocol: s.Protocol}
 	if len(s.Txns) <= maxChecksumTxns {
-		v.SetTransactions = slices.SortedFunc(maps.Values(s.Txns), func(a, b Txn) int { return cmp.Compare(a.AppID, b.AppID) })
+		byApp := func(a, b Txn) int { return cmp.Compare(a.AppID, b.AppID) }
+		v.SetTransactions = slices.SortedFunc(maps.Values(s.Txns), byApp)
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -73,9 +74,9 @@ type pendingChecksum struct {
 // maxChecksums bounds the checksums that wait for a slow store; the oldest are then left out, which readers must take.
 const maxChecksums = 16
 
-// checksum begins to write the checksum of the snapshot's version, which the commit txnID of this process has just made.
-// A version never changes, and the object is put only if it is absent: however late a put takes effect, what it says is
-// true. The caller holds snapLock.
+// checksum begins to write the checksum of the snapshot's version, which the commit txnID of this process has just
+// made. A version never changes, and the object is put only if it is absent: however late a put takes effect, what it
+// says is true. The caller holds snapLock.
 func (l *Log) checksum(txnID string) {
 	body, err := l.snap.encodeChecksum(txnID)
 	if err != nil {

@@ -49,14 +49,15 @@
 //
 // # When a checkpoint is made
 //
-// A table's property delta.checkpointInterval is obeyed: at every version that it divides. Otherwise a checkpoint is due
-// at the first version that is Options.CheckpointInterval commits or more behind the former one, and
+// A table's property delta.checkpointInterval is obeyed: at every version that it divides. Otherwise a checkpoint is
+// due at the first version that is Options.CheckpointInterval commits or more behind the former one, and
 //
 //   - the former one has at most 32 KiB, or at most 2 % of the bytes of data files added since: the next one will be
 //     about as large, so that checkpoints cost at most 2 % of the data; or
-//   - it is 100 commits behind the former one, and one more for each 20 KiB of that, or 1,000: what a reader has to read
-//     of commits stays small beside the checkpoint that it has to read anyway. A table of very many small files
-//     costs more than 2 % for that: at a million files of 95 KB, 144 MB for each 95 MB of data, until they are compacted.
+//   - it is 100 commits behind the former one, and one more for each 20 KiB of that, or 1,000: what a reader has to
+//     read of commits stays small beside the checkpoint that it has to read anyway. A table of very many small files
+//     costs more than 2 % for that: at a million files of 95 KB, 144 MB for each 95 MB of data, until they are
+//     compacted.
 //
 // So it follows from the log and the size of the former checkpoint. The node that commits the version at which one is
 // due makes it. A node does not ask after each commit what the others have made: when it would make one itself, one
@@ -68,14 +69,14 @@
 // By delta.logRetentionDuration (30 days; less than a day counts as a day, as a writer that lags behind finds out by
 // what it misses), unless delta.enableExpiredLogCleanup is false, commits, checksums and checkpoints go. Once a day, of
 // the checkpoints within the retention those go that are older than delta.checkpointRetentionDuration (2 days), except
-// the first of each day and, among the newest 10,000 versions, the first of each 1,000: any version is read from at most
-// so many commits. The two newest always stay. Files removed longer ago than delta.deletedFileRetentionDuration (7 days)
-// leave the checkpoints.
+// the first of each day and, among the newest 10,000 versions, the first of each 1,000: a version is read from the last
+// checkpoint of these before it. The two newest always stay. Files removed longer ago than
+// delta.deletedFileRetentionDuration (7 days) leave the checkpoints.
 //
 // # Memory
 //
-// A snapshot holds no statistics. Without Options.KeepFiles, for a table of appends, it holds no files; with it 80 bytes
-// per live file: partition, origin, size and version, by which revisions find their candidates, and what its name is
+// A snapshot holds no statistics. Without Options.KeepFiles, for a table of appends, it holds no files; with it 80
+// bytes per live file: partition, origin, size and version, by which revisions find their candidates, and what its name is
 // made from. A checkpoint is read by ranges of the object, one row group (50,000 rows, as they are stored) at a time. A
 // new one is made by reading the former one and folding in the commits since. Up to 8 MB it is held in memory; a larger
 // one is made twice, once for its size and once into the put. TestLogMemory has the figures (make log-memory).

@@ -103,8 +103,8 @@ func memoryTableOf(t *testing.T, dir string, n int) {
 
 func memoryOptions(dir string) Options {
 	opts := writerOptions(nil)
-	opts.Store, opts.Codec, opts.Rand = store.NewLocal(vfs.Default, dir, "memory"), &zstd.Codec{Level: zstd.SpeedFastest},
-		rand.Reader
+	opts.Store, opts.Rand = store.NewLocal(vfs.Default, dir, "memory"), rand.Reader
+	opts.Codec = &zstd.Codec{Level: zstd.SpeedFastest}
 	opts.CheckpointInterval = 1 << 30
 	return opts
 }
@@ -127,7 +127,10 @@ func TestLogMemory(t *testing.T) {
 	for _, tc := range []struct {
 		what  string
 		limit float64
-	}{{"nothing", 200}, {"open events", 200}, {"open sessions", 200}, {"checkpoint events", 300}, {"checkpoint sessions", 300}} {
+	}{
+		{"nothing", 200}, {"open events", 200}, {"open sessions", 200}, {"checkpoint events", 300},
+		{"checkpoint sessions", 300},
+	} {
 		start := time.Now()
 		cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^TestLogMemory$", "-memory-child", tc.what,
 			"-memory-table", dir)

@@ -2,6 +2,7 @@ package deltalog
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestIntervals(t *testing.T) {
 
 // FuzzInterval: an interval is refused, or is not negative and is the sum of its parts.
 func FuzzInterval(f *testing.F) {
-	for _, s := range []string{"interval 30 days", "1 week 2 hours", "interval 99999999999 weeks", "interval -1 day", "s"} {
+	for _, s := range []string{"interval 30 days", "1 week 2 hours", "interval 99999999999 weeks", "-1 day", "s"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -74,14 +75,10 @@ func setProperties(t *testing.T, mem *objects.Mem, l *Log, set map[string]string
 	}
 	s := snapshot(l)
 	meta := *s.Metadata
-	meta.Configuration = map[string]string{}
-	for k, v := range s.Metadata.Configuration {
-		meta.Configuration[k] = v
-	}
-	for k, v := range set {
-		meta.Configuration[k] = v
-	}
-	b, err := encodeCommit(&CommitInfo{Operation: "SET TBLPROPERTIES", EngineInfo: "another"}, nil, &meta, nil, nil, nil)
+	meta.Configuration = maps.Clone(s.Metadata.Configuration)
+	maps.Copy(meta.Configuration, set)
+	info := &CommitInfo{Operation: "SET TBLPROPERTIES", EngineInfo: "another"}
+	b, err := encodeCommit(info, nil, &meta, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +111,8 @@ func TestRetentionOfTheTable(t *testing.T) {
 			setProperties(t, mem, l, tc.set)
 			for v := int64(2); v <= 60; v++ {
 				now = now.Add(day)
-				submit(t, l, &Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
+				submit(t, l, &Change{AppID: "x", Version: v, Last: true,
+					Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 				l.keeper.wait.Wait()
 			}
 			first := int64(-1)

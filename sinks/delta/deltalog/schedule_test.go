@@ -13,9 +13,9 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// TestSchedule: whatever a table's commits and checkpoints weigh, checkpoints are at least the interval apart, cost at
-// most 2 % of the data, unless they are small or the tail behind the former one is as long as it may get, and no tail is
-// longer than that. A table that says an interval has that.
+// TestSchedule: whatever a table's commits and checkpoints weigh, checkpoints are at least the interval apart, cost
+// at most 2 % of the data, unless they are small or the tail behind the former one is as long as it may get, and no
+// tail is longer than that. A table that says an interval has that.
 func TestSchedule(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
@@ -28,7 +28,7 @@ func TestSchedule(t *testing.T) {
 			s.setMetadata(&Metadata{Configuration: map[string]string{configCheckpointInterval: fmt.Sprint(every)}})
 		}
 		last, data, made := int64(0), int64(0), 0
-		for v := int64(0); v < 5_000; v++ {
+		for v := range int64(5_000) {
 			c := &commit{own: true}
 			for range rng.IntN(4) {
 				c.adds = append(c.adds, Add{Path: "f", Size: per})
@@ -60,8 +60,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// TestNodesShareCheckpoints: three nodes commit in turns, and each checkpoint is made once, although none of them tells
-// the others. To find out costs one small read now and then, none per commit.
+// TestNodesShareCheckpoints: three nodes commit in turns, and each checkpoint is made once, although none of them
+// tells the others. To find out costs one small read now and then, none per commit.
 func TestNodesShareCheckpoints(t *testing.T) {
 	for _, dead := range []bool{false, true} {
 		mem := objects.NewMem(nil)
@@ -89,8 +89,8 @@ func TestNodesShareCheckpoints(t *testing.T) {
 		looks = 0
 		for v := int64(1); v <= 458; v++ {
 			submit(t, nodes[v%3], &Change{AppID: "x", Version: v, Last: true,
-				Adds: []Add{{Path: fmt.Sprint("f", v), PartitionValues: map[string]string{"d": "2024-01-02"}, Size: 95_000,
-					DataChange: true}}})
+				Adds: []Add{{Path: fmt.Sprint("f", v), PartitionValues: map[string]string{"d": "2024-01-02"},
+					Size: 95_000, DataChange: true}}})
 			for _, l := range nodes {
 				l.keeper.wait.Wait()
 			}

@@ -40,9 +40,10 @@ type Snapshot struct {
 	logRetention   time.Duration // where the table has no property
 }
 
-// totals are the number of live files and the sum of their sizes. A snapshot without files counts them by what commits
-// add and remove. It cannot tell what a commit of another writer has really added or removed, which may name a file that
-// is live already, or one that is not: from then on the totals are not exact, until a checkpoint has been counted.
+// totals are the number of live files and the sum of their sizes. A snapshot without files counts them by what
+// commits add and remove. It cannot tell what a commit of another writer has really added or removed, which may name
+// a file that is live already, or one that is not: from then on the totals are not exact, until a checkpoint has been
+// counted.
 type totals struct {
 	files, bytes int64
 	exact        bool

@@ -205,8 +205,8 @@ func (s *S3) GetRange(ctx context.Context, key string, off int64, p []byte) (r R
 	return r, nil
 }
 
-// rangeOf reads the answer to a request for a range: a part of the object, or all of it from a server that does not know
-// ranges.
+// rangeOf reads the answer to a request for a range: a part of the object, or all of it from a server that does not
+// know ranges.
 func rangeOf(body io.Reader, info minio.ObjectInfo, contentRange string, off int64, p []byte) (r Range, err error) {
 	r.Size, r.Image = info.Size, info.ETag
 	begin, whole := int64(0), contentRange == ""

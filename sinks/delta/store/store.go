@@ -10,16 +10,16 @@
 // objects durable.
 //
 // ErrNotFound is certain. ErrExists says that the key is taken, but perhaps by this very call: a client library that
-// repeats a request whose answer was lost sees its own object. Any other error of a put is ambiguous: the object may be
-// there now, may appear later, or never. A caller that must know reads the object back.
+// repeats a request whose answer was lost sees its own object. Any other error of a put is ambiguous: the object may
+// be there now, may appear later, or never. A caller that must know reads the object back.
 //
 // Assumptions. Local: the folder is on one POSIX file system of one machine, link(2) fails on an existing name, and
 // fsync of a file and of its folder make both durable. S3: the store honours If-None-Match: * on a single PUT, which
 // Probe tests before anything else is written.
 //
-// Rejected: puts of unknown size (the client's completion of a multipart upload is not conditional; whoever streams an
-// object must know its size); O_EXCL instead of link (it shows a partial file); deleting the object that a failed put may have left (it may
-// have become live).
+// Rejected: puts of unknown size (the client's completion of a multipart upload is not conditional; whoever streams
+// an object must know its size); O_EXCL instead of link (it shows a partial file); deleting the object that a failed
+// put may have left (it may have become live).
 package store
 
 import (
@@ -99,14 +99,14 @@ type Store interface {
 	Put(ctx context.Context, key string, data []byte) error
 	// PutIfAbsent writes the object if the key is free; else ErrExists.
 	PutIfAbsent(ctx context.Context, key string, data []byte) error
-	// PutStreamIfAbsent is PutIfAbsent of an object that is not held in memory: write is called at most once, in another
-	// goroutine perhaps, and must write size bytes. Its error is returned, and there is no object then.
+	// PutStreamIfAbsent is PutIfAbsent of an object that is not held in memory: write is called at most once, in
+	// another goroutine perhaps, and must write size bytes. Its error is returned, and there is no object then.
 	PutStreamIfAbsent(ctx context.Context, key string, size int64, write func(io.Writer) error) error
 	// Get returns the object's bytes, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
-	// GetRange fills p with the object's bytes from offset off on or, if off is negative, with its last len(p) ones. It
-	// returns fewer than len(p) only if the object ends there; ErrRange if there is none, ErrNotFound without an object.
-	// Len(p) must not be 0.
+	// GetRange fills p with the object's bytes from offset off on or, if off is negative, with its last len(p) ones.
+	// It returns fewer than len(p) only if the object ends there; ErrRange if there is none, ErrNotFound without an
+	// object. Len(p) must not be 0.
 	GetRange(ctx context.Context, key string, off int64, p []byte) (Range, error)
 	// List calls yield for every object whose key has the prefix and is greater than startAfter ("" for all),
 	// ascending by key.

@@ -19,9 +19,10 @@ type timeouts struct {
 	per time.Duration
 }
 
-// WithTimeouts returns s with a time limit for every request, so that a server that stops answering in the middle of a
-// body blocks no caller for ever. The limit is the duration per, for a put or a range one second more per MiB. The Get
-// of a Parquet object, and a put of a stream, which is made meanwhile, may take ten times per; a List may take per from one object to the next.
+// WithTimeouts returns s with a time limit for every request, so that a server that stops answering in the middle of
+// a body blocks no caller for ever. The limit is the duration per, for a put or a range one second more per MiB. The
+// Get of a Parquet object, and a put of a stream, which is made meanwhile, may take ten times per; a List may take
+// per from one object to the next.
 func WithTimeouts(s Store, per time.Duration) Store { return &timeouts{s: s, per: per} }
 
 func (t *timeouts) do(ctx context.Context, d time.Duration, op, key string, f func(context.Context) error) error {
