@@ -8,6 +8,9 @@ import (
 	"strconv"
 )
 
+// engineInfo names this package in commits.
+const engineInfo = "deckle"
+
 // Protocol is the protocol action.
 type Protocol struct {
 	MinReaderVersion int      `json:"minReaderVersion"`

@@ -2,78 +2,17 @@ package deltalog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
-
-	"deckle/sinks/delta/store"
+	"github.com/parquet-go/parquet-go/compress"
 )
 
-// checkpointRow is a row of a checkpoint, with one action. Columns are required within their action, or pointers, as
-// the Parquet writer turns zero values of optional columns into null.
-type checkpointRow struct {
-	Txn      *checkpointTxn      `parquet:"txn,optional"`
-	Add      *checkpointAdd      `parquet:"add,optional"`
-	Remove   *checkpointRemove   `parquet:"remove,optional"`
-	MetaData *checkpointMetadata `parquet:"metaData,optional"`
-	Protocol *checkpointProtocol `parquet:"protocol,optional"`
-}
-
-type checkpointTxn struct {
-	AppID       string `parquet:"appId"`
-	Version     int64  `parquet:"version"`
-	LastUpdated *int64 `parquet:"lastUpdated,optional"`
-}
-
-type checkpointAdd struct {
-	Path             string            `parquet:"path"`
-	PartitionValues  map[string]string `parquet:"partitionValues"`
-	Size             int64             `parquet:"size"`
-	ModificationTime int64             `parquet:"modificationTime"`
-	DataChange       bool              `parquet:"dataChange"`
-	Stats            *string           `parquet:"stats,optional"`
-	Tags             map[string]string `parquet:"tags,optional"`
-}
-
-type checkpointRemove struct {
-	Path                 string            `parquet:"path"`
-	DeletionTimestamp    *int64            `parquet:"deletionTimestamp,optional"`
-	DataChange           bool              `parquet:"dataChange"`
-	ExtendedFileMetadata *bool             `parquet:"extendedFileMetadata,optional"`
-	PartitionValues      map[string]string `parquet:"partitionValues,optional"`
-	Size                 *int64            `parquet:"size,optional"`
-}
-
-type checkpointFormat struct {
-	Provider string            `parquet:"provider"`
-	Options  map[string]string `parquet:"options"`
-}
-
-type checkpointMetadata struct {
-	ID               string            `parquet:"id"`
-	Name             *string           `parquet:"name,optional"`
-	Description      *string           `parquet:"description,optional"`
-	Format           checkpointFormat  `parquet:"format"`
-	SchemaString     string            `parquet:"schemaString"`
-	PartitionColumns []string          `parquet:"partitionColumns,list"`
-	Configuration    map[string]string `parquet:"configuration"`
-	CreatedTime      *int64            `parquet:"createdTime,optional"`
-}
-
-type checkpointProtocol struct {
-	MinReaderVersion int32    `parquet:"minReaderVersion"`
-	MinWriterVersion int32    `parquet:"minWriterVersion"`
-	ReaderFeatures   []string `parquet:"readerFeatures,optional,list"`
-	WriterFeatures   []string `parquet:"writerFeatures,optional,list"`
-}
-
 // readCheckpoint fills an empty snapshot.
-func (l *Log) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {
+func (l *folder) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {
 	key := l.checkpointKey(v)
 	want := func(c leaf) bool {
 		switch {
@@ -85,7 +24,7 @@ func (l *Log) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error {
 		return true
 	}
 	var e fileEntry
-	err := eachCheckpointView(ctx, l.opts.Store, key, want, func(r *checkpointView) error {
+	err := eachCheckpointView(ctx, l.store, key, want, func(r *checkpointView) error {
 		switch {
 		case r.has(addPath):
 			s.totals.files++
@@ -121,6 +60,7 @@ type checkpointer struct {
 	txns     map[string]Txn
 	protocol *Protocol
 	metaData *Metadata
+	codec    compress.Codec
 	cutoff   int64 // tombstones older than this are left out, Unix milliseconds
 
 	w       *parquet.GenericWriter[checkpointRow]
@@ -305,77 +245,19 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WriteCheckpoint writes the checkpoint of an existing version, and then the hint. It is made from the checkpoint of
-// version base, the newest older one known (-1 for none), and the commits since.
-func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
-	size, counted, err := l.writeCheckpoint(ctx, version, base)
-	if err != nil {
-		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
-	}
-	_, err = l.locked(ctx, func(s *Snapshot) { s.learn(version, size, counted) })
-	return err
-}
-
-// writeCheckpoint returns the size in bytes, 0 if another node's stands there, and what it has counted.
-func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size int64, counted totals, err error) {
-	former := int64(0) // size of the former checkpoint: the new one is about as large
-	props, err := l.locked(ctx, func(s *Snapshot) { former = s.checkpointSize })
-	if err != nil {
-		return 0, counted, err
-	}
-	c := &checkpointer{
-		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
-		cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(),
-	}
-	if err := l.readCommits(ctx, base+1, version, c.fold); err != nil {
-		return 0, counted, err
-	}
-	out := &output{}
-	if former < l.opts.inMemory {
-		out.most, out.b = 2*l.opts.inMemory, make([]byte, 0, former+former/16+32<<10)
-	}
-	if err := l.render(ctx, c, base, out); err != nil {
-		return 0, counted, err
-	}
-	// If another node has written the checkpoint of this version before, it holds the same state.
-	if key := l.checkpointKey(version); out.size <= out.most {
-		err = l.opts.Store.PutIfAbsent(ctx, key, out.b)
-	} else {
-		again := func(w io.Writer) error { return l.render(ctx, c, base, w) }
-		err = l.opts.Store.PutStreamIfAbsent(ctx, key, out.size, again)
-	}
-	if err != nil && !errors.Is(err, store.ErrExists) {
-		return 0, counted, err
-	}
-	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.totals.files}
-	if err == nil {
-		size, counted = out.size, c.totals
-		hint.SizeInBytes = size
-		l.metrics.checkpointBytes.WithLabelValues(l.name()).Add(float64(size))
-	}
-	b, err := json.Marshal(hint)
-	if err != nil {
-		return 0, counted, err
-	}
-	if err := l.opts.Store.Put(ctx, l.root+lastCheckpoint, b); err != nil {
-		return 0, counted, fmt.Errorf("hint: %w", err)
-	}
-	return size, counted, nil
-}
-
 // render writes the checkpoint of what has been folded over the one of version base (-1 for none). Done again it
 // writes the same bytes.
-func (l *Log) render(ctx context.Context, c *checkpointer, base int64, to io.Writer) error {
+func (l *folder) render(ctx context.Context, c *checkpointer, base int64, to io.Writer) error {
 	c.actions, c.totals = 0, totals{exact: true}
 	// Statistics in page headers are of no use beside those of the footer and the column index, and there the schema
 	// would stand four times.
 	c.w = parquet.NewGenericWriter[checkpointRow](to,
-		parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain), parquet.Compression(l.opts.Codec),
+		parquet.DataPageVersion(1), parquet.DefaultEncoding(&parquet.Plain), parquet.Compression(c.codec),
 		parquet.DataPageStatistics(false), parquet.MaxRowsPerRowGroup(rowsPerGroup),
 		parquet.CreatedBy("deckle", "1", ""))
 	if base >= 0 {
 		every := func(leaf) bool { return true }
-		if err := eachCheckpointView(ctx, l.opts.Store, l.checkpointKey(base), every, c.base); err != nil {
+		if err := eachCheckpointView(ctx, l.store, l.checkpointKey(base), every, c.base); err != nil {
 			return err
 		}
 	}

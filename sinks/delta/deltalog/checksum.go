@@ -3,22 +3,11 @@ package deltalog
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
-
-	"deckle/sinks/delta/store"
 )
-
-const checksumExt = ".crc"
-
-func (l *Log) checksumKey(v int64) string {
-	return fmt.Sprintf("%s%s%020d%s", l.root, logDir, v, checksumExt)
-}
 
 // versionChecksum is a version checksum file (protocol, "Version Checksum File"): what the table is as of a version,
 // by which readers check what they have replayed, and with which Spark's next commit makes its own without a replay.
@@ -57,63 +46,4 @@ func (s *Snapshot) encodeChecksum(txnID string) ([]byte, error) {
 		return nil, fmt.Errorf("delta: checksum: %w", err)
 	}
 	return b.Bytes(), nil
-}
-
-// checksums writes checksums one after the other, concurrently with the commits.
-type checksums struct {
-	mu    sync.Mutex
-	queue []pendingChecksum
-	busy  bool
-}
-
-type pendingChecksum struct {
-	version int64
-	body    []byte
-}
-
-// maxChecksums bounds the checksums that wait for a slow store; the oldest are then left out, which readers must take.
-const maxChecksums = 16
-
-// checksum begins to write the checksum of the snapshot's version, which the commit txnID of this process has just
-// made. A version never changes, and the object is put only if it is absent: however late a put takes effect, what it
-// says is true. The caller holds snapLock.
-func (l *Log) checksum(txnID string) {
-	body, err := l.snap.encodeChecksum(txnID)
-	if err != nil {
-		l.opts.Logger.Warn("delta: no version checksum", "table", l.name(), "error", err)
-	}
-	if body == nil {
-		return
-	}
-	c := &l.checksums
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.queue) == maxChecksums {
-		c.queue = slices.Delete(c.queue, 0, 1)
-	}
-	c.queue = append(c.queue, pendingChecksum{l.snap.Version, body})
-	if !c.busy {
-		c.busy = true
-		l.keeper.wait.Go(func() { l.putChecksums(l.committer.ctx) })
-	}
-}
-
-func (l *Log) putChecksums(ctx context.Context) {
-	c := &l.checksums
-	for {
-		c.mu.Lock()
-		if len(c.queue) == 0 {
-			c.busy = false
-			c.mu.Unlock()
-			return
-		}
-		next := c.queue[0]
-		c.queue = c.queue[1:]
-		c.mu.Unlock()
-		err := l.opts.Store.PutIfAbsent(ctx, l.checksumKey(next.version), next.body)
-		if err != nil && !errors.Is(err, store.ErrExists) {
-			l.metrics.keepErrors.WithLabelValues(l.name()).Inc()
-			l.opts.Logger.Debug("delta: no version checksum", "table", l.name(), "version", next.version, "error", err)
-		}
-	}
 }

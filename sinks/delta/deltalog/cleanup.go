@@ -24,28 +24,6 @@ const (
 
 var errStop = errors.New("stop")
 
-// newestCommit returns when the version of the current snapshot was written, by the store's clock.
-func (l *Log) newestCommit(ctx context.Context) (at time.Time, props properties, err error) {
-	var key string
-	if props, err = l.locked(ctx, func(s *Snapshot) { key = l.commitKey(s.Version) }); err != nil {
-		return at, props, err
-	}
-	err = l.opts.Store.List(ctx, key, "", func(info store.Info) error {
-		if info.Key == key {
-			at = info.Modified
-		}
-		return nil
-	})
-	if err != nil {
-		return at, props, fmt.Errorf("delta: clean %s: %w", l.name(), err)
-	}
-	return at, props, nil
-}
-
-// Cleanup deletes what the table's retention does not want of its log, and returns how many objects that was. Ages are
-// measured by the store's clock.
-func (l *Log) Cleanup(ctx context.Context) (int, error) { return l.clean(ctx, true) }
-
 // logObject is one object of the log of which a cleanup may delete.
 type logObject struct {
 	info    store.Info
@@ -55,13 +33,12 @@ type logObject struct {
 // clean deletes the commits, checksums and checkpoints that are older than the retention and that no newer version
 // needs, by the protocol's steps. The cutoff is midnight UTC. The newest commit that is not after the cutoff stays
 // readable: the newest checkpoint at or below that commit stays, and everything after it. With all it lists the whole
-// log and deletes checkpoints within the retention, too (thin).
-func (l *Log) clean(ctx context.Context, all bool) (int, error) {
-	newest, props, err := l.newestCommit(ctx)
-	if err != nil || !props.cleanup {
-		return 0, err
+// log and deletes checkpoints within the retention, too (thin). newest is when the newest commit was written by the
+// store's clock, now the time by this node's.
+func (l *folder) clean(ctx context.Context, newest, now time.Time, props properties, all bool) (int, error) {
+	if !props.cleanup {
+		return 0, nil
 	}
-	now := l.opts.Now()
 	if now.After(newest) {
 		now = newest // a clock that is ahead must not make young commits old: other nodes still build on them
 	}
@@ -71,7 +48,7 @@ func (l *Log) clean(ctx context.Context, all bool) (int, error) {
 		cutoffCommit     = int64(-1)
 		latest           time.Time
 	)
-	err = l.opts.Store.List(ctx, l.root+logDir, "", func(info store.Info) error {
+	err := l.store.List(ctx, l.root+logDir, "", func(info store.Info) error {
 		v, kind := logName(info.Key[len(l.root+logDir):])
 		switch kind {
 		case logCommit:
@@ -115,7 +92,7 @@ func (l *Log) clean(ctx context.Context, all bool) (int, error) {
 		old = append(old, thin(checkpoints, keep, now.Add(-props.checkpointRetention))...)
 	}
 	for n, o := range old {
-		if err := l.opts.Store.Delete(ctx, o.info.Key); err != nil {
+		if err := l.store.Delete(ctx, o.info.Key); err != nil {
 			return n, fmt.Errorf("delta: clean %s: %w", l.name(), err)
 		}
 	}

@@ -7,6 +7,64 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
+// checkpointRow is a row of a checkpoint, with one action. Columns are required within their action, or pointers, as
+// the Parquet writer turns zero values of optional columns into null.
+type checkpointRow struct {
+	Txn      *checkpointTxn      `parquet:"txn,optional"`
+	Add      *checkpointAdd      `parquet:"add,optional"`
+	Remove   *checkpointRemove   `parquet:"remove,optional"`
+	MetaData *checkpointMetadata `parquet:"metaData,optional"`
+	Protocol *checkpointProtocol `parquet:"protocol,optional"`
+}
+
+type checkpointTxn struct {
+	AppID       string `parquet:"appId"`
+	Version     int64  `parquet:"version"`
+	LastUpdated *int64 `parquet:"lastUpdated,optional"`
+}
+
+type checkpointAdd struct {
+	Path             string            `parquet:"path"`
+	PartitionValues  map[string]string `parquet:"partitionValues"`
+	Size             int64             `parquet:"size"`
+	ModificationTime int64             `parquet:"modificationTime"`
+	DataChange       bool              `parquet:"dataChange"`
+	Stats            *string           `parquet:"stats,optional"`
+	Tags             map[string]string `parquet:"tags,optional"`
+}
+
+type checkpointRemove struct {
+	Path                 string            `parquet:"path"`
+	DeletionTimestamp    *int64            `parquet:"deletionTimestamp,optional"`
+	DataChange           bool              `parquet:"dataChange"`
+	ExtendedFileMetadata *bool             `parquet:"extendedFileMetadata,optional"`
+	PartitionValues      map[string]string `parquet:"partitionValues,optional"`
+	Size                 *int64            `parquet:"size,optional"`
+}
+
+type checkpointFormat struct {
+	Provider string            `parquet:"provider"`
+	Options  map[string]string `parquet:"options"`
+}
+
+type checkpointMetadata struct {
+	ID               string            `parquet:"id"`
+	Name             *string           `parquet:"name,optional"`
+	Description      *string           `parquet:"description,optional"`
+	Format           checkpointFormat  `parquet:"format"`
+	SchemaString     string            `parquet:"schemaString"`
+	PartitionColumns []string          `parquet:"partitionColumns,list"`
+	Configuration    map[string]string `parquet:"configuration"`
+	CreatedTime      *int64            `parquet:"createdTime,optional"`
+}
+
+type checkpointProtocol struct {
+	MinReaderVersion int32    `parquet:"minReaderVersion"`
+	MinWriterVersion int32    `parquet:"minWriterVersion"`
+	ReaderFeatures   []string `parquet:"readerFeatures,optional,list"`
+	WriterFeatures   []string `parquet:"writerFeatures,optional,list"`
+}
+
 // checkpointSchema is the schema of checkpoints as they are written.
 var checkpointSchema = parquet.SchemaOf(checkpointRow{})
 

@@ -11,8 +11,6 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-const engineInfo = "deckle"
-
 // ErrRebuild says that the table has changed since the change was made: a file to be removed is gone, or the guard
 // returned true. The caller reads the table again and makes a new change.
 var ErrRebuild = errors.New("delta: the change must be made again on the newer version")

@@ -132,7 +132,7 @@ func TestFaultAtEachRequest(t *testing.T) {
 			s := newSnapshot(&Options{KeepFiles: true})
 			past := objects.NewMem(nil)
 			past.Overwrite(l.checkpointKey(v), data)
-			if err := (&Log{opts: Options{Store: past}, root: "t/"}).readCheckpoint(t.Context(), v, s); err != nil {
+			if err := (&folder{past, "t/"}).readCheckpoint(t.Context(), v, s); err != nil {
 				t.Fatal(err)
 			}
 			want := slices.Sorted(maps.Keys(replay(t, whole, l, v).files))

@@ -8,6 +8,19 @@ import (
 	"strconv"
 )
 
+// File is one live data file. Its table has exactly one partition column.
+type File struct {
+	Path       string // as the log has it, URL-encoded
+	Partition  string // value of the partition column, "" for null
+	Size       int64  // bytes
+	Modified   int64  // Unix milliseconds
+	NumRecords int64  // from the statistics, -1 if unknown
+	Origin     Origin
+	Stats      string // only if the log was opened with KeepStats
+	// Added is the version that added the file, or the version of the checkpoint from which it was read.
+	Added int64
+}
+
 // fileTable holds the live files of a table in about 80 bytes each, without a pointer per file: a writer of a million
 // files keeps 80 MB of them, and the garbage collector has nothing to follow. What a file is called is made from its
 // record when somebody asks, as Deckle's names follow from partition, shard, epoch and attempt; other names are kept.
@@ -272,4 +285,14 @@ func recordsIn(stats []byte) int64 {
 		return -1
 	}
 	return n
+}
+
+// entry is the add as a file table takes it. Its table has one partition column.
+func (a *Add) entry() *fileEntry {
+	e := &fileEntry{path: []byte(a.Path), size: a.Size, modified: a.ModificationTime, stats: []byte(a.Stats),
+		origin: parseOrigin(a.Tags)}
+	for c, v := range a.PartitionValues {
+		e.column, e.partition = []byte(c), []byte(v)
+	}
+	return e
 }

@@ -116,7 +116,7 @@ func FuzzNames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		v, kind := logName(s)
-		l := &Log{root: ""}
+		l := &folder{}
 		if kind == logCommit && l.commitKey(v) != logDir+s || kind == logCheckpoint && l.checkpointKey(v) != logDir+s ||
 			kind == logChecksum && l.checksumKey(v) != logDir+s {
 			t.Fatalf("%q is version %d, whose name is %s", s, v, l.commitKey(v))

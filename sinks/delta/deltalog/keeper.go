@@ -2,7 +2,11 @@ package deltalog
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,7 +92,7 @@ func (l *Log) maintain(ctx context.Context, version int64) (made bool, err error
 		return made, nil
 	}
 	all := now.Sub(l.keeper.thinned) >= thinEvery*l.opts.CleanupInterval
-	n, err := l.clean(ctx, all)
+	n, err := l.cleanNow(ctx, all)
 	if err != nil {
 		return made, err
 	}
@@ -102,27 +106,149 @@ func (l *Log) maintain(ctx context.Context, version int64) (made bool, err error
 	return made, nil
 }
 
-// locked calls f with the current snapshot, and returns the table's properties.
-func (l *Log) locked(ctx context.Context, f func(*Snapshot)) (properties, error) {
-	if err := l.snapLock.Acquire(ctx, 1); err != nil {
-		return properties{}, err
+// WriteCheckpoint writes the checkpoint of an existing version, and then the hint. It is made from the checkpoint of
+// version base, the newest older one known (-1 for none), and the commits since.
+func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
+	size, counted, err := l.writeCheckpoint(ctx, version, base)
+	if err != nil {
+		return fmt.Errorf("delta: checkpoint %d: %w", version, err)
 	}
-	defer l.snapLock.Release(1)
-	f(l.snap)
-	return l.snap.properties, nil
+	_, err = l.locked(ctx, func(s *Snapshot) { s.learn(version, size, counted) })
+	return err
 }
 
-// hasCheckpoint reports whether there is a checkpoint of the version in one file, and its size in bytes.
-func (l *Log) hasCheckpoint(ctx context.Context, v int64) (size int64, found bool, err error) {
-	key := l.checkpointKey(v)
+// writeCheckpoint returns the size in bytes, 0 if another node's stands there, and what it has counted.
+func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size int64, counted totals, err error) {
+	former := int64(0) // size of the former checkpoint: the new one is about as large
+	props, err := l.locked(ctx, func(s *Snapshot) { former = s.checkpointSize })
+	if err != nil {
+		return 0, counted, err
+	}
+	c := &checkpointer{
+		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
+		codec: l.opts.Codec, cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(),
+	}
+	if err := l.readCommits(ctx, base+1, version, c.fold); err != nil {
+		return 0, counted, err
+	}
+	out := &output{}
+	if former < l.opts.inMemory {
+		out.most, out.b = 2*l.opts.inMemory, make([]byte, 0, former+former/16+32<<10)
+	}
+	if err := l.render(ctx, c, base, out); err != nil {
+		return 0, counted, err
+	}
+	// If another node has written the checkpoint of this version before, it holds the same state.
+	if key := l.checkpointKey(version); out.size <= out.most {
+		err = l.opts.Store.PutIfAbsent(ctx, key, out.b)
+	} else {
+		again := func(w io.Writer) error { return l.render(ctx, c, base, w) }
+		err = l.opts.Store.PutStreamIfAbsent(ctx, key, out.size, again)
+	}
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return 0, counted, err
+	}
+	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.totals.files}
+	if err == nil {
+		size, counted = out.size, c.totals
+		hint.SizeInBytes = size
+		l.metrics.checkpointBytes.WithLabelValues(l.name()).Add(float64(size))
+	}
+	b, err := json.Marshal(hint)
+	if err != nil {
+		return 0, counted, err
+	}
+	if err := l.opts.Store.Put(ctx, l.root+lastCheckpoint, b); err != nil {
+		return 0, counted, fmt.Errorf("hint: %w", err)
+	}
+	return size, counted, nil
+}
+
+// newestCommit returns when the version of the current snapshot was written, by the store's clock.
+func (l *Log) newestCommit(ctx context.Context) (at time.Time, props properties, err error) {
+	var key string
+	if props, err = l.locked(ctx, func(s *Snapshot) { key = l.commitKey(s.Version) }); err != nil {
+		return at, props, err
+	}
 	err = l.opts.Store.List(ctx, key, "", func(info store.Info) error {
 		if info.Key == key {
-			size, found = info.Size, true
+			at = info.Modified
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, false, fmt.Errorf("delta: table %s: %w", l.name(), err)
+		return at, props, fmt.Errorf("delta: clean %s: %w", l.name(), err)
 	}
-	return size, found, nil
+	return at, props, nil
+}
+
+// Cleanup deletes what the table's retention does not want of its log, and returns how many objects that was. Ages are
+// measured by the store's clock.
+func (l *Log) Cleanup(ctx context.Context) (int, error) { return l.cleanNow(ctx, true) }
+
+func (l *Log) cleanNow(ctx context.Context, all bool) (int, error) {
+	newest, props, err := l.newestCommit(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return l.clean(ctx, newest, l.opts.Now(), props, all)
+}
+
+// checksums writes checksums one after the other, concurrently with the commits.
+type checksums struct {
+	mu    sync.Mutex
+	queue []pendingChecksum
+	busy  bool
+}
+
+type pendingChecksum struct {
+	version int64
+	body    []byte
+}
+
+// maxChecksums bounds the checksums that wait for a slow store; the oldest are then left out, which readers must take.
+const maxChecksums = 16
+
+// checksum begins to write the checksum of the snapshot's version, which the commit txnID of this process has just
+// made. A version never changes, and the object is put only if it is absent: however late a put takes effect, what it
+// says is true. The caller holds snapLock.
+func (l *Log) checksum(txnID string) {
+	body, err := l.snap.encodeChecksum(txnID)
+	if err != nil {
+		l.opts.Logger.Warn("delta: no version checksum", "table", l.name(), "error", err)
+	}
+	if body == nil {
+		return
+	}
+	c := &l.checksums
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == maxChecksums {
+		c.queue = slices.Delete(c.queue, 0, 1)
+	}
+	c.queue = append(c.queue, pendingChecksum{l.snap.Version, body})
+	if !c.busy {
+		c.busy = true
+		l.keeper.wait.Go(func() { l.putChecksums(l.committer.ctx) })
+	}
+}
+
+func (l *Log) putChecksums(ctx context.Context) {
+	c := &l.checksums
+	for {
+		c.mu.Lock()
+		if len(c.queue) == 0 {
+			c.busy = false
+			c.mu.Unlock()
+			return
+		}
+		next := c.queue[0]
+		c.queue = c.queue[1:]
+		c.mu.Unlock()
+		err := l.opts.Store.PutIfAbsent(ctx, l.checksumKey(next.version), next.body)
+		if err != nil && !errors.Is(err, store.ErrExists) {
+			l.metrics.keepErrors.WithLabelValues(l.name()).Inc()
+			l.opts.Logger.Debug("delta: no version checksum", "table", l.name(), "version", next.version, "error", err)
+		}
+	}
 }

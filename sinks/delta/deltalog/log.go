@@ -110,8 +110,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Log is a handle on one table's log. A writer's methods are safe for concurrent use.
 type Log struct {
+	folder
 	opts    Options
-	root    string // name and a slash
 	metrics *Metrics
 
 	// snapLock guards snap and listed. A commit holds it from beginning to end, and a wait for it ends with the
@@ -131,7 +131,8 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	l := &Log{opts: opts, root: opts.Name + "/", metrics: opts.Metrics, snapLock: semaphore.NewWeighted(1)}
+	l := &Log{folder: folder{opts.Store, opts.Name + "/"}, opts: opts, metrics: opts.Metrics,
+		snapLock: semaphore.NewWeighted(1)}
 	err := l.refresh(ctx)
 	if err != nil {
 		return nil, err
@@ -151,8 +152,6 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	}
 	return l, nil
 }
-
-func (l *Log) name() string { return strings.TrimSuffix(l.root, "/") }
 
 // create writes version 0, or accepts the one that another node has written meanwhile. It returns the id of the commit
 // if it is the one written here.
@@ -200,6 +199,16 @@ func (l *Log) uniqueID() (string, error) {
 		return "", fmt.Errorf("delta: unique id: %w", err)
 	}
 	return hex.EncodeToString(b[:]), nil
+}
+
+// locked calls f with the current snapshot, and returns the table's properties.
+func (l *Log) locked(ctx context.Context, f func(*Snapshot)) (properties, error) {
+	if err := l.snapLock.Acquire(ctx, 1); err != nil {
+		return properties{}, err
+	}
+	defer l.snapLock.Release(1)
+	f(l.snap)
+	return l.snap.properties, nil
 }
 
 // Refresh reads the commits that other writers have made since the current snapshot.

@@ -10,19 +10,6 @@ import (
 	"deckle/sinks"
 )
 
-// File is one live data file. Its table has exactly one partition column.
-type File struct {
-	Path       string // as the log has it, URL-encoded
-	Partition  string // value of the partition column, "" for null
-	Size       int64  // bytes
-	Modified   int64  // Unix milliseconds
-	NumRecords int64  // from the statistics, -1 if unknown
-	Origin     Origin
-	Stats      string // only if the log was opened with KeepStats
-	// Added is the version that added the file, or the version of the checkpoint from which it was read.
-	Added int64
-}
-
 // Snapshot is the state of a table as of a version.
 type Snapshot struct {
 	Version  int64 // -1: the table does not exist
@@ -48,6 +35,9 @@ type totals struct {
 	files, bytes int64
 	exact        bool
 }
+
+// maxProgress is of how many commits the newest are known one by one: of more than any tail has.
+const maxProgress = 2000
 
 // progress is what one commit has written and changed.
 type progress struct {
@@ -115,7 +105,7 @@ func (s *Snapshot) apply(c *commit) {
 	}
 	s.totals.add(p.change)
 	s.since = append(s.since, p)
-	if n := len(s.since); n > 2*longestTail {
+	if n := len(s.since); n > maxProgress {
 		s.since[1].written += s.since[0].written
 		s.since[1].change.add(s.since[0].change)
 		s.since = slices.Delete(s.since, 0, 1)
@@ -153,16 +143,6 @@ func (s *Snapshot) learn(version, size int64, in totals) {
 			s.totals = in
 		}
 	}
-}
-
-// entry is the add as a file table takes it. Its table has one partition column.
-func (a *Add) entry() *fileEntry {
-	e := &fileEntry{path: []byte(a.Path), size: a.Size, modified: a.ModificationTime, stats: []byte(a.Stats),
-		origin: parseOrigin(a.Tags)}
-	for c, v := range a.PartitionValues {
-		e.column, e.partition = []byte(c), []byte(v)
-	}
-	return e
 }
 
 // Len is the number of live files; 0 if the log was opened without KeepFiles, like every set of files here.
