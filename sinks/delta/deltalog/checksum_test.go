@@ -214,7 +214,7 @@ func TestChecksums(t *testing.T) {
 
 // Too many txn actions are left out as a whole, never listed in part.
 func TestChecksumOfManyTxns(t *testing.T) {
-	s := newSnapshot(&Options{})
+	s := newSnapshot(false, false, 0)
 	s.setMetadata(&Metadata{})
 	s.Protocol = &Protocol{MinReaderVersion: 3, MinWriterVersion: 7}
 	for i := range maxChecksumTxns + 1 {

@@ -84,7 +84,7 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 	old = slices.DeleteFunc(old, func(o logObject) bool { return o.version >= keep })
 	if len(old) > 0 {
 		// The checkpoint from which every later replay starts is read before anything is deleted.
-		if err := l.readCheckpoint(ctx, keep, newSnapshot(&Options{})); err != nil {
+		if err := l.readCheckpoint(ctx, keep, newSnapshot(false, false, 0)); err != nil {
 			return 0, fmt.Errorf("delta: clean %s: %w", l.name(), err)
 		}
 	}

@@ -129,7 +129,7 @@ func TestFaultAtEachRequest(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			s := newSnapshot(&Options{KeepFiles: true})
+			s := newSnapshot(true, false, 0)
 			past := objects.NewMem(nil)
 			past.Overwrite(l.checkpointKey(v), data)
 			if err := (&folder{past, "t/"}).readCheckpoint(t.Context(), v, s); err != nil {

@@ -10,7 +10,7 @@ import (
 // TestFileTable compares the table with a map, through adds, replaced adds and removes of own, odd and foreign names.
 func TestFileTable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	s := newSnapshot(&Options{KeepFiles: true, KeepStats: true})
+	s := newSnapshot(true, true, 0)
 	model := map[string]File{}
 	var bytes int64
 	path := func(date string, o Origin) string {

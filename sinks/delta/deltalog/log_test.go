@@ -333,7 +333,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	for v := int64(1); v <= 25; v++ {
 		step(v)
 	}
-	replayed := newSnapshot(&Options{KeepFiles: true, KeepStats: true})
+	replayed := newSnapshot(true, true, 0)
 	if err := l.readCommits(ctx, 0, 25, replayed.apply); err != nil {
 		t.Fatal(err)
 	}
@@ -533,7 +533,7 @@ func FuzzCommit(f *testing.F) {
 			}
 			return
 		}
-		s := newSnapshot(&Options{KeepFiles: true, KeepStats: true})
+		s := newSnapshot(true, true, 0)
 		s.apply(c)
 		again, err := encodeCommit(&CommitInfo{TxnID: c.txnID}, c.protocol, c.metaData, c.txns, c.removes, c.adds)
 		if err != nil {

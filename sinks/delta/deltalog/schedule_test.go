@@ -19,7 +19,7 @@ import (
 func TestSchedule(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 300 {
-		s := newSnapshot(&Options{})
+		s := newSnapshot(false, false, 0)
 		per := rng.Int64N(1 << rng.IntN(24)) // bytes of a file
 		entry := rng.Int64N(300)             // bytes of a checkpoint for a file
 		every := int64(0)

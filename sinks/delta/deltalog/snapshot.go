@@ -46,11 +46,11 @@ type progress struct {
 	change  totals // exact: it is certain
 }
 
-func newSnapshot(opts *Options) *Snapshot {
+func newSnapshot(keepFiles, keepStats bool, logRetention time.Duration) *Snapshot {
 	s := &Snapshot{Version: -1, Checkpoint: -1, Txns: map[string]Txn{}, totals: totals{exact: true},
-		logRetention: opts.LogRetention}
-	if opts.KeepFiles {
-		s.files = newFileTable(opts.KeepStats)
+		logRetention: logRetention}
+	if keepFiles {
+		s.files = newFileTable(keepStats)
 	}
 	s.setMetadata(nil)
 	return s
