@@ -78,8 +78,8 @@
 // A snapshot holds no statistics. Without Options.KeepFiles, for a table of appends, it holds no files; with it 80
 // bytes per live file: partition, origin, size and version, by which revisions find their candidates, and what its
 // name is made from. A checkpoint is read by ranges of the object, one row group (50,000 rows, as they are stored) at a
-// time. A new one is made by reading the former one and folding in the commits since. Up to 8 MB it is held in memory; a
-// larger one is made twice, once for its size and once into the put. TestLogMemory has the figures (make log-memory).
+// time. A new one is made by reading the former one and folding in the commits since. Up to 8 MB it is held in memory;
+// a larger one is made twice, once for its size and once into the put. TestLogMemory has the figures (make log-memory).
 //
 // Rejected: multi-part and V2 checkpoints (features that many readers lack); keeping every add with its statistics in
 // memory (2 KB per file, a hundred thousand files per day); an application id of a txn with the Raft term in it (a new
