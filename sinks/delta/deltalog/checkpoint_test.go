@@ -258,11 +258,17 @@ func TestCheckpointWriter(t *testing.T) {
 
 // A checkpoint that another tool replaces while it is read is no mixture of the two.
 func TestReplacedWhileRead(t *testing.T) {
-	rng := rand.New(rand.NewPCG(11, 12))
-	file := func() []byte {
+	rows := randomRows(rand.New(rand.NewPCG(11, 12)), 12_000)
+	file := func() []byte { // of the same layout each time, and with other sizes
+		for _, r := range rows {
+			if r.Add != nil {
+				r.Add.Size++
+			}
+		}
 		var b bytes.Buffer
-		w := parquet.NewGenericWriter[checkpointRow](&b, parquet.MaxRowsPerRowGroup(3000))
-		_, err := w.Write(randomRows(rng, 12_000))
+		w := parquet.NewGenericWriter[checkpointRow](&b, parquet.MaxRowsPerRowGroup(3000),
+			parquet.DefaultEncoding(&parquet.Plain))
+		_, err := w.Write(rows)
 		if err = errors.Join(err, w.Close()); err != nil {
 			t.Fatal(err)
 		}
