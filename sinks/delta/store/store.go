@@ -57,29 +57,45 @@ type Info struct {
 // ErrStreamed says that a PutStreamIfAbsent was given another number of bytes than it was told.
 var ErrStreamed = errors.New("store: not as many bytes were written as the object was to have")
 
-// exactly passes on the bytes of one object, and refuses those that are too many.
+// exactly passes on the bytes of one object but the last one, and refuses those that are too many.
 type exactly struct {
 	w    io.Writer
 	left int64
+	last []byte // at most one byte
 }
 
 func (e *exactly) Write(p []byte) (int, error) {
 	if int64(len(p)) > e.left {
 		return 0, ErrStreamed
 	}
-	n, err := e.w.Write(p)
-	e.left -= int64(n)
-	return n, err
+	pass := p
+	if n := len(p); n > 0 && int64(n) == e.left {
+		pass, e.last = p[:n-1], []byte{p[n-1]}
+	}
+	if len(pass) > 0 {
+		if n, err := e.w.Write(pass); err != nil {
+			e.left -= int64(n)
+			return n, err
+		}
+	}
+	e.left -= int64(len(p))
+	return len(p), nil
 }
 
-// stream has write give w exactly size bytes.
+// stream has write give w exactly size bytes. The last one waits until write has returned: a server that has all bytes
+// of an object may make it, whatever write says afterwards.
 func stream(w io.Writer, size int64, write func(io.Writer) error) error {
-	e := &exactly{w, size}
+	e := &exactly{w: w, left: size}
 	if err := write(e); err != nil {
 		return err
 	}
 	if e.left != 0 {
 		return fmt.Errorf("%w: %d are missing", ErrStreamed, e.left)
+	}
+	if len(e.last) > 0 {
+		if _, err := w.Write(e.last); err != nil {
+			return err
+		}
 	}
 	return nil
 }

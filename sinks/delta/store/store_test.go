@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +34,7 @@ func stores(t *testing.T) map[string]store.Store {
 		"local-mem":  store.NewLocal(vfs.NewMem(), "root/deep", "p1"),
 		"local-disk": store.NewLocal(vfs.Default, t.TempDir()+"/new/root", "p1"),
 		"s3":         s3,
+		"s3-tls":     fakeS3TLS(t),
 		"mem":        objects.NewMem(nil),
 	}
 }
@@ -47,6 +50,22 @@ func fakeS3(t *testing.T) (*store.S3, *objects.S3) {
 	}
 	t.Cleanup(func() { s.Close(); srv.Close() })
 	return s, fake
+}
+
+// fakeS3TLS is a store over TLS, where the client sends a stream as it is, without the chunks of its signature.
+func fakeS3TLS(t *testing.T) *store.S3 {
+	t.Helper()
+	srv := httptest.NewTLSServer(&objects.S3{Bucket: "lake", PageSize: 3})
+	known := x509.NewCertPool()
+	known.AddCert(srv.Certificate())
+	config := &tls.Config{RootCAs: known}
+	s, err := store.NewS3(store.S3Options{Endpoint: srv.URL, Bucket: "lake", Prefix: "/team/deckle/",
+		Credentials: store.StaticCredentials("key", "secret"), TLS: func() *tls.Config { return config }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); srv.Close() })
+	return s
 }
 
 func TestStore(t *testing.T) {
@@ -152,6 +171,8 @@ func checkStreams(t *testing.T, s store.Store, data []byte) {
 	broken := errors.New("broken")
 	for name, write := range map[string]func(io.Writer) error{
 		"half": func(w io.Writer) error { _, _ = w.Write(data[:len(data)/2]); return broken },
+		"all":  func(w io.Writer) error { _, _ = w.Write(data); return broken },
+		"more": func(w io.Writer) error { _ = pieces(w); _, _ = w.Write([]byte("x")); return broken },
 		"none": func(io.Writer) error { return broken },
 	} {
 		if err := s.PutStreamIfAbsent(ctx, "t/"+name, int64(len(data)), write); !errors.Is(err, broken) {
@@ -164,7 +185,7 @@ func checkStreams(t *testing.T, s store.Store, data []byte) {
 			t.Fatalf("%d bytes fewer than there are: %v", wrong, err)
 		}
 	}
-	for _, key := range []string{"t/half", "t/none", "t/wrong"} {
+	for _, key := range []string{"t/half", "t/all", "t/more", "t/none", "t/wrong"} {
 		if _, err := s.Get(ctx, key); !errors.Is(err, store.ErrNotFound) {
 			t.Fatalf("%s: %v", key, err)
 		}
