@@ -260,6 +260,10 @@ func (l *folder) render(ctx context.Context, c *checkpointer, base int64, to io.
 		if err := eachCheckpointView(ctx, l.store, l.checkpointKey(base), every, c.base); err != nil {
 			return err
 		}
+		if c.protocol == nil || c.metaData == nil {
+			return &CorruptionError{Key: l.checkpointKey(base),
+				Err: errors.New("no protocol or no metaData in the checkpoint")}
+		}
 	}
 	return errors.Join(c.own(), c.w.Close())
 }

@@ -77,7 +77,7 @@ func (l *Log) maintain(ctx context.Context, version int64) (made bool, err error
 		}
 	}
 	if mine && base < version {
-		if err := l.WriteCheckpoint(ctx, version, base); err != nil {
+		if err := l.checkpointOver(ctx, version, base); err != nil {
 			return false, err
 		}
 		made = true
@@ -104,6 +104,36 @@ func (l *Log) maintain(ctx context.Context, version int64) (made bool, err error
 		l.opts.Logger.Info("delta: log cleaned", "table", l.name(), "objects", n)
 	}
 	return made, nil
+}
+
+// checkpointOver makes the checkpoint of a version from that of version base. If that is damaged, as another tool has
+// made it perhaps, which nobody has read here yet, it takes the newest older one that is not, like a load.
+func (l *Log) checkpointOver(ctx context.Context, version, base int64) error {
+	err := l.WriteCheckpoint(ctx, version, base)
+	damaged, ok := errors.AsType[*CorruptionError](err)
+	if !ok || base < 0 {
+		return err
+	}
+	l.opts.Logger.Warn("delta: the newest checkpoint cannot be used, looking for older ones", "table", l.name(),
+		"error", damaged)
+	ls, lerr := l.list(ctx, "")
+	if lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	for i := len(ls.checkpoints) - 1; i >= -1; i-- {
+		older := int64(-1)
+		if i >= 0 {
+			older = ls.checkpoints[i].version
+		}
+		if older >= base {
+			continue
+		}
+		oerr := l.WriteCheckpoint(ctx, version, older)
+		if _, ok := errors.AsType[*CorruptionError](oerr); !ok {
+			return oerr
+		}
+	}
+	return err
 }
 
 // WriteCheckpoint writes the checkpoint of an existing version, and then the hint. It is made from the checkpoint of

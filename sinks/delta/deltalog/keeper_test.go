@@ -1,9 +1,12 @@
 package deltalog
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/parquet-go/parquet-go"
 
 	"deckle/sim/testworld/objects"
 )
@@ -67,5 +70,32 @@ func TestCleanupWithAClockThatIsAhead(t *testing.T) {
 	s := snapshot(open(t, writerOptions(mem)))
 	if s.Txns["behind"].Version != 2 || s.Len() != 27 {
 		t.Fatalf("a reader sees txn %d and %d files of 27", s.Txns["behind"].Version, s.Len())
+	}
+}
+
+// A checkpoint of another tool that cannot be read, and which the hint names, does not end the making of checkpoints.
+func TestCheckpointOverADamagedOne(t *testing.T) {
+	var empty bytes.Buffer // a Parquet file with no protocol and no metaData
+	if err := parquet.NewGenericWriter[checkpointRow](&empty).Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string][]byte{"no Parquet": []byte("PAR1 no footer PAR1"), "empty": empty.Bytes()} {
+		t.Run(name, func(t *testing.T) {
+			mem := objects.NewMem(nil)
+			l := open(t, writerOptions(mem))
+			for v := int64(1); v <= 60; v++ {
+				if v == 15 {
+					mem.Overwrite(l.checkpointKey(14), damaged)
+					mem.Overwrite(l.root+lastCheckpoint, []byte(`{"version":14,"size":1}`))
+				}
+				submit(t, l, &Change{AppID: "x", Version: v, Last: true,
+					Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
+				l.keeper.wait.Wait()
+			}
+			s := snapshot(open(t, writerOptions(mem)))
+			if s.Version != 60 || s.Checkpoint < 30 || s.Len() != 60 {
+				t.Fatalf("version %d, checkpoint %d, %d files", s.Version, s.Checkpoint, s.Len())
+			}
+		})
 	}
 }
