@@ -55,6 +55,8 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodGet && key == "":
 		s.list(w, r)
+	case r.Method == http.MethodPost && key == "" && r.URL.Query().Has("delete"):
+		s.remove(w, r)
 	case r.Method == http.MethodPut:
 		s.put(w, r, key)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
@@ -72,6 +74,30 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s3Error(w, http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}
+}
+
+// remove answers a DeleteObjects request.
+func (s *S3) remove(w http.ResponseWriter, r *http.Request) {
+	type named struct{ Key string }
+	var asked struct{ Object []named }
+	data, err := body(r)
+	if err == nil {
+		err = xml.Unmarshal(data, &asked)
+	}
+	if err != nil || len(asked.Object) > 1000 {
+		s3Error(w, http.StatusBadRequest, "MalformedXML")
+		return
+	}
+	res := struct {
+		XMLName xml.Name `xml:"DeleteResult"`
+		Deleted []named
+	}{}
+	for _, o := range asked.Object {
+		delete(s.objects, o.Key)
+		res.Deleted = append(res.Deleted, o)
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	_ = xml.NewEncoder(w).Encode(res)
 }
 
 func (s *S3) put(w http.ResponseWriter, r *http.Request, key string) {
