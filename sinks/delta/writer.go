@@ -3,10 +3,12 @@ package delta
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/parquet-go/parquet-go/compress"
 
@@ -155,6 +157,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	}
 	date := schema.DateText(f.date)
 	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", f.table.partition, date, origin.Shard, origin.To, attempt)
+	staged := w.opts.Now() // before the put, see StagedLife
 	if err := w.opts.Store.Put(ctx, f.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
 	}
@@ -168,14 +171,26 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	}
 	return deltalog.Add{
 		Path: path, PartitionValues: map[string]string{f.table.partition: date}, Size: int64(len(f.data)),
-		ModificationTime: w.opts.Now().UnixMilli(), DataChange: true, Stats: f.stats, Tags: tags,
+		ModificationTime: staged.UnixMilli(), DataChange: true, Stats: f.stats, Tags: tags,
 	}, nil
 }
+
+// StagedLife is how old a staged file may be when its change is submitted. Vacuum takes none that is younger than twice
+// this time, so that a node which stood still for days (a suspended machine) commits no file that is gone.
+const StagedLife = 24 * time.Hour
+
+// errStaged says that a change is to be made again, with new files.
+var errStaged = errors.New("delta: the files of a change were staged too long ago")
 
 // submit hands a change to the table's committer. It calls Options.step before and after.
 func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 	if err := w.opts.step("submit"); err != nil {
 		return err
+	}
+	for i := range c.Adds {
+		if at := time.UnixMilli(c.Adds[i].ModificationTime); w.opts.Now().Sub(at) > StagedLife {
+			return fmt.Errorf("%w: %s at %s", errStaged, c.Adds[i].Path, at.UTC().Format(time.RFC3339))
+		}
 	}
 	if err := w.log.Submit(ctx, c); err != nil {
 		// gofail: var bugDeleteStaged struct{}
