@@ -33,7 +33,7 @@ func (o *Options) Open(ctx context.Context, cfg *config.Config) (closeAll func()
 		}
 	}()
 	if d := cfg.Delta; d != nil {
-		st, err := openStore(d)
+		st, err := OpenStore(d)
 		if err != nil {
 			return closeAll, fmt.Errorf("verify: delta: %w", err)
 		}
@@ -63,9 +63,11 @@ func (o *Options) Open(ctx context.Context, cfg *config.Config) (closeAll func()
 	return closeAll, nil
 }
 
-func openStore(d *config.Delta) (store.Store, error) {
+// OpenStore opens the store of a configuration, once and for a short time: keys and certificates are not read again. A
+// store that is an io.Closer is closed by the caller.
+func OpenStore(d *config.Delta) (store.Store, error) {
 	if d.S3 == nil {
-		return store.NewLocal(vfs.Default, d.Path, "verify-"+strconv.Itoa(os.Getpid())), nil
+		return store.NewLocal(vfs.Default, d.Path, "reader-"+strconv.Itoa(os.Getpid())), nil
 	}
 	t, err := d.S3.TLS.Client(os.ReadFile)
 	if err != nil {

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
+)
+
+// lakeFolder makes a folder with table sessions: version 1 adds a file, version 2 replaces it, and a file was staged
+// for nothing. Everything is ten days old.
+func lakeFolder(t *testing.T) string {
+	t.Helper()
+	dir, then := t.TempDir(), time.Now().Add(-10*24*time.Hour)
+	st := store.NewLocal(vfs.Default, dir, "test")
+	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: st, Name: "sessions", Rand: rand.Reader, Node: "n1",
+		KeepFiles: true, Now: func() time.Time { return then },
+		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "session_date",
+			Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "session_date", Type: "date"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for i := range 3 {
+		a := deltalog.Add{Path: fmt.Sprintf("session_date=2026-11-0%d/part-%d.parquet", i+1, i), Size: 10,
+			PartitionValues:  map[string]string{"session_date": fmt.Sprintf("2026-11-0%d", i+1)},
+			ModificationTime: then.UnixMilli(), DataChange: true, Stats: `{"numRecords":4}`}
+		if err := st.Put(t.Context(), "sessions/"+a.Path, make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 2 {
+			break // staged for nothing
+		}
+		c := &deltalog.Change{AppID: "c/p/0/sessions", Version: int64(i + 1), Last: true, Rows: 4,
+			Adds: []deltalog.Add{a}}
+		log.View(func(s *deltalog.Snapshot) { c.Removes = s.SortedFiles() })
+		if err := log.Submit(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+		if err == nil {
+			err = os.Chtimes(path, then, then)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// deltaRun runs a command of the family and returns its exit code, and what it printed.
+func deltaRun(t *testing.T, line string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), append(append([]string{"delta"}, strings.Fields(line)...), args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestDeltaReads(t *testing.T) {
+	dir := lakeFolder(t)
+	for line, want := range map[string][]string{
+		"log sessions":           {"VERSION  TIMESTAMP", "2        20", "WRITE", "deckle n1", "CREATE TABLE"},
+		"log sessions --limit 1": {"2        20"},
+		"show sessions": {"version         2", "reader 1, writer 2",
+			"1, 10 B, 4 rows", "deckle.clusterId", "c/p/0/sessions  2"},
+		"show sessions --version 0": {"files           0, 0 B, 0 rows"},
+		"diff sessions 1 2": {"1 files added, 10 B, 4 rows; 1 removed",
+			"- session_date=2026-11-01/part-0.parquet",
+			"+ session_date=2026-11-02/part-1.parquet", "c/p/0/sessions"},
+		"files sessions":             {"session_date=2026-11-02/part-1.parquet  10     4"},
+		"files sessions --version 1": {"part-0.parquet"},
+		"fsck": {"0 errors, 0 warnings",
+			"1 removed files wait for vacuum", "1 files that nothing names", "10 days old"},
+		"vacuum":                   {"versions from 2 on stay whole (168h0m0s before "},
+		"log sessions --json":      {`"operationMetrics":{"numFiles":"1"`},
+		"files sessions --json":    {`"stats":{"numRecords":4}`},
+		"diff sessions 2 0 --json": {`"to":null`},
+		"fsck sessions --json":     {`"findings":[]`},
+		"vacuum sessions --json":   {`"objects_found":2`, `"objects_removed":0`},
+		"files sessions --partition session_date=2026-11-01":            {"PATH"},
+		"show sessions --timestamp " + time.Now().Format(time.DateOnly): {"version         2"},
+	} {
+		code, stdout, stderr := deltaRun(t, line, "--url", dir)
+		if code != exitOK {
+			t.Errorf("%s: exit %d: %s", line, code, stderr)
+		}
+		for _, w := range want {
+			if !strings.Contains(stdout, w) {
+				t.Errorf("%s: without %q:\n%s", line, w, stdout)
+			}
+		}
+		if strings.Contains(line, "--json") {
+			for l := range strings.Lines(stdout) {
+				if !json.Valid([]byte(l)) {
+					t.Errorf("%s: no JSON: %s", line, l)
+				}
+			}
+		}
+	}
+	for line, want := range map[string]int{
+		"log": exitUsage, "diff sessions 1": exitUsage, "diff sessions 1 x": exitUsage, "show none": exitFailure,
+		"show sessions --version 9": exitFailure, "show sessions --version 1 --timestamp 2026-11-01": exitUsage,
+		"show sessions --timestamp noon": exitUsage, "files sessions --partition x=1": exitUsage,
+		"vacuum --yes": exitUsage, "vacuum --force-short-retention": exitUsage, "vacuum --retain 100h": exitFailure,
+		"vacuum --retain 47h --force-short-retention": exitFailure, "log sessions --limit 0": exitUsage,
+	} {
+		if code, stdout, stderr := deltaRun(t, line, "--url", dir); code != want || stdout != "" || stderr == "" {
+			t.Errorf("%s: exit %d, want %d: %s%s", line, code, want, stdout, stderr)
+		}
+	}
+	if code, _, _ := deltaRun(t, "log sessions --url ftp://x"); code != exitUsage {
+		t.Errorf("another scheme: exit %d", code)
+	}
+	if err := os.Remove(filepath.Join(dir, "sessions", "session_date=2026-11-02", "part-1.parquet")); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, _ := deltaRun(t, "fsck", "--url", dir); code != exitFailure ||
+		!strings.Contains(stdout, "error: file-missing") {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
+}
+
+// Nothing goes without --delete and a yes; then what nothing needs goes, and a second run finds nothing.
+func TestDeltaVacuum(t *testing.T) {
+	dir := lakeFolder(t)
+	objects := func() (n int) {
+		found, err := filepath.Glob(filepath.Join(dir, "sessions", "session_date=*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if code, stdout, _ := deltaRun(t, "vacuum", "--url", dir); code != exitOK || objects() != 3 {
+		t.Fatalf("a dry run: exit %d, %d objects: %s", code, objects(), stdout)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "sessions", "_deckle_vacuum")); !os.IsNotExist(err) {
+		t.Errorf("a dry run has written: %v", err)
+	}
+	if code, _, stderr := deltaRun(t, "vacuum --delete", "--url", dir); code != exitFailure || objects() != 3 ||
+		!strings.Contains(stderr, "not confirmed") {
+		t.Fatalf("without an answer: exit %d, %d objects: %s", code, objects(), stderr)
+	}
+	code, stdout, stderr := deltaRun(t, "vacuum --delete --yes", "--url", dir)
+	if code != exitOK || objects() != 1 || !strings.Contains(stdout, "2 objects removed") {
+		t.Fatalf("exit %d, %d objects left: %s%s", code, objects(), stdout, stderr)
+	}
+	if code, stdout, _ = deltaRun(t, "vacuum --delete --yes --json", "--url", dir); code != exitOK ||
+		!strings.Contains(stdout, `"objects_found":0`) {
+		t.Errorf("a second run: exit %d: %s", code, stdout)
+	}
+	if code, stdout, _ = deltaRun(t, "fsck", "--url", dir); code != exitOK {
+		t.Errorf("afterwards: exit %d: %s", code, stdout)
+	}
+}
