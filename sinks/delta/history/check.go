@@ -16,7 +16,7 @@ import (
 const (
 	FileMissing          = "file-missing"          // a live file is not in the store
 	FileSize             = "file-size"             // a live file has another size
-	FilePath             = "file-path"             // a live file lies outside of the table; it was not looked at
+	FilePath             = "file-path"             // a live file has a name that cannot be looked at here
 	FileDamaged          = "file-damaged"          // a live file cannot be opened (deep)
 	FileCounts           = "file-counts"           // its statistics count other rows or nulls than it has (deep)
 	CommitMissing        = "commit-missing"        // a version is gone that readers need

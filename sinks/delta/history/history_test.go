@@ -220,6 +220,10 @@ func TestCheck(t *testing.T) {
 		"file missing": {func(w *tab) { del(w, "t/d=2026-11-02/part-7.parquet") }, FileMissing, false},
 		"file cut":     {func(w *tab) { w.mem.Overwrite("t/d=2026-11-02/part-7.parquet", nil) }, FileSize, false},
 		"no Parquet":   {func(*tab) {}, strings.Repeat(FileDamaged+" ", 5), true},
+		"odd name": {func(w *tab) {
+			w.write(8, `{"add":{"path":"d=a%2520b/x.parquet","partitionValues":{"d":"a b"},"size":1}}`)
+			w.mem.Overwrite("t/d=a%20b/x.parquet", []byte("x"))
+		}, strings.Repeat(FileDamaged+" ", 5) + FilePath, true},
 		"commit torn":  {over("00000000000000000007.json", `{"add":{"pa`), CommitDamaged + " " + Unreadable, false},
 		"commit gone":  {func(w *tab) { del(w, w.commitKey(6)) }, CommitMissing + " " + Unreadable, false},
 		"gone before":  {func(w *tab) { del(w, w.commitKey(3)) }, CommitMissing, false},
