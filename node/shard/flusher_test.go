@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,9 +107,16 @@ func TestFlusherWakesForAChangedFile(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newTestLeadership(t)
 			f := newFlusher(l, state.SinkSessions)
+			var lock sync.Mutex
 			next := make(chan struct{})
-			f.Renewed = func() <-chan struct{} { return next }
+			f.Renewed = func() <-chan struct{} {
+				lock.Lock()
+				defer lock.Unlock()
+				return next
+			}
 			change := func() {
+				lock.Lock()
+				defer lock.Unlock()
 				close(next)
 				next = make(chan struct{})
 			}

@@ -19,14 +19,14 @@ func TestStagedTooLongAgo(t *testing.T) {
 		t.Fatalf("vacuum takes files that are %v old, a sink commits those that are %v old", vacuum.Floor, StagedLife)
 	}
 	m := newModel(5, 1)
-	now := time.Unix(1_700_000_000, 0)
-	mem := objects.NewMem(func() time.Time { return now })
+	clock := objects.NewClock(time.Unix(1_700_000_000, 0))
+	mem := objects.NewMem(clock.Now)
 	opts := testOptions(mem, m.rng)
-	opts.Now = func() time.Time { return now }
+	opts.Now = clock.Now
 	stands := true
 	opts.step = func(name string) error {
 		if name == "uploaded" && stands {
-			now = now.Add(StagedLife + time.Second)
+			clock.Pass(StagedLife + time.Second)
 		}
 		return nil
 	}

@@ -69,7 +69,7 @@ func (f *failing) Delete(ctx context.Context, key string) error {
 	return f.do(func() error { return f.Mem.Delete(ctx, key) })
 }
 
-var everyRequest = flag.Bool("every-request", false, "TestFaultAtEachRequest fails each request, not each 13th")
+var everyRequest = flag.Bool("every-request", false, "TestFaultAtEachRequest fails each request, not each 61st")
 
 // TestFaultAtEachRequest: a table lives for seven weeks, with a commit every day, checkpoints, checksums and cleanups;
 // each of its requests to the store fails once, before or after it has taken effect. Whatever is there at the end is
@@ -77,11 +77,11 @@ var everyRequest = flag.Bool("every-request", false, "TestFaultAtEachRequest fai
 func TestFaultAtEachRequest(t *testing.T) {
 	const days = 50
 	run := func(at int, after bool, inMemory int64) (requests int) {
-		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-		mem := objects.NewMem(func() time.Time { return now })
+		clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+		mem := objects.NewMem(clock.Now)
 		st := &failing{Mem: mem, at: at, after: after}
 		opts := writerOptions(mem)
-		opts.Store, opts.Now, opts.CleanupInterval = st, func() time.Time { return now }, time.Nanosecond
+		opts.Store, opts.Now, opts.CleanupInterval = st, clock.Now, time.Nanosecond
 		opts.inMemory = inMemory
 		l, err := Open(t.Context(), opts)
 		if err != nil {
@@ -92,7 +92,7 @@ func TestFaultAtEachRequest(t *testing.T) {
 		}
 		whole := objects.NewMem(nil) // every commit, also those that are deleted
 		for v := int64(1); v <= days; v++ {
-			now = now.Add(day)
+			clock.Pass(day)
 			for {
 				c := &Change{AppID: fmt.Sprint("a", v%3), Version: v, Last: true,
 					Adds: []Add{add(fmt.Sprintf("d=2024-01-02/f%d", v), Origin{true, 1, uint64(v), uint64(v) + 1})}}
@@ -151,12 +151,12 @@ func TestFaultAtEachRequest(t *testing.T) {
 	}
 	for _, inMemory := range []int64{1, 1 << 20} {
 		n := run(-1, false, inMemory)
-		step := 13
+		step := 61
 		switch {
 		case *everyRequest:
 			step = 1
 		case testing.Short():
-			step = 61
+			step = 199
 		}
 		for at := 0; at < n; at += step {
 			run(at, false, inMemory)

@@ -307,11 +307,10 @@ func TestAmbiguousAnswers(t *testing.T) {
 }
 
 func TestCheckpointAndCleanup(t *testing.T) {
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	clock := func() time.Time { return now }
-	mem := objects.NewMem(clock)
+	clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+	mem := objects.NewMem(clock.Now)
 	opts := writerOptions(mem)
-	opts.Now, opts.CleanupInterval = clock, time.Nanosecond
+	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
 	l := open(t, opts)
 	ctx := context.Background()
 	alive := map[string]bool{}
@@ -328,7 +327,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 		}
 		submit(t, l, c)
 		l.keeper.wait.Wait()
-		now = now.Add(24 * time.Hour)
+		clock.Pass(24 * time.Hour)
 	}
 	for v := int64(1); v <= 25; v++ {
 		step(v)
@@ -426,16 +425,15 @@ func TestCheckpointAndCleanup(t *testing.T) {
 
 // A writer that has slept for longer than the retention must not take a deleted version for a free one.
 func TestCleanedPastASleeper(t *testing.T) {
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	clock := func() time.Time { return now }
-	mem := objects.NewMem(clock)
+	clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+	mem := objects.NewMem(clock.Now)
 	opts := writerOptions(mem)
-	opts.Now, opts.CleanupInterval = clock, time.Nanosecond
+	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
 	sleeper, l := open(t, opts), open(t, opts)
 	for v := int64(1); v <= 50; v++ {
 		submit(t, l, &Change{AppID: "a", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
 		l.keeper.wait.Wait()
-		now = now.Add(24 * time.Hour)
+		clock.Pass(24 * time.Hour)
 	}
 	if mem.Keys("t/_delta_log/0")[0] == l.commitKey(0) {
 		t.Fatal("nothing was cleaned")

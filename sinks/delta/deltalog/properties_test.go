@@ -103,14 +103,14 @@ func TestRetentionOfTheTable(t *testing.T) {
 		"cleanup":              {map[string]string{configCleanup: "true"}, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-			mem := objects.NewMem(func() time.Time { return now })
+			clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+			mem := objects.NewMem(clock.Now)
 			opts := writerOptions(mem)
-			opts.Now, opts.CleanupInterval = func() time.Time { return now }, time.Nanosecond
+			opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
 			l := open(t, opts)
 			setProperties(t, mem, l, tc.set)
 			for v := int64(2); v <= 60; v++ {
-				now = now.Add(day)
+				clock.Pass(day)
 				submit(t, l, &Change{AppID: "x", Version: v, Last: true,
 					Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 				l.keeper.wait.Wait()
@@ -136,22 +136,22 @@ func TestRetentionOfTheTable(t *testing.T) {
 // Removed files stay in checkpoints for as long as the table says.
 func TestTombstonesOfTheTable(t *testing.T) {
 	for text, want := range map[string]int{"": 7, "interval 3 days": 3, "interval 1 year": 9, "interval 1 week": 7} {
-		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-		mem := objects.NewMem(func() time.Time { return now })
+		clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+		mem := objects.NewMem(clock.Now)
 		opts := writerOptions(mem)
-		opts.Now = func() time.Time { return now }
+		opts.Now = clock.Now
 		l := open(t, opts)
 		if text != "" {
 			setProperties(t, mem, l, map[string]string{configTombstoneRetention: text})
 		}
 		submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f0", Origin{})}})
 		for i := range 9 {
-			now = now.Add(day)
+			clock.Pass(day)
 			submit(t, l, &Change{AppID: "x", Version: int64(i + 2), Last: true,
 				Adds: []Add{add(fmt.Sprint("f", i+1), Origin{})}, Removes: []*File{live(l, fmt.Sprint("f", i))}})
 		}
 		l.keeper.wait.Wait()
-		now = now.Add(time.Hour)
+		clock.Pass(time.Hour)
 		v := snapshot(l).Version
 		_ = mem.Delete(t.Context(), l.checkpointKey(v))
 		if err := l.WriteCheckpoint(t.Context(), v, -1); err != nil {

@@ -177,13 +177,13 @@ func TestThin(t *testing.T) {
 // TestTimeTravel: old checkpoints go before the retention ends, and each version within the retention can be read all
 // the same: by a reader that knows no more than the log.
 func TestTimeTravel(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	mem := objects.NewMem(func() time.Time { return now })
+	clock := objects.NewClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	mem := objects.NewMem(clock.Now)
 	opts := writerOptions(mem)
-	opts.Now, opts.CleanupInterval = func() time.Time { return now }, time.Nanosecond
+	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
 	l := open(t, opts)
 	for v := int64(1); v <= 400; v++ {
-		now = now.Add(time.Hour)
+		clock.Pass(time.Hour)
 		c := &Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}}
 		if v > 5 {
 			c.Removes = []*File{live(l, fmt.Sprint("f", v-5))}

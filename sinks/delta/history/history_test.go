@@ -24,14 +24,13 @@ var start = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 type tab struct {
 	t   *testing.T
 	mem *objects.Mem
-	now time.Time
 }
 
 func newTab(t *testing.T) *tab {
-	w := &tab{t: t, now: start}
-	w.mem = objects.NewMem(func() time.Time { return w.now })
+	clock := objects.NewClock(start)
+	w := &tab{t: t, mem: objects.NewMem(clock.Now)}
 	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: w.mem, Name: "t", KeepFiles: true, Node: "n1",
-		Rand: rand.NewChaCha8([32]byte{}), Now: func() time.Time { return w.now }, CheckpointInterval: 1 << 30,
+		Rand: rand.NewChaCha8([32]byte{}), Now: clock.Now, CheckpointInterval: 1 << 30,
 		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "d",
 			Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "d", Type: "date"}}}})
 	if err != nil {
@@ -39,9 +38,9 @@ func newTab(t *testing.T) *tab {
 	}
 	defer log.Close()
 	for v := 1; v < 8; v++ {
-		w.now = w.now.Add(time.Hour)
+		clock.Pass(time.Hour)
 		c := &deltalog.Change{AppID: fmt.Sprintf("c/p/%d/t", v%2), Version: int64(v), Last: true, Rows: 10,
-			Adds: []deltalog.Add{w.file(v)}}
+			Adds: []deltalog.Add{w.file(v, clock.Now())}}
 		if v == 4 || v == 6 {
 			c.Operation = "MERGE"
 			log.View(func(s *deltalog.Snapshot) { c.Removes = []*deltalog.File{s.SortedFiles()[0]} })
@@ -58,13 +57,13 @@ func newTab(t *testing.T) *tab {
 	return w
 }
 
-func (w *tab) file(n int) deltalog.Add {
+func (w *tab) file(n int, at time.Time) deltalog.Add {
 	path := fmt.Sprintf("d=2026-11-0%d/part-%d.parquet", 1+n%2, n)
 	if err := w.mem.Put(w.t.Context(), "t/"+path, make([]byte, 100+n)); err != nil {
 		w.t.Fatal(err)
 	}
 	return deltalog.Add{Path: path, PartitionValues: map[string]string{"d": path[2:12]}, Size: int64(100 + n),
-		ModificationTime: w.now.UnixMilli(), DataChange: true, Stats: `{"numRecords":10}`,
+		ModificationTime: at.UnixMilli(), DataChange: true, Stats: `{"numRecords":10}`,
 		Tags: deltalog.Origin{Tagged: true, Shard: uint32(n % 2), To: uint64(n)}.Tags()}
 }
 
@@ -267,7 +266,7 @@ func TestCheck(t *testing.T) {
 // What no live file is, is told by what it is; hidden names are nobody's business here.
 func TestLooseObjects(t *testing.T) {
 	w := newTab(t)
-	w.file(50)
+	w.file(50, start)
 	for _, k := range []string{"t/_deckle_vacuum/clock", "t/.hidden", "t/_temporary/0/x.parquet"} {
 		w.mem.Overwrite(k, nil)
 	}
@@ -292,7 +291,7 @@ func TestCheckWhileOthersWrite(t *testing.T) {
 	w.mem.Hook = func(op, key string) error {
 		if op == "list" && key == "t/" && !done {
 			done = true
-			a := w.file(60)
+			a := w.file(60, start)
 			w.write(8, fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"d":"2026-11-01"},"size":%d}}`,
 				a.Path, a.Size), `{"remove":{"path":"d=2026-11-02/part-7.parquet","dataChange":true}}`)
 			return w.mem.Delete(context.Background(), "t/d=2026-11-02/part-7.parquet")

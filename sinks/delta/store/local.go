@@ -80,19 +80,30 @@ func (l *Local) link(temp, final string) error {
 	return rerr
 }
 
-// bytesOf writes data. A vfs.File may change the bytes that it is given to write, and data belongs to the caller: it is
-// copied and written in pieces.
+// bytesOf writes data.
 func bytesOf(data []byte) func(io.Writer) error {
 	return func(w io.Writer) error {
-		buf := make([]byte, min(len(data), 256<<10))
-		for rest := data; ; {
-			n := copy(buf, rest)
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
-			}
-			if rest = rest[n:]; len(rest) == 0 {
-				return nil
-			}
+		_, err := w.Write(data)
+		return err
+	}
+}
+
+// copies writes to a file in pieces of its own: a vfs.File may change the bytes that it is given, and they belong to
+// the caller.
+type copies struct {
+	w   io.Writer
+	buf [256 << 10]byte
+}
+
+func (c *copies) Write(p []byte) (written int, err error) {
+	for {
+		n := copy(c.buf[:], p)
+		m, err := c.w.Write(c.buf[:n])
+		if written += m; err != nil {
+			return written, err
+		}
+		if p = p[n:]; len(p) == 0 {
+			return written, nil
 		}
 	}
 }
@@ -139,7 +150,7 @@ func (l *Local) writeFile(path string, write func(io.Writer) error) error {
 	if err != nil {
 		return err
 	}
-	if err = write(f); err == nil {
+	if err = write(&copies{w: f}); err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
