@@ -30,8 +30,8 @@ const (
 	day = 24 * time.Hour
 )
 
-// forEver is a retention that never ends: 292 years.
-const forEver = time.Duration(math.MaxInt64)
+// ForEver is a retention that never ends: 292 years.
+const ForEver = time.Duration(math.MaxInt64)
 
 // properties are the table's wishes, or what holds without them. A value that cannot be read is taken for the one that
 // deletes nothing: unread names it.
@@ -56,8 +56,8 @@ func propertiesOf(cfg map[string]string, logRetention time.Duration) properties 
 		configTombstoneRetention: &p.tombstoneRetention, configCheckpointRetention: &p.checkpointRetention} {
 		if text, ok := cfg[key]; ok {
 			var err error
-			if *d, err = parseInterval(text); err != nil {
-				*d = forEver
+			if *d, err = ParseInterval(text); err != nil {
+				*d = ForEver
 				unread(key, err)
 			}
 		}
@@ -90,10 +90,10 @@ var intervalUnits = map[string]time.Duration{
 	"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": day, "week": 7 * day,
 }
 
-// parseInterval reads an interval as tools write it into properties: "interval 30 days", "1 week 2 hours". The word
+// ParseInterval reads an interval as tools write it into properties: "interval 30 days", "1 week 2 hours". The word
 // interval may be missing, case does not matter, a unit may have an s. Months and years have no length and are refused,
-// as Spark refuses them, and so are negative numbers. What is longer than forEver is forEver.
-func parseInterval(text string) (time.Duration, error) {
+// as Spark refuses them, and so are negative numbers. What is longer than ForEver is ForEver.
+func ParseInterval(text string) (time.Duration, error) {
 	words := strings.Fields(strings.ToLower(text))
 	if len(words) > 0 && words[0] == "interval" {
 		words = words[1:]
@@ -111,9 +111,9 @@ func parseInterval(text string) (time.Duration, error) {
 		switch {
 		case !ok:
 			return 0, fmt.Errorf("not an interval: the unit %q has no fixed length or is unknown", words[i+1])
-		case n > uint64(forEver/unit) || sum > forEver-time.Duration(n)*unit:
-			sum = forEver
-		case sum < forEver:
+		case n > uint64(ForEver/unit) || sum > ForEver-time.Duration(n)*unit:
+			sum = ForEver
+		case sum < ForEver:
 			sum += time.Duration(n) * unit
 		}
 	}

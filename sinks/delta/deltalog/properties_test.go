@@ -15,16 +15,16 @@ func TestIntervals(t *testing.T) {
 		"interval 30 days": 30 * day, "INTERVAL 1 Week": 7 * day, "1 week 2 days 3 hours": 9*day + 3*time.Hour,
 		"interval '2' day": 2 * day, "interval 0 seconds": 0, "interval 5 minutes 1 second": 301 * time.Second,
 		"interval 1 millisecond 2 microseconds 3 nanoseconds": 1_002_003,
-		"interval 99999999999 weeks":                          forEver, "interval 15250 weeks 9000 weeks": forEver,
-		"interval 9223372036854775807 nanoseconds 1 week": forEver,
+		"interval 99999999999 weeks":                          ForEver, "interval 15250 weeks 9000 weeks": ForEver,
+		"interval 9223372036854775807 nanoseconds 1 week": ForEver,
 	} {
-		if got, err := parseInterval(text); err != nil || got != want {
+		if got, err := ParseInterval(text); err != nil || got != want {
 			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "interval", "interval days", "interval 1 month", "interval 1 year", "30",
 		"interval -1 days", "interval 1.5 days", "P30D", "interval 1 day 2", "interval 99999999999999999999 days"} {
-		if got, err := parseInterval(text); err == nil {
+		if got, err := ParseInterval(text); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}
 	}
@@ -36,7 +36,7 @@ func FuzzInterval(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := parseInterval(text)
+		d, err := ParseInterval(text)
 		if err != nil {
 			return
 		}
@@ -44,8 +44,8 @@ func FuzzInterval(f *testing.F) {
 		if words[0] == "interval" {
 			words = words[1:]
 		}
-		twice, err := parseInterval(strings.Join(append(words, words...), " "))
-		if d < 0 || err != nil || d <= forEver/2 && twice != 2*d {
+		twice, err := ParseInterval(strings.Join(append(words, words...), " "))
+		if d < 0 || err != nil || d <= ForEver/2 && twice != 2*d {
 			t.Fatalf("%q is %v, twice %v", text, d, twice)
 		}
 	})
@@ -56,7 +56,7 @@ func TestUnreadProperties(t *testing.T) {
 	p := propertiesOf(map[string]string{configLogRetention: "interval 1 month", configTombstoneRetention: "soon",
 		configCleanup: "no", configCheckpointInterval: "-3", configCheckpointRetention: "", configAppendOnly: "yes"},
 		defaultLogRetention)
-	if p.logRetention != forEver || p.tombstoneRetention != forEver || p.checkpointRetention != forEver || p.cleanup ||
+	if p.logRetention != ForEver || p.tombstoneRetention != ForEver || p.checkpointRetention != ForEver || p.cleanup ||
 		p.checkpointInterval != 0 || !p.appendOnly || len(p.unread) != 6 {
 		t.Errorf("%+v", p)
 	}
