@@ -120,7 +120,8 @@ sim-bugs:
 	$(GO) run ./integration/failpoint -o .local/failpoints
 	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster \
 		-run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
-	$(GO) test -count=1 -v -tags gofail -overlay .local/failpoints/overlay.json ./raftstore -run '^TestBugs$$'
+	$(GO) test -count=1 -v -tags gofail -overlay .local/failpoints/overlay.json ./raftstore ./sinks/delta/vacuum \
+		-run '^TestBugs$$'
 
 # The crash and damage tests over encryption at rest.
 sealed:

@@ -50,8 +50,6 @@ type Options struct {
 	Batch int
 	// RequestTimeout bounds one request, see store.WithTimeouts; default 30 s.
 	RequestTimeout time.Duration
-
-	bug string // a planted fault, for tests
 }
 
 func (o *Options) complete() error {
@@ -92,12 +90,12 @@ type Run struct {
 	Removed   []Object      // of Objects, what Remove has removed
 	Spared    []Object      // of Objects, what a commit has taken back before Remove came to it
 
-	opts    Options
-	table   *history.Table
-	cutoff  time.Time
-	id      string          // of the table
-	needed  map[string]bool // paths below the table's folder
-	removed map[string]bool
+	opts   Options
+	table  *history.Table
+	cutoff time.Time
+	id     string          // of the table
+	needed map[string]bool // paths below the table's folder
+	next   int             // of Objects: what Remove has come to
 }
 
 // Bytes is the sum of some objects.
@@ -113,7 +111,7 @@ func Prepare(ctx context.Context, opts Options) (*Run, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	r := &Run{Table: opts.Table, opts: opts, Version: -1, needed: map[string]bool{}, removed: map[string]bool{}}
+	r := &Run{Table: opts.Table, opts: opts, Version: -1, needed: map[string]bool{}}
 	var err error
 	if r.table, err = history.Open(ctx, opts.Store, opts.Table); err != nil {
 		return nil, err
@@ -126,25 +124,24 @@ func Prepare(ctx context.Context, opts Options) (*Run, error) {
 	if err := r.retain(now.Metadata); err != nil {
 		return nil, err
 	}
-	if r.opts.bug == "log first" { // planted: the snapshot is from before the listing, and is never brought up to date
-		r.cutoff = opts.Now().Add(-r.Retention)
-		if err := r.readLog(ctx); err != nil {
-			return nil, err
-		}
-	}
+	read := r.readLog
+	// gofail: var bugVacuumLogFirst struct{}
+	// r.cutoff = opts.Now().Add(-r.Retention)
+	// if err := read(ctx); err != nil {
+	// 	return nil, err
+	// }
+	// read = func(context.Context) error { return nil }
 	old, err := r.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// The log is read after the listing, see the package's documentation.
-	if r.opts.bug != "log first" {
-		if err := r.readLog(ctx); err != nil {
-			return nil, err
-		}
+	if err := read(ctx); err != nil {
+		return nil, err
 	}
 	for _, o := range old {
 		switch {
-		case r.needed[o.path] && r.opts.bug != "log not asked":
+		case r.keeps(&o):
 		case store.CheckKey(o.Key) != nil:
 			r.Left = append(r.Left, o.Key)
 		default:
@@ -189,12 +186,26 @@ func (r *Run) list(ctx context.Context) (old []Object, err error) {
 	r.cutoff = r.Clock.Add(-r.Retention)
 	err = r.table.EachObject(ctx, func(path string, info store.Info) error {
 		r.Listed++
-		if !info.Modified.After(r.cutoff) || r.opts.bug == "young" {
+		if r.isOld(&info) {
 			old = append(old, Object{info.Key, info.Size, info.Modified.UTC(), path})
 		}
 		return nil
 	})
 	return old, err
+}
+
+// isOld says whether an object may go if nothing needs it.
+func (r *Run) isOld(info *store.Info) bool {
+	// gofail: var bugVacuumYoung struct{}
+	// return true
+	return !info.Modified.After(r.cutoff)
+}
+
+// keeps says whether an object is needed, as far as the log has been read.
+func (r *Run) keeps(o *Object) bool {
+	// gofail: var bugVacuumAgeAlone struct{}
+	// return false
+	return r.needed[o.path]
 }
 
 // askClock puts an object and looks when the store says that it was written.
@@ -237,8 +248,8 @@ func (r *Run) readLog(ctx context.Context) error {
 		}
 	}
 	for _, m := range base.Removed {
-		if r.opts.bug != "newest only" && m.DeletionTimestamp != nil && *m.DeletionTimestamp > r.cutoff.UnixMilli() {
-			if err := r.need(m.Path); err != nil {
+		if m.DeletionTimestamp != nil && *m.DeletionTimestamp > r.cutoff.UnixMilli() {
+			if err := r.needRemoved(m.Path); err != nil {
 				return err
 			}
 		}
@@ -248,10 +259,9 @@ func (r *Run) readLog(ctx context.Context) error {
 
 // base is the newest version that is not after the cutoff, or the oldest one that can be replayed.
 func (r *Run) base(ctx context.Context) (*history.State, error) {
+	// gofail: var bugVacuumNewestOnly struct{}
+	// return r.table.At(ctx, r.table.Newest(), history.Options{})
 	v, err := r.table.VersionBefore(r.cutoff)
-	if r.opts.bug == "newest only" {
-		v, err = r.table.Newest(), nil
-	}
 	if err == nil {
 		s, err := r.table.At(ctx, v, history.Options{})
 		if !errors.Is(err, history.ErrNoVersion) {
@@ -318,8 +328,8 @@ func (r *Run) take(m *history.Commit) error {
 		paths = append(paths, m.Adds[i].Path)
 	}
 	for i := range m.Removes {
-		if r.opts.bug != "newest only" {
-			paths = append(paths, m.Removes[i].Path)
+		if err := r.needRemoved(m.Removes[i].Path); err != nil {
+			return err
 		}
 	}
 	for _, p := range append(paths, m.Changes...) {
@@ -337,6 +347,13 @@ func (r *Run) need(logPath string) error {
 	}
 	r.needed[key] = true
 	return nil
+}
+
+// needRemoved is need of a file that is not live any more, but was inside the retention.
+func (r *Run) needRemoved(path string) error {
+	// gofail: var bugVacuumForgetRemoved struct{}
+	// return nil
+	return r.need(path)
 }
 
 // known are the features of writers and readers with which every object that a reader needs is named by the add, remove
@@ -366,31 +383,27 @@ func (r *Run) Remove(ctx context.Context, progress func()) error {
 	if !r.opts.Clock {
 		return fmt.Errorf("%w: table %s: the store's clock was not asked", ErrRefused, r.Table)
 	}
-	for len(r.removed)+len(r.Spared) < len(r.Objects) {
-		if r.opts.bug != "log first" {
-			if err := r.readOn(ctx); err != nil {
-				return err
-			}
+	look := r.readOn
+	// gofail: var bugVacuumNoLook struct{}
+	// look = func(context.Context) error { return nil }
+	for r.next < len(r.Objects) {
+		if err := look(ctx); err != nil {
+			return err
 		}
 		var keys []string
-		var batch []Object
-		r.Spared = nil
-		for _, o := range r.Objects {
-			switch {
-			case r.removed[o.path]:
-			case r.needed[o.path] && r.opts.bug != "log not asked":
-				r.Spared = append(r.Spared, o)
-			case len(keys) < r.opts.Batch:
+		var batch, spared []Object
+		next := r.next
+		for ; next < len(r.Objects) && len(keys) < r.opts.Batch; next++ {
+			if o := r.Objects[next]; r.keeps(&o) {
+				spared = append(spared, o)
+			} else {
 				keys, batch = append(keys, o.Key), append(batch, o)
 			}
 		}
 		if err := store.DeleteAll(ctx, r.opts.Store, keys); err != nil {
 			return fmt.Errorf("vacuum: table %s: %w", r.Table, err)
 		}
-		for _, o := range batch {
-			r.removed[o.path] = true
-		}
-		r.Removed = append(r.Removed, batch...)
+		r.next, r.Spared, r.Removed = next, append(r.Spared, spared...), append(r.Removed, batch...)
 		if progress != nil {
 			progress()
 		}
