@@ -92,11 +92,7 @@ of them: whoever has it can be any node.`,
   deckle certs show --config deckle.yaml
   deckle certs rotate                                # another CA; see deckle certs rotate --help`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(cmd.ErrOrStderr())
-			_ = cmd.Help()
-			return usageError{errors.New("name a command: init, node, client, rotate or show")}
-		},
+		RunE: nameOneOf("init, node, client, rotate or show"),
 	}
 	cmd.PersistentFlags().StringVar(&flags.dir, "dir", "pki", "folder of the CA")
 	cmd.AddCommand(newCertsInitCommand(flags), newCertsLeafCommand(flags, "node"), newCertsLeafCommand(flags, "client"),

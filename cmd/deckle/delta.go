@@ -43,11 +43,7 @@ writers alone are named, and what cannot be read exactly is refused.`,
   deckle delta fsck --config deckle.yaml
   deckle delta vacuum --config deckle.yaml`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(cmd.ErrOrStderr())
-			_ = cmd.Help()
-			return usageError{errors.New("name a command: log, show, diff, files, fsck or vacuum")}
-		},
+		RunE: nameOneOf("log, show, diff, files, fsck or vacuum"),
 	}
 	f := cmd.PersistentFlags()
 	f.StringVarP(&l.config, "config", "c", "", "configuration of any node of the cluster")
@@ -114,8 +110,33 @@ func (l *lake) table(ctx context.Context, name string) (*history.Table, func(), 
 	return t, done, nil
 }
 
-// tables are those that are named, or sessions and events as far as they are there.
-func (l *lake) tables(ctx context.Context, st store.Store, names []string) ([]string, error) {
+// state reads a table as of a moment.
+func (l *lake) state(cmd *cobra.Command, name string, m *moment, opts history.Options) (*history.State, error) {
+	t, done, err := l.table(cmd.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	v, err := m.of(cmd, t)
+	if err != nil {
+		return nil, err
+	}
+	return t.At(cmd.Context(), v, opts)
+}
+
+// tables opens the store and returns the tables that are named, or sessions and events as far as they are there.
+func (l *lake) tables(ctx context.Context, names []string) (st store.Store, all []string, done func(), err error) {
+	if st, done, err = l.open(); err != nil {
+		return nil, nil, nil, err
+	}
+	if all, err = present(ctx, st, names); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return st, all, done, nil
+}
+
+func present(ctx context.Context, st store.Store, names []string) ([]string, error) {
 	if len(names) > 0 {
 		return names, nil
 	}

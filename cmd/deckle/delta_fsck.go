@@ -35,15 +35,11 @@ Exit code 0: no errors (there may be warnings); 1: errors, or it could not be ch
 			if err := refuseZeros(cmd, "limit"); err != nil {
 				return err
 			}
-			st, done, err := l.open()
+			st, tables, done, err := l.tables(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
 			defer done()
-			tables, err := l.tables(cmd.Context(), st, args)
-			if err != nil {
-				return err
-			}
 			var reports []*history.Report
 			shown, errs := time.Now(), 0
 			for _, name := range tables {

@@ -93,16 +93,7 @@ Exit code 0: shown; 1: the version cannot be read.`,
   deckle delta show events --url s3://lake/prefix --config deckle.yaml --timestamp 2026-11-29 --json`,
 		Args: oneTable,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, done, err := l.table(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			v, err := m.of(cmd, t)
-			if err != nil {
-				return err
-			}
-			s, err := t.At(cmd.Context(), v, history.Options{})
+			s, err := l.state(cmd, args[0], &m, history.Options{})
 			if err != nil {
 				return err
 			}
@@ -223,16 +214,7 @@ Exit code 0: listed; 1: the version cannot be read.`,
 					return usagef("--partition %q: want COLUMN=VALUE", p)
 				}
 			}
-			t, done, err := l.table(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			v, err := m.of(cmd, t)
-			if err != nil {
-				return err
-			}
-			s, err := t.At(cmd.Context(), v, history.Options{Stats: asJSON})
+			s, err := l.state(cmd, args[0], &m, history.Options{Stats: asJSON})
 			if err != nil {
 				return err
 			}

@@ -78,15 +78,11 @@ Exit code 0: listed or removed; 1: refused, not confirmed, or failed; 2: wrong u
 			case yes && !remove:
 				return usageError{errors.New("--yes needs --delete")}
 			}
-			st, done, err := l.open()
+			st, tables, done, err := l.tables(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
 			defer done()
-			tables, err := l.tables(cmd.Context(), st, args)
-			if err != nil {
-				return err
-			}
 			var runs []*vacuum.Run
 			found, bytes := 0, int64(0)
 			for _, name := range tables {

@@ -37,11 +37,7 @@ The commands ask the running node on this machine: any node of the cluster will 
   deckle partitions skip --config deckle.yaml --sink events --partition 3 --from 500 --to 620
   deckle partitions resume --config deckle.yaml --partition 3`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(cmd.ErrOrStderr())
-			_ = cmd.Help()
-			return usageError{errors.New("name a command: status, skip or resume")}
-		},
+		RunE: nameOneOf("status, skip or resume"),
 	}
 	api.flags(cmd)
 	cmd.AddCommand(newPartitionsStatusCommand(api), newPartitionsSkipCommand(api), newPartitionsResumeCommand(api))

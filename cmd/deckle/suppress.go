@@ -50,11 +50,7 @@ cluster will do. Other users of the machine see the arguments of a command: give
   deckle suppress remove --config deckle.yaml --user 4711
   deckle suppress repair --config deckle.yaml`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(cmd.ErrOrStderr())
-			_ = cmd.Help()
-			return usageError{errors.New("name a command: add, remove, check, list or repair")}
-		},
+		RunE: nameOneOf("add, remove, check, list or repair"),
 	}
 	api.flags(cmd)
 	cmd.PersistentFlags().BoolVar(&api.asJSON, "json", false, "print JSON, one object for each answer of the node")

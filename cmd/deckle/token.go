@@ -33,11 +33,7 @@ persons), operator (verbs that change how things run), admin.`,
   deckle token list --file tokens
   deckle token revoke k3f9x2ab --file tokens`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(cmd.ErrOrStderr())
-			_ = cmd.Help()
-			return usageError{errors.New("name a command: create, list or revoke")}
-		},
+		RunE: nameOneOf("create, list or revoke"),
 	}
 	cmd.PersistentFlags().StringVarP(&file, "file", "f", "", "the file of tokens (required)")
 	cmd.AddCommand(newTokenCreateCommand(&file), newTokenListCommand(&file), newTokenRevokeCommand(&file))

@@ -38,6 +38,15 @@ func refuseZeros(cmd *cobra.Command, flags ...string) error {
 	return nil
 }
 
+// nameOneOf is what a command does that only holds others: it shows its help, and names them as what is missing.
+func nameOneOf(commands string) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		cmd.SetOut(cmd.ErrOrStderr())
+		_ = cmd.Help()
+		return usageError{errors.New("name a command: " + commands)}
+	}
+}
+
 // noArgs refuses arguments as wrong usage. After the root command an argument is a mistyped command: the error names
 // those that are spelled alike or that do what the word says (SuggestFor).
 func noArgs(cmd *cobra.Command, args []string) error {
