@@ -288,10 +288,17 @@ func (in *intake) closed(res *state.CutResult) {
 	in.epochs.note(res.Epoch)
 }
 
-func listResult(value any) (*state.SuppressResult, error) {
-	r, ok := value.(*state.SuppressResult)
+// proposeList proposes a change of the list and waits for what the state says.
+func proposeList(ctx context.Context, g *raftstore.Group, entry []byte) (*state.SuppressResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	res, err := g.Propose(entry).Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, ok := res.Value.(*state.SuppressResult)
 	if !ok {
-		return nil, fmt.Errorf("%w: a change of the list returned %T", errResync, value)
+		return nil, fmt.Errorf("%w: a change of the list returned %T", errResync, res.Value)
 	}
 	return r, nil
 }
@@ -309,14 +316,7 @@ func (in *intake) obeyList(ctx context.Context, o *listOrder) error {
 		return nil
 	default:
 	}
-	wctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	res, err := in.group.Propose(o.entry).Wait(wctx)
-	if err != nil {
-		o.err = err
-		return err
-	}
-	if o.res, o.err = listResult(res.Value); o.err != nil {
+	if o.res, o.err = proposeList(ctx, in.group, o.entry); o.err != nil {
 		return o.err
 	}
 	in.relist(in.store.Suppression())

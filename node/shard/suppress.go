@@ -45,7 +45,7 @@ func (s *Shard) Suppress(ctx context.Context, e state.SuppressEntry) (*state.Sup
 			return nil, unknownList(ctx.Err())
 		}
 	case <-wait.C: // a batch of an intake that begins meanwhile is refused, and judged again
-		o.res, o.err = s.proposeList(ctx, o.entry)
+		o.res, o.err = proposeList(ctx, s.group, o.entry)
 	case <-ctx.Done():
 		return nil, refused("the intake of shard %d is busy: %w", s.id, ctx.Err())
 	}
@@ -74,14 +74,4 @@ func (s *Shard) Salt(ctx context.Context) (salt event.Salt, ok bool, err error) 
 	}
 	salt = s.store.Suppression().Salt
 	return salt, salt != (event.Salt{}), nil
-}
-
-func (s *Shard) proposeList(ctx context.Context, entry []byte) (*state.SuppressResult, error) {
-	wctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	res, err := s.group.Propose(entry).Wait(wctx)
-	if err != nil {
-		return nil, err
-	}
-	return listResult(res.Value)
 }

@@ -50,6 +50,11 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 		return
 	}
 	out, err := h.command(r.Context(), c)
+	h.conclude(w, r, tell, out, err)
+}
+
+// conclude tells the audit log and the client what came of a verb that has begun.
+func (h *handler) conclude(w http.ResponseWriter, r *http.Request, tell func(int, string, string), out any, err error) {
 	id, result := outcome(err)
 	if err != nil {
 		tell(problems[id].status, result, err.Error())

@@ -63,15 +63,10 @@ func (h *handler) serveListVerb(w http.ResponseWriter, r *http.Request, op statu
 		return
 	}
 	out, err := h.suppressions.Do(r.Context(), q)
-	id, result := outcome(err)
-	if err != nil {
-		tell(problems[id].status, result, err.Error())
-		h.fail(w, r, id, err.Error())
-		return
+	if err == nil {
+		args["hash"], args["changed"], args["whole"] = out.Hash, out.Changed, out.Whole
 	}
-	args["hash"], args["changed"], args["whole"] = out.Hash, out.Changed, out.Whole
-	tell(http.StatusOK, result, "")
-	h.reply(w, http.StatusOK, out)
+	h.conclude(w, r, tell, out, err)
 }
 
 // readList reads the body of a verb. No error of it shows an id: it comes into answers and logs.
