@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // This file has what batchReal adds to batchFirst: writing and reading of each column stand together.
@@ -135,11 +136,12 @@ func (e *batchEncoder) has(column bool) bool {
 
 func (r *reader) has(what string) bool { return r.count(hasColumn, what) == hasColumn }
 
-func (e *batchEncoder) omittedColumn(items []Item) {
-	ids, any := e.grow(len(items)), false
-	for i := range items {
+// bits writes a column with a bit for each of n, if any is set.
+func (e *batchEncoder) bits(n int, set func(i int) bool) {
+	ids, any := e.grow(n), false
+	for i := range ids {
 		ids[i] = 0
-		if items[i].MetricsOmitted {
+		if set(i) {
 			ids[i], any = 1, true
 		}
 	}
@@ -148,24 +150,32 @@ func (e *batchEncoder) omittedColumn(items []Item) {
 	}
 }
 
+// bits reads what batchEncoder.bits has written: none if no bit is set.
+func (r *reader) bits(n int, what string) []uint32 {
+	if !r.has(what) {
+		return nil
+	}
+	r.s.ids = r.packed(r.s.ids, n, 1, 2, what)
+	if r.err != nil {
+		return nil
+	}
+	if !slices.Contains(r.s.ids, 1) {
+		r.fail(what)
+	}
+	return r.s.ids
+}
+
+func (e *batchEncoder) omittedColumn(items []Item) {
+	e.bits(len(items), func(i int) bool { return items[i].MetricsOmitted })
+}
+
 func (r *reader) omittedColumn(items []Item) {
 	const what = "omitted engagement metrics"
-	if !r.has(what) {
-		return
-	}
-	r.s.ids = r.packed(r.s.ids, len(items), 1, 2, what)
-	omitted := false
-	for i := range items {
-		if r.s.ids[i] == 1 {
-			items[i].MetricsOmitted, omitted = true, true
-			if items[i].EngagementMetrics != "" {
-				r.fail(what)
-				return
-			}
+	for i, id := range r.bits(len(items), what) {
+		if items[i].MetricsOmitted = id == 1; id == 1 && items[i].EngagementMetrics != "" {
+			r.fail(what)
+			return
 		}
-	}
-	if !omitted {
-		r.fail(what)
 	}
 }
 

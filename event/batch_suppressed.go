@@ -106,33 +106,11 @@ func (r *reader) suppressed(b *Batch) {
 
 // withheldColumn has a bit for each reject, if any is withheld.
 func (e *batchEncoder) withheldColumn(rejects []Reject) {
-	ids, any := e.grow(len(rejects)), false
-	for i := range rejects {
-		ids[i] = 0
-		if rejects[i].Withheld {
-			ids[i], any = 1, true
-		}
-	}
-	if e.has(any) {
-		e.out = appendPacked(e.out, ids, 1)
-	}
+	e.bits(len(rejects), func(i int) bool { return rejects[i].Withheld })
 }
 
 func (r *reader) withheldColumn(rejects []Reject) {
-	const what = "letters that show nothing"
-	if !r.has(what) {
-		return
-	}
-	r.s.ids = r.packed(r.s.ids, len(rejects), 1, 2, what)
-	if r.err != nil {
-		return
-	}
-	any := false
-	for i, id := range r.s.ids {
+	for i, id := range r.bits(len(rejects), "letters that show nothing") {
 		rejects[i].Withheld = id == 1
-		any = any || id == 1
-	}
-	if !any {
-		r.fail(what)
 	}
 }

@@ -79,6 +79,22 @@ func (k ListingKey) Compare(o ListingKey) int {
 	return cmp.Or(cmp.Compare(k.Fast, o.Fast), cmp.Compare(k.Hash, o.Hash))
 }
 
+// ListingBytes is the length of an encoded listing: kind 1, fast 8, hash 32.
+const ListingBytes = 1 + 8 + sha256.Size
+
+// Append appends the encoded listing to dst and returns the result.
+func (l *Listing) Append(dst []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(append(dst, byte(l.Kind)), l.Fast), l.Hash[:]...)
+}
+
+// DecodeListing returns the listing that begins p, which has ListingBytes bytes at least; ok is false if it has no kind
+// that is known.
+func DecodeListing(p []byte) (l Listing, ok bool) {
+	l.Kind, l.Fast = SuppressKind(p[0]), binary.BigEndian.Uint64(p[1:])
+	copy(l.Hash[:], p[9:ListingBytes])
+	return l, l.Kind.Valid()
+}
+
 // MaxSuppressID is the greatest length in bytes of an id that can be listed. No record with a longer one is accepted.
 const MaxSuppressID = 255
 

@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,14 +61,11 @@ func listCallOf(what json.RawMessage) (c *listCall, ours bool, err error) {
 // packedListings are listings in JSON: one text of Base64.
 type packedListings []event.Listing
 
-const packedListing = 1 + 8 + 32
-
 // MarshalJSON implements json.Marshaler.
 func (p packedListings) MarshalJSON() ([]byte, error) {
-	b := make([]byte, 0, packedListing*len(p))
+	b := make([]byte, 0, event.ListingBytes*len(p))
 	for i := range p {
-		b = binary.BigEndian.AppendUint64(append(b, byte(p[i].Kind)), p[i].Fast)
-		b = append(b, p[i].Hash[:]...)
+		b = p[i].Append(b)
 	}
 	return json.Marshal(b)
 }
@@ -80,14 +76,13 @@ func (p *packedListings) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &b); err != nil {
 		return err
 	}
-	if len(b)%packedListing != 0 || len(b) > packedListing*state.MaxListings {
+	if len(b)%event.ListingBytes != 0 || len(b) > event.ListingBytes*state.MaxListings {
 		return fmt.Errorf("%d bytes of listings", len(b))
 	}
 	*p = nil
-	for ; len(b) > 0; b = b[packedListing:] {
-		x := event.Listing{Kind: event.SuppressKind(b[0]), Fast: binary.BigEndian.Uint64(b[1:])}
-		copy(x.Hash[:], b[9:])
-		if !x.Kind.Valid() {
+	for ; len(b) > 0; b = b[event.ListingBytes:] {
+		x, ok := event.DecodeListing(b)
+		if !ok {
 			return fmt.Errorf("a listing of %s", x.Kind)
 		}
 		*p = append(*p, x)

@@ -90,19 +90,14 @@ func EncodeSuppress(e *SuppressEntry) []byte {
 		panic(fmt.Sprintf("state: an entry of %d listings", len(e.Listings)))
 	}
 	by := event.CutText(strings.ToValidUTF8(e.By, "?"), maxSuppressBy)
-	b := make([]byte, 0, 64+len(by)+(1+8+32)*len(e.Listings))
+	b := make([]byte, 0, 64+len(by)+event.ListingBytes*len(e.Listings))
 	b = binary.AppendVarint(append(b, kindSuppress, level.Entry.At(level.Guarded)), e.Now)
 	b = append(append(b, byte(e.Op)), e.Salt[:]...)
 	b = binary.AppendUvarint(appendText(b, by), uint64(len(e.Listings)))
 	for i := range e.Listings {
-		b = appendListing(b, &e.Listings[i])
+		b = e.Listings[i].Append(b)
 	}
 	return b
-}
-
-func appendListing(dst []byte, l *event.Listing) []byte {
-	dst = binary.BigEndian.AppendUint64(append(dst, byte(l.Kind)), l.Fast)
-	return append(dst, l.Hash[:]...)
 }
 
 func (d *decoder) suppress() (e SuppressEntry) {
@@ -113,20 +108,18 @@ func (d *decoder) suppress() (e SuppressEntry) {
 		len(e.By) > maxSuppressBy || !utf8.ValidString(e.By)) {
 		d.fail("change of the list of suppressed readers")
 	}
-	n := d.length(1 + 8 + 32)
+	n := d.length(event.ListingBytes)
 	if n > MaxListings {
 		d.fail("number of listings")
 	}
 	for range n {
-		l := event.Listing{Kind: event.SuppressKind(d.byte())}
-		if p := d.bytes(8); p != nil {
-			l.Fast = binary.BigEndian.Uint64(p)
+		p := d.bytes(event.ListingBytes)
+		if p == nil {
+			return e
 		}
-		copy(l.Hash[:], d.bytes(len(l.Hash)))
-		if d.err == nil && !l.Kind.Valid() {
+		l, ok := event.DecodeListing(p)
+		if !ok {
 			d.fail("kind of a listing")
-		}
-		if d.err != nil {
 			return e
 		}
 		e.Listings = append(e.Listings, l)
