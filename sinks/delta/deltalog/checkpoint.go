@@ -209,7 +209,7 @@ func (c *checkpointer) own() error {
 func (c *checkpointer) others() (rows []parquet.Row) {
 	var rest []checkpointRow
 	for _, id := range slices.Sorted(maps.Keys(c.txns)) {
-		t := checkpointTxn(c.txns[id])
+		t := CheckpointTxn(c.txns[id])
 		rest = append(rest, checkpointRow{Txn: &t})
 	}
 	rest = append(rest, checkpointRow{MetaData: fromMetadata(c.metaData)},
@@ -268,14 +268,27 @@ func (l *folder) render(ctx context.Context, c *checkpointer, base int64, to io.
 	return errors.Join(c.own(), c.w.Close())
 }
 
-func fromMetadata(m *Metadata) *checkpointMetadata {
-	return &checkpointMetadata{ID: m.ID, Name: m.Name, Description: m.Description,
+func fromMetadata(m *Metadata) *CheckpointMetadata {
+	return &CheckpointMetadata{ID: m.ID, Name: m.Name, Description: m.Description,
 		Format: checkpointFormat{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
 		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
 }
 
-func fromProtocol(p *Protocol) *checkpointProtocol {
-	return &checkpointProtocol{MinReaderVersion: int32(p.MinReaderVersion), MinWriterVersion: int32(p.MinWriterVersion),
+func fromProtocol(p *Protocol) *CheckpointProtocol {
+	return &CheckpointProtocol{MinReaderVersion: int32(p.MinReaderVersion), MinWriterVersion: int32(p.MinWriterVersion),
+		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
+}
+
+// Action returns the metaData action of the row.
+func (m *CheckpointMetadata) Action() *Metadata {
+	return &Metadata{ID: m.ID, Name: m.Name, Description: m.Description,
+		Format: Format{Provider: m.Format.Provider, Options: m.Format.Options}, SchemaString: m.SchemaString,
+		PartitionColumns: m.PartitionColumns, Configuration: m.Configuration, CreatedTime: m.CreatedTime}
+}
+
+// Action returns the protocol action of the row.
+func (p *CheckpointProtocol) Action() *Protocol {
+	return &Protocol{MinReaderVersion: int(p.MinReaderVersion), MinWriterVersion: int(p.MinWriterVersion),
 		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
 }
 

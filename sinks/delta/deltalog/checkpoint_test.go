@@ -155,15 +155,15 @@ func randomRows(rng *rand.Rand, n int) (rows []checkpointRow) {
 	for i := range n {
 		switch rng.IntN(12) {
 		case 0:
-			rows = append(rows, checkpointRow{Txn: &checkpointTxn{fmt.Sprint("app", i), rng.Int64(), maybe()}})
+			rows = append(rows, checkpointRow{Txn: &CheckpointTxn{fmt.Sprint("app", i), rng.Int64(), maybe()}})
 		case 1:
 			extended := rng.IntN(2) == 0
 			rows = append(rows, checkpointRow{Remove: &checkpointRemove{Path: fmt.Sprint("r", i),
 				DeletionTimestamp: maybe(), ExtendedFileMetadata: &extended, PartitionValues: dict(2), Size: maybe()}})
 		case 2:
-			rows = append(rows, checkpointRow{Protocol: &checkpointProtocol{1, 7, nil, []string{word() + "x", "y"}}})
+			rows = append(rows, checkpointRow{Protocol: &CheckpointProtocol{1, 7, nil, []string{word() + "x", "y"}}})
 		case 3:
-			rows = append(rows, checkpointRow{MetaData: &checkpointMetadata{ID: fmt.Sprint("id", i),
+			rows = append(rows, checkpointRow{MetaData: &CheckpointMetadata{ID: fmt.Sprint("id", i),
 				Name: optional(word()), Format: checkpointFormat{"parquet", dict(1)}, SchemaString: word(),
 				PartitionColumns: []string{"d"}, Configuration: dict(3), CreatedTime: maybe()}})
 		default:

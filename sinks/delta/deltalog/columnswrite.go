@@ -10,14 +10,15 @@ import (
 // checkpointRow is a row of a checkpoint, with one action. Columns are required within their action, or pointers, as
 // the Parquet writer turns zero values of optional columns into null.
 type checkpointRow struct {
-	Txn      *checkpointTxn      `parquet:"txn,optional"`
+	Txn      *CheckpointTxn      `parquet:"txn,optional"`
 	Add      *checkpointAdd      `parquet:"add,optional"`
 	Remove   *checkpointRemove   `parquet:"remove,optional"`
-	MetaData *checkpointMetadata `parquet:"metaData,optional"`
-	Protocol *checkpointProtocol `parquet:"protocol,optional"`
+	MetaData *CheckpointMetadata `parquet:"metaData,optional"`
+	Protocol *CheckpointProtocol `parquet:"protocol,optional"`
 }
 
-type checkpointTxn struct {
+// CheckpointTxn is the txn of a row of a checkpoint.
+type CheckpointTxn struct {
 	AppID       string `parquet:"appId"`
 	Version     int64  `parquet:"version"`
 	LastUpdated *int64 `parquet:"lastUpdated,optional"`
@@ -47,7 +48,8 @@ type checkpointFormat struct {
 	Options  map[string]string `parquet:"options"`
 }
 
-type checkpointMetadata struct {
+// CheckpointMetadata is the metaData of a row of a checkpoint.
+type CheckpointMetadata struct {
 	ID               string            `parquet:"id"`
 	Name             *string           `parquet:"name,optional"`
 	Description      *string           `parquet:"description,optional"`
@@ -58,7 +60,8 @@ type checkpointMetadata struct {
 	CreatedTime      *int64            `parquet:"createdTime,optional"`
 }
 
-type checkpointProtocol struct {
+// CheckpointProtocol is the protocol of a row of a checkpoint.
+type CheckpointProtocol struct {
 	MinReaderVersion int32    `parquet:"minReaderVersion"`
 	MinWriterVersion int32    `parquet:"minWriterVersion"`
 	ReaderFeatures   []string `parquet:"readerFeatures,optional,list"`

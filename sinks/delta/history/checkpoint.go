@@ -12,19 +12,13 @@ import (
 
 // checkpointRow is a row of a checkpoint, with one action. Columns that a file does not have are null.
 type checkpointRow struct {
-	Txn      *txnRow      `parquet:"txn,optional"`
-	Add      *addRow      `parquet:"add,optional"`
-	Remove   *removeRow   `parquet:"remove,optional"`
-	MetaData *metadataRow `parquet:"metaData,optional"`
-	Protocol *protocolRow `parquet:"protocol,optional"`
-	Domain   *domainRow   `parquet:"domainMetadata,optional"`
-	Sidecar  *sidecarRow  `parquet:"sidecar,optional"`
-}
-
-type txnRow struct {
-	AppID       string `parquet:"appId"`
-	Version     int64  `parquet:"version"`
-	LastUpdated *int64 `parquet:"lastUpdated,optional"`
+	Txn      *deltalog.CheckpointTxn      `parquet:"txn,optional"`
+	Add      *addRow                      `parquet:"add,optional"`
+	Remove   *removeRow                   `parquet:"remove,optional"`
+	MetaData *deltalog.CheckpointMetadata `parquet:"metaData,optional"`
+	Protocol *deltalog.CheckpointProtocol `parquet:"protocol,optional"`
+	Domain   *domainRow                   `parquet:"domainMetadata,optional"`
+	Sidecar  *sidecarRow                  `parquet:"sidecar,optional"`
 }
 
 type vectorRow struct {
@@ -50,27 +44,6 @@ type removeRow struct {
 	DeletionTimestamp *int64     `parquet:"deletionTimestamp,optional"`
 	Size              *int64     `parquet:"size,optional"`
 	DeletionVector    *vectorRow `parquet:"deletionVector,optional"`
-}
-
-type metadataRow struct {
-	ID          string  `parquet:"id"`
-	Name        *string `parquet:"name,optional"`
-	Description *string `parquet:"description,optional"`
-	Format      struct {
-		Provider string            `parquet:"provider"`
-		Options  map[string]string `parquet:"options"`
-	} `parquet:"format"`
-	SchemaString     string            `parquet:"schemaString"`
-	PartitionColumns []string          `parquet:"partitionColumns,list"`
-	Configuration    map[string]string `parquet:"configuration"`
-	CreatedTime      *int64            `parquet:"createdTime,optional"`
-}
-
-type protocolRow struct {
-	MinReaderVersion int32    `parquet:"minReaderVersion"`
-	MinWriterVersion int32    `parquet:"minWriterVersion"`
-	ReaderFeatures   []string `parquet:"readerFeatures,optional,list"`
-	WriterFeatures   []string `parquet:"writerFeatures,optional,list"`
 }
 
 type domainRow struct {
@@ -160,15 +133,9 @@ func (s *State) take(r *checkpointRow) error {
 	case r.Txn != nil:
 		s.Txns[r.Txn.AppID] = deltalog.Txn(*r.Txn)
 	case r.MetaData != nil:
-		m := r.MetaData
-		s.Metadata = &deltalog.Metadata{ID: m.ID, SchemaString: m.SchemaString, PartitionColumns: m.PartitionColumns,
-			Format:        deltalog.Format{Provider: m.Format.Provider, Options: m.Format.Options},
-			Configuration: m.Configuration, CreatedTime: m.CreatedTime, Name: m.Name, Description: m.Description}
+		s.Metadata = r.MetaData.Action()
 	case r.Protocol != nil:
-		p := r.Protocol
-		s.Protocol = &deltalog.Protocol{MinReaderVersion: int(p.MinReaderVersion),
-			MinWriterVersion: int(p.MinWriterVersion), ReaderFeatures: p.ReaderFeatures,
-			WriterFeatures: p.WriterFeatures}
+		s.Protocol = r.Protocol.Action()
 	case r.Domain != nil:
 		if !r.Domain.Removed {
 			s.Domains[r.Domain.Domain] = r.Domain.Configuration
