@@ -31,6 +31,15 @@ func writerOptions(mem *objects.Mem) Options {
 	}
 }
 
+// overTime returns the options of a writer that cleans the log at every checkpoint, its store, and the clock of both.
+func overTime(at time.Time) (*objects.Clock, *objects.Mem, Options) {
+	clock := objects.NewClock(at)
+	mem := objects.NewMem(clock.Now)
+	opts := writerOptions(mem)
+	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
+	return clock, mem, opts
+}
+
 func open(t *testing.T, opts Options) *Log {
 	t.Helper()
 	l, err := Open(context.Background(), opts)
@@ -307,10 +316,7 @@ func TestAmbiguousAnswers(t *testing.T) {
 }
 
 func TestCheckpointAndCleanup(t *testing.T) {
-	clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
-	mem := objects.NewMem(clock.Now)
-	opts := writerOptions(mem)
-	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
+	clock, mem, opts := overTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 	l := open(t, opts)
 	ctx := context.Background()
 	alive := map[string]bool{}
@@ -425,10 +431,7 @@ func TestCheckpointAndCleanup(t *testing.T) {
 
 // A writer that has slept for longer than the retention must not take a deleted version for a free one.
 func TestCleanedPastASleeper(t *testing.T) {
-	clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
-	mem := objects.NewMem(clock.Now)
-	opts := writerOptions(mem)
-	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
+	clock, mem, opts := overTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 	sleeper, l := open(t, opts), open(t, opts)
 	for v := int64(1); v <= 50; v++ {
 		submit(t, l, &Change{AppID: "a", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})

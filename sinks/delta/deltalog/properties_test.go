@@ -103,10 +103,7 @@ func TestRetentionOfTheTable(t *testing.T) {
 		"cleanup":              {map[string]string{configCleanup: "true"}, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clock := objects.NewClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
-			mem := objects.NewMem(clock.Now)
-			opts := writerOptions(mem)
-			opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
+			clock, mem, opts := overTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 			l := open(t, opts)
 			setProperties(t, mem, l, tc.set)
 			for v := int64(2); v <= 60; v++ {

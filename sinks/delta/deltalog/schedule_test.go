@@ -177,10 +177,7 @@ func TestThin(t *testing.T) {
 // TestTimeTravel: old checkpoints go before the retention ends, and each version within the retention can be read all
 // the same: by a reader that knows no more than the log.
 func TestTimeTravel(t *testing.T) {
-	clock := objects.NewClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	mem := objects.NewMem(clock.Now)
-	opts := writerOptions(mem)
-	opts.Now, opts.CleanupInterval = clock.Now, time.Nanosecond
+	clock, mem, opts := overTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	l := open(t, opts)
 	for v := int64(1); v <= 400; v++ {
 		clock.Pass(time.Hour)
