@@ -28,8 +28,27 @@ func (w *world) openBroker() (err error) {
 	if w.opts.BrokerDir != "" {
 		opts = append(opts, kfake.DataDir(w.logDir()))
 	}
-	w.broker, err = kfake.NewCluster(opts...)
+	if w.broker, err = kfake.NewCluster(opts...); err == nil {
+		w.broker.ControlKey(int16(kmsg.OffsetForLeaderEpoch), w.endsOfEmptyLogs)
+	}
 	return err
+}
+
+// endsOfEmptyLogs has the fake broker answer where the log of a partition ends that has no records any more. Of an
+// epoch before the present one it says offset 0, for which a client takes records that it has read to be lost; a broker
+// keeps where each epoch began, and says the log's end. Of the present epoch, which is asked for instead, the fake does.
+func (w *world) endsOfEmptyLogs(req kmsg.Request) (kmsg.Response, error, bool) {
+	topics := req.(*kmsg.OffsetForLeaderEpochRequest).Topics
+	for i := range topics {
+		for j := range topics[i].Partitions {
+			p := &topics[i].Partitions[j]
+			info := w.broker.PartitionInfo(topics[i].Topic, p.Partition)
+			if info != nil && info.LogStartOffset == info.HighWatermark && p.LeaderEpoch < info.Epoch {
+				p.LeaderEpoch = info.Epoch
+			}
+		}
+	}
+	return nil, nil, false
 }
 
 func (w *world) logDir() string { return filepath.Join(w.opts.BrokerDir, "log") }

@@ -205,6 +205,24 @@ func TestMovedLeaderIsNoCondition(t *testing.T) {
 	})
 }
 
+// The log of a partition loses all that has been read, and then its leader moves: nothing is lost to the cluster, and
+// what comes after is read.
+func TestMovedLeaderOfAnEmptyLog(t *testing.T) {
+	schedule(t, Options{}, func(s *stage) {
+		at := s.now()
+		s.send(ev{sid: "a", at: at}, ev{sid: "a", at: at.Add(time.Second)}, ev{part: 1, sid: "a-1", at: at})
+		s.flushed()
+		s.must(s.broker.DeleteRecords(topic, 0, 2))
+		for range 4 {
+			s.broker.ShufflePartitionLeaders()
+			s.sleep(15 * time.Second)
+			s.check(len(s.status().Stopped) == 0, "stopped: %v", s.status().Stopped)
+		}
+		s.send(ev{sid: "a", at: s.now(), typ: "session_end"}, ev{part: 1, sid: "a-1", at: s.now(), typ: "session_end"})
+		s.settle()
+	})
+}
+
 // A broker begins to send earlier records than it was asked for: what comes again is not applied again.
 func TestBrokerRewinds(t *testing.T) {
 	schedule(t, Options{}, func(s *stage) {
