@@ -17,6 +17,8 @@ var ErrRebuild = errors.New("delta: the change must be made again on the newer v
 
 // Change is what one caller of Submit wants in the log, all or nothing.
 type Change struct {
+	// Parts are what AppID, Version and Notes below are for one shard. They are not looked at yet.
+	Parts []Part
 	// AppID and Version name the change: if the log has a txn of AppID with at least Version, nothing is to be done.
 	AppID   string
 	Version int64
