@@ -235,8 +235,8 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// compact leaves nothing for a compaction to do: one that begins as soon as the store is opened reads all of its tables,
-// and where it comes depends on how fast the machine is.
+// compact leaves nothing for a compaction to do: one that begins as soon as the store is opened reads all of its
+// tables, and where it comes depends on how fast the machine is.
 func (r *damageRig) compact(t *testing.T) {
 	t.Helper()
 	s, err := Open(context.Background(), Options{FS: cipherfstest.Over(r.fs), Dir: "shard"})

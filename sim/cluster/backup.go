@@ -35,8 +35,9 @@ func (w *world) openBroker() (err error) {
 }
 
 // endsOfEmptyLogs has the fake broker answer where the log of a partition ends that has no records any more. Of an
-// epoch before the present one it says offset 0, for which a client takes records that it has read to be lost; a broker
-// keeps where each epoch began, and says the log's end. Of the present epoch, which is asked for instead, the fake does.
+// epoch before the present one it says offset 0, for which a client takes records that it has read to be lost; a
+// broker keeps where each epoch began, and says the log's end. Of the present epoch, which is asked for instead, the
+// fake does.
 func (w *world) endsOfEmptyLogs(req kmsg.Request) (kmsg.Response, error, bool) {
 	topics := req.(*kmsg.OffsetForLeaderEpochRequest).Topics
 	for i := range topics {
