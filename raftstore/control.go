@@ -24,6 +24,7 @@ type control struct {
 	leaving func() bool // the node takes no leadership any more
 
 	refusals *refusals
+	sharing  *sharing
 }
 
 // admit decides on an incoming connection: it must mean this very server. It returns the answer to the header and what
@@ -34,6 +35,10 @@ func (s *control) admit(h header, peer string, c net.Conn) (byte, func()) {
 	switch {
 	case h.kind == kindControl && (h.target == id.Name || h.target == own):
 		return answerOK, func() { s.serve(c, peer) }
+	case h.kind == kindShare && (h.target == id.Name || h.target == own):
+		return answerOK, func() { s.sharing.serve(c, peer) }
+	case h.kind != kindRaft:
+		return answerNotMe, nil
 	case h.target != own:
 		return answerNotMe, nil
 	case !s.started() || s.closed() || uint64(h.group) >= uint64(len(s.groups)):
@@ -102,7 +107,7 @@ func (s *control) answer(ctx context.Context, req *request) (*response, error) {
 	case opHello:
 		return &response{
 			ServerID: string(id.serverID()), Cluster: id.Cluster, Phase: id.Phase, Nodes: id.Nodes, Shards: id.Shards,
-			Level: s.opts.Level, MaxLevel: s.opts.MaxLevel,
+			Level: s.opts.Level, MaxLevel: s.opts.MaxLevel, Shares: s.opts.Share != nil,
 		}, nil
 	case opFound:
 		return &response{}, s.self.found(req)

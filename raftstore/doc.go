@@ -162,6 +162,7 @@
 //	group         puts the parts together; the public Group
 //
 //	forming       from an empty folder to membership                            the whole
+//	share         requests that may be large and take long, both ends
 //	control       takes incoming connections, answers control requests
 //	store         Open, Close, Status; fatal errors
 //
@@ -171,9 +172,9 @@
 // another lock. guard and maintainer share oneSnapshot, which keeps a local snapshot and an installed one apart; it is
 // held while Raft works. proposer.mu is held for the call that hands an entry to Raft, which blocks while Raft's queue
 // is full. sender.busy is held while the state machine copies itself. The rest (Store.mu, self.mu, fsm.mu,
-// snapshots.mu, sender.mu, logStore.mu, network.mu, places.mu, transport.mu, refusals.mu, formers.mu) protect a few
-// fields each; no other lock of the package is taken while one of them is held, formers.mu under fsm.mu excepted.
-// self.mu and snapshots.mu are held while their sealed file is written.
+// snapshots.mu, sender.mu, logStore.mu, network.mu, places.mu, transport.mu, refusals.mu, formers.mu, sharing.mu,
+// sharers.mu) protect a few fields each; no other lock of the package is taken while one of them is held, formers.mu
+// under fsm.mu excepted. self.mu and snapshots.mu are held while their sealed file is written.
 //
 // # Assumptions
 //

@@ -81,6 +81,11 @@ type Options struct {
 	// node's name: with Security it has proven it, without it says so. It is called from any goroutine, and ends with
 	// its context.
 	Do func(ctx context.Context, from string, what json.RawMessage) json.RawMessage
+	// Share answers what another node asks of this one (Store.Share), with JSON of at most MaxShared bytes. from is
+	// that node's name, proven or said as with Do. It is called from any goroutine, for at most four requests of a node
+	// at the same time, and ends with its context, which ends when the other node does not wait any more. nil: this
+	// node does not share, and says so.
+	Share func(ctx context.Context, from string, what json.RawMessage) json.RawMessage
 	// OnFatal is called at most once, from any goroutine, when the process should end. This package never ends it.
 	OnFatal func(error)
 	// Rand draws incarnations and cluster ids; default crypto/rand.

@@ -26,6 +26,7 @@ type Store struct {
 	self     *self
 	net      *network
 	peers    *peers
+	sharers  *sharers
 	wal      *wal.Log
 	bound    *logBound // of the groups that are open
 	met      *metrics
@@ -73,6 +74,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.net.refused = s.refusals.connection
 	s.net.ended = func(why string) { s.met.ended.WithLabelValues(why).Inc() }
 	s.peers = &peers{opts: &s.opts, self: s.self, net: s.net}
+	s.sharers = &sharers{peers: s.peers, takes: map[string]bool{}, refuses: map[string]time.Time{}}
 	if err = s.openAll(ctx); isDamage(err) {
 		if err = s.rejoinEmpty(err); err == nil {
 			err = s.openAll(ctx)
@@ -96,6 +98,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		opts: &s.opts, logger: s.logger, self: s.self, groups: s.groups,
 		started: s.forming.started.Load, closed: s.isClosed, leaving: s.isLeaving,
 		refusals: s.refusals,
+		sharing: &sharing{
+			opts: &s.opts, logger: s.logger, self: s.self, refusals: s.refusals, ctx: s.ctx, busy: map[string]int{},
+		},
 	}
 	s.net.serve(s.control.admit)
 	s.wg.Go(func() {
@@ -322,6 +327,18 @@ func (s *Store) Ask(ctx context.Context, node string) (json.RawMessage, error) {
 // most.
 func (s *Store) Do(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
 	return s.toldBy(ctx, node, &request{Op: opDo, Do: what})
+}
+
+// Share sends another node a request that may be large and take long, and returns what its Options.Share returns; both
+// are JSON of at most MaxShared bytes. It returns when there is an answer, when the connection ends, or when ctx does,
+// which the other node then learns; after ten minutes at the latest. An error that wraps ErrNotShared says that nothing
+// came of it; after any other it is not known.
+func (s *Store) Share(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
+	p, ok := s.opts.peer(node)
+	if !ok || node == s.opts.Name {
+		return nil, fmt.Errorf("%w: no other node %q is configured", ErrNotShared, node)
+	}
+	return s.sharers.share(ctx, p, what)
 }
 
 // toldBy sends a request to another node, and returns what that node tells.

@@ -13,6 +13,7 @@ import (
 //
 // and is answered with one byte: 0, or a refusal, after which it is closed. A connection of kind raft then belongs to
 // that group's transport. A control connection carries one request and one response, each of them: length u32 | JSON.
+// One of kind share carries two frames each way; share.go has them.
 
 type header struct {
 	kind   connKind
@@ -34,7 +35,7 @@ func readHeader(r io.Reader) (h header, err error) {
 		return h, fmt.Errorf("%w: %w", errHeader, err)
 	}
 	h = header{kind: connKind(b[4]), group: binary.BigEndian.Uint32(b[5:])}
-	if string(b[:4]) != headerMagic || (h.kind != kindRaft && h.kind != kindControl) ||
+	if string(b[:4]) != headerMagic || h.kind < kindRaft || h.kind > kindShare ||
 		b[9] == 0 || int(b[9]) > maxTarget {
 		return h, errHeader
 	}
@@ -80,6 +81,7 @@ type response struct {
 	ServerID string   `json:",omitempty"` // hello
 	Level    uint32   `json:",omitempty"` // hello: of the binary; missing in v0.1.0, which has level 1
 	MaxLevel uint32   `json:",omitempty"` // hello: up to which level the node lets its groups rise; 0: any
+	Shares   bool     `json:",omitempty"` // hello: it takes connections of kind share; missing in v0.1.0
 	Cluster  string   `json:",omitempty"`
 	Phase    phase    `json:",omitempty"`
 	Nodes    []string `json:",omitempty"`
