@@ -149,7 +149,7 @@ func (p *pass) window(targets []target) error {
 // holds reports whether a file may hold a row of the window.
 func (p *pass) holds(f *deltalog.File) bool {
 	shard := p.plan.Config.Shard
-	return slices.ContainsFunc(p.byPlace[f.Partition], func(fc uint64) bool { return f.Origin.May(shard, fc) })
+	return slices.ContainsFunc(p.byPlace[f.Partition], func(fc uint64) bool { return f.May(shard, fc) })
 }
 
 // step makes one commit. It rewrites at most Options.RevisionFilesPerPass files and, once no candidate is left, inserts
@@ -267,7 +267,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	for _, r := range rows {
 		y.complete(r)
 	}
-	if err := b.file(t, date, rows, f.Origin); err != nil {
+	if err := b.file(t, date, rows, f.Origins()...); err != nil {
 		return nil, err
 	}
 	b.change.Removes = append(b.change.Removes, f)
@@ -313,7 +313,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 		}
 	}
 	b.change.Guard = func(f *deltalog.File) bool {
-		return slices.ContainsFunc(places[f.Partition], func(fc uint64) bool { return f.Origin.May(shard, fc) })
+		return slices.ContainsFunc(places[f.Partition], func(fc uint64) bool { return f.May(shard, fc) })
 	}
 	return nil
 }

@@ -78,14 +78,15 @@ func (b *sessionsBuilder) flush() error {
 	return nil
 }
 
-// file uploads the rows of one partition as a file of the table's level and adds them to the change.
-func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, origin deltalog.Origin) error {
+// file uploads the rows of one partition as a file of the table's level and adds them to the change. Without origins
+// those are not known.
+func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, origins ...deltalog.Origin) error {
 	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec)
 	if err != nil {
 		return err
 	}
 	f := &dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}
-	add, err := b.w.upload(b.ctx, f, origin)
+	add, err := b.w.upload(b.ctx, f, origins...)
 	if err != nil {
 		return err
 	}

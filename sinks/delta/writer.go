@@ -144,7 +144,7 @@ type dataFile struct {
 
 // upload puts a data file under a random name that only this put uses, and returns its add action. The table has the
 // columns of the file by then.
-func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin) (deltalog.Add, error) {
+func (w *writer) upload(ctx context.Context, f *dataFile, origins ...deltalog.Origin) (deltalog.Add, error) {
 	if err := w.rise(ctx, f.table); err != nil {
 		return deltalog.Add{}, err
 	}
@@ -156,7 +156,11 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 		return deltalog.Add{}, err
 	}
 	date := schema.DateText(f.date)
-	path := fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", f.table.partition, date, origin.Shard, origin.To, attempt)
+	path := fmt.Sprintf("%s=%s/part-shared-%s.parquet", f.table.partition, date, attempt)
+	if len(origins) == 1 {
+		path = fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", f.table.partition, date, origins[0].Shard, origins[0].To,
+			attempt)
+	}
 	staged := w.opts.Now() // before the put, see StagedLife
 	if err := w.opts.Store.Put(ctx, f.table.name+"/"+path, f.data); err != nil {
 		return deltalog.Add{}, fmt.Errorf("delta: data file: %w", err)
@@ -165,13 +169,9 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origin deltalog.Origin
 	if err := w.opts.step("uploaded"); err != nil {
 		return deltalog.Add{}, err
 	}
-	var tags map[string]string
-	if origin.Tagged {
-		tags = origin.Tags()
-	}
 	return deltalog.Add{
 		Path: path, PartitionValues: map[string]string{f.table.partition: date}, Size: int64(len(f.data)),
-		ModificationTime: staged.UnixMilli(), DataChange: true, Stats: f.stats, Tags: tags,
+		ModificationTime: staged.UnixMilli(), DataChange: true, Stats: f.stats, Tags: deltalog.TagsOf(origins),
 	}, nil
 }
 

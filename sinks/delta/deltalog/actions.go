@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 )
 
 // engineInfo names this package in commits.
@@ -235,43 +234,4 @@ func encodeCommit(
 		}
 	}
 	return buf.Bytes(), nil
-}
-
-// Tags of a data file that holds one shard's rows.
-const (
-	TagShard = "deckle.shard"
-	TagFrom  = "deckle.from" // exclusive
-	TagTo    = "deckle.to"   // inclusive
-)
-
-// Origin says which shard's rows a file holds, first visible in which epochs (From, To].
-type Origin struct {
-	Tagged   bool
-	Shard    uint32
-	From, To uint64
-}
-
-// Tags renders the origin as tags of an add.
-func (o Origin) Tags() map[string]string {
-	return map[string]string{
-		TagShard: strconv.FormatUint(uint64(o.Shard), 10),
-		TagFrom:  strconv.FormatUint(o.From, 10),
-		TagTo:    strconv.FormatUint(o.To, 10),
-	}
-}
-
-// May reports whether the file may hold a row of the shard first visible in the epoch. A file without tags (rewritten
-// by another tool) may hold any.
-func (o Origin) May(shard uint32, epoch uint64) bool {
-	return !o.Tagged || o.Shard == shard && o.From < epoch && epoch <= o.To
-}
-
-func parseOrigin(tags map[string]string) Origin {
-	shard, err1 := strconv.ParseUint(tags[TagShard], 10, 32)
-	from, err2 := strconv.ParseUint(tags[TagFrom], 10, 64)
-	to, err3 := strconv.ParseUint(tags[TagTo], 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil {
-		return Origin{}
-	}
-	return Origin{Tagged: true, Shard: uint32(shard), From: from, To: to}
 }

@@ -211,6 +211,9 @@ func (v *checkpointView) entry(e *fileEntry) {
 			e.origin.From, err = strconv.ParseUint(string(v), 10, 64)
 		case TagTo:
 			e.origin.To, err = strconv.ParseUint(string(v), 10, 64)
+		case TagParts:
+			e.parts = parseParts(string(v))
+			return
 		default:
 			return
 		}
@@ -218,7 +221,9 @@ func (v *checkpointView) entry(e *fileEntry) {
 			ok++
 		}
 	})
-	if e.origin.Tagged = ok == 3; !e.origin.Tagged {
+	if e.origin.Tagged = ok == 3; e.origin.Tagged {
+		e.parts = nil
+	} else {
 		e.origin = Origin{}
 	}
 }

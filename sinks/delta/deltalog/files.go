@@ -15,8 +15,10 @@ type File struct {
 	Size       int64  // bytes
 	Modified   int64  // Unix milliseconds
 	NumRecords int64  // from the statistics, -1 if unknown
-	Origin     Origin
-	Stats      string // only if the log was opened with KeepStats
+	Origin     Origin // of a file with rows of one shard
+	// Parts are the origins of a file with rows of several shards, ascending by shard; Origin is not tagged then.
+	Parts []Origin
+	Stats string // only if the log was opened with KeepStats
 	// Added is the version that added the file, or the version of the checkpoint from which it was read.
 	Added int64
 }
@@ -36,8 +38,9 @@ type fileTable struct {
 
 	partitions []string
 	partition  map[string]uint32
-	names      map[uint32]string // of files whose names do not follow from their records
-	stats      map[uint32]string // nil: not kept
+	names      map[uint32]string   // of files whose names do not follow from their records
+	parts      map[uint32][]Origin // of files with rows of several shards
+	stats      map[uint32]string   // nil: not kept
 
 	scratch []byte
 }
@@ -60,7 +63,8 @@ const (
 )
 
 func newFileTable(keepStats bool) *fileTable {
-	t := &fileTable{seed: maphash.MakeSeed(), partition: map[string]uint32{}, names: map[uint32]string{}}
+	t := &fileTable{seed: maphash.MakeSeed(), partition: map[string]uint32{}, names: map[uint32]string{},
+		parts: map[uint32][]Origin{}}
 	if keepStats {
 		t.stats = map[uint32]string{}
 	}
@@ -155,6 +159,7 @@ type fileEntry struct {
 	size, modified          int64
 	stats                   []byte
 	origin                  Origin
+	parts                   []Origin
 }
 
 // add makes a file live, in the place of a former one with the path.
@@ -194,6 +199,9 @@ func (t *fileTable) add(e *fileEntry, version int64) {
 	if e.origin.Tagged {
 		r.kind |= recordTagged
 	}
+	if len(e.parts) > 0 {
+		t.parts[i] = e.parts
+	}
 	if t.stats != nil {
 		t.stats[i] = string(e.stats)
 	}
@@ -229,6 +237,7 @@ func (t *fileTable) remove(path []byte) {
 	t.bytes -= r.size
 	*r = fileRecord{}
 	delete(t.names, i)
+	delete(t.parts, i)
 	if t.stats != nil {
 		delete(t.stats, i)
 	}
@@ -238,7 +247,7 @@ func (t *fileTable) remove(path []byte) {
 func (t *fileTable) file(i uint32) *File {
 	r := t.record(i)
 	f := &File{Path: string(t.path(nil, i)), Partition: t.partitions[r.partition], Size: r.size, Modified: r.modified,
-		NumRecords: r.rows, Stats: t.stats[i], Added: r.added}
+		NumRecords: r.rows, Parts: t.parts[i], Stats: t.stats[i], Added: r.added}
 	if r.kind&recordTagged != 0 {
 		f.Origin = Origin{Tagged: true, Shard: r.shard, From: r.from, To: r.to}
 	}
@@ -290,7 +299,10 @@ func recordsIn(stats []byte) int64 {
 // entry is the add as a file table takes it. Its table has one partition column.
 func (a *Add) entry() *fileEntry {
 	e := &fileEntry{path: []byte(a.Path), size: a.Size, modified: a.ModificationTime, stats: []byte(a.Stats),
-		origin: parseOrigin(a.Tags)}
+		origin: parseOrigin(a.Tags), parts: parseParts(a.Tags[TagParts])}
+	if e.origin.Tagged {
+		e.parts = nil
+	}
 	for c, v := range a.PartitionValues {
 		e.column, e.partition = []byte(c), []byte(v)
 	}

@@ -3,6 +3,7 @@ package deltalog
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -63,12 +64,12 @@ func TestFileTable(t *testing.T) {
 		}
 		n := 0
 		for f := range s.All() {
-			if n++; model[f.Path] != *f {
+			if n++; !reflect.DeepEqual(model[f.Path], *f) {
 				t.Fatalf("%+v, want %+v", *f, model[f.Path])
 			}
 		}
 		for p, want := range model {
-			if f := s.File(p); f == nil || *f != want {
+			if f := s.File(p); f == nil || !reflect.DeepEqual(*f, want) {
 				t.Fatalf("%s: %+v, want %+v", p, f, want)
 			}
 		}
