@@ -16,6 +16,8 @@ type Delta struct {
 	events    *Events
 	sessions  *Sessions
 	revisions *Revisions
+	opts      *Options
+	metrics   *deltalog.Metrics
 }
 
 // Open probes the store, and opens or makes the tables. An error is a *sinks.StopError if an operator has to act.
@@ -43,7 +45,7 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 			Create: creation(tables, opts.Level, &opts), Codec: checkpointCodec(cdc),
 		})
 	}
-	d := &Delta{}
+	d := &Delta{opts: &opts, metrics: metrics}
 	if opts.Events {
 		log, err := open(&y.events, false)
 		if err != nil {

@@ -1,0 +1,101 @@
+package compact
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"deckle/sinks/delta/deltalog"
+)
+
+// Job is a list of files of one partition that become fewer files.
+type Job struct {
+	Partition string // a date
+	Cold      bool   // it is closed
+	Files     []*deltalog.File
+	most      int64 // about the size at which a new file is ended
+}
+
+// Bytes is the sum of the files' sizes.
+func (j *Job) Bytes() (n int64) {
+	for _, f := range j.Files {
+		n += f.Size
+	}
+	return n
+}
+
+const (
+	leastFiles = 4              // that a job has, unless it is the last one of a closed date
+	quiet      = 24 * time.Hour // since the last file of a closed date, so that the last job is worth it
+	// crowd is how many small files a partition has when it is compacted although revisions may want them: each of them
+	// costs every reader more than a revision that is made again.
+	crowd       = 500
+	crowdSettle = time.Minute
+)
+
+// Plan returns what there is to do by the newest version: at most one job for each date, the oldest first.
+func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
+	if err := c.opts.Log.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	now := c.opts.Now()
+	dates := map[string][]*deltalog.File{}
+	c.opts.Log.View(func(s *deltalog.Snapshot) {
+		for path, l := range c.left {
+			if now.Sub(l.since) >= leaveFor || s.File(path) == nil {
+				delete(c.left, path)
+			}
+		}
+		for f := range s.All() {
+			if _, left := c.left[f.Path]; !left {
+				dates[f.Partition] = append(dates[f.Partition], f)
+			}
+		}
+	})
+	var jobs []Job
+	for date, files := range dates {
+		day, err := time.Parse(time.DateOnly, date)
+		if err != nil {
+			continue // of another tool: it has no date
+		}
+		j := Job{Partition: date, Cold: now.Sub(day.Add(24*time.Hour)) >= c.opts.Closed, most: c.opts.HotBytes}
+		if j.Cold {
+			j.most = c.opts.ColdBytes
+		}
+		if j.Files = c.pick(files, &j, now); len(j.Files) > 0 {
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b Job) int { return strings.Compare(a.Partition, b.Partition) })
+	return jobs, nil
+}
+
+// pick takes the smallest files first. The next one is taken if it is not larger than all before it together: so a byte
+// is written again as often as its file has doubled, and not with each round.
+func (c *Compactor) pick(files []*deltalog.File, j *Job, now time.Time) []*deltalog.File {
+	files = slices.DeleteFunc(files, func(f *deltalog.File) bool { return f.Size >= j.most/2 })
+	settle := c.opts.Settle
+	if len(files) > crowd {
+		settle = min(settle, crowdSettle)
+	}
+	newest := int64(0)
+	files = slices.DeleteFunc(files, func(f *deltalog.File) bool {
+		newest = max(newest, f.Modified)
+		return now.Sub(time.UnixMilli(f.Modified)) < settle
+	})
+	slices.SortFunc(files, func(a, b *deltalog.File) int {
+		return cmp.Or(cmp.Compare(a.Size, b.Size), strings.Compare(a.Path, b.Path))
+	})
+	last := j.Cold && now.Sub(time.UnixMilli(newest)) >= quiet
+	n, sum := 0, int64(0)
+	for n < len(files) && sum+files[n].Size <= c.opts.JobBytes && (last || n < leastFiles || files[n].Size <= sum) {
+		sum += files[n].Size
+		n++
+	}
+	if n < 2 || n < leastFiles && !last {
+		return nil
+	}
+	return files[:n]
+}

@@ -1,0 +1,467 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/parquet-go/parquet-go"
+
+	"deckle/schema"
+	"deckle/schema/level"
+	"deckle/sim/testworld/objects"
+	"deckle/sinks"
+	"deckle/sinks/delta/compact"
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
+	"deckle/sinks/delta/vacuum"
+	"deckle/state"
+	"deckle/state/statetest"
+)
+
+// lakeWorld is a pair of tables that sinks write and others restore and vacuum, while compaction runs; between any two
+// requests of compaction one of them may do something, or compaction is killed.
+type lakeWorld struct {
+	t     *testing.T
+	rng   *rand.Rand
+	clock *objects.Clock
+	mem   *objects.Mem
+	m     *model
+	d     *Delta
+	n     int
+	mu    sync.Mutex // one request at a time: a log reads several commits at once
+	kill  int        // requests until compaction is killed; -1 for never
+	// then is what the sessions table had to hold at its versions.
+	then map[int64]map[string]schema.SessionRow
+
+	jobs, conflicts, killed, restored, vacuumed int
+}
+
+var errKilled = errors.New("killed")
+
+func newLakeWorld(t *testing.T, seed uint64) *lakeWorld {
+	w := &lakeWorld{t: t, rng: rand.New(rand.NewPCG(seed, 11)), m: newModel(seed, 3), kill: -1,
+		clock: objects.NewClock(time.Unix(19_001*86_400+40_000, 0)), then: map[int64]map[string]schema.SessionRow{}}
+	w.mem = objects.NewMem(w.clock.Now)
+	opts := testOptions(w.mem, w.rng)
+	opts.layout, opts.Now = wider, w.clock.Now
+	opts.EventSource = func(shard uint32) sinks.EventSource { return sourceOf{w.m, shard} }
+	w.d = mustOpen(t, opts)
+	return w
+}
+
+func (w *lakeWorld) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// compactor opens a Compactor as a node of its own has it.
+func (w *lakeWorld) compactor(table string, st store.Store) (*compact.Compactor, error) {
+	opts := testOptions(st, w.rng)
+	opts.layout, opts.Now, opts.Node = wider, w.clock.Now, "n2"
+	opts.CheckpointInterval = 1 << 30 // checkpoints are made in a goroutine of their own, which hook is not for
+	return OpenCompactor(w.t.Context(), opts, table, compact.Options{FS: vfs.NewMem(), Dir: "scratch",
+		HotBytes: 60_000, ColdBytes: 120_000, JobBytes: 400_000, MemoryBytes: 20_000, Closed: 48 * time.Hour})
+}
+
+// write writes one plan of each sink for one shard.
+func (w *lakeWorld) write() {
+	m, shard := w.m, uint32(w.rng.IntN(3))
+	a := m.epoch[shard]
+	events, _ := m.eventEpochs(shard, 1+w.rng.IntN(2))
+	b := m.epoch[shard]
+	l := level.First
+	if w.rng.IntN(2) == 0 {
+		l = level.Real
+	}
+	var rows, revised []schema.SessionRow
+	for range w.rng.IntN(4) {
+		w.n++
+		rows = append(rows, m.sessionRow(shard, a+1+w.rng.Uint64N(b-a), w.n))
+	}
+	for i := range m.first[shard] {
+		if w.rng.IntN(6) == 0 {
+			m.image(&m.first[shard][i], shard, b)
+			revised = append(revised, m.first[shard][i])
+		}
+	}
+	if a > 0 && w.rng.IntN(4) == 0 {
+		w.n++
+		r := m.sessionRow(shard, a, w.n)
+		m.image(&r, shard, b)
+		revised, m.first[shard] = append(revised, r), append(m.first[shard], r)
+	}
+	m.first[shard] = append(m.first[shard], rows...)
+	plan := func(sink state.SinkID, rows []schema.SessionRow) *state.Plan {
+		p := statetest.NewPlan(state.Config{Shard: shard}, sink, a, b, nil, statetest.Content{Rows: rows})
+		p.Level = l
+		return p
+	}
+	for _, r := range rows {
+		m.closed[r.Key()] = r
+	}
+	w.must(w.d.Sessions().Write(w.t.Context(), plan(state.SinkSessions, rows)))
+	w.note()
+	for _, r := range revised {
+		m.closed[r.Key()] = r
+	}
+	w.must(w.d.Revisions().Write(w.t.Context(), plan(state.SinkRevisions, revised)))
+	w.note()
+	p := events()
+	p.Level = l
+	w.must(w.d.Events().Write(w.t.Context(), p))
+}
+
+// note keeps what the newest version of sessions must hold.
+func (w *lakeWorld) note() {
+	v := openTable(w.t, w.mem, "sessions").Snapshot().Version
+	w.then[v] = maps.Clone(w.m.closed)
+}
+
+// restore does what a RESTORE of another tool does to sessions.
+func (w *lakeWorld) restore() {
+	tab := openTable(w.t, w.mem, "sessions").Snapshot()
+	var versions []int64
+	for v := range w.then {
+		if v > tab.Version-20 {
+			versions = append(versions, v)
+		}
+	}
+	slices.Sort(versions)
+	if len(versions) == 0 {
+		return
+	}
+	to := versions[w.rng.IntN(len(versions))]
+	adds, then := map[string]json.RawMessage{}, map[string]bool{}
+	for v := int64(0); v <= tab.Version; v++ {
+		log, err := w.mem.Get(w.t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", v))
+		w.must(err)
+		for line := range bytes.Lines(log) {
+			var a struct {
+				Add    json.RawMessage
+				Remove *struct{ Path string }
+			}
+			w.must(json.Unmarshal(line, &a))
+			if a.Add != nil {
+				var p struct{ Path string }
+				w.must(json.Unmarshal(a.Add, &p))
+				if adds[p.Path] = a.Add; v <= to {
+					then[p.Path] = true
+				}
+			}
+			if a.Remove != nil && v <= to {
+				delete(then, a.Remove.Path)
+			}
+		}
+	}
+	contents := w.mem.Contents()
+	body := []byte(`{"commitInfo":{"operation":"RESTORE","timestamp":1}}` + "\n")
+	for _, p := range slices.Sorted(maps.Keys(then)) {
+		if contents["sessions/"+p] == nil {
+			return // vacuum has taken it: no tool restores that version
+		}
+		if !slices.ContainsFunc(tab.Files, func(f *File) bool { return f.Path == p }) {
+			body = append(append(append(body, `{"add":`...), adds[p]...), "}\n"...)
+		}
+	}
+	for _, f := range tab.Files {
+		if !then[f.Path] {
+			body = fmt.Appendf(body, `{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":%d,"size":%d}}`+"\n",
+				f.Path, w.clock.Now().UnixMilli(), f.Size)
+		}
+	}
+	w.must(w.mem.PutIfAbsent(w.t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", tab.Version+1), body))
+	w.m.closed = maps.Clone(w.then[to])
+	// What was taken away is revised no more: whether it is to come back, an operator says.
+	for shard, rows := range w.m.first {
+		w.m.first[shard] = slices.DeleteFunc(rows, func(r schema.SessionRow) bool {
+			_, stands := w.m.closed[r.Key()]
+			return !stands
+		})
+	}
+	w.note()
+	w.restored++
+}
+
+func (w *lakeWorld) vacuum() {
+	for _, table := range []string{"sessions", "events"} {
+		r, err := vacuum.Prepare(w.t.Context(), vacuum.Options{Store: w.mem, Table: table, Clock: true,
+			Now: w.clock.Now})
+		w.must(err)
+		w.must(r.Remove(w.t.Context(), nil))
+		w.vacuumed += len(r.Removed)
+	}
+}
+
+// hook is called before each request of compaction.
+func (w *lakeWorld) hook() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.kill == 0 {
+		w.killed++
+		return errKilled
+	}
+	if w.kill > 0 {
+		w.kill--
+	}
+	w.clock.Pass(time.Duration(w.rng.IntN(20)) * time.Second)
+	switch w.rng.IntN(24) {
+	case 0, 1:
+		w.write()
+	case 2:
+		w.restore()
+	case 3:
+		w.vacuum()
+	case 4: // a second runner
+		w.compact([]string{"sessions", "events"}[w.rng.IntN(2)], w.mem)
+	}
+	return nil
+}
+
+// compact does one round.
+func (w *lakeWorld) compact(table string, st store.Store) {
+	c, err := w.compactor(table, st)
+	if errors.Is(err, errKilled) {
+		return
+	}
+	w.must(err)
+	err = c.Round(w.t.Context(), func(r compact.Result) {
+		if r.Why != "" {
+			w.t.Errorf("%s of %s: files are left alone: %s", r.Partition, table, r.Why)
+		}
+		if r.Removed > 0 {
+			w.jobs++
+		} else {
+			w.conflicts++
+		}
+	})
+	if err != nil && !errors.Is(err, errKilled) {
+		w.t.Errorf("compaction of %s: %v", table, err)
+	}
+	w.must(c.Close())
+}
+
+// betweenRequests calls before before each request.
+type betweenRequests struct {
+	*objects.Mem
+	before func() error
+}
+
+func (s betweenRequests) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	if err := s.before(); err != nil {
+		return err
+	}
+	return s.Mem.PutIfAbsent(ctx, key, data)
+}
+
+func (s betweenRequests) PutStreamIfAbsent(ctx context.Context, key string, size int64,
+	write func(io.Writer) error) error {
+	if err := s.before(); err != nil {
+		return err
+	}
+	if err := s.Mem.PutStreamIfAbsent(ctx, key, size, write); err != nil {
+		return err
+	}
+	return s.before() // killed before it knows
+}
+
+func (s betweenRequests) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := s.before(); err != nil {
+		return nil, err
+	}
+	return s.Mem.Get(ctx, key)
+}
+
+// Every row stands once, as it was, whatever happens between two requests of compaction, and wherever it is killed.
+func TestCompactionKeepsRows(t *testing.T) {
+	seeds := 6
+	if testing.Short() {
+		seeds = 1
+	}
+	jobs, conflicts, killed, restored, vacuumed := 0, 0, 0, 0, 0
+	for seed := range uint64(seeds) {
+		w := newLakeWorld(t, seed)
+		for range 10 {
+			for range 3 + w.rng.IntN(8) {
+				w.write()
+				w.clock.Pass(time.Duration(w.rng.IntN(5)) * time.Minute)
+			}
+			w.clock.Pass(time.Duration(w.rng.IntN(30)) * time.Hour)
+			for _, table := range []string{"sessions", "events"} {
+				if w.kill = -1; w.rng.IntN(2) == 0 {
+					w.kill = w.rng.IntN(60)
+				}
+				w.compact(table, betweenRequests{w.mem, w.hook})
+			}
+			checkSessions(t, w.mem, w.m)
+			checkEventRows(t, w.mem, w.m)
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
+			}
+		}
+		w.must(w.d.Close())
+		jobs, conflicts, killed = jobs+w.jobs, conflicts+w.conflicts, killed+w.killed
+		restored, vacuumed = restored+w.restored, vacuumed+w.vacuumed
+	}
+	if jobs < 10*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 {
+		t.Errorf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed: the test shows little", jobs,
+			conflicts, killed, restored, vacuumed)
+	}
+	t.Logf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed", jobs, conflicts, killed, restored,
+		vacuumed)
+}
+
+// checkEventRows is checkEvents for files that are not in the order of offsets.
+func checkEventRows(t *testing.T, st store.Store, m *model) {
+	t.Helper()
+	tab := openTable(t, st, "events")
+	seen := map[state.Position]bool{}
+	err := tab.ReadEvents(context.Background(), tab.Snapshot().Files, func(r *EventRow) error {
+		pos := state.Position{Partition: r.Partition, Offset: r.Offset}
+		want, ok := m.events[pos]
+		switch {
+		case !ok || seen[pos]:
+			t.Errorf("event %v is one too many", pos)
+		case r.Item != want || r.BatchID != m.batch[pos] || r.Date != schema.Day(want.Timestamp):
+			t.Errorf("event %v:\n got %+v\nwant %+v, batch %d", pos, r, want, m.batch[pos])
+		}
+		seen[pos] = true
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if len(seen) != len(m.events) {
+		t.Errorf("%d events, want %d", len(seen), len(m.events))
+	}
+}
+
+// What compaction leaves: few files, sorted, with true statistics and the origins of their rows; the log says that no
+// data changed; and in a table that takes appends only it works, too.
+func TestCompactedFiles(t *testing.T) {
+	w := newLakeWorld(t, 1)
+	defer func() { w.must(w.d.Close()) }()
+	for range 60 {
+		w.write()
+	}
+	props := `{"metaData":` + metadataWith(t, w.mem, "delta.appendOnly", "true") + "}\n"
+	v := openTable(t, w.mem, "sessions").Snapshot().Version + 1
+	w.must(w.mem.PutIfAbsent(t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", v), []byte(props)))
+	w.clock.Pass(30 * 24 * time.Hour)
+	before := openTable(t, w.mem, "sessions").Snapshot()
+	c, err := w.compactor("sessions", w.mem)
+	w.must(err)
+	w.must(c.Round(t.Context(), nil))
+	w.must(c.Close())
+	after := openTable(t, w.mem, "sessions").Snapshot()
+	if n := len(after.Files); n >= len(before.Files)/2 || after.Records != before.Records {
+		t.Errorf("%d files with %d rows became %d with %d", len(before.Files), before.Records, n, after.Records)
+	}
+	parts := 0
+	for _, f := range after.Files {
+		parts = max(parts, len(f.Parts))
+		last := ""
+		w.must(openTable(t, w.mem, "sessions").ReadSessions(t.Context(), []*File{f}, func(r *schema.SessionRow) error {
+			shard, _ := schema.SplitBatchID(r.BatchID)
+			if !f.May(shard, w.m.closed[r.Key()].FirstClosed) {
+				t.Errorf("%s: its tags %+v %+v deny the row %s", f.Path, f.Origin, f.Parts, r.Key())
+			}
+			key := r.Brand + "\x00" + r.SessionID + "\x00" + r.Origin
+			if key <= last {
+				t.Errorf("%s is not sorted: %q after %q", f.Path, key, last)
+			}
+			last = key
+			return nil
+		}))
+	}
+	if parts != 3 {
+		t.Errorf("files of up to %d shards, want 3", parts)
+	}
+	log, err := w.mem.Get(t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", after.Version))
+	w.must(err)
+	if strings.Contains(string(log), `"dataChange":true`) || !strings.Contains(string(log), `"OPTIMIZE"`) {
+		t.Errorf("the commit of a compaction: %s", log)
+	}
+	checkSessions(t, w.mem, w.m)
+}
+
+func metadataWith(t *testing.T, st store.Store, key, value string) string {
+	t.Helper()
+	var meta *deltalog.Metadata
+	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: st, Name: "sessions"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.View(func(s *deltalog.Snapshot) { m := *s.Metadata; meta = &m })
+	meta.Configuration = maps.Clone(meta.Configuration)
+	meta.Configuration[key] = value
+	b, err := json.Marshal(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// A file with a column of somebody else is left alone, and so are files that cannot be read or that have a row twice;
+// the others are compacted, and nothing is tried again in the same day.
+func TestCompactionLeavesAlone(t *testing.T) {
+	w := newLakeWorld(t, 2)
+	defer func() { w.must(w.d.Close()) }()
+	for range 20 {
+		w.write()
+	}
+	w.clock.Pass(30 * 24 * time.Hour)
+	files := openTable(t, w.mem, "sessions").Snapshot().Files
+	key := func(f *File) string { return "sessions/" + f.Path }
+	damaged, foreign := files[0], files[1]
+	data, err := w.mem.Get(t.Context(), key(damaged))
+	w.must(err)
+	w.mem.Overwrite(key(damaged), bytes.Repeat([]byte{7}, len(data)))
+	other := parquet.NewSchema("other", parquet.Group{"session_id": parquet.String(), "theirs": parquet.String()})
+	var b bytes.Buffer
+	pw := parquet.NewGenericWriter[any](&b, other)
+	w.must(pw.Close())
+	body := fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true}}`+"\n"+
+		`{"add":{"path":"session_date=%s/theirs.parquet","size":%d,"dataChange":true,"modificationTime":1,`+
+		`"partitionValues":{"session_date":%q}}}`+"\n", foreign.Path, foreign.Partition, b.Len(), foreign.Partition)
+	w.must(w.mem.Put(t.Context(), "sessions/session_date="+foreign.Partition+"/theirs.parquet", b.Bytes()))
+	v := openTable(t, w.mem, "sessions").Snapshot().Version + 1
+	w.must(w.mem.PutIfAbsent(t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", v), []byte(body)))
+	c, err := w.compactor("sessions", w.mem)
+	w.must(err)
+	var left []string
+	removed := 0
+	round := func() {
+		w.must(c.Round(t.Context(), func(r compact.Result) {
+			if removed += r.Removed; r.Why != "" {
+				left = append(left, r.Why)
+			}
+		}))
+	}
+	round()
+	text := strings.Join(left, "\n")
+	if len(left) != 2 || !strings.Contains(text, `"theirs"`) || !strings.Contains(text, "is damaged") || removed < 10 {
+		t.Errorf("%d files compacted, left alone:\n%s", removed, text)
+	}
+	if round(); len(left) != 2 {
+		t.Errorf("tried again at once: %s", left[2:])
+	}
+	w.clock.Pass(25 * time.Hour)
+	if round(); len(left) != 4 {
+		t.Errorf("after a day: %s", left[2:])
+	}
+	w.must(c.Close())
+}
