@@ -205,6 +205,9 @@ func Streamed(size int64, write func(io.Writer) error) ([]byte, error) {
 
 // Get implements store.Store.
 func (m *Mem) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := store.CheckForeign(key); err != nil {
+		return nil, err
+	}
 	err := m.begin(ctx, "get", key)
 	defer m.mu.Unlock()
 	if err != nil {
@@ -263,6 +266,9 @@ func (m *Mem) List(ctx context.Context, prefix, startAfter string, yield func(st
 
 // Delete implements store.Store.
 func (m *Mem) Delete(ctx context.Context, key string) error {
+	if err := store.CheckForeign(key); err != nil {
+		return err
+	}
 	err := m.begin(ctx, "delete", key)
 	defer m.mu.Unlock()
 	if err != nil {

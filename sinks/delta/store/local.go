@@ -241,7 +241,7 @@ func (l *Local) syncDir(dir string) error {
 
 // Get implements Store.
 func (l *Local) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := CheckKey(key); err != nil {
+	if err := CheckForeign(key); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -263,7 +263,7 @@ func (l *Local) Get(ctx context.Context, key string) ([]byte, error) {
 
 // GetRange implements Store. An image is the file's time and size: objects are made anew, never changed.
 func (l *Local) GetRange(ctx context.Context, key string, off int64, p []byte) (r Range, err error) {
-	if err := CheckKey(key); err != nil {
+	if err := CheckForeign(key); err != nil {
 		return r, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -378,7 +378,7 @@ func (l *Local) walk(ctx context.Context, dir, prefix, startAfter string, found 
 
 // Delete implements Store.
 func (l *Local) Delete(ctx context.Context, key string) error {
-	if err := CheckKey(key); err != nil {
+	if err := CheckForeign(key); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

@@ -157,7 +157,7 @@ func (s *S3) send(ctx context.Context, key string, r io.Reader, size int64, opts
 
 // Get implements Store.
 func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
-	if err := CheckKey(key); err != nil {
+	if err := CheckForeign(key); err != nil {
 		return nil, err
 	}
 	obj, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{ServerSideEncryption: s.sse})
@@ -177,7 +177,7 @@ func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
 
 // GetRange implements Store.
 func (s *S3) GetRange(ctx context.Context, key string, off int64, p []byte) (r Range, err error) {
-	if err := CheckKey(key); err != nil {
+	if err := CheckForeign(key); err != nil {
 		return r, err
 	}
 	opts := minio.GetObjectOptions{ServerSideEncryption: s.sse}
@@ -267,7 +267,7 @@ func (s *S3) List(ctx context.Context, prefix, startAfter string, yield func(Inf
 
 // Delete implements Store.
 func (s *S3) Delete(ctx context.Context, key string) error {
-	if err := CheckKey(key); err != nil {
+	if err := CheckForeign(key); err != nil {
 		return err
 	}
 	if err := s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{}); err != nil {

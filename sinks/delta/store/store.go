@@ -30,6 +30,8 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Errors that callers act on.
@@ -40,8 +42,9 @@ var (
 	ErrNotFound = errors.New("store: object not found")
 	// ErrRange says that an object has no byte of the range that was asked for.
 	ErrRange = errors.New("store: no byte of the object is in the range")
-	// ErrKey says that a key is malformed: keys are relative, /-separated, of the bytes [A-Za-z0-9_=./-] and without
-	// empty, "." or ".." elements.
+	// ErrKey says that a key is malformed: keys are relative, /-separated, and without empty, "." or ".." elements. Those
+	// of puts are of the bytes [A-Za-z0-9_=./-]; what others have put may be read and removed under any valid UTF-8
+	// without control characters.
 	ErrKey = errors.New("store: malformed key")
 	// ErrUnconditional says that the store ignores conditional puts.
 	ErrUnconditional = errors.New("store: conditional PUT is not honoured")
@@ -145,8 +148,8 @@ func SyncNames(ctx context.Context, s Store, key string) error {
 	return nil
 }
 
-// CheckKey reports a malformed key with ErrKey.
-func CheckKey(key string) error {
+// CheckForeign reports with ErrKey a key under which nothing can be read or removed.
+func CheckForeign(key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: empty", ErrKey)
 	}
@@ -154,6 +157,17 @@ func CheckKey(key string) error {
 		if el == "" || el == "." || el == ".." {
 			return fmt.Errorf("%w: %q", ErrKey, key)
 		}
+	}
+	if !utf8.ValidString(key) || strings.ContainsFunc(key, unicode.IsControl) {
+		return fmt.Errorf("%w: %q", ErrKey, key)
+	}
+	return nil
+}
+
+// CheckKey reports with ErrKey a key under which nothing is put.
+func CheckKey(key string) error {
+	if err := CheckForeign(key); err != nil {
+		return err
 	}
 	for i := range len(key) {
 		c := key[i]

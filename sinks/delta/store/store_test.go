@@ -12,6 +12,8 @@ import (
 	mrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -150,8 +152,66 @@ func TestStore(t *testing.T) {
 				if err := s.Put(ctx, bad, nil); !errors.Is(err, store.ErrKey) {
 					t.Errorf("Put(%q): %v", bad, err)
 				}
+				if err := s.PutIfAbsent(ctx, bad, nil); !errors.Is(err, store.ErrKey) {
+					t.Errorf("PutIfAbsent(%q): %v", bad, err)
+				}
+			}
+			for _, bad := range []string{"", "/a", "a/", "a//b", "../a", "a/./b"} {
+				if _, err := s.Get(ctx, bad); !errors.Is(err, store.ErrKey) {
+					t.Errorf("Get(%q): %v", bad, err)
+				}
+				if err := s.Delete(ctx, bad); !errors.Is(err, store.ErrKey) {
+					t.Errorf("Delete(%q): %v", bad, err)
+				}
 			}
 		})
+	}
+}
+
+// TestForeignObjects: what others have put under names that no put here has is listed, read and removed like the rest.
+func TestForeignObjects(t *testing.T) {
+	folder := t.TempDir()
+	s3, fake := fakeS3(t)
+	for name, c := range map[string]struct {
+		s   store.Store
+		put func(key, text string)
+	}{
+		"local": {store.NewLocal(vfs.Default, folder, "p1"), func(key, text string) {
+			path := filepath.Join(folder, filepath.FromSlash(key))
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"s3": {s3, func(key, text string) {
+			r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(text))
+			r.URL.Path = "/lake/team/deckle/" + key
+			w := httptest.NewRecorder()
+			if fake.ServeHTTP(w, r); w.Code != http.StatusOK {
+				t.Fatal(w.Code, w.Body)
+			}
+		}},
+	} {
+		for _, key := range []string{"t/d=a%20b/x", "t/d=GMT+9/x", "t/d=a b/ä&?#.parquet", "t/d=%2E%2E/x"} {
+			c.put(key, "of another")
+			listed := ""
+			err := c.s.List(t.Context(), key, "", func(i store.Info) error { listed = i.Key; return nil })
+			if err != nil || listed != key {
+				t.Errorf("%s: %q is listed as %q, %v", name, key, listed, err)
+			}
+			if got, err := c.s.Get(t.Context(), key); err != nil || string(got) != "of another" {
+				t.Errorf("%s: Get(%q): %q, %v", name, key, got, err)
+			}
+			part := make([]byte, 2)
+			if r, err := c.s.GetRange(t.Context(), key, 3, part); err != nil || r.N != 2 || string(part) != "an" {
+				t.Errorf("%s: GetRange(%q): %q, %v", name, key, part, err)
+			}
+			if err := c.s.Delete(t.Context(), key); err != nil {
+				t.Errorf("%s: Delete(%q): %v", name, key, err)
+			}
+			if _, err := c.s.Get(t.Context(), key); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: Get(%q) afterwards: %v", name, key, err)
+			}
+		}
 	}
 }
 
