@@ -15,6 +15,8 @@ import (
 const (
 	hintTypes = "another tool has written the file; rewrite it with " +
 		"spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS and the column types of the table"
+	hintPath = "another tool has added a file that lies outside of the table (a shallow clone, a conversion); have it " +
+		"copied into the table (Spark: rewrite its partition), or remove it"
 	hintSize = "another tool has merged files into one that is too large to be rewritten for a row; " +
 		"rewrite the partition into smaller files (Spark: spark.databricks.delta.optimize.maxFileSize)"
 )
@@ -125,6 +127,11 @@ func checkTypes(key string, f *parquet.File, columns *parquet.Schema, later []st
 // candidateLimit is the size in bytes of the largest file that a revision reads, as the whole file is held in memory.
 // Files that this sink writes are always smaller.
 func candidateLimit(fileBytes int64) int64 { return max(512<<20, 2*fileBytes) }
+
+// elsewhere is the error for a live file whose object is none of the table's folder. cause names its path.
+func elsewhere(table string, cause error) error {
+	return &sinks.StopError{Hint: hintPath, Err: fmt.Errorf("delta: table %s: %w", table, cause)}
+}
 
 func checkSize(table, path string, size, limit int64) error {
 	if size <= limit {

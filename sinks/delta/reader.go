@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -110,9 +109,9 @@ func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*sch
 func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 	yield func(date int32, r parquet.Row) error) error {
 	for _, f := range files {
-		name, err := url.PathUnescape(f.Path)
+		name, err := deltalog.Key(f.Path)
 		if err != nil {
-			return &deltalog.CorruptionError{Key: f.Path, Err: err}
+			return elsewhere(t.name, err)
 		}
 		key := t.name + "/" + name
 		data, err := t.store.Get(ctx, key)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
@@ -214,9 +213,9 @@ func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) er
 // rewrite reads a file and, if it holds an older image of a row of the window, uploads its successor with the same rows
 // and the same tags. It returns the keys of the window's rows in it.
 func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err error) {
-	name, err := url.PathUnescape(f.Path)
+	name, err := deltalog.Key(f.Path)
 	if err != nil {
-		return nil, &deltalog.CorruptionError{Key: f.Path, Err: err}
+		return nil, elsewhere(b.table.name, err)
 	}
 	if err := checkSize(b.table.name, name, f.Size, candidateLimit(p.s.opts.FileBytes)); err != nil {
 		return nil, err

@@ -55,6 +55,22 @@ type Metadata struct {
 	CreatedTime      *int64            `json:"createdTime,omitempty"` // Unix milliseconds
 }
 
+// MarshalJSON writes an empty list or map where another tool has left one out: readers take null for damage.
+func (m *Metadata) MarshalJSON() ([]byte, error) {
+	type plain Metadata // without this method
+	v := plain(*m)
+	if v.Format.Options == nil {
+		v.Format.Options = map[string]string{}
+	}
+	if v.PartitionColumns == nil {
+		v.PartitionColumns = []string{}
+	}
+	if v.Configuration == nil {
+		v.Configuration = map[string]string{}
+	}
+	return json.Marshal(v)
+}
+
 // Add is the add action. A partition value "" stands for null, as the protocol says.
 type Add struct {
 	Path             string            `json:"path"`
@@ -106,6 +122,27 @@ type action struct {
 	Add        *Add            `json:"add,omitempty"`
 }
 
+// readAction is a line of a commit as it is read: with what this package never writes.
+type readAction struct {
+	action
+	Add *struct {
+		Add
+		Vector json.RawMessage `json:"deletionVector"`
+	} `json:"add"`
+}
+
+// several reports whether a line has more than one of the actions that are read.
+func (a *readAction) several() bool {
+	n := 0
+	for _, there := range []bool{a.Add != nil, a.Remove != nil, a.Txn != nil, a.MetaData != nil, a.Protocol != nil,
+		a.CommitInfo != nil} {
+		if there {
+			n++
+		}
+	}
+	return n > 1
+}
+
 // commit is one parsed commit file.
 type commit struct {
 	txnID    string // from commitInfo, "" if there is none
@@ -115,6 +152,7 @@ type commit struct {
 	txns     []Txn
 	removes  []Remove
 	adds     []Add
+	vectors  map[string]bool // paths of the adds of which a deletion vector hides rows
 }
 
 // CorruptionError says which object of a table cannot be understood, and where.
@@ -135,9 +173,14 @@ func (e *CorruptionError) Unwrap() error { return e.Err }
 var (
 	errNoPath    = errors.New("action without path")
 	errDuplicate = errors.New("action given twice")
+	errSeveral   = errors.New("more than one action in a line")
+	errEmpty     = errors.New("a commit without an action: the store has given less than was put")
 )
 
 // parseCommit reads the actions of one commit file. Actions and fields that are not known are ignored.
+//
+// A store that gives the first lines of a commit alone is found out if nothing is left, and if Deckle has written it: its
+// commits say first how many files they add and remove, and the adds are the last.
 func parseCommit(key string, data []byte) (*commit, error) {
 	c := &commit{}
 	adds, removes, txns := map[string]bool{}, map[string]bool{}, map[string]bool{}
@@ -151,18 +194,29 @@ func parseCommit(key string, data []byte) (*commit, error) {
 		m[k] = true
 		return nil
 	}
+	lines := 0
+	var metrics json.RawMessage
 	for n, line := range bytes.Split(data, []byte{'\n'}) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
 			continue
 		}
-		var a action
+		lines++
+		var a readAction
 		err := json.Unmarshal(line, &a)
 		switch {
 		case err != nil:
+		case a.several():
+			err = errSeveral
 		case a.Add != nil:
 			if err = first(adds, a.Add.Path); err == nil {
-				c.adds = append(c.adds, *a.Add)
+				c.adds = append(c.adds, a.Add.Add)
+				if v := a.Add.Vector; len(v) > 0 && string(v) != "null" {
+					if c.vectors == nil {
+						c.vectors = map[string]bool{}
+					}
+					c.vectors[a.Add.Path] = true
+				}
 			}
 		case a.Remove != nil:
 			if err = first(removes, a.Remove.Path); err == nil {
@@ -186,19 +240,44 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			// Other writers put values of any type into commitInfo; only the id of this package matters, if there is
 			// one.
 			var info struct {
-				TxnID  any `json:"txnId"`
-				Engine any `json:"engineInfo"`
+				TxnID   any             `json:"txnId"`
+				Engine  any             `json:"engineInfo"`
+				Metrics json.RawMessage `json:"operationMetrics"`
 			}
 			if json.Unmarshal(a.CommitInfo, &info) == nil {
 				c.txnID, _ = info.TxnID.(string)
-				c.own = info.Engine == engineInfo
+				c.own, metrics = info.Engine == engineInfo, info.Metrics
 			}
 		}
 		if err != nil {
 			return nil, &CorruptionError{Key: key, Line: n + 1, Err: err}
 		}
 	}
+	if lines == 0 {
+		return nil, &CorruptionError{Key: key, Err: errEmpty}
+	}
+	if c.own {
+		if err := c.counted(metrics); err != nil {
+			return nil, &CorruptionError{Key: key, Err: err}
+		}
+	}
 	return c, nil
+}
+
+// counted compares the files in a commit of this package with what its commitInfo says of them.
+func (c *commit) counted(metrics json.RawMessage) error {
+	var said struct {
+		Adds    string `json:"numFiles"`
+		Removes string `json:"numRemovedFiles"`
+	}
+	if len(metrics) == 0 || json.Unmarshal(metrics, &said) != nil || said.Adds == "" {
+		return nil // it changes no data
+	}
+	if said.Adds != strconv.Itoa(len(c.adds)) || said.Removes != strconv.Itoa(len(c.removes)) {
+		return fmt.Errorf("it adds %d files and removes %d, and says %s and %s: it is not whole", len(c.adds),
+			len(c.removes), said.Adds, said.Removes)
+	}
+	return nil
 }
 
 // encodeCommit renders a commit file.

@@ -3,6 +3,7 @@ package deltalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -33,6 +34,9 @@ func (l *folder) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error
 				r.entry(&e)
 				s.files.add(&e, v)
 			}
+			if r.has(addVector) {
+				s.vectors[string(r.bytes(addPath))] = true
+			}
 		case r.has(txnAppID):
 			t := r.txn()
 			s.Txns[t.AppID] = t
@@ -58,6 +62,7 @@ type checkpointer struct {
 	adds     map[string]*Add
 	removes  map[string]*Remove
 	txns     map[string]Txn
+	vectors  map[string]bool // files among the adds of which a deletion vector hides rows
 	protocol *Protocol
 	metaData *Metadata
 	codec    compress.Codec
@@ -83,13 +88,21 @@ func (c *checkpointer) fold(m *commit) {
 	// Without deletion vectors no commit adds and removes the same path, so the order of the two does not matter.
 	for i := range m.removes {
 		delete(c.adds, m.removes[i].Path)
+		delete(c.vectors, m.removes[i].Path)
 		c.removes[m.removes[i].Path] = &m.removes[i]
 	}
 	for i := range m.adds {
 		delete(c.removes, m.adds[i].Path)
 		c.adds[m.adds[i].Path] = &m.adds[i]
+		if delete(c.vectors, m.adds[i].Path); m.vectors[m.adds[i].Path] {
+			c.vectors[m.adds[i].Path] = true
+		}
 	}
 }
+
+// errVector says that a checkpoint was to be made of a version whose files have deletion vectors: it would bring back
+// the rows that they hide. The version cannot be one of this package's.
+var errVector = errors.New("a live file has a deletion vector")
 
 // end finishes the row that has been built.
 func (c *checkpointer) end() error {
@@ -145,6 +158,9 @@ func (c *checkpointer) base(r *checkpointView) error {
 		if c.adds[string(path)] != nil || c.removes[string(path)] != nil {
 			return nil
 		}
+		if r.has(addVector) {
+			return fmt.Errorf("%w: %s", errVector, path)
+		}
 		return c.writeAdd(path, r.int(addSize), r.int(addModified), r.bytes(addStats),
 			pairs{r[addPartitionKey], r[addPartitionValue]}, pairs{r[addTagKey], r[addTagValue]})
 	case r.has(removePath):
@@ -174,6 +190,9 @@ func (c *checkpointer) base(r *checkpointView) error {
 // own writes the files and tombstones that the commits since the former checkpoint have left, and the txns, metaData
 // and protocol of checkpoint and commits together.
 func (c *checkpointer) own() error {
+	for p := range c.vectors {
+		return fmt.Errorf("%w: %s", errVector, p)
+	}
 	for _, p := range slices.Sorted(maps.Keys(c.adds)) {
 		a := c.adds[p]
 		err := c.writeAdd([]byte(p), a.Size, a.ModificationTime, []byte(a.Stats), sortedPairs(a.PartitionValues),
@@ -275,8 +294,15 @@ func fromMetadata(m *Metadata) *CheckpointMetadata {
 }
 
 func fromProtocol(p *Protocol) *CheckpointProtocol {
-	return &CheckpointProtocol{MinReaderVersion: int32(p.MinReaderVersion), MinWriterVersion: int32(p.MinWriterVersion),
-		ReaderFeatures: p.ReaderFeatures, WriterFeatures: p.WriterFeatures}
+	c := &CheckpointProtocol{MinReaderVersion: int32(p.MinReaderVersion), MinWriterVersion: int32(p.MinWriterVersion)}
+	// As in JSON: an empty list and none are different things to other readers.
+	if p.MinReaderVersion >= 3 {
+		c.ReaderFeatures = append([]string{}, p.ReaderFeatures...)
+	}
+	if p.MinWriterVersion >= 7 {
+		c.WriterFeatures = append([]string{}, p.WriterFeatures...)
+	}
+	return c
 }
 
 // Action returns the metaData action of the row.

@@ -45,6 +45,7 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 	cutoff := now.UTC().Add(-max(props.logRetention, leastRetention)).Truncate(day)
 	var (
 		old, checkpoints []logObject
+		commits          []int64 // ascending
 		cutoffCommit     = int64(-1)
 		latest           time.Time
 	)
@@ -61,6 +62,7 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 			} else if !all {
 				return errStop
 			}
+			commits = append(commits, v)
 		case logCheckpoint:
 			checkpoints = append(checkpoints, logObject{info, v})
 		case logChecksum:
@@ -82,6 +84,11 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 		}
 	}
 	old = slices.DeleteFunc(old, func(o logObject) bool { return o.version >= keep })
+	if keep < props.protected {
+		// Somebody has taken a feature from the table. Readers without it need the checkpoints that stand before that
+		// version, and may not need those before them, until all of it goes at once.
+		old = nil
+	}
 	if len(old) > 0 {
 		// The checkpoint from which every later replay starts is read before anything is deleted.
 		if err := l.readCheckpoint(ctx, keep, newSnapshot(false, false, 0)); err != nil {
@@ -89,7 +96,7 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 		}
 	}
 	if all {
-		old = append(old, thin(checkpoints, keep, now.Add(-props.checkpointRetention))...)
+		old = append(old, thin(checkpoints, commits, max(keep, props.protected), now.Add(-props.checkpointRetention))...)
 	}
 	for n, o := range old {
 		if err := l.store.Delete(ctx, o.info.Key); err != nil {
@@ -101,14 +108,21 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 
 // thin returns those of a log's checkpoints, ascending, which nobody needs: none of the two newest, none that is
 // younger than before, and of the others those between the ones by which time travel goes. Every commit down to keep
-// stays, so that every version can still be read, from an earlier checkpoint.
-func thin(checkpoints []logObject, keep int64, before time.Time) (gone []logObject) {
+// stays, so that every version can still be read, from an earlier checkpoint. One that is not, as the log has not every
+// commit between the two (another tool has deleted some, or the store lists only a part), keeps its checkpoint.
+func thin(checkpoints []logObject, commits []int64, keep int64, before time.Time) (gone []logObject) {
 	if len(checkpoints) < 3 {
 		return nil
 	}
 	newest := checkpoints[len(checkpoints)-1].version
+	// between reports whether the log has every commit after one version up to another.
+	between := func(from, to int64) bool {
+		i, _ := slices.BinarySearch(commits, from+1)
+		j := i + int(to-from-1)
+		return j < len(commits) && commits[i] == from+1 && commits[j] == to
+	}
 	var last time.Time
-	span := int64(-1)
+	span, kept := int64(-1), int64(-1)
 	for _, c := range checkpoints[:len(checkpoints)-2] {
 		if c.version < keep {
 			continue
@@ -119,9 +133,11 @@ func thin(checkpoints []logObject, keep int64, before time.Time) (gone []logObje
 			first = true
 		}
 		last, span = date, c.version/nearSpacing
-		if !first && c.info.Modified.Before(before) {
+		if !first && c.info.Modified.Before(before) && kept >= 0 && between(kept, c.version) {
 			gone = append(gone, c)
+			continue
 		}
+		kept = c.version
 	}
 	return gone
 }

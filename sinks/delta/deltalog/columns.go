@@ -2,6 +2,7 @@ package deltalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -30,6 +31,7 @@ const (
 	addStats
 	addTagKey
 	addTagValue
+	addVector
 	removePath
 	removeDeleted
 	removeExtended
@@ -75,6 +77,7 @@ var leafSpecs = [leaves]leafSpec{
 	addStats:               {[]string{"add", "stats"}, parquet.ByteArray, 1, 0},
 	addTagKey:              {[]string{"add", "tags"}, parquet.ByteArray, 2, 0},
 	addTagValue:            {[]string{"add", "tags"}, parquet.ByteArray, 2, 1},
+	addVector:              {[]string{"add", "deletionVector", "storageType"}, parquet.ByteArray, 1, 0},
 	removePath:             {[]string{"remove", "path"}, parquet.ByteArray, 1, 0},
 	removeDeleted:          {[]string{"remove", "deletionTimestamp"}, parquet.Int64, 1, 0},
 	removeExtended:         {[]string{"remove", "extendedFileMetadata"}, parquet.Boolean, 1, 0},
@@ -487,6 +490,9 @@ func eachCheckpointView(ctx context.Context, s store.Store, key string, want fun
 	if err != nil {
 		return corrupt(err)
 	}
+	if err := checkCounts(f); err != nil {
+		return corrupt(err)
+	}
 	at, err := locate(f.Schema())
 	if err != nil {
 		return corrupt(err)
@@ -551,6 +557,12 @@ func eachCheckpointView(ctx context.Context, s store.Store, key string, want fun
 					return err
 				}
 				inYield = false
+			}
+			for j, c := range cursors {
+				if more, err := c.fill(); more || err != nil {
+					return corrupt(fmt.Errorf("column %v: more values than rows: %w", leafSpecs[places[j]].path,
+						cmp.Or(err, errNotParquet)))
+				}
 			}
 			return nil
 		}()

@@ -147,7 +147,8 @@ func (l *Log) WriteCheckpoint(ctx context.Context, version, base int64) error {
 	return err
 }
 
-// writeCheckpoint returns the size in bytes, 0 if another node's stands there, and what it has counted.
+// writeCheckpoint returns the size in bytes, of another node's if that stands there, and what it has counted if it is
+// its own.
 func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size int64, counted totals, err error) {
 	former := int64(0) // size of the former checkpoint: the new one is about as large
 	props, err := l.locked(ctx, func(s *Snapshot) { former = s.checkpointSize })
@@ -156,7 +157,7 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 	}
 	c := &checkpointer{
 		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
-		codec: l.opts.Codec, cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(),
+		vectors: map[string]bool{}, codec: l.opts.Codec, cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(),
 	}
 	if err := l.readCommits(ctx, base+1, version, c.fold); err != nil {
 		return 0, counted, err
@@ -175,11 +176,15 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 		again := func(w io.Writer) error { return l.render(ctx, c, base, w) }
 		err = l.opts.Store.PutStreamIfAbsent(ctx, key, out.size, again)
 	}
-	if err != nil && !errors.Is(err, store.ErrExists) {
+	exists := errors.Is(err, store.ErrExists)
+	if exists {
+		size, _, err = l.hasCheckpoint(ctx, version)
+	}
+	if err != nil {
 		return 0, counted, err
 	}
 	hint := lastCheckpointHint{Version: version, Size: c.actions, NumOfAddFiles: c.totals.files}
-	if err == nil {
+	if !exists {
 		size, counted = out.size, c.totals
 		hint.SizeInBytes = size
 		l.metrics.checkpointBytes.WithLabelValues(l.name()).Add(float64(size))

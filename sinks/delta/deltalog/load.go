@@ -38,6 +38,10 @@ func (l *Log) load(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if hint >= 0 && len(ls.commits) == 0 && len(ls.checkpoints) == 0 {
+		// A table must not be made anew over one whose first commits are gone.
+		return nil, &CorruptionError{Key: l.root + lastCheckpoint, Err: errUnseen}
+	}
 	s, err := l.replay(ctx, ls)
 	if err == nil {
 		l.listed = start
@@ -57,12 +61,11 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 		if i >= 0 {
 			err = l.readCheckpoint(ctx, ls.checkpoints[i].version, s)
 			s.checkpointSize = ls.checkpoints[i].size
-		}
-		for v := s.Version + 1; err == nil && v <= ls.last; v++ {
-			if !ls.commits[v] {
-				err = &CorruptionError{Key: l.commitKey(v), Err: errors.New("commit is missing")}
+			if errors.Is(err, store.ErrNotFound) {
+				err = &CorruptionError{Key: l.checkpointKey(ls.checkpoints[i].version), Err: errUnlisted}
 			}
 		}
+		// Whether a commit is there is not for the listing to say, which a store may give late.
 		if err == nil {
 			err = l.readCommits(ctx, s.Version+1, ls.last, func(c *commit) { s.apply(c) })
 		}
@@ -78,6 +81,13 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 	}
 	return nil, firstErr
 }
+
+var (
+	errMissing  = errors.New("commit is missing")
+	errUnlisted = errors.New("it is listed and not there: it was deleted meanwhile, or the store lists late")
+	errUnseen   = errors.New("it names a checkpoint, and the store lists an empty log: it lists late, or somebody has " +
+		"deleted the log")
+)
 
 // settleNames is called after commits up to version v have been read and before the writer relies on them. The writer
 // acknowledges plans by what it has read there, so those commits must survive a power cut, even if the process that
@@ -112,7 +122,10 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return l.adopt(s)
+		if l.snap = s; s.Version < 0 {
+			return l.adopt(s)
+		}
+		// The listing may have been late: what it does not show yet is read like any later commit.
 	}
 	for {
 		start := l.opts.Now()

@@ -137,9 +137,16 @@ func TestCreateAndRefuse(t *testing.T) {
 		}),
 		"partitioned by":     with(func(m *Metadata, _ *Protocol) { m.PartitionColumns = nil }),
 		"minReaderVersion 2": with(func(_ *Metadata, p *Protocol) { p.MinReaderVersion = 2 }),
-		"minWriterVersion 4": with(func(_ *Metadata, p *Protocol) { p.MinWriterVersion = 4 }),
-		"reader features [\"deletionVectors\"": with(func(_ *Metadata, p *Protocol) {
+		"minWriterVersion 8": with(func(_ *Metadata, p *Protocol) { p.MinWriterVersion = 8 }),
+		"reader feature \"deletionVectors\"": with(func(_ *Metadata, p *Protocol) {
 			*p = Protocol{3, 7, []string{"deletionVectors"}, []string{"deletionVectors"}}
+		}),
+		"reader feature \"soon\"": with(func(_ *Metadata, p *Protocol) {
+			*p = Protocol{3, 7, []string{"soon"}, []string{"soon"}}
+		}),
+		"columnMapping.mode is \"name\"": with(func(m *Metadata, p *Protocol) {
+			*p = Protocol{2, 5, nil, nil}
+			m.Configuration[configMapping] = "name"
 		}),
 		"writer feature \"rowTracking\"": with(func(_ *Metadata, p *Protocol) {
 			*p = Protocol{1, 7, nil, []string{"appendOnly", "rowTracking"}}

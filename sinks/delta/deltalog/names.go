@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
+	"path"
 	"strconv"
 	"strings"
 
@@ -129,6 +131,9 @@ func (l *folder) readCommits(ctx context.Context, from, to int64, yield func(*co
 		for i := range n {
 			g.Go(func() (err error) {
 				commits[i], err = l.readCommit(ctx, from+int64(i))
+				if errors.Is(err, store.ErrNotFound) {
+					err = &CorruptionError{Key: l.commitKey(from + int64(i)), Err: errMissing}
+				}
 				return err
 			})
 		}
@@ -167,4 +172,20 @@ func (l *folder) hasCheckpoint(ctx context.Context, v int64) (size int64, found 
 
 func (l *folder) checksumKey(v int64) string {
 	return fmt.Sprintf("%s%s%020d%s", l.root, logDir, v, checksumExt)
+}
+
+// Key returns the key of a file of the log below the table's folder. A path in a log is a URL: percent-encoded, and
+// perhaps absolute, for which there is an error, as such a file lies anywhere.
+func Key(logPath string) (string, error) {
+	if strings.HasPrefix(logPath, "/") || strings.Contains(logPath, "://") || strings.HasPrefix(logPath, "file:") {
+		return "", fmt.Errorf("path %q is absolute", logPath)
+	}
+	key, err := url.PathUnescape(logPath)
+	if err != nil {
+		return "", fmt.Errorf("path %q: %w", logPath, err)
+	}
+	if key = path.Clean(key); key == "." || key == ".." || strings.HasPrefix(key, "../") {
+		return "", fmt.Errorf("path %q is outside of the table", logPath)
+	}
+	return key, nil
 }

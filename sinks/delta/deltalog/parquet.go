@@ -39,6 +39,9 @@ func OpenParquet(data []byte) (*parquet.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkCounts(f); err != nil {
+		return nil, err
+	}
 	for _, g := range f.Metadata().RowGroups {
 		for _, c := range g.Columns {
 			from, n := c.MetaData.DataPageOffset, c.MetaData.TotalCompressedSize
@@ -55,6 +58,31 @@ func OpenParquet(data []byte) (*parquet.File, error) {
 		}
 	}
 	return f, nil
+}
+
+// checkCounts compares the numbers of rows in a footer with each other: the readers of the library go by that of a row
+// group, and would leave out what it does not count.
+func checkCounts(f *parquet.File) error {
+	columns, sum := f.Schema().Columns(), int64(0)
+	for i, g := range f.Metadata().RowGroups {
+		if sum += g.NumRows; g.NumRows < 0 {
+			return fmt.Errorf("row group %d has %d rows", i, g.NumRows)
+		}
+		for j, c := range g.Columns {
+			if j >= len(columns) {
+				return fmt.Errorf("row group %d has %d columns, the schema %d", i, len(g.Columns), len(columns))
+			}
+			leaf, ok := f.Schema().Lookup(columns[j]...)
+			n := c.MetaData.NumValues
+			if !ok || n < g.NumRows || leaf.MaxRepetitionLevel == 0 && n != g.NumRows {
+				return fmt.Errorf("row group %d has %d rows, and %d values of column %v", i, g.NumRows, n, columns[j])
+			}
+		}
+	}
+	if sum != f.NumRows() {
+		return fmt.Errorf("%d rows in the row groups, %d in the file", sum, f.NumRows())
+	}
+	return nil
 }
 
 // checkPages compares the lengths in each page header of a column with the bytes that are left.

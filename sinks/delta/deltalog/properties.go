@@ -19,6 +19,7 @@ const (
 	configCleanup             = "delta.enableExpiredLogCleanup"
 	configCheckpointInterval  = "delta.checkpointInterval"
 	configCheckpointRetention = "delta.checkpointRetentionDuration"
+	configProtected           = "delta.requireCheckpointProtectionBeforeVersion"
 )
 
 // The values that the protocol, or Spark where the protocol has none, gives to properties that are not set.
@@ -42,6 +43,7 @@ type properties struct {
 	cleanup             bool
 	checkpointInterval  int64 // commits, 0: not set
 	appendOnly          bool
+	protected           int64 // what is older than this version goes all at once or not at all
 	unread              []string
 }
 
@@ -81,6 +83,14 @@ func propertiesOf(cfg map[string]string, logRetention time.Duration) properties 
 			unread(configCheckpointInterval, err)
 		}
 		p.checkpointInterval = n
+	}
+	if text, ok := cfg[configProtected]; ok {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			n = math.MaxInt64
+			unread(configProtected, err)
+		}
+		p.protected = n
 	}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,14 +142,18 @@ func (c counting) List(ctx context.Context, prefix, after string, yield func(sto
 func TestThin(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var all []logObject
-	for v := int64(0); v < 60*8640; v += 100 {
+	var commits []int64
+	for v := int64(0); v < 60*8640; v++ {
+		if commits = append(commits, v); v%100 != 0 {
+			continue
+		}
 		at := start.Add(time.Duration(v) * 10 * time.Second)
 		all = append(all, logObject{store.Info{Modified: at}, v})
 	}
 	newest := all[len(all)-1]
 	before := newest.info.Modified.Add(-defaultCheckpointRetention)
 	gone := map[int64]bool{}
-	for _, c := range thin(all, 8640*10, before) {
+	for _, c := range thin(all, commits[8640*10:], 8640*10, before) {
 		gone[c.version] = true
 	}
 	days, spans := map[int64]bool{}, map[int64]bool{}
@@ -166,11 +171,26 @@ func TestThin(t *testing.T) {
 	if left := len(all) - 864 - len(gone); left < 60 || left > 250 {
 		t.Errorf("%d checkpoints are left of 50 days", left)
 	}
-	if n := len(thin(all, 0, start)); n != 0 {
+	if n := len(thin(all, commits, 0, start)); n != 0 {
 		t.Errorf("%d are gone although all are to stay", n)
 	}
-	if n := len(thin(all[:2], 0, newest.info.Modified)); n != 0 {
+	if n := len(thin(all[:2], commits, 0, newest.info.Modified)); n != 0 {
 		t.Errorf("%d of two are gone", n)
+	}
+	// A commit is not in the log: the first checkpoint behind the hole stays, since no other one leads to its version.
+	const hole = 20*8640 + 4321
+	i := slices.Index(commits, hole)
+	left := map[int64]bool{}
+	for _, c := range thin(all, slices.Delete(slices.Clone(commits), i, i+1), 8640*10, before) {
+		left[c.version] = true
+	}
+	for v := range gone {
+		if behind := v > hole && v-hole <= 100; left[v] == behind {
+			t.Errorf("version %d behind the hole at %d: gone %v", v, hole, left[v])
+		}
+	}
+	if n := len(thin(all, nil, 8640*10, before)); n != 0 {
+		t.Errorf("%d are gone from a log without commits", n)
 	}
 }
 

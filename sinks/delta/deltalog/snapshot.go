@@ -22,9 +22,12 @@ type Snapshot struct {
 	checkpointSize int64      // bytes of that checkpoint, 0 if not known
 	since          []progress // of the commits after it, ascending
 	files          *fileTable // nil if the log was opened without KeepFiles
-	totals         totals
-	properties     properties
-	logRetention   time.Duration // where the table has no property
+	// vectors are the live files of which a deletion vector hides rows, whether files are kept or not: as long as there
+	// is one, nothing is read and nothing is written.
+	vectors      map[string]bool
+	totals       totals
+	properties   properties
+	logRetention time.Duration // where the table has no property
 }
 
 // totals are the number of live files and the sum of their sizes. A snapshot without files counts them by what
@@ -48,7 +51,7 @@ type progress struct {
 
 func newSnapshot(keepFiles, keepStats bool, logRetention time.Duration) *Snapshot {
 	s := &Snapshot{Version: -1, Checkpoint: -1, Txns: map[string]Txn{}, totals: totals{exact: true},
-		logRetention: logRetention}
+		logRetention: logRetention, vectors: map[string]bool{}}
 	if keepFiles {
 		s.files = newFileTable(keepStats)
 	}
@@ -88,6 +91,7 @@ func (s *Snapshot) apply(c *commit) {
 		if s.files != nil {
 			s.files.remove([]byte(r.Path))
 		}
+		delete(s.vectors, r.Path)
 		if p.change.files--; r.Size != nil {
 			p.change.bytes -= *r.Size
 		} else {
@@ -98,6 +102,9 @@ func (s *Snapshot) apply(c *commit) {
 		a := &c.adds[i]
 		if s.files != nil {
 			s.files.add(a.entry(), s.Version)
+		}
+		if delete(s.vectors, a.Path); c.vectors[a.Path] {
+			s.vectors[a.Path] = true
 		}
 		p.written += a.Size
 		p.change.files++
@@ -197,39 +204,6 @@ func (s *Snapshot) SortedFiles() []*File {
 	return slices.SortedFunc(s.All(), func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
 }
 
-// knownWriterFeatures are the writer features that need nothing else from this package: append-only is checked, and
-// checkSchema refuses columns with invariants.
-var knownWriterFeatures = []string{"appendOnly", "invariants"}
-
-// checkProtocol refuses a table that this package cannot read and write correctly.
-func checkProtocol(root string, p *Protocol) error {
-	refuse := func(format string, args ...any) error {
-		return &sinks.StopError{
-			Err: fmt.Errorf("delta: table %s: %s", root, fmt.Sprintf(format, args...)),
-			Hint: "another tool has upgraded the table; rewrite it with reader version 1 and writer version 2, " +
-				"or give Deckle a new location",
-		}
-	}
-	if p == nil {
-		return &CorruptionError{Key: root, Err: fmt.Errorf("no protocol action in the log")}
-	}
-	if p.MinReaderVersion != 1 && p.MinReaderVersion != 3 {
-		return refuse("minReaderVersion %d is not supported", p.MinReaderVersion)
-	}
-	if p.MinWriterVersion != 1 && p.MinWriterVersion != 2 && p.MinWriterVersion != 7 {
-		return refuse("minWriterVersion %d is not supported", p.MinWriterVersion)
-	}
-	if len(p.ReaderFeatures) > 0 {
-		return refuse("reader features %q are not supported", p.ReaderFeatures)
-	}
-	for _, f := range p.WriterFeatures {
-		if !slices.Contains(knownWriterFeatures, f) {
-			return refuse("writer feature %q is not supported", f)
-		}
-	}
-	return nil
-}
-
 // Configuration keys of the table that this package reads or writes.
 const (
 	ConfigClusterID = "deckle.clusterId"
@@ -239,14 +213,14 @@ const (
 // checkTable refuses a table that another cluster or pipeline has made, or on which the promise of this package would
 // not hold.
 func (s *Snapshot) checkTable(root string, want *Creation) error {
-	if err := checkProtocol(root, s.Protocol); err != nil {
+	if s.Protocol == nil || s.Metadata == nil {
+		return &CorruptionError{Key: root, Err: fmt.Errorf("no protocol or no metaData action in the log")}
+	}
+	if err := s.checkReader(root); err != nil || want == nil {
 		return err
 	}
-	if s.Metadata == nil {
-		return &CorruptionError{Key: root, Err: fmt.Errorf("no metaData action in the log")}
-	}
-	if want == nil {
-		return nil
+	if err := s.checkWriter(root); err != nil {
+		return err
 	}
 	cfg := s.Metadata.Configuration
 	stop := func(hint, format string, args ...any) error {

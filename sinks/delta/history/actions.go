@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"deckle/sinks/delta/deltalog"
@@ -246,18 +243,5 @@ func texts(raw json.RawMessage) map[string]string {
 	return out
 }
 
-// Key returns the key of a file of the log below the table's folder. A path in a log is a URL: percent-encoded, and
-// perhaps absolute, for which there is an error, as such a file lies anywhere.
-func Key(logPath string) (string, error) {
-	if strings.HasPrefix(logPath, "/") || strings.Contains(logPath, "://") || strings.HasPrefix(logPath, "file:") {
-		return "", fmt.Errorf("path %q is absolute", logPath)
-	}
-	key, err := url.PathUnescape(logPath)
-	if err != nil {
-		return "", fmt.Errorf("path %q: %w", logPath, err)
-	}
-	if key = path.Clean(key); key == "." || key == ".." || strings.HasPrefix(key, "../") {
-		return "", fmt.Errorf("path %q is outside of the table", logPath)
-	}
-	return key, nil
-}
+// Key is deltalog.Key.
+func Key(logPath string) (string, error) { return deltalog.Key(logPath) }

@@ -222,6 +222,10 @@ func TestCheck(t *testing.T) {
 		"odd name": {func(w *tab) {
 			w.write(8, `{"add":{"path":"d=a%2520b/x.parquet","partitionValues":{"d":"a b"},"size":1}}`)
 			w.mem.Overwrite("t/d=a%20b/x.parquet", []byte("x"))
+		}, strings.Repeat(FileDamaged+" ", 6), true},
+		"unprintable name": {func(w *tab) {
+			w.write(8, `{"add":{"path":"d=a%07b/x.parquet","partitionValues":{"d":"a"},"size":1}}`)
+			w.mem.Overwrite("t/d=a\x07b/x.parquet", []byte("x"))
 		}, strings.Repeat(FileDamaged+" ", 5) + FilePath, true},
 		"commit torn":  {over("00000000000000000007.json", `{"add":{"pa`), CommitDamaged + " " + Unreadable, false},
 		"commit gone":  {func(w *tab) { del(w, w.commitKey(6)) }, CommitMissing + " " + Unreadable, false},

@@ -130,7 +130,7 @@ func hidden(key string) bool {
 // open compares the statistics of a file with its footer: rows, and nulls of the columns for which the footer counts
 // some (a footer that does not count them looks as if there were none).
 func (c *checker) open(ctx context.Context, f *File, key string) error {
-	if err := store.CheckKey(c.t.root + key); err != nil { // of another writer; package store lists such keys alone
+	if err := store.CheckForeign(c.t.root + key); err != nil { // of another writer; the store lists such keys alone
 		c.find(FilePath, c.t.root+key, c.state.Version, "%v: it was not opened", err)
 		return nil
 	}

@@ -165,7 +165,8 @@ type FeatureError struct {
 }
 
 func (e *FeatureError) Error() string {
-	return fmt.Sprintf("history: table %s needs %s of its readers, which is not known here", e.Table, e.Feature)
+	return fmt.Sprintf("history: table %s needs %s of its readers, which is not known here: a reader that knows it can "+
+		"take it from the table (Spark: ALTER TABLE ... DROP FEATURE)", e.Table, e.Feature)
 }
 
 // readable are the features of readers that change nothing of what this package says, or that it knows. Column mapping
@@ -193,8 +194,9 @@ func (t *Table) checkReadable(s *State) error {
 	for _, f := range s.Files {
 		if f.Vector != nil {
 			return &deltalog.CorruptionError{Key: t.root + logDir, Err: fmt.Errorf("%s has a deletion vector, which "+
-				"the protocol (reader version %d, features %q) does not know: readers would give rows that are deleted",
-				f.Path, p.MinReaderVersion, p.ReaderFeatures)}
+				"the protocol (reader version %d, features %q) does not know: readers would give rows that are "+
+				"deleted, until it is rewritten (Spark: REORG TABLE ... APPLY (PURGE)) or removed", f.Path,
+				p.MinReaderVersion, p.ReaderFeatures)}
 		}
 	}
 	return nil

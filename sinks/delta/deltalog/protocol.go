@@ -1,0 +1,109 @@
+package deltalog
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"deckle/sinks"
+)
+
+const (
+	configMapping = "delta.columnMapping.mode"
+
+	featureMapping    = "columnMapping"
+	featureVectors    = "deletionVectors"
+	featureProtection = "checkpointProtection"
+)
+
+// readerFeatures are the features that change nothing of what a reader of Deckle's columns sees, as long as no column is
+// mapped and no file has a deletion vector, which is looked at.
+var readerFeatures = []string{featureMapping, featureVectors, "timestampNtz", "vacuumProtocolCheck"}
+
+// legacyFeatures are what a writer version stands for, each with those before it.
+var legacyFeatures = [...][]string{2: {"appendOnly", "invariants"}}
+
+// writerFeatures are the features that this package takes: append-only is obeyed, and checkSchema refuses columns with
+// invariants. Cleanup obeys checkpointProtection. vacuumProtocolCheck asks nothing of who writes.
+var writerFeatures = []string{"appendOnly", "invariants", featureProtection, "vacuumProtocolCheck"}
+
+// Ways back from what is refused.
+const (
+	hintVectors = "rewrite the files with REORG TABLE ... APPLY (PURGE), and then ALTER TABLE ... DROP FEATURE " +
+		"deletionVectors (Spark); Deckle goes on by itself"
+	hintMapping = "Spark: set the property " + configMapping + " to none, and then ALTER TABLE ... DROP FEATURE " +
+		"columnMapping; Deckle goes on by itself"
+	hintFeature = "switch it off and take it from the table with ALTER TABLE ... DROP FEATURE (Spark; what it leaves, " +
+		featureProtection + ", is no hindrance), or restore the table to the version before; Deckle goes on by itself. " +
+		"Or give Deckle a new location"
+)
+
+func stop(root, hint, format string, args ...any) error {
+	return &sinks.StopError{Err: fmt.Errorf("delta: table %s: %s", root, fmt.Sprintf(format, args...)), Hint: hint}
+}
+
+// hintFor is the way back from a feature.
+func hintFor(feature string) string {
+	switch feature {
+	case featureVectors:
+		return hintVectors
+	case featureMapping:
+		return hintMapping
+	}
+	return hintFeature
+}
+
+// mapped reports whether the columns have other names in the files than in the schema.
+func (s *Snapshot) mapped() bool {
+	mode := s.Metadata.Configuration[configMapping]
+	return mode != "" && mode != "none"
+}
+
+// checkReader refuses a table that would be read wrongly.
+func (s *Snapshot) checkReader(root string) error {
+	p := s.Protocol
+	if p.MinReaderVersion < 1 || p.MinReaderVersion > 3 {
+		return stop(root, hintFeature, "minReaderVersion %d is not supported", p.MinReaderVersion)
+	}
+	for _, f := range p.ReaderFeatures {
+		if !slices.Contains(readerFeatures, f) {
+			return stop(root, hintFor(f), "reader feature %q is not supported", f)
+		}
+	}
+	if p.MinReaderVersion > 1 && s.mapped() {
+		return stop(root, hintMapping, "%s is %q", configMapping, s.Metadata.Configuration[configMapping])
+	}
+	for _, path := range slices.Sorted(maps.Keys(s.vectors)) {
+		why := "which is not supported"
+		if !slices.Contains(p.ReaderFeatures, featureVectors) {
+			why = fmt.Sprintf("which the protocol (reader version %d) does not know", p.MinReaderVersion)
+		}
+		return stop(root, hintVectors, "%s has a deletion vector, %s: its deleted rows would come back", path, why)
+	}
+	return nil
+}
+
+// checkWriter refuses a table that this package cannot write correctly.
+func (s *Snapshot) checkWriter(root string) error {
+	p := s.Protocol
+	for _, f := range p.ReaderFeatures {
+		if !slices.Contains(writerFeatures, f) {
+			return stop(root, hintFor(f), "reader feature %q is not supported", f)
+		}
+	}
+	features := p.WriterFeatures
+	switch v := p.MinWriterVersion; {
+	case p.MinReaderVersion == 2:
+		return stop(root, hintMapping, "minReaderVersion %d is not supported", p.MinReaderVersion)
+	case v < 1 || v >= len(legacyFeatures) && v != 7:
+		return stop(root, hintFeature, "minWriterVersion %d is not supported", v)
+	case v < 7:
+		features = slices.Concat(legacyFeatures[:v+1]...)
+	}
+	for _, f := range features {
+		if !slices.Contains(writerFeatures, f) {
+			return stop(root, hintFor(f), "writer feature %q is not supported", f)
+		}
+	}
+	return nil
+}
