@@ -1,49 +1,13 @@
 package store_test
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"deckle/sinks/delta/store"
 )
-
-// Several objects are removed at once or one after the other, missing ones and more than one request takes among them.
-func TestDeleteAll(t *testing.T) {
-	for name, s := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			keys := []string{"t/none"}
-			for i := range 1010 {
-				keys = append(keys, fmt.Sprintf("t/d=%d/%d.parquet", i%3, i))
-			}
-			for _, key := range append(keys[1:20:20], "t/stays", keys[1009], keys[1010]) {
-				if err := s.Put(t.Context(), key, []byte("x")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := store.DeleteAll(t.Context(), store.WithTimeouts(s, time.Minute), keys); err != nil {
-				t.Fatal(err)
-			}
-			var left []string
-			if err := s.List(t.Context(), "t/", "", func(i store.Info) error {
-				left = append(left, i.Key)
-				return nil
-			}); err != nil || fmt.Sprint(left) != "[t/stays]" {
-				t.Errorf("left %v, %v", left, err)
-			}
-			if err := store.DeleteAll(t.Context(), s, []string{"t/stays", "t/../x"}); !errors.Is(err, store.ErrKey) {
-				t.Errorf("a malformed key: %v", err)
-			}
-			if _, err := s.Get(t.Context(), "t/stays"); err != nil {
-				t.Errorf("removed beside a malformed key: %v", err)
-			}
-		})
-	}
-}
 
 // What the store says is not removed, or does not say that it is, is an error.
 func TestDeleteAllIsAnswered(t *testing.T) {
