@@ -43,7 +43,7 @@ func folder(t *testing.T) string {
 type world struct {
 	ca     *services.Authority
 	kafka  *services.Kafka
-	minio  *services.MinIO
+	minio  *services.S3
 	click  *services.ClickHouse
 	python string
 	deckle string

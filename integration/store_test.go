@@ -1,81 +1,128 @@
 package integration
 
 import (
-	"bytes"
+	"context"
+	"crypto/rand"
 	"errors"
-	"io"
+	"net/http"
 	"os"
-	"slices"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"deckle/integration/services"
 	"deckle/sinks/delta/store"
+	"deckle/sinks/delta/store/storetest"
 )
 
-// TestRangesAndStreams: a real S3 store gives ranges of an object, tells another object under the key apart, and takes
-// an object that is written while it is sent, once, whole or not at all.
-func TestRangesAndStreams(t *testing.T) {
-	cache, err := services.OpenCache(os.Stderr)
-	must(t, err)
-	binary, err := cache.FetchMinIO(t.Context())
-	need(t, err)
-	m, err := services.StartMinIO(t.Context(), binary, folder(t), bucket, nil)
-	must(t, err)
-	t.Cleanup(func() { must(t, m.End()) })
-	s, err := store.NewS3(store.S3Options{Endpoint: "http://" + m.Addr, Bucket: bucket, Credentials: m.Credentials()})
-	must(t, err)
-	t.Cleanup(func() { must(t, s.Close()) })
-	data := make([]byte, 30<<20)
-	for i := range data {
-		data[i] = byte(i * i >> 7)
-	}
-	pieces := func(w io.Writer) error {
-		for b := range slices.Chunk(data, 100_001) {
-			if _, err := w.Write(b); err != nil {
+// s3Server is an S3 server of the tests.
+type s3Server struct {
+	*services.S3
+	// age makes an object old, which no request of S3 can.
+	age func(ctx context.Context, key string, at time.Time) error
+}
+
+// s3Servers are the S3 stores that Deckle is tested with (docs/operations.md, Object stores).
+var s3Servers = map[string]func(t *testing.T, cache *services.Cache, dir string) *s3Server{
+	"minio": func(t *testing.T, cache *services.Cache, dir string) *s3Server {
+		binary, err := cache.FetchMinIO(t.Context())
+		need(t, err)
+		m, err := services.StartMinIO(t.Context(), binary, dir, bucket, nil)
+		must(t, err)
+		// MinIO takes the time of an object from the node that replicates it.
+		return &s3Server{m, func(ctx context.Context, key string, at time.Time) error {
+			cl, err := m.Client()
+			if err != nil {
 				return err
 			}
+			data, err := services.ReadObject(ctx, cl, bucket, key)
+			if err != nil {
+				return err
+			}
+			_, err = cl.PutObject(ctx, bucket, key, strings.NewReader(string(data)), int64(len(data)),
+				minio.PutObjectOptions{Internal: minio.AdvancedPutOptions{SourceMTime: at, ReplicationRequest: true}})
+			return err
+		}}
+	},
+	"versitygw": func(t *testing.T, cache *services.Cache, dir string) *s3Server {
+		binary, err := cache.FetchVersity(t.Context())
+		need(t, err)
+		v, err := services.StartVersity(t.Context(), binary, dir, bucket, nil)
+		must(t, err)
+		return &s3Server{v, func(_ context.Context, key string, at time.Time) error {
+			return os.Chtimes(filepath.Join(dir, "data", bucket, key), at, at) // it serves a folder
+		}}
+	},
+}
+
+// eachS3 runs a test on each S3 server.
+func eachS3(t *testing.T, test func(t *testing.T, m *s3Server)) {
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	for name, start := range s3Servers {
+		t.Run(name, func(t *testing.T) {
+			m := start(t, cache, folder(t))
+			t.Cleanup(func() { must(t, m.End()) })
+			test(t, m)
+		})
+	}
+}
+
+// open is the store as Deckle has it, at an address of the server or of something before it.
+func (m *s3Server) open(t *testing.T, addr, prefix string) *store.S3 {
+	t.Helper()
+	s, err := store.NewS3(store.S3Options{Endpoint: "http://" + addr, Bucket: bucket, Prefix: prefix,
+		Credentials: m.Credentials()})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	return s
+}
+
+// TestS3Stores: real S3 servers keep what package store promises, as its model does.
+func TestS3Stores(t *testing.T) {
+	eachS3(t, func(t *testing.T, m *s3Server) {
+		storetest.Run(t, m.open(t, m.Addr, "team/deckle"), "suite/")
+	})
+}
+
+// TestS3Unconditional: a real server that takes every PUT is found out when Deckle starts. So is a proxy that takes the
+// condition away: it is signed, and nothing is written.
+func TestS3Unconditional(t *testing.T) {
+	eachS3(t, func(t *testing.T, m *s3Server) {
+		p := startLossy(t, m.Addr)
+		s := m.open(t, p.addr, "")
+		must(t, store.Probe(t.Context(), s, "", rand.Reader))
+		cl, err := m.Client()
+		must(t, err)
+		p.set(func(r *http.Request) fault {
+			if r.Header.Get("If-None-Match") != "" { // what is in its way goes first
+				key := strings.TrimPrefix(r.URL.Path, "/"+bucket+"/")
+				if err := cl.RemoveObject(r.Context(), bucket, key, minio.RemoveObjectOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+			return pass
+		})
+		err = store.Probe(t.Context(), s, "", rand.Reader)
+		if !errors.Is(err, store.ErrUnconditional) {
+			t.Errorf("a store without conditions: %v", err)
 		}
-		return nil
-	}
-	must(t, s.PutStreamIfAbsent(t.Context(), "t/x.parquet", int64(len(data)), pieces))
-	err = s.PutStreamIfAbsent(t.Context(), "t/x.parquet", int64(len(data)), pieces)
-	if !errors.Is(err, store.ErrExists) {
-		t.Errorf("a second time: %v", err)
-	}
-	err = s.PutStreamIfAbsent(t.Context(), "t/y.parquet", int64(len(data))+1, pieces)
-	if !errors.Is(err, store.ErrStreamed) {
-		t.Errorf("a byte is missing: %v", err)
-	}
-	if _, err := s.Get(t.Context(), "t/y.parquet"); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("half an object: %v", err)
-	}
-	image := ""
-	for _, r := range []struct{ off, n, from, to int }{
-		{0, 10, 0, 10}, {1 << 20, 17 << 20, 1 << 20, 18 << 20}, {-1, 5, len(data) - 5, len(data)},
-		{len(data) - 3, 10, len(data) - 3, len(data)}, {-1, len(data) + 9, 0, len(data)},
-	} {
-		p := make([]byte, r.n)
-		got, err := s.GetRange(t.Context(), "t/x.parquet", int64(r.off), p)
-		if err != nil || !bytes.Equal(p[:got.N], data[r.from:r.to]) || got.Size != int64(len(data)) ||
-			image != "" && got.Image != image {
-			t.Errorf("%d bytes from %d: %+v, %v", r.n, r.off, got, err)
+		t.Logf("said at the start: %v", err)
+		p.set(func(r *http.Request) fault {
+			r.Header.Del("If-None-Match")
+			return pass
+		})
+		if err := store.Probe(t.Context(), s, "", rand.Reader); err == nil {
+			t.Error("a proxy may take the condition away")
+		} else {
+			t.Logf("said at the start: %v", err)
 		}
-		image = got.Image
-	}
-	_, err = s.GetRange(t.Context(), "t/x.parquet", int64(len(data)), make([]byte, 1))
-	if !errors.Is(err, store.ErrRange) {
-		t.Errorf("behind the end: %v", err)
-	}
-	if _, err := s.GetRange(t.Context(), "t/none", 0, make([]byte, 1)); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("no object: %v", err)
-	}
-	must(t, s.Put(t.Context(), "t/x.parquet", data[1:]))
-	got, err := s.GetRange(t.Context(), "t/x.parquet", 0, make([]byte, 1))
-	if err != nil || got.Image == image || got.Image == "" {
-		t.Errorf("another object: %+v, %v", got, err)
-	}
-	must(t, s.Put(t.Context(), "t/empty", nil))
-	if _, err := s.GetRange(t.Context(), "t/empty", -1, make([]byte, 1)); !errors.Is(err, store.ErrRange) {
-		t.Errorf("an empty object: %v", err)
-	}
+		must(t, s.List(t.Context(), "", "", func(i store.Info) error {
+			t.Errorf("%s is left", i.Key)
+			return nil
+		}))
+	})
 }

@@ -18,7 +18,7 @@ import (
 type sparkOptions struct {
 	Spark *services.Spark
 	Kafka *services.Kafka
-	MinIO *services.MinIO
+	MinIO *services.S3
 	Click *services.ClickHouse
 
 	Topic, Bucket, Prefix, Database string

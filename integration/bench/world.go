@@ -31,7 +31,7 @@ type world struct {
 	binary string
 	spark  *services.Spark
 	kafka  *services.Kafka
-	minio  *services.MinIO
+	minio  *services.S3
 	click  *services.ClickHouse
 	runs   int
 

@@ -116,7 +116,7 @@ type world struct {
 	ctx    context.Context
 	deckle string
 	broker *broker
-	minio  *services.MinIO
+	minio  *services.S3
 }
 
 // run starts a node with a folder, and so a cluster, of its own. Its tables are in a folder of the prefix.

@@ -159,7 +159,7 @@ func policy(t *testing.T, bucket, prefix, without string) string {
 }
 
 // session asks the store for keys that may do what the policy says. They are written into files of dir.
-func session(t *testing.T, m *services.MinIO, policy, dir string) {
+func session(t *testing.T, m *services.S3, policy, dir string) {
 	t.Helper()
 	c, err := credentials.NewSTSAssumeRole("http://"+m.Addr, credentials.STSAssumeRoleOptions{
 		AccessKey: m.AccessKey, SecretKey: m.SecretKey(), Policy: policy, DurationSeconds: int(time.Hour.Seconds())})

@@ -102,11 +102,12 @@ func command(ctx context.Context, dir string, env []string, name string, args ..
 
 // The versions of what is fetched.
 const (
-	kafkaVersion  = "3.9.1"
-	minioVersion  = "v0.0.0-20260212201848-7aac2a2c5b7c"
-	chdbVersion   = "26.5.3"
-	chdbPackage   = "@chdb/lib-linux-x64-gnu"
-	pythonReaders = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 " +
+	kafkaVersion   = "3.9.1"
+	minioVersion   = "v0.0.0-20260212201848-7aac2a2c5b7c"
+	versityVersion = "v1.8.0"
+	chdbVersion    = "26.5.3"
+	chdbPackage    = "@chdb/lib-linux-x64-gnu"
+	pythonReaders  = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 " +
 		"clickhouse-driver==0.2.11"
 	librdkafkaVersion = "2.16.1" // of its Python binding, which has it built in
 )
@@ -145,6 +146,17 @@ func (c *Cache) FetchMinIO(ctx context.Context) (binary string, err error) {
 		return err
 	})
 	return filepath.Join(dir, "minio"), err
+}
+
+// FetchVersity returns the path of the versitygw server.
+func (c *Cache) FetchVersity(ctx context.Context) (binary string, err error) {
+	dir, err := c.fetch("versitygw-"+versityVersion, []string{"go"}, func(dir string) error {
+		env := []string{"GOBIN=" + dir, "GOFLAGS=-mod=mod", "GOWORK=off"}
+		_, err := command(ctx, dir, env, "go", "install",
+			"github.com/versity/versitygw/cmd/versitygw@"+versityVersion)
+		return err
+	})
+	return filepath.Join(dir, "versitygw"), err
 }
 
 // FetchClickHouse returns the path of the engine, libchdb.so.

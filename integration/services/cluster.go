@@ -32,7 +32,7 @@ type Cluster struct {
 	Bucket string
 
 	kafka *Kafka
-	minio *MinIO
+	minio *S3
 	click *ClickHouse
 	dir   string
 }
@@ -84,7 +84,7 @@ type Addresses struct {
 }
 
 // NewCluster writes the configurations of the nodes, and makes their certificates. It starts nothing.
-func NewCluster(o ClusterOptions, k *Kafka, m *MinIO, c *ClickHouse) (*Cluster, error) {
+func NewCluster(o ClusterOptions, k *Kafka, m *S3, c *ClickHouse) (*Cluster, error) {
 	cl := &Cluster{Binary: o.Binary, Topic: o.Topic, Bucket: o.Bucket, kafka: k, minio: m, click: c, dir: o.Dir}
 	names := []string{"node-1", "node-2", "node-3"}[:cmp.Or(o.Nodes, 3)]
 	https, listen := make([]string, len(names)), make([]string, len(names))

@@ -3,14 +3,11 @@ package services
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -145,153 +142,6 @@ func (k *Kafka) CreateTopic(ctx context.Context, topic string, partitions int32)
 		return nil
 	}
 	return k.allow(ctx, topic)
-}
-
-// MinIO is an S3-compatible store.
-type MinIO struct {
-	*Process
-	Addr      string   // without TLS
-	Secure    *Account // nil without an Authority
-	AccessKey string
-
-	secret, bucket string
-	door           *door
-}
-
-// SecretKey is the present one.
-func (m *MinIO) SecretKey() string {
-	if m.Secure != nil {
-		return m.Secure.Password()
-	}
-	return m.secret
-}
-
-// StartMinIO starts a server in dir and creates the bucket. With ca it has TLS, and Addr is a door to it.
-func StartMinIO(ctx context.Context, binary, dir, bucket string, ca *Authority) (*MinIO, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
-		return nil, fmt.Errorf("services: %w", err)
-	}
-	port, err := FreePort()
-	if err != nil {
-		return nil, err
-	}
-	m := &MinIO{Addr: fmt.Sprintf("127.0.0.1:%d", port), AccessKey: "deckle", secret: plainPassword, bucket: bucket}
-	args := []string{binary, "server", "--quiet", "--address", m.Addr}
-	if ca != nil {
-		if m.Secure, err = ca.account(m.AccessKey, newPassword()); err != nil {
-			return nil, err
-		}
-		certs := filepath.Join(dir, "certs")
-		err := ca.server("minio", filepath.Join(certs, "public.crt"), filepath.Join(certs, "private.key"))
-		if err != nil {
-			return nil, err
-		}
-		if m.door, err = ca.openDoor(m.Secure.Addr); err != nil {
-			return nil, err
-		}
-		m.Addr = m.door.addr
-		args = []string{binary, "server", "--quiet", "--address", m.Secure.Addr, "--certs-dir", certs}
-	}
-	m.Process = NewProcess("minio", dir, m.environment(), append(args, filepath.Join(dir, "data"))...)
-	return m, m.Up(ctx)
-}
-
-func (m *MinIO) environment() []string {
-	return []string{"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey(), "MINIO_CI_CD=1"}
-}
-
-// Restart ends the server and starts it with another secret key.
-func (m *MinIO) Restart(ctx context.Context, secret string) error {
-	if err := m.Process.Kill(); err != nil {
-		return err
-	}
-	m.Secure.set(secret)
-	m.env = m.environment()
-	return m.Up(ctx)
-}
-
-// End ends the server and its door.
-func (m *MinIO) End() error {
-	if m.door != nil {
-		defer m.door.shut()
-	}
-	return m.Kill()
-}
-
-// Up starts the server, again if it has ended, and waits until it has its bucket.
-func (m *MinIO) Up(ctx context.Context) error {
-	if err := m.Start(); err != nil {
-		return err
-	}
-	addr := m.Addr
-	if m.Secure != nil {
-		addr = m.Secure.Addr
-	}
-	if err := m.WaitPort(ctx, addr); err != nil {
-		return err
-	}
-	cl, err := m.Client()
-	if err != nil {
-		return err
-	}
-	return m.wait(ctx, "bucket "+m.bucket, func(ctx context.Context) bool {
-		ok, err := cl.BucketExists(ctx, m.bucket)
-		if err == nil && !ok {
-			err = cl.MakeBucket(ctx, m.bucket, minio.MakeBucketOptions{})
-		}
-		return err == nil
-	})
-}
-
-// Client returns a client of the store. It goes on with another secret key when that has changed.
-func (m *MinIO) Client() (*minio.Client, error) {
-	cl, err := minio.New(m.Addr, &minio.Options{Creds: m.Credentials(), Region: "us-east-1"})
-	if err != nil {
-		return nil, fmt.Errorf("services: %w", err)
-	}
-	return cl, nil
-}
-
-// Credentials are the present ones, whenever they are asked for.
-func (m *MinIO) Credentials() *credentials.Credentials { return credentials.New(&present{m}) }
-
-type present struct{ m *MinIO }
-
-func (p *present) IsExpired() bool { return true }
-
-func (p *present) Retrieve() (credentials.Value, error) { return p.RetrieveWithCredContext(nil) }
-
-func (p *present) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
-	return credentials.Value{AccessKeyID: p.m.AccessKey, SecretAccessKey: p.m.SecretKey(),
-		SignerType: credentials.SignatureV4}, nil
-}
-
-// ReadObject returns the whole of an object.
-func ReadObject(ctx context.Context, client *minio.Client, bucket, key string) ([]byte, error) {
-	o, err := client.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = o.Close() }() // it was only read from
-	return io.ReadAll(o)
-}
-
-// Mirror copies every object below prefix into a local folder, for readers of local tables.
-func (m *MinIO) Mirror(ctx context.Context, bucket, prefix, dir string) error {
-	cl, err := m.Client()
-	if err != nil {
-		return err
-	}
-	for o := range cl.ListObjects(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
-		if o.Err != nil {
-			return fmt.Errorf("services: listing %s: %w", prefix, o.Err)
-		}
-		to := filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(o.Key, prefix)))
-		if err := cl.FGetObject(ctx, bucket, o.Key, to, minio.GetObjectOptions{}); err != nil {
-			return fmt.Errorf("services: copying %s: %w", o.Key, err)
-		}
-	}
-	return nil
 }
 
 // ClickHouse is the ClickHouse engine behind chfront.

@@ -38,7 +38,7 @@ type world struct {
 
 	ca     *services.Authority
 	kafka  *services.Kafka
-	minio  *services.MinIO
+	minio  *services.S3
 	click  *services.ClickHouse
 	links  []*link
 	gofail []string // address of each node's failpoints

@@ -35,7 +35,7 @@ type world struct {
 	libs, classes, python string // Kafka's jars; the Java producer with them; an interpreter that has librdkafka
 	binary                string
 	brokers               services.Brokers
-	minio                 *services.MinIO
+	minio                 *services.S3
 	click                 *services.ClickHouse
 	cluster               *services.Cluster
 	client                *kgo.Client
