@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -21,8 +22,8 @@ import (
 // s3Server is an S3 server of the tests.
 type s3Server struct {
 	*services.S3
-	// age makes an object old, which no request of S3 can.
-	age func(ctx context.Context, key string, at time.Time) error
+	// putOld puts an object that has been there since a time, which no request of S3 can.
+	putOld func(ctx context.Context, key string, data []byte, at time.Time) error
 }
 
 // s3Servers are the S3 stores that Deckle is tested with (docs/operations.md, Object stores).
@@ -33,16 +34,10 @@ var s3Servers = map[string]func(t *testing.T, cache *services.Cache, dir string)
 		m, err := services.StartMinIO(t.Context(), binary, dir, bucket, nil)
 		must(t, err)
 		// MinIO takes the time of an object from the node that replicates it.
-		return &s3Server{m, func(ctx context.Context, key string, at time.Time) error {
-			cl, err := m.Client()
-			if err != nil {
-				return err
-			}
-			data, err := services.ReadObject(ctx, cl, bucket, key)
-			if err != nil {
-				return err
-			}
-			_, err = cl.PutObject(ctx, bucket, key, strings.NewReader(string(data)), int64(len(data)),
+		cl, err := m.Client()
+		must(t, err)
+		return &s3Server{m, func(ctx context.Context, key string, data []byte, at time.Time) error {
+			_, err := cl.PutObject(ctx, bucket, key, bytes.NewReader(data), int64(len(data)),
 				minio.PutObjectOptions{Internal: minio.AdvancedPutOptions{SourceMTime: at, ReplicationRequest: true}})
 			return err
 		}}
@@ -52,7 +47,13 @@ var s3Servers = map[string]func(t *testing.T, cache *services.Cache, dir string)
 		need(t, err)
 		v, err := services.StartVersity(t.Context(), binary, dir, bucket, nil)
 		must(t, err)
-		return &s3Server{v, func(_ context.Context, key string, at time.Time) error {
+		cl, err := v.Client()
+		must(t, err)
+		return &s3Server{v, func(ctx context.Context, key string, data []byte, at time.Time) error {
+			_, err := cl.PutObject(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+			if err != nil {
+				return err
+			}
 			return os.Chtimes(filepath.Join(dir, "data", bucket, key), at, at) // it serves a folder
 		}}
 	},

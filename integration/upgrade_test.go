@@ -73,7 +73,7 @@ func upgrade(t *testing.T, name, commit string) {
 	must(t, err)
 	t.Cleanup(func() { _ = ln.Close() })
 	go func() { _ = click.Serve(ln) }()
-	node := single(t, dir, broker.ListenAddrs()[0], ln.Addr().String())
+	node := single(t, dir, broker.ListenAddrs()[0], ln.Addr().String(), "path: "+filepath.Join(dir, "lake"))
 
 	before := node(old)
 	must(t, before.Start())
@@ -128,8 +128,9 @@ func upgrade(t *testing.T, name, commit string) {
 	equal(t, ctx, old, after.Config, truth)
 }
 
-// single returns a way to run one node on the same folder and the same tables with one binary or another.
-func single(t *testing.T, dir, broker, click string) func(binary string) *services.Node {
+// single returns a way to run one node on the same folder and the same tables with one binary or another. lake is the
+// line of the configuration that says where the tables are.
+func single(t *testing.T, dir, broker, click, lake string) func(binary string) *services.Node {
 	t.Helper()
 	raft, err := services.FreePort()
 	must(t, err)
@@ -152,13 +153,13 @@ session:
 flush:
   interval: 1s
 delta:
-  path: %[1]s/lake
+  %[7]s
   revision_interval: 1s
 clickhouse:
   address: %[5]s
 http:
   listen: 127.0.0.1:%[6]d
-`, dir, raft, broker, topic, click, http), 0o644))
+`, dir, raft, broker, topic, click, http, lake), 0o644))
 	runs := 0
 	return func(binary string) *services.Node {
 		runs++

@@ -38,8 +38,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 1 {
 		switch args[0] {
 		case "fetch":
-			_, err := fetch(ctx, out)
-			return err
+			return fetchAll(ctx, out)
 		case "up":
 			return up(ctx, out)
 		case "down":
@@ -129,6 +128,19 @@ func fetch(ctx context.Context, out io.Writer) (f services.Fetched, err error) {
 	}
 	_, err = c.FetchPython(ctx)
 	return f, err
+}
+
+// fetchAll fetches what the tests have besides.
+func fetchAll(ctx context.Context, out io.Writer) error {
+	if _, err := fetch(ctx, out); err != nil {
+		return err
+	}
+	c, err := services.OpenCache(out)
+	if err != nil {
+		return err
+	}
+	_, err = c.FetchVersity(ctx)
+	return err
 }
 
 func pidFile() string { return filepath.Join(folder, "running.json") }

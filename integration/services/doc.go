@@ -1,10 +1,11 @@
-// Package services fetches and runs the real services that the tests need: Apache Kafka, a MinIO server, the ClickHouse
-// engine behind a native-protocol front, Python with Delta readers that nobody here wrote, and Spark to be measured
-// against. They are test tools, never dependencies of Deckle.
+// Package services fetches and runs the real services that the tests need: Apache Kafka, two S3 servers (MinIO,
+// versitygw), the ClickHouse engine behind a native-protocol front, Python with Delta readers that nobody here wrote,
+// and Spark to be measured against. They are test tools, never dependencies of Deckle.
 //
 //	service      comes from                                            by
 //	Kafka        org.apache.kafka:kafka_2.13, kafka-tools              Maven (java, mvn)
 //	MinIO        github.com/minio/minio                                go install
+//	versitygw    github.com/versity/versitygw                          go install
 //	ClickHouse   @chdb/lib-linux-x64-gnu + integration/chfront (cgo)   npm pack, go build (npm, cc)
 //	librdkafka   confluent-kafka                                       pip (python3)
 //	readers      deltalake, duckdb, duckdb-extension-delta             pip (python3)

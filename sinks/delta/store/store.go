@@ -203,8 +203,8 @@ func Probe(ctx context.Context, s Store, prefix string, random io.Reader) error 
 	case errSecond == nil || !bytes.Equal(got, first):
 		return fmt.Errorf("%w by %s: a second PUT with If-None-Match: * replaced the object, so that two nodes could "+
 			"overwrite each other's commits; use a store that honours it (AWS S3, MinIO from RELEASE.2024-05-07, "+
-			"Ceph, SeaweedFS, Garage or RustFS in a version with conditional writes), and check that no proxy drops "+
-			"the header", ErrUnconditional, s)
+			"Ceph, SeaweedFS, Garage, RustFS or versitygw in a version with conditional writes), and check that no "+
+			"gateway drops the header", ErrUnconditional, s)
 	case !errors.Is(errSecond, ErrExists):
 		return fmt.Errorf("store: probe of %s: second conditional put: %w", s, errSecond)
 	}
