@@ -36,9 +36,8 @@ type Mem struct {
 	late    []lateput
 	puts    uint64
 	now     func() time.Time
+	hook    func(op, key string) error
 
-	// Hook, if set, is called before every request with its name and key; an error becomes the answer of the request.
-	Hook func(op, key string) error
 	// Unconditional makes conditional puts behave like plain ones.
 	Unconditional bool
 }
@@ -67,6 +66,14 @@ func (m *Mem) SetFaults(seed uint64, f Faults) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rng, m.faults = rand.New(rand.NewPCG(seed, 1)), f
+}
+
+// SetHook has a function called before every request with its name and key, several at the same time; an error becomes
+// the answer of the request. Nil ends that.
+func (m *Mem) SetHook(hook func(op, key string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hook = hook
 }
 
 // Overwrite replaces an object without the writers' knowledge, as a damaged disk would.
@@ -113,8 +120,11 @@ func (m *Mem) begin(ctx context.Context, op, key string) error {
 		m.mu.Lock()
 		return err
 	}
-	if m.Hook != nil {
-		if err := m.Hook(op, key); err != nil {
+	m.mu.Lock()
+	hook := m.hook
+	m.mu.Unlock()
+	if hook != nil {
+		if err := hook(op, key); err != nil {
 			m.mu.Lock()
 			return err
 		}

@@ -287,12 +287,12 @@ func TestReplacedWhileRead(t *testing.T) {
 		t.Fatalf("%d rows, %v", n, err)
 	}
 	// An error of the store stays what it is.
-	mem.Hook = func(op, key string) error {
+	mem.SetHook(func(op, key string) error {
 		if n--; n < 0 {
 			return objects.ErrFault
 		}
 		return nil
-	}
+	})
 	for n = range 4 {
 		at := n
 		err = eachCheckpointView(t.Context(), mem, "c", func(leaf) bool { return true },

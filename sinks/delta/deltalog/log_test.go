@@ -240,13 +240,13 @@ func TestGroupedCommits(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
 	inPut, release := make(chan struct{}), make(chan struct{})
-	mem.Hook = func(op, key string) error {
+	mem.SetHook(func(op, key string) error {
 		if op == "put-if-absent" && strings.HasSuffix(key, "1.json") {
 			inPut <- struct{}{}
 			<-release
 		}
 		return nil
-	}
+	})
 	errs := make(chan error)
 	go func() {
 		errs <- l.Submit(context.Background(), &Change{AppID: "s0", Version: 1, Last: true,

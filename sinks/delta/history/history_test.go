@@ -292,7 +292,7 @@ func TestLooseObjects(t *testing.T) {
 func TestCheckWhileOthersWrite(t *testing.T) {
 	w := newTab(t)
 	done := false
-	w.mem.Hook = func(op, key string) error {
+	w.mem.SetHook(func(op, key string) error {
 		if op == "list" && key == "t/" && !done {
 			done = true
 			a := w.file(60, start)
@@ -301,7 +301,7 @@ func TestCheckWhileOthersWrite(t *testing.T) {
 			return w.mem.Delete(context.Background(), "t/d=2026-11-02/part-7.parquet")
 		}
 		return nil
-	}
+	})
 	r, err := w.open().Check(t.Context(), CheckOptions{})
 	if err != nil || len(r.Findings) != 0 || r.Version != 8 {
 		t.Errorf("%+v, %v", r, err)

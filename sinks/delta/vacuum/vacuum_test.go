@@ -134,14 +134,14 @@ func TestTakenBack(t *testing.T) {
 		if !late {
 			take()
 		}
-		w.mem.Hook = func(op, key string) error {
+		w.mem.SetHook(func(op, key string) error {
 			if late && op == "delete" && strings.HasSuffix(key, path) {
 				late = false
 				take()
 				late = true
 			}
 			return nil
-		}
+		})
 		err = r.Remove(t.Context(), nil)
 		switch {
 		case late && (!errors.Is(err, ErrTakenBack) || !strings.Contains(err.Error(), path)):
