@@ -316,7 +316,7 @@ func TestCompactionKeepsRows(t *testing.T) {
 		jobs, conflicts, killed = jobs+w.jobs, conflicts+w.conflicts, killed+w.killed
 		restored, vacuumed = restored+w.restored, vacuumed+w.vacuumed
 	}
-	if jobs < 10*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 {
+	if jobs < 10*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 && !testing.Short() {
 		t.Errorf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed: the test shows little", jobs,
 			conflicts, killed, restored, vacuumed)
 	}

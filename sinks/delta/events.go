@@ -73,7 +73,8 @@ func (s *Events) buffer(shard uint32) *eventsBuffer {
 // Write implements sinks.Sink: all rows of the plan in one commit. What an operator has given up of them is left out if
 // no buffer has it, and named in the same commit (givenID).
 func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
-	if err := s.write(ctx, plan); err != nil {
+	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j) })
+	if err != nil {
 		return fmt.Errorf("delta: events of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
 	}
 	if b := s.buffer(plan.Config.Shard); b != nil {
@@ -82,7 +83,7 @@ func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
 	return nil
 }
 
-func (s *Events) write(ctx context.Context, plan *state.Plan) error {
+func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge) error {
 	_, want := plan.Rows()
 	if want == 0 {
 		return nil
@@ -93,12 +94,12 @@ func (s *Events) write(ctx context.Context, plan *state.Plan) error {
 	}
 	var err error
 	origin := deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}
-	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rows: want}
-	if change.Adds, err = s.buffered(ctx, plan, origin); err != nil {
+	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rows: want, Rules: judge.text()}
+	if change.Adds, err = s.buffered(ctx, plan, origin, judge); err != nil {
 		return err
 	}
 	if change.Adds == nil {
-		if change.Adds, change.Rows, err = s.fetched(ctx, plan, origin); err != nil {
+		if change.Adds, change.Rows, err = s.fetched(ctx, plan, origin, judge); err != nil {
 			return err
 		}
 		for _, r := range plan.Given() {
@@ -109,7 +110,8 @@ func (s *Events) write(ctx context.Context, plan *state.Plan) error {
 }
 
 // buffered uploads the plan's files from the shard's buffer. It returns nil if the buffer does not have all of them.
-func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin) ([]deltalog.Add, error) {
+func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin, judge *judge) ([]deltalog.Add,
+	error) {
 	b := s.buffer(plan.Config.Shard)
 	if b == nil {
 		return nil, nil
@@ -121,6 +123,11 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 	var files []*dataFile
 	for _, e := range epochs {
 		files = append(files, e.files...)
+	}
+	for _, f := range files {
+		if err := judge.events(f); err != nil {
+			return nil, err
+		}
 	}
 	adds := make([]deltalog.Add, len(files))
 	g, gctx := errgroup.WithContext(ctx)
@@ -135,8 +142,8 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 }
 
 // fetched reads the plan's records again and uploads their files as they fill. It returns their number.
-func (s *Events) fetched(ctx context.Context, plan *state.Plan, origin deltalog.Origin) (adds []deltalog.Add,
-	rows int64, err error) {
+func (s *Events) fetched(ctx context.Context, plan *state.Plan, origin deltalog.Origin, judge *judge) (
+	adds []deltalog.Add, rows int64, err error) {
 	source := s.opts.EventSource(plan.Config.Shard)
 	if source == nil {
 		return nil, 0, fmt.Errorf("no buffer has the plan and shard %d has no event source", plan.Config.Shard)
@@ -149,6 +156,9 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, origin deltalog.
 		f, err := open[date].finish(0)
 		delete(open, date)
 		if err != nil {
+			return err
+		}
+		if err := judge.events(f); err != nil {
 			return err
 		}
 		add, err := s.upload(ctx, f, origin)

@@ -93,7 +93,7 @@ func TestGoldenFiles(t *testing.T) {
 			}
 			rows[i] = r
 		}
-		data, stats, err := declared.encodeSessions(declared.sessions[level.First], rows, c)
+		data, stats, err := declared.encodeSessions(declared.sessions[level.First], rows, c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -240,7 +240,7 @@ func TestFilesOfLevelOne(t *testing.T) {
 			}
 			encoded = append(encoded, r)
 		}
-		data, stats, err := y.encodeSessions(y.sessions[level.First], encoded, c)
+		data, stats, err := y.encodeSessions(y.sessions[level.First], encoded, c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"deckle/schema"
 	"deckle/schema/level"
+	"deckle/sinks/delta/constraint"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
@@ -34,13 +35,13 @@ type target struct {
 // lie in the table, so that a file is hardly ever rewritten for two windows. The last commit of the last window carries
 // the txn. Every commit before it may be repeated, as a row is replaced only by a newer image.
 func (s *Revisions) Write(ctx context.Context, plan *state.Plan) error {
-	if err := s.write(ctx, plan); err != nil {
+	if err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j) }); err != nil {
 		return fmt.Errorf("delta: revisions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
 	}
 	return nil
 }
 
-func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
+func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) error {
 	appID := s.appID(plan.Config.Shard)
 	if done, err := s.done(appID, plan); done || err != nil {
 		return err
@@ -51,6 +52,9 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan) error {
 		r, err := s.layout.sessionRow(s.table(plan), row, nil)
 		if err != nil {
 			return err
+		}
+		if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
+			return refused(row, err)
 		}
 		targets = append(targets, target{key: row.Key(), date: row.SessionDate,
 			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size()})
@@ -96,6 +100,9 @@ type pass struct {
 	// seen are the files that need nothing more, by path, each with the keys of the window's rows in it. Files never
 	// change.
 	seen map[string][]string
+	// judge and others are the rules of the table and its columns of other tools, as of this step.
+	judge  *judge
+	others []string
 	// byPlace are the distinct places of the window's rows.
 	byPlace map[string][]uint64 // partition value → first closed epochs
 }
@@ -169,6 +176,11 @@ func (p *pass) step() (finished bool, err error) {
 	slices.SortFunc(candidates, func(a, b *deltalog.File) int { return cmp.Compare(a.Path, b.Path) })
 
 	change := &deltalog.Change{AppID: p.appID, Version: int64(p.plan.B), ReadVersion: version, Operation: "MERGE"}
+	if p.judge, err = p.s.judge(); err != nil {
+		return false, err
+	}
+	p.others = p.s.log.ForeignColumns()
+	change.Rules = p.judge.text()
 	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.s.table(p.plan), change: change}
 	found := map[string]bool{}
 	rewritten := map[string][]string{}
@@ -242,35 +254,64 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil || !older {
 		return keys, err
 	}
+	date, err := schema.ParseDate(f.Partition)
+	if err != nil {
+		return nil, &deltalog.CorruptionError{Key: key, Err: err}
+	}
+	more, err := readForeign(key, data, p.others)
+	if err != nil {
+		return nil, err
+	}
 	var rows []sessionRow
-	var date int32
+	var images []int // places in rows
 	y, newest := p.s.layout, p.s.layout.sessions[level.Current]
 	err = eachRow(key, data, newest.file, newest.later, func(row parquet.Row) error {
 		r := sessionRow(row)
 		k := r.key()
 		if t := p.targets[k]; t != nil && r.epoch() < t.epoch {
-			rows = append(rows, p.images[k])
-			return nil
+			r, images = p.images[k], append(images, len(rows))
+		} else {
+			r = r.clone()
 		}
-		rows = append(rows, r.clone())
+		rows = append(rows, r)
 		return nil
 	})
 	if err != nil {
 		return nil, err
-	}
-	if date, err = schema.ParseDate(f.Partition); err != nil {
-		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
 	// Another tool may have merged files of several levels: what stands there is kept.
 	t := y.holding(b.table, rows)
 	for _, r := range rows {
 		y.complete(r)
 	}
-	if err := b.file(t, date, rows, f.Origins()...); err != nil {
+	for _, i := range images {
+		if err := p.allow(y.fit(t, slices.Clip(rows[i])), date, more.values(i)); err != nil {
+			return nil, err
+		}
+	}
+	for i := range rows {
+		if more == nil {
+			break
+		}
+		if rows[i], err = more.widen(y.fit(newest, slices.Clip(rows[i])), i); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.file(t, date, rows, more, f.Origins()...); err != nil {
 		return nil, err
 	}
 	b.change.Removes = append(b.change.Removes, f)
 	return keys, nil
+}
+
+// allow judges an image by all rules, with the values of the columns of others that it is to stand beside.
+func (p *pass) allow(r sessionRow, date int32, of map[string]constraint.Value) error {
+	err := p.judge.row(parquet.Row(r), date, of)
+	if err == nil {
+		return nil
+	}
+	row := p.s.layout.image(r, date)
+	return refused(&row, err)
 }
 
 // vanished gives the error for a file whose object is missing: ErrRebuild if the file is not live any more, and a
@@ -297,6 +338,9 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 		if found[key] {
 			continue
 		}
+		if err := p.allow(p.images[key], t.date, noForeign); err != nil {
+			return err
+		}
 		dates[t.date] = append(dates[t.date], p.images[key])
 		places[schema.DateText(t.date)] = append(places[schema.DateText(t.date)], t.firstClosed)
 		from, to = min(from, t.firstClosed-1), max(to, t.firstClosed)
@@ -307,7 +351,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	shard := p.plan.Config.Shard
 	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
 	for _, date := range slices.Sorted(maps.Keys(dates)) {
-		if err := b.file(b.table, date, dates[date], origin); err != nil {
+		if err := b.file(b.table, date, dates[date], nil, origin); err != nil {
 			return err
 		}
 	}

@@ -162,7 +162,7 @@ func (y *layout) fit(t *table, r sessionRow) sessionRow {
 
 // complete gives a row, as it was read from a file that does not have all columns, the values that older rows have.
 func (y *layout) complete(r sessionRow) {
-	for i := len(y.sessions[level.First].statOf); i < len(r); i++ {
+	for i := len(y.sessions[level.First].statOf); i < len(y.own(r)); i++ {
 		if r[i].IsNull() {
 			r[i] = y.sessionColumns[i].older()
 		}
@@ -172,7 +172,7 @@ func (y *layout) complete(r sessionRow) {
 // holding returns the table of the lowest level that has all columns of which one of the rows has a value, at least t.
 func (y *layout) holding(t *table, rows []sessionRow) *table {
 	for _, r := range rows {
-		for i := len(r) - 1; i >= len(t.statOf); i-- {
+		for i := len(y.own(r)) - 1; i >= len(t.statOf); i-- {
 			if !r[i].IsNull() {
 				t = y.sessions[y.sessionColumns[i].Since]
 				break
@@ -186,11 +186,14 @@ func (y *layout) holding(t *table, rows []sessionRow) *table {
 // those of r.
 func (y *layout) image(r sessionRow, date int32) schema.SessionRow {
 	s := schema.SessionRow{SessionDate: date, Epoch: r.epoch()}
-	for i := range r {
+	for i := range y.own(r) {
 		y.sessionColumns[i].set(&s, r[i])
 	}
 	return s
 }
+
+// own is the row without the columns of others.
+func (y *layout) own(r sessionRow) sessionRow { return r[:min(len(r), len(y.sessionColumns))] }
 
 func compareSessionRows(a, b sessionRow) int {
 	for _, place := range [...]int{placeBrand, placeSession, placeOrigin} {
@@ -219,19 +222,25 @@ func sortSessions(rows []sessionRow) {
 	slices.SortFunc(rows, compareSessionRows)
 }
 
-// encodeSessions sorts the rows and encodes them as one file of the table's level.
-func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec) (data []byte, stats string, err error) {
+// encodeSessions sorts the rows and encodes them as one file of the table's level, with the columns of others that the
+// rows have behind those of this binary.
+func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec, more *foreign) (data []byte, stats string,
+	err error) {
 	sortSessions(rows)
 	cols, statOf := t.newStats(), t.statOf
 	var buf bytes.Buffer
-	w := parquet.NewGenericWriter[any](&buf, append(fileOptions(c), t.file)...)
+	w := parquet.NewGenericWriter[any](&buf, append(fileOptions(c), more.schema(t.file))...)
 	chunk := make([]parquet.Row, 0, min(len(rows), writeRows))
 	for j, r := range rows {
+		whole := r
 		r = y.fit(t, r)
 		for i, v := range r {
 			if at := statOf[i]; at >= 0 {
 				count(&cols[at], v)
 			}
+		}
+		if more != nil {
+			r = more.beside(r, whole[len(y.sessionColumns):])
 		}
 		if chunk = append(chunk, parquet.Row(r)); len(chunk) < writeRows && j < len(rows)-1 {
 			continue

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/parquet-go/parquet-go"
+
 	"deckle/schema"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
@@ -20,23 +22,25 @@ func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
 	if done, err := s.done(appID, plan); done || err != nil {
 		return err
 	}
-	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true}
-	b := sessionsBuilder{ctx: ctx, w: &s.writer, table: s.table(plan), change: change,
+	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, appID, j) })
+	if err != nil {
+		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
+	}
+	return nil
+}
+
+func (s *Sessions) write(ctx context.Context, plan *state.Plan, appID string, j *judge) error {
+	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rules: j.text()}
+	b := sessionsBuilder{ctx: ctx, w: &s.writer, table: s.table(plan), change: change, judge: j,
 		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
 	err := plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
 	if err == nil {
 		err = b.flush()
 	}
-	if err != nil {
-		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
+	if err != nil || change.Rows == 0 {
+		return err
 	}
-	if change.Rows == 0 {
-		return nil
-	}
-	if err := s.submit(ctx, change); err != nil {
-		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
-	}
-	return nil
+	return s.submit(ctx, change)
 }
 
 // sessionsBuilder collects rows. Whenever they reach Options.FileBytes, it uploads one file per partition.
@@ -46,6 +50,7 @@ type sessionsBuilder struct {
 	table  *table // of the plan's level
 	origin deltalog.Origin
 	change *deltalog.Change
+	judge  *judge
 
 	dates  map[int32][]sessionRow
 	memory rowMemory
@@ -56,6 +61,9 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 	r, err := b.w.layout.sessionRow(b.table, row, &b.memory)
 	if err != nil {
 		return err
+	}
+	if err := b.judge.row(parquet.Row(r), row.SessionDate, noForeign); err != nil {
+		return refused(row, err)
 	}
 	if b.dates == nil {
 		b.dates = map[int32][]sessionRow{}
@@ -70,7 +78,7 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 
 func (b *sessionsBuilder) flush() error {
 	for _, date := range slices.Sorted(maps.Keys(b.dates)) {
-		if err := b.file(b.table, date, b.dates[date], b.origin); err != nil {
+		if err := b.file(b.table, date, b.dates[date], nil, b.origin); err != nil {
 			return err
 		}
 	}
@@ -80,8 +88,9 @@ func (b *sessionsBuilder) flush() error {
 
 // file uploads the rows of one partition as a file of the table's level and adds them to the change. Without origins
 // those are not known.
-func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, origins ...deltalog.Origin) error {
-	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec)
+// more are columns of others, of which each row has the values; nil: none.
+func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, more *foreign, origins ...deltalog.Origin) error {
+	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec, more)
 	if err != nil {
 		return err
 	}

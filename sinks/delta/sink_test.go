@@ -246,7 +246,7 @@ func FuzzDataFile(f *testing.F) {
 	r, _ := declared.sessionRow(declared.sessions[level.First],
 		&schema.SessionRow{SessionID: "s", Status: schema.StatusClosed}, nil)
 	c, _ := codec("snappy")
-	sessions, _, err := declared.encodeSessions(declared.sessions[level.First], []sessionRow{r}, c)
+	sessions, _, err := declared.encodeSessions(declared.sessions[level.First], []sessionRow{r}, c, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

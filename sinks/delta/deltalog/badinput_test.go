@@ -476,3 +476,55 @@ func TestCheckpointProtection(t *testing.T) {
 		}
 	}
 }
+
+// TestFeaturesThatAskNothing: versions and features of a table are taken as long as no column and no property wants
+// what this package does not do.
+func TestFeaturesThatAskNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		p       Protocol
+		set     map[string]string
+		refused string // what is said of a change that removes files
+	}{
+		"3":               {Protocol{1, 3, nil, nil}, map[string]string{"delta.constraints.k": "k <> ''"}, ""},
+		"4":               {Protocol{1, 4, nil, nil}, nil, ""},
+		"5, not mapped":   {Protocol{2, 5, nil, nil}, map[string]string{configMapping: "none"}, ""},
+		"6":               {Protocol{1, 6, nil, nil}, nil, ""},
+		"append-only":     {Protocol{1, 2, nil, nil}, map[string]string{configAppendOnly: "true"}, "is append-only"},
+		"change feed":     {Protocol{1, 4, nil, nil}, map[string]string{configChangeData: "true"}, "change data feed"},
+		"change feed off": {Protocol{1, 4, nil, nil}, map[string]string{configChangeData: "false"}, ""},
+		"named": {Protocol{3, 7, []string{"timestampNtz", "vacuumProtocolCheck", "columnMapping"},
+			slices.Concat(writerFeatures)}, nil, ""},
+	} {
+		mem := objects.NewMem(nil)
+		l := open(t, writerOptions(mem))
+		submit(t, l, &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
+		meta := *snapshot(l).Metadata
+		meta.Configuration = map[string]string{ConfigClusterID: "c1", ConfigPipeline: "p"}
+		for k, v := range c.set {
+			meta.Configuration[k] = v
+		}
+		body, err := encodeCommit(&CommitInfo{}, &c.p, &meta, nil, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem.Overwrite(l.commitKey(2), body)
+		if err := l.Refresh(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		rules, err := l.Rules()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		submit(t, l, &Change{AppID: "a", Version: 2, Last: true, Adds: []Add{add("g", Origin{})}, Rules: rules.Text()})
+		err = l.Submit(t.Context(), &Change{AppID: "r", Version: 1, Last: true, Removes: []*File{live(l, "f")},
+			Adds: []Add{add("f2", Origin{})}, Rules: rules.Text()})
+		var stop *sinks.StopError
+		if errors.As(err, &stop) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) ||
+			(l.CheckRemoves() != nil) != (err != nil) {
+			t.Errorf("%s: a change with removes: %v, %v", name, err, l.CheckRemoves())
+		}
+		// What only rearranges rows needs none of it.
+		submit(t, l, &Change{Rearrange: true, Removes: []*File{live(l, "g")}, Adds: []Add{add("g2", Origin{})}})
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"deckle/sinks"
 	"deckle/sinks/delta/store"
 )
 
@@ -36,8 +35,11 @@ type Change struct {
 	// the change must be made again, as it was made without knowing that file.
 	Guard       func(*File) bool
 	ReadVersion int64
-	Rows        int64  // for the commit's metrics
-	Operation   string // WRITE, MERGE, OPTIMIZE
+	// Rules is the Text of the table's rules by which the rows of Adds were judged, unless they stood there before. If
+	// the table has others by now, the change must be made again.
+	Rules     string
+	Rows      int64  // for the commit's metrics
+	Operation string // WRITE, MERGE, OPTIMIZE
 }
 
 // check judges a change against the current snapshot.
@@ -51,6 +53,9 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 		if s.File(f.Path) == nil {
 			return false, fmt.Errorf("%w: %s is gone", ErrRebuild, f.Path)
 		}
+	}
+	if len(c.Adds) > 0 && !c.Rearrange && c.Rules != s.rules.text {
+		return false, fmt.Errorf("%w: it has other constraints", ErrRebuild)
 	}
 	if c.Guard == nil || s.Version == c.ReadVersion {
 		return false, nil
@@ -152,8 +157,8 @@ func (l *Log) settle(group []*pending) []*pending {
 			p.finish(err)
 		case done:
 			p.finish(nil)
-		case len(p.change.Removes) > 0 && !p.change.Rearrange && l.snap.properties.appendOnly:
-			p.finish(l.appendOnly())
+		case len(p.change.Removes) > 0 && !p.change.Rearrange && l.refused() != nil:
+			p.finish(l.refused())
 		default:
 			rest = append(rest, p)
 		}
@@ -161,20 +166,24 @@ func (l *Log) settle(group []*pending) []*pending {
 	return disjoint(rest)
 }
 
-// appendOnly is the error of a change that removes files from a table that takes appends only.
-func (l *Log) appendOnly() error {
-	return &sinks.StopError{Err: fmt.Errorf("delta: table %s is append-only", l.name()),
-		Hint: "unset the property " + configAppendOnly + ": revisions replace rows, and wait until then"}
+// refused is the *sinks.StopError of a change that removes files, with other rows in their place, if the current
+// snapshot refuses those; nil otherwise.
+func (l *Log) refused() error {
+	p := &l.snap.properties
+	if !p.appendOnly && !p.changeData {
+		return nil
+	}
+	why, key := "is append-only", configAppendOnly
+	if p.changeData {
+		why, key = "has a change data feed, which is not written here", configChangeData
+	}
+	return stop(l.name(), "unset the property "+key+": revisions replace rows, and wait until then", "it %s", why)
 }
 
-// CheckRemoves returns the *sinks.StopError of a change that removes files, if the table takes appends only as of the
-// current snapshot; nil otherwise. A caller that has files to write first asks before.
+// CheckRemoves is what Submit would say of a change that removes files, as of the current snapshot. A caller that has
+// files to write first asks before.
 func (l *Log) CheckRemoves() (err error) {
-	l.View(func(s *Snapshot) {
-		if s.properties.appendOnly {
-			err = l.appendOnly()
-		}
-	})
+	l.View(func(*Snapshot) { err = l.refused() })
 	return err
 }
 

@@ -126,7 +126,21 @@ func TestCreateAndRefuse(t *testing.T) {
 			m.Configuration[configTxnRetention] = "interval 1 day"
 		}),
 		"column w is not one": with(func(m *Metadata, _ *Protocol) {
-			m.SchemaString = SchemaString(append(testFields[:3:3], Field{"w", "long"}))
+			m.SchemaString = strings.Replace(SchemaString(append(testFields[:3:3], Field{"w", "long"})),
+				`"w","type":"long","nullable":true`, `"w","type":"long","nullable":false`, 1)
+		}),
+		"has an expression that generates it": with(func(m *Metadata, p *Protocol) {
+			p.MinWriterVersion = 4
+			m.SchemaString = strings.Replace(m.SchemaString, "{}", `{"delta.generationExpression":"1"}`, 1)
+		}),
+		"has generated numbers": with(func(m *Metadata, p *Protocol) {
+			p.MinWriterVersion = 6
+			m.SchemaString = strings.Replace(m.SchemaString, "{}", `{"delta.identity.start":1}`, 1)
+		}),
+		"the constraint later, CHECK (length(k) > 3), is not understood": with(func(m *Metadata, p *Protocol) {
+			p.MinWriterVersion = 3
+			m.Configuration["delta.constraints.first"] = "k > 'a'"
+			m.Configuration["delta.constraints.later"] = "length(k) > 3"
 		}),
 		"column d is missing": with(func(m *Metadata, _ *Protocol) { m.SchemaString = SchemaString(testFields[:2]) }),
 		"column v has type": with(func(m *Metadata, _ *Protocol) {
@@ -136,7 +150,7 @@ func TestCreateAndRefuse(t *testing.T) {
 			m.SchemaString = strings.Replace(m.SchemaString, "{}", `{"delta.invariants":"x"}`, 1)
 		}),
 		"partitioned by":     with(func(m *Metadata, _ *Protocol) { m.PartitionColumns = nil }),
-		"minReaderVersion 2": with(func(_ *Metadata, p *Protocol) { p.MinReaderVersion = 2 }),
+		"minReaderVersion 4": with(func(_ *Metadata, p *Protocol) { p.MinReaderVersion = 4 }),
 		"minWriterVersion 8": with(func(_ *Metadata, p *Protocol) { p.MinWriterVersion = 8 }),
 		"reader feature \"deletionVectors\"": with(func(_ *Metadata, p *Protocol) {
 			*p = Protocol{3, 7, []string{"deletionVectors"}, []string{"deletionVectors"}}

@@ -19,6 +19,7 @@ const (
 	configCleanup             = "delta.enableExpiredLogCleanup"
 	configCheckpointInterval  = "delta.checkpointInterval"
 	configCheckpointRetention = "delta.checkpointRetentionDuration"
+	configChangeData          = "delta.enableChangeDataFeed"
 	configProtected           = "delta.requireCheckpointProtectionBeforeVersion"
 )
 
@@ -43,6 +44,7 @@ type properties struct {
 	cleanup             bool
 	checkpointInterval  int64 // commits, 0: not set
 	appendOnly          bool
+	changeData          bool
 	protected           int64 // what is older than this version goes all at once or not at all
 	unread              []string
 }
@@ -64,11 +66,12 @@ func propertiesOf(cfg map[string]string, logRetention time.Duration) properties 
 			}
 		}
 	}
-	for key, b := range map[string]*bool{configCleanup: &p.cleanup, configAppendOnly: &p.appendOnly} {
+	for key, b := range map[string]*bool{configCleanup: &p.cleanup, configAppendOnly: &p.appendOnly,
+		configChangeData: &p.changeData} {
 		if text, ok := cfg[key]; ok {
 			*b = strings.EqualFold(text, "true")
 			if !*b && !strings.EqualFold(text, "false") {
-				*b = key == configAppendOnly
+				*b = key != configCleanup
 				unread(key, errors.New("want true or false"))
 			}
 		}

@@ -21,11 +21,15 @@ const (
 var readerFeatures = []string{featureMapping, featureVectors, "timestampNtz", "vacuumProtocolCheck"}
 
 // legacyFeatures are what a writer version stands for, each with those before it.
-var legacyFeatures = [...][]string{2: {"appendOnly", "invariants"}}
+var legacyFeatures = [...][]string{2: {"appendOnly", "invariants"}, 3: {"checkConstraints"},
+	4: {"changeDataFeed", "generatedColumns"}, 5: {featureMapping}, 6: {"identityColumns"}}
 
-// writerFeatures are the features that this package takes: append-only is obeyed, and checkSchema refuses columns with
-// invariants. Cleanup obeys checkpointProtection. vacuumProtocolCheck asks nothing of who writes.
-var writerFeatures = []string{"appendOnly", "invariants", featureProtection, "vacuumProtocolCheck"}
+// writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
+// obeyed. Of changeDataFeed, what needs changes data is refused while the property is set. What invariants, generated
+// and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others ask
+// nothing of who writes Deckle's columns.
+var writerFeatures = []string{"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns",
+	featureMapping, "identityColumns", featureProtection, "timestampNtz", "vacuumProtocolCheck"}
 
 // Ways back from what is refused.
 const (
@@ -33,6 +37,8 @@ const (
 		"deletionVectors (Spark); Deckle goes on by itself"
 	hintMapping = "Spark: set the property " + configMapping + " to none, and then ALTER TABLE ... DROP FEATURE " +
 		"columnMapping; Deckle goes on by itself"
+	hintConstraint = "drop the constraint (ALTER TABLE ... DROP CONSTRAINT), or write it as comparisons of columns with " +
+		"values, IN, IS NULL, AND, OR and NOT; Deckle goes on by itself"
 	hintFeature = "switch it off and take it from the table with ALTER TABLE ... DROP FEATURE (Spark; what it leaves, " +
 		featureProtection + ", is no hindrance), or restore the table to the version before; Deckle goes on by itself. " +
 		"Or give Deckle a new location"
@@ -86,6 +92,9 @@ func (s *Snapshot) checkReader(root string) error {
 // checkWriter refuses a table that this package cannot write correctly.
 func (s *Snapshot) checkWriter(root string) error {
 	p := s.Protocol
+	if s.mapped() {
+		return stop(root, hintMapping, "%s is %q", configMapping, s.Metadata.Configuration[configMapping])
+	}
 	for _, f := range p.ReaderFeatures {
 		if !slices.Contains(writerFeatures, f) {
 			return stop(root, hintFor(f), "reader feature %q is not supported", f)
@@ -93,8 +102,6 @@ func (s *Snapshot) checkWriter(root string) error {
 	}
 	features := p.WriterFeatures
 	switch v := p.MinWriterVersion; {
-	case p.MinReaderVersion == 2:
-		return stop(root, hintMapping, "minReaderVersion %d is not supported", p.MinReaderVersion)
 	case v < 1 || v >= len(legacyFeatures) && v != 7:
 		return stop(root, hintFeature, "minWriterVersion %d is not supported", v)
 	case v < 7:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -44,7 +45,14 @@ func SchemaString(fields []Field) string {
 	return string(b)
 }
 
+// needed are what a column may ask of who writes it, by the names in its metadata.
+var needed = map[string]string{
+	"delta.invariants": "an invariant", "delta.generationExpression": "an expression that generates it",
+	"delta.identity.start": "generated numbers", "CURRENT_DEFAULT": "a default",
+}
+
 // checkSchema reports how a table's schema differs from the columns that are written. The later ones may be missing.
+// Columns of others may be there if they may be null, as they are in every row that is written here.
 func checkSchema(schemaString string, want, later []Field) error {
 	var s schemaStruct
 	if err := json.Unmarshal([]byte(schemaString), &s); err != nil {
@@ -52,12 +60,17 @@ func checkSchema(schemaString string, want, later []Field) error {
 	}
 	known := slices.Concat(want, later)
 	for _, f := range s.Fields {
-		if _, ok := f.Metadata["delta.invariants"]; ok {
-			return fmt.Errorf("column %s has an invariant", f.Name)
+		for _, key := range slices.Sorted(maps.Keys(needed)) {
+			if _, ok := f.Metadata[key]; ok {
+				return fmt.Errorf("column %s has %s", f.Name, needed[key])
+			}
 		}
 		i := slices.IndexFunc(known, func(w Field) bool { return w.Name == f.Name })
+		if i < 0 && !f.Nullable {
+			return fmt.Errorf("column %s is not one of Deckle's and NOT NULL: no row could be written", f.Name)
+		}
 		if i < 0 {
-			return fmt.Errorf("column %s is not one of Deckle's", f.Name)
+			continue
 		}
 		if string(f.Type) != `"`+known[i].Type+`"` {
 			return fmt.Errorf("column %s has type %s, want %q", f.Name, f.Type, known[i].Type)

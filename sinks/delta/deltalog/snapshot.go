@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"deckle/sinks"
 )
 
 // Snapshot is the state of a table as of a version.
@@ -27,6 +25,7 @@ type Snapshot struct {
 	vectors      map[string]bool
 	totals       totals
 	properties   properties
+	rules        *Rules
 	logRetention time.Duration // where the table has no property
 }
 
@@ -64,7 +63,7 @@ func (s *Snapshot) setMetadata(m *Metadata) {
 	if m != nil {
 		cfg = m.Configuration
 	}
-	s.Metadata, s.properties = m, propertiesOf(cfg, s.logRetention)
+	s.Metadata, s.properties, s.rules = m, propertiesOf(cfg, s.logRetention), rulesOf(m)
 }
 
 // Done reports whether a commit with the application id and at least the version is in the log.
@@ -223,9 +222,7 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 		return err
 	}
 	cfg := s.Metadata.Configuration
-	stop := func(hint, format string, args ...any) error {
-		return &sinks.StopError{Err: fmt.Errorf("delta: table %s: %s", root, fmt.Sprintf(format, args...)), Hint: hint}
-	}
+	stop := func(hint, format string, args ...any) error { return stop(root, hint, format, args...) }
 	if id := cfg[ConfigClusterID]; id != want.ClusterID {
 		return stop("give this cluster a location of its own; a table belongs to the cluster that made it",
 			"it belongs to cluster %q, not to %q", id, want.ClusterID)
@@ -237,6 +234,9 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 	if v, ok := cfg[configTxnRetention]; ok {
 		return stop("unset the property "+configTxnRetention+": it lets other tools forget what Deckle has written",
 			"%s is %q", configTxnRetention, v)
+	}
+	if s.rules.err != nil {
+		return stop(hintConstraint, "%v", s.rules.err)
 	}
 	if err := checkSchema(s.Metadata.SchemaString, want.Fields, want.Later); err != nil {
 		return stop("undo the change of the schema, or give Deckle a new location", "%v", err)

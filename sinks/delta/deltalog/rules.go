@@ -1,0 +1,123 @@
+package deltalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"deckle/sinks/delta/constraint"
+)
+
+// configConstraint stands before the name of a CHECK constraint.
+const configConstraint = "delta.constraints."
+
+// Rules are what a table wants of each row by its metaData: CHECK constraints, and columns that are NOT NULL.
+type Rules struct {
+	text    string
+	checks  []check
+	present []string // columns that have no null
+	err     error    // a rule that is not understood
+}
+
+type check struct {
+	name, text string
+	expr       *constraint.Expr
+	columns    []string
+}
+
+// rulesOf reads the rules of a table.
+func rulesOf(m *Metadata) *Rules {
+	r := &Rules{}
+	if m == nil {
+		return r
+	}
+	var names []string
+	for key := range maps.Keys(m.Configuration) {
+		if strings.HasPrefix(key, configConstraint) {
+			names = append(names, key)
+		}
+	}
+	var s schemaStruct
+	if err := json.Unmarshal([]byte(m.SchemaString), &s); err != nil {
+		return r // checkSchema says so
+	}
+	var columns []constraint.Column
+	for _, f := range s.Fields {
+		var typ string
+		if json.Unmarshal(f.Type, &typ) != nil {
+			typ = "" // a struct, an array or a map
+		}
+		columns = append(columns, constraint.Column{Name: f.Name, Kind: constraint.KindOf(typ)})
+		if !f.Nullable {
+			r.present = append(r.present, f.Name)
+			r.text += "not null " + f.Name + "\n"
+		}
+	}
+	slices.Sort(names)
+	for _, key := range names {
+		c := check{name: strings.TrimPrefix(key, configConstraint), text: m.Configuration[key]}
+		var err error
+		if c.expr, err = constraint.Parse(c.text, columns); err != nil {
+			r.err = fmt.Errorf("the constraint %s, CHECK (%s), is not understood: %w", c.name, c.text, err)
+			return r
+		}
+		c.columns = c.expr.Columns()
+		r.checks = append(r.checks, c)
+		r.text += key + " " + c.text + "\n"
+	}
+	return r
+}
+
+// Text tells these rules from others; "" if there are none. A change says with it by which rules its rows were judged.
+func (r *Rules) Text() string { return r.text }
+
+// ViolationError says which rule a row violates.
+type ViolationError struct{ Rule string }
+
+func (e *ViolationError) Error() string { return "the row violates the table's " + e.Rule }
+
+// Check returns a *ViolationError if a row violates a rule; a CHECK must be true, not unknown. Rules about columns for
+// which has is false are left out.
+func (r *Rules) Check(row func(column string) constraint.Value, has func(column string) bool) error {
+	for _, c := range r.present {
+		if has(c) && row(c).Null {
+			return &ViolationError{"NOT NULL of column " + c}
+		}
+	}
+	for i := range r.checks {
+		c := &r.checks[i]
+		if slices.ContainsFunc(c.columns, func(name string) bool { return !has(name) }) {
+			continue
+		}
+		if c.expr.Eval(row) != constraint.True {
+			return &ViolationError{fmt.Sprintf("constraint %s, CHECK (%s)", c.name, c.text)}
+		}
+	}
+	return nil
+}
+
+// Rules are the rules of the version that has been read, or why nothing may be written to the table: then no row is
+// judged, either.
+func (l *Log) Rules() (r *Rules, err error) {
+	l.View(func(s *Snapshot) { r, err = s.rules, s.checkTable(l.root, l.opts.Create) })
+	return r, err
+}
+
+// ForeignColumns are the columns of the version that has been read which are none of this writer's.
+func (l *Log) ForeignColumns() (names []string) {
+	l.View(func(s *Snapshot) {
+		var schema schemaStruct
+		if s.Metadata == nil || json.Unmarshal([]byte(s.Metadata.SchemaString), &schema) != nil {
+			return
+		}
+		known := slices.Concat(l.opts.Create.Fields, l.opts.Create.Later)
+		for _, f := range schema.Fields {
+			if !slices.ContainsFunc(known, func(k Field) bool { return k.Name == f.Name }) {
+				names = append(names, f.Name)
+			}
+		}
+	})
+	return names
+}
