@@ -90,7 +90,18 @@ func (in *intake) propose() {
 	in.cutDue = false
 	if in.refused.Swap(false) || in.dirty {
 		in.dirty, in.events, in.cutPending = false, 0, true
+		in.turnSent, in.turn = in.turn, nil
 		in.send(entryCut, nil, state.EncodeCut(now.UnixMilli(), in.prevCut.epoch, in.prevCut.checksum), now)
+		return
+	}
+	in.answerTurn(&in.turn) // there is nothing to close
+}
+
+// answerTurn says that the cut for a turn, if there is one, has been answered.
+func (in *intake) answerTurn(turn **uint64) {
+	if *turn != nil {
+		in.turns.answer(**turn)
+		*turn = nil
 	}
 }
 
@@ -224,6 +235,7 @@ func (in *intake) handle(r *result) error {
 	case *state.CutResult:
 		in.cutPending = false
 		in.closed(res)
+		in.answerTurn(&in.turnSent) // after the epoch is noted
 	case nil:
 		if r.kind != entryHorizon {
 			return fmt.Errorf("%w: it had no result", errResync)

@@ -39,6 +39,10 @@ type Env struct {
 	// Elsewhere says whether another shard than the given one has a live session with the id, by the replicas of this
 	// node.
 	Elsewhere func(shard uint32, id string) bool
+	// Turns are those of the node; nil: there are no Delta tables, and each node cuts in its own part of the interval.
+	Turns *Turns
+	// ClickHouse is the gate of plans to ClickHouse; nil: all are written at once.
+	ClickHouse *Gate
 	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the
 	// sinks and the state.
 	Background func(work func())

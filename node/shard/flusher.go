@@ -35,7 +35,9 @@ type flusher struct {
 	sink    state.SinkSpec
 	log     *slog.Logger
 	wait    *backoff.ExponentialBackOff
-	stopped bool // it is shown as stopped
+	stopped bool        // it is shown as stopped
+	began   bool        // a plan has been written in this leadership
+	turn    *sinks.Turn // that the next write is part of; nil: none
 }
 
 func newFlusher(l *leadership, id state.SinkID) *flusher {
@@ -136,6 +138,7 @@ func (f *flusher) loop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer f.giveUp()
 	for {
 		if f.stopped && f.store.View().Sinks[f.sink.ID].PlanB == 0 {
 			f.goesOn() // otherwise the plan that is outstanding shows whether it does
@@ -157,13 +160,16 @@ func (f *flusher) loop(ctx context.Context) error {
 			return fmt.Errorf("shard: a plan entry returned %T", res.Value)
 		}
 		if plan.B == 0 {
+			f.giveUp()
 			continue
 		}
 		// gofail: var nodePlanApplied struct{}
 		if err := f.flush(ctx, sink, plan); err != nil {
 			return err
 		}
-		if d := f.Config.Delta; f.sink.Trails && d != nil {
+		f.began = true
+		f.giveUp() // the plan had been acknowledged already
+		if d := f.Config.Delta; f.turns == nil && f.sink.Trails && d != nil {
 			// One pass per interval: a pass rewrites whole files.
 			if err := sleep(ctx, d.RevisionInterval-f.Now().Sub(began)); err != nil {
 				return err
@@ -208,17 +214,95 @@ func (f *flusher) open(ctx context.Context) (sinks.Sink, error) {
 	return sink, err
 }
 
-// await returns when there is a plan, or an epoch for one.
+// await returns when there is a plan to be written, or an epoch for one: of a Delta table when a turn begins (f.turn), or
+// without one where what there is does not wait for turns.
 func (f *flusher) await(ctx context.Context) error {
-	return f.epochs.wait(ctx, func(noted uint64) bool {
-		v := f.store.View()
-		last := v.LastFor(f.sink.ID)
-		if f.sink.Bounded {
-			last = min(last, noted) // the number of its events is known
+	if f.turns == nil || f.sink.Destination != state.ToDelta {
+		return f.epochs.wait(ctx, func(noted uint64) bool { outstanding, more := f.has(noted); return outstanding || more })
+	}
+	f.turns.enter(f.sink.ID)
+	defer func() {
+		if t, left := f.turns.leave(f.sink.ID); left {
+			f.Turns.absent(f.sink.ID, t, f.id)
 		}
-		p := v.Sinks[f.sink.ID]
-		return p.PlanB != 0 || last > p.Acked
-	})
+	}()
+	for {
+		// The turn is looked at first: once its cut is answered, the epoch is noted.
+		t, taken, wait, turned := f.turns.take(f.sink.ID, f.Now())
+		noted, changed := f.epochs.look()
+		outstanding, more := f.has(noted)
+		switch {
+		case taken && (outstanding || more):
+			f.turn = &t
+			return nil
+		case taken:
+			f.Turns.absent(f.sink.ID, t, f.id)
+			continue
+		case wait > 0:
+		case outstanding:
+			return nil
+		case more:
+			if alone, err := f.alone(noted); alone || err != nil {
+				return err
+			}
+		}
+		if err := either(ctx, changed, turned, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// either waits until one of two channels is closed or, if wait is not 0, so long.
+func either(ctx context.Context, a, b <-chan struct{}, wait time.Duration) error {
+	var over <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		over = t.C
+	}
+	select {
+	case <-a:
+	case <-b:
+	case <-over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// has says whether the sink has an outstanding plan, and whether there is an epoch for one.
+func (f *flusher) has(noted uint64) (outstanding, more bool) {
+	v := f.store.View()
+	last := v.LastFor(f.sink.ID)
+	if f.sink.Bounded {
+		last = min(last, noted) // the number of its events is known
+	}
+	p := v.Sinks[f.sink.ID]
+	return p.PlanB != 0, last > p.Acked
+}
+
+// unwrittenEpochs is how many times flush.max_events the epochs may have that wait for a turn.
+const unwrittenEpochs = 4
+
+// alone says whether what is not written goes without a turn: the first plan of a leadership, which has waited for a
+// leader, and a shard that has gathered much.
+func (f *flusher) alone(noted uint64) (bool, error) {
+	if !f.began {
+		return true, nil
+	}
+	v := f.store.View()
+	last := min(v.LastFor(f.sink.ID), noted)
+	b, err := f.arrivals.reach(v.Sinks[f.sink.ID].Acked, last, unwrittenEpochs*f.Config.Flush.MaxEvents,
+		f.store.EpochEvents)
+	return b < last, err
+}
+
+// giveUp says that nothing will be written in the turn for which the next plan was meant, if there is one.
+func (f *flusher) giveUp() {
+	if f.turn != nil {
+		f.Turns.absent(f.sink.ID, *f.turn, f.id)
+		f.turn = nil
+	}
 }
 
 // lastOfPlan bounds the next plan: a sink whose plan may be bounded is given a number of events that it can flush
@@ -251,6 +335,7 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 				return nil
 			case err != nil:
 				plan = nil
+				f.giveUp()
 				return fmt.Errorf("shard: plan of sink %s: %w", f.sink.Name, err)
 			}
 		}
@@ -258,7 +343,11 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		// return nil
 		attempt := f.Now()
 		wctx, amount := sinks.CountWritten(ctx)
-		err = sink.Write(wctx, plan)
+		if f.turn != nil { // only the first attempt: the others would be too late
+			wctx = sinks.WithTurn(wctx, *f.turn)
+			f.turn = nil
+		}
+		err = f.through(wctx, sink, plan)
 		took := f.Now().Sub(attempt)
 		if err == nil {
 			f.goesOn()
@@ -305,6 +394,24 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 	}
 	f.acknowledged(plan, now)
 	return nil
+}
+
+// through writes a plan, through the gate of its destination where there is one.
+func (f *flusher) through(ctx context.Context, sink sinks.Sink, plan *state.Plan) error {
+	if f.ClickHouse == nil || f.sink.Destination != state.ToClickHouse {
+		return sink.Write(ctx, plan)
+	}
+	var size int64
+	for e := plan.A + 1; e <= plan.B; e++ {
+		if n, err := f.store.EpochEvents(e); err == nil { // else it has been acknowledged: there is nothing to write
+			size += n
+		}
+	}
+	if err := f.ClickHouse.enter(ctx, size); err != nil {
+		return err
+	}
+	defer f.ClickHouse.leave()
+	return sink.Write(ctx, plan)
 }
 
 // acknowledged measures a plan that is visible since nowMillis, and lets the sinks go on that wait for this one.

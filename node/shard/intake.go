@@ -43,6 +43,8 @@ type intake struct {
 	inFlight   int           // entries without a result
 	cutPending bool          // a cut is among them
 	cutDue     bool          // one shall be proposed as soon as possible
+	turn       *uint64       // the turn for which it shall; nil: none
+	turnSent   *uint64       // the turn of the cut in flight; nil: none
 	dirty      bool          // something has been proposed since the last cut
 	events     int64         // proposed since the last cut
 	prevCut    struct{ epoch, checksum uint64 }
@@ -180,6 +182,10 @@ func (in *intake) run(ctx context.Context) error {
 	defer maintenance.Stop()
 	cut := time.NewTimer(untilCut(in.Now(), in.Config, in.id))
 	defer cut.Stop()
+	cuts, turns := cut.C, (<-chan uint64)(nil)
+	if in.turns != nil {
+		cuts, turns = nil, in.turns.due
+	}
 	lingering := time.NewTimer(time.Hour)
 	defer lingering.Stop()
 	for {
@@ -214,9 +220,11 @@ func (in *intake) run(ctx context.Context) error {
 				return err
 			}
 		case <-lingering.C:
-		case <-cut.C:
+		case <-cuts:
 			in.cutDue = true
 			cut.Reset(untilCut(in.Now(), in.Config, in.id))
+		case turn := <-turns:
+			in.cutDue, in.turn = true, &turn
 		case <-maintenance.C:
 			if err := in.maintain(); err != nil {
 				return err

@@ -22,6 +22,7 @@ type leadership struct {
 
 	end      context.CancelCauseFunc // ends this leadership; a *stopError stops the shard
 	epochs   *epochBoard
+	turns    *turnBoard // nil: see Env.Turns
 	arrivals *epochArrivals
 	visible  *[state.NumSinks]histogram // of the shard, over all its leaderships here
 	offsets  *groupOffsets

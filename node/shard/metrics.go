@@ -27,7 +27,11 @@ type Metrics struct {
 	keysLooked                        *prometheus.CounterVec
 	keysPlaced                        *prometheus.CounterVec // by shard, partitioner
 	sessionsLooked, sessionsElsewhere *prometheus.CounterVec
+	turns                             *prometheus.CounterVec // by how
 }
+
+// Turn counts a turn, by how it came: "asked" or "own".
+func (m *Metrics) Turn(how string) { m.turns.WithLabelValues(how).Inc() }
 
 // NewMetrics registers the figures.
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
@@ -72,6 +76,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		keysPlaced: vec("deckle_source_keys_placed_total",
 			"Records of deckle_source_keys_looked_total that are where this partitioner puts their key.",
 			"shard", "partitioner"),
+		turns: vec("deckle_turns_total",
+			"Moments at which this node cut its shards: asked for by the leader of shard 0, or its own.", "how"),
 		sessionsLooked: vec("deckle_shard_sessions_looked_total", "Sessions that were looked up in the other shards.",
 			shard...),
 		sessionsElsewhere: vec("deckle_shard_sessions_elsewhere_total",

@@ -108,6 +108,11 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 	l.end = cancel
 	view := s.store.View()
 	l.epochs = newEpochBoard(view.LastClosed)
+	if s.env.Turns != nil {
+		var ends func()
+		l.turns, ends = s.env.Turns.lead(s.id)
+		defer ends()
+	}
 	for _, id := range view.Config.Sinks {
 		f := newFlusher(l, id)
 		// A write may end late, after this leadership: it is safe by design, and the next leader need not wait for it.
