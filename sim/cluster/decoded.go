@@ -8,14 +8,22 @@ import (
 	"deckle/state"
 )
 
+// olderRules says in which shard a replica of a node does not have the rules that all files have; "" for none.
+func (w *world) olderRules(m *member) string {
+	for shard := range uint32(w.shards) {
+		if s := m.store(shard); s != nil && s.Peek().Rules.Revision != uint64(w.newest()) {
+			return fmt.Sprintf("it has the rules of revision %d in shard %d, all files have %d", s.Peek().Rules.Revision,
+				shard, w.newest())
+		}
+	}
+	return ""
+}
+
 // newestRules wants every replica to have the rules that all files have.
 func (o *oracle) newestRules() {
-	for shard := range uint32(o.w.shards) {
-		for _, m := range o.w.members {
-			if s := m.store(shard); s != nil && s.Peek().Rules.Revision != uint64(o.w.newest()) {
-				o.w.history.fail("%s has the rules of revision %d in shard %d, all files have %d", m.name,
-					s.Peek().Rules.Revision, shard, o.w.newest())
-			}
+	for _, m := range o.w.members {
+		if what := o.w.olderRules(m); what != "" {
+			o.w.history.fail("%s: %s", m.name, what)
 		}
 	}
 }

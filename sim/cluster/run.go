@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -236,7 +237,8 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 	return &sum, err
 }
 
-// drain waits until every record is applied, every session closed and every epoch acknowledged, on every replica.
+// drain waits until every record is applied, every session closed and every epoch acknowledged, on every replica, and
+// until each has the rules that all files have: their entry may come after the last record's.
 func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
 	what := ""
 	err := w.until(ctx, 15*time.Minute, "the drain", func() bool {
@@ -246,7 +248,7 @@ func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
 				what = m.name + " is down"
 				return false
 			}
-			if what = undrained(inc.node, sum, w.shards); what != "" {
+			if what = cmp.Or(undrained(inc.node, sum, w.shards), w.olderRules(m)); what != "" {
 				what = m.name + ": " + what
 				return false
 			}
