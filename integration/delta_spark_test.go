@@ -40,7 +40,7 @@ func TestSparkTakesChecksums(t *testing.T) {
 		return l
 	}
 	commit := func(l *deltalog.Log, v int64) {
-		c := &deltalog.Change{AppID: fmt.Sprint("app", v%3), Version: v, Last: true}
+		c := &deltalog.Change{Last: true}
 		for i := range v % 3 {
 			c.Adds = append(c.Adds, deltalog.Add{Path: fmt.Sprintf("d=2026-01-0%d/f%d-%d.parquet", 1+v%9, v, i),
 				PartitionValues: map[string]string{"d": fmt.Sprintf("2026-01-0%d", 1+v%9)}, Size: 1000*v + i,
@@ -48,8 +48,9 @@ func TestSparkTakesChecksums(t *testing.T) {
 				Tags: deltalog.Origin{Tagged: true, Shard: 1, From: uint64(v), To: uint64(v) + 1}.Tags()})
 		}
 		l.View(func(s *deltalog.Snapshot) {
+			c.Parts = []deltalog.Part{s.Part(fmt.Sprint("app", v%3), v)}
 			if f := s.File(fmt.Sprintf("d=2026-01-0%d/f%d-0.parquet", 1+(v-4)%9, v-4)); f != nil && v%2 == 0 {
-				c.Removes = append(c.Removes, f)
+				c.Removes = append(c.Removes, f.Path)
 			}
 		})
 		must(t, l.Submit(t.Context(), c))

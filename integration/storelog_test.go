@@ -113,20 +113,19 @@ func commitOne(ctx context.Context, l *deltalog.Log, st store.Store, app string,
 		path := fmt.Sprintf("d=2026-01-01/%s-%d-%d-%d.parquet", app, v, node, attempt)
 		err := st.PutIfAbsent(ctx, "t/"+path, []byte(path))
 		if err == nil || errors.Is(err, store.ErrExists) {
-			c := &deltalog.Change{AppID: app, Version: v, Last: true, Rows: 1, Adds: []deltalog.Add{{Path: path,
+			c := &deltalog.Change{Last: true, Rows: 1, Adds: []deltalog.Add{{Path: path,
 				PartitionValues: map[string]string{"d": "2026-01-01"}, Size: int64(len(path)), DataChange: true,
 				Stats: `{"numRecords":1}`}}}
-			if app == "both" {
-				l.View(func(s *deltalog.Snapshot) {
-					for _, f := range s.SortedFiles() {
-						var version, n, try int64
-						_, _ = fmt.Sscanf(f.Path, "d=2026-01-01/both-%d-%d-%d.parquet", &version, &n, &try)
-						if version != 0 {
-							c.Removes = append(c.Removes, f)
-						}
+			l.View(func(s *deltalog.Snapshot) {
+				c.Parts = []deltalog.Part{s.Part(app, v)}
+				for _, f := range s.SortedFiles() {
+					var version, n, try int64
+					_, _ = fmt.Sscanf(f.Path, "d=2026-01-01/both-%d-%d-%d.parquet", &version, &n, &try)
+					if app == "both" && version != 0 {
+						c.Removes = append(c.Removes, f.Path)
 					}
-				})
-			}
+				}
+			})
 			err = l.Submit(ctx, c)
 		}
 		if err == nil || ctx.Err() != nil {

@@ -192,12 +192,17 @@ func agedTable(t *testing.T, m *s3Server, st *store.S3, leftovers int) map[strin
 		for i := from; i <= to; i++ {
 			date, _, _ := strings.Cut(strings.TrimPrefix(file(i), "session_date="), "/")
 			must(t, st.Put(ctx, "sessions/"+file(i), make([]byte, 10)))
-			c := &deltalog.Change{AppID: "c/p/0/sessions", Version: int64(i), Last: true, Rows: 4,
+			c := &deltalog.Change{Last: true, Rows: 4,
 				Adds: []deltalog.Add{{Path: file(i), Size: 10, PartitionValues: map[string]string{"session_date": date},
 					ModificationTime: now.UnixMilli(), DataChange: true, Stats: `{"numRecords":4}`}}}
-			if i == 2 {
-				log.View(func(s *deltalog.Snapshot) { c.Removes = s.SortedFiles() })
-			}
+			log.View(func(s *deltalog.Snapshot) {
+				c.Parts = []deltalog.Part{s.Part("c/p/0/sessions", int64(i))}
+				for f := range s.All() {
+					if i == 2 {
+						c.Removes = append(c.Removes, f.Path)
+					}
+				}
+			})
 			must(t, log.Submit(ctx, c))
 		}
 	}

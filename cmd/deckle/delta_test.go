@@ -41,9 +41,13 @@ func lakeFolder(t *testing.T) string {
 		if i == 2 {
 			break // staged for nothing
 		}
-		c := &deltalog.Change{AppID: "c/p/0/sessions", Version: int64(i + 1), Last: true, Rows: 4,
-			Adds: []deltalog.Add{a}}
-		log.View(func(s *deltalog.Snapshot) { c.Removes = s.SortedFiles() })
+		c := &deltalog.Change{Last: true, Rows: 4, Adds: []deltalog.Add{a}}
+		log.View(func(s *deltalog.Snapshot) {
+			c.Parts = []deltalog.Part{s.Part("c/p/0/sessions", int64(i+1))}
+			for f := range s.All() {
+				c.Removes = append(c.Removes, f.Path)
+			}
+		})
 		if err := log.Submit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}

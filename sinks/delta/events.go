@@ -89,12 +89,12 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge) erro
 		return nil
 	}
 	appID := s.appID(plan.Config.Shard, "events")
-	if done, err := s.done(appID, plan); done || err != nil {
+	change, done, err := s.start(appID, plan)
+	if done || err != nil {
 		return err
 	}
-	var err error
 	origin := deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}
-	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rows: want, Rules: judge.text()}
+	change.Last, change.Rows, change.Rules = true, want, judge.text()
 	if change.Adds, err = s.buffered(ctx, plan, origin, judge); err != nil {
 		return err
 	}
@@ -103,10 +103,10 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge) erro
 			return err
 		}
 		for _, r := range plan.Given() {
-			change.Notes = append(change.Notes, givenID(appID, r))
+			change.Parts[0].Notes = append(change.Parts[0].Notes, givenID(appID, r))
 		}
 	}
-	return s.submit(ctx, change)
+	return s.insert(ctx, plan, change)
 }
 
 // buffered uploads the plan's files from the shard's buffer. It returns nil if the buffer does not have all of them.

@@ -43,7 +43,7 @@ func (s *Revisions) Write(ctx context.Context, plan *state.Plan) error {
 
 func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) error {
 	appID := s.appID(plan.Config.Shard)
-	if done, err := s.done(appID, plan); done || err != nil {
+	if _, done, err := s.start(appID, plan); done || err != nil {
 		return err
 	}
 	var targets []target
@@ -134,10 +134,11 @@ func (p *pass) window(targets []target) error {
 		return err
 	}
 	for range maxRebuilds {
-		if done, err := p.s.done(p.appID, p.plan); done || err != nil {
+		change, done, err := p.s.start(p.appID, p.plan)
+		if done || err != nil {
 			return err
 		}
-		finished, err := p.step()
+		finished, err := p.step(change)
 		switch {
 		case errors.Is(err, deltalog.ErrRebuild):
 			if err := p.s.log.Refresh(p.ctx); err != nil {
@@ -160,13 +161,10 @@ func (p *pass) holds(f *deltalog.File) bool {
 
 // step makes one commit. It rewrites at most Options.RevisionFilesPerPass files and, once no candidate is left, inserts
 // the rows that no file holds.
-func (p *pass) step() (finished bool, err error) {
-	var (
-		candidates []*deltalog.File
-		version    int64
-	)
+func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
+	var candidates []*deltalog.File
 	p.s.log.View(func(sn *deltalog.Snapshot) {
-		version = sn.Version
+		change.ReadVersion = sn.Version
 		for f := range sn.In(func(partition string) bool { return len(p.byPlace[partition]) > 0 }) {
 			if p.holds(f) {
 				candidates = append(candidates, f)
@@ -175,7 +173,7 @@ func (p *pass) step() (finished bool, err error) {
 	})
 	slices.SortFunc(candidates, func(a, b *deltalog.File) int { return cmp.Compare(a.Path, b.Path) })
 
-	change := &deltalog.Change{AppID: p.appID, Version: int64(p.plan.B), ReadVersion: version, Operation: "MERGE"}
+	change.Operation = "MERGE"
 	if p.judge, err = p.s.judge(); err != nil {
 		return false, err
 	}
@@ -194,7 +192,7 @@ func (p *pass) step() (finished bool, err error) {
 			if keys, err = p.rewrite(f, b); err != nil {
 				return false, err
 			}
-			if n := len(change.Removes); n > 0 && change.Removes[n-1] == f {
+			if n := len(change.Removes); n > 0 && change.Removes[n-1] == f.Path {
 				rewritten[change.Adds[len(change.Adds)-1].Path] = keys
 			} else {
 				p.seen[f.Path] = keys
@@ -300,7 +298,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err := b.file(t, date, rows, more, f.Origins()...); err != nil {
 		return nil, err
 	}
-	b.change.Removes = append(b.change.Removes, f)
+	b.change.Removes = append(b.change.Removes, f.Path)
 	return keys, nil
 }
 
@@ -355,8 +353,11 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			return err
 		}
 	}
-	b.change.Guard = func(f *deltalog.File) bool {
-		return slices.ContainsFunc(places[f.Partition], func(fc uint64) bool { return f.May(shard, fc) })
+	for _, date := range slices.Sorted(maps.Keys(places)) {
+		epochs := places[date]
+		slices.Sort(epochs)
+		b.change.Guard = append(b.change.Guard,
+			deltalog.Place{Partition: date, Shard: shard, Epochs: slices.Compact(epochs)})
 	}
 	return nil
 }

@@ -18,29 +18,29 @@ type Sessions struct{ sharedWriter }
 
 // Write implements sinks.Sink: all rows of the plan in one commit.
 func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
-	appID := s.appID(plan.Config.Shard)
-	if done, err := s.done(appID, plan); done || err != nil {
-		return err
-	}
-	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, appID, j) })
+	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j) })
 	if err != nil {
 		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
 	}
 	return nil
 }
 
-func (s *Sessions) write(ctx context.Context, plan *state.Plan, appID string, j *judge) error {
-	change := &deltalog.Change{AppID: appID, Version: int64(plan.B), Last: true, Rules: j.text()}
+func (s *Sessions) write(ctx context.Context, plan *state.Plan, j *judge) error {
+	change, done, err := s.start(s.appID(plan.Config.Shard), plan)
+	if done || err != nil {
+		return err
+	}
+	change.Last, change.Rules = true, j.text()
 	b := sessionsBuilder{ctx: ctx, w: &s.writer, table: s.table(plan), change: change, judge: j,
 		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
-	err := plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
+	err = plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
 	if err == nil {
 		err = b.flush()
 	}
 	if err != nil || change.Rows == 0 {
 		return err
 	}
-	return s.submit(ctx, change)
+	return s.insert(ctx, plan, change)
 }
 
 // sessionsBuilder collects rows. Whenever they reach Options.FileBytes, it uploads one file per partition.

@@ -111,18 +111,22 @@ func (w *writer) known(appID string) (v uint64) {
 	return v
 }
 
-// done reports whether a plan is done, from the part of the log that has been read (invariant 1). The commit checks it
-// against the rest.
-func (w *writer) done(appID string, plan *state.Plan) (bool, error) {
-	v := w.known(appID)
+// start judges a plan by the part of the log that has been read (invariant 1), and begins its change on that: done says
+// that nothing is to be written. The commit checks it against the rest.
+func (w *writer) start(appID string, plan *state.Plan) (c *deltalog.Change, done bool, err error) {
+	c = &deltalog.Change{}
+	w.log.View(func(s *deltalog.Snapshot) {
+		c.Parts, c.ReadVersion = []deltalog.Part{s.Part(appID, int64(plan.B))}, s.Version
+	})
+	v := uint64(c.Parts[0].Base)
 	if plan.A < v && v < plan.B {
-		return false, &sinks.StopError{
+		return nil, false, &sinks.StopError{
 			Err: fmt.Errorf("delta: %s is at epoch %d in the log, inside the plan (%d, %d]", appID, v, plan.A, plan.B),
 			Hint: "the table was written by another history of this cluster; " +
 				"restore the cluster's state or give it a new location",
 		}
 	}
-	return v >= plan.B, nil
+	return c, v >= plan.B, nil
 }
 
 func (w *writer) attemptID() (string, error) {
@@ -205,4 +209,28 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 	}
 	sinks.Wrote(ctx, c.Rows, bytes)
 	return w.opts.step("submitted")
+}
+
+// insert submits a change that only adds files, of one plan. If the log has moved on since the change was begun, as
+// another leader has written the plan before this one, it is made again on that, with the same files. ErrRebuild says
+// that the files have to be made again.
+func (w *writer) insert(ctx context.Context, plan *state.Plan, c *deltalog.Change) error {
+	for range maxRebuilds {
+		rebuild := w.submit(ctx, c)
+		if !errors.Is(rebuild, deltalog.ErrRebuild) {
+			return rebuild
+		}
+		if err := w.log.Refresh(ctx); err != nil {
+			return err
+		}
+		again, done, err := w.start(c.Parts[0].AppID, plan)
+		if done || err != nil {
+			return err
+		}
+		if again.Parts[0].Base == c.Parts[0].Base {
+			return rebuild // the table has other rules
+		}
+		c.Parts[0].Base, c.ReadVersion = again.Parts[0].Base, again.ReadVersion
+	}
+	return fmt.Errorf("the log changed %d times under one change", maxRebuilds)
 }

@@ -296,7 +296,10 @@ func (c *Compactor) commit(ctx context.Context, j *Job, adds []deltalog.Add, row
 			return errStaged
 		}
 	}
-	removes := j.Files
+	removes := make([]string, len(j.Files))
+	for i, f := range j.Files {
+		removes[i] = f.Path
+	}
 	// gofail: var bugCompactTwice struct{}
 	// removes = removes[1:]
 	return c.opts.Log.Submit(ctx, &deltalog.Change{Rearrange: true, Adds: adds, Removes: removes, Rows: rows,

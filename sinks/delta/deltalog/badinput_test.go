@@ -34,7 +34,7 @@ func TestDeletionVector(t *testing.T) {
 		opts := writerOptions(mem)
 		opts.KeepFiles = keepFiles
 		running, reader := open(t, opts), open(t, Options{Store: mem, Name: "t"})
-		change := &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}}
+		change := &Change{Parts: on(running, "a", 1), Last: true, Adds: []Add{add("f", Origin{})}}
 		refused := func(what string, err error) {
 			t.Helper()
 			var stop *sinks.StopError
@@ -76,7 +76,7 @@ func TestDeletionVector(t *testing.T) {
 			t.Errorf("writer, undone: %v", err)
 		}
 		submit(t, running, change)
-		if s := snapshot(open(t, opts)); s.Version != 4 || !s.Done("a", 1) || len(s.vectors) != 0 {
+		if s := snapshot(open(t, opts)); s.Version != 4 || s.txn("a") < 1 || len(s.vectors) != 0 {
 			t.Errorf("%+v", s)
 		}
 		if err := running.WriteCheckpoint(t.Context(), 4, 1); err != nil {
@@ -123,8 +123,8 @@ func foreignCheckpoint(t *testing.T) []byte {
 func TestTornCommit(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
-	submit(t, l, &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f1", Origin{}), add("f2", Origin{})}})
-	submit(t, l, &Change{AppID: "a", Version: 2, Last: true, Removes: []*File{live(l, "f1")},
+	submit(t, l, &Change{Parts: on(l, "a", 1), Last: true, Adds: []Add{add("f1", Origin{}), add("f2", Origin{})}})
+	submit(t, l, &Change{Parts: on(l, "a", 2), Last: true, Removes: []string{"f1"},
 		Adds: []Add{add("f3", Origin{})}})
 	whole, err := mem.Get(t.Context(), l.commitKey(2))
 	if err != nil {
@@ -185,7 +185,7 @@ func TestLateListing(t *testing.T) {
 	opts.CheckpointInterval = 4
 	l := open(t, opts)
 	for v := int64(1); v <= 11; v++ {
-		submit(t, l, &Change{AppID: "a", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "a", v), Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 		l.keeper.wait.Wait()
 	}
 	liar := &lying{Mem: mem}
@@ -198,7 +198,7 @@ func TestLateListing(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 			return
 		}
-		if s := snapshot(again); s.Version != 11 || s.Len() != 11 || !s.Done("a", 11) {
+		if s := snapshot(again); s.Version != 11 || s.Len() != 11 || s.txn("a") < 11 {
 			t.Errorf("%s: %+v", what, s)
 		}
 		_ = again.Close()
@@ -253,7 +253,7 @@ func TestWrongCounts(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
 	for v := int64(1); v <= 5; v++ {
-		submit(t, l, &Change{AppID: "a", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "a", v), Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 	}
 	if err := l.WriteCheckpoint(t.Context(), 3, -1); err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestWrongCounts(t *testing.T) {
 		data := refooter(t, good, change)
 		mem.Overwrite(l.checkpointKey(3), data)
 		s := snapshot(open(t, Options{Store: mem, Name: "t", KeepFiles: true}))
-		if s.Len() != 5 || s.Version != 5 || !s.Done("a", 5) {
+		if s.Len() != 5 || s.Version != 5 || s.txn("a") < 5 {
 			t.Errorf("%s: %d files at version %d", name, s.Len(), s.Version)
 		}
 		if used := s.Checkpoint == 3; used != (name == "") {
@@ -330,7 +330,7 @@ func TestLastRowsUncounted(t *testing.T) {
 func TestCheckpointOfAnother(t *testing.T) {
 	mem := objects.NewMem(nil)
 	a, b := open(t, writerOptions(mem)), open(t, writerOptions(mem))
-	submit(t, a, &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
+	submit(t, a, &Change{Parts: on(a, "a", 1), Last: true, Adds: []Add{add("f", Origin{})}})
 	if err := b.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestEmptyLists(t *testing.T) {
 	if err := l.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	submit(t, l, &Change{AppID: "a", Version: 1, Last: true})
+	submit(t, l, &Change{Parts: on(l, "a", 1), Last: true})
 	if err := l.WriteCheckpoint(t.Context(), 2, -1); err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func TestEmptyLists(t *testing.T) {
 		!strings.Contains(sum, `"options":{}`) {
 		t.Errorf("checksum: %s", sum)
 	}
-	submit(t, l, &Change{AppID: "a", Version: 2, Last: true})
+	submit(t, l, &Change{Parts: on(l, "a", 2), Last: true})
 	if err := l.WriteCheckpoint(t.Context(), 3, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +452,7 @@ func TestCheckpointProtection(t *testing.T) {
 	mem.Overwrite(l.commitKey(1), body)
 	for v := int64(2); v <= 960; v++ {
 		clock.Pass(time.Hour)
-		submit(t, l, &Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "x", v), Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 		l.keeper.wait.Wait()
 		if s := snapshot(l); s.Checkpoint >= 0 {
 			if _, err := l.Cleanup(t.Context()); err != nil {
@@ -497,7 +497,7 @@ func TestFeaturesThatAskNothing(t *testing.T) {
 	} {
 		mem := objects.NewMem(nil)
 		l := open(t, writerOptions(mem))
-		submit(t, l, &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "a", 1), Last: true, Adds: []Add{add("f", Origin{})}})
 		meta := *snapshot(l).Metadata
 		meta.Configuration = map[string]string{ConfigClusterID: "c1", ConfigPipeline: "p"}
 		for k, v := range c.set {
@@ -516,8 +516,8 @@ func TestFeaturesThatAskNothing(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		submit(t, l, &Change{AppID: "a", Version: 2, Last: true, Adds: []Add{add("g", Origin{})}, Rules: rules.Text()})
-		err = l.Submit(t.Context(), &Change{AppID: "r", Version: 1, Last: true, Removes: []*File{live(l, "f")},
+		submit(t, l, &Change{Parts: on(l, "a", 2), Last: true, Adds: []Add{add("g", Origin{})}, Rules: rules.Text()})
+		err = l.Submit(t.Context(), &Change{Parts: on(l, "r", 1), Last: true, Removes: []string{"f"},
 			Adds: []Add{add("f2", Origin{})}, Rules: rules.Text()})
 		var stop *sinks.StopError
 		if errors.As(err, &stop) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) ||
@@ -525,6 +525,6 @@ func TestFeaturesThatAskNothing(t *testing.T) {
 			t.Errorf("%s: a change with removes: %v, %v", name, err, l.CheckRemoves())
 		}
 		// What only rearranges rows needs none of it.
-		submit(t, l, &Change{Rearrange: true, Removes: []*File{live(l, "g")}, Adds: []Add{add("g2", Origin{})}})
+		submit(t, l, &Change{Rearrange: true, Removes: []string{"g"}, Adds: []Add{add("g2", Origin{})}})
 	}
 }

@@ -161,20 +161,22 @@ func TestChecksums(t *testing.T) {
 					mem.SetFaults(0, objects.Faults{})
 				case k == 4 && keep:
 					refresh(keeper)
-					var removes []*File
+					var removes []string
 					now := snapshot(keeper)
 					for f := range now.All() {
 						if rng.IntN(9) == 0 {
-							removes = append(removes, f)
+							removes = append(removes, f.Path)
 						}
 					}
-					_ = logs[rng.IntN(2)].Submit(t.Context(), &Change{AppID: "r", Version: step + 1, Last: true,
+					i := rng.IntN(2)
+					_ = logs[i].Submit(t.Context(), &Change{Parts: on(logs[i], fmt.Sprint("r", i), step+1), Last: true,
 						Removes: removes})
 				default:
 					a := add(fmt.Sprintf("d=2024-01-02/f%d", step), Origin{true, 1, uint64(step), uint64(step) + 1})
 					a.Size = rng.Int64N(1e6)
-					_ = logs[rng.IntN(2)].Submit(t.Context(), &Change{AppID: fmt.Sprint("x", rng.IntN(4)),
-						Version: step + 1, Last: true, Adds: []Add{a}})
+					i := rng.IntN(2)
+					_ = logs[i].Submit(t.Context(), &Change{Parts: on(logs[i], fmt.Sprint("x", i, rng.IntN(4)), step+1),
+						Last: true, Adds: []Add{a}})
 				}
 				if step%50 == 49 {
 					wait()
@@ -202,7 +204,7 @@ func TestChecksums(t *testing.T) {
 				t.Fatal(err)
 			}
 			// What has been counted for the checkpoint is certain again.
-			submit(t, logs[0], &Change{AppID: "last", Version: 1, Last: true, Adds: []Add{add("last", Origin{})}})
+			submit(t, logs[0], &Change{Parts: on(logs[0], "last", 1), Last: true, Adds: []Add{add("last", Origin{})}})
 			logs[0].keeper.wait.Wait()
 			if !checkChecksum(t, mem, keeper, snapshot(logs[0]).Version) {
 				t.Error("no checksum after a checkpoint")

@@ -10,64 +10,6 @@ import (
 	"deckle/sinks/delta/store"
 )
 
-// ErrRebuild says that the table has changed since the change was made: a file to be removed is gone, or the guard
-// returned true. The caller reads the table again and makes a new change.
-var ErrRebuild = errors.New("delta: the change must be made again on the newer version")
-
-// Change is what one caller of Submit wants in the log, all or nothing.
-type Change struct {
-	// Parts are what AppID, Version and Notes below are for one shard. They are not looked at yet.
-	Parts []Part
-	// AppID and Version name the change: if the log has a txn of AppID with at least Version, nothing is to be done.
-	AppID   string
-	Version int64
-	// Last says that the commit carries that txn. A change without it is a part: others with the same name follow.
-	Last bool
-	// Rearrange says that the rows of Adds are those of Removes: the commit changes no data (dataChange is false in its
-	// actions), so a table that takes appends only takes it, too. Such a change has no AppID, Version and Last.
-	Rearrange bool
-	// Notes are application ids of further txn actions, with the same version: the log keeps them for ever, and every
-	// other reader passes over them. Only a change that is Last has any.
-	Notes   []string
-	Adds    []Add
-	Removes []*File
-	// Guard, if it is set, is called for every live file that was added after version ReadVersion. It returns true if
-	// the change must be made again, as it was made without knowing that file.
-	Guard       func(*File) bool
-	ReadVersion int64
-	// Rules is the Text of the table's rules by which the rows of Adds were judged, unless they stood there before. If
-	// the table has others by now, the change must be made again.
-	Rules     string
-	Rows      int64  // for the commit's metrics
-	Operation string // WRITE, MERGE, OPTIMIZE
-}
-
-// check judges a change against the current snapshot.
-func (c *Change) check(s *Snapshot) (done bool, err error) {
-	if s.Done(c.AppID, c.Version) {
-		return true, nil
-	}
-	for _, f := range c.Removes {
-		// gofail: var bugRemovesUnchecked struct{}
-		// continue
-		if s.File(f.Path) == nil {
-			return false, fmt.Errorf("%w: %s is gone", ErrRebuild, f.Path)
-		}
-	}
-	if len(c.Adds) > 0 && !c.Rearrange && c.Rules != s.rules.text {
-		return false, fmt.Errorf("%w: it has other constraints", ErrRebuild)
-	}
-	if c.Guard == nil || s.Version == c.ReadVersion {
-		return false, nil
-	}
-	for f := range s.addedAfter(c.ReadVersion) {
-		if c.Guard(f) {
-			return false, fmt.Errorf("%w: %s is new", ErrRebuild, f.Path)
-		}
-	}
-	return false, nil
-}
-
 const (
 	maxRaces    = 100 // races lost in a row before Submit returns the error and its callers back off
 	maxUnknown  = 5   // unknown answers for one version before Submit returns the error
@@ -79,7 +21,7 @@ const (
 func (l *Log) commit(ctx context.Context, group []*pending) {
 	fail := func(err error) {
 		for _, p := range group {
-			p.finish(err)
+			p.finish(0, err)
 		}
 	}
 	if err := l.snapLock.Acquire(ctx, 1); err != nil {
@@ -88,7 +30,7 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 	}
 	defer l.snapLock.Release(1)
 	start := l.opts.Now()
-	if l.stale() {
+	if l.stale() || l.snap.behind(group) {
 		if err := l.refresh(ctx); err != nil {
 			fail(err)
 			return
@@ -128,7 +70,9 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			l.listed = start
 			l.checksum(txnID)
 			l.committed(group, version, len(c.adds), l.opts.Now().Sub(start))
-			fail(nil)
+			for _, p := range group {
+				p.finish(version, nil)
+			}
 			return
 		}
 		l.metrics.conflicts.WithLabelValues(l.name()).Inc()
@@ -153,17 +97,19 @@ func (l *Log) settle(group []*pending) []*pending {
 	for _, p := range group {
 		done, err := p.change.check(l.snap)
 		switch {
+		case p.withdrawn():
+			p.finish(0, errWithdrawn)
 		case err != nil:
-			p.finish(err)
+			p.finish(0, err)
 		case done:
-			p.finish(nil)
+			p.finish(0, nil)
 		case len(p.change.Removes) > 0 && !p.change.Rearrange && l.refused() != nil:
-			p.finish(l.refused())
+			p.finish(0, l.refused())
 		default:
 			rest = append(rest, p)
 		}
 	}
-	return disjoint(rest)
+	return l.disjoint(rest)
 }
 
 // refused is the *sinks.StopError of a change that removes files, with other rows in their place, if the current
@@ -187,22 +133,25 @@ func (l *Log) CheckRemoves() (err error) {
 	return err
 }
 
-// disjoint returns the changes without those that remove a file which an earlier one removes too. These get ErrRebuild
-// and are made again.
-func disjoint(group []*pending) []*pending {
+// disjoint returns the changes without those that could not follow the ones before them: that remove a file which an
+// earlier one removes too, or that insert rows which a file of an earlier one may hold. These get ErrRebuild and are
+// made again.
+func (l *Log) disjoint(group []*pending) []*pending {
 	seen := map[string]bool{}
+	var adds []*File
 	rest := group[:0]
 	for _, p := range group {
-		clash := false
-		for _, f := range p.change.Removes {
-			clash = clash || seen[f.Path]
-		}
-		if clash {
-			p.finish(fmt.Errorf("%w: another change of this commit removes the same file", ErrRebuild))
+		if err := p.change.meets(seen, adds); err != nil {
+			p.finish(0, err)
 			continue
 		}
-		for _, f := range p.change.Removes {
-			seen[f.Path] = true
+		for _, path := range p.change.Removes {
+			seen[path] = true
+		}
+		for i := range p.change.Adds {
+			a := &p.change.Adds[i]
+			e := a.entry()
+			adds = append(adds, &File{Path: a.Path, Partition: string(e.partition), Origin: e.origin, Parts: e.parts})
 		}
 		rest = append(rest, p)
 	}
@@ -226,12 +175,15 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	for _, p := range group {
 		c := p.change
 		if c.Last {
-			txns = append(txns, Txn{AppID: c.AppID, Version: c.Version, LastUpdated: &now})
-			for _, id := range c.Notes {
-				txns = append(txns, Txn{AppID: id, Version: c.Version, LastUpdated: &now})
+			for _, part := range c.Parts {
+				txns = append(txns, Txn{AppID: part.AppID, Version: part.Version, LastUpdated: &now})
+				for _, id := range part.Notes {
+					txns = append(txns, Txn{AppID: id, Version: part.Version, LastUpdated: &now})
+				}
 			}
 		}
-		for _, f := range c.Removes {
+		for _, path := range c.Removes {
+			f := l.snap.File(path) // check has found it
 			removes = append(removes, Remove{
 				Path: f.Path, DeletionTimestamp: &now, DataChange: !c.Rearrange, ExtendedFileMetadata: true,
 				PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition}, Size: &f.Size,
@@ -242,7 +194,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		}
 		adds = append(adds, c.Adds...)
 		rows += c.Rows
-		if len(c.Removes) > 0 || c.Guard != nil {
+		if len(c.Removes) > 0 || len(c.Guard) > 0 {
 			info.IsBlindAppend = false
 		}
 		if c.Operation != "" && c.Operation != "WRITE" {

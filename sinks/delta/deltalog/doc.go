@@ -3,12 +3,14 @@
 // # Promise
 //
 // A change that Submit reports as done is in the log exactly once: this call or another writer has put it there, which
-// its txn shows.
+// the txns of its parts show.
 //
 // # Invariants
 //
 //  1. Version n+1 is only ever written by put-if-absent, built on a snapshot of version n. So no commit is overwritten
-//     and every check that Submit makes (txn, files to be removed, guard) holds at the moment the commit lands.
+//     and every check that Submit makes (txns, files to be removed, guard) holds at the moment the commit lands. A
+//     commit has the rows of a part if and only if it moves the part's txn from Base to Version (changes that are not
+//     Last come before it, and move none).
 //  2. A commit carries a unique id (commitInfo.txnId). After any answer but success the object is read back. If it has
 //     that id, the commit is done. If it has another id, the race is lost. If there is no object, the same bytes are
 //     put again at the same version. A writer relies on a commit that it has read only after its name is durable
@@ -36,7 +38,7 @@
 //
 // # A commit
 //
-//	          ┌── txn ≥ version: done ──┐
+//	          ┌── all txns ≥ Version: done; some: *SplitError; one neither done nor at Base: ErrRebuild
 //	submit ─► collect ─► check ─► put n+1 if absent ── yes ───────────────► apply, done
 //	            ▲          │             │ anything else
 //	            │          │             ▼

@@ -31,7 +31,7 @@ func TestAddColumns(t *testing.T) {
 	if before.SchemaString != SchemaString(testFields) {
 		t.Fatalf("a new table of level 1: %s", before.SchemaString)
 	}
-	submit(t, l, &Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}})
+	submit(t, l, &Change{Parts: on(l, "a", 1), Last: true, Adds: []Add{add("f1", Origin{})}})
 	noted := before
 	noted.SchemaString = strings.Replace(before.SchemaString, `"metadata":{}`, `"metadata":{"comment":"<ours>"}`, 1)
 	noted.Configuration = maps.Clone(before.Configuration)
@@ -48,7 +48,7 @@ func TestAddColumns(t *testing.T) {
 	}
 	// It lost the race against the other tool, built on what that wrote, and did nothing the second time.
 	s := snapshot(l)
-	if s.Version != 3 || s.Len() != 1 || !s.Done("a", 1) {
+	if s.Version != 3 || s.Len() != 1 || s.Txns["a"].Version != 1 {
 		t.Errorf("%+v", s)
 	}
 	check := func(m *Metadata) {
@@ -73,7 +73,7 @@ func TestAddColumns(t *testing.T) {
 	}
 	// The schema survives a checkpoint, and both those that know the columns and those that do not write them go on.
 	for v := int64(2); v < 9; v++ {
-		submit(t, l, &Change{AppID: "a", Version: v, Last: true, Adds: []Add{add("g"+string(rune('0'+v)), Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "a", v), Last: true, Adds: []Add{add("g"+string(rune('0'+v)), Origin{})}})
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestAddColumnsAtOnce(t *testing.T) {
 				t.Error("the columns were never added")
 			})
 			wg.Go(func() {
-				c := &Change{AppID: string(rune('a' + i)), Version: 1, Last: true,
+				c := &Change{Parts: on(l, string(rune('a'+i)), 1), Last: true,
 					Adds: []Add{add("f"+string(rune('a'+i)), Origin{})}}
 				for range 200 {
 					if l.Submit(context.Background(), c) == nil {

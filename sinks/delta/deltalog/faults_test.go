@@ -94,10 +94,10 @@ func TestFaultAtEachRequest(t *testing.T) {
 		for v := int64(1); v <= days; v++ {
 			clock.Pass(day)
 			for {
-				c := &Change{AppID: fmt.Sprint("a", v%3), Version: v, Last: true,
+				c := &Change{Parts: on(l, fmt.Sprint("a", v%3), v), Last: true,
 					Adds: []Add{add(fmt.Sprintf("d=2024-01-02/f%d", v), Origin{true, 1, uint64(v), uint64(v) + 1})}}
 				if f := live(l, fmt.Sprintf("d=2024-01-02/f%d", v-7)); f != nil {
-					c.Removes = []*File{f}
+					c.Removes = []string{f.Path}
 				}
 				if err := l.Submit(t.Context(), c); err == nil {
 					break

@@ -23,7 +23,7 @@ func FuzzTable(f *testing.F) {
 		f.Fatal(err)
 	}
 	for i := range int64(6) {
-		c := &Change{AppID: "x", Version: i + 1, Last: true,
+		c := &Change{Parts: on(l, "x", i+1), Last: true,
 			Adds: []Add{add(fmt.Sprintf("f%d", i), Origin{true, 1, uint64(i), uint64(i) + 1})}}
 		if err := l.Submit(ctx, c); err != nil {
 			f.Fatal(err)

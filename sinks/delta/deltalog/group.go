@@ -2,6 +2,8 @@ package deltalog
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,11 +11,35 @@ import (
 // pending is one submitted change that has no answer yet.
 type pending struct {
 	change *Change
-	done   chan error // buffered; receives one answer
+	gone   <-chan struct{} // closed once nobody waits for the answer; the change is then withdrawn, if it still can be
+	done   chan landing    // buffered; receives one answer
 	once   sync.Once
 }
 
-func (p *pending) finish(err error) { p.once.Do(func() { p.done <- err }) }
+// landing is the answer to a change: the version that committed it, 0 if it was done before, or an error.
+type landing struct {
+	version int64
+	err     error
+}
+
+func newPending(change *Change, gone <-chan struct{}) *pending {
+	return &pending{change: change, gone: gone, done: make(chan landing, 1)}
+}
+
+func (p *pending) finish(version int64, err error) {
+	p.once.Do(func() { p.done <- landing{version, err} })
+}
+
+func (p *pending) withdrawn() bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+var errWithdrawn = errors.New("delta: the change was withdrawn before its commit")
 
 // committer collects the changes that are submitted while a commit is being written.
 type committer struct {
@@ -48,47 +74,56 @@ func (l *Log) run() {
 	}
 }
 
-// collect takes the queue, but at most one change per application id: a commit holds one txn of each, and the parts of
-// a change follow one another.
+// collect takes the queue, but at most one change per application id: a commit holds one txn of each, and the changes
+// of a plan follow one another.
 func (c *committer) collect() []*pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	seen := map[string]bool{}
 	var group, rest []*pending
 	for _, p := range c.queue {
-		if seen[p.change.AppID] {
-			rest = append(rest, p)
-			continue
+		shared := slices.ContainsFunc(p.change.Parts, func(part Part) bool { return seen[part.AppID] })
+		for _, part := range p.change.Parts {
+			seen[part.AppID] = true // also of one that has to wait, so that those behind it do not pass it
 		}
-		seen[p.change.AppID] = true
-		group = append(group, p)
+		if shared {
+			rest = append(rest, p)
+		} else {
+			group = append(group, p)
+		}
 	}
 	c.queue = rest
 	return group
 }
 
-// Submit makes the change visible once: nil says that it is in the log, by this call or another. If ctx ends first, the
-// change may still become visible. ErrRebuild says that the caller must make a new change. After any other error the
-// outcome is not known, and the next attempt finds it out.
-func (l *Log) Submit(ctx context.Context, change *Change) error {
-	c := &l.committer
-	p := &pending{change: change, done: make(chan error, 1)}
+// submit puts changes into the queue, next to one another.
+func (c *committer) submit(changes ...*pending) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
 		return ErrClosed
 	}
-	c.queue = append(c.queue, p)
+	c.queue = append(c.queue, changes...)
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
-	c.mu.Unlock()
-	select {
-	case err := <-p.done:
+	return nil
+}
+
+// Submit makes the change visible once: nil says that it is in the log, by this call or another. If ctx ends first, the
+// change may still become visible. ErrRebuild and a *SplitError say that the caller must make a new change. After any
+// other error the outcome is not known, and the next attempt finds it out.
+func (l *Log) Submit(ctx context.Context, change *Change) error {
+	p := newPending(change, ctx.Done())
+	if err := l.committer.submit(p); err != nil {
 		return err
+	}
+	select {
+	case at := <-p.done:
+		return at.err
 	case <-ctx.Done():
-		c.withdraw(p)
+		l.committer.withdraw(p)
 		return ctx.Err()
 	}
 }
@@ -118,7 +153,7 @@ func (l *Log) stop() {
 	}
 	c.closed = true
 	for _, p := range c.queue {
-		p.finish(ErrClosed)
+		p.finish(0, ErrClosed)
 	}
 	c.queue = nil
 	close(c.wake)

@@ -26,7 +26,7 @@ func TestForeignHint(t *testing.T) {
 				l := open(t, opts)
 				commit := func(to int64) {
 					for v := snapshot(l).Version + 1; v <= to; v++ {
-						submit(t, l, &Change{AppID: "x", Version: v, Last: true,
+						submit(t, l, &Change{Parts: on(l, "x", v), Last: true,
 							Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
 					}
 					l.keeper.wait.Wait()
@@ -54,19 +54,19 @@ func TestForeignHint(t *testing.T) {
 func TestCleanupWithAClockThatIsAhead(t *testing.T) {
 	mem := objects.NewMem(nil)
 	behind := open(t, writerOptions(mem))
-	submit(t, behind, &Change{AppID: "behind", Version: 1, Last: true, Adds: []Add{add("b1", Origin{})}})
+	submit(t, behind, &Change{Parts: on(behind, "behind", 1), Last: true, Adds: []Add{add("b1", Origin{})}})
 	opts := writerOptions(mem)
 	opts.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
 	ahead := open(t, opts)
 	for v := int64(1); v <= 25; v++ {
-		submit(t, ahead, &Change{AppID: "ahead", Version: v, Last: true,
+		submit(t, ahead, &Change{Parts: on(ahead, "ahead", v), Last: true,
 			Adds: []Add{add(fmt.Sprint("a", v), Origin{})}})
 	}
 	ahead.keeper.wait.Wait()
 	if n, err := ahead.Cleanup(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d young objects were deleted, %v", n, err)
 	}
-	submit(t, behind, &Change{AppID: "behind", Version: 2, Last: true, Adds: []Add{add("b2", Origin{})}})
+	submit(t, behind, &Change{Parts: on(behind, "behind", 2), Last: true, Adds: []Add{add("b2", Origin{})}})
 	s := snapshot(open(t, writerOptions(mem)))
 	if s.Txns["behind"].Version != 2 || s.Len() != 27 {
 		t.Fatalf("a reader sees txn %d and %d files of 27", s.Txns["behind"].Version, s.Len())
@@ -88,7 +88,7 @@ func TestCheckpointOverADamagedOne(t *testing.T) {
 					mem.Overwrite(l.checkpointKey(14), damaged)
 					mem.Overwrite(l.root+lastCheckpoint, []byte(`{"version":14,"size":1}`))
 				}
-				submit(t, l, &Change{AppID: "x", Version: v, Last: true,
+				submit(t, l, &Change{Parts: on(l, "x", v), Last: true,
 					Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 				l.keeper.wait.Wait()
 			}

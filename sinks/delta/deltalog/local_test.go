@@ -19,7 +19,9 @@ import (
 func TestCommitReadIsDurable(t *testing.T) {
 	ctx := context.Background()
 	errSync := errors.New("injected")
-	change := func() *Change { return &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}} }
+	change := func() *Change {
+		return &Change{Parts: []Part{{AppID: "x", Version: 1}}, Last: true, Adds: []Add{add("f", Origin{})}}
+	}
 	for name, tc := range map[string]func(t *testing.T, first, second func() *Log, failing *atomic.Int64){
 		"own, after a failed sync": func(t *testing.T, first, _ func() *Log, failing *atomic.Int64) {
 			l := first()
@@ -54,7 +56,7 @@ func TestCommitReadIsDurable(t *testing.T) {
 			if err := l.Submit(ctx, change()); err == nil {
 				t.Error("acknowledged without a sync")
 			}
-			if err := l.Refresh(ctx); err == nil || l.snap.Done("x", 1) {
+			if err := l.Refresh(ctx); err == nil || l.snap.txn("x") == 1 {
 				t.Errorf("a commit was taken for done without a sync: %v", err)
 			}
 			failing.Store(0)
@@ -84,7 +86,7 @@ func TestCommitReadIsDurable(t *testing.T) {
 			tc(t, on(bad, "p1"), on(mem, "p2"), &failing)
 			after := writerOptions(nil)
 			after.Store = store.NewLocal(mem.CrashClone(vfs.CrashCloneCfg{}), "root", "p3")
-			if s := open(t, after).snap; !s.Done("x", 1) || s.File("f") == nil {
+			if s := open(t, after).snap; s.txn("x") != 1 || s.File("f") == nil {
 				t.Fatalf("an acknowledged commit is lost: version %d", s.Version)
 			}
 		})

@@ -55,6 +55,12 @@ func add(path string, o Origin) Add {
 		Stats: `{"numRecords":3}`, Tags: o.Tags()}
 }
 
+// on is the one part of a change that is made on what the log has read.
+func on(l *Log, appID string, version int64) (parts []Part) {
+	l.View(func(s *Snapshot) { parts = []Part{s.Part(appID, version)} })
+	return parts
+}
+
 func submit(t *testing.T, l *Log, c *Change) {
 	t.Helper()
 	if err := l.Submit(context.Background(), c); err != nil {
@@ -179,7 +185,7 @@ func TestCreateAndRefuse(t *testing.T) {
 		third.Overwrite("t/_delta_log/00000000000000000001.json", []byte(commit))
 		for range 2 {
 			err = running.Submit(context.Background(),
-				&Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
+				&Change{Parts: on(running, "a", 1), Last: true, Adds: []Add{add("f", Origin{})}})
 			if !errors.As(err, &stop) {
 				t.Errorf("%s, while running: %v", name, err)
 			}
@@ -193,7 +199,7 @@ func TestCreateAndRefuse(t *testing.T) {
 			t.Errorf("%s, undone: %v", name, err)
 		}
 		if err := running.Submit(context.Background(),
-			&Change{AppID: "a", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}}); err != nil {
+			&Change{Parts: on(running, "a", 1), Last: true, Adds: []Add{add("f", Origin{})}}); err != nil {
 			t.Errorf("%s, undone: %v", name, err)
 		}
 	}
@@ -205,17 +211,17 @@ func TestSubmit(t *testing.T) {
 	ctx := context.Background()
 	file := live
 
-	submit(t, a, &Change{AppID: "x", Version: 5, Last: true, Adds: []Add{add("f1", Origin{true, 1, 0, 5})}, Rows: 3})
-	submit(t, a, &Change{AppID: "x", Version: 5, Last: true, Adds: []Add{add("f2", Origin{})}}) // known to be done
+	submit(t, a, &Change{Parts: on(a, "x", 5), Last: true, Adds: []Add{add("f1", Origin{true, 1, 0, 5})}, Rows: 3})
+	submit(t, a, &Change{Parts: on(a, "x", 5), Last: true, Adds: []Add{add("f2", Origin{})}}) // known to be done
 	// b finds out that the change is done when it loses the race.
-	submit(t, b, &Change{AppID: "x", Version: 4, Last: true, Adds: []Add{add("f3", Origin{})}})
+	submit(t, b, &Change{Parts: on(b, "x", 4), Last: true, Adds: []Add{add("f3", Origin{})}})
 	if s := snapshot(b); s.Version != 1 || s.Len() != 1 || s.Txns["x"].Version != 5 ||
 		s.Txns["x"].LastUpdated == nil {
 		t.Fatalf("%+v", s)
 	}
 	// A commit of a meets one of b at the same version and takes the next version.
-	submit(t, b, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f4", Origin{true, 2, 0, 1})}})
-	submit(t, a, &Change{AppID: "x", Version: 6, Last: true, Adds: []Add{add("f5", Origin{true, 1, 5, 6})}})
+	submit(t, b, &Change{Parts: on(b, "y", 1), Last: true, Adds: []Add{add("f4", Origin{true, 2, 0, 1})}})
+	submit(t, a, &Change{Parts: on(a, "x", 6), Last: true, Adds: []Add{add("f5", Origin{true, 1, 5, 6})}})
 	if s := snapshot(a); s.Version != 3 || s.Len() != 3 {
 		t.Fatalf("%+v", s)
 	}
@@ -224,27 +230,27 @@ func TestSubmit(t *testing.T) {
 	if err := b.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	submit(t, a, &Change{AppID: "r", Version: 1, Removes: []*File{f1}, Adds: []Add{add("f1b", f1.Origin)}})
-	err := b.Submit(ctx, &Change{AppID: "r", Version: 1, Removes: []*File{f1}, Adds: []Add{add("f1c", f1.Origin)}})
+	submit(t, a, &Change{Parts: on(a, "r", 1), Removes: []string{f1.Path}, Adds: []Add{add("f1b", f1.Origin)}})
+	err := b.Submit(ctx, &Change{Parts: on(b, "r", 1), Removes: []string{f1.Path}, Adds: []Add{add("f1c", f1.Origin)}})
 	if !errors.Is(err, ErrRebuild) {
 		t.Fatalf("a file was removed twice: %v", err)
 	}
 	// The guard sees what came after the version that was read, and nothing else.
-	guard := func(f *File) bool { return f.Origin.May(1, 3) }
+	guard := []Place{{Partition: "2024-01-02", Shard: 1, Epochs: []uint64{3}}}
 	read := snapshot(b).Version
-	submit(t, a, &Change{AppID: "x", Version: 7, Last: true, Adds: []Add{add("f6", Origin{true, 1, 6, 7})}})
-	submit(t, b, &Change{AppID: "r", Version: 1, Adds: []Add{add("ins1", Origin{true, 1, 2, 3})}, Guard: guard,
+	submit(t, a, &Change{Parts: on(a, "x", 7), Last: true, Adds: []Add{add("f6", Origin{true, 1, 6, 7})}})
+	submit(t, b, &Change{Parts: on(b, "r", 1), Adds: []Add{add("ins1", Origin{true, 1, 2, 3})}, Guard: guard,
 		ReadVersion: read})
-	err = a.Submit(ctx, &Change{AppID: "r", Version: 1, Adds: []Add{add("ins2", Origin{true, 1, 2, 3})}, Guard: guard,
+	err = a.Submit(ctx, &Change{Parts: on(a, "r", 1), Adds: []Add{add("ins2", Origin{true, 1, 2, 3})}, Guard: guard,
 		ReadVersion: read})
 	if !errors.Is(err, ErrRebuild) {
 		t.Fatalf("the guard was not asked: %v", err)
 	}
-	submit(t, a, &Change{AppID: "r", Version: 1, Last: true})
+	submit(t, a, &Change{Parts: on(a, "r", 1), Last: true})
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Submit(ctx, &Change{AppID: "x", Version: 8}); !errors.Is(err, ErrClosed) {
+	if err := a.Submit(ctx, &Change{Parts: on(a, "x", 8)}); !errors.Is(err, ErrClosed) {
 		t.Fatalf("after Close: %v", err)
 	}
 }
@@ -263,7 +269,7 @@ func TestGroupedCommits(t *testing.T) {
 	})
 	errs := make(chan error)
 	go func() {
-		errs <- l.Submit(context.Background(), &Change{AppID: "s0", Version: 1, Last: true,
+		errs <- l.Submit(context.Background(), &Change{Parts: []Part{{AppID: "s0", Version: 1}}, Last: true,
 			Adds: []Add{add("a0", Origin{})}})
 	}()
 	<-inPut
@@ -274,7 +280,7 @@ func TestGroupedCommits(t *testing.T) {
 			ctx = gone
 		}
 		go func() {
-			errs <- l.Submit(ctx, &Change{AppID: fmt.Sprintf("s%d", i), Version: 1, Last: true,
+			errs <- l.Submit(ctx, &Change{Parts: []Part{{AppID: fmt.Sprintf("s%d", i), Version: 1}}, Last: true,
 				Adds: []Add{add(fmt.Sprintf("a%d", i), Origin{})}})
 		}()
 	}
@@ -319,7 +325,7 @@ func TestAmbiguousAnswers(t *testing.T) {
 			for v := int64(1); v <= 30; v++ {
 				for {
 					err := l.Submit(context.Background(),
-						&Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
+						&Change{Parts: on(l, "x", v), Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
 					if err == nil {
 						break
 					}
@@ -344,12 +350,12 @@ func TestCheckpointAndCleanup(t *testing.T) {
 	step := func(v int64) {
 		t.Helper()
 		path := fmt.Sprintf("d=2024-01-02/f%d", v)
-		c := &Change{AppID: fmt.Sprintf("a%d", v%3), Version: v, Last: true,
+		c := &Change{Parts: on(l, fmt.Sprintf("a%d", v%3), v), Last: true,
 			Adds: []Add{add(path, Origin{true, 1, uint64(v), uint64(v) + 1})}}
 		alive[path] = true
 		if v%4 == 0 {
 			old := fmt.Sprintf("d=2024-01-02/f%d", v-2)
-			c.Removes = []*File{live(l, old)}
+			c.Removes = []string{live(l, old).Path}
 			delete(alive, old)
 		}
 		submit(t, l, c)
@@ -455,14 +461,14 @@ func TestCleanedPastASleeper(t *testing.T) {
 	clock, mem, opts := overTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 	sleeper, l := open(t, opts), open(t, opts)
 	for v := int64(1); v <= 50; v++ {
-		submit(t, l, &Change{AppID: "a", Version: v, Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "a", v), Last: true, Adds: []Add{add(fmt.Sprintf("f%d", v), Origin{})}})
 		l.keeper.wait.Wait()
 		clock.Pass(24 * time.Hour)
 	}
 	if mem.Keys("t/_delta_log/0")[0] == l.commitKey(0) {
 		t.Fatal("nothing was cleaned")
 	}
-	submit(t, sleeper, &Change{AppID: "b", Version: 1, Last: true, Adds: []Add{add("late", Origin{})}})
+	submit(t, sleeper, &Change{Parts: on(sleeper, "b", 1), Last: true, Adds: []Add{add("late", Origin{})}})
 	if s := snapshot(open(t, opts)); s.Version != 51 || s.File("late") == nil {
 		t.Fatalf("version %d, late: %v", s.Version, s.File("late"))
 	}
@@ -576,7 +582,7 @@ func checkpointFile(tb testing.TB) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := l.Submit(context.Background(), &Change{AppID: "x", Version: 1, Last: true,
+	if err := l.Submit(context.Background(), &Change{Parts: on(l, "x", 1), Last: true,
 		Adds: []Add{add("f", Origin{true, 1, 0, 1})}}); err != nil {
 		tb.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func memoryTableOf(t *testing.T, dir string, n int) {
 	if err := errors.Join(c.own(), c.w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("first", Origin{})}})
+	submit(t, l, &Change{Parts: on(l, "x", 1), Last: true, Adds: []Add{add("first", Origin{})}})
 	ctx := context.Background()
 	err := errors.Join(opts.Store.Put(ctx, l.checkpointKey(1), buf.b),
 		opts.Store.Put(ctx, l.root+lastCheckpoint, []byte(`{"version":1,"size":1}`)))
@@ -95,7 +95,7 @@ func memoryTableOf(t *testing.T, dir string, n int) {
 	}
 	for v := int64(2); v <= 20; v++ {
 		path, date, stats, o := fileOf(rng, n+int(v))
-		submit(t, l, &Change{AppID: "x", Version: v, Last: true, Adds: []Add{{Path: path,
+		submit(t, l, &Change{Parts: on(l, "x", v), Last: true, Adds: []Add{{Path: path,
 			PartitionValues: map[string]string{"d": date}, Size: 1e5, DataChange: true, Stats: stats, Tags: o.Tags()}}})
 	}
 	t.Logf("a checkpoint of %d files has %.1f MB", n, float64(len(buf.b))/1e6)

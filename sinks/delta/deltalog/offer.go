@@ -24,25 +24,6 @@ type Offer struct {
 	Change
 }
 
-// Part is the plan of one shard in a Change: it moves the txn of AppID from Base to Version.
-type Part struct {
-	AppID string
-	// Base is the txn on which the change was made, 0 for none. Version is what it becomes: log and change must be in
-	// step, so that a plan is neither written twice nor on another history.
-	Base, Version int64
-	// Notes are application ids of further txn actions, with the same version: the log keeps them for ever, and every
-	// other reader passes over them. Only a change that is Last has any.
-	Notes []string `json:",omitempty"`
-}
-
-// Place says where a change looked for rows and found none: in the files of a partition that may hold rows of the shard
-// that were first visible in one of the epochs.
-type Place struct {
-	Partition string // value of the partition column
-	Shard     uint32
-	Epochs    []uint64
-}
-
 // Outcome is what has become of an offer.
 type Outcome string
 

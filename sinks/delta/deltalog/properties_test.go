@@ -108,7 +108,7 @@ func TestRetentionOfTheTable(t *testing.T) {
 			setProperties(t, mem, l, tc.set)
 			for v := int64(2); v <= 60; v++ {
 				clock.Pass(day)
-				submit(t, l, &Change{AppID: "x", Version: v, Last: true,
+				submit(t, l, &Change{Parts: on(l, "x", v), Last: true,
 					Adds: []Add{add(fmt.Sprint("f", v), Origin{})}})
 				l.keeper.wait.Wait()
 			}
@@ -141,11 +141,11 @@ func TestTombstonesOfTheTable(t *testing.T) {
 		if text != "" {
 			setProperties(t, mem, l, map[string]string{configTombstoneRetention: text})
 		}
-		submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f0", Origin{})}})
+		submit(t, l, &Change{Parts: on(l, "x", 1), Last: true, Adds: []Add{add("f0", Origin{})}})
 		for i := range 9 {
 			clock.Pass(day)
-			submit(t, l, &Change{AppID: "x", Version: int64(i + 2), Last: true,
-				Adds: []Add{add(fmt.Sprint("f", i+1), Origin{})}, Removes: []*File{live(l, fmt.Sprint("f", i))}})
+			submit(t, l, &Change{Parts: on(l, "x", int64(i+2)), Last: true,
+				Adds: []Add{add(fmt.Sprint("f", i+1), Origin{})}, Removes: []string{live(l, fmt.Sprint("f", i)).Path}})
 		}
 		l.keeper.wait.Wait()
 		clock.Pass(time.Hour)
@@ -165,19 +165,19 @@ func TestTombstonesOfTheTable(t *testing.T) {
 func TestAppendOnlyTable(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
-	submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f", Origin{})}})
+	submit(t, l, &Change{Parts: on(l, "x", 1), Last: true, Adds: []Add{add("f", Origin{})}})
 	setProperties(t, mem, l, map[string]string{configAppendOnly: "true"})
 	if err := l.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	change := func() *Change {
-		return &Change{AppID: "r", Version: 1, Last: true, Adds: []Add{add("g", Origin{})},
-			Removes: []*File{live(l, "f")}}
+		return &Change{Parts: on(l, "r", 1), Last: true, Adds: []Add{add("g", Origin{})},
+			Removes: []string{live(l, "f").Path}}
 	}
 	if err := l.Submit(t.Context(), change()); err == nil || l.CheckRemoves() == nil {
 		t.Fatal("a file was removed from a table that takes appends only")
 	}
-	submit(t, l, &Change{AppID: "x", Version: 2, Last: true, Adds: []Add{add("h", Origin{})}})
+	submit(t, l, &Change{Parts: on(l, "x", 2), Last: true, Adds: []Add{add("h", Origin{})}})
 	setProperties(t, mem, l, map[string]string{configAppendOnly: "false"})
 	if err := l.Refresh(t.Context()); err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func TestNodesShareCheckpoints(t *testing.T) {
 		}
 		looks = 0
 		for v := int64(1); v <= 458; v++ {
-			submit(t, nodes[v%3], &Change{AppID: "x", Version: v, Last: true,
+			submit(t, nodes[v%3], &Change{Parts: on(nodes[v%3], fmt.Sprint("x", v%3), v), Last: true,
 				Adds: []Add{{Path: fmt.Sprint("f", v), PartitionValues: map[string]string{"d": "2024-01-02"},
 					Size: 95_000, DataChange: true}}})
 			for _, l := range nodes {
@@ -201,9 +201,9 @@ func TestTimeTravel(t *testing.T) {
 	l := open(t, opts)
 	for v := int64(1); v <= 400; v++ {
 		clock.Pass(time.Hour)
-		c := &Change{AppID: "x", Version: v, Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}}
+		c := &Change{Parts: on(l, "x", v), Last: true, Adds: []Add{add(fmt.Sprint("f", v), Origin{})}}
 		if v > 5 {
-			c.Removes = []*File{live(l, fmt.Sprint("f", v-5))}
+			c.Removes = []string{live(l, fmt.Sprint("f", v-5)).Path}
 		}
 		submit(t, l, c)
 		l.keeper.wait.Wait()

@@ -66,10 +66,12 @@ func (s *Snapshot) setMetadata(m *Metadata) {
 	s.Metadata, s.properties, s.rules = m, propertiesOf(cfg, s.logRetention), rulesOf(m)
 }
 
-// Done reports whether a commit with the application id and at least the version is in the log.
-func (s *Snapshot) Done(appID string, version int64) bool {
-	t, ok := s.Txns[appID]
-	return ok && t.Version >= version
+// txn is the version of an application id, 0 for none.
+func (s *Snapshot) txn(appID string) int64 { return max(s.Txns[appID].Version, 0) }
+
+// Part is the part of a change that is made on this snapshot, and moves the txn of an application id to a version.
+func (s *Snapshot) Part(appID string, version int64) Part {
+	return Part{AppID: appID, Base: s.txn(appID), Version: version}
 }
 
 // apply folds in the commit of the next version.

@@ -60,7 +60,7 @@ func TestStalledStore(t *testing.T) {
 			}
 			defer func() { _ = l.Close() }()
 			// l must read this commit first.
-			submit(t, other, &Change{AppID: "y", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}})
+			submit(t, other, &Change{Parts: on(other, "y", 1), Last: true, Adds: []Add{add("f1", Origin{})}})
 			if stale {
 				time.Sleep(2 * relistAfter)
 			}
@@ -68,12 +68,12 @@ func TestStalledStore(t *testing.T) {
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
-			err = l.Submit(ctx, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f2", Origin{})}})
+			err = l.Submit(ctx, &Change{Parts: []Part{{AppID: "x", Version: 1}}, Last: true, Adds: []Add{add("f2", Origin{})}})
 			if err == nil || ctx.Err() != nil || time.Since(start) > 10*time.Minute {
 				t.Fatalf("after %v: %v", time.Since(start), err)
 			}
 			st.reads.Store(false)
-			submit(t, l, &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f2", Origin{})}})
+			submit(t, l, &Change{Parts: []Part{{AppID: "x", Version: 1}}, Last: true, Adds: []Add{add("f2", Origin{})}})
 			if s := snapshot(l); s.Version != 2 || s.Len() != 2 {
 				t.Fatalf("%+v", s)
 			}
@@ -97,7 +97,7 @@ func TestCloseWithAStalledStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			change := &Change{AppID: "x", Version: 1, Last: true, Adds: []Add{add("f1", Origin{})}}
+			change := &Change{Parts: []Part{{AppID: "x", Version: 1}}, Last: true, Adds: []Add{add("f1", Origin{})}}
 			if what == "commit" {
 				st.puts.Store(true)
 				ctx, cancel := context.WithCancel(t.Context())

@@ -39,11 +39,13 @@ func newTab(t *testing.T) *tab {
 	defer log.Close()
 	for v := 1; v < 8; v++ {
 		clock.Pass(time.Hour)
-		c := &deltalog.Change{AppID: fmt.Sprintf("c/p/%d/t", v%2), Version: int64(v), Last: true, Rows: 10,
-			Adds: []deltalog.Add{w.file(v, clock.Now())}}
+		c := &deltalog.Change{Last: true, Rows: 10, Adds: []deltalog.Add{w.file(v, clock.Now())}}
+		log.View(func(s *deltalog.Snapshot) {
+			c.Parts = []deltalog.Part{s.Part(fmt.Sprintf("c/p/%d/t", v%2), int64(v))}
+		})
 		if v == 4 || v == 6 {
 			c.Operation = "MERGE"
-			log.View(func(s *deltalog.Snapshot) { c.Removes = []*deltalog.File{s.SortedFiles()[0]} })
+			log.View(func(s *deltalog.Snapshot) { c.Removes = []string{s.SortedFiles()[0].Path} })
 		}
 		if err := log.Submit(t.Context(), c); err != nil {
 			t.Fatal(err)

@@ -147,13 +147,9 @@ func add(path string, at time.Time) deltalog.Add {
 
 // commit removes some files and adds some, by the writer's own package.
 func (w *world) commit(removes, adds []string) {
-	c := &deltalog.Change{AppID: "a", Version: int64(len(w.versions)), Last: true}
+	c := &deltalog.Change{Last: true, Removes: removes}
 	w.must(w.log.Refresh(w.t.Context()))
-	w.log.View(func(s *deltalog.Snapshot) {
-		for _, p := range removes {
-			c.Removes = append(c.Removes, s.File(p))
-		}
-	})
+	w.log.View(func(s *deltalog.Snapshot) { c.Parts = []deltalog.Part{s.Part("a", int64(len(w.versions)))} })
 	for _, p := range adds {
 		c.Adds = append(c.Adds, add(p, w.now))
 	}
