@@ -49,6 +49,10 @@
 //
 // Changes that shards submit while a commit is being written are collected into the next one: one put with several txn.
 //
+// What a node has staged for several shards it may offer to another one (Offer), which has it committed together with
+// those of others (SubmitAll). The committer has no authority: it does what any node may, under the same checks. Its
+// answer only says where to look (Landed).
+//
 // # When a checkpoint is made
 //
 // A table's property delta.checkpointInterval is obeyed: at every version that it divides. Otherwise a checkpoint is
