@@ -59,7 +59,7 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 	}
 	shared := &sharedLog{log: log, users: 2}
 	shares := func(kind string) sharedWriter {
-		return sharedWriter{writer: writer{log: log, layout: y, tables: &y.sessions, opts: &opts, codec: cdc},
+		return sharedWriter{writer: writer{log: log, layout: y, tables: &y.sessions, opts: &opts, codec: cdc, metrics: metrics},
 			kind: kind, shared: shared}
 	}
 	d.sessions, d.revisions = &Sessions{shares("sessions")}, &Revisions{shares("sessions.revisions")}

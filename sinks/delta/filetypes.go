@@ -124,7 +124,7 @@ func checkTypes(key string, f *parquet.File, columns *parquet.Schema, later []st
 	return nil
 }
 
-// candidateLimit is the size in bytes of the largest file that a revision reads, as the whole file is held in memory.
+// candidateLimit is the size in bytes of the largest file that a revision rewrites, as the whole file is held in memory.
 // Files that this sink writes are always smaller.
 func candidateLimit(fileBytes int64) int64 { return max(512<<20, 2*fileBytes) }
 

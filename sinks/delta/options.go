@@ -50,6 +50,11 @@ type Options struct {
 	Logger     *slog.Logger     // default: discards
 	Registerer prometheus.Registerer
 
+	// largest is the size in bytes of the largest file that a revision rewrites, as its rows are held in memory; default
+	// candidateLimit.
+	largest int64
+	// rangesFrom is the size in bytes of the smallest file in which revisions look for rows by ranges; default 1 MiB. Below 0: all.
+	rangesFrom int64
 	// step, if set, is called before each step that a crash may interrupt; an error ends the call there. For tests.
 	step func(name string) error
 	// layout are the tables; nil: declared. For tests.
@@ -79,6 +84,12 @@ func (o *Options) complete() error {
 	}
 	if o.FileBytes <= 0 {
 		o.FileBytes = 64 << 20
+	}
+	o.largest = cmp.Or(o.largest, candidateLimit(o.FileBytes))
+	if o.rangesFrom < 0 {
+		o.rangesFrom = 0
+	} else {
+		o.rangesFrom = cmp.Or(o.rangesFrom, 1<<20)
 	}
 	o.Level = cmp.Or(o.Level, level.First)
 	o.layout = cmp.Or(o.layout, declared)

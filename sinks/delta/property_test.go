@@ -200,6 +200,7 @@ type worker struct {
 func (w *worker) open(source func(uint32) sinks.EventSource) {
 	w.opts = testOptions(w.mem, w.rng)
 	w.opts.layout = wider
+	w.opts.rangesFrom = int64(w.rng.IntN(2))*1e9 - 1 // files are looked through by ranges, or read whole
 	w.opts.EventSource = source
 	w.opts.step = func(string) error {
 		w.mu.Lock()

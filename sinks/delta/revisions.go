@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -25,6 +26,7 @@ type Revisions struct{ sharedWriter }
 // target is one row of the plan: where in the table it must be, and the epoch of its image.
 type target struct {
 	key         string
+	session     string // its id
 	date        int32
 	firstClosed uint64
 	epoch       uint64
@@ -56,7 +58,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 		if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
 			return refused(row, err)
 		}
-		targets = append(targets, target{key: row.Key(), date: row.SessionDate,
+		targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID), date: row.SessionDate,
 			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size()})
 		return nil
 	})
@@ -227,30 +229,25 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil {
 		return nil, elsewhere(b.table.name, err)
 	}
-	if err := checkSize(b.table.name, name, f.Size, candidateLimit(p.s.opts.FileBytes)); err != nil {
-		return nil, err
-	}
 	key := b.table.name + "/" + name
-	data, err := p.s.opts.Store.Get(p.ctx, key)
+	data, keys, older, err := p.find(f, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, p.vanished(f, err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	// Most files of a pass need no change: the first reading keeps only the keys of the window's rows.
-	older := false
-	err = eachRow(key, data, sessionKeys, nil, func(r parquet.Row) error {
-		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
-		if t := p.targets[k]; t != nil {
-			keys = append(keys, k)
-			_, epoch := schema.SplitBatchID(uint64(r[2].Int64()))
-			older = older || epoch < t.epoch
-		}
-		return nil
-	})
 	if err != nil || !older {
 		return keys, err
+	}
+	if data == nil {
+		if err := checkSize(b.table.name, name, f.Size, p.s.opts.largest); err != nil {
+			return nil, err
+		}
+		data, err = p.get(key)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, p.vanished(f, err)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	date, err := schema.ParseDate(f.Partition)
 	if err != nil {
@@ -310,6 +307,47 @@ func (p *pass) allow(r sessionRow, date int32, of map[string]constraint.Value) e
 	}
 	row := p.s.layout.image(r, date)
 	return refused(&row, err)
+}
+
+// get reads a whole file.
+func (p *pass) get(key string) ([]byte, error) {
+	data, err := p.s.opts.Store.Get(p.ctx, key)
+	p.s.metrics.RevisionRead(p.s.layout.sessions[level.First].name, int64(len(data)))
+	return data, err
+}
+
+// find returns the keys of the window's rows in a file, and whether one of them is older than its target. Most files of
+// a pass need no change, so a file is read whole, and its bytes returned, only if it is small.
+func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, older bool, err error) {
+	see := func(r []parquet.Value) error {
+		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
+		if t := p.targets[k]; t != nil {
+			keys = append(keys, k)
+			_, epoch := schema.SplitBatchID(uint64(r[2].Int64()))
+			older = older || epoch < t.epoch
+		}
+		return nil
+	}
+	if f.Size < p.s.opts.rangesFrom {
+		if data, err = p.get(key); err == nil {
+			err = eachRow(key, data, sessionKeys, nil, func(r parquet.Row) error { return see(r) })
+		}
+		return data, keys, older, err
+	}
+	want := deltalog.Lookup{Check: func(o *parquet.File) error { return checkTypes(key, o, sessionKeys, nil) }}
+	for _, c := range sessionKeys.Fields() {
+		want.Columns = append(want.Columns, c.Name())
+	}
+	shard := p.plan.Config.Shard
+	for _, t := range p.targets {
+		if schema.DateText(t.date) == f.Partition && f.May(shard, t.firstClosed) {
+			want.Keys = append(want.Keys, t.session)
+		}
+	}
+	slices.Sort(want.Keys)
+	read, err := deltalog.ReadWhere(p.ctx, p.s.opts.Store, key, f.Size, &want, see)
+	p.s.metrics.RevisionRead(p.s.layout.sessions[level.First].name, read)
+	return nil, keys, older, err
 }
 
 // vanished gives the error for a file whose object is missing: ErrRebuild if the file is not live any more, and a

@@ -61,12 +61,13 @@ func (w *sharedWriter) Close() (err error) {
 
 // writer is what the three sinks have in common.
 type writer struct {
-	log    *deltalog.Log
-	layout *layout
-	tables *[level.Current + 1]*table // this table by level
-	opts   *Options
-	codec  compress.Codec
-	risen  atomic.Uint32 // the level of which the table has all columns, as far as this writer knows
+	log     *deltalog.Log
+	layout  *layout
+	tables  *[level.Current + 1]*table // this table by level
+	opts    *Options
+	codec   compress.Codec
+	metrics *deltalog.Metrics
+	risen   atomic.Uint32 // the level of which the table has all columns, as far as this writer knows
 }
 
 // table is the table at the level of a plan.

@@ -4,9 +4,9 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics are the metrics of the Delta sink's tables, labelled by table.
 type Metrics struct {
-	commits, conflicts, unknown, rows, bytes, files, keepErrors, checkpointBytes *prometheus.CounterVec
-	commitSeconds, checkpointSeconds                                             *prometheus.HistogramVec
-	version                                                                      *prometheus.GaugeVec
+	commits, conflicts, unknown, rows, bytes, files, keepErrors, checkpointBytes, revisionBytes *prometheus.CounterVec
+	commitSeconds, checkpointSeconds                                                            *prometheus.HistogramVec
+	version                                                                                     *prometheus.GaugeVec
 }
 
 // NewMetrics makes the metrics and registers them, unless reg is nil.
@@ -20,14 +20,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, label)
 	}
 	m := &Metrics{
-		commits:           counter("commits_total", "Commits written."),
-		conflicts:         counter("conflicts_total", "Races for a version lost to another writer."),
-		unknown:           counter("unknown_answers_total", "Commit requests whose outcome had to be tried again."),
-		rows:              counter("rows_total", "Rows committed, replaced ones included."),
-		bytes:             counter("bytes_total", "Bytes of data files committed."),
-		files:             counter("files_total", "Data files committed."),
-		keepErrors:        counter("maintenance_errors_total", "Checkpoints, checksums or cleanups that failed."),
-		checkpointBytes:   counter("checkpoint_bytes_total", "Bytes of checkpoints written."),
+		commits:         counter("commits_total", "Commits written."),
+		conflicts:       counter("conflicts_total", "Races for a version lost to another writer."),
+		unknown:         counter("unknown_answers_total", "Commit requests whose outcome had to be tried again."),
+		rows:            counter("rows_total", "Rows committed, replaced ones included."),
+		bytes:           counter("bytes_total", "Bytes of data files committed."),
+		files:           counter("files_total", "Data files committed."),
+		keepErrors:      counter("maintenance_errors_total", "Checkpoints, checksums or cleanups that failed."),
+		checkpointBytes: counter("checkpoint_bytes_total", "Bytes of checkpoints written."),
+		revisionBytes: counter("revision_read_bytes_total",
+			"Bytes of data files that revisions have read to find and replace rows."),
 		commitSeconds:     histogram("commit_seconds", "Time of a commit, races included."),
 		checkpointSeconds: histogram("checkpoint_seconds", "Time of a checkpoint and the cleanup after it."),
 		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_log_version",
@@ -35,7 +37,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.checkpointBytes,
-			m.commitSeconds, m.checkpointSeconds, m.version)
+			m.revisionBytes, m.commitSeconds, m.checkpointSeconds, m.version)
 	}
 	return m
+}
+
+// RevisionRead counts bytes that a revision has read of a table's data files.
+func (m *Metrics) RevisionRead(table string, bytes int64) {
+	m.revisionBytes.WithLabelValues(table).Add(float64(bytes))
 }

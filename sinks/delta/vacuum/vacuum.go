@@ -208,19 +208,29 @@ func (r *Run) keeps(o *Object) bool {
 	return r.needed[o.path]
 }
 
+// Last returns when the last run that might remove something was begun, by the store's clock; the zero time if none
+// was.
+func Last(ctx context.Context, st store.Store, table string) (at time.Time, err error) {
+	key := table + "/" + clockKey
+	err = st.List(ctx, key, "", func(info store.Info) error {
+		if info.Key == key {
+			at = info.Modified
+		}
+		return nil
+	})
+	if err != nil {
+		return at, fmt.Errorf("vacuum: table %s: the last run: %w", table, err)
+	}
+	return at, nil
+}
+
 // askClock puts an object and looks when the store says that it was written.
 func (r *Run) askClock(ctx context.Context) (at time.Time, err error) {
 	key := r.Table + "/" + clockKey
 	if err := r.opts.Store.Put(ctx, key, []byte("vacuum asks what time it is\n")); err != nil {
 		return at, err
 	}
-	err = r.opts.Store.List(ctx, key, "", func(info store.Info) error {
-		if info.Key == key {
-			at = info.Modified
-		}
-		return nil
-	})
-	if err == nil && at.IsZero() {
+	if at, err = Last(ctx, r.opts.Store, r.Table); err == nil && at.IsZero() {
 		err = fmt.Errorf("%w: %s, which was just put", store.ErrNotFound, key)
 	}
 	return at, err
