@@ -29,8 +29,8 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 				AppID   string `json:"appId"`
 				Version int64  `json:"version"`
 			} `json:"txn"`
-			Add    *struct{ Path string } `json:"add"`
-			Remove *struct{ Path string } `json:"remove"`
+			Add    *file `json:"add"`
+			Remove *file `json:"remove"`
 		}
 		if err := json.Unmarshal(line, &a); err != nil {
 			return nil, fmt.Errorf("%s version %d: %w", table, version, err)
@@ -39,8 +39,10 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 		case a.Txn != nil:
 			c.Txns[a.Txn.AppID] = a.Txn.Version
 		case a.Remove != nil:
+			c.Rearranges, c.Changes = c.Rearranges || !a.Remove.DataChange, c.Changes || a.Remove.DataChange
 			c.Removes = append(c.Removes, a.Remove.Path)
 		case a.Add != nil:
+			c.Rearranges, c.Changes = c.Rearranges || !a.Add.DataChange, c.Changes || a.Add.DataChange
 			name, err := url.PathUnescape(a.Add.Path)
 			if err != nil {
 				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
@@ -57,6 +59,12 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 		}
 	}
 	return c, nil
+}
+
+// file is what is read of an add or a remove.
+type file struct {
+	Path       string `json:"path"`
+	DataChange bool   `json:"dataChange"`
 }
 
 type eventColumns struct {

@@ -1,6 +1,8 @@
 package history
 
 import (
+	"encoding/binary"
+	"hash/fnv"
 	"strconv"
 	"strings"
 )
@@ -12,6 +14,8 @@ type Commit struct {
 	Txns    map[string]int64 // by application id
 	Adds    []AddedFile
 	Removes []string // paths
+	// Rearranges says that it has files whose adds or removes say that they change no data, Changes that it has others.
+	Rearranges, Changes bool
 }
 
 // AddedFile is a data file that a version adds.
@@ -67,12 +71,60 @@ type Events struct {
 	epoch      map[uint32]uint64 // greatest epoch of a shard
 	txns       map[string]int64
 	doubled    int64
+	files      map[string]digest // of the live files
+}
+
+// digest is one of a set of rows, whatever their order.
+type digest struct {
+	rows int64
+	sum  uint64
+}
+
+func (d *digest) add(r *Row) {
+	h := fnv.New64a()
+	var b [20]byte
+	binary.LittleEndian.PutUint32(b[:], uint32(r.Partition))
+	binary.LittleEndian.PutUint64(b[4:], uint64(r.Offset))
+	binary.LittleEndian.PutUint64(b[12:], r.Batch)
+	_, _ = h.Write(b[:]) // never fails
+	d.rows, d.sum = d.rows+1, d.sum+h.Sum64()
+}
+
+func digestOf(rows []Row) (d digest) {
+	for i := range rows {
+		d.add(&rows[i])
+	}
+	return d
 }
 
 // NewEvents returns the history of a table without a version.
 func NewEvents(report Report) *Events {
 	return &Events{report: report, partitions: map[int32]*offsets{}, top: map[int32]int64{}, epoch: map[uint32]uint64{},
-		txns: map[string]int64{}}
+		txns: map[string]int64{}, files: map[string]digest{}}
+}
+
+// rearranged wants a version that says that it changes no data to change none.
+func (h *Events) rearranged(c *Commit, bad func(format string, args ...any)) {
+	var before, after digest
+	for _, path := range c.Removes {
+		d, ok := h.files[path]
+		if !ok {
+			bad("file %s is removed and was not there", path)
+		}
+		before.rows, before.sum = before.rows+d.rows, before.sum+d.sum
+		delete(h.files, path)
+	}
+	for _, f := range c.Adds {
+		d := digestOf(f.Rows)
+		after.rows, after.sum = after.rows+d.rows, after.sum+d.sum
+		h.files[f.Path] = d
+	}
+	if before != after {
+		bad("%d rows are rearranged, and are %d others now", before.rows, after.rows)
+	}
+	if len(c.Txns) > 0 || c.Changes {
+		bad("rows are rearranged in a version that does more: %v", c.Txns)
+	}
 }
 
 // Commit judges the next version: an epoch appears whole and after those before it, and nothing goes or comes twice.
@@ -80,11 +132,16 @@ func (h *Events) Commit(c *Commit) {
 	bad := func(format string, args ...any) {
 		h.report("delta.events", "version %d: "+format, append([]any{c.Version}, args...)...)
 	}
+	if c.Rearranges {
+		h.rearranged(c, bad)
+		return
+	}
 	for _, path := range c.Removes {
 		bad("file %s is gone", path)
 	}
 	epoch, top := map[uint32]uint64{}, map[int32]int64{}
 	for _, f := range c.Adds {
+		h.files[f.Path] = digestOf(f.Rows)
 		for i := range f.Rows {
 			r := &f.Rows[i]
 			set := h.partitions[r.Partition]
@@ -199,6 +256,8 @@ func (h *Sessions) Commit(c *Commit) {
 						h.epoch[r.shard()], r.shard())
 				}
 				inserted[r.shard()] = max(inserted[r.shard()], r.epoch())
+			case c.Rearranges && (now.batch != was.batch || now.revision != was.revision || now.total != was.total):
+				bad("session %s is rearranged from %+v to %+v", key, was, now)
 			case now.batch < was.batch || now.revision < was.revision || now.total < was.total:
 				bad("session %s goes back from %+v to %+v", key, was, now)
 			}
@@ -209,6 +268,9 @@ func (h *Sessions) Commit(c *Commit) {
 	}
 	for key := range removed {
 		bad("session %s is gone", key)
+	}
+	if c.Rearranges && (c.Changes || len(inserted) > 0 || len(c.Txns) > 0) {
+		bad("rows are rearranged in a version that does more: %v", c.Txns)
 	}
 	checkTxns(c, h.txns, "sessions", inserted, bad)
 	for id, version := range c.Txns { // an insert goes as far as its txn says, and not only as its rows do
