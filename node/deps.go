@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/sinks"
+	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/store"
 	"deckle/state"
 )
@@ -40,6 +41,8 @@ type Deps struct {
 	ClickHouseDial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// DeltaStore is the object store of the Delta tables instead of the one that the configuration names.
 	DeltaStore store.Store
+	// Compaction replaces defaults of compact.Options, so that little data is enough: Settle and sizes.
+	Compaction compact.Options
 	// WrapSink, if set, returns the sink to use in place of one that was opened, so that a test can observe its plans.
 	// What it returns for the sink of raw events must be a sinks.EventsSink.
 	WrapSink func(sinks.Sink) sinks.Sink

@@ -23,6 +23,7 @@ import (
 	"deckle/raftstore"
 	"deckle/schema/level"
 	"deckle/sinks/deadletter"
+	"deckle/sinks/delta/store"
 	"deckle/state"
 	"deckle/trust"
 )
@@ -170,6 +171,13 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
 		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
+	var kept *lake
+	if cfg.Delta != nil && deps.openSink == nil {
+		kept = newLake(&lake{cfg: cfg, deps: &n.deps, list: n.list, tables: n.delta.get, fs: fsys,
+			leads: func(shard uint32) bool { return len(n.shardList()) > 0 && n.raft.Group(shard).IsLeader() },
+			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
+			dir:   fsys.PathJoin(cfg.DataDir, "compact")})
+	}
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list),
 		deps.Registerer.Register(n.files.files)); err != nil {
@@ -180,6 +188,9 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.stop = stop
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
+	if kept != nil {
+		n.work.Go(func() { kept.run(run) })
+	}
 	n.work.Go(func() { n.watch.Run(run) })
 	n.work.Go(func() { n.files.run(run) })
 	n.work.Go(func() { n.topics.run(run) })

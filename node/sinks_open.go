@@ -72,6 +72,23 @@ type deltaTables struct {
 }
 
 func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, error) {
+	d, err := t.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch id {
+	case state.SinkEvents:
+		return d.Events(), nil
+	case state.SinkSessions:
+		return d.Sessions(), nil
+	case state.SinkRevisions:
+		return d.Revisions(), nil
+	}
+	return nil, fmt.Errorf("node: %s is not a Delta sink", id)
+}
+
+// get returns the tables, and opens them if nobody has.
+func (t *deltaTables) get(ctx context.Context) (*delta.Delta, error) {
 	if err := t.access.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -83,15 +100,7 @@ func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, er
 		}
 		t.d = d
 	}
-	switch id {
-	case state.SinkEvents:
-		return t.d.Events(), nil
-	case state.SinkSessions:
-		return t.d.Sessions(), nil
-	case state.SinkRevisions:
-		return t.d.Revisions(), nil
-	}
-	return nil, fmt.Errorf("node: %s is not a Delta sink", id)
+	return t.d, nil
 }
 
 // close closes all tables, also those of sinks that were never used.

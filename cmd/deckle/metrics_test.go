@@ -121,7 +121,7 @@ clickhouse: {address: "127.0.0.1:1"}
 			t.Error(err)
 		}
 	}()
-	for _, sink := range []string{"deckle_delta_", "deckle_clickhouse_", "deckle_deadletter_"} {
+	for _, sink := range []string{"deckle_delta_commits_", "deckle_clickhouse_", "deckle_deadletter_"} {
 		for !rec.has(sink) { // a sink is opened once its shard is led
 			if ctx.Err() != nil {
 				t.Fatalf("no metric %s… within %v", sink, patience)

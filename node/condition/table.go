@@ -44,6 +44,8 @@ const (
 	SinkFailing         ID = "sink-failing"          // node/shard: flusher
 	SinkNeverWrote      ID = "sink-never-wrote"      // node/shard: flusher
 	SinkBehind          ID = "sink-behind"           // node/shard: judge
+	CompactionFailing   ID = "compaction-failing"    // node: the lake
+	VacuumFailing       ID = "vacuum-failing"        // node: the lake
 	GroupOffsetsFailing ID = "group-offsets-failing" // node/shard: offsets
 	LettersUndelivered  ID = "letters-undelivered"   // node: the sink of dead letters
 	LettersCut          ID = "letters-cut"           // node: topics
@@ -313,6 +315,15 @@ var table = []Spec{
 		"it does not have what was closed more than 10 flush intervals ago (revisions: 10 × delta.revision_interval)",
 		Never,
 		"Look at whether the sink fails or is slow (deckle_sink_flush_seconds). Readers see old figures meanwhile."},
+	{CompactionFailing, Degraded, "the table",
+		"three rounds of compaction in a row have failed (delta.compaction)", Never,
+		"Look at the store and the free space in the text. Writing goes on, and every row can be read; until it works " +
+			"again small files pile up, and readers get slower."},
+	{VacuumFailing, Degraded, "the table",
+		"vacuum is due and has failed three times in a row (delta.vacuum)", Never,
+		"Look at the store and the rights in the text: vacuum lists and deletes. A table with a feature that it does " +
+			"not know it refuses: undo that, or vacuum with the tool that has set it and set delta.vacuum.enabled: " +
+			"false. Until then the store keeps what nothing needs."},
 	{GroupOffsetsFailing, Notice, "the shard",
 		"the offsets of Kafka's consumer group cannot be written", Never,
 		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},

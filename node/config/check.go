@@ -229,6 +229,10 @@ func (c *Config) checkDelta(k *checker) {
 	k.between("delta.revision_interval", d.RevisionInterval, 100*time.Millisecond, 24*time.Hour)
 	k.atLeast("delta.revision_files_per_pass", int64(d.RevisionFilesPerPass), 1)
 	k.atLeast("delta.checkpoint_interval", int64(d.CheckpointInterval), 1)
+	k.between("delta.compaction.every", d.Compaction.Every, time.Second, 24*time.Hour)
+	k.atLeast("delta.compaction.rate_bytes", d.Compaction.RateBytes, 1<<20)
+	k.between("delta.vacuum.every", d.Vacuum.Every, time.Minute, 30*24*time.Hour)
+	k.between("delta.vacuum.retain", d.Vacuum.Retain, 48*time.Hour, 10*365*24*time.Hour)
 	s := d.S3
 	if s == nil {
 		return

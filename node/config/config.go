@@ -133,6 +133,23 @@ type Delta struct {
 	RevisionInterval     time.Duration `yaml:"revision_interval" default:"1m"`
 	RevisionFilesPerPass int           `yaml:"revision_files_per_pass" default:"64"`
 	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits, at least
+	Compaction           Compaction    `yaml:"compaction"`
+	Vacuum               Vacuum        `yaml:"vacuum"`
+}
+
+// Compaction makes few large files of many small ones, on the node that leads shard 1.
+type Compaction struct {
+	Enabled   *bool         `yaml:"enabled" default:"true"`
+	Every     time.Duration `yaml:"every" default:"10m"`
+	RateBytes int64         `yaml:"rate_bytes" default:"32MiB"` // read and written, a second
+}
+
+// Vacuum removes what no version inside the retention needs, on the node that leads shard 0.
+type Vacuum struct {
+	Enabled *bool         `yaml:"enabled" default:"true"`
+	Every   time.Duration `yaml:"every" default:"24h"`
+	// Retain is how long objects stay that nothing needs. From a week on it is what the table says if that is longer.
+	Retain time.Duration `yaml:"retain" default:"168h"`
 }
 
 // ClickHouse is the ClickHouse sink.

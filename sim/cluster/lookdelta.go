@@ -22,8 +22,9 @@ type deltaLooks struct {
 	shownEvents      *history.Events
 	shownSessions    *history.Sessions
 
-	eventFiles map[string]bool                // read
-	counts     map[uint32]map[uint64]int64    // event rows of each epoch, by shard
+	compactions int64 // versions of both tables
+
+	eventFiles map[string]map[uint64]int64    // rows of each batch_id in each file of events
 	files      map[string]map[string]tableRow // of sessions: rows by key of each file
 }
 
@@ -31,7 +32,7 @@ func newDeltaLooks(p *plans, h *runHistory, o *objectStore) *deltaLooks {
 	return &deltaLooks{
 		plans: p, history: h, objects: o, events: newDeltaTable("events"), sessions: newDeltaTable("sessions"),
 		shownEvents: history.NewEvents(h.broken), shownSessions: history.NewSessions(h.broken),
-		eventFiles: map[string]bool{}, counts: map[uint32]map[uint64]int64{}, files: map[string]map[string]tableRow{},
+		eventFiles: map[string]map[uint64]int64{}, files: map[string]map[string]tableRow{},
 	}
 }
 
@@ -77,7 +78,9 @@ func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snap
 		if err != nil {
 			return err
 		}
-		judge(c)
+		if judge(c); c.Rearranges {
+			d.compactions++
+		}
 		for _, path := range c.Removes {
 			delete(t.live, path)
 		}
@@ -126,24 +129,30 @@ func (d *deltaLooks) lookAtEvents(ctx context.Context) error {
 	if err := d.events.follow(ctx, d, &snap, d.shownEvents.Commit); err != nil {
 		return err
 	}
-	var fresh []*delta.File
+	live := map[string]map[uint64]int64{}
+	counts := map[uint32]map[uint64]int64{} // rows of each epoch, by shard
 	for _, f := range snap.Files {
-		if !d.eventFiles[f.Path] {
-			d.eventFiles[f.Path] = true
-			fresh = append(fresh, f)
+		rows := d.eventFiles[f.Path]
+		if rows == nil {
+			rows = map[uint64]int64{}
+			err := d.events.table.ReadEvents(ctx, []*delta.File{f}, func(r *delta.EventRow) error {
+				rows[r.BatchID]++
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		live[f.Path] = rows
+		for id, n := range rows {
+			shard, epoch := schema.SplitBatchID(id)
+			if counts[shard] == nil {
+				counts[shard] = map[uint64]int64{}
+			}
+			counts[shard][epoch] += n
 		}
 	}
-	err = d.events.table.ReadEvents(ctx, fresh, func(r *delta.EventRow) error {
-		shard, epoch := schema.SplitBatchID(r.BatchID)
-		if d.counts[shard] == nil {
-			d.counts[shard] = map[uint64]int64{}
-		}
-		d.counts[shard][epoch]++
-		return nil
-	})
-	if err != nil {
-		return err
-	}
+	d.eventFiles = live
 	d.plans.mu.Lock()
 	defer d.plans.mu.Unlock()
 	done := txns(&snap, "events")
@@ -160,7 +169,7 @@ func (d *deltaLooks) lookAtEvents(ctx context.Context) error {
 			want[k.shard][rec.epochs[i].Epoch] = rowsOf(&rec.epochs[i], given)
 		}
 	}
-	for shard, counts := range d.counts {
+	for shard, counts := range counts {
 		for epoch, n := range counts {
 			if w := want[shard][epoch]; n < w.least || n > w.most {
 				d.history.fail("I7: Delta shows %d events of epoch %d of shard %d, whose txn is %d; the plans have %d "+
@@ -170,7 +179,7 @@ func (d *deltaLooks) lookAtEvents(ctx context.Context) error {
 	}
 	for shard, epochs := range want {
 		for epoch, n := range epochs {
-			if n.least > 0 && d.counts[shard][epoch] == 0 {
+			if n.least > 0 && counts[shard][epoch] == 0 {
 				d.history.fail("I7: Delta shows none of the %d events of epoch %d of shard %d, whose txn is %d",
 					n.least, epoch, shard, done[shard])
 			}

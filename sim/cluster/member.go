@@ -15,6 +15,7 @@ import (
 
 	"deckle/node"
 	"deckle/sim"
+	"deckle/sinks/delta/compact"
 	"deckle/state"
 )
 
@@ -158,6 +159,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 			return w.broken.Conn(c), nil
 		})},
 		DeltaStore: &client{o: w.objects, gate: inc.gate},
+		Compaction: compact.Options{Settle: 2 * time.Second, HotBytes: 256 << 10, MemoryBytes: 64 << 10},
 		WrapSink:   w.plans.watch(inc.host, inc.gate),
 		Applied:    w.journal.watch(inc.gate),
 		LogBytes:   w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,

@@ -16,12 +16,14 @@ import (
 
 // Result is the outcome of one run.
 type Result struct {
-	Seed     uint64         `json:"seed"`
-	Faults   map[string]int `json:"faults"`   // injected, by kind
-	Events   int64          `json:"events"`   // records whose outcome was compared with the truth
-	Looks    int64          `json:"looks"`    // at replicas and tables while it ran
-	Virtual  float64        `json:"virtual"`  // seconds
-	Failures []string       `json:"failures"` // empty: everything held
+	Seed   uint64         `json:"seed"`
+	Faults map[string]int `json:"faults"` // injected, by kind
+	Events int64          `json:"events"` // records whose outcome was compared with the truth
+	Looks  int64          `json:"looks"`  // at replicas and tables while it ran
+	// Compactions is how many versions of the Delta tables were made by compaction.
+	Compactions int64    `json:"compactions"`
+	Virtual     float64  `json:"virtual"`  // seconds
+	Failures    []string `json:"failures"` // empty: everything held
 
 	history *runHistory
 }
@@ -41,7 +43,7 @@ func Run(ctx context.Context, o Options) *Result {
 	if err := w.run(ctx); err != nil {
 		w.history.fail("%v", err)
 	}
-	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Virtual: time.Since(began).Seconds(),
+	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Compactions: w.oracle.delta.compactions, Virtual: time.Since(began).Seconds(),
 		Failures: w.history.fails, history: w.history}
 	if w.truth != nil {
 		r.Events = w.oracle.compared

@@ -29,14 +29,16 @@ var (
 
 // summary is what TestSim prints and writes.
 type summary struct {
-	Seeds    int            `json:"seeds"`
-	First    uint64         `json:"first"`
-	Faults   map[string]int `json:"faults"` // injected, by kind
-	Events   int64          `json:"events"` // records whose outcome was compared with the truth
-	Looks    int64          `json:"looks"`  // at replicas and tables, while they ran
-	Virtual  float64        `json:"virtual_seconds"`
-	Seconds  float64        `json:"seconds"`
-	Failures []failure      `json:"failures"`
+	Seeds  int            `json:"seeds"`
+	First  uint64         `json:"first"`
+	Faults map[string]int `json:"faults"` // injected, by kind
+	Events int64          `json:"events"` // records whose outcome was compared with the truth
+	Looks  int64          `json:"looks"`  // at replicas and tables, while they ran
+	// Compactions is how many versions of the Delta tables were made by compaction.
+	Compactions int64     `json:"compactions"`
+	Virtual     float64   `json:"virtual_seconds"`
+	Seconds     float64   `json:"seconds"`
+	Failures    []failure `json:"failures"`
 }
 
 type failure struct {
@@ -230,6 +232,7 @@ func (s *summary) add(r *Result) {
 	}
 	s.Events += r.Events
 	s.Looks += r.Looks
+	s.Compactions += r.Compactions
 	s.Virtual += r.Virtual
 	if len(r.Failures) > 0 {
 		s.Failures = append(s.Failures, failure{r.Seed, r.Failures})
@@ -241,9 +244,9 @@ func (s *summary) write(file string) error {
 	for _, k := range slices.Sorted(maps.Keys(s.Faults)) {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.Faults[k]))
 	}
-	fmt.Printf("seeds %d (from %d), events %d, looks %d, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
+	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
 		s.Seeds, s.First, s.Events,
-		s.Looks, s.Virtual, s.Seconds, len(s.Failures), strings.Join(kinds, ", "))
+		s.Looks, s.Compactions, s.Virtual, s.Seconds, len(s.Failures), strings.Join(kinds, ", "))
 	if file == "" {
 		return nil
 	}

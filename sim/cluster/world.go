@@ -76,7 +76,7 @@ func (w *world) config(m *member, f rulesFile) *config.Config {
 		Session: config.Session{IdleTimeout: w.idleTimeout, Grace: 2 * time.Second, Retention: w.retention},
 		Flush:   config.Flush{Interval: w.flush},
 		Delta: &config.Delta{Path: "delta", RevisionInterval: w.revision, Compression: "none",
-			CheckpointInterval: w.ckptInterval},
+			CheckpointInterval: w.ckptInterval, Compaction: config.Compaction{Every: 4 * time.Second}},
 		ClickHouse: &config.ClickHouse{Address: clickAddr, Compression: "none", ReadTimeout: 5 * time.Second},
 		Limits:     config.Limits{DiskBytes: 1 << 40},
 		Rules:      config.Rules{Clock: config.Clock{Slack: 5 * time.Second, LeaveOut: w.leaveOut}},

@@ -106,8 +106,9 @@ func TestRevisionReadsLittle(t *testing.T) {
 	if err := mem.Put(t.Context(), "sessions/"+add.Path, data); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.sessions.log.Submit(t.Context(), &deltalog.Change{AppID: "x", Version: 1, Last: true,
-		Adds: []deltalog.Add{*add}}); err != nil {
+	if err := d.sessions.log.Submit(t.Context(), &deltalog.Change{Last: true,
+		Parts: []deltalog.Part{{AppID: "x", Version: 1}},
+		Adds:  []deltalog.Add{*add}}); err != nil {
 		t.Fatal(err)
 	}
 	epoch := uint64(4) // older than what stands

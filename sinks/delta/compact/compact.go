@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"path"
 	"time"
 
@@ -337,7 +336,7 @@ func (c *Compactor) read(ctx context.Context, f *deltalog.File, s *sorter) (leve
 	damaged := func(err error) error {
 		return &fileError{f.Path, &deltalog.CorruptionError{Key: c.opts.Table + "/" + f.Path, Err: err}}
 	}
-	name, err := url.PathUnescape(f.Path)
+	name, err := deltalog.Key(f.Path)
 	if err != nil {
 		return 0, damaged(err)
 	}
