@@ -75,6 +75,25 @@ func (d *Delta) Sessions() *Sessions { return d.sessions }
 // Revisions returns the sink of the sessions that changed after they were closed.
 func (d *Delta) Revisions() *Revisions { return d.revisions }
 
+// Committer returns the log of a table, for a node that commits what others have staged for it, and the name of the
+// table's partition column; nil if there is no such table.
+func (d *Delta) Committer(table string) (log *deltalog.Log, partition string) {
+	for _, w := range []*writer{&d.sessions.writer, d.eventsWriter()} {
+		if w != nil && w.tables[level.First].name == table {
+			return w.log, w.tables[level.First].partition
+		}
+	}
+	return nil, ""
+}
+
+// eventsWriter is that of the sink of raw events, nil if it is off.
+func (d *Delta) eventsWriter() *writer {
+	if d.events == nil {
+		return nil
+	}
+	return &d.events.writer
+}
+
 // Close closes the three sinks, both tables at the same time; each sink may also be closed alone. It waits for commits
 // and checkpoints that have begun, for two seconds at most and then as long as the store takes to give them up.
 func (d *Delta) Close() error {

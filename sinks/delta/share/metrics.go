@@ -1,0 +1,45 @@
+package share
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are those of the committer's rounds.
+type Metrics struct {
+	seconds *prometheus.HistogramVec
+	nodes   *prometheus.HistogramVec
+	left    *prometheus.GaugeVec
+	lates   *prometheus.CounterVec
+}
+
+// NewMetrics makes the metrics and registers them, unless reg is nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	table := []string{"table"}
+	m := &Metrics{
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_delta_round_seconds",
+			Help:    "From the first offer of a round to its end, on the committer. What the store takes comes on top.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12)}, table),
+		nodes: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_delta_round_nodes",
+			Help:    "Nodes whose changes were handed to the log together, on the committer; late ones alone.",
+			Buckets: []float64{1, 2, 3}}, table),
+		left: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_round_tokens",
+			Help: "Commits that late offers may have at once; without one they wait for the next round."}, table),
+		lates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_rounds_late_total",
+			Help: "Rounds that did not wait any more for a node, on the committer."}, []string{"table", "node"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.seconds, m.nodes, m.left, m.lates)
+	}
+	return m
+}
+
+func (m *Metrics) round(table string, nodes int, took time.Duration) {
+	m.seconds.WithLabelValues(table).Observe(took.Seconds())
+	m.nodes.WithLabelValues(table).Observe(float64(nodes))
+}
+
+func (m *Metrics) late(table, node string) { m.lates.WithLabelValues(table, node).Inc() }
+
+func (m *Metrics) tokens(table string, left float64) { m.left.WithLabelValues(table).Set(left) }
