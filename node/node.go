@@ -44,6 +44,7 @@ type Node struct {
 	raft         *raftstore.Store
 	sinks        sinkSlots
 	delta        *deltaTables
+	sharing      atomic.Pointer[sharing] // nil before Open has got so far, and without Delta tables
 	budget       *budget
 	keys         []*cipherfs.Key // of the data folder
 	files        *fileWatch
@@ -178,6 +179,9 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
 			dir:   fsys.PathJoin(cfg.DataDir, "compact")})
 	}
+	if cfg.Delta != nil && n.deps.turns {
+		n.sharing.Store(newSharing(n))
+	}
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list),
 		deps.Registerer.Register(n.files.files)); err != nil {
@@ -274,6 +278,14 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 		}
 		return n.tell().encode()
 	}
+	if cfg.Delta != nil && n.deps.turns {
+		o.Share = func(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
+			if s := n.sharing.Load(); s != nil {
+				return s.serve(ctx, from, what)
+			}
+			return json.RawMessage(`{}`)
+		}
+	}
 	o.Do = func(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
 		return n.commands.obey(ctx, from, what)
 	}
@@ -293,6 +305,10 @@ func (n *Node) run(ctx context.Context) {
 		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
 		Background: n.flushers.Go, Renewed: n.files.renewed}
+	sharing := n.sharing.Load()
+	if sharing != nil {
+		env.Turns, env.ClickHouse = sharing.turns, shard.NewGate(clickHousePlans)
+	}
 	shards := make([]*shard.Shard, 0, n.cfg.Cluster.Shards)
 	for id := range uint32(n.cfg.Cluster.Shards) {
 		group := n.raft.Group(id)
@@ -305,11 +321,17 @@ func (n *Node) run(ctx context.Context) {
 	}
 	n.shards.Store(&shards)
 	var all sync.WaitGroup
+	if sharing != nil {
+		all.Go(func() { sharing.run(ctx) })
+	}
 	for _, s := range shards {
 		all.Go(func() { s.Run(ctx) })
 	}
 	all.Wait()
 }
+
+// clickHousePlans is how many plans a node writes to ClickHouse at a time where all shards are cut together.
+const clickHousePlans = 2
 
 // fail takes an error that should end the process. Only the first one counts.
 func (n *Node) fail(err error) {
@@ -355,6 +377,9 @@ func (n *Node) close(ctx context.Context) error {
 	errs = append(errs, err)
 	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushersEnd)
 	gone := make(chan error, 1)
+	if s := n.sharing.Load(); s != nil {
+		s.close() // what others have offered is theirs to commit
+	}
 	err = within(sctx, "sinks", func() { n.flushers.Wait(); gone <- n.closeSinks() }) // late, if a flusher is late
 	if err == nil {
 		err = <-gone

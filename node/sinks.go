@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -27,6 +28,8 @@ type sinkSlot struct {
 	err    error     // of the last attempt
 	tried  time.Time // when it ended
 	closed bool
+
+	joint atomic.Pointer[sinks.Joint] // the open sink, if it writes plans together; nil: none
 
 	first     sync.Once
 	firstDone chan struct{} // closed when the first attempt is over, successful or not
@@ -61,6 +64,10 @@ func (s *sinkSlot) get(ctx context.Context) (sinks.Sink, error) {
 	s.tried = s.now()
 	// What comes with an error is no sink, even if it is not nil: it may be a nil pointer of a sink's type.
 	if s.err = err; err == nil {
+		// Nothing is wrapped around what turns tell it: they are about plans, and say nothing of them.
+		if j, ok := sink.(sinks.Joint); ok {
+			s.joint.Store(&j)
+		}
 		if s.sink = sink; s.wrap != nil {
 			s.sink = s.wrap(sink)
 		}
@@ -85,6 +92,7 @@ func (s *sinkSlot) close() error {
 	if s.sink == nil {
 		return nil
 	}
+	s.joint.Store(nil)
 	err := s.sink.Close()
 	s.sink = nil
 	return err
@@ -104,6 +112,16 @@ func (s sinkSlots) Get(ctx context.Context, id state.SinkID) (sinks.Sink, error)
 func (s sinkSlots) Events() sinks.EventsSink {
 	sink, _ := s[state.SinkEvents].opened().(sinks.EventsSink)
 	return sink
+}
+
+// joint is shard.TurnsOptions.Joint.
+func (s sinkSlots) joint(id state.SinkID) sinks.Joint {
+	if slot := s[id]; slot != nil {
+		if j := slot.joint.Load(); j != nil {
+			return *j
+		}
+	}
+	return nil
 }
 
 // firstAttempt is how long an intake waits for the sink of raw events to be opened for the first time: without it, the

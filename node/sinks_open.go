@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -21,6 +22,7 @@ import (
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/deadletter"
 	"deckle/sinks/delta"
+	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
 	"deckle/trust"
@@ -69,6 +71,15 @@ type deltaTables struct {
 	open   func(context.Context) (*delta.Delta, error)
 	access *semaphore.Weighted // one caller at a time opens; a wait for it ends with its context
 	d      *delta.Delta
+	opened atomic.Pointer[delta.Delta] // d, for those who do not wait
+}
+
+// committer is delta.Delta.Committer, nil while the tables are not open.
+func (t *deltaTables) committer(table string) (log *deltalog.Log, partition string) {
+	if d := t.opened.Load(); d != nil {
+		return d.Committer(table)
+	}
+	return nil, ""
 }
 
 func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, error) {
@@ -99,6 +110,7 @@ func (t *deltaTables) get(ctx context.Context) (*delta.Delta, error) {
 			return nil, err
 		}
 		t.d = d
+		t.opened.Store(d)
 	}
 	return t.d, nil
 }
@@ -110,6 +122,7 @@ func (t *deltaTables) close() error {
 	if t.d == nil {
 		return nil
 	}
+	t.opened.Store(nil)
 	return t.d.Close()
 }
 
