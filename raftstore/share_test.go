@@ -175,10 +175,11 @@ func TestStrangersShareNothing(t *testing.T) {
 		what         []byte
 		says         string
 	}{
-		"in another's name":        {"c", "a", as(b), whole, "(" + whySender + ")"},
-		"in the node's own name":   {"c", "a", as("a-0123456789abcdef"), whole, "(" + whySender + ")"},
-		"in nobody's name":         {"c", "a", as("c-"), whole, "(" + whySender + ")"},
-		"to another cluster":       {"b", "a", &request{From: b, Cluster: "0123456789abcdef"}, whole, "this is cluster"},
+		"in another's name":      {"c", "a", as(b), whole, "(" + whySender + ")"},
+		"in the node's own name": {"c", "a", as("a-0123456789abcdef"), whole, "(" + whySender + ")"},
+		"in nobody's name":       {"c", "a", as("c-"), whole, "(" + whySender + ")"},
+		"to another cluster": {"b", "a", &request{From: b, Cluster: "0123456789abcdef"}, whole,
+			"this is cluster"},
 		"to no cluster":            {"b", "a", &request{From: b}, whole, "this is cluster"},
 		"to another server":        {"b", "a-0123456789abcdef", as(b), whole, errNotMe.Error()},
 		"a frame that is too long": {"b", "a", as(b), frame([]byte(`{}`), MaxShared+1), errFrame.Error()},

@@ -62,9 +62,10 @@
 //     the intake behind what is in flight (Shard.Suppress): buffers judge by the new one from their next use on. Where
 //     the intake does not run, the change does not wait for it, and the state refuses a batch that was judged before:
 //     then a new run begins at once.
-//  8. A plan of a Delta table begins with a turn, so that the plans of all shards can be in one commit. Without one begin
-//     the first plan of a leadership, a plan that is outstanding, and one of a shard that has gathered much. For each
-//     turn that has begun for a shard and a sink (sinks.Joint) there is one Write with it, or one Absent.
+//  8. Where there are turns, a plan of a Delta table begins with one, so that the plans of all shards can be in one
+//     commit. Without one begin the first plan of a leadership, a plan that is outstanding, and one of a shard that has
+//     gathered much. For each turn that has begun for a shard and a sink (sinks.Joint) there is one Write with it, or
+//     one Absent.
 //  9. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. Near a budget
 //     partitions that run ahead of the clock wait, never the one that holds it; at a budget intake stops reading. Both
 //     end by themselves.

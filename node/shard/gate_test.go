@@ -42,7 +42,8 @@ func TestGate(t *testing.T) {
 				if size == 6 {
 					ctx = gone
 				}
-				if err := write(ctx, size); (err != nil) != (size == 6) || err != nil && !errors.Is(err, context.Canceled) {
+				err := write(ctx, size)
+				if (err != nil) != (size == 6) || err != nil && !errors.Is(err, context.Canceled) {
 					t.Errorf("%d: %v", size, err)
 				}
 			})

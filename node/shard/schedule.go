@@ -8,9 +8,9 @@ import (
 )
 
 // untilCut is the time until the shard's next cut in a cluster without Delta tables (with them, see Turns). Nodes have
-// turns within the interval, so that stores and machines are busy evenly. A node cuts its shards together, or, where its
-// share of the interval is long, in two halves: what the first writes to ClickHouse does not wait for what the second
-// does.
+// turns within the interval, so that stores and machines are busy evenly. A node cuts its shards together, or, where
+// its share of the interval is long, in two halves: what the first writes to ClickHouse does not wait for what the
+// second does.
 func untilCut(now time.Time, cfg *config.Config, shard uint32) time.Duration {
 	nodes, every := cfg.Cluster.Nodes, cfg.Flush.Interval
 	node := slices.IndexFunc(nodes, func(c config.Node) bool { return c.Name == cfg.Node })

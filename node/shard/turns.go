@@ -14,8 +14,8 @@ import (
 // Turns are the moments at which the shards of a cluster with Delta tables are cut, all together, so that one commit of
 // a table has all of them. There is one for each node:
 //
-//	asked    The node that leads shard 0 asks at each multiple of the flush interval of its clock, itself and the others.
-//	         A turn is obeyed if it comes from that node, as the replica here says, and not less than half an interval
+//	asked    The node that leads shard 0 asks, itself and the others, at each multiple of the flush interval of its
+//	         clock. A turn is obeyed if it comes from that node, as the replica here says, and not less than half an interval
 //	         after the last: of two who ask one is heard, and a repeated ask changes nothing.
 //	own      If nobody has asked for an interval and half a second, the node takes turns by itself, at once and then at
 //	         each multiple of the interval of its own clock, until somebody asks again.

@@ -204,7 +204,7 @@ func TestTurnBoard(t *testing.T) {
 			{"after the cut", one, state.SinkEvents, func() { one.answer(5) }, "5 true 0s"},
 			{"again", one, state.SinkEvents, func() {}, "0 false 0s"},
 			{"of another shard", two, state.SinkEvents, func() { time.Sleep(cutWithin - 1) }, "5 false 1ns"},
-			{"without a cut", two, state.SinkEvents, func() { time.Sleep(1) }, "5 true 0s"},
+			{"without a cut", two, state.SinkEvents, func() { time.Sleep(time.Nanosecond) }, "5 true 0s"},
 		} {
 			s.do()
 			if got := take(s.b, s.id); got != s.want {
@@ -426,7 +426,8 @@ func TestIntakeAnswersTurns(t *testing.T) {
 	}
 	in.turnSent, in.turn = in.turn, nil
 	in.inFlight = 1
-	if err := in.handle(&result{proposal: proposal{kind: entryCut}, res: raftstore.Result{Value: &state.CutResult{}}}); err != nil {
+	nothing := raftstore.Result{Value: &state.CutResult{}}
+	if err := in.handle(&result{proposal: proposal{kind: entryCut}, res: nothing}); err != nil {
 		t.Fatal(err)
 	}
 	if !answered(2) || in.turnSent != nil {

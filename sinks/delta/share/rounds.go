@@ -178,7 +178,8 @@ func (r *Rounds) Offer(ctx context.Context, from string, o *deltalog.Offer) delt
 	}
 }
 
-// take puts an offer into the open round, opens one with it, commits it at once, or holds it. It is called with mu held.
+// take puts an offer into the open round, opens one with it, commits it at once, or holds it. It is called with mu
+// held.
 func (r *Rounds) take(l *lane, w *waiting) error {
 	if r.closed {
 		return errClosed

@@ -442,7 +442,8 @@ func TestClient(t *testing.T) {
 		}
 		silent = true
 		for _, patience := range []time.Duration{every, shortPatience, shortPatience} {
-			if a, took := offer(); a.Outcome != deltalog.OutcomeNo || a.Error != errPatience.Error() || took != patience {
+			a, took := offer()
+			if a.Outcome != deltalog.OutcomeNo || a.Error != errPatience.Error() || took != patience {
 				t.Errorf("%+v after %v, want %v", a, took, patience)
 			}
 		}
