@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -169,7 +170,7 @@ func printVacuum(to io.Writer, r *vacuum.Run, limit int) error {
 		fmt.Fprintf(w, "  and %d more\n", more)
 	}
 	for _, key := range r.Left {
-		fmt.Fprintf(w, "  %s\tis left: its name has characters that Deckle writes to no store\n", key)
+		fmt.Fprintf(w, "  %s\tis left: its name is no text that can be asked for\n", strconv.Quote(key))
 	}
 	return w.Flush()
 }

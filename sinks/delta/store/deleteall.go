@@ -24,7 +24,7 @@ type deleter interface {
 // for one after the other. After an error any of them may be gone, and the call may be repeated.
 func DeleteAll(ctx context.Context, s Store, keys []string) error {
 	for _, key := range keys {
-		if err := CheckKey(key); err != nil {
+		if err := CheckForeign(key); err != nil {
 			return err
 		}
 	}

@@ -42,8 +42,8 @@
 //
 // A table with a feature that this package does not know (it may name objects that are not in the log: deletion
 // vectors, v2 checkpoints, catalogs), with absolute paths (which may be objects of this folder by another name), with a
-// log that cannot be read exactly, or whose retention cannot be understood. Objects with names that package store does
-// not take are left, and named.
+// log that cannot be read exactly, or whose retention cannot be understood. Objects with names that are no
+// text (control characters, no UTF-8) are left, and named.
 //
 // Rejected: a commit VACUUM START as Spark writes one (it stops no other writer, and makes the log longer each day); a
 // list of what is to be removed kept between runs (it would be a snapshot from before the next run's log).

@@ -86,7 +86,7 @@ type Run struct {
 	Clock     time.Time     // the store's if it was asked, else the one here
 	Listed    int           // objects of the table
 	Objects   []Object      // what can be removed, ascending by key
-	Left      []string      // old keys that nothing needs, but that package store does not take
+	Left      []string      // old keys that nothing needs, but that are no text
 	Removed   []Object      // of Objects, what Remove has removed
 	Spared    []Object      // of Objects, what a commit has taken back before Remove came to it
 
@@ -142,7 +142,7 @@ func Prepare(ctx context.Context, opts Options) (*Run, error) {
 	for _, o := range old {
 		switch {
 		case r.keeps(&o):
-		case store.CheckKey(o.Key) != nil:
+		case store.CheckForeign(o.Key) != nil:
 			r.Left = append(r.Left, o.Key)
 		default:
 			r.Objects = append(r.Objects, o)

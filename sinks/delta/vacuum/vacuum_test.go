@@ -178,17 +178,22 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// Old objects with names that no Deckle writes are left, and named.
+// Old objects go under any name that others may have given them. Names that are no text are left, and named.
 func TestOddNames(t *testing.T) {
 	w := newWorld(t, 2)
 	defer w.log.Close()
-	odd := table + "/d=a b/x.parquet"
+	foreign, odd := table+"/d=a b+c/ä%20.parquet", table+"/d=a\nb/x.parquet"
+	w.mem.Overwrite(foreign, nil)
 	w.mem.Overwrite(odd, nil)
 	w.pass(3 * Least)
 	r, err := w.prepare(nil)
 	w.must(err)
-	if len(r.Objects) != 0 || fmt.Sprint(r.Left) != "["+odd+"]" {
+	if len(r.Objects) != 1 || r.Objects[0].Key != foreign || fmt.Sprint(r.Left) != "["+odd+"]" {
 		t.Errorf("%v, left %q", r.Objects, r.Left)
+	}
+	w.must(r.Remove(t.Context(), nil))
+	if keys := w.mem.Keys(table + "/d=a"); fmt.Sprint(keys) != "["+odd+"]" {
+		t.Errorf("left in the store: %q", keys)
 	}
 }
 
