@@ -9,7 +9,7 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark \
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark readers \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -57,7 +57,7 @@ engine:
 # The tests against real services; a service that cannot be had on this machine is skipped with a line that says so, or
 # fails with DECKLE_REQUIRE_SERVICES=1.
 integration:
-	$(GO) test -count=1 -timeout 30m -v ./integration
+	$(GO) test -count=1 -timeout 30m -p 1 -v ./integration ./integration/readers
 
 # The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
@@ -215,6 +215,11 @@ json-spark:
 # Version checksums of Delta tables, checked by Spark, and Spark's own commit behind them. Takes about five minutes.
 checksum-spark:
 	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestSparkTakesChecksums$$'
+
+# Every version of tables of the real writer, after all that happens to them, read by Spark 3.5 and 4, too. Both are
+# fetched the first time (2 GB). The other clients are in make integration.
+readers:
+	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 60m -v ./integration/readers
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB). BENCHFLAGS are flags of the program: -readers 0.3 -odd 0.1 -duplicates 0.02 for data

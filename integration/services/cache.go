@@ -108,7 +108,7 @@ const (
 	chdbVersion    = "26.5.3"
 	chdbPackage    = "@chdb/lib-linux-x64-gnu"
 	pythonReaders  = "deltalake==1.6.6 pyarrow==26.0.1 duckdb==1.5.5 duckdb-extension-delta==1.5.5 " +
-		"clickhouse-driver==0.2.11"
+		"clickhouse-driver==0.2.11 polars==2.1.0"
 	librdkafkaVersion = "2.16.1" // of its Python binding, which has it built in
 )
 
@@ -267,7 +267,7 @@ func (c *Cache) FetchServices(ctx context.Context, root string) (f Fetched, err 
 
 // FetchPython returns the path of a Python interpreter that has deltalake and duckdb.
 func (c *Cache) FetchPython(ctx context.Context) (python string, err error) {
-	dir, err := c.fetch("python-readers-2", []string{"python3"}, func(dir string) error {
+	dir, err := c.fetch("python-readers-3", []string{"python3"}, func(dir string) error {
 		if _, err := command(ctx, dir, nil, "python3", "-m", "venv", dir); err != nil {
 			return err
 		}

@@ -8,9 +8,10 @@
 //	versitygw    github.com/versity/versitygw                          go install
 //	ClickHouse   @chdb/lib-linux-x64-gnu + integration/chfront (cgo)   npm pack, go build (npm, cc)
 //	librdkafka   confluent-kafka                                       pip (python3)
-//	readers      deltalake, duckdb, duckdb-extension-delta             pip (python3)
-//	Spark        pyspark, clickhouse-driver; Kafka's source, delta-    pip, Maven (java, mvn, python3)
+//	readers      deltalake, duckdb, duckdb-extension-delta, polars     pip (python3)
+//	Spark 3.5    pyspark, clickhouse-driver; Kafka's source, delta-    pip, Maven (java, mvn, python3)
 //	             spark, hadoop-aws
+//	Spark 4      pyspark; delta-spark                                  pip, Maven (java, mvn, python3)
 //
 // Everything that was fetched is in one cache folder outside the tree: $DECKLE_CACHE, by default deckle/services in the
 // user's cache folder. A stamp file is written last, so a fetch that was interrupted is started again.

@@ -47,6 +47,25 @@ const sparkPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 `
 
+// Spark 4 only reads Delta tables here.
+const (
+	spark4Version      = "4.0.1"
+	spark4DeltaVersion = "4.0.1"
+)
+
+const spark4POM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>deckle.tests</groupId><artifactId>spark4</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>io.delta</groupId><artifactId>delta-spark_2.13</artifactId><version>` + spark4DeltaVersion + `</version>
+      <exclusions><exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>
+        <exclusion><groupId>org.antlr</groupId><artifactId>*</artifactId></exclusion></exclusions>
+    </dependency>
+  </dependencies>
+</project>
+`
+
 // Spark is what a pyspark job runs with.
 type Spark struct {
 	Python string // an interpreter with pyspark, clickhouse-driver, pyarrow, numpy and pandas
@@ -55,8 +74,17 @@ type Spark struct {
 
 // FetchSpark returns a Python interpreter with pyspark and the jars of its connectors.
 func (c *Cache) FetchSpark(ctx context.Context) (*Spark, error) {
-	dir, err := c.fetch("spark-"+sparkVersion, []string{"java", "mvn", "python3"}, func(dir string) error {
-		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(sparkPOM), 0o644); err != nil {
+	return c.fetchSpark(ctx, sparkVersion, sparkPOM, sparkPython)
+}
+
+// FetchSpark4 returns a Python interpreter with pyspark of Spark 4 and the jars of Delta.
+func (c *Cache) FetchSpark4(ctx context.Context) (*Spark, error) {
+	return c.fetchSpark(ctx, spark4Version, spark4POM, "pyspark=="+spark4Version)
+}
+
+func (c *Cache) fetchSpark(ctx context.Context, version, pom, packages string) (*Spark, error) {
+	dir, err := c.fetch("spark-"+version, []string{"java", "mvn", "python3"}, func(dir string) error {
+		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(pom), 0o644); err != nil {
 			return err
 		}
 		_, err := command(ctx, dir, nil, "mvn", "-q", "-B", "dependency:copy-dependencies",
@@ -68,7 +96,7 @@ func (c *Cache) FetchSpark(ctx context.Context) (*Spark, error) {
 		if _, err := command(ctx, dir, nil, "python3", "-m", "venv", venv); err != nil {
 			return err
 		}
-		args := append([]string{"install", "-q", "--disable-pip-version-check"}, strings.Fields(sparkPython)...)
+		args := append([]string{"install", "-q", "--disable-pip-version-check"}, strings.Fields(packages)...)
 		_, err = command(ctx, dir, nil, filepath.Join(venv, "bin", "pip"), args...)
 		return err
 	})

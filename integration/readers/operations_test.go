@@ -1,0 +1,185 @@
+package readers
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"deckle/schema"
+	"deckle/schema/level"
+	"deckle/sinks/delta/vacuum"
+	"deckle/state"
+	"deckle/state/statetest"
+)
+
+// operation is something that happens to the tables. It leaves the truth right, see lake.note.
+type operation struct {
+	name string
+	do   func(t *testing.T, l *lake)
+}
+
+// stages are the operations in the order in which they are done. After each stage every client reads every version.
+var stages = []struct {
+	name       string
+	operations []operation
+}{
+	{"young", []operation{
+		{"inserts", inserts}, {"revisions", revisions}, {"checkpoints", checkpoints}, {"columns of a level", columns},
+		{"inserts", inserts}, {"revisions", revisions},
+	}},
+	{"old", []operation{
+		{"weeks", weeks}, {"cleanup of the log", cleanup}, {"revisions", revisions}, {"vacuum", removed},
+		{"inserts", inserts},
+	}},
+}
+
+func inserts(_ *testing.T, l *lake) {
+	for range 2 {
+		l.insert(4)
+	}
+}
+
+// revisions gives sessions of one shard after the other new images, and brings one that no table has had.
+func revisions(t *testing.T, l *lake) {
+	for shard := range uint32(shards) {
+		var content statetest.Content
+		var fresh []*schema.SessionRow
+		for _, i := range l.rng.Perm(len(l.closed)) {
+			r := l.closed[i]
+			if of, _ := schema.SplitBatchID(r.BatchID); of != shard || len(fresh) == 3 {
+				continue
+			}
+			fresh = append(fresh, r)
+		}
+		l.epochs[shard]++
+		epoch := l.epochs[shard]
+		for _, r := range fresh {
+			l.image(r, shard, epoch)
+			content.Rows = append(content.Rows, *r)
+			l.sessions[r.SessionID] = row(schema.Sessions, r, l.level)
+		}
+		p := statetest.NewPlan(state.Config{Shard: shard}, state.SinkRevisions, l.revised[shard], epoch,
+			[]state.EpochInfo{{Epoch: epoch, Level: l.level}}, content)
+		p.Level = l.level
+		l.revised[shard] = epoch
+		must(t, l.d.Revisions().Write(t.Context(), p))
+		l.note()
+		// The other sinks have nothing of that epoch.
+		l.pass(time.Minute)
+	}
+}
+
+// checkpoints makes commits until both tables have two more checkpoints.
+func checkpoints(t *testing.T, l *lake) {
+	want := map[string]int{}
+	for name, tab := range l.tables {
+		want[name] = len(logOf(t, tab.Path).checkpoints) + 2
+	}
+	for range 20 {
+		l.insert(2)
+		l.reopen()
+		done := true
+		for name, tab := range l.tables {
+			done = done && len(logOf(t, tab.Path).checkpoints) >= want[name]
+		}
+		if done {
+			return
+		}
+	}
+	t.Fatal("no checkpoints")
+}
+
+// columns raises the level: the tables get columns, which older files do not have.
+func columns(_ *testing.T, l *lake) { l.level = level.Real }
+
+// weeks lets six weeks go by, with commits every few days.
+func weeks(_ *testing.T, l *lake) {
+	for range 12 {
+		l.pass(85 * time.Hour)
+		l.insert(2)
+		l.reopen()
+	}
+}
+
+// cleanup has the writer remove commits and checkpoints that are older than the retention of the log.
+func cleanup(t *testing.T, l *lake) {
+	for range 4 {
+		l.pass(3 * time.Hour)
+		l.insert(1)
+		l.reopen()
+	}
+	if gone := l.look(); gone == 0 {
+		t.Fatal("every version is still there")
+	}
+}
+
+// removed vacuums the table of sessions, beside which leftovers lie.
+func removed(t *testing.T, l *lake) {
+	must(t, l.st.Put(t.Context(), "sessions/session_date=2026-01-01/part-left.parquet", []byte("left over")))
+	l.pass(9 * 24 * time.Hour)
+	l.insert(1)
+	for name, tab := range l.tables {
+		r, err := vacuum.Prepare(t.Context(), vacuum.Options{Store: l.st, Table: name, Clock: true,
+			Now: func() time.Time { return l.now }})
+		must(t, err)
+		must(t, r.Remove(t.Context(), nil))
+		if name == "sessions" && len(r.Removed) < 2 {
+			t.Errorf("vacuum has removed %v", r.Removed)
+		}
+		for _, v := range slices.Sorted(maps.Keys(tab.Versions)) {
+			tab.Versions[v].Files = v >= r.From
+		}
+	}
+}
+
+// condition is one comparison of a predicate; several are joined by AND.
+type condition struct {
+	Column string `json:"column"`
+	Op     string `json:"op"` // =, <, >=, like, null, not null
+	Value  any    `json:"value"`
+}
+
+type predicate struct {
+	Table      string      `json:"table"`
+	Conditions []condition `json:"conditions"`
+}
+
+// predicates are those by which the clients read. Values of the truth are among them, and values between and beside.
+func predicates(l *lake) []predicate {
+	rng := rand.New(rand.NewPCG(3, 4))
+	any := func(tab, column string) any {
+		t := l.tables[tab]
+		for {
+			images := t.Images[rng.IntN(len(t.Images))]
+			if v := images[t.column(column)]; v != nil {
+				return v
+			}
+		}
+	}
+	out := []predicate{
+		{"sessions", []condition{{"brand", "=", "welt"}}}, {"sessions", []condition{{"brand", "=", ""}}},
+		{"sessions", []condition{{"brand", "=", "nobody"}}},
+		{"sessions", []condition{{"session_id", "=", any("sessions", "session_id")}}},
+		{"sessions", []condition{{"session_id", "like", "s0000%"}}},
+		{"sessions", []condition{{"session_date", "=", any("sessions", "session_date")}}},
+		{"sessions", []condition{{"session_date", ">=", any("sessions", "session_date")}, {"brand", "=", "bild"}}},
+		{"sessions", []condition{{"session_start", ">=", any("sessions", "session_start")}}},
+		{"sessions", []condition{{"session_start", "<", any("sessions", "session_start")}, {"revision", ">=", int64(1)}}},
+		{"sessions", []condition{{"city", ">=", "K"}, {"city", "<", "L"}}},
+		{"sessions", []condition{{"user_id", "<", int64(0)}}},
+		{"sessions", []condition{{"several_users", "null", nil}}},
+		{"sessions", []condition{{"articles_completed", ">=", int64(1)}}},
+		{"events", []condition{{"brand", "null", nil}}}, {"events", []condition{{"brand", "not null", nil}}},
+		{"events", []condition{{"event_date", "=", any("events", "event_date")}}},
+		{"events", []condition{{"timestamp", ">=", any("events", "timestamp")}, {"brand", "=", "welt"}}},
+		{"events", []condition{{"kafka_offset", "=", any("events", "kafka_offset")}}},
+		{"events", []condition{{"kafka_timestamp", "<", any("events", "kafka_timestamp")}}},
+	}
+	return out
+}
+
+func (tab *table) column(name string) int {
+	return slices.IndexFunc(tab.Columns, func(c [2]string) bool { return c[0] == name })
+}

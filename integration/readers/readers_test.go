@@ -1,0 +1,139 @@
+package readers
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"deckle/integration/services"
+)
+
+// need ends the test if this machine cannot have a service.
+func need(t *testing.T, err error) {
+	t.Helper()
+	if services.MaySkip(err) {
+		t.Skipf("skipped: %v", err)
+	}
+	must(t, err)
+}
+
+// client is one that reads tables, and what it needs.
+type client struct {
+	name, python string
+	every        int // of so many versions one is read by predicates, too
+	settings     map[string]any
+	env          []string
+}
+
+// TestReaders has every client read every version of the tables, after each stage.
+func TestReaders(t *testing.T) {
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	python, err := cache.FetchPython(t.Context())
+	need(t, err)
+	clients := []client{{name: "delta-rs", python: python, every: 5}, {name: "DuckDB", python: python, every: 5},
+		{name: "Polars", python: python, every: 5}}
+	clients = append(clients, engine(t, cache, python)...)
+	run(t, clients)
+}
+
+// TestSparkReaders is TestReaders with Spark (make readers). What it needs is fetched the first time: 2 GB.
+func TestSparkReaders(t *testing.T) {
+	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
+		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
+	}
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	three, err := cache.FetchSpark(t.Context())
+	need(t, err)
+	four, err := cache.FetchSpark4(t.Context())
+	need(t, err)
+	var clients []client
+	for _, s := range []*services.Spark{three, four} {
+		clients = append(clients, client{name: "Spark", python: s.Python, every: 20,
+			settings: map[string]any{"jars": s.Jars}, env: []string{"SPARK_LOCAL_IP=127.0.0.1"}})
+	}
+	run(t, clients)
+}
+
+// engine starts a ClickHouse engine.
+func engine(t *testing.T, cache *services.Cache, python string) []client {
+	t.Helper()
+	lib, err := cache.FetchClickHouse(t.Context())
+	if services.MaySkip(err) {
+		t.Logf("without chDB: %v", err)
+		return nil
+	}
+	must(t, err)
+	front, err := cache.BuildFront(t.Context(), filepath.Join("..", ".."))
+	if services.MaySkip(err) {
+		t.Logf("without chDB: %v", err)
+		return nil
+	}
+	must(t, err)
+	c, err := services.StartClickHouse(t.Context(), front, lib, t.TempDir(), nil)
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Kill()) })
+	return []client{{name: "chDB", python: python, every: 5, settings: map[string]any{"clickhouse": c.Addr,
+		"clickhouse_user": c.User, "clickhouse_password": c.Password()}}}
+}
+
+func run(t *testing.T, clients []client) {
+	l := newLake(t, t.TempDir())
+	for _, stage := range stages {
+		for _, o := range stage.operations {
+			before := l.tables["sessions"].newest()
+			o.do(t, l)
+			t.Logf("%s: %s: versions %d to %d of sessions", stage.name, o.name, before+1, l.tables["sessions"].newest())
+		}
+		l.reopen()
+		l.look()
+		for _, c := range clients {
+			read(t, l, stage.name, &c)
+		}
+	}
+	must(t, l.d.Close())
+}
+
+// read has a client read everything.
+func read(t *testing.T, l *lake, stage string, c *client) {
+	t.Helper()
+	settings := map[string]any{"tables": l.tables, "predicates": predicates(l), "every": c.every}
+	for k, v := range c.settings {
+		settings[k] = v
+	}
+	b, err := json.Marshal(settings)
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "settings.json")
+	must(t, os.WriteFile(file, b, 0o600))
+	script, err := filepath.Abs("matrix.py")
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), c.python, script, c.name, file)
+	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), append(c.env, "TZ=UTC")...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	_, result, _ := bytes.Cut(out, []byte("RESULT "))
+	var r struct {
+		Client                              string
+		Versions, Predicates, Rows, Refused int
+		Wrong                               []string
+	}
+	if json.Unmarshal(bytes.SplitN(result, []byte("\n"), 2)[0], &r) != nil {
+		t.Fatalf("%s: %v\n%s\n%s", c.name, err, out, errs.Bytes())
+	}
+	for _, w := range r.Wrong[:min(5, len(r.Wrong))] {
+		t.Errorf("%s, %s: %s", stage, r.Client, w)
+	}
+	if len(r.Wrong) > 5 {
+		t.Errorf("%s, %s: and %d more", stage, r.Client, len(r.Wrong)-5)
+	}
+	if r.Versions < 40 || r.Predicates < 20 {
+		t.Errorf("%s, %s: read %d versions, %d by predicates", stage, r.Client, r.Versions, r.Predicates)
+	}
+	t.Logf("%s: %s: %d versions and %d predicates equal the truth (%d rows); %d that are not there any more are refused",
+		stage, r.Client, r.Versions, r.Predicates, r.Rows, r.Refused)
+}
