@@ -111,6 +111,10 @@ func (e *engine) run(database, format string, queries ...string) ([]byte, error)
 	for _, q := range queries {
 		var err error
 		if out, err = e.query(q, format); err != nil {
+			// What a query gave before it failed would stand before the answer to the next one.
+			if _, drainErr := e.query("SELECT 1", "Null"); drainErr != nil {
+				return nil, errors.Join(err, drainErr)
+			}
 			return nil, err
 		}
 	}

@@ -124,6 +124,22 @@ func TestExceptionInAnInsert(t *testing.T) {
 	}
 }
 
+// TestHalfAResult: a query that fails after some of its blocks leaves nothing to the next one.
+func TestHalfAResult(t *testing.T) {
+	c := dial(t, "")
+	for range 3 {
+		var r proto.Results
+		err := c.Do(t.Context(), ch.Query{Result: r.Auto(), OnResult: func(context.Context, proto.Block) error { return nil },
+			Body: "SELECT number + throwIf(number = 50000) FROM numbers(60000) SETTINGS max_block_size = 1000, max_threads = 1"})
+		if !ch.IsErr(err, proto.ErrFunctionThrowIfValueIsNonZero) {
+			t.Fatalf("got %v", err)
+		}
+		if n := number(t, c, "SELECT toUInt64(17)"); n != 17 {
+			t.Errorf("got %d", n)
+		}
+	}
+}
+
 // TestConnectionsDoNotMix: a database belongs to its connection, and settings belong to their query.
 func TestConnectionsDoNotMix(t *testing.T) {
 	dbs := []string{newDatabase(t), newDatabase(t)}

@@ -36,8 +36,9 @@ func TestReaders(t *testing.T) {
 	need(t, err)
 	clients := []client{{name: "delta-rs", python: python, every: 5}, {name: "DuckDB", python: python, every: 5},
 		{name: "Polars", python: python, every: 5}}
-	clients = append(clients, engine(t, cache, python)...)
-	run(t, clients)
+	dir := t.TempDir()
+	clients = append(clients, engine(t, cache, python, dir)...)
+	run(t, dir, clients)
 }
 
 // TestSparkReaders is TestReaders with Spark (make readers). What it needs is fetched the first time: 2 GB.
@@ -56,11 +57,11 @@ func TestSparkReaders(t *testing.T) {
 		clients = append(clients, client{name: "Spark", python: s.Python, every: 20,
 			settings: map[string]any{"jars": s.Jars}, env: []string{"SPARK_LOCAL_IP=127.0.0.1"}})
 	}
-	run(t, clients)
+	run(t, t.TempDir(), clients)
 }
 
-// engine starts a ClickHouse engine.
-func engine(t *testing.T, cache *services.Cache, python string) []client {
+// engine starts a ClickHouse engine in a folder, outside of which it reads no tables.
+func engine(t *testing.T, cache *services.Cache, python, dir string) []client {
 	t.Helper()
 	lib, err := cache.FetchClickHouse(t.Context())
 	if services.MaySkip(err) {
@@ -74,15 +75,15 @@ func engine(t *testing.T, cache *services.Cache, python string) []client {
 		return nil
 	}
 	must(t, err)
-	c, err := services.StartClickHouse(t.Context(), front, lib, t.TempDir(), nil)
+	c, err := services.StartClickHouse(t.Context(), front, lib, dir, nil)
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Kill()) })
 	return []client{{name: "chDB", python: python, every: 5, settings: map[string]any{"clickhouse": c.Addr,
 		"clickhouse_user": c.User, "clickhouse_password": c.Password()}}}
 }
 
-func run(t *testing.T, clients []client) {
-	l := newLake(t, t.TempDir())
+func run(t *testing.T, dir string, clients []client) {
+	l := newLake(t, filepath.Join(dir, "lake"))
 	for _, stage := range stages {
 		for _, o := range stage.operations {
 			before := l.tables["sessions"].newest()
