@@ -129,8 +129,10 @@ func TestHalfAResult(t *testing.T) {
 	c := dial(t, "")
 	for range 3 {
 		var r proto.Results
-		err := c.Do(t.Context(), ch.Query{Result: r.Auto(), OnResult: func(context.Context, proto.Block) error { return nil },
-			Body: "SELECT number + throwIf(number = 50000) FROM numbers(60000) SETTINGS max_block_size = 1000, max_threads = 1"})
+		err := c.Do(t.Context(), ch.Query{Result: r.Auto(),
+			OnResult: func(context.Context, proto.Block) error { return nil },
+			Body: "SELECT number + throwIf(number = 50000) FROM numbers(60000) " +
+				"SETTINGS max_block_size = 1000, max_threads = 1"})
 		if !ch.IsErr(err, proto.ErrFunctionThrowIfValueIsNonZero) {
 			t.Fatalf("got %v", err)
 		}

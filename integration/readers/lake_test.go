@@ -194,7 +194,8 @@ func (l *lake) insert(rows int) {
 		var items []event.Item
 		for range rows {
 			l.next++
-			r := &schema.SessionRow{SessionID: fmt.Sprintf("s%05d", l.next), Origin: fmt.Sprintf("%d/%d", shard, l.next),
+			r := &schema.SessionRow{SessionID: fmt.Sprintf("s%05d", l.next),
+				Origin:      fmt.Sprintf("%d/%d", shard, l.next),
 				SessionDate: schema.Day(l.now.Unix()) - int32(l.rng.IntN(2)), FirstClosed: epoch}
 			l.image(r, shard, epoch)
 			r.Revision = 0
@@ -237,7 +238,8 @@ func (l *lake) newItem(shard int32) event.Item {
 	}
 	it.SessionID, it.UserID = fmt.Sprintf("s%d", l.rng.IntN(50)), l.rng.Uint64N(3)
 	it.Type, it.Timestamp = event.Type(1+l.rng.IntN(9)), l.now.Unix()-l.rng.Int64N(200_000)
-	it.Brand, it.ArticleTitle = l.text("", "bild", "welt"), l.text("", "Ein \"Titel\"", "日本", strings.Repeat("x", 300))
+	it.Brand = l.text("", "bild", "welt")
+	it.ArticleTitle = l.text("", "Ein \"Titel\"", "日本", strings.Repeat("x", 300))
 	it.EngagementMetrics, it.Extra = l.text("", `{"scroll_depth":0}`), l.text("", `{"a":[1,2]}`)
 	return it
 }

@@ -3,6 +3,7 @@ package readers
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,9 +104,7 @@ func run(t *testing.T, dir string, clients []client) {
 func read(t *testing.T, l *lake, stage string, c *client) {
 	t.Helper()
 	settings := map[string]any{"tables": l.tables, "predicates": predicates(l), "every": c.every}
-	for k, v := range c.settings {
-		settings[k] = v
-	}
+	maps.Copy(settings, c.settings)
 	b, err := json.Marshal(settings)
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "settings.json")
@@ -135,6 +134,6 @@ func read(t *testing.T, l *lake, stage string, c *client) {
 	if r.Versions < 40 || r.Predicates < 20 {
 		t.Errorf("%s, %s: read %d versions, %d by predicates", stage, r.Client, r.Versions, r.Predicates)
 	}
-	t.Logf("%s: %s: %d versions and %d predicates equal the truth (%d rows); %d that are not there any more are refused",
+	t.Logf("%s: %s: %d versions and %d predicates equal the truth (%d rows); %d that are gone are refused",
 		stage, r.Client, r.Versions, r.Predicates, r.Rows, r.Refused)
 }
