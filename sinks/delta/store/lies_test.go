@@ -23,6 +23,7 @@ func TestLyingServer(t *testing.T) {
 		_, _ = fmt.Fprint(w, `<Error><Code>SlowDown</Code><Message>later</Message></Error>`)
 	}
 	first := func(w http.ResponseWriter) { _, _ = fmt.Fprint(w, page) }
+	cut := func(w http.ResponseWriter) { _, _ = fmt.Fprint(w, page[:300]) }
 	pages := func(second func(http.ResponseWriter)) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/xml")
@@ -32,6 +33,9 @@ func TestLyingServer(t *testing.T) {
 			}
 			second(w)
 		}
+	}
+	says := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, text) }
 	}
 	list := func(s *S3) error {
 		n := 0
@@ -71,11 +75,11 @@ func TestLyingServer(t *testing.T) {
 		ask    func(*S3) error
 	}{
 		"list, 200 without a body":          {func(http.ResponseWriter, *http.Request) {}, list},
-		"list, 200 with a page of a proxy":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "<html>") }, list},
-		"list, cut":                         {func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, page[:300]) }, list},
+		"list, 200 with a page of a proxy":  {says("<html>"), list},
+		"list, cut":                         {says(page[:300]), list},
 		"list, 503 at the second page":      {pages(down), list},
 		"list, no body at the second page":  {pages(func(http.ResponseWriter) {}), list},
-		"list, the second page is cut":      {pages(func(w http.ResponseWriter) { _, _ = fmt.Fprint(w, page[:300]) }), list},
+		"list, the second page is cut":      {pages(cut), list},
 		"get, shorter than it says":         {object("100", "short"), get},
 		"range, shorter than it says":       {object("100", "short", "Content-Range", "bytes 0-99/200"), ranged},
 		"range, another one":                {object("5", "short", "Content-Range", "bytes 7-11/200"), ranged},
@@ -103,7 +107,8 @@ func TestForeignKeys(t *testing.T) {
 			t.Errorf("%q: %v", key, err)
 		}
 	}
-	for _, key := range []string{"", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a\x00b", "a\nb", "a\xffb", "a\u0085"} {
+	for _, key := range []string{"", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a\x00b", "a\nb", "a\xffb",
+		"a\u0085"} {
 		if err := CheckForeign(key); !errors.Is(err, ErrKey) {
 			t.Errorf("%q: %v", key, err)
 		}

@@ -42,9 +42,9 @@ var (
 	ErrNotFound = errors.New("store: object not found")
 	// ErrRange says that an object has no byte of the range that was asked for.
 	ErrRange = errors.New("store: no byte of the object is in the range")
-	// ErrKey says that a key is malformed: keys are relative, /-separated, and without empty, "." or ".." elements. Those
-	// of puts are of the bytes [A-Za-z0-9_=./-]; what others have put may be read and removed under any valid UTF-8
-	// without control characters.
+	// ErrKey says that a key is malformed: keys are relative, /-separated, and without empty, "." or ".." elements.
+	// Those of puts are of the bytes [A-Za-z0-9_=./-]; what others have put may be read and removed under any valid
+	// UTF-8 without control characters.
 	ErrKey = errors.New("store: malformed key")
 	// ErrUnconditional says that the store ignores conditional puts.
 	ErrUnconditional = errors.New("store: conditional PUT is not honoured")

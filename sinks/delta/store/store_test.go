@@ -83,7 +83,8 @@ func TestForeignObjects(t *testing.T) {
 	}{
 		"local": {store.NewLocal(vfs.Default, folder, "p1"), func(key, text string) {
 			path := filepath.Join(folder, filepath.FromSlash(key))
-			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}},
