@@ -29,6 +29,23 @@
 //	revisions  rows ─► candidate files by tags ─► read, replace, write again (≤ N files per commit) ─────────────────┤
 //	                                                                      put files, then deltalog.Submit ◄──────────┘
 //
+// # Turns
+//
+// Plans of events and of sessions that begin with a turn (sinks.WithTurn) are committed together, if Options.Offer is
+// set. A node's round of a turn and a table takes plans until all shards that it leads have come or are absent (Begin,
+// Absent), and otherwise until 300 ms after the turn and 50 ms after the first plan. Each plan stages its own files. One
+// that fails to, that has to be fetched from Kafka, or that comes too late, goes alone: that is always correct. Then one
+// change with all of them is offered to the node that commits for all.
+//
+//	Begin ─► Write: stage ─┐                      ┌─ committed at v ─► Landed(v) ── yes ─────────────► done
+//	         Write: stage ─┼─► offer ─► answer ───┤                        │ no
+//	         Absent ───────┘                      └─ anything else ────────┴─► refresh, Submit here ─► done
+//	                                                                               │ split, rebuild
+//	                                                                               └─► each plan alone, same files
+//
+// Nothing is acknowledged on the committer's word: a plan is done once this node has found its txn in the log, and its
+// files, where the answer named the commit. Revisions go alone.
+//
 // # Values
 //
 // events: an empty optional text is null. sessions: no column of level 1 is null, an empty text is "". Times are UTC

@@ -21,6 +21,7 @@ import (
 // Events is the sink of raw events. It implements sinks.EventsSink.
 type Events struct {
 	writer
+	*gather
 	pool *pool
 	once sync.Once
 
@@ -29,13 +30,16 @@ type Events struct {
 }
 
 func newEvents(log *deltalog.Log, y *layout, opts *Options, c compress.Codec) *Events {
-	return &Events{writer: writer{log: log, layout: y, tables: &y.events, opts: opts, codec: c},
+	s := &Events{writer: writer{log: log, layout: y, tables: &y.events, opts: opts, codec: c},
 		pool: &pool{limit: opts.BufferMemoryBytes}, buffers: map[uint32]*eventsBuffer{}}
+	s.gather = newGather(deltalog.LaneEvents, &s.writer)
+	return s
 }
 
 var (
 	_ sinks.EventsSink = (*Events)(nil)
-	_ sinks.Sink       = (*Sessions)(nil)
+	_ sinks.Joint      = (*Events)(nil)
+	_ sinks.Joint      = (*Sessions)(nil)
 	_ sinks.Sink       = (*Revisions)(nil)
 )
 
@@ -46,7 +50,10 @@ func (s *Events) Position(ctx context.Context, shard uint32) (uint64, error) {
 
 // Close implements sinks.Sink.
 func (s *Events) Close() (err error) {
-	s.once.Do(func() { err = s.log.Close() })
+	s.once.Do(func() {
+		s.close()
+		err = s.log.Close()
+	})
 	return err
 }
 
@@ -73,7 +80,9 @@ func (s *Events) buffer(shard uint32) *eventsBuffer {
 // Write implements sinks.Sink: all rows of the plan in one commit. What an operator has given up of them is left out if
 // no buffer has it, and named in the same commit (givenID).
 func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
-	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j) })
+	seat := s.come(ctx, plan.Config.Shard)
+	defer seat.leave()
+	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j, seat) })
 	if err != nil {
 		return fmt.Errorf("delta: events of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
 	}
@@ -83,7 +92,7 @@ func (s *Events) Write(ctx context.Context, plan *state.Plan) error {
 	return nil
 }
 
-func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge) error {
+func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge, seat *seat) error {
 	_, want := plan.Rows()
 	if want == 0 {
 		return nil
@@ -99,6 +108,7 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge) erro
 		return err
 	}
 	if change.Adds == nil {
+		seat.leave() // to read from Kafka again may take minutes
 		if change.Adds, change.Rows, err = s.fetched(ctx, plan, origin, judge); err != nil {
 			return err
 		}
@@ -106,7 +116,7 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge) erro
 			change.Parts[0].Notes = append(change.Parts[0].Notes, givenID(appID, r))
 		}
 	}
-	return s.insert(ctx, plan, change)
+	return s.insert(ctx, plan, change, seat)
 }
 
 // buffered uploads the plan's files from the shard's buffer. It returns nil if the buffer does not have all of them.

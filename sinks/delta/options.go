@@ -37,6 +37,10 @@ type Options struct {
 	// EventSource reads a shard's records again. It is called for each plan of which no buffer has all events.
 	EventSource func(shard uint32) sinks.EventSource
 
+	// Offer has what this node has staged in a turn committed together with what the others have; nil: this node commits
+	// by itself.
+	Offer Offerer
+
 	Compression          string // zstd (default, level 1), snappy, none
 	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 64
 	CheckpointInterval   int    // commits, at least; default 10

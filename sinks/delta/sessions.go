@@ -14,18 +14,29 @@ import (
 )
 
 // Sessions is the sink that inserts each session once it is closed. It implements sinks.Sink.
-type Sessions struct{ sharedWriter }
+type Sessions struct {
+	sharedWriter
+	*gather
+}
+
+// Close implements sinks.Sink.
+func (s *Sessions) Close() error {
+	s.close()
+	return s.sharedWriter.Close()
+}
 
 // Write implements sinks.Sink: all rows of the plan in one commit.
 func (s *Sessions) Write(ctx context.Context, plan *state.Plan) error {
-	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j) })
+	seat := s.come(ctx, plan.Config.Shard)
+	defer seat.leave()
+	err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j, seat) })
 	if err != nil {
 		return fmt.Errorf("delta: sessions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
 	}
 	return nil
 }
 
-func (s *Sessions) write(ctx context.Context, plan *state.Plan, j *judge) error {
+func (s *Sessions) write(ctx context.Context, plan *state.Plan, j *judge, seat *seat) error {
 	change, done, err := s.start(s.appID(plan.Config.Shard), plan)
 	if done || err != nil {
 		return err
@@ -40,7 +51,7 @@ func (s *Sessions) write(ctx context.Context, plan *state.Plan, j *judge) error 
 	if err != nil || change.Rows == 0 {
 		return err
 	}
-	return s.insert(ctx, plan, change)
+	return s.insert(ctx, plan, change, seat)
 }
 
 // sessionsBuilder collects rows. Whenever they reach Options.FileBytes, it uploads one file per partition.

@@ -187,17 +187,32 @@ const StagedLife = 24 * time.Hour
 // errStaged says that a change is to be made again, with new files.
 var errStaged = errors.New("delta: the files of a change were staged too long ago")
 
-// submit hands a change to the table's committer. It calls Options.step before and after.
-func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
-	if err := w.opts.step("submit"); err != nil {
-		return err
-	}
+// young gives an error if a file of the change was staged too long ago.
+func (w *writer) young(c *deltalog.Change) error {
 	for i := range c.Adds {
 		if at := time.UnixMilli(c.Adds[i].ModificationTime); w.opts.Now().Sub(at) > StagedLife {
 			return fmt.Errorf("%w: %s at %s", errStaged, c.Adds[i].Path, at.UTC().Format(time.RFC3339))
 		}
 	}
-	if err := w.log.Submit(ctx, c); err != nil {
+	return nil
+}
+
+// submit hands a change to the round of its turn, if it has a seat there, else to the table's committer. It calls
+// Options.step before and after.
+func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat) error {
+	if err := w.opts.step("submit"); err != nil {
+		return err
+	}
+	if err := w.young(c); err != nil {
+		return err
+	}
+	err := seat.submit(ctx, c)
+	if errors.Is(err, errAlone) {
+		if err = w.young(c); err == nil { // it may have waited
+			err = w.log.Submit(ctx, c)
+		}
+	}
+	if err != nil {
 		// gofail: var bugDeleteStaged struct{}
 		// for _, a := range c.Adds {
 		// 	_ = w.opts.Store.Delete(context.WithoutCancel(ctx), w.tables[level.First].name+"/"+a.Path)
@@ -215,9 +230,9 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change) error {
 // insert submits a change that only adds files, of one plan. If the log has moved on since the change was begun, as
 // another leader has written the plan before this one, it is made again on that, with the same files. ErrRebuild says
 // that the files have to be made again.
-func (w *writer) insert(ctx context.Context, plan *state.Plan, c *deltalog.Change) error {
+func (w *writer) insert(ctx context.Context, plan *state.Plan, c *deltalog.Change, seat *seat) error {
 	for range maxRebuilds {
-		rebuild := w.submit(ctx, c)
+		rebuild := w.submit(ctx, c, seat)
 		if !errors.Is(rebuild, deltalog.ErrRebuild) {
 			return rebuild
 		}

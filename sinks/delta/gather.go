@@ -1,0 +1,284 @@
+package delta
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
+)
+
+// Offerer has an offer committed by the node that commits for all, and returns what has become of it. It ends with ctx.
+// An error says that the outcome is not known: nobody answered, or nobody could be asked.
+type Offerer func(ctx context.Context, o *deltalog.Offer) (deltalog.Answer, error)
+
+const (
+	// gatherFor is how long after a turn was heard a round waits for the plans of its shards.
+	gatherFor = 300 * time.Millisecond
+	// gatherAfter is how long a round waits at least after its first plan.
+	gatherAfter = 50 * time.Millisecond
+	// remembered is how many rounds are known after they were closed, so that they are not opened again.
+	remembered = 64
+)
+
+// gather brings together the plans of one lane that a node writes in a turn. Each plan stages its own files; then one
+// change with all of them is offered to the committer. Whatever that answers, a plan is done only once this node has
+// found it in the log itself: gather saves commits and decides nothing.
+type gather struct {
+	lane  string
+	w     *writer
+	offer Offerer // nil: every plan is committed by itself
+
+	mu     sync.Mutex
+	rounds map[uint64]*round // by the number of their turn
+	order  []uint64          // of the rounds, oldest first
+	closed bool
+	ctx    context.Context // ends with the sink
+	cancel context.CancelFunc
+	wait   sync.WaitGroup // for offers
+}
+
+// round is the plans of one turn. It takes plans until each shard has come or is absent, or its time is over, and is
+// offered once each plan that has come has staged its files or has left.
+type round struct {
+	turn    sinks.Turn
+	missing map[uint32]bool // shards led that neither have come nor are absent
+	seats   []*seat
+	late    bool // gatherFor is over
+	waited  bool // gatherAfter is over
+	full    bool // no more plans are taken
+	offered bool
+	timers  []*time.Timer
+}
+
+// seat is the place of one plan in a round. A nil seat is a plan by itself.
+type seat struct {
+	g      *gather
+	r      *round
+	shard  uint32
+	change *deltalog.Change // set once its files are staged
+	left   bool             // it stages nothing for the round any more
+	done   chan error       // buffered; errAlone: the plan is to be committed by itself
+}
+
+// errAlone says that a plan's change is to be committed by itself.
+var errAlone = errors.New("delta: the change is committed by itself")
+
+func newGather(lane string, w *writer) *gather {
+	g := &gather{lane: lane, w: w, offer: w.opts.Offer, rounds: map[uint64]*round{}}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// close ends the rounds, and waits for offers that are under way.
+func (g *gather) close() {
+	g.mu.Lock()
+	g.closed = true
+	for _, r := range g.rounds {
+		r.full = true
+		g.look(r)
+	}
+	g.mu.Unlock()
+	g.cancel()
+	g.wait.Wait()
+}
+
+// Begin implements sinks.Joint.
+func (g *gather) Begin(t sinks.Turn, shards []uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.offer == nil || g.closed || g.rounds[t.Number] != nil {
+		return
+	}
+	r := &round{turn: t, missing: map[uint32]bool{}}
+	for _, s := range shards {
+		r.missing[s] = true
+	}
+	r.timers = append(r.timers, time.AfterFunc(gatherFor, func() { g.over(r, &r.late) }))
+	g.rounds[t.Number], g.order = r, append(g.order, t.Number)
+	for len(g.order) > remembered && g.rounds[g.order[0]].offered {
+		delete(g.rounds, g.order[0])
+		g.order = g.order[1:]
+	}
+	g.look(r)
+}
+
+// Absent implements sinks.Joint.
+func (g *gather) Absent(t sinks.Turn, shard uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r := g.rounds[t.Number]; r != nil {
+		delete(r.missing, shard)
+		g.look(r)
+	}
+}
+
+// come gives a plan its seat, nil if the Write has no turn, or one whose round takes no more plans.
+func (g *gather) come(ctx context.Context, shard uint32) *seat {
+	t, ok := sinks.TurnOf(ctx)
+	if !ok {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.rounds[t.Number]
+	if r == nil || r.full || slices.ContainsFunc(r.seats, func(s *seat) bool { return s.shard == shard }) {
+		return nil
+	}
+	if len(r.seats) == 0 {
+		r.timers = append(r.timers, time.AfterFunc(gatherAfter, func() { g.over(r, &r.waited) }))
+	}
+	s := &seat{g: g, r: r, shard: shard, done: make(chan error, 1)}
+	r.seats = append(r.seats, s)
+	delete(r.missing, shard)
+	g.look(r)
+	return s
+}
+
+// over takes note that one of a round's times is over.
+func (g *gather) over(r *round, which *bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	*which = true
+	g.look(r)
+}
+
+// look offers a round if it is complete. The caller holds the lock.
+func (g *gather) look(r *round) {
+	if r.full = r.full || len(r.missing) == 0 || r.late && (r.waited || len(r.seats) == 0); !r.full {
+		return
+	}
+	for _, t := range r.timers {
+		t.Stop()
+	}
+	if r.offered || slices.ContainsFunc(r.seats, func(s *seat) bool { return !s.left && s.change == nil }) {
+		return
+	}
+	r.offered = true
+	staged := slices.DeleteFunc(r.seats, func(s *seat) bool { return s.left })
+	r.seats = nil
+	if g.closed {
+		g.answer(staged, errAlone)
+		return
+	}
+	g.wait.Go(func() { g.commit(r.turn, staged) })
+}
+
+// leave says that the plan stages nothing for its round. Nothing happens if it has.
+func (s *seat) leave() {
+	if s == nil {
+		return
+	}
+	s.g.mu.Lock()
+	defer s.g.mu.Unlock()
+	if s.change == nil && !s.left {
+		s.left = true
+		s.g.look(s.r)
+	}
+}
+
+// submit hands over the change of a plan whose files are staged, and returns what has become of it: nil once this node
+// has found it in the log, errAlone if it is to be committed by itself.
+func (s *seat) submit(ctx context.Context, c *deltalog.Change) error {
+	if s == nil {
+		return errAlone
+	}
+	s.g.mu.Lock()
+	if s.change != nil || s.left {
+		s.g.mu.Unlock()
+		return errAlone
+	}
+	s.change = c
+	s.g.look(s.r)
+	s.g.mu.Unlock()
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done(): // it may still become visible, as after Submit
+		return ctx.Err()
+	}
+}
+
+func (g *gather) answer(seats []*seat, err error) {
+	for _, s := range seats {
+		s.done <- err
+	}
+}
+
+// commit has the changes of a round committed, and answers their plans.
+func (g *gather) commit(t sinks.Turn, seats []*seat) {
+	o := &deltalog.Offer{Format: deltalog.OfferFormat, Table: g.w.tables[1].name, Lane: g.lane, Turn: t.Number}
+	joined := seats[:0:0]
+	var alone []*seat
+	for _, s := range seats {
+		// Rows that were judged by other rules of the table cannot be in one change.
+		if len(joined) > 0 && s.change.Rules != o.Rules {
+			alone = append(alone, s)
+			continue
+		}
+		o.Change = join(o.Change, s.change)
+		joined = append(joined, s)
+	}
+	g.answer(alone, errAlone)
+	if len(joined) == 0 {
+		_, _ = g.ask(t, o) // nobody is to wait for this node; nothing depends on the answer
+		return
+	}
+	g.answer(joined, g.settle(t, o))
+}
+
+// ask waits for an answer as long as a turn lasts, if the Offerer does not give up before.
+func (g *gather) ask(t sinks.Turn, o *deltalog.Offer) (deltalog.Answer, error) {
+	ctx, cancel := context.WithTimeout(g.ctx, max(t.Every, time.Second))
+	defer cancel()
+	return g.offer(ctx, o)
+}
+
+// join adds the change of a plan that only adds files to another one of such changes.
+func join(to deltalog.Change, c *deltalog.Change) deltalog.Change {
+	return deltalog.Change{Parts: append(to.Parts, c.Parts...), Last: true, Adds: append(to.Adds, c.Adds...),
+		ReadVersion: max(to.ReadVersion, c.ReadVersion), Rules: c.Rules, Rows: to.Rows + c.Rows}
+}
+
+// settle offers a change, and looks for it in the log; if it is not there, it is committed here, with the same files.
+// errAlone says that the plans of the change have to go on one by one, each by its own check: some of them are done, or
+// somebody has moved one of them, or the table has other rules.
+func (g *gather) settle(t sinks.Turn, o *deltalog.Offer) error {
+	if err := g.w.opts.step("offer"); err != nil {
+		return err
+	}
+	answer, err := g.ask(t, o)
+	if err != nil {
+		g.w.opts.Logger.Debug("delta: an offer has no answer", "lane", g.lane, "turn", o.Turn, "error", err)
+	}
+	// gofail: var deltaOfferAnswered struct{}
+	// gofail: var bugSharedWord struct{}
+	// if err == nil && answer.Outcome == deltalog.OutcomeCommitted {
+	// 	return nil
+	// }
+	if err := g.w.opts.step("offered"); err != nil {
+		return err
+	}
+	if err == nil && answer.Outcome == deltalog.OutcomeCommitted {
+		landed, err := g.w.log.Landed(g.ctx, answer.Version, &o.Change)
+		if landed || err != nil {
+			return err
+		}
+	}
+	// From here on the log says what has become of it, whatever the answer was.
+	if err := g.w.log.Refresh(g.ctx); err != nil {
+		return err
+	}
+	if err := g.w.young(&o.Change); err != nil {
+		return err
+	}
+	err = g.w.log.Submit(g.ctx, &o.Change)
+	_, split := errors.AsType[*deltalog.SplitError](err)
+	if split || errors.Is(err, deltalog.ErrRebuild) {
+		return errAlone
+	}
+	return err
+}

@@ -1,0 +1,377 @@
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"deckle/schema"
+	"deckle/sim/testworld/objects"
+	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
+	"deckle/state"
+	"deckle/state/statetest"
+)
+
+// lakeNode is a node with sinks that write together. A crash ends it whole, and it is opened again.
+type lakeNode struct {
+	worker
+	now       atomic.Pointer[Delta]
+	reopening sync.Mutex
+}
+
+// committer stands for the node that commits for all, and for what becomes of requests on the way to it.
+type committer struct {
+	t      *testing.T
+	nodes  []*lakeNode
+	shards int
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	faults bool
+	given  map[string]int // by outcome
+}
+
+func (c *committer) draw(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rng.IntN(n)
+}
+
+// take is what a committer does with an offer, without others to wait for.
+func (c *committer) take(ctx context.Context, at *lakeNode, data []byte) deltalog.Answer {
+	o, err := deltalog.DecodeOffer(data)
+	if err == nil {
+		err = o.Check(&deltalog.OfferRules{ClusterID: "c1", Pipeline: "p", Shards: uint32(c.shards),
+			PartitionColumn: map[string]string{"events": "event_date", "sessions": "session_date"}[o.Table],
+			Leads:           func(uint32) bool { return true }})
+	}
+	if err != nil {
+		c.t.Errorf("an offer is refused: %v", err)
+		return deltalog.Answer{Outcome: deltalog.OutcomeNo}
+	}
+	if len(o.Parts) == 0 {
+		return deltalog.Answer{Outcome: deltalog.OutcomeDone}
+	}
+	log := at.now.Load().Sessions().log
+	if o.Table == "events" {
+		log = at.now.Load().Events().log
+	}
+	return log.SubmitAll(ctx, []deltalog.Submission{{Change: &o.Change, Withdrawn: ctx.Done()}})[0]
+}
+
+func (c *committer) offer(ctx context.Context, o *deltalog.Offer) (deltalog.Answer, error) {
+	data, err := deltalog.EncodeOffer(o)
+	if err != nil {
+		return deltalog.Answer{}, err
+	}
+	errLost := errors.New("lost")
+	to := c.nodes[c.draw(len(c.nodes))] // there may be two
+	fault := -1
+	c.mu.Lock()
+	if c.faults {
+		fault = c.rng.IntN(12)
+	}
+	c.mu.Unlock()
+	var a deltalog.Answer
+	switch fault {
+	case 0: // the request is lost
+		return a, errLost
+	case 1: // the answer is lost
+		c.take(ctx, to, data)
+		return a, errLost
+	case 2: // it arrives twice, at two committers
+		go c.take(ctx, c.nodes[0], data)
+		a = c.take(ctx, to, data)
+	case 3: // it arrives when its node has given up
+		go func() {
+			time.Sleep(time.Duration(c.draw(3)) * time.Millisecond)
+			c.take(context.WithoutCancel(ctx), to, data)
+		}()
+		return a, errLost
+	case 4: // answered before the put, which does not come
+		return deltalog.Answer{Outcome: deltalog.OutcomeDone}, nil
+	case 5:
+		return deltalog.Answer{Outcome: deltalog.OutcomeCommitted, Version: int64(c.draw(40))}, nil
+	case 6:
+		return deltalog.Answer{Outcome: []deltalog.Outcome{deltalog.OutcomeSplit, deltalog.OutcomeRebuild,
+			deltalog.OutcomeNo, "?"}[c.draw(4)]}, nil
+	default:
+		a = c.take(ctx, to, data)
+	}
+	c.mu.Lock()
+	c.given[string(a.Outcome)]++
+	c.mu.Unlock()
+	return a, nil
+}
+
+// write writes a plan until it is done. The first attempt is of the turn.
+func (n *lakeNode) write(source func(uint32) sinks.EventSource, id state.SinkID, turn *sinks.Turn, plan *state.Plan) {
+	for try := 0; ; try++ {
+		ctx := context.Background()
+		if turn != nil && try == 0 {
+			ctx = sinks.WithTurn(ctx, *turn)
+		}
+		d := n.now.Load()
+		var sink sinks.Sink = d.Sessions()
+		if id == state.SinkEvents {
+			sink = d.Events()
+		}
+		err := sink.Write(ctx, plan)
+		if err == nil {
+			return
+		}
+		stop, stopped := errors.AsType[*sinks.StopError](err)
+		if try > 500 || stopped && !strings.Contains(err.Error(), "has a part of a change only") ||
+			!stopped && !errors.Is(err, errCrash) && !errors.Is(err, objects.ErrFault) &&
+				!errors.Is(err, store.ErrExists) && !errors.Is(err, deltalog.ErrClosed) && !errors.Is(err, context.Canceled) {
+			n.t.Errorf("%s: try %d: %v %v", id, try, err, stop)
+			return
+		}
+		if errors.Is(err, errCrash) {
+			n.reopening.Lock()
+			if n.now.Load() == d {
+				_ = d.Close()
+				n.reopen(source)
+			}
+			n.reopening.Unlock()
+		}
+	}
+}
+
+func (n *lakeNode) reopen(source func(uint32) sinks.EventSource) {
+	n.opts.EventSource = source
+	n.opts.Rand = seeded(n.rng)
+	n.now.Store(mustOpen(n.t, n.opts))
+}
+
+// TestRounds: when a round is offered, and what it has.
+func TestRounds(t *testing.T) {
+	for name, tc := range map[string]struct {
+		leads        []uint32
+		absent, come []uint32 // before the plans, which come at once
+		number       uint64   // of the plans' turn
+		want         string   // the parts of each offer
+		alone        int      // plans that are committed by themselves
+		waits        bool     // the round's time has to go by
+	}{
+		"all are here":    {[]uint32{0, 1}, nil, []uint32{0, 1}, 1, "[0 1]", 0, false},
+		"one is absent":   {[]uint32{0, 1, 2}, []uint32{1}, []uint32{0, 2}, 1, "[0 2]", 0, false},
+		"one never comes": {[]uint32{0, 1, 2}, nil, []uint32{0, 2}, 1, "[0 2]", 0, true},
+		"all are absent":  {[]uint32{0, 1}, []uint32{0, 1}, nil, 1, "[]", 0, false},
+		"nobody comes":    {[]uint32{0, 1}, nil, nil, 1, "[]", 0, true},
+		"after the end":   {[]uint32{0, 1}, []uint32{0, 1}, []uint32{0}, 1, "[]", 1, false},
+		"of another turn": {[]uint32{0, 1}, []uint32{0, 1}, []uint32{0, 1}, 2, "[]", 2, false},
+		"twice":           {[]uint32{0, 1}, nil, []uint32{0, 0, 1}, 1, "[0 1]", 1, false},
+		"led since then":  {[]uint32{0, 1}, nil, []uint32{3, 0, 1}, 1, "[0 1 3]", 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var offers []string
+				opts := Options{Offer: func(_ context.Context, o *deltalog.Offer) (deltalog.Answer, error) {
+					ids := []string{}
+					for _, p := range o.Parts {
+						ids = append(ids, p.AppID)
+					}
+					slices.Sort(ids)
+					mu.Lock()
+					offers = append(offers, fmt.Sprint(ids))
+					mu.Unlock()
+					return deltalog.Answer{}, errCrash
+				}, step: func(name string) error {
+					if name == "offered" {
+						return errCrash // it needs no log
+					}
+					return nil
+				}, Logger: slog.New(slog.DiscardHandler)}
+				g := newGather(deltalog.LaneSessions, &writer{opts: &opts, tables: &declared.sessions})
+				defer g.close()
+				began := time.Now()
+				g.Begin(sinks.Turn{Number: 1}, tc.leads)
+				g.Begin(sinks.Turn{Number: 1}, []uint32{0, 1, 2, 3, 4, 5}) // heard twice
+				for _, s := range tc.absent {
+					g.Absent(sinks.Turn{Number: 1}, s)
+				}
+				alone := 0
+				var wg sync.WaitGroup
+				var seats []*seat
+				ctx := sinks.WithTurn(t.Context(), sinks.Turn{Number: tc.number})
+				for _, s := range tc.come {
+					seats = append(seats, g.come(ctx, s))
+				}
+				for i, s := range tc.come {
+					wg.Go(func() {
+						c := &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(s), Version: 1}}}
+						if err := seats[i].submit(t.Context(), c); errors.Is(err, errAlone) {
+							mu.Lock()
+							alone++
+							mu.Unlock()
+						} else if !errors.Is(err, errCrash) {
+							t.Errorf("shard %d: %v", s, err)
+						}
+					})
+				}
+				wg.Wait()
+				time.Sleep(gatherFor)
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				if got := strings.Join(offers, " "); got != tc.want || alone != tc.alone {
+					t.Errorf("offers %s, %d alone; want %s, %d", got, alone, tc.want, tc.alone)
+				}
+				if took := time.Since(began) - gatherFor; tc.come != nil && (took > 0) != tc.waits {
+					t.Errorf("it took %v", took)
+				}
+				if g.come(ctx, 0) != nil {
+					t.Error("a round that was offered takes a plan")
+				}
+			})
+		})
+	}
+}
+
+// TestSharedCommits: several nodes write the plans of several shards in turns, and offer what they have staged to one
+// another; offers and answers are lost, doubled, late or lies, nodes are killed between any two steps, a shard has two
+// leaders at times, and the store fails. Every row stands once, and each txn is at the end of its plan.
+func TestSharedCommits(t *testing.T) {
+	seeds := 6
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { sharedCommits(t, seed, true) })
+	}
+	// Where nothing fails, a turn is one commit of each table for each node.
+	t.Run("quiet", func(t *testing.T) { sharedCommits(t, 99, false) })
+}
+
+func sharedCommits(t *testing.T, seed uint64, faults bool) {
+	const shards, turns = 6, 14
+	m := newModel(seed, shards)
+	mem := objects.NewMem(nil)
+	source := func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
+	c := &committer{t: t, shards: shards, rng: rand.New(rand.NewPCG(seed, 5)), faults: faults, given: map[string]int{}}
+	if faults {
+		mem.SetFaults(seed, objects.Faults{Before: 0.02, Lost: 0.03, OwnTwice: 0.03, Late: 0.03})
+	}
+	for i := range 3 {
+		n := &lakeNode{worker: worker{t: t, mem: mem, rng: rand.New(rand.NewPCG(seed, uint64(100+i)))}}
+		if faults {
+			n.crash = 0.03
+		}
+		n.opts = testOptions(mem, n.rng)
+		n.opts.FileBytes, n.opts.layout, n.opts.Offer = 1<<20, wider, c.offer
+		n.opts.step = func(string) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if n.rng.Float64() < n.crash {
+				return errCrash
+			}
+			return nil
+		}
+		n.reopen(source)
+		c.nodes = append(c.nodes, n)
+	}
+	rows := 0
+	acked := map[string]uint64{}
+	for number := range uint64(turns) {
+		turn := sinks.Turn{Number: number + 1, Every: 10 * time.Second}
+		var jobs []func()
+		for i, n := range c.nodes {
+			leads := []uint32{uint32(i), uint32(i + 3)}
+			n.now.Load().Events().Begin(turn, leads)
+			n.now.Load().Sessions().Begin(turn, leads)
+			for _, shard := range leads {
+				a := m.epoch[shard]
+				events, batches := m.eventEpochs(shard, 1)
+				b := m.epoch[shard]
+				var closed []schema.SessionRow
+				for range m.rng.IntN(4) {
+					rows++
+					closed = append(closed, m.sessionRow(shard, b, rows))
+				}
+				for _, r := range closed {
+					m.closed[r.Key()] = r
+				}
+				sessions := func() *state.Plan {
+					return statetest.NewPlan(state.Config{Shard: shard}, state.SinkSessions, a, b, nil,
+						statetest.Content{Rows: closed})
+				}
+				plan := events()
+				buf := n.now.Load().Events().Buffer(shard)
+				for j, epoch := range plan.Epochs {
+					for _, batch := range batches[j] {
+						if err := buf.Append(&batch, epoch.LeftOut); err != nil {
+							t.Fatal(err)
+						}
+					}
+					buf.Seal(epoch.Epoch, true)
+				}
+				if len(closed) > 0 {
+					acked["sessions"+fmt.Sprint(shard)] = b
+				}
+				if _, most := plan.Rows(); most > 0 {
+					acked["events"+fmt.Sprint(shard)] = b
+				}
+				switch faults && m.rng.IntN(5) == 0 { // its flusher waits after an error
+				case true:
+					n.now.Load().Sessions().Absent(turn, shard)
+					jobs = append(jobs, func() { n.write(source, state.SinkSessions, nil, sessions()) })
+				case false:
+					jobs = append(jobs, func() { n.write(source, state.SinkSessions, &turn, sessions()) })
+				}
+				jobs = append(jobs, func() { n.write(source, state.SinkEvents, &turn, plan) })
+				if faults && m.rng.IntN(4) == 0 { // a former leader of the shard
+					former := c.nodes[(i+1)%3]
+					jobs = append(jobs, func() { former.write(source, state.SinkSessions, nil, sessions()) })
+					jobs = append(jobs, func() { former.write(source, state.SinkEvents, nil, events()) })
+				}
+			}
+		}
+		var wg sync.WaitGroup
+		for _, job := range jobs {
+			wg.Go(job)
+		}
+		wg.Wait()
+		if t.Failed() {
+			break
+		}
+	}
+	mem.SetFaults(0, objects.Faults{})
+	for _, n := range c.nodes {
+		n.crash = 0
+		if err := n.now.Load().Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	checkSessions(t, mem, m)
+	checkEvents(t, mem, m)
+	for _, name := range []string{"sessions", "events"} {
+		s := openTable(t, mem, name).Snapshot()
+		for shard := range uint32(shards) {
+			want := int64(acked[name+fmt.Sprint(shard)])
+			if got := s.Txns[fmt.Sprintf("c1/p/%d/%s", shard, name)]; got != want {
+				t.Errorf("shard %d, %s: txn %d, want %d", shard, name, got, want)
+			}
+		}
+		checkLog(t, mem, name)
+		if most := int64(3 * turns); !faults && s.Version > most {
+			t.Errorf("%s: %d commits in %d turns of 3 nodes", name, s.Version, turns)
+		}
+	}
+	if c.given["committed"] < 8 {
+		t.Errorf("the test shows little: %v", c.given)
+	}
+	t.Logf("%v", c.given)
+}
