@@ -12,6 +12,6 @@
 //	Spark 4.0 with Delta 4.0     VERSION AS OF                              make readers
 //
 // What is done to a table is an operation: a function of its own, named in the list operations. Whoever builds another
-// one (compaction, restore, added columns, change data) adds it there: it does its work on the table and leaves the
+// one (restore, columns of others, change data) adds it there: it does its work on the table and leaves the
 // truth right (lake.sessions, lake.events), which lake.note keeps by version.
 package readers

@@ -3,12 +3,16 @@ package readers
 import (
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"deckle/schema"
 	"deckle/schema/level"
+	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/vacuum"
 	"deckle/state"
 	"deckle/state/statetest"
@@ -27,10 +31,11 @@ var stages = []struct {
 }{
 	{"young", []operation{
 		{"inserts", inserts}, {"revisions", revisions}, {"checkpoints", checkpoints}, {"columns of a level", columns},
-		{"inserts", inserts}, {"revisions", revisions},
+		{"inserts", inserts}, {"compaction", compaction}, {"revisions", revisions},
 	}},
 	{"old", []operation{
-		{"weeks", weeks}, {"cleanup of the log", cleanup}, {"revisions", revisions}, {"vacuum", removed},
+		{"weeks", weeks}, {"cleanup of the log", cleanup}, {"compaction", compaction}, {"revisions", revisions},
+		{"vacuum", removed},
 		{"inserts", inserts},
 	}},
 }
@@ -69,6 +74,26 @@ func revisions(t *testing.T, l *lake) {
 		// The other sinks have nothing of that epoch.
 		l.pass(time.Minute)
 	}
+}
+
+// compaction makes few files of many: no row changes.
+func compaction(t *testing.T, l *lake) {
+	l.pass(time.Hour)
+	for name := range l.tables {
+		runs := filepath.Join(t.TempDir(), name)
+		c, err := l.d.Compactor(t.Context(), name, compact.Options{FS: vfs.Default, Dir: runs})
+		must(t, err)
+		jobs := 0
+		must(t, c.Round(t.Context(), func(compact.Result) {
+			jobs++
+			l.note()
+		}))
+		must(t, c.Close())
+		if jobs == 0 {
+			t.Errorf("nothing of %s was compacted", name)
+		}
+	}
+	l.reopen()
 }
 
 // checkpoints makes commits until both tables have two more checkpoints.
