@@ -18,8 +18,8 @@ import (
 )
 
 // lake keeps the Delta tables as long as this node is the one that does: compaction is the work of the node that leads
-// shard 1 (shard 0, if it is the only one), vacuum that of the one that leads shard 0. Which node that is each one takes
-// from its own replicas. Two that do the same work cost requests, and no row.
+// shard 1 (shard 0, if it is the only one), vacuum that of the one that leads shard 0. Which node that is, each one
+// takes from its own replicas. Two that do the same work cost requests, and no row.
 type lake struct {
 	cfg    *config.Config
 	deps   *Deps

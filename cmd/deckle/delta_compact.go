@@ -62,8 +62,8 @@ Exit code 0: done, or nothing to do; 1: failed, or files were left; 2: wrong usa
 			defer func() { _ = os.RemoveAll(dir) }()
 			left := false
 			for _, table := range tables {
-				c, err := delta.OpenCompactor(cmd.Context(), delta.Options{Store: st, Node: "deckle delta compact"}, table,
-					compact.Options{FS: vfs.Default, Dir: vfs.Default.PathJoin(dir, "rows"), Closed: closed})
+				c, err := delta.OpenCompactor(cmd.Context(), delta.Options{Store: st, Node: "deckle delta compact"},
+					table, compact.Options{FS: vfs.Default, Dir: vfs.Default.PathJoin(dir, "rows"), Closed: closed})
 				if err != nil {
 					return err
 				}

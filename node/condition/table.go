@@ -317,8 +317,8 @@ var table = []Spec{
 		"Look at whether the sink fails or is slow (deckle_sink_flush_seconds). Readers see old figures meanwhile."},
 	{CompactionFailing, Degraded, "the table",
 		"three rounds of compaction in a row have failed (delta.compaction)", Never,
-		"Look at the store and the free space in the text. Writing goes on, and every row can be read; until it works " +
-			"again small files pile up, and readers get slower."},
+		"Look at the store and the free space in the text. Writing goes on, and every row can be read; until it " +
+			"works again small files pile up, and readers get slower."},
 	{VacuumFailing, Degraded, "the table",
 		"vacuum is due and has failed three times in a row (delta.vacuum)", Never,
 		"Look at the store and the rights in the text: vacuum lists and deletes. A table with a feature that it does " +

@@ -43,8 +43,8 @@ func Run(ctx context.Context, o Options) *Result {
 	if err := w.run(ctx); err != nil {
 		w.history.fail("%v", err)
 	}
-	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Compactions: w.oracle.delta.compactions, Virtual: time.Since(began).Seconds(),
-		Failures: w.history.fails, history: w.history}
+	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Compactions: w.oracle.delta.compactions,
+		Virtual: time.Since(began).Seconds(), Failures: w.history.fails, history: w.history}
 	if w.truth != nil {
 		r.Events = w.oracle.compared
 	}

@@ -244,7 +244,8 @@ func (s *summary) write(file string) error {
 	for _, k := range slices.Sorted(maps.Keys(s.Faults)) {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.Faults[k]))
 	}
-	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
+	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, virtual %.0f s, real %.1f s, failures %d\n"+
+		"faults: %s\n",
 		s.Seeds, s.First, s.Events,
 		s.Looks, s.Compactions, s.Virtual, s.Seconds, len(s.Failures), strings.Join(kinds, ", "))
 	if file == "" {

@@ -21,8 +21,8 @@ import (
 var ErrNoTable = errors.New("delta: the table does not exist")
 
 // OpenCompactor opens a table, "sessions" or "events", to be compacted. Of opts the store and what concerns files and
-// commits is used; without a ClusterID the table's own is taken. Of c the caller sets FS, Dir and what has no default to
-// its liking; the rest is set here. The caller closes the Compactor.
+// commits is used; without a ClusterID the table's own is taken. Of c the caller sets FS, Dir and what has no default
+// to its liking; the rest is set here. The caller closes the Compactor.
 func OpenCompactor(ctx context.Context, opts Options, table string, c compact.Options) (*compact.Compactor, error) {
 	if opts.ClusterID == "" {
 		log, err := deltalog.Open(ctx, deltalog.Options{Store: opts.Store, Name: table})

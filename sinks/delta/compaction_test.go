@@ -85,7 +85,7 @@ func (w *lakeWorld) write() {
 	events, _ := m.eventEpochs(shard, 1+w.rng.IntN(2))
 	b := m.epoch[shard]
 	l := level.First
-	if w.rng.IntN(2) == 0 {
+	if w.n > 15 {
 		l = level.Real
 	}
 	var rows, revised []schema.SessionRow
@@ -110,6 +110,13 @@ func (w *lakeWorld) write() {
 		p := statetest.NewPlan(state.Config{Shard: shard}, sink, a, b, nil, statetest.Content{Rows: rows})
 		p.Level = l
 		return p
+	}
+	for _, image := range [][]schema.SessionRow{rows, revised} {
+		for i := range image {
+			if l > level.First {
+				image[i].UserKey = m.text("", "reader one", "reader two") // a column of that level
+			}
+		}
 	}
 	for _, r := range rows {
 		m.closed[r.Key()] = r

@@ -59,8 +59,8 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 	}
 	shared := &sharedLog{log: log, users: 2}
 	shares := func(kind string) sharedWriter {
-		return sharedWriter{writer: writer{log: log, layout: y, tables: &y.sessions, opts: &opts, codec: cdc, metrics: metrics},
-			kind: kind, shared: shared}
+		return sharedWriter{writer: writer{log: log, layout: y, tables: &y.sessions, opts: &opts, codec: cdc,
+			metrics: metrics}, kind: kind, shared: shared}
 	}
 	d.sessions, d.revisions = &Sessions{sharedWriter: shares("sessions")}, &Revisions{shares("sessions.revisions")}
 	d.sessions.gather = newGather(deltalog.LaneSessions, &d.sessions.writer)

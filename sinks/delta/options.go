@@ -54,10 +54,11 @@ type Options struct {
 	Logger     *slog.Logger     // default: discards
 	Registerer prometheus.Registerer
 
-	// largest is the size in bytes of the largest file that a revision rewrites, as its rows are held in memory; default
-	// candidateLimit.
+	// largest is the size in bytes of the largest file that a revision rewrites, as its rows are held in memory;
+	// default candidateLimit.
 	largest int64
-	// rangesFrom is the size in bytes of the smallest file in which revisions look for rows by ranges; default 1 MiB. Below 0: all.
+	// rangesFrom is the size in bytes of the smallest file in which revisions look for rows by ranges; default 1 MiB.
+	// Below 0: all.
 	rangesFrom int64
 	// step, if set, is called before each step that a crash may interrupt; an error ends the call there. For tests.
 	step func(name string) error

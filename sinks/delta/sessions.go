@@ -100,7 +100,8 @@ func (b *sessionsBuilder) flush() error {
 // file uploads the rows of one partition as a file of the table's level and adds them to the change. Without origins
 // those are not known.
 // more are columns of others, of which each row has the values; nil: none.
-func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, more *foreign, origins ...deltalog.Origin) error {
+func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, more *foreign,
+	origins ...deltalog.Origin) error {
 	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec, more)
 	if err != nil {
 		return err

@@ -57,8 +57,8 @@ type Options struct {
 	Column string        // of the partitions, a date
 	Rows   Rows
 	Store  store.Store
-	// FS and Dir are where rows wait that do not fit into memory. The folder is this Compactor's alone: what is in it is
-	// removed when it begins and ends.
+	// FS and Dir are where rows wait that do not fit into memory. The folder is this Compactor's alone: what is in it
+	// is removed when it begins and ends.
 	FS  vfs.FS
 	Dir string
 

@@ -3,23 +3,23 @@
 // # Promise
 //
 // Every row that stood in the table stands there once, with the same values, in every version; a commit of compaction
-// changes no data and says so (dataChange is false). Appends never wait for it and never fail by it. It ends: each commit
-// leaves fewer files than it found.
+// changes no data and says so (dataChange is false). Appends never wait for it and never fail by it. It ends: each
+// commit leaves fewer files than it found.
 //
 // # Invariants
 //
-//  1. The adds and removes of a job are one commit, and it is made only on a version in which every removed file is live
-//     (deltalog.Change.Rearrange). Data files never change, so what was read of them is what is removed.
+//  1. The adds and removes of a job are one commit, and it is made only on a version in which every removed file is
+//     live (deltalog.Change.Rearrange). Data files never change, so what was read of them is what is removed.
 //  2. A job's output has as many rows as its input, and as many as the log says. A row that comes twice ends the job.
 //  3. A file with a column that this binary does not know is left alone, and so is a damaged one, one whose columns are
 //     stored in another way, and files that would not become fewer; for a day, then they are tried again. The new file
 //     has the columns of the highest level of its sources. A value that a source does not have stays null.
 //  4. The tags of the new file cover those of its sources: one range of epochs for each shard (deltalog.TagParts), or
 //     none, "not known", if a source has none. So whoever looks for a row never passes over the file that has it.
-//  5. A staged file is committed within Options.StagedLife or never (vacuum takes none that is younger than twice that),
-//     and is never deleted here.
-//  6. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes), and a row group of the new file.
-//     Disk: the rows of one job (JobBytes, as it is stored), packed, and one new file; removed at every beginning and
+//  5. A staged file is committed within Options.StagedLife or never (vacuum takes none that is younger than twice
+//     that), and is never deleted here.
+//  6. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes), and a row group of the new
+//     file. Disk: the rows of one job (JobBytes, as it is stored), packed, and one new file; removed at every beginning and
 //     end. Run by one goroutine.
 //
 // # What is compacted
@@ -44,8 +44,8 @@
 //	killed, the commit's answer lost  it is found by its id, or the next plan sees that the sources are gone
 //	a late PUT of the commit          finds its version taken, or stands: it was right for its version
 //	two compactors                    one commits; the other one's sources are gone
-//	a revision rewrites a source      the job is made again without that file. The other way round the revision is made
-//	                                  again once: it finds its file gone, or a new one that may hold its row (Guard)
+//	a revision rewrites a source      the job is made again without that file. The other way round the revision is
+//	                                  made again once: it finds its file gone, or a new one that may hold its row (Guard)
 //	a RESTORE, DELETE, OPTIMIZE       as a revision
 //	vacuum meanwhile                  takes no source inside its retention, and no staged file within two days
 //	the disk is full, a run damaged   the job fails; the sources stand

@@ -16,8 +16,8 @@ func TestParts(t *testing.T) {
 			t.Errorf("%q: a binary that does not know the tag takes the file for one of one shard", text)
 		}
 	}
-	for _, text := range []string{"", "0:1-2", "3:1-2 0:1-2", "0:1-2 0:3-4", "0:2-1 1:1-2", "0:1-2  1:1-2", "0:1-2 1:1-",
-		"00:1-2 1:1-2", "0:1-2 1:1-2 ", "0:1-2 4294967296:1-2", "0:1-2,1:1-2", "-0:1-2 1:1-2",
+	for _, text := range []string{"", "0:1-2", "3:1-2 0:1-2", "0:1-2 0:3-4", "0:2-1 1:1-2", "0:1-2  1:1-2",
+		"0:1-2 1:1-", "00:1-2 1:1-2", "0:1-2 1:1-2 ", "0:1-2 4294967296:1-2", "0:1-2,1:1-2", "-0:1-2 1:1-2",
 		strings.Repeat("0:1-2 ", MaxParts) + "1:1-2"} {
 		if parts := parseParts(text); parts != nil {
 			t.Errorf("%q is %+v, want not known", text, parts)

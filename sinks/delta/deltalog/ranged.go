@@ -25,14 +25,15 @@ type Lookup struct {
 	Check func(*parquet.File) error
 }
 
-// maxIndex is the size in bytes of the longest page index of a column that is read; without it the column is read whole.
+// maxIndex is the size in bytes of the longest page index of a column that is read; without one the column is read
+// whole.
 const maxIndex = 64 << 20
 
 // ReadWhere reads a data file of size bytes in ranges, and calls yield with the values of Columns for each row that may
 // have one of the keys, and perhaps for others; the values are valid only during the call. What the file says about the
 // bounds of row groups and pages decides what is not read: of a file that says nothing the columns are read whole. It
-// returns how many bytes were read. Damage is a CorruptionError; errors of the store, of Check and of yield are returned
-// unchanged.
+// returns how many bytes were read. Damage is a CorruptionError; errors of the store, of Check and of yield are
+// returned unchanged.
 func ReadWhere(ctx context.Context, s store.Store, key string, size int64, want *Lookup,
 	yield func([]parquet.Value) error) (read int64, err error) {
 	var callers error // an error that is not about the file
