@@ -65,6 +65,7 @@ var bugs = []bug{
 		kinds: []string{"skipped_batches"}, tune: func(o *Options) { o.Faults = 12 }},
 	{name: "the last record is not compared", points: map[string]string{"bugNotCompared": "return"},
 		kinds: []string{"broker_restored"}, tune: func(o *Options) { o.Faults = 2 }},
+	{name: "a row is compacted twice", points: map[string]string{"bugCompactTwice": "return"}},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it",
 		points: map[string]string{"bugAckUnwritten": "10.0%return"}},

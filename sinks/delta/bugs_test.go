@@ -5,6 +5,7 @@ package delta
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -13,7 +14,7 @@ import (
 func TestBugs(t *testing.T) {
 	for _, bug := range []struct{ point, what string }{
 		{"bugCompactTwice", "a row compacted twice: one of the files stays live"},
-		{"bugRemovesUnchecked", "a compaction outruns a revision: files are not looked at again before the commit"},
+		{"bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not looked at again before the commit"},
 		{"bugOriginsLost", "the tags of a compacted file deny rows that it has: a revision inserts them once more"},
 		{"bugVacuumYoung", "a file vacuumed too early: between its upload and its commit"},
 	} {
@@ -23,6 +24,8 @@ func TestBugs(t *testing.T) {
 			cmd.Env = append(os.Environ(), "GOFAIL_FAILPOINTS="+bug.point+"=return")
 			if out, err := cmd.CombinedOutput(); err == nil {
 				t.Errorf("%s: not found\n%s", bug.what, out)
+			} else if strings.Contains(string(out), "panic:") {
+				t.Errorf("%s: a panic\n%s", bug.what, out)
 			} else {
 				t.Logf("%s: found by\n%.400s", bug.what, out)
 			}

@@ -184,6 +184,10 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		}
 		for _, path := range c.Removes {
 			f := l.snap.File(path) // check has found it
+			// gofail: var bugRemovesGone struct{}
+			// if f == nil {
+			// 	f = &File{Path: path}
+			// }
 			removes = append(removes, Remove{
 				Path: f.Path, DeletionTimestamp: &now, DataChange: !c.Rearrange, ExtendedFileMetadata: true,
 				PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition}, Size: &f.Size,
