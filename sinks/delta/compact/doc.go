@@ -19,8 +19,8 @@
 //  5. A staged file is committed within Options.StagedLife or never (vacuum takes none that is younger than twice
 //     that), and is never deleted here.
 //  6. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes), and a row group of the new
-//     file. Disk: the rows of one job (JobBytes, as it is stored), packed, and one new file; removed at every beginning and
-//     end. Run by one goroutine.
+//     file. Disk: the rows of one job (JobBytes, as it is stored), packed, and one new file; removed at every beginning
+//     and end. Run by one goroutine.
 //
 // # What is compacted
 //
@@ -45,7 +45,8 @@
 //	a late PUT of the commit          finds its version taken, or stands: it was right for its version
 //	two compactors                    one commits; the other one's sources are gone
 //	a revision rewrites a source      the job is made again without that file. The other way round the revision is
-//	                                  made again once: it finds its file gone, or a new one that may hold its row (Guard)
+//	                                  made again once: it finds its file gone, or a new one that may hold its row
+//	                                  (Guard)
 //	a RESTORE, DELETE, OPTIMIZE       as a revision
 //	vacuum meanwhile                  takes no source inside its retention, and no staged file within two days
 //	the disk is full, a run damaged   the job fails; the sources stand
