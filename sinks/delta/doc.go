@@ -51,6 +51,13 @@
 // events: an empty optional text is null. sessions: no column of level 1 is null, an empty text is "". Times are UTC
 // microseconds. A row with a number that does not fit a long is refused (*sinks.RefusedError).
 //
+// # Other tools
+//
+// Columns of others are null in new rows; a file that is written again keeps their values, as they are (foreign). Rows
+// are judged by the table's constraints before a file of them is staged (judge): a violation is a *sinks.RefusedError
+// of a session, and a *sinks.StopError for events, of whose plan no row can be left out. A revision judges its images
+// with the values of others that stand beside them, and no other row.
+//
 // # Levels
 //
 // A plan of a level writes the columns of that level. Before the first file with new columns, the table gets them by a

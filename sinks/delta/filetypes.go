@@ -15,8 +15,8 @@ import (
 const (
 	hintTypes = "another tool has written the file; rewrite it with " +
 		"spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS and the column types of the table"
-	hintPath = "another tool has added a file that lies outside of the table (a shallow clone, a conversion); have it " +
-		"copied into the table (Spark: rewrite its partition), or remove it"
+	hintPath = "another tool has added a file that lies outside of the table (a shallow clone, a conversion); have " +
+		"it copied into the table (Spark: rewrite its partition), or remove it"
 	hintSize = "another tool has merged files into one that is too large to be rewritten for a row; " +
 		"rewrite the partition into smaller files (Spark: spark.databricks.delta.optimize.maxFileSize)"
 )

@@ -124,7 +124,8 @@ type notedBig struct {
 const notedFields = `{"name":"note","type":"string","nullable":true,"metadata":{}},` +
 	`{"name":"seen","type":"timestamp","nullable":true,"metadata":{}},` +
 	`{"name":"big","type":{"type":"struct","fields":[]},"nullable":true,"metadata":{}},` +
-	`{"name":"many","type":{"type":"array","elementType":"integer","containsNull":true},"nullable":true,"metadata":{}},` +
+	`{"name":"many","type":{"type":"array","elementType":"integer","containsNull":true},"nullable":true,` +
+	`"metadata":{}},` +
 	`{"name":"map","type":{"type":"map","keyType":"string","valueType":"long","valueContainsNull":true},` +
 	`"nullable":true,"metadata":{}},{"name":"flag","type":"boolean","nullable":true,"metadata":{}}`
 
@@ -208,7 +209,8 @@ func TestForeignColumns(t *testing.T) {
 	big := &notedBig{A: &number}
 	big.B.C = []string{"x", "", "z"}
 	want := map[string]noted{
-		a.SessionID: {Note: &text, Seen: &day, Big: big, List: []int32{7, two}, Map: map[string]int64{"k": 1}, Flag: true},
+		a.SessionID: {Note: &text, Seen: &day, Big: big, List: []int32{7, two}, Map: map[string]int64{"k": 1},
+			Flag: true},
 		b.SessionID: {Big: &notedBig{}, List: []int32{two}},
 	}
 	for _, f := range openTable(t, l.mem, "sessions").Snapshot().Files {
@@ -246,8 +248,8 @@ func constrain(name, expr string) func(*deltalog.Metadata) {
 	return func(m *deltalog.Metadata) { m.Configuration["delta.constraints."+name] = expr }
 }
 
-// TestConstraints: a row that violates a constraint of the table is refused by the constraint's name, and nothing of its
-// plan is written; the others are. What a revision leaves as it was is not judged again.
+// TestConstraints: a row that violates a constraint of the table is refused by the constraint's name, and nothing of
+// its plan is written; the others are. What a revision leaves as it was is not judged again.
 func TestConstraints(t *testing.T) {
 	l := newLake(t)
 	good, bad := l.row(1, 1), l.row(1, 2)

@@ -73,8 +73,8 @@ func (j *judge) text() string {
 	return j.rules.Text()
 }
 
-// row judges a row of a date, which ends with the columns of its level. of has the values of the columns of others; nil:
-// rules about them are left out. The error is a *deltalog.ViolationError.
+// row judges a row of a date, which ends with the columns of its level. of has the values of the columns of others;
+// nil: rules about them are left out. The error is a *deltalog.ViolationError.
 func (j *judge) row(r parquet.Row, date int32, of map[string]constraint.Value) error {
 	if j == nil {
 		return nil
@@ -130,8 +130,9 @@ func (j *judge) events(f *dataFile) error {
 		err := j.row(r, f.date, noForeign)
 		if _, ok := errors.AsType[*deltalog.ViolationError](err); ok {
 			partition, offset := r[j.places["kafka_partition"]].Int64(), r[j.places["kafka_offset"]].Int64()
-			return &sinks.StopError{Err: fmt.Errorf("delta: table %s: record %d/%d: %w", f.table.name, partition, offset,
-				err), Hint: "drop the constraint: events are written as they were read, so that none can be left out"}
+			err = fmt.Errorf("delta: table %s: record %d/%d: %w", f.table.name, partition, offset, err)
+			return &sinks.StopError{Err: err, Hint: "drop the constraint: events are written as they were read, so " +
+				"that none can be left out"}
 		}
 		return err
 	})

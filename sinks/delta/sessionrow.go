@@ -224,8 +224,8 @@ func sortSessions(rows []sessionRow) {
 
 // encodeSessions sorts the rows and encodes them as one file of the table's level, with the columns of others that the
 // rows have behind those of this binary.
-func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec, more *foreign) (data []byte, stats string,
-	err error) {
+func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec, more *foreign) (data []byte,
+	stats string, err error) {
 	sortSessions(rows)
 	cols, statOf := t.newStats(), t.statOf
 	var buf bytes.Buffer

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 )
@@ -295,10 +296,8 @@ func (p *parser) operand() (operand, error) {
 		l, err := moment(kind, p.next().text)
 		return value(l), err
 	case t.kind == tokenWord:
-		for _, w := range reserved {
-			if t.is(w) {
-				return operand{}, fmt.Errorf("%s is not understood here", t)
-			}
+		if slices.ContainsFunc(reserved, t.is) {
+			return operand{}, fmt.Errorf("%s is not understood here", t)
 		}
 		if p.peek().sign("(") {
 			return operand{}, fmt.Errorf("the function %s is not understood", t)

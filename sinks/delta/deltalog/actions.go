@@ -180,8 +180,8 @@ var (
 
 // parseCommit reads the actions of one commit file. Actions and fields that are not known are ignored.
 //
-// A store that gives the first lines of a commit alone is found out if nothing is left, and if Deckle has written it: its
-// commits say first how many files they add and remove, and the adds are the last.
+// A store that gives the first lines of a commit alone is found out if nothing is left, and if Deckle has written it:
+// its commits say first how many files they add and remove, and the adds are the last.
 func parseCommit(key string, data []byte) (*commit, error) {
 	c := &commit{}
 	adds, removes, txns := map[string]bool{}, map[string]bool{}, map[string]bool{}

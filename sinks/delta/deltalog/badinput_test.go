@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -118,8 +119,8 @@ func foreignCheckpoint(t *testing.T) []byte {
 	})
 }
 
-// TestTornCommit: of a commit of Deckle, any of its first lines alone are not taken for the commit if a file is missing,
-// and no line is taken for one of its two actions. An object without a byte is no commit.
+// TestTornCommit: of a commit of Deckle, any of its first lines alone are not taken for the commit if a file is
+// missing, and no line is taken for one of its two actions. An object without a byte is no commit.
 func TestTornCommit(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
@@ -247,8 +248,8 @@ func refooter(t *testing.T, data []byte, change func(*format.FileMetaData)) []by
 	return append(binary.LittleEndian.AppendUint32(out, uint32(len(footer))), "PAR1"...)
 }
 
-// TestWrongCounts: a checkpoint whose footer counts other rows than it has is damaged, and the log is read from an older
-// one; none of its files is lost.
+// TestWrongCounts: a checkpoint whose footer counts other rows than it has is damaged, and the log is read from an
+// older one; none of its files is lost.
 func TestWrongCounts(t *testing.T) {
 	mem := objects.NewMem(nil)
 	l := open(t, writerOptions(mem))
@@ -292,8 +293,8 @@ func TestWrongCounts(t *testing.T) {
 		if used := s.Checkpoint == 3; used != (name == "") {
 			t.Errorf("%s: the checkpoint was used: %v", name, used)
 		}
-		if err := eachCheckpointRow("c", data, func(*checkpointRow) error { return nil }); (err == nil) != (name == "" ||
-			name == "everything at once") {
+		err := eachCheckpointRow("c", data, func(*checkpointRow) error { return nil })
+		if (err == nil) != (name == "" || name == "everything at once") {
 			t.Errorf("%s, a file in memory: %v", name, err) // the three fit together there
 		}
 	}
@@ -307,7 +308,8 @@ func TestLastRowsUncounted(t *testing.T) {
 	whole := foreignCheckpoint(t) // the add is its last row
 	read := func(data []byte) (rows int, err error) {
 		mem.Overwrite("c", data)
-		err = eachCheckpointView(t.Context(), l.store, "c", func(c leaf) bool { return c < removePath || c > removeSize },
+		err = eachCheckpointView(t.Context(), l.store, "c",
+			func(c leaf) bool { return c < removePath || c > removeSize },
 			func(*checkpointView) error { rows++; return nil })
 		return rows, err
 	}
@@ -444,7 +446,8 @@ func TestCheckpointProtection(t *testing.T) {
 	protocol := &Protocol{MinReaderVersion: 1, MinWriterVersion: 7,
 		WriterFeatures: []string{"appendOnly", "invariants", featureProtection}}
 	meta := *snapshot(l).Metadata
-	meta.Configuration = map[string]string{ConfigClusterID: "c1", ConfigPipeline: "p", configProtected: fmt.Sprint(protected)}
+	meta.Configuration = map[string]string{ConfigClusterID: "c1", ConfigPipeline: "p",
+		configProtected: fmt.Sprint(protected)}
 	body, err := encodeCommit(&CommitInfo{Operation: "DROP FEATURE"}, protocol, &meta, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -500,9 +503,7 @@ func TestFeaturesThatAskNothing(t *testing.T) {
 		submit(t, l, &Change{Parts: on(l, "a", 1), Last: true, Adds: []Add{add("f", Origin{})}})
 		meta := *snapshot(l).Metadata
 		meta.Configuration = map[string]string{ConfigClusterID: "c1", ConfigPipeline: "p"}
-		for k, v := range c.set {
-			meta.Configuration[k] = v
-		}
+		maps.Copy(meta.Configuration, c.set)
 		body, err := encodeCommit(&CommitInfo{}, &c.p, &meta, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)

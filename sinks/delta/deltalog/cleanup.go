@@ -96,7 +96,8 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 		}
 	}
 	if all {
-		old = append(old, thin(checkpoints, commits, max(keep, props.protected), now.Add(-props.checkpointRetention))...)
+		before := now.Add(-props.checkpointRetention)
+		old = append(old, thin(checkpoints, commits, max(keep, props.protected), before)...)
 	}
 	for n, o := range old {
 		if err := l.store.Delete(ctx, o.info.Key); err != nil {

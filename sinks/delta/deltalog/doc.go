@@ -22,11 +22,13 @@
 //  5. Cleanup deletes commits and checksums only below a checkpoint that is older than the retention, so that every
 //     version within it can be read, and nothing that a property of the table keeps. A property that cannot be read
 //     keeps everything.
-//  6. A table with a reader or writer feature that this package does not know, with the id of another cluster, with
-//     another schema, or with a txn retention is refused with a *sinks.StopError: nothing is written to it. So are
-//     changes that remove files from a table that takes appends only.
+//  6. A table with a feature or a rule for rows that this package does not know, with a file of which a deletion vector
+//     hides rows, with the id of another cluster, without one of its columns, or with a txn retention is refused with a
+//     *sinks.StopError: nothing is written to it. So are changes that remove files from a table that takes appends
+//     only, or that has a change data feed. Columns of others may be there, and are null in what is written here.
 //  7. A version checksum is written by the process that wrote the version, if it is absent, and only if the number of
 //     live files is certain: no order of faults, and no put that takes effect late, leaves a wrong one.
+//  8. The rows of a commit's adds were judged by the rules that stand at its version (Change.Rules).
 //
 // # Log
 //

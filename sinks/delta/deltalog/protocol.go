@@ -16,8 +16,8 @@ const (
 	featureProtection = "checkpointProtection"
 )
 
-// readerFeatures are the features that change nothing of what a reader of Deckle's columns sees, as long as no column is
-// mapped and no file has a deletion vector, which is looked at.
+// readerFeatures are the features that change nothing of what a reader of Deckle's columns sees, as long as no column
+// is mapped and no file has a deletion vector, which is looked at.
 var readerFeatures = []string{featureMapping, featureVectors, "timestampNtz", "vacuumProtocolCheck"}
 
 // legacyFeatures are what a writer version stands for, each with those before it.
@@ -26,8 +26,8 @@ var legacyFeatures = [...][]string{2: {"appendOnly", "invariants"}, 3: {"checkCo
 
 // writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
 // obeyed. Of changeDataFeed, what needs changes data is refused while the property is set. What invariants, generated
-// and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others ask
-// nothing of who writes Deckle's columns.
+// and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others
+// ask nothing of who writes Deckle's columns.
 var writerFeatures = []string{"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns",
 	featureMapping, "identityColumns", featureProtection, "timestampNtz", "vacuumProtocolCheck"}
 
@@ -37,11 +37,11 @@ const (
 		"deletionVectors (Spark); Deckle goes on by itself"
 	hintMapping = "Spark: set the property " + configMapping + " to none, and then ALTER TABLE ... DROP FEATURE " +
 		"columnMapping; Deckle goes on by itself"
-	hintConstraint = "drop the constraint (ALTER TABLE ... DROP CONSTRAINT), or write it as comparisons of columns with " +
-		"values, IN, IS NULL, AND, OR and NOT; Deckle goes on by itself"
-	hintFeature = "switch it off and take it from the table with ALTER TABLE ... DROP FEATURE (Spark; what it leaves, " +
-		featureProtection + ", is no hindrance), or restore the table to the version before; Deckle goes on by itself. " +
-		"Or give Deckle a new location"
+	hintConstraint = "drop the constraint (ALTER TABLE ... DROP CONSTRAINT), or write it as comparisons of columns " +
+		"with values, IN, IS NULL, AND, OR and NOT; Deckle goes on by itself"
+	hintFeature = "switch it off and take it from the table with ALTER TABLE ... DROP FEATURE (Spark; what it " +
+		"leaves, " + featureProtection + ", is no hindrance), or restore the table to the version before; Deckle goes on by " +
+		"itself. Or give Deckle a new location"
 )
 
 func stop(root, hint, format string, args ...any) error {
@@ -79,12 +79,12 @@ func (s *Snapshot) checkReader(root string) error {
 	if p.MinReaderVersion > 1 && s.mapped() {
 		return stop(root, hintMapping, "%s is %q", configMapping, s.Metadata.Configuration[configMapping])
 	}
-	for _, path := range slices.Sorted(maps.Keys(s.vectors)) {
+	if paths := slices.Sorted(maps.Keys(s.vectors)); len(paths) > 0 {
 		why := "which is not supported"
 		if !slices.Contains(p.ReaderFeatures, featureVectors) {
 			why = fmt.Sprintf("which the protocol (reader version %d) does not know", p.MinReaderVersion)
 		}
-		return stop(root, hintVectors, "%s has a deletion vector, %s: its deleted rows would come back", path, why)
+		return stop(root, hintVectors, "%s has a deletion vector, %s: its deleted rows would come back", paths[0], why)
 	}
 	return nil
 }

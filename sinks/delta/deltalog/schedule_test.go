@@ -143,7 +143,7 @@ func TestThin(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var all []logObject
 	var commits []int64
-	for v := int64(0); v < 60*8640; v++ {
+	for v := range int64(60 * 8640) {
 		if commits = append(commits, v); v%100 != 0 {
 			continue
 		}

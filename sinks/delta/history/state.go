@@ -165,8 +165,8 @@ type FeatureError struct {
 }
 
 func (e *FeatureError) Error() string {
-	return fmt.Sprintf("history: table %s needs %s of its readers, which is not known here: a reader that knows it can "+
-		"take it from the table (Spark: ALTER TABLE ... DROP FEATURE)", e.Table, e.Feature)
+	return fmt.Sprintf("history: table %s needs %s of its readers, which is not known here: a reader that knows it "+
+		"can take it from the table (Spark: ALTER TABLE ... DROP FEATURE)", e.Table, e.Feature)
 }
 
 // readable are the features of readers that change nothing of what this package says, or that it knows. Column mapping
