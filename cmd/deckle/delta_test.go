@@ -13,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"deckle/sinks"
+	"deckle/sinks/delta"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 )
@@ -166,5 +168,47 @@ func TestDeltaVacuum(t *testing.T) {
 	}
 	if code, stdout, _ = deltaRun(t, "fsck", "--url", dir); code != exitOK {
 		t.Errorf("afterwards: exit %d: %s", code, stdout)
+	}
+}
+
+func TestDeltaCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	d, err := delta.Open(t.Context(), delta.Options{Store: store.NewLocal(vfs.Default, dir, "test"), ClusterID: "c",
+		Pipeline: "p", Events: true, EventSource: func(uint32) sinks.EventSource { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"is written", "is there already"} {
+		code, stdout, stderr := deltaRun(t, "checkpoint", "--url", dir)
+		if code != exitOK || !strings.Contains(stdout, "table events: the checkpoint of version 0 "+want) ||
+			!strings.Contains(stdout, "table sessions: the checkpoint of version 0 "+want) {
+			t.Errorf("%s: %d, %s%s", want, code, stdout, stderr)
+		}
+	}
+	for _, table := range []string{"events", "sessions"} {
+		name := filepath.Join(dir, table, "_delta_log", "00000000000000000000.checkpoint.parquet")
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+		if code, stdout, _ := deltaRun(t, "fsck", table, "--url", dir); code != exitOK ||
+			!strings.Contains(stdout, "1 checkpoints") {
+			t.Errorf("fsck: %d, %s", code, stdout)
+		}
+	}
+	if code, stdout, _ := deltaRun(t, "checkpoint sessions --json", "--url", dir); code != exitOK ||
+		!strings.Contains(stdout, `{"table":"sessions","version":0,"bytes":`) || !strings.Contains(stdout, `"made":false`) {
+		t.Errorf("JSON: %d, %s", code, stdout)
+	}
+	// What no node could write gets none.
+	other := lakeFolder(t)
+	if code, _, stderr := deltaRun(t, "checkpoint sessions", "--url", other); code != exitFailure ||
+		!strings.Contains(stderr, "column") {
+		t.Errorf("another table: %d, %s", code, stderr)
+	}
+	if code, _, _ := deltaRun(t, "checkpoint nothing", "--url", dir); code != exitFailure {
+		t.Errorf("no table: %d", code)
 	}
 }

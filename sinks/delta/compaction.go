@@ -24,20 +24,8 @@ var ErrNoTable = errors.New("delta: the table does not exist")
 // commits is used; without a ClusterID the table's own is taken. Of c the caller sets FS, Dir and what has no default
 // to its liking; the rest is set here. The caller closes the Compactor.
 func OpenCompactor(ctx context.Context, opts Options, table string, c compact.Options) (*compact.Compactor, error) {
-	if opts.ClusterID == "" {
-		log, err := deltalog.Open(ctx, deltalog.Options{Store: opts.Store, Name: table})
-		if err != nil {
-			return nil, err
-		}
-		log.View(func(s *deltalog.Snapshot) {
-			if s.Metadata != nil {
-				opts.ClusterID = s.Metadata.Configuration[deltalog.ConfigClusterID]
-				opts.Pipeline = s.Metadata.Configuration[deltalog.ConfigPipeline]
-			}
-		})
-		if opts.ClusterID == "" {
-			return nil, fmt.Errorf("%w, or Deckle has not made it: %s", ErrNoTable, table)
-		}
+	if err := opts.owner(ctx, table); err != nil {
+		return nil, err
 	}
 	opts.Events = false // no source of events is needed
 	if err := opts.complete(); err != nil {

@@ -106,6 +106,24 @@ func (l *Log) maintain(ctx context.Context, version int64) (made bool, err error
 	return made, nil
 }
 
+// Checkpoint makes the checkpoint of the newest version, whether one is due or not, and returns that version and the
+// checkpoint's size in bytes. If there is one already, made is false.
+func (l *Log) Checkpoint(ctx context.Context) (version, size int64, made bool, err error) {
+	if err := l.Refresh(ctx); err != nil {
+		return 0, 0, false, err
+	}
+	base := int64(-1)
+	l.View(func(s *Snapshot) { version, base, size = s.Version, s.Checkpoint, s.checkpointSize })
+	if version < 0 || base == version {
+		return version, size, false, nil
+	}
+	if err := l.checkpointOver(ctx, version, base); err != nil {
+		return version, 0, false, err
+	}
+	l.View(func(s *Snapshot) { size = s.checkpointSize })
+	return version, size, true, nil
+}
+
 // checkpointOver makes the checkpoint of a version from that of version base. If that is damaged, as another tool has
 // made it perhaps, which nobody has read here yet, it takes the newest older one that is not, like a load.
 func (l *Log) checkpointOver(ctx context.Context, version, base int64) error {
