@@ -47,8 +47,8 @@ last one. The cluster may run. A table that nodes could not write is refused.`,
 					what = "is written"
 				}
 				if all = append(all, c); !asJSON {
-					fmt.Fprintf(cmd.OutOrStdout(), "table %s: the checkpoint of version %d %s, %s\n", name, c.Version, what,
-						bytesText(c.Bytes))
+					fmt.Fprintf(cmd.OutOrStdout(), "table %s: the checkpoint of version %d %s, %s\n", name, c.Version,
+						what, bytesText(c.Bytes))
 				}
 			}
 			if asJSON {

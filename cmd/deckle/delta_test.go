@@ -199,7 +199,8 @@ func TestDeltaCheckpoint(t *testing.T) {
 		}
 	}
 	if code, stdout, _ := deltaRun(t, "checkpoint sessions --json", "--url", dir); code != exitOK ||
-		!strings.Contains(stdout, `{"table":"sessions","version":0,"bytes":`) || !strings.Contains(stdout, `"made":false`) {
+		!strings.Contains(stdout, `{"table":"sessions","version":0,"bytes":`) ||
+		!strings.Contains(stdout, `"made":false`) {
 		t.Errorf("JSON: %d, %s", code, stdout)
 	}
 	// What no node could write gets none.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +44,10 @@ var wider = func() *layout {
 	return newLayout(all)
 }()
 
-// fileOf returns the columns that the table's files and its schema have, sorted by the files' versions.
+// commented is the metadata of a column that has a comment.
+var commented = regexp.MustCompile(`\{"comment":"(?:[^"\\]|\\.)*"\}`)
+
+// columnsOf returns the columns that the table's files and its schema have, sorted by the files' versions.
 func columnsOf(t *testing.T, mem *objects.Mem, table string) (schemaString string, files []int) {
 	t.Helper()
 	log, err := deltalog.Open(context.Background(), deltalog.Options{Store: mem, Name: table, KeepFiles: true})
@@ -51,7 +55,7 @@ func columnsOf(t *testing.T, mem *objects.Mem, table string) (schemaString strin
 		t.Fatal(err)
 	}
 	log.View(func(s *deltalog.Snapshot) {
-		schemaString = s.Metadata.SchemaString
+		schemaString = commented.ReplaceAllString(s.Metadata.SchemaString, "{}")
 		live := s.SortedFiles()
 		slices.SortStableFunc(live, func(a, b *deltalog.File) int { return int(a.Added - b.Added) })
 		for _, f := range live {
@@ -109,6 +113,15 @@ func TestLevels(t *testing.T) {
 	if err := d.Sessions().Write(ctx, sessionsPlan(state.SinkSessions, 0, 1, 0, append(old, changes)...)); err != nil {
 		t.Fatal(err)
 	}
+	log, err := deltalog.Open(ctx, deltalog.Options{Store: mem, Name: "sessions"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.View(func(s *deltalog.Snapshot) {
+		if n := len(commented.FindAllString(s.Metadata.SchemaString, -1)); n != len(declared.sessions[level.First].fields) {
+			t.Errorf("%d columns have a comment: %s", n, s.Metadata.SchemaString)
+		}
+	})
 	first := len(declared.sessions[level.First].statOf)
 	risen := len(wider.sessions[level.Real].statOf)
 	schemaString, files := columnsOf(t, mem, "sessions")

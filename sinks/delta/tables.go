@@ -2,6 +2,7 @@ package delta
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -20,10 +21,11 @@ type table struct {
 	level       level.Level
 	partition   string // name of the partition column, a date that is not in the files
 	fields      []deltalog.Field
-	stats       []string        // columns with bounds
-	file        *parquet.Schema // schema of the data files
-	later       []string        // columns of file that older files do not have
-	statOf      []int           // by column of the files: the place of its statistics, -1 for none
+	comments    map[string]string // by column, of those that have one
+	stats       []string          // columns with bounds
+	file        *parquet.Schema   // schema of the data files
+	later       []string          // columns of file that older files do not have
+	statOf      []int             // by column of the files: the place of its statistics, -1 for none
 }
 
 // layout is the tables at every level, compiled once.
@@ -71,9 +73,12 @@ func newLayout(all schema.Set) *layout {
 // the files' schema.
 func newTable[R any](name, description string, columns []schema.Column[R], l level.Level, stats []string,
 	root string) *table {
-	t := &table{name: name, description: description, level: l, stats: stats}
+	t := &table{name: name, description: description, level: l, stats: stats, comments: map[string]string{}}
 	for i := range columns {
 		c := &columns[i]
+		if text := c.CommentAt(l); text != "" {
+			t.comments[c.Name] = text
+		}
 		t.fields = append(t.fields, deltalog.Field{Name: c.Name, Type: fieldType(c.Kind)})
 		if c.Kind == schema.Date {
 			t.partition = c.Name
@@ -98,9 +103,11 @@ func newTable[R any](name, description string, columns []schema.Column[R], l lev
 func creation(tables *[level.Current + 1]*table, l level.Level, opts *Options) *deltalog.Creation {
 	t := tables[l]
 	first := len(tables[level.First].fields)
+	comments := maps.Clone(tables[level.Current].comments) // of columns that come later, too
+	maps.Copy(comments, t.comments)
 	return &deltalog.Creation{ClusterID: opts.ClusterID, Pipeline: opts.Pipeline, Fields: t.fields[:first],
 		Later: tables[level.Current].fields[first:], NewLater: len(t.fields) - first,
-		PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description}
+		PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description, Comments: comments}
 }
 
 // fieldType is the Delta type of a column of a kind.

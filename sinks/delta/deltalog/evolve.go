@@ -40,7 +40,7 @@ func (l *Log) tryColumns(ctx context.Context, fields []Field) (added []string, e
 		return nil, err
 	}
 	meta := *l.snap.Metadata
-	if meta.SchemaString, added, err = withFields(meta.SchemaString, fields); err != nil || len(added) == 0 {
+	if meta.SchemaString, added, err = withFields(meta.SchemaString, fields, l.opts.Create.Comments); err != nil || len(added) == 0 {
 		return nil, err
 	}
 	txnID, err := l.uniqueID()

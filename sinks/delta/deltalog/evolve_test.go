@@ -20,6 +20,25 @@ func laterOptions(mem *objects.Mem) Options {
 	return opts
 }
 
+// TestComments: columns that are made here have their comments, those that are there keep what another tool has said.
+func TestComments(t *testing.T) {
+	mem := objects.NewMem(nil)
+	opts := laterOptions(mem)
+	opts.Create.Comments = map[string]string{"k": `the "key"`, "later": "since then", "none": "no column"}
+	l := open(t, opts)
+	if err := l.AddColumns(t.Context(), allFields()); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.NewReplacer(`{"name":"k","type":"string","nullable":true,"metadata":{}}`,
+		`{"name":"k","type":"string","nullable":true,"metadata":{"comment":"the \"key\""}}`,
+		`{"name":"later","type":"long","nullable":true,"metadata":{}}`,
+		`{"name":"later","type":"long","nullable":true,"metadata":{"comment":"since then"}}`).Replace(
+		SchemaString(allFields()))
+	if got := snapshot(l).Metadata.SchemaString; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 func allFields() []Field { return append(testFields[:3:3], testLater...) }
 
 // TestAddColumns: the columns are added by one commit that keeps everything else, whatever another tool has noted in

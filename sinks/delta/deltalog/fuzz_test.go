@@ -134,11 +134,11 @@ func FuzzNames(f *testing.F) {
 		if !strings.Contains(s, `"k"`) && !strings.Contains(s, `\u`) {
 			t.Fatalf("%q is taken for the schema", s)
 		}
-		longer, _, err := withFields(s, testLater)
+		longer, _, err := withFields(s, testLater, nil)
 		if err != nil || checkSchema(longer, append(testFields[:3:3], testLater...), nil) != nil {
 			t.Fatalf("%q becomes %q, %v", s, longer, err)
 		}
-		if again, added, err := withFields(longer, testLater); err != nil || len(added) > 0 || again != longer {
+		if again, added, err := withFields(longer, testLater, nil); err != nil || len(added) > 0 || again != longer {
 			t.Fatalf("%q becomes %q, %v", longer, again, err)
 		}
 	})

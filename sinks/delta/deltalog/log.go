@@ -168,7 +168,7 @@ func (l *Log) create(ctx context.Context) (txnID string, err error) {
 	meta := &Metadata{
 		ID: id.String(), Name: optional(l.name()), Description: optional(cr.Description),
 		Format:           Format{Provider: "parquet", Options: map[string]string{}},
-		SchemaString:     SchemaString(slices.Concat(cr.Fields, cr.Later[:cr.NewLater])),
+		SchemaString:     schemaString(slices.Concat(cr.Fields, cr.Later[:cr.NewLater]), cr.Comments),
 		PartitionColumns: []string{cr.PartitionColumn},
 		Configuration: map[string]string{
 			ConfigClusterID: cr.ClusterID, ConfigPipeline: cr.Pipeline,

@@ -27,16 +27,23 @@ type schemaStruct struct {
 	Fields []schemaField `json:"fields"`
 }
 
-func (f Field) action() schemaField {
-	return schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true,
+func (f Field) action(comment string) schemaField {
+	a := schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true,
 		Metadata: map[string]any{}}
+	if comment != "" {
+		a.Metadata["comment"] = comment
+	}
+	return a
 }
 
-// SchemaString renders the columns as metaData.schemaString.
-func SchemaString(fields []Field) string {
+// SchemaString renders the columns as metaData.schemaString, without comments.
+func SchemaString(fields []Field) string { return schemaString(fields, nil) }
+
+// schemaString renders the columns with their comments, by name.
+func schemaString(fields []Field, comments map[string]string) string {
 	s := schemaStruct{Type: "struct"}
 	for _, f := range fields {
-		s.Fields = append(s.Fields, f.action())
+		s.Fields = append(s.Fields, f.action(comments[f.Name]))
 	}
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -86,7 +93,8 @@ func checkSchema(schemaString string, want, later []Field) error {
 
 // withFields returns the schema with those columns at its end that it does not have, and their names. What stands there
 // is kept as it is, whatever other tools have noted about a column.
-func withFields(schemaString string, fields []Field) (extended string, added []string, err error) {
+func withFields(schemaString string, fields []Field, comments map[string]string) (extended string, added []string,
+	err error) {
 	var s struct {
 		Type   string            `json:"type"`
 		Fields []json.RawMessage `json:"fields"`
@@ -106,7 +114,7 @@ func withFields(schemaString string, fields []Field) (extended string, added []s
 		if have[f.Name] {
 			continue
 		}
-		raw, err := json.Marshal(f.action())
+		raw, err := json.Marshal(f.action(comments[f.Name]))
 		if err != nil {
 			return "", nil, fmt.Errorf("schemaString: %w", err)
 		}
@@ -132,4 +140,6 @@ type Creation struct {
 	PartitionColumn string
 	StatsColumns    []string // delta.dataSkippingStatsColumns
 	Description     string
+	// Comments are those of columns, by name, for columns that are made here.
+	Comments map[string]string
 }
