@@ -10,6 +10,7 @@ VULN_VERSION := v1.9.0
 
 .PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark readers \
+	spark-beside \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -220,6 +221,12 @@ checksum-spark:
 # fetched the first time (2 GB). The other clients are in make integration.
 readers:
 	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 60m -v ./integration/readers
+
+# Spark changes a Delta table between what Deckle writes. SPARK names a folder with another Spark than the one that is
+# fetched (jars, python/bin/python): what needs Spark 4 is tried with one only. Takes about a minute.
+spark-beside:
+	DECKLE_TEST_SPARK=1 DECKLE_TEST_SPARK_FOLDER=$(SPARK) $(GO) test -count=1 -timeout 20m -v ./integration \
+		-run '^TestSparkBesideDeckle$$'
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB). BENCHFLAGS are flags of the program: -readers 0.3 -odd 0.1 -duplicates 0.02 for data

@@ -1,0 +1,207 @@
+package integration
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/integration/services"
+	"deckle/schema"
+	"deckle/sinks"
+	"deckle/sinks/delta"
+	"deckle/sinks/delta/store"
+	"deckle/state"
+	"deckle/state/statetest"
+)
+
+// sparkSession runs SQL on tables of a folder.
+type sparkSession struct {
+	t       *testing.T
+	in      io.Writer
+	out     *bufio.Scanner
+	version string
+}
+
+func startSpark(t *testing.T, python, jars string) *sparkSession {
+	t.Helper()
+	script, err := filepath.Abs("foreign_spark.py")
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), python, script, jars)
+	cmd.Env, cmd.Dir = append(os.Environ(), "SPARK_LOCAL_IP=127.0.0.1"), t.TempDir()
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+	s := &sparkSession{t: t, in: in, out: bufio.NewScanner(out)}
+	s.out.Buffer(nil, 16<<20)
+	must(t, json.Unmarshal(s.answer(), &s.version))
+	return s
+}
+
+func (s *sparkSession) answer() []byte {
+	s.t.Helper()
+	for s.out.Scan() {
+		if text, ok := strings.CutPrefix(s.out.Text(), "RESULT "); ok {
+			return []byte(text)
+		}
+	}
+	s.t.Fatalf("Spark has ended: %v", s.out.Err())
+	return nil
+}
+
+func (s *sparkSession) sql(format string, args ...any) (rows [][]*string) {
+	s.t.Helper()
+	line := fmt.Sprintf(format, args...)
+	_, err := fmt.Fprintln(s.in, line)
+	must(s.t, err)
+	a := s.answer()
+	if json.Unmarshal(a, &rows) != nil {
+		s.t.Fatalf("%s: %s", line, a)
+	}
+	return rows
+}
+
+// TestSparkBesideDeckle: Spark changes a table between what Deckle's sinks write; both go on, and Spark reads what each
+// of the two has written. What Deckle cannot write stops its sinks by name, and they go on once Spark has undone it.
+// DECKLE_TEST_SPARK_FOLDER names a folder with another Spark (jars, python/bin/python) than the one that is fetched.
+func TestSparkBesideDeckle(t *testing.T) {
+	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
+		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
+	}
+	python, jars := "", ""
+	if folder := os.Getenv("DECKLE_TEST_SPARK_FOLDER"); folder != "" {
+		python, jars = filepath.Join(folder, "python", "bin", "python"), filepath.Join(folder, "jars")
+	} else {
+		cache, err := services.OpenCache(os.Stderr)
+		must(t, err)
+		spark, err := cache.FetchSpark(t.Context())
+		need(t, err)
+		python, jars = spark.Python, spark.Jars
+	}
+	dir := folder(t)
+	d, err := delta.Open(t.Context(), delta.Options{Store: store.NewLocal(vfs.Default, dir, "test"), ClusterID: "c",
+		Pipeline: "p"})
+	must(t, err)
+	defer d.Close()
+	want := map[string][]string{}
+	row := func(epoch uint64, n int, brand string) schema.SessionRow {
+		return schema.SessionRow{SessionID: fmt.Sprint("s", n), Origin: fmt.Sprint("0/", n), SessionDate: 19_000,
+			FirstClosed: epoch, Epoch: epoch, BatchID: schema.BatchID(0, epoch), Brand: brand, Status: schema.StatusExpired,
+			Start: 1_650_000_000, End: 1_650_000_001, TotalEvents: 3, Categories: "[]", CreatedAt: 1_700_000_000_000}
+	}
+	position := map[state.SinkID]uint64{}
+	write := func(id state.SinkID, b uint64, rows ...schema.SessionRow) error {
+		var s sinks.Sink = d.Sessions()
+		if id == state.SinkRevisions {
+			s = d.Revisions()
+			for i := range rows {
+				rows[i].Epoch, rows[i].BatchID = b, schema.BatchID(0, b)
+			}
+		}
+		if _, err := s.Position(t.Context(), 0); err != nil {
+			return err
+		}
+		p := statetest.NewPlan(state.Config{}, id, position[id], b, nil, statetest.Content{Rows: rows})
+		if err := s.Write(t.Context(), p); err != nil {
+			return err
+		}
+		position[id] = b
+		for _, r := range rows {
+			w := append([]string{r.Brand}, "", "")
+			if old := want[r.SessionID]; old != nil {
+				w = append([]string{r.Brand}, old[1:]...)
+			}
+			want[r.SessionID] = w
+		}
+		return nil
+	}
+	must(t, write(state.SinkSessions, 1, row(1, 1, "bild"), row(1, 2, "bild")))
+	must(t, write(state.SinkSessions, 2, row(2, 3, "welt")))
+	spark := startSpark(t, python, jars)
+	table := "delta.`" + filepath.Join(dir, "sessions") + "`"
+	look := func(what string) {
+		t.Helper()
+		got := map[string][]string{}
+		for _, r := range spark.sql("SELECT session_id, brand, coalesce(note, ''), coalesce(array_join(tags, ','), '') "+
+			"FROM %s", table) {
+			got[*r[0]] = []string{*r[1], *r[2], *r[3]}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("after %s:\n got %v\nwant %v", what, got, want)
+		}
+	}
+	spark.sql("ALTER TABLE %s ADD COLUMNS (note STRING, tags ARRAY<STRING>)", table)
+	spark.sql("ALTER TABLE %s ALTER COLUMN brand COMMENT 'of the paper'", table)
+	spark.sql("UPDATE %s SET note = 'seen', tags = array('a', 'b') WHERE session_id IN ('s1', 's2')", table)
+	for _, id := range []string{"s1", "s2"} {
+		want[id] = []string{"bild", "seen", "a,b"}
+	}
+	look("UPDATE")
+	must(t, write(state.SinkRevisions, 3, row(1, 1, "welt"), row(2, 3, "bild")))
+	look("revisions")
+	spark.sql("OPTIMIZE %s", table)
+	must(t, write(state.SinkSessions, 3, row(3, 4, "bild")))
+	must(t, write(state.SinkRevisions, 4, row(1, 1, "bild"), row(3, 4, "welt")))
+	look("OPTIMIZE")
+	spark.sql("DELETE FROM %s WHERE session_id = 's2'", table)
+	delete(want, "s2")
+	must(t, write(state.SinkRevisions, 5, row(2, 3, "welt")))
+	look("DELETE")
+	spark.sql("ALTER TABLE %s ADD CONSTRAINT brands CHECK (brand IN ('bild', 'welt') AND session_date > '2020-01-01')",
+		table)
+	var refused *sinks.RefusedError
+	if err := write(state.SinkSessions, 4, row(4, 5, "other")); !errors.As(err, &refused) ||
+		!strings.Contains(refused.Brief, "constraint brands") {
+		t.Errorf("CHECK: %v", err)
+	}
+	must(t, write(state.SinkSessions, 4, row(4, 6, "bild")))
+	look("ADD CONSTRAINT")
+	var stop *sinks.StopError
+	stops := func(what, text string) {
+		t.Helper()
+		if err := write(state.SinkSessions, 9, row(5, 7, "bild")); !errors.As(err, &stop) ||
+			!strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	spark.sql("ALTER TABLE %s ADD CONSTRAINT long CHECK (length(brand) > 2)", table)
+	stops("another expression", "constraint long")
+	spark.sql("ALTER TABLE %s DROP CONSTRAINT long", table)
+	must(t, write(state.SinkSessions, 5, row(5, 7, "bild")))
+	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableChangeDataFeed' = 'true')", table)
+	must(t, write(state.SinkSessions, 6, row(6, 8, "bild")))
+	if err := write(state.SinkRevisions, 6, row(1, 1, "welt")); !errors.As(err, &stop) {
+		t.Errorf("a change data feed: %v", err)
+	}
+	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableChangeDataFeed' = 'false')", table)
+	must(t, write(state.SinkRevisions, 6, row(1, 1, "welt")))
+	look("a change data feed")
+	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')", table)
+	stops("deletion vectors", `feature "deletionVectors"`)
+	if spark.version < "4" { // without its history, which must be a day old there, the feature stays
+		return
+	}
+	spark.sql("DELETE FROM %s WHERE session_id = 's3'", table)
+	delete(want, "s3")
+	stops("a deletion vector", "deletionVectors")
+	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'false')", table)
+	spark.sql("REORG TABLE %s APPLY (PURGE)", table)
+	spark.sql("ALTER TABLE %s DROP FEATURE deletionVectors", table)
+	must(t, write(state.SinkSessions, 7, row(7, 9, "bild")))
+	must(t, write(state.SinkRevisions, 7, row(1, 1, "bild")))
+	look("DROP FEATURE, with " + strings.Join(slices.Sorted(maps.Keys(want)), " "))
+}
