@@ -83,7 +83,6 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 }
 
 var (
-	errMissing  = errors.New("commit is missing")
 	errUnlisted = errors.New("it is listed and not there: it was deleted meanwhile, or the store lists late")
 	errUnseen   = errors.New("it names a checkpoint, and the store lists an empty log: it lists late, or somebody " +
 		"has deleted the log")

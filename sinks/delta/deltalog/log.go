@@ -3,6 +3,7 @@ package deltalog
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -226,6 +227,30 @@ func (l *Log) View(f func(*Snapshot)) {
 	_ = l.snapLock.Acquire(context.Background(), 1)
 	defer l.snapLock.Release(1)
 	f(l.snap)
+}
+
+// Rules are the rules of the version that has been read, or why nothing may be written to the table: then no row is
+// judged, either.
+func (l *Log) Rules() (r *Rules, err error) {
+	l.View(func(s *Snapshot) { r, err = s.rules, s.checkTable(l.root, l.opts.Create) })
+	return r, err
+}
+
+// ForeignColumns are the columns of the version that has been read which are none of this writer's.
+func (l *Log) ForeignColumns() (names []string) {
+	l.View(func(s *Snapshot) {
+		var schema schemaStruct
+		if s.Metadata == nil || json.Unmarshal([]byte(s.Metadata.SchemaString), &schema) != nil {
+			return
+		}
+		known := slices.Concat(l.opts.Create.Fields, l.opts.Create.Later)
+		for _, f := range schema.Fields {
+			if !slices.ContainsFunc(known, func(k Field) bool { return k.Name == f.Name }) {
+				names = append(names, f.Name)
+			}
+		}
+	})
+	return names
 }
 
 // Close fails the changes that wait for a commit, and waits for the commit and the checkpoint that have begun. Both are

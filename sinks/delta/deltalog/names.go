@@ -118,6 +118,8 @@ func (l *folder) hint(ctx context.Context) (int64, error) {
 	return h.Version, nil
 }
 
+var errMissing = errors.New("commit is missing")
+
 // readAhead is how many commits are read at a time.
 const readAhead = 16
 

@@ -60,14 +60,13 @@ func hintFor(feature string) string {
 }
 
 // mapped reports whether the columns have other names in the files than in the schema.
-func (s *Snapshot) mapped() bool {
-	mode := s.Metadata.Configuration[configMapping]
+func mapped(m *Metadata) bool {
+	mode := m.Configuration[configMapping]
 	return mode != "" && mode != "none"
 }
 
-// checkReader refuses a table that would be read wrongly.
-func (s *Snapshot) checkReader(root string) error {
-	p := s.Protocol
+// checkReader refuses a table that would be read wrongly. vectors are the live files that have deletion vectors.
+func checkReader(root string, p *Protocol, m *Metadata, vectors map[string]bool) error {
 	if p.MinReaderVersion < 1 || p.MinReaderVersion > 3 {
 		return stop(root, hintFeature, "minReaderVersion %d is not supported", p.MinReaderVersion)
 	}
@@ -76,10 +75,10 @@ func (s *Snapshot) checkReader(root string) error {
 			return stop(root, hintFor(f), "reader feature %q is not supported", f)
 		}
 	}
-	if p.MinReaderVersion > 1 && s.mapped() {
-		return stop(root, hintMapping, "%s is %q", configMapping, s.Metadata.Configuration[configMapping])
+	if p.MinReaderVersion > 1 && mapped(m) {
+		return stop(root, hintMapping, "%s is %q", configMapping, m.Configuration[configMapping])
 	}
-	if paths := slices.Sorted(maps.Keys(s.vectors)); len(paths) > 0 {
+	if paths := slices.Sorted(maps.Keys(vectors)); len(paths) > 0 {
 		why := "which is not supported"
 		if !slices.Contains(p.ReaderFeatures, featureVectors) {
 			why = fmt.Sprintf("which the protocol (reader version %d) does not know", p.MinReaderVersion)
@@ -90,10 +89,9 @@ func (s *Snapshot) checkReader(root string) error {
 }
 
 // checkWriter refuses a table that this package cannot write correctly.
-func (s *Snapshot) checkWriter(root string) error {
-	p := s.Protocol
-	if s.mapped() {
-		return stop(root, hintMapping, "%s is %q", configMapping, s.Metadata.Configuration[configMapping])
+func checkWriter(root string, p *Protocol, m *Metadata) error {
+	if mapped(m) {
+		return stop(root, hintMapping, "%s is %q", configMapping, m.Configuration[configMapping])
 	}
 	for _, f := range p.ReaderFeatures {
 		if !slices.Contains(writerFeatures, f) {

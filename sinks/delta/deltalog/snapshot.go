@@ -69,11 +69,6 @@ func (s *Snapshot) setMetadata(m *Metadata) {
 // txn is the version of an application id, 0 for none.
 func (s *Snapshot) txn(appID string) int64 { return max(s.Txns[appID].Version, 0) }
 
-// Part is the part of a change that is made on this snapshot, and moves the txn of an application id to a version.
-func (s *Snapshot) Part(appID string, version int64) Part {
-	return Part{AppID: appID, Base: s.txn(appID), Version: version}
-}
-
 // apply folds in the commit of the next version.
 func (s *Snapshot) apply(c *commit) {
 	s.Version++
@@ -217,10 +212,10 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 	if s.Protocol == nil || s.Metadata == nil {
 		return &CorruptionError{Key: root, Err: fmt.Errorf("no protocol or no metaData action in the log")}
 	}
-	if err := s.checkReader(root); err != nil || want == nil {
+	if err := checkReader(root, s.Protocol, s.Metadata, s.vectors); err != nil || want == nil {
 		return err
 	}
-	if err := s.checkWriter(root); err != nil {
+	if err := checkWriter(root, s.Protocol, s.Metadata); err != nil {
 		return err
 	}
 	cfg := s.Metadata.Configuration
