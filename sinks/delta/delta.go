@@ -63,7 +63,7 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 			metrics: metrics}, kind: kind, shared: shared}
 	}
 	d.sessions, d.revisions = &Sessions{sharedWriter: shares("sessions")}, &Revisions{shares("sessions.revisions")}
-	d.sessions.gather = newGather(deltalog.LaneSessions, &d.sessions.writer)
+	d.sessions.gather = newGather(d.sessions.writer.gathers(deltalog.LaneSessions))
 	return d, nil
 }
 

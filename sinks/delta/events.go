@@ -32,7 +32,7 @@ type Events struct {
 func newEvents(log *deltalog.Log, y *layout, opts *Options, c compress.Codec) *Events {
 	s := &Events{writer: writer{log: log, layout: y, tables: &y.events, opts: opts, codec: c},
 		pool: &pool{limit: opts.BufferMemoryBytes}, buffers: map[uint32]*eventsBuffer{}}
-	s.gather = newGather(deltalog.LaneEvents, &s.writer)
+	s.gather = newGather(s.writer.gathers(deltalog.LaneEvents))
 	return s
 }
 

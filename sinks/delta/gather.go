@@ -3,6 +3,7 @@ package delta
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -28,9 +29,7 @@ const (
 // change with all of them is offered to the committer. Whatever that answers, a plan is done only once this node has
 // found it in the log itself: gather saves commits and decides nothing.
 type gather struct {
-	lane  string
-	w     *writer
-	offer Offerer // nil: every plan is committed by itself
+	o gatherOptions
 
 	mu     sync.Mutex
 	rounds map[uint64]*round // by the number of their turn
@@ -39,6 +38,16 @@ type gather struct {
 	ctx    context.Context // ends with the sink
 	cancel context.CancelFunc
 	wait   sync.WaitGroup // for offers
+}
+
+// gatherOptions are what a gather works with.
+type gatherOptions struct {
+	lane, table string
+	log         *deltalog.Log
+	offer       Offerer                      // nil: every plan is committed by itself
+	young       func(*deltalog.Change) error // an error if a file was staged too long ago
+	step        func(string) error           // Options.step
+	logger      *slog.Logger
 }
 
 // round is the plans of one turn. It takes plans until each shard has come or is absent, or its time is over, and is
@@ -67,8 +76,8 @@ type seat struct {
 // errAlone says that a plan's change is to be committed by itself.
 var errAlone = errors.New("delta: the change is committed by itself")
 
-func newGather(lane string, w *writer) *gather {
-	g := &gather{lane: lane, w: w, offer: w.opts.Offer, rounds: map[uint64]*round{}}
+func newGather(o gatherOptions) *gather {
+	g := &gather{o: o, rounds: map[uint64]*round{}}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
@@ -90,7 +99,7 @@ func (g *gather) close() {
 func (g *gather) Begin(t sinks.Turn, shards []uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.offer == nil || g.closed || g.rounds[t.Number] != nil {
+	if g.o.offer == nil || g.closed || g.rounds[t.Number] != nil {
 		return
 	}
 	r := &round{turn: t, missing: map[uint32]bool{}}
@@ -210,7 +219,7 @@ func (g *gather) answer(seats []*seat, err error) {
 
 // commit has the changes of a round committed, and answers their plans.
 func (g *gather) commit(t sinks.Turn, seats []*seat) {
-	o := &deltalog.Offer{Format: deltalog.OfferFormat, Table: g.w.tables[1].name, Lane: g.lane, Turn: t.Number}
+	o := &deltalog.Offer{Format: deltalog.OfferFormat, Table: g.o.table, Lane: g.o.lane, Turn: t.Number}
 	joined := seats[:0:0]
 	var alone []*seat
 	for _, s := range seats {
@@ -234,7 +243,7 @@ func (g *gather) commit(t sinks.Turn, seats []*seat) {
 func (g *gather) ask(t sinks.Turn, o *deltalog.Offer) (deltalog.Answer, error) {
 	ctx, cancel := context.WithTimeout(g.ctx, max(t.Every, time.Second))
 	defer cancel()
-	return g.offer(ctx, o)
+	return g.o.offer(ctx, o)
 }
 
 // join adds the change of a plan that only adds files to another one of such changes.
@@ -247,35 +256,35 @@ func join(to deltalog.Change, c *deltalog.Change) deltalog.Change {
 // errAlone says that the plans of the change have to go on one by one, each by its own check: some of them are done, or
 // somebody has moved one of them, or the table has other rules.
 func (g *gather) settle(t sinks.Turn, o *deltalog.Offer) error {
-	if err := g.w.opts.step("offer"); err != nil {
+	if err := g.o.step("offer"); err != nil {
 		return err
 	}
 	answer, err := g.ask(t, o)
 	if err != nil {
-		g.w.opts.Logger.Debug("delta: an offer has no answer", "lane", g.lane, "turn", o.Turn, "error", err)
+		g.o.logger.Debug("delta: an offer has no answer", "lane", g.o.lane, "turn", o.Turn, "error", err)
 	}
 	// gofail: var deltaOfferAnswered struct{}
 	// gofail: var bugSharedWord struct{}
 	// if err == nil && answer.Outcome == deltalog.OutcomeCommitted {
 	// 	return nil
 	// }
-	if err := g.w.opts.step("offered"); err != nil {
+	if err := g.o.step("offered"); err != nil {
 		return err
 	}
 	if err == nil && answer.Outcome == deltalog.OutcomeCommitted {
-		landed, err := g.w.log.Landed(g.ctx, answer.Version, &o.Change)
+		landed, err := g.o.log.Landed(g.ctx, answer.Version, &o.Change)
 		if landed || err != nil {
 			return err
 		}
 	}
 	// From here on the log says what has become of it, whatever the answer was.
-	if err := g.w.log.Refresh(g.ctx); err != nil {
+	if err := g.o.log.Refresh(g.ctx); err != nil {
 		return err
 	}
-	if err := g.w.young(&o.Change); err != nil {
+	if err := g.o.young(&o.Change); err != nil {
 		return err
 	}
-	err = g.w.log.Submit(g.ctx, &o.Change)
+	err = g.o.log.Submit(g.ctx, &o.Change)
 	_, split := errors.AsType[*deltalog.SplitError](err)
 	if split || errors.Is(err, deltalog.ErrRebuild) {
 		return errAlone

@@ -134,7 +134,8 @@ func (n *lakeNode) write(source func(uint32) sinks.EventSource, id state.SinkID,
 		stop, stopped := errors.AsType[*sinks.StopError](err)
 		if try > 500 || stopped && !strings.Contains(err.Error(), "has a part of a change only") ||
 			!stopped && !errors.Is(err, errCrash) && !errors.Is(err, objects.ErrFault) &&
-				!errors.Is(err, store.ErrExists) && !errors.Is(err, deltalog.ErrClosed) && !errors.Is(err, context.Canceled) {
+				!errors.Is(err, store.ErrExists) && !errors.Is(err, deltalog.ErrClosed) &&
+				!errors.Is(err, context.Canceled) {
 			n.t.Errorf("%s: try %d: %v %v", id, try, err, stop)
 			return
 		}
@@ -195,7 +196,7 @@ func TestRounds(t *testing.T) {
 					}
 					return nil
 				}, Logger: slog.New(slog.DiscardHandler)}
-				g := newGather(deltalog.LaneSessions, &writer{opts: &opts, tables: &declared.sessions})
+				g := newGather((&writer{opts: &opts, tables: &declared.sessions}).gathers(deltalog.LaneSessions))
 				defer g.close()
 				began := time.Now()
 				g.Begin(sinks.Turn{Number: 1}, tc.leads)

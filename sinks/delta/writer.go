@@ -187,6 +187,12 @@ const StagedLife = 24 * time.Hour
 // errStaged says that a change is to be made again, with new files.
 var errStaged = errors.New("delta: the files of a change were staged too long ago")
 
+// gathers is what gathers the plans of a lane.
+func (w *writer) gathers(lane string) gatherOptions {
+	return gatherOptions{lane: lane, table: w.tables[level.First].name, log: w.log, offer: w.opts.Offer, young: w.young,
+		step: w.opts.step, logger: w.opts.Logger}
+}
+
 // young gives an error if a file of the change was staged too long ago.
 func (w *writer) young(c *deltalog.Change) error {
 	for i := range c.Adds {

@@ -34,6 +34,11 @@ type Part struct {
 	Notes []string `json:",omitempty"`
 }
 
+// Part is the part of a change that is made on this snapshot, and moves the txn of an application id to a version.
+func (s *Snapshot) Part(appID string, version int64) Part {
+	return Part{AppID: appID, Base: s.txn(appID), Version: version}
+}
+
 // Place says where a change looked for rows and found none: in the files of a partition that may hold rows of the shard
 // that were first visible in one of the epochs.
 type Place struct {
@@ -147,9 +152,4 @@ func (c *Change) meets(removed map[string]bool, added []*File) error {
 		}
 	}
 	return nil
-}
-
-// behind reports whether a change of the group was made on a newer version than the snapshot.
-func (s *Snapshot) behind(group []*pending) bool {
-	return slices.ContainsFunc(group, func(p *pending) bool { return p.change.ReadVersion > s.Version })
 }

@@ -40,9 +40,10 @@ func TestCheck(t *testing.T) {
 		files  map[string]int64 // path: version that added it
 		want   string           // ready, done, rebuild, "split a", or an error's text
 	}{
-		"no parts":                 {Change{}, nil, nil, "must have parts"},
-		"rearranging a plan":       {Change{Parts: two, Rearrange: true}, nil, nil, "must have parts"},
-		"rearranging a file":       {Change{Rearrange: true, Removes: []string{"f"}}, nil, map[string]int64{"f": 1}, "ready"},
+		"no parts":           {Change{}, nil, nil, "must have parts"},
+		"rearranging a plan": {Change{Parts: two, Rearrange: true}, nil, nil, "must have parts"},
+		"rearranging a file": {Change{Rearrange: true, Removes: []string{"f"}}, nil,
+			map[string]int64{"f": 1}, "ready"},
 		"rearranging one gone":     {Change{Rearrange: true, Removes: []string{"f"}}, nil, nil, "rebuild"},
 		"new":                      {Change{Parts: two[1:]}, nil, nil, "ready"},
 		"at its base":              {Change{Parts: two[:1]}, map[string]int64{"a": 3}, nil, "ready"},
@@ -223,8 +224,8 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// A change that was made on a newer version than its committer has read, as its maker has committed by itself, is judged
-// by that version.
+// A change that was made on a newer version than its committer has read, as its maker has committed by itself, is
+// judged by that version.
 func TestMadeOnANewerVersion(t *testing.T) {
 	mem := objects.NewMem(nil)
 	ahead, behind := open(t, writerOptions(mem)), open(t, writerOptions(mem))
@@ -240,11 +241,13 @@ func TestMadeOnANewerVersion(t *testing.T) {
 // the files that it removes, or one that may hold what it inserts. Each row of the table holds then, too, and nothing
 // is written twice.
 func TestLostRaces(t *testing.T) {
-	for _, between := range []string{"nothing", "the first part", "both parts", "an older plan", "its file", "its place"} {
+	for _, between := range []string{"nothing", "the first part", "both parts", "an older plan", "its file",
+		"its place"} {
 		for at := 1; at < 5; at++ { // get 2, get 2 to read on, get 3, put 3
 			mem := objects.NewMem(nil)
 			l, other := open(t, writerOptions(mem)), open(t, writerOptions(mem))
-			submit(t, other, &Change{Parts: on(other, "x", 1), Last: true, Adds: []Add{add("old", Origin{true, 1, 0, 1})}})
+			submit(t, other, &Change{Parts: on(other, "x", 1), Last: true,
+				Adds: []Add{add("old", Origin{true, 1, 0, 1})}})
 			if err := l.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +271,8 @@ func TestLostRaces(t *testing.T) {
 				switch n.Add(1) - 1 {
 				case 0: // the first race is lost to one that has nothing in common
 					n.Add(1000)
-					submit(t, other, &Change{Parts: on(other, "z", 1), Last: true, Adds: []Add{add("z", Origin{true, 2, 0, 1})}})
+					submit(t, other, &Change{Parts: on(other, "z", 1), Last: true,
+						Adds: []Add{add("z", Origin{true, 2, 0, 1})}})
 					n.Add(-1000)
 				case int64(at):
 					n.Add(1000)

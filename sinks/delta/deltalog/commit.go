@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,7 +31,7 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 	}
 	defer l.snapLock.Release(1)
 	start := l.opts.Now()
-	if l.stale() || l.snap.behind(group) {
+	if l.stale() || behind(l.snap, group) {
 		if err := l.refresh(ctx); err != nil {
 			fail(err)
 			return
@@ -89,6 +90,11 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			return
 		}
 	}
+}
+
+// behind reports whether a change of the group was made on a newer version than the snapshot.
+func behind(s *Snapshot, group []*pending) bool {
+	return slices.ContainsFunc(group, func(p *pending) bool { return p.change.ReadVersion > s.Version })
 }
 
 // settle answers the changes that need no commit or that cannot be part of this one, and returns the others.

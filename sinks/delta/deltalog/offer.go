@@ -125,7 +125,8 @@ func (o *Offer) check(r *OfferRules) error {
 	case !ok || o.Table != lane.table:
 		return errors.New("no such lane of this table")
 	case len(o.Parts) == 0:
-		if o.Last || len(o.Adds)+len(o.Removes)+len(o.Guard) > 0 || o.ReadVersion|o.Rows != 0 || o.Operation+o.Rules != "" {
+		if o.Last || len(o.Adds)+len(o.Removes)+len(o.Guard) > 0 || o.ReadVersion|o.Rows != 0 ||
+			o.Operation+o.Rules != "" {
 			return errors.New("no parts, and yet a change")
 		}
 		return nil

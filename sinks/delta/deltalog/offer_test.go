@@ -27,7 +27,8 @@ func offers() map[string]*Offer {
 		LaneEvents: {Format: 1, Table: "events", Lane: LaneEvents, Turn: 9, Change: Change{
 			Parts: []Part{{AppID: "c1/p/0/events", Version: 5},
 				{AppID: "c1/p/3/events", Base: 2, Version: 4, Notes: []string{"c1/p/3/events/given/7/100-120"}}},
-			Last: true, Adds: []Add{offered("00000-5-ab", Origin{true, 0, 0, 5}), offered("00003-4-cd", Origin{true, 3, 2, 4})},
+			Last: true, Adds: []Add{offered("00000-5-ab", Origin{true, 0, 0, 5}),
+				offered("00003-4-cd", Origin{true, 3, 2, 4})},
 			ReadVersion: 8, Rows: 12}},
 		LaneSessions: {Format: 1, Table: "sessions", Lane: LaneSessions, Turn: 9, Change: Change{
 			Parts: []Part{{AppID: "c1/p/4/sessions", Base: 3, Version: 5}}, Last: true, Rules: "r",
@@ -106,7 +107,9 @@ func TestOfferCheck(t *testing.T) {
 		{LaneEvents, "backwards", func(o *Offer) { o.Parts[1].Base = 4 }},
 		{LaneEvents, "a negative base", func(o *Offer) { o.Parts[0].Base = -1 }},
 		{LaneEvents, "another's note", func(o *Offer) { o.Parts[1].Notes[0] = "c1/p/0/events/given/7/100-120" }},
-		{LaneEvents, "a note twice", func(o *Offer) { o.Parts[1].Notes = append(o.Parts[1].Notes, o.Parts[1].Notes[0]) }},
+		{LaneEvents, "a note twice", func(o *Offer) {
+			o.Parts[1].Notes = append(o.Parts[1].Notes, o.Parts[1].Notes[0])
+		}},
 		{LaneEvents, "an empty range", func(o *Offer) { o.Parts[1].Notes[0] = "c1/p/3/events/given/7/100-100" }},
 		{LaneEvents, "a plan as a note", func(o *Offer) { o.Parts[1].Notes[0] = "c1/p/3/sessions" }},
 		{LaneSessions, "notes", func(o *Offer) { o.Parts[0].Notes = []string{"c1/p/4/sessions/given/7/1-2"} }},
@@ -244,7 +247,8 @@ func TestSubmitAll(t *testing.T) {
 		{Change: rebuild},
 		{Change: change("f5", Part{AppID: "c", Version: 1}), Withdrawn: gone},
 		{Change: &Change{}},
-		{Change: change("f6", Part{AppID: "d", Version: 1}, Part{AppID: "f", Version: 2}), Withdrawn: make(chan struct{})},
+		{Change: change("f6", Part{AppID: "d", Version: 1}, Part{AppID: "f", Version: 2}),
+			Withdrawn: make(chan struct{})},
 	})
 	want := []Answer{{Outcome: OutcomeCommitted, Version: 2}, {Outcome: OutcomeDone}, {Outcome: OutcomeSplit},
 		{Outcome: OutcomeRebuild}, {Outcome: OutcomeNo}, {Outcome: OutcomeNo}, {Outcome: OutcomeCommitted, Version: 2}}

@@ -13,8 +13,8 @@ import (
 // Submission is one change of a group.
 type Submission struct {
 	Change *Change
-	// Withdrawn, if it is set, is closed once nobody waits for the change any more. It is not committed then, unless the
-	// put of its commit has begun.
+	// Withdrawn, if it is set, is closed once nobody waits for the change any more. It is not committed then, unless
+	// the put of its commit has begun.
 	Withdrawn <-chan struct{}
 }
 
@@ -88,9 +88,10 @@ func (l *Log) Landed(ctx context.Context, version int64, change *Change) (bool, 
 		return true, nil
 	}
 	return false, &sinks.StopError{
-		Err: fmt.Errorf("delta: table %s: commit %d has a part of a change only, and not %s", l.name(), version, missing),
-		Hint: "the nodes that write this table are at fault: stop them, and look at this commit and at the files that " +
-			"it adds before anything else is written",
+		Err: fmt.Errorf("delta: table %s: commit %d has a part of a change only, and not %s", l.name(), version,
+			missing),
+		Hint: "the nodes that write this table are at fault: stop them, and look at this commit and at the files " +
+			"that it adds before anything else is written",
 	}
 }
 
