@@ -53,11 +53,6 @@ func (p *Place) may(f *File) bool {
 		slices.ContainsFunc(p.Epochs, func(epoch uint64) bool { return f.May(p.Shard, epoch) })
 }
 
-// Part is the part of a change that is made on this snapshot, and moves the txn of an application id to a version.
-func (s *Snapshot) Part(appID string, version int64) Part {
-	return Part{AppID: appID, Base: s.txn(appID), Version: version}
-}
-
 // Change is what one caller of Submit wants in the log, all or nothing.
 type Change struct {
 	// Parts name the change, each with an application id of its own.
