@@ -58,9 +58,6 @@ type Deps struct {
 	stat func(string) (fs.FileInfo, error)
 	// openSink replaces the sinks in tests of this package. again reads records from Kafka again.
 	openSink func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error)
-	// turns cuts all shards of a cluster with Delta tables together. Nobody but tests sets it until the sinks of Delta
-	// tables write plans together: before, all nodes would commit at the same moment, each by itself.
-	turns bool
 }
 
 // complete fills in the defaults. It may be called again.

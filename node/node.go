@@ -170,6 +170,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.files.tellInsecure()
 	n.list.Keep(condition.Insecure, "http", opens(&cfg.HTTP))
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
+		offer: n.offer,
 		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	var kept *lake
@@ -179,7 +180,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
 			dir:   fsys.PathJoin(cfg.DataDir, "compact")})
 	}
-	if cfg.Delta != nil && n.deps.turns {
+	if cfg.Delta != nil {
 		n.sharing.Store(newSharing(n))
 	}
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
@@ -278,7 +279,7 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 		}
 		return n.tell().encode()
 	}
-	if cfg.Delta != nil && n.deps.turns {
+	if cfg.Delta != nil {
 		o.Share = func(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
 			if s := n.sharing.Load(); s != nil {
 				return s.serve(ctx, from, what)

@@ -27,8 +27,6 @@ type sharing struct {
 const (
 	// askWithin is how long a node may take to hear of a turn: after that it is better off with turns of its own.
 	askWithin = 2 * time.Second
-	// commitWait is how long after a turn the one commit for all nodes waits for them.
-	commitWait = 550 * time.Millisecond
 	// longestRound bounds how long a round of revisions is open.
 	longestRound = 30 * time.Second
 )
@@ -37,7 +35,7 @@ func newSharing(n *Node) *sharing {
 	s, d := &sharing{n: n, asking: map[string]bool{}}, n.cfg.Delta
 	o := shard.TurnsOptions{Self: s.Self(), Every: n.cfg.Flush.Interval, Revise: d.RevisionInterval, Now: n.deps.Now,
 		Leader: func() string { return s.Leader(0) }, Joint: n.sinks.joint, Count: n.shardMetrics.Turn}
-	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: commitWait,
+	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: *d.CommitWait,
 		Revisions: min(d.RevisionInterval/6, longestRound), Now: n.deps.Now,
 		Metrics: share.NewMetrics(latestRegisterer{n.deps.Registerer})})
 	s.client = share.NewClient(s, s.rounds, n.raft.Share)
@@ -107,6 +105,11 @@ func (s *sharing) ask(ctx context.Context, asks *sync.WaitGroup, t sinks.Turn) {
 // serve answers what another node shares.
 func (s *sharing) serve(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
 	return share.Serve(ctx, from, what, s.rounds, s.turns.Hear)
+}
+
+// offer is delta.Options.Offer.
+func (n *Node) offer(ctx context.Context, o *deltalog.Offer) (deltalog.Answer, error) {
+	return n.sharing.Load().offer(ctx, o), nil
 }
 
 // offer offers what this node has staged to the committer.

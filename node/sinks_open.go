@@ -35,6 +35,7 @@ type sinkWiring struct {
 	files     *trust.Files
 	clusterID func() string      // known by the time a sink is opened
 	level     func() level.Level // at which tables are made that are missing
+	offer     delta.Offerer
 	kafka     *kafka.Client
 	refetch   *kafka.Refetch
 	keys      shard.Keys
@@ -132,7 +133,12 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 	if err != nil {
 		return nil, &sinks.StopError{Err: err, Hint: "correct delta in the configuration"}
 	}
+	offer := w.offer
+	if *cfg.CommitWait == 0 {
+		offer = nil
+	}
 	return delta.Open(ctx, delta.Options{
+		Offer: offer,
 		Store: st, Level: w.level(), ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
 		Events:      cfg.Events == nil || *cfg.Events,
 		EventSource: func(uint32) sinks.EventSource { return w.refetch },

@@ -76,7 +76,6 @@ func TestNodesCutTogether(t *testing.T) {
 	l := &turnLog{heard: map[uint64]map[string]bool{}, told: map[string][]string{}}
 	next := 0
 	c.adapt = func(d *Deps) {
-		d.turns = true
 		node := fmt.Sprint("n", next)
 		d.openSink = func(again sinks.EventSource, id state.SinkID) (sinks.Sink, error) {
 			s, err := c.table.open(again, id)
