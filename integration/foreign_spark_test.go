@@ -75,9 +75,10 @@ func (s *sparkSession) sql(format string, args ...any) (rows [][]*string) {
 	return rows
 }
 
-// TestSparkBesideDeckle: Spark changes a table between what Deckle's sinks write; both go on, and Spark reads what each
-// of the two has written. What Deckle cannot write stops its sinks by name, and they go on once Spark has undone it.
-// DECKLE_TEST_SPARK_FOLDER names a folder with another Spark (jars, python/bin/python) than the one that is fetched.
+// TestSparkBesideDeckle: Spark changes a table between what Deckle's sinks write; both go on, and Spark reads what
+// each of the two has written. What Deckle cannot write stops its sinks by name, and they go on once Spark has undone
+// it. DECKLE_TEST_SPARK_FOLDER names a folder with another Spark (jars, python/bin/python) than the one that is
+// fetched.
 func TestSparkBesideDeckle(t *testing.T) {
 	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
 		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
@@ -100,8 +101,9 @@ func TestSparkBesideDeckle(t *testing.T) {
 	want := map[string][]string{}
 	row := func(epoch uint64, n int, brand string) schema.SessionRow {
 		return schema.SessionRow{SessionID: fmt.Sprint("s", n), Origin: fmt.Sprint("0/", n), SessionDate: 19_000,
-			FirstClosed: epoch, Epoch: epoch, BatchID: schema.BatchID(0, epoch), Brand: brand, Status: schema.StatusExpired,
-			Start: 1_650_000_000, End: 1_650_000_001, TotalEvents: 3, Categories: "[]", CreatedAt: 1_700_000_000_000}
+			FirstClosed: epoch, Epoch: epoch, BatchID: schema.BatchID(0, epoch), Brand: brand,
+			Status: schema.StatusExpired, Start: 1_650_000_000, End: 1_650_000_001, TotalEvents: 3, Categories: "[]",
+			CreatedAt: 1_700_000_000_000}
 	}
 	position := map[state.SinkID]uint64{}
 	write := func(id state.SinkID, b uint64, rows ...schema.SessionRow) error {
@@ -136,8 +138,8 @@ func TestSparkBesideDeckle(t *testing.T) {
 	look := func(what string) {
 		t.Helper()
 		got := map[string][]string{}
-		for _, r := range spark.sql("SELECT session_id, brand, coalesce(note, ''), coalesce(array_join(tags, ','), '') "+
-			"FROM %s", table) {
+		for _, r := range spark.sql("SELECT session_id, brand, coalesce(note, ''), "+
+			"coalesce(array_join(tags, ','), '') FROM %s", table) {
 			got[*r[0]] = []string{*r[1], *r[2], *r[3]}
 		}
 		if !reflect.DeepEqual(got, want) {

@@ -68,7 +68,8 @@ func (s *joinedSink) Write(ctx context.Context, p *state.Plan) error {
 }
 
 // Three nodes cut together, when the leader of shard 0 asks; for each shard and sink for which a turn has begun there
-// is one write in it, or word that there will be none. When that leader is gone, the others go on, and another one asks.
+// is one write in it, or word that there will be none. When that leader is gone, the others go on, and another one
+// asks.
 func TestNodesCutTogether(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 6)

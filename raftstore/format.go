@@ -17,7 +17,7 @@ import (
 //	marker, staged-<n>/meta         none: sealed JSON              loadMarker      an unknown field is ignored
 //	connection header               the last byte of headerMagic   readHeader      the connection is closed
 //	control request and response    none: JSON frames              readFrame       an unknown field is ignored
-//	share request and answer        none: JSON of the callers      readShared      theirs; v0.1.0 closes the connection
+//	share request and answer        none: JSON of the callers      readShared      theirs; v0.1.0 closes it
 //	snapshot stream                 level.Stream, a byte           readHead        ErrTooNew; the snapshot is refused
 //	Raft's own requests             raft.ProtocolVersionMax        the library     the library's error
 //	Raft's snapshot requests        raft.SnapshotVersionMax        sane            the request is refused

@@ -24,7 +24,7 @@
 //	          ─► Plan entry ─► OpenPlan ─► Write (again and again) ─► Ack entry ─► latency, group offsets, announce
 //	          (one per sink and leadership)
 //
-//	Turns     hear, or ask ─► turnBoard of each shard led ─► intake: Cut entry ─► its answer ─► flushers of Delta sinks
+//	Turns     hear, or ask ─► turnBoard of each shard led ─► intake: Cut entry ─► its answer ─► flushers of Delta
 //	          (one per node; only where there are Delta tables)
 //
 // # Invariants

@@ -11,14 +11,14 @@ import (
 	"deckle/state"
 )
 
-// Turns are the moments at which the shards of a cluster with Delta tables are cut, all together, so that one commit of
-// a table has all of them. There is one for each node:
+// Turns are the moments at which the shards of a cluster with Delta tables are cut, all together, so that one commit
+// of a table has all of them. There is one for each node:
 //
 //	asked    The node that leads shard 0 asks, itself and the others, at each multiple of the flush interval of its
-//	         clock. A turn is obeyed if it comes from that node, as the replica here says, and not less than half an interval
-//	         after the last: of two who ask one is heard, and a repeated ask changes nothing.
-//	own      If nobody has asked for an interval and half a second, the node takes turns by itself, at once and then at
-//	         each multiple of the interval of its own clock, until somebody asks again.
+//	         clock. A turn is obeyed if it comes from that node, as the replica here says, and not less than half an
+//	         interval after the last: of two who ask one is heard, and a repeated ask changes nothing.
+//	own      If nobody has asked for an interval and half a second, the node takes turns by itself, at once and then
+//	         at each multiple of the interval of its own clock, until somebody asks again.
 //
 // So clocks need not agree while somebody asks. Whoever hears of no turn, or of too many, has its commits alone, and
 // loses nothing.

@@ -12,8 +12,8 @@ import (
 func (w *world) olderRules(m *member) string {
 	for shard := range uint32(w.shards) {
 		if s := m.store(shard); s != nil && s.Peek().Rules.Revision != uint64(w.newest()) {
-			return fmt.Sprintf("it has the rules of revision %d in shard %d, all files have %d", s.Peek().Rules.Revision,
-				shard, w.newest())
+			return fmt.Sprintf("it has the rules of revision %d in shard %d, all files have %d",
+				s.Peek().Rules.Revision, shard, w.newest())
 		}
 	}
 	return ""

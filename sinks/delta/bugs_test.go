@@ -14,7 +14,8 @@ import (
 func TestBugs(t *testing.T) {
 	for _, bug := range []struct{ point, what string }{
 		{"bugCompactTwice", "a row compacted twice: one of the files stays live"},
-		{"bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not looked at again before the commit"},
+		{"bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not " +
+			"looked at again before the commit"},
 		{"bugOriginsLost", "the tags of a compacted file deny rows that it has: a revision inserts them once more"},
 		{"bugVacuumYoung", "a file vacuumed too early: between its upload and its commit"},
 	} {

@@ -32,10 +32,10 @@
 // # Turns
 //
 // Plans of events and of sessions that begin with a turn (sinks.WithTurn) are committed together, if Options.Offer is
-// set. A node's round of a turn and a table takes plans until all shards that it leads have come or are absent (Begin,
-// Absent), and otherwise until 300 ms after the turn and 50 ms after the first plan. Each plan stages its own files. One
-// that fails to, that has to be fetched from Kafka, or that comes too late, goes alone: that is always correct. Then one
-// change with all of them is offered to the node that commits for all.
+// set. A node's round of a turn and a table takes plans until all shards that it leads have come or are absent
+// (Begin, Absent), and otherwise until 300 ms after the turn and 50 ms after the first plan. Each plan stages its own
+// files. One that fails to, that has to be fetched from Kafka, or that comes too late, goes alone: that is always
+// correct. Then one change with all of them is offered to the node that commits for all.
 //
 //	Begin ─► Write: stage ─┐                      ┌─ committed at v ─► Landed(v) ── yes ─────────────► done
 //	         Write: stage ─┼─► offer ─► answer ───┤                        │ no
@@ -60,11 +60,11 @@
 //
 // # Levels
 //
-// A plan of a level writes the columns of that level. Before the first file with new columns, the table gets them by a
-// commit of its own (deltalog.Log.AddColumns); until then v0.1.0 can read and write it. Files of level 1 stay the same
-// byte for byte. Of a column that a file does not have, the reader gives what is true of older rows: 0 or "", or, where
-// nobody knows it, that it is unknown; other readers see null in both cases. A revision writes what its file had, and
-// adds that.
+// A plan of a level writes the columns of that level. Before the first file with new columns, the table gets them by
+// a commit of its own (deltalog.Log.AddColumns); until then v0.1.0 can read and write it. Files of level 1 stay the
+// same byte for byte. Of a column that a file does not have, the reader gives what is true of older rows: 0 or "",
+// or, where nobody knows it, that it is unknown; other readers see null in both cases. A revision writes what its
+// file had, and adds that.
 //
 // Rejected: one file per shard that stays open over several epochs of events (a commit needs closed files); a separate
 // table for revisions (plain SELECTs must be exact); row-level deletes (deletion vectors need reader version 3).

@@ -124,8 +124,8 @@ func checkTypes(key string, f *parquet.File, columns *parquet.Schema, later []st
 	return nil
 }
 
-// candidateLimit is the size in bytes of the largest file that a revision rewrites, as the whole file is held in memory.
-// Files that this sink writes are always smaller.
+// candidateLimit is the size in bytes of the largest file that a revision rewrites, as the whole file is held in
+// memory. Files that this sink writes are always smaller.
 func candidateLimit(fileBytes int64) int64 { return max(512<<20, 2*fileBytes) }
 
 // elsewhere is the error for a live file whose object is none of the table's folder. cause names its path.

@@ -20,8 +20,8 @@ import (
 	"deckle/state/statetest"
 )
 
-// retyped returns a file of one row with the columns of a schema. For the columns in change it has the node given there
-// instead, or leaves the column out if that is nil.
+// retyped returns a file of one row with the columns of a schema. For the columns in change it has the node given
+// there instead, or leaves the column out if that is nil.
 func retyped(t *testing.T, columns *parquet.Schema, change map[string]parquet.Node) []byte {
 	t.Helper()
 	group := parquet.Group{}
@@ -165,8 +165,8 @@ func replaceCommit(path string, size int64) []byte {
 		path, size)
 }
 
-// A file that another tool has compacted with INT96 times, or into more bytes than can be rewritten, stops the revisions of
-// the shard before they write anything, and the reader names the file.
+// A file that another tool has compacted with INT96 times, or into more bytes than can be rewritten, stops the
+// revisions of the shard before they write anything, and the reader names the file.
 func TestForeignFilesStopRevisions(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		t.Run(fmt.Sprint("large=", large), func(t *testing.T) {

@@ -20,8 +20,8 @@ import (
 )
 
 // wider are tables of level 2 that have, beside what package schema declares, columns of each kind that a level can
-// add: to sessions a count, a text, and a number and a text that nobody knows for older rows; to events a text that may
-// be empty and a number.
+// add: to sessions a count, a text, and a number and a text that nobody knows for older rows; to events a text that
+// may be empty and a number.
 var wider = func() *layout {
 	known := schema.At(func(r *schema.SessionRow) *uint32 { return &r.Counts[event.TypeInvalid] })
 	all := schema.All()
@@ -118,7 +118,8 @@ func TestLevels(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.View(func(s *deltalog.Snapshot) {
-		if n := len(commented.FindAllString(s.Metadata.SchemaString, -1)); n != len(declared.sessions[level.First].fields) {
+		n := len(commented.FindAllString(s.Metadata.SchemaString, -1))
+		if n != len(declared.sessions[level.First].fields) {
 			t.Errorf("%d columns have a comment: %s", n, s.Metadata.SchemaString)
 		}
 	})

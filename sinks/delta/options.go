@@ -37,8 +37,8 @@ type Options struct {
 	// EventSource reads a shard's records again. It is called for each plan of which no buffer has all events.
 	EventSource func(shard uint32) sinks.EventSource
 
-	// Offer has what this node has staged in a turn committed together with what the others have; nil: this node commits
-	// by itself.
+	// Offer has what this node has staged in a turn committed together with what the others have; nil: this node
+	// commits by itself.
 	Offer Offerer
 
 	Compression          string // zstd (default, level 1), snappy, none
@@ -138,8 +138,8 @@ func codec(name string) (compress.Codec, error) {
 	return nil, fmt.Errorf("delta: compression %q: want zstd, snappy or none", name)
 }
 
-// checkpointCodec is the codec of checkpoints: that of the data files, which every reader must know anyway. Without one
-// it is snappy, as checkpoints are mostly text and held in memory while they are made.
+// checkpointCodec is the codec of checkpoints: that of the data files, which every reader must know anyway. Without
+// one it is snappy, as checkpoints are mostly text and held in memory while they are made.
 func checkpointCodec(files compress.Codec) compress.Codec {
 	if _, ok := files.(*uncompressed.Codec); ok {
 		return &snappy.Codec{}

@@ -33,14 +33,15 @@ func (l *Log) AddColumns(ctx context.Context, fields []Field) error {
 	}
 }
 
-// tryColumns writes the next version with the columns that the current one does not have, and reads on to it or to what
-// stands in its place. It returns their names, none if there is nothing to do.
+// tryColumns writes the next version with the columns that the current one does not have, and reads on to it or to
+// what stands in its place. It returns their names, none if there is nothing to do.
 func (l *Log) tryColumns(ctx context.Context, fields []Field) (added []string, err error) {
 	if err := l.snap.checkTable(l.root, l.opts.Create); err != nil {
 		return nil, err
 	}
 	meta := *l.snap.Metadata
-	if meta.SchemaString, added, err = withFields(meta.SchemaString, fields, l.opts.Create.Comments); err != nil || len(added) == 0 {
+	meta.SchemaString, added, err = withFields(meta.SchemaString, fields, l.opts.Create.Comments)
+	if err != nil || len(added) == 0 {
 		return nil, err
 	}
 	txnID, err := l.uniqueID()

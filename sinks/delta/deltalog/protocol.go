@@ -40,8 +40,8 @@ const (
 	hintConstraint = "drop the constraint (ALTER TABLE ... DROP CONSTRAINT), or write it as comparisons of columns " +
 		"with values, IN, IS NULL, AND, OR and NOT; Deckle goes on by itself"
 	hintFeature = "switch it off and take it from the table with ALTER TABLE ... DROP FEATURE (Spark; what it " +
-		"leaves, " + featureProtection + ", is no hindrance), or restore the table to the version before; Deckle goes " +
-		"on by itself. Or give Deckle a new location"
+		"leaves, " + featureProtection + ", is no hindrance), or restore the table to the version before; Deckle " +
+		"goes on by itself. Or give Deckle a new location"
 )
 
 func stop(root, hint, format string, args ...any) error {

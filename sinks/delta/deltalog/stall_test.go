@@ -45,7 +45,8 @@ func (s *stallStore) List(ctx context.Context, prefix, after string, yield func(
 	return s.Mem.List(ctx, prefix, after, yield)
 }
 
-// When a store stops answering, the changes that wait for it fail, and the log can commit once the store answers again.
+// When a store stops answering, the changes that wait for it fail, and the log can commit once the store answers
+// again.
 func TestStalledStore(t *testing.T) {
 	for _, stale := range []bool{false, true} { // by the GET of the next commit, by the LIST of the folder
 		synctest.Test(t, func(t *testing.T) {
@@ -68,7 +69,8 @@ func TestStalledStore(t *testing.T) {
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
-			err = l.Submit(ctx, &Change{Parts: []Part{{AppID: "x", Version: 1}}, Last: true, Adds: []Add{add("f2", Origin{})}})
+			err = l.Submit(ctx, &Change{Parts: []Part{{AppID: "x", Version: 1}}, Last: true,
+				Adds: []Add{add("f2", Origin{})}})
 			if err == nil || ctx.Err() != nil || time.Since(start) > 10*time.Minute {
 				t.Fatalf("after %v: %v", time.Since(start), err)
 			}

@@ -23,7 +23,7 @@
 //     without a token it waits for the next round, and rounds are a second longer until there is one. So an overloaded
 //     machine becomes slower and makes no more commits.
 //  3. A round is open until every node that leads a shard, as the replicas here say, has offered for its turn or a
-//     later one, and no longer than its time, which begins with the turn: the waits of node and committer do not add up.
+//     later one, and no longer than its time, which begins with the turn: the waits of both do not add up.
 //  4. Nobody offers for a shard that another node leads, as the replicas here say.
 //  5. Memory is bounded by raftstore: four requests of a node, of at most 1 MiB.
 //

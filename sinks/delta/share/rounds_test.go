@@ -288,7 +288,7 @@ func TestWithdrawn(t *testing.T) {
 		// A round of which everything was withdrawn is none, and takes nothing.
 		w.turn(2)
 		ctx, gone = context.WithCancel(t.Context())
-		c = w.offerIn(ctx, deltalog.LaneEvents, "c", 2, 2)
+		w.offerIn(ctx, deltalog.LaneEvents, "c", 2, 2)
 		gone()
 		time.Sleep(wait)
 		w.want()
