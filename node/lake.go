@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,16 +17,20 @@ import (
 	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/store"
 	"deckle/sinks/delta/vacuum"
+	"deckle/state"
 )
 
 // lake keeps the Delta tables as long as this node is the one that does: compaction is the work of the node that leads
 // shard 1 (shard 0, if it is the only one), vacuum that of the one that leads shard 0. Which node that is, each one
-// takes from its own replicas. Two that do the same work cost requests, and no row.
+// takes from its own replicas. Two that do the same work cost requests, and no row. While a shard is stopped, or a
+// sink of a Delta table, on whichever node, nothing is done: whoever is to find out why should find the tables as they
+// are.
 type lake struct {
 	cfg    *config.Config
 	deps   *Deps
 	list   *condition.Registry
 	leads  func(shard uint32) bool
+	holds  func() []condition.Condition // of the cluster, as far as this node knows
 	tables func(ctx context.Context) (*delta.Delta, error)
 	store  func() (store.Store, error)
 	fs     vfs.FS // of the data folder, sealed if that is
@@ -37,7 +43,25 @@ type lake struct {
 // failures is how many times in a row something has to fail until somebody should know.
 const failures = 3
 
-var errNotOurs = errors.New("node: another node does this now")
+var errNotOurs = errors.New("node: another node does this now, or something is stopped")
+
+// deltaSinks are the names of the sinks that write to Delta tables.
+var deltaSinks = func() (names []string) {
+	for id := range state.NumSinks {
+		if spec := id.Spec(); spec.Destination == state.ToDelta {
+			names = append(names, spec.Name)
+		}
+	}
+	return names
+}()
+
+// may says whether this node does the work of the one that leads a shard.
+func (l *lake) may(shard uint32) bool {
+	return l.leads(shard) && !slices.ContainsFunc(l.holds(), func(c condition.Condition) bool {
+		sink, _, _ := strings.Cut(c.Subject, " of ")
+		return c.ID == condition.ShardStopped || c.ID == condition.SinkStopped && slices.Contains(deltaSinks, sink)
+	})
+}
 
 func newLake(l *lake) *lake {
 	l.compaction = compact.NewMetrics(l.deps.Registerer)
@@ -75,11 +99,11 @@ func (l *lake) compactAll(ctx context.Context) {
 	failed := map[string]int{}
 	for wait(ctx, c.Every) {
 		for _, table := range l.names() {
-			if !l.leads(shard) {
+			if !l.may(shard) {
 				break
 			}
 			err := l.compactTable(ctx, table, func(ctx context.Context, n int64) error {
-				if !l.leads(shard) {
+				if !l.may(shard) {
 					return errNotOurs
 				}
 				return budget.take(ctx, n)
@@ -169,6 +193,8 @@ func (l *lake) vacuumAll(ctx context.Context) {
 			if !l.leads(0) {
 				failed[table] = 0
 				l.list.Clear(condition.VacuumFailing, "table "+table)
+			}
+			if !l.may(0) {
 				continue
 			}
 			err := l.vacuumTable(ctx, table, failed[table] > 0)
@@ -181,6 +207,9 @@ func (l *lake) vacuumAll(ctx context.Context) {
 }
 
 func (l *lake) vacuumTable(ctx context.Context, table string, now bool) error {
+	if _, err := l.tables(ctx); err != nil { // a table of another cluster is its own to vacuum
+		return err
+	}
 	st, err := l.store()
 	if err != nil {
 		return err
