@@ -307,7 +307,7 @@ func TestCompactionKeepsRows(t *testing.T) {
 				w.write()
 				w.clock.Pass(time.Duration(w.rng.IntN(5)) * time.Minute)
 			}
-			w.clock.Pass(time.Duration(w.rng.IntN(30)) * time.Hour)
+			w.clock.Pass(time.Duration(w.rng.IntN(60)) * time.Hour) // two weeks in all: vacuum finds something
 			for _, table := range []string{"sessions", "events"} {
 				if w.kill = -1; w.rng.IntN(2) == 0 {
 					w.kill = w.rng.IntN(60)
@@ -324,7 +324,7 @@ func TestCompactionKeepsRows(t *testing.T) {
 		jobs, conflicts, killed = jobs+w.jobs, conflicts+w.conflicts, killed+w.killed
 		restored, vacuumed = restored+w.restored, vacuumed+w.vacuumed
 	}
-	if jobs < 5*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 && seeds > 1 {
+	if jobs < 5*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 {
 		t.Errorf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed: the test shows little", jobs,
 			conflicts, killed, restored, vacuumed)
 	}
