@@ -181,7 +181,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
 			dir:   fsys.PathJoin(cfg.DataDir, "compact")})
 	}
-	if cfg.Delta != nil {
+	if shares(cfg) {
 		n.sharing.Store(newSharing(n))
 	}
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
@@ -280,7 +280,7 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 		}
 		return n.tell().encode()
 	}
-	if cfg.Delta != nil {
+	if shares(cfg) {
 		o.Share = func(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
 			if s := n.sharing.Load(); s != nil {
 				return s.serve(ctx, from, what)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"deckle/node/config"
 	"deckle/node/shard"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -31,11 +32,14 @@ const (
 	longestRound = 30 * time.Second
 )
 
+// shares says whether the Delta tables are written by one commit for all nodes.
+func shares(cfg *config.Config) bool { return cfg.Delta != nil && cfg.Delta.CommitWait > 0 }
+
 func newSharing(n *Node) *sharing {
 	s, d := &sharing{n: n, asking: map[string]bool{}}, n.cfg.Delta
 	o := shard.TurnsOptions{Self: s.Self(), Every: n.cfg.Flush.Interval, Revise: d.RevisionInterval, Now: n.deps.Now,
 		Leader: func() string { return s.Leader(0) }, Joint: n.sinks.joint, Count: n.shardMetrics.Turn}
-	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: *d.CommitWait,
+	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: d.CommitWait,
 		Revisions: min(d.RevisionInterval/6, longestRound), Now: n.deps.Now,
 		Metrics: share.NewMetrics(latestRegisterer{n.deps.Registerer})})
 	s.client = share.NewClient(s, s.rounds, n.raft.Share)

@@ -133,10 +133,11 @@ type Delta struct {
 	RevisionInterval     time.Duration `yaml:"revision_interval" default:"1m"`
 	RevisionFilesPerPass int           `yaml:"revision_files_per_pass" default:"64"`
 	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits, at least
-	// CommitWait is how long after a turn the one commit for all nodes waits for them; zero: each commits by itself.
-	CommitWait *time.Duration `yaml:"commit_wait" default:"550ms"`
-	Compaction Compaction     `yaml:"compaction"`
-	Vacuum     Vacuum         `yaml:"vacuum"`
+	// CommitWait is how long after a turn the one commit for all nodes waits for them; zero: each node has its own
+	// part of the interval, and commits by itself.
+	CommitWait time.Duration `yaml:"commit_wait"`
+	Compaction Compaction    `yaml:"compaction"`
+	Vacuum     Vacuum        `yaml:"vacuum"`
 }
 
 // Compaction makes few large files of many small ones, on the node that leads shard 1.

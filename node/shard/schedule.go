@@ -7,7 +7,7 @@ import (
 	"deckle/node/config"
 )
 
-// untilCut is the time until the shard's next cut in a cluster without Delta tables (with them, see Turns). Nodes have
+// untilCut is the time until the shard's next cut where the nodes do not share commits (else, see Turns). Nodes have
 // turns within the interval, so that stores and machines are busy evenly. A node cuts its shards together, or, where
 // its share of the interval is long, in two halves: what the first writes to ClickHouse does not wait for what the
 // second does.

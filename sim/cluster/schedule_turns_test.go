@@ -12,7 +12,9 @@ import (
 // commits of raw events a turn, and hardly fewer, whoever leads what.
 func TestOneCommitATurn(t *testing.T) {
 	const every, turns = 10 * time.Second, 12
-	tune := func(cfg *config.Config) { cfg.Flush.Interval, cfg.Delta.RevisionInterval = every, time.Minute }
+	tune := func(cfg *config.Config) {
+		cfg.Flush.Interval, cfg.Delta.RevisionInterval, cfg.Delta.CommitWait = every, time.Minute, 550*time.Millisecond
+	}
 	schedule(t, Options{Shards: 6, Partitions: 6, Tune: tune}, func(s *stage) {
 		stop := s.produce(300 * time.Millisecond)
 		commits := func() (n int) {

@@ -91,6 +91,9 @@ func (w *world) config(m *member, f rulesFile) *config.Config {
 		cfg.Encryption = &config.Encryption{Keys: []config.KeyFile{{File: keyPath(m.name)}}}
 	}
 	cfg.Rules.Exclude = []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}}
+	if w.opts.Seed%2 == 1 { // one commit for all nodes
+		cfg.Delta.CommitWait = 550 * time.Millisecond
+	}
 	w.setRules(cfg, f)
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)
