@@ -36,7 +36,8 @@ func TestBucket(t *testing.T) {
 // While a shard is stopped, or a sink of a Delta table, nothing is done to the tables.
 func TestLakeRests(t *testing.T) {
 	var holds []condition.Condition
-	l := &lake{leads: func(shard uint32) bool { return shard == 1 }, holds: func() []condition.Condition { return holds }}
+	l := &lake{leads: func(shard uint32) bool { return shard == 1 },
+		holds: func() []condition.Condition { return holds }}
 	for _, c := range []struct {
 		id      condition.ID
 		subject string
@@ -44,7 +45,8 @@ func TestLakeRests(t *testing.T) {
 	}{
 		{condition.SinkStopped, "sessions of shard 4", false}, {condition.SinkStopped, "revisions of shard 0", false},
 		{condition.SinkStopped, "events of shard 1", false}, {condition.SinkStopped, "clickhouse of shard 1", true},
-		{condition.ShardStopped, "shard 4", false}, {condition.SinkFailing, "sessions of shard 4", true}, {condition.PartitionStopped, "partition 3", true},
+		{condition.ShardStopped, "shard 4", false}, {condition.SinkFailing, "sessions of shard 4", true},
+		{condition.PartitionStopped, "partition 3", true},
 	} {
 		holds = []condition.Condition{{ID: condition.MemberDown, Subject: "n2"}, {ID: c.id, Subject: c.subject}}
 		if l.may(1) != c.want || l.may(0) {
