@@ -13,6 +13,7 @@ import (
 
 	"deckle/node/condition"
 	"deckle/node/config"
+	"deckle/schema/level"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/store"
@@ -31,6 +32,7 @@ type lake struct {
 	list   *condition.Registry
 	leads  func(shard uint32) bool
 	holds  func() []condition.Condition // of the cluster, as far as this node knows
+	level  func() level.Level           // of the cluster
 	tables func(ctx context.Context) (*delta.Delta, error)
 	store  func() (store.Store, error)
 	fs     vfs.FS // of the data folder, sealed if that is
@@ -98,6 +100,9 @@ func (l *lake) compactAll(ctx context.Context) {
 	budget := bucket{rate: c.RateBytes, now: l.deps.Now}
 	failed := map[string]int{}
 	for wait(ctx, c.Every) {
+		if l.leads(shard) && l.level() < level.Current {
+			continue // a node of an earlier version would read the new files rightly, and whole
+		}
 		for _, table := range l.names() {
 			if !l.may(shard) {
 				break

@@ -178,6 +178,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		kept = newLake(&lake{cfg: cfg, deps: &n.deps, list: n.list, tables: n.delta.get, fs: fsys,
 			leads: func(shard uint32) bool { return len(n.shardList()) > 0 && n.raft.Group(shard).IsLeader() },
 			holds: func() []condition.Condition { return slices.Concat(n.list.Snapshot(), n.members.last().others) },
+			level: n.level,
 			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
 			dir:   fsys.PathJoin(cfg.DataDir, "compact")})
 	}
