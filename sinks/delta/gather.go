@@ -263,11 +263,6 @@ func (g *gather) settle(t sinks.Turn, o *deltalog.Offer) error {
 	if err != nil {
 		g.o.logger.Debug("delta: an offer has no answer", "lane", g.o.lane, "turn", o.Turn, "error", err)
 	}
-	// gofail: var deltaOfferAnswered struct{}
-	// gofail: var bugSharedWord struct{}
-	// if err == nil && answer.Outcome == deltalog.OutcomeCommitted {
-	// 	return nil
-	// }
 	if err := g.o.step("offered"); err != nil {
 		return err
 	}
