@@ -48,6 +48,7 @@ type gatherOptions struct {
 	young       func(*deltalog.Change) error // an error if a file was staged too long ago
 	step        func(string) error           // Options.step
 	logger      *slog.Logger
+	patience    time.Duration // gatherFor, or Options.gatherFor
 }
 
 // round is the plans of one turn. It takes plans until each shard has come or is absent, or its time is over, and is
@@ -56,7 +57,7 @@ type round struct {
 	turn    sinks.Turn
 	missing map[uint32]bool // shards led that neither have come nor are absent
 	seats   []*seat
-	late    bool // gatherFor is over
+	late    bool // gatherOptions.patience is over
 	waited  bool // gatherAfter is over
 	full    bool // no more plans are taken
 	offered bool
@@ -106,7 +107,7 @@ func (g *gather) Begin(t sinks.Turn, shards []uint32) {
 	for _, s := range shards {
 		r.missing[s] = true
 	}
-	r.timers = append(r.timers, time.AfterFunc(gatherFor, func() { g.over(r, &r.late) }))
+	r.timers = append(r.timers, time.AfterFunc(g.o.patience, func() { g.over(r, &r.late) }))
 	g.rounds[t.Number], g.order = r, append(g.order, t.Number)
 	for len(g.order) > remembered && g.rounds[g.order[0]].offered {
 		delete(g.rounds, g.order[0])

@@ -60,6 +60,8 @@ type Options struct {
 	// rangesFrom is the size in bytes of the smallest file in which revisions look for rows by ranges; default 1 MiB.
 	// Below 0: all.
 	rangesFrom int64
+	// gatherFor is the constant, for tests that must not depend on how fast the machine is.
+	gatherFor time.Duration
 	// step, if set, is called before each step that a crash may interrupt; an error ends the call there. For tests.
 	step func(name string) error
 	// layout are the tables; nil: declared. For tests.

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -190,7 +191,7 @@ var errStaged = errors.New("delta: the files of a change were staged too long ag
 // gathers is what gathers the plans of a lane.
 func (w *writer) gathers(lane string) gatherOptions {
 	return gatherOptions{lane: lane, table: w.tables[level.First].name, log: w.log, offer: w.opts.Offer, young: w.young,
-		step: w.opts.step, logger: w.opts.Logger}
+		step: w.opts.step, logger: w.opts.Logger, patience: cmp.Or(w.opts.gatherFor, gatherFor)}
 }
 
 // young gives an error if a file of the change was staged too long ago.

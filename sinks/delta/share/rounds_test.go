@@ -253,9 +253,11 @@ func TestTokens(t *testing.T) {
 		}
 		w.turn(turns)
 		time.Sleep(every) // nothing is held any more
-		w.commits, w.tokens["t"].left = nil, 0
+		synctest.Wait()
+		w.mu.Lock()
+		w.commits, w.tokens["t"].left, w.began = nil, 0, time.Now()
+		w.mu.Unlock()
 		w.turn(turns + 1)
-		w.began = time.Now()
 		a := w.offer("a", turns+1, 0)
 		time.Sleep(wait + outOfTokens)
 		w.is(a, deltalog.OutcomeCommitted)
