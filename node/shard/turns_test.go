@@ -59,14 +59,25 @@ func newTurnNode(t *testing.T, self, leader string, every, off time.Duration) *t
 			return n.leader
 		},
 		Joint: func(id state.SinkID) sinks.Joint { return &jointSink{id: id, mu: &n.mu, all: &n.told} },
-		Count: func(h string) { how = h },
+		Count: func(h string) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			how = h
+		},
 		Heard: func(t sinks.Turn) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.heard = append(n.heard, fmt.Sprintf("%s %d after %v", how, t.Number, time.Since(began)))
 		},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); n.Run(ctx, func(t sinks.Turn) { n.asked = append(n.asked, t) }) }()
+	ask := func(t sinks.Turn) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.asked = append(n.asked, t)
+	}
+	go func() { defer close(done); n.Run(ctx, ask) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return n
 }
@@ -75,10 +86,20 @@ func newTurnNode(t *testing.T, self, leader string, every, off time.Duration) *t
 func (n *turnNode) want(t *testing.T, turns ...string) {
 	t.Helper()
 	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if !slices.Equal(n.heard, turns) {
 		t.Errorf("turns\n%s, want\n%s", strings.Join(n.heard, "\n"), strings.Join(turns, "\n"))
 	}
 	n.heard = nil
+}
+
+// asks returns the turns that it has asked for.
+func (n *turnNode) asks() []sinks.Turn {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.asked)
 }
 
 func number(at time.Time) uint64 { return uint64(at.UnixNano() / int64(flushEvery)) }
@@ -94,11 +115,11 @@ func TestTurns(t *testing.T) {
 		first := number(time.Now()) + 1
 		for i := range uint64(3) {
 			time.Sleep(7 * time.Second)
-			synctest.Wait()
-			if len(a.asked) != int(i)+1 {
-				t.Fatalf("asked %d times", len(a.asked))
+			asked := a.asks()
+			if len(asked) != int(i)+1 {
+				t.Fatalf("asked %d times", len(asked))
 			}
-			turn := a.asked[i]
+			turn := asked[i]
 			b.Hear("a", turn)
 			b.Hear("a", turn) // the ask is repeated
 			b.Hear("c", turn) // c does not lead shard 0
@@ -117,16 +138,15 @@ func TestTurns(t *testing.T) {
 		own = number(time.Now().Add(off))
 		b.want(t, fmt.Sprintf("own %d after 37.5s", own-1), fmt.Sprintf("own %d after 43s", own))
 		time.Sleep(6 * time.Second)
-		turn := a.asked[4]
+		turn := a.asks()[4]
 		b.Hear("a", turn)
 		b.want(t, fmt.Sprintf("asked %d after 51s", turn.Number))
 		time.Sleep(10 * time.Second)
 		b.want(t)
 		revised := 0
-		for range 12 {
-			time.Sleep(flushEvery)
-		}
-		for _, turn := range a.asked {
+		time.Sleep(12 * flushEvery)
+		asked := a.asks()
+		for _, turn := range asked {
 			if turn.Every != flushEvery {
 				t.Errorf("%+v", turn)
 			}
@@ -134,7 +154,7 @@ func TestTurns(t *testing.T) {
 				revised++
 			}
 		}
-		if n := len(a.asked); revised != n/6 && revised != n/6+1 {
+		if n := len(asked); revised != n/6 && revised != n/6+1 {
 			t.Errorf("revisions at %d of %d turns", revised, n)
 		}
 	})
