@@ -63,10 +63,12 @@ type ClusterOptions struct {
 	Retention                  time.Duration // default 6h
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
-	LogLevel                   string // default info
-	Profiles                   bool   // the nodes show their profiles, at Node.Debug
-	Secure                     bool   // TLS between the nodes
-	Guarded                    bool   // Secure, and TLS and tokens at the HTTP side, and sealed data folders
+	// CommitWait is delta.commit_wait: zero lets each node commit by itself.
+	CommitWait time.Duration
+	LogLevel   string // default info
+	Profiles   bool   // the nodes show their profiles, at Node.Debug
+	Secure     bool   // TLS between the nodes
+	Guarded    bool   // Secure, and TLS and tokens at the HTTP side, and sealed data folders
 	// RaftTimeout is how long a leader may be silent, and how long its lease lasts; by default that of the nodes.
 	RaftTimeout time.Duration
 
@@ -145,6 +147,10 @@ func NewCluster(o ClusterOptions, k *Kafka, m *S3, c *ClickHouse) (*Cluster, err
 		if t := o.RaftTimeout; t > 0 {
 			timeouts = fmt.Sprintf("  heartbeat_timeout: %[1]s\n  election_timeout: %[1]s\n  lease_timeout: %[1]s\n", t)
 		}
+		wait := "" // v0.1.0 does not know the key
+		if o.CommitWait > 0 {
+			wait = fmt.Sprintf("  commit_wait: %s\n", o.CommitWait)
+		}
 		secure := ""
 		if o.Secure || o.Guarded {
 			secure = fmt.Sprintf("  tls: {ca: %s, cert: %s, key: %s}\n", n.File(CAFile), n.File(n.CertFile()),
@@ -168,7 +174,7 @@ flush:
   interval: %s
 delta:
   revision_interval: %s
-  events: %t
+%s  events: %t
   s3:
     endpoint: %s
     bucket: %s
@@ -185,7 +191,7 @@ delta:
 %s`, name, n.DataDir, o.Shards, timeouts, secure, listen[i], members.String(),
 			strings.ReplaceAll(to.Kafka, ",", `", "`), cl.kafkaBlock(n), o.Topic, o.IdleAfter, o.Grace,
 			cmp.Or(o.IdleTimeout, 30*time.Minute), cmp.Or(o.Retention, 6*time.Hour), o.FlushInterval,
-			o.RevisionInterval, !o.NoEvents, cl.endpoint(to.MinIO), o.Bucket, o.Prefix, cl.s3Block(n),
+			o.RevisionInterval, wait, !o.NoEvents, cl.endpoint(to.MinIO), o.Bucket, o.Prefix, cl.s3Block(n),
 			to.ClickHouse, cmp.Or(o.Database, "analytics"), c.User, cl.clickHouseBlock(n),
 			n.HTTP, n.httpBlock(), cmp.Or(o.LogLevel, "info"), debug+n.encryptionBlock())
 		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
