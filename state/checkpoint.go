@@ -29,7 +29,7 @@ func (s *Store) checkpoint() (done <-chan struct{}, err error) {
 	// 	}
 	// }
 	for _, step := range []func(*pebble.Batch) error{
-		s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage,
+		s.writeDeletes, s.writeSessions, s.writeGone, s.writeRollups, s.writeEpoch, s.writeLetters, s.writeGarbage,
 		s.readers.write, s.writeMeta,
 	} {
 		if err := step(b); err != nil {
@@ -60,6 +60,22 @@ func (s *Store) batchBytes() int {
 		}
 	}
 	return n
+}
+
+// writeDeletes deletes what purge and Ack have let go. It comes before all that is set: a purged session may have had
+// the very timer in Pebble that a new session with its id has now.
+func (s *Store) writeDeletes(b *pebble.Batch) error {
+	for k := range s.pendingDeletes {
+		if err := b.Delete([]byte(k), nil); err != nil {
+			return err
+		}
+	}
+	for k := range s.pendingRanges {
+		if err := b.DeleteRange([]byte(k), afterSegments([]byte(k)), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) writeSessions(b *pebble.Batch) error {
@@ -180,7 +196,7 @@ func (s *Store) writeLetters(b *pebble.Batch) error {
 	return nil
 }
 
-// writeGarbage writes new garbage, removes old garbage, and deletes what all its readers have acknowledged.
+// writeGarbage writes new garbage, removes old garbage, and deletes the epochs that all their readers have acknowledged.
 func (s *Store) writeGarbage(b *pebble.Batch) error {
 	for _, g := range s.newGarbage {
 		if sup, ok := s.garbage[g]; ok {
@@ -191,16 +207,6 @@ func (s *Store) writeGarbage(b *pebble.Batch) error {
 	}
 	for _, g := range s.oldGarbage {
 		if err := b.Delete(g.stored(), nil); err != nil {
-			return err
-		}
-	}
-	for k := range s.pendingDeletes {
-		if err := b.Delete([]byte(k), nil); err != nil {
-			return err
-		}
-	}
-	for k := range s.pendingRanges {
-		if err := b.DeleteRange([]byte(k), afterSegments([]byte(k)), nil); err != nil {
 			return err
 		}
 	}
