@@ -368,6 +368,15 @@ func (c *cluster) start(i int) *Node {
 	return n
 }
 
+// ready waits until every node is a voter of every shard. Only then do the others go on when one ends: a node that is
+// not yet one serves nothing, and whoever makes it one may be the node that has gone.
+func (c *cluster) ready() {
+	c.t.Helper()
+	nodetest.Until(c.t, "all are members", func() bool {
+		return !slices.ContainsFunc(c.nodes, func(n *Node) bool { return !n.Status().Ready })
+	})
+}
+
 func (c *cluster) stop(i int) {
 	if c.nodes[i] == nil {
 		return

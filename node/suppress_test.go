@@ -58,6 +58,7 @@ func TestSuppressedReaders(t *testing.T) {
 	for i := range c.nodes {
 		c.start(i)
 	}
+	c.ready()
 	nodetest.Until(t, "level 3", func() bool {
 		_, _, s := c.leader(0)
 		return s.State.Level == 3 && s.State.Rules.Number > 0

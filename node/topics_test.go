@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -86,9 +85,7 @@ func TestLostFolderIsNoNewCluster(t *testing.T) {
 	for i := range c.nodes {
 		c.start(i)
 	}
-	nodetest.Until(t, "all are members", func() bool {
-		return !slices.ContainsFunc(c.nodes, func(n *Node) bool { return !n.Status().Ready })
-	})
+	c.ready()
 	var rs []*kgo.Record
 	for i := range 40 {
 		r := nodetest.Record(int32(i%2), fmt.Sprint("s", i/4), i)

@@ -93,6 +93,7 @@ func TestNodesCutTogether(t *testing.T) {
 		next = i
 		c.start(i)
 	}
+	c.ready()
 	produced := 0
 	produce := func() {
 		for p := range int32(6) {
