@@ -196,7 +196,7 @@ func (s *Store) writeLetters(b *pebble.Batch) error {
 	return nil
 }
 
-// writeGarbage writes new garbage, removes old garbage, and deletes the epochs that all who read them have acknowledged.
+// writeGarbage writes new garbage, removes old garbage, and deletes the epochs that all readers have acknowledged.
 func (s *Store) writeGarbage(b *pebble.Batch) error {
 	for _, g := range s.newGarbage {
 		if sup, ok := s.garbage[g]; ok {
