@@ -70,6 +70,8 @@ func (s *Store) markChanged(ss *session) {
 // readers, and could let one in; so the list takes effect at one place of the log.
 func (s *Store) refuses(e *BatchEntry) BatchRefusal {
 	b := &e.Batch
+	// gofail: var bugOldList struct{}
+	// b.List = s.meta.Suppress.Number
 	switch {
 	case e.Level > s.meta.level():
 		return BatchByLevel

@@ -37,8 +37,11 @@ func (s *Shard) Suppress(ctx context.Context, e state.SuppressEntry) (*state.Sup
 	o := &listOrder{entry: state.EncodeSuppress(&e), gone: ctx.Done(), done: make(chan struct{})}
 	wait := time.NewTimer(listOrderPatience)
 	defer wait.Stop()
+	orders := s.listOrders
+	// gofail: var listPastIntake struct{}
+	// orders, _ = nil, wait.Reset(0)
 	select {
-	case s.listOrders <- o:
+	case orders <- o:
 		select {
 		case <-o.done:
 		case <-ctx.Done():

@@ -105,6 +105,9 @@ var bugs = []bug{
 	{name: "what suppressed readers have left is let in by a re-fetch",
 		points: map[string]string{"bugSuppressedNotLeft": "return"},
 		kinds:  []string{"readers", "store_down", "crash_leader"}, tune: suppressing},
+	{name: "a batch that an older list has judged is applied", // the change does not pass the intake, as if that rested
+		points: map[string]string{"bugOldList": "return", "listPastIntake": "return"}, kinds: []string{"readers"},
+		tune: suppressing},
 	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 
