@@ -22,6 +22,7 @@
 //     more every 130 s. An offer that comes when its lane's round is closed takes a token and is committed at once;
 //     without a token it waits for the next round, and rounds are a second longer until there is one. So an overloaded
 //     machine becomes slower and makes no more commits.
+//     A round without a token is also open for a second after its first offer, so that few have to wait so long.
 //  3. A round is open until every node that leads a shard, as the replicas here say, has offered for its turn or a
 //     later one, and no longer than its time, which begins with the turn: the waits of both do not add up.
 //  4. Nobody offers for a shard that another node leads, as the replicas here say.

@@ -39,7 +39,8 @@ type Options struct {
 }
 
 const (
-	// gathering is how long a round is open after its first offer at least: those of one turn come together.
+	// gathering is how long a round is open after its first offer at least: those of one turn come together. While its
+	// table has no token, outOfTokens comes on top of that, too.
 	gathering = 50 * time.Millisecond
 	// outOfTokens is how much longer rounds are while their table has no token.
 	outOfTokens = time.Second
@@ -211,8 +212,14 @@ func (r *Rounds) take(l *lane, w *waiting) error {
 	return nil
 }
 
-// alike reports whether two offers are the same one, made twice.
-func (w *waiting) alike(o *waiting) bool { return o.from == w.from && o.turn == w.turn }
+// alike reports whether two offers are the same one, made twice. Of one turn a node may have several, as some of its
+// shards may be late; they have no part in common.
+func (w *waiting) alike(o *waiting) bool {
+	return o.from == w.from && o.turn == w.turn &&
+		slices.ContainsFunc(o.change.Parts, func(p deltalog.Part) bool {
+			return slices.ContainsFunc(w.change.Parts, func(q deltalog.Part) bool { return p.AppID == q.AppID })
+		})
+}
 
 var (
 	errNewer  = errors.New("share: the node has made a newer offer for the turn")
@@ -226,7 +233,7 @@ func (r *Rounds) open(l *lane) {
 	l.held = nil
 	if l.name.lane != deltalog.LaneRevisions && !turn.at.IsZero() {
 		l.round.until = turn.at.Add(r.longest(l))
-		if first := now.Add(gathering); first.After(l.round.until) {
+		if first := now.Add(gathering + r.lacking(l)); first.After(l.round.until) {
 			l.round.until = first
 		}
 	}
@@ -247,10 +254,16 @@ func (r *Rounds) longest(l *lane) time.Duration {
 	if l.name.lane == deltalog.LaneRevisions {
 		d = r.o.Revisions
 	}
-	if !r.tokensOf(l.name.table).has(r.o.Now()) {
-		d += outOfTokens
+	return d + r.lacking(l)
+}
+
+// lacking is how much longer a round waits since its table has no token: whoever comes after it has to wait for the
+// next one.
+func (r *Rounds) lacking(l *lane) time.Duration {
+	if r.tokensOf(l.name.table).has(r.o.Now()) {
+		return 0
 	}
-	return d
+	return outOfTokens
 }
 
 // closeIfWhole closes the open round if nobody is to be waited for. It is called with mu held.

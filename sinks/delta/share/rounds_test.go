@@ -230,6 +230,16 @@ func TestLate(t *testing.T) {
 			w.is(got, deltalog.OutcomeCommitted)
 		}
 		w.want("0s b[1] a[0] c[2]")
+		// What a node offers of a turn later than the rest of it takes nothing away.
+		w.lead("a", "b", "c", "b")
+		w.turn(4)
+		b = w.offer("b", 4, 1)
+		later := w.offer("b", 4, 3)
+		w.offer("a", 4, 0)
+		w.is(w.offer("c", 4, 2), deltalog.OutcomeCommitted)
+		w.is(b, deltalog.OutcomeCommitted)
+		w.is(later, deltalog.OutcomeCommitted)
+		w.want("0s b[1] b[3] a[0] c[2]")
 	})
 }
 
@@ -268,6 +278,16 @@ func TestTokens(t *testing.T) {
 		time.Sleep(wait + outOfTokens)
 		w.is(b, deltalog.OutcomeCommitted)
 		w.want("1.55s b[1]")
+		// All are late and far apart: a round waits a second for the second one, since it could not be committed alone.
+		w.turn(turns + 3)
+		time.Sleep(3 * time.Second)
+		a = w.offer("a", turns+3, 0)
+		time.Sleep(outOfTokens)
+		b = w.offer("b", turns+3, 1)
+		time.Sleep(gathering)
+		w.is(a, deltalog.OutcomeCommitted)
+		w.is(b, deltalog.OutcomeCommitted)
+		w.want("4.05s a[0] b[1]")
 	})
 }
 
