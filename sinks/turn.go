@@ -18,12 +18,14 @@ type Turn struct {
 // Joint is a sink that writes the plans of several shards together, if they are of the same turn. Its methods are safe
 // for concurrent use, as those of a Sink.
 //
-// A Write whose context has a turn (WithTurn) takes part in the turn's round if there is one and it is open. Any other
-// Write is made alone, which is always correct: Begin and Absent only spare commits.
+// A Write whose context has a turn (WithTurn) takes part in the turn's round if there is one and it is open, and is
+// offered for the turn by itself, or with others that are late, if that is over. Any other Write is made alone, which
+// is always correct: Begin and Absent only spare commits.
 type Joint interface {
 	Sink
 	// Begin opens the round of a turn for the shards that this node leads: for each of them there will be a Write with
-	// the turn, or a call of Absent. It is called when the turn is heard, and does not wait.
+	// the turn, or a call of Absent. It is called when the turn is heard, and does not wait. A further Write may come
+	// after either, with what the shard has closed late.
 	Begin(t Turn, shards []uint32)
 	// Absent says that the shard has nothing to write in the turn, or does not know when it will. It does not wait.
 	Absent(t Turn, shard uint32)

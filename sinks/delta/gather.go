@@ -52,11 +52,13 @@ type gatherOptions struct {
 }
 
 // round is the plans of one turn. It takes plans until each shard has come or is absent, or its time is over, and is
-// offered once each plan that has come has staged its files or has left.
+// offered once each plan that has come has staged its files or has left. Plans that come later make a round of their
+// own, which is offered for the same turn: whether it is committed at once is for the committer to say.
 type round struct {
 	turn    sinks.Turn
 	missing map[uint32]bool // shards led that neither have come nor are absent
 	seats   []*seat
+	again   bool // its plans are late for the first round of the turn, and gather for gatherAfter
 	late    bool // gatherOptions.patience is over
 	waited  bool // gatherAfter is over
 	full    bool // no more plans are taken
@@ -135,7 +137,14 @@ func (g *gather) come(ctx context.Context, shard uint32) *seat {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := g.rounds[t.Number]
-	if r == nil || r.full || slices.ContainsFunc(r.seats, func(s *seat) bool { return s.shard == shard }) {
+	if r == nil || g.closed {
+		return nil
+	}
+	if r.full {
+		r = &round{turn: r.turn, missing: r.missing, again: true, late: true}
+		g.rounds[t.Number] = r
+	}
+	if slices.ContainsFunc(r.seats, func(s *seat) bool { return s.shard == shard }) {
 		return nil
 	}
 	if len(r.seats) == 0 {
@@ -158,7 +167,8 @@ func (g *gather) over(r *round, which *bool) {
 
 // look offers a round if it is complete. The caller holds the lock.
 func (g *gather) look(r *round) {
-	if r.full = r.full || len(r.missing) == 0 || r.late && (r.waited || len(r.seats) == 0); !r.full {
+	whole := len(r.missing) == 0 && !r.again
+	if r.full = r.full || whole || r.late && (r.waited || len(r.seats) == 0); !r.full {
 		return
 	}
 	for _, t := range r.timers {
@@ -170,11 +180,13 @@ func (g *gather) look(r *round) {
 	r.offered = true
 	staged := slices.DeleteFunc(r.seats, func(s *seat) bool { return s.left })
 	r.seats = nil
-	if g.closed {
+	switch {
+	case g.closed:
 		g.answer(staged, errAlone)
-		return
+	case len(staged) == 0 && len(r.missing) > 0: // they may still come: nobody is to be told that there is nothing
+	default:
+		g.wait.Go(func() { g.commit(r.turn, staged) })
 	}
-	g.wait.Go(func() { g.commit(r.turn, staged) })
 }
 
 // leave says that the plan stages nothing for its round. Nothing happens if it has.

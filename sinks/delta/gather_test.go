@@ -172,8 +172,8 @@ func TestRounds(t *testing.T) {
 		"one is absent":   {[]uint32{0, 1, 2}, []uint32{1}, []uint32{0, 2}, 1, "[0 2]", 0, false},
 		"one never comes": {[]uint32{0, 1, 2}, nil, []uint32{0, 2}, 1, "[0 2]", 0, true},
 		"all are absent":  {[]uint32{0, 1}, []uint32{0, 1}, nil, 1, "[]", 0, false},
-		"nobody comes":    {[]uint32{0, 1}, nil, nil, 1, "[]", 0, true},
-		"after the end":   {[]uint32{0, 1}, []uint32{0, 1}, []uint32{0}, 1, "[]", 1, false},
+		"nobody comes":    {[]uint32{0, 1}, nil, nil, 1, "", 0, true},
+		"after the end":   {[]uint32{0, 1}, []uint32{0, 1}, []uint32{0, 1}, 1, "[] [0 1]", 0, true},
 		"of another turn": {[]uint32{0, 1}, []uint32{0, 1}, []uint32{0, 1}, 2, "[]", 2, false},
 		"twice":           {[]uint32{0, 1}, nil, []uint32{0, 0, 1}, 1, "[0 1]", 1, false},
 		"led since then":  {[]uint32{0, 1}, nil, []uint32{3, 0, 1}, 1, "[0 1 3]", 0, false},
@@ -236,8 +236,25 @@ func TestRounds(t *testing.T) {
 				if took := time.Since(began) - gatherFor; tc.come != nil && (took > 0) != tc.waits {
 					t.Errorf("it took %v", took)
 				}
-				if g.come(ctx, 0) != nil {
-					t.Error("a round that was offered takes a plan")
+				// Whoever comes late is offered for the same turn, together with others, a moment later.
+				if tc.number != 1 {
+					return
+				}
+				offers = nil
+				for _, s := range []uint32{0, 1} {
+					go func() {
+						c := &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(s), Version: 2}}}
+						if err := g.come(ctx, s).submit(t.Context(), c); !errors.Is(err, errCrash) {
+							t.Errorf("shard %d, late: %v", s, err)
+						}
+					}()
+				}
+				mu.Unlock()
+				time.Sleep(gatherAfter)
+				synctest.Wait()
+				mu.Lock()
+				if got := strings.Join(offers, " "); got != "[0 1]" {
+					t.Errorf("late offers %s", got)
 				}
 			})
 		})
