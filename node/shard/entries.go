@@ -100,7 +100,7 @@ func (in *intake) propose() {
 // answerTurn says that the cut for a turn, if there is one, has been answered.
 func (in *intake) answerTurn(turn **uint64) {
 	if *turn != nil {
-		in.turns.answer(**turn)
+		in.turns.answer(**turn, in.prevCut.epoch)
 		*turn = nil
 	}
 }

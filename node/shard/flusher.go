@@ -231,25 +231,29 @@ func (f *flusher) await(ctx context.Context) error {
 	}()
 	for {
 		// The turn is looked at first: once its cut is answered, the epoch is noted.
-		t, taken, wait, turned := f.turns.take(f.sink.ID, f.Now())
+		t := f.turns.take(f.sink.ID, f.Now())
 		noted, changed := f.epochs.look()
 		outstanding, more := f.has(noted)
 		switch {
-		case taken && (outstanding || more):
-			f.turn = &t
+		case t.taken && (outstanding || more):
+			f.turn = &t.turn
 			return nil
-		case taken:
-			f.Turns.absent(f.sink.ID, t, f.id)
+		case t.taken:
+			f.Turns.absent(f.sink.ID, t.turn, f.id)
 			continue
-		case wait > 0:
 		case outstanding:
 			return nil
+		case t.waits:
 		case more:
+			if turn, late := f.turns.late(f.sink.ID, f.store.View().Sinks[f.sink.ID].Acked); late {
+				f.turn = &turn
+				return nil
+			}
 			if alone, err := f.alone(noted); alone || err != nil {
 				return err
 			}
 		}
-		if err := either(ctx, changed, turned, wait); err != nil {
+		if err := either(ctx, changed, t.changed, t.wait); err != nil {
 			return err
 		}
 	}

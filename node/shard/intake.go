@@ -185,6 +185,7 @@ func (in *intake) run(ctx context.Context) error {
 	cuts, turns := cut.C, (<-chan uint64)(nil)
 	if in.turns != nil {
 		cuts, turns = nil, in.turns.due
+		defer in.turns.run()()
 	}
 	lingering := time.NewTimer(time.Hour)
 	defer lingering.Stop()

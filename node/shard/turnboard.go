@@ -8,22 +8,32 @@ import (
 	"deckle/state"
 )
 
-// cutWithin is how long a plan waits for its shard's cut. A shard whose intake does not run answers none, and may have
-// epochs to write.
+// cutWithin is how long a plan waits for its shard's cut where the intake does not run: that answers none, and there
+// may be epochs to write. An intake that runs answers each, and is waited for.
 const cutWithin = time.Second
 
 // turnBoard is what one leadership of a shard knows of the last turn: its intake cuts and says when that is answered,
-// and each flusher of a Delta sink then takes the turn, or gives it up.
+// and each flusher of a Delta sink then takes the turn, or gives it up. What the cut has closed is written at once,
+// also by a flusher that was at something else when the turn began: it would be an interval late otherwise.
 type turnBoard struct {
 	due chan uint64 // to the intake: cut for this turn; the latest
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next change, and replaced
-	number   uint64        // of the last turn
-	until    time.Time     // when it no longer waits for the cut
+	turn     sinks.Turn    // the last one; its Every is 0 if none has begun
+	until    time.Time     // when it no longer waits for the cut of an intake that does not run
+	runs     bool          // the intake does
 	answered bool          // the cut was, or there was nothing to close
+	cut      uint64        // the last epoch that belongs to a turn whose cut is answered
+	cutOf    sinks.Turn    // that turn
 	idle     map[state.SinkID]bool
 	open     map[state.SinkID]sinks.Turn // begun for a flusher that was idle, and neither taken nor given up
+}
+
+// givenUp is a turn in which a sink will not write, as far as is known.
+type givenUp struct {
+	id   state.SinkID
+	turn sinks.Turn
 }
 
 func newTurnBoard() *turnBoard {
@@ -31,34 +41,61 @@ func newTurnBoard() *turnBoard {
 		open: map[state.SinkID]sinks.Turn{}}
 }
 
-// begin begins a turn for the flushers of some sinks, and returns those that will not take it: they are at something
-// else.
-func (b *turnBoard) begin(t sinks.Turn, now time.Time, ids []state.SinkID) (absent []state.SinkID) {
+// begin begins a turn for the flushers of some sinks. It returns those that will not take it, as they are at something
+// else, and those that wait for the last one still and will not take that.
+func (b *turnBoard) begin(t sinks.Turn, now time.Time, ids []state.SinkID) (absent []givenUp) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.number, b.until, b.answered = t.Number, now.Add(cutWithin), false
+	b.turn, b.until, b.answered = t, now.Add(cutWithin), false
 	for _, id := range ids {
+		if former, ok := b.open[id]; ok {
+			absent = append(absent, givenUp{id, former})
+		}
 		if b.idle[id] {
 			b.open[id] = t
 		} else {
-			absent = append(absent, id)
+			absent = append(absent, givenUp{id, t})
 		}
 	}
-	select {
-	case <-b.due:
-	default:
-	}
-	b.due <- t.Number // there is room, and nobody else puts anything in
+	b.order()
 	b.wake()
 	return absent
 }
 
-// answer says that the cut for a turn has closed an epoch, which is noted, or that there was nothing to close.
-func (b *turnBoard) answer(number uint64) {
+// order has the intake cut for the last turn. It is called with the lock held.
+func (b *turnBoard) order() {
+	select {
+	case <-b.due:
+	default:
+	}
+	b.due <- b.turn.Number // there is room, and nobody else puts anything in
+}
+
+// run says that a run of the intake begins, until end is called. What a former run was to cut for and has not answered,
+// this one is.
+func (b *turnBoard) run() (end func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if number == b.number {
-		b.answered = true
+	b.runs = true
+	if b.turn.Every > 0 && !b.answered {
+		b.order()
+	}
+	b.wake()
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.runs = false
+		b.wake()
+	}
+}
+
+// answer says that the cut for a turn has closed an epoch, or that there was nothing to close. The epoch is noted, and
+// the last one.
+func (b *turnBoard) answer(number, epoch uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if number == b.turn.Number {
+		b.answered, b.cut, b.cutOf = true, epoch, b.turn
 		b.wake()
 	}
 }
@@ -86,22 +123,39 @@ func (b *turnBoard) leave(id state.SinkID) (t sinks.Turn, left bool) {
 	return t, left
 }
 
-// take returns the turn that has begun for a sink's flusher, once its shard's cut is answered, or is not waited for any
-// more. Before, wait is how long at most that takes; 0: no turn has begun. changed is closed when something has
-// changed.
-func (b *turnBoard) take(id state.SinkID, now time.Time) (
-	t sinks.Turn, taken bool, wait time.Duration, changed <-chan struct{},
-) {
+// turnTaken is what a flusher learns of the last turn.
+type turnTaken struct {
+	turn    sinks.Turn
+	taken   bool            // the turn is the flusher's
+	waits   bool            // it will be, once the cut is answered
+	wait    time.Duration   // or after this time; 0: not before something changes
+	changed <-chan struct{} // closed when something has changed
+}
+
+// take takes the turn that has begun for a sink's flusher, once its shard's cut is answered, or is not waited for any
+// more.
+func (b *turnBoard) take(id state.SinkID, now time.Time) turnTaken {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t, ok := b.open[id]
+	got := turnTaken{turn: t, changed: b.changed}
 	switch {
 	case !ok:
-	case b.answered || !now.Before(b.until):
+	case b.answered || !b.runs && !now.Before(b.until):
 		delete(b.open, id)
-		return t, true, 0, b.changed
+		got.taken = true
 	default:
-		wait = b.until.Sub(now)
+		if got.waits = true; !b.runs {
+			got.wait = b.until.Sub(now)
+		}
 	}
-	return t, false, wait, b.changed
+	return got
+}
+
+// late returns the last turn whose cut is answered if a sink has not written all that it has closed: acked is the last
+// epoch that the sink has. It does not wait for the next turn. A sink that trails behind another one never has all.
+func (b *turnBoard) late(id state.SinkID, acked uint64) (t sinks.Turn, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cutOf, acked < b.cut && !id.Spec().Trails
 }

@@ -142,8 +142,8 @@ func (t *Turns) begin(turn sinks.Turn, how string, asked bool) bool {
 		}
 	}
 	for _, shard := range shards {
-		for _, id := range boards[shard].begin(turn, now, ids) {
-			t.absent(id, turn, shard)
+		for _, a := range boards[shard].begin(turn, now, ids) {
+			t.absent(a.id, a.turn, shard)
 		}
 	}
 	return true

@@ -191,7 +191,7 @@ func TestTwoAskers(t *testing.T) {
 }
 
 // A turn begins for the flushers that wait for one; of the others it is said that they will not write. It is taken when
-// the cut is answered, or not waited for any more.
+// the cut is answered: of an intake that runs whenever that is, and else after a second at the latest.
 func TestTurnBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTurnNode(t, "a", "b", time.Hour, 0)
@@ -208,9 +208,10 @@ func TestTurnBoard(t *testing.T) {
 			t.Errorf("told\n%s", strings.Join(n.told, "\n"))
 		}
 		take := func(b *turnBoard, id state.SinkID) string {
-			got, taken, wait, _ := b.take(id, time.Now())
-			return fmt.Sprint(got.Number, taken, wait)
+			got := b.take(id, time.Now())
+			return fmt.Sprint(got.turn.Number, got.taken, got.wait)
 		}
+		stop := one.run()
 		for _, s := range []struct {
 			what string
 			b    *turnBoard
@@ -218,13 +219,14 @@ func TestTurnBoard(t *testing.T) {
 			do   func()
 			want string
 		}{
-			{"before the cut", one, state.SinkEvents, func() {}, "5 false 1s"},
-			{"one that will not take it", one, state.SinkSessions, func() {}, "0 false 0s"},
-			{"the cut of another turn", one, state.SinkEvents, func() { one.answer(4) }, "5 false 1s"},
-			{"after the cut", one, state.SinkEvents, func() { one.answer(5) }, "5 true 0s"},
-			{"again", one, state.SinkEvents, func() {}, "0 false 0s"},
-			{"of another shard", two, state.SinkEvents, func() { time.Sleep(cutWithin - 1) }, "5 false 1ns"},
+			{"one whose intake does not run", two, state.SinkEvents, func() {}, "5 false 1s"},
+			{"a moment before a second", two, state.SinkEvents, func() { time.Sleep(cutWithin - 1) }, "5 false 1ns"},
 			{"without a cut", two, state.SinkEvents, func() { time.Sleep(time.Nanosecond) }, "5 true 0s"},
+			{"before the cut", one, state.SinkEvents, func() { time.Sleep(2 * time.Second) }, "5 false 0s"},
+			{"one that will not take it", one, state.SinkSessions, func() {}, "0 false 0s"},
+			{"the cut of another turn", one, state.SinkEvents, func() { one.answer(4, 7) }, "5 false 0s"},
+			{"after the cut", one, state.SinkEvents, func() { one.answer(5, 7) }, "5 true 0s"},
+			{"again", one, state.SinkEvents, func() {}, "0 false 0s"},
 		} {
 			s.do()
 			if got := take(s.b, s.id); got != s.want {
@@ -237,11 +239,45 @@ func TestTurnBoard(t *testing.T) {
 		if due := <-one.due; due != 5 {
 			t.Errorf("the intake is to cut for %d", due)
 		}
+		// What its cut has closed is written late in the turn by who was at something else.
+		if late, ok := one.late(state.SinkSessions, 6); !ok || late != turn {
+			t.Errorf("late in %+v, %v", late, ok)
+		}
+		if late, ok := one.late(state.SinkSessions, 7); ok {
+			t.Errorf("late in %+v, though all is written", late)
+		}
+		if _, ok := one.late(state.SinkRevisions, 6); ok {
+			t.Error("a pass of revisions begins without a turn of its own")
+		}
+		if _, ok := two.late(state.SinkSessions, 0); ok {
+			t.Error("late without an answer")
+		}
+		// A cut that a run of the intake has not answered is the next one's; one that is answered is not.
+		stop()
+		one.run()()
+		if len(one.due) > 0 {
+			t.Error("the intake is to cut twice")
+		}
+		<-two.due
+		stop = two.run()
+		if due := <-two.due; due != 5 {
+			t.Errorf("the next run is to cut for %d", due)
+		}
+		stop()
+		// A turn that has begun for a flusher and is followed by the next one is given up.
+		n.told = nil
+		time.Sleep(40 * time.Minute)
+		n.Hear("b", sinks.Turn{Number: 6, Every: time.Hour})
+		time.Sleep(40 * time.Minute)
+		n.Hear("b", sinks.Turn{Number: 7, Every: time.Hour})
+		if !slices.Contains(n.told, "events: absent 1 of 6") || slices.Contains(n.told, "events: absent 1 of 7") {
+			t.Errorf("told %v", n.told)
+		}
 		end()
 		end2()
 		n.told = nil
 		time.Sleep(40 * time.Minute)
-		n.Hear("b", sinks.Turn{Number: 6, Every: time.Hour})
+		n.Hear("b", sinks.Turn{Number: 8, Every: time.Hour})
 		if len(n.told) > 0 {
 			t.Errorf("told of no shard: %v", n.told)
 		}
@@ -349,6 +385,7 @@ func TestPlansBeginWithTurns(t *testing.T) {
 			time.Sleep(40 * time.Minute)
 			n.Hear("b", sinks.Turn{Number: number, Every: time.Hour})
 		}
+		stop := l.turns.run()
 		f, clicks := newFlusher(l, state.SinkSessions), newFlusher(l, state.SinkClickHouse)
 		is("the first plan of a leadership", await(f), "alone")
 		f.began = true
@@ -360,7 +397,7 @@ func TestPlansBeginWithTurns(t *testing.T) {
 		closeEpoch(t, l.store, 1)
 		l.epochs.note(2)
 		is("while it is noted", got, "")
-		l.turns.answer(1)
+		l.turns.answer(1, 2)
 		is("after the cut", got, "turn 1")
 		ack(state.SinkSessions, 2)
 
@@ -370,13 +407,13 @@ func TestPlansBeginWithTurns(t *testing.T) {
 		hear(10)
 		got = await(next)
 		is("the first plan, in a turn", got, "")
-		l.turns.answer(10)
+		l.turns.answer(10, 2)
 		is("the first plan, after the cut", got, "turn 10")
 
 		got = await(f)
 		n.told = nil
 		hear(2)
-		l.turns.answer(2)
+		l.turns.answer(2, 2)
 		is("of a shard that closed nothing", got, "")
 		if want := []string{"events: begin 2 for [0]", "sessions: begin 2 for [0]", "events: absent 0 of 2",
 			"sessions: absent 0 of 2"}; !slices.Equal(n.told, want) {
@@ -385,6 +422,7 @@ func TestPlansBeginWithTurns(t *testing.T) {
 		closeEpoch(t, l.store, 1) // closed early
 		l.epochs.note(3)
 		is("of an epoch that was closed early", got, "")
+		stop()
 		hear(3) // the intake does not run: no answer
 		is("without an answer", got, "")
 		time.Sleep(cutWithin)
@@ -401,6 +439,44 @@ func TestPlansBeginWithTurns(t *testing.T) {
 		apply(state.EncodePlan(state.SinkSessions, 8))
 		is("what is outstanding", await(f), "alone")
 		ack(state.SinkSessions, 8)
+
+		// What a cut closes is written as soon as it has, however late that is: it never waits for the next turn.
+		stop = l.turns.run()
+		defer stop()
+		got = await(f)
+		hear(20)
+		time.Sleep(10 * time.Minute)
+		is("while the intake has not cut", got, "")
+		closeEpoch(t, l.store, 1)
+		l.epochs.note(9)
+		l.turns.answer(20, 9)
+		is("after a late cut", got, "turn 20")
+		hear(21) // it writes meanwhile
+		ack(state.SinkSessions, 9)
+		got = await(f)
+		closeEpoch(t, l.store, 1)
+		l.epochs.note(10)
+		is("of a turn that has not cut yet", got, "")
+		l.turns.answer(21, 10)
+		is("what was cut while it wrote", got, "turn 21")
+		ack(state.SinkSessions, 10)
+		got = await(f)
+		closeEpoch(t, l.store, 1)
+		l.epochs.note(11)
+		is("what was closed since the turn", got, "")
+		stop() // the intake falls before it has cut
+		hear(22)
+		time.Sleep(cutWithin)
+		is("of a shard whose intake has fallen", got, "turn 22")
+		ack(state.SinkSessions, 11)
+		got = await(f)
+		stop = l.turns.run()
+		closeEpoch(t, l.store, 1)
+		l.epochs.note(12)
+		is("what the next run has not cut", got, "")
+		l.turns.answer(<-l.turns.due, 12)
+		is("what the next run cuts", got, "turn 22")
+		ack(state.SinkSessions, 12)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -426,7 +502,7 @@ func TestIntakeAnswersTurns(t *testing.T) {
 	answered := func(number uint64) bool {
 		in.turns.mu.Lock()
 		defer in.turns.mu.Unlock()
-		return in.turns.answered && in.turns.number == number
+		return in.turns.answered && in.turns.turn.Number == number
 	}
 	due := func(number uint64) {
 		in.turns.begin(sinks.Turn{Number: number}, time.Now(), nil)
