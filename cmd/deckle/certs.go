@@ -64,7 +64,7 @@ func (c *certFlags) read() (*config.Cluster, error) {
 	if c.config == "" {
 		return nil, nil
 	}
-	cl, err := config.LoadCluster(c.config, os.ReadFile)
+	cl, err := config.LoadCluster(c.config, os.LookupEnv, os.ReadFile)
 	if err != nil {
 		return nil, usageError{err}
 	}

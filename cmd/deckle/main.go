@@ -76,7 +76,7 @@ For completion in your shell: deckle completion --help`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newCertsCommand(), newDeltaCommand(), newDemoCommand(), newEncryptionCommand(),
+	root.AddCommand(newCertsCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(), newEncryptionCommand(),
 		newPartitionsCommand(), newRunCommand(), newSimCommand(), newSuppressCommand(), newTokenCommand(),
 		newVerifyCommand(), newVersionCommand())
 	return root

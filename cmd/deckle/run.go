@@ -17,7 +17,7 @@ import (
 )
 
 func newRunCommand() *cobra.Command {
-	var path string
+	var source configFlags
 	var check bool
 	cmd := &cobra.Command{
 		Use:        "run --config FILE",
@@ -30,20 +30,22 @@ SIGHUP has it look at once for changes of certificates, keys, CA bundles, tokens
 secrets in files, which it does every ten seconds anyway.
 
 The configuration is strict: an unknown key, a wrong type or a missing value is an
-error with its line and column. deckle.example.yaml shows every key.
+error with its line and column. deckle.example.yaml shows every key, docs/configuration.md
+says what each means. ${NAME} in a value is an environment variable; --set goes over the file.
 
 --check reads the file, its secrets and every certificate, asks the brokers about the
 topics if they answer, and changes nothing. It says what would be refused, when
 certificates expire, and notices, each with what to do.`,
 		Example: `  deckle run --config deckle.yaml
-  deckle run --config deckle.yaml --check     # only check`,
+  deckle run --config deckle.yaml --check     # only check
+  deckle run --config deckle.yaml --set node=b --set log.level=debug`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A node is not ended by the terminal from which it was started, whenever that ends.
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
 			defer signal.Stop(hangups)
-			cfg, err := loadConfig(path)
+			cfg, err := source.load()
 			if err != nil {
 				return err
 			}
@@ -53,15 +55,15 @@ certificates expire, and notices, each with what to do.`,
 				}
 			}
 			if check {
-				certificates, notices, err := node.CheckFiles(cfg, node.Deps{})
+				certificates, notices, err := node.CheckFiles(cfg.Config, node.Deps{})
 				if err != nil {
 					return usageError{err}
 				}
-				more, err := node.Check(cmd.Context(), cfg, node.Deps{})
+				more, err := node.Check(cmd.Context(), cfg.Config, node.Deps{})
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", path, cfg.Node,
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is good: node %s of %d, %d shards\n", source.path, cfg.Node,
 					len(cfg.Cluster.Nodes), cfg.Cluster.Shards)
 				for _, line := range certificates {
 					fmt.Fprintln(cmd.OutOrStdout(), line)
@@ -76,22 +78,44 @@ certificates expire, and notices, each with what to do.`,
 			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
 				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			log := cfg.Log.NewLogger(cmd.ErrOrStderr())
-			return node.Run(cmd.Context(), cfg, node.Deps{Logger: log, Registerer: reg, Reread: hangups})
+			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: log, Registerer: reg, Reread: hangups})
 		},
 	}
-	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration of the node (required)")
+	source.add(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "check the configuration, its secrets and the topics, and end")
 	return cmd
 }
 
-// loadConfig reads a configuration; what is wrong with it is the user's to mend.
-func loadConfig(path string) (*config.Config, error) {
+// configFlags say where a command has its configuration from.
+type configFlags struct {
+	path string
+	set  []string
+}
+
+func (c *configFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&c.path, "config", "c", "", "configuration of the node (required)")
+	cmd.Flags().StringArrayVar(&c.set, "set", nil, "`KEY=VALUE` over the file, such as kafka.topic=clicks; repeatable")
+}
+
+// load reads a configuration; what is wrong with it is the user's to mend.
+func (c *configFlags) load() (*config.Loaded, error) { return c.read(c.path, false) }
+
+func (c *configFlags) read(path string, static bool) (*config.Loaded, error) {
 	if path == "" {
 		return nil, usageError{errors.New("--config FILE is missing; deckle.example.yaml shows one")}
 	}
-	cfg, err := config.Load(path, os.LookupEnv, os.ReadFile)
+	l, err := config.Source{Path: path, Env: os.LookupEnv, ReadFile: os.ReadFile, Set: c.set, Static: static}.Load()
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return cfg, nil
+	return l, nil
+}
+
+// loadConfig reads a configuration; what is wrong with it is the user's to mend.
+func loadConfig(path string) (*config.Config, error) {
+	l, err := (&configFlags{path: path}).load()
+	if err != nil {
+		return nil, err
+	}
+	return l.Config, nil
 }

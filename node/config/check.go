@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 // problems checks a configuration whose defaults are filled in.
 func (c *Config) problems() []Problem {
 	k := &checker{}
+	k.enums(reflect.ValueOf(c).Elem(), "")
 	k.need("node", c.Node, "this node's name, one of cluster.nodes")
 	k.need("data_dir", c.DataDir, "the folder for this node's log and state")
 	c.checkCluster(k)
@@ -38,8 +40,6 @@ func (c *Config) problems() []Problem {
 		lake = c.Delta.Path
 	}
 	c.Encryption.wrong(c.DataDir, lake, k.add)
-	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	k.oneOf("log.format", c.Log.Format, "json", "text")
 	return k.problems
 }
 
@@ -138,8 +138,6 @@ func (c *Config) checkKafka(k *checker) {
 	if kc.DLQ == kc.Topic {
 		k.add("kafka.dlq", "must not be the source topic %q: dead letters would be read again", kc.Topic)
 	}
-	k.oneOf("kafka.start", kc.Start, "earliest", "latest")
-	k.oneOf("kafka.keyed", kc.Keyed, "auto", "yes", "no")
 	if kc.Keyed == "no" && c.Cluster.Shards > 1 {
 		k.add("kafka.keyed", "without keys a session's events lie in any partition, so cluster.shards (%d) must be 1",
 			c.Cluster.Shards)
@@ -225,7 +223,6 @@ func (c *Config) checkDelta(k *checker) {
 		k.add("delta.shared", "nobody else reaches %s, since data_dir is this user's alone: give the lake a folder "+
 			"outside of it", d.Path)
 	}
-	k.oneOf("delta.compression", d.Compression, "zstd", "snappy", "none")
 	k.between("delta.revision_interval", d.RevisionInterval, 100*time.Millisecond, 24*time.Hour)
 	k.atLeast("delta.revision_files_per_pass", int64(d.RevisionFilesPerPass), 1)
 	k.between("delta.commit_wait", d.CommitWait, 0, 2*time.Second)
@@ -281,7 +278,6 @@ func (c *Config) checkClickHouse(k *checker) {
 			k.address("clickhouse.address", h.Address, false)
 		}
 	}
-	k.oneOf("clickhouse.compression", h.Compression, "lz4", "zstd", "none")
 	k.between("clickhouse.read_timeout", h.ReadTimeout, time.Second, time.Hour)
 	k.database("clickhouse.database", h.Database)
 	checkTLS(k, "clickhouse.tls", h.TLS)

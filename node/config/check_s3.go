@@ -14,7 +14,6 @@ const mostExternalID = 1224
 
 // checkS3Credentials checks where the keys come from, and that nothing is given which would then not be used.
 func checkS3Credentials(k *checker, s *S3) {
-	k.oneOf("delta.s3.credentials", s.Credentials, S3Sources...)
 	given := s.AccessKey.IsSet() || s.SecretKey.IsSet() || s.SessionToken.IsSet()
 	switch from := s.Credentials; {
 	case from == "static" || from == "assume_role" && given:
@@ -57,7 +56,6 @@ func checkSSE(k *checker, s *S3) {
 	if e == nil {
 		return
 	}
-	k.oneOf("delta.s3.sse.kind", e.Kind, "s3", "kms", "c")
 	switch {
 	case e.KMSKey != "" && e.Kind != "kms":
 		k.add("delta.s3.sse.kms_key", "is for kind: kms; take it away")

@@ -16,8 +16,6 @@ func checkSASL(k *checker, s *SASL) {
 	if s == nil {
 		return
 	}
-	k.oneOf("kafka.sasl.mechanism", s.Mechanism, "plain", "scram-sha-256", "scram-sha-512", "oauthbearer",
-		"gssapi")
 	if k.kerberos(s) {
 		return
 	}

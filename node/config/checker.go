@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 type Problem struct {
 	Key          string // e.g. "cluster.nodes[1].address"; "" for the whole file
 	Line, Column int    // in the file, from 1; 0 for a Config built in Go
+	Set          string // the key of the assignment of --set that is wrong; "" for the file
 	Text         string // what is wrong and what to do
 }
 
@@ -33,6 +35,37 @@ func (k *checker) need(key, value, hint string) bool {
 func (k *checker) oneOf(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		k.add(key, "%q is not known; use one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+// enums checks every text below v, and every text of a list, that has one of the values of its enum tag.
+func (k *checker) enums(v reflect.Value, key string) {
+	for i := range v.NumField() {
+		field, x := v.Type().Field(i), v.Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		full := strings.TrimPrefix(key+"."+field.Tag.Get("yaml"), ".")
+		if x.Kind() == reflect.Pointer {
+			x = x.Elem() // the zero Value for nil
+		}
+		allowed := strings.Split(field.Tag.Get("enum"), ",")
+		switch {
+		case x.Kind() == reflect.Struct:
+			k.enums(x, full)
+		case x.Kind() == reflect.Slice:
+			for j := range x.Len() {
+				at := fmt.Sprintf("%s[%d]", full, j)
+				switch e := x.Index(j); {
+				case e.Kind() == reflect.Struct:
+					k.enums(e, at)
+				case allowed[0] != "":
+					k.oneOf(at, e.String(), allowed...)
+				}
+			}
+		case allowed[0] != "":
+			k.oneOf(full, x.String(), allowed...)
+		}
 	}
 }
 

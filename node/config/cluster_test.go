@@ -102,7 +102,7 @@ func TestLoadCluster(t *testing.T) {
 		{"", "is empty"},
 	} {
 		text, want := row[0], row[1]
-		c, err := LoadCluster("deckle.yaml", testFiles(text))
+		c, err := LoadCluster("deckle.yaml", testEnv, testFiles(text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}

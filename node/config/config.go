@@ -10,32 +10,33 @@ import (
 
 // Config is the configuration of one node: deckle.yaml. Load reads, completes and checks it.
 type Config struct {
-	Node    string  `yaml:"node"`     // this node's name; one of Cluster.Nodes
+	Node    string  `yaml:"node"`     // this node's name; one of cluster.nodes
 	DataDir string  `yaml:"data_dir"` // the folder of this node's log and state
-	Cluster Cluster `yaml:"cluster"`
-	Kafka   Kafka   `yaml:"kafka"`
-	Session Session `yaml:"session"`
-	Rules   Rules   `yaml:"rules"`
+	Cluster Cluster `yaml:"cluster"`  // who the nodes are
+	Kafka   Kafka   `yaml:"kafka"`    // the source
+	Session Session `yaml:"session"`  // when a session ends; fixed at creation
+	Rules   Rules   `yaml:"rules"`    // what becomes of records; may be changed
 	// Privacy has what rules about personal data need and what must not be replicated.
 	Privacy Privacy `yaml:"privacy"`
-	Flush   Flush   `yaml:"flush"`
-	Limits  Limits  `yaml:"limits"`
-	// Delta is nil when that sink is off; so is ClickHouse. At least one is on.
+	Flush   Flush   `yaml:"flush"`  // when an epoch is closed
+	Limits  Limits  `yaml:"limits"` // the budgets at which intake pauses
+	// Delta is the Delta sink; nil when it is off, and so is clickhouse. At least one is on.
 	Delta      *Delta      `yaml:"delta"`
-	ClickHouse *ClickHouse `yaml:"clickhouse"`
+	ClickHouse *ClickHouse `yaml:"clickhouse"` // nil: not written to
 	Encryption *Encryption `yaml:"encryption"` // nil: the data folder is plain
-	HTTP       HTTP        `yaml:"http"`
-	Debug      Debug       `yaml:"debug"`
-	Log        Log         `yaml:"log"`
+	HTTP       HTTP        `yaml:"http"`       // health, metrics, API and page
+	Debug      Debug       `yaml:"debug"`      // profiles of the process
+	Log        Log         `yaml:"log"`        // the log on standard error
 }
 
 // Cluster says who the nodes are: one or three.
 type Cluster struct {
+	// names the job; part of the tables' transaction ids, never change it
 	Pipeline string `yaml:"pipeline" default:"deckle"`
-	// Name stands in every certificate of a node; by default Pipeline, if that can stand there (pki.CheckCluster).
+	// Name stands in every certificate of a node; by default pipeline, if that can stand there.
 	Name   string `yaml:"name"`
 	Listen string `yaml:"listen"` // host:port of the Raft port; by default this node's address
-	Nodes  []Node `yaml:"nodes"`
+	Nodes  []Node `yaml:"nodes"`  // one or three; the same list on every node
 	Shards int    `yaml:"shards"` // fixed at creation; by default 1 on a single node, else 6
 	// MaxLevel holds the level of the formats down, so that an older version can still take over. Zero, the default, is
 	// no bound. A level never falls (docs/design.md §11).
@@ -45,64 +46,75 @@ type Cluster struct {
 	Insecure bool `yaml:"insecure"`
 	TLS      *TLS `yaml:"tls"` // of connections between nodes: both ends show a certificate
 
+	// after which a follower without news from its leader wants another one
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout" default:"500ms"`
-	ElectionTimeout  time.Duration `yaml:"election_timeout" default:"500ms"`
-	LeaseTimeout     time.Duration `yaml:"lease_timeout" default:"500ms"`
-	CommitTimeout    time.Duration `yaml:"commit_timeout" default:"250ms"`
+	// after which an election without outcome begins anew
+	ElectionTimeout time.Duration `yaml:"election_timeout" default:"500ms"`
+	// after which a leader that no majority answers gives up the lead
+	LeaseTimeout time.Duration `yaml:"lease_timeout" default:"500ms"`
+	// how often followers learn what is committed where nothing is written
+	CommitTimeout time.Duration `yaml:"commit_timeout" default:"250ms"`
+	// of one request between nodes
 	TransportTimeout time.Duration `yaml:"transport_timeout" default:"1500ms"`
-	StoreDeadline    time.Duration `yaml:"store_deadline" default:"1s"`
+	// a leader whose disk takes longer gives up the lead
+	StoreDeadline time.Duration `yaml:"store_deadline" default:"1s"`
 }
 
 // Node is one member of the cluster.
 type Node struct {
-	Name    string `yaml:"name"`
+	Name    string `yaml:"name"`    // its name, which node names in its own file
 	Address string `yaml:"address"` // host:port that the other nodes dial
 	// Certificate is a DNS name, IP address or URI that stands in this node's certificate and in no other node's; by
-	// default ("") that is the URI of pki.NodeURI.
+	// default ("") that is deckle://CLUSTER/node/NAME.
 	Certificate string `yaml:"certificate"`
 }
 
 // Kafka is the source.
 type Kafka struct {
-	Brokers []string `yaml:"brokers"`
-	Topic   string   `yaml:"topic" default:"web_clicks"`
-	DLQ     string   `yaml:"dlq"` // the topic of dead letters; by default <topic>.dlq
+	Brokers []string `yaml:"brokers"`                    // host:port of one or more to begin with
+	Topic   string   `yaml:"topic" default:"web_clicks"` // the events
+	DLQ     string   `yaml:"dlq"`                        // the topic of dead letters; by default TOPIC.dlq
 	// DLQRetention is for how long the topic of dead letters keeps one, if Deckle creates it.
 	DLQRetention time.Duration `yaml:"dlq_retention" default:"720h"`
-	Group        string        `yaml:"group"`                    // for lag tools only; by default deckle-<pipeline>
-	Start        string        `yaml:"start" default:"earliest"` // earliest or latest: where a new cluster begins
-	Keyed        string        `yaml:"keyed" default:"auto"`     // auto (the topic is sampled), yes or no
+	Group        string        `yaml:"group"` // for lag tools only; by default deckle-PIPELINE
+	// Start is where a new cluster begins.
+	Start string `yaml:"start" default:"earliest" enum:"earliest,latest"`
+	// Keyed says whether records have keys: auto (the topic is sampled), yes or no. Without keys only one shard is
+	// possible.
+	Keyed string `yaml:"keyed" default:"auto" enum:"auto,yes,no"`
 	// AllowCompacted lets a cluster be created over a topic whose cleanup.policy contains compact.
 	AllowCompacted bool `yaml:"allow_compacted"`
 
-	TLS  *TLS  `yaml:"tls"`
-	SASL *SASL `yaml:"sasl"`
+	TLS  *TLS  `yaml:"tls"`  // of connections to the brokers; none: plain
+	SASL *SASL `yaml:"sasl"` // how this side authenticates; none: not at all
 	// IdleAfter is how long a partition must show nothing new at its end before it counts as idle.
 	IdleAfter time.Duration `yaml:"idle_after" default:"30s"`
 	// FetchMaxBytes bounds one fetch per broker.
 	FetchMaxBytes int64 `yaml:"fetch_max_bytes" default:"8MiB"`
-	// MaxBatchBytes bounds what one record batch may inflate to; by default 64 MiB, or FetchMaxBytes if that is more. A
+	// MaxBatchBytes bounds what one record batch may inflate to; by default 64 MiB, or fetch_max_bytes if that is more. A
 	// partition with a larger one waits.
 	MaxBatchBytes int64 `yaml:"max_batch_bytes"`
 }
 
 // Session holds the rules of sessions, fixed at creation.
 type Session struct {
+	// a session without events for so long ends
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"30m"`
-	Grace       time.Duration `yaml:"grace" default:"30s"`
-	Retention   time.Duration `yaml:"retention" default:"6h"`
+	Grace       time.Duration `yaml:"grace" default:"30s"` // how long a closed session takes events without a revision
+	// how long the state keeps a session that is over, and takes late events for it
+	Retention time.Duration `yaml:"retention" default:"6h"`
 }
 
 // Flush says when an epoch is closed.
 type Flush struct {
-	Interval  time.Duration `yaml:"interval" default:"10s"`
+	Interval  time.Duration `yaml:"interval" default:"10s"`     // how often
 	MaxEvents int64         `yaml:"max_events" default:"75000"` // an epoch with this many events is closed early
 }
 
 // Limits are the budgets at which intake pauses.
 type Limits struct {
-	// DiskBytes bounds the data folder. By default (zero here, which the file must not say) it is half of what is free
-	// when the folder is created.
+	// DiskBytes bounds the data folder. By default (zero) it is half of what is free when the folder is
+	// created.
 	DiskBytes       int64 `yaml:"disk_bytes" zero:"unset"`
 	InFlightEntries int   `yaml:"in_flight_entries" default:"4"` // per shard
 	EntryBytes      int   `yaml:"entry_bytes" default:"64KiB"`   // size at which a Batch entry is proposed
@@ -111,7 +123,7 @@ type Limits struct {
 	// BufferMemoryBytes bounds the encoded events that wait for a flush, of all shards together.
 	BufferMemoryBytes int64 `yaml:"buffer_memory_bytes" default:"256MiB"`
 	// FetchMemoryBytes bounds the fetched records that wait to be read, inflated, of all shards together, beside one
-	// batch per fetch; by default 256 MiB, or four times Kafka.MaxBatchBytes if that is more.
+	// batch per fetch; by default 256 MiB, or four times kafka.max_batch_bytes if that is more.
 	FetchMemoryBytes int64 `yaml:"fetch_memory_bytes"`
 	// CacheBytes is the size of Pebble's block cache, which all shards share.
 	CacheBytes int64 `yaml:"cache_bytes" default:"32MiB"`
@@ -126,50 +138,53 @@ type Delta struct {
 	// Shared lets every user of the machine read the local folder: folders 0755, files 0644. Otherwise they are this
 	// user's alone.
 	Shared bool `yaml:"shared"`
-	S3     *S3  `yaml:"s3"`
+	S3     *S3  `yaml:"s3"` // an S3-compatible store, instead of path
 	// Events keeps every raw event in the table events.
-	Events               *bool         `yaml:"events" default:"true"`
-	Compression          string        `yaml:"compression" default:"zstd"` // zstd, snappy or none
-	RevisionInterval     time.Duration `yaml:"revision_interval" default:"1m"`
-	RevisionFilesPerPass int           `yaml:"revision_files_per_pass" default:"64"`
-	CheckpointInterval   int           `yaml:"checkpoint_interval" default:"10"` // commits, at least
+	Events      *bool  `yaml:"events" default:"true"`
+	Compression string `yaml:"compression" default:"zstd" enum:"zstd,snappy,none"` // of Parquet files
+	// how often rows of sessions that have changed are written anew
+	RevisionInterval time.Duration `yaml:"revision_interval" default:"1m"`
+	// the most files that one pass rewrites
+	RevisionFilesPerPass int `yaml:"revision_files_per_pass" default:"64"`
+	CheckpointInterval   int `yaml:"checkpoint_interval" default:"10"` // commits, at least
 	// CommitWait is how long after a turn the one commit for all nodes waits for them; zero: each node has its own
 	// part of the interval, and commits by itself.
 	CommitWait time.Duration `yaml:"commit_wait"`
-	Compaction Compaction    `yaml:"compaction"`
-	Vacuum     Vacuum        `yaml:"vacuum"`
+	Compaction Compaction    `yaml:"compaction"` // few large files of many small ones
+	Vacuum     Vacuum        `yaml:"vacuum"`     // objects go that no version needs
 }
 
 // Compaction makes few large files of many small ones, on the node that leads shard 1.
 type Compaction struct {
-	Enabled   *bool         `yaml:"enabled" default:"true"`
-	Every     time.Duration `yaml:"every" default:"10m"`
+	Enabled   *bool         `yaml:"enabled" default:"true"`     // whether it is done
+	Every     time.Duration `yaml:"every" default:"10m"`        // how often
 	RateBytes int64         `yaml:"rate_bytes" default:"32MiB"` // read and written, a second
 }
 
 // Vacuum removes what no version inside the retention needs, on the node that leads shard 0.
 type Vacuum struct {
-	Enabled *bool         `yaml:"enabled" default:"true"`
-	Every   time.Duration `yaml:"every" default:"24h"`
+	Enabled *bool         `yaml:"enabled" default:"true"` // whether it is done
+	Every   time.Duration `yaml:"every" default:"24h"`    // how often
 	// Retain is how long objects stay that nothing needs. From a week on it is what the table says if that is longer.
 	Retain time.Duration `yaml:"retain" default:"168h"`
 }
 
 // ClickHouse is the ClickHouse sink.
 type ClickHouse struct {
-	Address     string        `yaml:"address"` // host:port of the native protocol
+	Address string `yaml:"address"` // host:port of the native protocol
+	// is made if it is missing
 	Database    string        `yaml:"database" default:"analytics"`
-	User        string        `yaml:"user" default:"default"`
-	Password    Secret        `yaml:"password"`
-	TLS         *TLS          `yaml:"tls"`
-	Compression string        `yaml:"compression" default:"lz4"` // lz4, zstd or none
-	ReadTimeout time.Duration `yaml:"read_timeout" default:"60s"`
+	User        string        `yaml:"user" default:"default"`                         // the user name
+	Password    Secret        `yaml:"password"`                                       // its password
+	TLS         *TLS          `yaml:"tls"`                                            // of the connection; none: plain
+	Compression string        `yaml:"compression" default:"lz4" enum:"lz4,zstd,none"` // of the connection
+	ReadTimeout time.Duration `yaml:"read_timeout" default:"60s"`                     // for an answer
 }
 
 // Log is the log on standard error.
 type Log struct {
-	Level  string `yaml:"level" default:"info"`  // debug, info, warn or error
-	Format string `yaml:"format" default:"json"` // json or text
+	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error"` // what is less is not logged
+	Format string `yaml:"format" default:"json" enum:"json,text"`            // of the lines
 }
 
 // deriveName takes the pipeline's name for the cluster's if it can stand in a certificate.

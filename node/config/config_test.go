@@ -116,7 +116,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, d, err := parse([]byte(uncommented(string(text))))
+	_, d, err := parse([]byte(uncommented(string(text))), testEnv, false)
 	if err != nil || len(d.problems) > 0 {
 		t.Fatal(err, d.problems)
 	}

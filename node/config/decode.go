@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +16,14 @@ import (
 // later, can name the place, too. It goes on after a problem. Anchors, aliases, tags and merge keys are refused: people
 // read a configuration first.
 type decoder struct {
-	places   map[string]place
-	problems []Problem
-	zeros    []zero
+	places    map[string]place
+	problems  []Problem
+	zeros     []zero
+	env       func(string) (string, bool) // of ${NAME}
+	variables map[string][]string         // by key: what its text names
+	set       string                      // the assignment of --set that is being decoded, "" for the file
+	static    bool                        // what is not set is taken as present
+	assumed   []Assumed
 }
 
 // zero is a value that the file gives and that is zero, which is what a key that is missing has, too.
@@ -46,7 +52,11 @@ func (d *decoder) refuseZeros() {
 	}
 }
 
-type place struct{ line, column int }
+// place is where the file, or an assignment of --set, says something.
+type place struct {
+	line, column int
+	set          string
+}
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
@@ -66,14 +76,18 @@ func (d *decoder) problem(key, format string, args ...any) {
 	if len(args) > 0 {
 		text = fmt.Sprintf(format, args...)
 	}
-	d.problems = append(d.problems, Problem{Key: key, Line: at.line, Column: at.column, Text: text})
+	d.problems = append(d.problems, Problem{Key: key, Line: at.line, Column: at.column, Set: at.set, Text: text})
 }
 
 func parentKey(key string) string { return key[:max(0, strings.LastIndexAny(key, ".["))] }
 
 func (d *decoder) mark(key string, n ast.Node) {
+	if d.set != "" {
+		d.places[key] = place{set: d.set}
+		return
+	}
 	if t := n.GetToken(); t != nil && t.Position != nil {
-		d.places[key] = place{t.Position.Line, t.Position.Column}
+		d.places[key] = place{line: t.Position.Line, column: t.Position.Column}
 	}
 }
 
@@ -86,6 +100,10 @@ func (d *decoder) value(n ast.Node, key string, v reflect.Value) {
 		if key != "" {
 			d.problem(key, "has no value: give one or take the key away")
 		}
+		return
+	}
+	if text, ok := d.expanded(n, key, v); ok {
+		d.scalar(text, key, v)
 		return
 	}
 	switch {
@@ -178,16 +196,26 @@ func (d *decoder) mapping(n ast.Node, key string, v reflect.Value) {
 		}
 		before := len(d.problems)
 		d.value(e.Value, full, v.Field(i))
-		f := v.Field(i)
-		switch f.Kind() {
-		case reflect.String, reflect.Int, reflect.Int64, reflect.Bool:
-		default: // a block, a list or a secret
-			continue
-		}
-		if len(d.problems) == before && f.IsZero() {
-			d.zeros = append(d.zeros, zero{full, f, v.Type().Field(i).Tag.Get("zero") == "unset"})
+		if len(d.problems) == before {
+			d.noteZero(full, v.Field(i), v.Type().Field(i).Tag)
 		}
 	}
+}
+
+// noteZero remembers that the file gives zero at a key.
+func (d *decoder) noteZero(key string, f reflect.Value, tag reflect.StructTag) {
+	if isScalar(f) && f.IsZero() && !slices.ContainsFunc(d.assumed, func(a Assumed) bool { return a.Key == key }) {
+		d.zeros = append(d.zeros, zero{key, f, tag.Get("zero") == "unset"})
+	}
+}
+
+// isScalar says whether v is a single value: neither a block, a list nor a secret.
+func isScalar(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String, reflect.Int, reflect.Int64, reflect.Bool:
+		return true
+	}
+	return false
 }
 
 func mapEntries(n ast.Node) ([]*ast.MappingValueNode, bool) {
@@ -223,21 +251,11 @@ func (d *decoder) text(n ast.Node, key string, v reflect.Value) {
 func (d *decoder) integer(n ast.Node, key string, v reflect.Value) {
 	size := strings.HasSuffix(key, "_bytes")
 	if i, ok := n.(*ast.IntegerNode); ok {
-		x, err := strconv.ParseInt(i.GetToken().Value, 0, 64)
-		if err != nil || v.OverflowInt(x) {
-			d.problem(key, "the number %s does not fit", i.GetToken().Value)
-			return
-		}
-		v.SetInt(x)
+		d.number(i.GetToken().Value, key, v)
 		return
 	}
 	if s, ok := n.(*ast.StringNode); ok && size {
-		x, err := ParseBytes(s.Value)
-		if err != nil {
-			d.problem(key, "%v", err)
-			return
-		}
-		v.SetInt(x)
+		d.size(s.Value, key, v)
 		return
 	}
 	if size {
@@ -257,23 +275,18 @@ func (d *decoder) duration(n ast.Node, key string, v reflect.Value) {
 		d.wrong(key, `a duration such as "10s"`, n)
 		return
 	}
-	x, err := time.ParseDuration(s.Value)
-	switch {
-	case err != nil:
-		d.problem(key, `%q is not a duration; write it like "500ms", "10s", "1h30m"`, s.Value)
-	case x < 0:
-		d.problem(key, "must not be negative")
-	default:
-		v.SetInt(int64(x))
-	}
+	d.span(s.Value, key, v)
 }
 
 // secret refuses a literal without repeating it.
 func (d *decoder) secret(n ast.Node, key string, v reflect.Value) {
 	if _, ok := mapEntries(n); !ok {
-		d.problem(key,
-			"a secret does not belong in this file: write {env: NAME} to take it from the environment or {file: "+
-				"PATH} to read it from a file")
+		where := "in this file"
+		if d.set != "" {
+			where = "in a command line, which every user of the machine can read"
+		}
+		d.problem(key, "a secret does not belong %s: write {env: NAME} to take it from the environment or {file: "+
+			"PATH} to read it from a file", where)
 		return
 	}
 	d.mapping(n, key, v)
@@ -300,7 +313,11 @@ func (d *decoder) secrets(v reflect.Value, key string, env func(string) (string,
 				return
 			}
 		}
-		if err := s.resolve(env, readFile); err != nil {
+		switch err := s.resolve(env, readFile); {
+		case err != nil && d.static && (s.Env == "") != (s.File == ""):
+			s.value = assumedText
+			d.assumed = append(d.assumed, Assumed{Key: key, Name: s.Env, File: s.File})
+		case err != nil:
 			d.problem(key, "%v", err)
 		}
 		return

@@ -6,7 +6,7 @@
 // or an *Error that names every mistake that can be told at once, each with line, column, key and what to do about it.
 // No value of a secret appears in anything that is printed, logged or encoded.
 //
-//	deckle.yaml ─► YAML tree ─► decode: types, unknown keys ─► secrets ─► defaults ─► checks ─► Config or *Error
+//	deckle.yaml ─► YAML tree ─► decode: variables, types, unknown keys ─► --set ─► secrets ─► defaults ─► checks
 //	Config built in Go ────────────────────────────────────────────────► defaults ─► checks     (Complete)
 //
 // # Invariants
@@ -17,6 +17,11 @@
 //  2. Decoding goes on after a problem, and a check does not repeat what decoding has said about the same key.
 //  3. Complete changes nothing in a Config that is complete.
 //  4. A secret is the name of an environment variable or of a file. A literal is refused without being repeated.
+//  5. Variables (${NAME}) stand in single values alone, and are replaced before a value is read by the type of its key.
+//     So no variable makes a key, a list or a block, and none is a secret. What --set says is not expanded again: the
+//     shell has done it.
+//  6. docs/configuration.md and docs/deckle.schema.json are made from the fields, their tags and their comments
+//     (TestReference): a field without a comment fails.
 //
 // # Assumptions
 //
@@ -32,5 +37,6 @@
 // # Rejected
 //
 // Decoding with the YAML library itself: its strict mode stops at the first mistake and knows no place for checks of
-// values that come later. Environment variables that override any key: two places for one value.
+// values that come later. Environment variables that override any key: two places for one value. A library that makes
+// JSON Schema from structs: durations, sizes, secrets and variables need types of their own in any of them.
 package config

@@ -12,14 +12,14 @@ type Encryption struct {
 	Keys []KeyFile `yaml:"keys"`
 	// PlainFiles is refuse, or accept: a folder that was in use before it had keys is read as it is, and sealed file by
 	// file. It is said here because whoever can write to the folder could change whatever stood there.
-	PlainFiles string `yaml:"plain_files" default:"refuse"`
+	PlainFiles string `yaml:"plain_files" default:"refuse" enum:"refuse,accept"`
 	// NewFiles is encrypted, or plain: the way back, which leaves the first key in use until all is rewritten.
-	NewFiles string `yaml:"new_files" default:"encrypted"`
+	NewFiles string `yaml:"new_files" default:"encrypted" enum:"encrypted,plain"`
 }
 
 // KeyFile names a file with a key: of Encryption one that deckle encryption keygen has made.
 type KeyFile struct {
-	File string `yaml:"file"`
+	File string `yaml:"file"` // its path
 }
 
 // wrong tells add what is wrong with it, for a node whose data folder and local lake (or "") these are.
@@ -46,11 +46,5 @@ func (e *Encryption) wrong(dataDir, lake string, add func(key, format string, ar
 	}
 	if lake != "" && filepath.Clean(lake) == filepath.Clean(dataDir) {
 		add("delta.path", "is data_dir, whose files are sealed: give the lake a folder of its own")
-	}
-	if e.PlainFiles != "refuse" && e.PlainFiles != "accept" {
-		add("encryption.plain_files", "%q is not known; use one of refuse, accept", e.PlainFiles)
-	}
-	if e.NewFiles != "encrypted" && e.NewFiles != "plain" {
-		add("encryption.new_files", "%q is not known; use one of encrypted, plain", e.NewFiles)
 	}
 }

@@ -7,8 +7,9 @@ import (
 
 // HTTP is the address of health, metrics, API and page, and who may ask there.
 type HTTP struct {
-	Listen string `yaml:"listen" default:"127.0.0.1:8080"`
-	TLS    *TLS   `yaml:"tls"` // cert and key of this node's HTTP side; ca verifies them in --check only
+	Listen string `yaml:"listen" default:"127.0.0.1:8080"` // host:port
+	// TLS has cert and key of this node's HTTP side; ca verifies them in deckle check only.
+	TLS *TLS `yaml:"tls"`
 	// Hosts are further names and addresses under which it may be asked.
 	Hosts    []string `yaml:"hosts"`
 	BasePath string   `yaml:"base_path"` // the path under which a proxy shows it: /deckle
@@ -19,16 +20,17 @@ type HTTP struct {
 	// Insecure says that it may be without TLS or authentication where others reach it.
 	Insecure bool `yaml:"insecure"`
 	// Open is what is answered without authentication, of livez, readyz and metrics; by default the first two.
-	Open  []string  `yaml:"open"`
-	Auth  *HTTPAuth `yaml:"auth"` // nil: whoever reaches it is an administrator
-	Audit Audit     `yaml:"audit"`
+	Open  []string  `yaml:"open" enum:"livez,readyz,metrics"`
+	Auth  *HTTPAuth `yaml:"auth"`  // nil: whoever reaches it is an administrator
+	Audit Audit     `yaml:"audit"` // who did what
 }
 
 // HTTPAuth says how those who ask over HTTP are known.
 type HTTPAuth struct {
-	Tokens       string            `yaml:"tokens"` // file of tokens, see deckle token
-	Certificates *HTTPCertificates `yaml:"certificates"`
-	OIDC         *HTTPOIDC         `yaml:"oidc"`
+	Tokens       string            `yaml:"tokens"`       // file of tokens, see deckle token
+	Certificates *HTTPCertificates `yaml:"certificates"` // of clients
+	// access tokens of an issuer (OpenID Connect)
+	OIDC *HTTPOIDC `yaml:"oidc"`
 }
 
 // HTTPOIDC is an issuer (OpenID Connect) whose access tokens count.
@@ -38,32 +40,33 @@ type HTTPOIDC struct {
 	Claim       string     `yaml:"claim"`        // with the roles; dots lead into objects
 	Roles       []HTTPRole `yaml:"roles"`        // values of the claim, and what each may
 	BrandsClaim string     `yaml:"brands_claim"` // with the brands to which the role is held; "*" for all
-	CA          string     `yaml:"ca"`           // PEM file of the issuer's CA; default: those of the system
+	CA          string     `yaml:"ca"`           // PEM file of the issuer's CAs; default: those of the system
 }
 
 // HTTPCertificates are client certificates that count.
 type HTTPCertificates struct {
-	CA    string     `yaml:"ca"`
-	Roles []HTTPRole `yaml:"roles"`
+	CA    string     `yaml:"ca"`    // PEM file of the CAs whose certificates count
+	Roles []HTTPRole `yaml:"roles"` // who may what
 }
 
 // HTTPRole is one name (in a client certificate a URI, DNS name or e-mail address; of an issuer a value of the claim)
 // and its role.
 type HTTPRole struct {
+	// a URI, DNS name or e-mail address of a certificate, or a value of the claim
 	Name string `yaml:"name"`
-	Role string `yaml:"role"` // viewer, analyst, operator or admin
+	Role string `yaml:"role" enum:"viewer,analyst,operator,admin"` // what it may
 }
 
 // Audit is the log of who did what over HTTP.
 type Audit struct {
-	File     string `yaml:"file"` // by default audit/audit.jsonl in the data folder
-	MaxBytes int64  `yaml:"max_bytes" default:"64MiB"`
-	Keep     int    `yaml:"keep" default:"16"` // files that were put aside
+	File     string `yaml:"file"`                      // by default audit/audit.jsonl in the data folder
+	MaxBytes int64  `yaml:"max_bytes" default:"64MiB"` // then a file is put aside
+	Keep     int    `yaml:"keep" default:"16"`         // files that were put aside
 }
 
 // Debug is the address at which the process shows its profiles: a loopback address, by default none.
 type Debug struct {
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen"` // host:port, a loopback address; none: off
 }
 
 // Proxies returns the networks of TrustedProxies, which may be addresses.

@@ -12,25 +12,26 @@ import (
 // need level 3.
 type DeadLetters struct {
 	// Values is keep (the record as it came), masked (its names, and for each value its type and length) or none.
-	Values string `yaml:"values" default:"keep"`
+	Values string `yaml:"values" default:"keep" enum:"keep,masked,none"`
 	// Details is types (a detail says what a value is) or values (it shows how the value begins).
-	Details string `yaml:"details" default:"types"`
+	Details string `yaml:"details" default:"types" enum:"types,values"`
 }
 
 // PrivacyRule says what becomes of the value of a field, before anything else has it. Package event checks what its
 // fields say, and docs/schema.md has their rules. It needs level 3.
 type PrivacyRule struct {
-	Field  string `yaml:"field"`  // a dot leads into an object
-	Action string `yaml:"action"` // drop, hash, truncate_ip or generalise_time
-	To     string `yaml:"to"`     // what generalise_time leaves of a time: hour, day or month
+	Field string `yaml:"field"` // a dot leads into an object
+	// Action is drop, hash (needs privacy.keys), truncate_ip or generalise_time.
+	Action string `yaml:"action" enum:"drop,hash,truncate_ip,generalise_time"`
+	To     string `yaml:"to"` // what generalise_time leaves of a time: hour, day or month
 }
 
 // Consent says by which field a reader agrees to being counted. It needs level 3.
 type Consent struct {
-	Field string   `yaml:"field"` // as in PrivacyRule
+	Field string   `yaml:"field"` // as in rules.privacy
 	Equal []string `yaml:"equal"` // the values that agree
 	// Missing says what becomes of a record without a value: suppress or count.
-	Missing string `yaml:"missing" default:"suppress"`
+	Missing string `yaml:"missing" default:"suppress" enum:"suppress,count"`
 }
 
 // Privacy names the keys of hash. They are never replicated: all nodes have the same files.
@@ -49,8 +50,6 @@ const dlqRetentionMost = 3652 * 24 * time.Hour
 
 func (c *Config) checkDeadLetters(k *checker) {
 	k.between("kafka.dlq_retention", c.Kafka.DLQRetention, time.Hour, dlqRetentionMost)
-	k.oneOf("rules.dead_letters.values", c.Rules.DeadLetters.Values, "keep", "masked", "none")
-	k.oneOf("rules.dead_letters.details", c.Rules.DeadLetters.Details, "types", "values")
 }
 
 func (c *Config) checkPrivacy(k *checker) {
@@ -58,7 +57,6 @@ func (c *Config) checkPrivacy(k *checker) {
 		r := &c.Rules.Privacy[i]
 		at := fmt.Sprintf("rules.privacy[%d]", i)
 		k.need(at+".field", r.Field, "the field of the record that the rule is about")
-		k.oneOf(at+".action", r.Action, "drop", hashAction, "truncate_ip", "generalise_time")
 		if r.Action == hashAction && len(c.Privacy.Keys) == 0 {
 			k.add(at+".action", "hash needs a key: openssl rand -hex 32 > FILE, the same on all nodes, and privacy: "+
 				"{keys: [{file: FILE}]}")
@@ -66,7 +64,6 @@ func (c *Config) checkPrivacy(k *checker) {
 	}
 	if x := c.Rules.Consent; x != nil {
 		k.need("rules.consent.field", x.Field, "the field of the record that says whether its reader agrees")
-		k.oneOf("rules.consent.missing", x.Missing, "suppress", "count")
 		if len(x.Equal) == 0 {
 			k.add("rules.consent.equal", "is missing: list the values that agree")
 		}

@@ -6,8 +6,8 @@ import "time"
 // hands those of its file on only if Revision is greater than that of the present ones.
 type Rules struct {
 	Revision int      `yaml:"revision"` // raise it in the files of all nodes with every change
-	Clock    Clock    `yaml:"clock"`
-	Session  MaxBytes `yaml:"session"`
+	Clock    Clock    `yaml:"clock"`    // how long a shard waits for a partition
+	Session  MaxBytes `yaml:"session"`  // how large a session may become
 	// EventTypes says what becomes of events of types that docs/schema.md does not name.
 	EventTypes EventTypes `yaml:"event_types"`
 	// DeadLetters say what a dead letter shows.
@@ -16,25 +16,25 @@ type Rules struct {
 	Exclude []Exclude `yaml:"exclude"`
 	// Privacy says what becomes of the values of fields.
 	Privacy []PrivacyRule `yaml:"privacy"`
-	// Consent says which records are left out because their reader has not agreed; nil for none.
+	// Consent says which records are left out because their reader has not agreed; without it all are counted.
 	Consent *Consent `yaml:"consent"`
 }
 
 // EventTypes says what becomes of events by their type.
 type EventTypes struct {
 	// Unknown is count, reject (a dead letter, unknown_event_type) or skip (left out, and counted).
-	Unknown string `yaml:"unknown" default:"count"`
+	Unknown string `yaml:"unknown" default:"count" enum:"count,reject,skip"`
 }
 
 // Exclude describes records that are left out, by the value of one field. Package event checks what its fields say, and
 // docs/schema.md has their rules.
 type Exclude struct {
-	Name     string   `yaml:"name"`  // what the records are counted under
-	Field    string   `yaml:"field"` // a dot leads into an object
-	Equal    []string `yaml:"equal"`
-	Suffix   []string `yaml:"suffix"`
-	Hosts    []string `yaml:"hosts"`
-	Networks []string `yaml:"networks"`
+	Name     string   `yaml:"name"`     // what the records are counted under
+	Field    string   `yaml:"field"`    // a dot leads into an object
+	Equal    []string `yaml:"equal"`    // the values themselves
+	Suffix   []string `yaml:"suffix"`   // how values end
+	Hosts    []string `yaml:"hosts"`    // names of hosts, with those below them
+	Networks []string `yaml:"networks"` // of addresses, such as 10.0.0.0/8
 }
 
 // MaxBytes bounds a session by bytes.
@@ -61,5 +61,4 @@ func (c *Config) checkRules(k *checker) {
 	k.between("rules.clock.leave_out", r.Clock.LeaveOut, 5*time.Second, 24*time.Hour)
 	k.inBytes("rules.session.max_bytes", r.Session.MaxBytes, 64<<10, 64<<20)
 	k.inBytes("rules.session.max_metrics_bytes", r.Session.MaxMetricsBytes, 256, 1<<20)
-	k.oneOf("rules.event_types.unknown", r.EventTypes.Unknown, "count", "reject", "skip")
 }
