@@ -8,7 +8,7 @@ MODULES := ./... ./integration/...
 LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
-.PHONY: build equal demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
+.PHONY: build equal release demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark readers \
 	spark-beside \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
@@ -31,6 +31,47 @@ equal:
 		GOCACHE=$$to/cache $(MAKE) -s -C "$$to/source" build BUILDFLAGS=-buildvcs=false OUT="$$to/deckle" || exit 1; \
 	done && \
 	sha256sum "$$dir/a/deckle" "$$dir/another/place/deckle" && cmp "$$dir/a/deckle" "$$dir/another/place/deckle"
+
+# What is installed, in the folder DIST: for amd64 and arm64 of Linux a tar, a deb, an rpm and an SBOM, and the sums of
+# all; then what can be tested of them on this machine. The tools are fetched the first time, at these versions: later
+# ones of nfpm need modules that the module proxy does not give.
+DIST ?= dist
+ARCHES ?= amd64 arm64
+NFPM_VERSION := v2.45.2
+SBOM_VERSION := v1.10.0
+NFPM := $(DECKLE_CACHE)/nfpm-$(NFPM_VERSION)
+SBOM := $(DECKLE_CACHE)/cyclonedx-gomod-$(SBOM_VERSION)
+release: $(NFPM) $(SBOM)
+	rm -rf $(DIST) && mkdir -p $(DIST)/build
+	set -e; at=$$(git log -1 --format=%ct 2>/dev/null || echo 0); export SOURCE_DATE_EPOCH=$$at; \
+	for arch in $(ARCHES); do \
+		name=deckle_$(VERSION)_linux_$$arch; folder=$(DIST)/build/$$name; mkdir $$folder; \
+		GOOS=linux GOARCH=$$arch $(MAKE) -s build OUT=$$folder/deckle; \
+		cp -R LICENSE NOTICE CHANGELOG.md deckle.example.yaml docs/deckle.schema.json docs/configuration.md \
+			docs/operations.md deploy/systemd deploy/rights $$folder; \
+		tar --sort=name --mtime=@$$at --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C $(DIST)/build -c $$name | \
+			gzip -9n >$(DIST)/$$name.tar.gz; \
+		for kind in deb rpm; do \
+			ARCH=$$arch VERSION=$(VERSION) BINARY=$$folder/deckle MTIME=$$(date -u -d @$$at +%Y-%m-%dT%H:%M:%SZ) \
+				$(NFPM) package -f deploy/package/nfpm.yaml -p $$kind -t $(DIST)/$$name.$$kind; \
+		done; \
+		$(SBOM) bin -json -noserial -output $(DIST)/$$name.cdx.json $$folder/deckle; \
+	done
+	rm -rf $(DIST)/build
+	cd $(DIST) && sha256sum * >SHA256SUMS
+	DECKLE_TEST_RELEASE=$(abspath $(DIST)) $(GO) test -count=1 ./integration/release
+
+$(NFPM):
+	mkdir -p $(DECKLE_CACHE)
+	GOBIN=$(DECKLE_CACHE)/release GOWORK=off GOFLAGS=-mod=mod $(GO) install \
+		github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv $(DECKLE_CACHE)/release/nfpm $@
+
+$(SBOM):
+	mkdir -p $(DECKLE_CACHE)
+	GOBIN=$(DECKLE_CACHE)/release GOWORK=off GOFLAGS=-mod=mod $(GO) install \
+		github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(SBOM_VERSION)
+	mv $(DECKLE_CACHE)/release/cyclonedx-gomod $@
 
 # deckle demo, with the names of packages while they are compiled (the first time takes minutes). DEMOFLAGS='--for 30s'.
 DEMOFLAGS ?=
@@ -273,4 +314,4 @@ profile:
 		-profile .local/profile -out .local/profile.json
 
 clean:
-	rm -rf deckle deckle-demo .local
+	rm -rf deckle deckle-demo .local dist

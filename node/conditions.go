@@ -184,6 +184,7 @@ func (n *Node) watchConditions(ctx context.Context) {
 		rs := n.raft.Status()
 		n.look(&rs)
 		n.list.Ripen()
+		n.deps.Notify(alive(n.list.Snapshot(), n.deps.Now(), n.cfg.Flush.Interval))
 		if !wait(ctx, lookEvery) {
 			return
 		}
@@ -205,6 +206,31 @@ func unready(list []condition.Condition, now time.Time, interval time.Duration) 
 		}
 	}
 	return reasons, troubles
+}
+
+// statusLength bounds what a service manager shows in one line.
+const statusLength = 300
+
+// alive tells a service manager that the node looks at its conditions, and the gist of them.
+func alive(list []condition.Condition, now time.Time, interval time.Duration) string {
+	reasons, troubles := unready(list, now, interval)
+	text := "ready"
+	switch {
+	case len(reasons) > 0:
+		text = "not ready: " + reasons[0]
+	case len(troubles) > 0:
+		text = "ready, but " + troubles[0]
+	}
+	if more := len(reasons) + len(troubles) - 1; more > 0 {
+		text = fmt.Sprintf("%d more; %s", more, text)
+	}
+	line := []rune(text)
+	for i, r := range line {
+		if r < ' ' {
+			line[i] = ' '
+		}
+	}
+	return "WATCHDOG=1\nSTATUS=" + string(line[:min(len(line), statusLength)])
 }
 
 // tellFlushes tells once per minute what has been flushed, also if it is nothing: silence would mean both that there

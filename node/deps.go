@@ -33,7 +33,10 @@ type Deps struct {
 	// once; default os.ReadFile.
 	ReadFile func(string) ([]byte, error)
 	// Reread has the node look at these files at once; it is told the signal for which it does.
-	Reread       <-chan os.Signal
+	Reread <-chan os.Signal
+	// Notify, if set, is told how the process is, for a service manager, as lines of sd_notify(3): READY once the node
+	// answers over HTTP, WATCHDOG and STATUS with each look at its conditions, STOPPING at the end.
+	Notify       func(state string)
 	KafkaOpts    []kgo.Opt    // added last to every Kafka client, e.g. the dialer of an in-process broker
 	RaftListener net.Listener // instead of cluster.listen; the node closes it
 	// RaftDial and ClickHouseDial replace TCP on the way to the other nodes and to ClickHouse.
@@ -96,6 +99,9 @@ func (d *Deps) complete() {
 		} else {
 			d.Gatherer = prometheus.NewRegistry()
 		}
+	}
+	if d.Notify == nil {
+		d.Notify = func(string) {}
 	}
 	if d.OnFatal == nil {
 		d.OnFatal = func(error) {}

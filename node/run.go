@@ -5,11 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"deckle"
 	"deckle/node/config"
 	"deckle/node/web"
 )
+
+// stopping tells a service manager that the node ends. From here on nothing feeds its watchdog, and closing has bounds of
+// its own: it is given more time than those together.
+var stopping = fmt.Sprintf("STOPPING=1\nWATCHDOG_USEC=%d", (3 * time.Minute).Microseconds())
 
 // Run runs one node until ctx ends and then closes it in order. It returns nil after that, or the error that made the
 // node give up. It is the whole of "deckle run" except for flags and signals.
@@ -51,6 +56,7 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	log.Info("node runs", "node", cfg.Node, "http", n.http.scheme()+"://"+ln.Addr().String(), "version",
 		deckle.Build().Version)
 
+	deps.Notify("READY=1")
 	served := make(chan error, 1)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
@@ -75,6 +81,7 @@ func Run(ctx context.Context, cfg *config.Config, deps Deps) error {
 	case cause = <-served:
 		httpEnded = true
 	}
+	deps.Notify(stopping)
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	closeErr := n.Close(bounded)

@@ -78,7 +78,8 @@ certificates expire, and notices, each with what to do.`,
 			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
 				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			log := cfg.Log.NewLogger(cmd.ErrOrStderr())
-			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: log, Registerer: reg, Reread: hangups})
+			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: log, Registerer: reg, Reread: hangups,
+				Notify: serviceManager()})
 		},
 	}
 	source.add(cmd)
