@@ -22,16 +22,17 @@ type apiStatus struct {
 	Ready     bool     `json:"ready"`
 	Reasons   []string `json:"reasons"`
 	Warnings  []string `json:"warnings"`
-	// Conditions are what this node and the others that answer have found, the gravest first.
-	Conditions []condition.Condition `json:"conditions"`
-	Members    []apiMember           `json:"members"`
-	CanLoseOne *bool                 `json:"can_lose_one"` // every shard goes on without any one member; null: unknown
-	Version    string                `json:"version"`
-	Now        time.Time             `json:"now"`
-	UptimeSec  int64                 `json:"uptime_sec"`
-	Totals     apiTotals             `json:"totals"`
-	Sinks      []apiSink             `json:"sinks"`
-	Shards     []apiShard            `json:"shards"`
+	// Conditions are what this node and the others that answer have found, the gravest first. What several have found
+	// about one thing is there once.
+	Conditions []condition.Found `json:"conditions"`
+	Members    []apiMember       `json:"members"`      // /api/v1/cluster has their figures
+	CanLoseOne *bool             `json:"can_lose_one"` // every shard goes on without any one member; null: unknown
+	Version    string            `json:"version"`
+	Now        time.Time         `json:"now"`
+	UptimeSec  int64             `json:"uptime_sec"`
+	Totals     apiTotals         `json:"totals"`
+	Sinks      []apiSink         `json:"sinks"`
+	Shards     []apiShard        `json:"shards"`
 }
 
 type apiMember struct {
@@ -186,11 +187,9 @@ func newAPIStatus(st *status.Node, now, start time.Time) *apiStatus {
 		Shards: make([]apiShard, 0, len(st.Shards)),
 	}
 	t := &out.Totals
-	out.Conditions = append(append(out.Conditions, st.Conditions...), st.Others...)
-	slices.SortFunc(out.Conditions, condition.Compare)
-	out.Conditions = list(out.Conditions)
+	out.Conditions = condition.Merge(st.Conditions, st.Others)
 	for _, m := range st.Members {
-		out.Members = append(out.Members, apiMember(m))
+		out.Members = append(out.Members, apiMember{m.Node, m.Answers, m.UpToDate})
 	}
 	out.Members, out.CanLoseOne = list(out.Members), st.CanLoseOne
 	t.ByReason, t.Leaders = map[string]int64{}, map[string]int{}
