@@ -42,6 +42,7 @@ type budget struct {
 type verdict struct {
 	pause        string // why intake must rest, "" if it need not
 	disk, memory string // what is near to a pause
+	usage        usage
 }
 
 func (b *budget) last() verdict {
@@ -87,6 +88,7 @@ func (b *budget) judge() {
 	pause, disk, memory := "", "", ""
 	used := folderBytes(b.fs, b.dir)
 	b.metrics.diskBytes.Set(float64(used))
+	free := int64(-1)
 	text := fmt.Sprintf("the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", used>>20, b.limit>>20)
 	if b.limit > 0 && float64(used) > float64(b.limit)*near(before.disk) {
 		disk = text
@@ -96,6 +98,7 @@ func (b *budget) judge() {
 	}
 	if du, err := b.fs.GetDiskUsage(b.dir); err == nil {
 		b.metrics.freeBytes.Set(float64(du.AvailBytes))
+		free = int64(du.AvailBytes)
 		low := float64(min(1<<30, du.TotalBytes/20))
 		text := fmt.Sprintf("%d MiB are free on the data folder's file system", du.AvailBytes>>20)
 		if disk == "" && float64(du.AvailBytes) < low/near(before.disk) {
@@ -117,7 +120,9 @@ func (b *budget) judge() {
 	}
 	b.list.Keep(condition.DiskHigh, subjectNode, disk)
 	b.list.Keep(condition.MemoryHigh, subjectNode, memory)
-	b.judged.Store(&verdict{pause, disk, memory})
+	u := usage{disk: status.Fill{Used: used, Limit: b.limit}, free: free, memory: processBytes(), files: openFilesNow(),
+		sessions: status.Fill{Used: sum, Limit: b.sessionLimit}}
+	b.judged.Store(&verdict{pause, disk, memory, u})
 }
 
 // folderBytes adds up the sizes of the files below dir. Files that vanish meanwhile do not count.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,10 +31,11 @@ type members struct {
 	names []string // of all nodes, in the order of the configuration
 	ask   func(ctx context.Context, node string) (json.RawMessage, error)
 	tell  func() *told
+	now   func() time.Time
 	list  *condition.Registry
 
-	missed    map[string]int    // questions without an answer in a row, by node
-	committed map[uint32]uint64 // by shard: the greatest commit index that any member told at the last look
+	contacts  map[string]*contact // by node
+	committed map[uint32]uint64   // by shard: the greatest commit index that any member told at the last look
 
 	mu   sync.Mutex
 	seen look
@@ -44,6 +46,7 @@ type look struct {
 	members    []status.Member
 	others     []condition.Condition
 	canLoseOne *bool
+	because    string
 	lags       map[lagKey]*status.Lag
 }
 
@@ -59,6 +62,41 @@ type told struct {
 	Shards     []standing // nil while its groups do not run
 	// Lags are of the shards that it leads. A node of an earlier version tells none.
 	Lags []ledLag `json:",omitempty"`
+	// Figures and Now, the wall clock, are told by every node from this version on.
+	Figures *status.Figures `json:",omitempty"`
+	Now     time.Time       `json:",omitzero"`
+}
+
+// contact is what is known of a member from one question to the next.
+type contact struct {
+	missed  int       // questions without an answer in a row
+	since   time.Time // when it began to answer, or ceased to; zero before the first question
+	before  time.Time // what since was before those that are missed now
+	clock   *time.Duration
+	figures *status.Figures // what it told last
+	at      time.Time       // when
+}
+
+// take takes what came of a question.
+func (c *contact) take(a *answer) {
+	switch {
+	case a.err != nil:
+		if c.missed++; c.missed == 1 {
+			c.before, c.since = c.since, a.at
+		}
+		return
+	case c.missed >= missedAnswers || c.missed > 0 && c.before.IsZero() || c.since.IsZero():
+		c.since = a.at
+	case c.missed > 0: // a lost answer alone is no end
+		c.since = c.before
+	}
+	c.missed = 0
+	if a.told != nil && a.told.Figures != nil {
+		c.figures, c.at = a.told.Figures, a.at
+	}
+	if a.told != nil && !a.told.Now.IsZero() && !a.asked.IsZero() {
+		c.clock = new(a.told.Now.Sub(a.asked.Add(a.at.Sub(a.asked) / 2)))
+	}
 }
 
 // ledLag is the lag of a shard, told by its leader. Without Partitions it is too long to be told whole.
@@ -122,8 +160,9 @@ func (m *members) run(ctx context.Context) {
 
 // answer is what came of one question: told is nil if the node answered without telling.
 type answer struct {
-	told *told
-	err  error // it did not answer
+	told      *told
+	err       error     // it did not answer
+	asked, at time.Time // when it was asked, and when that was over; asked is zero for this node itself
 }
 
 // round asks every other node once.
@@ -133,10 +172,12 @@ func (m *members) round(ctx context.Context) {
 	for i, name := range m.names {
 		all.Go(func() {
 			if name == m.self {
-				answers[i].told = m.tell()
+				answers[i] = answer{told: m.tell(), at: m.now()}
 				return
 			}
+			asked := m.now()
 			text, err := m.ask(ctx, name)
+			answers[i].asked, answers[i].at = asked, m.now()
 			if errors.Is(err, raftstore.ErrRefused) {
 				return
 			}
@@ -159,14 +200,24 @@ func (m *members) judge(answers []answer) {
 	l := look{lags: map[lagKey]*status.Lag{}}
 	upToDate := 0
 	known := true
+	var lacking []string
 	for i, name := range m.names {
 		a := &answers[i]
-		ok := a.err == nil && a.told != nil && m.upToDate(a.told)
-		if ok {
+		c := m.contacts[name]
+		if c == nil {
+			c = new(contact)
+			m.contacts[name] = c
+		}
+		c.take(a)
+		lacks := m.lacks(a)
+		if lacks == "" {
 			upToDate++
+		} else {
+			lacking = append(lacking, "node "+name+" "+lacks)
 		}
 		known = known && (a.err != nil || a.told != nil)
-		l.members = append(l.members, status.Member{Node: name, Answers: a.err == nil, UpToDate: ok})
+		l.members = append(l.members, status.Member{Node: name, Answers: a.err == nil, UpToDate: lacks == "",
+			Since: c.since, Clock: c.clock, Figures: c.figures, At: c.at})
 		if name != m.self && a.told != nil {
 			l.others = append(l.others, a.told.Conditions...)
 			for _, led := range a.told.Lags {
@@ -179,13 +230,13 @@ func (m *members) judge(answers []answer) {
 	if known {
 		l.canLoseOne = &can
 	}
+	l.because = because(upToDate, len(m.names), lacking)
 	for i, name := range m.names {
-		if answers[i].err == nil {
-			m.missed[name] = 0
+		if m.contacts[name].missed == 0 {
 			m.list.Clear(condition.MemberDown, name)
 			continue
 		}
-		if m.missed[name]++; m.missed[name] < missedAnswers {
+		if m.contacts[name].missed < missedAnswers {
 			continue
 		}
 		severity, word := condition.Failing, "no"
@@ -210,13 +261,56 @@ func (m *members) judge(answers []answer) {
 	m.seen = l
 }
 
-// upToDate says whether a member counts where a majority is needed: it votes in every shard, and has what was committed
-// at the last look. One that is catching up does not count, nor does one that is held: it votes, and takes no
-// leadership.
-func (m *members) upToDate(t *told) bool {
-	return t.Shards != nil && !slices.ContainsFunc(t.Shards, func(s standing) bool {
-		return !s.Voter || s.Held || s.Last < m.committed[s.Shard]
-	})
+// because says why one more may be lost, or may not: how many members are up to date, and what the others lack.
+func because(upToDate, of int, lacking []string) string {
+	if of == 1 {
+		return "it is the only node"
+	}
+	text := fmt.Sprintf("%d of %d members are up to date in every shard, %d are needed", upToDate, of, of/2+1)
+	if len(lacking) > 0 {
+		text += ": " + strings.Join(lacking, "; ")
+	}
+	return text
+}
+
+// lacks says why a member does not count where a majority is needed, "" if it does: it votes in every shard, and has
+// what was committed at the last look. One that is catching up does not count, nor does one that is held: it votes, and
+// takes no leadership.
+func (m *members) lacks(a *answer) string {
+	switch {
+	case a.err != nil:
+		return "does not answer"
+	case a.told == nil:
+		return "tells nothing of itself: it is of an earlier version, or no member yet"
+	case a.told.Shards == nil:
+		return "does not run its shards yet"
+	}
+	var behind, held, mute []string
+	for _, s := range a.told.Shards {
+		id := fmt.Sprint(s.Shard)
+		switch {
+		case !s.Voter:
+			mute = append(mute, id)
+		case s.Held:
+			held = append(held, id)
+		case s.Last < m.committed[s.Shard]:
+			behind = append(behind, id)
+		}
+	}
+	var lacks []string
+	for _, l := range []struct {
+		what   string
+		shards []string
+	}{{"has no vote yet in", mute}, {"is held in", held}, {"has not caught up in", behind}} {
+		switch len(l.shards) {
+		case 0:
+		case 1:
+			lacks = append(lacks, l.what+" shard "+l.shards[0])
+		default:
+			lacks = append(lacks, l.what+" shards "+strings.Join(l.shards, ", "))
+		}
+	}
+	return strings.Join(lacks, ", ")
 }
 
 // last is what the last round has shown.

@@ -77,10 +77,16 @@ var (
 		[]string{"shard", "part"})
 	descIndex   = shardDesc("deckle_state_applied_index", "Last applied index.", shardDims)
 	descDurable = shardDesc("deckle_state_durable_index", "Index of the last durable checkpoint.", shardDims)
-	descClock   = shardDesc("deckle_state_clock_seconds", "The shard's clock, event time.", shardDims)
-	descHorizon = shardDesc("deckle_state_horizon_seconds", "The shard's horizon, event time.", shardDims)
-	descClosed  = shardDesc("deckle_state_closed_epoch", "Last closed epoch.", shardDims)
-	descAcked   = shardDesc("deckle_sink_acked_epoch", "Last epoch that is visible and durable in the sink.",
+	descClock   = shardDesc("deckle_state_clock_seconds",
+		"The former name of deckle_state_clock_timestamp_seconds; it goes with the release after this one.", shardDims)
+	descHorizon = shardDesc("deckle_state_horizon_seconds",
+		"The former name of deckle_state_horizon_timestamp_seconds; it goes with the release after this one.", shardDims)
+	descClockTime = shardDesc("deckle_state_clock_timestamp_seconds",
+		"The shard's clock, event time in seconds since 1970; absent while it has none.", shardDims)
+	descHorizonTime = shardDesc("deckle_state_horizon_timestamp_seconds",
+		"The shard's horizon, event time in seconds since 1970; absent while it has none.", shardDims)
+	descClosed = shardDesc("deckle_state_closed_epoch", "Last closed epoch.", shardDims)
+	descAcked  = shardDesc("deckle_sink_acked_epoch", "Last epoch that is visible and durable in the sink.",
 		sinkDims)
 	descBehind     = shardDesc("deckle_sink_behind_epochs", "Closed epochs that the sink does not have yet.", sinkDims)
 	descApplied    = shardDesc("deckle_state_applied_events_total", "Events and session ends that count.", shardDims)
@@ -147,6 +153,12 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descDurable, float64(v.DurableIndex), shard)
 		gauge(descClock, float64(v.Clock), shard)
 		gauge(descHorizon, float64(v.Horizon), shard)
+		if v.Clock > 0 {
+			gauge(descClockTime, float64(v.Clock), shard)
+		}
+		if v.Horizon > 0 {
+			gauge(descHorizonTime, float64(v.Horizon), shard)
+		}
 		gauge(descClosed, float64(v.LastClosed), shard)
 		for _, id := range v.Config.Sinks {
 			gauge(descAcked, float64(v.Sinks[id].Acked), shard, id.String())

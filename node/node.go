@@ -60,6 +60,7 @@ type Node struct {
 	members      *members
 	commands     *commands
 	opened       atomic.Bool // Open is nearly over: there is something to tell
+	started      time.Time
 
 	raftLogger *slog.Logger
 
@@ -90,7 +91,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		return nil, err
 	}
 	n := &Node{cfg: cfg, deps: deps, keys: keys, raftLogger: raftLogger, done: make(chan struct{}),
-		rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger)}
+		started: deps.Now(), rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger)}
 	defer func() {
 		if err == nil {
 			return
@@ -155,7 +156,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if err := n.openRaft(ctx, reach, fsys); err != nil {
 		return nil, err
 	}
-	n.members = &members{self: cfg.Node, ask: n.raft.Ask, tell: n.tell, list: n.list, missed: map[string]int{}}
+	n.members = &members{self: cfg.Node, ask: n.raft.Ask, tell: n.tell, now: deps.Now, list: n.list,
+		contacts: map[string]*contact{}}
 	for _, p := range cfg.Cluster.Nodes {
 		n.members.names = append(n.members.names, p.Name)
 	}
@@ -187,7 +189,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	if err := errors.Join(deps.Registerer.Register(statusCollector{n.Status, n.shardList}),
 		deps.Registerer.Register(pebbleCollector{n.shardList}), deps.Registerer.Register(n.list),
-		deps.Registerer.Register(n.files.files)); err != nil {
+		deps.Registerer.Register(n.files.files),
+		deps.Registerer.Register(newMemberCollector(n.members.last, cfg, n.budget.limit))); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	n.opened.Store(true)
@@ -451,7 +454,11 @@ func (n *Node) tell() *told {
 			lags = append(lags, ledLag{s.ID(), lag})
 		}
 	}
-	return tellOf(&rs, n.list.Snapshot(), lags)
+	t := tellOf(&rs, n.list.Snapshot(), lags)
+	t.Figures = figuresOf(&rs, lags, n.budget.last().usage, n.files.files.State(), n.started,
+		uint32(n.cfg.Cluster.MaxLevel))
+	t.Now = n.deps.Now()
+	return t
 }
 
 // Status returns where the node stands. It is cheap enough to be called every second.
@@ -470,7 +477,7 @@ func (n *Node) Status() status.Node {
 	reasons, troubles := unready(st.Conditions, n.deps.Now(), n.cfg.Flush.Interval)
 	st.Ready = len(reasons) == 0 && rs.Ready
 	st.Reasons = append(append(st.Reasons, reasons...), troubles...)
-	st.Members, st.Others, st.CanLoseOne = seen.members, seen.others, seen.canLoseOne
+	st.Members, st.Others, st.CanLoseOne, st.Because = seen.members, seen.others, seen.canLoseOne, seen.because
 	return st
 }
 

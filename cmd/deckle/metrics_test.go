@@ -76,8 +76,8 @@ func (r *recorder) has(prefix string) bool {
 	return false
 }
 
-// TestMetricsPage compares the names and labels of docs/metrics.md with what a node with every sink registers.
-// DECKLE_WRITE_DOCS=1 writes the table anew, with the help texts of today.
+// TestMetricsPage compares the table of docs/metrics.md, word for word, with what a node with every sink registers.
+// DECKLE_WRITE_DOCS=1 writes the table anew.
 func TestMetricsPage(t *testing.T) {
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "web_clicks"))
 	if err != nil {
@@ -163,5 +163,9 @@ clickhouse: {address: "127.0.0.1:1"}
 		if _, ok := want[name]; !ok {
 			t.Errorf("%s is in %s, and nobody registers it", name, metricsPage)
 		}
+	}
+	if head != string(page) && !t.Failed() {
+		t.Errorf("a help text of %s is not that of the code; DECKLE_WRITE_DOCS=1 go test ./cmd/deckle -run %s writes it",
+			metricsPage, t.Name())
 	}
 }

@@ -41,6 +41,7 @@ type flusher struct {
 }
 
 func newFlusher(l *leadership, id state.SinkID) *flusher {
+	l.Metrics.sinkLed(id.Spec().Name)
 	return &flusher{leadership: l, sink: id.Spec(), log: l.log.With("sink", id.String()),
 		wait: newBackoff(retryFirst, retryMost)}
 }
@@ -64,6 +65,7 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 				again.Reset()
 			}
 			f.stopped = true
+			f.Metrics.sinkFailed(f.sink.Name, err)
 			f.cond.setStopped(f.sink.Name, stop.Error())
 			f.showLost(err)
 			if f.pause(ctx, again, renewed) != nil {
@@ -79,6 +81,7 @@ func (f *flusher) keep(ctx context.Context, loop func(context.Context) error) {
 			wait.Reset()
 		}
 		f.log.Debug("flusher begins again", "error", err)
+		f.Metrics.sinkFailed(f.sink.Name, err)
 		f.cond.setFailing(f.sink.Name, err)
 		if f.pause(ctx, wait, renewed) != nil {
 			return
@@ -376,6 +379,7 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		if rules := f.store.View().Rules; rules.Event.Letters.Details == event.TypeDetails {
 			why = cmp.Or(refused.Brief, "refused by "+f.sink.Name)
 		}
+		f.Metrics.sinkFailed(f.sink.Name, err)
 		log.Warn("the sink refuses a row, which becomes a dead letter", "row", refused.RowKey, "error", why)
 		entry := state.EncodeRefuse(f.sink.ID, refused.RowKey, refused.Row, truncate(why), plan.Level)
 		if _, err := f.group.Propose(entry).Wait(ctx); err != nil {
@@ -423,6 +427,7 @@ func (f *flusher) through(ctx context.Context, sink sinks.Sink, plan *state.Plan
 
 // acknowledged measures a plan that is visible since nowMillis, and lets the sinks go on that wait for this one.
 func (f *flusher) acknowledged(plan *state.Plan, nowMillis int64) {
+	f.Metrics.commits.WithLabelValues(f.sink.Name).Set(float64(nowMillis) / 1000)
 	if f.sink.Measured {
 		f.arrivals.visible(f.sink.ID, plan.A, plan.B, nowMillis, &f.visible[f.sink.ID], measured(plan.Config.Sinks))
 		f.offsets.advance(f.sink.ID, plan)
@@ -457,6 +462,7 @@ func (f *flusher) retry(ctx context.Context, op func() error) error {
 			return err
 		}
 		f.log.Debug("sink failed, will be retried", "error", err)
+		f.Metrics.sinkFailed(f.sink.Name, err)
 		f.cond.setFailing(f.sink.Name, err)
 		f.showLost(err)
 		if err := f.pause(ctx, f.wait, renewed); err != nil {

@@ -28,7 +28,19 @@ type Metrics struct {
 	keysPlaced                        *prometheus.CounterVec // by shard, partitioner
 	sessionsLooked, sessionsElsewhere *prometheus.CounterVec
 	turns                             *prometheus.CounterVec // by how
+	commits                           *prometheus.GaugeVec   // seconds since 1970, by sink
+	sinkErrors                        *prometheus.CounterVec // by sink, class
 }
+
+// sinkLed has the errors of a sink that is written from now on begin at 0, so that the first one is an increase.
+func (m *Metrics) sinkLed(sink string) {
+	for _, class := range classes() {
+		m.sinkErrors.WithLabelValues(sink, class)
+	}
+}
+
+// sinkFailed counts an error of a sink.
+func (m *Metrics) sinkFailed(sink string, err error) { m.sinkErrors.WithLabelValues(sink, classOf(err)).Inc() }
 
 // Turn counts a turn, by how it came: "asked" or "own".
 func (m *Metrics) Turn(how string) { m.turns.WithLabelValues(how).Inc() }
@@ -78,6 +90,13 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			"shard", "partitioner"),
 		turns: vec("deckle_turns_total",
 			"Moments at which this node cut its shards: asked for by the leader of shard 0, or its own.", "how"),
+		sinkErrors: vec("deckle_sink_errors_total",
+			"Failed attempts to open or write a sink by class: stopped (a person is needed), row (one row is refused), "+
+				"unreadable (Kafka does not give a record again), timeout, network, disk, answer (everything else).",
+			"sink", "class"),
+		commits: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_sink_commit_timestamp_seconds",
+			Help: "When this node last wrote a plan of the sink and had it acknowledged, as leader of any shard."},
+			[]string{"sink"}),
 		sessionsLooked: vec("deckle_shard_sessions_looked_total", "Sessions that were looked up in the other shards.",
 			shard...),
 		sessionsElsewhere: vec("deckle_shard_sessions_elsewhere_total",
@@ -88,7 +107,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		unread: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_source_unread_partitions",
 			Help: "Partitions added to the topic after the cluster was created; nobody reads them."}, shard),
 	}
-	if err = errors.Join(err, reg.Register(m.flush), reg.Register(m.unread)); err != nil {
+	if err = errors.Join(err, reg.Register(m.flush), reg.Register(m.unread), reg.Register(m.commits)); err != nil {
 		return nil, err
 	}
 	for _, r := range event.Reasons() {

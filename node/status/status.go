@@ -25,15 +25,9 @@ type Node struct {
 	// CanLoseOne says whether every shard goes on without any one of the members that are up to date. Nil while that is
 	// not known.
 	CanLoseOne *bool
-	Shards     []Shard
-}
-
-// Member is one node of the cluster, as another one (or it itself) sees it.
-type Member struct {
-	Node    string
-	Answers bool // it has answered the last question
-	// UpToDate says that in each shard it is a voting member and has what was committed at the last look but one.
-	UpToDate bool
+	// Because says why one more may be lost, or may not, or why that is not known; "" before the first look.
+	Because string
+	Shards  []Shard
 }
 
 // Shard is where one shard stands. Only the shard's leader knows the lag, Paused, Ahead, Failing, Stopped and Visible.

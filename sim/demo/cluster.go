@@ -175,7 +175,7 @@ func join(sts []status.Node) status.Node {
 		}
 		out.Conditions = append(out.Conditions, st.Conditions...)
 		if out.Members == nil {
-			out.Members, out.CanLoseOne = st.Members, st.CanLoseOne
+			out.Members, out.CanLoseOne, out.Because = st.Members, st.CanLoseOne, st.Because
 		}
 		for _, s := range st.Shards {
 			i, ok := at[s.Shard]
