@@ -35,7 +35,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, errNotEqual) {
 		return exitFailure
 	}
+	coded := codeError{code: exitFailure, err: err}
+	if errors.As(err, &coded); coded.err == nil {
+		return coded.code
+	}
 	fmt.Fprintf(stderr, "deckle: %v\n", err)
+	if coded.code != exitFailure {
+		return coded.code
+	}
 	if errors.As(err, &usageError{}) {
 		return exitUsage
 	}
@@ -53,6 +60,7 @@ Exit codes:
   0    success
   1    failure, or what was compared is not equal
   2    wrong usage, or a wrong configuration
+       (deckle status has codes of its own, 0 to 3: see its help)
   130  ended at once by a second SIGINT (Ctrl-C)
   143  ended at once by a second SIGTERM
 The first SIGINT or SIGTERM ends a command in order.
@@ -60,6 +68,7 @@ The first SIGINT or SIGTERM ends a command in order.
 For completion in your shell: deckle completion --help`,
 		Example: `  deckle demo                          # everything in one process, nothing to install
   deckle run --config deckle.yaml      # one node of a cluster
+  deckle status --config deckle.yaml   # how the cluster is
   deckle verify --help                 # every command has examples`,
 		SilenceUsage:               true,
 		SilenceErrors:              true,
@@ -77,7 +86,7 @@ For completion in your shell: deckle completion --help`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newCertsCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(), newEncryptionCommand(),
-		newPartitionsCommand(), newRunCommand(), newSimCommand(), newSuppressCommand(), newTokenCommand(),
-		newVerifyCommand(), newVersionCommand())
+		newPartitionsCommand(), newRunCommand(), newSimCommand(), newStatusCommand(), newSuppressCommand(),
+		newTokenCommand(), newVerifyCommand(), newVersionCommand())
 	return root
 }
