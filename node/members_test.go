@@ -119,7 +119,8 @@ func TestContact(t *testing.T) {
 		if !c.since.Equal(at(step.since)) || c.missed != step.missed {
 			t.Errorf("step %d: since %v, missed %d, want %v, %d", i, c.since, c.missed, at(step.since), step.missed)
 		}
-		if i == 7 && (c.figures == nil || c.figures.Version != "x" || !c.at.Equal(at(15)) || *c.clock != 10*time.Second) {
+		if i == 7 && (c.figures == nil || c.figures.Version != "x" || !c.at.Equal(at(15)) ||
+			*c.clock != 10*time.Second) {
 			t.Errorf("what it told before it was gone: %+v", c)
 		}
 	}
@@ -134,9 +135,9 @@ func TestBecause(t *testing.T) {
 	m.judge([]answer{of(standing{0, true, false, 9, 9}),
 		of(standing{0, false, false, 9, 9}, standing{2, true, true, 9, 9}), {err: errDown}, {},
 		of(standing{0, true, false, 8, 8}, standing{1, true, false, 9, 9}, standing{2, true, false, 1, 1})})
-	want := "1 of 5 members are up to date in every shard, 3 are needed: node b has no vote yet in shard 0, is held in " +
-		"shard 2; node c does not answer; node d tells nothing of itself: it is of an earlier version, or no member " +
-		"yet; node e has not caught up in shards 0, 2"
+	want := "1 of 5 members are up to date in every shard, 3 are needed: node b has no vote yet in shard 0, is held " +
+		"in shard 2; node c does not answer; node d tells nothing of itself: it is of an earlier version, or no " +
+		"member yet; node e has not caught up in shards 0, 2"
 	if got := m.last().because; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

@@ -80,7 +80,8 @@ var (
 	descClock   = shardDesc("deckle_state_clock_seconds",
 		"The former name of deckle_state_clock_timestamp_seconds; it goes with the release after this one.", shardDims)
 	descHorizon = shardDesc("deckle_state_horizon_seconds",
-		"The former name of deckle_state_horizon_timestamp_seconds; it goes with the release after this one.", shardDims)
+		"The former name of deckle_state_horizon_timestamp_seconds; it goes with the release after this one.",
+		shardDims)
 	descClockTime = shardDesc("deckle_state_clock_timestamp_seconds",
 		"The shard's clock, event time in seconds since 1970; absent while it has none.", shardDims)
 	descHorizonTime = shardDesc("deckle_state_horizon_timestamp_seconds",

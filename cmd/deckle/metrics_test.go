@@ -165,7 +165,7 @@ clickhouse: {address: "127.0.0.1:1"}
 		}
 	}
 	if head != string(page) && !t.Failed() {
-		t.Errorf("a help text of %s is not that of the code; DECKLE_WRITE_DOCS=1 go test ./cmd/deckle -run %s writes it",
-			metricsPage, t.Name())
+		t.Errorf("a help text of %s is not that of the code; DECKLE_WRITE_DOCS=1 go test ./cmd/deckle -run %s writes "+
+			"it", metricsPage, t.Name())
 	}
 }

@@ -130,7 +130,8 @@ func printable(text string) string {
 func (c *clusterStatus) screen(p *painter) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  cluster %s, asked node %s at %s\n",
-		p.paint(colourOf(c.Health), strings.ToUpper(printable(c.Health))), printable(cmp.Or(c.ClusterID, "-")), printable(c.Node), c.Now.UTC().Format(time.RFC3339))
+		p.paint(colourOf(c.Health), strings.ToUpper(printable(c.Health))), printable(cmp.Or(c.ClusterID, "-")),
+		printable(c.Node), c.Now.UTC().Format(time.RFC3339))
 	word, how := "not known", yellow
 	if c.CanLoseOne != nil {
 		word, how = "yes", green
@@ -255,8 +256,9 @@ func (c *clusterStatus) conditions(b *strings.Builder, p *painter) {
 		if len(f.Nodes) > 1 {
 			by = "nodes "
 		}
-		fmt.Fprintf(b, "%s %s: %s, for %s, found by %s%s\n", p.paint(colourOf(severity), severity), printable(f.Subject),
-			printable(string(f.ID)), short(c.Now.Sub(f.Since)), by, printable(strings.Join(f.Nodes, ", ")))
+		fmt.Fprintf(b, "%s %s: %s, for %s, found by %s%s\n", p.paint(colourOf(severity), severity),
+			printable(f.Subject), printable(string(f.ID)), short(c.Now.Sub(f.Since)), by,
+			printable(strings.Join(f.Nodes, ", ")))
 		fmt.Fprintf(b, "    %s\n", printable(f.Text))
 		if f.Todo != "" {
 			fmt.Fprintf(b, "    %s %s\n", p.paint(dim, "do:"), printable(f.Todo))

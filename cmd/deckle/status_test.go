@@ -44,8 +44,9 @@ func twoOfThree() *pretended {
 		CanLoseOne: new(false), Because: "1 of 3 are up to date: node c is away",
 		Shards: []status.Shard{{Shard: 0, Leader: "a", IsLeader: true, Lag: status.Lag{Records: new(int64(17))}},
 			{Shard: 1}},
-		Conditions: []condition.Condition{{ID: condition.MemberDown, Severity: condition.Failing, Node: "a", Subject: "c",
-			Since: statusNow.Add(-2 * time.Minute), Text: "it does not answer:\x1b[31m boo\nsecond line", Todo: "Start it."}},
+		Conditions: []condition.Condition{{ID: condition.MemberDown, Severity: condition.Failing, Node: "a",
+			Subject: "c", Since: statusNow.Add(-2 * time.Minute), Todo: "Start it.",
+			Text: "it does not answer:\x1b[31m boo\nsecond line"}},
 	}}
 }
 

@@ -7,8 +7,8 @@ import "slices"
 // of, a data folder or a file.
 func Shared(id ID) bool {
 	switch id {
-	case MemberDown, ShardWithoutLeader, SuppressionDiffers, LettersUndelivered, LettersCut, LettersKept, TopicCompacted,
-		TopicRetentionShort, TopicCreateTime, TopicUnchecked, KeysUnproven, ShardsIdle:
+	case MemberDown, ShardWithoutLeader, SuppressionDiffers, LettersUndelivered, LettersCut, LettersKept,
+		TopicCompacted, TopicRetentionShort, TopicCreateTime, TopicUnchecked, KeysUnproven, ShardsIdle:
 		return true
 	}
 	return false

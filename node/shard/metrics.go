@@ -40,7 +40,9 @@ func (m *Metrics) sinkLed(sink string) {
 }
 
 // sinkFailed counts an error of a sink.
-func (m *Metrics) sinkFailed(sink string, err error) { m.sinkErrors.WithLabelValues(sink, classOf(err)).Inc() }
+func (m *Metrics) sinkFailed(sink string, err error) {
+	m.sinkErrors.WithLabelValues(sink, classOf(err)).Inc()
+}
 
 // Turn counts a turn, by how it came: "asked" or "own".
 func (m *Metrics) Turn(how string) { m.turns.WithLabelValues(how).Inc() }
@@ -91,8 +93,9 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		turns: vec("deckle_turns_total",
 			"Moments at which this node cut its shards: asked for by the leader of shard 0, or its own.", "how"),
 		sinkErrors: vec("deckle_sink_errors_total",
-			"Failed attempts to open or write a sink by class: stopped (a person is needed), row (one row is refused), "+
-				"unreadable (Kafka does not give a record again), timeout, network, disk, answer (everything else).",
+			"Failed attempts to open or write a sink by class: stopped (a person is needed), row (one row is "+
+				"refused), unreadable (Kafka does not give a record again), timeout, network, disk, answer "+
+				"(everything else).",
 			"sink", "class"),
 		commits: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_sink_commit_timestamp_seconds",
 			Help: "When this node last wrote a plan of the sink and had it acknowledged, as leader of any shard."},

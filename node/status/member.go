@@ -11,8 +11,8 @@ type Member struct {
 	// Since is when it began to answer, or ceased to, by the clock of the node that asks. One lost answer ends nothing.
 	// Zero before the first question.
 	Since time.Time
-	// Clock is its wall clock minus that of the node that asks, exact to half the time that the question took. It is for
-	// people, and nothing is decided by it. Nil for the node itself, and before it has told its time.
+	// Clock is its wall clock minus that of the node that asks, exact to half the time that the question took. It is
+	// for people, and nothing is decided by it. Nil for the node itself, and before it has told its time.
 	Clock *time.Duration
 	// Figures are what it told last, At when; nil if it never did, as a node of an earlier version.
 	Figures *Figures

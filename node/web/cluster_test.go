@@ -17,8 +17,8 @@ func TestCluster(t *testing.T) {
 	figures := &status.Figures{Version: "9", Level: 2, Knows: 3, Started: testNow.Add(-time.Hour), Leads: []uint32{0},
 		Disk: status.Fill{Used: 7, Limit: 10}, DiskFree: -1, Memory: 5, Certificates: []status.Certificate{
 			{Key: "late", NotAfter: testNow.Add(time.Hour)}, {Key: "soon", NotAfter: testNow}}}
-	st.Members = []status.Member{{Node: "a", Answers: true, UpToDate: true, Since: testNow, Figures: figures, At: testNow,
-		Clock: new(250 * time.Millisecond)}, {Node: "b"}}
+	st.Members = []status.Member{{Node: "a", Answers: true, UpToDate: true, Since: testNow, Figures: figures,
+		At: testNow, Clock: new(250 * time.Millisecond)}, {Node: "b"}}
 	st.CanLoseOne, st.Because = new(false), "b is away"
 	_, body, _ := request(t, testHandler(src), "GET", "/api/v1/cluster")
 	c := decode[apiCluster](t, body)
@@ -40,7 +40,8 @@ func TestCluster(t *testing.T) {
 	}
 	// What both have found about one topic is there once, and is no more than a notice.
 	for _, node := range []string{"a", "b"} {
-		of := condition.Condition{ID: condition.KeysUnproven, Severity: condition.Notice, Node: node, Subject: "topic x"}
+		of := condition.Condition{ID: condition.KeysUnproven, Severity: condition.Notice, Node: node,
+			Subject: "topic x"}
 		if node == "a" {
 			st.Conditions = append(st.Conditions, of)
 		} else {
@@ -59,7 +60,8 @@ func TestCluster(t *testing.T) {
 	if c = decode[apiCluster](t, body); c.Health != "well" || len(c.Shards.Leaderless) != 1 {
 		t.Errorf("%s", body)
 	}
-	st.Others = append(st.Others, condition.Condition{ID: condition.SinkStopped, Severity: condition.Stopped, Node: "b"})
+	st.Others = append(st.Others, condition.Condition{ID: condition.SinkStopped, Severity: condition.Stopped,
+		Node: "b"})
 	_, body, _ = request(t, testHandler(src), "GET", "/api/v1/cluster")
 	if c = decode[apiCluster](t, body); c.Health != "stopped" {
 		t.Errorf("%s", body)

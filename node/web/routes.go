@@ -52,8 +52,8 @@ var routes = []route{
 		about: "conditions of the cluster, shards, sinks, partitions, delays"},
 	{method: http.MethodGet, path: "/api/v1/cluster", role: access.Viewer, class: front.Read,
 		serve: (*handler).serveCluster,
-		about: "each node: up or since when not, version, shards, lag, fills with limits, clock, certificates; whether " +
-			"one more may be lost, and why; as `deckle status --json` shows it"},
+		about: "each node: up or since when not, version, shards, lag, fills with limits, clock, certificates; " +
+			"whether one more may be lost, and why; as `deckle status --json` shows it"},
 	{method: http.MethodGet, path: "/api/v1/analytics", role: access.Viewer, brands: filtered,
 		old: "/api/analytics", class: front.Read, serve: (*handler).serveAnalytics,
 		about: "figures by brand, device, country and subscription: of the day, and of all days in the state"},
