@@ -99,12 +99,18 @@ func (l *folder) clean(ctx context.Context, newest, now time.Time, props propert
 		before := now.Add(-props.checkpointRetention)
 		old = append(old, thin(checkpoints, commits, max(keep, props.protected), before)...)
 	}
-	for n, o := range old {
-		if err := l.store.Delete(ctx, o.info.Key); err != nil {
+	n := 0
+	for batch := range slices.Chunk(old, store.MaxDelete) {
+		keys := make([]string, len(batch))
+		for i, o := range batch {
+			keys[i] = o.info.Key
+		}
+		if err := store.DeleteAll(ctx, l.store, keys); err != nil {
 			return n, fmt.Errorf("delta: clean %s: %w", l.name(), err)
 		}
+		n += len(batch)
 	}
-	return len(old), nil
+	return n, nil
 }
 
 // thin returns those of a log's checkpoints, ascending, which nobody needs: none of the two newest, none that is

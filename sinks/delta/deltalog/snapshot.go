@@ -27,6 +27,14 @@ type Snapshot struct {
 	properties   properties
 	rules        *Rules
 	logRetention time.Duration // where the table has no property
+	fits         schemaFits
+}
+
+// schemaFits is what checkSchema has said of a metaData action: every commit asks, and a schema is 10 KB of JSON.
+type schemaFits struct {
+	metadata *Metadata
+	want     *Creation
+	err      error
 }
 
 // totals are the number of live files and the sum of their sizes. A snapshot without files counts them by what
@@ -235,7 +243,10 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 	if s.rules.err != nil {
 		return stop(hintConstraint, "%v", s.rules.err)
 	}
-	if err := checkSchema(s.Metadata.SchemaString, want.Fields, want.Later); err != nil {
+	if s.fits.metadata != s.Metadata || s.fits.want != want {
+		s.fits = schemaFits{s.Metadata, want, checkSchema(s.Metadata.SchemaString, want.Fields, want.Later)}
+	}
+	if err := s.fits.err; err != nil {
 		return stop("undo the change of the schema, or give Deckle a new location", "%v", err)
 	}
 	if !slices.Equal(s.Metadata.PartitionColumns, []string{want.PartitionColumn}) {
