@@ -9,6 +9,7 @@ LINT := $(DECKLE_CACHE)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.9.0
 
 .PHONY: build equal release demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
+	year \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark readers \
 	spark-beside \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
@@ -87,7 +88,7 @@ test: unit engine integration
 unit:
 	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/licences \
 		./integration/proxy ./integration/rooms ./integration/vuln ./integration/torture ./integration/malformed \
-		./integration/bench/...
+		./integration/bench/... ./integration/year
 	cd state/zstd && GOWORK=off $(GO) test . # a module of its own: see there
 
 # The tests against a ClickHouse engine and Python's Delta readers alone; DECKLE_TEST_CLICKHOUSE=host:port names a real
@@ -179,6 +180,17 @@ timers:
 FILES ?= 1000000
 log-memory:
 	$(GO) test -count=1 -timeout 20m -v ./sinks/delta/deltalog -run '^TestLogMemory$$' -memory-files $(FILES)
+
+# Months of the Delta tables in compressed time: DAYS days with a commit of each table EVERY interval. KEEP is the
+# retention of the log and of removed files (0s: the defaults). delta-rs and DuckDB read the tables at the end. A day at
+# 10 s takes about a minute of CPU, one at 10m three seconds. YEARFLAGS='-most 40m' ends it earlier, -scale, -folder.
+DAYS ?= 365
+EVERY ?= 10s
+KEEP ?= 0s
+YEARFLAGS ?=
+year:
+	$(GO) test -count=1 -timeout 0 -v ./integration/year -run '^TestYear$$' -readers -days $(DAYS) -every $(EVERY) \
+		-keep $(KEEP) $(YEARFLAGS)
 
 # A build overlay with the failpoints of the sources switched on (they are comments otherwise); prints its path and
 # their names. Then: go build -overlay .local/failpoints/overlay.json ./cmd/deckle, or go test -overlay …
