@@ -65,7 +65,10 @@ type ClusterOptions struct {
 	RevisionInterval           time.Duration
 	// CommitWait is delta.commit_wait: zero lets each node commit by itself.
 	CommitWait time.Duration
-	LogLevel   string // default info
+	// CompactionEvery is delta.compaction.every; zero for its default.
+	CompactionEvery time.Duration
+
+	LogLevel string // default info
 	Profiles   bool   // the nodes show their profiles, at Node.Debug
 	Secure     bool   // TLS between the nodes
 	Guarded    bool   // Secure, and TLS and tokens at the HTTP side, and sealed data folders
@@ -150,6 +153,9 @@ func NewCluster(o ClusterOptions, k *Kafka, m *S3, c *ClickHouse) (*Cluster, err
 		wait := "" // v0.1.0 does not know the key
 		if o.CommitWait > 0 {
 			wait = fmt.Sprintf("  commit_wait: %s\n", o.CommitWait)
+		}
+		if o.CompactionEvery > 0 { // nor this one
+			wait += fmt.Sprintf("  compaction: {every: %s}\n", o.CompactionEvery)
 		}
 		secure := ""
 		if o.Secure || o.Guarded {

@@ -26,6 +26,11 @@
 // it has reached the failpoint, so exactly between two steps of a flush. A node is "stopped at" a failpoint: it sleeps
 // there while the others take over its shards, and then takes the next step, for a shard that is no longer its own.
 //
+// Both Delta tables are compacted every three seconds, by files that are five seconds old, so that compaction meets
+// revisions, kills and shared commits all the time. The report has how many of its jobs have committed, and how many
+// were killed at its failpoints: with the sources read, with a file staged, and with the commit made. A run in which
+// none has committed fails.
+//
 // Every wire of a node has TLS: to the others, to Kafka (SCRAM, access control lists), to MinIO and to ClickHouse. Its
 // HTTP side has TLS and tokens, its data folder is sealed. What is not a node (simulator, probes, readers) reaches the
 // services without TLS. Rounds rotate the CA of the nodes, each service's password, and the token.

@@ -56,8 +56,11 @@ func (t *torture) watched(rep *report) {
 		rep.Failures = append(rep.Failures,
 			fmt.Sprintf("a reader has seen nothing: the last failures are %v and %v", d.failed, c.failed))
 	}
+	if d.merged == 0 {
+		rep.Failures = append(rep.Failures, "no job of compaction has committed")
+	}
 	rep.Watched = watched{
-		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed, Looks: c.looks,
+		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed, Compactions: d.merged, Looks: c.looks,
 		FullLooks: c.full, AtRest: c.history.AtRest(), SlowestLookMS: c.slowest.Milliseconds(),
 		Failed: d.failures + c.failures,
 	}

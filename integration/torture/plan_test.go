@@ -3,6 +3,7 @@ package main
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,17 @@ func TestPlan(t *testing.T) {
 			}
 		}
 	}
+	for _, short := range []bool{false, true} {
+		merged := 0
+		for _, kind := range draw(3, options{kills: 5, short: short}) {
+			if strings.HasPrefix(kind, "kill at "+compactionPoints) {
+				merged++
+			}
+		}
+		if merged < 3 {
+			t.Errorf("short %v: %d kills of compaction", short, merged)
+		}
+	}
 	if slices.Equal(draw(1, options{kills: 20}), draw(2, options{kills: 20})) {
 		t.Error("two seeds, one plan")
 	}
@@ -90,11 +102,12 @@ func TestReport(t *testing.T) {
 				events: d * time.Second, clickhouse: time.Second, sessions: time.Minute,
 			}})
 		}
+		r.add("kill at deltaCompactStaged", &result{kills: 1})
 		r.complete(3)
 		return r
 	}
 	if r := good(); !r.Passed || r.Recovery != (stat{2000, 3000, 3}) || r.RecoveryClick != (stat{1000, 1000, 3}) ||
-		r.Kills != 3 {
+		r.Kills != 4 || r.KilledCompactions != 1 {
 		t.Errorf("%+v", r)
 	}
 	for name, spoil := range map[string]func(*report){

@@ -21,6 +21,8 @@ type report struct {
 	Bug    string `json:"planted_bug,omitempty"`
 	Kills  int    `json:"kills"`
 	Rounds int    `json:"rounds"`
+	// KilledCompactions are the jobs of compaction of which a node was killed, at one of the failpoints there.
+	KilledCompactions int `json:"delta_compactions_killed"`
 	Events int64  `json:"events"` // records acknowledged by Kafka
 
 	Lost               int64 `json:"lost"`       // offsets of applied records that are missing in a sink
@@ -64,6 +66,7 @@ type watched struct {
 	EventVersions   int64 `json:"delta_events_versions"`
 	SessionVersions int64 `json:"delta_sessions_versions"`
 	Snapshots       int64 `json:"delta_snapshots_compared"`
+	Compactions     int64 `json:"delta_compactions"` // jobs that have committed
 	Looks           int64 `json:"clickhouse_looks"`
 	FullLooks       int64 `json:"clickhouse_full_looks"`
 	AtRest          int64 `json:"clickhouse_shards_at_rest"` // compared exactly
@@ -78,11 +81,17 @@ func newReport(o options) *report {
 	}
 }
 
+// compactionPoints is how the names of compaction's failpoints begin.
+const compactionPoints = "deltaCompact"
+
 // add counts a round.
 func (r *report) add(kind string, res *result) {
 	r.Rounds++
 	r.RoundsByKind[kind]++
 	r.Kills += res.kills
+	if strings.HasPrefix(kind, "kill at "+compactionPoints) {
+		r.KilledCompactions += res.kills
+	}
 	t := &r.times
 	if rec := res.recovery; rec != nil {
 		t.worst, t.events = append(t.worst, rec.worst()), append(t.events, rec.events)

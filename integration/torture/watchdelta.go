@@ -34,6 +34,7 @@ type deltaWatch struct {
 	probed   map[string]chan time.Time   // by what is waited for; receives the time when it was seen
 	pending  []checkpointed              // snapshots whose version was not read yet
 	replayed int64                       // snapshots that were equal to the versions read one by one
+	merged   int64                       // versions that compaction has made
 	failures int64
 	failed   error // the last failure
 }
@@ -118,6 +119,9 @@ func (w *deltaWatch) judge(table string, c *history.Commit) {
 		w.events.Commit(c)
 	} else {
 		w.sessions.Commit(c)
+	}
+	if c.Rearranges {
+		w.merged++
 	}
 	for _, f := range c.Adds {
 		w.live[table] += hashOf(f.Path)

@@ -165,7 +165,7 @@ func (w *world) wire(binary string) (err error) {
 		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards,
 		FlushInterval: time.Second, Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second,
-		CommitWait: 550 * time.Millisecond, LogLevel: level, Guarded: true,
+		CommitWait: 550 * time.Millisecond, CompactionEvery: 3 * time.Second, LogLevel: level, Guarded: true,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {
@@ -188,7 +188,8 @@ func (w *world) wire(binary string) (err error) {
 			return a, err
 		},
 		Environment: func(node int) []string {
-			on := fmt.Sprintf("GOFAIL_FAILPOINTS=raftLogBytes=return(%d)", logBytes)
+			on := fmt.Sprintf("GOFAIL_FAILPOINTS=raftLogBytes=return(%d);deltaCompactSettle=return(%d)", logBytes,
+				settleSeconds)
 			if w.opts.bug != "" {
 				on += ";" + w.opts.bug + "=return"
 			}
@@ -210,8 +211,12 @@ const (
 // truncated from the second minute on.
 const logBytes = 1 << 20
 
+// settleSeconds is how old a file of a Delta table must be to be compacted, instead of two minutes: between revisions,
+// which come every five seconds here, so that both want the same files.
+const settleSeconds = 5
+
 // isSetting tells whether a failpoint changes a setting; nodes are stopped at the others.
-func isSetting(name string) bool { return name == "raftLogBytes" }
+func isSetting(name string) bool { return name == "raftLogBytes" || name == "deltaCompactSettle" }
 
 // linksOf returns the links for which a predicate holds.
 func (w *world) linksOf(is func(*link) bool) []*link {

@@ -301,8 +301,10 @@ func (c *Compactor) commit(ctx context.Context, j *Job, adds []deltalog.Add, row
 	}
 	// gofail: var bugCompactTwice struct{}
 	// removes = removes[1:]
-	return c.opts.Log.Submit(ctx, &deltalog.Change{Rearrange: true, Adds: adds, Removes: removes, Rows: rows,
+	err := c.opts.Log.Submit(ctx, &deltalog.Change{Rearrange: true, Adds: adds, Removes: removes, Rows: rows,
 		Operation: "OPTIMIZE"})
+	// gofail: var deltaCompacted struct{}
+	return err
 }
 
 // merge writes the rows of a job's files, sorted, as new files, and returns their add actions.
@@ -317,6 +319,7 @@ func (c *Compactor) merge(ctx context.Context, j *Job) (adds []deltalog.Add, row
 		}
 		level = max(level, l)
 	}
+	// gofail: var deltaCompactRead struct{}
 	o := &output{c: c, ctx: ctx, j: j, level: level, tags: deltalog.TagsOf(deltalog.MergeOrigins(j.Files...))}
 	defer o.abandon()
 	if err := s.sorted(o.add); err != nil {
@@ -496,6 +499,7 @@ func (o *output) put(stats string) error {
 	if err != nil {
 		return fmt.Errorf("compact: data file: %w", err)
 	}
+	// gofail: var deltaCompactStaged struct{}
 	o.adds = append(o.adds, deltalog.Add{Path: p, PartitionValues: map[string]string{opts.Column: o.j.Partition},
 		Size: o.size, ModificationTime: staged.UnixMilli(), DataChange: false, Stats: stats, Tags: o.tags})
 	return nil

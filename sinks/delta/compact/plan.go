@@ -77,6 +77,8 @@ func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
 func (c *Compactor) pick(files []*deltalog.File, j *Job, now time.Time) []*deltalog.File {
 	files = slices.DeleteFunc(files, func(f *deltalog.File) bool { return f.Size >= j.most/2 })
 	settle := c.opts.Settle
+	// gofail: var deltaCompactSettle int
+	// settle = time.Duration(deltaCompactSettle) * time.Second
 	if len(files) > crowd {
 		settle = min(settle, crowdSettle)
 	}
