@@ -3,6 +3,7 @@ package delta
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -234,6 +235,54 @@ func TestLevels(t *testing.T) {
 		t.Errorf("the neighbour of a row revised at level 1 has lost what it knew: %+v", got)
 	}
 	checkLog(t, mem, "sessions")
+}
+
+// TestNotNull: in a new table the columns are NOT NULL that no file of any level stores with nulls, and no others; that
+// costs no judgement of rows. The others have a comment, as these have.
+func TestNotNull(t *testing.T) {
+	mem := objects.NewMem(nil)
+	opts := testOptions(mem, newModel(1, 1).rng)
+	opts.Level = level.Current
+	d := mustOpen(t, opts)
+	defer d.Close()
+	for _, w := range []*writer{&d.sessions.writer, d.eventsWriter()} {
+		name := w.tables[level.First].name
+		var schema struct {
+			Fields []struct {
+				Name     string
+				Nullable bool
+				Metadata struct{ Comment string }
+			}
+		}
+		w.log.View(func(s *deltalog.Snapshot) {
+			if err := json.Unmarshal([]byte(s.Metadata.SchemaString), &schema); err != nil {
+				t.Fatal(err)
+			}
+		})
+		required := 0
+		for _, f := range schema.Fields {
+			never := true
+			for l := level.First; l <= level.Current; l++ {
+				field, ok := w.tables[l].file.Lookup(f.Name)
+				never = never && (f.Name == w.tables[l].partition || ok && field.Node.Required())
+			}
+			if f.Nullable == never {
+				t.Errorf("%s.%s: nullable %v; no file has a null: %v", name, f.Name, f.Nullable, never)
+			}
+			if never {
+				required++
+			}
+			if f.Metadata.Comment == "" {
+				t.Errorf("%s.%s has no comment", name, f.Name)
+			}
+		}
+		if required < 9 || required == len(schema.Fields) {
+			t.Errorf("%s: %d columns of %d are NOT NULL", name, required, len(schema.Fields))
+		}
+		if j, err := w.judge(); j != nil || err != nil {
+			t.Errorf("%s: its rows are judged: %v", name, err)
+		}
+	}
 }
 
 // TestFilesOfLevelOne: a plan of level 1 gives the same bytes whatever columns the binary knows beyond.

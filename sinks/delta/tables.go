@@ -46,8 +46,8 @@ var sessionsTable, eventsTable = declared.sessions[level.Current], declared.even
 
 func newLayout(all schema.Set) *layout {
 	first := len(all.UpTo(level.First).Events)
-	events := slices.Concat(all.Events[:first], []schema.Column[event.Item]{
-		{Name: "batch_id", Kind: schema.Uint64}, {Name: "event_date", Kind: schema.Date}}, all.Events[first:])
+	events := slices.Concat(all.Events[:first], []schema.Column[event.Item]{schema.EventBatchID, schema.EventDate},
+		all.Events[first:])
 	y := &layout{sessionColumns: fileColumns(all.Sessions, level.Current)}
 	for l := level.First; l <= level.Current; l++ {
 		for _, c := range fileColumns(events[:len(all.UpTo(l).Events)+2], l) {
@@ -79,7 +79,8 @@ func newTable[R any](name, description string, columns []schema.Column[R], l lev
 		if text := c.CommentAt(l); text != "" {
 			t.comments[c.Name] = text
 		}
-		t.fields = append(t.fields, deltalog.Field{Name: c.Name, Type: fieldType(c.Kind)})
+		t.fields = append(t.fields, deltalog.Field{Name: c.Name, Type: fieldType(c.Kind),
+			Required: !c.MayBeNull(level.Current)})
 		if c.Kind == schema.Date {
 			t.partition = c.Name
 		}

@@ -11,7 +11,7 @@ import (
 	"deckle/sim/testworld/objects"
 )
 
-var testLater = []Field{{"later", "long"}, {"last", "string"}}
+var testLater = []Field{{Name: "later", Type: "long"}, {Name: "last", Type: "string"}}
 
 func laterOptions(mem *objects.Mem) Options {
 	opts := writerOptions(mem)

@@ -52,11 +52,11 @@ func (l *Log) load(ctx context.Context) (*Snapshot, error) {
 // replay tries the checkpoints of a listing from the newest to the oldest, then version 0.
 func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 	if len(ls.commits) == 0 && len(ls.checkpoints) == 0 {
-		return newSnapshot(l.opts.KeepFiles, l.opts.KeepStats, l.opts.LogRetention), nil
+		return newSnapshot(l.opts.KeepFiles, l.opts.KeepStats, l.opts.LogRetention).of(l.opts.Create), nil
 	}
 	var firstErr error
 	for i := len(ls.checkpoints) - 1; i >= -1; i-- {
-		s := newSnapshot(l.opts.KeepFiles, l.opts.KeepStats, l.opts.LogRetention)
+		s := newSnapshot(l.opts.KeepFiles, l.opts.KeepStats, l.opts.LogRetention).of(l.opts.Create)
 		var err error
 		if i >= 0 {
 			err = l.readCheckpoint(ctx, ls.checkpoints[i].version, s)

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var testFields = []Field{{"k", "string"}, {"v", "long"}, {"d", "date"}}
+var testFields = []Field{{Name: "k", Type: "string"}, {Name: "v", Type: "long"}, {Name: "d", Type: "date"}}
 
 func writerOptions(mem *objects.Mem) Options {
 	return Options{

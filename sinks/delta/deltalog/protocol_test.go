@@ -46,7 +46,7 @@ func TestCreateAndRefuse(t *testing.T) {
 			m.Configuration[configTxnRetention] = "interval 1 day"
 		}),
 		"column w is not one": with(func(m *Metadata, _ *Protocol) {
-			m.SchemaString = strings.Replace(SchemaString(append(testFields[:3:3], Field{"w", "long"})),
+			m.SchemaString = strings.Replace(SchemaString(append(testFields[:3:3], Field{Name: "w", Type: "long"})),
 				`"w","type":"long","nullable":true`, `"w","type":"long","nullable":false`, 1)
 		}),
 		"has an expression that generates it": with(func(m *Metadata, p *Protocol) {

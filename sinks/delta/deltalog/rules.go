@@ -13,7 +13,9 @@ import (
 // configConstraint stands before the name of a CHECK constraint.
 const configConstraint = "delta.constraints."
 
-// Rules are what a table wants of each row by its metaData: CHECK constraints, and columns that are NOT NULL.
+// Rules are what a table wants of each row by its metaData: CHECK constraints, and columns that are NOT NULL. Of the
+// latter those are left out of which no file that is written here has a null: new tables are made with them, and their
+// rows need no judge.
 type Rules struct {
 	text    string
 	checks  []check
@@ -27,8 +29,8 @@ type check struct {
 	columns    []string
 }
 
-// rulesOf reads the rules of a table.
-func rulesOf(m *Metadata) *Rules {
+// rulesOf reads the rules of a table. The required columns have no null in what is written here.
+func rulesOf(m *Metadata, required map[string]bool) *Rules {
 	r := &Rules{}
 	if m == nil {
 		return r
@@ -50,7 +52,7 @@ func rulesOf(m *Metadata) *Rules {
 			typ = "" // a struct, an array or a map
 		}
 		columns = append(columns, constraint.Column{Name: f.Name, Kind: constraint.KindOf(typ)})
-		if !f.Nullable {
+		if !f.Nullable && !required[f.Name] {
 			r.present = append(r.present, f.Name)
 			r.text += "not null " + f.Name + "\n"
 		}

@@ -9,10 +9,13 @@ import (
 	"strings"
 )
 
-// Field is one column of a table. All columns are nullable, so that columns can be added later.
+// Field is one column of a table.
 type Field struct {
 	Name string
 	Type string // string, long, integer, timestamp, date
+	// Required says that no row has a null there: the column is NOT NULL in tables that are made here. A column that is
+	// added later never is. It changes nothing in a table that is there.
+	Required bool
 }
 
 type schemaField struct {
@@ -28,7 +31,7 @@ type schemaStruct struct {
 }
 
 func (f Field) action(comment string) schemaField {
-	a := schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: true,
+	a := schemaField{Name: f.Name, Type: json.RawMessage(`"` + f.Type + `"`), Nullable: !f.Required,
 		Metadata: map[string]any{}}
 	if comment != "" {
 		a.Metadata["comment"] = comment

@@ -26,7 +26,8 @@ type Snapshot struct {
 	totals       totals
 	properties   properties
 	rules        *Rules
-	logRetention time.Duration // where the table has no property
+	logRetention time.Duration   // where the table has no property
+	required     map[string]bool // columns of which no file that is written here has a null
 	fits         schemaFits
 }
 
@@ -66,12 +67,21 @@ func newSnapshot(keepFiles, keepStats bool, logRetention time.Duration) *Snapsho
 	return s
 }
 
+// of notes what a writer's tables are like.
+func (s *Snapshot) of(want *Creation) *Snapshot {
+	s.required = map[string]bool{}
+	for i := 0; want != nil && i < len(want.Fields); i++ {
+		s.required[want.Fields[i].Name] = want.Fields[i].Required
+	}
+	return s
+}
+
 func (s *Snapshot) setMetadata(m *Metadata) {
 	var cfg map[string]string
 	if m != nil {
 		cfg = m.Configuration
 	}
-	s.Metadata, s.properties, s.rules = m, propertiesOf(cfg, s.logRetention), rulesOf(m)
+	s.Metadata, s.properties, s.rules = m, propertiesOf(cfg, s.logRetention), rulesOf(m, s.required)
 }
 
 // txn is the version of an application id, 0 for none.
