@@ -69,9 +69,9 @@ type ClusterOptions struct {
 	CompactionEvery time.Duration
 
 	LogLevel string // default info
-	Profiles   bool   // the nodes show their profiles, at Node.Debug
-	Secure     bool   // TLS between the nodes
-	Guarded    bool   // Secure, and TLS and tokens at the HTTP side, and sealed data folders
+	Profiles bool   // the nodes show their profiles, at Node.Debug
+	Secure   bool   // TLS between the nodes
+	Guarded  bool   // Secure, and TLS and tokens at the HTTP side, and sealed data folders
 	// RaftTimeout is how long a leader may be silent, and how long its lease lasts; by default that of the nodes.
 	RaftTimeout time.Duration
 

@@ -22,8 +22,8 @@ type report struct {
 	Kills  int    `json:"kills"`
 	Rounds int    `json:"rounds"`
 	// KilledCompactions are the jobs of compaction of which a node was killed, at one of the failpoints there.
-	KilledCompactions int `json:"delta_compactions_killed"`
-	Events int64  `json:"events"` // records acknowledged by Kafka
+	KilledCompactions int   `json:"delta_compactions_killed"`
+	Events            int64 `json:"events"` // records acknowledged by Kafka
 
 	Lost               int64 `json:"lost"`       // offsets of applied records that are missing in a sink
 	Duplicated         int64 `json:"duplicated"` // offsets that are twice in a sink, or should not be there
