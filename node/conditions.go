@@ -58,6 +58,9 @@ func (n *Node) look(rs *raftstore.Status) {
 	n.list.Keep(condition.ConnectionsRefused, "http",
 		n.http.refusals.judge(n.http.metrics.ConnectionsRefused(), n.deps.Now()))
 	n.list.Keep(condition.AuditFailing, subjectNode, n.http.auditFailing())
+	if s := n.sharing.Load(); s != nil {
+		n.list.Keep(condition.CommitsApart, subjectNode, s.commitsApart())
+	}
 	n.list.Keep(condition.OIDCFailing, subjectNode, n.http.oidcFailing())
 	for _, s := range shards {
 		without := ""

@@ -19,6 +19,9 @@ import (
 	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/schema/level"
+	"deckle/sinks/delta"
+	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/share"
 	"deckle/state"
 )
 
@@ -397,4 +400,37 @@ func TestFlushLine(t *testing.T) {
 	if args := flushed([state.NumSinks]shard.Written{}, []status.Shard{{State: view}}); len(args) > 0 {
 		t.Errorf("a node that leads nothing: %v", args)
 	}
+}
+
+// A node that makes many of its commits of Delta tables by itself says so, and stops saying so an hour later.
+func TestCommitsApart(t *testing.T) {
+	now := time.Now()
+	n := &Node{deps: Deps{Now: func() time.Time { return now }}}
+	s := &sharing{n: n, apart: share.NewApart(n.deps.Now), metrics: share.NewMetrics(nil)}
+	n.offered("events", deltalog.OutcomeCommitted) // no sink shares yet
+	n.sharing.Store(s)
+	offered := func(times int, o deltalog.Outcome) {
+		for range times {
+			n.offered("events", o)
+		}
+	}
+	is := func(what, want string) {
+		t.Helper()
+		if got := s.commitsApart(); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	offered(36, delta.OutcomeAlone)
+	is("few", "")
+	offered(1, delta.OutcomeAlone)
+	is("all are its own",
+		"of the 37 commits that rows of this node were in during the last hour, it has made 37 by itself")
+	offered(333, deltalog.OutcomeCommitted)
+	offered(1000, deltalog.OutcomeNo) // what follows is counted
+	is("a tenth", "")
+	offered(1, delta.OutcomeAlone)
+	is("more than a tenth",
+		"of the 371 commits that rows of this node were in during the last hour, it has made 38 by itself")
+	now = now.Add(time.Hour)
+	is("an hour later", "")
 }

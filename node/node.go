@@ -172,7 +172,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.files.tellInsecure()
 	n.list.Keep(condition.Insecure, "http", opens(&cfg.HTTP))
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
-		offer: n.offer,
+		offer: n.offer, offered: n.offered,
 		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	var kept *lake

@@ -3,12 +3,15 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
+	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/shard"
 	"deckle/sinks"
+	"deckle/sinks/delta"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/share"
 )
@@ -20,6 +23,9 @@ type sharing struct {
 	turns  *shard.Turns
 	rounds *share.Rounds // while this node is the committer
 	client *share.Client // makes its offers
+
+	metrics *share.Metrics
+	apart   *share.Apart // the commits of this node
 
 	mu     sync.Mutex
 	asking map[string]bool // the nodes that are being asked
@@ -36,12 +42,13 @@ const (
 func shares(cfg *config.Config) bool { return cfg.Delta != nil && cfg.Delta.CommitWait > 0 }
 
 func newSharing(n *Node) *sharing {
-	s, d := &sharing{n: n, asking: map[string]bool{}}, n.cfg.Delta
+	s, d := &sharing{n: n, asking: map[string]bool{}, apart: share.NewApart(n.deps.Now),
+		metrics: share.NewMetrics(latestRegisterer{n.deps.Registerer})}, n.cfg.Delta
 	o := shard.TurnsOptions{Self: s.Self(), Every: n.cfg.Flush.Interval, Revise: d.RevisionInterval, Now: n.deps.Now,
 		Leader: func() string { return s.Leader(0) }, Joint: n.sinks.joint, Count: n.shardMetrics.Turn}
 	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: d.CommitWait,
 		Revisions: min(d.RevisionInterval/6, longestRound), Now: n.deps.Now,
-		Metrics: share.NewMetrics(latestRegisterer{n.deps.Registerer})})
+		Metrics: s.metrics})
 	s.client = share.NewClient(s, s.rounds, n.raft.Share)
 	o.Heard = s.rounds.Heard
 	s.turns = shard.NewTurns(o)
@@ -123,6 +130,28 @@ func (s *sharing) offer(ctx context.Context, o *deltalog.Offer) deltalog.Answer 
 		patience = max(patience, s.n.cfg.Delta.RevisionInterval)
 	}
 	return s.client.Offer(ctx, o, patience)
+}
+
+// offered is delta.Options.Offered.
+func (n *Node) offered(table string, o deltalog.Outcome) {
+	s := n.sharing.Load()
+	if s == nil {
+		return
+	}
+	s.metrics.Offered(table, o)
+	if own := o == delta.OutcomeAlone; own || o == deltalog.OutcomeCommitted {
+		s.apart.Note(own)
+	}
+}
+
+// commitsApart says that many of this node's commits were its own, "" if they were not.
+func (s *sharing) commitsApart() string {
+	own, all := s.apart.LastHour()
+	if own <= condition.ApartFew || float64(own) <= condition.ApartShare*float64(all) {
+		return ""
+	}
+	return fmt.Sprintf("of the %d commits that rows of this node were in during the last hour, it has made %d by itself",
+		all, own)
 }
 
 // close answers offers that wait, and waits for commits for others that have begun.

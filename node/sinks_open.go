@@ -36,6 +36,7 @@ type sinkWiring struct {
 	clusterID func() string      // known by the time a sink is opened
 	level     func() level.Level // at which tables are made that are missing
 	offer     delta.Offerer
+	offered   func(table string, o deltalog.Outcome)
 	kafka     *kafka.Client
 	refetch   *kafka.Refetch
 	keys      shard.Keys
@@ -138,7 +139,7 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 		offer = nil
 	}
 	return delta.Open(ctx, delta.Options{
-		Offer: offer,
+		Offer: offer, Offered: w.offered,
 		Store: st, Level: w.level(), ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
 		Events:      cfg.Events == nil || *cfg.Events,
 		EventSource: func(uint32) sinks.EventSource { return w.refetch },

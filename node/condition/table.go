@@ -46,6 +46,7 @@ const (
 	SinkBehind          ID = "sink-behind"           // node/shard: judge
 	CompactionFailing   ID = "compaction-failing"    // node: the lake
 	VacuumFailing       ID = "vacuum-failing"        // node: the lake
+	CommitsApart        ID = "commits-apart"         // node
 	GroupOffsetsFailing ID = "group-offsets-failing" // node/shard: offsets
 	LettersUndelivered  ID = "letters-undelivered"   // node: the sink of dead letters
 	LettersCut          ID = "letters-cut"           // node: topics
@@ -93,6 +94,9 @@ const (
 	// there are fewer than RejectedFew of those; and, divided by the number of shards, the share of the records that
 	// may come under another key, or in another partition, than the first one of their session.
 	KeysShare = 0.01
+	// ApartShare is the share of a node's commits of an hour that it may make by itself with delta.commit_wait, and
+	// ApartFew how many it may in any case: as many as the committer has tokens for those that are late.
+	ApartShare, ApartFew = 0.1, 36
 	// PlacedShare is the share of at least PlacedFew records that one of the usual partitioners must explain.
 	PlacedShare, PlacedFew = 0.9, 100
 )
@@ -324,6 +328,12 @@ var table = []Spec{
 		"Look at the store and the rights in the text: vacuum lists and deletes. A table with a feature that it does " +
 			"not know it refuses: undo that, or vacuum with the tool that has set it and set delta.vacuum.enabled: " +
 			"false. Until then the store keeps what nothing needs."},
+	{CommitsApart, Notice, "node",
+		"more than a tenth of the commits of Delta tables that its rows were in during the last hour, and more than 36, " +
+			"it has made by itself (only with delta.commit_wait)", Never,
+		"Look at the port between the nodes, at whether all of them have this version and the same delta.commit_wait, and " +
+			"whether the node that leads shard 0 reaches the store (deckle_delta_offers_total). Nothing is lost; the " +
+			"tables have more commits."},
 	{GroupOffsetsFailing, Notice, "the shard",
 		"the offsets of Kafka's consumer group cannot be written", Never,
 		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},

@@ -16,6 +16,9 @@ import (
 // An error says that the outcome is not known: nobody answered, or nobody could be asked.
 type Offerer func(ctx context.Context, o *deltalog.Offer) (deltalog.Answer, error)
 
+// OutcomeAlone is told of a commit that the node has made by itself (Options.Offered). It is the answer to no offer.
+const OutcomeAlone deltalog.Outcome = "alone"
+
 const (
 	// gatherFor is how long after a turn was heard a round waits for the plans of its shards.
 	gatherFor = 300 * time.Millisecond
@@ -48,7 +51,8 @@ type gatherOptions struct {
 	young       func(*deltalog.Change) error // an error if a file was staged too long ago
 	step        func(string) error           // Options.step
 	logger      *slog.Logger
-	patience    time.Duration // gatherFor, or Options.gatherFor
+	offered     func(deltalog.Outcome) // what became of an offer; OutcomeAlone: of a commit by this node
+	patience    time.Duration          // gatherFor, or Options.gatherFor
 }
 
 // round is the plans of one turn. It takes plans until each shard has come or is absent, or its time is over, and is
@@ -275,11 +279,20 @@ func (g *gather) settle(t sinks.Turn, o *deltalog.Offer) error {
 	answer, err := g.ask(t, o)
 	if err != nil {
 		g.o.logger.Debug("delta: an offer has no answer", "lane", g.o.lane, "turn", o.Turn, "error", err)
+		answer.Outcome = deltalog.OutcomeNo
 	}
+	switch answer.Outcome {
+	case deltalog.OutcomeCommitted, deltalog.OutcomeDone, deltalog.OutcomeSplit, deltalog.OutcomeRebuild:
+	default:
+		answer.Outcome = deltalog.OutcomeNo
+	}
+	g.o.offered(answer.Outcome)
 	if err := g.o.step("offered"); err != nil {
 		return err
 	}
-	if err == nil && answer.Outcome == deltalog.OutcomeCommitted {
+	if answer.Outcome == deltalog.OutcomeCommitted {
+		// gofail: var bugSharedTrusted struct{}
+		// return nil
 		landed, err := g.o.log.Landed(g.ctx, answer.Version, &o.Change)
 		if landed || err != nil {
 			return err
@@ -292,7 +305,9 @@ func (g *gather) settle(t sinks.Turn, o *deltalog.Offer) error {
 	if err := g.o.young(&o.Change); err != nil {
 		return err
 	}
-	err = g.o.log.Submit(g.ctx, &o.Change)
+	if err = g.o.log.Submit(g.ctx, &o.Change); err == nil {
+		g.o.offered(OutcomeAlone)
+	}
 	_, split := errors.AsType[*deltalog.SplitError](err)
 	if split || errors.Is(err, deltalog.ErrRebuild) {
 		return errAlone

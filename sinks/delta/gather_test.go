@@ -40,6 +40,7 @@ type committer struct {
 	rng    *rand.Rand
 	faults bool
 	given  map[string]int // by outcome
+	told   map[string]int // what Options.Offered was told
 }
 
 func (c *committer) draw(n int) int {
@@ -286,7 +287,8 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 	m := newModel(seed, shards)
 	mem := objects.NewMem(nil)
 	source := func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
-	c := &committer{t: t, shards: shards, rng: rand.New(rand.NewPCG(seed, 5)), faults: faults, given: map[string]int{}}
+	c := &committer{t: t, shards: shards, rng: rand.New(rand.NewPCG(seed, 5)), faults: faults, given: map[string]int{},
+		told: map[string]int{}}
 	if faults {
 		mem.SetFaults(seed, objects.Faults{Before: 0.02, Lost: 0.03, OwnTwice: 0.03, Late: 0.03})
 	}
@@ -298,6 +300,11 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 			n.crash, n.opts.gatherFor = 0.03, time.Second
 		}
 		n.opts.FileBytes, n.opts.layout, n.opts.Offer = 1<<20, wider, c.offer
+		n.opts.Offered = func(_ string, o deltalog.Outcome) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.told[string(o)]++
+		}
 		n.opts.step = func(string) error {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -396,6 +403,12 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 			t.Errorf("%s: %d commits in %d turns of 3 nodes", name, s.Version, turns)
 		}
 	}
-	t.Logf("%v", c.given)
+	t.Logf("%v, told %v", c.given, c.told)
+	switch {
+	case !faults && (c.told["committed"] != c.given["committed"] || len(c.told) != 1):
+		t.Errorf("told %v, given %v", c.told, c.given)
+	case faults && (c.told["alone"] == 0 || c.told["no"] == 0 || c.told["?"] > 0):
+		t.Errorf("told %v", c.told)
+	}
 	return c.given["committed"]
 }

@@ -19,6 +19,7 @@ import (
 
 	"deckle/schema/level"
 	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 )
 
@@ -40,6 +41,9 @@ type Options struct {
 	// Offer has what this node has staged in a turn committed together with what the others have; nil: this node
 	// commits by itself.
 	Offer Offerer
+	// Offered is told what has become of each change that was offered, and OutcomeAlone for each commit that this node
+	// has made by itself although there is an Offer; nil: nobody is. It must not wait.
+	Offered func(table string, o deltalog.Outcome)
 
 	Compression          string // zstd (default, level 1), snappy, none
 	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 64

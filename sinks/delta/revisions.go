@@ -215,7 +215,7 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 }
 
 func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) error {
-	if err := p.s.submit(p.ctx, change, nil); err != nil {
+	if err := p.s.submit(p.ctx, change, nil, false); err != nil {
 		return err
 	}
 	maps.Copy(p.seen, rewritten)

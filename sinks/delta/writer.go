@@ -191,7 +191,15 @@ var errStaged = errors.New("delta: the files of a change were staged too long ag
 // gathers is what gathers the plans of a lane.
 func (w *writer) gathers(lane string) gatherOptions {
 	return gatherOptions{lane: lane, table: w.tables[level.First].name, log: w.log, offer: w.opts.Offer, young: w.young,
-		step: w.opts.step, logger: w.opts.Logger, patience: cmp.Or(w.opts.gatherFor, gatherFor)}
+		step: w.opts.step, logger: w.opts.Logger, patience: cmp.Or(w.opts.gatherFor, gatherFor),
+		offered: w.offered}
+}
+
+// offered tells what has become of an offer.
+func (w *writer) offered(o deltalog.Outcome) {
+	if w.opts.Offered != nil {
+		w.opts.Offered(w.tables[level.First].name, o)
+	}
 }
 
 // young gives an error if a file of the change was staged too long ago.
@@ -206,7 +214,8 @@ func (w *writer) young(c *deltalog.Change) error {
 
 // submit hands a change to the round of its turn, if it has a seat there, else to the table's committer. It calls
 // Options.step before and after.
-func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat) error {
+// gathered says that plans of its lane have rounds.
+func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat, gathered bool) error {
 	if err := w.opts.step("submit"); err != nil {
 		return err
 	}
@@ -217,6 +226,9 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat) err
 	if errors.Is(err, errAlone) {
 		if err = w.young(c); err == nil { // it may have waited
 			err = w.log.Submit(ctx, c)
+		}
+		if err == nil && gathered && w.opts.Offer != nil {
+			w.offered(OutcomeAlone)
 		}
 	}
 	if err != nil {
@@ -239,7 +251,7 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat) err
 // that the files have to be made again.
 func (w *writer) insert(ctx context.Context, plan *state.Plan, c *deltalog.Change, seat *seat) error {
 	for range maxRebuilds {
-		rebuild := w.submit(ctx, c, seat)
+		rebuild := w.submit(ctx, c, seat, true)
 		if !errors.Is(rebuild, deltalog.ErrRebuild) {
 			return rebuild
 		}

@@ -4,14 +4,17 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"deckle/sinks/delta/deltalog"
 )
 
-// Metrics are those of the committer's rounds.
+// Metrics are those of the committer's rounds, and of the offers that this node makes.
 type Metrics struct {
 	seconds *prometheus.HistogramVec
 	nodes   *prometheus.HistogramVec
 	left    *prometheus.GaugeVec
 	lates   *prometheus.CounterVec
+	offers  *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics and registers them, unless reg is nil.
@@ -28,9 +31,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Commits that late offers may have at once; without one they wait for the next round."}, table),
 		lates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_rounds_late_total",
 			Help: "Rounds that did not wait any more for a node, on the committer."}, []string{"table", "node"}),
+		offers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_offers_total",
+			Help: "What became of the changes that this node has offered: committed, done, split, rebuild, no; and " +
+				"alone: commits that it has made by itself."}, []string{"table", "outcome"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.seconds, m.nodes, m.left, m.lates)
+		reg.MustRegister(m.seconds, m.nodes, m.left, m.lates, m.offers)
 	}
 	return m
 }
@@ -41,5 +47,10 @@ func (m *Metrics) round(table string, nodes int, took time.Duration) {
 }
 
 func (m *Metrics) late(table, node string) { m.lates.WithLabelValues(table, node).Inc() }
+
+// Offered counts what became of an offer of this node.
+func (m *Metrics) Offered(table string, o deltalog.Outcome) {
+	m.offers.WithLabelValues(table, string(o)).Inc()
+}
 
 func (m *Metrics) tokens(table string, left float64) { m.left.WithLabelValues(table).Set(left) }
