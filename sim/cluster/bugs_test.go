@@ -108,6 +108,14 @@ var bugs = []bug{
 	{name: "a batch that an older list has judged is applied", // the change does not pass the intake, as if that rested
 		points: map[string]string{"bugOldList": "return", "listPastIntake": "return"}, kinds: []string{"readers"},
 		tune: suppressing},
+	{name: "a txn is lost in the shared commit", points: map[string]string{"bugSharedTxnLost": "return"}, tune: sharing},
+	{name: "a txn is lost in the shared commit, and no node looks",
+		points: map[string]string{"bugSharedTxnLost": "return", "bugSharedTrusted": "return"}, tune: sharing},
+	{name: "an add is lost in the shared commit", points: map[string]string{"bugSharedAddLost": "return"}, tune: sharing},
+	{name: "an add is lost in the shared commit, and no node looks",
+		points: map[string]string{"bugSharedAddLost": "return", "bugSharedTrusted": "return"}, tune: sharing},
+	{name: "acknowledged on the committer's word, which comes before the commit",
+		points: map[string]string{"bugSharedWord": "return", "bugSharedTrusted": "return"}, tune: sharing},
 	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 
@@ -252,6 +260,12 @@ func changingRules(o *Options) {
 func suppressing(o *Options) {
 	o.Faults = 14
 	o.Workload = func(w *sim.Options) { w.Faults.Doubtful = 0.1 }
+}
+
+// sharing has one commit for all nodes, and the node that makes it in trouble.
+func sharing(o *Options) {
+	o.Kinds, o.Faults = []string{"cut_committer", "pause_committer", "lose_share", "crash_leader"}, 10
+	o.Tune = func(cfg *config.Config) { cfg.Delta.CommitWait = 550 * time.Millisecond }
 }
 
 // manyLetters has many records that cannot be used.

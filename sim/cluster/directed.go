@@ -63,3 +63,23 @@ func (w *world) stickSync(ctx context.Context) func() {
 	}
 	return nothing
 }
+
+// cutCommitter cuts the node that commits for all off from one other node, or from the object store, alone.
+func (w *world) cutCommitter() func() {
+	m := w.committer()
+	if inc := m.current(); inc != nil && w.rng.IntN(2) == 0 {
+		w.history.fault("cut_committer", "%s, from the store", m.name)
+		return w.storeFaults(objectFaults{away: inc.gate})
+	}
+	var others []*member
+	for _, o := range w.members {
+		if o != m {
+			others = append(others, o)
+		}
+	}
+	o := others[w.rng.IntN(len(others))]
+	w.history.fault("cut_committer", "%s, from %s", m.name, o.name)
+	w.net.Cut(m.name, o.name)
+	w.net.Cut(o.name, m.name)
+	return func() { w.net.Heal(m.name, o.name); w.net.Heal(o.name, m.name) }
+}

@@ -34,6 +34,7 @@ type objectFaults struct {
 	ownTwice float64       // a conditional put happens, and the client library repeats it and gets the answer 412
 	lateput  float64       // a put fails now and takes effect later, if the key is still free
 	slow     time.Duration // how much longer a request may take
+	away     *gate         // nothing answers this process, and nothing happens
 }
 
 // fate is what a script makes happen to one put.
@@ -101,7 +102,7 @@ func (c *client) request(ctx context.Context, op string) (objectFaults, error) {
 		return f, fmt.Errorf("%w: the process is dead", errObjects)
 	case ctx.Err() != nil:
 		return f, ctx.Err()
-	case f.down:
+	case f.down, f.away != nil && f.away == c.gate:
 		_ = sim.Pause(ctx, 2*time.Second)
 		return f, fmt.Errorf("%w: no answer to %s", errObjects, op)
 	case f.refuse > 0 && c.o.rng.Float64() < f.refuse:

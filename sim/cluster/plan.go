@@ -186,6 +186,19 @@ var kinds = []kind{
 		w.eachPair(w.net.Reset)
 		return nothing
 	}},
+	// The node that commits for all.
+	{"cut_committer", 4, 12 * time.Second, func(_ context.Context, w *world) func() { return w.cutCommitter() }},
+	{"pause_committer", 4, 8 * time.Second, func(_ context.Context, w *world) func() {
+		m := w.committer()
+		w.history.fault("pause_committer", "%s", m.name)
+		return m.pause()
+	}},
+	{"lose_share", 4, 20 * time.Second, func(_ context.Context, w *world) func() {
+		share := 0.2 + 0.6*w.rng.Float64()
+		w.history.fault("lose_share", "%.0f %% of what nodes offer to one another, or of the answers", 100*share)
+		w.relay.Lose(share)
+		return func() { w.relay.Lose(0) }
+	}},
 	// The broker.
 	{"broker_away", 5, 10 * time.Second, func(_ context.Context, w *world) func() {
 		hosts := w.someHosts()
@@ -359,6 +372,7 @@ func (w *world) heal() {
 	w.objects.set(objectFaults{})
 	w.click.set(clickFaults{})
 	w.relay.Repeat(0, 0)
+	w.relay.Lose(0)
 	w.broken.MendAll()
 	for _, m := range w.members {
 		m.disk.set(func(d *disk) { d.syncs, d.full, d.failSync = 0, false, 0 })

@@ -9,19 +9,27 @@ import (
 	"testing"
 )
 
-// TestBugs: each planted fault loses a row or makes it stand twice, and the property test of compaction finds it. Each
-// runs in a process of its own, with its failpoint switched on.
+// TestBugs: each planted fault loses a row or makes it stand twice, and a property test finds it: of compaction, or of
+// shared commits. Each runs in a process of its own, with its failpoint switched on.
 func TestBugs(t *testing.T) {
-	for _, bug := range []struct{ point, what string }{
-		{"bugCompactTwice", "a row compacted twice: one of the files stays live"},
-		{"bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not " +
+	const compaction, sharing = "TestCompactionKeepsRows", "TestSharedCommits"
+	for _, bug := range []struct{ by, point, what string }{
+		{compaction, "bugCompactTwice", "a row compacted twice: one of the files stays live"},
+		{compaction, "bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not " +
 			"looked at again before the commit"},
-		{"bugOriginsLost", "the tags of a compacted file deny rows that it has: a revision inserts them once more"},
-		{"bugVacuumYoung", "a file vacuumed too early: between its upload and its commit"},
+		{compaction, "bugOriginsLost", "the tags of a compacted file deny rows that it has: a revision inserts them " +
+			"once more"},
+		{compaction, "bugVacuumYoung", "a file vacuumed too early: between its upload and its commit"},
+		{sharing, "bugSharedTxnLost", "the last txn of a shared commit is lost"},
+		{sharing, "bugSharedTrusted=return;bugSharedTxnLost", "the same, and no node looks"},
+		{sharing, "bugSharedAddLost", "the last add of a shared commit is lost"},
+		{sharing, "bugSharedTrusted=return;bugSharedAddLost", "the same, and no node looks"},
+		{sharing, "bugSharedSplit", "an offer of which a part is in the log is committed whole"},
+		{sharing, "bugSharedTrusted", "acknowledged on the committer's word"},
 	} {
 		t.Run(bug.point, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestCompactionKeepsRows$",
-				"-test.timeout", "5m")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+bug.by+"$",
+				"-test.timeout", "5m", "-test.failfast")
 			cmd.Env = append(os.Environ(), "GOFAIL_FAILPOINTS="+bug.point+"=return")
 			if out, err := cmd.CombinedOutput(); err == nil {
 				t.Errorf("%s: not found\n%s", bug.what, out)

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -14,6 +15,7 @@ const (
 	headerLength = 9  // where the length of the target stands
 	headerKind   = 4
 	kindRaft     = 1
+	kindShare    = 3
 
 	rpcAppendEntries  = 0
 	rpcRequestVote    = 1
@@ -23,10 +25,18 @@ const (
 // repeatTimeout bounds how long the delivery of one copy may take.
 const repeatTimeout = 5 * time.Second
 
+// What becomes of a connection of kind share, which carries one request and one answer.
+const (
+	nothingLost = iota
+	requestLost // it breaks before the request is sent
+	answerLost  // it breaks when the answer is there
+)
+
 // maxCopy bounds the requests that are repeated.
 const maxCopy = 1 << 20
 
-// Relay repeats requests of Raft connections; see the package's comment. It is safe for concurrent use.
+// Relay repeats requests of Raft connections, and loses requests and answers of connections of kind share; see the
+// package's comment. It is safe for concurrent use.
 type Relay struct {
 	n    *Network
 	intn func(int) int
@@ -35,6 +45,8 @@ type Relay struct {
 	mu       sync.Mutex
 	share    float64
 	most     time.Duration
+	lose     float64
+	lost     int
 	pending  map[*time.Timer]bool
 	closed   bool
 	sent     int
@@ -69,6 +81,31 @@ func (r *Relay) Repeated() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sent
+}
+
+// Lose sets how many requests of kind share, or the answers to them, are lost from now on, as a share of one.
+func (r *Relay) Lose(share float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lose = share
+}
+
+// Lost returns how many have been lost.
+func (r *Relay) Lost() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
+}
+
+// drawLoss decides what becomes of a connection of kind share.
+func (r *Relay) drawLoss() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.lose <= 0 || float64(r.intn(1_000_000)) >= r.lose*1_000_000 {
+		return nothingLost
+	}
+	r.lost++
+	return requestLost + r.intn(2)
 }
 
 // stop ends the deliveries that are under way, and waits for them.
@@ -115,6 +152,8 @@ type relayed struct {
 	state  int
 	msg    []byte
 	after  time.Duration
+	losing int  // of a connection of kind share
+	taken  bool // its header has been answered
 }
 
 // The states of a relayed connection.
@@ -128,6 +167,12 @@ const (
 
 // Write implements net.Conn: it begins a request, or goes on with one.
 func (c *relayed) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	lost := c.losing == requestLost
+	c.mu.Unlock()
+	if lost {
+		return 0, errors.Join(net.ErrClosed, c.Close())
+	}
 	n, err := c.Conn.Write(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,6 +191,9 @@ func (c *relayed) see(p []byte) {
 			c.state, c.header = passing, nil
 		case len(c.header) < headerFixed || len(c.header) < headerFixed+int(c.header[headerLength]):
 		case c.header[headerKind] != kindRaft:
+			if c.header[headerKind] == kindShare {
+				c.losing = c.r.drawLoss()
+			}
 			c.state, c.header = passing, nil
 		default:
 			// The answer comes before anything else is sent.
@@ -178,8 +226,14 @@ func (c *relayed) Read(p []byte) (int, error) {
 	case uncopying:
 		c.state = idle
 	}
+	lost := c.losing == answerLost && c.taken
+	c.taken = true
 	c.mu.Unlock()
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if lost && err == nil {
+		return 0, errors.Join(net.ErrClosed, c.Close())
+	}
+	return n, err
 }
 
 // copied is a request to be sent again.

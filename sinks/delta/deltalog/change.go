@@ -106,6 +106,8 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 	case len(c.Parts):
 		return true, nil
 	default:
+		// gofail: var bugSharedSplit struct{}
+		// return false, nil
 		return false, &split
 	}
 	for _, path := range c.Removes {

@@ -211,12 +211,23 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 			info.Operation, info.OperationParameters = c.Operation, map[string]string{}
 		}
 	}
+	// gofail: var bugSharedAddLost struct{}
+	// if len(txns) > 1 && len(adds) > 1 {
+	// 	adds = adds[:len(adds)-1]
+	// }
+
 	info.OperationMetrics = map[string]string{
 		"numFiles": strconv.Itoa(len(adds)), "numRemovedFiles": strconv.Itoa(len(removes)),
 		"numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10),
 	}
 	// gofail: var bugDeltaNoTxn struct{}
 	// txns = nil
+
+	// gofail: var bugSharedTxnLost struct{}
+	// if len(txns) > 1 {
+	// 	txns = txns[:len(txns)-1]
+	// }
+
 	return encodeCommit(info, nil, nil, txns, removes, adds)
 }
 
