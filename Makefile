@@ -293,7 +293,8 @@ bench:
 
 # Latency, growth, soak, recovery and outages of Deckle alone, and one session of many large events beside others, about
 # an hour; writes bench-full.json and prints tables. PARTS picks some
-# (sessions,soak,latency,commits,recovery,outage,late,big); FULLFLAGS are flags of the program (-rate 10000).
+# (sessions,soak,latency,commits,recovery,outage,late,big); FULLFLAGS are flags of the program (-rate 10000,
+# -commit-wait 550ms).
 PARTS ?=
 FULLFLAGS ?=
 bench-full:
