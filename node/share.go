@@ -150,8 +150,8 @@ func (s *sharing) commitsApart() string {
 	if own <= condition.ApartFew || float64(own) <= condition.ApartShare*float64(all) {
 		return ""
 	}
-	return fmt.Sprintf("of the %d commits that rows of this node were in during the last hour, it has made %d by itself",
-		all, own)
+	return fmt.Sprintf("of the %d commits that rows of this node were in during the last hour, it has made %d by "+
+		"itself", all, own)
 }
 
 // close answers offers that wait, and waits for commits for others that have begun.

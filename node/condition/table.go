@@ -329,11 +329,11 @@ var table = []Spec{
 			"not know it refuses: undo that, or vacuum with the tool that has set it and set delta.vacuum.enabled: " +
 			"false. Until then the store keeps what nothing needs."},
 	{CommitsApart, Notice, "node",
-		"more than a tenth of the commits of Delta tables that its rows were in during the last hour, and more than 36, " +
-			"it has made by itself (only with delta.commit_wait)", Never,
-		"Look at the port between the nodes, at whether all of them have this version and the same delta.commit_wait, and " +
-			"whether the node that leads shard 0 reaches the store (deckle_delta_offers_total). Nothing is lost; the " +
-			"tables have more commits."},
+		"more than a tenth of the commits of Delta tables that its rows were in during the last hour, and more than " +
+			"36, it has made by itself (only with delta.commit_wait)", Never,
+		"Look at the port between the nodes, at whether all of them have this version and the same " +
+			"delta.commit_wait, and whether the node that leads shard 0 reaches the store " +
+			"(deckle_delta_offers_total). Nothing is lost; the tables have more commits."},
 	{GroupOffsetsFailing, Notice, "the shard",
 		"the offsets of Kafka's consumer group cannot be written", Never,
 		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},

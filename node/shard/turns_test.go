@@ -442,7 +442,6 @@ func TestPlansBeginWithTurns(t *testing.T) {
 
 		// What a cut closes is written as soon as it has, however late that is: it never waits for the next turn.
 		stop = l.turns.run()
-		defer stop()
 		got = await(f)
 		hear(20)
 		time.Sleep(10 * time.Minute)
@@ -470,7 +469,7 @@ func TestPlansBeginWithTurns(t *testing.T) {
 		is("of a shard whose intake has fallen", got, "turn 22")
 		ack(state.SinkSessions, 11)
 		got = await(f)
-		stop = l.turns.run()
+		l.turns.run()
 		closeEpoch(t, l.store, 1)
 		l.epochs.note(12)
 		is("what the next run has not cut", got, "")
