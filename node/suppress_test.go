@@ -61,7 +61,7 @@ func TestSuppressedReaders(t *testing.T) {
 	c.ready()
 	nodetest.Until(t, "level 3", func() bool {
 		_, _, s := c.leader(0)
-		return s.State.Level == 3 && s.State.Rules.Number > 0
+		return s.State.Level >= 3 && s.State.Rules.Number > 0
 	})
 	flows := int64(0)
 	produce := func(user int, broken string) {

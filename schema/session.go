@@ -68,7 +68,10 @@ type SessionRow struct {
 	BatchID                  uint64
 	CreatedAt                int64  // Unix milliseconds: the cut's clock
 	FirstClosed              uint64 // epoch of its first closed image that had a row, 0 while open
-	Pages                    []PageRow
+	// Stands says, in a plan of revisions, that the row was written when the session was closed: it is in the table,
+	// unless somebody has deleted it. False: that is not known, or it was refused (level 4).
+	Stands bool `json:"-"`
+	Pages  []PageRow
 }
 
 // Key names the row: see RowKey.

@@ -438,6 +438,9 @@ func (s *Store) purge(ss *session) error {
 	s.live.remove(ss.id)
 	s.meta.Live--
 	ss.purged = true
+	if s.meta.Unwritten.some() {
+		s.meta.Unwritten.change(ss.rowKey(), func(r *unwrittenRow) { r.Until = s.meta.OpenEpoch })
+	}
 	s.dirtyBytes += ss.charged
 	if ss.storedTimer != 0 {
 		s.pendingDeletes[string(appendTimerKey(nil, ss.storedKind, ss.storedTimer, ss.id))] = struct{}{}

@@ -60,6 +60,9 @@ func (s *Store) closeEpoch(nowMillis int64) (*CutResult, error) {
 				ss.firstClosed = epoch
 			}
 		}
+		if s.meta.Unwritten.some() && ss.firstClosed != 0 && ss.firstClosed != epoch {
+			s.meta.Unwritten.change(ss.rowKey(), func(r *unwrittenRow) { r.Image = epoch })
+		}
 		image, err := s.writeImage(s.images, ss)
 		if err != nil {
 			return nil, err
@@ -186,6 +189,9 @@ func (s *Store) applyLevel(e entry) (*CutResult, error) {
 	}
 	for l := max(from, level.Real); l < e.level; l++ {
 		s.meta.LevelEpochs = append(s.meta.LevelEpochs, s.meta.LastClosed)
+	}
+	if from < level.Lake && e.level >= level.Lake {
+		s.meta.Unwritten.To = s.meta.LastClosed // what was refused before is not known
 	}
 	for _, ss := range s.sessions {
 		s.meta.adopt(ss)

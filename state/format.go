@@ -22,7 +22,9 @@ import (
 //	level.Store    the Pebble store as a whole: the keys that doc.go lists, and all their values that have no version
 //	               of their own (rollups, timers, live keys, garbage, dead letters as JSON). It stands in the meta
 //	               value, which is JSON, as Version: a binary that does not know it must not pass over new fields.
-//	               Version 3 has rules about personal data, and the list of suppressed readers, in it.
+//	               Version 3 has rules about personal data, and the list of suppressed readers, in it. Version 4 says
+//	               which rows of sessions may not stand in their table: a binary that passed over that would forget
+//	               it, and rows would be lost for ever.
 //	level.Session  a session's image, its first byte. It has its own version, because images live for as long as the
 //	               retention and are too many to be rewritten at once. Version 2 adds touched, the first key and the
 //	               list of segments after the rollups. In the list of events, the highest bit of an event's type says

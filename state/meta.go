@@ -56,6 +56,8 @@ type meta struct {
 	Keys           KeyCounts `json:",omitzero"`
 	// Suppress is the list of suppressed readers, without its listings (level 3).
 	Suppress storedSuppress `json:",omitzero"`
+	// Unwritten are the closed sessions of which the table of sessions may have no row (level 4).
+	Unwritten unwritten `json:",omitzero"`
 
 	stay int64 // instead of longestStay, in seconds, for tests; not stored
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"deckle/event"
 	"deckle/schema/level"
@@ -48,7 +49,13 @@ func (s *Store) applyAck(e entry) error {
 	if p.PlanB == 0 || p.PlanB != e.epoch {
 		return nil
 	}
+	a := p.PlanA
 	*p = Progress{Acked: p.PlanB}
+	if e.sink == SinkRevisions && s.meta.Unwritten.some() {
+		s.meta.Unwritten.pass(a, p.Acked, func(key string) bool {
+			return s.meta.Refused[refusedKey(e.sink, key)] >= p.Acked
+		})
+	}
 	for k, epoch := range s.meta.Refused { // later plans do not reach back so far
 		if k[0] == '0'+byte(e.sink) && epoch <= p.Acked {
 			delete(s.meta.Refused, k)
@@ -96,11 +103,16 @@ func appendRefuse(e *entry) []byte {
 	return b
 }
 
-func (s *Store) applyRefuse(e entry) {
+func (s *Store) applyRefuse(e entry) error {
 	p := s.meta.Sinks[e.sink]
 	k := refusedKey(e.sink, e.rowKey)
 	if p.PlanB == 0 || s.meta.Refused[k] >= p.PlanB {
-		return
+		return nil
+	}
+	if e.sink == SinkSessions && s.meta.level() >= level.Lake && s.enabled(SinkRevisions) {
+		if err := s.leaveUnwritten(e.rowKey, p.PlanB); err != nil {
+			return err
+		}
 	}
 	s.meta.Refused[k] = p.PlanB
 	s.addLetter(DeadLetter{
@@ -109,6 +121,25 @@ func (s *Store) applyRefuse(e entry) {
 		},
 		Sink: e.sink, RowKey: e.rowKey, Row: e.row,
 	})
+	return nil
+}
+
+// leaveUnwritten notes that the plan of sessions that ends with epoch b leaves a row out.
+func (s *Store) leaveUnwritten(rowKey string, b uint64) error {
+	// Of a session that has been purged the open epoch may still get an image, the last one.
+	r := unwrittenRow{Until: s.meta.OpenEpoch}
+	id, _, _ := strings.Cut(rowKey, "\x00")
+	ss, err := s.lookup(id)
+	if err != nil {
+		return err
+	}
+	if ss != nil && ss.rowKey() == rowKey {
+		if r.Until = 0; ss.imageEpoch > ss.firstClosed {
+			r.Image = ss.imageEpoch
+		}
+	}
+	s.meta.Unwritten.refuse(rowKey, r, b)
+	return nil
 }
 
 func refusedKey(sink SinkID, rowKey string) string { return string([]byte{'0' + byte(sink)}) + rowKey }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+
+	"deckle/schema/level"
 )
 
 // OpenPlan returns a view of the sink's outstanding plan, or ErrNoPlan if there is none. Any goroutine may call it. The
@@ -50,6 +52,9 @@ func (s *Store) OpenPlan(sink SinkID) (*Plan, error) {
 		if k[0] == '0'+byte(sink) {
 			r.refused[k[1:]] = epoch
 		}
+	}
+	if sink.reads(ReadsRevised) && p.Level >= level.Lake && s.enabled(SinkSessions) {
+		r.standing, r.unwritten = true, s.meta.Unwritten.clone()
 	}
 	for e := p.A + 1; e <= p.B; e++ {
 		info, err := readEpochInfo(r.snap, e)

@@ -63,8 +63,9 @@ func (p *Plan) RulesAt(epoch uint64) *Rules {
 // ≤ B among those of (A, B], ascending by (epoch, session id, origin). The row and what it points to are valid only
 // during the call. SinkSessions gets only the sessions whose FirstClosed lies in (A, B]; SinkRevisions only those with
 // FirstClosed > 0, FirstClosed ≤ SessionsAcked and Epoch > FirstClosed; SinkClickHouse gets all of them, open ones
-// included, and only its rows have Pages. Rows that the sink has refused are left out. During the call the plan must
-// not be read in another way, nor closed.
+// included, and only its rows have Pages. Rows that the sink has refused are left out. Of SinkRevisions' rows Stands is
+// known from level 4 on; of a plan that is outstanding for long it may be taken back, but it is never given later.
+// During the call the plan must not be read in another way, nor closed.
 func (p *Plan) Sessions(yield func(*schema.SessionRow) error) error {
 	return p.Reader.Sessions(p, yield)
 }
@@ -95,7 +96,9 @@ type storeReader struct {
 	superseded map[string]uint64 // keys of images in the plan's range that have a newer image in it
 	deleted    map[string]struct{}
 	refused    map[string]uint64
-	image      session // the image that is being read
+	standing   bool      // rows of revisions say whether they stand
+	unwritten  unwritten // if standing
+	image      session   // the image that is being read
 	rows       rowBuilder
 
 	plans  *openPlans
@@ -151,6 +154,7 @@ func (r *storeReader) Sessions(p *Plan, yield func(*schema.SessionRow) error) er
 				return nil
 			}
 		}
+		row.Stands = r.standing && r.unwritten.stands(row.Key(), row.FirstClosed)
 		return yield(row)
 	})
 }

@@ -71,7 +71,7 @@ func testConfig() Config {
 func (g *generator) entry() []byte {
 	switch n := g.r.IntN(20); {
 	case n == 0 && g.r.IntN(3) == 0:
-		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(3)))
+		return EncodeLevel(g.now*1000, level.Level(1+g.r.IntN(int(level.Current))))
 	case n == 2 && g.level >= level.Guarded && g.r.IntN(3) == 0: // some change nothing, one in nine has another salt
 		e := SuppressEntry{Now: g.now * 1000, Op: SuppressOp(1 + g.r.IntN(2)),
 			Salt: event.Salt{byte(1 + g.r.IntN(9)/8)}}

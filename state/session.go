@@ -434,6 +434,9 @@ func (s *session) timerKind() timerKind {
 	return timerPurge
 }
 
+// rowKey is schema.SessionRow.Key of its row.
+func (s *session) rowKey() string { return schema.RowKey(s.id, string(s.appendOrigin(nil))) }
+
 // appendOrigin appends the origin as the tables show it.
 func (s *session) appendOrigin(dst []byte) []byte {
 	dst = append(strconv.AppendInt(dst, int64(s.origin.Partition), 10), '/')

@@ -345,8 +345,7 @@ func (s *Store) apply(data []byte) (any, error) {
 	case kindAck:
 		return nil, s.applyAck(e)
 	case kindRefuse:
-		s.applyRefuse(e)
-		return nil, nil
+		return nil, s.applyRefuse(e)
 	default: // kindHorizon
 		return nil, s.applyHorizon(e.horizon)
 	}

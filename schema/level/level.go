@@ -5,7 +5,8 @@
 // A binary reads the formats of its own level and of every level below, and writes those of its group's level. What is
 // above its level it cannot read yet: it waits for a newer binary, and nothing is called damaged (docs/design.md §11).
 //
-// Level 2 grows until version 0.2.0 is released, and level 3 until the release after it; each is fixed from then on.
+// Level 2 grows until version 0.2.0 is released, and levels 3 and 4 until the release after it; each is fixed from then
+// on.
 package level
 
 import "fmt"
@@ -22,8 +23,11 @@ const (
 	// because rules are JSON: a binary of level 2 would pass over a rule that it does not know, and write in clear what
 	// the rule protects. From Real to Guarded the nodes may be restarted one after the other.
 	Guarded Level = 3
+	// Lake is the level whose state knows which rows of sessions stand in the Delta table, so that a row that another
+	// tool has deleted is not written again. From Guarded to Lake the nodes may be restarted one after the other.
+	Lake Level = 4
 	// Current is the level of this binary.
-	Current = Guarded
+	Current = Lake
 )
 
 // Format is something that is stored or sent, with the version of it that each level writes.
@@ -37,19 +41,19 @@ type Format struct {
 var (
 	// Entry is an entry of a shard's Raft log. Its version is raised whenever that of anything within it is. The entry
 	// that raises the level has the version of the level before, so that it can be read up to there.
-	Entry = Format{"entry", [...]byte{First: 1, Real: 2, Guarded: 3}}
+	Entry = Format{"entry", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
 	// Batch is a batch of events within an entry.
-	Batch = Format{"batch", [...]byte{First: 1, Real: 2, Guarded: 3}}
+	Batch = Format{"batch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
 	// Store is the Pebble store of a shard as a whole: its keys, and the values without a version of their own.
-	Store = Format{"state", [...]byte{First: 1, Real: 2, Guarded: 3}}
+	Store = Format{"state", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 4}}
 	// Session is the image of a session in the store.
-	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2}}
+	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
 	// Epoch is what is known of an epoch, in the store.
-	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 3}}
+	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
 	// Stream is the stream that carries a snapshot to another node.
-	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2, Guarded: 2}}
+	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
 	// Tables are the columns of the Delta and ClickHouse tables; package schema says since which level each exists.
-	Tables = Format{"tables", [...]byte{First: 1, Real: 2, Guarded: 2}}
+	Tables = Format{"tables", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
 )
 
 // At returns the version that a group at level l writes. It panics if l is 0 or above Current, because nobody writes

@@ -9,10 +9,11 @@ import (
 	"testing"
 )
 
-// TestBugs: each planted fault loses a row or makes it stand twice, and a property test finds it: of compaction, or of
-// shared commits. Each runs in a process of its own, with its failpoint switched on.
+// TestBugs: each planted fault loses a row, brings one back or makes it stand twice, and a property test finds it: of
+// compaction, of shared commits, or of deletion. Each runs in a process of its own, with its failpoint switched on.
 func TestBugs(t *testing.T) {
 	const compaction, sharing = "TestCompactionKeepsRows", "TestSharedCommits"
+	const deletion = "TestDeletedStaysDeletedProperty"
 	for _, bug := range []struct{ by, point, what string }{
 		{compaction, "bugCompactTwice", "a row compacted twice: one of the files stays live"},
 		{compaction, "bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not " +
@@ -26,6 +27,8 @@ func TestBugs(t *testing.T) {
 		{sharing, "bugSharedTrusted=return;bugSharedAddLost", "the same, and no node looks"},
 		{sharing, "bugSharedSplit", "an offer of which a part is in the log is committed whole"},
 		{sharing, "bugSharedTrusted", "acknowledged on the committer's word"},
+		{deletion, "bugDeletedComesBack", "a revision writes a row that another tool has deleted"},
+		{deletion, "bugUnwrittenStands", "a row that was never written is taken for a deleted one: it is lost"},
 	} {
 		t.Run(bug.point, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+bug.by+"$",

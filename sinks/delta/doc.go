@@ -17,7 +17,9 @@
 //     (from, to] that contain the first closed image of each of its rows.
 //  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
 //     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
-//     commit that is guarded against such a file appearing meanwhile.
+//     commit that is guarded against such a file appearing meanwhile. A row that was written before
+//     (schema.SessionRow.Stands) and that no file holds was deleted by another tool: it is counted, and stays away
+//     (docs/design.md §6 has the reasons).
 //  5. Memory: encoded events take up to Options.BufferMemoryBytes over all shards. Sessions and revisions take the rows
 //     of one file per call (Options.FileBytes, not encoded).
 //

@@ -31,6 +31,7 @@ type target struct {
 	firstClosed uint64
 	epoch       uint64
 	size        int64
+	stands      bool // it was written, see schema.SessionRow.Stands
 }
 
 // Write implements sinks.Sink. The plan's rows are taken in windows of about Options.FileBytes, ordered by where they
@@ -59,7 +60,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 			return refused(row, err)
 		}
 		targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID), date: row.SessionDate,
-			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size()})
+			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size(), stands: row.Stands})
 		return nil
 	})
 	if err != nil || len(targets) == 0 {
@@ -107,6 +108,8 @@ type pass struct {
 	others []string
 	// byPlace are the distinct places of the window's rows.
 	byPlace map[string][]uint64 // partition value → first closed epochs
+	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
+	deleted []string
 }
 
 // maxRebuilds bounds how often one window is built again; each time another writer has changed the table meanwhile.
@@ -149,6 +152,7 @@ func (p *pass) window(targets []target) error {
 		case err != nil:
 			return err
 		case finished:
+			p.countDeleted()
 			return nil
 		}
 	}
@@ -207,7 +211,7 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 	if err := p.insert(found, b); err != nil {
 		return false, err
 	}
-	change.Last = p.last
+	change.Last, change.Deleted = p.last, int64(len(p.deleted))
 	if !change.Last && len(change.Adds) == 0 {
 		return true, nil
 	}
@@ -364,14 +368,25 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 	return fmt.Errorf("%w: %s is gone", deltalog.ErrRebuild, f.Path)
 }
 
-// insert uploads the window's rows that no candidate holds. It sets the guard that refuses the commit if another writer
+// insert uploads the window's rows that no candidate holds, but for those that were written when their sessions were
+// closed: somebody has deleted them, and they stay away. It sets the guard that refuses the commit if another writer
 // has added a file that may hold one of these rows since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	dates := map[int32][]sessionRow{}
 	places := map[string][]uint64{}
 	from, to := ^uint64(0), uint64(0)
+	p.deleted = nil
 	for key, t := range p.targets {
 		if found[key] {
+			continue
+		}
+		// gofail: var bugDeletedComesBack struct{}
+		// t.stands = false
+
+		// gofail: var bugUnwrittenStands struct{}
+		// t.stands = true
+		if t.stands {
+			p.deleted = append(p.deleted, key)
 			continue
 		}
 		if err := p.allow(p.images[key], t.date, noForeign); err != nil {
@@ -398,6 +413,19 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			deltalog.Place{Partition: date, Shard: shard, Epochs: slices.Compact(epochs)})
 	}
 	return nil
+}
+
+// countDeleted counts and names the rows of a window that somebody has deleted.
+func (p *pass) countDeleted() {
+	if len(p.deleted) == 0 {
+		return
+	}
+	name := p.s.layout.sessions[level.First].name
+	p.s.metrics.RowsFoundDeleted(name).Add(float64(len(p.deleted)))
+	id, _, _ := strings.Cut(slices.Min(p.deleted), "\x00")
+	p.s.opts.Logger.Info("rows that were revised are not in the table any more: another tool has deleted them, and they "+
+		"stay deleted", "table", name, "shard", p.plan.Config.Shard, "epoch", p.plan.B, "rows", len(p.deleted),
+		"first", id)
 }
 
 // sessionKeys are the columns that tell whether a file needs to be rewritten, in this order.

@@ -72,6 +72,7 @@ type Change struct {
 	// the table has others by now, the change must be made again.
 	Rules     string `json:",omitempty"`
 	Rows      int64  // for the commit's metrics
+	Deleted   int64  `json:"-"` // rows that others have deleted and that were to be replaced, for commitInfo
 	Operation string // WRITE, MERGE, OPTIMIZE
 }
 

@@ -177,6 +177,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		adds    []Add
 		rows    int64
 		bytes   int64
+		deleted int64
 	)
 	for _, p := range group {
 		c := p.change
@@ -203,7 +204,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 			bytes += a.Size
 		}
 		adds = append(adds, c.Adds...)
-		rows += c.Rows
+		rows, deleted = rows+c.Rows, deleted+c.Deleted
 		if len(c.Removes) > 0 || len(c.Guard) > 0 {
 			info.IsBlindAppend = false
 		}
@@ -219,6 +220,9 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	info.OperationMetrics = map[string]string{
 		"numFiles": strconv.Itoa(len(adds)), "numRemovedFiles": strconv.Itoa(len(removes)),
 		"numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10),
+	}
+	if deleted > 0 { // only then: commits of before have the bytes that they had
+		info.OperationMetrics["deckleRowsFoundDeleted"] = strconv.FormatInt(deleted, 10)
 	}
 	// gofail: var bugDeltaNoTxn struct{}
 	// txns = nil

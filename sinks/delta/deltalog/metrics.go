@@ -4,9 +4,10 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics are the metrics of the Delta sink's tables, labelled by table.
 type Metrics struct {
-	commits, conflicts, unknown, rows, bytes, files, keepErrors, checkpointBytes, revisionBytes *prometheus.CounterVec
-	commitSeconds, checkpointSeconds                                                            *prometheus.HistogramVec
-	version                                                                                     *prometheus.GaugeVec
+	commits, conflicts, unknown, rows, bytes, files, keepErrors, checkpointBytes, revisionBytes,
+	deleted *prometheus.CounterVec
+	commitSeconds, checkpointSeconds *prometheus.HistogramVec
+	version                          *prometheus.GaugeVec
 }
 
 // NewMetrics makes the metrics and registers them, unless reg is nil.
@@ -30,6 +31,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		checkpointBytes: counter("checkpoint_bytes_total", "Bytes of checkpoints written."),
 		revisionBytes: counter("revision_read_bytes_total",
 			"Bytes of data files that revisions have read to find and replace rows."),
+		deleted: counter("rows_found_deleted_total", "Rows that were to be revised, and that another tool has deleted: "+
+			"they stay deleted (from level 4 on)."),
 		commitSeconds:     histogram("commit_seconds", "Time of a commit, races included."),
 		checkpointSeconds: histogram("checkpoint_seconds", "Time of a checkpoint and the cleanup after it."),
 		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_log_version",
@@ -37,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.commits, m.conflicts, m.unknown, m.rows, m.bytes, m.files, m.keepErrors, m.checkpointBytes,
-			m.revisionBytes, m.commitSeconds, m.checkpointSeconds, m.version)
+			m.revisionBytes, m.deleted, m.commitSeconds, m.checkpointSeconds, m.version)
 	}
 	return m
 }
@@ -45,4 +48,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // RevisionRead counts bytes that a revision has read of a table's data files.
 func (m *Metrics) RevisionRead(table string, bytes int64) {
 	m.revisionBytes.WithLabelValues(table).Add(float64(bytes))
+}
+
+// RowsFoundDeleted counts rows of a table that were to be revised, and that another tool has deleted.
+func (m *Metrics) RowsFoundDeleted(table string) prometheus.Counter {
+	return m.deleted.WithLabelValues(table)
 }
