@@ -61,6 +61,11 @@
 // of a session, and a *sinks.StopError for events, of whose plan no row can be left out. A revision judges its images
 // with the values of others that stand beside them, and no other row.
 //
+// While the table has a change data feed, a commit of revisions that replaces rows names files of changes, too, with
+// all rows that it replaces (before, after) and inserts: readers of the feed take those alone
+// (deltalog.Change.Changes). So such a commit has no change in it that only adds rows; deltalog keeps them apart. Whether
+// there is a feed is looked at for each commit, and the commit is made again if that has changed.
+//
 // # Levels
 //
 // A plan of a level writes the columns of that level. Before the first file with new columns, the table gets them by

@@ -286,6 +286,11 @@ func exactlyOnce(t *testing.T, seed uint64) {
 		workers = append(workers, w)
 	}
 	acked := map[uint32]map[state.SinkID]uint64{}
+	if seed%2 == 0 { // -short has it, too
+		mem.SetFaults(0, objects.Faults{})
+		feedOn(t, mem, "sessions", true)
+		mem.SetFaults(seed, objects.Faults{Before: 0.03, Lost: 0.05, OwnTwice: 0.05, Late: 0.05})
+	}
 	n := 0
 	for shard := range uint32(shards) {
 		acked[shard] = map[state.SinkID]uint64{}
@@ -371,6 +376,11 @@ func exactlyOnce(t *testing.T, seed uint64) {
 	}
 	checkSessions(t, mem, m)
 	checkEvents(t, mem, m)
+	if seed%2 == 0 {
+		if updates, inserts := checkFeed(t, mem); updates == 0 || inserts == 0 {
+			t.Errorf("the feed has %d updates and %d inserts", updates, inserts)
+		}
+	}
 	tab := openTable(t, mem, "sessions")
 	for shard := range uint32(shards) {
 		for sink, kind := range map[state.SinkID]string{

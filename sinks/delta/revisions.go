@@ -104,8 +104,9 @@ type pass struct {
 	// change.
 	seen map[string][]string
 	// judge and others are the rules of the table and its columns of other tools, as of this step.
-	judge  *judge
-	others []string
+	judge   *judge
+	others  []string
+	changes *changes // of this step
 	// byPlace are the distinct places of the window's rows.
 	byPlace map[string][]uint64 // partition value → first closed epochs
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
@@ -183,7 +184,7 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 	if p.judge, err = p.s.judge(); err != nil {
 		return false, err
 	}
-	p.others = p.s.log.ForeignColumns()
+	p.others, p.changes = p.s.log.ForeignColumns(), p.s.feed()
 	change.Rules = p.judge.text()
 	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.s.table(p.plan), change: change}
 	found := map[string]bool{}
@@ -219,6 +220,9 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 }
 
 func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) error {
+	if err := p.changes.finish(p.ctx, change); err != nil {
+		return err
+	}
 	if err := p.s.submit(p.ctx, change, nil, false); err != nil {
 		return err
 	}
@@ -263,11 +267,15 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	}
 	var rows []sessionRow
 	var images []int // places in rows
+	var befores []sessionRow
 	y, newest := p.s.layout, p.s.layout.sessions[level.Current]
 	err = eachRow(key, data, newest.file, newest.later, func(row parquet.Row) error {
 		r := sessionRow(row)
 		k := r.key()
 		if t := p.targets[k]; t != nil && r.epoch() < t.epoch {
+			if p.changes != nil {
+				befores = append(befores, r.clone())
+			}
 			r, images = p.images[k], append(images, len(rows))
 		} else {
 			r = r.clone()
@@ -288,6 +296,9 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
+	if err := p.note(t, date, befores, rows, images, more, b.change); err != nil {
+		return nil, err
+	}
 	for i := range rows {
 		if more == nil {
 			break
@@ -301,6 +312,35 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	}
 	b.change.Removes = append(b.change.Removes, f.Path)
 	return keys, nil
+}
+
+// note collects, for the change data feed, the rows of a file that are replaced by images. rows have the images at the
+// places of befores, by images; none of them has its values of others yet.
+func (p *pass) note(t *table, date int32, befores, rows []sessionRow, images []int, more *foreign,
+	change *deltalog.Change) error {
+	if p.changes == nil {
+		return nil
+	}
+	y, newest := p.s.layout, p.s.layout.sessions[level.Current]
+	wide := func(r sessionRow, n int) (sessionRow, error) {
+		r = y.fit(newest, slices.Clip(r))
+		if more == nil {
+			return r, nil
+		}
+		return more.widen(r, n)
+	}
+	afters := make([]sessionRow, len(images))
+	for i, at := range images {
+		y.complete(befores[i])
+		var err error
+		if befores[i], err = wide(befores[i], at); err != nil {
+			return err
+		}
+		if afters[i], err = wide(rows[at], at); err != nil {
+			return err
+		}
+	}
+	return p.changes.replaced(p.ctx, t, date, befores, afters, more, change)
 }
 
 // allow judges an image by all rules, with the values of the columns of others that it is to stand beside.
@@ -402,6 +442,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	shard := p.plan.Config.Shard
 	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
 	for _, date := range slices.Sorted(maps.Keys(dates)) {
+		p.changes.inserted(b.table, date, dates[date])
 		if err := b.file(b.table, date, dates[date], nil, origin); err != nil {
 			return err
 		}

@@ -120,6 +120,7 @@ type action struct {
 	MetaData   *Metadata       `json:"metaData,omitempty"`
 	Txn        *Txn            `json:"txn,omitempty"`
 	Remove     *Remove         `json:"remove,omitempty"`
+	Cdc        *Cdc            `json:"cdc,omitempty"`
 	Add        *Add            `json:"add,omitempty"`
 }
 
@@ -283,7 +284,7 @@ func (c *commit) counted(metrics json.RawMessage) error {
 
 // encodeCommit renders a commit file.
 func encodeCommit(
-	info *CommitInfo, protocol *Protocol, meta *Metadata, txns []Txn, removes []Remove, adds []Add,
+	info *CommitInfo, protocol *Protocol, meta *Metadata, txns []Txn, removes []Remove, adds []Add, changes ...Cdc,
 ) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -304,6 +305,9 @@ func encodeCommit(
 	}
 	for i := range removes {
 		lines = append(lines, action{Remove: &removes[i]})
+	}
+	for i := range changes {
+		lines = append(lines, action{Cdc: &changes[i]})
 	}
 	for i := range adds {
 		lines = append(lines, action{Add: &adds[i]})

@@ -493,7 +493,6 @@ func TestFeaturesThatAskNothing(t *testing.T) {
 		"5, not mapped":   {Protocol{2, 5, nil, nil}, map[string]string{configMapping: "none"}, ""},
 		"6":               {Protocol{1, 6, nil, nil}, nil, ""},
 		"append-only":     {Protocol{1, 2, nil, nil}, map[string]string{configAppendOnly: "true"}, "is append-only"},
-		"change feed":     {Protocol{1, 4, nil, nil}, map[string]string{configChangeData: "true"}, "change data feed"},
 		"change feed off": {Protocol{1, 4, nil, nil}, map[string]string{configChangeData: "false"}, ""},
 		"named": {Protocol{3, 7, []string{"timestampNtz", "vacuumProtocolCheck", "columnMapping"},
 			slices.Concat(writerFeatures)}, nil, ""},

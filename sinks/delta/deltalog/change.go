@@ -64,6 +64,9 @@ type Change struct {
 	Rearrange bool `json:",omitempty"`
 	Adds      []Add
 	Removes   []string // paths
+	// Changes are files of the rows that a change which removes files has replaced and added, if the table has a change
+	// data feed (Log.ChangeFeed).
+	Changes []Cdc `json:",omitempty"`
 	// Guard are the places of the rows that the change inserts: it must be made again if a file was added after version
 	// ReadVersion that may hold one of them.
 	Guard       []Place
@@ -117,6 +120,9 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 		if s.File(path) == nil {
 			return false, fmt.Errorf("%w: %s is gone", ErrRebuild, path)
 		}
+	}
+	if err := c.checkFeed(s); err != nil {
+		return false, err
 	}
 	if len(c.Adds) > 0 && !c.Rearrange && c.Rules != s.rules.text {
 		return false, fmt.Errorf("%w: it has other constraints", ErrRebuild)

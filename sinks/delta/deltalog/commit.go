@@ -115,21 +115,17 @@ func (l *Log) settle(group []*pending) []*pending {
 			rest = append(rest, p)
 		}
 	}
-	return l.disjoint(rest)
+	return l.disjoint(l.apart(rest))
 }
 
 // refused is the *sinks.StopError of a change that removes files, with other rows in their place, if the current
 // snapshot refuses those; nil otherwise.
 func (l *Log) refused() error {
-	p := &l.snap.properties
-	if !p.appendOnly && !p.changeData {
+	if !l.snap.properties.appendOnly {
 		return nil
 	}
-	why, key := "is append-only", configAppendOnly
-	if p.changeData {
-		why, key = "has a change data feed, which is not written here", configChangeData
-	}
-	return stop(l.name(), "unset the property "+key+": revisions replace rows, and wait until then", "it %s", why)
+	return stop(l.name(), "unset the property "+configAppendOnly+": revisions replace rows, and wait until then",
+		"it is append-only")
 }
 
 // CheckRemoves is what Submit would say of a change that removes files, as of the current snapshot. A caller that has
@@ -178,6 +174,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		rows    int64
 		bytes   int64
 		deleted int64
+		changes []Cdc
 	)
 	for _, p := range group {
 		c := p.change
@@ -203,7 +200,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 		for _, a := range c.Adds {
 			bytes += a.Size
 		}
-		adds = append(adds, c.Adds...)
+		adds, changes = append(adds, c.Adds...), append(changes, c.Changes...)
 		rows, deleted = rows+c.Rows, deleted+c.Deleted
 		if len(c.Removes) > 0 || len(c.Guard) > 0 {
 			info.IsBlindAppend = false
@@ -232,7 +229,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	// 	txns = txns[:len(txns)-1]
 	// }
 
-	return encodeCommit(info, nil, nil, txns, removes, adds)
+	return encodeCommit(info, nil, nil, txns, removes, adds, changes...)
 }
 
 // put writes one version and finds out whether the write took effect: true if that version is this very commit, false

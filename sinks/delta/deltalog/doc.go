@@ -25,10 +25,12 @@
 //  6. A table with a feature or a rule for rows that this package does not know, with a file of which a deletion vector
 //     hides rows, with the id of another cluster, without one of its columns, or with a txn retention is refused with a
 //     *sinks.StopError: nothing is written to it. So are changes that remove files from a table that takes appends
-//     only, or that has a change data feed. Columns of others may be there, and are null in what is written here.
+//     only. Columns of others may be there, and are null in what is written here.
 //  7. A version checksum is written by the process that wrote the version, if it is absent, and only if the number of
 //     live files is certain: no order of faults, and no put that takes effect late, leaves a wrong one.
 //  8. The rows of a commit's adds were judged by the rules that stand at its version (Change.Rules).
+//  9. While the table has a change data feed, a commit that removes files and changes data has files of changes, with
+//     all rows that it replaces and adds.
 //
 // # Log
 //

@@ -216,6 +216,15 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 			return err
 		}
 	}
+	for i := range o.Changes {
+		c := &o.Changes[i]
+		path, in := strings.CutPrefix(c.Path, ChangeFolder+"/")
+		value, err := folder(path)
+		if err != nil || !in || o.Lane != LaneRevisions || c.DataChange || c.Size <= 0 ||
+			len(c.PartitionValues) != 1 || c.PartitionValues[r.PartitionColumn] != value {
+			return fmt.Errorf("file of changes %q", c.Path)
+		}
+	}
 	for i := range o.Adds {
 		a := &o.Adds[i]
 		value, err := folder(a.Path)

@@ -25,7 +25,7 @@ var legacyFeatures = [...][]string{2: {"appendOnly", "invariants"}, 3: {"checkCo
 	4: {"changeDataFeed", "generatedColumns"}, 5: {featureMapping}, 6: {"identityColumns"}}
 
 // writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
-// obeyed. Of changeDataFeed, what needs changes data is refused while the property is set. What invariants, generated
+// obeyed, and so is changeDataFeed while its property is set. What invariants, generated
 // and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others
 // ask nothing of who writes Deckle's columns.
 var writerFeatures = []string{"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns",

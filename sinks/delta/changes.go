@@ -1,0 +1,143 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/parquet-go/parquet-go"
+
+	"deckle/schema"
+	"deckle/schema/level"
+	"deckle/sinks/delta/deltalog"
+)
+
+// changes are the rows that a commit of revisions replaces and adds, for a table with a change data feed. A nil one
+// collects nothing. Files of changes have the columns of data files, and in the last one what has happened to the row.
+type changes struct {
+	w     *writer
+	dates map[int32]*changedRows // those without columns of others
+}
+
+// changedRows become one file of changes. Each row has all columns of this binary, and behind them those of others and
+// what has happened.
+type changedRows struct {
+	table *table
+	more  *foreign
+	rows  []sessionRow
+}
+
+// feed returns what collects the changes of a commit, nil if the table has no feed.
+func (w *writer) feed() *changes {
+	if !w.log.ChangeFeed() {
+		return nil
+	}
+	return &changes{w: w, dates: map[int32]*changedRows{}}
+}
+
+// changeField is the column of what has happened.
+var changeField = parquet.SchemaOf(struct {
+	C string `parquet:"_change_type,dict"`
+}{}).Fields()[0]
+
+// noting are the columns of others in a file, and behind them that of what has happened.
+func (f *foreign) noting() *foreign {
+	n := &foreign{}
+	if f != nil {
+		n.fields, n.names = slices.Clone(f.fields), slices.Clone(f.names)
+	}
+	n.fields, n.names = append(n.fields, changeField), append(n.names, deltalog.ChangeColumn)
+	return n
+}
+
+// add collects a row with all columns of this binary, and with the values of others if there are any. what says what
+// has happened to it.
+func (c *changedRows) add(row sessionRow, what string) {
+	at := len(c.more.names) - 1
+	c.rows = append(c.rows, append(slices.Clip(row), parquet.ValueOf(what).Level(0, 0, at)))
+}
+
+// of returns where the changed rows of a file of the table's level, or of a date, are collected.
+func (c *changes) of(t *table, date int32) *changedRows {
+	r := c.dates[date]
+	if r == nil {
+		r = &changedRows{table: t, more: (*foreign)(nil).noting()}
+		c.dates[date] = r
+	}
+	if t.level > r.table.level {
+		r.table = t
+	}
+	return r
+}
+
+// replaced notes the rows of a file that are replaced: befores and afters, one of each. more are the columns of others
+// in the file, whose values the rows have; such rows are a file of their own.
+func (c *changes) replaced(ctx context.Context, t *table, date int32, befores, afters []sessionRow, more *foreign,
+	change *deltalog.Change) error {
+	if c == nil {
+		return nil
+	}
+	to := c.of(t, date)
+	if more != nil {
+		to = &changedRows{table: t, more: more.noting()}
+	}
+	for i := range befores {
+		to.add(befores[i], deltalog.ChangeBefore)
+		to.add(afters[i], deltalog.ChangeAfter)
+	}
+	if more == nil {
+		return nil
+	}
+	return c.upload(ctx, to, date, change)
+}
+
+// inserted notes rows that are new.
+func (c *changes) inserted(t *table, date int32, rows []sessionRow) {
+	if c == nil {
+		return
+	}
+	newest, to := c.w.layout.sessions[level.Current], c.of(t, date)
+	for _, r := range rows {
+		to.add(c.w.layout.fit(newest, slices.Clip(r)), deltalog.ChangeInsert)
+	}
+}
+
+// finish uploads what was collected, if the change replaces rows; one that only adds some needs no files of changes.
+func (c *changes) finish(ctx context.Context, change *deltalog.Change) error {
+	if c == nil || len(change.Removes) == 0 {
+		return nil
+	}
+	for _, date := range slices.Sorted(maps.Keys(c.dates)) {
+		if err := c.upload(ctx, c.dates[date], date, change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upload puts a file of changes, and names it in the change.
+func (c *changes) upload(ctx context.Context, r *changedRows, date int32, change *deltalog.Change) error {
+	if len(r.rows) == 0 {
+		return nil
+	}
+	data, _, err := c.w.layout.encodeSessions(r.table, r.rows, c.w.codec, r.more)
+	if err != nil {
+		return err
+	}
+	if err := c.w.opts.step("upload changes"); err != nil {
+		return err
+	}
+	attempt, err := c.w.attemptID()
+	if err != nil {
+		return err
+	}
+	value := schema.DateText(date)
+	path := fmt.Sprintf("%s/%s=%s/part-cdc-%s.parquet", deltalog.ChangeFolder, r.table.partition, value, attempt)
+	if err := c.w.opts.Store.Put(ctx, r.table.name+"/"+path, data); err != nil {
+		return fmt.Errorf("delta: file of changes: %w", err)
+	}
+	change.Changes = append(change.Changes, deltalog.Cdc{Path: path, Size: int64(len(data)),
+		PartitionValues: map[string]string{r.table.partition: value}})
+	return nil
+}
