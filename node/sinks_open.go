@@ -144,6 +144,7 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 		Events:      cfg.Events == nil || *cfg.Events,
 		EventSource: func(uint32) sinks.EventSource { return w.refetch },
 		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass,
+		RevisionInterval:   cfg.RevisionInterval,
 		CheckpointInterval: cfg.CheckpointInterval,
 		BufferMemoryBytes:  w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now,
 		Logger:     w.deps.Logger.With("part", "delta"),

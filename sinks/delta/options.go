@@ -47,8 +47,11 @@ type Options struct {
 
 	Compression          string // zstd (default, level 1), snappy, none
 	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 64
-	CheckpointInterval   int    // commits, at least; default 10
-	BufferMemoryBytes    int64  // encoded events of all shards that wait for a flush; default 256 MiB
+	// RevisionInterval is the time between two passes of revisions. They are put off by up to two of it while another
+	// tool writes to the table; 0: they never are.
+	RevisionInterval   time.Duration
+	CheckpointInterval int   // commits, at least; default 10
+	BufferMemoryBytes  int64 // encoded events of all shards that wait for a flush; default 256 MiB
 	// FileBytes is about the size at which a data file is closed: encoded for events, as rows in memory for sessions;
 	// default 64 MiB.
 	FileBytes int64
@@ -114,10 +117,25 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.sleep == nil {
+		o.sleep = sleep
+	}
 	if o.step == nil {
 		o.step = func(string) error { return nil }
 	}
 	return nil
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // lockedReader lets several goroutines read one source of randomness.

@@ -21,7 +21,10 @@ import (
 
 // Revisions is the sink that replaces the rows of sessions that changed after they were closed. It implements
 // sinks.Sink.
-type Revisions struct{ sharedWriter }
+type Revisions struct {
+	sharedWriter
+	yielding yielding
+}
 
 // target is one row of the plan: where in the table it must be, and the epoch of its image.
 type target struct {
@@ -74,6 +77,9 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 	}
 	if err := s.log.CheckRemoves(); err != nil {
 		return err // nothing is staged that could not be committed
+	}
+	if err := s.yield(ctx); err != nil {
+		return err
 	}
 	for len(targets) > 0 {
 		n, bytes := 0, int64(0)

@@ -140,3 +140,10 @@ func (a *Add) same(b *Add) bool {
 		a.DataChange == b.DataChange && a.Stats == b.Stats && maps.Equal(a.PartitionValues, b.PartitionValues) &&
 		maps.Equal(a.Tags, b.Tags)
 }
+
+// ForeignSince reports whether one of the newest commits, so many, is not one of Deckle's, as far as they have been
+// read: of those that a checkpoint holds nobody knows.
+func (l *Log) ForeignSince(commits int64) (there bool) {
+	l.View(func(s *Snapshot) { there = s.foreign > 0 && s.Version-s.foreign < commits })
+	return there
+}

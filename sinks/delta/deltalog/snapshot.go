@@ -27,6 +27,7 @@ type Snapshot struct {
 	properties   properties
 	rules        *Rules
 	logRetention time.Duration   // where the table has no property
+	foreign      int64           // the newest version that was read and is not ours, 0 for none
 	required     map[string]bool // columns of which no file that is written here has a null
 	fits         schemaFits
 }
@@ -90,6 +91,9 @@ func (s *Snapshot) txn(appID string) int64 { return max(s.Txns[appID].Version, 0
 // apply folds in the commit of the next version.
 func (s *Snapshot) apply(c *commit) {
 	s.Version++
+	if !c.own {
+		s.foreign = s.Version
+	}
 	if c.protocol != nil {
 		s.Protocol = c.protocol
 	}
