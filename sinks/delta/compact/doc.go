@@ -56,7 +56,9 @@
 //
 // sessions: brand, session_id, origin. events: session_id, kafka_partition, kafka_offset. The columns of a session are
 // nearly the same in all of its rows, so they pack well beside each other, and whoever looks for a session or an id
-// skips the other files and pages.
+// skips the other files and pages. For events that was measured (docs/performance.md): where many sessions go on at
+// once, files by timestamp are 17 % larger, where few do, 7 % smaller; a session needs 4 % of a file instead of all of
+// it, ten minutes need all of it instead of 9 %. Days are partitions anyway, so the order by session stays.
 //
 // Rejected: joining files without decoding them (thousands of row groups); a job that goes on where it was killed (its
 // state would have to be durable, and a job takes minutes); a commit together with inserts, which would not be blind
