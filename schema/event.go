@@ -68,7 +68,8 @@ var Events = []Column[event.Item]{
 		Field: At(func(it *event.Item) *int32 { return &it.Partition })},
 	{Name: "kafka_offset", Kind: Int64, Comment: "Offset of the record: with kafka_partition it tells rows apart",
 		Field: At(func(it *event.Item) *int64 { return &it.Offset })},
-	{Name: "kafka_timestamp", Kind: KafkaMillis, Comment: "The record's time in Kafka; null if it has none that can be true",
+	{Name: "kafka_timestamp", Kind: KafkaMillis,
+		Comment:    "The record's time in Kafka; null if it has none that can be true",
 		KnownSince: level.Real,
 		Known: &Field[event.Item]{number: func(it *event.Item) uint64 {
 			if it.KafkaTimestamp == event.NoKafkaTime {
@@ -78,8 +79,9 @@ var Events = []Column[event.Item]{
 		}},
 		Field: At(func(it *event.Item) *int64 { return &it.KafkaTimestamp })},
 
-	{Name: "user_key", Kind: Text, Since: level.Real, Optional: true, Comment: "User of the event who is known by a text",
-		Field: At(func(it *event.Item) *string { return &it.UserKey })},
+	{Name: "user_key", Kind: Text, Since: level.Real, Optional: true,
+		Comment: "User of the event who is known by a text",
+		Field:   At(func(it *event.Item) *string { return &it.UserKey })},
 }
 
 // EventBatchID and EventDate are the columns of events that the sink adds: of the epoch in which a record was counted,

@@ -60,7 +60,8 @@ func (t *torture) watched(rep *report) {
 		rep.Failures = append(rep.Failures, "no job of compaction has committed")
 	}
 	rep.Watched = watched{
-		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed, Compactions: d.merged, Looks: c.looks,
+		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed,
+		Compactions: d.merged, Looks: c.looks,
 		FullLooks: c.full, AtRest: c.history.AtRest(), SlowestLookMS: c.slowest.Milliseconds(),
 		Failed: d.failures + c.failures,
 	}

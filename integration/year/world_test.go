@@ -2,6 +2,7 @@ package year
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,7 +79,8 @@ func must(t *testing.T, err error) {
 
 func newWorld(t *testing.T, opts yearOptions) *world {
 	start := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	w := &world{t: t, opts: opts, start: start, clock: objects.NewClock(start), rng: rand.New(rand.NewPCG(opts.seed, 1))}
+	w := &world{t: t, opts: opts, start: start, clock: objects.NewClock(start),
+		rng: rand.New(rand.NewPCG(opts.seed, 1))}
 	dir, err := os.MkdirTemp(opts.dir, "deckle-year-")
 	must(t, err)
 	w.st = newBucket(dir, w.clock.Now)
@@ -93,10 +95,12 @@ func newWorld(t *testing.T, opts yearOptions) *world {
 func (w *world) open() {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var seed [32]byte // another one for each opening: names are never used twice
+	binary.LittleEndian.PutUint64(seed[:], w.opts.seed)
+	binary.LittleEndian.PutUint64(seed[8:], uint64(len(w.epochs)))
 	d, err := delta.Open(w.t.Context(), delta.Options{Store: w.st, ClusterID: "c", Pipeline: "p", Node: "n",
 		Level: level.Current, Events: true, EventSource: func(uint32) sinks.EventSource { return noSource{} },
-		Now: w.clock.Now, Rand: rand.NewChaCha8([32]byte{byte(w.opts.seed), byte(len(w.epochs)), byte(len(w.epochs) >> 8),
-			byte(len(w.epochs) >> 16)}), Logger: logger})
+		Now: w.clock.Now, Rand: rand.NewChaCha8(seed), Logger: logger})
 	must(w.t, err)
 	w.d = d
 	for s := range w.buffers {

@@ -48,7 +48,8 @@ func BenchmarkEventsOrder(b *testing.B) {
 	}
 }
 
-// dayOfEvents are events of one day as they come: so many sessions at once, of about 25 events each, with what a session has in all its events and articles of which some are read much.
+// dayOfEvents are events of one day as they come: so many sessions at once, of about 25 events each, with what all
+// events of a session share, and articles of which some are read much.
 func dayOfEvents(n, atOnce int) []event.Item {
 	rng := rand.New(rand.NewPCG(5, 6))
 	type reader struct {
