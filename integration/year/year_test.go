@@ -243,7 +243,8 @@ func table(w io.Writer, opts *yearOptions, all map[string][]figures) {
 				continue
 			}
 			row := []string{fmt.Sprint(f.day), fmt.Sprint(f.files), fmt.Sprint(f.bound(opts.scale)),
-				fmt.Sprint(f.dates), mb(f.bytes), fmt.Sprint(f.log), mb(f.requests.bytes[putCheckpoint]), fmt.Sprint(f.loadHeap / 1000),
+				fmt.Sprint(f.dates),
+				mb(f.bytes), fmt.Sprint(f.log), mb(f.requests.bytes[putCheckpoint]), fmt.Sprint(f.loadHeap / 1000),
 				fmt.Sprint(f.loadGets), mb(f.loadBytes)}
 			put := int64(0)
 			for k, n := range f.requests.n {
