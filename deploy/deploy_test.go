@@ -50,7 +50,8 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"Type=notify", "WatchdogSec=", "LimitNOFILE=65536", "ProtectSystem=strict",
-		"User=deckle", "SystemCallFilter=@system-service", "NoNewPrivileges=true", "ExecReload=/bin/kill -HUP $MAINPID"} {
+		"User=deckle", "SystemCallFilter=@system-service", "NoNewPrivileges=true",
+		"ExecReload=/bin/kill -HUP $MAINPID"} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("%s is missing", want)
 		}
@@ -124,7 +125,7 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range strings.Fields(string(out)) {
+	for p := range strings.FieldsSeq(string(out)) {
 		rest, ours := strings.CutPrefix(p, "deckle/")
 		if ours && !slices.Contains(kept, "!"+strings.Split(rest, "/")[0]) {
 			t.Errorf("docker/Dockerfile.dockerignore leaves package %s out", p)
@@ -187,7 +188,7 @@ func TestCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, address := range []string{l.Kafka.Brokers[0], l.Delta.S3.Endpoint, l.ClickHouse.Address} {
-		host := strings.Split(strings.TrimPrefix(address, "http://"), ":")[0]
+		host, _, _ := strings.Cut(strings.TrimPrefix(address, "http://"), ":")
 		if _, ok := c.Services[host]; !ok {
 			t.Errorf("%s is no service", address)
 		}

@@ -12,8 +12,8 @@ import (
 	"deckle/node/web"
 )
 
-// stopping tells a service manager that the node ends. From here on nothing feeds its watchdog, and closing has bounds of
-// its own: it is given more time than those together.
+// stopping tells a service manager that the node ends. From here on nothing feeds its watchdog, and closing has bounds
+// of its own: it is given more time than those together.
 var stopping = fmt.Sprintf("STOPPING=1\nWATCHDOG_USEC=%d", (3 * time.Minute).Microseconds())
 
 // Run runs one node until ctx ends and then closes it in order. It returns nil after that, or the error that made the

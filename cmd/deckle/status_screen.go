@@ -293,10 +293,10 @@ func numbers(list []uint32) string {
 		for j+1 < len(list) && list[j+1] == list[j]+1 {
 			j++
 		}
-		switch part := strconv.Itoa(int(list[i])); {
-		case j == i:
+		switch part := strconv.Itoa(int(list[i])); j {
+		case i:
 			parts = append(parts, part)
-		case j == i+1:
+		case i + 1:
 			parts = append(parts, part, strconv.Itoa(int(list[j])))
 		default:
 			parts = append(parts, part+"-"+strconv.Itoa(int(list[j])))

@@ -75,8 +75,7 @@ func (d *decoder) assign(cfg reflect.Value, assignment string) {
 
 // syntax tells what is wrong with a text as YAML, without the text.
 func syntax(err error) string {
-	var y yaml.Error
-	if errors.As(err, &y) {
+	if y, ok := errors.AsType[yaml.Error](err); ok {
 		return "is no YAML: " + y.GetMessage()
 	}
 	return "is no YAML"
@@ -85,7 +84,7 @@ func syntax(err error) string {
 // locate returns the value of a key inside v, and makes the blocks around it that are not there.
 func locate(v reflect.Value, key string) (_ reflect.Value, tag reflect.StructTag, err error) {
 	at := ""
-	for _, part := range strings.Split(key, ".") {
+	for part := range strings.SplitSeq(key, ".") {
 		name, index, indexed := strings.Cut(part, "[")
 		for v.Kind() == reflect.Pointer {
 			if v.IsNil() {

@@ -91,8 +91,8 @@ type Kafka struct {
 	IdleAfter time.Duration `yaml:"idle_after" default:"30s"`
 	// FetchMaxBytes bounds one fetch per broker.
 	FetchMaxBytes int64 `yaml:"fetch_max_bytes" default:"8MiB"`
-	// MaxBatchBytes bounds what one record batch may inflate to; by default 64 MiB, or fetch_max_bytes if that is more. A
-	// partition with a larger one waits.
+	// MaxBatchBytes bounds what one record batch may inflate to; by default 64 MiB, or fetch_max_bytes if that is more.
+	// A partition with a larger one waits.
 	MaxBatchBytes int64 `yaml:"max_batch_bytes"`
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 // expanded returns the text of n with its variables replaced, for a value v that is single. It is false if n is no
-// text, or has no variable. What is not set is a problem, or is taken as present (decoder.static): then scalar gives v a
-// text that stands for it, or leaves v as it is.
+// text, or has no variable. What is not set is a problem, or is taken as present (decoder.static): then scalar gives v
+// a text that stands for it, or leaves v as it is.
 func (d *decoder) expanded(n ast.Node, key string, v reflect.Value) (string, bool) {
 	var text string
 	switch n := n.(type) {

@@ -81,15 +81,15 @@ func (d *describer) schema(t reflect.Type, f reflect.StructField) map[string]any
 	text := func(pattern string) map[string]any {
 		return map[string]any{"type": "string", "pattern": pattern + "|" + variable}
 	}
-	switch {
-	case t == secretType:
+	switch t {
+	case secretType:
 		one := func(key, what string) map[string]any {
 			return map[string]any{"type": "object", "additionalProperties": false, "required": []string{key},
 				"properties": map[string]any{key: map[string]any{"type": "string", "description": what}}}
 		}
 		return map[string]any{"oneOf": []any{one("env", "The environment variable with the secret."),
 			one("file", "The file with the secret.")}}
-	case t == durationType:
+	case durationType:
 		return text(`^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`)
 	}
 	switch t.Kind() {

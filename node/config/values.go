@@ -23,7 +23,9 @@ type Value struct {
 // they come from. Those of secrets are not in them.
 func (c *Config) Values() []Value {
 	var list []Value
-	eachValue(reflect.ValueOf(c).Elem(), "", func(key, text string) { list = append(list, Value{Key: key, Text: text}) })
+	eachValue(reflect.ValueOf(c).Elem(), "", func(key, text string) {
+		list = append(list, Value{Key: key, Text: text})
+	})
 	return list
 }
 

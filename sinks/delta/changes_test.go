@@ -43,7 +43,7 @@ func checkFeed(t *testing.T, mem *objects.Mem) (updates, inserts int) {
 		must(err)
 		var changed, added []string
 		removes := false
-		for _, line := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
+		for line := range bytes.SplitSeq(bytes.TrimSpace(data), []byte("\n")) {
 			var a struct {
 				Add, Cdc *struct {
 					Path            string

@@ -62,7 +62,8 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 		return sharedWriter{writer: writer{log: log, layout: y, tables: &y.sessions, opts: &opts, codec: cdc,
 			metrics: metrics}, kind: kind, shared: shared}
 	}
-	d.sessions, d.revisions = &Sessions{sharedWriter: shares("sessions")}, &Revisions{sharedWriter: shares("sessions.revisions")}
+	d.sessions = &Sessions{sharedWriter: shares("sessions")}
+	d.revisions = &Revisions{sharedWriter: shares("sessions.revisions")}
 	d.sessions.gather = newGather(d.sessions.writer.gathers(deltalog.LaneSessions))
 	return d, nil
 }

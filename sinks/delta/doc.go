@@ -63,8 +63,8 @@
 //
 // While the table has a change data feed, a commit of revisions that replaces rows names files of changes, too, with
 // all rows that it replaces (before, after) and inserts: readers of the feed take those alone
-// (deltalog.Change.Changes). So such a commit has no change in it that only adds rows; deltalog keeps them apart. Whether
-// there is a feed is looked at for each commit, and the commit is made again if that has changed.
+// (deltalog.Change.Changes). So such a commit has no change in it that only adds rows; deltalog keeps them apart.
+// Whether there is a feed is looked at for each commit, and the commit is made again if that has changed.
 //
 // # Levels
 //

@@ -470,8 +470,8 @@ func (p *pass) countDeleted() {
 	name := p.s.layout.sessions[level.First].name
 	p.s.metrics.RowsFoundDeleted(name).Add(float64(len(p.deleted)))
 	id, _, _ := strings.Cut(slices.Min(p.deleted), "\x00")
-	p.s.opts.Logger.Info("rows that were revised are not in the table any more: another tool has deleted them, and they "+
-		"stay deleted", "table", name, "shard", p.plan.Config.Shard, "epoch", p.plan.B, "rows", len(p.deleted),
+	p.s.opts.Logger.Info("rows that were revised are not in the table any more: another tool has deleted them, "+
+		"and they stay deleted", "table", name, "shard", p.plan.Config.Shard, "epoch", p.plan.B, "rows", len(p.deleted),
 		"first", id)
 }
 

@@ -59,7 +59,8 @@ func TestChangeFeed(t *testing.T) {
 	before := snapshot(l).Version
 	var group []Submission
 	for _, c := range []*Change{replace(0, named(0)),
-		{Parts: on(l, "s8", 1), Last: true, Adds: []Add{add("f8", Origin{})}}, replace(1, named(1)), {Parts: on(l, "s9", 1), Last: true, Adds: []Add{add("f9", Origin{})}}} {
+		{Parts: on(l, "s8", 1), Last: true, Adds: []Add{add("f8", Origin{})}}, replace(1, named(1)),
+		{Parts: on(l, "s9", 1), Last: true, Adds: []Add{add("f9", Origin{})}}} {
 		group = append(group, Submission{Change: c})
 	}
 	for i, a := range l.SubmitAll(t.Context(), group) {
