@@ -96,6 +96,19 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 	return nil
 }
 
+// yield waits while the passes of the table are put off.
+func (s *Revisions) yield(ctx context.Context) error {
+	pause := s.yielding.pause(s.opts.Now(), s.opts.RevisionInterval, func() bool {
+		return s.opts.RevisionInterval > 0 && s.log.ForeignSince(yieldCommits)
+	})
+	if pause == 0 {
+		return nil
+	}
+	s.opts.Logger.Info("revisions are put off: another tool writes to the table", "table",
+		s.layout.sessions[level.First].name, "for", pause)
+	return s.opts.sleep(ctx, pause)
+}
+
 // pass brings the rows of one window into the table.
 type pass struct {
 	s     *Revisions
@@ -118,9 +131,6 @@ type pass struct {
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
 	deleted []string
 }
-
-// maxRebuilds bounds how often one window is built again; each time another writer has changed the table meanwhile.
-const maxRebuilds = 1000
 
 func (p *pass) window(targets []target) error {
 	p.targets, p.byPlace = make(map[string]*target, len(targets)), map[string][]uint64{}

@@ -246,6 +246,9 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat, gat
 	return w.opts.step("submitted")
 }
 
+// maxRebuilds bounds how often one window is built again; each time another writer has changed the table meanwhile.
+const maxRebuilds = 1000
+
 // insert submits a change that only adds files, of one plan. If the log has moved on since the change was begun, as
 // another leader has written the plan before this one, it is made again on that, with the same files. ErrRebuild says
 // that the files have to be made again.

@@ -1,11 +1,8 @@
 package delta
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"deckle/schema/level"
 )
 
 // Another tool that changes rows fails if a commit of ours has replaced rows meanwhile (Spark's conflict check; it
@@ -33,17 +30,4 @@ func (y *yielding) pause(now time.Time, interval time.Duration, busy func() bool
 		y.until, y.next = now.Add(most), now.Add(yieldEvery)
 	}
 	return min(max(y.until.Sub(now), 0), most) // a clock that is set back holds nobody up for longer
-}
-
-// yield waits while the passes of the table are put off.
-func (s *Revisions) yield(ctx context.Context) error {
-	pause := s.yielding.pause(s.opts.Now(), s.opts.RevisionInterval, func() bool {
-		return s.opts.RevisionInterval > 0 && s.log.ForeignSince(yieldCommits)
-	})
-	if pause == 0 {
-		return nil
-	}
-	s.opts.Logger.Info("revisions are put off: another tool writes to the table", "table",
-		s.layout.sessions[level.First].name, "for", pause)
-	return s.opts.sleep(ctx, pause)
 }

@@ -138,6 +138,14 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 	return false, nil
 }
 
+// checkFeed gives ErrRebuild if a change replaces rows with a feed in mind that was switched on or off meanwhile.
+func (c *Change) checkFeed(s *Snapshot) error {
+	if on := s.properties.changeData; len(c.Removes) > 0 && !c.Rearrange && on != (len(c.Changes) > 0) {
+		return fmt.Errorf("%w: its change data feed is on: %t", ErrRebuild, on)
+	}
+	return nil
+}
+
 // guards reports whether a file may hold a row that the change inserts.
 func (c *Change) guards(f *File) bool {
 	return slices.ContainsFunc(c.Guard, func(p Place) bool { return p.may(f) })

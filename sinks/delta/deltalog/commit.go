@@ -135,6 +135,40 @@ func (l *Log) CheckRemoves() (err error) {
 	return err
 }
 
+// ChangeFeed says whether the table has a change data feed, as of the part of the log that has been read. A change that
+// removes files needs files of changes then; the commit checks that this still holds.
+func (l *Log) ChangeFeed() (on bool) {
+	l.View(func(s *Snapshot) { on = s.properties.changeData })
+	return on
+}
+
+// apart returns the changes that can be in one commit as readers of a change data feed read it, and puts the others
+// back into the queue: those with files of changes, and those that only add rows.
+func (l *Log) apart(group []*pending) []*pending {
+	feeds := func(p *pending) bool { return len(p.change.Changes) > 0 }
+	adds := func(p *pending) bool { return len(p.change.Adds) > 0 && !p.change.Rearrange && !feeds(p) }
+	first := slices.IndexFunc(group, func(p *pending) bool { return feeds(p) || adds(p) })
+	if first < 0 {
+		return group
+	}
+	other := adds
+	if adds(group[first]) {
+		other = feeds
+	}
+	var now, later []*pending
+	for _, p := range group {
+		// gofail: var bugFeedMixed struct{}
+		// other = func(*pending) bool { return false }
+		if other(p) {
+			later = append(later, p)
+		} else {
+			now = append(now, p)
+		}
+	}
+	l.committer.putBack(later)
+	return now
+}
+
 // disjoint returns the changes without those that could not follow the ones before them: that remove a file which an
 // earlier one removes too, or that insert rows which a file of an earlier one may hold. These get ErrRebuild and are
 // made again.

@@ -140,6 +140,19 @@ func (c *committer) withdraw(p *pending) {
 	}
 }
 
+// putBack puts changes into the queue again, before the others, for the commit after this one.
+func (c *committer) putBack(later []*pending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.queue = slices.Concat(later, c.queue)
+		return
+	}
+	for _, p := range later {
+		p.finish(0, ErrClosed)
+	}
+}
+
 // closePatience is how long Close lets the commit and the checkpoint that have begun go on. Nobody waits for them any
 // more, and a store that does not answer must not hold up the end of a process: its closer waits some seconds.
 const closePatience = 2 * time.Second
