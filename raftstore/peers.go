@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,22 @@ func (p *peers) call(ctx context.Context, to Peer, req *request) (*response, err
 // beforehand that this node would only join the one that is there. It opens nothing and tells nothing; of the options
 // it uses Name, Nodes, Shards, Timings, Security, Plain, Dial and Logger.
 func ClusterOf(ctx context.Context, opts Options) (id string) {
+	for _, a := range Hello(ctx, opts) {
+		id = cmp.Or(id, a.Cluster)
+	}
+	return id
+}
+
+// Answer is what a configured node has answered to a hello.
+type Answer struct {
+	Name    string
+	Cluster string // the id of its cluster, "" for none
+	Err     error  // why it has not answered, or has refused
+}
+
+// Hello asks the other configured nodes, all at once, as ClusterOf does, and returns what each has answered, in the
+// order of the configuration.
+func Hello(ctx context.Context, opts Options) []Answer {
 	opts.Timings.complete()
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -61,18 +78,20 @@ func ClusterOf(ctx context.Context, opts Options) (id string) {
 	n := newNetwork(&opts)
 	defer n.close()
 	p := &peers{opts: &opts, self: newSelf(&opts, &identity{Name: opts.Name}), net: n}
-	told := make([]string, len(opts.Nodes))
+	told := make([]Answer, len(opts.Nodes))
 	var all sync.WaitGroup
 	for i, to := range opts.Nodes {
+		told[i].Name = to.Name
 		if to.Name == opts.Name {
 			continue
 		}
 		all.Go(func() {
-			if resp, err := p.call(ctx, to, &request{Op: opHello}); err == nil && isHex64(resp.Cluster) {
-				told[i] = resp.Cluster
+			resp, err := p.call(ctx, to, &request{Op: opHello})
+			if told[i].Err = err; err == nil && isHex64(resp.Cluster) {
+				told[i].Cluster = resp.Cluster
 			}
 		})
 	}
 	all.Wait()
-	return cmp.Or(told...)
+	return slices.DeleteFunc(told, func(a Answer) bool { return a.Name == opts.Name })
 }

@@ -85,8 +85,8 @@ For completion in your shell: deckle completion --help`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newCertsCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(), newEncryptionCommand(),
-		newPartitionsCommand(), newRunCommand(), newSimCommand(), newStatusCommand(), newSuppressCommand(),
-		newTokenCommand(), newVerifyCommand(), newVersionCommand())
+	root.AddCommand(newCertsCommand(), newCheckCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(),
+		newEncryptionCommand(), newPartitionsCommand(), newRunCommand(), newSimCommand(), newStatusCommand(),
+		newSuppressCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
 	return root
 }

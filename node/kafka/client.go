@@ -27,6 +27,7 @@ type Client struct {
 	opts     []kgo.Opt // of every client of the node
 	admin    *kgo.Client
 	topic    string
+	seeds    []string                // kafka.brokers
 	maxBatch int64                   // kafka.max_batch_bytes; 0 means the client library's own bound
 	quiet    time.Duration           // replaces probeQuiet and compareQuiet if set
 	led      atomic.Pointer[leaders] // as Describe has last heard
@@ -63,7 +64,8 @@ func Open(cfg *config.Kafka, pipeline string, secure Secure, log *slog.Logger, e
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	return &Client{opts: opts, admin: admin, topic: cfg.Topic, maxBatch: cfg.MaxBatchBytes}, nil
+	return &Client{opts: opts, admin: admin, topic: cfg.Topic, seeds: cfg.Brokers,
+		maxBatch: cfg.MaxBatchBytes}, nil
 }
 
 // listRetries is how long the client repeats a question for offsets. It repeats it for all partitions of a broker if

@@ -38,6 +38,13 @@ func wantedRules(c *config.Rules, key event.KeyID, at level.Level) state.Rules {
 	return r
 }
 
+// EventRules are the rules by which a new cluster of this configuration would judge records; key is that of rules that
+// hash. The rules must have passed CheckRules.
+func EventRules(c *config.Rules, key event.KeyID) *event.Rules {
+	r := wantedRules(c, key, level.Current)
+	return &r.Event
+}
+
 // replaces says whether a leader with the wanted rules proposes them: its configuration has a greater revision, or the
 // shard has rules of before level.Guarded, which say nothing of letters, and nothing else differs. So a rise of the
 // level needs no new revision.

@@ -1,0 +1,169 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"deckle/sinks/rights"
+)
+
+// Broker is what one broker has answered.
+type Broker struct {
+	Name string // host:port; of one that kafka.brokers does not name, with its number
+	Err  error  // why it cannot be used
+}
+
+// Brokers asks each broker of kafka.brokers and each that those name, all at once: a broker is dialled, and proves and
+// is proved, as when records are read. One that names an address which this machine does not reach shows here.
+func (c *Client) Brokers(ctx context.Context) []Broker {
+	list := c.askAll(ctx, c.admin.SeedBrokers()) // in the order of the configuration
+	for i := range list[:min(len(list), len(c.seeds))] {
+		list[i].Name = c.seeds[i]
+	}
+	resp, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, c.admin)
+	if err != nil {
+		return list // none of the first has answered
+	}
+	var more []*kgo.Broker
+	var names []string
+	for i := range resp.Brokers {
+		b := &resp.Brokers[i]
+		more = append(more, c.admin.Broker(int(b.NodeID)))
+		names = append(names, fmt.Sprintf("%s (broker %d)", net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))),
+			b.NodeID))
+	}
+	for i, b := range c.askAll(ctx, more) {
+		b.Name = names[i]
+		list = append(list, b)
+	}
+	return list
+}
+
+func (c *Client) askAll(ctx context.Context, brokers []*kgo.Broker) []Broker {
+	list := make([]Broker, len(brokers))
+	var all sync.WaitGroup
+	for i, b := range brokers {
+		all.Go(func() { _, list[i].Err = b.Request(ctx, kmsg.NewPtrApiVersionsRequest()) })
+	}
+	all.Wait()
+	return list
+}
+
+// Bits of the operations that a broker says an account may carry out on a topic.
+const (
+	mayRead            = 1 << 3
+	mayWrite           = 1 << 4
+	mayDescribeConfigs = 1 << 10
+)
+
+// Missing returns the rights on the topic and on that of dead letters that the account lacks, as far as the brokers
+// tell (from Kafka 2.3 on), and whether the topic of dead letters exists. It changes nothing.
+func (c *Client) Missing(ctx context.Context, dlq string) (missing []rights.Right, there bool, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.IncludeTopicAuthorizedOperations = true
+	for _, name := range []string{c.topic, dlq} {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, c.admin)
+	if err != nil {
+		return nil, false, fmt.Errorf("kafka: rights: %w", err)
+	}
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		if t.Topic == nil {
+			continue
+		}
+		needs := map[int32]rights.Right{mayRead: rights.Topic("Read", c.topic),
+			mayDescribeConfigs: rights.Topic("DescribeConfigs", c.topic)}
+		if *t.Topic == dlq {
+			needs = map[int32]rights.Right{mayWrite: rights.Topic("Write", dlq),
+				mayDescribeConfigs: rights.Topic("DescribeConfigs", dlq)}
+		}
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case errors.Is(err, kerr.TopicAuthorizationFailed) && *t.Topic == dlq:
+			missing = append(missing, rights.Topic("Write", dlq))
+			continue
+		case err != nil: // there is none, or somebody else says so
+			continue
+		}
+		there = there || *t.Topic == dlq
+		if may := t.AuthorizedOperations; may != 0 && may != math.MinInt32 { // else it is not told
+			for _, bit := range []int32{mayRead, mayWrite, mayDescribeConfigs} {
+				if r, needed := needs[bit]; needed && may&bit == 0 {
+					missing = append(missing, r)
+				}
+			}
+		}
+	}
+	return missing, there, nil
+}
+
+// Newest reads up to n of the newest records, evenly from all partitions, and returns them. Records of the client are
+// not kept by anybody. What cannot be read in the time of a sample is left out, unless that is everything.
+func (c *Client) Newest(ctx context.Context, n int) (records []*kgo.Record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*sampleTime)
+	defer cancel()
+	adm := kadm.NewClient(c.admin)
+	starts, err := adm.ListStartOffsets(ctx, c.topic)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
+	}
+	ends, err := adm.ListCommittedOffsets(ctx, c.topic)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
+	}
+	each := int64(max(n/max(len(ends[c.topic]), 1), 1))
+	from, until := map[int32]kgo.Offset{}, map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		start, ok := starts.Lookup(c.topic, o.Partition)
+		if ok && o.Err == nil && start.Err == nil && o.Offset > start.Offset {
+			from[o.Partition] = kgo.NewOffset().At(max(start.Offset, o.Offset-each))
+			until[o.Partition] = o.Offset
+		}
+	})
+	if len(from) == 0 {
+		return nil, nil
+	}
+	cl, err := c.reader(from, 2<<20)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	var failed error
+	for len(until) > 0 {
+		fetches := cl.PollRecords(ctx, 0)
+		if ctx.Err() != nil {
+			break
+		}
+		if err := firstError(fetches); err != nil {
+			if failed = err; rights.Missing(err) {
+				break
+			}
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			end, open := until[r.Partition]
+			if open && r.Offset < end && !r.Attrs.IsControl() && len(records) < n {
+				records = append(records, r)
+			}
+			if r.Offset+1 >= end {
+				delete(until, r.Partition)
+			}
+		})
+	}
+	if len(records) == 0 && failed != nil {
+		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, failed)
+	}
+	return records, nil
+}
