@@ -49,7 +49,7 @@ release: $(NFPM) $(SBOM)
 		name=deckle_$(VERSION)_linux_$$arch; folder=$(DIST)/build/$$name; mkdir $$folder; \
 		GOOS=linux GOARCH=$$arch $(MAKE) -s build OUT=$$folder/deckle; \
 		cp -R LICENSE NOTICE CHANGELOG.md deckle.example.yaml docs/deckle.schema.json docs/configuration.md \
-			docs/operations.md deploy/systemd deploy/rights $$folder; \
+			docs/operations.md deploy/systemd deploy/rights deploy/prometheus deploy/grafana $$folder; \
 		tar --sort=name --mtime=@$$at --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C $(DIST)/build -c $$name | \
 			gzip -9n >$(DIST)/$$name.tar.gz; \
 		for kind in deb rpm; do \
@@ -86,9 +86,9 @@ test: unit engine integration
 
 # Everything that needs no outside service.
 unit:
-	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/failpoint/... ./integration/licences \
-		./integration/proxy ./integration/rooms ./integration/vuln ./integration/torture ./integration/malformed \
-		./integration/bench/... ./integration/year
+	DECKLE_REQUIRE_SERVICES= $(GO) test -timeout 30m ./... ./integration/dashboards ./integration/failpoint/... \
+		./integration/licences ./integration/proxy ./integration/rooms ./integration/vuln ./integration/torture \
+		./integration/malformed ./integration/bench/... ./integration/year
 	cd state/zstd && GOWORK=off $(GO) test . # a module of its own: see there
 
 # The tests against a ClickHouse engine and Python's Delta readers alone; DECKLE_TEST_CLICKHOUSE=host:port names a real

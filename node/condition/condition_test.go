@@ -308,19 +308,26 @@ func TestSeverityText(t *testing.T) {
 
 var effects = map[Unready]string{Never: "stays 200", AtOnce: "503 at once", AfterPatience: "503 after 3 intervals"}
 
-// docs/operations.md begins with the table, word for word. DECKLE_WRITE_DOCS=1 writes it there.
+// docs/operations.md begins with the table, and has a section for each id; word for word. DECKLE_WRITE_DOCS=1 writes
+// both there.
 func TestOperationsPage(t *testing.T) {
-	var b strings.Builder
-	b.WriteString("| id | severity | concerns | begins when | `/readyz` | what to do |\n|---|---|---|---|---|---|\n")
+	var b, runbook strings.Builder
+	b.WriteString("| id | severity | concerns | `/readyz` |\n|---|---|---|---|\n")
+	runbook.WriteString(runbookHead + "\n")
 	seen := map[ID]bool{}
 	for _, s := range Table() {
 		if s.Severity < Notice || s.Severity > Stopped || s.Subject == "" || s.Threshold == "" || s.Todo == "" ||
-			seen[s.ID] {
+			seen[s.ID] || Look(s.ID) == "" {
 			t.Errorf("%+v", s)
 		}
 		seen[s.ID] = true
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", s.ID, s.Severity, s.Subject, s.Threshold,
-			effects[s.Unready], s.Todo)
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s |\n", s.ID, s.ID, s.Severity, s.Subject, effects[s.Unready])
+		fmt.Fprintf(&runbook, "### %s\n\n%s. %s of %s. `/readyz` %s.\n\n- **Look**: %s\n- **Do**: %s\n\n", s.ID,
+			strings.ToUpper(s.Threshold[:1])+s.Threshold[1:], strings.ToUpper(s.Severity.String()[:1])+
+				s.Severity.String()[1:], s.Subject, effects[s.Unready], Look(s.ID), s.Todo)
+	}
+	if len(look) != len(seen) {
+		t.Errorf("%d ids have a place to look, and %d are in the table", len(look), len(seen))
 	}
 	const page = "../../docs/operations.md"
 	text, err := os.ReadFile(page)
@@ -329,10 +336,12 @@ func TestOperationsPage(t *testing.T) {
 	}
 	before, rest, ok := strings.Cut(string(text), "| id |")
 	_, after, ok2 := strings.Cut("| id |"+rest, "\n\n")
-	if !ok || !ok2 {
-		t.Fatalf("%s has no table of conditions", page)
+	middle, rest, ok3 := strings.Cut(after, runbookHead)
+	_, after, ok4 := strings.Cut(rest, "\n## ")
+	if !ok || !ok2 || !ok3 || !ok4 {
+		t.Fatalf("%s has no table of conditions, or no %q", page, runbookHead)
 	}
-	want := before + b.String() + "\n" + after
+	want := before + b.String() + "\n" + middle + runbook.String() + "## " + after
 	if want == string(text) {
 		return
 	}
@@ -342,6 +351,8 @@ func TestOperationsPage(t *testing.T) {
 		}
 		return
 	}
-	t.Errorf("%s differs from the table; DECKLE_WRITE_DOCS=1 go test ./node/condition writes it. Want:\n%s", page,
-		b.String())
+	t.Errorf("%s differs from the table; DECKLE_WRITE_DOCS=1 go test ./node/condition writes it. Want:\n%s\n%s", page,
+		b.String(), runbook.String())
 }
+
+const runbookHead = "## Conditions, one by one\n"
