@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
-// engineInfo names this package in commits.
-const engineInfo = "deckle"
+// EngineInfo names this package in commits.
+const EngineInfo = "deckle"
+
+const engineInfo = EngineInfo
 
 // Protocol is the protocol action.
 type Protocol struct {
@@ -154,7 +157,9 @@ type commit struct {
 	txns     []Txn
 	removes  []Remove
 	adds     []Add
-	vectors  map[string]bool // paths of the adds of which a deletion vector hides rows
+	// takesAway says that it is another tool's RESTORE, which removes files of Deckle's.
+	takesAway bool
+	vectors   map[string]bool // paths of the adds of which a deletion vector hides rows
 }
 
 // CorruptionError says which object of a table cannot be understood, and where.
@@ -198,6 +203,7 @@ func parseCommit(key string, data []byte) (*commit, error) {
 	}
 	lines := 0
 	var metrics json.RawMessage
+	var operation string
 	for n, line := range bytes.Split(data, []byte{'\n'}) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
@@ -242,12 +248,14 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			// Other writers put values of any type into commitInfo; only the id of this package matters, if there is
 			// one.
 			var info struct {
-				TxnID   any             `json:"txnId"`
-				Engine  any             `json:"engineInfo"`
-				Metrics json.RawMessage `json:"operationMetrics"`
+				TxnID     any             `json:"txnId"`
+				Engine    any             `json:"engineInfo"`
+				Operation any             `json:"operation"`
+				Metrics   json.RawMessage `json:"operationMetrics"`
 			}
 			if json.Unmarshal(a.CommitInfo, &info) == nil {
 				c.txnID, _ = info.TxnID.(string)
+				operation, _ = info.Operation.(string)
 				c.own, metrics = info.Engine == engineInfo, info.Metrics
 			}
 		}
@@ -258,6 +266,7 @@ func parseCommit(key string, data []byte) (*commit, error) {
 	if lines == 0 {
 		return nil, &CorruptionError{Key: key, Err: errEmpty}
 	}
+	c.takesAway = takesAway(c.own, operation, c.removes)
 	if c.own {
 		if err := c.counted(metrics); err != nil {
 			return nil, &CorruptionError{Key: key, Err: err}
@@ -280,6 +289,20 @@ func (c *commit) counted(metrics json.RawMessage) error {
 			len(c.removes), said.Adds, said.Removes)
 	}
 	return nil
+}
+
+// takesAway reports whether a commit is another tool's RESTORE that removes files of Deckle's. What others delete,
+// update or overwrite they do on purpose, and it stays so.
+func takesAway(own bool, operation string, removes []Remove) bool {
+	if own || !strings.EqualFold(operation, "RESTORE") {
+		return false
+	}
+	for i := range removes {
+		if removes[i].DataChange && OwnName(removes[i].Path) {
+			return true
+		}
+	}
+	return false
 }
 
 // encodeCommit renders a commit file.

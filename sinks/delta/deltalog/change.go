@@ -146,6 +146,9 @@ func (c *Change) checkFeed(s *Snapshot) error {
 	return nil
 }
 
+// revises reports whether the change puts rows where it has looked for them.
+func (c *Change) revises() bool { return !c.Rearrange && (len(c.Removes) > 0 || len(c.Guard) > 0) }
+
 // guards reports whether a file may hold a row that the change inserts.
 func (c *Change) guards(f *File) bool {
 	return slices.ContainsFunc(c.Guard, func(p Place) bool { return p.may(f) })

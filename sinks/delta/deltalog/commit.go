@@ -111,6 +111,8 @@ func (l *Log) settle(group []*pending) []*pending {
 			p.finish(0, nil)
 		case len(p.change.Removes) > 0 && !p.change.Rearrange && l.refused() != nil:
 			p.finish(0, l.refused())
+		case p.change.revises() && l.held() != nil:
+			p.finish(0, l.held())
 		default:
 			rest = append(rest, p)
 		}
@@ -126,6 +128,19 @@ func (l *Log) refused() error {
 	}
 	return stop(l.name(), "unset the property "+configAppendOnly+": revisions replace rows, and wait until then",
 		"it is append-only")
+}
+
+// held is the *sinks.StopError of a change that revises rows, while it is not settled what becomes of those that a
+// RESTORE took away; nil otherwise.
+func (l *Log) held() error {
+	v := l.snap.Unsettled()
+	if v == 0 {
+		return nil
+	}
+	return stop(l.name(), fmt.Sprintf("say what becomes of the rows: deckle delta restore %s --version %d "+
+		"--rows=again (as it was before, with what has been written since), --version N --rows=again for the version "+
+		"that was restored, or deckle delta forget-gaps %[1]s (they are given up); revisions wait until then",
+		l.name(), v-1), "version %d is a RESTORE by another tool, which took rows away", v)
 }
 
 // CheckRemoves is what Submit would say of a change that removes files, as of the current snapshot. A caller that has
@@ -167,6 +182,16 @@ func (l *Log) apart(group []*pending) []*pending {
 	}
 	l.committer.putBack(later)
 	return now
+}
+
+// CheckRevises is what Submit would say of a change that revises rows, as of the current snapshot.
+func (l *Log) CheckRevises() (err error) {
+	l.View(func(*Snapshot) {
+		if err = l.refused(); err == nil {
+			err = l.held()
+		}
+	})
+	return err
 }
 
 // disjoint returns the changes without those that could not follow the ones before them: that remove a file which an
@@ -263,6 +288,7 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	// 	txns = txns[:len(txns)-1]
 	// }
 
+	txns = append(txns, l.snap.notices(now)...)
 	return encodeCommit(info, nil, nil, txns, removes, adds, changes...)
 }
 

@@ -70,6 +70,9 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 			err = l.readCommits(ctx, s.Version+1, ls.last, func(c *commit) { s.apply(c) })
 		}
 		if err == nil {
+			err = l.lookBack(ctx, s)
+		}
+		if err == nil {
 			return s, nil
 		}
 		if _, ok := errors.AsType[*CorruptionError](err); !ok {
@@ -80,6 +83,34 @@ func (l *Log) replay(ctx context.Context, ls *listing) (*Snapshot, error) {
 		}
 	}
 	return nil, firstErr
+}
+
+// lookBack looks for a RESTORE of another tool between the newest commit of this package and the checkpoint from which
+// a snapshot was read.
+func (l *Log) lookBack(ctx context.Context, s *Snapshot) error {
+	if l.opts.Create == nil || s.restored > 0 {
+		return nil
+	}
+	for v := s.Checkpoint; v > 0; v-- {
+		c, err := l.readCommit(ctx, v)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // cleanup has taken it, a month after it was made
+		}
+		if _, damaged := errors.AsType[*CorruptionError](err); damaged {
+			continue // the checkpoint has what it did, and fsck names it
+		}
+		if err != nil {
+			return err
+		}
+		if c.takesAway {
+			s.restored = v
+			return nil
+		}
+		if c.own {
+			return nil
+		}
+	}
+	return nil
 }
 
 var (

@@ -69,6 +69,14 @@ func (f *File) Origins() []Origin {
 	return f.Parts
 }
 
+// OriginsOf are the origins that the tags of an add name, ascending by shard; nil if they are not known.
+func OriginsOf(tags map[string]string) []Origin {
+	if o := parseOrigin(tags); o.Tagged {
+		return []Origin{o}
+	}
+	return parseParts(tags[TagParts])
+}
+
 // MergeOrigins returns the origins of a file that has the rows of several files: one range for each shard, which covers
 // all of its ranges. It returns nil, not known, if those of one file are not known, or if there are too many shards.
 func MergeOrigins(files ...*File) []Origin {

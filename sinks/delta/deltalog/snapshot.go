@@ -17,6 +17,10 @@ type Snapshot struct {
 	// Checkpoint is the version of the newest checkpoint known, -1 for none.
 	Checkpoint int64
 
+	// restored is the newest version that is known to be a RESTORE of another tool which took files of Deckle's away, 0
+	// for none. A checkpoint does not hold it; see Unsettled.
+	restored int64
+
 	checkpointSize int64      // bytes of that checkpoint, 0 if not known
 	since          []progress // of the commits after it, ascending
 	files          *fileTable // nil if the log was opened without KeepFiles
@@ -93,6 +97,9 @@ func (s *Snapshot) apply(c *commit) {
 	s.Version++
 	if !c.own {
 		s.foreign = s.Version
+	}
+	if c.takesAway {
+		s.restored = s.Version
 	}
 	if c.protocol != nil {
 		s.Protocol = c.protocol
@@ -268,4 +275,29 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 			want.PartitionColumn)
 	}
 	return nil
+}
+
+// Unsettled is the version of the newest RESTORE of another tool that has taken rows of Deckle's away, as long as
+// nobody has said what becomes of them; 0 if there is none.
+func (s *Snapshot) Unsettled() int64 {
+	if s.Metadata == nil {
+		return 0
+	}
+	cluster, pipeline := s.Metadata.Configuration[ConfigClusterID], s.Metadata.Configuration[ConfigPipeline]
+	v := max(s.restored, s.txn(NoticedID(cluster, pipeline)))
+	if v <= s.txn(AcceptedID(cluster, pipeline)) {
+		return 0
+	}
+	return v
+}
+
+// notices are the txns by which a commit on this snapshot tells of a RESTORE.
+func (s *Snapshot) notices(now int64) []Txn {
+	id := NoticedID(s.Metadata.Configuration[ConfigClusterID], s.Metadata.Configuration[ConfigPipeline])
+	// gofail: var bugRestoreUnnoticed struct{}
+	// return nil
+	if s.restored <= s.txn(id) {
+		return nil
+	}
+	return []Txn{{AppID: id, Version: s.restored, LastUpdated: &now}}
 }
