@@ -22,6 +22,20 @@
 // live in the log must then be in the listing, unless a later commit has removed it, which Check looks up before it
 // calls a file missing.
 //
+// # Restore
+//
+// A Restorer works out which files a restore takes away and brings back; package deltalog commits that. Its rules:
+//
+//	commit since version N             --rows=again                              --rows=gone
+//	Deckle's insert                    taken over                                passed over
+//	Deckle's revision                  taken over; *RefusedError where it        passed over
+//	                                   stands on what is passed over
+//	changes no data, whoever made it   taken over if what it replaces is wanted  passed over
+//	any other, RESTOREs among them     passed over                               passed over
+//
+// Rejected: choosing files by the epochs in their tags alone (a file that was compacted since has rows of before and
+// after N, and a revised file has the tags of the one that it replaced).
+//
 // # Memory
 //
 // A State holds every live file: about 300 bytes each, and its statistics if they are asked for. A deep check reads one
