@@ -75,7 +75,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 	if err := s.log.Refresh(ctx); err != nil {
 		return err
 	}
-	if err := s.log.CheckRemoves(); err != nil {
+	if err := s.log.CheckRevises(); err != nil {
 		return err // nothing is staged that could not be committed
 	}
 	if err := s.yield(ctx); err != nil {
