@@ -85,6 +85,7 @@ func (l *lake) run(ctx context.Context) {
 	if on(l.cfg.Delta.Compaction.Enabled) {
 		wait.Go(func() { l.compactAll(ctx) })
 	}
+	wait.Go(func() { l.watchRemoved(ctx) })
 	if on(l.cfg.Delta.Vacuum.Enabled) {
 		wait.Go(func() { l.vacuumAll(ctx) })
 	}

@@ -59,6 +59,7 @@ type Node struct {
 	written      shard.Tally
 	members      *members
 	commands     *commands
+	lake         *lake       // nil: there are no Delta tables
 	opened       atomic.Bool // Open is nearly over: there is something to tell
 	started      time.Time
 
@@ -175,9 +176,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		offer: n.offer, offered: n.offered,
 		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
-	var kept *lake
 	if cfg.Delta != nil && deps.openSink == nil {
-		kept = newLake(&lake{cfg: cfg, deps: &n.deps, list: n.list, tables: n.delta.get, fs: fsys,
+		n.lake = newLake(&lake{cfg: cfg, deps: &n.deps, list: n.list, tables: n.delta.get, fs: fsys,
 			leads: func(shard uint32) bool { return len(n.shardList()) > 0 && n.raft.Group(shard).IsLeader() },
 			holds: func() []condition.Condition { return slices.Concat(n.list.Snapshot(), n.members.last().others) },
 			level: n.level,
@@ -198,8 +198,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.stop = stop
 	n.work.Go(func() { n.run(run) })
 	n.work.Go(func() { n.budget.run(run) })
-	if kept != nil {
-		n.work.Go(func() { kept.run(run) })
+	if n.lake != nil {
+		n.work.Go(func() { n.lake.run(run) })
 	}
 	n.work.Go(func() { n.watch.Run(run) })
 	n.work.Go(func() { n.files.run(run) })

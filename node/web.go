@@ -9,8 +9,12 @@ import (
 
 // Handler returns health, metrics, API and page of this node; see web.NewHandler.
 func (n *Node) Handler() http.Handler {
+	var tables web.Tables
+	if n.lake != nil {
+		tables = n.lake.table
+	}
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
-		Command: n.Command, Suppressions: n.commands.lists, Gate: n.http.gate, Access: n.http.access,
+		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Gate: n.http.gate, Access: n.http.access,
 		Audit: n.http.audit.Load(), Open: n.cfg.HTTP.Open, Insecure: n.cfg.HTTP.Insecure,
 		Encryption: func() (any, error) {
 			return lookAtKeys(n.cfg, n.deps.FS, n.keys)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,6 +26,7 @@ import (
 // nodeAPI is the HTTP interface of a running node.
 type nodeAPI struct {
 	config, address, ca, tokenFile string
+	patience                       time.Duration // for an answer; default 30 s
 }
 
 // flags adds the flags that say where the node is.
@@ -138,7 +140,7 @@ func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out 
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.patience, 30*time.Second))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, t.url+path, bytes.NewReader(body))
 	if err != nil {

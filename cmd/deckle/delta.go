@@ -26,34 +26,6 @@ type lake struct {
 	config, url string
 }
 
-func newDeltaCommand() *cobra.Command {
-	l := &lake{}
-	cmd := &cobra.Command{
-		Use:        "delta log|show|diff|files|fsck|checkpoint|compact|vacuum",
-		Short:      "Look at the Delta tables, check them, compact them, and remove what nothing needs",
-		SuggestFor: []string{"lake", "table", "history", "vacuum", "fsck", "optimize"},
-		Long: `Look at the Delta tables of a cluster, or at any others: history, versions, files, faults.
-
-The commands open the store themselves, with the keys of the configuration, and need no
-running node. All but checkpoint, compact and vacuum only read, and read tables of others,
-too: features that bind writers alone are named, and what cannot be read exactly is refused.`,
-		Example: `  deckle delta log sessions --config deckle.yaml --limit 5
-  deckle delta show sessions --config deckle.yaml --timestamp 2026-11-29T12:00:00Z
-  deckle delta diff sessions 118 120 --config deckle.yaml
-  deckle delta fsck --config deckle.yaml
-  deckle delta vacuum --config deckle.yaml`,
-		Args: noArgs,
-		RunE: nameOneOf("log, show, diff, files, fsck, checkpoint, compact or vacuum"),
-	}
-	f := cmd.PersistentFlags()
-	f.StringVarP(&l.config, "config", "c", "", "configuration of any node of the cluster")
-	f.StringVar(&l.url, "url", "", "the folder of the tables instead of the configuration's: a path, or "+
-		"s3://BUCKET/PREFIX with the endpoint and the keys of the configuration")
-	cmd.AddCommand(newDeltaLogCommand(l), newDeltaShowCommand(l), newDeltaDiffCommand(l), newDeltaFilesCommand(l),
-		newDeltaFsckCommand(l), newDeltaCheckpointCommand(l), newDeltaCompactCommand(l), newDeltaVacuumCommand(l))
-	return cmd
-}
-
 // open opens the store. The caller calls the returned function when it is done.
 func (l *lake) open() (st store.Store, done func(), err error) {
 	d := &config.Delta{}
@@ -182,15 +154,29 @@ func (m *moment) of(cmd *cobra.Command, t *history.Table) (int64, error) {
 	case byVersion:
 		return m.version, nil
 	case byTime:
-		at, err := time.Parse(time.RFC3339, m.timestamp)
+		at, err := m.time(cmd)
 		if err != nil {
-			if at, err = time.Parse(time.DateOnly, m.timestamp); err != nil {
-				return 0, usagef("--timestamp %q: want a time as 2026-11-29T12:00:00Z", m.timestamp)
-			}
+			return 0, err
 		}
 		return t.VersionAt(cmd.Context(), at)
 	}
 	return t.Newest(), nil
+}
+
+// time is what --timestamp says, zero if it is not given.
+func (m *moment) time(cmd *cobra.Command) (at time.Time, err error) {
+	switch {
+	case !cmd.Flags().Changed("timestamp"):
+		return at, nil
+	case cmd.Flags().Changed("version"):
+		return at, usageError{errors.New("--version and --timestamp are two answers to one question")}
+	}
+	if at, err = time.Parse(time.RFC3339, m.timestamp); err != nil {
+		if at, err = time.Parse(time.DateOnly, m.timestamp); err != nil {
+			return at, usagef("--timestamp %q: want a time as 2026-11-29T12:00:00Z", m.timestamp)
+		}
+	}
+	return at, nil
 }
 
 func newDeltaLogCommand(l *lake) *cobra.Command {

@@ -47,6 +47,7 @@ const (
 	CompactionFailing   ID = "compaction-failing"    // node: the lake
 	VacuumFailing       ID = "vacuum-failing"        // node: the lake
 	CommitsApart        ID = "commits-apart"         // node
+	RowsRemoved         ID = "rows-removed"          // node: the lake
 	GroupOffsetsFailing ID = "group-offsets-failing" // node/shard: offsets
 	LettersUndelivered  ID = "letters-undelivered"   // node: the sink of dead letters
 	LettersCut          ID = "letters-cut"           // node: topics
@@ -334,6 +335,11 @@ var table = []Spec{
 		"Look at the port between the nodes, at whether all of them have this version and the same " +
 			"delta.commit_wait, and whether the node that leads shard 0 reaches the store " +
 			"(deckle_delta_offers_total). Nothing is lost; the tables have more commits."},
+	{RowsRemoved, Degraded, "the table",
+		"a RESTORE by another tool has taken rows of Deckle's away, and nobody has said what becomes of them", Never,
+		"Run one of the two commands in the text: deckle delta restore with --rows=again brings them back, deckle " +
+			"delta forget-gaps gives them up. New rows are written; revisions of the table wait, and so do " +
+			"compaction and vacuum while they do."},
 	{GroupOffsetsFailing, Notice, "the shard",
 		"the offsets of Kafka's consumer group cannot be written", Never,
 		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},

@@ -44,6 +44,9 @@ type Replica interface {
 // Commander carries out an operator's command. The error wraps status.ErrRefused if nothing has changed.
 type Commander func(ctx context.Context, c status.Command) (status.Outcome, error)
 
+// Tables carries out what an operator asks of a Delta table. The error wraps status.ErrRefused if nothing has changed.
+type Tables func(ctx context.Context, q *status.TableRequest) (*status.TableOutcome, error)
+
 // Options are the other things that a handler uses. Each may be left out.
 type Options struct {
 	Gatherer prometheus.Gatherer // the metrics that /metrics shows; by default those of the process
@@ -52,6 +55,8 @@ type Options struct {
 	Command  Commander // without it there are no commands
 	// Suppressions is the list of suppressed readers; without it there is none.
 	Suppressions SuppressionList
+	// Tables carries out what is asked of Delta tables; without it there are none.
+	Tables Tables
 	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
 	// without it there is nothing to show.
 	Encryption func() (any, error)
@@ -81,6 +86,7 @@ type handler struct {
 	command  Commander // nil: there are no commands
 	// suppressions is nil where there is no list.
 	suppressions SuppressionList
+	tables       Tables // nil: there are none
 	metrics      http.Handler
 	analytics    cached[*Analytics]
 	// encryption reads the beginning of every file: those who ask at once wait for one look.

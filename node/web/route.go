@@ -22,6 +22,7 @@ type route struct {
 	serve   func(*handler, http.ResponseWriter, *http.Request)
 	command bool // there is nobody to ask without Options.Command
 	list    bool // there is no list of suppressed readers without Options.Suppressions
+	tables  bool // there are no Delta tables without Options.Tables
 	keys    bool // there is nothing to show without Options.Encryption
 	login   bool // there is nothing to do where nobody has to say who they are
 }

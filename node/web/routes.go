@@ -73,6 +73,12 @@ var routes = []route{
 		verb: verbResume, old: "/api/partitions/resume", class: front.Verb,
 		serve: (*handler).serveResume, command: true,
 		about: "tries a partition again"},
+	{method: http.MethodPost, path: "/api/v1/tables/restore", role: access.Operator, class: front.Verb,
+		verb: TableVerb(status.TableRestore), serve: (*handler).serveTableRestore, tables: true,
+		about: "restores a Delta table to a former version, as `deckle delta restore` does"},
+	{method: http.MethodPost, path: "/api/v1/tables/forget-gaps", role: access.Operator, class: front.Verb,
+		verb: TableVerb(status.TableForget), serve: (*handler).serveTableForget, tables: true,
+		about: "`{\"table\": \"sessions\"}`: accepts as gone the rows that RESTOREs of others took away"},
 	{method: http.MethodGet, path: "/api/v1/suppressions", role: access.Admin, class: front.Read, verb: verbList,
 		serve: (*handler).serveSuppressions, list: true,
 		about: "the list of suppressed readers, by hashes, as this node has it; `?from=` a place, `?limit=` ≤ 1000"},
@@ -99,7 +105,7 @@ var routes = []route{
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
-		suppressions: opts.Suppressions}
+		suppressions: opts.Suppressions, tables: opts.Tables}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -144,8 +150,8 @@ func newRouter(h *handler) *router {
 	}
 	for i := range routes {
 		r := &routes[i]
-		if r.command && h.command == nil || r.list && h.suppressions == nil || r.keys && h.encryption.read == nil ||
-			r.login && !h.access.Required() {
+		if r.command && h.command == nil || r.list && h.suppressions == nil || r.tables && h.tables == nil ||
+			r.keys && h.encryption.read == nil || r.login && !h.access.Required() {
 			continue
 		}
 		add(r.path, r, "")

@@ -33,6 +33,9 @@ func commandHandler(err error) http.Handler {
 	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
 		Now:        func() time.Time { return testNow },
 		Encryption: noKeys, Suppressions: &fakeList{err: err},
+		Tables: func(context.Context, *status.TableRequest) (*status.TableOutcome, error) {
+			return &status.TableOutcome{Table: "events"}, err
+		},
 		Command: func(_ context.Context, c status.Command) (status.Outcome, error) {
 			return status.Outcome{Next: c.To}, err
 		}})
@@ -45,6 +48,9 @@ var bodies = map[string]string{
 	"/api/v1/partitions/skip":   `{"partition":3,"from":5,"to":9,"reason":"lost"}`,
 	"/api/v1/partitions/resume": `{"partition":3}`,
 	"/api/v1/logout":            `{}`,
+
+	"/api/v1/tables/restore":     `{"table":"events","version":3,"rows":"gone"}`,
+	"/api/v1/tables/forget-gaps": `{"table":"sessions"}`,
 
 	"/api/v1/suppressions/add":    `{"user_ids":["7"],"session_ids":["s"]}`,
 	"/api/v1/suppressions/remove": `{"user_ids":["7"]}`,
@@ -102,7 +108,7 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		if (r.command || r.keys || r.login || r.list) != (code == http.StatusNotFound) {
+		if (r.command || r.keys || r.login || r.list || r.tables) != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}
 	}

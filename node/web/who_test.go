@@ -29,6 +29,7 @@ type guarded struct {
 	tokens map[string]string // by role, with "/welt" behind it for those that are held
 	audit  string
 	done   []status.Command
+	tables []*status.TableRequest
 	list   *fakeList
 	local  string // the token of this machine
 }
@@ -71,6 +72,10 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	g.list = &fakeList{}
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
 		Access: a, Audit: audit, Open: open, Encryption: noKeys, Suppressions: g.list,
+		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
+			g.tables = append(g.tables, q)
+			return &status.TableOutcome{}, nil
+		},
 		Command: func(_ context.Context, c status.Command) (status.Outcome, error) {
 			g.done = append(g.done, c)
 			return status.Outcome{}, nil
@@ -168,14 +173,14 @@ func TestEveryRole(t *testing.T) {
 					if to.path == "/api/v1/login" {
 						body = `{"token":"` + g.tokens["viewer"] + `"}`
 					}
-					changes := to.command || to.list && to.method == http.MethodPost
-					before, lines := len(g.done)+len(g.list.done), g.count(t)
+					changes := to.command || to.tables || to.list && to.method == http.MethodPost
+					before, lines := len(g.done)+len(g.list.done)+len(g.tables), g.count(t)
 					w := g.as(name, to.method, pathOf(path), body)
 					if w.Code != want {
 						t.Errorf("open %v: %s %s as %q: %d %s, want %d", open, to.method, path, name, w.Code, w.Body,
 							want)
 					}
-					did := len(g.done) + len(g.list.done) - before
+					did := len(g.done) + len(g.list.done) + len(g.tables) - before
 					if verb := changes && want == http.StatusOK; did > 0 != verb {
 						t.Errorf("%s as %q: %d verbs are carried out", path, name, did)
 					}
