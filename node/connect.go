@@ -146,8 +146,8 @@ func (c *connector) disk(context.Context) (found []Finding) {
 		f := failing("data_dir", fmt.Errorf("in %s: %w", dir, err), "run this as the node's user, who must be able to "+
 			"write there", true)
 		if dir != c.cfg.DataDir {
-			f.Outcome, f.Todo = Unknown, fmt.Sprintf("%s is not there yet, and this user cannot make it: run this as the "+
-				"node's user", c.cfg.DataDir)
+			f.Outcome, f.Todo = Unknown, fmt.Sprintf("%s is not there yet, and this user cannot make it: run this as "+
+				"the node's user", c.cfg.DataDir)
 		}
 		return append(found, f)
 	}
@@ -280,7 +280,8 @@ func (c *connector) rights(ctx context.Context, k *kafka.Client) (found []Findin
 		found = append(found, Finding{"rights in Kafka", Fine, "none is known to be missing", ""})
 	}
 	if !there {
-		found = append(found, Finding{"kafka.dlq", Fine, c.cfg.Kafka.DLQ + " is not there yet: the node creates it", ""})
+		found = append(found, Finding{"kafka.dlq", Fine, c.cfg.Kafka.DLQ + " is not there yet: the node creates it",
+			""})
 	}
 	return found
 }
@@ -330,8 +331,8 @@ func (c *connector) lake(ctx context.Context) (found []Finding) {
 		todo, refused := store.Refused(err)
 		found = append(found, failing(check, err, todo, refused))
 	} else {
-		found = append(found, Finding{check, Fine, st.String() + ": an object was written, read and removed, and was not " +
-			"replaced under a condition", ""})
+		found = append(found, Finding{check, Fine, st.String() + ": an object was written, read and removed, and was " +
+			"not replaced under a condition", ""})
 	}
 	if d.S3 != nil && c.deps.DeltaStore == nil {
 		found = append(found, c.storeClock(ctx, d.S3)...)
@@ -378,8 +379,8 @@ func clock(whose string, ahead time.Duration) Finding {
 		text = fmt.Sprintf("%s is %s behind this machine's", whose, (-ahead).Round(100*time.Millisecond))
 	}
 	if ahead.Abs() > clockOff {
-		return Finding{"clock", Advice, text, "Let all machines follow one source of time (chrony, systemd-timesyncd). " +
-			"S3 refuses requests that are 15 minutes off."}
+		return Finding{"clock", Advice, text, "Let all machines follow one source of time (chrony, " +
+			"systemd-timesyncd). S3 refuses requests that are 15 minutes off."}
 	}
 	return Finding{"clock", Fine, text, ""}
 }
@@ -419,8 +420,8 @@ func (c *connector) clickHouse(ctx context.Context) (found []Finding) {
 			server.Version), ""}, clock("ClickHouse's", server.Clock))
 	}
 	if err == nil && !server.Exists {
-		found = append(found, Finding{"clickhouse.database", Fine, h.Database + " is not there yet: the node creates it",
-			""})
+		found = append(found, Finding{"clickhouse.database", Fine,
+			h.Database + " is not there yet: the node creates it", ""})
 	}
 	if lacks := server.Lacks(h.Database); len(lacks) > 0 {
 		found = append(found, Finding{"rights in ClickHouse", Refused, fmt.Sprintf("the user lacks on %s.*: %s",

@@ -78,7 +78,8 @@ Exit code 0: nothing is wrong; 1: something is; 2: the configuration itself is n
 			}
 			if level == sampleLevel {
 				if c.Sample, err = node.Sample(cmd.Context(), l.Config, node.Deps{}, records); err != nil {
-					c.Findings = append(c.Findings, node.Finding{Check: "sample", Outcome: node.Failed, Text: err.Error()})
+					c.Findings = append(c.Findings, node.Finding{Check: "sample", Outcome: node.Failed,
+						Text: err.Error()})
 				}
 			}
 			if err := cmd.Context().Err(); err != nil {
@@ -161,7 +162,8 @@ func (c *checked) printSample(b *strings.Builder) {
 			return cmp.Or(part.counts[b]-part.counts[a], strings.Compare(a, b))
 		})
 		for _, name := range names {
-			line := fmt.Sprintf("%8d %5.1f %%  %s %s", part.counts[name], share(part.counts[name]), part.name, oneLine(name))
+			line := fmt.Sprintf("%8d %5.1f %%  %s %s", part.counts[name], share(part.counts[name]), part.name,
+				oneLine(name))
 			if part.name == "dead letter" && s.Example[name] != "" {
 				line += ", such as: " + oneLine(s.Example[name])
 			}

@@ -129,12 +129,17 @@ clickhouse: {address: "127.0.0.1:1"}
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
 	page, err := os.ReadFile(metricsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, m := range documented.FindAllStringSubmatch(string(page), -1) { // a sink registers one after the other
+		for !rec.has(m[1]) && ctx.Err() == nil && os.Getenv("DECKLE_WRITE_DOCS") == "" {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
 	head, _, _ := strings.Cut(string(page), "\n| `deckle_")
 	head += "\n"
 	want := map[string]string{}

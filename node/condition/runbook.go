@@ -65,8 +65,8 @@ var look = map[ID]string{
 	CommitsApart: "`deckle_delta_rounds_late_total` by node; [One commit for all nodes]" +
 		"(#one-commit-for-all-nodes).",
 	VacuumFailing: "[Vacuum](#vacuum); `deckle delta vacuum --dry-run`, and the node's log.",
-	RowsRemoved: "`deckle delta log`, and `deckle delta diff` of the versions around the RESTORE; [Other tools write, " +
-		"too](#other-tools-write-too).",
+	RowsRemoved: "`deckle delta log`, and `deckle delta diff` of the versions around the RESTORE; [Other tools " +
+		"write, too](#other-tools-write-too).",
 	GroupOffsetsFailing: "`deckle_source_group_commits_total` by result; `deckle run --check`.",
 	LettersUndelivered:  "`deckle_deadletter_undeliverable_total` by reason.",
 	LettersCut:          "`kafka-configs.sh --describe` of the dead letter topic.",

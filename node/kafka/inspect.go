@@ -73,7 +73,7 @@ func (c *Client) Missing(ctx context.Context, dlq string) (missing []rights.Righ
 	req.IncludeTopicAuthorizedOperations = true
 	for _, name := range []string{c.topic, dlq} {
 		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
+		t.Topic = new(name)
 		req.Topics = append(req.Topics, t)
 	}
 	resp, err := req.RequestWith(ctx, c.admin)

@@ -31,8 +31,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		checkpointBytes: counter("checkpoint_bytes_total", "Bytes of checkpoints written."),
 		revisionBytes: counter("revision_read_bytes_total",
 			"Bytes of data files that revisions have read to find and replace rows."),
-		deleted: counter("rows_found_deleted_total", "Rows that were to be revised, and that another tool has deleted: "+
-			"they stay deleted (from level 4 on)."),
+		deleted: counter("rows_found_deleted_total", "Rows that were to be revised, and that another tool has "+
+			"deleted: they stay deleted (from level 4 on)."),
 		commitSeconds:     histogram("commit_seconds", "Time of a commit, races included."),
 		checkpointSeconds: histogram("checkpoint_seconds", "Time of a checkpoint and the cleanup after it."),
 		version: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_log_version",
