@@ -237,6 +237,37 @@ func TestLevels(t *testing.T) {
 	checkLog(t, mem, "sessions")
 }
 
+// Another tool's RESTORE takes back the schema, too: what a node writes after that gives the table its columns again.
+func TestColumnsTakenBack(t *testing.T) {
+	ctx, mem, m := context.Background(), objects.NewMem(nil), newModel(12, 1)
+	opts := testOptions(mem, m.rng)
+	opts.FileBytes, opts.layout = 0, wider
+	d := mustOpen(t, opts)
+	defer d.Close()
+	write := func(epoch uint64) {
+		t.Helper()
+		row := m.sessionRow(0, epoch, int(epoch))
+		p := sessionsPlan(state.SinkSessions, epoch-1, epoch, level.Real, row)
+		if err := d.Sessions().Write(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	write(2)
+	want, _ := columnsOf(t, mem, "sessions")
+	first := deltalog.SchemaString(declared.sessions[level.First].fields)
+	if want == first {
+		t.Fatal("the table has no columns of the level")
+	}
+	l := &lake{t: t, mem: mem, m: m}
+	l.alter("sessions", 0, func(m *deltalog.Metadata) { m.SchemaString = first })
+	write(3) // may still be of the node that has not seen it
+	write(4)
+	if got, _ := columnsOf(t, mem, "sessions"); got != want {
+		t.Errorf("the schema is %s", got)
+	}
+}
+
 // TestNotNull: in a new table the columns are NOT NULL that no file of any level stores with nulls, and no others; that
 // costs no judgement of rows. The others have a comment, as these have.
 func TestNotNull(t *testing.T) {

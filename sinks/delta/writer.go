@@ -68,7 +68,14 @@ type writer struct {
 	opts    *Options
 	codec   compress.Codec
 	metrics *deltalog.Metrics
-	risen   atomic.Uint32 // the level of which the table has all columns, as far as this writer knows
+	risen   atomic.Pointer[risen]
+}
+
+// risen says that a table's schema has all columns of a level. Another one may have lost them: a RESTORE by another tool
+// takes back the schema, too.
+type risen struct {
+	level  level.Level
+	schema string
 }
 
 // table is the table at the level of a plan.
@@ -76,7 +83,10 @@ func (w *writer) table(plan *state.Plan) *table { return w.tables[max(plan.Level
 
 // rise gives the table the columns of a level, by a commit of its own, if it does not have them.
 func (w *writer) rise(ctx context.Context, t *table) error {
-	if t.level == level.First || w.risen.Load() >= uint32(t.level) {
+	if t.level == level.First {
+		return nil
+	}
+	if r := w.risen.Load(); r != nil && r.level >= t.level && r.schema == w.schemaString() {
 		return nil
 	}
 	if err := w.opts.step("rise"); err != nil {
@@ -85,8 +95,14 @@ func (w *writer) rise(ctx context.Context, t *table) error {
 	if err := w.log.AddColumns(ctx, t.fields); err != nil {
 		return err
 	}
-	w.risen.Store(uint32(t.level))
+	w.risen.Store(&risen{t.level, w.schemaString()})
 	return w.opts.step("risen")
+}
+
+// schemaString is the table's schema, as of the part of the log that has been read.
+func (w *writer) schemaString() (text string) {
+	w.log.View(func(s *deltalog.Snapshot) { text = s.Metadata.SchemaString })
+	return text
 }
 
 // appID names a shard's changes of one kind. It contains the cluster, but neither a term nor a node, so that a new
