@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,13 +50,14 @@ func TestRowsRemoved(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		leads := true
+		var leads atomic.Bool
+		leads.Store(true)
 		off := false
 		deps := &Deps{}
 		deps.complete()
 		l := &lake{deps: deps, list: condition.New("n1", time.Now, deps.Logger),
 			cfg:    &config.Config{Delta: &config.Delta{Events: &off}},
-			leads:  func(uint32) bool { return leads },
+			leads:  func(uint32) bool { return leads.Load() },
 			tables: func(context.Context) (*delta.Delta, error) { return d, nil },
 			store:  func() (store.Store, error) { return mem, nil }}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -89,11 +91,11 @@ func TestRowsRemoved(t *testing.T) {
 			!strings.Contains(got, "1 files with 1 rows") || !strings.Contains(got, "--version 2 --rows=again") {
 			t.Fatalf("after a RESTORE: %q", got)
 		}
-		leads = false
+		leads.Store(false)
 		if got := text(); got != "" {
 			t.Errorf("another node tells of it: %s", got)
 		}
-		leads = true
+		leads.Store(true)
 		ask := func(q status.TableRequest) (*status.TableOutcome, error) {
 			q.Table = "sessions"
 			return l.table(t.Context(), &q)

@@ -143,6 +143,15 @@ func TestExpressionsHaveValues(t *testing.T) {
 		}
 		return led == nodes
 	})
+	// The figures of a moment of load would be those of five minutes.
+	nodetest.Until(t, "all is well", func() bool {
+		for _, n := range all {
+			if st := n.Status(); st.CanLoseOne == nil || !*st.CanLoseOne {
+				return false
+			}
+		}
+		return true
+	})
 	m := newMemory()
 	start := time.Now().Add(-5 * time.Minute)
 	scrapes := make([][]byte, nodes)
