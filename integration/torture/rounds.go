@@ -316,30 +316,51 @@ func restartKafka(ctx context.Context, t *torture, _ *result) error {
 	return t.restart(ctx, t.kafka.Process, t.kafka.Up)
 }
 
-// reach arms a failpoint on one node after the other, the given one first, until a node sleeps in it.
+// reach arms a failpoint on one node after the other, the given one first, until a node sleeps in it. Those of
+// compaction are armed on all of them at once: one node compacts, and a job may take longer than a node is waited for.
 func (w *world) reach(ctx context.Context, first int, point string, hold time.Duration) (node int, err error) {
-	for i := range 2 * nodes {
-		node = (first + i) % nodes
-		if err := w.arm(ctx, node, point, fmt.Sprintf("1*sleep(%d)", hold.Milliseconds())); err != nil {
-			return 0, err
-		}
-		for until := time.Now().Add(reachFor); time.Now().Before(until); {
-			n, err := w.hits(ctx, node, point)
-			if err != nil {
+	armed, tries, wait := 1, 2*nodes, reachFor
+	if strings.HasPrefix(point, compactionPoints) {
+		armed, tries, wait = nodes, 1, 2*nodes*reachFor
+	}
+	for i := range tries {
+		for j := range armed {
+			if err := w.arm(ctx, (first+i+j)%nodes, point, fmt.Sprintf("1*sleep(%d)", hold.Milliseconds())); err != nil {
 				return 0, err
 			}
-			if n > 0 {
-				return node, nil
+		}
+		for until := time.Now().Add(wait); time.Now().Before(until); {
+			for j := range armed {
+				node = (first + i + j) % nodes
+				n, err := w.hits(ctx, node, point)
+				if err != nil {
+					return 0, err
+				}
+				if n > 0 {
+					return node, w.disarmBut(ctx, node, point, first+i, armed)
+				}
 			}
 			if err := sim.Pause(ctx, 5*time.Millisecond); err != nil {
 				return 0, err
 			}
 		}
-		if err := w.disarm(ctx, node, point); err != nil {
+		if err := w.disarmBut(ctx, -1, point, first+i, armed); err != nil {
 			return 0, err
 		}
 	}
 	return 0, fmt.Errorf("failpoint %s was not reached on any node", point)
+}
+
+// disarmBut disarms a failpoint on so many nodes from the given one on, but for one.
+func (w *world) disarmBut(ctx context.Context, but int, point string, from, n int) error {
+	for j := range n {
+		if node := (from + j) % nodes; node != but {
+			if err := w.disarm(ctx, node, point); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // killAt kills a node between two steps of a flush.
