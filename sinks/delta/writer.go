@@ -71,8 +71,8 @@ type writer struct {
 	risen   atomic.Pointer[risen]
 }
 
-// risen says that a table's schema has all columns of a level. Another one may have lost them: a RESTORE by another tool
-// takes back the schema, too.
+// risen says that a table's schema has all columns of a level. Another one may have lost them: a RESTORE by another
+// tool takes back the schema, too.
 type risen struct {
 	level  level.Level
 	schema string
