@@ -323,9 +323,10 @@ func (w *world) reach(ctx context.Context, first int, point string, hold time.Du
 	if strings.HasPrefix(point, compactionPoints) {
 		armed, tries, wait = nodes, 1, 2*nodes*reachFor
 	}
+	term := fmt.Sprintf("1*sleep(%d)", hold.Milliseconds())
 	for i := range tries {
 		for j := range armed {
-			if err := w.arm(ctx, (first+i+j)%nodes, point, fmt.Sprintf("1*sleep(%d)", hold.Milliseconds())); err != nil {
+			if err := w.arm(ctx, (first+i+j)%nodes, point, term); err != nil {
 				return 0, err
 			}
 		}
