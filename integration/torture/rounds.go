@@ -317,11 +317,12 @@ func restartKafka(ctx context.Context, t *torture, _ *result) error {
 }
 
 // reach arms a failpoint on one node after the other, the given one first, until a node sleeps in it. Those of
-// compaction are armed on all of them at once: one node compacts, and a job may take longer than a node is waited for.
+// compaction are armed on all of them at once, and for longer: one node compacts, and a job of thousands of files takes
+// minutes on a loaded machine.
 func (w *world) reach(ctx context.Context, first int, point string, hold time.Duration) (node int, err error) {
 	armed, tries, wait := 1, 2*nodes, reachFor
 	if strings.HasPrefix(point, compactionPoints) {
-		armed, tries, wait = nodes, 1, 2*nodes*reachFor
+		armed, tries, wait = nodes, 1, 12*reachFor
 	}
 	term := fmt.Sprintf("1*sleep(%d)", hold.Milliseconds())
 	for i := range tries {
