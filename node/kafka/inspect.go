@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -115,52 +114,14 @@ func (c *Client) Missing(ctx context.Context, dlq string) (missing []rights.Righ
 func (c *Client) Newest(ctx context.Context, n int) (records []*kgo.Record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*sampleTime)
 	defer cancel()
-	adm := kadm.NewClient(c.admin)
-	starts, err := adm.ListStartOffsets(ctx, c.topic)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
-	}
-	ends, err := adm.ListCommittedOffsets(ctx, c.topic)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
-	}
-	each := int64(max(n/max(len(ends[c.topic]), 1), 1))
-	from, until := map[int32]kgo.Offset{}, map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		start, ok := starts.Lookup(c.topic, o.Partition)
-		if ok && o.Err == nil && start.Err == nil && o.Offset > start.Offset {
-			from[o.Partition] = kgo.NewOffset().At(max(start.Offset, o.Offset-each))
-			until[o.Partition] = o.Offset
-		}
-	})
-	if len(from) == 0 {
-		return nil, nil
-	}
-	cl, err := c.reader(from, 2<<20)
-	if err != nil {
-		return nil, err
-	}
-	defer cl.Close()
-	var failed error
-	for len(until) > 0 {
-		fetches := cl.PollRecords(ctx, 0)
-		if ctx.Err() != nil {
-			break
-		}
-		if err := firstError(fetches); err != nil {
-			if failed = err; rights.Missing(err) {
-				break
-			}
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			end, open := until[r.Partition]
-			if open && r.Offset < end && !r.Attrs.IsControl() && len(records) < n {
+	_, failed, err := c.tails(ctx, func(partitions int) int64 { return int64(max(n/max(partitions, 1), 1)) },
+		func(r *kgo.Record, end int64) {
+			if r.Offset < end && len(records) < n {
 				records = append(records, r)
 			}
-			if r.Offset+1 >= end {
-				delete(until, r.Partition)
-			}
 		})
+	if err != nil {
+		return nil, err
 	}
 	if len(records) == 0 && failed != nil {
 		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, failed)

@@ -126,33 +126,55 @@ func (c *Client) sampleKeys(ctx context.Context) (*keySample, error) {
 	s := newKeySample()
 	ctx, cancel := context.WithTimeout(ctx, sampleTime)
 	defer cancel()
+	some, failed, err := c.tails(ctx, func(int) int64 { return sampleRecords },
+		func(r *kgo.Record, _ int64) { s.take(r) })
+	if err != nil {
+		return nil, err
+	}
+	if !some {
+		return s, nil
+	}
+	if s.with+s.without == 0 {
+		if failed != nil {
+			return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, failed)
+		}
+		return nil, fmt.Errorf("kafka: sample of %s: nothing could be read in %v", c.topic, sampleTime)
+	}
+	return s, nil
+}
+
+// tails calls take for the newest records of every partition, from each(partitions) before its end on, until ctx ends;
+// end is where the partition ended at first. some is false if the topic has no records. failed is the last error that a
+// partition gave; what it would have had is left out.
+func (c *Client) tails(ctx context.Context, each func(partitions int) int64, take func(r *kgo.Record, end int64)) (
+	some bool, failed, err error) {
 	adm := kadm.NewClient(c.admin)
 	starts, err := adm.ListStartOffsets(ctx, c.topic)
 	if err != nil {
-		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
+		return false, nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
 	}
 	ends, err := adm.ListCommittedOffsets(ctx, c.topic)
 	if err != nil {
-		return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
+		return false, nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, c.mayRead(err))
 	}
+	most := each(len(ends[c.topic]))
 	from, until := map[int32]kgo.Offset{}, map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
 		start, ok := starts.Lookup(c.topic, o.Partition)
 		if !ok || o.Err != nil || start.Err != nil || o.Offset <= start.Offset {
 			return
 		}
-		from[o.Partition] = kgo.NewOffset().At(max(start.Offset, o.Offset-sampleRecords))
+		from[o.Partition] = kgo.NewOffset().At(max(start.Offset, o.Offset-most))
 		until[o.Partition] = o.Offset
 	})
 	if len(from) == 0 {
-		return s, nil
+		return false, nil, nil
 	}
 	cl, err := c.reader(from, 2<<20)
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	defer cl.Close()
-	var failed error
 	for len(until) > 0 {
 		fetches := cl.PollRecords(ctx, 0)
 		if ctx.Err() != nil {
@@ -164,18 +186,12 @@ func (c *Client) sampleKeys(ctx context.Context) (*keySample, error) {
 		fetches.EachRecord(func(r *kgo.Record) {
 			end, open := until[r.Partition]
 			if open && !r.Attrs.IsControl() {
-				s.take(r)
+				take(r, end)
 			}
 			if r.Offset+1 >= end {
 				delete(until, r.Partition)
 			}
 		})
 	}
-	if s.with+s.without == 0 {
-		if failed != nil {
-			return nil, fmt.Errorf("kafka: sample of %s: %w", c.topic, failed)
-		}
-		return nil, fmt.Errorf("kafka: sample of %s: nothing could be read in %v", c.topic, sampleTime)
-	}
-	return s, nil
+	return true, failed, nil
 }
