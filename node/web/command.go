@@ -3,7 +3,6 @@ package web
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net"
@@ -167,17 +166,9 @@ func loopback(host string) bool {
 }
 
 func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.Command, err error) {
-	if !isJSON(r) {
-		return c, errMediaType
-	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand))
-	d.DisallowUnknownFields()
 	var b skipBody
-	if err := d.Decode(&b); err != nil {
-		return c, fmt.Errorf("the body is not what is expected: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return c, errors.New("something follows the JSON object")
+	if err := readBody(w, r, maxCommand, &b); err != nil {
+		return c, err
 	}
 	switch {
 	case b.Partition == nil:
@@ -191,4 +182,28 @@ func readCommand(w http.ResponseWriter, r *http.Request, resume bool) (c status.
 			`other, without it, are given up`)
 	}
 	return status.Command{Partition: *b.Partition, Sink: b.Sink, From: *b.From, To: *b.To, Reason: b.Reason}, nil
+}
+
+// bodyError says that a body is not the JSON that is expected. Its text may show a part of it.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "the body is not what is expected: " + e.err.Error() }
+
+func (e *bodyError) Unwrap() error { return e.err }
+
+// readBody reads the one JSON object that is the body of a request, of at most so many bytes; b has all of its members.
+// The error is errMediaType, a *bodyError, or says that something follows the object.
+func readBody(w http.ResponseWriter, r *http.Request, most int64, b any) error {
+	if !isJSON(r) {
+		return errMediaType
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
+	d.DisallowUnknownFields()
+	if err := d.Decode(b); err != nil {
+		return &bodyError{err}
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON object")
+	}
+	return nil
 }

@@ -1,10 +1,8 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -71,20 +69,16 @@ func (h *handler) serveListVerb(w http.ResponseWriter, r *http.Request, op statu
 
 // readList reads the body of a verb. No error of it shows an id: it comes into answers and logs.
 func readList(w http.ResponseWriter, r *http.Request, op status.ListOp) (*status.ListRequest, error) {
-	if !isJSON(r) {
-		return nil, errMediaType
-	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxListBody))
-	d.DisallowUnknownFields()
 	var b listBody
-	if err := d.Decode(&b); err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+	if err := readBody(w, r, maxListBody, &b); err != nil {
+		bad, ok := errors.AsType[*bodyError](err)
+		if !ok {
 			return nil, err
 		}
+		if _, large := errors.AsType[*http.MaxBytesError](bad.err); large {
+			return nil, bad.err
+		}
 		return nil, errors.New(`the body is not what is expected: {"user_ids": ["…"], "session_ids": ["…"]}, of texts`)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the JSON object")
 	}
 	q := &status.ListRequest{Op: op, Users: b.Users, Sessions: b.Sessions}
 	switch n := q.Len(); {

@@ -1,10 +1,7 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -67,17 +64,9 @@ func (h *handler) serveTable(w http.ResponseWriter, r *http.Request, op status.T
 }
 
 func readTable(w http.ResponseWriter, r *http.Request, op status.TableOp) (*status.TableRequest, error) {
-	if !isJSON(r) {
-		return nil, errMediaType
-	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand))
-	d.DisallowUnknownFields()
 	var b tableBody
-	if err := d.Decode(&b); err != nil {
-		return nil, fmt.Errorf("the body is not what is expected: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the JSON object")
+	if err := readBody(w, r, maxCommand, &b); err != nil {
+		return nil, err
 	}
 	q := &status.TableRequest{Op: op, Table: b.Table, Rows: b.Rows, DryRun: b.DryRun}
 	switch {
