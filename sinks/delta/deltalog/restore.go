@@ -24,59 +24,32 @@ type Restoration struct {
 // error that is no *sinks.StopError the outcome is not known, and another call finds it out.
 func (l *Log) Restore(ctx context.Context, plan func(ctx context.Context, version int64) (*Restoration, error)) (
 	version int64, err error) {
-	if err := l.snapLock.Acquire(ctx, 1); err != nil {
-		return -1, err
-	}
-	defer l.snapLock.Release(1)
-	for race := 0; ; race++ {
-		if err := l.refresh(ctx); err != nil {
-			return -1, err
-		}
+	return l.commitAlone(ctx, func() (*lone, error) {
 		r, err := plan(ctx, l.snap.Version)
-		if err != nil {
-			return -1, err
+		if err != nil || len(r.Adds)+len(r.Removes) == 0 {
+			return nil, err
 		}
-		if len(r.Adds)+len(r.Removes) == 0 {
-			return -1, nil
+		if err := l.snap.checkTable(l.root, l.opts.Create); err != nil {
+			return nil, err
 		}
-		version, won, err := l.tryRestore(ctx, r)
-		switch {
-		case err != nil:
-			return -1, err
-		case won:
-			return version, nil
-		case race == maxRaces:
-			return -1, fmt.Errorf("delta: table %s: lost %d races in a row", l.name(), race+1)
+		if err := l.refused(); err != nil && len(r.Removes) > 0 {
+			return nil, err
 		}
-		l.metrics.conflicts.WithLabelValues(l.name()).Inc()
-	}
-}
-
-// tryRestore writes the next version.
-func (l *Log) tryRestore(ctx context.Context, r *Restoration) (version int64, won bool, err error) {
-	if err := l.snap.checkTable(l.root, l.opts.Create); err != nil {
-		return -1, false, err
-	}
-	if err := l.refused(); err != nil && len(r.Removes) > 0 {
-		return -1, false, err
-	}
-	info, txns, removes, err := l.buildRestore(r)
-	if err != nil {
-		return -1, false, err
-	}
-	return l.putAlone(ctx, info, txns, removes, r.Adds)
+		return l.buildRestore(r)
+	})
 }
 
 // buildRestore makes the actions of the commit on the current snapshot. Its metrics are those of Spark's RESTORE, and
 // the two by which a commit of this package shows that it is whole.
-func (l *Log) buildRestore(r *Restoration) (info *CommitInfo, txns []Txn, removes []Remove, err error) {
+func (l *Log) buildRestore(r *Restoration) (*lone, error) {
 	now, read := l.opts.Now().UnixMilli(), l.snap.Version
+	var removes []Remove
 	var added, removed int64
 	named := map[string]bool{}
 	for i := range r.Adds {
 		a := &r.Adds[i]
 		if l.snap.File(a.Path) != nil || named[a.Path] {
-			return nil, nil, nil, fmt.Errorf("delta: table %s: %s is live already", l.name(), a.Path)
+			return nil, fmt.Errorf("delta: table %s: %s is live already", l.name(), a.Path)
 		}
 		named[a.Path] = true
 		added += a.Size
@@ -84,7 +57,7 @@ func (l *Log) buildRestore(r *Restoration) (info *CommitInfo, txns []Txn, remove
 	for _, path := range r.Removes {
 		f := l.snap.File(path)
 		if f == nil || named[path] {
-			return nil, nil, nil, fmt.Errorf("delta: table %s: %s is not live in version %d", l.name(), path, read)
+			return nil, fmt.Errorf("delta: table %s: %s is not live in version %d", l.name(), path, read)
 		}
 		named[path] = true
 		removed += f.Size
@@ -92,7 +65,7 @@ func (l *Log) buildRestore(r *Restoration) (info *CommitInfo, txns []Txn, remove
 			ExtendedFileMetadata: true, PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition},
 			Size: &f.Size})
 	}
-	info = &CommitInfo{
+	info := &CommitInfo{
 		Timestamp: now, Operation: "RESTORE", ReadVersion: &read, EngineInfo: engineInfo,
 		Node:                l.opts.Node,
 		OperationParameters: map[string]string{"version": strconv.FormatInt(r.To, 10), "rows": r.Rows},
@@ -108,15 +81,41 @@ func (l *Log) buildRestore(r *Restoration) (info *CommitInfo, txns []Txn, remove
 	if r.Timestamp != "" {
 		info.OperationParameters["timestamp"] = r.Timestamp
 	}
+	return &lone{info, l.settled(now), removes, r.Adds}, nil
+}
+
+// settled are the txn of a commit at now on the current snapshot that settles what RESTOREs of others took away.
+func (l *Log) settled(now int64) []Txn {
 	cr := l.opts.Create
-	txns = append(l.snap.notices(now),
-		Txn{AppID: AcceptedID(cr.ClusterID, cr.Pipeline), Version: read + 1, LastUpdated: &now})
-	return info, txns, removes, nil
+	return append(l.snap.notices(now),
+		Txn{AppID: AcceptedID(cr.ClusterID, cr.Pipeline), Version: l.snap.Version + 1, LastUpdated: &now})
 }
 
 // AcceptRemoved settles that rows which RESTOREs of others took away up to now are given up, by a commit without
 // files. It returns its version, or -1 if there is nothing to settle.
 func (l *Log) AcceptRemoved(ctx context.Context) (version int64, err error) {
+	return l.commitAlone(ctx, func() (*lone, error) {
+		if l.snap.Unsettled() == 0 {
+			return nil, nil
+		}
+		now, read := l.opts.Now().UnixMilli(), l.snap.Version
+		return &lone{info: &CommitInfo{Timestamp: now, Operation: "ACCEPT REMOVED ROWS",
+			OperationParameters: map[string]string{}, ReadVersion: &read, EngineInfo: engineInfo, Node: l.opts.Node},
+			txns: l.settled(now)}, nil
+	})
+}
+
+// lone is a commit that is made for itself, without the changes of plans.
+type lone struct {
+	info    *CommitInfo // without TxnID
+	txns    []Txn
+	removes []Remove
+	adds    []Add
+}
+
+// commitAlone has build make a commit on the newest version, again after each lost race, and writes it. It returns its
+// version, or -1 if build returns none.
+func (l *Log) commitAlone(ctx context.Context, build func() (*lone, error)) (version int64, err error) {
 	if err := l.snapLock.Acquire(ctx, 1); err != nil {
 		return -1, err
 	}
@@ -125,16 +124,11 @@ func (l *Log) AcceptRemoved(ctx context.Context) (version int64, err error) {
 		if err := l.refresh(ctx); err != nil {
 			return -1, err
 		}
-		if l.snap.Unsettled() == 0 {
-			return -1, nil
+		c, err := build()
+		if err != nil || c == nil {
+			return -1, err
 		}
-		now, read := l.opts.Now().UnixMilli(), l.snap.Version
-		info := &CommitInfo{Timestamp: now, Operation: "ACCEPT REMOVED ROWS", OperationParameters: map[string]string{},
-			ReadVersion: &read, EngineInfo: engineInfo, Node: l.opts.Node}
-		cr := l.opts.Create
-		txns := append(l.snap.notices(now),
-			Txn{AppID: AcceptedID(cr.ClusterID, cr.Pipeline), Version: read + 1, LastUpdated: &now})
-		version, won, err := l.putAlone(ctx, info, txns, nil, nil)
+		version, won, err := l.putAlone(ctx, c)
 		switch {
 		case err != nil:
 			return -1, err
@@ -147,30 +141,29 @@ func (l *Log) AcceptRemoved(ctx context.Context) (version int64, err error) {
 	}
 }
 
-// putAlone writes the next version with these actions alone, and takes it into the snapshot. The caller holds snapLock.
-func (l *Log) putAlone(ctx context.Context, info *CommitInfo, txns []Txn, removes []Remove, adds []Add) (
-	version int64, won bool, err error) {
-	if info.TxnID, err = l.uniqueID(); err != nil {
+// putAlone writes a commit as the next version, and takes it into the snapshot. The caller holds snapLock.
+func (l *Log) putAlone(ctx context.Context, c *lone) (version int64, won bool, err error) {
+	if c.info.TxnID, err = l.uniqueID(); err != nil {
 		return -1, false, err
 	}
-	body, err := encodeCommit(info, nil, nil, txns, removes, adds)
+	body, err := encodeCommit(c.info, nil, nil, c.txns, c.removes, c.adds)
 	if err != nil {
 		return -1, false, err
 	}
 	version = l.snap.Version + 1
-	won, err = l.put(ctx, version, info.TxnID, body)
+	won, err = l.put(ctx, version, c.info.TxnID, body)
 	if err != nil {
 		return -1, false, fmt.Errorf("delta: table %s: commit %d: %w", l.name(), version, err)
 	}
 	if !won {
 		return -1, false, nil
 	}
-	c, err := parseCommit(l.commitKey(version), body)
+	parsed, err := parseCommit(l.commitKey(version), body)
 	if err != nil {
 		return -1, false, err // not reachable: the body was made above
 	}
-	l.snap.apply(c)
-	l.checksum(info.TxnID)
+	l.snap.apply(parsed)
+	l.checksum(c.info.TxnID)
 	l.metrics.commits.WithLabelValues(l.name()).Inc()
 	l.metrics.version.WithLabelValues(l.name()).Set(float64(version))
 	return version, true, nil
