@@ -244,6 +244,7 @@ func TestLeadershipMovesBetweenThreeNodes(t *testing.T) {
 	for i := range 3 {
 		c.start(i)
 	}
+	c.ready()
 	produced := 0
 	more := func(n int) {
 		var rs []*kgo.Record

@@ -118,6 +118,7 @@ func personOn(t *testing.T, sealed bool) map[string]string {
 	for i := range 3 {
 		c.start(i)
 	}
+	c.ready()
 	sent := 0
 	produce := func() {
 		t.Helper()

@@ -131,6 +131,7 @@ func TestShardWithoutItsKeyIsHandedOn(t *testing.T) {
 	for i := range c.nodes {
 		c.start(i)
 	}
+	c.ready()
 	c.b.Produce(nodetest.Record(0, "s", 0))
 	nodetest.Until(t, "applied", func() bool { return c.sum(applied) == 1 })
 	c.stop(0)

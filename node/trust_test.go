@@ -50,6 +50,7 @@ func TestCARotatesWithoutRestart(t *testing.T) {
 	for i := range 3 {
 		c.start(i)
 	}
+	c.ready()
 	sent := 0
 	produce := func() {
 		t.Helper()
@@ -103,6 +104,7 @@ func TestClusterGetsTLS(t *testing.T) {
 	for i := range 3 {
 		c.start(i)
 	}
+	c.ready()
 	sent := 0
 	produce := func() {
 		t.Helper()
