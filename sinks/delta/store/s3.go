@@ -110,7 +110,7 @@ func (s *S3) Put(ctx context.Context, key string, data []byte) error {
 func (s *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 	opts := minio.PutObjectOptions{DisableMultipart: true, ContentType: contentType(key)}
 	opts.SetMatchETagExcept("*")
-	return s.put(ctx, key, data, opts)
+	return s.taken(ctx, key, s.put(ctx, key, data, opts))
 }
 
 // PutStreamIfAbsent implements Store. The client sends such a request once, as it cannot begin it again.
@@ -129,7 +129,7 @@ func (s *S3) PutStreamIfAbsent(ctx context.Context, key string, size int64, writ
 	if werr := <-written; werr != nil && !errors.Is(werr, errSent) {
 		return werr
 	}
-	return err
+	return s.taken(ctx, key, err)
 }
 
 // errSent says to whoever writes a stream that its request has ended.
@@ -153,6 +153,20 @@ func (s *S3) send(ctx context.Context, key string, r io.Reader, size int64, opts
 	}
 	// After a 409 too (a concurrent conditional request) the outcome is not known: the caller reads back and repeats.
 	return fmt.Errorf("store: put %s: %w", key, err)
+}
+
+// taken turns the error of a conditional put that has ended without an answer into ErrExists if an object stands under
+// the key. A server may refuse such a request by its header and close the connection while the body is on its way; what
+// the client sees then is often not the answer but a connection that was reset (RFC 9112, section 9.6).
+func (s *S3) taken(ctx context.Context, key string, err error) error {
+	var answer minio.ErrorResponse
+	if err == nil || errors.Is(err, ErrExists) || errors.Is(err, ErrKey) || errors.As(err, &answer) || ctx.Err() != nil {
+		return err
+	}
+	if _, serr := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{}); serr != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrExists, err)
 }
 
 // Get implements Store.

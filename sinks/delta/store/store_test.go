@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	mrand "math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"go.uber.org/goleak"
 
 	"deckle/sim/testworld/objects"
@@ -176,6 +179,61 @@ func TestS3OwnObject(t *testing.T) {
 	}
 	if got, err := s.Get(context.Background(), "k"); err != nil || string(got) != "mine" {
 		t.Fatalf("got %q, %v", got, err)
+	}
+}
+
+// A server that refuses a put by its header and closes the connection: the client sees a reset, and the key is taken.
+func TestS3Reset(t *testing.T) {
+	stands := false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodHead && !stands:
+			w.WriteHeader(http.StatusNotFound)
+		case r.Method == http.MethodHead:
+			w.Header().Set("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+			w.Header().Set("ETag", `"e"`)
+		default:
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = conn.(*net.TCPConn).SetLinger(0) // Close resets
+			_ = conn.Close()
+		}
+	}))
+	defer server.Close()
+	s, err := store.NewS3(store.S3Options{
+		Endpoint: server.URL, Bucket: "bucket", Credentials: credentials.NewStaticV4("key", "secret", ""), MaxRetries: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	body := make([]byte, 1<<20)
+	puts := map[string]func(context.Context) error{
+		"whole": func(ctx context.Context) error { return s.PutIfAbsent(ctx, "k", body) },
+		"stream": func(ctx context.Context) error {
+			return s.PutStreamIfAbsent(ctx, "k", int64(len(body)), func(w io.Writer) error {
+				_, err := w.Write(body)
+				return err
+			})
+		},
+	}
+	for name, put := range puts {
+		for _, stands = range []bool{false, true} {
+			if err := put(t.Context()); err == nil || errors.Is(err, store.ErrExists) != stands {
+				t.Errorf("%s, an object stands: %v, error: %v", name, stands, err)
+			}
+		}
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := put(cancelled); err == nil || errors.Is(err, store.ErrExists) {
+			t.Errorf("%s, cancelled: %v", name, err)
+		}
+	}
+	if err := s.Put(t.Context(), "k", body); err == nil || errors.Is(err, store.ErrExists) {
+		t.Errorf("not conditional: %v", err)
 	}
 }
 
