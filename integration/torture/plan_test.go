@@ -10,14 +10,14 @@ import (
 	"deckle/integration/failpoint/overlay"
 )
 
-// points are the failpoints of the module.
+// points are the failpoints of the module at which a node can be stopped.
 func points(t *testing.T) []string {
 	t.Helper()
 	o, err := overlay.Write("../..", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o.Names(func(name string) bool { return !overlay.IsBug(name) && !isSetting(name) })
+	return o.Stops()
 }
 
 func kindsOf(rs []round) (kinds []string, kills int) {

@@ -84,11 +84,7 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range points.Points {
-		if !overlay.IsBug(p.Name) && !isSetting(p.Name) {
-			w.points = append(w.points, p.Name)
-		}
-	}
+	w.points = points.Stops()
 	bug := w.opts.bug
 	if bug != "" && !slices.ContainsFunc(points.Points, func(p overlay.Point) bool { return p.Name == bug }) {
 		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Names(overlay.IsBug))
@@ -214,9 +210,6 @@ const logBytes = 1 << 20
 // settleSeconds is how old a file of a Delta table must be to be compacted, instead of two minutes: between revisions,
 // which come every five seconds here, so that both want the same files.
 const settleSeconds = 5
-
-// isSetting tells whether a failpoint changes a setting; nodes are stopped at the others.
-func isSetting(name string) bool { return name == "raftLogBytes" || name == "deltaCompactSettle" }
 
 // linksOf returns the links for which a predicate holds.
 func (w *world) linksOf(is func(*link) bool) []*link {

@@ -27,6 +27,7 @@ type Overlay struct {
 type Point struct {
 	Name string
 	File string // relative to the module's root
+	Acts bool   // it has code of its own: it changes what a process does, a setting or a rule
 }
 
 // Names returns the names of the points for which keep returns true.
@@ -40,7 +41,19 @@ func (o *Overlay) Names(keep func(name string) bool) []string {
 	return names
 }
 
-// IsBug says whether a point is a planted bug. Other points are places at which a process can be stopped.
+// Stops returns the names of the points at which a process can be stopped and does nothing else: every process that
+// works comes past them.
+func (o *Overlay) Stops() []string {
+	var names []string
+	for _, p := range o.Points {
+		if !p.Acts && !IsBug(p.Name) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// IsBug says whether a point is a planted bug.
 func IsBug(name string) bool { return strings.HasPrefix(name, "bug") }
 
 // marker is what a line must begin with for gofail.
@@ -124,6 +137,24 @@ func declared(text []byte) (n int) {
 	return n
 }
 
+// actingIn returns the names of the failpoints that have code, which stands in the comment below them.
+func actingIn(text []byte) map[string]bool {
+	acting, above := map[string]bool{}, ""
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		after, declares := bytes.CutPrefix(line, []byte(marker+" var "))
+		if above != "" && !declares && bytes.HasPrefix(line, []byte("//")) {
+			acting[above] = true
+		}
+		above = ""
+		if declares {
+			name, _, _ := bytes.Cut(after, []byte(" "))
+			above = string(name)
+		}
+	}
+	return acting
+}
+
 // file rewrites one file that has failpoints.
 func (w *writer) file(path string, text []byte) error {
 	rel, err := filepath.Rel(w.root, path)
@@ -139,12 +170,13 @@ func (w *writer) file(path string, text []byte) error {
 		return fmt.Errorf("%s: %d failpoints are declared, gofail sees %d: two need an empty line or code between them",
 			rel, want, len(points))
 	}
+	acting := actingIn(text)
 	for _, p := range points {
 		if first, ok := w.seen[p.Name()]; ok {
 			return fmt.Errorf("failpoint %s stands in %s and in %s", p.Name(), first, rel)
 		}
 		w.seen[p.Name()] = rel
-		w.o.Points = append(w.o.Points, Point{Name: p.Name(), File: rel})
+		w.o.Points = append(w.o.Points, Point{Name: p.Name(), File: rel, Acts: acting[p.Name()]})
 	}
 	// A comment that gofail makes broken code of is better told here than by the compiler in a copy.
 	parsed, err := parser.ParseFile(token.NewFileSet(), rel, out.Bytes(), 0)

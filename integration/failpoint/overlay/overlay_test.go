@@ -32,14 +32,15 @@ func point(name string) string { return marker + " var " + name + " struct{}\n" 
 func TestWrite(t *testing.T) {
 	plain := "package other // in folder plain\n\nfunc F() {\n\t" + point("one") + "\tprintln()\n}\n"
 	root := module(t, map[string]string{
-		"plain/f.go":            plain,
-		"plain/f_test.go":       "package other\n\nfunc g() {\n\t" + point("test") + "\tprintln()\n}\n",
-		"plain/none.go":         "package other\n",
-		"plain/testdata/f.go":   plain,
-		".hidden/f.go":          plain,
-		"nested/go.mod":         "module n\n",
-		"nested/f.go":           plain,
-		"cmd/main.go":           "package main\n\nfunc main() {\n\t" + point("bugTwo") + "\t// println()\n}\n",
+		"plain/f.go":          plain,
+		"plain/f_test.go":     "package other\n\nfunc g() {\n\t" + point("test") + "\tprintln()\n}\n",
+		"plain/none.go":       "package other\n",
+		"plain/testdata/f.go": plain,
+		".hidden/f.go":        plain,
+		"nested/go.mod":       "module n\n",
+		"nested/f.go":         plain,
+		"cmd/main.go": "package main\n\nfunc main() {\n\t" + point("bugTwo") + "\t// println()\n\n\t" +
+			point("two") + "\t// println()\n}\n",
 		"plain/ignored/f.go.in": plain,
 	})
 	dir := t.TempDir()
@@ -47,11 +48,18 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Point{{"bugTwo", "cmd/main.go"}, {"one", "plain/f.go"}}; !slices.Equal(o.Points, want) {
+	want := []Point{
+		{Name: "bugTwo", File: "cmd/main.go", Acts: true}, {Name: "two", File: "cmd/main.go", Acts: true},
+		{Name: "one", File: "plain/f.go"},
+	}
+	if !slices.Equal(o.Points, want) {
 		t.Errorf("points %v, want %v", o.Points, want)
 	}
 	if got := o.Names(IsBug); !slices.Equal(got, []string{"bugTwo"}) {
 		t.Errorf("bugs %v", got)
+	}
+	if got := o.Stops(); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("stops %v", got)
 	}
 	b, err := os.ReadFile(o.Path)
 	if err != nil {
