@@ -40,7 +40,20 @@ type lake struct {
 
 	compaction *compact.Metrics
 	vacuums    *vacuumMetrics
+
+	// Each has one goroutine.
+	compactors map[string]*compactor // by table; of compactAll
+	vacuumed   map[string]time.Time  // by table, as its mark said last; of vacuumAll
 }
+
+// compactor is what a round of compaction leaves for the next one: an open log, so that nothing is read twice.
+type compactor struct {
+	*compact.Compactor
+	of *delta.Delta
+}
+
+// keptFiles is how many live files a table may have for its log to stay open between rounds: each takes some 100 bytes.
+const keptFiles = 100_000
 
 // failures is how many times in a row something has to fail until somebody should know.
 const failures = 3
@@ -68,6 +81,7 @@ func (l *lake) may(shard uint32) bool {
 func newLake(l *lake) *lake {
 	l.compaction = compact.NewMetrics(l.deps.Registerer)
 	l.vacuums = newVacuumMetrics(l.deps.Registerer)
+	l.compactors, l.vacuumed = map[string]*compactor{}, map[string]time.Time{}
 	return l
 }
 
@@ -100,6 +114,7 @@ func (l *lake) compactAll(ctx context.Context) {
 	shard := uint32(1 % max(l.cfg.Cluster.Shards, 1))
 	budget := bucket{rate: c.RateBytes, now: l.deps.Now}
 	failed := map[string]int{}
+	defer l.dropAll()
 	for wait(ctx, c.Every) {
 		if l.leads(shard) && l.level() < level.Current {
 			continue // a node of an earlier version would read the new files rightly, and whole
@@ -120,6 +135,7 @@ func (l *lake) compactAll(ctx context.Context) {
 			l.judge(condition.CompactionFailing, table, failed, err)
 		}
 		if !l.leads(shard) {
+			l.dropAll()
 			for _, table := range l.names() {
 				failed[table] = 0
 				l.list.Clear(condition.CompactionFailing, "table "+table)
@@ -144,15 +160,7 @@ func (l *lake) judge(id condition.ID, table string, failed map[string]int, err e
 }
 
 func (l *lake) compactTable(ctx context.Context, table string, take func(context.Context, int64) error) error {
-	d, err := l.tables(ctx)
-	if err != nil {
-		return err
-	}
-	opts := l.deps.Compaction
-	opts.FS, opts.Dir, opts.Wait, opts.Metrics = l.fs, l.dir, take, l.compaction
-	// A closed session is revised until it is forgotten.
-	opts.Closed = l.cfg.Session.Retention + 24*time.Hour
-	c, err := d.Compactor(ctx, table, opts)
+	c, err := l.compactor(ctx, table, take)
 	if err != nil {
 		return err
 	}
@@ -162,7 +170,53 @@ func (l *lake) compactTable(ctx context.Context, table string, take func(context
 				r.Added, "bytes", r.Written, "rows", r.Rows)
 		}
 	})
-	return errors.Join(err, c.Close())
+	if err != nil || c.Files() > keptFiles {
+		err = errors.Join(err, l.drop(table))
+	}
+	return err
+}
+
+// compactor returns the one of the round before, or a new one.
+func (l *lake) compactor(ctx context.Context, table string, take func(context.Context, int64) error) (
+	*compactor, error) {
+	d, err := l.tables(ctx)
+	if err != nil {
+		return nil, errors.Join(err, l.drop(table))
+	}
+	if c := l.compactors[table]; c != nil && c.of == d {
+		return c, nil
+	}
+	if err := l.drop(table); err != nil {
+		return nil, err
+	}
+	opts := l.deps.Compaction
+	opts.FS, opts.Dir, opts.Wait, opts.Metrics = l.fs, l.dir, take, l.compaction
+	// A closed session is revised until it is forgotten.
+	opts.Closed = l.cfg.Session.Retention + 24*time.Hour
+	c, err := d.Compactor(ctx, table, opts)
+	if err != nil {
+		return nil, err
+	}
+	l.compactors[table] = &compactor{Compactor: c, of: d}
+	return l.compactors[table], nil
+}
+
+// drop closes the compactor of a table, if there is one.
+func (l *lake) drop(table string) error {
+	c := l.compactors[table]
+	delete(l.compactors, table)
+	if c == nil {
+		return nil
+	}
+	return c.Close()
+}
+
+func (l *lake) dropAll() {
+	for table := range l.compactors {
+		if err := l.drop(table); err != nil {
+			l.deps.Logger.Warn("what compaction has left could not be removed", "table", table, "error", err)
+		}
+	}
 }
 
 // bucket lets so many bytes a second pass. What is larger than a second's passes at once, and the next ones wait.
@@ -220,11 +274,14 @@ func (l *lake) vacuumTable(ctx context.Context, table string, now bool) error {
 	if err != nil {
 		return err
 	}
-	last, err := vacuum.Last(ctx, st, table)
-	if err != nil {
+	due := func() bool { return now || l.deps.Now().Sub(l.vacuumed[table]) >= l.cfg.Delta.Vacuum.Every }
+	if !due() { // the mark is not read again, which needs a listing: others may have vacuumed since, none before
+		return nil
+	}
+	if l.vacuumed[table], err = vacuum.Last(ctx, st, table); err != nil {
 		return err
 	}
-	if !now && l.deps.Now().Sub(last) < l.cfg.Delta.Vacuum.Every {
+	if !due() {
 		return nil
 	}
 	start := l.deps.Now()

@@ -1,12 +1,27 @@
 package node
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"deckle/node/condition"
+	"deckle/node/config"
+	"deckle/schema"
+	"deckle/schema/level"
+	"deckle/sim/testworld/objects"
+	"deckle/sinks/delta"
+	"deckle/sinks/delta/store"
+	"deckle/state"
+	"deckle/state/statetest"
 )
 
 func TestBucket(t *testing.T) {
@@ -71,4 +86,102 @@ func TestLakeFailing(t *testing.T) {
 			t.Errorf("step %d: %v", i, l.list.Snapshot())
 		}
 	}
+}
+
+// A round of compaction reads what has been committed since the one before, and a vacuum that is not due asks for
+// nothing: of the requests of a year most would be theirs.
+func TestLakeRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := objects.NewMem(nil)
+		d, err := delta.Open(t.Context(), delta.Options{Store: mem, ClusterID: "c", Pipeline: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		written := uint64(0)
+		write := func(n int) {
+			for range n {
+				written++
+				row := schema.SessionRow{SessionID: fmt.Sprint("s", written), Origin: "0/1", SessionDate: 20_000,
+					Epoch: written, BatchID: schema.BatchID(0, written), Categories: "[]", PageEvents: "[]"}
+				if err := d.Sessions().Write(t.Context(), statetest.NewPlan(state.Config{}, state.SinkSessions, written-1,
+					written, nil, statetest.Content{Rows: []schema.SessionRow{row}})); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		write(20)
+		var mu sync.Mutex
+		asked := map[string]int{}
+		mem.SetHook(func(op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op == "get" && strings.Contains(key, "_delta_log/0") {
+				op = "commit"
+			}
+			asked[op]++
+			return nil
+		})
+		since := func() map[string]int {
+			mu.Lock()
+			defer mu.Unlock()
+			defer func() { asked = map[string]int{} }()
+			return asked
+		}
+		off := false
+		deps := &Deps{}
+		deps.complete()
+		var leads atomic.Bool
+		leads.Store(true)
+		l := newLake(&lake{deps: deps, list: condition.New("n1", time.Now, deps.Logger),
+			cfg: &config.Config{Cluster: config.Cluster{Shards: 2}, Delta: &config.Delta{Events: &off,
+				Compaction: config.Compaction{Every: 10 * time.Minute, RateBytes: 1 << 30},
+				Vacuum:     config.Vacuum{Every: 24 * time.Hour}}},
+			leads:  func(uint32) bool { return leads.Load() },
+			holds:  func() []condition.Condition { return nil },
+			level:  func() level.Level { return level.Current },
+			tables: func(context.Context) (*delta.Delta, error) { return d, nil },
+			store:  func() (store.Store, error) { return mem, nil },
+			fs:     vfs.NewMem(), dir: "compact"})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { l.compactAll(ctx) })
+		time.Sleep(11 * time.Minute)
+		if got := since(); got["commit"] < 10 { // the rest is in a checkpoint
+			t.Errorf("the first round has read %d commits of 20", got["commit"])
+		}
+		write(3)
+		since()
+		time.Sleep(10 * time.Minute)
+		if got := since(); got["commit"] < 3 || got["commit"] > 8 { // a commit of its own, and whether one follows
+			t.Errorf("the second round has read %d commits of 3", got["commit"])
+		}
+		leads.Store(false)
+		time.Sleep(10 * time.Minute)
+		since()
+		leads.Store(true)
+		time.Sleep(10 * time.Minute)
+		if got := since(); got["commit"] < 9 {
+			t.Errorf("who leads again has read %d commits", got["commit"])
+		}
+		cancel()
+		wg.Wait()
+
+		ctx, cancel = context.WithCancel(t.Context())
+		wg.Go(func() { l.vacuumAll(ctx) })
+		time.Sleep(2 * time.Minute) // the first vacuum
+		since()
+		time.Sleep(23 * time.Hour)
+		if got := since(); got["list"] > 1 || len(got) > 1 { // the mark that the first has left
+			t.Errorf("vacuums that are not due: %v", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := since(); got["list"] == 0 {
+			t.Errorf("a vacuum that is due: %v", got)
+		}
+		cancel()
+		wg.Wait()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

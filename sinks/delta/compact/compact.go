@@ -133,6 +133,12 @@ func New(opts Options) (*Compactor, error) {
 	return &Compactor{opts: opts, left: map[string]leftFile{}}, nil
 }
 
+// Files returns how many files were live when the log was last read.
+func (c *Compactor) Files() (n int) {
+	c.opts.Log.View(func(s *deltalog.Snapshot) { n = s.Len() })
+	return n
+}
+
 // Close closes the log and removes what is left on disk.
 func (c *Compactor) Close() error {
 	return errors.Join(c.opts.Log.Close(), c.opts.FS.RemoveAll(c.opts.Dir))
