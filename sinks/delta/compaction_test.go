@@ -79,7 +79,7 @@ func (w *lakeWorld) compactor(table string, st store.Store) (*compact.Compactor,
 	opts.layout, opts.Now, opts.Node = wider, w.clock.Now, "n2"
 	opts.CheckpointInterval = 1 << 30 // checkpoints are made in a goroutine of their own, which hook is not for
 	return OpenCompactor(w.t.Context(), opts, table, compact.Options{FS: vfs.NewMem(), Dir: "scratch",
-		HotBytes: 60_000, ColdBytes: 120_000, JobBytes: 400_000, MemoryBytes: 20_000, Closed: 48 * time.Hour})
+		HotBytes: 60_000, ColdBytes: 120_000, JobBytes: 400_000, JobFiles: 24, MemoryBytes: 20_000, Closed: 48 * time.Hour})
 }
 
 // write writes one plan of each sink for one shard.
@@ -392,6 +392,35 @@ func checkEventRows(t *testing.T, st store.Store, m *model) {
 	}
 	if len(seen) != len(m.events) {
 		t.Errorf("%d events, want %d", len(seen), len(m.events))
+	}
+}
+
+// However many files wait, a job takes JobFiles of them, and a round all.
+func TestJobsHaveAnEnd(t *testing.T) {
+	w := newLakeWorld(t, 1)
+	defer func() { w.must(w.d.Close()) }()
+	for i := range 60 {
+		w.must(w.d.Sessions().Write(t.Context(), statetest.NewPlan(state.Config{}, state.SinkSessions, uint64(i),
+			uint64(i)+1, nil, statetest.Content{Rows: []schema.SessionRow{w.m.sessionRow(0, uint64(i)+1, i+1)}})))
+	}
+	w.clock.Pass(time.Hour)
+	c, err := w.compactor("sessions", w.mem)
+	w.must(err)
+	defer func() { w.must(c.Close()) }()
+	jobs, err := c.Plan(t.Context())
+	if err != nil || len(jobs) == 0 {
+		t.Fatalf("%d jobs, %v", len(jobs), err)
+	}
+	before := c.Files()
+	for _, j := range jobs {
+		if len(j.Files) > 24 {
+			t.Errorf("a job of %d files", len(j.Files))
+		}
+	}
+	var merged []int
+	w.must(c.Round(t.Context(), func(r compact.Result) { merged = append(merged, r.Removed) }))
+	if len(merged) < 2 || slices.Max(merged) != 24 || c.Files() > before/6 {
+		t.Errorf("jobs of %v files; %d files have become %d", merged, before, c.Files())
 	}
 }
 

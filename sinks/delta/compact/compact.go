@@ -71,6 +71,9 @@ type Options struct {
 	HotBytes, ColdBytes int64
 	// JobBytes is how much is merged at once, as it is stored: it bounds the room on disk; default 512 MiB.
 	JobBytes int64
+	// JobFiles is how many files are merged at once, 4 or more; default 256. A job that takes minutes is ended by the
+	// next restart or change of leader, and has to begin again with still more files.
+	JobFiles int
 	// MemoryBytes is how much of the rows are held at once, about; default 64 MiB. One file of at most half of
 	// ColdBytes, and a row group of the new file, are held besides.
 	MemoryBytes int64
@@ -94,6 +97,7 @@ func (o *Options) complete() error {
 	o.Closed = cmp.Or(o.Closed, 7*24*time.Hour)
 	o.HotBytes, o.ColdBytes = cmp.Or(o.HotBytes, 32<<20), cmp.Or(o.ColdBytes, 256<<20)
 	o.JobBytes, o.MemoryBytes = cmp.Or(o.JobBytes, 512<<20), cmp.Or(o.MemoryBytes, 64<<20)
+	o.JobFiles = max(cmp.Or(o.JobFiles, 256), leastFiles)
 	o.StagedLife = cmp.Or(o.StagedLife, 24*time.Hour)
 	if o.Wait == nil {
 		o.Wait = func(ctx context.Context, _ int64) error { return ctx.Err() }

@@ -30,7 +30,8 @@
 // and no row): revisions want the young ones. The smallest come first, and the next one is taken if it is not larger
 // than all before it together: so a byte is written again once for each doubling of its file, and a date has, besides
 // the whole files, as many small ones as its size can be halved. A job has four files at least, except for the last one
-// of a closed date that has been quiet for a day. In a date with more than 500 small files a minute's age is enough.
+// of a closed date that has been quiet for a day, and JobFiles at most, so that it gets to its end where nodes restart
+// often. In a date with more than 500 small files a minute's age is enough.
 //
 // # A job
 //

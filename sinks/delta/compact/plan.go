@@ -92,7 +92,8 @@ func (c *Compactor) pick(files []*deltalog.File, j *Job, now time.Time) []*delta
 	})
 	last := j.Cold && now.Sub(time.UnixMilli(newest)) >= quiet
 	n, sum := 0, int64(0)
-	for n < len(files) && sum+files[n].Size <= c.opts.JobBytes && (last || n < leastFiles || files[n].Size <= sum) {
+	for n < min(len(files), c.opts.JobFiles) && sum+files[n].Size <= c.opts.JobBytes &&
+		(last || n < leastFiles || files[n].Size <= sum) {
 		sum += files[n].Size
 		n++
 	}
