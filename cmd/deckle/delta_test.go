@@ -16,6 +16,7 @@ import (
 	"deckle/sinks"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/history"
 	"deckle/sinks/delta/store"
 )
 
@@ -138,6 +139,57 @@ func TestDeltaReads(t *testing.T) {
 	}
 }
 
+// A table is described by the names of DESCRIBE DETAIL, with what other tools have put into its metadata.
+func TestDeltaDescribe(t *testing.T) {
+	dir := lakeFolder(t)
+	const commit = `{"commitInfo":{"operation":"SET TBLPROPERTIES","inCommitTimestamp":1764500000000}}
+{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["checkConstraints","appendOnly"]}}
+{"metaData":{"id":"i","description":"what it is","format":{"provider":"parquet","options":{}},"schemaString":` +
+		`"{\"type\":\"struct\",\"fields\":[{\"name\":\"x\",\"type\":\"long\",\"nullable\":false,\"metadata\":` +
+		`{\"comment\":\"the x\",\"CURRENT_DEFAULT\":\"7\"}},{\"name\":\"l\",\"type\":{\"type\":\"array\",\"elementType\":` +
+		`\"long\",\"containsNull\":true},\"nullable\":true,\"metadata\":{}}]}","partitionColumns":["session_date"],` +
+		`"configuration":{"delta.constraints.small":"x < 9","deckle.clusterId":"c","deckle.pipeline":"p"},` +
+		`"createdTime":1764400000000}}
+{"txn":{"appId":"c/p/10/sessions.revisions","version":3}}
+{"txn":{"appId":"c/p/9/sessions","version":4,"lastUpdated":1764400000000}}
+{"txn":{"appId":"spark","version":5}}
+`
+	name := filepath.Join(dir, "sessions", "_delta_log", "00000000000000000003.json")
+	if err := os.WriteFile(name, []byte(commit), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := deltaRun(t, "checkpoint", "--url", dir); code == exitOK {
+		t.Errorf("a checkpoint of a table without the cluster's columns: %s", stderr)
+	}
+	code, stdout, stderr := deltaRun(t, "describe sessions", "--url", dir)
+	if code != exitOK {
+		t.Fatal(code, stderr)
+	}
+	for _, want := range []string{"location         " + dir + "/sessions\n", "files            1, 10 B, 4 rows\n",
+		"features         appendOnly, checkConstraints\n", "created          2025-11-29T07:06:40Z\n",
+		"last modified    2025-11-30T10:53:20Z\n", "last checkpoint  -\n", "description      what it is\n",
+		`l       {"type":"array","elementType":"long","containsNull":true}`, "small       x < 9\n",
+		"x       long ", "not null  7        the x\n", "SHARD  SINK       EPOCH  UPDATED\n0      sessions   2      ",
+		"9      sessions   4      2025-11-29T07:06:40Z\n10     revisions  3      -\n", "spark  5        -\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("without %q:\n%s", want, stdout)
+		}
+	}
+	code, stdout, stderr = deltaRun(t, "describe sessions --json", "--url", dir)
+	var d tableDetail
+	if code != exitOK || json.Unmarshal([]byte(stdout), &d) != nil {
+		t.Fatal(code, stdout, stderr)
+	}
+	if d.Version != 3 || d.Files != 1 || d.Bytes != 10 || d.Rows != 4 || d.MinWriterVersion != 7 ||
+		d.Format != "parquet" || len(d.Columns) != 2 || d.Columns[0] != (history.Column{Name: "x", Type: "long", Default: "7", Comment: "the x"}) ||
+		len(d.Constraints) != 1 || len(d.Shards) != 3 || len(d.Others) != 1 || d.Checkpoint != nil {
+		t.Errorf("%+v", d)
+	}
+	if code, _, _ := deltaRun(t, "describe", "--url", dir); code != exitUsage {
+		t.Errorf("without a table: exit %d", code)
+	}
+}
+
 // Nothing goes without --delete and a yes; then what nothing needs goes, and a second run finds nothing.
 func TestDeltaVacuum(t *testing.T) {
 	dir := lakeFolder(t)
@@ -196,6 +248,11 @@ func TestDeltaCheckpoint(t *testing.T) {
 		if code, stdout, _ := deltaRun(t, "fsck", table, "--url", dir); code != exitOK ||
 			!strings.Contains(stdout, "1 checkpoints") {
 			t.Errorf("fsck: %d, %s", code, stdout)
+		}
+		if code, stdout, _ := deltaRun(t, "describe "+table, "--url", dir); code != exitOK ||
+			!strings.Contains(stdout, "last checkpoint  version 0, ") ||
+			!strings.Contains(stdout, "features         appendOnly, invariants\n") {
+			t.Errorf("describe: %d, %s", code, stdout)
 		}
 	}
 	if code, stdout, _ := deltaRun(t, "checkpoint sessions --json", "--url", dir); code != exitOK ||

@@ -24,6 +24,27 @@ var readerFeatures = []string{featureMapping, featureVectors, "timestampNtz", "v
 var legacyFeatures = [...][]string{2: {"appendOnly", "invariants"}, 3: {"checkConstraints"},
 	4: {"changeDataFeed", "generatedColumns"}, 5: {featureMapping}, 6: {"identityColumns"}}
 
+// Features are what the protocol asks of who reads or writes the table, by the names of features: those of a version
+// without a list of features are those that it stands for. Ascending.
+func (p *Protocol) Features() []string {
+	var all []string
+	if p.MinReaderVersion == 2 {
+		all = append(all, featureMapping)
+	}
+	if p.MinReaderVersion >= 3 {
+		all = append(all, p.ReaderFeatures...)
+	}
+	if p.MinWriterVersion >= 7 {
+		all = append(all, p.WriterFeatures...)
+	} else {
+		for v := 0; v <= p.MinWriterVersion && v < len(legacyFeatures); v++ {
+			all = append(all, legacyFeatures[v]...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
 // obeyed, and so is changeDataFeed while its property is set. What invariants, generated
 // and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others

@@ -1,7 +1,6 @@
 package history
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -124,22 +123,11 @@ func Columns(m *deltalog.Metadata) map[string]string {
 
 // ColumnList gives name and type of each column in the order of the schema; nil if the schema cannot be understood.
 func ColumnList(m *deltalog.Metadata) (out [][2]string) {
-	var s struct {
-		Fields []struct {
-			Name     string
-			Type     json.RawMessage
-			Nullable bool
+	for _, c := range ColumnsOf(m) {
+		if !c.Nullable {
+			c.Type += " not null"
 		}
-	}
-	if json.Unmarshal([]byte(m.SchemaString), &s) != nil {
-		return nil
-	}
-	for _, f := range s.Fields {
-		typ := plain(f.Type)
-		if !f.Nullable {
-			typ += " not null"
-		}
-		out = append(out, [2]string{f.Name, typ})
+		out = append(out, [2]string{c.Name, c.Type})
 	}
 	return out
 }
