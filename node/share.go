@@ -125,7 +125,7 @@ func (n *Node) offer(ctx context.Context, o *deltalog.Offer) (deltalog.Answer, e
 
 // offer offers what this node has staged to the committer.
 func (s *sharing) offer(ctx context.Context, o *deltalog.Offer) deltalog.Answer {
-	patience := s.n.cfg.Flush.Interval
+	patience := 2 * s.n.cfg.Flush.Interval // without a token it is committed with what is offered in the next turn
 	if o.Lane == deltalog.LaneRevisions {
 		patience = max(patience, s.n.cfg.Delta.RevisionInterval)
 	}

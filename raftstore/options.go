@@ -82,7 +82,7 @@ type Options struct {
 	// its context.
 	Do func(ctx context.Context, from string, what json.RawMessage) json.RawMessage
 	// Share answers what another node asks of this one (Store.Share), with JSON of at most MaxShared bytes. from is
-	// that node's name, proven or said as with Do. It is called from any goroutine, for at most four requests of a node
+	// that node's name, proven or said as with Do. It is called from any goroutine, for at most 16 requests of a node
 	// at the same time, and ends with its context, which ends when the other node does not wait any more. nil: this
 	// node does not share, and says so.
 	Share func(ctx context.Context, from string, what json.RawMessage) json.RawMessage

@@ -28,8 +28,9 @@ const (
 	MaxShared = 1 << 20
 	// shareWithin bounds how long an answer may take: no caller waits longer, whatever its context allows.
 	shareWithin = 10 * time.Minute
-	// sharedAtOnce is how many requests of one node are answered at the same time; a further one is refused.
-	sharedAtOnce = 4
+	// sharedAtOnce is how many requests of one node are answered at the same time; a further one is refused. Each
+	// may be MaxShared in memory, and wait for long.
+	sharedAtOnce = 16
 	// sharesFor is how long it is believed of a node, without asking again, that it does not share.
 	sharesFor = 10 * time.Second
 )

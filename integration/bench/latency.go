@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -32,7 +33,11 @@ type quantiles struct {
 func quantilesOf(d delays) quantiles { return quantiles{d.seconds(0.5), d.seconds(0.99), d.seconds(1)} }
 
 func (w *world) latencyPart(ctx context.Context) (all []*latencyFigures, err error) {
-	for _, interval := range []time.Duration{10 * time.Second, time.Second} {
+	for _, text := range strings.Split(w.opts.intervals, ",") {
+		interval, err := time.ParseDuration(text)
+		if err != nil {
+			return all, fmt.Errorf("bench: -intervals: %w", err)
+		}
 		v := variant{name: "latency", interval: interval}
 		f, err := w.latency(ctx, v, sim.Options{Rate: w.opts.rate, Sessions: liveSessions}, w.opts.window, nil)
 		if err != nil {

@@ -25,6 +25,7 @@ type options struct {
 	warmUp, window, soak, outage time.Duration
 	commitWait                   time.Duration
 	open                         string
+	intervals                    string
 	commits                      string
 	stateBytes                   int64
 }

@@ -35,10 +35,11 @@
 //
 // Plans of events and of sessions that begin with a turn (sinks.WithTurn) are committed together, if Options.Offer is
 // set. A node's round of a turn and a table takes plans until all shards that it leads have come or are absent
-// (Begin, Absent), and otherwise until 300 ms after the turn and 50 ms after the first plan. Each plan stages its own
-// files. One that fails to, or that has to be fetched from Kafka, goes alone: that is always correct. Then one change
-// with all of them is offered to the node that commits for all. Plans that come later in the turn are gathered for
-// 50 ms and offered, too: the committer has tokens for them (package share).
+// (Begin, Absent). Each plan stages its own files. One that fails to, or that has to be fetched from Kafka, goes alone:
+// that is always correct. Then one change with all of them is offered to the node that commits for all. 300 ms after
+// the turn, and 50 ms after the first of them, what is staged is offered without the rest, with word that more will
+// come (deltalog.Offer.More), and the rest in the same way. What becomes of those that are late is the committer's to
+// say (package share).
 //
 //	Begin ─► Write: stage ─┐                      ┌─ committed at v ─► Landed(v) ── yes ─────────────► done
 //	         Write: stage ─┼─► offer ─► answer ───┤                        │ no

@@ -22,7 +22,7 @@ const OutcomeAlone deltalog.Outcome = "alone"
 const (
 	// gatherFor is how long after a turn was heard a round waits for the plans of its shards.
 	gatherFor = 300 * time.Millisecond
-	// gatherAfter is how long a round waits at least after its first plan.
+	// gatherAfter is how long a round waits at least for other plans once one has staged its files.
 	gatherAfter = 50 * time.Millisecond
 	// remembered is how many rounds are known after they were closed, so that they are not opened again.
 	remembered = 64
@@ -43,10 +43,17 @@ type gather struct {
 	wait   sync.WaitGroup // for offers
 }
 
+// gatherLog is the log of a table, as far as gathering needs it: a *deltalog.Log.
+type gatherLog interface {
+	Landed(ctx context.Context, version int64, c *deltalog.Change) (bool, error)
+	Refresh(ctx context.Context) error
+	Submit(ctx context.Context, c *deltalog.Change) error
+}
+
 // gatherOptions are what a gather works with.
 type gatherOptions struct {
 	lane, table string
-	log         *deltalog.Log
+	log         gatherLog
 	offer       Offerer                      // nil: every plan is committed by itself
 	young       func(*deltalog.Change) error // an error if a file was staged too long ago
 	step        func(string) error           // Options.step
@@ -55,19 +62,19 @@ type gatherOptions struct {
 	patience    time.Duration          // gatherFor, or Options.gatherFor
 }
 
-// round is the plans of one turn. It takes plans until each shard has come or is absent, or its time is over, and is
-// offered once each plan that has come has staged its files or has left. Plans that come later make a round of their
-// own, which is offered for the same turn: whether it is committed at once is for the committer to say.
+// round is the plans of one turn. What has staged its files is offered together: at the end all that is left, once each
+// shard has come and staged its files, or is absent; before that, once its time is over, what there is, with word that
+// more will come. Plans of shards that were absent and come all the same are gathered for a moment. Whether what comes
+// late is committed at once is for the committer to say.
 type round struct {
 	turn    sinks.Turn
 	missing map[uint32]bool // shards led that neither have come nor are absent
-	seats   []*seat
-	again   bool // its plans are late for the first round of the turn, and gather for gatherAfter
-	late    bool // gatherOptions.patience is over
-	waited  bool // gatherAfter is over
-	full    bool // no more plans are taken
-	offered bool
-	timers  []*time.Timer
+	seats   []*seat         // that have come, and have neither left nor been offered
+	late    bool            // gatherOptions.patience is over
+	ended   bool            // the committer was told that no more will come
+	batch   *time.Timer     // runs since a plan has staged its files; nil: none has since the last offer
+	due     bool            // gatherAfter is over for these
+	timer   *time.Timer     // of patience
 }
 
 // seat is the place of one plan in a round. A nil seat is a plan by itself.
@@ -94,7 +101,7 @@ func (g *gather) close() {
 	g.mu.Lock()
 	g.closed = true
 	for _, r := range g.rounds {
-		r.full = true
+		r.timer.Stop()
 		g.look(r)
 	}
 	g.mu.Unlock()
@@ -113,9 +120,15 @@ func (g *gather) Begin(t sinks.Turn, shards []uint32) {
 	for _, s := range shards {
 		r.missing[s] = true
 	}
-	r.timers = append(r.timers, time.AfterFunc(g.o.patience, func() { g.over(r, &r.late) }))
+	r.timer = time.AfterFunc(g.o.patience, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		r.late = true
+		g.look(r)
+	})
 	g.rounds[t.Number], g.order = r, append(g.order, t.Number)
-	for len(g.order) > remembered && g.rounds[g.order[0]].offered {
+	for len(g.order) > remembered && len(g.rounds[g.order[0]].seats) == 0 {
+		g.rounds[g.order[0]].timer.Stop()
 		delete(g.rounds, g.order[0])
 		g.order = g.order[1:]
 	}
@@ -132,7 +145,7 @@ func (g *gather) Absent(t sinks.Turn, shard uint32) {
 	}
 }
 
-// come gives a plan its seat, nil if the Write has no turn, or one whose round takes no more plans.
+// come gives a plan its seat, nil if the Write has no turn that is known here.
 func (g *gather) come(ctx context.Context, shard uint32) *seat {
 	t, ok := sinks.TurnOf(ctx)
 	if !ok {
@@ -141,56 +154,48 @@ func (g *gather) come(ctx context.Context, shard uint32) *seat {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := g.rounds[t.Number]
-	if r == nil || g.closed {
+	if r == nil || g.closed || slices.ContainsFunc(r.seats, func(s *seat) bool { return s.shard == shard }) {
 		return nil
-	}
-	if r.full {
-		r = &round{turn: r.turn, missing: r.missing, again: true, late: true}
-		g.rounds[t.Number] = r
-	}
-	if slices.ContainsFunc(r.seats, func(s *seat) bool { return s.shard == shard }) {
-		return nil
-	}
-	if len(r.seats) == 0 {
-		r.timers = append(r.timers, time.AfterFunc(gatherAfter, func() { g.over(r, &r.waited) }))
 	}
 	s := &seat{g: g, r: r, shard: shard, done: make(chan error, 1)}
 	r.seats = append(r.seats, s)
 	delete(r.missing, shard)
-	g.look(r)
 	return s
 }
 
-// over takes note that one of a round's times is over.
-func (g *gather) over(r *round, which *bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	*which = true
-	g.look(r)
-}
-
-// look offers a round if it is complete. The caller holds the lock.
+// look offers what a round has staged, if it is all or if that was waited for. The caller holds the lock.
 func (g *gather) look(r *round) {
-	whole := len(r.missing) == 0 && !r.again
-	if r.full = r.full || whole || r.late && (r.waited || len(r.seats) == 0); !r.full {
-		return
-	}
-	for _, t := range r.timers {
-		t.Stop()
-	}
-	if r.offered || slices.ContainsFunc(r.seats, func(s *seat) bool { return !s.left && s.change == nil }) {
-		return
-	}
-	r.offered = true
-	staged := slices.DeleteFunc(r.seats, func(s *seat) bool { return s.left })
-	r.seats = nil
-	switch {
-	case g.closed:
+	staged := slices.DeleteFunc(slices.Clone(r.seats), func(s *seat) bool { return s.change == nil })
+	whole := len(r.missing) == 0 && len(staged) == len(r.seats)
+	if g.closed {
 		g.answer(staged, errAlone)
-	case len(staged) == 0 && len(r.missing) > 0: // they may still come: nobody is to be told that there is nothing
-	default:
-		g.wait.Go(func() { g.commit(r.turn, staged) })
+		r.seats = slices.DeleteFunc(r.seats, func(s *seat) bool { return s.change != nil })
+		return
 	}
+	if len(staged) > 0 && r.batch == nil {
+		var batch *time.Timer
+		batch = time.AfterFunc(gatherAfter, func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if r.batch == batch {
+				r.due = true
+				g.look(r)
+			}
+		})
+		r.batch = batch
+	}
+	switch {
+	case whole && !r.ended:
+	case len(staged) > 0 && r.due && r.late:
+	default:
+		return
+	}
+	if r.batch != nil {
+		r.batch.Stop()
+	}
+	r.batch, r.due, r.ended = nil, false, whole
+	r.seats = slices.DeleteFunc(r.seats, func(s *seat) bool { return s.change != nil })
+	g.wait.Go(func() { g.commit(r.turn, staged, !whole) })
 }
 
 // leave says that the plan stages nothing for its round. Nothing happens if it has.
@@ -202,6 +207,7 @@ func (s *seat) leave() {
 	defer s.g.mu.Unlock()
 	if s.change == nil && !s.left {
 		s.left = true
+		s.r.seats = slices.DeleteFunc(s.r.seats, func(o *seat) bool { return o == s })
 		s.g.look(s.r)
 	}
 }
@@ -234,9 +240,9 @@ func (g *gather) answer(seats []*seat, err error) {
 	}
 }
 
-// commit has the changes of a round committed, and answers their plans.
-func (g *gather) commit(t sinks.Turn, seats []*seat) {
-	o := &deltalog.Offer{Format: deltalog.OfferFormat, Table: g.o.table, Lane: g.o.lane, Turn: t.Number}
+// commit has the changes of a round committed, and answers their plans. more says that others will follow.
+func (g *gather) commit(t sinks.Turn, seats []*seat, more bool) {
+	o := &deltalog.Offer{Format: deltalog.OfferFormat, Table: g.o.table, Lane: g.o.lane, Turn: t.Number, More: more}
 	joined := seats[:0:0]
 	var alone []*seat
 	for _, s := range seats {
@@ -256,9 +262,10 @@ func (g *gather) commit(t sinks.Turn, seats []*seat) {
 	g.answer(joined, g.settle(t, o))
 }
 
-// ask waits for an answer as long as a turn lasts, if the Offerer does not give up before.
+// ask waits for an answer as long as two turns last, if the Offerer does not give up before: an offer without a token
+// is committed with those of the next turn.
 func (g *gather) ask(t sinks.Turn, o *deltalog.Offer) (deltalog.Answer, error) {
-	ctx, cancel := context.WithTimeout(g.ctx, max(t.Every, time.Second))
+	ctx, cancel := context.WithTimeout(g.ctx, max(2*t.Every, 2*time.Second))
 	defer cancel()
 	return g.o.offer(ctx, o)
 }

@@ -242,10 +242,11 @@ func TestRounds(t *testing.T) {
 					return
 				}
 				offers = nil
-				for _, s := range []uint32{0, 1} {
+				for _, seat := range []*seat{g.come(ctx, 0), g.come(ctx, 1)} {
 					go func() {
+						s := seat.shard
 						c := &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(s), Version: 2}}}
-						if err := g.come(ctx, s).submit(t.Context(), c); !errors.Is(err, errCrash) {
+						if err := seat.submit(t.Context(), c); !errors.Is(err, errCrash) {
 							t.Errorf("shard %d, late: %v", s, err)
 						}
 					}()
@@ -260,6 +261,69 @@ func TestRounds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSlowUploads: what a round has staged is offered though another plan has not, with word that more will come; and
+// when the other leaves without files, that nothing will.
+func TestSlowUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type offer struct {
+			at    time.Duration
+			parts int
+			more  bool
+		}
+		var mu sync.Mutex
+		var got []offer
+		began := time.Now()
+		g := newGather(gatherOptions{lane: deltalog.LaneSessions, patience: gatherFor,
+			logger: slog.New(slog.DiscardHandler),
+			offer: func(_ context.Context, o *deltalog.Offer) (deltalog.Answer, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, offer{time.Since(began), len(o.Parts), o.More})
+				return deltalog.Answer{}, errCrash
+			},
+			step: func(name string) error {
+				if name == "offered" {
+					return errCrash // it needs no log
+				}
+				return nil
+			}, offered: func(deltalog.Outcome) {}})
+		defer g.close()
+		write := func(turn uint64, shard uint32, takes time.Duration) {
+			s := g.come(sinks.WithTurn(t.Context(), sinks.Turn{Number: turn}), shard)
+			go func() {
+				defer s.leave()
+				if time.Sleep(max(takes, -takes)); takes > 0 {
+					_ = s.submit(t.Context(), &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(shard)}}})
+				}
+			}()
+		}
+		is := func(want ...offer) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(got, want) {
+				t.Errorf("offers %+v, want %+v", got, want)
+			}
+			began, got = time.Now(), nil
+		}
+		g.Begin(sinks.Turn{Number: 1}, []uint32{0, 1, 2})
+		write(1, 0, 100*time.Millisecond)
+		write(1, 1, 5*time.Second)
+		write(1, 2, 280*time.Millisecond)
+		time.Sleep(6 * time.Second)
+		is(offer{gatherFor, 2, true}, offer{5 * time.Second, 1, false})
+		g.Begin(sinks.Turn{Number: 2}, []uint32{0, 1, 2})
+		write(2, 0, time.Second)
+		time.Sleep(2 * time.Second)
+		is(offer{time.Second + gatherAfter, 1, true})
+		write(2, 1, -time.Second)
+		g.Absent(sinks.Turn{Number: 2}, 2)
+		time.Sleep(2 * time.Second)
+		is(offer{time.Second, 0, false})
+	})
 }
 
 // TestSharedCommits: several nodes write the plans of several shards in turns, and offer what they have staged to one

@@ -40,6 +40,8 @@ type Offer struct {
 	Table  string // name of the table's folder
 	Lane   string
 	Turn   uint64 // sinks.Turn.Number
+	// More says that the node will probably offer something else for the turn: the committer waits for it.
+	More bool `json:",omitempty"`
 	Change
 }
 
@@ -125,7 +127,7 @@ func (o *Offer) check(r *OfferRules) error {
 	case !ok || o.Table != lane.table:
 		return errors.New("no such lane of this table")
 	case len(o.Parts) == 0:
-		if o.Last || len(o.Adds)+len(o.Removes)+len(o.Guard) > 0 || o.ReadVersion|o.Rows != 0 ||
+		if o.More || o.Last || len(o.Adds)+len(o.Removes)+len(o.Guard) > 0 || o.ReadVersion|o.Rows != 0 ||
 			o.Operation+o.Rules != "" {
 			return errors.New("no parts, and yet a change")
 		}

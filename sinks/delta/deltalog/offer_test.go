@@ -135,6 +135,7 @@ func TestOfferCheck(t *testing.T) {
 		{LaneRevisions, "a remove twice", func(o *Offer) { o.Removes = append(o.Removes, o.Removes[0]) }},
 		{LaneRevisions, "a remove anywhere", func(o *Offer) { o.Removes[0] = "../x" }},
 		{LaneRevisions, "another's guard", func(o *Offer) { o.Guard[0].Shard = 1 }},
+		{"empty", "more", func(o *Offer) { o.More = true }},
 		{"empty", "last", func(o *Offer) { o.Last = true }},
 		{"empty", "adds", func(o *Offer) { o.Adds = offers()[LaneEvents].Adds }},
 		{"empty", "removes", func(o *Offer) { o.Removes = []string{"x"} }},

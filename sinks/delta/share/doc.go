@@ -10,7 +10,7 @@
 //
 //	node                                  committer (Rounds)
 //	Client.Offer ── offer ──────────────► check ─► open round of the lane ─┐ all nodes are there, or its time is over
-//	     ▲                                          late: at once, for a token ├─► Log.SubmitAll ─► answers
+//	     ▲                                     late: another, for a token ─┼─► Log.SubmitAll ─► answers
 //	     └────────── answer ◄───────────────────────────────────────────────┘
 //
 // # Invariants
@@ -19,14 +19,26 @@
 //     gone, unless its PUT has begun. It is withdrawn 30 s after its round at the latest, so what is committed has
 //     been staged a moment ago.
 //  2. A lane makes one commit for each turn that was heard here, and one for each token; a table has 36 tokens, and one
-//     more every 130 s. An offer that comes when its lane's round is closed takes a token and is committed at once;
-//     without a token it waits for the next round, and rounds are a second longer until there is one. So an overloaded
-//     machine becomes slower and makes no more commits.
-//     A round without a token is also open for a second after its first offer, so that few have to wait so long.
-//  3. A round is open until every node that leads a shard, as the replicas here say, has offered for its turn or a
-//     later one, and no longer than its time, which begins with the turn: the waits of both do not add up.
+//     more every 130 s. Offers that come when the first round of their turn is closed meet in another one, which takes
+//     a token; without a token they wait for the next turn. So an overloaded machine becomes slower and makes no more
+//     commits.
+//  3. A first round is open until every node that leads a shard, as the replicas here say, has offered all for its turn
+//     or for a later one (Offer.More says that it has not), and no longer than its time, which begins with the turn:
+//     the waits of both do not add up. A round of late offers is open for a moment, because nobody knows when a shard
+//     will come that was at something else. Then both wait on for nodes that are at work: that have offered a part for
+//     the turn, or something for the one before. The fewer tokens a table has, the longer: not at all while it has all,
+//     and up to three quarters of the interval when there is none.
 //  4. Nobody offers for a shard that another node leads, as the replicas here say.
-//  5. Memory is bounded by raftstore: four requests of a node, of at most 1 MiB.
+//  5. Memory is bounded by raftstore: sixteen requests of a node, of at most 1 MiB.
+//
+// # Why patience grows as tokens go
+//
+// An offer that waits for the next turn keeps its shard busy until then: what the shard has closed meanwhile is
+// late for that turn, too, and without a token waits for the one after it. So a shard that has once been sent to the
+// next turn loses a whole interval in each, until there is a token for it. Whoever waits a second
+// for everybody loses a second.
+// Where machines are always slow the tokens settle where rounds are just long enough that few are late: a token is used
+// each 130 s. Package delta's TestLateness has the figures, with flushers and gathers.
 //
 // # Clocks
 //

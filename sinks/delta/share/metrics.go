@@ -25,10 +25,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "From the first offer of a round to its end, on the committer. What the store takes comes on top.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12)}, table),
 		nodes: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "deckle_delta_round_nodes",
-			Help:    "Nodes whose changes were handed to the log together, on the committer; late ones alone.",
+			Help:    "Nodes whose changes were handed to the log together, on the committer.",
 			Buckets: []float64{1, 2, 3}}, table),
 		left: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_delta_round_tokens",
-			Help: "Commits that late offers may have at once; without one they wait for the next round."}, table),
+			Help: "Commits that late offers may have. The fewer there are, the longer rounds wait for nodes that are " +
+				"at work; without one, late offers wait for the next turn."}, table),
 		lates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_rounds_late_total",
 			Help: "Rounds that did not wait any more for a node, on the committer."}, []string{"table", "node"}),
 		offers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_offers_total",

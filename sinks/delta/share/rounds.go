@@ -39,11 +39,10 @@ type Options struct {
 }
 
 const (
-	// gathering is how long a round is open after its first offer at least: those of one turn come together. While its
-	// table has no token, outOfTokens comes on top of that, too.
+	// gathering is how long a round is open after its first offer at least: those of one turn come together.
 	gathering = 50 * time.Millisecond
-	// outOfTokens is how much longer rounds are while their table has no token.
-	outOfTokens = time.Second
+	// mostPatience bounds, with three quarters of an interval, how long after its turn a round waits for anybody.
+	mostPatience = 10 * time.Second
 	// withdrawnAfter bounds how old an offer may be when it is committed, beyond the time of its round.
 	withdrawnAfter = 30 * time.Second
 )
@@ -66,6 +65,7 @@ type Rounds struct {
 // heard is a turn, and when it was heard here.
 type heard struct {
 	number uint64
+	every  time.Duration
 	at     time.Time // zero: none was
 }
 
@@ -73,19 +73,28 @@ type laneName struct{ table, lane string }
 
 // lane are the rounds of one lane of a table, one after the other.
 type lane struct {
-	name    laneName
-	round   *round            // the open one, nil if none is
-	served  bool              // the round of the last turn is closed
-	offered map[string]uint64 // for which turn each node has offered last
-	held    []*waiting        // for the next round, since there was no token
+	name   laneName
+	round  *round          // the open one, nil if none is
+	served bool            // the first round of the last turn is closed
+	last   map[string]said // what each node has offered last
+	held   []*waiting      // for the next turn, since there was no token
+}
+
+// said is what a node has said of its last offer.
+type said struct {
+	turn uint64
+	more bool // others will follow
 }
 
 // round is an open round.
 type round struct {
 	turn   uint64
+	late   bool // it takes a token: the first one of the turn is closed
 	offers []*waiting
-	until  time.Time
-	timer  *time.Timer // closes it
+	// longest is when it waits for nobody any more.
+	longest time.Time
+	waited  bool        // its first time is over: it waits only for nodes that are at work
+	timer   *time.Timer // of what it waits for
 }
 
 // waiting is an offer without an answer.
@@ -115,7 +124,7 @@ func New(o Options) *Rounds {
 func (r *Rounds) Heard(t sinks.Turn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := heard{t.Number, r.o.Now()}
+	h := heard{t.Number, t.Every, r.o.Now()}
 	r.turns[0] = h
 	if t.Revise {
 		r.turns[1] = h
@@ -124,10 +133,13 @@ func (r *Rounds) Heard(t sinks.Turn) {
 		if l.name.lane == deltalog.LaneRevisions && !t.Revise {
 			continue
 		}
+		if l.round != nil && l.round.late { // what follows is of the next turn, which has a commit of its own
+			r.close(l)
+		}
 		l.served = false
-		for n, turn := range l.offered {
-			if turn > t.Number { // by a clock that was ahead: it would never be waited for
-				delete(l.offered, n)
+		for n, s := range l.last {
+			if s.turn > t.Number { // by a clock that was ahead: it would never be waited for
+				delete(l.last, n)
 			}
 		}
 		if len(l.held) > 0 && l.round == nil {
@@ -152,7 +164,9 @@ func (r *Rounds) Offer(ctx context.Context, from string, o *deltalog.Offer) delt
 	}
 	r.mu.Lock()
 	l := r.lane(o)
-	l.offered[from] = max(l.offered[from], o.Turn)
+	if s := l.last[from]; o.Turn >= s.turn {
+		l.last[from] = said{o.Turn, o.More}
+	}
 	if len(o.Parts) == 0 {
 		r.closeIfWhole(l)
 		r.mu.Unlock()
@@ -160,7 +174,11 @@ func (r *Rounds) Offer(ctx context.Context, from string, o *deltalog.Offer) delt
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := time.AfterFunc(withdrawnAfter+r.longest(l), cancel)
+	longest := r.o.Wait + r.patience(l)
+	if l.name.lane == deltalog.LaneRevisions {
+		longest = r.o.Revisions
+	}
+	stop := time.AfterFunc(withdrawnAfter+longest, cancel)
 	defer stop.Stop()
 	w := &waiting{ctx: ctx, from: from, turn: o.Turn, change: &o.Change, answer: make(chan deltalog.Answer, 1),
 		taken: r.o.Now()}
@@ -179,7 +197,7 @@ func (r *Rounds) Offer(ctx context.Context, from string, o *deltalog.Offer) delt
 	}
 }
 
-// take puts an offer into the open round, opens one with it, commits it at once, or holds it. It is called with mu
+// take puts an offer into the open round, opens one with it, or holds it. It is called with mu
 // held.
 func (r *Rounds) take(l *lane, w *waiting) error {
 	if r.closed {
@@ -203,9 +221,9 @@ func (r *Rounds) take(l *lane, w *waiting) error {
 	case !l.served:
 		l.held = append(l.held, w)
 		r.open(l)
-	case r.tokensOf(l.name.table).take(r.o.Now()):
-		r.o.Metrics.tokens(l.name.table, r.tokensOf(l.name.table).left)
-		r.commit(l, []*waiting{w})
+	case r.tokensOf(l.name.table).has(r.o.Now()):
+		l.held = append(l.held, w)
+		r.open(l)
 	default:
 		l.held = append(l.held, w)
 	}
@@ -227,58 +245,80 @@ var (
 )
 
 // open opens a round with the offers that are held. It is called with mu held, where no round is open.
+//
+//	first      for commit_wait from the turn, or until every node has offered all that it will
+//	late       a moment, since nobody says of a shard that was at something else when it will come
+//	revisions  for their time
+//
+// After that both wait for nodes that are at work, until longest.
 func (r *Rounds) open(l *lane) {
 	now, turn := r.o.Now(), r.current(l)
-	l.round = &round{turn: turn.number, offers: l.held, until: now.Add(r.longest(l))}
-	l.held = nil
-	if l.name.lane != deltalog.LaneRevisions && !turn.at.IsZero() {
-		l.round.until = turn.at.Add(r.longest(l))
-		if first := now.Add(gathering + r.lacking(l)); first.After(l.round.until) {
-			l.round.until = first
+	rd := &round{turn: turn.number, late: l.served, offers: l.held}
+	l.round, l.held = rd, nil
+	var until time.Time
+	switch patience := r.patience(l); {
+	case rd.late:
+		until, rd.longest = now.Add(gathering+patience/4), now.Add(r.o.Wait+patience)
+	case l.name.lane == deltalog.LaneRevisions:
+		until = now.Add(r.o.Revisions)
+	default:
+		from := turn.at
+		if from.IsZero() {
+			from = now
+		}
+		until, rd.longest = from.Add(r.o.Wait), from.Add(r.o.Wait+patience)
+		if first := now.Add(gathering); first.After(until) {
+			until = first
 		}
 	}
-	rd := l.round
-	rd.timer = time.AfterFunc(rd.until.Sub(now), func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if l.round == rd {
-			r.close(l)
-		}
-	})
+	if rd.longest.Before(until) {
+		rd.longest = until
+	}
+	rd.timer = time.AfterFunc(until.Sub(now), func() { r.over(l, rd) })
 	r.closeIfWhole(l)
 }
 
-// longest is how long a round of the lane is open at most, from its turn or, of revisions, from its first offer.
-func (r *Rounds) longest(l *lane) time.Duration {
-	d := r.o.Wait
-	if l.name.lane == deltalog.LaneRevisions {
-		d = r.o.Revisions
+// over ends a round whose time is over, or lets it wait for nodes that are at work: those that have offered a part of
+// this turn, or all of the last one.
+func (r *Rounds) over(l *lane, rd *round) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.round != rd {
+		return
 	}
-	return d + r.lacking(l)
+	now, turn := r.o.Now(), rd.turn
+	works := slices.ContainsFunc(r.missing(l), func(n string) bool {
+		s, ok := l.last[n]
+		return ok && s.turn+1 >= turn
+	})
+	if rd.waited = true; works && now.Before(rd.longest) {
+		rd.timer.Reset(rd.longest.Sub(now))
+		return
+	}
+	r.close(l)
 }
 
-// lacking is how much longer a round waits since its table has no token: whoever comes after it has to wait for the
-// next one.
-func (r *Rounds) lacking(l *lane) time.Duration {
-	if r.tokensOf(l.name.table).has(r.o.Now()) {
-		return 0
-	}
-	return outOfTokens
+// patience is how much longer than for commit_wait a round waits for nodes that are at work. The fewer tokens its table
+// has, the longer that is: so tokens go where a little patience does not help, and hardly ever run out.
+func (r *Rounds) patience(l *lane) time.Duration {
+	spent := 1 - r.tokensOf(l.name.table).now(r.o.Now())/mostTokens
+	most := max(min(r.current(l).every*3/4, mostPatience)-r.o.Wait, 0)
+	return time.Duration(spent * spent * float64(most))
 }
 
 // closeIfWhole closes the open round if nobody is to be waited for. It is called with mu held.
 func (r *Rounds) closeIfWhole(l *lane) {
-	if l.round != nil && len(r.missing(l)) == 0 {
+	if l.round != nil && (!l.round.late || l.round.waited) && len(r.missing(l)) == 0 {
 		r.close(l)
 	}
 }
 
-// missing are the nodes that lead a shard and have not offered for the turn of the open round, or for a later one.
+// missing are the nodes that lead a shard and have not offered all for the turn of the open round, or for a later one.
 func (r *Rounds) missing(l *lane) (nodes []string) {
 	for shard := range r.o.Peers.Shards() {
 		n := r.o.Peers.Leader(shard)
-		turn, ok := l.offered[n]
-		if n != "" && (!ok || turn < l.round.turn) && !slices.Contains(nodes, n) {
+		s, ok := l.last[n]
+		if n != "" && (!ok || s.turn < l.round.turn || s.more) && !slices.Contains(nodes, n) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -293,6 +333,10 @@ func (r *Rounds) close(l *lane) {
 	}
 	rd.timer.Stop()
 	l.round = nil
+	if rd.late && !r.tokensOf(l.name.table).take(r.o.Now()) {
+		l.held = rd.offers // another lane of the table has taken the last one
+		return
+	}
 	l.served = l.served || rd.turn == r.current(l).number
 	r.o.Metrics.tokens(l.name.table, r.tokensOf(l.name.table).now(r.o.Now()))
 	r.commit(l, rd.offers)
@@ -369,7 +413,7 @@ func (r *Rounds) lane(o *deltalog.Offer) *lane {
 	name := laneName{o.Table, o.Lane}
 	l := r.lanes[name]
 	if l == nil {
-		l = &lane{name: name, offered: map[string]uint64{}}
+		l = &lane{name: name, last: map[string]said{}}
 		r.lanes[name] = l
 	}
 	return l
