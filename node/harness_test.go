@@ -237,7 +237,9 @@ func (b *memBuffer) Append(batch *event.Batch, left []state.Position) error {
 
 func (b *memBuffer) Rise(level.Level) {}
 
-func (b *memBuffer) Seal(epoch uint64, complete bool) {
+func (b *memBuffer) Finish() {}
+
+func (b *memBuffer) Seal(epoch uint64, complete, _ bool) {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	if complete {

@@ -45,6 +45,8 @@ type intake struct {
 	cutDue     bool          // one shall be proposed as soon as possible
 	turn       *uint64       // the turn for which it shall; nil: none
 	turnSent   *uint64       // the turn of the cut in flight; nil: none
+	apartDue   bool          // it shall be the one for ClickHouse: see apart.go
+	apartSent  bool          // the cut in flight is
 	dirty      bool          // something has been proposed since the last cut
 	events     int64         // proposed since the last cut
 	prevCut    struct{ epoch, checksum uint64 }
@@ -180,12 +182,15 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 func (in *intake) run(ctx context.Context) error {
 	maintenance := time.NewTicker(maintainEvery)
 	defer maintenance.Stop()
-	cut := time.NewTimer(untilCut(in.Now(), in.Config, in.id))
+	cut := time.NewTimer(in.untilCut())
 	defer cut.Stop()
 	cuts, turns := cut.C, (<-chan uint64)(nil)
 	if in.turns != nil {
-		cuts, turns = nil, in.turns.due
+		turns = in.turns.due
 		defer in.turns.run()()
+		if !in.apart {
+			cuts = nil
+		}
 	}
 	lingering := time.NewTimer(time.Hour)
 	defer lingering.Stop()
@@ -222,8 +227,8 @@ func (in *intake) run(ctx context.Context) error {
 			}
 		case <-lingering.C:
 		case <-cuts:
-			in.cutDue = true
-			cut.Reset(untilCut(in.Now(), in.Config, in.id))
+			in.cutDue, in.apartDue = true, in.apart
+			cut.Reset(in.untilCut())
 		case turn := <-turns:
 			in.cutDue, in.turn = true, &turn
 		case <-maintenance.C:

@@ -366,7 +366,7 @@ func TestConstraintOnEvents(t *testing.T) {
 					l.must(buf.Append(&b, epoch.LeftOut))
 				}
 			}
-			buf.Seal(epoch.Epoch, buffered)
+			buf.Seal(epoch.Epoch, buffered, false)
 		}
 		_, n := p.Rows()
 		if n == 0 {

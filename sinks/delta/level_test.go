@@ -388,7 +388,7 @@ func TestEventsLevels(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			buf.Seal(p.Epochs[0].Epoch, true)
+			buf.Seal(p.Epochs[0].Epoch, true, false)
 		}
 		p := plan()
 		p.Level = step.plan
