@@ -12,23 +12,6 @@ import (
 // which are spread over the interval, and have what has been closed since the last of them; raw events of two epochs
 // are in one file all the same (sinks.EventsBuffer.Seal).
 
-// untilCut is the time until the next cut that this node makes by its own clock.
-func (in *intake) untilCut() time.Duration {
-	if in.apart {
-		return untilApart(in.Now(), in.Config, in.id)
-	}
-	return untilCut(in.Now(), in.Config, in.id)
-}
-
-// answerApart says that the cut for ClickHouse, if it was one, has closed an epoch, or that there was nothing to close.
-func (in *intake) answerApart(due *bool) {
-	if *due {
-		*due = false
-		in.cutApart.Store(in.prevCut.epoch)
-		in.epochs.announce()
-	}
-}
-
 // waitsApart says whether a sink's plans wait for the shard's cuts for ClickHouse.
 func (l *leadership) waitsApart(s *state.SinkSpec) bool {
 	return l.apart && s.Destination == state.ToClickHouse

@@ -108,6 +108,15 @@ func (in *intake) answerTurn(turn **uint64) {
 	}
 }
 
+// answerApart says that the cut for ClickHouse, if it was one, has closed an epoch, or that there was nothing to close.
+func (in *intake) answerApart(due *bool) {
+	if *due {
+		*due = false
+		in.cutApart.Store(in.prevCut.epoch)
+		in.epochs.announce()
+	}
+}
+
 func (in *intake) proposeBatch(now time.Time) {
 	buf := in.cur
 	batch := buf.finish()

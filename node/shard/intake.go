@@ -240,3 +240,11 @@ func (in *intake) run(ctx context.Context) error {
 		}
 	}
 }
+
+// untilCut is the time until the next cut that this node makes by its own clock.
+func (in *intake) untilCut() time.Duration {
+	if in.apart {
+		return untilApart(in.Now(), in.Config, in.id)
+	}
+	return untilCut(in.Now(), in.Config, in.id)
+}
