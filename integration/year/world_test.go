@@ -40,7 +40,7 @@ const (
 	hotBytes, coldBytes, jobBytes = 32 << 20, 256 << 20, 512 << 20
 )
 
-var tables = []string{"events", "sessions"}
+var tables = [...]string{"events", "sessions"}
 
 // world is the writer, its clock, and the truth.
 type world struct {
@@ -50,6 +50,7 @@ type world struct {
 	start time.Time
 	st    *bucket
 	d     *delta.Delta
+	kept  [len(tables)]*compact.Compactor // as a node keeps them from round to round
 	rng   *rand.Rand
 
 	buffers [shards]sinks.EventsBuffer
@@ -112,8 +113,19 @@ func (w *world) open() {
 // reopen waits for checkpoints and cleanups that have begun.
 func (w *world) reopen() {
 	w.t.Helper()
-	must(w.t, w.d.Close())
+	w.close()
 	w.open()
+}
+
+func (w *world) close() {
+	w.t.Helper()
+	for i, c := range w.kept {
+		if c != nil {
+			must(w.t, c.Close())
+		}
+		w.kept[i] = nil
+	}
+	must(w.t, w.d.Close())
 }
 
 // noSource has no event: every plan must be in its buffer.
@@ -257,21 +269,23 @@ func (w *world) revisions() {
 // compact does a round of compaction, as a node does.
 func (w *world) compact() {
 	var g errgroup.Group
-	for _, table := range tables {
+	for i, table := range tables {
 		g.Go(func() error {
-			scale := w.opts.scale
-			c, err := w.d.Compactor(w.t.Context(), table, compact.Options{FS: vfs.NewMem(), Dir: table,
-				Closed: retention + 24*time.Hour, HotBytes: hotBytes / scale, ColdBytes: coldBytes / scale,
-				JobBytes: jobBytes / scale, MemoryBytes: 8 << 20})
-			if err != nil {
-				return err
+			if w.kept[i] == nil {
+				scale := w.opts.scale
+				c, err := w.d.Compactor(w.t.Context(), table, compact.Options{FS: vfs.NewMem(), Dir: table,
+					Closed: retention + 24*time.Hour, HotBytes: hotBytes / scale, ColdBytes: coldBytes / scale,
+					JobBytes: jobBytes / scale, MemoryBytes: 8 << 20})
+				if err != nil {
+					return err
+				}
+				w.kept[i] = c
 			}
-			err = c.Round(w.t.Context(), func(r compact.Result) {
+			return w.kept[i].Round(w.t.Context(), func(r compact.Result) {
 				if r.Why != "" {
 					w.t.Errorf("%s of %s: files were left alone: %s", r.Partition, table, r.Why)
 				}
 			})
-			return errors.Join(err, c.Close())
 		})
 	}
 	must(w.t, g.Wait())

@@ -282,7 +282,7 @@ func TestYear(t *testing.T) {
 	if *others {
 		w.readers()
 	}
-	must(t, w.d.Close())
+	w.close()
 }
 
 // TestBoundsFail shows that the bounds are broken without what keeps them.
@@ -303,7 +303,7 @@ func TestBoundsFail(t *testing.T) {
 				t.Errorf("the bounds that broke:\n%s", broken)
 			}
 			w.compare()
-			must(t, w.d.Close())
+			w.close()
 		})
 	}
 }
