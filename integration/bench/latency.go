@@ -33,7 +33,7 @@ type quantiles struct {
 func quantilesOf(d delays) quantiles { return quantiles{d.seconds(0.5), d.seconds(0.99), d.seconds(1)} }
 
 func (w *world) latencyPart(ctx context.Context) (all []*latencyFigures, err error) {
-	for _, text := range strings.Split(w.opts.intervals, ",") {
+	for text := range strings.SplitSeq(w.opts.intervals, ",") {
 		interval, err := time.ParseDuration(text)
 		if err != nil {
 			return all, fmt.Errorf("bench: -intervals: %w", err)
