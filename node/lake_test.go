@@ -103,8 +103,9 @@ func TestLakeRequests(t *testing.T) {
 				written++
 				row := schema.SessionRow{SessionID: fmt.Sprint("s", written), Origin: "0/1", SessionDate: 20_000,
 					Epoch: written, BatchID: schema.BatchID(0, written), Categories: "[]", PageEvents: "[]"}
-				if err := d.Sessions().Write(t.Context(), statetest.NewPlan(state.Config{}, state.SinkSessions, written-1,
-					written, nil, statetest.Content{Rows: []schema.SessionRow{row}})); err != nil {
+				p := statetest.NewPlan(state.Config{}, state.SinkSessions, written-1, written, nil,
+					statetest.Content{Rows: []schema.SessionRow{row}})
+				if err := d.Sessions().Write(t.Context(), p); err != nil {
 					t.Fatal(err)
 				}
 			}

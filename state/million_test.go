@@ -144,11 +144,8 @@ func (c *crowd) cut() {
 // stays bounded, a restart in the middle neither loses nor repeats a timer, and each session expires once.
 func TestMillionTimers(t *testing.T) {
 	n := *timers
-	if testing.Short() {
-		n = min(n, 50_000)
-	}
-	if testing.Short() {
-		n = 50_000
+	if testing.Short() { // the race detector makes each ten times as long
+		n = min(n, 20_000)
 	}
 	const budget, batch, maxTimers = 64 << 20, 5000, defaultMaxTimers
 	c := &crowd{t: t, now: t0, expired: make([]bool, n), opts: Options{

@@ -231,7 +231,8 @@ func (d *tableDetail) print(to io.Writer) error {
 	})
 	section("SHARD SINK EPOCH UPDATED", len(d.Shards), func(i int) []string {
 		s := &d.Shards[i]
-		return []string{strconv.FormatUint(uint64(s.Shard), 10), s.Sink, strconv.FormatInt(s.Epoch, 10), when(s.Updated)}
+		return []string{strconv.FormatUint(uint64(s.Shard), 10), s.Sink, strconv.FormatInt(s.Epoch, 10),
+			when(s.Updated)}
 	})
 	section("TXN VERSION UPDATED", len(d.Others), func(i int) []string {
 		return []string{d.Others[i].AppID, strconv.FormatInt(d.Others[i].Version, 10), when(d.Others[i].Updated)}

@@ -146,8 +146,9 @@ func TestDeltaDescribe(t *testing.T) {
 {"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["checkConstraints","appendOnly"]}}
 {"metaData":{"id":"i","description":"what it is","format":{"provider":"parquet","options":{}},"schemaString":` +
 		`"{\"type\":\"struct\",\"fields\":[{\"name\":\"x\",\"type\":\"long\",\"nullable\":false,\"metadata\":` +
-		`{\"comment\":\"the x\",\"CURRENT_DEFAULT\":\"7\"}},{\"name\":\"l\",\"type\":{\"type\":\"array\",\"elementType\":` +
-		`\"long\",\"containsNull\":true},\"nullable\":true,\"metadata\":{}}]}","partitionColumns":["session_date"],` +
+		`{\"comment\":\"the x\",\"CURRENT_DEFAULT\":\"7\"}},{\"name\":\"l\",\"type\":{\"type\":\"array\",` +
+		`\"elementType\":\"long\",\"containsNull\":true},\"nullable\":true,\"metadata\":{}}]}",` +
+		`"partitionColumns":["session_date"],` +
 		`"configuration":{"delta.constraints.small":"x < 9","deckle.clusterId":"c","deckle.pipeline":"p"},` +
 		`"createdTime":1764400000000}}
 {"txn":{"appId":"c/p/10/sessions.revisions","version":3}}
@@ -181,7 +182,8 @@ func TestDeltaDescribe(t *testing.T) {
 		t.Fatal(code, stdout, stderr)
 	}
 	if d.Version != 3 || d.Files != 1 || d.Bytes != 10 || d.Rows != 4 || d.MinWriterVersion != 7 ||
-		d.Format != "parquet" || len(d.Columns) != 2 || d.Columns[0] != (history.Column{Name: "x", Type: "long", Default: "7", Comment: "the x"}) ||
+		d.Format != "parquet" || len(d.Columns) != 2 ||
+		d.Columns[0] != (history.Column{Name: "x", Type: "long", Default: "7", Comment: "the x"}) ||
 		len(d.Constraints) != 1 || len(d.Shards) != 3 || len(d.Others) != 1 || d.Checkpoint != nil {
 		t.Errorf("%+v", d)
 	}

@@ -79,7 +79,8 @@ func (w *lakeWorld) compactor(table string, st store.Store) (*compact.Compactor,
 	opts.layout, opts.Now, opts.Node = wider, w.clock.Now, "n2"
 	opts.CheckpointInterval = 1 << 30 // checkpoints are made in a goroutine of their own, which hook is not for
 	return OpenCompactor(w.t.Context(), opts, table, compact.Options{FS: vfs.NewMem(), Dir: "scratch",
-		HotBytes: 60_000, ColdBytes: 120_000, JobBytes: 400_000, JobFiles: 24, MemoryBytes: 20_000, Closed: 48 * time.Hour})
+		HotBytes: 60_000, ColdBytes: 120_000, JobBytes: 400_000, JobFiles: 24, MemoryBytes: 20_000,
+		Closed: 48 * time.Hour})
 }
 
 // write writes one plan of each sink for one shard.

@@ -29,9 +29,9 @@
 //	return encodeCommit(…)
 //
 // The first kind is for killing or stopping a process exactly there (sleep). The second kind plants a bug that a test
-// must find; its names begin with "bug"; under another name it changes a setting or a rule for a test. gofail jumps over
-// the code, so the code must not declare a variable at its outermost level. Two points that follow each other need an
-// empty line between them.
+// must find; its names begin with "bug"; under another name it changes a setting or a rule for a test. gofail jumps
+// over the code, so the code must not declare a variable at its outermost level. Two points that follow each other need
+// an empty line between them.
 //
 // # At run time
 //

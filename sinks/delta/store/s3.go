@@ -160,7 +160,8 @@ func (s *S3) send(ctx context.Context, key string, r io.Reader, size int64, opts
 // the client sees then is often not the answer but a connection that was reset (RFC 9112, section 9.6).
 func (s *S3) taken(ctx context.Context, key string, err error) error {
 	var answer minio.ErrorResponse
-	if err == nil || errors.Is(err, ErrExists) || errors.Is(err, ErrKey) || errors.As(err, &answer) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, ErrExists) || errors.Is(err, ErrKey) || errors.As(err, &answer) ||
+		ctx.Err() != nil {
 		return err
 	}
 	if _, serr := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{}); serr != nil {

@@ -204,7 +204,8 @@ func TestS3Reset(t *testing.T) {
 	}))
 	defer server.Close()
 	s, err := store.NewS3(store.S3Options{
-		Endpoint: server.URL, Bucket: "bucket", Credentials: credentials.NewStaticV4("key", "secret", ""), MaxRetries: 1,
+		Endpoint: server.URL, Bucket: "bucket", MaxRetries: 1,
+		Credentials: credentials.NewStaticV4("key", "secret", ""),
 	})
 	if err != nil {
 		t.Fatal(err)
