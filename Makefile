@@ -164,7 +164,7 @@ sim-bugs:
 	$(GO) test -count=1 -timeout 60m -v -tags gofail -overlay .local/failpoints/overlay.json ./sim/cluster \
 		-run '^TestBugs$$' -bugseeds $(BUGSEEDS) $(BUGFLAGS)
 	$(GO) test -count=1 -v -tags gofail -overlay .local/failpoints/overlay.json ./raftstore ./sinks/delta/vacuum \
-		./sinks/delta -run '^TestBugs$$'
+		./sinks/delta ./sinks/delta/deltalog -run '^TestBugs$$'
 
 # The crash and damage tests over encryption at rest.
 sealed:
