@@ -237,9 +237,7 @@ func (b *memBuffer) Append(batch *event.Batch, left []state.Position) error {
 
 func (b *memBuffer) Rise(level.Level) {}
 
-func (b *memBuffer) Finish() {}
-
-func (b *memBuffer) Seal(epoch uint64, complete, _ bool) {
+func (b *memBuffer) Seal(epoch uint64, complete bool) {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	if complete {

@@ -50,12 +50,8 @@ type EventsBuffer interface {
 	// level.First. Rows that were given at another level than their plan has are read from Kafka again.
 	Rise(l level.Level)
 	// Seal ends the open epoch; what is appended next belongs to the following one. complete says that the buffer has
-	// been given every batch of the epoch; otherwise its rows are dropped. goesOn says that a plan will probably have
-	// the following epoch, too, so that both may be in one file: a plan that ends between them is read from Kafka.
-	Seal(epoch uint64, complete, goesOn bool)
-	// Finish says that a plan will end with the epoch that was sealed last, whatever was said of it then. Nothing has
-	// been appended since.
-	Finish()
+	// been given every batch of the epoch; otherwise its rows are dropped.
+	Seal(epoch uint64, complete bool)
 	// Discard frees everything, because the leadership has ended.
 	Discard()
 }

@@ -211,7 +211,7 @@ func (w *world) interval() {
 		content.Rows = append(content.Rows, w.row(n*perSessions+i))
 	}
 	must(w.t, w.buffers[shard].Append(&batch, nil))
-	w.buffers[shard].Seal(epoch, true, false)
+	w.buffers[shard].Seal(epoch, true)
 	a := w.written[shard]
 	w.written[shard] = epoch
 	infos := w.infos(a, epoch)
@@ -246,7 +246,7 @@ func (w *world) revisions() {
 	w.minutes++
 	w.epoch[shard]++
 	epoch := w.epoch[shard]
-	w.buffers[shard].Seal(epoch, true, false)
+	w.buffers[shard].Seal(epoch, true)
 	var content statetest.Content
 	seen := map[int]bool{}
 	for range perRevision {

@@ -24,20 +24,12 @@ func (b *epochBuffer) append(batch *event.Batch, left []state.Position) error {
 	return err
 }
 
-// seal closes the open epoch. Another begins, of which everything will be seen; goesOn says that one plan will probably
-// have both.
-func (b *epochBuffer) seal(epoch uint64, goesOn bool) {
+// seal closes the open epoch. Another begins, of which everything will be seen.
+func (b *epochBuffer) seal(epoch uint64) {
 	if b.buf != nil {
-		b.buf.Seal(epoch, b.whole, goesOn)
+		b.buf.Seal(epoch, b.whole)
 	}
 	b.whole = true
-}
-
-// finish says that a plan will end with the last epoch that was sealed. Nothing has been appended since.
-func (b *epochBuffer) finish() {
-	if b.buf != nil {
-		b.buf.Finish()
-	}
 }
 
 // discard lets go of everything.

@@ -62,13 +62,12 @@
 //     the intake behind what is in flight (Shard.Suppress): buffers judge by the new one from their next use on. Where
 //     the intake does not run, the change does not wait for it, and the state refuses a batch that was judged before:
 //     then a new run begins at once.
-//  8. Where there are turns, a plan to ClickHouse begins with a cut of the shard's own, which belongs to no turn, or
-//     an interval later if there is none; and a plan of a Delta table begins with a turn, so that the plans of all
-//     shards can be in one commit. Without either begin the first plan of a leadership, a plan that is outstanding,
-//     and one of a shard that has gathered much. For each turn that has begun for a shard and a sink (sinks.Joint)
-//     there is a Write with it, or an Absent. What a turn's cut closes never waits for the next turn: a plan waits
-//     for the cut as long as the intake runs, and what was closed when its plan had begun, or while its flusher was
-//     at something else, is written late, in the same turn.
+//  8. Where there are turns, a plan of a Delta table begins with one, so that the plans of all shards can be in one
+//     commit. Without one begin the first plan of a leadership, a plan that is outstanding, and one of a shard that has
+//     gathered much. For each turn that has begun for a shard and a sink (sinks.Joint) there is a Write with it, or an
+//     Absent. What a turn's cut closes never waits for the next turn: a plan waits for the cut as long as the intake
+//     runs, and what was closed when its plan had begun, or while its flusher was at something else, is written late,
+//     in the same turn.
 //  9. Memory is bounded: chunks by one, entries in flight by count, arrivals by number of epochs. Near a budget
 //     partitions that run ahead of the clock wait, never the one that holds it; at a budget intake stops reading. Both
 //     end by themselves.

@@ -91,29 +91,17 @@ func (in *intake) propose() {
 	if in.refused.Swap(false) || in.dirty {
 		in.dirty, in.events, in.cutPending = false, 0, true
 		in.turnSent, in.turn = in.turn, nil
-		in.apartSent, in.apartDue = in.apartDue, false
 		in.send(entryCut, nil, state.EncodeCut(now.UnixMilli(), in.prevCut.epoch, in.prevCut.checksum), now)
 		return
 	}
 	in.answerTurn(&in.turn) // there is nothing to close
-	in.answerApart(&in.apartDue)
 }
 
 // answerTurn says that the cut for a turn, if there is one, has been answered.
 func (in *intake) answerTurn(turn **uint64) {
 	if *turn != nil {
-		in.buffer.finish() // the plans of the turn end here, whatever has closed the last epoch
 		in.turns.answer(**turn, in.prevCut.epoch)
 		*turn = nil
-	}
-}
-
-// answerApart says that the cut for ClickHouse, if it was one, has closed an epoch, or that there was nothing to close.
-func (in *intake) answerApart(due *bool) {
-	if *due {
-		*due = false
-		in.cutApart.Store(in.prevCut.epoch)
-		in.epochs.announce()
 	}
 }
 
@@ -248,7 +236,6 @@ func (in *intake) handle(r *result) error {
 		in.cutPending = false
 		in.closed(res)
 		in.answerTurn(&in.turnSent) // after the epoch is noted
-		in.answerApart(&in.apartSent)
 	case nil:
 		if r.kind != entryHorizon {
 			return fmt.Errorf("%w: it had no result", errResync)
@@ -303,7 +290,7 @@ func (in *intake) closed(res *state.CutResult) {
 	if res.Epoch == 0 {
 		return
 	}
-	in.buffer.seal(res.Epoch, in.apartSent && in.turnSent == nil)
+	in.buffer.seal(res.Epoch)
 	in.openBuffer()
 	in.prevCut.epoch, in.prevCut.checksum = res.Epoch, res.Checksum
 	in.arrivals.close(res.Epoch, res.Events)

@@ -220,9 +220,6 @@ func (f *flusher) open(ctx context.Context) (sinks.Sink, error) {
 // await returns when there is a plan to be written, or an epoch for one: of a Delta table when a turn begins (f.turn),
 // or without one where what there is does not wait for turns.
 func (f *flusher) await(ctx context.Context) error {
-	if f.waitsApart(&f.sink) {
-		return f.awaitApart(ctx)
-	}
 	if f.turns == nil || f.sink.Destination != state.ToDelta {
 		return f.epochs.wait(ctx, func(noted uint64) bool {
 			outstanding, more := f.has(noted)

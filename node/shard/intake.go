@@ -45,8 +45,6 @@ type intake struct {
 	cutDue     bool          // one shall be proposed as soon as possible
 	turn       *uint64       // the turn for which it shall; nil: none
 	turnSent   *uint64       // the turn of the cut in flight; nil: none
-	apartDue   bool          // it shall be the one for ClickHouse: see apart.go
-	apartSent  bool          // the cut in flight is
 	dirty      bool          // something has been proposed since the last cut
 	events     int64         // proposed since the last cut
 	prevCut    struct{ epoch, checksum uint64 }
@@ -182,15 +180,12 @@ func (in *intake) open(ctx context.Context, view *state.View) error {
 func (in *intake) run(ctx context.Context) error {
 	maintenance := time.NewTicker(maintainEvery)
 	defer maintenance.Stop()
-	cut := time.NewTimer(in.untilCut())
+	cut := time.NewTimer(untilCut(in.Now(), in.Config, in.id))
 	defer cut.Stop()
 	cuts, turns := cut.C, (<-chan uint64)(nil)
 	if in.turns != nil {
-		turns = in.turns.due
+		cuts, turns = nil, in.turns.due
 		defer in.turns.run()()
-		if !in.apart {
-			cuts = nil
-		}
 	}
 	lingering := time.NewTimer(time.Hour)
 	defer lingering.Stop()
@@ -227,8 +222,8 @@ func (in *intake) run(ctx context.Context) error {
 			}
 		case <-lingering.C:
 		case <-cuts:
-			in.cutDue, in.apartDue = true, in.apart
-			cut.Reset(in.untilCut())
+			in.cutDue = true
+			cut.Reset(untilCut(in.Now(), in.Config, in.id))
 		case turn := <-turns:
 			in.cutDue, in.turn = true, &turn
 		case <-maintenance.C:
@@ -239,12 +234,4 @@ func (in *intake) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// untilCut is the time until the next cut that this node makes by its own clock.
-func (in *intake) untilCut() time.Duration {
-	if in.apart {
-		return untilApart(in.Now(), in.Config, in.id)
-	}
-	return untilCut(in.Now(), in.Config, in.id)
 }

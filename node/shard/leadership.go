@@ -23,8 +23,6 @@ type leadership struct {
 	end      context.CancelCauseFunc // ends this leadership; a *stopError stops the shard
 	epochs   *epochBoard
 	turns    *turnBoard // nil: see Env.Turns
-	apart    bool       // the shard is cut besides for ClickHouse: see apart.go
-	cutApart atomic.Uint64
 	arrivals *epochArrivals
 	visible  *[state.NumSinks]histogram // of the shard, over all its leaderships here
 	offsets  *groupOffsets

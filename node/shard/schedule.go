@@ -18,16 +18,6 @@ func untilCut(now time.Time, cfg *config.Config, shard uint32) time.Duration {
 	return untilTurn(now, every, turn, of)
 }
 
-// untilApart is the time until the shard's next cut for sinks whose plans do not begin with a turn of the cluster
-// (Turns). These are at the same parts of the interval as untilCut's, half of a part later: none meets a turn, which is
-// at the multiples of the interval.
-func untilApart(now time.Time, cfg *config.Config, shard uint32) time.Duration {
-	nodes, every := cfg.Cluster.Nodes, cfg.Flush.Interval
-	node := slices.IndexFunc(nodes, func(c config.Node) bool { return c.Name == cfg.Node })
-	turn, of := cutTurn(every, node, len(nodes), shard)
-	return untilTurn(now, every, 2*turn+1, 2*of)
-}
-
 // halfTurn is how long half of a node's share of the interval must be for its shards to be cut in two halves.
 const halfTurn = time.Second
 

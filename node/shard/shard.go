@@ -111,7 +111,6 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 	if s.env.Turns != nil {
 		var ends func()
 		l.turns, ends = s.env.Turns.lead(s.id)
-		l.apart = s.env.Config.ClickHouse != nil
 		defer ends()
 	}
 	for _, id := range view.Config.Sinks {

@@ -18,27 +18,19 @@ import (
 type pool struct {
 	mu     sync.Mutex
 	limit  int64
-	used   int64           // bytes, open epochs included
-	sealed []*sealedEpochs // ascending by the time of sealing
+	used   int64          // bytes, open epochs included
+	sealed []*sealedEpoch // ascending by the time of sealing
 }
 
-// sealedEpochs are epochs of a shard that are encoded in the same files: one, or several that follow one another.
-type sealedEpochs struct {
-	owner  *eventsBuffer
-	epochs []epochRows // ascending
-	level  level.Level
-	files  []*dataFile
-	bytes  int64
-}
-
-// epochRows says how many rows of an epoch there are.
-type epochRows struct {
+// sealedEpoch is one epoch of a shard, encoded.
+type sealedEpoch struct {
+	owner *eventsBuffer
 	epoch uint64
+	level level.Level
+	files []*dataFile
 	rows  int64
+	bytes int64
 }
-
-// last is the last of the epochs.
-func (s *sealedEpochs) last() uint64 { return s.epochs[len(s.epochs)-1].epoch }
 
 // grow adds n bytes to those in use and drops the oldest sealed epochs while the pool is over its limit. It reports
 // whether the pool is within its limit afterwards.
@@ -53,18 +45,18 @@ func (p *pool) grow(n int64) bool {
 	return p.used <= p.limit
 }
 
-func (p *pool) put(s *sealedEpochs) {
+func (p *pool) put(s *sealedEpoch) {
 	p.mu.Lock()
 	p.sealed = append(p.sealed, s)
 	p.mu.Unlock()
 }
 
-// drop removes the sealed epochs of a buffer up to and including the epoch upTo, unless their files have a later one.
+// drop removes the sealed epochs of a buffer up to and including the epoch upTo.
 func (p *pool) drop(owner *eventsBuffer, upTo uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sealed = slices.DeleteFunc(p.sealed, func(s *sealedEpochs) bool {
-		if s.owner != owner || s.last() > upTo {
+	p.sealed = slices.DeleteFunc(p.sealed, func(s *sealedEpoch) bool {
+		if s.owner != owner || s.epoch > upTo {
 			return false
 		}
 		p.used -= s.bytes
@@ -72,34 +64,29 @@ func (p *pool) drop(owner *eventsBuffer, upTo uint64) {
 	})
 }
 
-// take returns the sealed epochs that make up the plan, ascending, or false if an epoch with rows is not in the pool,
-// or stands in files with rows that the plan does not have.
-func (p *pool) take(owner *eventsBuffer, plan *state.Plan) ([]*sealedEpochs, bool) {
+// take returns the sealed epochs that make up the plan, ascending, or false if an epoch with rows is not in the pool.
+func (p *pool) take(owner *eventsBuffer, plan *state.Plan) ([]*sealedEpoch, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left := map[uint64]int64{} // events of the plan's epochs that have not been found
-	for i := range plan.Epochs {
-		if info := &plan.Epochs[i]; info.Events > 0 {
-			left[info.Epoch] = info.Events
+	have := map[uint64]*sealedEpoch{}
+	for _, s := range p.sealed {
+		if s.owner == owner {
+			have[s.epoch] = s
 		}
 	}
-	var out []*sealedEpochs
-	for _, s := range p.sealed {
-		if s.owner != owner || !slices.ContainsFunc(s.epochs, func(e epochRows) bool { return left[e.epoch] > 0 }) {
+	var out []*sealedEpoch
+	for i := range plan.Epochs {
+		info := &plan.Epochs[i]
+		if info.Events == 0 {
 			continue
 		}
-		for _, e := range s.epochs {
-			if e.rows != left[e.epoch] {
-				return nil, false
-			}
-			delete(left, e.epoch)
-		}
-		if !owner.layout.alike(s.level, max(plan.Level, level.First)) {
+		s := have[info.Epoch]
+		if s == nil || s.rows != info.Events || !owner.layout.alike(s.level, max(plan.Level, level.First)) {
 			return nil, false
 		}
 		out = append(out, s)
 	}
-	return out, len(left) == 0
+	return out, true
 }
 
 // eventsBuffer implements sinks.EventsBuffer.
@@ -114,8 +101,7 @@ type eventsBuffer struct {
 	level     level.Level              // of the open epoch
 	open      map[int32]*eventsEncoder // by day
 	finished  []*eventsEncoder         // encoders of the open epoch that have reached fileBytes
-	named     []epochRows              // sealed epochs whose rows are in these, too
-	counted   int64                    // bytes of all these that the pool has counted
+	counted   int64                    // bytes of the open epoch that the pool has counted
 	broken    bool                     // the open epoch has been dropped
 	discarded bool
 }
@@ -195,15 +181,15 @@ func (b *eventsBuffer) append(batch *event.Batch, left []state.Position) error {
 	return nil
 }
 
-// dropOpen frees the open epoch, and those in its files; Write will read their events from Kafka again.
+// dropOpen frees the open epoch; Write will read its events from Kafka again.
 func (b *eventsBuffer) dropOpen() {
 	b.pool.grow(-b.counted)
 	b.counted, b.broken = 0, true
-	b.open, b.finished, b.named = map[int32]*eventsEncoder{}, nil, nil
+	b.open, b.finished = map[int32]*eventsEncoder{}, nil
 }
 
 // Seal implements sinks.EventsBuffer.
-func (b *eventsBuffer) Seal(epoch uint64, complete, goesOn bool) {
+func (b *eventsBuffer) Seal(epoch uint64, complete bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.discarded {
@@ -217,58 +203,25 @@ func (b *eventsBuffer) Seal(epoch uint64, complete, goesOn bool) {
 	if broken {
 		return
 	}
-	encoders := b.encoders()
-	rows := epochRows{epoch: epoch}
-	for _, e := range encoders {
-		n, err := e.name(int64(schema.BatchID(b.shard, epoch)))
-		if err != nil {
-			b.dropOpen()
-			b.broken = false
-			return
-		}
-		rows.rows += n
-	}
-	b.named = append(b.named, rows)
-	if !goesOn {
-		b.seal(encoders)
-	}
-}
-
-// Finish implements sinks.EventsBuffer.
-func (b *eventsBuffer) Finish() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	encoders := b.encoders()
-	if len(b.named) > 0 && !slices.ContainsFunc(encoders, (*eventsEncoder).unnamed) {
-		b.seal(encoders)
-	}
-}
-
-// encoders are those of the open epoch.
-func (b *eventsBuffer) encoders() []*eventsEncoder {
-	all := slices.Clone(b.finished) // which goes on where the epoch's files do
+	s := &sealedEpoch{owner: b, epoch: epoch, level: b.level}
+	encoders := b.finished
 	for _, date := range slices.Sorted(maps.Keys(b.open)) {
-		all = append(all, b.open[date])
+		encoders = append(encoders, b.open[date])
 	}
-	return all
-}
-
-// seal makes the files of the epochs that are named, and puts them into the pool.
-func (b *eventsBuffer) seal(encoders []*eventsEncoder) {
-	s := &sealedEpochs{owner: b, epochs: b.named, level: b.level}
 	for _, e := range encoders {
-		f, err := e.finish(int64(schema.BatchID(b.shard, s.last()))) // all rows are named
+		f, err := e.finish(int64(schema.BatchID(b.shard, epoch)))
 		if err != nil {
 			b.dropOpen()
 			b.broken = false
 			return
 		}
 		s.files = append(s.files, f)
+		s.rows += f.rows
 		s.bytes += int64(cap(f.data))
 	}
 	before := b.counted
-	b.open, b.finished, b.named, b.counted = map[int32]*eventsEncoder{}, nil, nil, 0
-	if len(s.files) == 0 {
+	b.open, b.finished, b.counted = map[int32]*eventsEncoder{}, nil, 0
+	if s.rows == 0 {
 		b.pool.grow(-before)
 		return
 	}

@@ -52,8 +52,8 @@ func (y *layout) newEventsEncoder(l level.Level, date int32, c compress.Codec) *
 	return e
 }
 
-// add appends one event. If batchID < 0, name or finish gives the row its batch_id. The event's texts may be reused
-// once flush has returned.
+// add appends one event. If batchID < 0, finish gives the row its batch_id. The event's texts may be reused once flush
+// has returned.
 func (e *eventsEncoder) add(it *event.Item, batchID int64) error {
 	g := e.groups[it.Partition]
 	if g == nil {
@@ -134,46 +134,25 @@ func (e *eventsEncoder) size() int64 {
 	return n
 }
 
-// unnamed says whether there are rows without a batch_id.
-func (e *eventsEncoder) unnamed() bool {
-	for _, g := range e.groups {
-		if g.unnamed > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// name gives batchID to the rows that have no batch_id yet, and returns how many these were.
-func (e *eventsEncoder) name(batchID int64) (rows int64, err error) {
+// finish gives batchID to the rows that have no batch_id yet and returns the file.
+func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	if err := e.flush(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, p := range slices.Sorted(maps.Keys(e.groups)) {
 		g := e.groups[p]
 		if g.unnamed > 0 {
 			e.stats[e.table.statOf[placeBatchID]].Int(batchID)
 		}
-		rows += g.unnamed
 		for ; g.unnamed > 0; g.unnamed -= min(g.unnamed, flushRows) {
 			for range min(g.unnamed, flushRows) {
 				e.addBatchID(g, batchID)
 			}
 			if err := g.flush(); err != nil {
-				return rows, err
+				return nil, err
 			}
 		}
-	}
-	return rows, nil
-}
-
-// finish gives batchID to the rows that have no batch_id yet and returns the file.
-func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
-	if _, err := e.name(batchID); err != nil {
-		return nil, err
-	}
-	for _, p := range slices.Sorted(maps.Keys(e.groups)) {
-		if _, err := e.groups[p].rg.Commit(); err != nil {
+		if _, err := g.rg.Commit(); err != nil {
 			return nil, fmt.Errorf("delta: encode events: %w", err)
 		}
 	}

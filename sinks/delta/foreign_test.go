@@ -366,7 +366,7 @@ func TestConstraintOnEvents(t *testing.T) {
 					l.must(buf.Append(&b, epoch.LeftOut))
 				}
 			}
-			buf.Seal(epoch.Epoch, buffered, false)
+			buf.Seal(epoch.Epoch, buffered)
 		}
 		_, n := p.Rows()
 		if n == 0 {

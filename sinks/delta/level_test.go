@@ -388,7 +388,7 @@ func TestEventsLevels(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			buf.Seal(p.Epochs[0].Epoch, true, false)
+			buf.Seal(p.Epochs[0].Epoch, true)
 		}
 		p := plan()
 		p.Level = step.plan

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +45,7 @@ func TestEventsBuffer(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					buf.Seal(epoch.Epoch, round != 5, round%4 == 3 && i+1 < len(p.Epochs))
+					buf.Seal(epoch.Epoch, round != 5)
 				}
 				for range 2 { // repeating changes nothing
 					if err := d.Events().Write(context.Background(), plan()); err != nil {
@@ -67,88 +66,6 @@ func TestEventsBuffer(t *testing.T) {
 			checkEvents(t, mem, m)
 			checkStats(t, mem)
 		})
-	}
-}
-
-// Epochs that a plan will have together are in one file, each row with its own batch_id. A plan that ends between them
-// comes from the source, and so does the one that has the rest; unless the buffer was told of it in time.
-func TestEpochsInOneFile(t *testing.T) {
-	m := newModel(3, 1)
-	mem := objects.NewMem(nil)
-	opts := testOptions(mem, m.rng)
-	read := 0
-	opts.EventSource = func(shard uint32) sinks.EventSource { read++; return sourceOf{m, shard} }
-	d := mustOpen(t, opts)
-	defer d.Close()
-	buf := d.Events().Buffer(0)
-	files := func() int {
-		return len(openTable(t, mem, "events").Snapshot().Files)
-	}
-	seal := func(n int, goesOn func(i int) bool) (all *state.Plan) {
-		for {
-			plan, batches := m.eventEpochs(0, n)
-			all = plan()
-			for i, epoch := range all.Epochs {
-				for _, b := range batches[i] {
-					if err := buf.Append(&b, epoch.LeftOut); err != nil {
-						t.Fatal(err)
-					}
-				}
-				buf.Seal(epoch.Epoch, true, goesOn(i))
-			}
-			if !slices.ContainsFunc(all.Epochs, func(e state.EpochInfo) bool { return e.Events == 0 }) {
-				return all
-			}
-			write(t, d, all) // one without events would show nothing
-		}
-	}
-	// part is the plan of some of another one's epochs.
-	part := func(p *state.Plan, from, to int) *state.Plan {
-		return statetest.NewPlan(p.Config, state.SinkEvents, p.Epochs[from].Epoch-1, p.Epochs[to-1].Epoch,
-			p.Epochs[from:to], statetest.Content{})
-	}
-	seals := func(i int) bool { return i%2 == 0 }
-	p := seal(4, seals)
-	read = 0
-	before, dates := files(), 0
-	write(t, d, p)
-	together := files() - before
-	before += together
-	p = seal(4, func(int) bool { return false })
-	read = 0
-	write(t, d, p)
-	if dates = files() - before; read != 0 || together >= dates {
-		t.Errorf("four epochs in %d files, by two in %d; the source was read %d times", dates, together, read)
-	}
-	p = seal(2, seals)
-	read = 0
-	write(t, d, part(p, 0, 1))
-	write(t, d, part(p, 1, 2))
-	if read != 2 {
-		t.Errorf("plans of a half each: the source was read %d times", read)
-	}
-	p = seal(1, func(int) bool { return true })
-	buf.Finish()
-	read = 0
-	write(t, d, p)
-	p = seal(1, func(int) bool { return true }) // it waits for the next one
-	q := seal(1, func(int) bool { return false })
-	write(t, d, p)
-	write(t, d, q)
-	if read < 1 {
-		t.Error("a plan whose file goes on did not come from the source")
-	}
-	if d.events.pool.used != 0 {
-		t.Errorf("%d bytes are still held", d.events.pool.used)
-	}
-	checkEvents(t, mem, m)
-	checkStats(t, mem)
-}
-
-func write(t *testing.T, d *Delta, p *state.Plan) {
-	t.Helper()
-	if err := d.Events().Write(t.Context(), p); err != nil {
-		t.Fatal(err)
 	}
 }
 

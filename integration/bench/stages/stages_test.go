@@ -325,7 +325,7 @@ func BenchmarkEventsParquet(b *testing.B) {
 			}
 		}
 		epoch++
-		buf.Seal(epoch, true, false)
+		buf.Seal(epoch, true)
 		buf.Discard()
 	}
 	perEvent(b, records)
