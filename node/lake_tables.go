@@ -106,7 +106,7 @@ func (l *lake) unsettled(ctx context.Context, table string) (v int64, err error)
 
 // removedText tells what a version has taken away, as far as the log still says it.
 func (l *lake) removedText(ctx context.Context, table string, v int64) string {
-	text := fmt.Sprintf("version %d is a RESTORE by another tool, which has taken files of Deckle's away", v)
+	text := fmt.Sprintf("version %d, by another tool, has taken files of Deckle's away (RESTORE) or set a txn back", v)
 	st, err := l.store()
 	if err != nil {
 		return text

@@ -145,8 +145,8 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 		EventSource: func(uint32) sinks.EventSource { return w.refetch },
 		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass,
 		RevisionInterval:   cfg.RevisionInterval,
-		CheckpointInterval: cfg.CheckpointInterval,
-		BufferMemoryBytes:  w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now,
+		CheckpointInterval: cfg.CheckpointInterval, InCommitTimestamps: cfg.InCommitTimestamps,
+		BufferMemoryBytes: w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now,
 		Logger:     w.deps.Logger.With("part", "delta"),
 		Registerer: latestRegisterer{w.deps.Registerer},
 	})

@@ -150,8 +150,11 @@ type Delta struct {
 	// CommitWait is how long after a turn the one commit for all nodes waits for them; zero: each node has its own
 	// part of the interval, and commits by itself.
 	CommitWait time.Duration `yaml:"commit_wait"`
-	Compaction Compaction    `yaml:"compaction"` // few large files of many small ones
-	Vacuum     Vacuum        `yaml:"vacuum"`     // objects go that no version needs
+	// InCommitTimestamps makes new tables with in-commit timestamps, so that time travel by a time stays right in a
+	// copy of the bucket. A table that is there keeps what it has; Deckle before 0.2.0 does not write such tables.
+	InCommitTimestamps bool       `yaml:"in_commit_timestamps"`
+	Compaction         Compaction `yaml:"compaction"` // few large files of many small ones
+	Vacuum             Vacuum     `yaml:"vacuum"`     // objects go that no version needs
 }
 
 // Compaction makes few large files of many small ones, on the node that leads shard 1.

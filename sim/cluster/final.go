@@ -7,6 +7,7 @@ import (
 	"deckle/sim"
 	"deckle/sim/verify"
 	"deckle/sinks/clickhouse"
+	"deckle/sinks/delta/history"
 )
 
 // final compares everything with the ground truth, when nothing moves any more.
@@ -50,6 +51,26 @@ func (o *oracle) final(ctx context.Context) error {
 		o.w.history.fail("the tables differ from the truth: %+v", rep.Tables)
 		for _, d := range rep.Differences {
 			o.w.history.add("verify", "%+v", d)
+		}
+	}
+	return o.logs(ctx)
+}
+
+// logs compares the log of each Delta table with its checkpoints, its objects and itself, as deckle delta fsck does.
+func (o *oracle) logs(ctx context.Context) error {
+	for _, name := range []string{"events", "sessions"} {
+		t, err := history.Open(ctx, o.w.objects.Mem, name)
+		if err != nil {
+			return err
+		}
+		r, err := t.Check(ctx, history.CheckOptions{})
+		if err != nil {
+			return err
+		}
+		for _, f := range r.Findings {
+			if !f.Warning {
+				o.w.history.fail("table %s: %s, %s: %s", name, f.Kind, f.Key, f.Text)
+			}
 		}
 	}
 	return nil

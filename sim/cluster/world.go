@@ -94,6 +94,7 @@ func (w *world) config(m *member, f rulesFile) *config.Config {
 	if w.opts.Seed%2 == 1 { // one commit for all nodes
 		cfg.Delta.CommitWait = 550 * time.Millisecond
 	}
+	cfg.Delta.InCommitTimestamps = w.opts.Seed%4 < 2
 	w.setRules(cfg, f)
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)

@@ -33,6 +33,9 @@ type Options struct {
 	// its columns first, one of a lower level writes files without them.
 	Level level.Level
 
+	// InCommitTimestamps makes tables that are missing with in-commit timestamps.
+	InCommitTimestamps bool
+
 	// Events keeps every raw event in the table events.
 	Events bool
 	// EventSource reads a shard's records again. It is called for each plan of which no buffer has all events.

@@ -108,7 +108,8 @@ func creation(tables *[level.Current + 1]*table, l level.Level, opts *Options) *
 	maps.Copy(comments, t.comments)
 	return &deltalog.Creation{ClusterID: opts.ClusterID, Pipeline: opts.Pipeline, Fields: t.fields[:first],
 		Later: tables[level.Current].fields[first:], NewLater: len(t.fields) - first,
-		PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description, Comments: comments}
+		PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description, Comments: comments,
+		InCommitTimestamps: opts.InCommitTimestamps}
 }
 
 // fieldType is the Delta type of a column of a kind.

@@ -135,7 +135,11 @@ func (w *writer) start(appID string, plan *state.Plan) (c *deltalog.Change, done
 	c = &deltalog.Change{}
 	w.log.View(func(s *deltalog.Snapshot) {
 		c.Parts, c.ReadVersion = []deltalog.Part{s.Part(appID, int64(plan.B))}, s.Version
+		err = s.WentBack(w.tables[level.First].name, appID)
 	})
+	if err != nil {
+		return nil, false, err
+	}
 	v := uint64(c.Parts[0].Base)
 	if plan.A < v && v < plan.B {
 		return nil, false, &sinks.StopError{

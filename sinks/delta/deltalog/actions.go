@@ -105,7 +105,10 @@ type Txn struct {
 
 // CommitInfo is what this package writes about a commit; fields of other writers are not read.
 type CommitInfo struct {
-	Timestamp           int64             `json:"timestamp"` // Unix milliseconds
+	// InCommitTimestamp is when the version was made, in Unix milliseconds, greater than that of the version before; 0:
+	// the table has none. See Log.stamp.
+	InCommitTimestamp   int64             `json:"inCommitTimestamp,omitempty"`
+	Timestamp           int64             `json:"timestamp"` // Unix milliseconds, by the writer's clock
 	Operation           string            `json:"operation"`
 	OperationParameters map[string]string `json:"operationParameters"`
 	OperationMetrics    map[string]string `json:"operationMetrics,omitempty"`
@@ -157,6 +160,7 @@ type commit struct {
 	txns     []Txn
 	removes  []Remove
 	adds     []Add
+	inCommit int64 // in-commit timestamp in Unix milliseconds, 0 if there is none
 	// takesAway says that it is another tool's RESTORE, which removes files of Deckle's.
 	takesAway bool
 	vectors   map[string]bool // paths of the adds of which a deletion vector hides rows
@@ -252,11 +256,15 @@ func parseCommit(key string, data []byte) (*commit, error) {
 				Engine    any             `json:"engineInfo"`
 				Operation any             `json:"operation"`
 				Metrics   json.RawMessage `json:"operationMetrics"`
+				InCommit  json.RawMessage `json:"inCommitTimestamp"`
 			}
 			if json.Unmarshal(a.CommitInfo, &info) == nil {
 				c.txnID, _ = info.TxnID.(string)
 				operation, _ = info.Operation.(string)
 				c.own, metrics = info.Engine == engineInfo, info.Metrics
+				if json.Unmarshal(info.InCommit, &c.inCommit) != nil {
+					c.inCommit = 0
+				}
 			}
 		}
 		if err != nil {

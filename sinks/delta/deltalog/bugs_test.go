@@ -17,6 +17,8 @@ func TestBugs(t *testing.T) {
 			"of the feed miss those rows"},
 		{"TestRestoreByAnother", "bugRestoreUnnoticed", "nobody knows of a RESTORE who reads the log from a later " +
 			"checkpoint: revisions stand on files that are gone"},
+		{"TestTxnBack", "bugTxnBack", "a shard goes on whose txn was set back: rows are lost or doubled"},
+		{"TestInCommitTimestamps", "bugStampMissing", "a commit without a timestamp in a table that has them"},
 	} {
 		t.Run(bug.point, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+bug.by+"$", "-test.timeout", "5m",

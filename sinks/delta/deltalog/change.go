@@ -84,11 +84,12 @@ var errParts = errors.New("delta: a change must have parts, or rearrange rows")
 // check judges a change against the current snapshot:
 //
 //	of all parts                       the change
+//	a txn is less than it was          *sinks.StopError
 //	txn ≥ Version                      done
 //	txn = Base                         ready, if its files and places are as they were
 //	some done, the others at Base      *SplitError
 //	one with another txn               ErrRebuild
-func (c *Change) check(s *Snapshot) (done bool, err error) {
+func (c *Change) check(table string, s *Snapshot) (done bool, err error) {
 	if len(c.Parts) == 0 && !c.Rearrange || c.Rearrange && (len(c.Parts) > 0 || c.Last) {
 		return false, errParts
 	}
@@ -98,6 +99,9 @@ func (c *Change) check(s *Snapshot) (done bool, err error) {
 	var split SplitError
 	for i := range c.Parts {
 		p := &c.Parts[i]
+		if err := s.WentBack(table, p.AppID); err != nil {
+			return false, err
+		}
 		switch v := s.txn(p.AppID); {
 		case v >= p.Version:
 			split.Done = append(split.Done, p.AppID)

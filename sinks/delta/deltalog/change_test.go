@@ -87,7 +87,7 @@ func TestCheck(t *testing.T) {
 		"made on a newer version": {Change{Parts: two[1:], ReadVersion: 13}, nil, nil, "rebuild"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			done, err := tc.change.check(onSnapshot(12, tc.txns, tc.files))
+			done, err := tc.change.check("t", onSnapshot(12, tc.txns, tc.files))
 			got := "ready"
 			split, isSplit := errors.AsType[*SplitError](err)
 			switch {

@@ -16,6 +16,7 @@ type versionChecksum struct {
 	TxnID           string    `json:"txnId,omitempty"`
 	TableSizeBytes  int64     `json:"tableSizeBytes"`
 	NumFiles        int64     `json:"numFiles"`
+	InCommit        int64     `json:"inCommitTimestampOpt,omitempty"` // if and only if the table has them
 	NumMetadata     int64     `json:"numMetadata"`
 	NumProtocol     int64     `json:"numProtocol"`
 	SetTransactions []Txn     `json:"setTransactions,omitempty"`
@@ -35,6 +36,9 @@ func (s *Snapshot) encodeChecksum(txnID string) ([]byte, error) {
 	}
 	v := versionChecksum{TxnID: txnID, TableSizeBytes: n.bytes, NumFiles: n.files, NumMetadata: 1, NumProtocol: 1,
 		Metadata: s.Metadata, Protocol: s.Protocol}
+	if InCommitTimestamps(s.Protocol, s.Metadata) {
+		v.InCommit = s.inCommit
+	}
 	if len(s.Txns) <= maxChecksumTxns {
 		byApp := func(a, b Txn) int { return cmp.Compare(a.AppID, b.AppID) }
 		v.SetTransactions = slices.SortedFunc(maps.Values(s.Txns), byApp)

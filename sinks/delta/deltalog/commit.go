@@ -50,7 +50,7 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			fail(err)
 			return
 		}
-		body, err := l.build(group, txnID)
+		body, err := l.build(ctx, group, txnID)
 		if err != nil {
 			fail(err)
 			return
@@ -101,7 +101,7 @@ func behind(s *Snapshot, group []*pending) bool {
 func (l *Log) settle(group []*pending) []*pending {
 	rest := group[:0:0]
 	for _, p := range group {
-		done, err := p.change.check(l.snap)
+		done, err := p.change.check(l.name(), l.snap)
 		switch {
 		case p.withdrawn():
 			p.finish(0, errWithdrawn)
@@ -140,7 +140,7 @@ func (l *Log) held() error {
 	return stop(l.name(), fmt.Sprintf("say what becomes of the rows: deckle delta restore %s --version %d "+
 		"--rows=again (as it was before, with what has been written since), --version N --rows=again for the version "+
 		"that was restored, or deckle delta forget-gaps %[1]s (they are given up); revisions wait until then",
-		l.name(), v-1), "version %d is a RESTORE by another tool, which took rows away", v)
+		l.name(), v-1), "version %d, by another tool, took rows away (a RESTORE) or set back which ones are written", v)
 }
 
 // CheckRemoves is what Submit would say of a change that removes files, as of the current snapshot. A caller that has
@@ -220,7 +220,7 @@ func (l *Log) disjoint(group []*pending) []*pending {
 }
 
 // build renders the commit of a group on the current snapshot.
-func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
+func (l *Log) build(ctx context.Context, group []*pending, txnID string) ([]byte, error) {
 	now, read := l.opts.Now().UnixMilli(), l.snap.Version
 	info := &CommitInfo{
 		Timestamp: now, Operation: "WRITE", OperationParameters: map[string]string{"mode": "Append"},
@@ -288,6 +288,9 @@ func (l *Log) build(group []*pending, txnID string) ([]byte, error) {
 	// 	txns = txns[:len(txns)-1]
 	// }
 
+	if err := l.stamp(ctx, info); err != nil {
+		return nil, err
+	}
 	txns = append(txns, l.snap.notices(now)...)
 	return encodeCommit(info, nil, nil, txns, removes, adds, changes...)
 }

@@ -31,6 +31,9 @@
 //  8. The rows of a commit's adds were judged by the rules that stand at its version (Change.Rules).
 //  9. While the table has a change data feed, a commit that removes files and changes data has files of changes, with
 //     all rows that it replaces and adds.
+//  10. While the table has in-commit timestamps, each commit has one, greater than that of the version before.
+//  11. Nothing is written for an application id whose txn is less than this process has seen it (Snapshot.WentBack),
+//     until it is as great again, or an operator has settled it.
 //
 // # Log
 //
@@ -42,7 +45,8 @@
 //
 // # A commit
 //
-//	          ┌── all txns ≥ Version: done; some: *SplitError; one neither done nor at Base: ErrRebuild
+//	          ┌── all txns ≥ Version: done; some: *SplitError; one neither done nor at Base: ErrRebuild; one that went
+//	          │   back: *sinks.StopError
 //	submit ─► collect ─► check ─► put n+1 if absent ── yes ───────────────► apply, done
 //	            ▲          │             │ anything else
 //	            │          │             ▼

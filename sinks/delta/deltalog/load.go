@@ -152,6 +152,7 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.follow(l.snap)
 		if l.snap = s; s.Version < 0 {
 			return l.adopt(s)
 		}

@@ -179,7 +179,11 @@ func (l *Log) create(ctx context.Context) (txnID string, err error) {
 	}
 	info := &CommitInfo{Timestamp: now, Operation: "CREATE TABLE", OperationParameters: map[string]string{},
 		IsBlindAppend: true, EngineInfo: engineInfo, TxnID: txnID, Node: l.opts.Node}
-	body, err := encodeCommit(info, &Protocol{MinReaderVersion: 1, MinWriterVersion: 2}, meta, nil, nil, nil)
+	protocol := &Protocol{MinReaderVersion: 1, MinWriterVersion: 2}
+	if cr.InCommitTimestamps {
+		protocol = stamped(meta, info)
+	}
+	body, err := encodeCommit(info, protocol, meta, nil, nil, nil)
 	if err != nil {
 		return "", err
 	}

@@ -46,11 +46,11 @@ func (p *Protocol) Features() []string {
 }
 
 // writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
-// obeyed, and so is changeDataFeed while its property is set. What invariants, generated
+// obeyed, and so are changeDataFeed and inCommitTimestamp while their properties are set. What invariants, generated
 // and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others
 // ask nothing of who writes Deckle's columns.
 var writerFeatures = []string{"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns",
-	featureMapping, "identityColumns", featureProtection, "timestampNtz", "vacuumProtocolCheck"}
+	featureMapping, "identityColumns", featureInCommit, featureProtection, "timestampNtz", "vacuumProtocolCheck"}
 
 // Ways back from what is refused.
 const (

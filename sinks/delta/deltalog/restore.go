@@ -91,11 +91,11 @@ func (l *Log) settled(now int64) []Txn {
 		Txn{AppID: AcceptedID(cr.ClusterID, cr.Pipeline), Version: l.snap.Version + 1, LastUpdated: &now})
 }
 
-// AcceptRemoved settles that rows which RESTOREs of others took away up to now are given up, by a commit without
-// files. It returns its version, or -1 if there is nothing to settle.
+// AcceptRemoved settles that rows are given up which RESTOREs of others took away up to now, or whose txn went back, by
+// a commit without files. It returns its version, or -1 if there is nothing to settle.
 func (l *Log) AcceptRemoved(ctx context.Context) (version int64, err error) {
 	return l.commitAlone(ctx, func() (*lone, error) {
-		if l.snap.Unsettled() == 0 {
+		if l.snap.Unsettled() == 0 && !l.snap.anyBack() {
 			return nil, nil
 		}
 		now, read := l.opts.Now().UnixMilli(), l.snap.Version
@@ -144,6 +144,9 @@ func (l *Log) commitAlone(ctx context.Context, build func() (*lone, error)) (ver
 // putAlone writes a commit as the next version, and takes it into the snapshot. The caller holds snapLock.
 func (l *Log) putAlone(ctx context.Context, c *lone) (version int64, won bool, err error) {
 	if c.info.TxnID, err = l.uniqueID(); err != nil {
+		return -1, false, err
+	}
+	if err := l.stamp(ctx, c.info); err != nil {
 		return -1, false, err
 	}
 	body, err := encodeCommit(c.info, nil, nil, c.txns, c.removes, c.adds)

@@ -143,6 +143,8 @@ type Creation struct {
 	PartitionColumn string
 	StatsColumns    []string // delta.dataSkippingStatsColumns
 	Description     string
+	// InCommitTimestamps makes the table with in-commit timestamps. One that is there has them or not, as it is.
+	InCommitTimestamps bool
 	// Comments are those of columns, by name, for columns that are made here.
 	Comments map[string]string
 }

@@ -17,13 +17,15 @@ type Snapshot struct {
 	// Checkpoint is the version of the newest checkpoint known, -1 for none.
 	Checkpoint int64
 
-	// restored is the newest version that is known to be a RESTORE of another tool which took files of Deckle's away, 0
-	// for none. A checkpoint does not hold it; see Unsettled.
+	// restored is the newest version that is known to be a RESTORE of another tool which took files of Deckle's away,
+	// or to set a txn of a shard back; 0 for none. A checkpoint does not hold it; see Unsettled.
 	restored int64
 
-	checkpointSize int64      // bytes of that checkpoint, 0 if not known
-	since          []progress // of the commits after it, ascending
-	files          *fileTable // nil if the log was opened without KeepFiles
+	inCommit       int64              // in-commit timestamp of Version, 0 if there is none or it is not known
+	lowered        map[string]lowered // txns that are less than they were, by application id
+	checkpointSize int64              // bytes of that checkpoint, 0 if not known
+	since          []progress         // of the commits after it, ascending
+	files          *fileTable         // nil if the log was opened without KeepFiles
 	// vectors are the live files of which a deletion vector hides rows, whether files are kept or not: as long as there
 	// is one, nothing is read and nothing is written.
 	vectors      map[string]bool
@@ -64,7 +66,7 @@ type progress struct {
 
 func newSnapshot(keepFiles, keepStats bool, logRetention time.Duration) *Snapshot {
 	s := &Snapshot{Version: -1, Checkpoint: -1, Txns: map[string]Txn{}, totals: totals{exact: true},
-		logRetention: logRetention, vectors: map[string]bool{}}
+		logRetention: logRetention, vectors: map[string]bool{}, lowered: map[string]lowered{}}
 	if keepFiles {
 		s.files = newFileTable(keepStats)
 	}
@@ -95,6 +97,7 @@ func (s *Snapshot) txn(appID string) int64 { return max(s.Txns[appID].Version, 0
 // apply folds in the commit of the next version.
 func (s *Snapshot) apply(c *commit) {
 	s.Version++
+	s.inCommit = c.inCommit
 	if !c.own {
 		s.foreign = s.Version
 	}
@@ -108,7 +111,9 @@ func (s *Snapshot) apply(c *commit) {
 		s.setMetadata(c.metaData)
 	}
 	for _, t := range c.txns {
-		s.Txns[t.AppID] = t
+		if s.noteTxn(t) && !c.own {
+			s.restored = s.Version // its rows may be gone, too
+		}
 	}
 	p := progress{version: s.Version, change: totals{exact: c.own || len(c.removes)+len(c.adds) == 0}}
 	for i := range c.removes {
@@ -277,15 +282,16 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 	return nil
 }
 
-// Unsettled is the version of the newest RESTORE of another tool that has taken rows of Deckle's away, as long as
-// nobody has said what becomes of them; 0 if there is none.
+// Unsettled is the version of the newest RESTORE of another tool that has taken rows of Deckle's away, or of the
+// newest commit of another tool that has set a txn of a shard back, as long as nobody has said what becomes of them; 0
+// if there is none.
 func (s *Snapshot) Unsettled() int64 {
 	if s.Metadata == nil {
 		return 0
 	}
 	cluster, pipeline := s.Metadata.Configuration[ConfigClusterID], s.Metadata.Configuration[ConfigPipeline]
 	v := max(s.restored, s.txn(NoticedID(cluster, pipeline)))
-	if v <= s.txn(AcceptedID(cluster, pipeline)) {
+	if v <= s.settledUpTo() {
 		return 0
 	}
 	return v

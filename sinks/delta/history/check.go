@@ -28,6 +28,7 @@ const (
 	HintNowhere          = "hint-nowhere"          // _last_checkpoint names what is not there
 	HintDiffers          = "hint-differs"          // it counts wrongly, or cannot be understood
 	TxnBack              = "txn-back"              // a txn of an application id has a lower version than before
+	TimestampBack        = "timestamp-back"        // an in-commit timestamp is missing or not above the one before
 	RemoveUnknown        = "remove-unknown"        // a commit removes a file that was not live
 	Unreadable           = "unreadable"            // the newest version cannot be read exactly
 )
@@ -90,6 +91,7 @@ type checker struct {
 	opts    CheckOptions
 	r       *Report
 	state   *State
+	last    int64              // the newest in-commit timestamp
 	actions map[int64][2]int64 // rows and adds of the checkpoints that were read, by version
 }
 
@@ -262,6 +264,18 @@ func (c *checker) apply(s *State, m *Commit) {
 	}
 	s.Apply(m)
 	c.r.Commits++
+	if !deltalog.InCommitTimestamps(s.Protocol, s.Metadata) {
+		return
+	}
+	at := int64(0)
+	if m.Info != nil {
+		at = m.Info.InCommitTimestamp
+	}
+	if at <= c.last {
+		c.find(TimestampBack, key, m.Version, "its in-commit timestamp is %d, after %d: time travel by a time is not "+
+			"exact", at, c.last)
+	}
+	c.last = max(c.last, at)
 }
 
 func (c *checker) hint(ctx context.Context) error {

@@ -1,0 +1,86 @@
+package deltalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"deckle/sinks/delta/store"
+)
+
+// A table may have in-commit timestamps (protocol, "In-Commit Timestamps"): each commit says when it was made, and the
+// times rise strictly. Time travel by a time then does not hang on when the store has written an object, which a copy
+// of the bucket changes.
+const (
+	configInCommit  = "delta.enableInCommitTimestamps"
+	featureInCommit = "inCommitTimestamp"
+)
+
+// InCommitTimestamps reports whether each commit of a table has a timestamp: the protocol has the feature, and the
+// property switches it on.
+func InCommitTimestamps(p *Protocol, m *Metadata) bool {
+	return p != nil && m != nil && p.MinWriterVersion >= 7 && slices.Contains(p.WriterFeatures, featureInCommit) &&
+		strings.EqualFold(m.Configuration[configInCommit], "true")
+}
+
+// stamped gives a table that is made its protocol with in-commit timestamps. Features that writer version 2 stands for
+// have to be named beside another one.
+func stamped(m *Metadata, info *CommitInfo) *Protocol {
+	m.Configuration[configInCommit] = "true"
+	info.InCommitTimestamp = info.Timestamp
+	return &Protocol{MinReaderVersion: 1, MinWriterVersion: 7,
+		WriterFeatures: append(slices.Clone(legacyFeatures[2]), featureInCommit)}
+}
+
+// stamp gives a commit that is to follow the current snapshot its in-commit timestamp, if the table has those: the
+// time at which it is tried, and at least a millisecond after the version before. It is called anew for each version
+// that is tried. The caller holds snapLock.
+func (l *Log) stamp(ctx context.Context, info *CommitInfo) error {
+	// gofail: var bugStampMissing struct{}
+	// return nil
+	if !InCommitTimestamps(l.snap.Protocol, l.snap.Metadata) {
+		return nil
+	}
+	if l.snap.inCommit == 0 { // read from a checkpoint, which does not say it
+		at, err := l.inCommitOf(ctx, l.snap.Version)
+		if err != nil {
+			return err
+		}
+		l.snap.inCommit = at
+	}
+	info.InCommitTimestamp = max(info.Timestamp, l.snap.inCommit+1)
+	return nil
+}
+
+// inCommitOf reads the in-commit timestamp of a version in its commit, or in its checksum where a table was copied
+// without its commits before the checkpoint.
+func (l *Log) inCommitOf(ctx context.Context, v int64) (at int64, err error) {
+	c, err := l.readCommit(ctx, v)
+	if err == nil {
+		at = c.inCommit
+	} else if errors.Is(err, store.ErrNotFound) {
+		var data []byte
+		if data, err = l.store.Get(ctx, l.checksumKey(v)); err == nil {
+			var sum struct {
+				At int64 `json:"inCommitTimestampOpt"`
+			}
+			if err = json.Unmarshal(data, &sum); err == nil {
+				at = sum.At
+			}
+		} else if errors.Is(err, store.ErrNotFound) {
+			err = nil
+		}
+	}
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("delta: table %s: in-commit timestamp of version %d: %w", l.name(), v, err)
+	case at <= 0:
+		return 0, stop(l.name(), "set the property "+configInCommit+" to false, and to true again if it is wanted, "+
+			"with a tool that writes such timestamps (Spark); Deckle goes on by itself",
+			"version %d has no in-commit timestamp, which the next one has to follow", v)
+	}
+	return at, nil
+}
