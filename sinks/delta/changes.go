@@ -17,7 +17,9 @@ import (
 // collects nothing. Files of changes have the columns of data files, and in the last one what has happened to the row.
 type changes struct {
 	w     *writer
+	judge *judge
 	dates map[int32]*changedRows // those without columns of others
+	fresh map[int32]*changedRows // those that are new, where columns of others have defaults
 }
 
 // changedRows become one file of changes. Each row has all columns of this binary, and behind them those of others and
@@ -26,14 +28,15 @@ type changedRows struct {
 	table *table
 	more  *foreign
 	rows  []sessionRow
+	judge *judge // which fills the rows with defaults, nil: nobody
 }
 
 // feed returns what collects the changes of a commit, nil if the table has no feed.
-func (w *writer) feed() *changes {
+func (w *writer) feed(j *judge) *changes {
 	if !w.log.ChangeFeed() {
 		return nil
 	}
-	return &changes{w: w, dates: map[int32]*changedRows{}}
+	return &changes{w: w, judge: j, dates: map[int32]*changedRows{}, fresh: map[int32]*changedRows{}}
 }
 
 // changeField is the column of what has happened.
@@ -59,11 +62,11 @@ func (c *changedRows) add(row sessionRow, what string) {
 }
 
 // of returns where the changed rows of a file of the table's level, or of a date, are collected.
-func (c *changes) of(t *table, date int32) *changedRows {
-	r := c.dates[date]
+func (c *changes) of(in map[int32]*changedRows, t *table, date int32) *changedRows {
+	r := in[date]
 	if r == nil {
 		r = &changedRows{table: t, more: (*foreign)(nil).noting()}
-		c.dates[date] = r
+		in[date] = r
 	}
 	if t.level > r.table.level {
 		r.table = t
@@ -78,7 +81,7 @@ func (c *changes) replaced(ctx context.Context, t *table, date int32, befores, a
 	if c == nil {
 		return nil
 	}
-	to := c.of(t, date)
+	to := c.of(c.dates, t, date)
 	if more != nil {
 		to = &changedRows{table: t, more: more.noting()}
 	}
@@ -97,7 +100,11 @@ func (c *changes) inserted(t *table, date int32, rows []sessionRow) {
 	if c == nil {
 		return
 	}
-	newest, to := c.w.layout.sessions[level.Current], c.of(t, date)
+	in := c.dates
+	if c.judge != nil && len(c.judge.rules.Defaults()) > 0 {
+		in = c.fresh
+	}
+	newest, to := c.w.layout.sessions[level.Current], c.of(in, t, date)
 	for _, r := range rows {
 		to.add(c.w.layout.fit(newest, slices.Clip(r)), deltalog.ChangeInsert)
 	}
@@ -113,6 +120,12 @@ func (c *changes) finish(ctx context.Context, change *deltalog.Change) error {
 			return err
 		}
 	}
+	for _, date := range slices.Sorted(maps.Keys(c.fresh)) {
+		c.fresh[date].judge = c.judge
+		if err := c.upload(ctx, c.fresh[date], date, change); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -122,6 +135,9 @@ func (c *changes) upload(ctx context.Context, r *changedRows, date int32, change
 		return nil
 	}
 	data, _, err := c.w.layout.encodeSessions(r.table, r.rows, c.w.codec, r.more)
+	if err == nil {
+		data, err = r.judge.fill(r.more.schema(r.table.file), data, c.w.codec)
+	}
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,10 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 			return nil, err
 		}
 	}
+	files, err := judge.fillEvents(files, s.codec)
+	if err != nil {
+		return nil, err
+	}
 	adds := make([]deltalog.Add, len(files))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
@@ -171,7 +175,11 @@ func (s *Events) fetched(ctx context.Context, plan *state.Plan, origin deltalog.
 		if err := judge.events(f); err != nil {
 			return err
 		}
-		add, err := s.upload(ctx, f, origin)
+		filled, err := judge.fillEvents([]*dataFile{f}, s.codec)
+		if err != nil {
+			return err
+		}
+		add, err := s.upload(ctx, filled[0], origin)
 		adds = append(adds, add)
 		rows += f.rows
 		return err

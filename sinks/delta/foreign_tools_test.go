@@ -3,17 +3,20 @@ package delta
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"deckle/schema"
 	"deckle/schema/level"
 	"deckle/sinks"
+	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
 )
@@ -179,4 +182,58 @@ func TestForeignTools(t *testing.T) {
 	look("set", "delta.appendOnly", "false")
 	must(write(state.SinkRevisions, 8, revised("s0-1", 8, "bild")))
 	look("read")
+}
+
+// TestFeaturesReadByOthers: delta-rs and DuckDB read a table with in-commit timestamps, and the columns of another tool
+// that Deckle has filled with their defaults.
+func TestFeaturesReadByOthers(t *testing.T) {
+	python := otherReaders(t)
+	dir, m := t.TempDir(), newModel(32, 1)
+	st := store.NewLocal(vfs.Default, dir, "test")
+	opts := testOptions(st, m.rng)
+	opts.FileBytes, opts.Compression, opts.InCommitTimestamps = 0, "zstd", true
+	d := mustOpen(t, opts)
+	defer d.Close()
+	write := func(epoch uint64, id int) {
+		t.Helper()
+		r := m.sessionRow(0, epoch, id)
+		r.SessionDate, r.Brand = 19_000, "bild"
+		err := d.Sessions().Write(t.Context(), sessionsPlan(state.SinkSessions, epoch-1, epoch, level.First, r))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1, 1)
+	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: st, Name: "sessions"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body []byte
+	log.View(func(s *deltalog.Snapshot) {
+		meta := *s.Metadata
+		meta.SchemaString = strings.TrimSuffix(meta.SchemaString, "]}") + "," +
+			defaultColumns([3]string{"note", "string", "'new'"}, [3]string{"score", "double", "2.5"}) + "]}"
+		b, err := json.Marshal(&meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = fmt.Appendf(nil, `{"commitInfo":{"operation":"CHANGE COLUMN","inCommitTimestamp":%d}}`+"\n"+
+			`{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["appendOnly","invariants",`+
+			`"inCommitTimestamp","allowColumnDefaults"]}}`+"\n"+`{"metaData":%s}`+"\n",
+			time.Now().Add(time.Minute).UnixMilli(), b)
+	})
+	if err := st.PutIfAbsent(t.Context(), "sessions/_delta_log/00000000000000000002.json", body); err != nil {
+		t.Fatal(err)
+	}
+	write(2, 2)
+	out, err := exec.CommandContext(t.Context(), python, "-c", foreignScript, filepath.Join(dir, "sessions"), "read").
+		Output()
+	var got map[string][]any
+	if err != nil || json.Unmarshal(out, &got) != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := map[string][]any{"s0-1": {"bild", nil, nil}, "s0-2": {"bild", "new", 2.5}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("they read %v, want %v", got, want)
+	}
 }

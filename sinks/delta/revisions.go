@@ -200,9 +200,9 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 	if p.judge, err = p.s.judge(); err != nil {
 		return false, err
 	}
-	p.others, p.changes = p.s.log.ForeignColumns(), p.s.feed()
+	p.others, p.changes = p.s.log.ForeignColumns(), p.s.feed(p.judge)
 	change.Rules = p.judge.text()
-	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.s.table(p.plan), change: change}
+	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.s.table(p.plan), change: change, judge: p.judge}
 	found := map[string]bool{}
 	rewritten := map[string][]string{}
 	for _, f := range candidates {
@@ -445,7 +445,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			p.deleted = append(p.deleted, key)
 			continue
 		}
-		if err := p.allow(p.images[key], t.date, noForeign); err != nil {
+		if err := p.allow(p.images[key], t.date, p.judge.fresh()); err != nil {
 			return err
 		}
 		dates[t.date] = append(dates[t.date], p.images[key])
@@ -459,7 +459,7 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
 	for _, date := range slices.Sorted(maps.Keys(dates)) {
 		p.changes.inserted(b.table, date, dates[date])
-		if err := b.file(b.table, date, dates[date], nil, origin); err != nil {
+		if err := b.newRows(b.table, date, dates[date], origin); err != nil {
 			return err
 		}
 	}

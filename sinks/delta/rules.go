@@ -17,9 +17,11 @@ import (
 
 // judge holds rows against the rules of their table.
 type judge struct {
-	rules  *deltalog.Rules
-	table  *table         // with every column that this binary knows
-	places map[string]int // of the columns in the rows; the partition column is none of them
+	rules *deltalog.Rules
+	table *table // with every column that this binary knows
+	// defaults are the values of new rows in columns of others.
+	defaults map[string]constraint.Value
+	places   map[string]int // of the columns in the rows; the partition column is none of them
 }
 
 // judge returns nil if the table has no rules, and an error if nothing may be written to it.
@@ -29,7 +31,10 @@ func (w *writer) judge() (*judge, error) {
 		return nil, err
 	}
 	t := w.tables[level.Current]
-	j := &judge{rules: rules, table: t, places: map[string]int{}}
+	j := &judge{rules: rules, table: t, places: map[string]int{}, defaults: map[string]constraint.Value{}}
+	for _, d := range rules.Defaults() {
+		j.defaults[d.Column] = d.Constraint()
+	}
 	for i, f := range t.file.Fields() {
 		j.places[f.Name()] = i
 	}
@@ -117,7 +122,7 @@ func refused(s *schema.SessionRow, violation error) error {
 	return &sinks.RefusedError{RowKey: s.Key(), Row: raw, Err: violation, Brief: violation.Error()}
 }
 
-// noForeign says that no column of others has a value, as in a row that is new.
+// noForeign says that no column of others has a value, as in a new row where none has a default.
 var noForeign = map[string]constraint.Value{}
 
 // events judges the rows of a file of events. No single one of them could be left out, so that a violation is a
@@ -127,7 +132,7 @@ func (j *judge) events(f *dataFile) error {
 		return nil
 	}
 	return eachRow(f.table.name, f.data, j.table.file, j.table.later, func(r parquet.Row) error {
-		err := j.row(r, f.date, noForeign)
+		err := j.row(r, f.date, j.fresh())
 		if _, ok := errors.AsType[*deltalog.ViolationError](err); ok {
 			partition, offset := r[j.places["kafka_partition"]].Int64(), r[j.places["kafka_offset"]].Int64()
 			err = fmt.Errorf("delta: table %s: record %d/%d: %w", f.table.name, partition, offset, err)

@@ -73,7 +73,7 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 	if err != nil {
 		return err
 	}
-	if err := b.judge.row(parquet.Row(r), row.SessionDate, noForeign); err != nil {
+	if err := b.judge.row(parquet.Row(r), row.SessionDate, b.judge.fresh()); err != nil {
 		return refused(row, err)
 	}
 	if b.dates == nil {
@@ -89,12 +89,24 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 
 func (b *sessionsBuilder) flush() error {
 	for _, date := range slices.Sorted(maps.Keys(b.dates)) {
-		if err := b.file(b.table, date, b.dates[date], nil, b.origin); err != nil {
+		if err := b.newRows(b.table, date, b.dates[date], b.origin); err != nil {
 			return err
 		}
 	}
 	b.dates, b.memory, b.bytes = nil, rowMemory{}, 0
 	return nil
+}
+
+// newRows uploads rows of one partition that are new in the table, with the defaults of columns of others.
+func (b *sessionsBuilder) newRows(t *table, date int32, rows []sessionRow, origin deltalog.Origin) error {
+	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec, nil)
+	if err == nil {
+		data, err = b.judge.fill(t.file, data, b.w.codec)
+	}
+	if err != nil {
+		return err
+	}
+	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}, origin)
 }
 
 // file uploads the rows of one partition as a file of the table's level and adds them to the change. Without origins
@@ -106,7 +118,10 @@ func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, more *fo
 	if err != nil {
 		return err
 	}
-	f := &dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}
+	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}, origins...)
+}
+
+func (b *sessionsBuilder) upload(f *dataFile, origins ...deltalog.Origin) error {
 	add, err := b.w.upload(b.ctx, f, origins...)
 	if err != nil {
 		return err

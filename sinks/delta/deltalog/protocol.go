@@ -47,10 +47,11 @@ func (p *Protocol) Features() []string {
 
 // writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
 // obeyed, and so are changeDataFeed and inCommitTimestamp while their properties are set. What invariants, generated
-// and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped). The others
-// ask nothing of who writes Deckle's columns.
-var writerFeatures = []string{"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns",
-	featureMapping, "identityColumns", featureInCommit, featureProtection, "timestampNtz", "vacuumProtocolCheck"}
+// and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped), and so is a
+// default that is no literal (defaultOf). The others ask nothing of who writes Deckle's columns.
+var writerFeatures = []string{"allowColumnDefaults", "appendOnly", "invariants", "checkConstraints", "changeDataFeed",
+	"generatedColumns", featureMapping, "identityColumns", featureInCommit, featureProtection, "timestampNtz",
+	"vacuumProtocolCheck"}
 
 // Ways back from what is refused.
 const (
@@ -60,6 +61,8 @@ const (
 		"columnMapping; Deckle goes on by itself"
 	hintConstraint = "drop the constraint (ALTER TABLE ... DROP CONSTRAINT), or write it as comparisons of columns " +
 		"with values, IN, IS NULL, AND, OR and NOT; Deckle goes on by itself"
+	hintDefault = "drop the default (ALTER TABLE ... ALTER COLUMN ... DROP DEFAULT), or give a literal of the " +
+		"column's type; Deckle goes on by itself"
 	hintFeature = "switch it off and take it from the table with ALTER TABLE ... DROP FEATURE (Spark; what it " +
 		"leaves, " + featureProtection + ", is no hindrance), or restore the table to the version before; Deckle " +
 		"goes on by itself. Or give Deckle a new location"

@@ -13,14 +13,16 @@ import (
 // configConstraint stands before the name of a CHECK constraint.
 const configConstraint = "delta.constraints."
 
-// Rules are what a table wants of each row by its metaData: CHECK constraints, and columns that are NOT NULL. Of the
-// latter those are left out of which no file that is written here has a null: new tables are made with them, and their
-// rows need no judge.
+// Rules are what a table wants of each row by its metaData: CHECK constraints, the defaults of columns of others, and
+// columns that are NOT NULL. Of the latter those are left out of which no file that is written here has a null: new
+// tables are made with them, and their rows need no judge.
 type Rules struct {
-	text    string
-	checks  []check
-	present []string // columns that have no null
-	err     error    // a rule that is not understood
+	text     string
+	checks   []check
+	present  []string // columns that have no null
+	defaults []Default
+	err      error  // a rule that is not understood
+	hint     string // and the way out
 }
 
 type check struct {
@@ -29,8 +31,9 @@ type check struct {
 	columns    []string
 }
 
-// rulesOf reads the rules of a table. The required columns have no null in what is written here.
-func rulesOf(m *Metadata, required map[string]bool) *Rules {
+// rulesOf reads the rules of a table. known are the columns that are written here, nil for a reader: true for those
+// that have no null.
+func rulesOf(m *Metadata, known map[string]bool) *Rules {
 	r := &Rules{}
 	if m == nil {
 		return r
@@ -52,9 +55,21 @@ func rulesOf(m *Metadata, required map[string]bool) *Rules {
 			typ = "" // a struct, an array or a map
 		}
 		columns = append(columns, constraint.Column{Name: f.Name, Kind: constraint.KindOf(typ)})
-		if !f.Nullable && !required[f.Name] {
+		if !f.Nullable && !known[f.Name] {
 			r.present = append(r.present, f.Name)
 			r.text += "not null " + f.Name + "\n"
+		}
+		if _, own := known[f.Name]; own || known == nil {
+			continue
+		}
+		d, err := defaultOf(&f)
+		if err != nil {
+			r.err, r.hint = err, hintDefault
+			return r
+		}
+		if d != nil {
+			r.defaults = append(r.defaults, *d)
+			r.text += fmt.Sprintf("default %s %s %v\n", d.Column, d.Type, d.Value)
 		}
 	}
 	slices.Sort(names)
@@ -62,6 +77,7 @@ func rulesOf(m *Metadata, required map[string]bool) *Rules {
 		c := check{name: strings.TrimPrefix(key, configConstraint), text: m.Configuration[key]}
 		var err error
 		if c.expr, err = constraint.Parse(c.text, columns); err != nil {
+			r.hint = hintConstraint
 			r.err = fmt.Errorf("the constraint %s, CHECK (%s), is not understood: %w", c.name, c.text, err)
 			return r
 		}
@@ -74,6 +90,9 @@ func rulesOf(m *Metadata, required map[string]bool) *Rules {
 
 // Text tells these rules from others; "" if there are none. A change says with it by which rules its rows were judged.
 func (r *Rules) Text() string { return r.text }
+
+// Defaults are the columns of others that new rows have a value in. The caller does not change them.
+func (r *Rules) Defaults() []Default { return r.defaults }
 
 // ViolationError says which rule a row violates.
 type ViolationError struct{ Rule string }

@@ -58,11 +58,11 @@ func schemaString(fields []Field, comments map[string]string) string {
 // needed are what a column may ask of who writes it, by the names in its metadata.
 var needed = map[string]string{
 	"delta.invariants": "an invariant", "delta.generationExpression": "an expression that generates it",
-	"delta.identity.start": "generated numbers", "CURRENT_DEFAULT": "a default",
+	"delta.identity.start": "generated numbers",
 }
 
 // checkSchema reports how a table's schema differs from the columns that are written. The later ones may be missing.
-// Columns of others may be there if they may be null, as they are in every row that is written here.
+// Columns of others may be there if they may be null, as they are in every row that is written here, or have a default.
 func checkSchema(schemaString string, want, later []Field) error {
 	var s schemaStruct
 	if err := json.Unmarshal([]byte(schemaString), &s); err != nil {
@@ -76,7 +76,7 @@ func checkSchema(schemaString string, want, later []Field) error {
 			}
 		}
 		i := slices.IndexFunc(known, func(w Field) bool { return w.Name == f.Name })
-		if i < 0 && !f.Nullable {
+		if d, err := defaultOf(&f); i < 0 && !f.Nullable && d == nil && err == nil {
 			return fmt.Errorf("column %s is not one of Deckle's and NOT NULL: no row could be written", f.Name)
 		}
 		if i < 0 {

@@ -32,10 +32,11 @@ type Snapshot struct {
 	totals       totals
 	properties   properties
 	rules        *Rules
-	logRetention time.Duration   // where the table has no property
-	foreign      int64           // the newest version that was read and is not ours, 0 for none
-	required     map[string]bool // columns of which no file that is written here has a null
-	fits         schemaFits
+	logRetention time.Duration // where the table has no property
+	foreign      int64         // the newest version that was read and is not ours, 0 for none
+	// known are the columns that are written here, nil for a reader: true for those of which no file has a null.
+	known map[string]bool
+	fits  schemaFits
 }
 
 // schemaFits is what checkSchema has said of a metaData action: every commit asks, and a schema is 10 KB of JSON.
@@ -76,9 +77,15 @@ func newSnapshot(keepFiles, keepStats bool, logRetention time.Duration) *Snapsho
 
 // of notes what a writer's tables are like.
 func (s *Snapshot) of(want *Creation) *Snapshot {
-	s.required = map[string]bool{}
-	for i := 0; want != nil && i < len(want.Fields); i++ {
-		s.required[want.Fields[i].Name] = want.Fields[i].Required
+	if want == nil {
+		return s
+	}
+	s.known = map[string]bool{}
+	for _, f := range want.Later {
+		s.known[f.Name] = false
+	}
+	for _, f := range want.Fields {
+		s.known[f.Name] = f.Required
 	}
 	return s
 }
@@ -88,7 +95,7 @@ func (s *Snapshot) setMetadata(m *Metadata) {
 	if m != nil {
 		cfg = m.Configuration
 	}
-	s.Metadata, s.properties, s.rules = m, propertiesOf(cfg, s.logRetention), rulesOf(m, s.required)
+	s.Metadata, s.properties, s.rules = m, propertiesOf(cfg, s.logRetention), rulesOf(m, s.known)
 }
 
 // txn is the version of an application id, 0 for none.
@@ -267,7 +274,7 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 			"%s is %q", configTxnRetention, v)
 	}
 	if s.rules.err != nil {
-		return stop(hintConstraint, "%v", s.rules.err)
+		return stop(s.rules.hint, "%v", s.rules.err)
 	}
 	if s.fits.metadata != s.Metadata || s.fits.want != want {
 		s.fits = schemaFits{s.Metadata, want, checkSchema(s.Metadata.SchemaString, want.Fields, want.Later)}
