@@ -46,8 +46,13 @@ func (w *writer) judge() (*judge, error) {
 func (w *writer) untilJudged(ctx context.Context, write func(*judge) error) error {
 	for try := 0; ; try++ {
 		j, err := w.judge()
-		if err != nil {
-			return err
+		if err != nil { // nothing else looks whether somebody has undone what stops the table
+			if err := w.log.Refresh(ctx); err != nil {
+				return err
+			}
+			if j, err = w.judge(); err != nil {
+				return err
+			}
 		}
 		err = write(j)
 		again := errors.Is(err, deltalog.ErrRebuild)
