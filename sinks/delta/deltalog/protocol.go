@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"deckle/sinks"
 )
@@ -135,4 +136,28 @@ func checkWriter(root string, p *Protocol, m *Metadata) error {
 		}
 	}
 	return nil
+}
+
+// A table may have in-commit timestamps (protocol, "In-Commit Timestamps"): each commit says when it was made, and the
+// times rise strictly. Time travel by a time then does not hang on when the store has written an object, which a copy
+// of the bucket changes.
+const (
+	configInCommit  = "delta.enableInCommitTimestamps"
+	featureInCommit = "inCommitTimestamp"
+)
+
+// InCommitTimestamps reports whether each commit of a table has a timestamp: the protocol has the feature, and the
+// property switches it on.
+func InCommitTimestamps(p *Protocol, m *Metadata) bool {
+	return p != nil && m != nil && p.MinWriterVersion >= 7 && slices.Contains(p.WriterFeatures, featureInCommit) &&
+		strings.EqualFold(m.Configuration[configInCommit], "true")
+}
+
+// stamped gives a table that is made its protocol with in-commit timestamps. Features that writer version 2 stands for
+// have to be named beside another one.
+func stamped(m *Metadata, info *CommitInfo) *Protocol {
+	m.Configuration[configInCommit] = "true"
+	info.InCommitTimestamp = info.Timestamp
+	return &Protocol{MinReaderVersion: 1, MinWriterVersion: 7,
+		WriterFeatures: append(slices.Clone(legacyFeatures[2]), featureInCommit)}
 }
