@@ -41,13 +41,10 @@ func TestTxnBack(t *testing.T) {
 			if err := write(other, version); err != nil || l.CheckRevises() == nil {
 				t.Errorf("another shard: %v; revisions wait: %v", err, l.CheckRevises())
 			}
-			switch {
-			case version%2 == 0:
+			if version%2 == 0 {
 				set(5)
-			default:
-				if v, err := l.AcceptRemoved(t.Context()); v < 0 || err != nil {
-					t.Fatal(v, err)
-				}
+			} else if v, err := l.AcceptRemoved(t.Context()); v < 0 || err != nil {
+				t.Fatal(v, err)
 			}
 			if err := write(id, 9); err != nil {
 				t.Errorf("to %d, settled: %v", back, err)
