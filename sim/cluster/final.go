@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"deckle/sim"
@@ -68,7 +69,10 @@ func (o *oracle) logs(ctx context.Context) error {
 			return err
 		}
 		for _, f := range r.Findings {
-			if !f.Warning {
+			// For whose clock is a year ahead no removed file is inside the retention: the checkpoints that it makes
+			// have none.
+			forgotten := f.Kind == history.CheckpointDiffers && strings.Contains(f.Text, "tombstones inside the retention")
+			if !f.Warning && !(forgotten && o.w.farAhead.Load()) {
 				o.w.history.fail("table %s: %s, %s: %s", name, f.Kind, f.Key, f.Text)
 			}
 		}

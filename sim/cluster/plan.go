@@ -146,6 +146,7 @@ var kinds = []kind{
 			s = int64(w.rng.IntN(86400 * 3))
 		case 3:
 			s = 86400 * 400
+			w.farAhead.Store(true)
 		}
 		w.history.fault("clock", "%s is set by %d s", m.name, s)
 		m.clock.off.Store(s)

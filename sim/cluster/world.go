@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -52,6 +53,7 @@ type world struct {
 	journal *journal // of what the shards have applied
 	listing readers  // whom the operator has listed
 
+	farAhead  atomic.Bool // a member's clock has been ahead by more than any retention
 	rulesLock sync.Mutex
 	rules     []sim.PrivateRules // by revision
 	oneRules  sync.Mutex         // held by the fault that changes the rules, until all nodes have them
