@@ -29,14 +29,19 @@ type desk struct {
 	t      *testing.T
 	b      *nodetest.Broker
 	broken *badbatch.Broken
+	faults *kfake.FaultHandle
 	now    time.Time
 	took   map[int32][]int64
 }
 
-func newDesk(t *testing.T, partitions, epoch int32) *desk {
+// newDesk returns a desk whose source has begun. The broker has the faults from the first request on.
+func newDesk(t *testing.T, partitions, epoch int32, faults ...kfake.Fault) *desk {
 	t.Helper()
 	d := &desk{t: t, b: nodetest.NewBroker(t, partitions), broken: &badbatch.Broken{}, now: time.Now(),
 		took: map[int32][]int64{}}
+	if len(faults) > 0 {
+		d.faults = d.b.Fault(faults...)
+	}
 	opts := append(slices.Clip(d.b.Opts), kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if err != nil {
@@ -215,8 +220,8 @@ func TestOneProbeAtATime(t *testing.T) {
 // A partition that its client has not begun to read, because its leader's history cannot be asked for, goes on like any
 // other, although the client passes over it when offsets are set.
 func TestPartitionThatWasNeverBegun(t *testing.T) {
-	d := newDesk(t, 2, 0)
-	h := d.b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetForLeaderEpoch}, Topic: nodetest.Topic,
+	// The source asks once, as soon as it begins.
+	d := newDesk(t, 2, 0, kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetForLeaderEpoch}, Topic: nodetest.Topic,
 		Partitions: []int32{0}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	d.b.Produce(nodetest.Record(0, "s", 0), nodetest.Record(1, "s", 1))
 	d.until("the one fails, the other is read", func() bool {
@@ -225,7 +230,7 @@ func TestPartitionThatWasNeverBegun(t *testing.T) {
 	if d.retry(time.Minute); d.parts[0].failing == nil {
 		t.Fatal("it is not failing any more")
 	}
-	h.Remove()
+	d.faults.Remove()
 	if d.retry(time.Minute); d.parts[0].failing != nil {
 		t.Fatalf("failing: %v", d.parts[0].failing.err)
 	}
