@@ -87,7 +87,7 @@ func TestRowsRemoved(t *testing.T) {
 			t.Fatalf("nobody has done anything: %s", got)
 		}
 		restore(3, file())
-		if got := text(); !strings.HasPrefix(got, "rows-removed, table sessions: version 3, by another tool, has taken") ||
+		if got := text(); !strings.HasPrefix(got, "rows-removed, table sessions: version 3, by another tool, has") ||
 			!strings.Contains(got, "1 files with 1 rows") || !strings.Contains(got, "--version 2 --rows=again") {
 			t.Fatalf("after a RESTORE: %q", got)
 		}
