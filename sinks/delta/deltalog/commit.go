@@ -288,11 +288,8 @@ func (l *Log) build(ctx context.Context, group []*pending, txnID string) ([]byte
 	// 	txns = txns[:len(txns)-1]
 	// }
 
-	if err := l.stamp(ctx, info); err != nil {
-		return nil, err
-	}
 	txns = append(txns, l.snap.notices(now)...)
-	return encodeCommit(info, nil, nil, txns, removes, adds, changes...)
+	return l.encode(ctx, info, nil, txns, removes, adds, changes...)
 }
 
 // put writes one version and finds out whether the write took effect: true if that version is this very commit, false

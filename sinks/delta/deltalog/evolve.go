@@ -56,10 +56,7 @@ func (l *Log) tryColumns(ctx context.Context, fields []Field) (added []string, e
 	info := &CommitInfo{Timestamp: l.opts.Now().UnixMilli(), Operation: "ADD COLUMNS",
 		OperationParameters: map[string]string{"columns": string(names)}, ReadVersion: &read, EngineInfo: engineInfo,
 		TxnID: txnID, Node: l.opts.Node}
-	if err := l.stamp(ctx, info); err != nil {
-		return nil, err
-	}
-	body, err := encodeCommit(info, nil, &meta, l.snap.notices(info.Timestamp), nil, nil)
+	body, err := l.encode(ctx, info, &meta, l.snap.notices(info.Timestamp), nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -146,10 +146,7 @@ func (l *Log) putAlone(ctx context.Context, c *lone) (version int64, won bool, e
 	if c.info.TxnID, err = l.uniqueID(); err != nil {
 		return -1, false, err
 	}
-	if err := l.stamp(ctx, c.info); err != nil {
-		return -1, false, err
-	}
-	body, err := encodeCommit(c.info, nil, nil, c.txns, c.removes, c.adds)
+	body, err := l.encode(ctx, c.info, nil, c.txns, c.removes, c.adds)
 	if err != nil {
 		return -1, false, err
 	}

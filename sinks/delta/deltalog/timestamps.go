@@ -9,6 +9,16 @@ import (
 	"deckle/sinks/delta/store"
 )
 
+// encode renders a commit that is to follow the current snapshot: with its in-commit timestamp, if the table has those.
+// It is called anew for each version that is tried. The caller holds snapLock.
+func (l *Log) encode(ctx context.Context, info *CommitInfo, meta *Metadata, txns []Txn, removes []Remove, adds []Add,
+	changes ...Cdc) ([]byte, error) {
+	if err := l.stamp(ctx, info); err != nil {
+		return nil, err
+	}
+	return encodeCommit(info, nil, meta, txns, removes, adds, changes...)
+}
+
 // stamp gives a commit that is to follow the current snapshot its in-commit timestamp, if the table has those: the
 // time at which it is tried, and at least a millisecond after the version before. It is called anew for each version
 // that is tried. The caller holds snapLock.
