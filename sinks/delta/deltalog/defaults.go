@@ -10,8 +10,8 @@ import (
 	"deckle/sinks/delta/constraint"
 )
 
-// configDefault is the key in a column's metadata that has its default, SQL (feature allowColumnDefaults).
-const configDefault = "CURRENT_DEFAULT"
+// ConfigDefault is the key in a column's metadata that has its default, SQL (feature allowColumnDefaults).
+const ConfigDefault = "CURRENT_DEFAULT"
 
 // Default is a column of another tool that has a default, and the value that rows have there which are new here. One
 // whose default is NULL is none. Deckle's own columns never need theirs, as each row has a value for them or a null.
@@ -38,7 +38,7 @@ func (d *Default) Constraint() constraint.Value {
 
 // defaultOf reads the default of a column, nil if it has none or NULL.
 func defaultOf(f *schemaField) (*Default, error) {
-	raw, ok := f.Metadata[configDefault]
+	raw, ok := f.Metadata[ConfigDefault]
 	if !ok {
 		return nil, nil
 	}

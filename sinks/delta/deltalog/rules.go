@@ -10,8 +10,8 @@ import (
 	"deckle/sinks/delta/constraint"
 )
 
-// configConstraint stands before the name of a CHECK constraint.
-const configConstraint = "delta.constraints."
+// ConfigConstraint stands before the name of a CHECK constraint, in the key of the table's property that has it, SQL.
+const ConfigConstraint = "delta.constraints."
 
 // Rules are what a table wants of each row by its metaData: CHECK constraints, the defaults of columns of others, and
 // columns that are NOT NULL. Of the latter those are left out of which no file that is written here has a null: new
@@ -40,7 +40,7 @@ func rulesOf(m *Metadata, known map[string]bool) *Rules {
 	}
 	var names []string
 	for key := range maps.Keys(m.Configuration) {
-		if strings.HasPrefix(key, configConstraint) {
+		if strings.HasPrefix(key, ConfigConstraint) {
 			names = append(names, key)
 		}
 	}
@@ -74,7 +74,7 @@ func rulesOf(m *Metadata, known map[string]bool) *Rules {
 	}
 	slices.Sort(names)
 	for _, key := range names {
-		c := check{name: strings.TrimPrefix(key, configConstraint), text: m.Configuration[key]}
+		c := check{name: strings.TrimPrefix(key, ConfigConstraint), text: m.Configuration[key]}
 		var err error
 		if c.expr, err = constraint.Parse(c.text, columns); err != nil {
 			r.hint = hintConstraint

@@ -34,8 +34,8 @@ func ColumnsOf(m *deltalog.Metadata) (out []Column) {
 	}
 	for _, f := range s.Fields {
 		out = append(out, Column{Name: f.Name, Type: plain(f.Type), Nullable: f.Nullable,
-			Default: plain(f.Metadata["CURRENT_DEFAULT"]), Generated: plain(f.Metadata["delta.generationExpression"]),
-			Comment: plain(f.Metadata["comment"])})
+			Default:   plain(f.Metadata[deltalog.ConfigDefault]),
+			Generated: plain(f.Metadata["delta.generationExpression"]), Comment: plain(f.Metadata["comment"])})
 	}
 	return out
 }
@@ -48,9 +48,8 @@ type Constraint struct {
 
 // Constraints are a table's CHECK constraints, ascending by name. NOT NULL is in Column.
 func Constraints(m *deltalog.Metadata) (out []Constraint) {
-	const prefix = "delta.constraints."
 	for _, key := range slices.Sorted(maps.Keys(m.Configuration)) {
-		if name, ok := strings.CutPrefix(key, prefix); ok {
+		if name, ok := strings.CutPrefix(key, deltalog.ConfigConstraint); ok {
 			out = append(out, Constraint{name, m.Configuration[key]})
 		}
 	}

@@ -298,9 +298,10 @@ func (r *Restorer) judge() error {
 		}
 		for _, key := range slices.Sorted(maps.Keys(r.now.Metadata.Configuration)) {
 			text := r.now.Metadata.Configuration[key]
-			if strings.HasPrefix(key, "delta.constraints.") && m.Configuration[key] != text {
+			name, ok := strings.CutPrefix(key, deltalog.ConfigConstraint)
+			if ok && m.Configuration[key] != text {
 				return r.refuse("the constraint %s has been added since: rows of then were not judged by it. Drop it "+
-					"first, and add it again, which judges them", strings.TrimPrefix(key, "delta.constraints."))
+					"first, and add it again, which judges them", name)
 			}
 		}
 	}
