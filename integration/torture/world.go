@@ -87,7 +87,7 @@ func (w *world) start(ctx context.Context) error {
 	w.points = points.Stops()
 	bug := w.opts.bug
 	if bug != "" && !slices.ContainsFunc(points.Points, func(p overlay.Point) bool { return p.Name == bug }) {
-		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Names(overlay.IsBug))
+		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Bugs())
 	}
 	w.say("binary with %d failpoints built", len(w.points))
 	if err := w.startServices(ctx, fetched); err != nil {

@@ -30,31 +30,26 @@ type Point struct {
 	Acts bool   // it has code of its own: it changes what a process does, a setting or a rule
 }
 
-// Names returns the names of the points for which keep returns true.
-func (o *Overlay) Names(keep func(name string) bool) []string {
-	var names []string
-	for _, p := range o.Points {
-		if keep(p.Name) {
-			names = append(names, p.Name)
-		}
-	}
-	return names
-}
-
 // Stops returns the names of the points at which a process can be stopped and does nothing else: every process that
 // works comes past them.
 func (o *Overlay) Stops() []string {
+	return o.names(func(p Point) bool { return !p.Acts && !p.isBug() })
+}
+
+// Bugs returns the names of the planted bugs.
+func (o *Overlay) Bugs() []string { return o.names(Point.isBug) }
+
+func (o *Overlay) names(keep func(Point) bool) []string {
 	var names []string
 	for _, p := range o.Points {
-		if !p.Acts && !IsBug(p.Name) {
+		if keep(p) {
 			names = append(names, p.Name)
 		}
 	}
 	return names
 }
 
-// IsBug says whether a point is a planted bug.
-func IsBug(name string) bool { return strings.HasPrefix(name, "bug") }
+func (p Point) isBug() bool { return strings.HasPrefix(p.Name, "bug") }
 
 // marker is what a line must begin with for gofail.
 const marker = "// " + "gofail:"

@@ -55,7 +55,7 @@ func TestWrite(t *testing.T) {
 	if !slices.Equal(o.Points, want) {
 		t.Errorf("points %v, want %v", o.Points, want)
 	}
-	if got := o.Names(IsBug); !slices.Equal(got, []string{"bugTwo"}) {
+	if got := o.Bugs(); !slices.Equal(got, []string{"bugTwo"}) {
 		t.Errorf("bugs %v", got)
 	}
 	if got := o.Stops(); !slices.Equal(got, []string{"one"}) {
