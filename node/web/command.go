@@ -33,13 +33,8 @@ func (h *handler) serveSkip(w http.ResponseWriter, r *http.Request) { h.serveCom
 func (h *handler) serveResume(w http.ResponseWriter, r *http.Request) { h.serveCommand(w, r, true) }
 
 func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bool) {
-	if why := h.foreign(r); why != "" {
-		h.deny(w, r, "forbidden", why)
-		return
-	}
-	c, err := readCommand(w, r, resume)
-	if err != nil {
-		h.fail(w, r, badBody(err), err.Error())
+	c, ok := accept(h, w, r, func() (status.Command, error) { return readCommand(w, r, resume) })
+	if !ok {
 		return
 	}
 	c.Asker = h.asker(r)
@@ -50,6 +45,20 @@ func (h *handler) serveCommand(w http.ResponseWriter, r *http.Request, resume bo
 	}
 	out, err := h.command(r.Context(), c)
 	h.conclude(w, r, tell, out, err)
+}
+
+// accept reads the body of a verb that comes from no page of others. Where it is not ok the client has its answer.
+func accept[T any](h *handler, w http.ResponseWriter, r *http.Request, read func() (T, error)) (body T, ok bool) {
+	if why := h.foreign(r); why != "" {
+		h.deny(w, r, "forbidden", why)
+		return body, false
+	}
+	body, err := read()
+	if err != nil {
+		h.fail(w, r, badBody(err), err.Error())
+		return body, false
+	}
+	return body, true
 }
 
 // conclude tells the audit log and the client what came of a verb that has begun.

@@ -45,13 +45,8 @@ func (h *handler) serveListRepair(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) serveListVerb(w http.ResponseWriter, r *http.Request, op status.ListOp) {
-	if why := h.foreign(r); why != "" {
-		h.deny(w, r, "forbidden", why)
-		return
-	}
-	q, err := readList(w, r, op)
-	if err != nil {
-		h.fail(w, r, badBody(err), err.Error())
+	q, ok := accept(h, w, r, func() (*status.ListRequest, error) { return readList(w, r, op) })
+	if !ok {
 		return
 	}
 	q.Asker = h.asker(r)

@@ -32,13 +32,8 @@ func (h *handler) serveTableForget(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) serveTable(w http.ResponseWriter, r *http.Request, op status.TableOp) {
-	if why := h.foreign(r); why != "" {
-		h.deny(w, r, "forbidden", why)
-		return
-	}
-	q, err := readTable(w, r, op)
-	if err != nil {
-		h.fail(w, r, badBody(err), err.Error())
+	q, ok := accept(h, w, r, func() (*status.TableRequest, error) { return readTable(w, r, op) })
+	if !ok {
 		return
 	}
 	args := map[string]any{}
