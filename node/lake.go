@@ -113,6 +113,12 @@ func (l *lake) compactAll(ctx context.Context) {
 	c := &l.cfg.Delta.Compaction
 	shard := uint32(1 % max(l.cfg.Cluster.Shards, 1))
 	budget := bucket{rate: c.RateBytes, now: l.deps.Now}
+	take := func(ctx context.Context, n int64) error {
+		if !l.may(shard) {
+			return errNotOurs
+		}
+		return budget.take(ctx, n)
+	}
 	failed := map[string]int{}
 	defer l.dropAll()
 	for wait(ctx, c.Every) {
@@ -123,12 +129,7 @@ func (l *lake) compactAll(ctx context.Context) {
 			if !l.may(shard) {
 				break
 			}
-			err := l.compactTable(ctx, table, func(ctx context.Context, n int64) error {
-				if !l.may(shard) {
-					return errNotOurs
-				}
-				return budget.take(ctx, n)
-			})
+			err := l.compactTable(ctx, table, take)
 			if ctx.Err() != nil {
 				return
 			}

@@ -21,27 +21,36 @@ import (
 	"deckle/state/statetest"
 )
 
+// newTables opens Delta tables in memory, for as long as the test runs. write commits the session of an epoch, which
+// are 1, 2 and so on.
+func newTables(t *testing.T) (mem *objects.Mem, d *delta.Delta, write func(epoch uint64)) {
+	t.Helper()
+	mem = objects.NewMem(nil)
+	d, err := delta.Open(t.Context(), delta.Options{Store: mem, ClusterID: "c", Pipeline: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return mem, d, func(epoch uint64) {
+		t.Helper()
+		row := schema.SessionRow{SessionID: fmt.Sprint("s", epoch), Origin: "0/1", SessionDate: 20_000, Epoch: epoch,
+			BatchID: schema.BatchID(0, epoch), Categories: "[]", PageEvents: "[]"}
+		p := statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil,
+			statetest.Content{Rows: []schema.SessionRow{row}})
+		if err := d.Sessions().Write(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A RESTORE by another tool becomes a condition on the node that leads shard 0, whose commands end it.
 func TestRowsRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := objects.NewMem(nil)
-		d, err := delta.Open(t.Context(), delta.Options{Store: mem, ClusterID: "c", Pipeline: "p"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := d.Close(); err != nil {
-				t.Error(err)
-			}
-		}()
-		write := func(n uint64) {
-			row := schema.SessionRow{SessionID: fmt.Sprint("s", n), Origin: "0/1", SessionDate: 20_000, Epoch: n,
-				BatchID: schema.BatchID(0, n), Categories: "[]", PageEvents: "[]"}
-			if err := d.Sessions().Write(t.Context(), statetest.NewPlan(state.Config{}, state.SinkSessions, n-1, n, nil,
-				statetest.Content{Rows: []schema.SessionRow{row}})); err != nil {
-				t.Fatal(err)
-			}
-		}
+		mem, d, write := newTables(t)
 		restore := func(version int, path string) {
 			body := fmt.Sprintf(`{"commitInfo":{"operation":"RESTORE"}}`+"\n"+`{"remove":{"path":%q,"dataChange":true,`+
 				`"deletionTimestamp":1,"size":1}}`+"\n", path)

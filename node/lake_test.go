@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,13 +14,9 @@ import (
 
 	"deckle/node/condition"
 	"deckle/node/config"
-	"deckle/schema"
 	"deckle/schema/level"
-	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
-	"deckle/state"
-	"deckle/state/statetest"
 )
 
 func TestBucket(t *testing.T) {
@@ -92,25 +87,10 @@ func TestLakeFailing(t *testing.T) {
 // nothing: of the requests of a year most would be theirs.
 func TestLakeRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := objects.NewMem(nil)
-		d, err := delta.Open(t.Context(), delta.Options{Store: mem, ClusterID: "c", Pipeline: "p"})
-		if err != nil {
-			t.Fatal(err)
+		mem, d, write := newTables(t)
+		for epoch := range uint64(20) {
+			write(epoch + 1)
 		}
-		written := uint64(0)
-		write := func(n int) {
-			for range n {
-				written++
-				row := schema.SessionRow{SessionID: fmt.Sprint("s", written), Origin: "0/1", SessionDate: 20_000,
-					Epoch: written, BatchID: schema.BatchID(0, written), Categories: "[]", PageEvents: "[]"}
-				p := statetest.NewPlan(state.Config{}, state.SinkSessions, written-1, written, nil,
-					statetest.Content{Rows: []schema.SessionRow{row}})
-				if err := d.Sessions().Write(t.Context(), p); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		write(20)
 		var mu sync.Mutex
 		asked := map[string]int{}
 		mem.SetHook(func(op, key string) error {
@@ -150,7 +130,9 @@ func TestLakeRequests(t *testing.T) {
 		if got := since(); got["commit"] < 10 { // the rest is in a checkpoint
 			t.Errorf("the first round has read %d commits of 20", got["commit"])
 		}
-		write(3)
+		for epoch := range uint64(3) {
+			write(epoch + 21)
+		}
 		since()
 		time.Sleep(10 * time.Minute)
 		if got := since(); got["commit"] < 3 || got["commit"] > 8 { // a commit of its own, and whether one follows
@@ -181,8 +163,5 @@ func TestLakeRequests(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
