@@ -253,16 +253,24 @@ func (w *lakeWorld) vacuum() {
 	}
 }
 
-// hook is called before each request of compaction.
-func (w *lakeWorld) hook() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// dies counts the requests until the one at which whoever makes them is killed. It is called with mu held.
+func (w *lakeWorld) dies() error {
 	if w.kill == 0 {
 		w.killed++
 		return errKilled
 	}
 	if w.kill > 0 {
 		w.kill--
+	}
+	return nil
+}
+
+// hook is called before each request of compaction.
+func (w *lakeWorld) hook() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.dies(); err != nil {
+		return err
 	}
 	w.clock.Pass(time.Duration(w.rng.IntN(20)) * time.Second)
 	switch w.rng.IntN(24) {

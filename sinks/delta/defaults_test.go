@@ -197,12 +197,8 @@ func TestDefaultRefused(t *testing.T) {
 
 // TestDefaultsOfEvents: raw events have the defaults, whether they come from a buffer or are read again.
 func TestDefaultsOfEvents(t *testing.T) {
-	m := newModel(23, 1)
-	l := &lake{t: t, mem: objects.NewMem(nil), m: m}
-	opts := testOptions(l.mem, m.rng)
-	opts.EventSource = func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
-	l.d = mustOpen(t, opts)
-	defer l.d.Close()
+	l := newEventsLake(t, 23)
+	m := l.m
 	l.addColumns("events", defaultColumns([3]string{"tenant", "string", "'t1'"}, [3]string{"n", "integer", "3"}))
 	buf := l.d.Events().Buffer(0)
 	for _, buffered := range []bool{true, false} {

@@ -42,6 +42,18 @@ func newLake(t *testing.T) *lake {
 	return l
 }
 
+// newEventsLake is one whose events can be read again.
+func newEventsLake(t *testing.T, seed uint64) *lake {
+	t.Helper()
+	m := newModel(seed, 1)
+	l := &lake{t: t, mem: objects.NewMem(nil), m: m}
+	opts := testOptions(l.mem, m.rng)
+	opts.EventSource = func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
+	l.d = mustOpen(t, opts)
+	t.Cleanup(func() { _ = l.d.Close() })
+	return l
+}
+
 // row is a session that is closed in an epoch, in the one partition of the tests.
 func (l *lake) row(epoch uint64, n int) schema.SessionRow {
 	r := l.m.sessionRow(0, epoch, n)
@@ -350,12 +362,8 @@ func TestConstraintAppears(t *testing.T) {
 // TestConstraintOnEvents: a record that violates a constraint of the events stops their sink, which names it, and
 // nothing is written; once the constraint is gone they are written.
 func TestConstraintOnEvents(t *testing.T) {
-	m := newModel(22, 1)
-	l := &lake{t: t, mem: objects.NewMem(nil), m: m}
-	opts := testOptions(l.mem, m.rng)
-	opts.EventSource = func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
-	l.d = mustOpen(t, opts)
-	defer l.d.Close()
+	l := newEventsLake(t, 22)
+	m := l.m
 	buf := l.d.Events().Buffer(0)
 	for _, buffered := range []bool{true, false} {
 		plan, batches := m.eventEpochs(0, 2)

@@ -185,12 +185,8 @@ func TestRestoreKeepsRows(t *testing.T) {
 func (w *restoreWorld) during() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.kill == 0 {
-		w.killed++
-		return errKilled
-	}
-	if w.kill > 0 {
-		w.kill--
+	if err := w.dies(); err != nil {
+		return err
 	}
 	switch w.rng.IntN(20) {
 	case 0:
