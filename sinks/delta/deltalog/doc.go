@@ -45,8 +45,8 @@
 //
 // # A commit
 //
-//	          ┌── all txns ≥ Version: done; some: *SplitError; one neither done nor at Base: ErrRebuild; one that went
-//	          │   back: *sinks.StopError
+//	          ┌── all txns ≥ Version: done; some: *SplitError; one neither done nor at Base: ErrRebuild;
+//	          │   one that went back: *sinks.StopError
 //	submit ─► collect ─► check ─► put n+1 if absent ── yes ───────────────► apply, done
 //	            ▲          │             │ anything else
 //	            │          │             ▼

@@ -33,12 +33,11 @@
 //
 // # Why patience grows as tokens go
 //
-// An offer that waits for the next turn keeps its shard busy until then: what the shard has closed meanwhile is
-// late for that turn, too, and without a token waits for the one after it. So a shard that has once been sent to the
-// next turn loses a whole interval in each, until there is a token for it. Whoever waits a second
-// for everybody loses a second.
-// Where machines are always slow the tokens settle where rounds are just long enough that few are late: a token is used
-// each 130 s. Package delta's TestLateness has the figures, with flushers and gathers.
+// An offer that waits for the next turn keeps its shard busy until then: what the shard has closed meanwhile is late
+// for that turn, too, and without a token waits for the one after it. So a shard that has once been sent to the next
+// turn loses a whole interval in each, until there is a token for it. Whoever waits a second for everybody loses a
+// second. Where machines are always slow the tokens settle where rounds are just long enough that few are late: a token
+// is used each 130 s. Package delta's TestLateness has the figures, with flushers and gathers.
 //
 // # Clocks
 //

@@ -197,8 +197,7 @@ func (r *Rounds) Offer(ctx context.Context, from string, o *deltalog.Offer) delt
 	}
 }
 
-// take puts an offer into the open round, opens one with it, or holds it. It is called with mu
-// held.
+// take puts an offer into the open round, opens one with it, or holds it. It is called with mu held.
 func (r *Rounds) take(l *lane, w *waiting) error {
 	if r.closed {
 		return errClosed
