@@ -57,13 +57,17 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 	"unsafe"
 )
 
-// engine is the only session that libchdb has. Queries run one at a time.
+// engine is the library with its sessions, all on one data folder. Each runs one query at a time.
 type engine struct {
-	mu       sync.Mutex
+	idle   chan *session // the sessions that run nothing; there are cap(idle) in all
+	closed chan struct{}
+}
+
+// session is one connection to the engine: the database that USE has chosen is its own.
+type session struct {
 	conn     *unsafe.Pointer
 	database string
 }
@@ -71,13 +75,28 @@ type engine struct {
 // The text has the engine's own form.
 var errClosed = errors.New("Code: 236. DB::Exception: the engine is shutting down (ABORTED)") //nolint:staticcheck
 
-// openEngine loads the library and opens the data folder.
-func openEngine(lib, dir string) (*engine, error) {
+// openEngine loads the library and opens the data folder with so many sessions: as many queries run at a time.
+func openEngine(lib, dir string, sessions int) (*engine, error) {
 	path := C.CString(lib)
 	defer C.free(unsafe.Pointer(path))
 	if e := C.front_load(path); e != nil {
 		return nil, errors.New(C.GoString(e))
 	}
+	e := &engine{idle: make(chan *session, sessions), closed: make(chan struct{})}
+	for range sessions {
+		s, err := openSession(dir)
+		if err != nil {
+			for len(e.idle) > 0 {
+				C.front_close((<-e.idle).conn)
+			}
+			return nil, err
+		}
+		e.idle <- s
+	}
+	return e, nil
+}
+
+func openSession(dir string) (*session, error) {
 	args := []string{"clickhouse", "--path=" + dir}
 	argv := (**C.char)(C.calloc(C.size_t(len(args)), C.size_t(unsafe.Sizeof(uintptr(0)))))
 	defer C.free(unsafe.Pointer(argv))
@@ -90,29 +109,36 @@ func openEngine(lib, dir string) (*engine, error) {
 	if c == nil || *c == nil {
 		return nil, fmt.Errorf("chdb_connect: %s cannot be opened (is another process using it?)", dir)
 	}
-	return &engine{conn: c, database: "default"}, nil
+	return &session{conn: c, database: "default"}, nil
 }
 
-// run executes queries one after another in the given database, with no other query in between, and returns the output
-// of the last one in the given format. The error's text is the engine's.
+// run executes queries one after another in the given database, in a session that runs nothing else meanwhile, and
+// returns the output of the last one in the given format. The error's text is the engine's.
 func (e *engine) run(database, format string, queries ...string) ([]byte, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.conn == nil {
+	var s *session
+	select {
+	case <-e.closed:
 		return nil, errClosed
+	case s = <-e.idle:
 	}
-	if database != e.database {
-		if _, err := e.query("USE "+quoteIdent(database), "Null"); err != nil {
+	defer func() { e.idle <- s }()
+	select {
+	case <-e.closed: // close is waiting for this session
+		return nil, errClosed
+	default:
+	}
+	if database != s.database {
+		if _, err := s.query("USE "+quoteIdent(database), "Null"); err != nil {
 			return nil, err
 		}
-		e.database = database
+		s.database = database
 	}
 	var out []byte
 	for _, q := range queries {
 		var err error
-		if out, err = e.query(q, format); err != nil {
+		if out, err = s.query(q, format); err != nil {
 			// What a query gave before it failed would stand before the answer to the next one.
-			if _, drainErr := e.query("SELECT 1", "Null"); drainErr != nil {
+			if _, drainErr := s.query("SELECT 1", "Null"); drainErr != nil {
 				return nil, errors.Join(err, drainErr)
 			}
 			return nil, err
@@ -121,11 +147,11 @@ func (e *engine) run(database, format string, queries ...string) ([]byte, error)
 	return out, nil
 }
 
-func (e *engine) query(q, format string) ([]byte, error) {
+func (s *session) query(q, format string) ([]byte, error) {
 	cf, cq := C.CString(format), C.CString(q)
 	defer C.free(unsafe.Pointer(cf))
 	defer C.free(unsafe.Pointer(cq))
-	r := C.front_query(e.conn, cq, C.size_t(len(q)), cf, C.size_t(len(format)))
+	r := C.front_query(s.conn, cq, C.size_t(len(q)), cf, C.size_t(len(format)))
 	if r == nil {
 		// The text has the engine's own form.
 		return nil, errors.New("Code: 1000. DB::Exception: the engine gave no result") //nolint:staticcheck
@@ -142,12 +168,10 @@ func (e *engine) query(q, format string) ([]byte, error) {
 	return bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(C.front_buffer(r))), uint64(n))), nil
 }
 
-// close waits for the query that is running and closes the engine.
+// close refuses further queries, waits for those that are running, and closes the engine with its last session.
 func (e *engine) close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.conn != nil {
-		C.front_close(e.conn)
-		e.conn = nil
+	close(e.closed)
+	for range cap(e.idle) {
+		C.front_close((<-e.idle).conn)
 	}
 }

@@ -177,6 +177,28 @@ func TestConnectionsDoNotMix(t *testing.T) {
 	}
 }
 
+// TestQueriesSideBySide: a query that takes long does not hold up those of other connections.
+func TestQueriesSideBySide(t *testing.T) {
+	long, c := dial(t, ""), dial(t, "")
+	done := make(chan error, 1)
+	go func() {
+		var r proto.Results
+		done <- long.Do(t.Context(), ch.Query{Body: "SELECT sleep(3)", Result: r.Auto(),
+			OnResult: func(context.Context, proto.Block) error { return nil }})
+	}()
+	for seen := uint64(0); seen == 0; {
+		seen = number(t, c, "SELECT count() FROM system.processes WHERE query = 'SELECT sleep(3)'")
+		select {
+		case err := <-done:
+			t.Fatalf("the long query has ended (%v), and no other connection could see it run", err)
+		default:
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestBrokenInsertInsertsNothing breaks the connection before the last block.
 func TestBrokenInsertInsertsNothing(t *testing.T) {
 	db := newDatabase(t)

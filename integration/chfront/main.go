@@ -36,6 +36,7 @@ func run() error {
 	tlsAddr := flag.String("tls-addr", "", "another listen address, with TLS")
 	cert := flag.String("tls-cert", "", "certificate for it")
 	key := flag.String("tls-key", "", "its key")
+	sessions := flag.Int("sessions", 8, "how many queries run at a time")
 	verbose := flag.Bool("v", false, "log every query")
 	flag.Parse()
 
@@ -50,7 +51,10 @@ func run() error {
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return err
 	}
-	eng, err := openEngine(*lib, data)
+	if *sessions < 1 {
+		return errors.New("-sessions must be at least 1")
+	}
+	eng, err := openEngine(*lib, data, *sessions)
 	if err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func run() error {
 		accepting.Go(func() { fr.accept(l, conns) })
 	}
 	accepting.Wait()
-	eng.close() // after the query that is running; its answer may still be sent
+	eng.close() // after the queries that are running; their answers may still be sent
 	conns.closeAll()
 	log.Print("closed")
 	return nil
