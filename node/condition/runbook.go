@@ -62,7 +62,7 @@ var look = map[ID]string{
 	SinkBehind: "`deckle_sink_flush_seconds`, `deckle_sink_commit_timestamp_seconds`, `deckle_sink_errors_total`.",
 	CompactionFailing: "[Compaction](#compaction); `deckle_delta_compaction_jobs_total` by outcome, and the node's " +
 		"log.",
-	CommitsApart: "`deckle_delta_rounds_late_total` by node; [One commit for all nodes]" +
+	CommitsApart: "`deckle_delta_rounds_late_total` by peer; [One commit for all nodes]" +
 		"(#one-commit-for-all-nodes).",
 	VacuumFailing: "[Vacuum](#vacuum); `deckle delta vacuum --dry-run`, and the node's log.",
 	RowsRemoved: "`deckle delta log`, and `deckle delta diff` of the versions around the RESTORE; [Other tools " +

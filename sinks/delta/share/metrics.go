@@ -31,7 +31,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Commits that late offers may have. The fewer there are, the longer rounds wait for nodes that are " +
 				"at work; without one, late offers wait for the next turn."}, table),
 		lates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_rounds_late_total",
-			Help: "Rounds that did not wait any more for a node, on the committer."}, []string{"table", "node"}),
+			Help: "Rounds that did not wait any more for a node, on the committer."}, []string{"table", "peer"}),
 		offers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_delta_offers_total",
 			Help: "What became of the changes that this node has offered: committed, done, split, rebuild, no; and " +
 				"alone: commits that it has made by itself."}, []string{"table", "outcome"}),
