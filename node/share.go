@@ -39,14 +39,14 @@ const (
 )
 
 // shares says whether the Delta tables are written by one commit for all nodes.
-func shares(cfg *config.Config) bool { return cfg.Delta != nil && cfg.Delta.CommitWait > 0 }
+func shares(cfg *config.Config) bool { return cfg.Delta != nil && *cfg.Delta.CommitWait > 0 }
 
 func newSharing(n *Node) *sharing {
 	s, d := &sharing{n: n, asking: map[string]bool{}, apart: share.NewApart(n.deps.Now),
 		metrics: share.NewMetrics(latestRegisterer{n.deps.Registerer})}, n.cfg.Delta
 	o := shard.TurnsOptions{Self: s.Self(), Every: n.cfg.Flush.Interval, Revise: d.RevisionInterval, Now: n.deps.Now,
 		Leader: func() string { return s.Leader(0) }, Joint: n.sinks.joint, Count: n.shardMetrics.Turn}
-	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: d.CommitWait,
+	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: *d.CommitWait,
 		Revisions: min(d.RevisionInterval/6, longestRound), Now: n.deps.Now,
 		Metrics: s.metrics})
 	s.client = share.NewClient(s, s.rounds, n.raft.Share)

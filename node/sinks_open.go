@@ -135,7 +135,7 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 		return nil, &sinks.StopError{Err: err, Hint: "correct delta in the configuration"}
 	}
 	offer := w.offer
-	if cfg.CommitWait == 0 {
+	if *cfg.CommitWait == 0 {
 		offer = nil
 	}
 	return delta.Open(ctx, delta.Options{

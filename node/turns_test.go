@@ -73,7 +73,7 @@ func TestNodesCutTogether(t *testing.T) {
 	t.Parallel()
 	b := nodetest.NewBroker(t, 6)
 	c := newCluster(t, b, 3, func(cfg *config.Config) {
-		cfg.Cluster.Shards, cfg.Flush.Interval, cfg.Delta.CommitWait = 3, time.Second, 550*time.Millisecond
+		cfg.Cluster.Shards, cfg.Flush.Interval = 3, time.Second
 	})
 	l := &turnLog{heard: map[uint64]map[string]bool{}, told: map[string][]string{}}
 	next := 0

@@ -97,7 +97,7 @@ node: a
 data_dir: %s/data
 cluster: {nodes: [{name: a, address: %q}]}
 kafka: {brokers: [%q]}
-delta: {path: %s/delta, commit_wait: 550ms} # all metrics
+delta: {path: %s/delta}
 clickhouse: {address: "127.0.0.1:1"}
 `, dir, raft, fake.ListenAddrs()[0], dir), 0o600); err != nil {
 		t.Fatal(err)

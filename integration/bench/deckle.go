@@ -69,7 +69,8 @@ func (w *world) deploy(v variant, topic string) (*cluster, error) {
 		Nodes: v.nodes, Shards: v.shards, Guarded: v.guarded,
 		NoEvents: !v.events, FlushInterval: cmp.Or(v.interval, time.Second), Grace: cmp.Or(v.grace, 5*time.Second),
 		IdleTimeout: v.idle, Retention: v.retention,
-		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, CommitWait: w.opts.commitWait, LogLevel: "warn",
+		IdleAfter: 5 * time.Second, RevisionInterval: revisionInterval, CommitWait: &w.opts.commitWait,
+		LogLevel: "warn",
 		Profiles: w.opts.profile != "",
 	}, w.kafka, w.minio, w.click)
 	return c, err

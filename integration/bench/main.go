@@ -45,7 +45,8 @@ func main() {
 	f.DurationVar(&o.warmUp, "warm-up", 20*time.Second, "-full: load before a window")
 	f.DurationVar(&o.window, "window", time.Minute, "-full: length of the measured window; late: three times that")
 	f.StringVar(&o.intervals, "intervals", "10s,1s", "-full: flush intervals of part latency")
-	f.DurationVar(&o.commitWait, "commit-wait", 0, "delta.commit_wait of the nodes; 0: each node commits by itself")
+	f.DurationVar(&o.commitWait, "commit-wait", 550*time.Millisecond,
+		"delta.commit_wait of the nodes; 0: each node commits by itself")
 	f.StringVar(&o.open, "open", "10000,100000,1000000", "-full: idle sessions")
 	f.StringVar(&o.commits, "commits", "10,100,1000", "-full: Delta commits")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "-full: length of the soak")

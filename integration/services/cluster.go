@@ -63,8 +63,7 @@ type ClusterOptions struct {
 	Retention                  time.Duration // default 6h
 	IdleAfter                  time.Duration
 	RevisionInterval           time.Duration
-	// CommitWait is delta.commit_wait: zero lets each node commit by itself.
-	CommitWait time.Duration
+	CommitWait                 *time.Duration // delta.commit_wait; 0s lets each node commit by itself
 	// CompactionEvery is delta.compaction.every; zero for its default.
 	CompactionEvery time.Duration
 
@@ -151,8 +150,8 @@ func NewCluster(o ClusterOptions, k *Kafka, m *S3, c *ClickHouse) (*Cluster, err
 			timeouts = fmt.Sprintf("  heartbeat_timeout: %[1]s\n  election_timeout: %[1]s\n  lease_timeout: %[1]s\n", t)
 		}
 		wait := "" // v0.1.0 does not know the key
-		if o.CommitWait > 0 {
-			wait = fmt.Sprintf("  commit_wait: %s\n", o.CommitWait)
+		if o.CommitWait != nil {
+			wait = fmt.Sprintf("  commit_wait: %s\n", *o.CommitWait)
 		}
 		if o.CompactionEvery > 0 { // nor this one
 			wait += fmt.Sprintf("  compaction: {every: %s}\n", o.CompactionEvery)

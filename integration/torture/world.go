@@ -161,7 +161,7 @@ func (w *world) wire(binary string) (err error) {
 		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards,
 		FlushInterval: time.Second, Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second,
-		CommitWait: 550 * time.Millisecond, CompactionEvery: 3 * time.Second, LogLevel: level, Guarded: true,
+		CompactionEvery: 3 * time.Second, LogLevel: level, Guarded: true,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {

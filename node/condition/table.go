@@ -331,7 +331,7 @@ var table = []Spec{
 			"false. Until then the store keeps what nothing needs."},
 	{CommitsApart, Notice, "node",
 		"more than a tenth of the commits of Delta tables that its rows were in during the last hour, and more than " +
-			"36, it has made by itself (only with delta.commit_wait)", Never,
+			"36, it has made by itself (not with delta.commit_wait: 0s)", Never,
 		"Look at the port between the nodes, at whether all of them have this version and the same " +
 			"delta.commit_wait, and whether the node that leads shard 0 reaches the store " +
 			"(deckle_delta_offers_total). Nothing is lost; the tables have more commits."},

@@ -147,9 +147,9 @@ type Delta struct {
 	// the most files that one pass rewrites
 	RevisionFilesPerPass int `yaml:"revision_files_per_pass" default:"64"`
 	CheckpointInterval   int `yaml:"checkpoint_interval" default:"10"` // commits, at least
-	// CommitWait is how long after a turn the one commit for all nodes waits for them; zero: each node has its own
-	// part of the interval, and commits by itself.
-	CommitWait time.Duration `yaml:"commit_wait"`
+	// CommitWait is how long after a turn the one commit for all nodes waits for them; 0s: each node has its own part
+	// of the interval, and commits by itself.
+	CommitWait *time.Duration `yaml:"commit_wait" default:"550ms"`
 	// InCommitTimestamps makes new tables with in-commit timestamps, so that time travel by a time stays right in a
 	// copy of the bucket. A table that is there keeps what it has; Deckle before 0.2.0 does not write such tables.
 	InCommitTimestamps bool       `yaml:"in_commit_timestamps"`

@@ -25,7 +25,7 @@
 //	          (one per sink and leadership)
 //
 //	Turns     hear, or ask ─► turnBoard of each shard led ─► intake: Cut entry ─► its answer ─► flushers of Delta
-//	          (one per node; only with delta.commit_wait)
+//	          (one per node; not with delta.commit_wait: 0s)
 //
 // # Invariants
 //

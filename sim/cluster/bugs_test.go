@@ -267,7 +267,7 @@ func suppressing(o *Options) {
 // sharing has one commit for all nodes, and the node that makes it in trouble.
 func sharing(o *Options) {
 	o.Kinds, o.Faults = []string{"cut_committer", "pause_committer", "lose_share", "crash_leader"}, 10
-	o.Tune = func(cfg *config.Config) { cfg.Delta.CommitWait = 550 * time.Millisecond }
+	o.Tune = func(cfg *config.Config) { cfg.Delta.CommitWait = nil }
 }
 
 // manyLetters has many records that cannot be used.

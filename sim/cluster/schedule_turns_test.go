@@ -13,7 +13,7 @@ import (
 func TestOneCommitATurn(t *testing.T) {
 	const every, turns = 10 * time.Second, 12
 	tune := func(cfg *config.Config) {
-		cfg.Flush.Interval, cfg.Delta.RevisionInterval, cfg.Delta.CommitWait = every, time.Minute, 550*time.Millisecond
+		cfg.Flush.Interval, cfg.Delta.RevisionInterval, cfg.Delta.CommitWait = every, time.Minute, nil
 	}
 	schedule(t, Options{Shards: 6, Partitions: 6, Tune: tune}, func(s *stage) {
 		stop := s.produce(300 * time.Millisecond)

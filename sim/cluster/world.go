@@ -93,8 +93,8 @@ func (w *world) config(m *member, f rulesFile) *config.Config {
 		cfg.Encryption = &config.Encryption{Keys: []config.KeyFile{{File: keyPath(m.name)}}}
 	}
 	cfg.Rules.Exclude = []config.Exclude{{Name: "bots", Field: sim.BotField, Equal: []string{"true"}}}
-	if w.opts.Seed%2 == 1 { // one commit for all nodes
-		cfg.Delta.CommitWait = 550 * time.Millisecond
+	if w.opts.Seed%2 == 0 { // each node commits for itself
+		cfg.Delta.CommitWait = new(time.Duration)
 	}
 	cfg.Delta.InCommitTimestamps = w.opts.Seed%4 < 2
 	w.setRules(cfg, f)
