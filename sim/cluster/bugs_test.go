@@ -66,6 +66,8 @@ var bugs = []bug{
 	{name: "the last record is not compared", points: map[string]string{"bugNotCompared": "return"},
 		kinds: []string{"broker_restored"}, tune: func(o *Options) { o.Faults = 2 }},
 	{name: "a row is compacted twice", points: map[string]string{"bugCompactTwice": "return"}},
+	{name: "a revision brings a deleted row back", points: map[string]string{"bugDeletedComesBack": "return"},
+		kinds: []string{"foreign_delete", "crash_leader", "store_lost_answer"}, tune: deleting},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it",
 		points: map[string]string{"bugAckUnwritten": "10.0%return"}},
@@ -268,6 +270,12 @@ func suppressing(o *Options) {
 func sharing(o *Options) {
 	o.Kinds, o.Faults = []string{"cut_committer", "pause_committer", "lose_share", "crash_leader"}, 10
 	o.Tune = func(cfg *config.Config) { cfg.Delta.CommitWait = nil }
+}
+
+// deleting has many sessions that change after they were closed, while another tool deletes rows.
+func deleting(o *Options) {
+	o.Faults = 12
+	o.Workload = func(w *sim.Options) { w.Faults.Late = 0.2 }
 }
 
 // manyLetters has many records that cannot be used.

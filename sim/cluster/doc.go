@@ -29,6 +29,8 @@
 //     before.
 //   - I5, I7: at every look each table shows what the plans say it must, or may, show (lookdelta.go, lookclick.go), and
 //     nothing that sim/history forbids.
+//   - A row of table sessions that a foreign tool has deleted (foreign.go) stays deleted, also when its session is
+//     revised afterwards; every other row is there.
 //   - a breach of I6 or I8 shows as a breach of another one, as a node that stops, or as a drain that does not end.
 //   - Of what every rule about personal data takes away or changes, no byte is left at the end: not in a log, a state,
 //     a snapshot, a table or a letter (planted.go).

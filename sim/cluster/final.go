@@ -15,6 +15,7 @@ import (
 func (o *oracle) final(ctx context.Context) error {
 	o.look(ctx)
 	o.givenUp()
+	o.deleted()
 	o.planted()
 	o.newestRules()
 	delta, err := verify.OpenDelta(ctx, o.w.objects.Mem)
@@ -38,6 +39,7 @@ func (o *oracle) final(ctx context.Context) error {
 	o.equalReplicas(&decided)
 	rep, err := verify.Verify(ctx, verify.Options{
 		Truth: []sim.Source{truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
+		Deleted: o.w.foreign.sessions(),
 		More: []verify.Table{{Name: "dead letter queue", Kind: verify.Letters,
 			Reader: verify.DeadLetters(topic, o.w.kafkaOpts("verify")...)}},
 	})

@@ -207,7 +207,8 @@ func rowsOf(e *state.EpochInfo, given []event.Range) span {
 }
 
 // lookAtSessions wants every session whose first closed image lies in a plan that is done to be there, as an image of
-// some plan of sessions or revisions, and not older than the plans of revisions that are done say.
+// some plan of sessions or revisions, and not older than the plans of revisions that are done say, unless another tool
+// has deleted it.
 func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 	snap, err := d.sessions.open(ctx, d.objects)
 	if err != nil {
@@ -257,7 +258,9 @@ func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 		}
 	}
 	for key, epoch := range least {
-		if r, ok := shown[key]; !ok {
+		if r, ok := shown[key]; !ok && d.shownSessions.Deleted(idOf(key)) {
+			continue
+		} else if !ok {
 			d.history.fail("I7: Delta does not show the session %q, which the done plans have at epoch %d", key, epoch)
 		} else if r.epoch < epoch {
 			d.history.fail("I7: Delta shows the session %q as of epoch %d, the done plans have epoch %d", key, r.epoch,

@@ -271,6 +271,10 @@ var kinds = []kind{
 		w.history.fault("store_slow", "up to %v", d)
 		return w.storeFaults(objectFaults{slow: d})
 	}},
+	{"foreign_delete", 6, time.Second, func(ctx context.Context, w *world) func() {
+		w.deleteRows(ctx)
+		return nothing
+	}},
 	{"store_outage", 0, 3 * time.Minute, func(_ context.Context, w *world) func() {
 		w.history.fault("store_outage", "")
 		return w.storeFaults(objectFaults{down: true})

@@ -21,9 +21,13 @@ type Result struct {
 	Events int64          `json:"events"` // records whose outcome was compared with the truth
 	Looks  int64          `json:"looks"`  // at replicas and tables while it ran
 	// Compactions is how many versions of the Delta tables were made by compaction.
-	Compactions int64    `json:"compactions"`
-	Virtual     float64  `json:"virtual"`  // seconds
-	Failures    []string `json:"failures"` // empty: everything held
+	Compactions int64 `json:"compactions"`
+	// Deleted is how many rows of sessions the foreign tool has deleted, Revised how many of them the cluster has
+	// revised afterwards.
+	Deleted  int64    `json:"deleted"`
+	Revised  int64    `json:"revised"`
+	Virtual  float64  `json:"virtual"`  // seconds
+	Failures []string `json:"failures"` // empty: everything held
 
 	history *runHistory
 }
@@ -45,6 +49,7 @@ func Run(ctx context.Context, o Options) *Result {
 	}
 	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Compactions: w.oracle.delta.compactions,
 		Virtual: time.Since(began).Seconds(), Failures: w.history.fails, history: w.history}
+	r.Deleted, r.Revised = w.foreign.counts(w.plans)
 	if w.truth != nil {
 		r.Events = w.oracle.compared
 	}

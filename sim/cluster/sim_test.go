@@ -36,6 +36,8 @@ type summary struct {
 	Looks  int64          `json:"looks"`  // at replicas and tables, while they ran
 	// Compactions is how many versions of the Delta tables were made by compaction.
 	Compactions int64     `json:"compactions"`
+	Deleted     int64     `json:"deleted"` // rows, by the foreign tool, and how many of them were revised afterwards
+	Revised     int64     `json:"revised"`
 	Virtual     float64   `json:"virtual_seconds"`
 	Seconds     float64   `json:"seconds"`
 	Failures    []failure `json:"failures"`
@@ -233,6 +235,8 @@ func (s *summary) add(r *Result) {
 	s.Events += r.Events
 	s.Looks += r.Looks
 	s.Compactions += r.Compactions
+	s.Deleted += r.Deleted
+	s.Revised += r.Revised
 	s.Virtual += r.Virtual
 	if len(r.Failures) > 0 {
 		s.Failures = append(s.Failures, failure{r.Seed, r.Failures})
@@ -244,10 +248,10 @@ func (s *summary) write(file string) error {
 	for _, k := range slices.Sorted(maps.Keys(s.Faults)) {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.Faults[k]))
 	}
-	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, virtual %.0f s, real %.1f s, failures %d\n"+
-		"faults: %s\n",
-		s.Seeds, s.First, s.Events,
-		s.Looks, s.Compactions, s.Virtual, s.Seconds, len(s.Failures), strings.Join(kinds, ", "))
+	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, rows deleted %d and %d of them revised, "+
+		"virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
+		s.Seeds, s.First, s.Events, s.Looks, s.Compactions, s.Deleted, s.Revised, s.Virtual, s.Seconds,
+		len(s.Failures), strings.Join(kinds, ", "))
 	if file == "" {
 		return nil
 	}

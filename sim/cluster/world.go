@@ -50,6 +50,7 @@ type world struct {
 	secure       bool // TLS between the nodes
 	sealed       bool // encrypted data folders
 
+	foreign foreign  // tool, and what it has deleted
 	journal *journal // of what the shards have applied
 	listing readers  // whom the operator has listed
 

@@ -29,13 +29,18 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 				AppID   string `json:"appId"`
 				Version int64  `json:"version"`
 			} `json:"txn"`
-			Add    *file `json:"add"`
-			Remove *file `json:"remove"`
+			Add        *file `json:"add"`
+			Remove     *file `json:"remove"`
+			CommitInfo *struct {
+				Operation string `json:"operation"`
+			} `json:"commitInfo"`
 		}
 		if err := json.Unmarshal(line, &a); err != nil {
 			return nil, fmt.Errorf("%s version %d: %w", table, version, err)
 		}
 		switch {
+		case a.CommitInfo != nil:
+			c.Deletes = a.CommitInfo.Operation == "DELETE" // which Deckle does not know
 		case a.Txn != nil:
 			c.Txns[a.Txn.AppID] = a.Txn.Version
 		case a.Remove != nil:

@@ -16,6 +16,8 @@ type Commit struct {
 	Removes []string // paths
 	// Rearranges says that it has files whose adds or removes say that they change no data, Changes that it has others.
 	Rearranges, Changes bool
+	// Deletes says that another tool deletes rows with it.
+	Deletes bool
 }
 
 // AddedFile is a data file that a version adds.
@@ -205,6 +207,8 @@ type Sessions struct {
 	files  map[string][]string     // keys of the rows of each live file
 	txns   map[string]int64
 	epoch  map[uint32]uint64 // how far the inserts of a shard have come
+	// deleted are the rows that another tool has deleted. Nobody brings them back.
+	deleted map[string]bool
 }
 
 type sessionState struct {
@@ -216,11 +220,11 @@ type sessionState struct {
 // NewSessions returns the history of a table without a version.
 func NewSessions(report Report) *Sessions {
 	return &Sessions{report: report, rows: map[string]sessionState{}, files: map[string][]string{},
-		txns: map[string]int64{}, epoch: map[uint32]uint64{}}
+		txns: map[string]int64{}, epoch: map[uint32]uint64{}, deleted: map[string]bool{}}
 }
 
 // Commit judges the next version: a row appears with the plan of its epoch, and stands once from then on, as it was or
-// newer.
+// newer, until another tool deletes it for ever.
 func (h *Sessions) Commit(c *Commit) {
 	bad := func(format string, args ...any) {
 		h.report("delta.sessions", "version %d: "+format, append([]any{c.Version}, args...)...)
@@ -249,14 +253,16 @@ func (h *Sessions) Commit(c *Commit) {
 				bad("session %s stands twice", key)
 			}
 			was, replaced := removed[key]
-			switch {
+			switch same := now.batch == was.batch && now.revision == was.revision && now.total == was.total; {
+			case h.deleted[key]:
+				bad("session %s was deleted by another tool, and comes back", key)
 			case !replaced:
 				if r.epoch() <= h.epoch[r.shard()] {
 					bad("session %s of epoch %d is inserted after epoch %d of shard %d was visible", key, r.epoch(),
 						h.epoch[r.shard()], r.shard())
 				}
 				inserted[r.shard()] = max(inserted[r.shard()], r.epoch())
-			case c.Rearranges && (now.batch != was.batch || now.revision != was.revision || now.total != was.total):
+			case (c.Rearranges || c.Deletes) && !same:
 				bad("session %s is rearranged from %+v to %+v", key, was, now)
 			case now.batch < was.batch || now.revision < was.revision || now.total < was.total:
 				bad("session %s goes back from %+v to %+v", key, was, now)
@@ -267,7 +273,14 @@ func (h *Sessions) Commit(c *Commit) {
 		h.files[f.Path] = keys
 	}
 	for key := range removed {
-		bad("session %s is gone", key)
+		if c.Deletes {
+			h.deleted[key] = true
+		} else {
+			bad("session %s is gone", key)
+		}
+	}
+	if c.Deletes && (c.Rearranges || len(c.Txns) > 0) {
+		bad("rows are deleted in a version that does more: %v", c.Txns)
 	}
 	if c.Rearranges && (c.Changes || len(inserted) > 0 || len(c.Txns) > 0) {
 		bad("rows are rearranged in a version that does more: %v", c.Txns)
@@ -314,3 +327,9 @@ func (h *Sessions) Has(session, origin string) bool {
 	_, ok := h.rows[session+" "+origin]
 	return ok
 }
+
+// Deleted says whether another tool has deleted a session's row.
+func (h *Sessions) Deleted(session, origin string) bool { return h.deleted[session+" "+origin] }
+
+// Deletions is how many rows other tools have deleted.
+func (h *Sessions) Deletions() int { return len(h.deleted) }

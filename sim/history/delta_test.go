@@ -125,6 +125,11 @@ func TestSessionsHistory(t *testing.T) {
 		return Commit{Removes: []string{"c"}, Adds: []AddedFile{closed("d", rows...)}}
 	}
 	u := Row{Session: "u", Batch: 2, Total: 1}
+	deleted := func(rows ...Row) Commit {
+		c := replace(rows...)
+		c.Deletes, c.Changes = true, true
+		return c
+	}
 	for name, c := range map[string]struct {
 		next Commit
 		want string
@@ -151,6 +156,10 @@ func TestSessionsHistory(t *testing.T) {
 			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 5})}}, "inserted after epoch 5"},
 		"a revision that inserts": {Commit{Txns: map[string]int64{cluster + "1/sessions.revisions": 7},
 			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 6})}}, "come without their txn"},
+		"deleted by another tool":      {deleted(u), ""},
+		"all of a file deleted":        {Commit{Deletes: true, Changes: true, Removes: []string{"b"}}, ""},
+		"deleted, and another changed": {deleted(Row{Session: "u", Batch: 3, Total: 1}), "session u 1/0 is rearranged"},
+		"deleted, and another added":   {deleted(u, Row{Session: "w", Batch: 6}), "come without their txn"},
 		"a txn behind its sessions": {Commit{Txns: sessionsTxn(6),
 			Adds: []AddedFile{closed("d", Row{Session: "w", Batch: 7})}}, "there are rows of epoch 7"},
 	} {
@@ -165,6 +174,24 @@ func TestSessionsHistory(t *testing.T) {
 			expect(t, v, c.want)
 		})
 	}
+}
+
+// A row that another tool has deleted never comes back, neither by an insert nor by a revision.
+func TestDeletedForEver(t *testing.T) {
+	v := NewViolations()
+	h := NewSessions(v.Add)
+	s, u := Row{Session: "s", Batch: 1, Total: 3}, Row{Session: "u", Batch: 2, Total: 1}
+	h.Commit(&Commit{Txns: sessionsTxn(2), Adds: []AddedFile{closed("a", s, u)}})
+	h.Commit(&Commit{Deletes: true, Changes: true, Removes: []string{"a"},
+		Adds: []AddedFile{closed("b", Row{Session: "u", Batch: 2, Total: 1})}})
+	expect(t, v, "")
+	if !h.Deleted("s", "1/0") || h.Deleted("u", "1/0") || h.Has("s", "1/0") {
+		t.Errorf("s deleted %v, u deleted %v, s there %v", h.Deleted("s", "1/0"), h.Deleted("u", "1/0"),
+			h.Has("s", "1/0"))
+	}
+	h.Commit(&Commit{Txns: map[string]int64{cluster + "1/sessions.revisions": 4}, Changes: true,
+		Adds: []AddedFile{closed("c", Row{Session: "s", Batch: 4, Total: 5, Revision: 1})}})
+	expect(t, v, "session s 1/0 was deleted by another tool, and comes back")
 }
 
 func TestOffsets(t *testing.T) {

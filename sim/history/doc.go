@@ -10,7 +10,7 @@
 //  1. Delta, events: an epoch of a shard comes whole, after the epochs before it, and together with the transaction
 //     that says so; no record stands twice; no file is ever removed.
 //  2. Delta, sessions: a row comes with the plan of its epoch, stands once, and is only ever replaced by a newer image
-//     of the same session; none goes away.
+//     of the same session; none goes away, unless another tool deletes it, and then it never comes back.
 //  3. ClickHouse: the ledger, totals, sessions and visits never go back or away; the rows of an epoch come at once; the
 //     five rollups of one shard count the same; totals never count more than the sessions do; and a shard with nothing
 //     beyond the epoch of its ledger counts exactly the same in both.

@@ -28,10 +28,12 @@ const maxDetailRows = 200_000
 // detail reads truth and table again and compares the rows of the suspected sessions one by one.
 func (x *index) detail(ctx context.Context, t Table, r *result, truth []sim.Source, suspects map[string]bool) error {
 	want := map[string]expected{}
-	left := map[string]string{} // of table events: positions that are rightly missing, and why
+	left := map[string]string{} // keys of rows that are rightly missing, and why
 	for _, src := range truth {
 		err := src.Each(func(l sim.Line) error {
 			switch {
+			case l.Session != nil && t.Deleted[l.Session.SessionID]:
+				left[l.Session.SessionID] = "deleted by others"
 			case l.Session != nil && suspects[l.Session.SessionID]:
 				return rowsOf(t.Kind, l.Session, want)
 			case l.Dead != nil && t.Kind == Events:

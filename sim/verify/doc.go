@@ -4,7 +4,8 @@
 //
 //  1. Report.Equal is true only if the truth is exact and complete, and every given table holds exactly the rows that
 //     follow from it: none lost, none doubled, none changed, and no others. Of table events, rows may be missing whose
-//     offsets an operator has given up, as the table itself says; they are counted and named.
+//     offsets an operator has given up, as the table itself says; they are counted and named. Rows of sessions that
+//     others have deleted (Options.Deleted) must be missing.
 //  2. Whatever differs is named by table, row key and column, up to Limit rows per table; beyond that it is only
 //     counted.
 //  3. It reads only what the readers return, and writes nothing. A table that still changes is read again until it is

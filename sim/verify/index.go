@@ -120,7 +120,13 @@ func (x *index) want(t Table) (int64, error) {
 	case Events:
 		return x.sum.Applied, nil
 	case Sessions:
-		return x.sum.Sessions, nil
+		n := x.sum.Sessions
+		for id := range t.Deleted {
+			if i, ok := x.byID[id]; ok {
+				n -= int64(x.entries[i].sessions.n)
+			}
+		}
+		return n, nil
 	case Pages:
 		return x.pages, nil
 	case Letters:
@@ -157,6 +163,25 @@ var (
 	eventPartition = slices.Index(sim.EventColumns, "kafka_partition")
 	eventOffset    = slices.Index(sim.EventColumns, "kafka_offset")
 )
+
+// deleted returns the sums of the metric columns of the rows that others have deleted from a table.
+func (x *index) deleted(t Table, truth []sim.Source) (map[string]int64, error) {
+	s := newSums(t)
+	for _, src := range truth {
+		if len(t.Deleted) == 0 {
+			break
+		}
+		if err := src.Each(func(l sim.Line) error {
+			if l.Session != nil && l.Session.TotalEvents > 0 && t.Deleted[l.Session.SessionID] {
+				s.add(l.Session.Row())
+			}
+			return nil
+		}); err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+	}
+	return s.got, nil
+}
 
 // normal gives a row of a session with several possible origins the first of them, if it has one of them. It changes a
 // copy of the row.

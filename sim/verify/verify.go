@@ -39,6 +39,9 @@ type Table struct {
 	View   string // of Rollups: session_summary, brand_analytics, …
 	Source string // name in the Reader; default Name
 	Reader Reader
+	// Deleted are the sessions, by id, whose rows others have deleted from this table of Sessions: they must not be
+	// there.
+	Deleted map[string]bool
 }
 
 // Names of the tables that Options.Delta and Options.ClickHouse stand for, in the report.
@@ -58,6 +61,8 @@ type Options struct {
 	Delta Reader
 	// NoEvents says that Delta keeps no raw events.
 	NoEvents bool
+	// Deleted is Table.Deleted of Delta's sessions.
+	Deleted map[string]bool
 	// ClickHouse has session_metrics, page_analytics and the five rollup views; nil if there is none.
 	ClickHouse Reader
 	// More tables, such as replicas of the state or the dead letter queue.
@@ -95,7 +100,8 @@ func (o Options) tables() []Table {
 		if !o.NoEvents {
 			ts = append(ts, Table{Name: DeltaEvents, Source: "events", Kind: Events, Reader: o.Delta})
 		}
-		ts = append(ts, Table{Name: DeltaSessions, Source: "sessions", Kind: Sessions, Reader: o.Delta})
+		ts = append(ts, Table{Name: DeltaSessions, Source: "sessions", Kind: Sessions, Reader: o.Delta,
+			Deleted: o.Deleted})
 	}
 	if o.ClickHouse != nil {
 		ts = append(ts,

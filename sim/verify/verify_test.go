@@ -243,6 +243,35 @@ func keyOfRow(table string, row []string) string {
 	return strings.Join(row[:n], "/")
 }
 
+// A row that others have deleted must not be there, and nothing else may be missing.
+func TestDeletedByOthers(t *testing.T) {
+	w := build(t, true)
+	whole := w.tables["sessions"]
+	gone, beside := whole[3], whole[4]
+	deleted := map[string]bool{gone[0]: true}
+	compare := func(rows [][]string) *Report {
+		t.Helper()
+		w.tables["sessions"] = rows
+		r, err := Verify(t.Context(), Options{Truth: []sim.Source{w.truth}, Delta: w.tables, Deleted: deleted})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	without := func(row []string) [][]string {
+		return slices.DeleteFunc(slices.Clone(whole), func(r []string) bool { return r[0] == row[0] })
+	}
+	if r := compare(without(gone)); !r.Equal || r.Tables[DeltaSessions].Want != int64(len(whole)-1) {
+		t.Errorf("without the row: %+v", r)
+	}
+	if err := (planted{"sessions", Extra, gone[0], ""}).find(compare(whole)); err != nil {
+		t.Errorf("with the row: %v", err)
+	}
+	if r := compare(without(beside)); r.Equal || r.Tables[DeltaSessions].Different != 2 {
+		t.Errorf("without another row: %+v", r)
+	}
+}
+
 // In every table of both sinks: one lost row, one doubled row, one changed value in each column.
 func TestPlanted(t *testing.T) {
 	w := build(t, true)
