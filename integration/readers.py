@@ -13,7 +13,7 @@ import json
 import os
 import sys
 
-SESSION_TEXTS = """user_key brand country city device_type device_os browser subscription_tier user_segment referrer timezone
+SESSION_TEXTS = """user_key brand opening_brand country city device_type device_os browser subscription_tier user_segment referrer timezone
 status""".split()
 SESSION_NUMBERS = """several_users session_duration_sec total_events article_views article_clicks video_plays
 newsletter_signups ad_clicks searches subscription_prompts navigations pages_visited_count unique_pages_count
@@ -46,7 +46,7 @@ def clean(value):
 
 def session(row, date, origin):
     out = [row["session_id"], origin, str(date)]
-    out += [row[c] for c in SESSION_TEXTS]
+    out += [row[c] or "" for c in SESSION_TEXTS]  # opening_brand is null where the truth has no text
     out.append(int(row["user_id"]) % 2**64)  # Delta has the 64 bits with a sign
     out += [int(row[c]) for c in SESSION_NUMBERS]
     out += [unix(row[c]) for c in SESSION_TIMES]

@@ -58,6 +58,9 @@ func sessionsTable() string {
 func typeText(c *Column[SessionRow]) [2]string {
 	text := kindText[c.Kind]
 	if c.Known != nil {
+		if c.Kind == Few {
+			text = kindText[Text]
+		}
 		text[0] = "Nullable(" + text[0] + ")"
 	}
 	return text

@@ -43,6 +43,8 @@ type SessionRow struct {
 	UserID    uint64
 	UserKey   string // of a user who is known by a text
 
+	OpeningBrand string // of the record that opened the row; empty if it is not known
+
 	Brand, Country, City, DeviceType, DeviceOS, Browser string
 	SubscriptionTier, UserSegment, Referrer, Timezone   string
 
@@ -207,7 +209,19 @@ var Sessions = []Column[SessionRow]{
 		Rule:    "article_views whose engagement_metrics.is_article_complete is true or 1",
 		Comment: "article_view with is_article_complete true",
 		Field:   At(func(r *SessionRow) *uint32 { return &r.ArticlesCompleted })},
+
+	{Name: "opening_brand", Kind: Few, Since: level.Lake, Known: &hasOpeningBrand,
+		Rule: "brand of the record that opened the row: never changes; null if that record names none (or one of " +
+			"more than 128 bytes), or if the row was opened before level 4",
+		Comment: "Brand of the record that opened the row; never changes",
+		Field:   At(func(r *SessionRow) *string { return &r.OpeningBrand })},
 }
+
+// hasOpeningBrand says that the row has an opening brand. An empty one is none, and null, in every table: a partition
+// of a Delta table cannot tell the two apart.
+var hasOpeningBrand = Field[SessionRow]{number: func(r *SessionRow) uint64 {
+	return uint64(min(len(r.OpeningBrand), 1))
+}}
 
 func figures(r *SessionRow) *bool { return &r.FiguresKnown }
 

@@ -89,6 +89,7 @@ var sessionColumns = []sessionColumn{
 	// With several writers at once the first record of a session is not known before; see Session.Origins.
 	textOf("origin", func(s *Session) string { return s.Origins[0].Position }),
 	textOf("session_date", func(s *Session) string { return s.Origins[0].Date }),
+	textOf("opening_brand", func(s *Session) string { return s.Origins[0].Brand }),
 	textOf("user_id", func(s *Session) string { return unsigned(s.UserID) }),
 	textOf("user_key", func(s *Session) string { return s.UserKey }),
 	integerOf("several_users", func(s *Session) int64 { return s.SeveralUsers }),

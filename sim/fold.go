@@ -10,7 +10,10 @@ import (
 	"time"
 )
 
-const sessionCap = 2000 // counted events
+const (
+	sessionCap   = 2000 // counted events
+	longestBrand = 128  // bytes of an opening_brand
+)
 
 // acked is a record as the broker has it.
 type acked struct {
@@ -102,7 +105,11 @@ func fold(id string, records []acked, keyed bool) verdict {
 		if keyed && i > 0 {
 			break
 		}
-		s.Origins = append(s.Origins, Origin{Position: originText(o), Date: day(o.timestamp)})
+		origin := Origin{Position: originText(o), Date: day(o.timestamp)}
+		if brand := o.text["brand"]; len(brand) <= longestBrand {
+			origin.Brand = brand
+		}
+		s.Origins = append(s.Origins, origin)
 	}
 	for _, o := range applied {
 		s.Events = append(s.Events, EventMark{Position: Position{o.partition, o.offset}, Mark: mark(eventRow(o))})

@@ -33,10 +33,11 @@ type Dead struct {
 	Reason string `json:"reason"`
 }
 
-// Origin is a possible origin of a session, and the day that goes with it.
+// Origin is a possible origin of a session, and the day and the brand that go with it.
 type Origin struct {
 	Position string `json:"position"` // "partition/offset"
 	Date     string `json:"date"`     // 2006-01-02
+	Brand    string `json:"brand,omitempty"`
 }
 
 // Page is a row of page_analytics without what it shares with its session.

@@ -300,6 +300,7 @@ func (s *Store) applyItem(it *event.Item, visited **session, now int64, keys boo
 			id: strings.Clone(it.SessionID), origin: Position{it.Partition, it.Offset},
 			originDay: schema.Day(it.Timestamp), status: schema.StatusOpen, last: it.Timestamp,
 			touched: untouched, visit: visit{real: s.meta.level() >= level.Real},
+			opening: openingOf(it, s.meta.level()),
 		}
 		if end { // fold sets these with the first counted event
 			ss.start, ss.end = it.Timestamp, it.Timestamp

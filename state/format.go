@@ -29,6 +29,8 @@ import (
 //	               retention and are too many to be rewritten at once. Version 2 adds touched, the first key and the
 //	               list of segments after the rollups. In the list of events, the highest bit of an event's type says
 //	               that its engagement_metrics were left out. A segment has no version: it is a part of that list.
+//	               Version 3 adds the brand of the record that opened the row: two bits of the flags, and, behind the
+//	               first event's texts, the brand if it is not the one among them.
 //	level.Epoch    what is known of an epoch (EpochInfo), its first byte. Version 2 adds the level, the rules and the
 //	               gaps, version 3 the number of suppressed records.
 
@@ -45,10 +47,16 @@ type imageShape struct {
 	// real says that the image holds a visit, names the segments that hold its first events, and says when it was
 	// touched.
 	real bool
+	// opening says that the image may hold the brand of the record that opened the row.
+	opening bool
 }
 
 // imageShapes are the shapes by version of level.Session. Whatever an older version lacks is empty or 0.
-var imageShapes = [...]imageShape{1: {texts: 10, sums: 3, counts: 8}, 2: {texts: 10, sums: 3, counts: 9, real: true}}
+var imageShapes = [...]imageShape{
+	1: {texts: 10, sums: 3, counts: 8},
+	2: {texts: 10, sums: 3, counts: 9, real: true},
+	3: {texts: 10, sums: 3, counts: 9, real: true, opening: true},
+}
 
 // imageShape reads the version of an image and returns its shape.
 func (d *decoder) imageShape() imageShape {

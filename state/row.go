@@ -61,7 +61,8 @@ func (rb *rowBuilder) fill(s *session, shard uint32) *schema.SessionRow {
 	r := &rb.row
 	rb.origin = s.appendOrigin(rb.origin[:0])
 	*r = schema.SessionRow{
-		SessionID: s.id, Origin: aliased(rb.origin), UserID: s.userID, UserKey: s.userKey,
+		SessionID: s.id, Origin: aliased(rb.origin), OpeningBrand: s.opening.brand,
+		UserID: s.userID, UserKey: s.userKey,
 		Start: s.start, End: s.end, TotalEvents: s.total, Counts: s.counts,
 		MaxScrollDepth: s.maxScroll, Status: s.status, Revision: s.revision, SessionDate: s.originDay,
 		Epoch: s.imageEpoch, BatchID: schema.BatchID(shard, s.imageEpoch), CreatedAt: s.createdAt,

@@ -43,6 +43,7 @@ type session struct {
 	texts     texts
 	first     order // of the first counted event; valid if total > 0
 	key       firstKey
+	opening   opening
 	visit
 
 	start, end int64 // Unix seconds, of counted events
@@ -253,12 +254,14 @@ func (s *session) encodeHead(dst []byte, l level.Level) []byte {
 	version := level.Session.At(max(l, level.First))
 	shape := imageShapes[version]
 	dst = append(dst, version, byte(s.status),
-		flags(s.closing, s.purged, s.rolled.counted)|s.visit.flags(shape, s.first, s.userID))
+		flags(s.closing, s.purged, s.rolled.counted)|s.visit.flags(shape, s.first, s.userID)|
+			s.opening.flags(shape, s.texts))
 	dst = appendText(dst, s.id)
 	dst = appendOrigin(dst, s.origin)
 	dst = binary.AppendVarint(dst, int64(s.originDay))
 	dst = s.encodeUser(dst, shape)
 	dst = append(dst, cmp.Or(s.texts, noTexts)...)
+	dst = s.opening.encode(dst, shape, s.texts)
 	dst = binary.AppendVarint(dst, s.first.ts)
 	dst = appendOrigin(dst, s.first.pos)
 	dst = binary.AppendVarint(dst, s.start)
@@ -356,6 +359,7 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 	if missing := len(schema.FirstTexts) - shape.texts; missing > 0 && d.err == nil {
 		s.texts += noTexts[:missing]
 	}
+	s.opening = d.opening(shape, s.texts, f)
 	s.first.ts = d.varint()
 	if o := d.bytes(originSize); o != nil {
 		s.first.pos = decodeOrigin(o)
@@ -406,8 +410,8 @@ func (s *session) decode(d *decoder) (ids int, err error) {
 
 // size estimates the bytes of memory that the session takes.
 func (s *session) size() int64 {
-	n := 466 + len(s.id) + len(s.userKey) + len(s.texts) + len(s.events) + 16*len(s.ids) + 40*len(s.segments) +
-		s.segments.unwritten()
+	n := 490 + len(s.id) + len(s.userKey) + len(s.texts) + len(s.opening.brand) + len(s.events) + 16*len(s.ids) +
+		40*len(s.segments) + s.segments.unwritten()
 	if s.idSet != nil {
 		n += 48 * len(s.ids)
 	}

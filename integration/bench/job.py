@@ -242,7 +242,7 @@ def sessions(spark, o):
             "value",
             "known_id",
             "if(counted, ts, null) ts",
-            "named_struct('pos', pos, 'ts', ts) opened",
+            "named_struct('pos', pos, 'ts', ts, 'brand', brand) opened",
             "if(known_id is null, null, named_struct('ts', ts, 'pos', pos, 'id', known_id, 'key', user_key)) known",
             "if(counted, named_struct('ts', ts, 'pos', pos,"
             f" {', '.join(repr(d) + ', ' + d for d in DIMENSIONS)}), null) first",
@@ -322,6 +322,7 @@ def sessions(spark, o):
         counted("articles_completed", "cast(size(filter(events, x -> x.complete)) as bigint)"),
         "if(ended, 'closed', 'open') status",
         "0 revision",
+        "nullif(opened.brand, '') opening_brand",
         "date_from_unix_date(cast(opened.ts div 86400 as int)) session_date",
         "concat(shiftright(opened.pos, 48), '/', opened.pos & 281474976710655) origin",
         # Only for ClickHouse: for page_analytics and the rollups.

@@ -66,6 +66,7 @@ SESSIONS = (
         ("revision", N),
         ("session_date", "Date"),
         ("origin", TEXT),
+        ("opening_brand", "Nullable(String)"),
         ("batch_id", "UInt64"),
         ("created_at", "DateTime64(3, 'UTC')"),
     ]

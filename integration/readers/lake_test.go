@@ -197,6 +197,9 @@ func (l *lake) insert(rows int) {
 			r := &schema.SessionRow{SessionID: fmt.Sprintf("s%05d", l.next),
 				Origin:      fmt.Sprintf("%d/%d", shard, l.next),
 				SessionDate: schema.Day(l.now.Unix()) - int32(l.rng.IntN(2)), FirstClosed: epoch}
+			if l.level >= level.Lake {
+				r.OpeningBrand = l.text("", "bild", "le monde/fr", "50% ü")
+			}
 			l.image(r, shard, epoch)
 			r.Revision = 0
 			r.FiguresKnown, r.UsersKnown = l.level > level.First, l.level > level.First

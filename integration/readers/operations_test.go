@@ -117,7 +117,7 @@ func checkpoints(t *testing.T, l *lake) {
 }
 
 // columns raises the level: the tables get columns, which older files do not have.
-func columns(_ *testing.T, l *lake) { l.level = level.Real }
+func columns(_ *testing.T, l *lake) { l.level = level.Current }
 
 // weeks lets six weeks go by, with commits every few days.
 func weeks(_ *testing.T, l *lake) {
@@ -196,6 +196,8 @@ func predicates(l *lake) []predicate {
 		{"sessions", []condition{{"city", ">=", "K"}, {"city", "<", "L"}}},
 		{"sessions", []condition{{"user_id", "<", int64(0)}}},
 		{"sessions", []condition{{"several_users", "null", nil}}},
+		{"sessions", []condition{{"opening_brand", "=", "le monde/fr"}}},
+		{"sessions", []condition{{"opening_brand", "null", nil}}},
 		{"sessions", []condition{{"articles_completed", ">=", int64(1)}}},
 		{"events", []condition{{"brand", "null", nil}}}, {"events", []condition{{"brand", "not null", nil}}},
 		{"events", []condition{{"event_date", "=", any("events", "event_date")}}},

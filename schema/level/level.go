@@ -24,7 +24,8 @@ const (
 	// the rule protects. From Real to Guarded the nodes may be restarted one after the other.
 	Guarded Level = 3
 	// Lake is the level whose state knows which rows of sessions stand in the Delta table, so that a row that another
-	// tool has deleted is not written again. From Guarded to Lake the nodes may be restarted one after the other.
+	// tool has deleted is not written again, and the brand with which each row was opened (the column opening_brand).
+	// From Guarded to Lake the nodes may be restarted one after the other.
 	Lake Level = 4
 	// Current is the level of this binary.
 	Current = Lake
@@ -47,13 +48,13 @@ var (
 	// Store is the Pebble store of a shard as a whole: its keys, and the values without a version of their own.
 	Store = Format{"state", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 4}}
 	// Session is the image of a session in the store.
-	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
+	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 3}}
 	// Epoch is what is known of an epoch, in the store.
 	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
 	// Stream is the stream that carries a snapshot to another node.
 	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
 	// Tables are the columns of the Delta and ClickHouse tables; package schema says since which level each exists.
-	Tables = Format{"tables", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
+	Tables = Format{"tables", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 3}}
 )
 
 // At returns the version that a group at level l writes. It panics if l is 0 or above Current, because nobody writes

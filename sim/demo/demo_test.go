@@ -128,6 +128,7 @@ func stateRow(t *testing.T, s *sim.Session) *schema.SessionRow {
 	}
 	r := &schema.SessionRow{
 		SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: s.UserID, UserKey: s.UserKey,
+		OpeningBrand:    s.Origins[0].Brand,
 		SeveralUsers:    uint8(s.SeveralUsers),
 		MaxReadProgress: uint8(s.MaxProgress), ArticlesCompleted: uint32(s.Completed), FiguresKnown: true,
 		UsersKnown: true, Brand: s.Brand,

@@ -84,6 +84,7 @@ type sessionColumns struct {
 	Revision int32  `parquet:"revision"`
 	Total    int64  `parquet:"total_events"`
 	Batch    int64  `parquet:"batch_id"`
+	Opening  string `parquet:"opening_brand,optional"` // "" where the file does not have it
 }
 
 func rowsOf(table string, data []byte) ([]Row, error) {
@@ -94,7 +95,7 @@ func rowsOf(table string, data []byte) ([]Row, error) {
 	}
 	return readRows(data, func(r *sessionColumns) Row {
 		return Row{Session: strings.Clone(r.Session), Origin: strings.Clone(r.Origin), Revision: int64(r.Revision),
-			Total: r.Total, Batch: uint64(r.Batch)}
+			Total: r.Total, Batch: uint64(r.Batch), Opening: strings.Clone(r.Opening)}
 	})
 }
 

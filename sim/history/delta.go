@@ -32,7 +32,8 @@ type Row struct {
 	Offset    int64
 
 	Session, Origin string
-	Revision, Total int64 // revision and total_events
+	Revision, Total int64  // revision and total_events
+	Opening         string // opening_brand, "" for null
 
 	Batch uint64 // batch_id
 }
@@ -215,6 +216,7 @@ type sessionState struct {
 	file            string
 	batch           uint64
 	revision, total int64
+	opening         string
 }
 
 // NewSessions returns the history of a table without a version.
@@ -248,7 +250,7 @@ func (h *Sessions) Commit(c *Commit) {
 			r := &f.Rows[i]
 			key := r.Session + " " + r.Origin
 			keys = append(keys, key)
-			now := sessionState{f.Path, r.Batch, r.Revision, r.Total}
+			now := sessionState{f.Path, r.Batch, r.Revision, r.Total, r.Opening}
 			if _, ok := h.rows[key]; ok {
 				bad("session %s stands twice", key)
 			}
@@ -264,6 +266,8 @@ func (h *Sessions) Commit(c *Commit) {
 				inserted[r.shard()] = max(inserted[r.shard()], r.epoch())
 			case (c.Rearranges || c.Deletes) && !same:
 				bad("session %s is rearranged from %+v to %+v", key, was, now)
+			case now.opening != was.opening:
+				bad("session %s has the opening brand %q, and had %q", key, now.opening, was.opening)
 			case now.batch < was.batch || now.revision < was.revision || now.total < was.total:
 				bad("session %s goes back from %+v to %+v", key, was, now)
 			}

@@ -145,6 +145,8 @@ func TestSessionsHistory(t *testing.T) {
 		"compacted into another image": {Commit{Rearranges: true, Removes: []string{"b"},
 			Adds: []AddedFile{closed("d", Row{Session: "v", Batch: 5, Total: 2})}}, "session v 1/0 is rearranged from"},
 		"an unknown file": {Commit{Removes: []string{"x"}}, "file x is removed and was not there"},
+		"another opening brand": {replace(Row{Session: "s", Batch: 6, Total: 4, Revision: 2, Opening: "b"}, u),
+			`session s 1/0 has the opening brand "b", and had ""`},
 		"an older epoch": {replace(Row{Session: "s", Batch: 1, Total: 4, Revision: 1}, u),
 			"session s 1/0 goes back"},
 		"an older revision": {replace(Row{Session: "s", Batch: 6, Total: 4}, u), "session s 1/0 goes back"},

@@ -184,6 +184,7 @@ func stateRows(t *testing.T, w *world) (rows []schema.SessionRow, totals []schem
 		}
 		r := schema.SessionRow{
 			SessionID: s.SessionID, Origin: s.Origins[0].Position, UserID: s.UserID, UserKey: s.UserKey,
+			OpeningBrand:    s.Origins[0].Brand,
 			SeveralUsers:    uint8(s.SeveralUsers),
 			MaxReadProgress: uint8(s.MaxProgress), ArticlesCompleted: uint32(s.Completed), FiguresKnown: true,
 			UsersKnown: true, Brand: s.Brand,

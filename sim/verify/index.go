@@ -191,9 +191,9 @@ func (x *index) normal(k Kind, e *entry, row []string) []string {
 	}
 	for _, o := range e.origins {
 		switch {
-		case k == Sessions && row[1] == o.Position && row[2] == o.Date:
+		case k == Sessions && row[1] == o.Position && row[2] == o.Date && row[3] == o.Brand:
 			row = slices.Clone(row)
-			row[1], row[2] = e.first.Position, e.first.Date
+			row[1], row[2], row[3] = e.first.Position, e.first.Date, e.first.Brand
 			return row
 		case k == Pages && row[1] == o.Position:
 			row = slices.Clone(row)

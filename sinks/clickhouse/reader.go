@@ -75,8 +75,9 @@ func (r *Reader) Positions(ctx context.Context) (map[uint32]uint64, error) {
 
 // Rows calls yield for every row of a view with the values of the named columns, in the order in which they are named:
 // integers and Unix times (DateTime in seconds, DateTime64 in milliseconds) in decimal, dates as 2006-01-02, floats in
-// the shortest form that identifies them, schema.Null for a null, and everything else as it is stored. Rows come in the
-// byte order of the view's key. The slice is reused after the call; its texts are not.
+// the shortest form that identifies them, schema.Null for a number that is null, "" for a text that is (a column that
+// can be null has no empty text), and everything else as it is stored. Rows come in the byte order of the view's key.
+// The slice is reused after the call; its texts are not.
 func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield func(row []string) error) error {
 	v, key, err := r.sink.layouts[level.Current].viewNamed(view)
 	if err != nil {
@@ -151,13 +152,17 @@ func (y *layout) viewNamed(name string) (v view, key []string, err error) {
 // resultColumn returns a column that takes results of a type, and the text of its row i.
 func resultColumn(typ string) (proto.ColResult, func(i int) string) {
 	if inner, ok := strings.CutPrefix(typ, "Nullable("); ok {
-		values, text := resultColumn(strings.TrimSuffix(inner, ")"))
-		c := &nullableResult{values: values}
+		inner = strings.TrimSuffix(inner, ")")
+		values, value := resultColumn(inner)
+		c, null := &nullableResult{values: values}, schema.Null
+		if inner == text {
+			null = "" // a text may be that of a null
+		}
 		return c, func(i int) string {
 			if c.nulls[i] != 0 {
-				return schema.Null
+				return null
 			}
-			return text(i)
+			return value(i)
 		}
 	}
 	switch typ {

@@ -26,7 +26,8 @@ import (
 var wider = func() *layout {
 	known := schema.At(func(r *schema.SessionRow) *uint32 { return &r.Counts[event.TypeInvalid] })
 	all := schema.All()
-	all.Sessions = slices.Concat(all.Sessions, []schema.Column[schema.SessionRow]{
+	n := len(all.UpTo(level.Real).Sessions)
+	all.Sessions = slices.Concat(all.Sessions[:n], []schema.Column[schema.SessionRow]{
 		{Name: "test_count", Kind: schema.Uint32, Since: level.Real,
 			Field: schema.At(func(r *schema.SessionRow) *uint32 { return &r.Counts[event.SessionEnd] })},
 		{Name: "test_text", Kind: schema.Text, Since: level.Real,
@@ -35,7 +36,7 @@ var wider = func() *layout {
 			Field: schema.At(func(r *schema.SessionRow) *uint8 { return &r.MaxScrollDepth })},
 		{Name: "test_words", Kind: schema.Few, Since: level.Real, Known: &known,
 			Field: schema.At(func(r *schema.SessionRow) *string { return &r.Brand })},
-	})
+	}, all.Sessions[n:])
 	all.Events = slices.Concat(all.Events, []schema.Column[event.Item]{
 		{Name: "test_key", Kind: schema.Text, Since: level.Real, Optional: true,
 			Field: schema.At(func(it *event.Item) *string { return &it.Brand })},
