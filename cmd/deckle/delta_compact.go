@@ -117,11 +117,15 @@ func compactOne(cmd *cobra.Command, c *compact.Compactor, table string, dryRun, 
 	err = c.Round(cmd.Context(), func(r compact.Result) {
 		n++
 		left = left || r.Why != ""
-		switch {
-		case asJSON:
+		if asJSON {
 			failed = errors.Join(failed, enc.Encode(r))
-		case r.Why != "":
+			return
+		}
+		if r.Why != "" {
 			fmt.Fprintf(out, "table %s, %s: left as it is: %s\n", table, r.Partition, r.Why)
+		}
+		switch {
+		case r.Removed == 0 && r.Why != "":
 		case r.Removed == 0:
 			fmt.Fprintf(out, "table %s, %s: others want the same files; later\n", table, r.Partition)
 		default:

@@ -20,6 +20,7 @@ func TestBugs(t *testing.T) {
 			"looked at again before the commit"},
 		{compaction, "bugOriginsLost", "the tags of a compacted file deny rows that it has: a revision inserts them " +
 			"once more"},
+		{compaction, "bugOthersLost", "values of another tool's columns are left out of a compacted file"},
 		{compaction, "bugVacuumYoung", "a file vacuumed too early: between its upload and its commit"},
 		{sharing, "bugSharedTxnLost", "the last txn of a shared commit is lost"},
 		{sharing, "bugSharedTrusted=return;bugSharedTxnLost", "the same, and no node looks"},

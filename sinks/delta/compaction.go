@@ -62,6 +62,7 @@ func openCompactor(ctx context.Context, opts *Options, m *deltalog.Metrics, tabl
 	if err != nil {
 		return nil, err
 	}
+	rows.others = log.ForeignColumns
 	c.Log, c.Table, c.Column, c.Rows, c.Store = log, table, rows.tables[level.Current].partition, rows, opts.Store
 	c.Now, c.Rand, c.Logger, c.StagedLife = opts.Now, opts.Rand, opts.Logger, StagedLife
 	compactor, err := compact.New(c)
@@ -75,44 +76,8 @@ func openCompactor(ctx context.Context, opts *Options, m *deltalog.Metrics, tabl
 type compactRows struct {
 	tables *[level.Current + 1]*table
 	codec  compress.Codec
-	order  []int // places of the columns by which files are sorted; no two rows have the same values of all
-}
-
-// Read implements compact.Rows.
-func (r *compactRows) Read(key string, data []byte, yield func(parquet.Row) error) (l int, err error) {
-	newest := r.tables[level.Current]
-	open := func(f *parquet.File) (deltalog.RowReader[parquet.Row], error) {
-		have, _ := topLevel(f.Metadata().Schema)
-		l, err = r.levelOf(have)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s", err, key)
-		}
-		if err := checkTypes(key, f, newest.file, newest.later); err != nil {
-			return nil, err
-		}
-		return rowReader{parquet.NewGenericReader[any](f, newest.file)}, nil
-	}
-	n := len(newest.statOf)
-	return l, cmp.Or(deltalog.EachRow(key, data, open, 128, func(row *parquet.Row) error {
-		if len(*row) != n {
-			return &deltalog.CorruptionError{Key: key, Err: errColumns}
-		}
-		return yield(*row)
-	}), err)
-}
-
-// levelOf returns the lowest level with all of the columns.
-func (r *compactRows) levelOf(have map[string]columnType) (int, error) {
-	l := level.First
-	for name := range have {
-		for r.tables[l].place(name) < 0 {
-			if l == level.Current {
-				return 0, fmt.Errorf("%w: %q", compact.ErrForeign, name)
-			}
-			l++
-		}
-	}
-	return int(l), nil
+	order  []int           // places of the columns by which files are sorted; no two rows have the same values of all
+	others func() []string // names the columns of other tools in the table
 }
 
 // Compare implements compact.Rows.
@@ -131,36 +96,164 @@ func (r *compactRows) Compare(a, b parquet.Row) int {
 	return 0
 }
 
-// Encode implements compact.Rows.
-func (r *compactRows) Encode(w io.Writer, l int) compact.Encoder {
-	t := r.tables[l]
-	return &rowsEncoder{table: t, stats: t.newStats(),
-		w: parquet.NewGenericWriter[any](w, append(fileOptions(r.codec), t.file)...)}
+// Begin implements compact.Rows.
+func (r *compactRows) Begin() compact.Merge { return r.begin(level.First, r.others()) }
+
+// begin begins a merge of files with the columns of a level at least.
+func (r *compactRows) begin(l level.Level, others []string) *merging {
+	return &merging{compactRows: r, level: l, others: others, more: map[string]other{}}
+}
+
+// merging is the columns of the files of one job. It implements compact.Merge.
+type merging struct {
+	*compactRows
+	level  level.Level // the lowest one that has all of Deckle's columns in the files
+	others []string    // columns of other tools in the table
+	// fields are those of them that the files have, in the order of the new files, and leaves counts what is in them.
+	fields []parquet.Field
+	leaves int
+	more   map[string]other // by name
+}
+
+// other is a column of another tool in the files of a job.
+type other struct {
+	field  parquet.Field
+	at     int // its first leaf among those of all such columns
+	leaves int
+}
+
+// Read implements compact.Merge.
+func (m *merging) Read(key string, data []byte, yield func(parquet.Row) error) error {
+	newest := m.tables[level.Current]
+	n := len(newest.statOf)
+	var places []int // of the leaves of other tools in this file, among those of the new files
+	open := func(f *parquet.File) (deltalog.RowReader[parquet.Row], error) {
+		l, err := m.levelOf(f)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, key)
+		}
+		if err := checkTypes(key, f, newest.file, newest.later); err != nil {
+			return nil, err
+		}
+		var fields []parquet.Field
+		if fields, places, err = m.join(f); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, key)
+		}
+		m.level = max(m.level, l)
+		return rowReader{parquet.NewGenericReader[any](f, behind(newest.file, fields))}, nil
+	}
+	return deltalog.EachRow(key, data, open, 128, func(row *parquet.Row) error {
+		if len(*row) < n+len(places) || len(places) == 0 && len(*row) != n {
+			return &deltalog.CorruptionError{Key: key, Err: errColumns}
+		}
+		theirs := (*row)[n:]
+		for i, v := range theirs {
+			theirs[i] = v.Level(v.RepetitionLevel(), v.DefinitionLevel(), n+places[v.Column()-n])
+		}
+		slices.SortStableFunc(theirs, func(a, b parquet.Value) int { return cmp.Compare(a.Column(), b.Column()) })
+		return yield(*row)
+	})
+}
+
+// levelOf returns the lowest level with all columns of a file, except those of other tools.
+func (m *merging) levelOf(f *parquet.File) (level.Level, error) {
+	have, odd := topLevel(f.Metadata().Schema)
+	l := m.level
+	for name := range have {
+		if slices.Contains(m.others, name) && odd[name] != twice {
+			continue
+		}
+		for m.tables[l].place(name) < 0 {
+			if l == level.Current {
+				return 0, fmt.Errorf("%w: %q", compact.ErrForeign, name)
+			}
+			l++
+		}
+	}
+	return l, nil
+}
+
+// join adds the columns of other tools in a file to those of the new files. It returns them, and for each leaf of them
+// its place there.
+func (m *merging) join(f *parquet.File) (fields []parquet.Field, places []int, err error) {
+	for _, field := range f.Schema().Fields() {
+		if !slices.Contains(m.others, field.Name()) {
+			continue
+		}
+		field = nullable(field)
+		if o, ok := m.more[field.Name()]; ok && !parquet.EqualNodes(o.field, field) {
+			return nil, nil, fmt.Errorf("%w: %q", compact.ErrUnlike, field.Name())
+		}
+		fields = append(fields, field)
+	}
+	for _, field := range fields {
+		o, ok := m.more[field.Name()]
+		if !ok {
+			o = other{field: field, at: m.leaves, leaves: leavesOf(field)}
+			m.more[field.Name()] = o
+			m.fields, m.leaves = append(m.fields, field), m.leaves+o.leaves
+		}
+		for i := range o.leaves {
+			places = append(places, o.at+i)
+		}
+	}
+	return fields, places, nil
+}
+
+// Encode implements compact.Merge.
+func (m *merging) Encode(w io.Writer) compact.Encoder {
+	t := m.tables[m.level]
+	return &rowsEncoder{table: t, own: len(m.tables[level.Current].statOf), leaves: m.leaves, stats: t.newStats(),
+		w: parquet.NewGenericWriter[any](w, append(fileOptions(m.codec), behind(t.file, m.fields))...)}
 }
 
 // rowsEncoder makes one data file of rows as they are.
 type rowsEncoder struct {
-	table *table
-	w     *parquet.GenericWriter[any]
-	stats []deltalog.ColumnStats
-	rows  int64
+	table  *table
+	own    int // values of a row that are Deckle's
+	leaves int // of the columns of other tools, behind those of the table
+	w      *parquet.GenericWriter[any]
+	stats  []deltalog.ColumnStats
+	rows   int64
 }
 
 // Write implements compact.Encoder.
 func (e *rowsEncoder) Write(rows []parquet.Row) error {
 	n := len(e.table.statOf)
 	chunk := slices.Clone(rows)
-	for i, r := range chunk {
-		chunk[i] = r[:n]
-		for at, v := range chunk[i] {
+	for i, r := range rows {
+		for at, v := range r[:n] {
 			if to := e.table.statOf[at]; to >= 0 {
 				count(&e.stats[to], v)
 			}
+		}
+		chunk[i] = r[:n:n]
+		if e.leaves > 0 {
+			chunk[i] = e.beside(chunk[i], r[min(e.own, len(r)):])
 		}
 	}
 	e.rows += int64(len(rows))
 	_, err := e.w.WriteRows(chunk)
 	return err
+}
+
+// beside joins Deckle's values with those of other tools, null where a row has none.
+func (e *rowsEncoder) beside(row parquet.Row, theirs []parquet.Value) parquet.Row {
+	n := len(row)
+	row = slices.Grow(row, max(e.leaves, len(theirs)))
+	// gofail: var bugOthersLost struct{}
+	// theirs = nil
+	for leaf := range e.leaves {
+		if len(theirs) == 0 || theirs[0].Column() != e.own+leaf {
+			row = append(row, parquet.NullValue().Level(0, 0, n+leaf))
+			continue
+		}
+		for ; len(theirs) > 0 && theirs[0].Column() == e.own+leaf; theirs = theirs[1:] {
+			v := theirs[0]
+			row = append(row, v.Level(v.RepetitionLevel(), v.DefinitionLevel(), n+leaf))
+		}
+	}
+	return row
 }
 
 // Flush implements compact.Encoder.

@@ -47,6 +47,8 @@ type lakeWorld struct {
 	// ours are the rows that Deckle's sinks have written, by version, and seen the versions that are Deckle's RESTOREs.
 	ours map[int64]map[string]schema.SessionRow
 	seen map[int64]bool
+	// notes are what another tool has written beside rows, by row; see annotate.
+	notes notes
 
 	jobs, conflicts, killed, restored, vacuumed int
 }
@@ -56,7 +58,7 @@ var errKilled = errors.New("killed")
 func newLakeWorld(t *testing.T, seed uint64) *lakeWorld {
 	w := &lakeWorld{t: t, rng: rand.New(rand.NewPCG(seed, 11)), m: newModel(seed, 3), kill: -1,
 		clock: objects.NewClock(time.Unix(19_001*86_400+40_000, 0)), then: map[int64]map[string]schema.SessionRow{},
-		ours: map[int64]map[string]schema.SessionRow{}, seen: map[int64]bool{}}
+		notes: newNotes(), ours: map[int64]map[string]schema.SessionRow{}, seen: map[int64]bool{}}
 	w.mem = objects.NewMem(w.clock.Now)
 	opts := testOptions(w.mem, w.rng)
 	opts.layout, opts.Now = wider, w.clock.Now
@@ -148,7 +150,7 @@ func (w *lakeWorld) held() bool {
 	if held && w.rng.IntN(4) == 0 {
 		v, err := log.AcceptRemoved(w.t.Context())
 		w.must(err)
-		w.then[v] = maps.Clone(w.m.closed)
+		w.keep(v)
 		held = log.CheckRevises() != nil
 	}
 	return held
@@ -170,8 +172,14 @@ func (w *lakeWorld) note() (version int64) {
 	log, _ := w.d.Committer("sessions")
 	w.must(log.Refresh(w.t.Context()))
 	log.View(func(s *deltalog.Snapshot) { version = s.Version })
-	w.then[version] = maps.Clone(w.m.closed)
+	w.keep(version)
 	return version
+}
+
+// keep keeps what a version must hold.
+func (w *lakeWorld) keep(version int64) {
+	w.then[version] = maps.Clone(w.m.closed)
+	w.notes.keep(version)
 }
 
 // restore does what a RESTORE of another tool does to sessions.
@@ -228,6 +236,7 @@ func (w *lakeWorld) restore() {
 	}
 	w.must(w.mem.PutIfAbsent(w.t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", tab.Version+1), body))
 	w.m.closed = maps.Clone(w.then[to])
+	w.notes.restore(to)
 	w.forget()
 	w.note()
 	w.restored++
@@ -280,7 +289,9 @@ func (w *lakeWorld) hook() error {
 		w.restore()
 	case 3:
 		w.vacuum()
-	case 4: // a second runner
+	case 4:
+		w.annotate()
+	case 5: // a second runner
 		w.compact([]string{"sessions", "events"}[w.rng.IntN(2)], w.mem)
 	}
 	return nil
@@ -346,7 +357,7 @@ func TestCompactionKeepsRows(t *testing.T) {
 	if testing.Short() {
 		seeds = 1
 	}
-	jobs, conflicts, killed, restored, vacuumed := 0, 0, 0, 0, 0
+	jobs, conflicts, killed, restored, vacuumed, noted := 0, 0, 0, 0, 0, 0
 	for seed := range uint64(seeds) {
 		w := newLakeWorld(t, seed)
 		for range 10 {
@@ -363,6 +374,7 @@ func TestCompactionKeepsRows(t *testing.T) {
 			}
 			checkSessions(t, w.mem, w.m)
 			checkEventRows(t, w.mem, w.m)
+			noted += w.checkNotes()
 			if t.Failed() {
 				t.Fatalf("seed %d", seed)
 			}
@@ -371,12 +383,12 @@ func TestCompactionKeepsRows(t *testing.T) {
 		jobs, conflicts, killed = jobs+w.jobs, conflicts+w.conflicts, killed+w.killed
 		restored, vacuumed = restored+w.restored, vacuumed+w.vacuumed
 	}
-	if jobs < 5*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 {
-		t.Errorf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed: the test shows little", jobs,
-			conflicts, killed, restored, vacuumed)
+	told := fmt.Sprintf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed, %d rows with notes in "+
+		"compacted files", jobs, conflicts, killed, restored, vacuumed, noted)
+	if jobs < 5*seeds || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 || noted == 0 {
+		t.Errorf("the test shows little: %s", told)
 	}
-	t.Logf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed", jobs, conflicts, killed, restored,
-		vacuumed)
+	t.Log(told)
 }
 
 // checkEventRows is checkEvents for files that are not in the order of offsets.
@@ -484,22 +496,10 @@ func TestCompactedFiles(t *testing.T) {
 
 func metadataWith(t *testing.T, st store.Store, key, value string) string {
 	t.Helper()
-	var meta *deltalog.Metadata
-	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: st, Name: "sessions"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log.View(func(s *deltalog.Snapshot) { m := *s.Metadata; meta = &m })
-	meta.Configuration = maps.Clone(meta.Configuration)
-	meta.Configuration[key] = value
-	b, err := json.Marshal(meta)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return alteredMetadata(t, st, "sessions", func(m *deltalog.Metadata) { m.Configuration[key] = value })
 }
 
-// A file with a column of somebody else is left alone, and so are files that cannot be read or that have a row twice;
+// A file with a column that the table does not have is left alone, and so are files that cannot be read or that have a row twice;
 // the others are compacted, and nothing is tried again in the same day.
 func TestCompactionLeavesAlone(t *testing.T) {
 	w := newLakeWorld(t, 2)

@@ -65,6 +65,8 @@ func typeOf(e *format.SchemaElement) columnType {
 	return c
 }
 
+const twice = "there twice"
+
 // topLevel returns the types of the schema's columns by name. odd says of a column by name that it is a group, is
 // repeated or occurs twice.
 func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd map[string]string) {
@@ -75,10 +77,10 @@ func topLevel(schema []format.SchemaElement) (leaves map[string]columnType, odd 
 	for i := 1; i < len(schema); {
 		e := &schema[i]
 		name := e.Name
-		_, twice := leaves[name]
+		_, again := leaves[name]
 		switch {
-		case twice:
-			odd[name] = "there twice"
+		case again:
+			odd[name] = twice
 		case e.NumChildren.V > 0 || !e.Type.Valid:
 			odd[name] = "a group"
 		case e.RepetitionType.V == format.Repeated:

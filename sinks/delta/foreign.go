@@ -109,7 +109,15 @@ func (f *foreign) schema(own *parquet.Schema) *parquet.Schema {
 	if f == nil {
 		return own
 	}
-	return parquet.NewSchema(own.Name(), wideNode{own, slices.Concat(own.Fields(), f.fields)})
+	return behind(own, f.fields)
+}
+
+// behind is a schema with further columns behind its own; the schema itself if there are none.
+func behind(own *parquet.Schema, fields []parquet.Field) *parquet.Schema {
+	if len(fields) == 0 {
+		return own
+	}
+	return parquet.NewSchema(own.Name(), wideNode{own, slices.Concat(own.Fields(), fields)})
 }
 
 // beside joins a row as a file of a level has it with the values of these columns.
@@ -149,3 +157,29 @@ type plainField struct {
 
 func (f plainField) Name() string                           { return f.field.Name() }
 func (f plainField) Value(base reflect.Value) reflect.Value { return f.field.Value(base) }
+
+// nullable is a column as files have it of which some rows do not have the column: it may be null.
+func nullable(f parquet.Field) parquet.Field {
+	plain := plainField{plainNode{f}, f}
+	if f.Optional() || f.Repeated() {
+		return plain
+	}
+	return nullableField{plain}
+}
+
+// nullableField is a column that may be null, although its file says that it never is.
+type nullableField struct{ plainField }
+
+func (nullableField) Optional() bool { return true }
+func (nullableField) Required() bool { return false }
+
+// leavesOf counts the columns that have values: the node itself, or those within it.
+func leavesOf(n parquet.Node) (leaves int) {
+	if n.Leaf() {
+		return 1
+	}
+	for _, f := range n.Fields() {
+		leaves += leavesOf(f)
+	}
+	return leaves
+}

@@ -20,6 +20,7 @@ import (
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
 	"deckle/state"
 )
 
@@ -30,6 +31,8 @@ type lake struct {
 	m   *model
 	d   *Delta
 	ids map[string]schema.SessionRow // as they were written last
+
+	replaced int // files
 }
 
 func newLake(t *testing.T) *lake {
@@ -93,27 +96,41 @@ func (l *lake) commit(table string, lines ...string) {
 // alter changes the metaData of a table, and its protocol to a writer version unless that is 0.
 func (l *lake) alter(table string, writer int, change func(m *deltalog.Metadata)) {
 	l.t.Helper()
-	log, err := deltalog.Open(l.t.Context(), deltalog.Options{Store: l.mem, Name: table})
-	l.must(err)
-	var meta deltalog.Metadata
-	log.View(func(s *deltalog.Snapshot) { meta = *s.Metadata })
-	meta.Configuration = maps.Clone(meta.Configuration)
-	change(&meta)
-	b, err := json.Marshal(&meta)
-	l.must(err)
-	lines := []string{`{"metaData":` + string(b) + `}`}
+	lines := []string{`{"metaData":` + alteredMetadata(l.t, l.mem, table, change) + `}`}
 	if writer > 0 {
 		lines = append(lines, fmt.Sprintf(`{"protocol":{"minReaderVersion":1,"minWriterVersion":%d}}`, writer))
 	}
 	l.commit(table, lines...)
 }
 
-// addColumns appends columns to a table's schema.
+// alteredMetadata is the metaData of a table with a change.
+func alteredMetadata(t *testing.T, st store.Store, table string, change func(m *deltalog.Metadata)) string {
+	t.Helper()
+	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: st, Name: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var meta deltalog.Metadata
+	log.View(func(s *deltalog.Snapshot) { meta = *s.Metadata })
+	meta.Configuration = maps.Clone(meta.Configuration)
+	change(&meta)
+	b, err := json.Marshal(&meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// withColumns appends columns to a table's schema.
+func withColumns(fields string) func(m *deltalog.Metadata) {
+	return func(m *deltalog.Metadata) {
+		m.SchemaString = strings.TrimSuffix(m.SchemaString, "]}") + "," + fields + "]}"
+	}
+}
+
 func (l *lake) addColumns(table string, fields string) {
 	l.t.Helper()
-	l.alter(table, 0, func(m *deltalog.Metadata) {
-		m.SchemaString = strings.TrimSuffix(m.SchemaString, "]}") + "," + fields + "]}"
-	})
+	l.alter(table, 0, withColumns(fields))
 }
 
 // noted is what another tool keeps beside the rows of sessions, in types that Deckle does not have.
@@ -146,27 +163,18 @@ func (l *lake) update(f *File, notes map[string]noted) {
 	l.t.Helper()
 	data, err := l.mem.Get(l.t.Context(), "sessions/"+f.Path)
 	l.must(err)
-	file, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)))
-	l.must(err)
-	own, extra := file.Schema(), parquet.SchemaOf(noted{})
-	var out bytes.Buffer
-	w := parquet.NewGenericWriter[any](&out, parquet.NewSchema("spark_schema",
-		wideNode{own, slices.Concat(own.Fields(), extra.Fields())}))
-	at := slices.IndexFunc(own.Columns(), func(p []string) bool { return p[0] == "session_id" })
-	l.must(eachRow("f", data, sessionsTable.file, sessionsTable.later, func(r parquet.Row) error {
-		row := slices.Clone(r[:len(own.Columns())])
-		for _, v := range extra.Deconstruct(nil, notes[textOf(row[at])]) {
-			row = append(row, v.Level(v.RepetitionLevel(), v.DefinitionLevel(), len(own.Columns())+v.Column()))
-		}
-		_, err := w.WriteRows([]parquet.Row{row})
-		return err
-	}))
-	l.must(w.Close())
-	const path = "session_date=2022-01-08/part-00000-noted.snappy.parquet"
-	l.mem.Overwrite("sessions/"+path, out.Bytes())
+	l.replace(f, annotated(l.t, data, func(id, _ string) noted { return notes[id] }))
+}
+
+// replace replaces a live file by another one with the same rows.
+func (l *lake) replace(f *File, data []byte) {
+	l.t.Helper()
+	l.replaced++
+	path := fmt.Sprintf("session_date=2022-01-08/part-%05d-noted.snappy.parquet", l.replaced)
+	l.mem.Overwrite("sessions/"+path, data)
 	l.commit("sessions", fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true}}`, f.Path),
 		fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"session_date":"2022-01-08"},"size":%d,`+
-			`"modificationTime":1,"dataChange":true}}`, path, out.Len()))
+			`"modificationTime":1,"dataChange":true}}`, path, len(data)))
 }
 
 // notes reads them from all live files.

@@ -120,7 +120,7 @@ func rowsOf(b *testing.B, items []event.Item) (rows []parquet.Row) {
 		b.Fatal(err)
 	}
 	r := &compactRows{tables: &declared.events}
-	if _, err := r.Read("events", f.data, func(row parquet.Row) error {
+	if err := r.begin(level.First, nil).Read("events", f.data, func(row parquet.Row) error {
 		rows = append(rows, row.Clone())
 		return nil
 	}); err != nil {
@@ -142,7 +142,7 @@ func ordered(b *testing.B, rows []parquet.Row, order []string, group int) []byte
 	}
 	slices.SortFunc(rows, c.Compare)
 	var file bytes.Buffer
-	e := c.Encode(&file, int(level.Current))
+	e := c.begin(level.Current, nil).Encode(&file)
 	for part := range slices.Chunk(rows, group) {
 		for some := range slices.Chunk(part, 64) {
 			if err := e.Write(some); err != nil {

@@ -53,7 +53,7 @@ func large(t *testing.T, m *model, n int) ([]byte, *deltalog.Add) {
 	cdc, _ := codec("zstd")
 	r := &compactRows{tables: &declared.sessions, codec: cdc}
 	var b bytes.Buffer
-	e := r.Encode(&b, int(level.First))
+	e := r.begin(level.First, nil).Encode(&b)
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = idOf(i)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,8 +22,11 @@ import (
 
 // Errors that say why files are left alone.
 var (
-	// ErrForeign says that a file has columns that this binary does not know: their values would be lost.
-	ErrForeign = errors.New("compact: the file has columns that are not Deckle's")
+	// ErrForeign says that a file has columns that neither this binary nor the table's schema has.
+	ErrForeign = errors.New("compact: the file has columns that are neither Deckle's nor the table's")
+	// ErrUnlike says that a file stores a column of another tool in another way than the files of its job that were read
+	// before it.
+	ErrUnlike = errors.New("compact: a column of another tool is stored in another way than in other files")
 	// ErrTwice says that a row stands twice in the files: somebody has to look at that before they are merged.
 	ErrTwice = errors.New("compact: a row stands twice")
 	// ErrNoGain says that the rows would need as many files as they have.
@@ -30,15 +34,24 @@ var (
 )
 
 // Rows is what this package has to know of the rows of a table. A row has one value for each column of the newest
-// level, in the order of the files; null for a column that its file does not have.
+// level, in the order of the files; null for a column that its file does not have. Behind them stand the values of the
+// columns of others that its file has, in the order of these columns in the new files; a value of such a column may be
+// of any kind, and a column may have several.
 type Rows interface {
-	// Read decodes a data file and calls yield for each row, which is valid only during the call. It returns the lowest
-	// level that has all columns of the file, and ErrForeign if none has.
-	Read(key string, data []byte, yield func(parquet.Row) error) (level int, err error)
 	// Compare orders rows as files are sorted. Two different rows are never equal.
 	Compare(a, b parquet.Row) int
-	// Encode begins a data file with the columns of a level.
-	Encode(w io.Writer, level int) Encoder
+	// Begin begins the merge of some files.
+	Begin() Merge
+}
+
+// Merge reads the files of one job, and writes files with the columns of all of them. A value that a file does not
+// have is null.
+type Merge interface {
+	// Read decodes a data file and calls yield for each row, which is valid only during the call. After ErrForeign and
+	// ErrUnlike, which concern the file, it has not been called, and the merge goes on without the file.
+	Read(key string, data []byte, yield func(parquet.Row) error) error
+	// Encode begins a new data file. No more files are read after the first call.
+	Encode(w io.Writer) Encoder
 }
 
 // Encoder writes one data file.
@@ -226,7 +239,7 @@ func (c *Compactor) do(ctx context.Context, j Job) (Result, error) {
 		if j.Files = c.standing(j.Files); len(j.Files) < 2 {
 			return r, nil
 		}
-		adds, rows, err := c.merge(ctx, &j)
+		adds, rows, err := c.merge(ctx, &j, &r)
 		if err == nil && len(adds) >= len(j.Files) {
 			err = ErrNoGain
 		}
@@ -234,6 +247,8 @@ func (c *Compactor) do(ctx context.Context, j Job) (Result, error) {
 			err = c.commit(ctx, &j, adds, rows)
 		}
 		switch {
+		case errors.Is(err, errFew):
+			return r, nil
 		case err == nil:
 			r.Removed, r.Added, r.Read, r.Rows = len(j.Files), len(adds), j.Bytes(), rows
 			for i := range adds {
@@ -271,7 +286,7 @@ func (c *Compactor) leaves(files []*deltalog.File, err error) bool {
 	one, of := errors.AsType[*fileError](err)
 	now := c.opts.Now()
 	switch {
-	case of && (corrupt || stop || errors.Is(err, ErrForeign)):
+	case of && (corrupt || stop || errors.Is(err, ErrForeign) || errors.Is(err, ErrUnlike)):
 		c.left[one.path] = leftFile{now, err}
 	case errors.Is(err, ErrTwice), errors.Is(err, ErrNoGain):
 		for _, f := range files {
@@ -317,20 +332,31 @@ func (c *Compactor) commit(ctx context.Context, j *Job, adds []deltalog.Add, row
 	return err
 }
 
-// merge writes the rows of a job's files, sorted, as new files, and returns their add actions.
-func (c *Compactor) merge(ctx context.Context, j *Job) (adds []deltalog.Add, rows int64, err error) {
+// errFew says that hardly a file is left of a job, because the others are left alone.
+var errFew = errors.New("compact: too few files are left")
+
+// merge writes the rows of a job's files, sorted, as new files, and returns their add actions. Files that are unlike
+// the others are left alone and taken out of the job, of which the result says so.
+func (c *Compactor) merge(ctx context.Context, j *Job, r *Result) (adds []deltalog.Add, rows int64, err error) {
 	s := &sorter{fs: c.opts.FS, dir: c.opts.Dir, limit: c.opts.MemoryBytes, compare: c.opts.Rows.Compare}
 	defer func() { err = errors.Join(err, s.close()) }()
-	level := 0
-	for _, f := range j.Files {
-		l, err := c.read(ctx, f, s)
+	m := c.opts.Rows.Begin()
+	for _, f := range slices.Clone(j.Files) {
+		err := c.read(ctx, f, m, s)
+		if errors.Is(err, ErrUnlike) && c.leaves(nil, err) {
+			r.Why = err.Error()
+			j.Files = slices.DeleteFunc(j.Files, func(o *deltalog.File) bool { return o == f })
+			continue
+		}
 		if err != nil {
 			return nil, 0, err
 		}
-		level = max(level, l)
+	}
+	if len(j.Files) < 2 {
+		return nil, 0, errFew
 	}
 	// gofail: var deltaCompactRead struct{}
-	o := &output{c: c, ctx: ctx, j: j, level: level, tags: deltalog.TagsOf(deltalog.MergeOrigins(j.Files...))}
+	o := &output{c: c, ctx: ctx, j: j, merge: m, tags: deltalog.TagsOf(deltalog.MergeOrigins(j.Files...))}
 	defer o.abandon()
 	if err := s.sorted(o.add); err != nil {
 		return nil, 0, err
@@ -345,49 +371,49 @@ func (c *Compactor) merge(ctx context.Context, j *Job) (adds []deltalog.Add, row
 }
 
 // read hands the rows of a file to the sorter.
-func (c *Compactor) read(ctx context.Context, f *deltalog.File, s *sorter) (level int, err error) {
+func (c *Compactor) read(ctx context.Context, f *deltalog.File, m Merge, s *sorter) error {
 	damaged := func(err error) error {
 		return &fileError{f.Path, &deltalog.CorruptionError{Key: c.opts.Table + "/" + f.Path, Err: err}}
 	}
 	name, err := deltalog.Key(f.Path)
 	if err != nil {
-		return 0, damaged(err)
+		return damaged(err)
 	}
 	if err := c.opts.Wait(ctx, f.Size); err != nil {
-		return 0, err
+		return err
 	}
 	key := c.opts.Table + "/" + name
 	data, err := c.opts.Store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		if err := c.opts.Log.Refresh(ctx); err != nil {
-			return 0, err
+			return err
 		}
 		if len(c.standing([]*deltalog.File{f})) == 0 {
-			return 0, fmt.Errorf("%w: %s is gone", deltalog.ErrRebuild, f.Path)
+			return fmt.Errorf("%w: %s is gone", deltalog.ErrRebuild, f.Path)
 		}
-		return 0, damaged(err)
+		return damaged(err)
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if int64(len(data)) != f.Size {
-		return 0, damaged(fmt.Errorf("%d bytes, the log says %d", len(data), f.Size))
+		return damaged(fmt.Errorf("%d bytes, the log says %d", len(data), f.Size))
 	}
 	before := s.rows
 	var spill error // an error of the disk says nothing about the file
-	level, err = c.opts.Rows.Read(key, data, func(r parquet.Row) error {
+	err = m.Read(key, data, func(r parquet.Row) error {
 		spill = s.add(r)
 		return spill
 	})
 	switch {
 	case spill != nil:
-		return 0, spill
+		return spill
 	case err != nil:
-		return 0, &fileError{f.Path, err}
+		return &fileError{f.Path, err}
 	case f.NumRecords >= 0 && s.rows-before != f.NumRecords:
-		return 0, damaged(fmt.Errorf("%d rows, the log says %d", s.rows-before, f.NumRecords))
+		return damaged(fmt.Errorf("%d rows, the log says %d", s.rows-before, f.NumRecords))
 	}
-	return level, nil
+	return nil
 }
 
 const (
@@ -400,7 +426,7 @@ type output struct {
 	c     *Compactor
 	ctx   context.Context
 	j     *Job
-	level int
+	merge Merge
 	tags  map[string]string
 
 	file  vfs.File
@@ -435,7 +461,7 @@ func (o *output) add(r parquet.Row) error {
 		if o.file, err = o.c.opts.FS.Create(o.name(), vfs.WriteCategoryUnspecified); err != nil {
 			return fmt.Errorf("compact: %w", err)
 		}
-		o.size, o.group, o.e = 0, 0, o.c.opts.Rows.Encode(o, o.level)
+		o.size, o.group, o.e = 0, 0, o.merge.Encode(o)
 	}
 	o.chunk, o.group, o.rows = append(o.chunk, r), o.group+sizeOf(r), o.rows+1
 	if len(o.chunk) < writeRows {

@@ -11,14 +11,17 @@
 //  1. The adds and removes of a job are one commit, and it is made only on a version in which every removed file is
 //     live (deltalog.Change.Rearrange). Data files never change, so what was read of them is what is removed.
 //  2. A job's output has as many rows as its input, and as many as the log says. A row that comes twice ends the job.
-//  3. A file with a column that this binary does not know is left alone, and so is a damaged one, one whose columns are
-//     stored in another way, and files that would not become fewer; for a day, then they are tried again. The new file
-//     has the columns of the highest level of its sources. A value that a source does not have stays null.
-//  4. The tags of the new file cover those of its sources: one range of epochs for each shard (deltalog.TagParts), or
+//  3. The new file has the columns of the highest level of its sources, and all those columns of other tools that the
+//     table's schema has and one of them has: of the same name, type and values, whatever their type. A value that a
+//     source does not have stays null, a default of its column included: no data changes.
+//  4. A file with a column that neither this binary nor the table's schema has is left alone, and so is a damaged one,
+//     one whose columns are stored in another way than Deckle's (or, if they are of another tool, than in the smaller
+//     files of the job), and files that would not become fewer; for a day, then they are tried again.
+//  5. The tags of the new file cover those of its sources: one range of epochs for each shard (deltalog.TagParts), or
 //     none, "not known", if a source has none. So whoever looks for a row never passes over the file that has it.
-//  5. A staged file is committed within Options.StagedLife or never (vacuum takes none that is younger than twice
+//  6. A staged file is committed within Options.StagedLife or never (vacuum takes none that is younger than twice
 //     that), and is never deleted here.
-//  6. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes), and a row group of the new
+//  7. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes), and a row group of the new
 //     file. Disk: the rows of one job (JobBytes, as it is stored), packed, and one new file; removed at every beginning
 //     and end. Run by one goroutine.
 //

@@ -43,7 +43,7 @@ func (m *Metrics) done(table string, r *Result, err error, left int, took time.D
 	switch {
 	case err != nil:
 		outcome = "failed"
-	case r.Why != "":
+	case r.Removed == 0 && r.Why != "":
 		outcome = "left"
 	case r.Removed == 0:
 		outcome = "conflict"

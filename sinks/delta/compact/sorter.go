@@ -8,23 +8,31 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/klauspost/compress/s2"
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/deprecated"
 )
 
 // sizeOf estimates a row's bytes in memory.
 func sizeOf(r parquet.Row) int64 {
 	n := 24 * (len(r) + 1)
 	for i := range r {
-		if r[i].Kind() == parquet.ByteArray && !r[i].IsNull() {
-			n += len(r[i].ByteArray())
-		}
+		n += len(bytesOf(&r[i]))
 	}
 	return int64(n)
+}
+
+// bytesOf are the bytes of a text or of bytes of a fixed length, nil of any other value.
+func bytesOf(v *parquet.Value) []byte {
+	if k := v.Kind(); v.IsNull() || k != parquet.ByteArray && k != parquet.FixedLenByteArray {
+		return nil
+	}
+	return v.ByteArray()
 }
 
 // sorter sorts rows with bounded memory: what does not fit is written to runs on disk, each of them sorted.
@@ -53,9 +61,7 @@ type rowMemory struct {
 func (m *rowMemory) clone(r parquet.Row) parquet.Row {
 	n := 0
 	for i := range r {
-		if r[i].Kind() == parquet.ByteArray && !r[i].IsNull() {
-			n += len(r[i].ByteArray())
-		}
+		n += len(bytesOf(&r[i]))
 	}
 	if len(m.values) < len(r) {
 		m.values = make([]parquet.Value, max(len(r), 8<<10))
@@ -66,12 +72,20 @@ func (m *rowMemory) clone(r parquet.Row) parquet.Row {
 	c := parquet.Row(m.values[:len(r):len(r)])
 	m.values = m.values[len(r):]
 	for i, v := range r {
-		if v.Kind() == parquet.ByteArray && !v.IsNull() {
+		was := v
+		switch v.Kind() {
+		case parquet.ByteArray, parquet.FixedLenByteArray:
 			k := copy(m.texts, v.ByteArray())
-			v = parquet.ByteArrayValue(m.texts[:k:k]).Level(0, v.DefinitionLevel(), i)
+			if v.Kind() == parquet.ByteArray {
+				v = parquet.ByteArrayValue(m.texts[:k:k])
+			} else {
+				v = parquet.FixedLenByteArrayValue(m.texts[:k:k])
+			}
 			m.texts = m.texts[k:]
+		case parquet.Int96:
+			v = parquet.Int96Value(v.Int96())
 		}
-		c[i] = v
+		c[i] = v.Level(was.RepetitionLevel(), was.DefinitionLevel(), was.Column())
 	}
 	return c
 }
@@ -175,8 +189,15 @@ func (s *sorter) close() (err error) {
 //
 //	block: length u32 | CRC-32C u32 | rows, compressed by S2
 //	row:   number of values uvarint | values
-//	value: definition level << 2 | kind u8 | nothing (0), varint (1: INT32, 2: INT64), length uvarint and bytes (3)
-const blockBytes = 64 << 10
+//	value: kind u4, levels u1, definition u3 | if levels: column, repetition, definition uvarint | content
+//
+// Kind is that of Parquet, and 1 more, 0 for null. Without levels the column is the value's place in the row, and the
+// repetition level 0: so it is with nearly all values of Deckle's own columns. The content is nothing (null), a byte
+// (BOOLEAN), a varint (INT32, INT64), 12, 4 or 8 bytes (INT96, FLOAT, DOUBLE), or a length uvarint and bytes.
+const (
+	blockBytes   = 64 << 10
+	levelsFollow = 1 << 4 // in the first byte of a value
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -186,16 +207,40 @@ func appendRow(b []byte, r parquet.Row) ([]byte, error) {
 	b = binary.AppendUvarint(b, uint64(len(r)))
 	for i := range r {
 		v := &r[i]
-		level := byte(v.DefinitionLevel()) << 2
-		switch {
-		case v.IsNull():
-			b = append(b, level)
-		case v.Kind() == parquet.Int32:
-			b = binary.AppendVarint(append(b, level|1), int64(v.Int32()))
-		case v.Kind() == parquet.Int64:
-			b = binary.AppendVarint(append(b, level|2), v.Int64())
-		case v.Kind() == parquet.ByteArray:
-			b = binary.AppendUvarint(append(b, level|3), uint64(len(v.ByteArray())))
+		kind := byte(0)
+		if !v.IsNull() {
+			kind = byte(v.Kind()) + 1
+		}
+		if d := v.DefinitionLevel(); v.Column() == i && v.RepetitionLevel() == 0 && d < 8 {
+			b = append(b, kind|byte(d)<<5)
+		} else {
+			b = binary.AppendUvarint(append(b, kind|levelsFollow), uint64(v.Column()))
+			b = binary.AppendUvarint(b, uint64(v.RepetitionLevel()))
+			b = binary.AppendUvarint(b, uint64(d))
+		}
+		if v.IsNull() {
+			continue
+		}
+		switch v.Kind() {
+		case parquet.Boolean:
+			b = append(b, 0)
+			if v.Boolean() {
+				b[len(b)-1] = 1
+			}
+		case parquet.Int32:
+			b = binary.AppendVarint(b, int64(v.Int32()))
+		case parquet.Int64:
+			b = binary.AppendVarint(b, v.Int64())
+		case parquet.Int96:
+			for _, part := range v.Int96() {
+				b = binary.LittleEndian.AppendUint32(b, part)
+			}
+		case parquet.Float:
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v.Float()))
+		case parquet.Double:
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v.Double()))
+		case parquet.ByteArray, parquet.FixedLenByteArray:
+			b = binary.AppendUvarint(b, uint64(len(v.ByteArray())))
 			b = append(b, v.ByteArray()...)
 		default:
 			return nil, fmt.Errorf("compact: a value of kind %v", v.Kind())
@@ -258,35 +303,84 @@ func (r *run) row() (parquet.Row, error) {
 	}
 	b = b[k:]
 	row := make(parquet.Row, n)
+	c := cursor{b: b}
 	for i := range row {
-		if len(b) == 0 {
-			return nil, errRun
-		}
-		kind, level := b[0]&3, int(b[0]>>2)
-		b = b[1:]
-		var v parquet.Value
-		switch kind {
-		case 1, 2:
-			x, k := binary.Varint(b)
-			if k <= 0 {
-				return nil, errRun
-			}
-			b = b[k:]
-			if v = parquet.Int64Value(x); kind == 1 {
-				v = parquet.Int32Value(int32(x))
-			}
-		case 3:
-			x, k := binary.Uvarint(b)
-			if k <= 0 || x > uint64(len(b)-k) {
-				return nil, errRun
-			}
-			v = parquet.ByteArrayValue(b[k : k+int(x) : k+int(x)])
-			b = b[k+int(x):]
-		}
-		row[i] = v.Level(0, level, i)
+		row[i] = c.value(i)
 	}
-	r.block = b
+	if c.bad {
+		return nil, errRun
+	}
+	r.block = c.b
 	return row, nil
+}
+
+// cursor decodes values, and notes when one is not whole.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+// take returns the next n bytes.
+func (c *cursor) take(n uint64) []byte {
+	if n > uint64(len(c.b)) {
+		c.bad, c.b = true, nil
+		return make([]byte, min(n, 12)) // enough for a number
+	}
+	p := c.b[:n:n]
+	c.b = c.b[n:]
+	return p
+}
+
+func (c *cursor) uvarint() uint64 {
+	x, k := binary.Uvarint(c.b)
+	if k <= 0 {
+		c.bad, c.b = true, nil
+		return 0
+	}
+	c.b = c.b[k:]
+	return x
+}
+
+func (c *cursor) varint() int64 {
+	x := c.uvarint()
+	return int64(x>>1) ^ -int64(x&1)
+}
+
+// value decodes the value at a place of a row.
+func (c *cursor) value(at int) (v parquet.Value) {
+	head := c.take(1)[0]
+	column, repetition, definition := at, 0, int(head>>5)
+	if head&levelsFollow != 0 {
+		column, repetition, definition = int(c.uvarint()), int(c.uvarint()), int(c.uvarint())
+	}
+	if kind := head & 15; kind > 0 {
+		switch parquet.Kind(kind - 1) {
+		case parquet.Boolean:
+			v = parquet.BooleanValue(c.take(1)[0] != 0)
+		case parquet.Int32:
+			v = parquet.Int32Value(int32(c.varint()))
+		case parquet.Int64:
+			v = parquet.Int64Value(c.varint())
+		case parquet.Int96:
+			p := c.take(12)
+			v = parquet.Int96Value(deprecated.Int96{binary.LittleEndian.Uint32(p),
+				binary.LittleEndian.Uint32(p[4:]), binary.LittleEndian.Uint32(p[8:])})
+		case parquet.Float:
+			v = parquet.FloatValue(math.Float32frombits(binary.LittleEndian.Uint32(c.take(4))))
+		case parquet.Double:
+			v = parquet.DoubleValue(math.Float64frombits(binary.LittleEndian.Uint64(c.take(8))))
+		case parquet.ByteArray:
+			v = parquet.ByteArrayValue(c.take(c.uvarint()))
+		case parquet.FixedLenByteArray:
+			v = parquet.FixedLenByteArrayValue(c.take(c.uvarint()))
+		default:
+			c.bad = true
+		}
+	}
+	if c.bad { // levels of a damaged run may be too large for a value
+		return parquet.Value{}
+	}
+	return v.Level(repetition, definition, column)
 }
 
 // input is one sorted source of rows.
