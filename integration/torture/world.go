@@ -203,9 +203,9 @@ const (
 )
 
 // logBytes is the length of a group's log at which it is truncated: short, so that a node which comes back with an
-// empty folder, or after a while, needs a snapshot. At the usual rate a log grows by 10 to 20 KiB/s, so that logs are
+// empty folder, or after a while, needs a snapshot. At 1,000 events/s a log grows by 5 to 10 KiB/s, so that logs are
 // truncated from the second minute on.
-const logBytes = 1 << 20
+const logBytes = 512 << 10
 
 // settleSeconds is how old a file of a Delta table must be to be compacted, instead of two minutes: between revisions,
 // which come every five seconds here, so that both want the same files.

@@ -62,9 +62,9 @@ if sorted(rows, key=key) != other:
 print(json.dumps({r["session_id"]: [r["brand"], r.get("note"), r.get("score")] for r in rows}))
 `
 
-// TestForeignTools: delta-rs changes a table between what Deckle writes; both go on, and delta-rs and DuckDB read the
+// TestOtherTools: delta-rs changes a table between what Deckle writes; both go on, and delta-rs and DuckDB read the
 // same afterwards: what each of the two has written.
-func TestForeignTools(t *testing.T) {
+func TestOtherTools(t *testing.T) {
 	python := otherReaders(t)
 	dir, m := t.TempDir(), newModel(31, 1)
 	opts := testOptions(store.NewLocal(vfs.Default, dir, "test"), m.rng)
@@ -184,9 +184,9 @@ func TestForeignTools(t *testing.T) {
 	look("read")
 }
 
-// TestFeaturesReadByOthers: delta-rs and DuckDB read a table with in-commit timestamps, and the columns of another tool
+// TestOtherReadersOfFeatures: delta-rs and DuckDB read a table with in-commit timestamps, and the columns of another tool
 // that Deckle has filled with their defaults.
-func TestFeaturesReadByOthers(t *testing.T) {
+func TestOtherReadersOfFeatures(t *testing.T) {
 	python := otherReaders(t)
 	dir, m := t.TempDir(), newModel(32, 1)
 	st := store.NewLocal(vfs.Default, dir, "test")

@@ -332,7 +332,7 @@ func TestSlowUploads(t *testing.T) {
 func TestSharedCommits(t *testing.T) {
 	seeds := 6
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	committed := 0
 	for seed := range uint64(seeds) {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -35,9 +36,13 @@ other = con.execute(f"SELECT {', '.join(columns)} FROM delta_scan('{path}')").fe
 print(json.dumps({"delta-rs": [[r[c] for c in columns] for r in rows], "DuckDB": other}))
 `
 
-// otherReaders is an interpreter with deltalake and duckdb. Without one the test is skipped.
+// otherReaders is an interpreter with deltalake and duckdb. Without one the test is skipped. The name of such a test
+// begins with TestOther: make engine runs those.
 func otherReaders(t *testing.T) string {
 	t.Helper()
+	if !strings.HasPrefix(t.Name(), "TestOther") {
+		t.Fatal("its name has to begin with TestOther, so that make engine runs it")
+	}
 	python := os.Getenv("DECKLE_TEST_PYTHON")
 	if python == "" {
 		if os.Getenv("DECKLE_REQUIRE_SERVICES") == "1" {
