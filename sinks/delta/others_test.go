@@ -233,7 +233,8 @@ func TestCompactionKeepsOthers(t *testing.T) {
 	}
 	l.alter("sessions", 0, func(m *deltalog.Metadata) {
 		withColumns(defaultColumns([3]string{"score", "double", "2.5"}))(m)
-		m.SchemaString = strings.Replace(m.SchemaString, `{"name":"note","type":"string","nullable":true,"metadata":{}}`,
+		plain := `{"name":"note","type":"string","nullable":true,"metadata":{}}`
+		m.SchemaString = strings.Replace(m.SchemaString, plain,
 			defaultColumns([3]string{"note", "string", "'new'"}), 1)
 	})
 	l.commit("sessions", `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["appendOnly",`+
@@ -283,7 +284,8 @@ func TestCompactionKeepsOthers(t *testing.T) {
 		p, err := deltalog.OpenParquet(data)
 		l.must(err)
 		for _, field := range p.Schema().Fields() {
-			if slices.Contains([]string{"note", "seen", "big", "map", "flag", "score"}, field.Name()) && !field.Optional() {
+			nullable := []string{"note", "seen", "big", "map", "flag", "score"}
+			if slices.Contains(nullable, field.Name()) && !field.Optional() {
 				t.Errorf("column %s cannot be null", field.Name())
 			}
 		}
