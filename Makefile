@@ -11,7 +11,7 @@ VULN_VERSION := v1.9.0
 .PHONY: build equal release demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
 	year \
 	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark readers \
-	spark-beside \
+	spark-beside foreign-spark \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
 # The binary as it is meant to be shipped: ./deckle, static, stripped, without paths of this machine, with the version
@@ -100,7 +100,7 @@ engine:
 # The tests against real services; a service that cannot be had on this machine is skipped with a line that says so, or
 # fails with DECKLE_REQUIRE_SERVICES=1.
 integration:
-	$(GO) test -count=1 -timeout 30m -p 1 -v ./integration ./integration/readers
+	$(GO) test -count=1 -timeout 30m -p 1 -v ./integration ./integration/readers ./integration/foreign
 
 # The packages with goroutines, under the race detector. Whole clusters in a bubble (sim/cluster) take it too long.
 race:
@@ -281,6 +281,11 @@ readers:
 spark-beside:
 	DECKLE_TEST_SPARK=1 DECKLE_TEST_SPARK_FOLDER=$(SPARK) $(GO) test -count=1 -timeout 20m -v ./integration \
 		-run '^TestSparkBesideDeckle$$'
+
+# Spark 3.5 and 4 change the table of sessions beside a node that runs. Both are fetched the first time (2 GB). delta-rs
+# does the same in make integration.
+foreign-spark:
+	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 30m -v ./integration/foreign -run '^TestSpark$$'
 
 # Deckle beside a tuned Spark job over a backlog of EVENTS records, in turns; writes bench.json. Spark and Delta are
 # fetched the first time (1 GB). BENCHFLAGS are flags of the program: -readers 0.3 -odd 0.1 -duplicates 0.02 for data
