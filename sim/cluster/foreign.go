@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -20,14 +19,6 @@ import (
 	"deckle/sinks/delta/store"
 	"deckle/state"
 )
-
-// foreign is a tool of somebody else that deletes rows of table sessions, as delta-rs does it: a file is replaced by
-// one without the rows, and without Deckle's tags. It reaches the store past all faults.
-type foreign struct {
-	mu      sync.Mutex
-	files   int
-	deleted map[string]uint64 // key of each row that it has deleted, and the epoch of the image
-}
 
 // deleteRows has the tool delete rows a few times.
 func (w *world) deleteRows(ctx context.Context) {
@@ -87,8 +78,8 @@ func (w *world) deleteOnce(ctx context.Context) (int, error) {
 	return 0, nil
 }
 
-// foreignInfo is the commitInfo of a commit that is to follow a version. A tool that may write to a table with in-commit
-// timestamps gives its commits one.
+// foreignInfo is the commitInfo of a commit that is to follow a version. A tool that may write to a table with
+// in-commit timestamps gives its commits one.
 func (w *world) foreignInfo(ctx context.Context, version int64) (map[string]any, error) {
 	now := time.Now().UnixMilli()
 	info := map[string]any{"timestamp": now, "operation": "DELETE"}
@@ -203,61 +194,6 @@ func (k *plans) stands(key string) bool {
 		return true
 	}
 	return false
-}
-
-// file is the number of a new file.
-func (f *foreign) file() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.files++
-	return f.files
-}
-
-func (f *foreign) note(gone map[string]uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.deleted == nil {
-		f.deleted = map[string]uint64{}
-	}
-	for key, epoch := range gone {
-		f.deleted[key] = epoch
-	}
-}
-
-// sessions are the ids of the sessions whose rows are deleted.
-func (f *foreign) sessions() map[string]bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := map[string]bool{}
-	for key := range f.deleted {
-		id, _ := idOf(key)
-		out[id] = true
-	}
-	return out
-}
-
-// counts are how many rows are deleted, and of how many of them a plan of revisions has a newer image.
-func (f *foreign) counts(k *plans) (deleted, revised int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for key, epoch := range f.deleted {
-		deleted++
-		for at, rec := range k.by {
-			if im, ok := rec.rows[key]; ok && at.sink == state.SinkRevisions && im.epoch > epoch {
-				revised++
-				break
-			}
-		}
-	}
-	return deleted, revised
-}
-
-// idOf takes the key of a row apart.
-func idOf(key string) (session, origin string) {
-	session, origin, _ = strings.Cut(key, "\x00")
-	return session, origin
 }
 
 // deleted wants the versions of table sessions to have lost exactly the rows that the foreign tool has deleted.

@@ -499,8 +499,8 @@ func metadataWith(t *testing.T, st store.Store, key, value string) string {
 	return alteredMetadata(t, st, "sessions", func(m *deltalog.Metadata) { m.Configuration[key] = value })
 }
 
-// A file with a column that the table does not have is left alone, and so are files that cannot be read or that have a row twice;
-// the others are compacted, and nothing is tried again in the same day.
+// A file with a column that the table does not have is left alone, and so are files that cannot be read or that have a
+// row twice; the others are compacted, and nothing is tried again in the same day.
 func TestCompactionLeavesAlone(t *testing.T) {
 	w := newLakeWorld(t, 2)
 	defer func() { w.must(w.d.Close()) }()

@@ -184,8 +184,8 @@ func TestOtherTools(t *testing.T) {
 	look("read")
 }
 
-// TestOtherReadersOfFeatures: delta-rs and DuckDB read a table with in-commit timestamps, and the columns of another tool
-// that Deckle has filled with their defaults.
+// TestOtherReadersOfFeatures: delta-rs and DuckDB read a table with in-commit timestamps, and the columns of another
+// tool that Deckle has filled with their defaults.
 func TestOtherReadersOfFeatures(t *testing.T) {
 	python := otherReaders(t)
 	dir, m := t.TempDir(), newModel(32, 1)

@@ -24,8 +24,8 @@ import (
 var (
 	// ErrForeign says that a file has columns that neither this binary nor the table's schema has.
 	ErrForeign = errors.New("compact: the file has columns that are neither Deckle's nor the table's")
-	// ErrUnlike says that a file stores a column of another tool in another way than the files of its job that were read
-	// before it.
+	// ErrUnlike says that a file stores a column of another tool in another way than the files of its job that were
+	// read before it.
 	ErrUnlike = errors.New("compact: a column of another tool is stored in another way than in other files")
 	// ErrTwice says that a row stands twice in the files: somebody has to look at that before they are merged.
 	ErrTwice = errors.New("compact: a row stands twice")
