@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"deckle/node/config"
 	"deckle/sinks"
 	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/store"
@@ -32,7 +33,12 @@ type Deps struct {
 	// ReadFile reads certificates, keys, CA bundles and secrets, again and again, and the keys of the data folder,
 	// once; default os.ReadFile.
 	ReadFile func(string) ([]byte, error)
-	// Reread has the node look at these files at once; it is told the signal for which it does.
+	// Reload, if set, reads the configuration again. The node takes over what config.Reloadable says, and names the
+	// rest that has changed.
+	Reload func() (*config.Config, error)
+	// LogLevel, if set, is the least level of Logger, and follows log.level.
+	LogLevel *slog.LevelVar
+	// Reread has the node look at files and configuration at once; it is told the signal for which it does.
 	Reread <-chan os.Signal
 	// Notify, if set, is told how the process is, for a service manager, as lines of sd_notify(3): READY once the node
 	// answers over HTTP, WATCHDOG and STATUS with each look at its conditions, STOPPING at the end.

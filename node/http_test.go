@@ -85,7 +85,8 @@ func TestGuardedHTTP(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	handler := web.NewHandler(nothing{}, web.Options{Gate: h.gate, Access: h.access, Audit: h.audit.Load(),
-		Open: cfg.HTTP.Open, Command: func(context.Context, status.Command) (status.Outcome, error) {
+		Open: func() []string { return cfg.HTTP.Open },
+		Command: func(context.Context, status.Command) (status.Outcome, error) {
 			return status.Outcome{}, nil
 		}})
 	go func() { served <- h.serve(ctx, ln, 64, handler, deps.Logger) }()

@@ -28,6 +28,7 @@ import (
 // are.
 type lake struct {
 	cfg    *config.Config
+	live   func() *config.Config // what counts at the moment; nil: cfg
 	deps   *Deps
 	list   *condition.Registry
 	leads  func(shard uint32) bool
@@ -85,6 +86,13 @@ func newLake(l *lake) *lake {
 	return l
 }
 
+func (l *lake) delta() *config.Delta {
+	if l.live != nil {
+		return l.live().Delta
+	}
+	return l.cfg.Delta
+}
+
 // names are the tables that the node writes.
 func (l *lake) names() []string {
 	if e := l.cfg.Delta.Events; e != nil && !*e {
@@ -110,9 +118,8 @@ func on(b *bool) bool { return b == nil || *b }
 
 // compactAll compacts one table after the other, so that it takes one core at most.
 func (l *lake) compactAll(ctx context.Context) {
-	c := &l.cfg.Delta.Compaction
 	shard := uint32(1 % max(l.cfg.Cluster.Shards, 1))
-	budget := bucket{rate: c.RateBytes, now: l.deps.Now}
+	budget := bucket{rate: func() int64 { return l.delta().Compaction.RateBytes }, now: l.deps.Now}
 	take := func(ctx context.Context, n int64) error {
 		if !l.may(shard) {
 			return errNotOurs
@@ -121,7 +128,7 @@ func (l *lake) compactAll(ctx context.Context) {
 	}
 	failed := map[string]int{}
 	defer l.dropAll()
-	for wait(ctx, c.Every) {
+	for pass(ctx, func() time.Duration { return l.delta().Compaction.Every }) {
 		if l.leads(shard) && l.level() < level.Current {
 			continue // a node of an earlier version would read the new files rightly, and whole
 		}
@@ -220,9 +227,23 @@ func (l *lake) dropAll() {
 	}
 }
 
+// pass waits for so long, and looks now and then whether that is still what it is to be. It returns false if ctx ends.
+func pass(ctx context.Context, long func() time.Duration) bool {
+	for waited := time.Duration(0); ; {
+		d := min(long()-waited, time.Minute)
+		if d <= 0 {
+			return ctx.Err() == nil
+		}
+		if !wait(ctx, d) {
+			return false
+		}
+		waited += d
+	}
+}
+
 // bucket lets so many bytes a second pass. What is larger than a second's passes at once, and the next ones wait.
 type bucket struct {
-	rate int64
+	rate func() int64
 	now  func() time.Time
 	next time.Time // when it has made up for what has passed
 }
@@ -238,7 +259,7 @@ func (b *bucket) take(ctx context.Context, n int64) error {
 	if b.next.Before(now) {
 		b.next = now
 	}
-	b.next = b.next.Add(time.Duration(float64(n) / float64(b.rate) * float64(time.Second)))
+	b.next = b.next.Add(time.Duration(float64(n) / float64(b.rate()) * float64(time.Second)))
 	return ctx.Err()
 }
 
@@ -249,7 +270,7 @@ const vacuumLook = time.Minute
 // node made it, and again after a look if it has failed.
 func (l *lake) vacuumAll(ctx context.Context) {
 	failed := map[string]int{}
-	for wait(ctx, min(vacuumLook, l.cfg.Delta.Vacuum.Every)) {
+	for wait(ctx, min(vacuumLook, l.delta().Vacuum.Every)) {
 		for _, table := range l.names() {
 			if !l.leads(0) {
 				failed[table] = 0
@@ -275,7 +296,7 @@ func (l *lake) vacuumTable(ctx context.Context, table string, now bool) error {
 	if err != nil {
 		return err
 	}
-	due := func() bool { return now || l.deps.Now().Sub(l.vacuumed[table]) >= l.cfg.Delta.Vacuum.Every }
+	due := func() bool { return now || l.deps.Now().Sub(l.vacuumed[table]) >= l.delta().Vacuum.Every }
 	if !due() { // the mark is not read again, which needs a listing: others may have vacuumed since, none before
 		return nil
 	}
@@ -286,7 +307,7 @@ func (l *lake) vacuumTable(ctx context.Context, table string, now bool) error {
 		return nil
 	}
 	start := l.deps.Now()
-	opts := vacuum.Options{Store: st, Table: table, Retention: l.cfg.Delta.Vacuum.Retain, Clock: true, Now: l.deps.Now}
+	opts := vacuum.Options{Store: st, Table: table, Retention: l.delta().Vacuum.Retain, Clock: true, Now: l.deps.Now}
 	opts.Short = opts.Retention < vacuum.Least
 	if opts.Retention == vacuum.Least {
 		opts.Retention = 0 // what the table says, if that is longer

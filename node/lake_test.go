@@ -21,7 +21,7 @@ import (
 
 func TestBucket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := bucket{rate: 100, now: time.Now}
+		b := bucket{rate: func() int64 { return 100 }, now: time.Now}
 		began := time.Now()
 		for range 5 {
 			if err := b.take(t.Context(), 250); err != nil {

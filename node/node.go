@@ -42,6 +42,7 @@ type Node struct {
 	refetch      *kafka.Refetch
 	cache        *pebble.Cache
 	raft         *raftstore.Store
+	reloads      *reloader
 	sinks        sinkSlots
 	delta        *deltaTables
 	sharing      atomic.Pointer[sharing] // nil before Open has got so far, and without Delta tables
@@ -110,7 +111,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	if n.shardMetrics, err = shard.NewMetrics(deps.Registerer); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
-	n.files = &fileWatch{cfg: cfg, deps: &n.deps, files: openFiles(cfg, &n.deps), list: n.list}
+	n.reloads = newReloader(cfg, &n.deps, n.list)
+	n.files = &fileWatch{cfg: cfg, deps: &n.deps, files: openFiles(cfg, &n.deps), list: n.list, reloads: n.reloads}
 	n.files.files.Changed(n.files.tellRenewed)
 	if n.hmac, err = openKeys(n.files.files, cfg); err != nil {
 		return nil, err
@@ -177,7 +179,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
 	n.sinks, n.delta = w.slots()
 	if cfg.Delta != nil && deps.openSink == nil {
-		n.lake = newLake(&lake{cfg: cfg, deps: &n.deps, list: n.list, tables: n.delta.get, fs: fsys,
+		n.lake = newLake(&lake{cfg: cfg, live: n.reloads.live.Load, deps: &n.deps, list: n.list,
+			tables: n.delta.get, fs: fsys,
 			leads: func(shard uint32) bool { return len(n.shardList()) > 0 && n.raft.Group(shard).IsLeader() },
 			holds: func() []condition.Condition { return slices.Concat(n.list.Snapshot(), n.members.last().others) },
 			level: n.level,

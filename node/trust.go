@@ -102,6 +102,8 @@ type fileWatch struct {
 	deps  *Deps
 	files *trust.Files // certificates, keys, CA bundles and secrets
 	list  *condition.Registry
+	// reloads looks at the configuration; nil: it does not change.
+	reloads *reloader
 
 	mu   sync.Mutex
 	next chan struct{} // closed when a file has changed; nil: nobody has asked since
@@ -139,12 +141,20 @@ func (w *fileWatch) run(ctx context.Context) {
 		select {
 		case <-modes.C:
 			w.lookModes()
+			w.lookConfiguration()
 		case s := <-w.deps.Reread:
 			w.deps.Logger.Info("looking at the files", "signal", s.String())
 			w.files.Look()
+			w.lookConfiguration()
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (w *fileWatch) lookConfiguration() {
+	if w.reloads != nil {
+		w.reloads.look()
 	}
 }
 

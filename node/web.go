@@ -15,7 +15,8 @@ func (n *Node) Handler() http.Handler {
 	}
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
 		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Gate: n.http.gate, Access: n.http.access,
-		Audit: n.http.audit.Load(), Open: n.cfg.HTTP.Open, Insecure: n.cfg.HTTP.Insecure,
+		Audit: n.http.audit.Load(), Insecure: n.cfg.HTTP.Insecure,
+		Open: func() []string { return n.reloads.live.Load().HTTP.Open },
 		Encryption: func() (any, error) {
 			return lookAtKeys(n.cfg, n.deps.FS, n.keys)
 		}})

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,8 +27,10 @@ func newRunCommand() *cobra.Command {
 		Long: `Run one node of a cluster of three, or the only one. Nodes may be started in any order
 and need no further command. The first SIGINT or SIGTERM ends the node in order:
 intake stops, leadership is handed over, the disk is closed. A second one quits.
-SIGHUP has it look at once for changes of certificates, keys, CA bundles, tokens and
-secrets in files, which it does every ten seconds anyway.
+SIGHUP has it look at once for changes of the configuration, certificates, keys, CA bundles,
+tokens and secrets in files, which it does every ten seconds anyway. docs/configuration.md
+says which keys it takes over without a restart; the log says what has changed, and the
+condition restart-needed names the rest.
 
 The configuration is strict: an unknown key, a wrong type or a missing value is an
 error with its line and column. deckle.example.yaml shows every key, docs/configuration.md
@@ -77,9 +80,10 @@ certificates expire, and notices, each with what to do.`,
 			reg := prometheus.NewRegistry()
 			reg.MustRegister(newBuildInfo(deckle.Build()), collectors.NewGoCollector(),
 				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-			log := cfg.Log.NewLogger(cmd.ErrOrStderr())
-			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: log, Registerer: reg, Reread: hangups,
-				Notify: serviceManager()})
+			level := new(slog.LevelVar)
+			level.Set(cfg.Log.Least())
+			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr(), level),
+				LogLevel: level, Registerer: reg, Reload: source.again, Reread: hangups, Notify: serviceManager()})
 		},
 	}
 	source.add(cmd)
@@ -110,6 +114,15 @@ func (c *configFlags) read(path string, static bool) (*config.Loaded, error) {
 		return nil, usageError{err}
 	}
 	return l, nil
+}
+
+// again reads the configuration while a node runs with it. Secrets are in files that are watched anyway.
+func (c *configFlags) again() (*config.Config, error) {
+	l, err := c.read(c.path, true)
+	if err != nil {
+		return nil, err
+	}
+	return l.Config, nil
 }
 
 // loadConfig reads a configuration; what is wrong with it is the user's to mend.

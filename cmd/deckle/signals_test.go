@@ -162,20 +162,27 @@ func TestTwoSignalsEndEveryCommandAtOnce(t *testing.T) {
 		_ = ln.Close()
 		dir := t.TempDir()
 		config := filepath.Join(dir, "deckle.yaml")
-		if err := os.WriteFile(config, fmt.Appendf(nil, `
+		write := func(more string) {
+			if err := os.WriteFile(config, fmt.Appendf(nil, `
 node: a
 data_dir: %s/data
 cluster: {nodes: [{name: a, address: %q}]}
 kafka: {brokers: ["127.0.0.1:1"]}
 delta: {path: %s/delta}
 http: {listen: "127.0.0.1:0"}
-`, dir, raft, dir), 0o600); err != nil {
-			t.Fatal(err)
+%s`, dir, raft, dir, more), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
+		write("")
 		p := startProcess(t, "run", "--config", config)
 		p.await("node runs")
 		p.signal(syscall.SIGHUP)
 		p.await("looking at the files") // and it goes on
+		write("log: {level: warn}\nflush: {interval: 20s}\n")
+		p.signal(syscall.SIGHUP)
+		p.await(`"key":"log.level","from":"info","to":"warn"`)
+		p.await("flush.interval is 20s in the file, the node runs with 10s")
 		p.twice()
 		p.wantEnd(either...)
 	})

@@ -14,6 +14,7 @@ var look = map[ID]string{
 	MemoryHigh: "`deckle_state_memory_bytes` by shard, `deckle_state_resident_sessions`, `deckle_sink_behind_epochs`.",
 	CertificateExpiring: "`deckle status`, column CERTIFICATE; `deckle_certificate_expiry_timestamp_seconds`. See " +
 		"[Certificates](#certificates).",
+	RestartNeeded:   "`deckle config diff`, and which keys need none in [`configuration.md`](configuration.md).",
 	FileUnusable:    "the file in the text, on the node that has found it. See [Certificates](#certificates).",
 	Insecure:        "[Who may ask](#who-may-ask), and [`security.md`](security.md).",
 	PasswordInClear: "the key in the text, in the configuration of that node. See [`security.md`](security.md).",

@@ -10,6 +10,7 @@ const (
 	MemoryHigh          ID = "memory-high"           // node: budget
 	CertificateExpiring ID = "certificate-expiring"  // node: files
 	FileUnusable        ID = "file-unusable"         // node: files
+	RestartNeeded       ID = "restart-needed"        // node: configuration
 	Insecure            ID = "insecure"              // node: Open
 	PasswordInClear     ID = "password-in-clear"     // node: Open
 	FilesOpen           ID = "files-open"            // node: modes
@@ -161,11 +162,16 @@ var table = []Spec{
 			"degraded from 7 days on", Never,
 		"Replace the file: deckle certs node NAME --force makes a node's certificate anew, deckle certs rotate " +
 			"another CA. It is read within ten seconds; no restart is needed."},
-	{FileUnusable, Degraded, "the key of the file",
+	{FileUnusable, Degraded, "the key of the file, or configuration",
 		"a certificate, key, CA bundle or secret has changed and could not be used for a minute: missing, broken, " +
-			"empty, or a certificate without its key", Never,
+			"empty, or a certificate without its key; or the configuration has changed and is not good", Never,
 		"Put right what the text says; it is read within ten seconds. What was in use before stays in use, but a " +
 			"restart would fail."},
+	{RestartNeeded, Notice, "configuration",
+		"the file of the configuration says something else than the node runs with, of a key that a running node " +
+			"does not take over", Never,
+		"Restart the node when that suits, or put the file back. What is fixed when a cluster is created a restart " +
+			"refuses, too."},
 	{Insecure, Degraded, "the TLS block, between nodes, or http",
 		"its insecure_skip_verify is set, or cluster.insecure, or http.insecure; the text says what that opens", Never,
 		"Give the block the CA of the other end (ca), HTTP its tls and auth (operations.md, Who may ask), and take " +

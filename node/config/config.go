@@ -159,17 +159,17 @@ type Delta struct {
 
 // Compaction makes few large files of many small ones, on the node that leads shard 1.
 type Compaction struct {
-	Enabled   *bool         `yaml:"enabled" default:"true"`     // whether it is done
-	Every     time.Duration `yaml:"every" default:"10m"`        // how often
-	RateBytes int64         `yaml:"rate_bytes" default:"32MiB"` // read and written, a second
+	Enabled   *bool         `yaml:"enabled" default:"true"`                  // whether it is done
+	Every     time.Duration `yaml:"every" default:"10m" reload:"yes"`        // how often
+	RateBytes int64         `yaml:"rate_bytes" default:"32MiB" reload:"yes"` // read and written, a second
 }
 
 // Vacuum removes what no version inside the retention needs, on the node that leads shard 0.
 type Vacuum struct {
-	Enabled *bool         `yaml:"enabled" default:"true"` // whether it is done
-	Every   time.Duration `yaml:"every" default:"24h"`    // how often
+	Enabled *bool         `yaml:"enabled" default:"true"`           // whether it is done
+	Every   time.Duration `yaml:"every" default:"24h" reload:"yes"` // how often
 	// Retain is how long objects stay that nothing needs. From a week on it is what the table says if that is longer.
-	Retain time.Duration `yaml:"retain" default:"168h"`
+	Retain time.Duration `yaml:"retain" default:"168h" reload:"yes"`
 }
 
 // ClickHouse is the ClickHouse sink.
@@ -186,8 +186,8 @@ type ClickHouse struct {
 
 // Log is the log on standard error.
 type Log struct {
-	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error"` // what is less is not logged
-	Format string `yaml:"format" default:"json" enum:"json,text"`            // of the lines
+	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" reload:"yes"` // what is less is not logged
+	Format string `yaml:"format" default:"json" enum:"json,text"`                         // of the lines
 }
 
 // deriveName takes the pipeline's name for the cluster's if it can stand in a certificate.

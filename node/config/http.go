@@ -20,7 +20,7 @@ type HTTP struct {
 	// Insecure says that it may be without TLS or authentication where others reach it.
 	Insecure bool `yaml:"insecure"`
 	// Open is what is answered without authentication, of livez, readyz and metrics; by default the first two.
-	Open  []string  `yaml:"open" enum:"livez,readyz,metrics"`
+	Open  []string  `yaml:"open" enum:"livez,readyz,metrics" reload:"yes"`
 	Auth  *HTTPAuth `yaml:"auth"`  // nil: whoever reaches it is an administrator
 	Audit Audit     `yaml:"audit"` // who did what
 }

@@ -194,7 +194,7 @@ func (d *describer) reference(b *strings.Builder, t reflect.Type, key string) {
 			standard = "false"
 		}
 		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", f.Tag.Get("yaml"), kind, standard,
-			strings.ReplaceAll(d.of(t, f), "|", `\|`))
+			strings.ReplaceAll(d.of(t, f), "|", `\|`)+reloads(f))
 	}
 	for _, f := range inner {
 		f()
@@ -222,6 +222,10 @@ list or a block as YAML:
       --set 'cluster.nodes[0].address=node-a:7946' --set 'clickhouse.password={file: /etc/deckle/password}'
 
 deckle config show prints every value with where it comes from; deckle config diff compares two files.
+
+A running node reads its file anew within ten seconds after a change, at once on SIGHUP (systemctl reload deckle). It
+takes over the keys that say *Without a restart*, and logs each with its old and its new value; the condition
+restart-needed names what else differs from what it runs with. A file that is not good changes nothing.
 `
 
 // The reference page and the schema for editors are what the code says. DECKLE_WRITE_DOCS=1 writes them.
@@ -259,4 +263,12 @@ func TestReference(t *testing.T) {
 			t.Errorf("%s is not what the code says (%v): DECKLE_WRITE_DOCS=1 go test ./node/config", path, err)
 		}
 	}
+}
+
+// reloads says of a key that a running node takes it over.
+func reloads(f reflect.StructField) string {
+	if reloadable(f) {
+		return " *Without a restart.*"
+	}
+	return ""
 }

@@ -51,7 +51,8 @@ func FuzzHTTP(f *testing.F) {
 		}})
 	before := NewHandler(src, Options{Gate: patientGate("h"), Gatherer: prometheus.NewRegistry(),
 		Now: func() time.Time { return testNow }, Access: access.New(access.Options{Tokens: true}),
-		Open: []string{"readyz"}, Command: func(context.Context, status.Command) (status.Outcome, error) {
+		Open: func() []string { return []string{"readyz"} },
+		Command: func(context.Context, status.Command) (status.Outcome, error) {
 			panic("a command of nobody's")
 		}})
 	f.Fuzz(func(t *testing.T, b []byte) {

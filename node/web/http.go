@@ -67,8 +67,8 @@ type Options struct {
 	Access *access.Access
 	// Audit is the log of who did what; without it there is none.
 	Audit *access.Audit
-	// Open names what is answered without authentication: livez, readyz, metrics.
-	Open []string
+	// Open names what is answered without authentication: livez, readyz, metrics. nil: nothing is.
+	Open func() []string
 	// Insecure says that somebody has agreed to go without authentication, whoever reaches the server.
 	Insecure bool
 }
@@ -81,7 +81,7 @@ type handler struct {
 	gate     *front.Gate
 	access   *access.Access
 	audit    *access.Audit // nil: there is none
-	open     []string
+	open     func() []string
 	insecure bool
 	command  Commander // nil: there are no commands
 	// suppressions is nil where there is no list.

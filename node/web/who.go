@@ -32,7 +32,8 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, to *route) (done
 	}
 	if need := to.need(); need > access.Nobody {
 		p, err := h.access.Identify(r, h.from(r))
-		open := slices.ContainsFunc(h.open, func(name string) bool { return keyOpen[name] == to.path })
+		open := h.open != nil &&
+			slices.ContainsFunc(h.open(), func(name string) bool { return keyOpen[name] == to.path })
 		switch {
 		case err == nil:
 			c.principal = *p

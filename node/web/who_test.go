@@ -71,7 +71,7 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	t.Cleanup(func() { _ = audit.Close() })
 	g.list = &fakeList{}
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
-		Access: a, Audit: audit, Open: open, Encryption: noKeys, Suppressions: g.list,
+		Access: a, Audit: audit, Open: func() []string { return open }, Encryption: noKeys, Suppressions: g.list,
 		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
 			g.tables = append(g.tables, q)
 			return &status.TableOutcome{}, nil
