@@ -19,9 +19,12 @@ func (j *judge) fresh() map[string]constraint.Value {
 	return j.defaults
 }
 
+// fills reports whether new rows get columns of others that have defaults.
+func (j *judge) fills() bool { return j != nil && len(j.rules.Defaults()) > 0 }
+
 // fill gives a file of new rows the columns of others that have defaults, behind the columns of own, which it has.
 func (j *judge) fill(own *parquet.Schema, data []byte, c compress.Codec) ([]byte, error) {
-	if j == nil || len(j.rules.Defaults()) == 0 {
+	if !j.fills() {
 		return data, nil
 	}
 	more := &foreign{}
@@ -56,7 +59,7 @@ func (j *judge) fill(own *parquet.Schema, data []byte, c compress.Codec) ([]byte
 
 // fillEvents is fill for files of events, which stay as they are, as another commit may want them again.
 func (j *judge) fillEvents(files []*dataFile, c compress.Codec) ([]*dataFile, error) {
-	if j == nil || len(j.rules.Defaults()) == 0 {
+	if !j.fills() {
 		return files, nil
 	}
 	out := make([]*dataFile, len(files))

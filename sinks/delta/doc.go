@@ -13,15 +13,17 @@
 //     nothing, and the txn only lags.
 //  2. A data file is written under a name that nobody else uses (an attempt id from Options.Rand), never changed, and
 //     never deleted here: a commit whose answer was lost may have made it live.
-//  3. A file of sessions holds rows of one shard, sorted by (brand, session_id, origin). Its tags give the epochs
-//     (from, to] that contain the first closed image of each of its rows.
+//  3. A file of sessions is sorted by (brand, session_id, origin), one of events by (partition, offset). Its tags give
+//     each shard that it may have rows of, with the epochs (from, to] that contain the first closed image of each of
+//     them; without tags it may have any.
 //  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
 //     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
 //     commit that is guarded against such a file appearing meanwhile. A row that was written before
 //     (schema.SessionRow.Stands) and that no file holds was deleted by another tool: it is counted, and stays away
 //     (docs/design.md §6 has the reasons).
-//  5. Memory: encoded events take up to Options.BufferMemoryBytes over all shards. Sessions and revisions take the rows
-//     of one file per call (Options.FileBytes, not encoded).
+//  5. Memory: encoded events take up to Options.BufferMemoryBytes over all shards, and joined files, while they are
+//     made, up to four times Options.FileBytes. Sessions and revisions take the rows of one file per call
+//     (Options.FileBytes, not encoded).
 //
 // # How a plan is written
 //
@@ -35,20 +37,33 @@
 //
 // Plans of events and of sessions that begin with a turn (sinks.WithTurn) are committed together, if Options.Offer is
 // set. A node's round of a turn and a table takes plans until all shards that it leads have come or are absent
-// (Begin, Absent). Each plan stages its own files. One that fails to, or that has to be fetched from Kafka, goes alone:
-// that is always correct. Then one change with all of them is offered to the node that commits for all. 300 ms after
-// the turn, and 50 ms after the first of them, what is staged is offered without the rest, with word that more will
-// come (deltalog.Offer.More), and the rest in the same way. What becomes of those that are late is the committer's to
-// say (package share).
+// (Begin, Absent). Then their rows are joined into one file a date, and one change with all of them is offered to the
+// node that commits for all. 300 ms after the turn, and 50 ms after the first of them, what is there is offered without
+// the rest, with word that more will come (deltalog.Offer.More), and the rest in the same way. What becomes of those
+// that are late is the committer's to say (package share). A plan that has to be fetched from Kafka, or is written
+// again after an error, goes alone: that is always correct.
 //
-//	Begin ─► Write: stage ─┐                      ┌─ committed at v ─► Landed(v) ── yes ─────────────► done
-//	         Write: stage ─┼─► offer ─► answer ───┤                        │ no
-//	         Absent ───────┘                      └─ anything else ────────┴─► refresh, Submit here ─► done
-//	                                                                               │ split, rebuild
-//	                                                                               └─► each plan alone, same files
+//	Begin ─► Write: rows ─┐                             ┌─ committed at v ─► Landed(v) ── yes ─────────────► done
+//	         Write: rows ─┼─► join ─► offer ─► answer ──┤                        │ no
+//	         Absent ──────┘                             └─ anything else ────────┴─► refresh, Submit here ─► done
+//	                                                                                     │ split, rebuild
+//	                                                                                     └─► each plan alone
 //
 // Nothing is acknowledged on the committer's word: a plan is done once this node has found its txn in the log, and its
-// files, where the answer named the commit. Revisions go alone.
+// files, where the answer named the commit. A plan that goes alone after the others stages files of its own rows; the
+// joined file is then nobody's, and vacuum's. Rows are kept until the Write has returned. Revisions go alone.
+//
+// # Joined files
+//
+// From level.Lake on the rows of all plans of a round, and of all epochs of a plan, stand in one file for each date
+// (join.go). Nothing of events is encoded twice: the column chunks of finished files are copied, with their page
+// indexes, under a new footer, and the bounds of the columns merged. Rows of sessions are sorted together before they
+// are encoded. A plan of more than 16 MiB (as rows in memory, or encoded), and one whose rows get defaults of columns of
+// others, has files of its own in the same offer; a joined file has at most Options.FileBytes, 64 shards and 512 row
+// groups. The rows of the files are counted against the plans before they are offered.
+//
+// A joined file's tag is deltalog.TagParts. A build below level.Lake would read such a file whole for each revision,
+// so no plan of a lower level is joined. Options.join is where joining can be switched off.
 //
 // # Values
 //

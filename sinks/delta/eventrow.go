@@ -139,7 +139,8 @@ func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	if err := e.flush(); err != nil {
 		return nil, err
 	}
-	for _, p := range slices.Sorted(maps.Keys(e.groups)) {
+	partitions := slices.Sorted(maps.Keys(e.groups))
+	for _, p := range partitions {
 		g := e.groups[p]
 		if g.unnamed > 0 {
 			e.stats[e.table.statOf[placeBatchID]].Int(batchID)
@@ -159,6 +160,6 @@ func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	if err := e.w.Close(); err != nil {
 		return nil, fmt.Errorf("delta: encode events: %w", err)
 	}
-	return &dataFile{table: e.table, date: e.date, data: e.out.Bytes(), rows: e.rows,
-		stats: deltalog.Stats(e.rows, e.stats)}, nil
+	return &dataFile{table: e.table, date: e.date, data: e.out.Bytes(), rows: e.rows, cols: e.stats,
+		groups: partitions}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/parquet-go/parquet-go/compress"
-	"golang.org/x/sync/errgroup"
 
 	"deckle/event"
 	"deckle/schema"
@@ -104,10 +103,19 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge, seat
 	}
 	origin := deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}
 	change.Last, change.Rows, change.Rules = true, want, judge.text()
-	if change.Adds, err = s.buffered(ctx, plan, origin, judge); err != nil {
+	d := &draft{change: change}
+	files, err := s.buffered(plan, judge)
+	if err != nil {
 		return err
 	}
-	if change.Adds == nil {
+	switch loose := (&looseEvents{w: &s.writer, files: files, origin: origin}); {
+	case files != nil && s.joins(plan, loose.size()) && !judge.fills():
+		d.rows = loose
+	case files != nil:
+		if change.Adds, _, err = loose.each(ctx); err != nil {
+			return err
+		}
+	default:
 		seat.leave() // to read from Kafka again may take minutes
 		if change.Adds, change.Rows, err = s.fetched(ctx, plan, origin, judge); err != nil {
 			return err
@@ -116,12 +124,12 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge, seat
 			change.Parts[0].Notes = append(change.Parts[0].Notes, givenID(appID, r))
 		}
 	}
-	return s.insert(ctx, plan, change, seat)
+	return s.insert(ctx, plan, d, seat)
 }
 
-// buffered uploads the plan's files from the shard's buffer. It returns nil if the buffer does not have all of them.
-func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog.Origin, judge *judge) ([]deltalog.Add,
-	error) {
+// buffered returns the plan's files, encoded, from the shard's buffer. It returns nil if the buffer does not have all of
+// them.
+func (s *Events) buffered(plan *state.Plan, judge *judge) ([]*dataFile, error) {
 	b := s.buffer(plan.Config.Shard)
 	if b == nil {
 		return nil, nil
@@ -139,20 +147,7 @@ func (s *Events) buffered(ctx context.Context, plan *state.Plan, origin deltalog
 			return nil, err
 		}
 	}
-	files, err := judge.fillEvents(files, s.codec)
-	if err != nil {
-		return nil, err
-	}
-	adds := make([]deltalog.Add, len(files))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for i, f := range files {
-		g.Go(func() (err error) {
-			adds[i], err = s.upload(gctx, f, origin)
-			return err
-		})
-	}
-	return adds, g.Wait()
+	return judge.fillEvents(files, s.codec)
 }
 
 // fetched reads the plan's records again and uploads their files as they fill. It returns their number.

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -124,10 +126,8 @@ func (n *lakeNode) write(source func(uint32) sinks.EventSource, id state.SinkID,
 			ctx = sinks.WithTurn(ctx, *turn)
 		}
 		d := n.now.Load()
-		var sink sinks.Sink = d.Sessions()
-		if id == state.SinkEvents {
-			sink = d.Events()
-		}
+		sink := map[state.SinkID]sinks.Sink{state.SinkEvents: d.Events(), state.SinkSessions: d.Sessions(),
+			state.SinkRevisions: d.Revisions()}[id]
 		err := sink.Write(ctx, plan)
 		if err == nil {
 			return
@@ -149,6 +149,51 @@ func (n *lakeNode) write(source func(uint32) sinks.EventSource, id state.SinkID,
 			n.reopening.Unlock()
 		}
 	}
+}
+
+// insertsOf counts the commits of a table that only add files, and the files of several shards among theirs. A commit
+// that has two files of a date and node is an error, if once says so.
+func insertsOf(t *testing.T, mem *objects.Mem, table string, once bool) (commits, joined int) {
+	t.Helper()
+	for _, key := range mem.Keys(table + "/_delta_log/") {
+		if !strings.HasSuffix(key, ".json") {
+			continue
+		}
+		data, err := mem.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dates, removes := map[string]int{}, 0
+		for line := range strings.Lines(string(data)) {
+			var a struct{ Add, Remove *deltalog.Add }
+			if err := json.Unmarshal([]byte(line), &a); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case a.Remove != nil:
+				removes++
+			case a.Add != nil:
+				of := uint32(99)
+				for _, o := range deltalog.OriginsOf(a.Add.Tags) {
+					of = min(of, o.Shard%3)
+				}
+				dates[fmt.Sprint(a.Add.PartitionValues, " of node ", of)]++
+				if a.Add.Tags[deltalog.TagParts] != "" {
+					joined++
+				}
+			}
+		}
+		if len(dates) == 0 || removes > 0 {
+			continue
+		}
+		commits++
+		for date, n := range dates {
+			if once && n > 1 {
+				t.Errorf("%s: %d files of %s", key, n, date)
+			}
+		}
+	}
+	return commits, joined
 }
 
 func (n *lakeNode) reopen(source func(uint32) sinks.EventSource) {
@@ -217,7 +262,7 @@ func TestRounds(t *testing.T) {
 				for i, s := range tc.come {
 					wg.Go(func() {
 						c := &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(s), Version: 1}}}
-						if err := seats[i].submit(t.Context(), c); errors.Is(err, errAlone) {
+						if err := seats[i].submit(t.Context(), &draft{change: c}); errors.Is(err, errAlone) {
 							mu.Lock()
 							alone++
 							mu.Unlock()
@@ -246,7 +291,7 @@ func TestRounds(t *testing.T) {
 					go func() {
 						s := seat.shard
 						c := &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(s), Version: 2}}}
-						if err := seat.submit(t.Context(), c); !errors.Is(err, errCrash) {
+						if err := seat.submit(t.Context(), &draft{change: c}); !errors.Is(err, errCrash) {
 							t.Errorf("shard %d, late: %v", s, err)
 						}
 					}()
@@ -261,6 +306,17 @@ func TestRounds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// slowRows have no file for a while, or an error then.
+type slowRows struct {
+	takes time.Duration
+	err   error
+}
+
+func (r slowRows) stage(context.Context, []unstaged) ([]deltalog.Add, int64, error) {
+	time.Sleep(r.takes)
+	return nil, 0, r.err
 }
 
 // TestSlowUploads: what a round has staged is offered though another plan has not, with word that more will come; and
@@ -295,7 +351,8 @@ func TestSlowUploads(t *testing.T) {
 			go func() {
 				defer s.leave()
 				if time.Sleep(max(takes, -takes)); takes > 0 {
-					_ = s.submit(t.Context(), &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprint(shard)}}})
+					_ = s.submit(t.Context(), &draft{change: &deltalog.Change{
+						Parts: []deltalog.Part{{AppID: fmt.Sprint(shard)}}}})
 				}
 			}()
 		}
@@ -323,12 +380,35 @@ func TestSlowUploads(t *testing.T) {
 		g.Absent(sinks.Turn{Number: 2}, 2)
 		time.Sleep(2 * time.Second)
 		is(offer{time.Second, 0, false})
+		// A joined file that takes long is offered last, though it was begun first; and if it cannot be staged, the end
+		// is told all the same.
+		late := func(turn uint64, shard uint32, rows slowRows) {
+			s := g.come(sinks.WithTurn(t.Context(), sinks.Turn{Number: turn}), shard)
+			go func() {
+				_ = s.submit(t.Context(), &draft{change: &deltalog.Change{
+					Parts: []deltalog.Part{{AppID: fmt.Sprint(shard)}}}, rows: rows})
+			}()
+		}
+		for turn, err := range map[uint64]error{3: nil, 4: errCrash} {
+			g.Begin(sinks.Turn{Number: turn}, []uint32{0, 1})
+			late(turn, 0, slowRows{takes: time.Second, err: err})
+			time.Sleep(gatherFor + gatherAfter)
+			late(turn, 1, slowRows{})
+			time.Sleep(2 * time.Second)
+			parts := 1
+			if err != nil {
+				parts = 0
+			}
+			is(offer{gatherFor + gatherAfter, 1, true}, offer{gatherFor + time.Second, parts, false})
+		}
 	})
 }
 
 // TestSharedCommits: several nodes write the plans of several shards in turns, and offer what they have staged to one
 // another; offers and answers are lost, doubled, late or lies, nodes are killed between any two steps, a shard has two
-// leaders at times, and the store fails. Every row stands once, and each txn is at the end of its plan.
+// leaders at times, and the store fails. The shards rise one after the other to the level at which rows of several of
+// them stand in one file, and their rows are revised. Every row stands once, each txn is at the end of its plan, and
+// the bounds of each file are those of its rows.
 func TestSharedCommits(t *testing.T) {
 	seeds := 6
 	if testing.Short() {
@@ -341,7 +421,7 @@ func TestSharedCommits(t *testing.T) {
 	if committed < 2*seeds { // on a quick machine there are eight times as many
 		t.Errorf("%d offers were committed in %d seeds: the test shows little", committed, seeds)
 	}
-	// Where nothing fails, a turn is one commit of each table for each node.
+	// Where nothing fails, a turn is one commit of each table for each node, with one file for each date.
 	t.Run("quiet", func(t *testing.T) { sharedCommits(t, 99, false) })
 }
 
@@ -364,6 +444,9 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 			n.crash, n.opts.gatherFor = 0.03, time.Second
 		}
 		n.opts.FileBytes, n.opts.layout, n.opts.Offer = 1<<20, wider, c.offer
+		if seed%2 == 1 && faults { // few of the files that could be joined are
+			n.opts.FileBytes, n.opts.join = 30_000, joinLimits{plan: 12_000, groups: 5}
+		}
 		n.opts.Offered = func(_ string, o deltalog.Outcome) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -383,6 +466,12 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 	rows := 0
 	acked := map[string]uint64{}
 	for number := range uint64(turns) {
+		at := func(shard uint32) level.Level {
+			if faults && number <= 2+uint64(shard) {
+				return level.First
+			}
+			return level.Lake
+		}
 		turn := sinks.Turn{Number: number + 1, Every: 10 * time.Second}
 		var jobs []func()
 		for i, n := range c.nodes {
@@ -401,12 +490,36 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 				for _, r := range closed {
 					m.closed[r.Key()] = r
 				}
-				sessions := func() *state.Plan {
-					return statetest.NewPlan(state.Config{Shard: shard}, state.SinkSessions, a, b, nil,
-						statetest.Content{Rows: closed})
+				of := func(id state.SinkID, rows []schema.SessionRow) func() *state.Plan {
+					return func() *state.Plan {
+						p := statetest.NewPlan(state.Config{Shard: shard}, id, a, b, nil, statetest.Content{Rows: rows})
+						p.Level = at(shard)
+						return p
+					}
 				}
-				plan := events()
+				sessions := of(state.SinkSessions, closed)
+				raw := func() *state.Plan {
+					p := events()
+					p.Level = at(shard)
+					return p
+				}
+				plan := raw()
+				var revised []schema.SessionRow
+				for j := range m.first[shard] {
+					if m.rng.IntN(4) == 0 {
+						r := &m.first[shard][j]
+						m.image(r, shard, b)
+						revised, m.closed[r.Key()] = append(revised, *r), *r
+					}
+				}
+				m.first[shard] = append(m.first[shard], closed...)
+				if len(revised) > 0 {
+					acked["sessions.revisions"+fmt.Sprint(shard)] = b
+					revisions := of(state.SinkRevisions, revised)
+					jobs = append(jobs, func() { n.write(source, state.SinkRevisions, nil, revisions()) })
+				}
 				buf := n.now.Load().Events().Buffer(shard)
+				buf.Rise(plan.Level)
 				for j, epoch := range plan.Epochs {
 					for _, batch := range batches[j] {
 						if err := buf.Append(&batch, epoch.LeftOut); err != nil {
@@ -432,7 +545,7 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 				if faults && m.rng.IntN(4) == 0 { // a former leader of the shard
 					former := c.nodes[(i+1)%3]
 					jobs = append(jobs, func() { former.write(source, state.SinkSessions, nil, sessions()) })
-					jobs = append(jobs, func() { former.write(source, state.SinkEvents, nil, events()) })
+					jobs = append(jobs, func() { former.write(source, state.SinkEvents, nil, raw()) })
 				}
 			}
 		}
@@ -454,20 +567,30 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 	}
 	checkSessions(t, mem, m)
 	checkEvents(t, mem, m)
-	for _, name := range []string{"sessions", "events"} {
+	checkStats(t, mem)
+	for _, kind := range []string{"sessions", "sessions.revisions", "events"} {
+		name, _, _ := strings.Cut(kind, ".")
 		s := openTable(t, mem, name).Snapshot()
 		for shard := range uint32(shards) {
-			want := int64(acked[name+fmt.Sprint(shard)])
-			if got := s.Txns[fmt.Sprintf("c1/p/%d/%s", shard, name)]; got != want {
-				t.Errorf("shard %d, %s: txn %d, want %d", shard, name, got, want)
+			want := int64(acked[kind+fmt.Sprint(shard)])
+			if got := s.Txns[fmt.Sprintf("c1/p/%d/%s", shard, kind)]; got != want {
+				t.Errorf("shard %d, %s: txn %d, want %d", shard, kind, got, want)
 			}
 		}
+	}
+	joined := 0
+	for _, name := range []string{"sessions", "events"} {
 		checkLog(t, mem, name)
-		if most := int64(3 * turns); !faults && s.Version > most {
-			t.Errorf("%s: %d commits in %d turns of 3 nodes", name, s.Version, turns)
+		commits, several := insertsOf(t, mem, name, !faults)
+		joined += several
+		if most := 3 * turns; !faults && commits > most {
+			t.Errorf("%s: %d commits in %d turns of 3 nodes", name, commits, turns)
 		}
 	}
-	t.Logf("%v, told %v", c.given, c.told)
+	t.Logf("%v, told %v, %d files of several shards", c.given, c.told, joined)
+	if joined == 0 && !faults {
+		t.Error("no file has rows of several shards")
+	}
 	switch {
 	case !faults && (c.told["committed"] != c.given["committed"] || len(c.told) != 1):
 		t.Errorf("told %v, given %v", c.told, c.given)

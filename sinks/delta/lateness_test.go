@@ -44,6 +44,7 @@ type lakeModel struct {
 	mu      sync.Mutex // what follows
 	r       *rand.Rand
 	commits int
+	files   int             // that were staged
 	late    []time.Duration // of each epoch: from its turn until it is acknowledged
 }
 
@@ -180,11 +181,23 @@ func (f *modelFlusher) write(ctx context.Context) {
 		seat = f.g.come(ctx, f.shard)
 	}
 	defer seat.leave()
-	time.Sleep(f.m.draw(f.m.p.stage))
-	c := &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprintf("c/p/%d/events", f.shard)}}}
-	if seat.submit(ctx, c) != nil {
-		_ = f.m.Submit(ctx, c)
+	d := &draft{change: &deltalog.Change{Parts: []deltalog.Part{{AppID: fmt.Sprintf("c/p/%d/events", f.shard)}}},
+		rows: modelRows{f.m}}
+	if seat.submit(ctx, d) != nil {
+		_ = d.own(ctx)
+		_ = f.m.Submit(ctx, d.change)
 	}
+}
+
+// modelRows are the rows of a plan whose file, alone or with others, takes a while to be staged.
+type modelRows struct{ m *lakeModel }
+
+func (r modelRows) stage(context.Context, []unstaged) ([]deltalog.Add, int64, error) {
+	time.Sleep(r.m.draw(r.m.p.stage))
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	r.m.files++
+	return nil, 0, nil
 }
 
 // run lets so many turns go by.
@@ -282,8 +295,9 @@ func TestLateness(t *testing.T) {
 					of := func(q float64) time.Duration {
 						return m.late[int(q*float64(len(m.late)-1))].Round(10 * time.Millisecond)
 					}
-					t.Logf("apart %v: %d epochs, p50 %v, p90 %v, p99 %v, most %v, %.3f commits a turn", apart,
-						len(m.late), of(0.5), of(0.9), of(0.99), of(1), float64(m.commits)/turns)
+					t.Logf("apart %v: %d epochs, p50 %v, p90 %v, p99 %v, most %v, %.3f commits and %.2f files a turn", apart,
+						len(m.late), of(0.5), of(0.9), of(0.99), of(1), float64(m.commits)/turns,
+						float64(m.files)/turns)
 					return of(0.5), of(0.99), m.commits
 				}
 				apart50, apart99, _ := at(true)

@@ -335,11 +335,11 @@ func TestFilesOfLevelOne(t *testing.T) {
 			}
 			encoded = append(encoded, r)
 		}
-		data, stats, err := y.encodeSessions(y.sessions[level.First], encoded, c, nil)
+		data, cols, err := y.encodeSessions(y.sessions[level.First], encoded, c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sessions = append(sessions, append(data, stats...))
+		sessions = append(sessions, append(data, deltalog.Stats(int64(len(rows)), cols)...))
 		e := y.newEventsEncoder(level.First, 19_000, c)
 		for i := range items {
 			if err := e.add(&items[i], 7); err != nil {
@@ -350,7 +350,7 @@ func TestFilesOfLevelOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events = append(events, append(f.data, f.stats...))
+		events = append(events, append(f.data, deltalog.Stats(f.rows, f.cols)...))
 	}
 	if !bytes.Equal(sessions[0], sessions[1]) || !bytes.Equal(events[0], events[1]) {
 		t.Error("files of level 1 differ between a binary that knows level 2 and one that does not")

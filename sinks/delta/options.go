@@ -72,12 +72,24 @@ type Options struct {
 	rangesFrom int64
 	// gatherFor is the constant, for tests that must not depend on how fast the machine is.
 	gatherFor time.Duration
+	// join says which rows of several plans stand in one file.
+	join joinLimits
 	// step, if set, is called before each step that a crash may interrupt; an error ends the call there. For tests.
 	step func(name string) error
 	// layout are the tables; nil: declared. For tests.
 	layout *layout
 	// sleep replaces the waits between attempts in tests.
 	sleep func(context.Context, time.Duration) error
+}
+
+// joinLimits bound what is written as one file of the rows of several plans, beside FileBytes.
+type joinLimits struct {
+	// plan is the most bytes that a plan may have, in memory or encoded; default 16 MiB. Below 0: each plan has files
+	// of its own.
+	plan int64
+	// groups is the most row groups that a file of events may have, each of which costs some 2 KiB of footer; default
+	// 512. A file that has more by itself stays as it is.
+	groups int
 }
 
 // requestTimeout bounds one request to the store, see store.WithTimeouts.
@@ -108,6 +120,7 @@ func (o *Options) complete() error {
 	} else {
 		o.rangesFrom = cmp.Or(o.rangesFrom, 1<<20)
 	}
+	o.join.plan, o.join.groups = cmp.Or(o.join.plan, 16<<20), cmp.Or(o.join.groups, 512)
 	o.Level = cmp.Or(o.Level, level.First)
 	o.layout = cmp.Or(o.layout, declared)
 	if o.Now == nil {

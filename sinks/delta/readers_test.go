@@ -166,6 +166,108 @@ func TestOtherReadersOfCheckpoints(t *testing.T) {
 	}
 }
 
+// predicatesScript counts the rows of a table that fulfil conditions, by delta-rs and by DuckDB.
+const predicatesScript = `
+import glob, json, os, sys
+import duckdb, duckdb_extension_delta, pyarrow.compute as pc
+from deltalake import DeltaTable
+
+path = sys.argv[1]
+table = DeltaTable(path)
+con = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+folder = os.path.dirname(duckdb_extension_delta.__file__)
+con.execute(f"LOAD '{glob.glob(folder + '/extensions/*/delta.duckdb_extension')[0]}'")
+out = {"delta-rs": [], "DuckDB": []}
+for column, value in json.loads(sys.argv[2]):
+    rows = table.to_pyarrow_dataset().to_table(columns=[column], filter=pc.field(column) == value)
+    out["delta-rs"].append(rows.num_rows)
+    sql = f"SELECT count(*) FROM delta_scan('{path}') WHERE {column} = ?"
+    out["DuckDB"].append(con.execute(sql, [value]).fetchone()[0])
+print(json.dumps(out))
+`
+
+// TestOtherReadersOfJoinedFiles: readers that nobody here wrote find the rows of several shards in one file, by what the
+// log says of the file's bounds and the file of those of its row groups and pages.
+func TestOtherReadersOfJoinedFiles(t *testing.T) {
+	python := otherReaders(t)
+	dir, m := t.TempDir(), newModel(15, 3)
+	opts := testOptions(store.NewLocal(vfs.Default, dir, "test"), m.rng)
+	opts.Compression = "zstd"
+	d := openJoining(t, opts)
+	items := dayOfEvents(30_000, 300)
+	var sessions []schema.SessionRow
+	for turn := range uint64(2) {
+		r := rowsOfTurn(t, d, m, items[int(turn)*15_000:][:15_000], turn+1, 400)
+		writeTurn(t, d, turn+1, &r)
+		sessions = append(sessions, r.sessions...)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	type condition [2]any
+	conditions := map[string][]condition{}
+	want := map[string][]int{}
+	for at := 5; at < len(items); at += len(items) / 4 {
+		it := &items[at]
+		conditions["events"] = append(conditions["events"], condition{"session_id", it.SessionID},
+			condition{"kafka_partition", it.Partition}, condition{"kafka_offset", it.Offset}, condition{"brand", it.Brand})
+		n := [4]int{}
+		for i := range items {
+			for j, same := range []bool{items[i].SessionID == it.SessionID, items[i].Partition == it.Partition,
+				items[i].Offset == it.Offset, items[i].Brand == it.Brand} {
+				if same {
+					n[j]++
+				}
+			}
+		}
+		want["events"] = append(want["events"], n[:]...)
+	}
+	for at := 5; at < len(sessions); at += len(sessions) / 4 {
+		r := &sessions[at]
+		conditions["sessions"] = append(conditions["sessions"], condition{"session_id", r.SessionID},
+			condition{"brand", r.Brand})
+		n := [2]int{}
+		for i := range sessions {
+			if sessions[i].SessionID == r.SessionID {
+				n[0]++
+			}
+			if sessions[i].Brand == r.Brand {
+				n[1]++
+			}
+		}
+		want["sessions"] = append(want["sessions"], n[:]...)
+	}
+	for table, of := range conditions {
+		several := 0
+		for _, f := range openTable(t, opts.Store, table).Snapshot().Files {
+			if len(f.Origins()) == m.shards {
+				several++
+			}
+		}
+		if several < 2 {
+			t.Errorf("%s: %d files of %d shards", table, several, m.shards)
+		}
+		text, err := json.Marshal(of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), python, "-c", predicatesScript, filepath.Join(dir, table),
+			string(text)).Output()
+		if err != nil {
+			t.Fatalf("%v, %s", err, out)
+		}
+		var readers map[string][]int
+		if err := json.Unmarshal(out, &readers); err != nil || len(readers) != 2 {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for name, got := range readers {
+			if !slices.Equal(got, want[table]) {
+				t.Errorf("%s finds %v rows of %s by %s, want %v", name, got, table, text, want[table])
+			}
+		}
+	}
+}
+
 // TestOtherReadersOfLevels: readers that nobody here wrote read a table that has got columns: files that do not have
 // them show null, also beside those that do, and files that a revision has written again show what is true.
 func TestOtherReadersOfLevels(t *testing.T) {

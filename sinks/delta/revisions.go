@@ -239,7 +239,7 @@ func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) er
 	if err := p.changes.finish(p.ctx, change); err != nil {
 		return err
 	}
-	if err := p.s.submit(p.ctx, change, nil, false); err != nil {
+	if err := p.s.submit(p.ctx, &draft{change: change}, nil, false); err != nil {
 		return err
 	}
 	maps.Copy(p.seen, rewritten)

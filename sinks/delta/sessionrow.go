@@ -223,11 +223,12 @@ func sortSessions(rows []sessionRow) {
 }
 
 // encodeSessions sorts the rows and encodes them as one file of the table's level, with the columns of others that the
-// rows have behind those of this binary.
+// rows have behind those of this binary. It returns the statistics of the columns that have some.
 func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec, more *foreign) (data []byte,
-	stats string, err error) {
+	cols []deltalog.ColumnStats, err error) {
 	sortSessions(rows)
-	cols, statOf := t.newStats(), t.statOf
+	cols = t.newStats()
+	statOf := t.statOf
 	var buf bytes.Buffer
 	w := parquet.NewGenericWriter[any](&buf, append(fileOptions(c), more.schema(t.file))...)
 	chunk := make([]parquet.Row, 0, min(len(rows), writeRows))
@@ -246,14 +247,14 @@ func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec, m
 			continue
 		}
 		if _, err := w.WriteRows(chunk); err != nil {
-			return nil, "", fmt.Errorf("delta: encode sessions: %w", err)
+			return nil, nil, fmt.Errorf("delta: encode sessions: %w", err)
 		}
 		chunk = chunk[:0]
 	}
 	if err := w.Close(); err != nil {
-		return nil, "", fmt.Errorf("delta: encode sessions: %w", err)
+		return nil, nil, fmt.Errorf("delta: encode sessions: %w", err)
 	}
-	return buf.Bytes(), deltalog.Stats(int64(len(rows)), cols), nil
+	return buf.Bytes(), cols, nil
 }
 
 func fileOptions(c compress.Codec) []parquet.WriterOption {

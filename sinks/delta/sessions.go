@@ -45,13 +45,17 @@ func (s *Sessions) write(ctx context.Context, plan *state.Plan, j *judge, seat *
 	b := sessionsBuilder{ctx: ctx, w: &s.writer, table: s.table(plan), change: change, judge: j,
 		origin: deltalog.Origin{Tagged: true, Shard: plan.Config.Shard, From: plan.A, To: plan.B}}
 	err = plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
-	if err == nil {
+	d := &draft{change: change}
+	if err == nil && len(change.Adds) == 0 && s.joins(plan, b.bytes) {
+		d.rows, change.Rows = &looseSessions{w: &s.writer, table: b.table, judge: j, dates: b.dates, bytes: b.bytes,
+			origin: b.origin}, b.rows()
+	} else if err == nil {
 		err = b.flush()
 	}
 	if err != nil || change.Rows == 0 {
 		return err
 	}
-	return s.insert(ctx, plan, change, seat)
+	return s.insert(ctx, plan, d, seat)
 }
 
 // sessionsBuilder collects rows. Whenever they reach Options.FileBytes, it uploads one file per partition.
@@ -87,6 +91,14 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 	return nil
 }
 
+// rows is how many rows have been collected since the last flush.
+func (b *sessionsBuilder) rows() (n int64) {
+	for _, rows := range b.dates {
+		n += int64(len(rows))
+	}
+	return n
+}
+
 func (b *sessionsBuilder) flush() error {
 	for _, date := range slices.Sorted(maps.Keys(b.dates)) {
 		if err := b.newRows(b.table, date, b.dates[date], b.origin); err != nil {
@@ -98,15 +110,15 @@ func (b *sessionsBuilder) flush() error {
 }
 
 // newRows uploads rows of one partition that are new in the table, with the defaults of columns of others.
-func (b *sessionsBuilder) newRows(t *table, date int32, rows []sessionRow, origin deltalog.Origin) error {
-	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec, nil)
+func (b *sessionsBuilder) newRows(t *table, date int32, rows []sessionRow, origins ...deltalog.Origin) error {
+	data, cols, err := b.w.layout.encodeSessions(t, rows, b.w.codec, nil)
 	if err == nil {
 		data, err = b.judge.fill(t.file, data, b.w.codec)
 	}
 	if err != nil {
 		return err
 	}
-	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}, origin)
+	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), cols: cols}, origins...)
 }
 
 // file uploads the rows of one partition as a file of the table's level and adds them to the change. Without origins
@@ -114,11 +126,11 @@ func (b *sessionsBuilder) newRows(t *table, date int32, rows []sessionRow, origi
 // more are columns of others, of which each row has the values; nil: none.
 func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, more *foreign,
 	origins ...deltalog.Origin) error {
-	data, stats, err := b.w.layout.encodeSessions(t, rows, b.w.codec, more)
+	data, cols, err := b.w.layout.encodeSessions(t, rows, b.w.codec, more)
 	if err != nil {
 		return err
 	}
-	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), stats: stats}, origins...)
+	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), cols: cols}, origins...)
 }
 
 func (b *sessionsBuilder) upload(f *dataFile, origins ...deltalog.Origin) error {

@@ -165,7 +165,9 @@ type dataFile struct {
 	date  int32  // of its partition, days since 1970-01-01
 	data  []byte
 	rows  int64
-	stats string
+	cols  []deltalog.ColumnStats // of the columns with bounds
+	// groups are the partitions of a file of events, one for each row group.
+	groups []int32
 }
 
 // upload puts a data file under a random name that only this put uses, and returns its add action. The table has the
@@ -197,7 +199,8 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origins ...deltalog.Or
 	}
 	return deltalog.Add{
 		Path: path, PartitionValues: map[string]string{f.table.partition: date}, Size: int64(len(f.data)),
-		ModificationTime: staged.UnixMilli(), DataChange: true, Stats: f.stats, Tags: deltalog.TagsOf(origins),
+		ModificationTime: staged.UnixMilli(), DataChange: true, Stats: deltalog.Stats(f.rows, f.cols),
+		Tags: deltalog.TagsOf(origins),
 	}, nil
 }
 
@@ -232,19 +235,23 @@ func (w *writer) young(c *deltalog.Change) error {
 	return nil
 }
 
-// submit hands a change to the round of its turn, if it has a seat there, else to the table's committer. It calls
-// Options.step before and after.
+// submit hands a change to the round of its turn, if it has a seat there, else to the table's committer, with files of
+// its own. It calls Options.step before and after.
 // gathered says that plans of its lane have rounds.
-func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat, gathered bool) error {
+func (w *writer) submit(ctx context.Context, d *draft, seat *seat, gathered bool) error {
 	if err := w.opts.step("submit"); err != nil {
 		return err
 	}
+	c := d.change
 	if err := w.young(c); err != nil {
 		return err
 	}
-	err := seat.submit(ctx, c)
+	err := seat.submit(ctx, d)
 	if errors.Is(err, errAlone) {
-		if err = w.young(c); err == nil { // it may have waited
+		if err = d.own(ctx); err == nil {
+			err = w.young(c) // it may have waited
+		}
+		if err == nil {
 			err = w.log.Submit(ctx, c)
 		}
 		if err == nil && gathered && w.opts.Offer != nil {
@@ -258,9 +265,12 @@ func (w *writer) submit(ctx context.Context, c *deltalog.Change, seat *seat, gat
 		// }
 		return err
 	}
-	var bytes int64
-	for i := range c.Adds {
-		bytes += c.Adds[i].Size
+	bytes := d.bytes
+	if d.rows == nil {
+		bytes = 0
+		for i := range c.Adds {
+			bytes += c.Adds[i].Size
+		}
 	}
 	sinks.Wrote(ctx, c.Rows, bytes)
 	return w.opts.step("submitted")
@@ -272,9 +282,10 @@ const maxRebuilds = 1000
 // insert submits a change that only adds files, of one plan. If the log has moved on since the change was begun, as
 // another leader has written the plan before this one, it is made again on that, with the same files. ErrRebuild says
 // that the files have to be made again.
-func (w *writer) insert(ctx context.Context, plan *state.Plan, c *deltalog.Change, seat *seat) error {
+func (w *writer) insert(ctx context.Context, plan *state.Plan, d *draft, seat *seat) error {
+	c := d.change
 	for range maxRebuilds {
-		rebuild := w.submit(ctx, c, seat, true)
+		rebuild := w.submit(ctx, d, seat, true)
 		if !errors.Is(rebuild, deltalog.ErrRebuild) {
 			return rebuild
 		}

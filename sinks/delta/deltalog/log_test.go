@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -410,6 +412,42 @@ func TestStats(t *testing.T) {
 	}
 	if !json.Valid([]byte(got)) {
 		t.Error("not JSON")
+	}
+}
+
+// TestMergedStats: merged statistics are those of all values, whatever the parts have; a part with a text that is not
+// UTF-8 among its bounds has no bounds, and neither has the whole.
+func TestMergedStats(t *testing.T) {
+	texts := []string{"", "a", "bild", "welt", "ä", "\U0010FFFF", strings.Repeat("z", 80), "\xff"}
+	rng := mathrand.New(mathrand.NewPCG(6, 7))
+	for range 2000 {
+		names := []ColumnStats{{Name: "n"}, {Name: "t", Kind: KindTimestamp}, {Name: "s", Kind: KindString}}
+		whole, merged := slices.Clone(names), slices.Clone(names)
+		known := len(texts) - rng.IntN(2)
+		bad := false
+		for range 1 + rng.IntN(4) {
+			part := slices.Clone(names)
+			for range rng.IntN(4) {
+				n, text := rng.Int64N(7)-3, texts[rng.IntN(known)]
+				for _, to := range [][]ColumnStats{whole, part} {
+					if n == 0 {
+						to[0].Null()
+						to[2].Null()
+						continue
+					}
+					to[0].Int(n)
+					to[1].Int(n * 1_000_001)
+					to[2].Text(text)
+				}
+			}
+			bad = bad || part[2].invalid
+			for i := range merged {
+				merged[i].Merge(&part[i])
+			}
+		}
+		if whole[2].invalid = bad; Stats(9, merged) != Stats(9, whole) {
+			t.Fatalf("got  %s\nwant %s", Stats(9, merged), Stats(9, whole))
+		}
 	}
 }
 

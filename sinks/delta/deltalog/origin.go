@@ -80,18 +80,26 @@ func OriginsOf(tags map[string]string) []Origin {
 // MergeOrigins returns the origins of a file that has the rows of several files: one range for each shard, which covers
 // all of its ranges. It returns nil, not known, if those of one file are not known, or if there are too many shards.
 func MergeOrigins(files ...*File) []Origin {
-	by := map[uint32]Origin{}
+	var all []Origin
 	for _, f := range files {
 		origins := f.Origins()
 		if len(origins) == 0 {
 			return nil
 		}
-		for _, o := range origins {
-			if was, ok := by[o.Shard]; ok {
-				o.From, o.To = min(o.From, was.From), max(o.To, was.To)
-			}
-			by[o.Shard] = o
+		all = append(all, origins...)
+	}
+	return UnionOrigins(all...)
+}
+
+// UnionOrigins returns one range for each shard, ascending by shard, which covers all of its ranges. It returns nil, not
+// known, if there are too many shards. All of the origins must be known.
+func UnionOrigins(origins ...Origin) []Origin {
+	by := map[uint32]Origin{}
+	for _, o := range origins {
+		if was, ok := by[o.Shard]; ok {
+			o.From, o.To = min(o.From, was.From), max(o.To, was.To)
 		}
+		by[o.Shard] = o
 	}
 	if len(by) > MaxParts {
 		return nil

@@ -58,6 +58,25 @@ func (c *ColumnStats) Text(v string) {
 // Null folds in a null.
 func (c *ColumnStats) Null() { c.nulls++ }
 
+// Merge folds in what was collected of the same column in another file, which stays as it is. The bounds are those of
+// all values; there are none if either file had a text that was not UTF-8 among its bounds.
+func (c *ColumnStats) Merge(o *ColumnStats) {
+	c.nulls += o.nulls
+	switch {
+	case !o.set:
+		return
+	case !c.set:
+		c.set, c.min, c.max, c.lo, c.hi = true, o.min, o.max, o.lo, o.hi
+	default:
+		c.min, c.lo = min(c.min, o.min), min(c.lo, o.lo)
+		// gofail: var bugJoinedStatsNarrow struct{}
+		// o = c
+
+		c.max, c.hi = max(c.max, o.max), max(c.hi, o.hi)
+	}
+	c.invalid = c.invalid || o.invalid
+}
+
 // Stats renders add.stats of a file with rows records. Bounds may be wider than the values, never narrower.
 func Stats(rows int64, cols []ColumnStats) string {
 	lo, hi, nulls := map[string]any{}, map[string]any{}, map[string]int64{}
