@@ -127,8 +127,8 @@ func (d *draft) own(ctx context.Context) error {
 
 // round is the plans of one turn. What is ready, as its files are staged or its rows are there, is offered together: at
 // the end all that is left, once each shard has come and is ready, or is absent; before that, once its time is over,
-// what there is, with word that more will come. Plans of shards that were absent and come all the same are gathered for a moment. Whether what comes
-// late is committed at once is for the committer to say.
+// what there is, with word that more will come. Plans of shards that were absent and come all the same are gathered for
+// a moment. Whether what comes late is committed at once is for the committer to say.
 type round struct {
 	turn    sinks.Turn
 	missing map[uint32]bool // shards led that neither have come nor are absent

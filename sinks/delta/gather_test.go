@@ -2,7 +2,6 @@ package delta
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -149,51 +148,6 @@ func (n *lakeNode) write(source func(uint32) sinks.EventSource, id state.SinkID,
 			n.reopening.Unlock()
 		}
 	}
-}
-
-// insertsOf counts the commits of a table that only add files, and the files of several shards among theirs. A commit
-// that has two files of a date and node is an error, if once says so.
-func insertsOf(t *testing.T, mem *objects.Mem, table string, once bool) (commits, joined int) {
-	t.Helper()
-	for _, key := range mem.Keys(table + "/_delta_log/") {
-		if !strings.HasSuffix(key, ".json") {
-			continue
-		}
-		data, err := mem.Get(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dates, removes := map[string]int{}, 0
-		for line := range strings.Lines(string(data)) {
-			var a struct{ Add, Remove *deltalog.Add }
-			if err := json.Unmarshal([]byte(line), &a); err != nil {
-				t.Fatal(err)
-			}
-			switch {
-			case a.Remove != nil:
-				removes++
-			case a.Add != nil:
-				of := uint32(99)
-				for _, o := range deltalog.OriginsOf(a.Add.Tags) {
-					of = min(of, o.Shard%3)
-				}
-				dates[fmt.Sprint(a.Add.PartitionValues, " of node ", of)]++
-				if a.Add.Tags[deltalog.TagParts] != "" {
-					joined++
-				}
-			}
-		}
-		if len(dates) == 0 || removes > 0 {
-			continue
-		}
-		commits++
-		for date, n := range dates {
-			if once && n > 1 {
-				t.Errorf("%s: %d files of %s", key, n, date)
-			}
-		}
-	}
-	return commits, joined
 }
 
 func (n *lakeNode) reopen(source func(uint32) sinks.EventSource) {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -282,6 +284,51 @@ func TestJoinedRowsAreCounted(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// insertsOf counts the commits of a table that only add files, and the files of several shards among theirs. A commit
+// that has two files of a date and node is an error, if once says so.
+func insertsOf(t *testing.T, mem *objects.Mem, table string, once bool) (commits, joined int) {
+	t.Helper()
+	for _, key := range mem.Keys(table + "/_delta_log/") {
+		if !strings.HasSuffix(key, ".json") {
+			continue
+		}
+		data, err := mem.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dates, removes := map[string]int{}, 0
+		for line := range strings.Lines(string(data)) {
+			var a struct{ Add, Remove *deltalog.Add }
+			if err := json.Unmarshal([]byte(line), &a); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case a.Remove != nil:
+				removes++
+			case a.Add != nil:
+				of := uint32(99)
+				for _, o := range deltalog.OriginsOf(a.Add.Tags) {
+					of = min(of, o.Shard%3)
+				}
+				dates[fmt.Sprint(a.Add.PartitionValues, " of node ", of)]++
+				if a.Add.Tags[deltalog.TagParts] != "" {
+					joined++
+				}
+			}
+		}
+		if len(dates) == 0 || removes > 0 {
+			continue
+		}
+		commits++
+		for date, n := range dates {
+			if once && n > 1 {
+				t.Errorf("%s: %d files of %s", key, n, date)
+			}
+		}
+	}
+	return commits, joined
 }
 
 // BenchmarkRound writes what a node has in a turn: the plans of two shards, at 5,000 events/s over six, of events and
