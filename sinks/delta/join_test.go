@@ -215,6 +215,10 @@ func TestJoinLimits(t *testing.T) {
 		}
 		return l[:1]
 	}
+	first, many := of(small, 0)[0], []*looseEvents(nil)
+	for shard := range uint32(deltalog.MaxParts + 1) {
+		many = append(many, &looseEvents{files: first.files, origin: deltalog.Origin{Tagged: true, Shard: shard, To: 1}})
+	}
 	for name, tc := range map[string]struct {
 		plans []*looseEvents
 		file  int64
@@ -224,10 +228,11 @@ func TestJoinLimits(t *testing.T) {
 		"beyond FileBytes":    {slices.Concat(of(small, 0), of(big, 1), of(small, 2)), of(big, 1)[0].size() + 1, 3},
 		"two and one":         {slices.Concat(of(small, 0), of(small, 1), of(small, 2)), of(small, 1)[0].size() * 2, 2},
 		"too many row groups": {slices.Concat(of(small, 0), of(small, 1), of(small, 2)), 1 << 20, 3},
+		"too many shards":     {many, 16 << 20, 2},
 	} {
 		mem := objects.NewMem(nil)
 		opts := testOptions(mem, newModel(1, 1).rng)
-		opts.Compression, opts.FileBytes, opts.join.groups = "none", tc.file, 60
+		opts.Compression, opts.FileBytes, opts.join.groups = "none", tc.file, 1000
 		if name == "too many row groups" {
 			opts.join.groups = 2*len(tc.plans[0].files[0].groups) - 1
 		}
@@ -244,6 +249,14 @@ func TestJoinLimits(t *testing.T) {
 		}
 		if err != nil || len(adds) != tc.want || rows != want {
 			t.Errorf("%s: %d files with %d rows, want %d with %d: %v", name, len(adds), rows, tc.want, want, err)
+		}
+		for l, want := range map[level.Level]bool{level.Guarded: false, level.Lake: true} {
+			plan := statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 1, nil, statetest.Content{})
+			plan.Level = l
+			w := &d.events.writer
+			if w.joins(plan, 16<<20) != want || w.joins(plan, 16<<20+1) {
+				t.Errorf("level %d: not joined as it should be", l)
+			}
 		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
