@@ -11,7 +11,11 @@
 //	Spark 3.5 with Delta 3.3     VERSION AS OF                              make readers
 //	Spark 4.0 with Delta 4.0     VERSION AS OF                              make readers
 //
-// What is done to a table is an operation: a function of its own, named in the list operations. Whoever builds another
-// one (restore, columns of others, change data) adds it there: it does its work on the table and leaves the
-// truth right (lake.sessions, lake.events), which lake.note keeps by version.
+// delta-rs and Spark read the change data feed of sessions, too: it must have the differences of the versions, as far
+// as the log and the files of those are there.
+//
+// What is done to a table is an operation: a function of its own, named in the list stages. Whoever builds another one
+// adds it there: it does its work on the table and leaves the truth right (lake.sessions, lake.events), which lake.note
+// keeps by version. What another tool does is done by hand here, with the lake's clock; the tools themselves are in
+// integration/foreign.
 package readers

@@ -52,7 +52,9 @@ type lake struct {
 	next     int
 	closed   []*schema.SessionRow // which may still be revised
 	item     map[uint64][]event.Item
-	sessions map[string][]any // truth: the row of each session
+	sessions map[string][]any // truth: the row of each session, the note of another tool last
+	notes    map[string]any   // of the sessions that have one
+	noted    bool             // the table has the column
 	events   map[string][]any // and of each event
 	tables   map[string]*table
 }
@@ -63,6 +65,7 @@ type table struct {
 	Key      string             `json:"key"` // the column by which rows are told apart
 	Columns  [][2]string        `json:"columns"`
 	First    int                `json:"first"` // so many of them are there at level.First
+	Feed     int64              `json:"feed"`  // the version that switched the change data feed on, 0: none
 	Images   [][]any            `json:"images"`
 	Versions map[int64]*version `json:"versions"`
 	image    map[string]int
@@ -106,13 +109,14 @@ func (a *aging) PutStreamIfAbsent(ctx context.Context, key string, n int64, writ
 func newLake(t *testing.T, dir string) *lake {
 	l := &lake{t: t, dir: dir, now: time.Now().Add(-100 * 24 * time.Hour).Truncate(time.Hour), level: level.First,
 		rng: rand.New(rand.NewPCG(1, 2)), sessions: map[string][]any{}, events: map[string][]any{},
-		item: map[uint64][]event.Item{}}
+		notes: map[string]any{}, item: map[uint64][]event.Item{}}
 	l.st = &aging{store.NewLocal(vfs.Default, dir, "test"), l}
 	all := schema.All()
 	sessions := &table{Key: "session_id", First: len(all.UpTo(level.First).Sessions)}
 	for i := range all.Sessions {
 		sessions.Columns = append(sessions.Columns, [2]string{all.Sessions[i].Name, kindOf(all.Sessions[i].Kind)})
 	}
+	sessions.Columns = append(sessions.Columns, [2]string{note, "text"})
 	events := &table{Key: "event_id"}
 	first := len(all.UpTo(level.First).Events)
 	for i := range all.Events {
@@ -205,7 +209,7 @@ func (l *lake) insert(rows int) {
 			r.FiguresKnown, r.UsersKnown = l.level > level.First, l.level > level.First
 			content.Rows = append(content.Rows, *r)
 			l.closed = append(l.closed, r)
-			l.sessions[r.SessionID] = row(schema.Sessions, r, l.level)
+			l.truth(r)
 			items = append(items, l.newItem(int32(shard)))
 		}
 		l.item[schema.BatchID(shard, epoch)] = items
@@ -266,6 +270,11 @@ func (s source) Originals(context.Context, []state.Position, func(int, []byte, b
 	return fmt.Errorf("readers: there are no dead letters")
 }
 
+// truth keeps the row of a session.
+func (l *lake) truth(r *schema.SessionRow) {
+	l.sessions[r.SessionID] = append(row(schema.Sessions, r, l.level), l.notes[r.SessionID])
+}
+
 // row are the values of a row as readers must show them: texts, integers, microseconds, dates, null.
 func row[R any](columns []schema.Column[R], r *R, l level.Level) (values []any) {
 	for i := range columns {
@@ -305,6 +314,9 @@ func (l *lake) note() {
 		now := &version{Columns: tab.First, Log: true, Files: true}
 		if l.level > level.First {
 			now.Columns = len(tab.Columns)
+		}
+		if name == "sessions" && l.level > level.First && !l.noted {
+			now.Columns--
 		}
 		for _, key := range slices.Sorted(maps.Keys(rows)) {
 			id := fmt.Sprint(rows[key])

@@ -70,6 +70,14 @@ class DeltaRS(SQL):
         return zip(*(r.column(i).to_pylist() for i in range(len(columns)))) if r.num_rows else []
 
 
+    def changes(self, path, first, last, columns):
+        import pyarrow
+
+        r = self.lib.DeltaTable(path).load_cdf(starting_version=first, ending_version=last)
+        r = pyarrow.table(r.read_all() if hasattr(r, "read_all") else r)
+        return zip(*(r.column(c).to_pylist() for c in ["_change_type", "_commit_version"] + columns))
+
+
 class DuckDB(SQL):
     def __init__(self, s):
         import glob
@@ -176,6 +184,12 @@ class Spark(SQL):
         sql = f"SELECT {names} FROM delta.`{path}` VERSION AS OF {version}" + (f" WHERE {where}" if where else "")
         return [tuple(r) for r in self.spark.sql(sql).collect()]
 
+    def changes(self, path, first, last, columns):
+        names = [f"unix_micros(`{c}`) AS `{c}`" if self.kinds[c] == "timestamp" else f"`{c}`" for c in columns]
+        rows = (self.spark.read.format("delta").option("readChangeFeed", "true").option("startingVersion", first)
+                .option("endingVersion", last).load(path))
+        return [tuple(r) for r in rows.selectExpr("_change_type", "_commit_version", *names).collect()]
+
 
 CLIENTS = {"delta-rs": DeltaRS, "DuckDB": DuckDB, "Polars": Polars, "chDB": ChDB, "Spark": Spark}
 
@@ -193,7 +207,7 @@ def holds(c, value):
 class Matrix:
     def __init__(self, client, s):
         self.client, self.s = client, s
-        self.out = {"versions": 0, "predicates": 0, "rows": 0, "refused": 0, "wrong": []}
+        self.out = {"versions": 0, "predicates": 0, "rows": 0, "refused": 0, "changes": 0, "wrong": []}
 
     def wrong(self, *what):
         self.out["wrong"].append(" ".join(str(w) for w in what)[:1500])
@@ -204,8 +218,41 @@ class Matrix:
         where = self.client.where(kinds, conditions) if conditions else None
         return [tuple(plain(x) for x in r) for r in self.client.query(table["path"], int(v), columns, where)]
 
-    def table(self, name, table):
+    def norm(self, name, columns, row):
+        if name != "sessions":
+            return tuple(row)
         later = {"user_key": "", "other_events": 0}  # null in files that do not have them says the same
+        return tuple(later[c] if x is None and c in later else x for c, x in zip(columns, row))
+
+    def feed(self, name, table):
+        """The change data feed of the versions that still have it: their differences."""
+        versions = {int(v): is_ for v, is_ in table["versions"].items()}
+        first = table["feed"] + 1
+        while first in versions and not all(versions[v]["log"] and versions[v]["files"] for v in (first - 1, first)):
+            first += 1
+        if not table["feed"] or not hasattr(self.client, "changes") or first not in versions:
+            return
+        last = max(versions)
+        columns = [c for c, _ in table["columns"]]
+        self.client.kinds = dict(table["columns"])
+        net = collections.defaultdict(collections.Counter)
+        for what, version, *row in self.client.changes(table["path"], first, last, columns):
+            sign = {"insert": 1, "update_postimage": 1, "delete": -1, "update_preimage": -1}[what]
+            net[version][self.norm(name, columns, [plain(x) for x in row])] += sign
+            self.out["changes"] += 1
+
+        def rows(v):
+            return collections.Counter(self.norm(name, columns, table["images"][i]) for i in versions[v]["rows"])
+
+        for v in range(first, last + 1):
+            want = rows(v)
+            want.subtract(rows(v - 1))
+            got, want = ({r: n for r, n in c.items() if n} for c in (net[v], want))
+            if got != want:
+                self.wrong(name, "changes of version", v, "missing:", [r for r in want if r not in got][:2],
+                           "not in the truth:", [r for r in got if r not in want][:2])
+
+    def table(self, name, table):
         versions = sorted(table["versions"], key=int)
         for n, v in enumerate(versions):
             is_ = table["versions"][v]
@@ -214,9 +261,7 @@ class Matrix:
             truth = [table["images"][i][: len(columns)] for i in is_["rows"]]
 
             def norm(row):
-                if name != "sessions":
-                    return tuple(row)
-                return tuple(later[c] if x is None and c in later else x for c, x in zip(columns, row))
+                return self.norm(name, columns, row)
 
             questions = [[]]
             if n % self.s["every"] == 0 or n == len(versions) - 1:
@@ -252,6 +297,7 @@ def main():
     m = Matrix(CLIENTS[sys.argv[1]](s), s)
     for name, table in s["tables"].items():
         m.table(name, table)
+        m.feed(name, table)
     m.out["client"] = m.client.name
     print("RESULT " + json.dumps(m.out))
     sys.exit(1 if m.out["wrong"] else 0)

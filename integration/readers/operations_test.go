@@ -31,7 +31,8 @@ var stages = []struct {
 }{
 	{"young", []operation{
 		{"inserts", inserts}, {"revisions", revisions}, {"checkpoints", checkpoints}, {"columns of a level", columns},
-		{"inserts", inserts}, {"compaction", compaction}, {"revisions", revisions},
+		{"inserts", inserts}, {"columns of others", others}, {"change data feed", feed}, {"compaction", compaction},
+		{"revisions", revisions}, {"restore", restore}, {"insert", func(_ *testing.T, l *lake) { l.insert(2) }},
 	}},
 	{"old", []operation{
 		{"weeks", weeks}, {"cleanup of the log", cleanup}, {"compaction", compaction}, {"revisions", revisions},
@@ -63,7 +64,7 @@ func revisions(t *testing.T, l *lake) {
 		for _, r := range fresh {
 			l.image(r, shard, epoch)
 			content.Rows = append(content.Rows, *r)
-			l.sessions[r.SessionID] = row(schema.Sessions, r, l.level)
+			l.truth(r)
 		}
 		p := statetest.NewPlan(state.Config{Shard: shard}, state.SinkRevisions, l.revised[shard], epoch,
 			[]state.EpochInfo{{Epoch: epoch, Level: l.level}}, content)
@@ -198,6 +199,7 @@ func predicates(l *lake) []predicate {
 		{"sessions", []condition{{"several_users", "null", nil}}},
 		{"sessions", []condition{{"opening_brand", "=", "le monde/fr"}}},
 		{"sessions", []condition{{"opening_brand", "null", nil}}},
+		{"sessions", []condition{{note, "null", nil}}}, {"sessions", []condition{{note, "=", "of s00001"}}},
 		{"sessions", []condition{{"articles_completed", ">=", int64(1)}}},
 		{"events", []condition{{"brand", "null", nil}}}, {"events", []condition{{"brand", "not null", nil}}},
 		{"events", []condition{{"event_date", "=", any("events", "event_date")}}},

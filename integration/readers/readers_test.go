@@ -24,7 +24,8 @@ func need(t *testing.T, err error) {
 // client is one that reads tables, and what it needs.
 type client struct {
 	name, python string
-	every        int // of so many versions one is read by predicates, too
+	every        int  // of so many versions one is read by predicates, too
+	feed         bool // it reads the change data feed
 	settings     map[string]any
 	env          []string
 }
@@ -35,8 +36,8 @@ func TestReaders(t *testing.T) {
 	must(t, err)
 	python, err := cache.FetchPython(t.Context())
 	need(t, err)
-	clients := []client{{name: "delta-rs", python: python, every: 5}, {name: "DuckDB", python: python, every: 5},
-		{name: "Polars", python: python, every: 5}}
+	clients := []client{{name: "delta-rs", python: python, every: 6, feed: true},
+		{name: "DuckDB", python: python, every: 6}, {name: "Polars", python: python, every: 6}}
 	dir := t.TempDir()
 	clients = append(clients, engine(t, cache, python, dir)...)
 	run(t, dir, clients)
@@ -55,7 +56,7 @@ func TestSparkReaders(t *testing.T) {
 	need(t, err)
 	var clients []client
 	for _, s := range []*services.Spark{three, four} {
-		clients = append(clients, client{name: "Spark", python: s.Python, every: 20,
+		clients = append(clients, client{name: "Spark", python: s.Python, every: 20, feed: true,
 			settings: map[string]any{"jars": s.Jars}, env: []string{"SPARK_LOCAL_IP=127.0.0.1"}})
 	}
 	run(t, t.TempDir(), clients)
@@ -79,7 +80,7 @@ func engine(t *testing.T, cache *services.Cache, python, dir string) []client {
 	c, err := services.StartClickHouse(t.Context(), front, lib, dir, nil)
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Kill()) })
-	return []client{{name: "chDB", python: python, every: 5, settings: map[string]any{"clickhouse": c.Addr,
+	return []client{{name: "chDB", python: python, every: 6, settings: map[string]any{"clickhouse": c.Addr,
 		"clickhouse_user": c.User, "clickhouse_password": c.Password()}}}
 }
 
@@ -118,9 +119,9 @@ func read(t *testing.T, l *lake, stage string, c *client) {
 	out, err := cmd.Output()
 	_, result, _ := bytes.Cut(out, []byte("RESULT "))
 	var r struct {
-		Client                              string
-		Versions, Predicates, Rows, Refused int
-		Wrong                               []string
+		Client                                       string
+		Versions, Predicates, Rows, Refused, Changes int
+		Wrong                                        []string
 	}
 	if json.Unmarshal(bytes.SplitN(result, []byte("\n"), 2)[0], &r) != nil {
 		t.Fatalf("%s: %v\n%s\n%s", c.name, err, out, errs.Bytes())
@@ -134,6 +135,9 @@ func read(t *testing.T, l *lake, stage string, c *client) {
 	if r.Versions < 15 || r.Predicates < 20 {
 		t.Errorf("%s, %s: read %d versions, %d by predicates", stage, r.Client, r.Versions, r.Predicates)
 	}
-	t.Logf("%s: %s: %d versions and %d predicates equal the truth (%d rows); %d that are gone are refused",
-		stage, r.Client, r.Versions, r.Predicates, r.Rows, r.Refused)
+	if c.feed && stage == "young" && r.Changes < 10 {
+		t.Errorf("%s, %s: read %d changes", stage, r.Client, r.Changes)
+	}
+	t.Logf("%s: %s: %d versions and %d predicates equal the truth (%d rows), %d changes their differences; %d that "+
+		"are gone are refused", stage, r.Client, r.Versions, r.Predicates, r.Rows, r.Changes, r.Refused)
 }
