@@ -36,6 +36,8 @@ type Deps struct {
 	// Reload, if set, reads the configuration again. The node takes over what config.Reloadable says, and names the
 	// rest that has changed.
 	Reload func() (*config.Config, error)
+	// Force has a cluster be founded even if the stores of its sinks refuse the node.
+	Force bool
 	// LogLevel, if set, is the least level of Logger, and follows log.level.
 	LogLevel *slog.LevelVar
 	// Reread has the node look at files and configuration at once; it is told the signal for which it does.

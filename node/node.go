@@ -43,6 +43,7 @@ type Node struct {
 	cache        *pebble.Cache
 	raft         *raftstore.Store
 	reloads      *reloader
+	wiring       *sinkWiring
 	sinks        sinkSlots
 	delta        *deltaTables
 	sharing      atomic.Pointer[sharing] // nil before Open has got so far, and without Delta tables
@@ -177,6 +178,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	w := &sinkWiring{cfg: cfg, deps: &n.deps, files: n.files.files, clusterID: n.raft.ClusterID, level: n.level,
 		offer: n.offer, offered: n.offered,
 		kafka: n.kafka, refetch: n.refetch, keys: n.hmac, undeliverable: n.topics.undeliverable}
+	n.wiring = w
 	n.sinks, n.delta = w.slots()
 	if cfg.Delta != nil && deps.openSink == nil {
 		n.lake = newLake(&lake{cfg: cfg, live: n.reloads.live.Load, deps: &n.deps, list: n.list,
@@ -314,6 +316,10 @@ func (n *Node) run(ctx context.Context) {
 		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
 		Background: n.flushers.Go, Renewed: n.files.renewed}
+	if !n.deps.Force && n.deps.openSink == nil {
+		f := &founding{stores: connector{cfg: n.cfg, deps: &n.deps, files: n.files.files, wire: n.wiring}}
+		env.Founding = f.may
+	}
 	sharing := n.sharing.Load()
 	if sharing != nil {
 		env.Turns, env.ClickHouse = sharing.turns, shard.NewGate(clickHousePlans)

@@ -19,7 +19,7 @@ import (
 
 func newRunCommand() *cobra.Command {
 	var source configFlags
-	var check bool
+	var check, force bool
 	cmd := &cobra.Command{
 		Use:        "run --config FILE",
 		Short:      "Run one node of a cluster",
@@ -35,6 +35,10 @@ condition restart-needed names the rest.
 The configuration is strict: an unknown key, a wrong type or a missing value is an
 error with its line and column. deckle.example.yaml shows every key, docs/configuration.md
 says what each means. ${NAME} in a value is an environment variable; --set goes over the file.
+
+A cluster is not founded while its bucket, its store or ClickHouse refuse the node, which
+deckle check tries as well: what is fixed at founding would be fixed over tables that nobody
+can write. --force founds it all the same. A store that does not answer keeps nothing.
 
 --check reads the file, its secrets and every certificate, asks the brokers about the
 topics if they answer, and changes nothing. It says what would be refused, when
@@ -83,10 +87,12 @@ certificates expire, and notices, each with what to do.`,
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Least())
 			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr(), level),
-				LogLevel: level, Registerer: reg, Reload: source.again, Reread: hangups, Notify: serviceManager()})
+				LogLevel: level, Force: force, Registerer: reg, Reload: source.again,
+				Reread: hangups, Notify: serviceManager()})
 		},
 	}
 	source.add(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "found a cluster although its stores refuse this node")
 	cmd.Flags().BoolVar(&check, "check", false, "check the configuration, its secrets and the topics, and end")
 	return cmd
 }

@@ -206,9 +206,9 @@ var table = []Spec{
 			"certificates count meanwhile. The next question that is answered ends it: one is asked with the next " +
 			"such token, every 30 s at most."},
 	{ShardStopped, Stopped, "the shard",
-		"its leader found what it must not go on with (a topic that is refused before anything exists, another " +
-			"configuration, a sink ahead of the state)", AtOnce,
-		"Do what the text says. A topic is looked at again by itself; otherwise restart the node."},
+		"its leader found what it must not go on with (a topic or a store that refuses it before anything " +
+			"exists, another configuration, a sink ahead of the state)", AtOnce,
+		"Do what the text says. A topic or a store is looked at again by itself; otherwise restart the node."},
 	{ShardWithoutLeader, Failing, "the shard",
 		"this node knows no leader of the shard", AtOnce,
 		"It passes within seconds after a leader was lost. If it lasts, fewer than a majority of the nodes run or " +

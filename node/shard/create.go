@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +30,9 @@ func WantedSinks(cfg *config.Config) []state.SinkID {
 	return ids
 }
 
+// ErrNotFounded says that a shard is not created before somebody has acted: what it is to write to refuses the node.
+var ErrNotFounded = errors.New("the cluster is not founded")
+
 // configure makes sure that the shard has been created, and created as this node is configured.
 func (l *leadership) configure(ctx context.Context) error {
 	if view := l.store.View(); view.Configured {
@@ -51,7 +55,8 @@ func (l *leadership) configure(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if kafka.Refused(err) { // nothing exists yet: what was refused may be put right at any time
+		// Nothing exists yet: what was refused may be put right at any time.
+		if kafka.Refused(err) || errors.Is(err, ErrNotFounded) {
 			l.cond.setFailing("source", nil)
 			l.cond.keep(condition.ShardStopped, l.cond.subject(), err.Error())
 			if err := sleep(ctx, again.NextBackOff()); err != nil {
@@ -78,6 +83,11 @@ func (l *leadership) newConfig(ctx context.Context) (*state.Config, error) {
 	}
 	if _, err := l.Kafka.CheckNew(ctx, cfg); err != nil {
 		return nil, err
+	}
+	if l.Founding != nil {
+		if err := l.Founding(ctx); err != nil {
+			return nil, err
+		}
 	}
 	c := &state.Config{
 		ClusterID: l.ClusterID, Pipeline: cfg.Cluster.Pipeline, Shard: l.id, Shards: uint32(cfg.Cluster.Shards),

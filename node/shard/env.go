@@ -31,6 +31,9 @@ type Env struct {
 	// Near says what of the node's disk and memory budgets is nearly used up, "" if nothing is: partitions that run
 	// ahead of their shard's clock wait then. It begins before Paused does.
 	Near func() string
+	// Founding says why a new cluster must not be founded yet, with an error that wraps ErrNotFounded, or that it could
+	// not be found out; nil: it may always be.
+	Founding func(context.Context) error
 	// Created is how many partitions the topic had when the cluster was created, 0 while that is not known.
 	Created func() int
 	// Renewed returns a channel that is closed when a file of the configuration (a password, a certificate, a CA) has
