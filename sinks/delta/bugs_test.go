@@ -28,7 +28,7 @@ func TestBugs(t *testing.T) {
 		{sharing, "bugSharedTrusted=return;bugSharedAddLost", "the same, and no node looks"},
 		{sharing, "bugSharedSplit", "an offer of which a part is in the log is committed whole"},
 		{sharing, "bugSharedTrusted", "acknowledged on the committer's word"},
-		{sharing, "bugJoinedRowsLost", "a shard's events are lost in a file of several shards: no such file is committed"},
+		{sharing, "bugJoinedRowsLost", "a shard's events are lost in a file of several: no such file is committed"},
 		{sharing, "bugJoinedUncounted=return;bugJoinedRowsLost", "the same, and nobody counts the rows"},
 		{sharing, "bugJoinedUncounted=return;bugJoinedSessionsLost", "a session is lost in a file of several shards"},
 		{sharing, "bugOriginsLost", "the tags of a file miss a shard: a revision inserts its rows once more"},

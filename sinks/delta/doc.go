@@ -58,8 +58,8 @@
 // From level.Lake on the rows of all plans of a round, and of all epochs of a plan, stand in one file for each date
 // (join.go). Nothing of events is encoded twice: the column chunks of finished files are copied, with their page
 // indexes, under a new footer, and the bounds of the columns merged. Rows of sessions are sorted together before they
-// are encoded. A plan of more than 16 MiB (as rows in memory, or encoded), and one of events that get defaults of columns
-// of others, has files of its own in the same offer; a joined file has at most Options.FileBytes, 64 shards and 512 row
+// are encoded. A plan of more than 16 MiB (as rows in memory, or encoded), and one of events that get defaults of
+// columns of others, has files of its own in the same offer; a joined file has at most Options.FileBytes, 64 shards and 512 row
 // groups. The rows of the files are counted against the plans before they are offered.
 //
 // A joined file's tag is deltalog.TagParts. A build below level.Lake would read such a file whole for each revision,

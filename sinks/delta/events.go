@@ -127,8 +127,8 @@ func (s *Events) write(ctx context.Context, plan *state.Plan, judge *judge, seat
 	return s.insert(ctx, plan, d, seat)
 }
 
-// buffered returns the plan's files, encoded, from the shard's buffer. It returns nil if the buffer does not have all of
-// them.
+// buffered returns the plan's files, encoded, from the shard's buffer. It returns nil if the buffer does not have all
+// of them.
 func (s *Events) buffered(plan *state.Plan, judge *judge) ([]*dataFile, error) {
 	b := s.buffer(plan.Config.Shard)
 	if b == nil {

@@ -288,8 +288,8 @@ func (s *seat) leave() {
 	}
 }
 
-// submit hands over the change of a plan, and returns what has become of it: nil once this node has found it in the log,
-// errAlone if it is to be committed by itself.
+// submit hands over the change of a plan, and returns what has become of it: nil once this node has found it in the
+// log, errAlone if it is to be committed by itself.
 func (s *seat) submit(ctx context.Context, d *draft) error {
 	if s == nil {
 		return errAlone

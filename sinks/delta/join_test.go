@@ -80,8 +80,9 @@ func chunksOf(t *testing.T, data []byte) (groups [][]chunk) {
 			if m.DictionaryPageOffset > 0 {
 				from = m.DictionaryPageOffset
 			}
-			c := chunk{data: data[from : from+m.TotalCompressedSize], meta: m, index: indexes[len(groups)*len(g.Columns)+i],
-				pages: slices.Clone(offsets[len(groups)*len(g.Columns)+i].PageLocations)}
+			at := len(groups)*len(g.Columns) + i
+			c := chunk{data: data[from : from+m.TotalCompressedSize], meta: m, index: indexes[at],
+				pages: slices.Clone(offsets[at].PageLocations)}
 			c.meta.DataPageOffset, c.meta.DictionaryPageOffset = c.meta.DataPageOffset-from, 0
 			for j := range c.pages {
 				c.pages[j].Offset -= from
@@ -217,7 +218,8 @@ func TestJoinLimits(t *testing.T) {
 	}
 	first, many := of(small, 0)[0], []*looseEvents(nil)
 	for shard := range uint32(deltalog.MaxParts + 1) {
-		many = append(many, &looseEvents{files: first.files, origin: deltalog.Origin{Tagged: true, Shard: shard, To: 1}})
+		o := deltalog.Origin{Tagged: true, Shard: shard, To: 1}
+		many = append(many, &looseEvents{files: first.files, origin: o})
 	}
 	for name, tc := range map[string]struct {
 		plans []*looseEvents
@@ -408,7 +410,8 @@ func writeTurn(tb testing.TB, d *Delta, number uint64, r *joinedRows) {
 	d.Sessions().Begin(turn, shards)
 	var wg sync.WaitGroup
 	for _, shard := range shards {
-		for id, sink := range map[state.SinkID]sinks.Sink{state.SinkEvents: d.Events(), state.SinkSessions: d.Sessions()} {
+		for id, sink := range map[state.SinkID]sinks.Sink{state.SinkEvents: d.Events(),
+			state.SinkSessions: d.Sessions()} {
 			wg.Go(func() {
 				if err := sink.Write(sinks.WithTurn(context.Background(), turn), r.plans[id][shard]); err != nil {
 					tb.Error(err)

@@ -295,8 +295,8 @@ func TestLateness(t *testing.T) {
 					of := func(q float64) time.Duration {
 						return m.late[int(q*float64(len(m.late)-1))].Round(10 * time.Millisecond)
 					}
-					t.Logf("apart %v: %d epochs, p50 %v, p90 %v, p99 %v, most %v, %.3f commits and %.2f files a turn", apart,
-						len(m.late), of(0.5), of(0.9), of(0.99), of(1), float64(m.commits)/turns,
+					t.Logf("apart %v: %d epochs, p50 %v, p90 %v, p99 %v, most %v, %.3f commits, %.2f files a turn",
+						apart, len(m.late), of(0.5), of(0.9), of(0.99), of(1), float64(m.commits)/turns,
 						float64(m.files)/turns)
 					return of(0.5), of(0.99), m.commits
 				}

@@ -186,8 +186,8 @@ for column, value in json.loads(sys.argv[2]):
 print(json.dumps(out))
 `
 
-// TestOtherReadersOfJoinedFiles: readers that nobody here wrote find the rows of several shards in one file, by what the
-// log says of the file's bounds and the file of those of its row groups and pages.
+// TestOtherReadersOfJoinedFiles: readers that nobody here wrote find the rows of several shards in one file, by what
+// the log says of the file's bounds and the file of those of its row groups and pages.
 func TestOtherReadersOfJoinedFiles(t *testing.T) {
 	python := otherReaders(t)
 	dir, m := t.TempDir(), newModel(15, 3)
@@ -210,7 +210,8 @@ func TestOtherReadersOfJoinedFiles(t *testing.T) {
 	for at := 5; at < len(items); at += len(items) / 4 {
 		it := &items[at]
 		conditions["events"] = append(conditions["events"], condition{"session_id", it.SessionID},
-			condition{"kafka_partition", it.Partition}, condition{"kafka_offset", it.Offset}, condition{"brand", it.Brand})
+			condition{"kafka_partition", it.Partition}, condition{"kafka_offset", it.Offset},
+			condition{"brand", it.Brand})
 		n := [4]int{}
 		for i := range items {
 			for j, same := range []bool{items[i].SessionID == it.SessionID, items[i].Partition == it.Partition,

@@ -91,8 +91,8 @@ func MergeOrigins(files ...*File) []Origin {
 	return UnionOrigins(all...)
 }
 
-// UnionOrigins returns one range for each shard, ascending by shard, which covers all of its ranges. It returns nil, not
-// known, if there are too many shards. All of the origins must be known.
+// UnionOrigins returns one range for each shard, ascending by shard, which covers all of its ranges. It returns nil,
+// not known, if there are too many shards. All of the origins must be known.
 func UnionOrigins(origins ...Origin) []Origin {
 	by := map[uint32]Origin{}
 	for _, o := range origins {
