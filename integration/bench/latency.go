@@ -180,7 +180,7 @@ func (c *cluster) rewritten(ctx context.Context, f *lateFigures) error {
 		for _, a := range d.adds {
 			// A file that replaces another keeps that one's tags; a file with inserted rows, which the same commit may
 			// have, has the epoch of the commit.
-			if d.removes > 0 && a.to != d.txns[txnKey{a.shard, "sessions"}] {
+			if d.removes > 0 && !d.inserts(a) {
 				f.Rewritten, f.Rows = f.Rewritten+a.size, f.Rows+a.rows
 			} else {
 				f.Inserted += a.size

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,12 +21,13 @@ import (
 	"deckle/integration/services"
 	"deckle/sim"
 	"deckle/sinks/clickhouse"
+	"deckle/sinks/delta/deltalog"
 )
 
 // pollEvery is the time between two looks at a sink; times of visibility are exact to this.
 const pollEvery = 25 * time.Millisecond
 
-// span is the records that one data file of the Delta table events has.
+// span is the records that a data file of the Delta table events, or one of its row groups, has of a partition.
 type span struct {
 	partition int32
 	from, to  int64     // offsets, both included
@@ -42,8 +44,9 @@ type reached struct {
 // watch reads what becomes visible: every commit of the Delta table events, as soon as its file is in the log, and
 // ClickHouse's ledger, whose row of an epoch is written after everything else of the epoch.
 //
-// It needs one partition per shard: then the bounds in a file's statistics name its records exactly. It checks that the
-// files follow one another without a gap, and that each has as many rows as its bounds span.
+// It needs one partition per shard: then the bounds in a file's statistics name its records exactly; of a file with
+// rows of several shards those of its row groups do. It checks that they follow one another without a gap, and that
+// each has as many rows as its bounds span.
 type watch struct {
 	store  *minio.Client
 	prefix string
@@ -132,11 +135,66 @@ func (h *watch) commit(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("version %d: %w", h.version, err)
 	}
+	if err := h.split(ctx, c); err != nil {
+		return false, fmt.Errorf("version %d: %w", h.version, err)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.version++
 	h.err = errors.Join(h.err, h.add(c, now))
 	return true, nil
+}
+
+// split puts row groups in the place of files with rows of several partitions.
+func (h *watch) split(ctx context.Context, c *deltaCommit) error {
+	var adds []addedFile
+	for _, a := range c.adds {
+		if a.lo.Partition == a.hi.Partition {
+			adds = append(adds, a)
+			continue
+		}
+		data, err := services.ReadObject(ctx, h.store, bucket, h.prefix+"/events/"+a.path)
+		if err != nil {
+			return err
+		}
+		groups, err := groupsOf(data)
+		if err != nil {
+			return fmt.Errorf("%s: %w", a.path, err)
+		}
+		adds = append(adds, groups...)
+	}
+	c.adds = adds
+	return nil
+}
+
+// groupsOf returns the row groups of a data file of events as if each were a file.
+func groupsOf(data []byte) (groups []addedFile, err error) {
+	f, err := deltalog.OpenParquet(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range f.Metadata().RowGroups {
+		a := addedFile{rows: g.NumRows, size: g.TotalCompressedSize}
+		found := 0
+		for _, column := range g.Columns {
+			lo, hi := column.MetaData.Statistics.MinValue, column.MetaData.Statistics.MaxValue
+			switch name := column.MetaData.PathInSchema[0]; {
+			case name == "kafka_partition" && len(lo) == 4 && len(hi) == 4:
+				a.lo.Partition = int32(binary.LittleEndian.Uint32(lo))
+				a.hi.Partition = int32(binary.LittleEndian.Uint32(hi))
+				found++
+			case name == "kafka_offset" && len(lo) == 8 && len(hi) == 8:
+				a.lo.Offset = int64(binary.LittleEndian.Uint64(lo))
+				a.hi.Offset = int64(binary.LittleEndian.Uint64(hi))
+				found++
+			}
+		}
+		if found != 2 {
+			return nil, errors.New("a row group without bounds of partition and offset")
+		}
+		groups = append(groups, a)
+	}
+	return groups, nil
 }
 
 // add notes a commit that was read at the time now. It is called with the lock held.
@@ -247,14 +305,21 @@ type txnKey struct {
 
 type addedFile struct {
 	rows, size int64
-	lo, hi     bounds // of table events
-	shard      uint32 // by the tags
-	to         uint64 // the epoch of its commit, or of the older file that it replaces
+	path       string
+	lo, hi     bounds            // of table events
+	origins    []deltalog.Origin // by the tags: the epochs of its commit, or of the older file that it replaces
 }
 
 type bounds struct {
 	Partition int32 `json:"kafka_partition"`
 	Offset    int64 `json:"kafka_offset"`
+}
+
+// inserts reports whether a file of sessions has rows of a plan of the commit.
+func (c *deltaCommit) inserts(a addedFile) bool {
+	return slices.ContainsFunc(a.origins, func(o deltalog.Origin) bool {
+		return o.To == c.txns[txnKey{o.Shard, "sessions"}]
+	})
 }
 
 func parseCommit(body []byte) (*deltaCommit, error) {
@@ -266,12 +331,10 @@ func parseCommit(body []byte) (*deltaCommit, error) {
 				Version uint64 `json:"version"`
 			} `json:"txn"`
 			Add *struct {
-				Size  int64  `json:"size"`
-				Stats string `json:"stats"`
-				Tags  struct {
-					Shard uint32 `json:"deckle.shard,string"`
-					To    uint64 `json:"deckle.to,string"`
-				} `json:"tags"`
+				Path  string            `json:"path"`
+				Size  int64             `json:"size"`
+				Stats string            `json:"stats"`
+				Tags  map[string]string `json:"tags"`
 			} `json:"add"`
 			Remove *struct{} `json:"remove"`
 		}
@@ -301,7 +364,8 @@ func parseCommit(body []byte) (*deltaCommit, error) {
 				return nil, fmt.Errorf("statistics: %w", err)
 			}
 			c.adds = append(c.adds, addedFile{
-				rows: s.Rows, size: a.Add.Size, lo: s.Min, hi: s.Max, shard: a.Add.Tags.Shard, to: a.Add.Tags.To,
+				rows: s.Rows, size: a.Add.Size, path: a.Add.Path, lo: s.Min, hi: s.Max,
+				origins: deltalog.OriginsOf(a.Add.Tags),
 			})
 		}
 	}

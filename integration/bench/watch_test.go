@@ -1,10 +1,18 @@
 package main
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"deckle/event"
+	"deckle/sim/testworld/objects"
+	"deckle/sinks"
+	"deckle/sinks/delta"
+	"deckle/state"
+	"deckle/state/statetest"
 )
 
 const commitOf = `{"commitInfo":{"operation":"WRITE"}}
@@ -25,8 +33,44 @@ func TestParseCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.txns[txnKey{1, "events"}] != 7 || c.txns[txnKey{0, "events"}] != 3 || c.removes != 1 ||
-		len(c.adds) != 2 || c.adds[0].to != 7 || c.adds[1].size != 20 {
+		len(c.adds) != 2 || c.adds[0].origins[0].To != 7 || c.adds[1].size != 20 {
 		t.Fatalf("%+v", c)
+	}
+}
+
+// TestGroupsOf: a file with rows of several partitions is told apart by its row groups.
+func TestGroupsOf(t *testing.T) {
+	ctx, mem := context.Background(), objects.NewMem(nil)
+	d, err := delta.Open(ctx, delta.Options{Store: mem, ClusterID: "c", Pipeline: "p", Events: true,
+		EventSource: func(uint32) sinks.EventSource { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch event.Batch
+	for i := range int64(5) {
+		it := event.Item{Partition: 3 * int32(i/3), Offset: 10 + i}
+		it.Type, it.Timestamp, it.SessionID = event.ArticleView, 1_700_000_000, "s"
+		batch.Items = append(batch.Items, it)
+	}
+	buf := d.Events().Buffer(0)
+	if err := buf.Append(&batch, nil); err != nil {
+		t.Fatal(err)
+	}
+	buf.Seal(1, true)
+	err = d.Events().Write(ctx, statetest.NewPlan(state.Config{}, state.SinkEvents, 0, 1,
+		[]state.EpochInfo{{Epoch: 1, Events: 5}}, statetest.Content{}))
+	if err != nil || d.Close() != nil {
+		t.Fatal(err)
+	}
+	data, err := mem.Get(ctx, mem.Keys("events/event_date")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := groupsOf(data)
+	if err != nil || len(groups) != 2 || groups[0].rows != 3 || groups[1].rows != 2 ||
+		groups[0].lo != (bounds{0, 10}) || groups[0].hi != (bounds{0, 12}) ||
+		groups[1].lo != (bounds{3, 13}) || groups[1].hi != (bounds{3, 14}) {
+		t.Errorf("%+v, %v", groups, err)
 	}
 }
 
