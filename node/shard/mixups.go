@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/sinks/rights"
 )
 
 // hint is what an error that one meets at a service is probably about, in words of the configuration; "" if the error
@@ -109,14 +110,6 @@ func ofClickHouse(c *config.ClickHouse, err error, text string) string {
 	return ""
 }
 
-// actions are the rights that requests to S3 need, by how package store begins what it says of them.
-var actions = [][2]string{
-	{"store: put ", "s3:PutObject"},
-	{"store: get ", "s3:GetObject (or s3:ListBucket, without which an object that is not there is refused, too)"},
-	{"store: list ", "s3:ListBucket"},
-	{"store: delete ", "s3:DeleteObject"},
-}
-
 // ofKeys is about those who give keys for S3. What they say names the role, if anything.
 func ofKeys(text string) string {
 	for _, row := range [][2]string{
@@ -142,10 +135,8 @@ func ofS3(text string) string {
 	if strings.Contains(text, "no S3 keys") {
 		return ofKeys(text)
 	}
-	for _, a := range actions {
-		if strings.Contains(text, a[0]) && strings.Contains(strings.ToLower(text), "access denied") {
-			return "the account lacks the right " + a[1] + ": see deploy/rights/s3-policy.json"
-		}
+	if lacks := rights.OfS3(text); lacks != "" {
+		return lacks
 	}
 	text = strings.ToLower(text)
 	for _, row := range [][2]string{

@@ -1,5 +1,5 @@
-// Package rights names the right that an account lacks in Kafka, and what it lacks it on. A broker that refuses a
-// request says "not authorized", and neither which topic nor which right is meant.
+// Package rights names the right that an account lacks in Kafka, and what it lacks it on, and which one in S3. A broker
+// that refuses a request says "not authorized", and neither which topic nor which right is meant.
 package rights
 
 import (

@@ -43,3 +43,18 @@ func TestExplain(t *testing.T) {
 		t.Error("another error is changed")
 	}
 }
+
+// The right that S3 does not name is that of the request which it refused.
+func TestOfS3(t *testing.T) {
+	for text, want := range map[string]string{
+		"store: probe of s3: delete: store: delete deckle-probe-1: Access Denied.": "s3:DeleteObject",
+		"store: put a: access denied":                 "s3:PutObject",
+		"store: list a: Access Denied.":               "s3:ListBucket",
+		"store: put a: the bucket does not exist":     "",
+		"access denied for whoever asks for its keys": "",
+	} {
+		if got := OfS3(text); strings.Contains(got, "s3:") != (want != "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q in it", text, got, want)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/minio/minio-go/v7"
+
+	"deckle/sinks/rights"
 )
 
 // refusals are the codes by which a store says that the same request will be refused again until somebody acts, and
@@ -32,6 +34,9 @@ func Refused(err error) (todo string, refused bool) {
 	var r minio.ErrorResponse
 	if !errors.As(err, &r) {
 		return "", false
+	}
+	if lacks := rights.OfS3(err.Error()); lacks != "" && r.Code == "AccessDenied" {
+		return lacks, true
 	}
 	todo, refused = refusals[r.Code]
 	return todo, refused
