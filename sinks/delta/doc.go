@@ -13,9 +13,10 @@
 //     nothing, and the txn only lags.
 //  2. A data file is written under a name that nobody else uses (an attempt id from Options.Rand), never changed, and
 //     never deleted here: a commit whose answer was lost may have made it live.
-//  3. A file of sessions is sorted by (brand, session_id, origin), one of events by (partition, offset). Its tags give
-//     each shard that it may have rows of, with the epochs (from, to] that contain the first closed image of each of
-//     them; without tags it may have any.
+//  3. A file of sessions has rows of one partition (the date, or the opening brand and the date, both fixed when a
+//     session is opened), sorted by (brand, session_id, origin), where the partition has the brand by (session_id,
+//     origin); one of events is sorted by (partition, offset). Its tags give each shard that it may have rows of, with
+//     the epochs (from, to] that contain the first closed image of each of them; without tags it may have any.
 //  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
 //     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
 //     commit that is guarded against such a file appearing meanwhile. A row that was written before
@@ -59,8 +60,8 @@
 // (join.go). Nothing of events is encoded twice: the column chunks of finished files are copied, with their page
 // indexes, under a new footer, and the bounds of the columns merged. Rows of sessions are sorted together before they
 // are encoded. A plan of more than 16 MiB (as rows in memory, or encoded), and one of events that get defaults of
-// columns of others, has files of its own in the same offer; a joined file has at most Options.FileBytes, 64 shards and 512 row
-// groups. The rows of the files are counted against the plans before they are offered.
+// columns of others, has files of its own in the same offer; a joined file has at most Options.FileBytes, 64 shards
+// and 512 row groups. The rows of the files are counted against the plans before they are offered.
 //
 // A joined file's tag is deltalog.TagParts. A build below level.Lake would read such a file whole for each revision,
 // so no plan of a lower level is joined. Options.join is where joining can be switched off.

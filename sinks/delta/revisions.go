@@ -30,7 +30,8 @@ type Revisions struct {
 type target struct {
 	key         string
 	session     string // its id
-	date        int32
+	partition   partition
+	in          string // the partition as the log names it
 	firstClosed uint64
 	epoch       uint64
 	size        int64
@@ -53,24 +54,34 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 		return err
 	}
 	var targets []target
+	names := map[partition]target{} // what targets in a partition have in common
 	err := plan.Sessions(func(row *schema.SessionRow) error {
 		// A row that the table cannot hold is refused before anything is written.
 		r, err := s.layout.sessionRow(s.table(plan), row, nil)
 		if err != nil {
 			return err
 		}
-		if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
+		if err := judge.row(parquet.Row(r), s.table(plan).of(row), nil); err != nil {
 			return refused(row, err)
 		}
-		targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID), date: row.SessionDate,
-			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size(), stands: row.Stands})
+		in := s.table(plan).of(row)
+		t, ok := names[in]
+		if !ok {
+			in.brand = strings.Clone(in.brand)
+			t.partition, t.in = in, s.table(plan).text(in)
+			names[in] = t
+		}
+		t.key, t.session, t.firstClosed = row.Key(), strings.Clone(row.SessionID), row.FirstClosed
+		t.epoch, t.size, t.stands = r.epoch(), r.size(), row.Stands
+		targets = append(targets, t)
 		return nil
 	})
 	if err != nil || len(targets) == 0 {
 		return err
 	}
 	slices.SortFunc(targets, func(a, b target) int {
-		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.firstClosed, b.firstClosed), cmp.Compare(a.key, b.key))
+		return cmp.Or(a.partition.compare(b.partition), cmp.Compare(a.firstClosed, b.firstClosed),
+			cmp.Compare(a.key, b.key))
 	})
 	if err := s.log.Refresh(ctx); err != nil {
 		return err
@@ -127,7 +138,7 @@ type pass struct {
 	others  []string
 	changes *changes // of this step
 	// byPlace are the distinct places of the window's rows.
-	byPlace map[string][]uint64 // partition value → first closed epochs
+	byPlace map[string][]uint64 // partition → first closed epochs
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
 	deleted []string
 }
@@ -138,9 +149,8 @@ func (p *pass) window(targets []target) error {
 	for i := range targets {
 		t := &targets[i]
 		p.targets[t.key] = t
-		d := schema.DateText(t.date)
-		if fs := p.byPlace[d]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
-			p.byPlace[d] = append(fs, t.firstClosed)
+		if fs := p.byPlace[t.in]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
+			p.byPlace[t.in] = append(fs, t.firstClosed)
 		}
 	}
 	err := p.plan.Sessions(func(row *schema.SessionRow) error {
@@ -175,6 +185,9 @@ func (p *pass) window(targets []target) error {
 	}
 	return fmt.Errorf("the table changed %d times under one window", maxRebuilds)
 }
+
+// table is the table of sessions as its partitions are named.
+func (p *pass) table() *table { return p.s.layout.sessions[level.Current] }
 
 // holds reports whether a file may hold a row of the window.
 func (p *pass) holds(f *deltalog.File) bool {
@@ -273,7 +286,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
-	date, err := schema.ParseDate(f.Partition)
+	in, err := p.table().parse(f.Partition)
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
@@ -308,11 +321,11 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 		y.complete(r)
 	}
 	for _, i := range images {
-		if err := p.allow(y.fit(t, slices.Clip(rows[i])), date, more.values(i)); err != nil {
+		if err := p.allow(y.fit(t, slices.Clip(rows[i])), in, more.values(i)); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.note(t, date, befores, rows, images, more, b.change); err != nil {
+	if err := p.note(t, in, befores, rows, images, more, b.change); err != nil {
 		return nil, err
 	}
 	for i := range rows {
@@ -323,7 +336,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
-	if err := b.file(t, date, rows, more, f.Origins()...); err != nil {
+	if err := b.file(t, in, rows, more, f.Origins()...); err != nil {
 		return nil, err
 	}
 	b.change.Removes = append(b.change.Removes, f.Path)
@@ -332,7 +345,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 
 // note collects, for the change data feed, the rows of a file that are replaced by images. rows have the images at the
 // places of befores, by images; none of them has its values of others yet.
-func (p *pass) note(t *table, date int32, befores, rows []sessionRow, images []int, more *foreign,
+func (p *pass) note(t *table, in partition, befores, rows []sessionRow, images []int, more *foreign,
 	change *deltalog.Change) error {
 	if p.changes == nil {
 		return nil
@@ -356,16 +369,16 @@ func (p *pass) note(t *table, date int32, befores, rows []sessionRow, images []i
 			return err
 		}
 	}
-	return p.changes.replaced(p.ctx, t, date, befores, afters, more, change)
+	return p.changes.replaced(p.ctx, t, in, befores, afters, more, change)
 }
 
 // allow judges an image by all rules, with the values of the columns of others that it is to stand beside.
-func (p *pass) allow(r sessionRow, date int32, of map[string]constraint.Value) error {
-	err := p.judge.row(parquet.Row(r), date, of)
+func (p *pass) allow(r sessionRow, in partition, of map[string]constraint.Value) error {
+	err := p.judge.row(parquet.Row(r), in, of)
 	if err == nil {
 		return nil
 	}
-	row := p.s.layout.image(r, date)
+	row := p.s.layout.image(r, in)
 	return refused(&row, err)
 }
 
@@ -400,7 +413,7 @@ func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, o
 	}
 	shard := p.plan.Config.Shard
 	for _, t := range p.targets {
-		if schema.DateText(t.date) == f.Partition && f.May(shard, t.firstClosed) {
+		if t.in == f.Partition && f.May(shard, t.firstClosed) {
 			want.Keys = append(want.Keys, t.session)
 		}
 	}
@@ -428,8 +441,7 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 // closed: somebody has deleted them, and they stay away. It sets the guard that refuses the commit if another writer
 // has added a file that may hold one of these rows since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
-	dates := map[int32][]sessionRow{}
-	places := map[string][]uint64{}
+	parts, places := partitioned{}, map[string][]uint64{}
 	from, to := ^uint64(0), uint64(0)
 	p.deleted = nil
 	for key, t := range p.targets {
@@ -445,29 +457,29 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			p.deleted = append(p.deleted, key)
 			continue
 		}
-		if err := p.allow(p.images[key], t.date, p.judge.fresh()); err != nil {
+		if err := p.allow(p.images[key], t.partition, p.judge.fresh()); err != nil {
 			return err
 		}
-		dates[t.date] = append(dates[t.date], p.images[key])
-		places[schema.DateText(t.date)] = append(places[schema.DateText(t.date)], t.firstClosed)
+		parts.add(t.partition, p.images[key])
+		places[t.in] = append(places[t.in], t.firstClosed)
 		from, to = min(from, t.firstClosed-1), max(to, t.firstClosed)
 	}
-	if len(dates) == 0 {
+	if len(parts) == 0 {
 		return nil
 	}
 	shard := p.plan.Config.Shard
 	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
-	for _, date := range slices.Sorted(maps.Keys(dates)) {
-		p.changes.inserted(b.table, date, dates[date])
-		if err := b.newRows(b.table, date, dates[date], origin); err != nil {
+	for _, in := range sorted(parts) {
+		p.changes.inserted(b.table, in, *parts[in])
+		if err := b.newRows(b.table, in, *parts[in], origin); err != nil {
 			return err
 		}
 	}
-	for _, date := range slices.Sorted(maps.Keys(places)) {
-		epochs := places[date]
+	for _, in := range slices.Sorted(maps.Keys(places)) {
+		epochs := places[in]
 		slices.Sort(epochs)
 		b.change.Guard = append(b.change.Guard,
-			deltalog.Place{Partition: date, Shard: shard, Epochs: slices.Compact(epochs)})
+			deltalog.Place{Partition: in, Shard: shard, Epochs: slices.Compact(epochs)})
 	}
 	return nil
 }
@@ -491,5 +503,5 @@ var sessionKeys = func() *parquet.Schema {
 	for _, name := range []string{"session_id", "origin", "batch_id"} {
 		columns = append(columns, *schema.Named(schema.Sessions, name))
 	}
-	return fileSchema("sessionKeyRow", columns, level.Current)
+	return fileSchema("sessionKeyRow", columns, level.Current, "")
 }()
