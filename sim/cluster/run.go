@@ -224,15 +224,15 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 		DrainTimeout: 5 * time.Minute, Sharded: w.shards > 1,
 		OnAck: w.listing.note,
 	}
-	if w.opts.Purge {
-		// what comes later than the retention is too late, which the truth of the workload does not know
-		o.Faults.Late = 0
-	}
 	if w.opts.Seed%3 == 1 { // the state keeps the events of such sessions apart from their images
 		o.Faults.Huge = 0.15
 	}
 	if w.opts.Workload != nil {
 		w.opts.Workload(&o)
+	}
+	if w.opts.Purge {
+		// what comes later than the retention is too late, which the truth of the workload does not know
+		o.Faults.Late = 0
 	}
 	s, err := sim.Open(ctx, o, w.truth)
 	if err != nil {
