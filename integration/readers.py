@@ -46,7 +46,7 @@ def clean(value):
 
 def session(row, date, origin):
     out = [row["session_id"], origin, str(date)]
-    out += [row[c] or "" for c in SESSION_TEXTS]  # opening_brand is null where the truth has no text
+    out += [row[c] or "" for c in SESSION_TEXTS]  # opening_brand may be null in a table
     out.append(int(row["user_id"]) % 2**64)  # Delta has the 64 bits with a sign
     out += [int(row[c]) for c in SESSION_NUMBERS]
     out += [unix(row[c]) for c in SESSION_TIMES]
@@ -118,6 +118,7 @@ class Truth:
                         yield t
 
     def session(self, t):
+        t = {"opening_brand": "", **t}  # the truth leaves an empty one out
         return t["session_id"], session(t, t["origins"][0]["date"], t["origins"][0]["position"])
 
     def pages_of(self, t):
