@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -68,16 +67,8 @@ func others(t *testing.T, l *lake) {
 			if ids == nil {
 				return false
 			}
-			name := fmt.Sprintf("%s/part-noted-%d.parquet", path.Dir(f.Path), s.Version)
-			must(t, l.st.Put(t.Context(), "sessions/"+name, text))
-			values := map[string]*string{} // null where there is none
-			for c, v := range tab.PartitionValues(f) {
-				if values[c] = nil; v != "" {
-					values[c] = &v
-				}
-			}
-			partition, err := json.Marshal(values)
-			must(t, err)
+			path := fmt.Sprintf("session_date=%s/part-noted-%d.parquet", f.Partition, s.Version)
+			must(t, l.st.Put(t.Context(), "sessions/"+path, text))
 			for _, id := range ids {
 				l.notes[id] = "of " + id
 				r := slices.Clone(l.sessions[id])
@@ -85,10 +76,10 @@ func others(t *testing.T, l *lake) {
 				l.sessions[id] = r
 			}
 			l.commit("sessions", s.Version+1, fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":%d,`+
-				`"dataChange":true,"extendedFileMetadata":true,"partitionValues":%s,"size":%d}}`,
-				f.Path, l.now.UnixMilli(), partition, f.Size),
-				fmt.Sprintf(`{"add":{"path":%q,"partitionValues":%s,"size":%d,"modificationTime":%d,`+
-					`"dataChange":true,"stats":"{\"numRecords\":%d}"}}`, name, partition, len(text),
+				`"dataChange":true,"extendedFileMetadata":true,"partitionValues":{"session_date":%q},"size":%d}}`,
+				f.Path, l.now.UnixMilli(), f.Partition, f.Size),
+				fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"session_date":%q},"size":%d,"modificationTime":%d,`+
+					`"dataChange":true,"stats":"{\"numRecords\":%d}"}}`, path, f.Partition, len(text),
 					l.now.UnixMilli(), len(ids)))
 			return true
 		})

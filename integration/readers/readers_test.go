@@ -40,17 +40,7 @@ func TestReaders(t *testing.T) {
 		{name: "DuckDB", python: python, every: 6}, {name: "Polars", python: python, every: 6}}
 	dir := t.TempDir()
 	clients = append(clients, engine(t, cache, python, dir)...)
-	run(t, dir, false, clients)
-}
-
-// TestReadersByBrand is TestReaders with sessions partitioned by brand, too, whatever is in the brands.
-func TestReadersByBrand(t *testing.T) {
-	cache, err := services.OpenCache(os.Stderr)
-	must(t, err)
-	python, err := cache.FetchPython(t.Context())
-	need(t, err)
-	run(t, t.TempDir(), true, []client{{name: "delta-rs", python: python, every: 10},
-		{name: "DuckDB", python: python, every: 10}})
+	run(t, dir, clients)
 }
 
 // TestSparkReaders is TestReaders with Spark (make readers). What it needs is fetched the first time: 2 GB.
@@ -69,9 +59,7 @@ func TestSparkReaders(t *testing.T) {
 		clients = append(clients, client{name: "Spark", python: s.Python, every: 20, feed: true,
 			settings: map[string]any{"jars": s.Jars}, env: []string{"SPARK_LOCAL_IP=127.0.0.1"}})
 	}
-	for _, byBrand := range []bool{false, true} {
-		run(t, t.TempDir(), byBrand, clients)
-	}
+	run(t, t.TempDir(), clients)
 }
 
 // engine starts a ClickHouse engine in a folder, outside of which it reads no tables.
@@ -96,8 +84,8 @@ func engine(t *testing.T, cache *services.Cache, python, dir string) []client {
 		"clickhouse_user": c.User, "clickhouse_password": c.Password()}}}
 }
 
-func run(t *testing.T, dir string, byBrand bool, clients []client) {
-	l := newLake(t, filepath.Join(dir, "lake"), byBrand)
+func run(t *testing.T, dir string, clients []client) {
+	l := newLake(t, filepath.Join(dir, "lake"))
 	for _, stage := range stages {
 		for _, o := range stage.operations {
 			before := l.tables["sessions"].newest()

@@ -55,7 +55,7 @@ func (w *world) deleteOnce(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		commit, gone, err := w.without(ctx, f, table.PartitionValues(f), info)
+		commit, gone, err := w.without(ctx, f, info)
 		if errors.Is(err, store.ErrNotFound) {
 			continue // it was removed meanwhile, and vacuumed
 		}
@@ -105,9 +105,9 @@ func (w *world) foreignInfo(ctx context.Context, version int64) (map[string]any,
 }
 
 // without stores what a file becomes without some of its rows, and returns the commit, with this commitInfo, and what
-// is gone. partition has the file's partition values, "" for null.
-func (w *world) without(ctx context.Context, f *delta.File, partition map[string]string, info map[string]any) (
-	commit []byte, gone map[string]uint64, err error,
+// is gone.
+func (w *world) without(ctx context.Context, f *delta.File, info map[string]any) (commit []byte,
+	gone map[string]uint64, err error,
 ) {
 	data, err := w.objects.Mem.Get(ctx, "sessions/"+f.Path)
 	if err != nil {
@@ -165,7 +165,7 @@ func (w *world) without(ctx context.Context, f *delta.File, partition map[string
 			return nil, nil, err
 		}
 		actions = append(actions, map[string]any{"add": map[string]any{"path": name, "size": rest.Len(),
-			"partitionValues": partition, "modificationTime": at,
+			"partitionValues": map[string]string{"session_date": f.Partition}, "modificationTime": at,
 			"dataChange": true, "stats": fmt.Sprintf(`{"numRecords":%d}`, left)}})
 	}
 	for _, a := range actions {

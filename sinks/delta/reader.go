@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -70,25 +69,6 @@ func (t *Table) Snapshot() Snapshot {
 	return s
 }
 
-// PartitionValues are the values of the partition columns of a file, "" for null.
-func (t *Table) PartitionValues(f *File) map[string]string {
-	of := declared.events[level.Current]
-	t.log.View(func(s *deltalog.Snapshot) {
-		switch {
-		case t.name != sessionsTable.name:
-		case partitionedByBrand(s):
-			of = byBrand.sessions[level.Current]
-		default:
-			of = sessionsTable
-		}
-	})
-	values := map[string]string{}
-	for i, v := range deltalog.PartitionValues(f.Partition) {
-		values[of.columns()[i]] = v
-	}
-	return values
-}
-
 // EventRow is a row of the table events. Measure and Scroll are not columns and are 0.
 type EventRow struct {
 	event.Item
@@ -105,8 +85,8 @@ func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*Event
 	if t.name != eventsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, t.layout.events[level.Current], files, func(in partition, r parquet.Row) error {
-		row, err := t.layout.event(r, in.date)
+	return readFiles(ctx, t, t.layout.events[level.Current], files, func(date int32, r parquet.Row) error {
+		row, err := t.layout.event(r, date)
 		if err != nil {
 			return err
 		}
@@ -120,20 +100,14 @@ func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*sch
 	if t.name != sessionsTable.name {
 		return ErrTable
 	}
-	y := t.layout
-	t.log.View(func(s *deltalog.Snapshot) {
-		if partitionedByBrand(s) {
-			y = byBrand
-		}
-	})
-	return readFiles(ctx, t, y.sessions[level.Current], files, func(in partition, r parquet.Row) error {
-		row := y.image(sessionRow(r).clone(), in)
+	return readFiles(ctx, t, t.layout.sessions[level.Current], files, func(date int32, r parquet.Row) error {
+		row := t.layout.image(sessionRow(r).clone(), date)
 		return yield(&row)
 	})
 }
 
 func readFiles(ctx context.Context, t *Table, of *table, files []*File,
-	yield func(in partition, r parquet.Row) error) error {
+	yield func(date int32, r parquet.Row) error) error {
 	for _, f := range files {
 		name, err := deltalog.Key(f.Path)
 		if err != nil {
@@ -147,14 +121,14 @@ func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 		if int64(len(data)) != f.Size {
 			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d bytes, the log says %d", len(data), f.Size)}
 		}
-		in, err := of.parse(f.Partition)
+		date, err := schema.ParseDate(f.Partition)
 		if err != nil {
 			return &deltalog.CorruptionError{Key: key, Err: err}
 		}
 		rows := int64(0)
 		err = eachRow(key, data, of.file, of.later, func(r parquet.Row) error {
 			rows++
-			return yield(in, r)
+			return yield(date, r)
 		})
 		if err != nil {
 			return err
@@ -197,9 +171,4 @@ func Columns(of string) (names []string) {
 		}
 	}
 	return names
-}
-
-// partitionedByBrand says whether a table of sessions is partitioned by brand and date.
-func partitionedByBrand(s *deltalog.Snapshot) bool {
-	return s.Metadata != nil && slices.Equal(s.Metadata.PartitionColumns, byBrand.sessions[level.Current].columns())
 }

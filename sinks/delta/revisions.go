@@ -30,8 +30,7 @@ type Revisions struct {
 type target struct {
 	key         string
 	session     string // its id
-	partition   partition
-	in          string // the partition as the log names it
+	date        int32
 	firstClosed uint64
 	epoch       uint64
 	size        int64
@@ -54,34 +53,24 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 		return err
 	}
 	var targets []target
-	names := map[partition]target{} // what targets in a partition have in common
 	err := plan.Sessions(func(row *schema.SessionRow) error {
 		// A row that the table cannot hold is refused before anything is written.
 		r, err := s.layout.sessionRow(s.table(plan), row, nil)
 		if err != nil {
 			return err
 		}
-		if err := judge.row(parquet.Row(r), s.table(plan).of(row), nil); err != nil {
+		if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
 			return refused(row, err)
 		}
-		in := s.table(plan).of(row)
-		t, ok := names[in]
-		if !ok {
-			in.brand = strings.Clone(in.brand)
-			t.partition, t.in = in, s.table(plan).text(in)
-			names[in] = t
-		}
-		t.key, t.session, t.firstClosed = row.Key(), strings.Clone(row.SessionID), row.FirstClosed
-		t.epoch, t.size, t.stands = r.epoch(), r.size(), row.Stands
-		targets = append(targets, t)
+		targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID), date: row.SessionDate,
+			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size(), stands: row.Stands})
 		return nil
 	})
 	if err != nil || len(targets) == 0 {
 		return err
 	}
 	slices.SortFunc(targets, func(a, b target) int {
-		return cmp.Or(a.partition.compare(b.partition), cmp.Compare(a.firstClosed, b.firstClosed),
-			cmp.Compare(a.key, b.key))
+		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.firstClosed, b.firstClosed), cmp.Compare(a.key, b.key))
 	})
 	if err := s.log.Refresh(ctx); err != nil {
 		return err
@@ -138,7 +127,7 @@ type pass struct {
 	others  []string
 	changes *changes // of this step
 	// byPlace are the distinct places of the window's rows.
-	byPlace map[string][]uint64 // partition → first closed epochs
+	byPlace map[string][]uint64 // partition value → first closed epochs
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
 	deleted []string
 }
@@ -149,8 +138,9 @@ func (p *pass) window(targets []target) error {
 	for i := range targets {
 		t := &targets[i]
 		p.targets[t.key] = t
-		if fs := p.byPlace[t.in]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
-			p.byPlace[t.in] = append(fs, t.firstClosed)
+		d := schema.DateText(t.date)
+		if fs := p.byPlace[d]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
+			p.byPlace[d] = append(fs, t.firstClosed)
 		}
 	}
 	err := p.plan.Sessions(func(row *schema.SessionRow) error {
@@ -185,9 +175,6 @@ func (p *pass) window(targets []target) error {
 	}
 	return fmt.Errorf("the table changed %d times under one window", maxRebuilds)
 }
-
-// table is the table of sessions as its partitions are named.
-func (p *pass) table() *table { return p.s.layout.sessions[level.Current] }
 
 // holds reports whether a file may hold a row of the window.
 func (p *pass) holds(f *deltalog.File) bool {
@@ -286,7 +273,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
-	in, err := p.table().parse(f.Partition)
+	date, err := schema.ParseDate(f.Partition)
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
@@ -321,11 +308,11 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 		y.complete(r)
 	}
 	for _, i := range images {
-		if err := p.allow(y.fit(t, slices.Clip(rows[i])), in, more.values(i)); err != nil {
+		if err := p.allow(y.fit(t, slices.Clip(rows[i])), date, more.values(i)); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.note(t, in, befores, rows, images, more, b.change); err != nil {
+	if err := p.note(t, date, befores, rows, images, more, b.change); err != nil {
 		return nil, err
 	}
 	for i := range rows {
@@ -336,7 +323,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
-	if err := b.file(t, in, rows, more, f.Origins()...); err != nil {
+	if err := b.file(t, date, rows, more, f.Origins()...); err != nil {
 		return nil, err
 	}
 	b.change.Removes = append(b.change.Removes, f.Path)
@@ -345,7 +332,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 
 // note collects, for the change data feed, the rows of a file that are replaced by images. rows have the images at the
 // places of befores, by images; none of them has its values of others yet.
-func (p *pass) note(t *table, in partition, befores, rows []sessionRow, images []int, more *foreign,
+func (p *pass) note(t *table, date int32, befores, rows []sessionRow, images []int, more *foreign,
 	change *deltalog.Change) error {
 	if p.changes == nil {
 		return nil
@@ -369,16 +356,16 @@ func (p *pass) note(t *table, in partition, befores, rows []sessionRow, images [
 			return err
 		}
 	}
-	return p.changes.replaced(p.ctx, t, in, befores, afters, more, change)
+	return p.changes.replaced(p.ctx, t, date, befores, afters, more, change)
 }
 
 // allow judges an image by all rules, with the values of the columns of others that it is to stand beside.
-func (p *pass) allow(r sessionRow, in partition, of map[string]constraint.Value) error {
-	err := p.judge.row(parquet.Row(r), in, of)
+func (p *pass) allow(r sessionRow, date int32, of map[string]constraint.Value) error {
+	err := p.judge.row(parquet.Row(r), date, of)
 	if err == nil {
 		return nil
 	}
-	row := p.s.layout.image(r, in)
+	row := p.s.layout.image(r, date)
 	return refused(&row, err)
 }
 
@@ -413,7 +400,7 @@ func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, o
 	}
 	shard := p.plan.Config.Shard
 	for _, t := range p.targets {
-		if t.in == f.Partition && f.May(shard, t.firstClosed) {
+		if schema.DateText(t.date) == f.Partition && f.May(shard, t.firstClosed) {
 			want.Keys = append(want.Keys, t.session)
 		}
 	}
@@ -441,7 +428,8 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 // closed: somebody has deleted them, and they stay away. It sets the guard that refuses the commit if another writer
 // has added a file that may hold one of these rows since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
-	parts, places := partitioned{}, map[string][]uint64{}
+	dates := map[int32][]sessionRow{}
+	places := map[string][]uint64{}
 	from, to := ^uint64(0), uint64(0)
 	p.deleted = nil
 	for key, t := range p.targets {
@@ -457,29 +445,29 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			p.deleted = append(p.deleted, key)
 			continue
 		}
-		if err := p.allow(p.images[key], t.partition, p.judge.fresh()); err != nil {
+		if err := p.allow(p.images[key], t.date, p.judge.fresh()); err != nil {
 			return err
 		}
-		parts.add(t.partition, p.images[key])
-		places[t.in] = append(places[t.in], t.firstClosed)
+		dates[t.date] = append(dates[t.date], p.images[key])
+		places[schema.DateText(t.date)] = append(places[schema.DateText(t.date)], t.firstClosed)
 		from, to = min(from, t.firstClosed-1), max(to, t.firstClosed)
 	}
-	if len(parts) == 0 {
+	if len(dates) == 0 {
 		return nil
 	}
 	shard := p.plan.Config.Shard
 	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
-	for _, in := range sorted(parts) {
-		p.changes.inserted(b.table, in, *parts[in])
-		if err := b.newRows(b.table, in, *parts[in], origin); err != nil {
+	for _, date := range slices.Sorted(maps.Keys(dates)) {
+		p.changes.inserted(b.table, date, dates[date])
+		if err := b.newRows(b.table, date, dates[date], origin); err != nil {
 			return err
 		}
 	}
-	for _, in := range slices.Sorted(maps.Keys(places)) {
-		epochs := places[in]
+	for _, date := range slices.Sorted(maps.Keys(places)) {
+		epochs := places[date]
 		slices.Sort(epochs)
 		b.change.Guard = append(b.change.Guard,
-			deltalog.Place{Partition: in, Shard: shard, Epochs: slices.Compact(epochs)})
+			deltalog.Place{Partition: date, Shard: shard, Epochs: slices.Compact(epochs)})
 	}
 	return nil
 }
@@ -503,5 +491,5 @@ var sessionKeys = func() *parquet.Schema {
 	for _, name := range []string{"session_id", "origin", "batch_id"} {
 		columns = append(columns, *schema.Named(schema.Sessions, name))
 	}
-	return fileSchema("sessionKeyRow", columns, level.Current, "")
+	return fileSchema("sessionKeyRow", columns, level.Current)
 }()

@@ -200,10 +200,8 @@ func (v *checkpointView) list(l leaf) (out []string) {
 
 // entry fills e with the row's add.
 func (v *checkpointView) entry(e *fileEntry) {
-	*e = fileEntry{path: v.bytes(addPath), size: v.int(addSize), modified: v.int(addModified), stats: v.bytes(addStats),
-		values: e.values[:0]}
-	v.pairs(addPartitionKey, addPartitionValue, func(k, v []byte) { e.values = append(e.values, columnValue{k, v}) })
-	e.partitioned()
+	*e = fileEntry{path: v.bytes(addPath), size: v.int(addSize), modified: v.int(addModified), stats: v.bytes(addStats)}
+	v.pairs(addPartitionKey, addPartitionValue, func(k, v []byte) { e.column, e.partition = k, v })
 	ok := 0
 	v.pairs(addTagKey, addTagValue, func(k, v []byte) {
 		var err error

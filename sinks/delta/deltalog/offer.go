@@ -102,8 +102,8 @@ func DecodeOffer(data []byte) (*Offer, error) {
 // OfferRules is what a committer knows of the table and of the sender of an offer.
 type OfferRules struct {
 	ClusterID, Pipeline string
-	PartitionColumns    []string // of the offer's table, as in Creation
-	Shards              uint32   // of the cluster
+	PartitionColumn     string // of the offer's table
+	Shards              uint32 // of the cluster
 	// Leads says whether the sender leads a shard, as this node's own replica has it.
 	Leads func(shard uint32) bool
 }
@@ -202,20 +202,16 @@ func isGiven(appID, note string) bool {
 
 func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 	seen := map[string]bool{}
-	lies := func(values map[string]string, in string) bool {
-		return len(values) == len(r.PartitionColumns) &&
-			Folder(r.PartitionColumns, partitionIn(values, r.PartitionColumns)) == in
-	}
-	folder := func(path string) (in string, err error) {
+	folder := func(path string) (value string, err error) {
 		if seen[path] {
 			return "", fmt.Errorf("path %q twice", path)
 		}
 		seen[path] = true
-		in, ok := folderOf(path, r.PartitionColumns)
+		value, ok := partitionOf(path, r.PartitionColumn)
 		if !ok {
 			return "", fmt.Errorf("path %q", path)
 		}
-		return in, nil
+		return value, nil
 	}
 	for _, path := range o.Removes {
 		if _, err := folder(path); err != nil {
@@ -225,22 +221,22 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 	for i := range o.Changes {
 		c := &o.Changes[i]
 		path, in := strings.CutPrefix(c.Path, ChangeFolder+"/")
-		under, err := folder(path)
+		value, err := folder(path)
 		if err != nil || !in || o.Lane != LaneRevisions || c.DataChange || c.Size <= 0 ||
-			!lies(c.PartitionValues, under) {
+			len(c.PartitionValues) != 1 || c.PartitionValues[r.PartitionColumn] != value {
 			return fmt.Errorf("file of changes %q", c.Path)
 		}
 	}
 	for i := range o.Adds {
 		a := &o.Adds[i]
-		under, err := folder(a.Path)
+		value, err := folder(a.Path)
 		if err != nil {
 			return err
 		}
 		e := a.entry()
 		origins := (&File{Origin: e.origin, Parts: e.parts}).Origins()
 		switch {
-		case !lies(a.PartitionValues, under):
+		case len(a.PartitionValues) != 1 || a.PartitionValues[r.PartitionColumn] != value:
 			return fmt.Errorf("%s has the partition values %v", a.Path, a.PartitionValues)
 		case !a.DataChange || a.Size <= 0:
 			return fmt.Errorf("%s: no data that changes", a.Path)
@@ -253,33 +249,19 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 	return nil
 }
 
-// folderOf returns the folder of a path, which is that of a partition, and in it a name of "part-" and letters, digits,
-// "." and "-". The last partition column is a date.
-func folderOf(path string, columns []string) (folder string, ok bool) {
-	at := strings.LastIndexByte(path, '/')
-	if at < 0 {
+// partitionOf returns the date of a path that is the folder of a date, and in it a name of "part-" and letters, digits,
+// "." and "-".
+func partitionOf(path, column string) (date string, ok bool) {
+	rest, ok := strings.CutPrefix(path, column+"=")
+	date, name, slash := strings.Cut(rest, "/")
+	name, part := strings.CutPrefix(name, "part-")
+	if _, err := time.Parse(time.DateOnly, date); err != nil || !ok || !slash || !part || name == "" {
 		return "", false
-	}
-	folder = path[:at]
-	name, part := strings.CutPrefix(path[at+1:], "part-")
-	elements := strings.Split(folder, "/")
-	if !part || name == "" || len(elements) != len(columns) {
-		return "", false
-	}
-	for i, e := range elements {
-		value, ok := strings.CutPrefix(e, columns[i]+"=")
-		odd := func(c rune) bool { return c != '_' && (c > 127 || !plainByte(byte(c))) }
-		if !ok || value == "" || strings.ContainsFunc(value, odd) {
-			return "", false
-		}
-		if _, err := time.Parse(time.DateOnly, value); i == len(columns)-1 && err != nil {
-			return "", false
-		}
 	}
 	for _, c := range []byte(name) {
-		if !plainByte(c) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' {
 			return "", false
 		}
 	}
-	return folder, true
+	return date, true
 }

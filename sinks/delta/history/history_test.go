@@ -31,7 +31,7 @@ func newTab(t *testing.T) *tab {
 	w := &tab{t: t, mem: objects.NewMem(clock.Now)}
 	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: w.mem, Name: "t", KeepFiles: true, Node: "n1",
 		Rand: rand.NewChaCha8([32]byte{}), Now: clock.Now, CheckpointInterval: 1 << 30,
-		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"d"},
+		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "d",
 			Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "d", Type: "date"}}}})
 	if err != nil {
 		t.Fatal(err)
