@@ -118,8 +118,9 @@ class Truth:
                         yield t
 
     def session(self, t):
-        t = {"opening_brand": "", **t}  # the truth leaves an empty one out
-        return t["session_id"], session(t, t["origins"][0]["date"], t["origins"][0]["position"])
+        first = t["origins"][0]
+        t = {"opening_brand": first.get("brand"), **t}
+        return t["session_id"], session(t, first["date"], first["position"])
 
     def pages_of(self, t):
         for p in t["pages"]:
