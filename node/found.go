@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"deckle/node/shard"
@@ -15,9 +14,14 @@ import (
 type founding struct {
 	stores connector
 
-	mu   sync.Mutex
+	// turn has room for whoever looks, or reads what was found: the others wait for the answer, or until they give up.
+	turn chan struct{}
 	at   time.Time // of the last look; zero: none yet
 	last error
+}
+
+func newFounding(stores connector) *founding {
+	return &founding{stores: stores, turn: make(chan struct{}, 1)}
 }
 
 // againAfter is how long the answer of the stores holds for the other shards of the node.
@@ -27,8 +31,12 @@ const againAfter = 5 * time.Second
 // otherwise an error that wraps shard.ErrNotFounded and says what to do. A store that does not answer is not wrong: it
 // may be there tomorrow, and the sinks wait for it.
 func (f *founding) may(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	select {
+	case f.turn <- struct{}{}:
+		defer func() { <-f.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if now := f.stores.deps.Now(); f.at.IsZero() || now.Sub(f.at) >= againAfter {
 		err := f.look(ctx)
 		if ctx.Err() != nil {

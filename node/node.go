@@ -317,7 +317,7 @@ func (n *Node) run(ctx context.Context) {
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
 		Background: n.flushers.Go, Renewed: n.files.renewed}
 	if !n.deps.Force && n.deps.openSink == nil {
-		f := &founding{stores: connector{cfg: n.cfg, deps: &n.deps, files: n.files.files, wire: n.wiring}}
+		f := newFounding(connector{cfg: n.cfg, deps: &n.deps, files: n.files.files, wire: n.wiring})
 		env.Founding = f.may
 	}
 	sharing := n.sharing.Load()
