@@ -27,8 +27,7 @@ import (
 // sink of a Delta table, on whichever node, nothing is done: whoever is to find out why should find the tables as they
 // are.
 type lake struct {
-	cfg    *config.Config
-	live   func() *config.Config // what counts at the moment; nil: cfg
+	cfg    func() *config.Config // what counts at the moment
 	deps   *Deps
 	list   *condition.Registry
 	leads  func(shard uint32) bool
@@ -86,16 +85,9 @@ func newLake(l *lake) *lake {
 	return l
 }
 
-func (l *lake) delta() *config.Delta {
-	if l.live != nil {
-		return l.live().Delta
-	}
-	return l.cfg.Delta
-}
-
 // names are the tables that the node writes.
 func (l *lake) names() []string {
-	if e := l.cfg.Delta.Events; e != nil && !*e {
+	if e := l.cfg().Delta.Events; e != nil && !*e {
 		return []string{"sessions"}
 	}
 	return []string{"sessions", "events"}
@@ -104,11 +96,11 @@ func (l *lake) names() []string {
 // run keeps the tables until ctx ends.
 func (l *lake) run(ctx context.Context) {
 	var wait sync.WaitGroup
-	if on(l.cfg.Delta.Compaction.Enabled) {
+	if on(l.cfg().Delta.Compaction.Enabled) {
 		wait.Go(func() { l.compactAll(ctx) })
 	}
 	wait.Go(func() { l.watchRemoved(ctx) })
-	if on(l.cfg.Delta.Vacuum.Enabled) {
+	if on(l.cfg().Delta.Vacuum.Enabled) {
 		wait.Go(func() { l.vacuumAll(ctx) })
 	}
 	wait.Wait()
@@ -118,8 +110,8 @@ func on(b *bool) bool { return b == nil || *b }
 
 // compactAll compacts one table after the other, so that it takes one core at most.
 func (l *lake) compactAll(ctx context.Context) {
-	shard := uint32(1 % max(l.cfg.Cluster.Shards, 1))
-	budget := bucket{rate: func() int64 { return l.delta().Compaction.RateBytes }, now: l.deps.Now}
+	shard := uint32(1 % max(l.cfg().Cluster.Shards, 1))
+	budget := bucket{rate: func() int64 { return l.cfg().Delta.Compaction.RateBytes }, now: l.deps.Now}
 	take := func(ctx context.Context, n int64) error {
 		if !l.may(shard) {
 			return errNotOurs
@@ -128,7 +120,7 @@ func (l *lake) compactAll(ctx context.Context) {
 	}
 	failed := map[string]int{}
 	defer l.dropAll()
-	for pass(ctx, func() time.Duration { return l.delta().Compaction.Every }) {
+	for pass(ctx, func() time.Duration { return l.cfg().Delta.Compaction.Every }) {
 		if l.leads(shard) && l.level() < level.Current {
 			continue // a node of an earlier version would read the new files rightly, and whole
 		}
@@ -200,7 +192,7 @@ func (l *lake) compactor(ctx context.Context, table string, take func(context.Co
 	opts := l.deps.Compaction
 	opts.FS, opts.Dir, opts.Wait, opts.Metrics = l.fs, l.dir, take, l.compaction
 	// A closed session is revised until it is forgotten.
-	opts.Closed = l.cfg.Session.Retention + 24*time.Hour
+	opts.Closed = l.cfg().Session.Retention + 24*time.Hour
 	c, err := d.Compactor(ctx, table, opts)
 	if err != nil {
 		return nil, err
@@ -270,7 +262,7 @@ const vacuumLook = time.Minute
 // node made it, and again after a look if it has failed.
 func (l *lake) vacuumAll(ctx context.Context) {
 	failed := map[string]int{}
-	for wait(ctx, min(vacuumLook, l.delta().Vacuum.Every)) {
+	for wait(ctx, min(vacuumLook, l.cfg().Delta.Vacuum.Every)) {
 		for _, table := range l.names() {
 			if !l.leads(0) {
 				failed[table] = 0
@@ -296,7 +288,7 @@ func (l *lake) vacuumTable(ctx context.Context, table string, now bool) error {
 	if err != nil {
 		return err
 	}
-	due := func() bool { return now || l.deps.Now().Sub(l.vacuumed[table]) >= l.delta().Vacuum.Every }
+	due := func() bool { return now || l.deps.Now().Sub(l.vacuumed[table]) >= l.cfg().Delta.Vacuum.Every }
 	if !due() { // the mark is not read again, which needs a listing: others may have vacuumed since, none before
 		return nil
 	}
@@ -307,7 +299,8 @@ func (l *lake) vacuumTable(ctx context.Context, table string, now bool) error {
 		return nil
 	}
 	start := l.deps.Now()
-	opts := vacuum.Options{Store: st, Table: table, Retention: l.delta().Vacuum.Retain, Clock: true, Now: l.deps.Now}
+	opts := vacuum.Options{Store: st, Table: table, Retention: l.cfg().Delta.Vacuum.Retain, Clock: true,
+		Now: l.deps.Now}
 	opts.Short = opts.Retention < vacuum.Least
 	if opts.Retention == vacuum.Least {
 		opts.Retention = 0 // what the table says, if that is longer

@@ -65,7 +65,7 @@ func TestRowsRemoved(t *testing.T) {
 		deps := &Deps{}
 		deps.complete()
 		l := &lake{deps: deps, list: condition.New("n1", time.Now, deps.Logger),
-			cfg:    &config.Config{Delta: &config.Delta{Events: &off}},
+			cfg:    func() *config.Config { return &config.Config{Delta: &config.Delta{Events: &off}} },
 			leads:  func(uint32) bool { return leads.Load() },
 			tables: func(context.Context) (*delta.Delta, error) { return d, nil },
 			store:  func() (store.Store, error) { return mem, nil }}

@@ -113,10 +113,11 @@ func TestLakeRequests(t *testing.T) {
 		deps.complete()
 		var leads atomic.Bool
 		leads.Store(true)
+		cfg := &config.Config{Cluster: config.Cluster{Shards: 2}, Delta: &config.Delta{Events: &off,
+			Compaction: config.Compaction{Every: 10 * time.Minute, RateBytes: 1 << 30},
+			Vacuum:     config.Vacuum{Every: 24 * time.Hour}}}
 		l := newLake(&lake{deps: deps, list: condition.New("n1", time.Now, deps.Logger),
-			cfg: &config.Config{Cluster: config.Cluster{Shards: 2}, Delta: &config.Delta{Events: &off,
-				Compaction: config.Compaction{Every: 10 * time.Minute, RateBytes: 1 << 30},
-				Vacuum:     config.Vacuum{Every: 24 * time.Hour}}},
+			cfg:    func() *config.Config { return cfg },
 			leads:  func(uint32) bool { return leads.Load() },
 			holds:  func() []condition.Condition { return nil },
 			level:  func() level.Level { return level.Current },

@@ -181,7 +181,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	n.wiring = w
 	n.sinks, n.delta = w.slots()
 	if cfg.Delta != nil && deps.openSink == nil {
-		n.lake = newLake(&lake{cfg: cfg, live: n.reloads.live.Load, deps: &n.deps, list: n.list,
+		n.lake = newLake(&lake{cfg: n.reloads.live.Load, deps: &n.deps, list: n.list,
 			tables: n.delta.get, fs: fsys,
 			leads: func(shard uint32) bool { return len(n.shardList()) > 0 && n.raft.Group(shard).IsLeader() },
 			holds: func() []condition.Condition { return slices.Concat(n.list.Snapshot(), n.members.last().others) },
