@@ -36,7 +36,9 @@ func (o *oracle) final(ctx context.Context) error {
 	}
 	o.suppressed(truth)
 	decided := truth.Summary()
-	o.equalReplicas(&decided)
+	if err := o.equalReplicas(ctx, &decided); err != nil {
+		return err
+	}
 	rep, err := verify.Verify(ctx, verify.Options{
 		Truth: []sim.Source{truth}, Delta: delta, ClickHouse: verify.ClickHouse(click), Wait: time.Minute, Limit: 5,
 		Deleted: o.w.foreign.sessions(),
@@ -83,7 +85,10 @@ func (o *oracle) logs(ctx context.Context) error {
 }
 
 // equalReplicas compares the replicas with one another and with what was produced.
-func (o *oracle) equalReplicas(sum *sim.Summary) {
+//
+// A node may find a bit that was flipped long ago between the drain and this look. It then becomes a member again, and
+// is waited for like before.
+func (o *oracle) equalReplicas(ctx context.Context, sum *sim.Summary) error {
 	differ := map[string]int64{} // by member
 	defer func() {
 		for name, n := range differ {
@@ -96,6 +101,12 @@ func (o *oracle) equalReplicas(sum *sim.Summary) {
 	for shard := range uint32(o.w.shards) {
 		for _, m := range o.w.members {
 			s := m.store(shard)
+			if s == nil && m.isDamaged() {
+				if err := o.w.drain(ctx, sum); err != nil {
+					return err
+				}
+				s = m.store(shard)
+			}
 			if s == nil {
 				o.w.history.fail("%s has no replica of shard %d at the end", m.name, shard)
 				continue
@@ -113,4 +124,5 @@ func (o *oracle) equalReplicas(sum *sim.Summary) {
 			}
 		}
 	}
+	return nil
 }

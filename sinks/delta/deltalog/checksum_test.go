@@ -191,11 +191,9 @@ func TestChecksums(t *testing.T) {
 					with++
 				}
 			}
-			least := int(last) / 10 // most foreign commits make the totals uncertain until the next checkpoint
-			if keep {
-				least = int(last) * 2 / 3
-			}
-			if with < least {
+			// Without files most foreign commits make the totals uncertain until the next checkpoint, whose time is a
+			// matter of chance: no share is promised.
+			if keep && with < int(last)*2/3 || with == 0 {
 				t.Errorf("%d of %d versions have a checksum", with, last)
 			}
 			refresh(logs[0])
@@ -203,11 +201,14 @@ func TestChecksums(t *testing.T) {
 			if err := logs[0].WriteCheckpoint(t.Context(), s.Version, s.Checkpoint); err != nil {
 				t.Fatal(err)
 			}
-			// What has been counted for the checkpoint is certain again.
-			submit(t, logs[0], &Change{Parts: on(logs[0], "last", 1), Last: true, Adds: []Add{add("last", Origin{})}})
-			logs[0].keeper.wait.Wait()
-			if !checkChecksum(t, mem, keeper, snapshot(logs[0]).Version) {
-				t.Error("no checksum after a checkpoint")
+			// What has been counted for the checkpoint is certain again, until somebody else commits.
+			for n := range int64(20) {
+				submit(t, logs[0], &Change{Parts: on(logs[0], "last", n+1), Last: true,
+					Adds: []Add{add(fmt.Sprint("last", n), Origin{})}})
+				logs[0].keeper.wait.Wait()
+				if !checkChecksum(t, mem, keeper, snapshot(logs[0]).Version) {
+					t.Errorf("no checksum of commit %d after a checkpoint", n)
+				}
 			}
 			t.Logf("%d of %d versions have a checksum", with, last+1)
 		})
