@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,8 +35,6 @@ type sharing struct {
 const (
 	// askWithin is how long a node may take to hear of a turn: after that it is better off with turns of its own.
 	askWithin = 2 * time.Second
-	// longestRound bounds how long a round of revisions is open.
-	longestRound = 30 * time.Second
 )
 
 // shares says whether the Delta tables are written by one commit for all nodes.
@@ -44,11 +43,16 @@ func shares(cfg *config.Config) bool { return cfg.Delta != nil && *cfg.Delta.Com
 func newSharing(n *Node) *sharing {
 	s, d := &sharing{n: n, asking: map[string]bool{}, apart: share.NewApart(n.deps.Now),
 		metrics: share.NewMetrics(latestRegisterer{n.deps.Registerer})}, n.cfg.Delta
+	var names []string
+	for _, p := range n.cfg.Cluster.Nodes {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
 	o := shard.TurnsOptions{Self: s.Self(), Every: n.cfg.Flush.Interval, Revise: d.RevisionInterval, Now: n.deps.Now,
+		Place: slices.Index(names, s.Self()), Nodes: len(names),
 		Leader: func() string { return s.Leader(0) }, Joint: n.sinks.joint, Count: n.shardMetrics.Turn}
 	s.rounds = share.New(share.Options{Peers: s, Log: s.log, Check: s.check, Wait: *d.CommitWait,
-		Revisions: min(d.RevisionInterval/6, longestRound), Now: n.deps.Now,
-		Metrics: s.metrics})
+		Now: n.deps.Now, Metrics: s.metrics})
 	s.client = share.NewClient(s, s.rounds, n.raft.Share)
 	o.Heard = s.rounds.Heard
 	s.turns = shard.NewTurns(o)
@@ -125,11 +129,8 @@ func (n *Node) offer(ctx context.Context, o *deltalog.Offer) (deltalog.Answer, e
 
 // offer offers what this node has staged to the committer.
 func (s *sharing) offer(ctx context.Context, o *deltalog.Offer) deltalog.Answer {
-	patience := 2 * s.n.cfg.Flush.Interval // without a token it is committed with what is offered in the next turn
-	if o.Lane == deltalog.LaneRevisions {
-		patience = max(patience, s.n.cfg.Delta.RevisionInterval)
-	}
-	return s.client.Offer(ctx, o, patience)
+	// Without a token it is committed with what is offered in the next turn.
+	return s.client.Offer(ctx, o, 2*s.n.cfg.Flush.Interval)
 }
 
 // offered is delta.Options.Offered.

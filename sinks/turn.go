@@ -12,7 +12,8 @@ type Turn struct {
 	// apart by it, and follow one another by it.
 	Number uint64
 	Every  time.Duration // from one turn to the next
-	Revise bool          // at this turn revisions are written, too
+	// Revise says that at this turn the node writes revisions, too. Each node knows it for itself.
+	Revise bool `json:"-"`
 }
 
 // Joint is a sink that writes the plans of several shards together, if they are of the same turn. Its methods are safe

@@ -56,7 +56,7 @@ type cluster struct {
 	slowest time.Duration // the slowest answer to look
 }
 
-const revisionInterval = time.Minute
+const revisionInterval = 3 * time.Minute
 
 // deploy writes the configurations of a new cluster: data folders, prefix and database are new.
 func (w *world) deploy(v variant, topic string) (*cluster, error) {

@@ -237,7 +237,8 @@ func (w *world) soakPart(ctx context.Context) (f *soakFigures, err error) {
 	if err := c.up(ctx); err != nil {
 		return nil, err
 	}
-	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.soakRate, Sessions: liveSessions})
+	l, err := w.produce(ctx, c.topic, sim.Options{Rate: w.opts.soakRate, Sessions: liveSessions,
+		Faults: sim.Faults{Late: w.opts.soakLate}})
 	if err != nil {
 		return nil, err
 	}

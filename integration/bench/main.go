@@ -51,6 +51,7 @@ func main() {
 	f.StringVar(&o.commits, "commits", "10,100,1000", "-full: Delta commits")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "-full: length of the soak")
 	f.Float64Var(&o.soakRate, "soak-rate", 10_000, "-full: records per second of the soak")
+	f.Float64Var(&o.soakLate, "soak-late", 0, "-full: share of the soak's events that are late")
 	f.Int64Var(&o.stateBytes, "state-bytes", 1<<30, "-full: bytes of state on disk that a node starts with")
 	f.DurationVar(&o.outage, "outage", 3*time.Minute, "-full: length of an outage")
 	f.Float64Var(&o.outageRate, "outage-rate", 5_000, "-full: records per second during an outage")

@@ -22,6 +22,7 @@ type options struct {
 
 	full                         bool // the parts of full.go instead of the comparison
 	rate, soakRate, outageRate   float64
+	soakLate                     float64
 	warmUp, window, soak, outage time.Duration
 	commitWait                   time.Duration
 	open                         string

@@ -142,10 +142,10 @@ type Delta struct {
 	// Events keeps every raw event in the table events.
 	Events      *bool  `yaml:"events" default:"true"`
 	Compression string `yaml:"compression" default:"zstd" enum:"zstd,snappy,none"` // of Parquet files
-	// how often rows of sessions that have changed are written anew
-	RevisionInterval time.Duration `yaml:"revision_interval" default:"1m"`
-	// the most files that one pass rewrites
-	RevisionFilesPerPass int `yaml:"revision_files_per_pass" default:"64"`
+	// how often a node writes rows of sessions that have changed anew
+	RevisionInterval time.Duration `yaml:"revision_interval" default:"3m"`
+	// the most files that one commit of them rewrites
+	RevisionFilesPerPass int `yaml:"revision_files_per_pass" default:"512"`
 	CheckpointInterval   int `yaml:"checkpoint_interval" default:"10"` // commits, at least
 	// CommitWait is how long after a turn the one commit for all nodes waits for them; 0s: each node has its own part
 	// of the interval, and commits by itself.

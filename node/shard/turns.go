@@ -37,8 +37,11 @@ type TurnsOptions struct {
 	Self string
 	// Every is flush.interval, Revise delta.revision_interval.
 	Every, Revise time.Duration
-	Now           func() time.Time // as Env.Now
-	Leader        func() string    // the node that leads shard 0, by the replica here; "" if unknown
+	// Place is the node's place among the Nodes of the cluster, 0 to Nodes-1: at another part of Revise than the others
+	// it writes revisions.
+	Place, Nodes int
+	Now          func() time.Time // as Env.Now
+	Leader       func() string    // the node that leads shard 0, by the replica here; "" if unknown
 	// Joint returns a sink if it is open and writes plans together, else nil. It does not wait.
 	Joint func(id state.SinkID) sinks.Joint
 	// Heard is told of each turn before a shard is. It may be nil.
@@ -96,8 +99,15 @@ func (t *Turns) turn(now time.Time, multiple bool) sinks.Turn {
 		n += int64(t.o.Every) / 2
 	}
 	number := n / int64(t.o.Every)
-	pass := func(number int64) int64 { return number * int64(t.o.Every) / int64(max(t.o.Revise, 1)) }
-	return sinks.Turn{Number: uint64(max(number, 0)), Every: t.o.Every, Revise: pass(number) != pass(number-1)}
+	return sinks.Turn{Number: uint64(max(number, 0)), Every: t.o.Every}
+}
+
+// revises says whether this node writes revisions at a turn: once in Revise, and each node at another time. Compaction
+// joins the rows of all shards in the same files, so of the passes of two nodes at once one would be made again.
+func (t *Turns) revises(number uint64) bool {
+	every, revise := int64(t.o.Every), int64(max(t.o.Revise, 1))
+	since := int64(number)*every - revise*int64(t.o.Place)/int64(max(t.o.Nodes, 1))
+	return since/revise != (since-every)/revise
 }
 
 // silent says whether nobody has asked for so long that the node takes turns by itself.
@@ -125,6 +135,7 @@ func (t *Turns) begin(turn sinks.Turn, how string, asked bool) bool {
 		t.mu.Unlock()
 		return false
 	}
+	turn.Revise = t.revises(turn.Number)
 	t.last, t.at = turn, now
 	boards := maps.Clone(t.boards)
 	t.mu.Unlock()

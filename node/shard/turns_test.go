@@ -143,21 +143,45 @@ func TestTurns(t *testing.T) {
 		b.want(t, fmt.Sprintf("asked %d after 51s", turn.Number))
 		time.Sleep(10 * time.Second)
 		b.want(t)
-		revised := 0
 		time.Sleep(12 * flushEvery)
 		asked := a.asks()
 		for _, turn := range asked {
 			if turn.Every != flushEvery {
 				t.Errorf("%+v", turn)
 			}
-			if turn.Revise {
-				revised++
-			}
-		}
-		if n := len(asked); revised != n/6 && revised != n/6+1 {
-			t.Errorf("revisions at %d of %d turns", revised, n)
 		}
 	})
+}
+
+// Each node writes revisions once in Revise, and no two at the same turn, if there are enough turns in it.
+func TestRevisionsFollowOneAnother(t *testing.T) {
+	for _, tc := range []struct {
+		nodes int
+		every time.Duration // Revise
+		want  string        // by turn, how many nodes write revisions
+	}{
+		{1, 6 * flushEvery, "1 0 0 0 0 0 1 0 0 0 0 0 1"},
+		{3, 6 * flushEvery, "1 0 1 0 1 0 1 0 1 0 1 0 1"},
+		{3, 12 * flushEvery, "1 0 0 0 1 0 0 0 1 0 0 0 1"},
+		{3, 3 * flushEvery / 2, "2 2 2 2 2 2 2 2 2 2 2 2 2"}, // two of three turns, each
+		{3, flushEvery / 10, "3 3 3 3 3 3 3 3 3 3 3 3 3"},
+	} {
+		var got []string
+		for number := range uint64(13) {
+			n := 0
+			for place := range tc.nodes {
+				turns := NewTurns(TurnsOptions{Every: flushEvery, Revise: tc.every, Now: time.Now, Place: place,
+					Nodes: tc.nodes})
+				if turns.revises(number + 12_000) {
+					n++
+				}
+			}
+			got = append(got, fmt.Sprint(n))
+		}
+		if s := strings.Join(got, " "); s != tc.want {
+			t.Errorf("%d nodes, each %v: %s, want %s", tc.nodes, tc.every, s, tc.want)
+		}
+	}
 }
 
 // Of two who ask, the one is heard whom the replica here names; one whose interval differs is obeyed.
@@ -200,6 +224,7 @@ func TestTurnBoard(t *testing.T) {
 		one.enter(state.SinkEvents)
 		two.enter(state.SinkEvents)
 		two.enter(state.SinkSessions)
+		n.o.Revise = time.Hour
 		turn := sinks.Turn{Number: 5, Every: time.Hour, Revise: true}
 		n.Hear("b", turn)
 		want := []string{"events: begin 5 for [1 2]", "sessions: begin 5 for [1 2]", "revisions: begin 5 for [1 2]",

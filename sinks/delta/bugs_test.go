@@ -33,6 +33,8 @@ func TestBugs(t *testing.T) {
 		{sharing, "bugJoinedUncounted=return;bugJoinedSessionsLost", "a session is lost in a file of several shards"},
 		{sharing, "bugOriginsLost", "the tags of a file miss a shard: a revision inserts its rows once more"},
 		{sharing, "bugJoinedStatsNarrow", "a bound of a file of several shards is too narrow"},
+		{sharing, "bugPassTxnLost", "the commit of a pass for several shards moves the txn of one of them"},
+		{sharing, "bugPassOfOne", "a pass for several shards has the rows of one of them"},
 		{deletion, "bugDeletedComesBack", "a revision writes a row that another tool has deleted"},
 		{deletion, "bugUnwrittenStands", "a row that was never written is taken for a deleted one: it is lost"},
 	} {

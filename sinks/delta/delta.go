@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -65,6 +66,7 @@ func Open(ctx context.Context, opts Options) (*Delta, error) {
 	d.sessions = &Sessions{sharedWriter: shares("sessions")}
 	d.revisions = &Revisions{sharedWriter: shares("sessions.revisions")}
 	d.sessions.gather = newGather(d.sessions.writer.gathers(deltalog.LaneSessions))
+	d.revisions.gather = newGather(gatherOptions{patience: cmp.Or(opts.gatherFor, passFor), pass: d.revisions.together})
 	return d, nil
 }
 

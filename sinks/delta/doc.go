@@ -51,7 +51,13 @@
 //
 // Nothing is acknowledged on the committer's word: a plan is done once this node has found its txn in the log, and its
 // files, where the answer named the commit. A plan that goes alone after the others stages files of its own rows; the
-// joined file is then nobody's, and vacuum's. Rows are kept until the Write has returned. Revisions go alone.
+// joined file is then nobody's, and vacuum's. Rows are kept until the Write has returned.
+//
+// Revisions have rounds, too, one second long, but no offers: this node makes one pass over the table for the plans of
+// all its shards, and commits by itself (together.go). After any error in it each plan has a pass of its own, in which
+// it meets by itself what is its own: a row that the table refuses, a txn that somebody has moved. The nodes' passes
+// follow one another (package shard, Turns), because two at once would want the same files: compaction joins rows of
+// all shards.
 //
 // # Joined files
 //

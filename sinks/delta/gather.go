@@ -11,6 +11,7 @@ import (
 
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
+	"deckle/state"
 )
 
 // Offerer has an offer committed by the node that commits for all, and returns what has become of it. It ends with ctx.
@@ -62,6 +63,9 @@ type gatherOptions struct {
 	logger      *slog.Logger
 	offered     func(deltalog.Outcome) // what became of an offer; OutcomeAlone: of a commit by this node
 	patience    time.Duration          // gatherFor, or Options.gatherFor
+	// pass, if there is one, makes and commits a change of the plans of a round, and answers their seats. Nothing is
+	// offered then.
+	pass func(ctx context.Context, seats []*seat)
 }
 
 // draft is the change of one plan that only adds rows: with files that are staged, or with the rows.
@@ -69,6 +73,10 @@ type draft struct {
 	change *deltalog.Change
 	rows   unstaged // nil: the files are staged
 	bytes  int64    // of its part of a file that was made for several plans, once that is staged
+
+	// In place of a change, if gatherOptions.pass makes that of all plans: a plan, and the context of its Write.
+	plan *state.Plan
+	ctx  context.Context
 }
 
 // unstaged are the rows of one plan of which no file has been staged yet.
@@ -177,7 +185,7 @@ func (g *gather) close() {
 func (g *gather) Begin(t sinks.Turn, shards []uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.o.offer == nil || g.closed || g.rounds[t.Number] != nil {
+	if g.o.offer == nil && g.o.pass == nil || g.closed || g.rounds[t.Number] != nil {
 		return
 	}
 	r := &round{turn: t, missing: map[uint32]bool{}}
@@ -310,6 +318,34 @@ func (s *seat) submit(ctx context.Context, d *draft) error {
 	}
 }
 
+// join has the plan written by the pass of its round, and returns what has become of it: errAlone if it is to be
+// written by itself. The plan is not read any more once it returns.
+func (s *seat) join(ctx context.Context, plan *state.Plan) error {
+	if s == nil {
+		return errAlone
+	}
+	s.g.mu.Lock()
+	s.draft = &draft{plan: plan, ctx: ctx}
+	s.g.look(s.r)
+	s.g.mu.Unlock()
+	select {
+	case err := <-s.done:
+		return err
+	case <-ctx.Done():
+	}
+	s.g.mu.Lock()
+	waits := slices.Contains(s.r.seats, s)
+	if waits {
+		s.r.seats = slices.DeleteFunc(s.r.seats, func(o *seat) bool { return o == s })
+		s.g.look(s.r)
+	}
+	s.g.mu.Unlock()
+	if waits {
+		return ctx.Err()
+	}
+	return <-s.done // the pass is under way, and ends with ctx
+}
+
 func (g *gather) answer(seats []*seat, err error) {
 	for _, s := range seats {
 		s.done <- err
@@ -318,6 +354,13 @@ func (g *gather) answer(seats []*seat, err error) {
 
 // commit has changes of a round committed, and answers their plans.
 func (g *gather) commit(r *round, seats []*seat) {
+	if g.o.pass != nil {
+		g.staged(r)
+		if len(seats) > 0 {
+			g.o.pass(g.ctx, seats)
+		}
+		return
+	}
 	t := r.turn
 	o := &deltalog.Offer{Format: deltalog.OfferFormat, Table: g.o.table, Lane: g.o.lane, Turn: t.Number}
 	joined := seats[:0:0]

@@ -432,6 +432,7 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 			leads := []uint32{uint32(i), uint32(i + 3)}
 			n.now.Load().Events().Begin(turn, leads)
 			n.now.Load().Sessions().Begin(turn, leads)
+			n.now.Load().Revisions().Begin(turn, leads)
 			for _, shard := range leads {
 				a := m.epoch[shard]
 				events, batches := m.eventEpochs(shard, 1)
@@ -467,10 +468,14 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 					}
 				}
 				m.first[shard] = append(m.first[shard], closed...)
+				revisions, passes := of(state.SinkRevisions, revised), &turn
+				if len(revised) == 0 || faults && m.rng.IntN(5) == 0 {
+					n.now.Load().Revisions().Absent(turn, shard)
+					passes = nil
+				}
 				if len(revised) > 0 {
 					acked["sessions.revisions"+fmt.Sprint(shard)] = b
-					revisions := of(state.SinkRevisions, revised)
-					jobs = append(jobs, func() { n.write(source, state.SinkRevisions, nil, revisions()) })
+					jobs = append(jobs, func() { n.write(source, state.SinkRevisions, passes, revisions()) })
 				}
 				buf := n.now.Load().Events().Buffer(shard)
 				buf.Rise(plan.Level)
@@ -500,6 +505,9 @@ func sharedCommits(t *testing.T, seed uint64, faults bool) int {
 					former := c.nodes[(i+1)%3]
 					jobs = append(jobs, func() { former.write(source, state.SinkSessions, nil, sessions()) })
 					jobs = append(jobs, func() { former.write(source, state.SinkEvents, nil, raw()) })
+					if len(revised) > 0 {
+						jobs = append(jobs, func() { former.write(source, state.SinkRevisions, nil, revisions()) })
+					}
 				}
 			}
 		}

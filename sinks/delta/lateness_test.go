@@ -208,7 +208,7 @@ func (m *lakeModel) run(t *testing.T, turns int) {
 	var gathers []*gather
 	var flushers []*modelFlusher
 	for i := range modelNodes {
-		rounds[i] = share.New(share.Options{Peers: modelPeers(i), Wait: modelWait, Revisions: modelEvery,
+		rounds[i] = share.New(share.Options{Peers: modelPeers(i), Wait: modelWait,
 			Log:   func(string) share.Log { return m },
 			Check: func(*deltalog.Offer, func(uint32) bool) error { return nil }})
 		defer rounds[i].Close()

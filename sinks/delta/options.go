@@ -49,7 +49,7 @@ type Options struct {
 	Offered func(table string, o deltalog.Outcome)
 
 	Compression          string // zstd (default, level 1), snappy, none
-	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 64
+	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 512
 	// RevisionInterval is the time between two passes of revisions. They are put off by up to two of it while another
 	// tool writes to the table; 0: they never are.
 	RevisionInterval   time.Duration
@@ -106,7 +106,7 @@ func (o *Options) complete() error {
 	}
 	o.Store = store.WithTimeouts(o.Store, requestTimeout)
 	if o.RevisionFilesPerPass <= 0 {
-		o.RevisionFilesPerPass = 64
+		o.RevisionFilesPerPass = 512
 	}
 	if o.BufferMemoryBytes <= 0 {
 		o.BufferMemoryBytes = 256 << 20

@@ -23,13 +23,21 @@ import (
 // sinks.Sink.
 type Revisions struct {
 	sharedWriter
+	*gather
 	yielding yielding
+}
+
+// Close implements sinks.Sink.
+func (s *Revisions) Close() error {
+	s.close()
+	return s.sharedWriter.Close()
 }
 
 // target is one row of the plan: where in the table it must be, and the epoch of its image.
 type target struct {
 	key         string
 	session     string // its id
+	shard       uint32
 	date        int32
 	firstClosed uint64
 	epoch       uint64
@@ -37,40 +45,56 @@ type target struct {
 	stands      bool // it was written, see schema.SessionRow.Stands
 }
 
-// Write implements sinks.Sink. The plan's rows are taken in windows of about Options.FileBytes, ordered by where they
-// lie in the table, so that a file is hardly ever rewritten for two windows. The last commit of the last window carries
-// the txn. Every commit before it may be repeated, as a row is replaced only by a newer image.
+// Write implements sinks.Sink. The plans of all shards that the node leads are brought into the table by one pass, if
+// they are of the same turn (together). Else, or if that does not succeed, the plan has a pass of its own.
+//
+// The rows are taken in windows of about Options.FileBytes, ordered by where they lie in the table, so that a file is
+// hardly ever rewritten for two windows. The last commit of the last window carries the txn. Every commit before it may
+// be repeated, as a row is replaced only by a newer image.
 func (s *Revisions) Write(ctx context.Context, plan *state.Plan) error {
-	if err := s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, plan, j) }); err != nil {
+	err := s.come(ctx, plan.Config.Shard).join(ctx, plan)
+	if errors.Is(err, errAlone) {
+		err = s.untilJudged(ctx, func(j *judge) error { return s.write(ctx, j, plan) })
+	}
+	if err != nil {
 		return fmt.Errorf("delta: revisions of shard %d, plan (%d, %d]: %w", plan.Config.Shard, plan.A, plan.B, err)
 	}
 	return nil
 }
 
-func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) error {
-	appID := s.appID(plan.Config.Shard)
-	if _, done, err := s.start(appID, plan); done || err != nil {
+// write brings the rows of plans of the same level into the table.
+func (s *Revisions) write(ctx context.Context, judge *judge, plans ...*state.Plan) error {
+	if _, done, err := s.begin(plans); done || err != nil {
 		return err
 	}
 	var targets []target
-	err := plan.Sessions(func(row *schema.SessionRow) error {
-		// A row that the table cannot hold is refused before anything is written.
-		r, err := s.layout.sessionRow(s.table(plan), row, nil)
+	for _, plan := range plans {
+		// gofail: var bugPassOfOne struct{}
+		// plan = plans[0]
+		err := plan.Sessions(func(row *schema.SessionRow) error {
+			// A row that the table cannot hold is refused before anything is written.
+			r, err := s.layout.sessionRow(s.table(plan), row, nil)
+			if err != nil {
+				return err
+			}
+			if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
+				return refused(row, err)
+			}
+			targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID),
+				shard: plan.Config.Shard, date: row.SessionDate, firstClosed: row.FirstClosed, epoch: r.epoch(),
+				size: r.size(), stands: row.Stands})
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
-			return refused(row, err)
-		}
-		targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID), date: row.SessionDate,
-			firstClosed: row.FirstClosed, epoch: r.epoch(), size: r.size(), stands: row.Stands})
+	}
+	if len(targets) == 0 {
 		return nil
-	})
-	if err != nil || len(targets) == 0 {
-		return err
 	}
 	slices.SortFunc(targets, func(a, b target) int {
-		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.firstClosed, b.firstClosed), cmp.Compare(a.key, b.key))
+		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.shard, b.shard),
+			cmp.Compare(a.firstClosed, b.firstClosed), cmp.Compare(a.key, b.key))
 	})
 	if err := s.log.Refresh(ctx); err != nil {
 		return err
@@ -87,7 +111,7 @@ func (s *Revisions) write(ctx context.Context, plan *state.Plan, judge *judge) e
 			bytes += targets[n].size
 			n++
 		}
-		p := &pass{s: s, ctx: ctx, plan: plan, appID: appID, last: n == len(targets), seen: map[string][]string{}}
+		p := &pass{s: s, ctx: ctx, plans: plans, last: n == len(targets), seen: map[string][]string{}}
 		if err := p.window(targets[:n]); err != nil {
 			return err
 		}
@@ -113,9 +137,8 @@ func (s *Revisions) yield(ctx context.Context) error {
 type pass struct {
 	s     *Revisions
 	ctx   context.Context
-	plan  *state.Plan
-	appID string
-	last  bool // this is the last window, whose last commit carries the txn
+	plans []*state.Plan // of the same level, each of another shard
+	last  bool          // this is the last window, whose last commit carries the txns
 
 	targets map[string]*target
 	images  map[string]sessionRow
@@ -126,37 +149,51 @@ type pass struct {
 	judge   *judge
 	others  []string
 	changes *changes // of this step
-	// byPlace are the distinct places of the window's rows.
-	byPlace map[string][]uint64 // partition value → first closed epochs
+	// byPlace are the distinct places of the window's rows, by partition value.
+	byPlace map[string][]origin
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
 	deleted []string
 }
 
+// origin is where a row was first visible: the files that may hold it are known by that.
+type origin struct {
+	shard uint32
+	epoch uint64
+}
+
+// table is the table at the level of the plans.
+func (p *pass) table() *table { return p.s.table(p.plans[0]) }
+
 func (p *pass) window(targets []target) error {
-	p.targets, p.byPlace = make(map[string]*target, len(targets)), map[string][]uint64{}
+	p.targets, p.byPlace = make(map[string]*target, len(targets)), map[string][]origin{}
 	p.images = make(map[string]sessionRow, len(targets))
 	for i := range targets {
 		t := &targets[i]
+		if other := p.targets[t.key]; other != nil && other.shard != t.shard {
+			return errApart // a session is of one shard
+		}
 		p.targets[t.key] = t
-		d := schema.DateText(t.date)
-		if fs := p.byPlace[d]; len(fs) == 0 || fs[len(fs)-1] != t.firstClosed {
-			p.byPlace[d] = append(fs, t.firstClosed)
+		d, at := schema.DateText(t.date), origin{t.shard, t.firstClosed}
+		if places := p.byPlace[d]; len(places) == 0 || places[len(places)-1] != at {
+			p.byPlace[d] = append(places, at)
 		}
 	}
-	err := p.plan.Sessions(func(row *schema.SessionRow) error {
-		key := row.Key()
-		if p.targets[key] == nil {
-			return nil
+	for _, plan := range p.plans {
+		err := plan.Sessions(func(row *schema.SessionRow) error {
+			key := row.Key()
+			if t := p.targets[key]; t == nil || t.shard != plan.Config.Shard {
+				return nil
+			}
+			r, err := p.s.layout.sessionRow(p.table(), row, nil)
+			p.images[key] = r
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		r, err := p.s.layout.sessionRow(p.s.table(p.plan), row, nil)
-		p.images[key] = r
-		return err
-	})
-	if err != nil {
-		return err
 	}
 	for range maxRebuilds {
-		change, done, err := p.s.start(p.appID, p.plan)
+		change, done, err := p.s.begin(p.plans)
 		if done || err != nil {
 			return err
 		}
@@ -178,8 +215,7 @@ func (p *pass) window(targets []target) error {
 
 // holds reports whether a file may hold a row of the window.
 func (p *pass) holds(f *deltalog.File) bool {
-	shard := p.plan.Config.Shard
-	return slices.ContainsFunc(p.byPlace[f.Partition], func(fc uint64) bool { return f.May(shard, fc) })
+	return slices.ContainsFunc(p.byPlace[f.Partition], func(at origin) bool { return f.May(at.shard, at.epoch) })
 }
 
 // step makes one commit. It rewrites at most Options.RevisionFilesPerPass files and, once no candidate is left, inserts
@@ -202,13 +238,13 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 	}
 	p.others, p.changes = p.s.log.ForeignColumns(), p.s.feed(p.judge)
 	change.Rules = p.judge.text()
-	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.s.table(p.plan), change: change, judge: p.judge}
+	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.table(), change: change, judge: p.judge}
 	found := map[string]bool{}
 	rewritten := map[string][]string{}
 	for _, f := range candidates {
 		keys, ok := p.seen[f.Path]
 		if !ok {
-			if len(change.Removes) >= p.s.opts.RevisionFilesPerPass {
+			if len(change.Removes) >= p.s.opts.RevisionFilesPerPass || rewrittenBytes(change) >= commitBytes {
 				// The next commit rewrites the rest.
 				return false, p.commit(change, rewritten)
 			}
@@ -233,6 +269,16 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 		return true, nil
 	}
 	return true, p.commit(change, rewritten)
+}
+
+// commitBytes is how many bytes of rewritten files end a commit: they are made again if another one was first.
+const commitBytes = 512 << 20
+
+func rewrittenBytes(c *deltalog.Change) (n int64) {
+	for i := range c.Adds {
+		n += c.Adds[i].Size
+	}
+	return n
 }
 
 func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) error {
@@ -398,9 +444,8 @@ func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, o
 	for _, c := range sessionKeys.Fields() {
 		want.Columns = append(want.Columns, c.Name())
 	}
-	shard := p.plan.Config.Shard
 	for _, t := range p.targets {
-		if schema.DateText(t.date) == f.Partition && f.May(shard, t.firstClosed) {
+		if schema.DateText(t.date) == f.Partition && f.May(t.shard, t.firstClosed) {
 			want.Keys = append(want.Keys, t.session)
 		}
 	}
@@ -428,9 +473,7 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 // closed: somebody has deleted them, and they stay away. It sets the guard that refuses the commit if another writer
 // has added a file that may hold one of these rows since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
-	dates := map[int32][]sessionRow{}
-	places := map[string][]uint64{}
-	from, to := ^uint64(0), uint64(0)
+	fresh := map[uint32]map[int32][]*target{} // by shard and date
 	p.deleted = nil
 	for key, t := range p.targets {
 		if found[key] {
@@ -448,26 +491,40 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 		if err := p.allow(p.images[key], t.date, p.judge.fresh()); err != nil {
 			return err
 		}
-		dates[t.date] = append(dates[t.date], p.images[key])
-		places[schema.DateText(t.date)] = append(places[schema.DateText(t.date)], t.firstClosed)
-		from, to = min(from, t.firstClosed-1), max(to, t.firstClosed)
+		if fresh[t.shard] == nil {
+			fresh[t.shard] = map[int32][]*target{}
+		}
+		fresh[t.shard][t.date] = append(fresh[t.shard][t.date], t)
 	}
-	if len(dates) == 0 {
-		return nil
-	}
-	shard := p.plan.Config.Shard
-	origin := deltalog.Origin{Tagged: true, Shard: shard, From: from, To: to}
-	for _, date := range slices.Sorted(maps.Keys(dates)) {
-		p.changes.inserted(b.table, date, dates[date])
-		if err := b.newRows(b.table, date, dates[date], origin); err != nil {
+	for _, shard := range slices.Sorted(maps.Keys(fresh)) {
+		if err := p.insertOf(shard, fresh[shard], b); err != nil {
 			return err
 		}
 	}
-	for _, date := range slices.Sorted(maps.Keys(places)) {
-		epochs := places[date]
-		slices.Sort(epochs)
-		b.change.Guard = append(b.change.Guard,
-			deltalog.Place{Partition: date, Shard: shard, Epochs: slices.Compact(epochs)})
+	return nil
+}
+
+// insertOf uploads rows of a shard that no file holds, by date.
+func (p *pass) insertOf(shard uint32, dates map[int32][]*target, b *sessionsBuilder) error {
+	of := deltalog.Origin{Tagged: true, Shard: shard, From: ^uint64(0)}
+	for _, targets := range dates {
+		for _, t := range targets {
+			of.From, of.To = min(of.From, t.firstClosed-1), max(of.To, t.firstClosed)
+		}
+	}
+	for _, date := range slices.Sorted(maps.Keys(dates)) {
+		var rows []sessionRow
+		place := deltalog.Place{Partition: schema.DateText(date), Shard: shard}
+		for _, t := range dates[date] {
+			rows, place.Epochs = append(rows, p.images[t.key]), append(place.Epochs, t.firstClosed)
+		}
+		slices.Sort(place.Epochs)
+		place.Epochs = slices.Compact(place.Epochs)
+		p.changes.inserted(b.table, date, rows)
+		if err := b.newRows(b.table, date, rows, of); err != nil {
+			return err
+		}
+		b.change.Guard = append(b.change.Guard, place)
 	}
 	return nil
 }
@@ -481,8 +538,7 @@ func (p *pass) countDeleted() {
 	p.s.metrics.RowsFoundDeleted(name).Add(float64(len(p.deleted)))
 	id, _, _ := strings.Cut(slices.Min(p.deleted), "\x00")
 	p.s.opts.Logger.Info("rows that were revised are not in the table any more: another tool has deleted them, "+
-		"and they stay deleted", "table", name, "shard", p.plan.Config.Shard, "epoch", p.plan.B, "rows", len(p.deleted),
-		"first", id)
+		"and they stay deleted", "table", name, "rows", len(p.deleted), "first", id)
 }
 
 // sessionKeys are the columns that tell whether a file needs to be rewritten, in this order.

@@ -21,16 +21,14 @@ const MaxOffer = 1<<20 - 4<<10
 
 // The lanes of offers. Plans of a lane meet in one round, and are committed together.
 const (
-	LaneEvents    = "events"
-	LaneSessions  = "sessions"
-	LaneRevisions = "revisions"
+	LaneEvents   = "events"
+	LaneSessions = "sessions"
 )
 
 // lanes has the table of a lane, and the last part of its application ids.
 var lanes = map[string]struct{ table, kind string }{
-	LaneEvents:    {"events", "events"},
-	LaneSessions:  {"sessions", "sessions"},
-	LaneRevisions: {"sessions", "sessions.revisions"},
+	LaneEvents:   {"events", "events"},
+	LaneSessions: {"sessions", "sessions"},
 }
 
 // Offer is what a node has staged for one table in one turn, and wants to have committed by another node: with all of
@@ -134,20 +132,14 @@ func (o *Offer) check(r *OfferRules) error {
 		return nil
 	case o.ReadVersion < 0 || o.Rows < 0:
 		return errors.New("a negative number")
-	case o.Operation != "" && o.Operation != "WRITE" && o.Operation != "MERGE":
+	case o.Operation != "" && o.Operation != "WRITE":
 		return fmt.Errorf("operation %q", o.Operation)
-	}
-	if o.Lane != LaneRevisions && (!o.Last || len(o.Adds) == 0 || len(o.Removes)+len(o.Guard) > 0) {
+	case !o.Last || len(o.Adds) == 0 || len(o.Removes)+len(o.Guard)+len(o.Changes) > 0:
 		return errors.New("it does more or less than to add files and move its txns")
 	}
 	shards, err := o.checkParts(r, lane.kind)
 	if err != nil {
 		return err
-	}
-	for i := range o.Guard {
-		if !shards[o.Guard[i].Shard] {
-			return fmt.Errorf("it guards shard %d, which is none of its parts", o.Guard[i].Shard)
-		}
 	}
 	return o.checkFiles(r, shards)
 }
@@ -213,20 +205,6 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 		}
 		return value, nil
 	}
-	for _, path := range o.Removes {
-		if _, err := folder(path); err != nil {
-			return err
-		}
-	}
-	for i := range o.Changes {
-		c := &o.Changes[i]
-		path, in := strings.CutPrefix(c.Path, ChangeFolder+"/")
-		value, err := folder(path)
-		if err != nil || !in || o.Lane != LaneRevisions || c.DataChange || c.Size <= 0 ||
-			len(c.PartitionValues) != 1 || c.PartitionValues[r.PartitionColumn] != value {
-			return fmt.Errorf("file of changes %q", c.Path)
-		}
-	}
 	for i := range o.Adds {
 		a := &o.Adds[i]
 		value, err := folder(a.Path)
@@ -240,9 +218,7 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 			return fmt.Errorf("%s has the partition values %v", a.Path, a.PartitionValues)
 		case !a.DataChange || a.Size <= 0:
 			return fmt.Errorf("%s: no data that changes", a.Path)
-		case len(a.Tags) > 0 && len(origins) == 0, o.Lane != LaneRevisions && len(origins) == 0,
-			o.Lane != LaneRevisions && slices.ContainsFunc(origins, func(g Origin) bool { return !shards[g.Shard] }):
-			// A revision keeps the origins of the file that it replaces, which may be of other shards, too.
+		case len(origins) == 0, slices.ContainsFunc(origins, func(g Origin) bool { return !shards[g.Shard] }):
 			return fmt.Errorf("%s has the tags %v", a.Path, a.Tags)
 		}
 	}

@@ -33,12 +33,6 @@ func offers() map[string]*Offer {
 		LaneSessions: {Format: 1, Table: "sessions", Lane: LaneSessions, Turn: 9, Change: Change{
 			Parts: []Part{{AppID: "c1/p/4/sessions", Base: 3, Version: 5}}, Last: true, Rules: "r",
 			Adds: []Add{offered("00004-5-ab", Origin{true, 4, 3, 5})}, ReadVersion: 8, Rows: 12}},
-		LaneRevisions: {Format: 1, Table: "sessions", Lane: LaneRevisions, Turn: 9, Change: Change{
-			Parts:   []Part{{AppID: "c1/p/4/sessions.revisions", Base: 3, Version: 5}},
-			Adds:    []Add{offered("shared-ab", Origin{true, 1, 3, 5})},
-			Removes: []string{"d=2024-01-02/part-00000-aa.c000.snappy.parquet"},
-			Guard:   []Place{{Partition: "2024-01-02", Shard: 4, Epochs: []uint64{3, 4}}}, ReadVersion: 8, Rows: 12,
-			Operation: "MERGE"}},
 		"empty": {Format: 1, Table: "events", Lane: LaneEvents, Turn: 9},
 	}
 }
@@ -95,7 +89,7 @@ func TestOfferCheck(t *testing.T) {
 		{LaneEvents, "rearranged", func(o *Offer) { o.Rearrange = true }},
 		{LaneEvents, "a negative version", func(o *Offer) { o.ReadVersion = -1 }},
 		{LaneEvents, "negative rows", func(o *Offer) { o.Rows = -1 }},
-		{LaneEvents, "operation", func(o *Offer) { o.Operation = "OPTIMIZE" }},
+		{LaneEvents, "operation", func(o *Offer) { o.Operation = "MERGE" }},
 		{LaneEvents, "another cluster", func(o *Offer) { o.Parts[0].AppID = "c2/p/0/events" }},
 		{LaneEvents, "another pipeline", func(o *Offer) { o.Parts[0].AppID = "c1/q/0/events" }},
 		{LaneEvents, "another kind", func(o *Offer) { o.Parts[0].AppID = "c1/p/0/sessions" }},
@@ -131,10 +125,8 @@ func TestOfferCheck(t *testing.T) {
 		{LaneSessions, "another's rows", func(o *Offer) { o.Adds[0].Tags = Origin{true, 3, 3, 5}.Tags() }},
 		{LaneSessions, "nobody's rows", func(o *Offer) { o.Adds[0].Tags = nil }},
 		{LaneSessions, "tags", func(o *Offer) { o.Adds[0].Tags = map[string]string{"deckle.shard": "4"} }},
-		{LaneRevisions, "a remove that is added", func(o *Offer) { o.Removes[0] = o.Adds[0].Path }},
-		{LaneRevisions, "a remove twice", func(o *Offer) { o.Removes = append(o.Removes, o.Removes[0]) }},
-		{LaneRevisions, "a remove anywhere", func(o *Offer) { o.Removes[0] = "../x" }},
-		{LaneRevisions, "another's guard", func(o *Offer) { o.Guard[0].Shard = 1 }},
+		{LaneSessions, "revisions", func(o *Offer) { o.Parts[0].AppID += ".revisions" }},
+		{LaneSessions, "a file of changes", func(o *Offer) { o.Changes = []Cdc{{Path: ChangeFolder + "/c"}} }},
 		{"empty", "more", func(o *Offer) { o.More = true }},
 		{"empty", "last", func(o *Offer) { o.Last = true }},
 		{"empty", "adds", func(o *Offer) { o.Adds = offers()[LaneEvents].Adds }},
@@ -175,8 +167,10 @@ func FuzzOffer(f *testing.F) {
 
 // TestLanded: a commit has a change whole, or not at all, or somebody is at fault.
 func TestLanded(t *testing.T) {
-	change := offers()[LaneRevisions].Change
-	change.Last, change.Guard, change.Rules = true, nil, ""
+	change := Change{Parts: []Part{{AppID: "c1/p/4/sessions.revisions", Base: 3, Version: 5}}, Last: true,
+		Adds:        []Add{offered("shared-ab", Origin{true, 1, 3, 5})},
+		Removes:     []string{"d=2024-01-02/part-00000-aa.c000.snappy.parquet"},
+		ReadVersion: 8, Rows: 12, Operation: "MERGE"}
 	change.Parts = append(change.Parts, Part{AppID: "c1/p/2/sessions.revisions", Version: 1, Notes: []string{"note"}})
 	for name, tc := range map[string]struct {
 		spoil func(c *commit)

@@ -31,11 +31,10 @@ type Options struct {
 	Log func(table string) Log
 	// Check returns why an offer of a node that leads these shards is not taken (deltalog.Offer.Check).
 	Check func(o *deltalog.Offer, leads func(shard uint32) bool) error
-	// Wait is how long a round is open after its turn was heard (delta.commit_wait), Revisions how long one of
-	// revisions is after its first offer.
-	Wait, Revisions time.Duration
-	Now             func() time.Time // carries a monotonic reading, or never goes back; default time.Now
-	Metrics         *Metrics
+	// Wait is how long a round is open after its turn was heard (delta.commit_wait).
+	Wait    time.Duration
+	Now     func() time.Time // carries a monotonic reading, or never goes back; default time.Now
+	Metrics *Metrics
 }
 
 const (
@@ -54,7 +53,7 @@ type Rounds struct {
 	mu     sync.Mutex
 	lanes  map[laneName]*lane
 	tokens map[string]*tokens // by table
-	turns  [2]heard           // the last turn that was heard, and the last with Revise
+	turn   heard              // the last one that was heard
 	closed bool
 
 	ctx  context.Context // ends with Close
@@ -124,15 +123,8 @@ func New(o Options) *Rounds {
 func (r *Rounds) Heard(t sinks.Turn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := heard{t.Number, t.Every, r.o.Now()}
-	r.turns[0] = h
-	if t.Revise {
-		r.turns[1] = h
-	}
+	r.turn = heard{t.Number, t.Every, r.o.Now()}
 	for _, l := range r.lanes {
-		if l.name.lane == deltalog.LaneRevisions && !t.Revise {
-			continue
-		}
 		if l.round != nil && l.round.late { // what follows is of the next turn, which has a commit of its own
 			r.close(l)
 		}
@@ -146,14 +138,6 @@ func (r *Rounds) Heard(t sinks.Turn) {
 			r.open(l)
 		}
 	}
-}
-
-// current is the turn to which a lane's rounds belong.
-func (r *Rounds) current(l *lane) heard {
-	if l.name.lane == deltalog.LaneRevisions {
-		return r.turns[1]
-	}
-	return r.turns[0]
 }
 
 // Offer takes an offer of a node, and returns what has become of it once that is known, or once ctx has ended: then the
@@ -174,11 +158,7 @@ func (r *Rounds) Offer(ctx context.Context, from string, o *deltalog.Offer) delt
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	longest := r.o.Wait + r.patience(l)
-	if l.name.lane == deltalog.LaneRevisions {
-		longest = r.o.Revisions
-	}
-	stop := time.AfterFunc(withdrawnAfter+longest, cancel)
+	stop := time.AfterFunc(withdrawnAfter+r.o.Wait+r.patience(l), cancel)
 	defer stop.Stop()
 	w := &waiting{ctx: ctx, from: from, turn: o.Turn, change: &o.Change, answer: make(chan deltalog.Answer, 1),
 		taken: r.o.Now()}
@@ -245,21 +225,18 @@ var (
 
 // open opens a round with the offers that are held. It is called with mu held, where no round is open.
 //
-//	first      for commit_wait from the turn, or until every node has offered all that it will
-//	late       a moment, since nobody says of a shard that was at something else when it will come
-//	revisions  for their time
+//	first  for commit_wait from the turn, or until every node has offered all that it will
+//	late   a moment, since nobody says of a shard that was at something else when it will come
 //
 // After that both wait for nodes that are at work, until longest.
 func (r *Rounds) open(l *lane) {
-	now, turn := r.o.Now(), r.current(l)
+	now, turn := r.o.Now(), r.turn
 	rd := &round{turn: turn.number, late: l.served, offers: l.held}
 	l.round, l.held = rd, nil
 	var until time.Time
 	switch patience := r.patience(l); {
 	case rd.late:
 		until, rd.longest = now.Add(gathering+patience/4), now.Add(r.o.Wait+patience)
-	case l.name.lane == deltalog.LaneRevisions:
-		until = now.Add(r.o.Revisions)
 	default:
 		from := turn.at
 		if from.IsZero() {
@@ -301,7 +278,7 @@ func (r *Rounds) over(l *lane, rd *round) {
 // has, the longer that is: so tokens go where a little patience does not help, and hardly ever run out.
 func (r *Rounds) patience(l *lane) time.Duration {
 	spent := 1 - r.tokensOf(l.name.table).now(r.o.Now())/mostTokens
-	most := max(min(r.current(l).every*3/4, mostPatience)-r.o.Wait, 0)
+	most := max(min(r.turn.every*3/4, mostPatience)-r.o.Wait, 0)
 	return time.Duration(spent * spent * float64(most))
 }
 
@@ -336,7 +313,7 @@ func (r *Rounds) close(l *lane) {
 		l.held = rd.offers // another lane of the table has taken the last one
 		return
 	}
-	l.served = l.served || rd.turn == r.current(l).number
+	l.served = l.served || rd.turn == r.turn.number
 	r.o.Metrics.tokens(l.name.table, r.tokensOf(l.name.table).now(r.o.Now()))
 	r.commit(l, rd.offers)
 }

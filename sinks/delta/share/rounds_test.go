@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	every  = 10 * time.Second
-	wait   = 550 * time.Millisecond
-	revise = 10 * time.Second
+	every = 10 * time.Second
+	wait  = 550 * time.Millisecond
 )
 
 // world is a cluster of which one node's rounds are tested: who leads what, and what has been handed to the log.
@@ -39,7 +38,7 @@ type world struct {
 
 func newWorld(t *testing.T, leaders ...string) *world {
 	w := &world{t: t, self: "a", began: time.Now(), leaders: leaders, fails: map[string]deltalog.Outcome{}}
-	w.Rounds = New(Options{Peers: w, Wait: wait, Revisions: revise,
+	w.Rounds = New(Options{Peers: w, Wait: wait,
 		Log: func(table string) Log {
 			if table == "elsewhere" {
 				return nil
@@ -306,26 +305,20 @@ func TestWithdrawn(t *testing.T) {
 	})
 }
 
-// Lanes do not wait for each other. A round of revisions is long, and one at each turn with Revise.
+// Lanes do not wait for each other.
 func TestLanes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "a", "b")
 		defer w.Close()
-		w.Heard(sinks.Turn{Number: 1, Every: every, Revise: true})
-		r := w.offerIn(t.Context(), deltalog.LaneRevisions, "b", 1, 1)
+		w.turn(1)
+		r := w.offerIn(t.Context(), deltalog.LaneSessions, "b", 1, 1)
 		w.offer("a", 1, 0)
 		w.offer("b", 1, 1)
 		w.want("0s a[0] b[1]")
-		time.Sleep(5 * time.Second)
-		w.turn(2)
-		w.offer("a", 2, 0)
-		w.offer("b", 2, 1)
-		w.want("5s a[0] b[1]")
-		time.Sleep(revise - 5*time.Second)
+		time.Sleep(wait)
 		w.is(r, deltalog.OutcomeCommitted)
-		w.want("5s b[1]")
-		w.turn(3)
-		late := w.offerIn(t.Context(), deltalog.LaneRevisions, "a", 1, 0)
+		w.want(fmt.Sprintf("%v b[1]", wait))
+		late := w.offerIn(t.Context(), deltalog.LaneSessions, "a", 1, 0)
 		time.Sleep(gathering)
 		w.is(late, deltalog.OutcomeCommitted)
 		if n := w.tokens["t"].left; n >= mostTokens {
@@ -478,7 +471,7 @@ func TestAskAndServe(t *testing.T) {
 				got[from+" asks "+node] = t
 			}), nil
 		}
-		turn := sinks.Turn{Number: 7, Every: every, Revise: true}
+		turn := sinks.Turn{Number: 7, Every: every}
 		if err := Ask(t.Context(), send, "b", turn); err != nil {
 			t.Error(err)
 		}
