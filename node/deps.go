@@ -40,6 +40,8 @@ type Deps struct {
 	Force bool
 	// LogLevel, if set, is the least level of Logger, and follows log.level.
 	LogLevel *slog.LevelVar
+	// RecentLog, if set, returns the newest lines of what Logger has written, for support bundles.
+	RecentLog func() []byte
 	// Reread has the node look at files and configuration at once; it is told the signal for which it does.
 	Reread <-chan os.Signal
 	// Notify, if set, is told how the process is, for a service manager, as lines of sd_notify(3): READY once the node

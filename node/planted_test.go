@@ -1,11 +1,14 @@
 package node
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -113,6 +116,28 @@ func broken(v *state.View) (n int64) {
 	return n
 }
 
+// unzipped returns the files of a zip by name.
+func unzipped(t *testing.T, data []byte) map[string]string {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, f := range z.File {
+		in, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(in)
+		if err = errors.Join(err, in.Close()); err != nil {
+			t.Fatal(err)
+		}
+		files[f.Name] = string(text)
+	}
+	return files
+}
+
 // TestPlanted plants secrets wherever the configuration takes one, and persons in records good and bad, and runs every
 // sink through success, failure and refusal at log level debug. None of the texts is in a log line, an error, the
 // status, a page, the metrics, the audit log, what a panic would print, or, sealed, in the data folder.
@@ -177,6 +202,7 @@ func TestPlanted(t *testing.T) {
 	c.realSinks = true
 	c.adapt = func(d *Deps) {
 		d.Logger = slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		d.RecentLog = func() []byte { return []byte(logs.String()) }
 		d.ClickHouseDial = click.Dial
 		d.ReadFile = func(name string) ([]byte, error) {
 			switch name {
@@ -206,9 +232,14 @@ func TestPlanted(t *testing.T) {
 				t.Errorf("%s: %s: %d %s", what, path, w.Code, w.Body) // there is nothing to look at
 			}
 			shown[fmt.Sprintf("%s %s %.5s… %d", what, path, token, w.Code)] = w.Body.String()
+			if w.Header().Get("Content-Type") == "application/zip" {
+				for name, text := range unzipped(t, w.Body.Bytes()) {
+					shown[fmt.Sprintf("%s %s %s", what, path, name)] = text
+				}
+			}
 		}
 		for _, path := range []string{"/", "/api/v1/status", "/api/v1/analytics", "/api/status", "/metrics", "/readyz",
-			"/version", "/api/v1/whoami", "/api/v1/encryption"} {
+			"/version", "/api/v1/whoami", "/api/v1/encryption", "/api/v1/config", "/api/v1/support-bundle"} {
 			ask(http.MethodGet, path, secret, "")
 			ask(http.MethodGet, path, "x"+secret, "") // nearly right: an error must not show it
 			ask(http.MethodGet, path, secret+"x", "")
@@ -282,6 +313,13 @@ func TestPlanted(t *testing.T) {
 		shown["the file "+name] = text
 	}
 	shown["the logs"] = logs.String()
+	for name, want := range map[string]string{"config.yaml": "topic: web_clicks", "log.txt": "level=DEBUG",
+		"metrics.txt": "deckle_shard_leader", "cluster.json": `"members"`, "goroutines.txt": "deckle/",
+		"ready.json": `"ready": true`, "status.json": `"shards"`, "version.json": "{", "about.txt": "support bundle"} {
+		if text := shown["success /api/v1/support-bundle "+name]; !strings.Contains(text, want) {
+			t.Errorf("%s of the bundle has no %q:\n%.500s", name, want, text)
+		}
+	}
 	if !strings.Contains(shown["the logs"], "level=DEBUG") {
 		t.Error("nothing was logged at level debug")
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"net/http"
 
+	"deckle/node/config"
 	"deckle/node/status"
 	"deckle/node/web"
 )
@@ -16,7 +17,12 @@ func (n *Node) Handler() http.Handler {
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
 		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Gate: n.http.gate, Access: n.http.access,
 		Audit: n.http.audit.Load(), Insecure: n.cfg.HTTP.Insecure,
-		Open: func() []string { return n.reloads.live.Load().HTTP.Open },
+		Open:   func() []string { return n.reloads.live.Load().HTTP.Open },
+		Recent: n.deps.RecentLog,
+		Config: func() (any, string) {
+			values := n.reloads.live.Load().Values()
+			return values, config.ShowYAML(values)
+		},
 		Encryption: func() (any, error) {
 			return lookAtKeys(n.cfg, n.deps.FS, n.keys)
 		}})

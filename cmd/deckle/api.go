@@ -31,8 +31,14 @@ type nodeAPI struct {
 
 // flags adds the flags that say where the node is.
 func (a *nodeAPI) flags(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVarP(&a.config, "config", "c", "",
+		"configuration of the node on this machine, for its http block")
+	a.addressFlags(cmd)
+}
+
+// addressFlags adds those that --config may be without.
+func (a *nodeAPI) addressFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
-	f.StringVarP(&a.config, "config", "c", "", "configuration of the node on this machine, for its http block")
 	f.StringVar(&a.address, "address", "",
 		"HOST:PORT of its HTTP interface, instead of --config; https://HOST:PORT for TLS (default 127.0.0.1:8080)")
 	f.StringVar(&a.ca, "ca", "", "with --address: ask over TLS, and believe the CAs of this PEM file only")
@@ -136,15 +142,27 @@ var errTooMany = errors.New("too many requests")
 
 // do sends a request and decodes a good answer into out.
 func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out any) error {
-	t, err := a.target()
+	text, _, err := a.ask(ctx, method, path, body)
 	if err != nil {
 		return err
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("the node's answer: %w", err)
+	}
+	return nil
+}
+
+// ask sends a request and returns a good answer.
+func (a *nodeAPI) ask(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
+	t, err := a.target()
+	if err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.patience, 30*time.Second))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, t.url+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -155,27 +173,24 @@ func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out 
 	}
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls}}).Do(req)
 	if err != nil {
-		return fmt.Errorf("the node does not answer: %w", err)
+		return nil, nil, fmt.Errorf("the node does not answer: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return fmt.Errorf("the node's answer: %w", err)
+		return nil, nil, fmt.Errorf("the node's answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		var problem struct {
 			Detail string `json:"detail"`
 		}
 		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
-			return fmt.Errorf("%s %s: %s", method, t.url+path, resp.Status)
+			return nil, nil, fmt.Errorf("%s %s: %s", method, t.url+path, resp.Status)
 		}
 		if resp.StatusCode == http.StatusTooManyRequests {
-			return fmt.Errorf("%w: %s", errTooMany, problem.Detail)
+			return nil, nil, fmt.Errorf("%w: %s", errTooMany, problem.Detail)
 		}
-		return errors.New(problem.Detail)
+		return nil, nil, errors.New(problem.Detail)
 	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("the node's answer: %w", err)
-	}
-	return nil
+	return text, resp.Header, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -65,19 +66,29 @@ Exit code 0: shown; 2: the configuration is not good.`,
 func newConfigDiffCommand() *cobra.Command {
 	var source configFlags
 	var asJSON bool
+	api := &nodeAPI{}
 	cmd := &cobra.Command{
-		Use:   "diff --config FILE OTHER",
-		Short: "Print what differs between two configurations",
+		Use:   "diff --config FILE [OTHER]",
+		Short: "Print what differs between two configurations, or from what a node runs with",
 		Long: `Print the keys whose values differ, defaults too: - is what FILE has, + what OTHER has.
 Variables and files of secrets that are missing here are taken as present. Of secrets it
 compares where they come from.
 
-Exit code 0: they say the same; 1: they differ; 2: one is not good.`,
+Without OTHER it compares with what the node runs with, at the address of FILE's http block
+or at --address: - is what it runs with, + what FILE has. That takes the role operator.
+
+Exit code 0: they say the same; 1: they differ, or the node does not answer; 2: one is not
+good.`,
 		Example: `  deckle config diff --config node-a.yaml node-b.yaml
-  deckle config diff --config deckle.yaml deckle.yaml.new --json`,
+  deckle config diff --config deckle.yaml deckle.yaml.new --json
+  deckle config diff --config deckle.yaml               # does the node run with this file?`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef("name the file to compare with (see %s --help)", cmd.CommandPath())
+			switch {
+			case len(args) > 1:
+				return usagef("name one file to compare with (see %s --help)", cmd.CommandPath())
+			case len(args) == 1 && api.address+api.ca+api.tokenFile != "":
+				return usagef("with OTHER no node is asked: leave --address, --ca, --token-file away (see %s --help)",
+					cmd.CommandPath())
 			}
 			return nil
 		},
@@ -85,6 +96,14 @@ Exit code 0: they say the same; 1: they differ; 2: one is not good.`,
 			from, err := source.read(source.path, true)
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				api.config = source.path
+				var running []config.Value
+				if err := api.do(cmd.Context(), http.MethodGet, "/api/v1/config", nil, &running); err != nil {
+					return err
+				}
+				return printChanges(cmd.OutOrStdout(), config.Diff(running, from.Values()), asJSON)
 			}
 			to, err := (&configFlags{}).read(args[0], true)
 			if err != nil {
@@ -94,6 +113,7 @@ Exit code 0: they say the same; 1: they differ; 2: one is not good.`,
 		},
 	}
 	source.add(cmd)
+	api.addressFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
 	return cmd
 }

@@ -87,6 +87,6 @@ For completion in your shell: deckle completion --help`,
 	})
 	root.AddCommand(newCertsCommand(), newCheckCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(),
 		newEncryptionCommand(), newPartitionsCommand(), newRunCommand(), newSimCommand(), newStatusCommand(),
-		newSuppressCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
+		newSupportCommand(), newSuppressCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
 	return root
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -86,7 +87,9 @@ certificates expire, and notices, each with what to do.`,
 				collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Least())
-			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: cfg.Log.NewLogger(cmd.ErrOrStderr(), level),
+			recent := new(config.LogTail)
+			log := cfg.Log.NewLogger(io.MultiWriter(cmd.ErrOrStderr(), recent), level)
+			return node.Run(cmd.Context(), cfg.Config, node.Deps{Logger: log, RecentLog: recent.Bytes,
 				LogLevel: level, Force: force, Registerer: reg, Reload: source.again,
 				Reread: hangups, Notify: serviceManager()})
 		},

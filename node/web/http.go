@@ -60,6 +60,10 @@ type Options struct {
 	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
 	// without it there is nothing to show.
 	Encryption func() (any, error)
+	// Config is the configuration; without it there is none to show, and no support bundle.
+	Config Config
+	// Recent returns the newest lines of the log, for a support bundle; without it there are none.
+	Recent func() []byte
 	// Gate judges requests first; by default one that answers under localhost and the server's addresses, without
 	// metrics.
 	Gate *front.Gate
@@ -87,6 +91,8 @@ type handler struct {
 	// suppressions is nil where there is no list.
 	suppressions SuppressionList
 	tables       Tables // nil: there are none
+	config       Config // nil: it is not shown
+	recent       func() []byte
 	metrics      http.Handler
 	analytics    cached[*Analytics]
 	// encryption reads the beginning of every file: those who ask at once wait for one look.

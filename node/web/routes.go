@@ -66,6 +66,12 @@ var routes = []route{
 	{method: http.MethodGet, path: "/api/v1/encryption", role: access.Operator, class: front.Read,
 		serve: (*handler).serveEncryption, keys: true,
 		about: "files and bytes of this node's data folder by key, as `deckle encryption status --json` shows them"},
+	{method: http.MethodGet, path: "/api/v1/config", role: access.Operator, class: front.Read,
+		serve: (*handler).serveConfig, config: true,
+		about: "the configuration with which this node runs, secrets masked; what `deckle config diff` compares with"},
+	{method: http.MethodGet, path: "/api/v1/support-bundle", role: access.Operator, verb: verbSupport,
+		class: front.Heavy, serve: (*handler).serveSupport, config: true,
+		about: "a zip with conditions, figures, configuration and log of this node; `deckle support-bundle` keeps it"},
 	{method: http.MethodPost, path: "/api/v1/partitions/skip", role: access.Operator, verb: verbSkip,
 		old: "/api/partitions/skip", class: front.Verb, serve: (*handler).serveSkip, command: true,
 		about: "gives up offsets of a partition"},
@@ -105,7 +111,7 @@ var routes = []route{
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
-		suppressions: opts.Suppressions, tables: opts.Tables}
+		suppressions: opts.Suppressions, tables: opts.Tables, config: opts.Config, recent: opts.Recent}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -151,7 +157,7 @@ func newRouter(h *handler) *router {
 	for i := range routes {
 		r := &routes[i]
 		if r.command && h.command == nil || r.list && h.suppressions == nil || r.tables && h.tables == nil ||
-			r.keys && h.encryption.read == nil || r.login && !h.access.Required() {
+			r.keys && h.encryption.read == nil || r.config && h.config == nil || r.login && !h.access.Required() {
 			continue
 		}
 		add(r.path, r, "")

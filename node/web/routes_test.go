@@ -32,7 +32,7 @@ func ask(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 func commandHandler(err error) http.Handler {
 	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
 		Now:        func() time.Time { return testNow },
-		Encryption: noKeys, Suppressions: &fakeList{err: err},
+		Encryption: noKeys, Config: noConfig, Suppressions: &fakeList{err: err},
 		Tables: func(context.Context, *status.TableRequest) (*status.TableOutcome, error) {
 			return &status.TableOutcome{Table: "events"}, err
 		},
@@ -57,6 +57,8 @@ var bodies = map[string]string{
 	"/api/v1/suppressions/check":  `{"session_ids":["s"]}`,
 	"/api/v1/suppressions/repair": `{}`,
 }
+
+func noConfig() (values any, yaml string) { return []string{}, "" }
 
 func pathOf(path string) string {
 	if path == "/api/v1/sessions" || path == "/api/session" {
@@ -108,7 +110,7 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		if (r.command || r.keys || r.login || r.list || r.tables) != (code == http.StatusNotFound) {
+		if (r.command || r.keys || r.login || r.list || r.tables || r.config) != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}
 	}
