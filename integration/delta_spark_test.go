@@ -32,7 +32,8 @@ func TestSparkTakesChecksums(t *testing.T) {
 	open := func() *deltalog.Log {
 		l, err := deltalog.Open(t.Context(), deltalog.Options{
 			Store: store.NewLocal(vfs.Default, dir, "test"), Name: "t", KeepFiles: true, Rand: rand.Reader,
-			Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "d", Description: "a table",
+			Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"d"},
+				Description:  "a table",
 				Fields:       []deltalog.Field{{Name: "k", Type: "string"}, {Name: "d", Type: "date"}},
 				StatsColumns: []string{"k"}},
 		})

@@ -95,7 +95,7 @@ func openLog(t *testing.T, ctx context.Context, st store.Store, node int) *delta
 	for {
 		l, err := deltalog.Open(ctx, deltalog.Options{Store: st, Name: "t", KeepFiles: true, Rand: rand.Reader,
 			Node: fmt.Sprint("n", node), CheckpointInterval: 5,
-			Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "d",
+			Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"d"},
 				Fields: []deltalog.Field{{Name: "k", Type: "string"}, {Name: "d", Type: "date"}}}})
 		if err == nil {
 			return l

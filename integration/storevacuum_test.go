@@ -185,7 +185,7 @@ func agedTable(t *testing.T, m *s3Server, st *store.S3, leftovers int) map[strin
 	write := func(now time.Time, from, to int) {
 		log, err := deltalog.Open(ctx, deltalog.Options{Store: st, Name: "sessions", Rand: rand.Reader, KeepFiles: true,
 			Now: func() time.Time { return now },
-			Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "session_date",
+			Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"session_date"},
 				Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "session_date", Type: "date"}}}})
 		must(t, err)
 		defer func() { must(t, log.Close()) }()

@@ -83,9 +83,9 @@ func (s *sharing) log(table string) share.Log {
 
 // check is share.Options.Check.
 func (s *sharing) check(o *deltalog.Offer, leads func(shard uint32) bool) error {
-	_, partition := s.n.delta.committer(o.Table)
+	_, partitions := s.n.delta.committer(o.Table)
 	return o.Check(&deltalog.OfferRules{ClusterID: s.n.raft.ClusterID(), Pipeline: s.n.cfg.Cluster.Pipeline,
-		PartitionColumn: partition, Shards: s.Shards(), Leads: leads})
+		PartitionColumns: partitions, Shards: s.Shards(), Leads: leads})
 }
 
 // run asks and is asked until ctx ends.

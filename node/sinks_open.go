@@ -77,11 +77,11 @@ type deltaTables struct {
 }
 
 // committer is delta.Delta.Committer, nil while the tables are not open.
-func (t *deltaTables) committer(table string) (log *deltalog.Log, partition string) {
+func (t *deltaTables) committer(table string) (log *deltalog.Log, partitions []string) {
 	if d := t.opened.Load(); d != nil {
 		return d.Committer(table)
 	}
-	return nil, ""
+	return nil, nil
 }
 
 func (t *deltaTables) sink(ctx context.Context, id state.SinkID) (sinks.Sink, error) {
@@ -141,9 +141,10 @@ func (w *sinkWiring) openDelta(ctx context.Context) (*delta.Delta, error) {
 	return delta.Open(ctx, delta.Options{
 		Offer: offer, Offered: w.offered,
 		Store: st, Level: w.level(), ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, Node: w.cfg.Node,
-		Events:      cfg.Events == nil || *cfg.Events,
-		EventSource: func(uint32) sinks.EventSource { return w.refetch },
-		Compression: cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass,
+		Events:          cfg.Events == nil || *cfg.Events,
+		EventSource:     func(uint32) sinks.EventSource { return w.refetch },
+		SessionsByBrand: cfg.Sessions.ByBrand(),
+		Compression:     cfg.Compression, RevisionFilesPerPass: cfg.RevisionFilesPerPass,
 		RevisionInterval:   cfg.RevisionInterval,
 		CheckpointInterval: cfg.CheckpointInterval, InCommitTimestamps: cfg.InCommitTimestamps,
 		BufferMemoryBytes: w.cfg.Limits.BufferMemoryBytes, Now: w.deps.Now,

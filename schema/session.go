@@ -212,7 +212,8 @@ var Sessions = []Column[SessionRow]{
 
 	{Name: "opening_brand", Kind: Few, Since: level.Lake, Known: &hasOpeningBrand,
 		Rule: "brand of the record that opened the row: never changes; null if that record names none (or one of " +
-			"more than 128 bytes), or if the row was opened before level 4",
+			"more than 128 bytes), or if the row was opened before level 4; partition key in Delta if " +
+			"`delta.sessions.partition_by` has it",
 		Comment: "Brand of the record that opened the row; never changes",
 		Field:   At(func(r *SessionRow) *string { return &r.OpeningBrand })},
 }

@@ -175,7 +175,7 @@ func (s *shown) print(to io.Writer) error {
 // fileLine is a file of a table.
 type fileLine struct {
 	Path      string            `json:"path"`
-	Partition map[string]string `json:"partition"`
+	Partition deltalog.Values   `json:"partition"`
 	Bytes     int64             `json:"bytes"`
 	Rows      int64             `json:"rows"`     // -1 if unknown
 	Modified  time.Time         `json:"modified"` // by the writer's clock
@@ -202,7 +202,7 @@ func newDeltaFilesCommand(l *lake) *cobra.Command {
 		Short: "List the live files of a version",
 		Long: `List the live files of a version, ascending by path, with partition, size and rows; with
 --json their tags and statistics, too. --partition takes the files of one partition value,
-and may be given several times.
+and may be given several times; COLUMN= takes those in which it is null.
 
 Exit code 0: listed; 1: the version cannot be read.`,
 		Example: `  deckle delta files sessions --config deckle.yaml --partition session_date=2026-11-29

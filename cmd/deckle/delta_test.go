@@ -28,7 +28,7 @@ func lakeFolder(t *testing.T) string {
 	st := store.NewLocal(vfs.Default, dir, "test")
 	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: st, Name: "sessions", Rand: rand.Reader, Node: "n1",
 		KeepFiles: true, Now: func() time.Time { return then },
-		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "session_date",
+		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"session_date"},
 			Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "session_date", Type: "date"}}}})
 	if err != nil {
 		t.Fatal(err)

@@ -6,10 +6,13 @@
 //	client                       how a version is read                      in
 //	delta-rs (DataFusion)        DeltaTable(version), QueryBuilder          make integration, make readers
 //	DuckDB (delta-kernel-rs)     delta_scan(version)                        make integration, make readers
-//	Polars                       scan_delta(version)                        make integration, make readers
+//	Polars                       scan_delta(version), by brand use_pyarrow  make integration, make readers
 //	chDB (delta-kernel-rs)       deltaLakeLocal, its setting of a version   make integration, make readers
 //	Spark 3.5 with Delta 3.3     VERSION AS OF                              make readers
 //	Spark 4.0 with Delta 4.0     VERSION AS OF                              make readers
+//
+// Sessions are partitioned by date, and, for delta-rs, DuckDB, Polars and Spark, which differ in how they read
+// partition values, by brand and date, whatever is in the brands; then a third of the versions is read.
 //
 // delta-rs and Spark read the change data feed of sessions, too: it must have the differences of the versions, as far
 // as the log and the files of those are there.

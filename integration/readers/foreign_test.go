@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -67,8 +68,10 @@ func others(t *testing.T, l *lake) {
 			if ids == nil {
 				return false
 			}
-			path := fmt.Sprintf("session_date=%s/part-noted-%d.parquet", f.Partition, s.Version)
-			must(t, l.st.Put(t.Context(), "sessions/"+path, text))
+			name := fmt.Sprintf("%s/part-noted-%d.parquet", path.Dir(f.Path), s.Version)
+			must(t, l.st.Put(t.Context(), "sessions/"+name, text))
+			partition, err := json.Marshal(tab.PartitionValues(f))
+			must(t, err)
 			for _, id := range ids {
 				l.notes[id] = "of " + id
 				r := slices.Clone(l.sessions[id])
@@ -76,10 +79,10 @@ func others(t *testing.T, l *lake) {
 				l.sessions[id] = r
 			}
 			l.commit("sessions", s.Version+1, fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":%d,`+
-				`"dataChange":true,"extendedFileMetadata":true,"partitionValues":{"session_date":%q},"size":%d}}`,
-				f.Path, l.now.UnixMilli(), f.Partition, f.Size),
-				fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"session_date":%q},"size":%d,"modificationTime":%d,`+
-					`"dataChange":true,"stats":"{\"numRecords\":%d}"}}`, path, f.Partition, len(text),
+				`"dataChange":true,"extendedFileMetadata":true,"partitionValues":%s,"size":%d}}`,
+				f.Path, l.now.UnixMilli(), partition, f.Size),
+				fmt.Sprintf(`{"add":{"path":%q,"partitionValues":%s,"size":%d,"modificationTime":%d,`+
+					`"dataChange":true,"stats":"{\"numRecords\":%d}"}}`, name, partition, len(text),
 					l.now.UnixMilli(), len(ids)))
 			return true
 		})

@@ -45,6 +45,7 @@ type lake struct {
 	rng *rand.Rand
 	d   *delta.Delta
 
+	byBrand  bool // sessions is partitioned by brand, too
 	level    level.Level
 	epochs   [shards]uint64
 	revised  [shards]uint64 // of the last plan of revisions
@@ -106,13 +107,17 @@ func (a *aging) PutStreamIfAbsent(ctx context.Context, key string, n int64, writ
 }
 
 // newLake makes the tables at level.First, 100 days ago.
-func newLake(t *testing.T, dir string) *lake {
-	l := &lake{t: t, dir: dir, now: time.Now().Add(-100 * 24 * time.Hour).Truncate(time.Hour), level: level.First,
+func newLake(t *testing.T, dir string, byBrand bool) *lake {
+	l := &lake{t: t, dir: dir, byBrand: byBrand, level: level.First,
+		now: time.Now().Add(-100 * 24 * time.Hour).Truncate(time.Hour),
 		rng: rand.New(rand.NewPCG(1, 2)), sessions: map[string][]any{}, events: map[string][]any{},
 		notes: map[string]any{}, item: map[uint64][]event.Item{}}
 	l.st = &aging{store.NewLocal(vfs.Default, dir, "test"), l}
 	all := schema.All()
 	sessions := &table{Key: "session_id", First: len(all.UpTo(level.First).Sessions)}
+	if byBrand { // it has that column, and those before it, from the beginning
+		sessions.First = len(all.UpTo(level.Lake).Sessions)
+	}
 	for i := range all.Sessions {
 		sessions.Columns = append(sessions.Columns, [2]string{all.Sessions[i].Name, kindOf(all.Sessions[i].Kind)})
 	}
@@ -150,7 +155,8 @@ func kindOf(k schema.Kind) string {
 func (l *lake) open() {
 	l.t.Helper()
 	d, err := delta.Open(l.t.Context(), delta.Options{Store: l.st, ClusterID: "c", Pipeline: "p", Node: "n",
-		Level: level.First, Events: true, EventSource: func(uint32) sinks.EventSource { return source{l} },
+		Level: level.First, SessionsByBrand: l.byBrand, Events: true,
+		EventSource:        func(uint32) sinks.EventSource { return source{l} },
 		CheckpointInterval: 5, Now: func() time.Time { return l.now }})
 	must(l.t, err)
 	l.d = d

@@ -24,21 +24,31 @@ type operation struct {
 	do   func(t *testing.T, l *lake)
 }
 
-// stages are the operations in the order in which they are done. After each stage every client reads every version.
-var stages = []struct {
+// stage are operations in the order in which they are done. After it every client reads every version.
+type stage struct {
 	name       string
 	operations []operation
-}{
+	// versions and predicates are how many of them a client must have read at least.
+	versions, predicates int
+}
+
+var stages = []stage{
 	{"young", []operation{
 		{"inserts", inserts}, {"revisions", revisions}, {"checkpoints", checkpoints}, {"columns of a level", columns},
 		{"inserts", inserts}, {"columns of others", others}, {"change data feed", feed}, {"compaction", compaction},
 		{"revisions", revisions}, {"restore", restore}, {"insert", func(_ *testing.T, l *lake) { l.insert(2) }},
-	}},
+	}, 15, 20},
 	{"old", []operation{
 		{"weeks", weeks}, {"cleanup of the log", cleanup}, {"compaction", compaction}, {"revisions", revisions},
 		{"vacuum", removed},
 		{"inserts", inserts},
-	}},
+	}, 15, 20},
+}
+
+// stagesByBrand are what finds, moves and removes rows and files of sessions that are partitioned by brand, too.
+var stagesByBrand = []stage{
+	{"young", stages[0].operations, 12, 40},
+	{"vacuumed", []operation{{"vacuum", removed}, {"revisions", revisions}}, 1, 10},
 }
 
 func inserts(_ *testing.T, l *lake) {

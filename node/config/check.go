@@ -226,6 +226,10 @@ func (c *Config) checkDelta(k *checker) {
 	k.between("delta.revision_interval", d.RevisionInterval, 100*time.Millisecond, 24*time.Hour)
 	k.atLeast("delta.revision_files_per_pass", int64(d.RevisionFilesPerPass), 1)
 	k.between("delta.commit_wait", *d.CommitWait, 0, 2*time.Second)
+	if by := d.Sessions.PartitionBy; !slices.Equal(by, []string{"date"}) &&
+		!slices.Equal(by, []string{"opening_brand", "date"}) {
+		k.add("delta.sessions.partition_by", "%q: give [date] or [opening_brand, date]", by)
+	}
 	k.atLeast("delta.checkpoint_interval", int64(d.CheckpointInterval), 1)
 	k.between("delta.compaction.every", d.Compaction.Every, time.Second, 24*time.Hour)
 	k.atLeast("delta.compaction.rate_bytes", d.Compaction.RateBytes, 1<<20)

@@ -152,10 +152,21 @@ type Delta struct {
 	CommitWait *time.Duration `yaml:"commit_wait" default:"550ms"`
 	// InCommitTimestamps makes new tables with in-commit timestamps, so that time travel by a time stays right in a
 	// copy of the bucket. A table that is there keeps what it has; Deckle before 0.2.0 does not write such tables.
-	InCommitTimestamps bool       `yaml:"in_commit_timestamps"`
-	Compaction         Compaction `yaml:"compaction"` // few large files of many small ones
-	Vacuum             Vacuum     `yaml:"vacuum"`     // objects go that no version needs
+	InCommitTimestamps bool         `yaml:"in_commit_timestamps"`
+	Sessions           LakeSessions `yaml:"sessions"`   // the table sessions
+	Compaction         Compaction   `yaml:"compaction"` // few large files of many small ones
+	Vacuum             Vacuum       `yaml:"vacuum"`     // objects go that no version needs
 }
+
+// LakeSessions is the Delta table sessions.
+type LakeSessions struct {
+	// PartitionBy is how the table is partitioned when it is made, and cannot be changed afterwards: [date], the
+	// default, or [opening_brand, date].
+	PartitionBy []string `yaml:"partition_by" enum:"opening_brand,date"`
+}
+
+// ByBrand says that the table is partitioned by brand, too.
+func (s *LakeSessions) ByBrand() bool { return len(s.PartitionBy) > 1 }
 
 // Compaction makes few large files of many small ones, on the node that leads shard 1.
 type Compaction struct {
@@ -210,8 +221,13 @@ func (c *Config) derive() {
 			cl.Listen = cmp.Or(cl.Listen, n.Address)
 		}
 	}
-	if d := c.Delta; d != nil && d.S3 != nil {
-		d.S3.deriveCredentials()
+	if d := c.Delta; d != nil {
+		if d.Sessions.PartitionBy == nil {
+			d.Sessions.PartitionBy = []string{"date"}
+		}
+		if d.S3 != nil {
+			d.S3.deriveCredentials()
+		}
 	}
 	k.DLQ = cmp.Or(k.DLQ, k.Topic+".dlq")
 	k.Group = cmp.Or(k.Group, "deckle-"+cl.Pipeline)

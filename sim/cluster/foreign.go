@@ -17,6 +17,7 @@ import (
 	"deckle/schema/level"
 	"deckle/sim"
 	"deckle/sinks/delta"
+	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
 )
@@ -55,7 +56,7 @@ func (w *world) deleteOnce(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		commit, gone, err := w.without(ctx, f, info)
+		commit, gone, err := w.without(ctx, f, table.PartitionValues(f), info)
 		if errors.Is(err, store.ErrNotFound) {
 			continue // it was removed meanwhile, and vacuumed
 		}
@@ -105,9 +106,9 @@ func (w *world) foreignInfo(ctx context.Context, version int64) (map[string]any,
 }
 
 // without stores what a file becomes without some of its rows, and returns the commit, with this commitInfo, and what
-// is gone.
-func (w *world) without(ctx context.Context, f *delta.File, info map[string]any) (commit []byte,
-	gone map[string]uint64, err error,
+// is gone. Of the file's partition values it writes null in one of the two forms that the protocol has for it.
+func (w *world) without(ctx context.Context, f *delta.File, partition deltalog.Values, info map[string]any) (
+	commit []byte, gone map[string]uint64, err error,
 ) {
 	data, err := w.objects.Mem.Get(ctx, "sessions/"+f.Path)
 	if err != nil {
@@ -160,12 +161,17 @@ func (w *world) without(ctx context.Context, f *delta.File, info map[string]any)
 		map[string]any{"remove": map[string]any{"path": f.Path, "dataChange": true, "deletionTimestamp": at}},
 	}
 	if left > 0 && len(gone) > 0 {
-		name := fmt.Sprintf("%s/part-%05d-foreign.parquet", path.Dir(f.Path), w.foreign.file())
+		n := w.foreign.file()
+		var values any = partition
+		if n%2 == 0 {
+			values = map[string]string(partition) // "" for null
+		}
+		name := fmt.Sprintf("%s/part-%05d-foreign.parquet", path.Dir(f.Path), n)
 		if err := w.objects.Mem.PutIfAbsent(ctx, "sessions/"+name, rest.Bytes()); err != nil {
 			return nil, nil, err
 		}
 		actions = append(actions, map[string]any{"add": map[string]any{"path": name, "size": rest.Len(),
-			"partitionValues": map[string]string{"session_date": f.Partition}, "modificationTime": at,
+			"partitionValues": values, "modificationTime": at,
 			"dataChange": true, "stats": fmt.Sprintf(`{"numRecords":%d}`, left)}})
 	}
 	for _, a := range actions {

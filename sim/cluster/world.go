@@ -98,6 +98,9 @@ func (w *world) config(m *member, f rulesFile) *config.Config {
 		cfg.Delta.CommitWait = new(time.Duration)
 	}
 	cfg.Delta.InCommitTimestamps = w.opts.Seed%4 < 2
+	if w.opts.Seed%8 >= 4 { // with each of the other two
+		cfg.Delta.Sessions.PartitionBy = []string{"opening_brand", "date"}
+	}
 	w.setRules(cfg, f)
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)

@@ -60,6 +60,11 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
+			if brand, ok := a.Add.PartitionValues["opening_brand"]; ok { // then the file does not have it
+				for i := range rows {
+					rows[i].Opening = brand
+				}
+			}
 			c.Adds = append(c.Adds, AddedFile{a.Add.Path, rows})
 		}
 	}
@@ -70,6 +75,8 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 type file struct {
 	Path       string `json:"path"`
 	DataChange bool   `json:"dataChange"`
+	// PartitionValues are those of an add; null is "".
+	PartitionValues map[string]string `json:"partitionValues"`
 }
 
 type eventColumns struct {

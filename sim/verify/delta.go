@@ -24,8 +24,8 @@ import (
 // that the sink writes them with, whose errors would cancel themselves out.
 func OpenDelta(ctx context.Context, st store.Store) (Reader, error) {
 	d := &deltaReader{store: st, tables: map[string]*deltaTable{
-		"events":   {columns: sim.EventColumns, partition: "event_date"},
-		"sessions": {columns: sim.SessionColumns, partition: "session_date"},
+		"events":   {columns: sim.EventColumns},
+		"sessions": {columns: sim.SessionColumns},
 	}}
 	for name, t := range d.tables {
 		var err error
@@ -43,8 +43,7 @@ type deltaReader struct {
 
 type deltaTable struct {
 	*delta.Table
-	columns   []string
-	partition string // the column that is not in the files
+	columns []string
 }
 
 // snapshot is the newest version; a table that does not exist is empty.
@@ -98,7 +97,7 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 		if int64(len(data)) != f.Size {
 			return fmt.Errorf("%s has %d bytes, the log says %d", key, len(data), f.Size)
 		}
-		rows, err := ParquetRows(data, t.columns, map[string]string{t.partition: f.Partition}, yield)
+		rows, err := ParquetRows(data, t.columns, t.PartitionValues(f), yield)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}

@@ -3,12 +3,10 @@ package delta
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
-	"deckle/schema"
 	"deckle/schema/level"
 	"deckle/sinks/delta/deltalog"
 )
@@ -18,8 +16,8 @@ import (
 type changes struct {
 	w     *writer
 	judge *judge
-	dates map[int32]*changedRows // those without columns of others
-	fresh map[int32]*changedRows // those that are new, where columns of others have defaults
+	parts map[partition]*changedRows // those without columns of others
+	fresh map[partition]*changedRows // those that are new, where columns of others have defaults
 }
 
 // changedRows become one file of changes. Each row has all columns of this binary, and behind them those of others and
@@ -36,7 +34,7 @@ func (w *writer) feed(j *judge) *changes {
 	if !w.log.ChangeFeed() {
 		return nil
 	}
-	return &changes{w: w, judge: j, dates: map[int32]*changedRows{}, fresh: map[int32]*changedRows{}}
+	return &changes{w: w, judge: j, parts: map[partition]*changedRows{}, fresh: map[partition]*changedRows{}}
 }
 
 // changeField is the column of what has happened.
@@ -61,12 +59,12 @@ func (c *changedRows) add(row sessionRow, what string) {
 	c.rows = append(c.rows, append(slices.Clip(row), parquet.ValueOf(what).Level(0, 0, at)))
 }
 
-// of returns where the changed rows of a file of the table's level, or of a date, are collected.
-func (c *changes) of(in map[int32]*changedRows, t *table, date int32) *changedRows {
-	r := in[date]
+// of returns where the changed rows of a file of the table's level, or of a partition, are collected.
+func (c *changes) of(in map[partition]*changedRows, t *table, p partition) *changedRows {
+	r := in[p]
 	if r == nil {
 		r = &changedRows{table: t, more: (*foreign)(nil).noting()}
-		in[date] = r
+		in[p] = r
 	}
 	if t.level > r.table.level {
 		r.table = t
@@ -76,12 +74,12 @@ func (c *changes) of(in map[int32]*changedRows, t *table, date int32) *changedRo
 
 // replaced notes the rows of a file that are replaced: befores and afters, one of each. more are the columns of others
 // in the file, whose values the rows have; such rows are a file of their own.
-func (c *changes) replaced(ctx context.Context, t *table, date int32, befores, afters []sessionRow, more *foreign,
+func (c *changes) replaced(ctx context.Context, t *table, p partition, befores, afters []sessionRow, more *foreign,
 	change *deltalog.Change) error {
 	if c == nil {
 		return nil
 	}
-	to := c.of(c.dates, t, date)
+	to := c.of(c.parts, t, p)
 	if more != nil {
 		to = &changedRows{table: t, more: more.noting()}
 	}
@@ -92,19 +90,19 @@ func (c *changes) replaced(ctx context.Context, t *table, date int32, befores, a
 	if more == nil {
 		return nil
 	}
-	return c.upload(ctx, to, date, change)
+	return c.upload(ctx, to, p, change)
 }
 
 // inserted notes rows that are new.
-func (c *changes) inserted(t *table, date int32, rows []sessionRow) {
+func (c *changes) inserted(t *table, p partition, rows []sessionRow) {
 	if c == nil {
 		return
 	}
-	in := c.dates
+	in := c.parts
 	if c.judge != nil && len(c.judge.rules.Defaults()) > 0 {
 		in = c.fresh
 	}
-	newest, to := c.w.layout.sessions[level.Current], c.of(in, t, date)
+	newest, to := c.w.layout.sessions[level.Current], c.of(in, t, p)
 	for _, r := range rows {
 		to.add(c.w.layout.fit(newest, slices.Clip(r)), deltalog.ChangeInsert)
 	}
@@ -115,14 +113,14 @@ func (c *changes) finish(ctx context.Context, change *deltalog.Change) error {
 	if c == nil || len(change.Removes) == 0 {
 		return nil
 	}
-	for _, date := range slices.Sorted(maps.Keys(c.dates)) {
-		if err := c.upload(ctx, c.dates[date], date, change); err != nil {
+	for _, p := range sorted(c.parts) {
+		if err := c.upload(ctx, c.parts[p], p, change); err != nil {
 			return err
 		}
 	}
-	for _, date := range slices.Sorted(maps.Keys(c.fresh)) {
-		c.fresh[date].judge = c.judge
-		if err := c.upload(ctx, c.fresh[date], date, change); err != nil {
+	for _, p := range sorted(c.fresh) {
+		c.fresh[p].judge = c.judge
+		if err := c.upload(ctx, c.fresh[p], p, change); err != nil {
 			return err
 		}
 	}
@@ -130,7 +128,7 @@ func (c *changes) finish(ctx context.Context, change *deltalog.Change) error {
 }
 
 // upload puts a file of changes, and names it in the change.
-func (c *changes) upload(ctx context.Context, r *changedRows, date int32, change *deltalog.Change) error {
+func (c *changes) upload(ctx context.Context, r *changedRows, p partition, change *deltalog.Change) error {
 	if len(r.rows) == 0 {
 		return nil
 	}
@@ -148,12 +146,11 @@ func (c *changes) upload(ctx context.Context, r *changedRows, date int32, change
 	if err != nil {
 		return err
 	}
-	value := schema.DateText(date)
-	path := fmt.Sprintf("%s/%s=%s/part-cdc-%s.parquet", deltalog.ChangeFolder, r.table.partition, value, attempt)
+	path := fmt.Sprintf("%s/%s/part-cdc-%s.parquet", deltalog.ChangeFolder, r.table.folder(p), attempt)
 	if err := c.w.opts.Store.Put(ctx, r.table.name+"/"+path, data); err != nil {
 		return fmt.Errorf("delta: file of changes: %w", err)
 	}
 	change.Changes = append(change.Changes, deltalog.Cdc{Path: path, Size: int64(len(data)),
-		PartitionValues: map[string]string{r.table.partition: value}})
+		PartitionValues: r.table.values(p)})
 	return nil
 }

@@ -39,7 +39,8 @@ func Checkpoint(ctx context.Context, opts Options, name string) (version, size i
 	return version, size, made, errors.Join(err, log.Close())
 }
 
-// owner sets the cluster and the pipeline to those that have made a table, unless they are set.
+// owner sets the cluster and the pipeline to those that have made a table, unless they are set, and then the
+// partitioning of sessions to that of the table, too.
 func (o *Options) owner(ctx context.Context, table string) error {
 	if o.ClusterID != "" {
 		return nil
@@ -52,6 +53,7 @@ func (o *Options) owner(ctx context.Context, table string) error {
 		if s.Metadata != nil {
 			o.ClusterID = s.Metadata.Configuration[deltalog.ConfigClusterID]
 			o.Pipeline = s.Metadata.Configuration[deltalog.ConfigPipeline]
+			o.SessionsByBrand = table == sessionsTable.name && partitionedByBrand(s)
 		}
 	})
 	if o.ClusterID == "" {

@@ -46,7 +46,7 @@ func openCompactor(ctx context.Context, opts *Options, m *deltalog.Metrics, tabl
 		return nil, err
 	}
 	y := opts.layout
-	rows := &compactRows{tables: &y.sessions, codec: cdc, order: []int{placeBrand, placeSession, placeOrigin}}
+	rows := &compactRows{tables: &y.sessions, codec: cdc, order: y.sessionOrder()}
 	if table == eventsTable.name {
 		rows.tables = &y.events
 		rows.order = []int{eventsTable.place("session_id"), eventsTable.place("kafka_partition"),
@@ -63,7 +63,7 @@ func openCompactor(ctx context.Context, opts *Options, m *deltalog.Metrics, tabl
 		return nil, err
 	}
 	rows.others = log.ForeignColumns
-	c.Log, c.Table, c.Column, c.Rows, c.Store = log, table, rows.tables[level.Current].partition, rows, opts.Store
+	c.Log, c.Table, c.Columns, c.Rows, c.Store = log, table, rows.tables[level.Current].columns(), rows, opts.Store
 	c.Now, c.Rand, c.Logger, c.StagedLife = opts.Now, opts.Rand, opts.Logger, StagedLife
 	compactor, err := compact.New(c)
 	if err != nil {

@@ -79,15 +79,15 @@ func (d *Delta) Sessions() *Sessions { return d.sessions }
 // Revisions returns the sink of the sessions that changed after they were closed.
 func (d *Delta) Revisions() *Revisions { return d.revisions }
 
-// Committer returns the log of a table, for a node that commits what others have staged for it, and the name of the
-// table's partition column; nil if there is no such table.
-func (d *Delta) Committer(table string) (log *deltalog.Log, partition string) {
+// Committer returns the log of a table, for a node that commits what others have staged for it, and the names of
+// the table's partition columns; nil if there is no such table.
+func (d *Delta) Committer(table string) (log *deltalog.Log, partitions []string) {
 	for _, w := range []*writer{&d.sessions.writer, d.eventsWriter()} {
 		if w != nil && w.tables[level.First].name == table {
-			return w.log, w.tables[level.First].partition
+			return w.log, w.tables[level.First].columns()
 		}
 	}
-	return nil, ""
+	return nil, nil
 }
 
 // eventsWriter is that of the sink of raw events, nil if it is off.

@@ -13,9 +13,10 @@
 //     nothing, and the txn only lags.
 //  2. A data file is written under a name that nobody else uses (an attempt id from Options.Rand), never changed, and
 //     never deleted here: a commit whose answer was lost may have made it live.
-//  3. A file of sessions is sorted by (brand, session_id, origin), one of events by (partition, offset). Its tags give
-//     each shard that it may have rows of, with the epochs (from, to] that contain the first closed image of each of
-//     them; without tags it may have any.
+//  3. A file of sessions has rows of one partition (the date, or the opening brand and the date, both fixed when a
+//     session is opened), sorted by (brand, session_id, origin), where the partition has the brand by (session_id,
+//     origin); one of events is sorted by (partition, offset). Its tags give each shard that it may have rows of, with
+//     the epochs (from, to] that contain the first closed image of each of them; without tags it may have any.
 //  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
 //     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
 //     commit that is guarded against such a file appearing meanwhile. A row that was written before

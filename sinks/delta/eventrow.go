@@ -160,6 +160,6 @@ func (e *eventsEncoder) finish(batchID int64) (*dataFile, error) {
 	if err := e.w.Close(); err != nil {
 		return nil, fmt.Errorf("delta: encode events: %w", err)
 	}
-	return &dataFile{table: e.table, date: e.date, data: e.out.Bytes(), rows: e.rows, cols: e.stats,
-		groups: partitions}, nil
+	return &dataFile{table: e.table, partition: partition{date: e.date}, data: e.out.Bytes(), rows: e.rows,
+		cols: e.stats, groups: partitions}, nil
 }

@@ -55,8 +55,8 @@ func (c *committer) take(ctx context.Context, at *lakeNode, data []byte) deltalo
 	o, err := deltalog.DecodeOffer(data)
 	if err == nil {
 		err = o.Check(&deltalog.OfferRules{ClusterID: "c1", Pipeline: "p", Shards: uint32(c.shards),
-			PartitionColumn: map[string]string{"events": "event_date", "sessions": "session_date"}[o.Table],
-			Leads:           func(uint32) bool { return true }})
+			PartitionColumns: map[string][]string{"events": {"event_date"}, "sessions": {"session_date"}}[o.Table],
+			Leads:            func(uint32) bool { return true }})
 	}
 	if err != nil {
 		c.t.Errorf("an offer is refused: %v", err)

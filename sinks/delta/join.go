@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
@@ -46,7 +45,7 @@ type piece struct {
 
 // apart orders pieces by what cannot be in one file: dates, and columns, which follow from the level.
 func apart(a, b piece) int {
-	return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.table.level, b.table.level))
+	return cmp.Or(a.partition.compare(b.partition), cmp.Compare(a.table.level, b.table.level))
 }
 
 // each uploads the files as they are. It returns the number of their rows, too.
@@ -138,7 +137,7 @@ func joinFiles(pieces []piece, c compress.Codec) (*dataFile, error) {
 		partition int32
 	}
 	first := pieces[0]
-	joined := &dataFile{table: first.table, date: first.date, cols: first.table.newStats()}
+	joined := &dataFile{table: first.table, partition: first.partition, cols: first.table.newStats()}
 	var groups []group
 	size := 0
 	for _, p := range pieces {
@@ -181,7 +180,7 @@ type looseSessions struct {
 	table  *table // of the plan's level
 	judge  *judge
 	origin deltalog.Origin
-	dates  map[int32][]sessionRow
+	parts  partitioned
 	bytes  int64
 }
 
@@ -210,23 +209,23 @@ func (l *looseSessions) stage(ctx context.Context, others []unstaged) (adds []de
 	return adds, rows, nil
 }
 
-// joinSessions uploads the rows of plans of one level as one file for each date.
+// joinSessions uploads the rows of plans of one level as one file for each partition.
 func joinSessions(ctx context.Context, plans []*looseSessions, change *deltalog.Change) error {
 	first := plans[0]
 	b := sessionsBuilder{ctx: ctx, w: first.w, table: first.table, change: change, judge: first.judge}
-	dates, origins := map[int32][]sessionRow{}, map[int32][]deltalog.Origin{}
+	parts, origins := map[partition][]sessionRow{}, map[partition][]deltalog.Origin{}
 	for _, p := range plans {
-		for date, rows := range p.dates {
-			dates[date] = append(dates[date], rows...)
-			origins[date] = append(origins[date], p.origin)
+		for in, rows := range p.parts {
+			parts[in] = append(parts[in], *rows...)
+			origins[in] = append(origins[in], p.origin)
 		}
 	}
-	for _, date := range slices.Sorted(maps.Keys(dates)) {
+	for _, in := range sorted(parts) {
 		// gofail: var bugJoinedSessionsLost struct{}
-		// if len(origins[date]) > 1 {
-		// 	dates[date] = dates[date][1:]
+		// if len(origins[in]) > 1 {
+		// 	parts[in] = parts[in][1:]
 		// }
-		if err := b.newRows(b.table, date, dates[date], deltalog.UnionOrigins(origins[date]...)...); err != nil {
+		if err := b.newRows(b.table, in, parts[in], deltalog.UnionOrigins(origins[in]...)...); err != nil {
 			return err
 		}
 	}

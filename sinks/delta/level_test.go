@@ -23,7 +23,9 @@ import (
 // wider are tables of level 2 that have, beside what package schema declares, columns of each kind that a level can
 // add: to sessions a count, a text, and a number and a text that nobody knows for older rows; to events a text that
 // may be empty and a number.
-var wider = func() *layout {
+var wider, widerByBrand = wideLayout(false), wideLayout(true)
+
+func wideLayout(byBrand bool) *layout {
 	known := schema.At(func(r *schema.SessionRow) *uint32 { return &r.Counts[event.TypeInvalid] })
 	all := schema.All()
 	n := len(all.UpTo(level.Real).Sessions)
@@ -43,8 +45,8 @@ var wider = func() *layout {
 		{Name: "test_number", Kind: schema.Uint64, Since: level.Real,
 			Field: schema.At(func(it *event.Item) *uint64 { return &it.UserID })},
 	})
-	return newLayout(all)
-}()
+	return newLayout(all, byBrand)
+}
 
 // commented is the metadata of a column that has a comment.
 var commented = regexp.MustCompile(`\{"comment":"(?:[^"\\]|\\.)*"\}`)

@@ -48,6 +48,10 @@ type Options struct {
 	// has made by itself although there is an Offer; nil: nobody is. It must not wait.
 	Offered func(table string, o deltalog.Outcome)
 
+	// SessionsByBrand partitions the table sessions by opening_brand and session_date, where it is by session_date
+	// otherwise. A table that is there must be partitioned so.
+	SessionsByBrand bool
+
 	Compression          string // zstd (default, level 1), snappy, none
 	RevisionFilesPerPass int    // most files that one commit of revisions replaces; default 512
 	// RevisionInterval is the time between two passes of revisions. They are put off by up to two of it while another
@@ -122,6 +126,9 @@ func (o *Options) complete() error {
 	}
 	o.join.plan, o.join.groups = cmp.Or(o.join.plan, 16<<20), cmp.Or(o.join.groups, 512)
 	o.Level = cmp.Or(o.Level, level.First)
+	if o.SessionsByBrand {
+		o.layout = cmp.Or(o.layout, byBrand)
+	}
 	o.layout = cmp.Or(o.layout, declared)
 	if o.Now == nil {
 		o.Now = time.Now

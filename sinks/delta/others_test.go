@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/parquet-go/parquet-go/deprecated"
 
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/deltalog"
 )
@@ -149,11 +151,19 @@ func (w *lakeWorld) annotate() {
 		return noteOf(key)
 	})
 	w.notes.files++
-	path := fmt.Sprintf("session_date=%s/part-%05d-noted.snappy.parquet", f.Partition, w.notes.files)
+	of := w.layout.sessions[level.Current]
+	in, err := of.parse(f.Partition)
+	w.must(err)
+	values, err := json.Marshal(of.values(in))
+	if w.notes.files%2 == 0 { // null in the other form
+		values, err = json.Marshal(map[string]string(of.values(in)))
+	}
+	w.must(err)
+	path := fmt.Sprintf("%s/part-%05d-noted.snappy.parquet", of.folder(in), w.notes.files)
 	w.must(w.mem.Put(w.t.Context(), "sessions/"+path, data))
 	put(tab.Version+1, fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":%d,"size":%d}}`+"\n"+
-		`{"add":{"path":%q,"partitionValues":{"session_date":%q},"size":%d,"modificationTime":%[2]d,`+
-		`"dataChange":true}}`+"\n", f.Path, w.clock.Now().UnixMilli(), f.Size, path, f.Partition, len(data)))
+		`{"add":{"path":%q,"partitionValues":%s,"size":%d,"modificationTime":%[2]d,"dataChange":true}}`+"\n", f.Path,
+		w.clock.Now().UnixMilli(), f.Size, path, values, len(data)))
 }
 
 // readNotes are the notes beside the rows of a file, by row.

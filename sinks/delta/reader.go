@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -69,6 +70,25 @@ func (t *Table) Snapshot() Snapshot {
 	return s
 }
 
+// PartitionValues are the values of the partition columns of a file.
+func (t *Table) PartitionValues(f *File) deltalog.Values {
+	of := declared.events[level.Current]
+	t.log.View(func(s *deltalog.Snapshot) {
+		switch {
+		case t.name != sessionsTable.name:
+		case partitionedByBrand(s):
+			of = byBrand.sessions[level.Current]
+		default:
+			of = sessionsTable
+		}
+	})
+	values := deltalog.Values{}
+	for i, v := range deltalog.PartitionValues(f.Partition) {
+		values[of.columns()[i]] = v
+	}
+	return values
+}
+
 // EventRow is a row of the table events. Measure and Scroll are not columns and are 0.
 type EventRow struct {
 	event.Item
@@ -85,8 +105,8 @@ func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*Event
 	if t.name != eventsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, t.layout.events[level.Current], files, func(date int32, r parquet.Row) error {
-		row, err := t.layout.event(r, date)
+	return readFiles(ctx, t, t.layout.events[level.Current], files, func(in partition, r parquet.Row) error {
+		row, err := t.layout.event(r, in.date)
 		if err != nil {
 			return err
 		}
@@ -100,14 +120,20 @@ func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*sch
 	if t.name != sessionsTable.name {
 		return ErrTable
 	}
-	return readFiles(ctx, t, t.layout.sessions[level.Current], files, func(date int32, r parquet.Row) error {
-		row := t.layout.image(sessionRow(r).clone(), date)
+	y := t.layout
+	t.log.View(func(s *deltalog.Snapshot) {
+		if partitionedByBrand(s) {
+			y = byBrand
+		}
+	})
+	return readFiles(ctx, t, y.sessions[level.Current], files, func(in partition, r parquet.Row) error {
+		row := y.image(sessionRow(r).clone(), in)
 		return yield(&row)
 	})
 }
 
 func readFiles(ctx context.Context, t *Table, of *table, files []*File,
-	yield func(date int32, r parquet.Row) error) error {
+	yield func(in partition, r parquet.Row) error) error {
 	for _, f := range files {
 		name, err := deltalog.Key(f.Path)
 		if err != nil {
@@ -121,14 +147,14 @@ func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 		if int64(len(data)) != f.Size {
 			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d bytes, the log says %d", len(data), f.Size)}
 		}
-		date, err := schema.ParseDate(f.Partition)
+		in, err := of.parse(f.Partition)
 		if err != nil {
 			return &deltalog.CorruptionError{Key: key, Err: err}
 		}
 		rows := int64(0)
 		err = eachRow(key, data, of.file, of.later, func(r parquet.Row) error {
 			rows++
-			return yield(date, r)
+			return yield(in, r)
 		})
 		if err != nil {
 			return err
@@ -171,4 +197,9 @@ func Columns(of string) (names []string) {
 		}
 	}
 	return names
+}
+
+// partitionedByBrand says whether a table of sessions is partitioned by brand and date.
+func partitionedByBrand(s *deltalog.Snapshot) bool {
+	return s.Metadata != nil && slices.Equal(s.Metadata.PartitionColumns, byBrand.sessions[level.Current].columns())
 }

@@ -38,7 +38,8 @@ type target struct {
 	key         string
 	session     string // its id
 	shard       uint32
-	date        int32
+	partition   partition
+	in          string // the partition as the log names it
 	firstClosed uint64
 	epoch       uint64
 	size        int64
@@ -68,6 +69,7 @@ func (s *Revisions) write(ctx context.Context, judge *judge, plans ...*state.Pla
 		return err
 	}
 	var targets []target
+	names := map[partition]target{} // what targets in a partition have in common
 	for _, plan := range plans {
 		// gofail: var bugPassOfOne struct{}
 		// plan = plans[0]
@@ -77,12 +79,19 @@ func (s *Revisions) write(ctx context.Context, judge *judge, plans ...*state.Pla
 			if err != nil {
 				return err
 			}
-			if err := judge.row(parquet.Row(r), row.SessionDate, nil); err != nil {
+			in := s.table(plan).of(row)
+			if err := judge.row(parquet.Row(r), in, nil); err != nil {
 				return refused(row, err)
 			}
-			targets = append(targets, target{key: row.Key(), session: strings.Clone(row.SessionID),
-				shard: plan.Config.Shard, date: row.SessionDate, firstClosed: row.FirstClosed, epoch: r.epoch(),
-				size: r.size(), stands: row.Stands})
+			t, ok := names[in]
+			if !ok {
+				in.brand = strings.Clone(in.brand)
+				t.partition, t.in = in, s.table(plan).text(in)
+				names[in] = t
+			}
+			t.key, t.session, t.firstClosed = row.Key(), strings.Clone(row.SessionID), row.FirstClosed
+			t.shard, t.epoch, t.size, t.stands = plan.Config.Shard, r.epoch(), r.size(), row.Stands
+			targets = append(targets, t)
 			return nil
 		})
 		if err != nil {
@@ -93,7 +102,7 @@ func (s *Revisions) write(ctx context.Context, judge *judge, plans ...*state.Pla
 		return nil
 	}
 	slices.SortFunc(targets, func(a, b target) int {
-		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.shard, b.shard),
+		return cmp.Or(a.partition.compare(b.partition), cmp.Compare(a.shard, b.shard),
 			cmp.Compare(a.firstClosed, b.firstClosed), cmp.Compare(a.key, b.key))
 	})
 	if err := s.log.Refresh(ctx); err != nil {
@@ -149,7 +158,7 @@ type pass struct {
 	judge   *judge
 	others  []string
 	changes *changes // of this step
-	// byPlace are the distinct places of the window's rows, by partition value.
+	// byPlace are the distinct places of the window's rows, by partition as the log names it.
 	byPlace map[string][]origin
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
 	deleted []string
@@ -173,9 +182,9 @@ func (p *pass) window(targets []target) error {
 			return errApart // a session is of one shard
 		}
 		p.targets[t.key] = t
-		d, at := schema.DateText(t.date), origin{t.shard, t.firstClosed}
-		if places := p.byPlace[d]; len(places) == 0 || places[len(places)-1] != at {
-			p.byPlace[d] = append(places, at)
+		at := origin{t.shard, t.firstClosed}
+		if places := p.byPlace[t.in]; len(places) == 0 || places[len(places)-1] != at {
+			p.byPlace[t.in] = append(places, at)
 		}
 	}
 	for _, plan := range p.plans {
@@ -319,7 +328,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
-	date, err := schema.ParseDate(f.Partition)
+	in, err := p.table().parse(f.Partition)
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
@@ -354,11 +363,11 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 		y.complete(r)
 	}
 	for _, i := range images {
-		if err := p.allow(y.fit(t, slices.Clip(rows[i])), date, more.values(i)); err != nil {
+		if err := p.allow(y.fit(t, slices.Clip(rows[i])), in, more.values(i)); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.note(t, date, befores, rows, images, more, b.change); err != nil {
+	if err := p.note(t, in, befores, rows, images, more, b.change); err != nil {
 		return nil, err
 	}
 	for i := range rows {
@@ -369,7 +378,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 			return nil, err
 		}
 	}
-	if err := b.file(t, date, rows, more, f.Origins()...); err != nil {
+	if err := b.file(t, in, rows, more, f.Origins()...); err != nil {
 		return nil, err
 	}
 	b.change.Removes = append(b.change.Removes, f.Path)
@@ -378,7 +387,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 
 // note collects, for the change data feed, the rows of a file that are replaced by images. rows have the images at the
 // places of befores, by images; none of them has its values of others yet.
-func (p *pass) note(t *table, date int32, befores, rows []sessionRow, images []int, more *foreign,
+func (p *pass) note(t *table, in partition, befores, rows []sessionRow, images []int, more *foreign,
 	change *deltalog.Change) error {
 	if p.changes == nil {
 		return nil
@@ -402,16 +411,16 @@ func (p *pass) note(t *table, date int32, befores, rows []sessionRow, images []i
 			return err
 		}
 	}
-	return p.changes.replaced(p.ctx, t, date, befores, afters, more, change)
+	return p.changes.replaced(p.ctx, t, in, befores, afters, more, change)
 }
 
 // allow judges an image by all rules, with the values of the columns of others that it is to stand beside.
-func (p *pass) allow(r sessionRow, date int32, of map[string]constraint.Value) error {
-	err := p.judge.row(parquet.Row(r), date, of)
+func (p *pass) allow(r sessionRow, in partition, of map[string]constraint.Value) error {
+	err := p.judge.row(parquet.Row(r), in, of)
 	if err == nil {
 		return nil
 	}
-	row := p.s.layout.image(r, date)
+	row := p.s.layout.image(r, in)
 	return refused(&row, err)
 }
 
@@ -445,7 +454,7 @@ func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, o
 		want.Columns = append(want.Columns, c.Name())
 	}
 	for _, t := range p.targets {
-		if schema.DateText(t.date) == f.Partition && f.May(t.shard, t.firstClosed) {
+		if t.in == f.Partition && f.May(t.shard, t.firstClosed) {
 			want.Keys = append(want.Keys, t.session)
 		}
 	}
@@ -473,7 +482,7 @@ func (p *pass) vanished(f *deltalog.File, cause error) error {
 // closed: somebody has deleted them, and they stay away. It sets the guard that refuses the commit if another writer
 // has added a file that may hold one of these rows since the candidates were listed.
 func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
-	fresh := map[uint32]map[int32][]*target{} // by shard and date
+	fresh := map[uint32]map[partition][]*target{} // by shard and partition
 	p.deleted = nil
 	for key, t := range p.targets {
 		if found[key] {
@@ -488,13 +497,13 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 			p.deleted = append(p.deleted, key)
 			continue
 		}
-		if err := p.allow(p.images[key], t.date, p.judge.fresh()); err != nil {
+		if err := p.allow(p.images[key], t.partition, p.judge.fresh()); err != nil {
 			return err
 		}
 		if fresh[t.shard] == nil {
-			fresh[t.shard] = map[int32][]*target{}
+			fresh[t.shard] = map[partition][]*target{}
 		}
-		fresh[t.shard][t.date] = append(fresh[t.shard][t.date], t)
+		fresh[t.shard][t.partition] = append(fresh[t.shard][t.partition], t)
 	}
 	for _, shard := range slices.Sorted(maps.Keys(fresh)) {
 		if err := p.insertOf(shard, fresh[shard], b); err != nil {
@@ -504,24 +513,24 @@ func (p *pass) insert(found map[string]bool, b *sessionsBuilder) error {
 	return nil
 }
 
-// insertOf uploads rows of a shard that no file holds, by date.
-func (p *pass) insertOf(shard uint32, dates map[int32][]*target, b *sessionsBuilder) error {
+// insertOf uploads rows of a shard that no file holds, by partition.
+func (p *pass) insertOf(shard uint32, parts map[partition][]*target, b *sessionsBuilder) error {
 	of := deltalog.Origin{Tagged: true, Shard: shard, From: ^uint64(0)}
-	for _, targets := range dates {
+	for _, targets := range parts {
 		for _, t := range targets {
 			of.From, of.To = min(of.From, t.firstClosed-1), max(of.To, t.firstClosed)
 		}
 	}
-	for _, date := range slices.Sorted(maps.Keys(dates)) {
+	for _, in := range sorted(parts) {
 		var rows []sessionRow
-		place := deltalog.Place{Partition: schema.DateText(date), Shard: shard}
-		for _, t := range dates[date] {
+		place := deltalog.Place{Partition: parts[in][0].in, Shard: shard}
+		for _, t := range parts[in] {
 			rows, place.Epochs = append(rows, p.images[t.key]), append(place.Epochs, t.firstClosed)
 		}
 		slices.Sort(place.Epochs)
 		place.Epochs = slices.Compact(place.Epochs)
-		p.changes.inserted(b.table, date, rows)
-		if err := b.newRows(b.table, date, rows, of); err != nil {
+		p.changes.inserted(b.table, in, rows)
+		if err := b.newRows(b.table, in, rows, of); err != nil {
 			return err
 		}
 		b.change.Guard = append(b.change.Guard, place)
@@ -547,5 +556,5 @@ var sessionKeys = func() *parquet.Schema {
 	for _, name := range []string{"session_id", "origin", "batch_id"} {
 		columns = append(columns, *schema.Named(schema.Sessions, name))
 	}
-	return fileSchema("sessionKeyRow", columns, level.Current)
+	return fileSchema("sessionKeyRow", columns, level.Current, "")
 }()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -21,7 +22,7 @@ type judge struct {
 	table *table // with every column that this binary knows
 	// defaults are the values of new rows in columns of others.
 	defaults map[string]constraint.Value
-	places   map[string]int // of the columns in the rows; the partition column is none of them
+	places   map[string]int // of the columns in the rows; partition columns are none of them
 }
 
 // judge returns nil if the table has no rules, and an error if nothing may be written to it.
@@ -83,15 +84,18 @@ func (j *judge) text() string {
 	return j.rules.Text()
 }
 
-// row judges a row of a date, which ends with the columns of its level. of has the values of the columns of others;
-// nil: rules about them are left out. The error is a *deltalog.ViolationError.
-func (j *judge) row(r parquet.Row, date int32, of map[string]constraint.Value) error {
+// row judges a row of a partition, which ends with the columns of its level. of has the values of the columns of
+// others; nil: rules about them are left out. The error is a *deltalog.ViolationError.
+func (j *judge) row(r parquet.Row, p partition, of map[string]constraint.Value) error {
 	if j == nil {
 		return nil
 	}
 	return j.rules.Check(func(column string) constraint.Value {
-		if column == j.table.partition {
-			return constraint.Value{N: int64(date)}
+		switch {
+		case column == j.table.partition:
+			return constraint.Value{N: int64(p.date)}
+		case column == brandColumn && j.table.byBrand:
+			return constraint.Value{Text: p.brand, Null: p.brand == ""}
 		}
 		if at, ok := j.places[column]; ok && at < len(r) {
 			return valueOf(r[at])
@@ -101,7 +105,7 @@ func (j *judge) row(r parquet.Row, date int32, of map[string]constraint.Value) e
 		return constraint.Value{Null: true}
 	}, func(column string) bool {
 		_, own := j.places[column]
-		return of != nil || own || column == j.table.partition
+		return of != nil || own || slices.Contains(j.table.columns(), column)
 	})
 }
 
@@ -137,7 +141,7 @@ func (j *judge) events(f *dataFile) error {
 		return nil
 	}
 	return eachRow(f.table.name, f.data, j.table.file, j.table.later, func(r parquet.Row) error {
-		err := j.row(r, f.date, j.fresh())
+		err := j.row(r, f.partition, j.fresh())
 		if _, ok := errors.AsType[*deltalog.ViolationError](err); ok {
 			partition, offset := r[j.places["kafka_partition"]].Int64(), r[j.places["kafka_offset"]].Int64()
 			err = fmt.Errorf("delta: table %s: record %d/%d: %w", f.table.name, partition, offset, err)

@@ -184,8 +184,8 @@ func (y *layout) holding(t *table, rows []sessionRow) *table {
 
 // image converts a row back, for readers. FirstClosed and Pages are not in the table and stay empty. The texts alias
 // those of r.
-func (y *layout) image(r sessionRow, date int32) schema.SessionRow {
-	s := schema.SessionRow{SessionDate: date, Epoch: r.epoch()}
+func (y *layout) image(r sessionRow, in partition) schema.SessionRow {
+	s := schema.SessionRow{SessionDate: in.date, OpeningBrand: in.brand, Epoch: r.epoch()}
 	for i := range y.own(r) {
 		y.sessionColumns[i].set(&s, r[i])
 	}
@@ -195,21 +195,34 @@ func (y *layout) image(r sessionRow, date int32) schema.SessionRow {
 // own is the row without the columns of others.
 func (y *layout) own(r sessionRow) sessionRow { return r[:min(len(r), len(y.sessionColumns))] }
 
-func compareSessionRows(a, b sessionRow) int {
-	for _, place := range [...]int{placeBrand, placeSession, placeOrigin} {
-		if c := strings.Compare(textOf(a[place]), textOf(b[place])); c != 0 {
-			return c
-		}
+// sessionOrder are the places of the columns by which the files of sessions are sorted. Where the brand is in the
+// partition, a file hardly has two.
+func (y *layout) sessionOrder() []int {
+	if y.sessions[level.Current].byBrand {
+		return []int{placeSession, placeOrigin}
 	}
-	return 0
+	return []int{placeBrand, placeSession, placeOrigin}
 }
 
 // writeRows is how many rows go to the Parquet writer at once, as a call costs as much as some rows.
 const writeRows = 64
 
-// sortSessions sorts rows by brand, session and origin. Within an epoch a plan has the sessions in order, so once the
-// rows of each brand stand together, there is hardly anything left to sort.
-func sortSessions(rows []sessionRow) {
+// sortSessions sorts rows by y.sessionOrder. Within an epoch a plan has the sessions in order, so once the rows of each
+// brand stand together, there is hardly anything left to sort.
+func (y *layout) sortSessions(rows []sessionRow) {
+	order := y.sessionOrder()
+	compare := func(a, b sessionRow) int {
+		for _, place := range order {
+			if c := strings.Compare(textOf(a[place]), textOf(b[place])); c != 0 {
+				return c
+			}
+		}
+		return 0
+	}
+	if order[0] != placeBrand {
+		slices.SortFunc(rows, compare)
+		return
+	}
 	brands := map[string][]sessionRow{}
 	for _, r := range rows {
 		b := textOf(r[placeBrand])
@@ -219,14 +232,14 @@ func sortSessions(rows []sessionRow) {
 	for _, b := range slices.Sorted(maps.Keys(brands)) {
 		rows = append(rows, brands[b]...)
 	}
-	slices.SortFunc(rows, compareSessionRows)
+	slices.SortFunc(rows, compare)
 }
 
 // encodeSessions sorts the rows and encodes them as one file of the table's level, with the columns of others that the
 // rows have behind those of this binary. It returns the statistics of the columns that have some.
 func (y *layout) encodeSessions(t *table, rows []sessionRow, c compress.Codec, more *foreign) (data []byte,
 	cols []deltalog.ColumnStats, err error) {
-	sortSessions(rows)
+	y.sortSessions(rows)
 	cols = t.newStats()
 	statOf := t.statOf
 	var buf bytes.Buffer

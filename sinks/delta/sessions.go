@@ -3,8 +3,7 @@ package delta
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -47,7 +46,7 @@ func (s *Sessions) write(ctx context.Context, plan *state.Plan, j *judge, seat *
 	err = plan.Sessions(func(row *schema.SessionRow) error { return b.add(row) })
 	d := &draft{change: change}
 	if err == nil && len(change.Adds) == 0 && s.joins(plan, b.bytes) {
-		d.rows, change.Rows = &looseSessions{w: &s.writer, table: b.table, judge: j, dates: b.dates, bytes: b.bytes,
+		d.rows, change.Rows = &looseSessions{w: &s.writer, table: b.table, judge: j, parts: b.parts, bytes: b.bytes,
 			origin: b.origin}, b.rows()
 	} else if err == nil {
 		err = b.flush()
@@ -67,7 +66,7 @@ type sessionsBuilder struct {
 	change *deltalog.Change
 	judge  *judge
 
-	dates  map[int32][]sessionRow
+	parts  partitioned
 	memory rowMemory
 	bytes  int64
 }
@@ -77,13 +76,13 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 	if err != nil {
 		return err
 	}
-	if err := b.judge.row(parquet.Row(r), row.SessionDate, b.judge.fresh()); err != nil {
+	if err := b.judge.row(parquet.Row(r), b.table.of(row), b.judge.fresh()); err != nil {
 		return refused(row, err)
 	}
-	if b.dates == nil {
-		b.dates = map[int32][]sessionRow{}
+	if b.parts == nil {
+		b.parts = partitioned{}
 	}
-	b.dates[row.SessionDate] = append(b.dates[row.SessionDate], r)
+	b.parts.add(b.table.of(row), r)
 	b.bytes += r.size()
 	if b.bytes >= b.w.opts.FileBytes {
 		return b.flush()
@@ -93,24 +92,24 @@ func (b *sessionsBuilder) add(row *schema.SessionRow) error {
 
 // rows is how many rows have been collected since the last flush.
 func (b *sessionsBuilder) rows() (n int64) {
-	for _, rows := range b.dates {
-		n += int64(len(rows))
+	for _, rows := range b.parts {
+		n += int64(len(*rows))
 	}
 	return n
 }
 
 func (b *sessionsBuilder) flush() error {
-	for _, date := range slices.Sorted(maps.Keys(b.dates)) {
-		if err := b.newRows(b.table, date, b.dates[date], b.origin); err != nil {
+	for _, p := range sorted(b.parts) {
+		if err := b.newRows(b.table, p, *b.parts[p], b.origin); err != nil {
 			return err
 		}
 	}
-	b.dates, b.memory, b.bytes = nil, rowMemory{}, 0
+	b.parts, b.memory, b.bytes = nil, rowMemory{}, 0
 	return nil
 }
 
 // newRows uploads rows of one partition that are new in the table, with the defaults of columns of others.
-func (b *sessionsBuilder) newRows(t *table, date int32, rows []sessionRow, origins ...deltalog.Origin) error {
+func (b *sessionsBuilder) newRows(t *table, p partition, rows []sessionRow, origins ...deltalog.Origin) error {
 	data, cols, err := b.w.layout.encodeSessions(t, rows, b.w.codec, nil)
 	if err == nil {
 		data, err = b.judge.fill(t.file, data, b.w.codec)
@@ -118,19 +117,19 @@ func (b *sessionsBuilder) newRows(t *table, date int32, rows []sessionRow, origi
 	if err != nil {
 		return err
 	}
-	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), cols: cols}, origins...)
+	return b.upload(&dataFile{table: t, partition: p, data: data, rows: int64(len(rows)), cols: cols}, origins...)
 }
 
 // file uploads the rows of one partition as a file of the table's level and adds them to the change. Without origins
 // those are not known.
 // more are columns of others, of which each row has the values; nil: none.
-func (b *sessionsBuilder) file(t *table, date int32, rows []sessionRow, more *foreign,
+func (b *sessionsBuilder) file(t *table, p partition, rows []sessionRow, more *foreign,
 	origins ...deltalog.Origin) error {
 	data, cols, err := b.w.layout.encodeSessions(t, rows, b.w.codec, more)
 	if err != nil {
 		return err
 	}
-	return b.upload(&dataFile{table: t, date: date, data: data, rows: int64(len(rows)), cols: cols}, origins...)
+	return b.upload(&dataFile{table: t, partition: p, data: data, rows: int64(len(rows)), cols: cols}, origins...)
 }
 
 func (b *sessionsBuilder) upload(f *dataFile, origins ...deltalog.Origin) error {
@@ -141,4 +140,18 @@ func (b *sessionsBuilder) upload(f *dataFile, origins ...deltalog.Origin) error 
 	b.change.Adds = append(b.change.Adds, add)
 	b.change.Rows += f.rows
 	return nil
+}
+
+// partitioned are rows by their partition.
+type partitioned map[partition]*[]sessionRow
+
+// add keeps a row, and no text of p.
+func (m partitioned) add(p partition, r sessionRow) {
+	rows := m[p]
+	if rows == nil {
+		rows = new([]sessionRow)
+		p.brand = strings.Clone(p.brand)
+		m[p] = rows
+	}
+	*rows = append(*rows, r)
 }

@@ -266,7 +266,7 @@ func FuzzDataFile(f *testing.F) {
 		var bad *deltalog.CorruptionError
 		var stop *sinks.StopError // other types
 		err := eachRow("k", data, sessionsTable.file, sessionsTable.later, func(r parquet.Row) error {
-			_ = declared.image(sessionRow(r).clone(), 0)
+			_ = declared.image(sessionRow(r).clone(), partition{})
 			return nil
 		})
 		if err != nil && !errors.As(err, &bad) && !errors.As(err, &stop) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -19,7 +20,8 @@ type table struct {
 	name        string
 	description string
 	level       level.Level
-	partition   string // name of the partition column, a date that is not in the files
+	partition   string // name of the column of the date, by which it is partitioned; it is not in the files
+	byBrand     bool   // it is partitioned by brandColumn, too, which is not in the files then
 	fields      []deltalog.Field
 	comments    map[string]string // by column, of those that have one
 	stats       []string          // columns with bounds
@@ -38,30 +40,34 @@ type layout struct {
 	sessions, events [level.Current + 1]*table
 }
 
-// declared are the tables of package schema.
-var declared = newLayout(schema.All())
+// declared are the tables of package schema, and byBrand those with sessions that are partitioned by brand and date.
+var declared, byBrand = newLayout(schema.All(), false), newLayout(schema.All(), true)
 
 // sessionsTable and eventsTable have everything that this binary knows. Files are read by them.
 var sessionsTable, eventsTable = declared.sessions[level.Current], declared.events[level.Current]
 
-func newLayout(all schema.Set) *layout {
+func newLayout(all schema.Set, byBrand bool) *layout {
 	first := len(all.UpTo(level.First).Events)
 	events := slices.Concat(all.Events[:first], []schema.Column[event.Item]{schema.EventBatchID, schema.EventDate},
 		all.Events[first:])
-	y := &layout{sessionColumns: fileColumns(all.Sessions, level.Current)}
+	inFolder := "" // a column that is in the names of folders only
+	if byBrand {
+		inFolder = brandColumn
+	}
+	y := &layout{sessionColumns: fileColumns(all.Sessions, level.Current, inFolder)}
 	for l := level.First; l <= level.Current; l++ {
-		for _, c := range fileColumns(events[:len(all.UpTo(l).Events)+2], l) {
+		for _, c := range fileColumns(events[:len(all.UpTo(l).Events)+2], l, "") {
 			if c.Name != "batch_id" {
 				y.eventColumns[l] = append(y.eventColumns[l], c)
 			}
 		}
 		y.sessions[l] = newTable("sessions", "One row a session once it is closed; revisions replace it.",
-			all.UpTo(l).Sessions, l, []string{
+			all.UpTo(l).Sessions, l, inFolder, []string{
 				"session_id", "user_id", "brand", "country", "device_type", "subscription_tier", "session_start",
 				"session_end", "session_duration_sec", "total_events", "status", "revision", "batch_id", "created_at",
 			}, "sessionRow")
 		y.events[l] = newTable("events", "Every counted event and every session_end once.",
-			events[:len(all.UpTo(l).Events)+2], l, []string{
+			events[:len(all.UpTo(l).Events)+2], l, "", []string{
 				"session_id", "user_id", "event_type", "timestamp", "brand", "category", "country", "device_type",
 				"kafka_partition", "kafka_offset", "kafka_timestamp", "batch_id",
 			}, "eventRow")
@@ -69,11 +75,12 @@ func newLayout(all schema.Set) *layout {
 	return y
 }
 
-// newTable describes a table with these columns. The only date among them is the partition column. root is the name of
-// the files' schema.
-func newTable[R any](name, description string, columns []schema.Column[R], l level.Level, stats []string,
-	root string) *table {
-	t := &table{name: name, description: description, level: l, stats: stats, comments: map[string]string{}}
+// newTable describes a table with these columns. The only date among them is a partition column, and so is inFolder, if
+// it is set. root is the name of the files' schema.
+func newTable[R any](name, description string, columns []schema.Column[R], l level.Level, inFolder string,
+	stats []string, root string) *table {
+	t := &table{name: name, description: description, level: l, stats: stats, comments: map[string]string{},
+		byBrand: inFolder != ""}
 	for i := range columns {
 		c := &columns[i]
 		if text := c.CommentAt(l); text != "" {
@@ -84,7 +91,7 @@ func newTable[R any](name, description string, columns []schema.Column[R], l lev
 		if c.Kind == schema.Date {
 			t.partition = c.Name
 		}
-		if schema.Later(c.Since) {
+		if schema.Later(c.Since) && c.Name != inFolder {
 			t.later = append(t.later, c.Name)
 		}
 	}
@@ -93,7 +100,7 @@ func newTable[R any](name, description string, columns []schema.Column[R], l lev
 			panic("delta: statistics of a column that is not there: " + s)
 		}
 	}
-	t.file = fileSchema(root, columns, l)
+	t.file = fileSchema(root, columns, l, inFolder)
 	for _, f := range t.file.Fields() {
 		t.statOf = append(t.statOf, slices.Index(stats, f.Name()))
 	}
@@ -106,9 +113,18 @@ func creation(tables *[level.Current + 1]*table, l level.Level, opts *Options) *
 	first := len(tables[level.First].fields)
 	comments := maps.Clone(tables[level.Current].comments) // of columns that come later, too
 	maps.Copy(comments, t.comments)
+	now := len(t.fields)
+	if t.byBrand { // it has the column from the beginning
+		now = max(now, len(tables[level.Lake].fields))
+	}
+	hint := ""
+	if t.name == sessionsTable.name {
+		hint = "a table keeps its partitioning: set delta.sessions.partition_by to what it has, or give Deckle a new " +
+			"location"
+	}
 	return &deltalog.Creation{ClusterID: opts.ClusterID, Pipeline: opts.Pipeline, Fields: t.fields[:first],
-		Later: tables[level.Current].fields[first:], NewLater: len(t.fields) - first,
-		PartitionColumn: t.partition, StatsColumns: t.stats, Description: t.description, Comments: comments,
+		Later: tables[level.Current].fields[first:], NewLater: now - first, PartitionColumns: t.columns(),
+		PartitionHint: hint, StatsColumns: t.stats, Description: t.description, Comments: comments,
 		InCommitTimestamps: opts.InCommitTimestamps}
 }
 
@@ -127,13 +143,13 @@ func fieldType(k schema.Kind) string {
 	return "string"
 }
 
-// fileSchema is the schema of files with these columns, dates left out. The library orders the columns of a group by
-// name, but keeps the order of a struct's fields: so a struct type is made.
-func fileSchema[R any](root string, columns []schema.Column[R], l level.Level) *parquet.Schema {
+// fileSchema is the schema of files with these columns, dates and the column inFolder left out. The library orders the
+// columns of a group by name, but keeps the order of a struct's fields: so a struct type is made.
+func fileSchema[R any](root string, columns []schema.Column[R], l level.Level, inFolder string) *parquet.Schema {
 	var fields []reflect.StructField
 	for i := range columns {
 		c := &columns[i]
-		if c.Kind == schema.Date {
+		if c.Kind == schema.Date || c.Name == inFolder {
 			continue
 		}
 		typ, tag := reflect.TypeFor[string](), c.Name
@@ -190,4 +206,51 @@ func count(s *deltalog.ColumnStats, v parquet.Value) {
 	default:
 		s.Int(v.Int64())
 	}
+}
+
+// of is the partition of a row. Its brand aliases the row.
+func (t *table) of(r *schema.SessionRow) partition {
+	p := partition{date: r.SessionDate}
+	if t.byBrand {
+		p.brand = r.OpeningBrand
+	}
+	return p
+}
+
+// columns are the partition columns, in the order of their names.
+func (t *table) columns() []string {
+	if t.byBrand {
+		return []string{brandColumn, t.partition}
+	}
+	return []string{t.partition}
+}
+
+// text names a partition as the log does.
+func (t *table) text(p partition) string {
+	if t.byBrand {
+		return deltalog.Partition(p.brand, schema.DateText(p.date))
+	}
+	return schema.DateText(p.date)
+}
+
+// parse is the inverse of text. It fails if the date is none.
+func (t *table) parse(text string) (p partition, err error) {
+	values := deltalog.PartitionValues(text)
+	if t.byBrand {
+		p.brand, values = values[0], values[1:]
+	}
+	p.date, err = schema.ParseDate(strings.Join(values, "/"))
+	return p, err
+}
+
+// folder is the folder of a partition below that of the table.
+func (t *table) folder(p partition) string { return deltalog.Folder(t.columns(), t.text(p)) }
+
+// values are what the log says of a file of a partition.
+func (t *table) values(p partition) deltalog.Values {
+	v := deltalog.Values{t.partition: schema.DateText(p.date)}
+	if t.byBrand {
+		v[brandColumn] = p.brand
+	}
+	return v
 }

@@ -19,10 +19,11 @@ type fileColumn[R any] struct {
 	optional bool
 }
 
-// fileColumns are the columns that stand in the files of a level, in their order: all but the date.
-func fileColumns[R any](columns []schema.Column[R], l level.Level) (out []fileColumn[R]) {
+// fileColumns are the columns that stand in the files of a level, in their order: all but the date and the column
+// inFolder.
+func fileColumns[R any](columns []schema.Column[R], l level.Level, inFolder string) (out []fileColumn[R]) {
 	for _, c := range columns {
-		if c.Kind != schema.Date {
+		if c.Kind != schema.Date && c.Name != inFolder {
 			out = append(out, fileColumn[R]{c, len(out), c.MayBeNull(l)})
 		}
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/parquet-go/parquet-go/compress"
 
-	"deckle/schema"
 	"deckle/schema/level"
 	"deckle/sinks"
 	"deckle/sinks/delta/deltalog"
@@ -161,11 +160,11 @@ func (w *writer) attemptID() (string, error) {
 
 // dataFile is one finished data file.
 type dataFile struct {
-	table *table // of its level
-	date  int32  // of its partition, days since 1970-01-01
-	data  []byte
-	rows  int64
-	cols  []deltalog.ColumnStats // of the columns with bounds
+	table     *table // of its level
+	partition partition
+	data      []byte
+	rows      int64
+	cols      []deltalog.ColumnStats // of the columns with bounds
 	// groups are the partitions of a file of events, one for each row group.
 	groups []int32
 }
@@ -183,10 +182,9 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origins ...deltalog.Or
 	if err != nil {
 		return deltalog.Add{}, err
 	}
-	date := schema.DateText(f.date)
-	path := fmt.Sprintf("%s=%s/part-shared-%s.parquet", f.table.partition, date, attempt)
+	path := fmt.Sprintf("%s/part-shared-%s.parquet", f.table.folder(f.partition), attempt)
 	if len(origins) == 1 {
-		path = fmt.Sprintf("%s=%s/part-%05d-%d-%s.parquet", f.table.partition, date, origins[0].Shard, origins[0].To,
+		path = fmt.Sprintf("%s/part-%05d-%d-%s.parquet", f.table.folder(f.partition), origins[0].Shard, origins[0].To,
 			attempt)
 	}
 	staged := w.opts.Now() // before the put, see StagedLife
@@ -198,7 +196,7 @@ func (w *writer) upload(ctx context.Context, f *dataFile, origins ...deltalog.Or
 		return deltalog.Add{}, err
 	}
 	return deltalog.Add{
-		Path: path, PartitionValues: map[string]string{f.table.partition: date}, Size: int64(len(f.data)),
+		Path: path, PartitionValues: f.table.values(f.partition), Size: int64(len(f.data)),
 		ModificationTime: staged.UnixMilli(), DataChange: true, Stats: deltalog.Stats(f.rows, f.cols),
 		Tags: deltalog.TagsOf(origins),
 	}, nil

@@ -65,11 +65,12 @@ type Encoder interface {
 
 // Options of a Compactor. Log, Rows, Store, FS, Dir and Rand are required.
 type Options struct {
-	Log    *deltalog.Log // opened with KeepFiles, as a writer; closed by Close
-	Table  string        // its folder
-	Column string        // of the partitions, a date
-	Rows   Rows
-	Store  store.Store
+	Log   *deltalog.Log // opened with KeepFiles, as a writer; closed by Close
+	Table string        // its folder
+	// Columns are those of the partitions, as in deltalog.Creation; the last one is a date.
+	Columns []string
+	Rows    Rows
+	Store   store.Store
 	// FS and Dir are where rows wait that do not fit into memory. The folder is this Compactor's alone: what is in it
 	// is removed when it begins and ends.
 	FS  vfs.FS
@@ -103,8 +104,8 @@ type Options struct {
 
 func (o *Options) complete() error {
 	if o.Log == nil || o.Rows == nil || o.Store == nil || o.FS == nil || o.Dir == "" || o.Rand == nil ||
-		o.Table == "" || o.Column == "" {
-		return errors.New("compact: Options.Log, Table, Column, Rows, Store, FS, Dir and Rand must be set")
+		o.Table == "" || len(o.Columns) == 0 {
+		return errors.New("compact: Options.Log, Table, Columns, Rows, Store, FS, Dir and Rand must be set")
 	}
 	o.Settle = cmp.Or(o.Settle, 2*time.Minute)
 	o.Closed = cmp.Or(o.Closed, 7*24*time.Hour)
@@ -519,7 +520,7 @@ func (o *output) put(stats string) error {
 	if _, err := io.ReadFull(opts.Rand, id[:]); err != nil {
 		return fmt.Errorf("compact: name of a file: %w", err)
 	}
-	p := path.Join(opts.Column+"="+o.j.Partition, "part-compact-"+hex.EncodeToString(id[:])+".parquet")
+	p := path.Join(deltalog.Folder(opts.Columns, o.j.Partition), "part-compact-"+hex.EncodeToString(id[:])+".parquet")
 	if err := opts.Wait(o.ctx, o.size); err != nil {
 		return err
 	}
@@ -536,7 +537,7 @@ func (o *output) put(stats string) error {
 		return fmt.Errorf("compact: data file: %w", err)
 	}
 	// gofail: var deltaCompactStaged struct{}
-	o.adds = append(o.adds, deltalog.Add{Path: p, PartitionValues: map[string]string{opts.Column: o.j.Partition},
+	o.adds = append(o.adds, deltalog.Add{Path: p, PartitionValues: o.j.values(opts.Columns),
 		Size: o.size, ModificationTime: staged.UnixMilli(), DataChange: false, Stats: stats, Tags: o.tags})
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 // Job is a list of files of one partition that become fewer files.
 type Job struct {
-	Partition string // a date
+	Partition string // as deltalog.Partition names it: its last value is a date
 	Cold      bool   // it is closed
 	Files     []*deltalog.File
 	most      int64 // about the size at which a new file is ended
@@ -26,6 +26,15 @@ func (j *Job) Bytes() (n int64) {
 	return n
 }
 
+// values are the partition values of the job's files.
+func (j *Job) values(columns []string) deltalog.Values {
+	values := deltalog.Values{}
+	for i, v := range deltalog.PartitionValues(j.Partition) {
+		values[columns[i]] = v
+	}
+	return values
+}
+
 const (
 	leastFiles = 4              // that a job has, unless it is the last one of a closed date
 	quiet      = 24 * time.Hour // since the last file of a closed date, so that the last job is worth it
@@ -35,13 +44,13 @@ const (
 	crowdSettle = time.Minute
 )
 
-// Plan returns what there is to do by the newest version: at most one job for each date, the oldest first.
+// Plan returns what there is to do by the newest version: at most one job for each partition, the oldest date first.
 func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
 	if err := c.opts.Log.Refresh(ctx); err != nil {
 		return nil, err
 	}
 	now := c.opts.Now()
-	dates := map[string][]*deltalog.File{}
+	parts := map[string][]*deltalog.File{}
 	c.opts.Log.View(func(s *deltalog.Snapshot) {
 		for path, l := range c.left {
 			if now.Sub(l.since) >= leaveFor || s.File(path) == nil {
@@ -50,17 +59,18 @@ func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
 		}
 		for f := range s.All() {
 			if _, left := c.left[f.Path]; !left {
-				dates[f.Partition] = append(dates[f.Partition], f)
+				parts[f.Partition] = append(parts[f.Partition], f)
 			}
 		}
 	})
 	var jobs []Job
-	for date, files := range dates {
-		day, err := time.Parse(time.DateOnly, date)
+	for in, files := range parts {
+		values := deltalog.PartitionValues(in)
+		day, err := time.Parse(time.DateOnly, values[len(values)-1])
 		if err != nil {
 			continue // of another tool: it has no date
 		}
-		j := Job{Partition: date, Cold: now.Sub(day.Add(24*time.Hour)) >= c.opts.Closed, most: c.opts.HotBytes}
+		j := Job{Partition: in, Cold: now.Sub(day.Add(24*time.Hour)) >= c.opts.Closed, most: c.opts.HotBytes}
 		if j.Cold {
 			j.most = c.opts.ColdBytes
 		}
@@ -68,7 +78,10 @@ func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
 			jobs = append(jobs, j)
 		}
 	}
-	slices.SortFunc(jobs, func(a, b Job) int { return strings.Compare(a.Partition, b.Partition) })
+	date := func(j *Job) string { return j.Partition[strings.LastIndexByte(j.Partition, '/')+1:] }
+	slices.SortFunc(jobs, func(a, b Job) int {
+		return cmp.Or(strings.Compare(date(&a), date(&b)), strings.Compare(a.Partition, b.Partition))
+	})
 	return jobs, nil
 }
 

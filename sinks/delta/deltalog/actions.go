@@ -75,10 +75,10 @@ func (m *Metadata) MarshalJSON() ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// Add is the add action. A partition value "" stands for null, as the protocol says.
+// Add is the add action.
 type Add struct {
 	Path             string            `json:"path"`
-	PartitionValues  map[string]string `json:"partitionValues"`
+	PartitionValues  Values            `json:"partitionValues"`
 	Size             int64             `json:"size"`             // bytes
 	ModificationTime int64             `json:"modificationTime"` // Unix milliseconds
 	DataChange       bool              `json:"dataChange"`
@@ -88,12 +88,12 @@ type Add struct {
 
 // Remove is the remove action.
 type Remove struct {
-	Path                 string            `json:"path"`
-	DeletionTimestamp    *int64            `json:"deletionTimestamp,omitempty"` // Unix milliseconds
-	DataChange           bool              `json:"dataChange"`
-	ExtendedFileMetadata bool              `json:"extendedFileMetadata"`
-	PartitionValues      map[string]string `json:"partitionValues,omitempty"`
-	Size                 *int64            `json:"size,omitempty"`
+	Path                 string `json:"path"`
+	DeletionTimestamp    *int64 `json:"deletionTimestamp,omitempty"` // Unix milliseconds
+	DataChange           bool   `json:"dataChange"`
+	ExtendedFileMetadata bool   `json:"extendedFileMetadata"`
+	PartitionValues      Values `json:"partitionValues,omitempty"`
+	Size                 *int64 `json:"size,omitempty"`
 }
 
 // Txn is the txn action.

@@ -42,7 +42,7 @@ func (s *Snapshot) Part(appID string, version int64) Part {
 // Place says where a change looked for rows and found none: in the files of a partition that may hold rows of the shard
 // that were first visible in one of the epochs.
 type Place struct {
-	Partition string // value of the partition column
+	Partition string // as Partition names it
 	Shard     uint32
 	Epochs    []uint64
 }

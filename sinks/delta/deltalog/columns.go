@@ -200,8 +200,10 @@ func (v *checkpointView) list(l leaf) (out []string) {
 
 // entry fills e with the row's add.
 func (v *checkpointView) entry(e *fileEntry) {
-	*e = fileEntry{path: v.bytes(addPath), size: v.int(addSize), modified: v.int(addModified), stats: v.bytes(addStats)}
-	v.pairs(addPartitionKey, addPartitionValue, func(k, v []byte) { e.column, e.partition = k, v })
+	*e = fileEntry{path: v.bytes(addPath), size: v.int(addSize), modified: v.int(addModified), stats: v.bytes(addStats),
+		values: e.values[:0]}
+	v.pairs(addPartitionKey, addPartitionValue, func(k, v []byte) { e.values = append(e.values, columnValue{k, v}) })
+	e.partitioned()
 	ok := 0
 	v.pairs(addTagKey, addTagValue, func(k, v []byte) {
 		var err error

@@ -8,7 +8,8 @@ import (
 )
 
 // checkpointRow is a row of a checkpoint, with one action. Columns are required within their action, or pointers, as
-// the Parquet writer turns zero values of optional columns into null.
+// the Parquet writer turns zero values of optional columns into null. Files are written value by value (rowBuilder):
+// given structs, the library would write every value of a map of texts that may be null as null.
 type checkpointRow struct {
 	Txn      *CheckpointTxn      `parquet:"txn,optional"`
 	Add      *checkpointAdd      `parquet:"add,optional"`
@@ -26,7 +27,7 @@ type CheckpointTxn struct {
 
 type checkpointAdd struct {
 	Path             string            `parquet:"path"`
-	PartitionValues  map[string]string `parquet:"partitionValues"`
+	PartitionValues  map[string]string `parquet:"partitionValues" parquet-value:",optional"` // "" is null, as in Values
 	Size             int64             `parquet:"size"`
 	ModificationTime int64             `parquet:"modificationTime"`
 	DataChange       bool              `parquet:"dataChange"`
@@ -39,7 +40,7 @@ type checkpointRemove struct {
 	DeletionTimestamp    *int64            `parquet:"deletionTimestamp,optional"`
 	DataChange           bool              `parquet:"dataChange"`
 	ExtendedFileMetadata *bool             `parquet:"extendedFileMetadata,optional"`
-	PartitionValues      map[string]string `parquet:"partitionValues,optional"`
+	PartitionValues      map[string]string `parquet:"partitionValues,optional" parquet-value:",optional"`
 	Size                 *int64            `parquet:"size,optional"`
 }
 
@@ -75,6 +76,8 @@ var checkpointSchema = parquet.SchemaOf(checkpointRow{})
 type columnSpec struct {
 	at      int // the column, or the map's keys; its values are behind it
 	defined int // definition level of a value that is not null
+	// emptyNull says that the values of a map may be null, and that those that are empty are.
+	emptyNull bool
 }
 
 func columnOf(path ...string) columnSpec {
@@ -82,7 +85,12 @@ func columnOf(path ...string) columnSpec {
 	if !ok {
 		panic("deltalog: a checkpoint has no column " + path[len(path)-1])
 	}
-	return columnSpec{c.ColumnIndex, c.MaxDefinitionLevel}
+	spec := columnSpec{at: c.ColumnIndex, defined: c.MaxDefinitionLevel}
+	if n := len(path) - 1; path[n] == "key" {
+		values, ok := checkpointSchema.Lookup(append(slices.Clone(path[:n]), "value")...)
+		spec.emptyNull = ok && values.MaxDefinitionLevel > spec.defined
+	}
+	return spec
 }
 
 var (
@@ -181,7 +189,14 @@ func (b *rowBuilder) pairs(c columnSpec, m pairs, there bool) {
 				v = m.values[i].ByteArray()
 			}
 			b.put(c.at, b.copied(k.ByteArray()), min(n, 1), c.defined)
-			b.put(c.at+1, b.copied(v), min(n, 1), c.defined)
+			switch {
+			case c.emptyNull && len(v) == 0:
+				b.put(c.at+1, parquet.NullValue(), min(n, 1), c.defined)
+			case c.emptyNull:
+				b.put(c.at+1, b.copied(v), min(n, 1), c.defined+1)
+			default:
+				b.put(c.at+1, b.copied(v), min(n, 1), c.defined)
+			}
 			n++
 		}
 		if n > 0 {

@@ -253,7 +253,7 @@ func (l *Log) build(ctx context.Context, group []*pending, txnID string) ([]byte
 			// }
 			removes = append(removes, Remove{
 				Path: f.Path, DeletionTimestamp: &now, DataChange: !c.Rearrange, ExtendedFileMetadata: true,
-				PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition}, Size: &f.Size,
+				PartitionValues: l.opts.Create.values(f.Partition), Size: &f.Size,
 			})
 		}
 		for _, a := range c.Adds {

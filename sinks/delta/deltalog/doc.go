@@ -43,6 +43,9 @@
 //	<table>/_delta_log/0000000000000000000n.checkpoint.parquet   classic, in one file, as often as said below
 //	<table>/_delta_log/_last_checkpoint                          a hint, which may be missing or wrong
 //
+// A partition value that is null is written as null, and read from that or from an empty text (Values). To the protocol
+// both are null; but delta-rs reads the empty text of a column of texts as a text.
+//
 // # A commit
 //
 //	          ┌── all txns ≥ Version: done; some: *SplitError; one neither done nor at Base: ErrRebuild;

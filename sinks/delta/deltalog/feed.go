@@ -20,8 +20,8 @@ const (
 
 // Cdc is the cdc action: it names a file of changes.
 type Cdc struct {
-	Path            string            `json:"path"`
-	PartitionValues map[string]string `json:"partitionValues"`
-	Size            int64             `json:"size"` // bytes
-	DataChange      bool              `json:"dataChange"`
+	Path            string `json:"path"`
+	PartitionValues Values `json:"partitionValues"`
+	Size            int64  `json:"size"` // bytes
+	DataChange      bool   `json:"dataChange"`
 }

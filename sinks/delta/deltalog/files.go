@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// File is one live data file. Its table has exactly one partition column.
+// File is one live data file.
 type File struct {
 	Path       string // as the log has it, URL-encoded
-	Partition  string // value of the partition column, "" for null
+	Partition  string // as Partition names it
 	Size       int64  // bytes
 	Modified   int64  // Unix milliseconds
 	NumRecords int64  // from the statistics, -1 if unknown
@@ -27,7 +29,6 @@ type File struct {
 // files keeps 80 MB of them, and the garbage collector has nothing to follow. What a file is called is made from its
 // record when somebody asks, as Deckle's names follow from partition, shard, epoch and attempt; other names are kept.
 type fileTable struct {
-	column string // of the partition, as the first file has it
 	seed   maphash.Seed
 	chunks [][]fileRecord
 	used   uint32   // records in chunks, free ones included
@@ -37,6 +38,7 @@ type fileTable struct {
 	bytes  int64 // sum of the sizes
 
 	partitions []string
+	folders    []string // of the partitions, by the columns of the first file in each
 	partition  map[string]uint32
 	names      map[uint32]string   // of files whose names do not follow from their records
 	parts      map[uint32][]Origin // of files with rows of several shards
@@ -75,9 +77,7 @@ func (t *fileTable) record(i uint32) *fileRecord { return &t.chunks[i/chunkRecor
 
 // ownName appends the name that this package's callers give to a file (delta.writer.upload).
 func (t *fileTable) ownName(b []byte, r *fileRecord) []byte {
-	b = append(b, t.column...)
-	b = append(b, '=')
-	b = append(b, t.partitions[r.partition]...)
+	b = append(b, t.folders[r.partition]...)
 	b = append(b, "/part-"...)
 	for n := uint64(10_000); n > 1 && uint64(r.shard) < n; n /= 10 {
 		b = append(b, '0')
@@ -155,11 +155,12 @@ func (t *fileTable) grow() {
 
 // fileEntry is a file as a log has it. Its texts are valid only during the call that is given it.
 type fileEntry struct {
-	path, column, partition []byte
-	size, modified          int64
-	stats                   []byte
-	origin                  Origin
-	parts                   []Origin
+	path, columns, partition []byte // columns are separated by slashes, as the values of partition
+	values                   []columnValue
+	size, modified           int64
+	stats                    []byte
+	origin                   Origin
+	parts                    []Origin
 }
 
 // add makes a file live, in the place of a former one with the path.
@@ -175,13 +176,11 @@ func (t *fileTable) add(e *fileEntry, version int64) {
 		}
 		t.used++
 	}
-	if len(t.partitions) == 0 {
-		t.column = string(e.column)
-	}
 	p, ok := t.partition[string(e.partition)]
 	if !ok {
 		p = uint32(len(t.partitions))
 		t.partitions = append(t.partitions, string(e.partition))
+		t.folders = append(t.folders, Folder(strings.Split(string(e.columns), "/"), string(e.partition)))
 		t.partition[string(e.partition)] = p
 	}
 	r := t.record(i)
@@ -296,7 +295,7 @@ func recordsIn(stats []byte) int64 {
 	return n
 }
 
-// entry is the add as a file table takes it. Its table has one partition column.
+// entry is the add as a file table takes it.
 func (a *Add) entry() *fileEntry {
 	e := &fileEntry{path: []byte(a.Path), size: a.Size, modified: a.ModificationTime, stats: []byte(a.Stats),
 		origin: parseOrigin(a.Tags), parts: parseParts(a.Tags[TagParts])}
@@ -304,7 +303,30 @@ func (a *Add) entry() *fileEntry {
 		e.parts = nil
 	}
 	for c, v := range a.PartitionValues {
-		e.column, e.partition = []byte(c), []byte(v)
+		e.values = append(e.values, columnValue{[]byte(c), []byte(v)})
 	}
+	e.partitioned()
 	return e
+}
+
+// columnValue is a partition column and its value in one file.
+type columnValue struct{ column, value []byte }
+
+// partitioned sets the partition of an entry, and its columns, by its values, which come in any order.
+func (e *fileEntry) partitioned() {
+	values := e.values
+	switch len(values) {
+	case 0:
+	case 1: // nearly every table
+		e.columns, e.partition = values[0].column, escape(values[0].value)
+	default:
+		slices.SortFunc(values, func(a, b columnValue) int { return bytes.Compare(a.column, b.column) })
+		e.columns, e.partition = nil, nil
+		for i, v := range values {
+			if i > 0 {
+				e.columns, e.partition = append(e.columns, '/'), append(e.partition, '/')
+			}
+			e.columns, e.partition = append(e.columns, v.column...), append(e.partition, escape(v.value)...)
+		}
+	}
 }

@@ -170,7 +170,7 @@ func (l *Log) create(ctx context.Context) (txnID string, err error) {
 		ID: id.String(), Name: optional(l.name()), Description: optional(cr.Description),
 		Format:           Format{Provider: "parquet", Options: map[string]string{}},
 		SchemaString:     schemaString(slices.Concat(cr.Fields, cr.Later[:cr.NewLater]), cr.Comments),
-		PartitionColumns: []string{cr.PartitionColumn},
+		PartitionColumns: slices.Clone(cr.PartitionColumns),
 		Configuration: map[string]string{
 			ConfigClusterID: cr.ClusterID, ConfigPipeline: cr.Pipeline,
 			"delta.dataSkippingStatsColumns": strings.Join(cr.StatsColumns, ","),

@@ -27,7 +27,7 @@ func writerOptions(mem *objects.Mem) Options {
 	return Options{
 		Store: mem, Name: "t", Node: "n1", KeepFiles: true, Rand: rand.Reader,
 		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
-		Create: &Creation{ClusterID: "c1", Pipeline: "p", Fields: testFields, PartitionColumn: "d",
+		Create: &Creation{ClusterID: "c1", Pipeline: "p", Fields: testFields, PartitionColumns: []string{"d"},
 			StatsColumns: []string{"k"}},
 	}
 }

@@ -100,8 +100,8 @@ func DecodeOffer(data []byte) (*Offer, error) {
 // OfferRules is what a committer knows of the table and of the sender of an offer.
 type OfferRules struct {
 	ClusterID, Pipeline string
-	PartitionColumn     string // of the offer's table
-	Shards              uint32 // of the cluster
+	PartitionColumns    []string // of the offer's table, as in Creation
+	Shards              uint32   // of the cluster
 	// Leads says whether the sender leads a shard, as this node's own replica has it.
 	Leads func(shard uint32) bool
 }
@@ -194,27 +194,31 @@ func isGiven(appID, note string) bool {
 
 func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 	seen := map[string]bool{}
-	folder := func(path string) (value string, err error) {
+	lies := func(values Values, in string) bool {
+		return len(values) == len(r.PartitionColumns) &&
+			Folder(r.PartitionColumns, partitionIn(values, r.PartitionColumns)) == in
+	}
+	folder := func(path string) (in string, err error) {
 		if seen[path] {
 			return "", fmt.Errorf("path %q twice", path)
 		}
 		seen[path] = true
-		value, ok := partitionOf(path, r.PartitionColumn)
+		in, ok := folderOf(path, r.PartitionColumns)
 		if !ok {
 			return "", fmt.Errorf("path %q", path)
 		}
-		return value, nil
+		return in, nil
 	}
 	for i := range o.Adds {
 		a := &o.Adds[i]
-		value, err := folder(a.Path)
+		under, err := folder(a.Path)
 		if err != nil {
 			return err
 		}
 		e := a.entry()
 		origins := (&File{Origin: e.origin, Parts: e.parts}).Origins()
 		switch {
-		case len(a.PartitionValues) != 1 || a.PartitionValues[r.PartitionColumn] != value:
+		case !lies(a.PartitionValues, under):
 			return fmt.Errorf("%s has the partition values %v", a.Path, a.PartitionValues)
 		case !a.DataChange || a.Size <= 0:
 			return fmt.Errorf("%s: no data that changes", a.Path)
@@ -225,19 +229,33 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 	return nil
 }
 
-// partitionOf returns the date of a path that is the folder of a date, and in it a name of "part-" and letters, digits,
-// "." and "-".
-func partitionOf(path, column string) (date string, ok bool) {
-	rest, ok := strings.CutPrefix(path, column+"=")
-	date, name, slash := strings.Cut(rest, "/")
-	name, part := strings.CutPrefix(name, "part-")
-	if _, err := time.Parse(time.DateOnly, date); err != nil || !ok || !slash || !part || name == "" {
+// folderOf returns the folder of a path, which is that of a partition, and in it a name of "part-" and letters, digits,
+// "." and "-". The last partition column is a date.
+func folderOf(path string, columns []string) (folder string, ok bool) {
+	at := strings.LastIndexByte(path, '/')
+	if at < 0 {
 		return "", false
 	}
-	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' {
+	folder = path[:at]
+	name, part := strings.CutPrefix(path[at+1:], "part-")
+	elements := strings.Split(folder, "/")
+	if !part || name == "" || len(elements) != len(columns) {
+		return "", false
+	}
+	for i, e := range elements {
+		value, ok := strings.CutPrefix(e, columns[i]+"=")
+		odd := func(c rune) bool { return c > 127 || !plainByte(byte(c)) }
+		if !ok || value == "" || strings.ContainsFunc(value, odd) {
+			return "", false
+		}
+		if _, err := time.Parse(time.DateOnly, value); i == len(columns)-1 && err != nil {
 			return "", false
 		}
 	}
-	return date, true
+	for _, c := range []byte(name) {
+		if !plainByte(c) || c == '_' {
+			return "", false
+		}
+	}
+	return folder, true
 }

@@ -12,7 +12,7 @@ import (
 	"deckle/sinks"
 )
 
-var testRules = &OfferRules{ClusterID: "c1", Pipeline: "p", PartitionColumn: "d", Shards: 6,
+var testRules = &OfferRules{ClusterID: "c1", Pipeline: "p", PartitionColumns: []string{"d"}, Shards: 6,
 	Leads: func(shard uint32) bool { return shard != 5 }}
 
 func offered(path string, o Origin) Add {
@@ -295,5 +295,36 @@ func TestSubmitAll(t *testing.T) {
 	}
 	if s := snapshot(open(t, writerOptions(mem))); s.txn("h") != 0 {
 		t.Errorf("a change was committed that had been withdrawn: %+v", s)
+	}
+}
+
+// TestOfferOfSeveralColumns: the folder of a file is that of all its partition values.
+func TestOfferOfSeveralColumns(t *testing.T) {
+	rules := *testRules
+	rules.PartitionColumns = []string{"brand", "d"}
+	for _, brand := range []string{"", "sport_bild", "le monde/fr", "ü.-2F"} {
+		folder := Folder(rules.PartitionColumns, Partition(brand, "2024-01-02"))
+		for what, spoil := range map[string]func(a *Add){
+			"":                func(*Add) {},
+			"another brand":   func(a *Add) { a.PartitionValues["brand"] = "welt" },
+			"another date":    func(a *Add) { a.PartitionValues["d"] = "2024-01-03" },
+			"no brand":        func(a *Add) { delete(a.PartitionValues, "brand") },
+			"one more":        func(a *Add) { a.PartitionValues["e"] = "" },
+			"the date alone":  func(a *Add) { a.Path = "d=2024-01-02/part-1" },
+			"the other order": func(a *Add) { a.Path = "d=2024-01-02/brand=sport_bild/part-1" },
+			"a folder more":   func(a *Add) { a.Path = folder + "/x/part-1" },
+			"no date":         func(a *Add) { a.Path = "brand=bild/d=welt/part-1" },
+			"an escape":       func(a *Add) { a.Path = "brand=%2e/d=2024-01-02/part-1" },
+			"no value":        func(a *Add) { a.Path = "brand=/d=2024-01-02/part-1" },
+		} {
+			o := offers()[LaneSessions]
+			a := &o.Adds[0]
+			a.Path, a.PartitionValues = folder+"/part-00004-5-ab.parquet", map[string]string{"brand": brand,
+				"d": "2024-01-02"}
+			spoil(a)
+			if err := o.Check(&rules); (err == nil) != (what == "") {
+				t.Errorf("brand %q, %s: %v", brand, what, err)
+			}
+		}
 	}
 }

@@ -62,7 +62,7 @@ func (l *Log) buildRestore(r *Restoration) (*lone, error) {
 		named[path] = true
 		removed += f.Size
 		removes = append(removes, Remove{Path: f.Path, DeletionTimestamp: &now, DataChange: true,
-			ExtendedFileMetadata: true, PartitionValues: map[string]string{l.opts.Create.PartitionColumn: f.Partition},
+			ExtendedFileMetadata: true, PartitionValues: l.opts.Create.values(f.Partition),
 			Size: &f.Size})
 	}
 	info := &CommitInfo{

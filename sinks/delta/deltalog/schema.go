@@ -138,13 +138,27 @@ type Creation struct {
 	Fields              []Field
 	// Later are the columns that a table may lack until Log.AddColumns gives it them. A table that is made here has the
 	// first NewLater of them at once.
-	Later           []Field
-	NewLater        int
-	PartitionColumn string
-	StatsColumns    []string // delta.dataSkippingStatsColumns
-	Description     string
+	Later    []Field
+	NewLater int
+	// PartitionColumns are in the order of their names. The last one is a date.
+	PartitionColumns []string
+	// PartitionHint says what to do about a table that is partitioned by other columns, which it keeps.
+	PartitionHint string
+	StatsColumns  []string // delta.dataSkippingStatsColumns
+	Description   string
 	// InCommitTimestamps makes the table with in-commit timestamps. One that is there has them or not, as it is.
 	InCommitTimestamps bool
 	// Comments are those of columns, by name, for columns that are made here.
 	Comments map[string]string
+}
+
+// values are the partition values of an action about a file of a partition.
+func (c *Creation) values(partition string) Values {
+	values := make(Values, len(c.PartitionColumns))
+	for i, v := range PartitionValues(partition) {
+		if i < len(c.PartitionColumns) {
+			values[c.PartitionColumns[i]] = v
+		}
+	}
+	return values
 }

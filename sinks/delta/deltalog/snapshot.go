@@ -1,6 +1,7 @@
 package deltalog
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -282,9 +283,9 @@ func (s *Snapshot) checkTable(root string, want *Creation) error {
 	if err := s.fits.err; err != nil {
 		return stop("undo the change of the schema, or give Deckle a new location", "%v", err)
 	}
-	if !slices.Equal(s.Metadata.PartitionColumns, []string{want.PartitionColumn}) {
-		return stop("give Deckle a new location", "it is partitioned by %q, want %q", s.Metadata.PartitionColumns,
-			want.PartitionColumn)
+	if !slices.Equal(s.Metadata.PartitionColumns, want.PartitionColumns) {
+		return stop(cmp.Or(want.PartitionHint, "give Deckle a new location"), "it is partitioned by %q, want %q",
+			s.Metadata.PartitionColumns, want.PartitionColumns)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ type vectorRow struct {
 
 type addRow struct {
 	Path             string            `parquet:"path"`
-	PartitionValues  map[string]string `parquet:"partitionValues"`
+	PartitionValues  map[string]string `parquet:"partitionValues" parquet-value:",optional"` // null is ""
 	Size             int64             `parquet:"size"`
 	ModificationTime int64             `parquet:"modificationTime"`
 	Stats            *string           `parquet:"stats,optional"`

@@ -1,7 +1,9 @@
 package history
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
 	"go.uber.org/goleak"
 
 	"deckle/sim/testworld/objects"
@@ -31,7 +34,7 @@ func newTab(t *testing.T) *tab {
 	w := &tab{t: t, mem: objects.NewMem(clock.Now)}
 	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: w.mem, Name: "t", KeepFiles: true, Node: "n1",
 		Rand: rand.NewChaCha8([32]byte{}), Now: clock.Now, CheckpointInterval: 1 << 30,
-		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "d",
+		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"d"},
 			Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "d", Type: "date"}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -349,4 +352,107 @@ func FuzzParseCommit(f *testing.F) {
 			newState(Options{sums: true}).Apply(c)
 		}
 	})
+}
+
+// A partition value that is null in a commit and an empty text in a checkpoint, or the other way round, is the same.
+func TestNullPartitionValue(t *testing.T) {
+	w := newTab(t)
+	for i, value := range []string{`""`, "null"} {
+		path := fmt.Sprintf("d=__HIVE_DEFAULT_PARTITION__/part-%d.parquet", i)
+		if err := w.mem.Put(t.Context(), "t/"+path, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		w.write(8+i, fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"d":%s},"size":5,"modificationTime":1,`+
+			`"dataChange":true,"stats":"{\"numRecords\":1}"}}`, path, value))
+	}
+	texts := func(s *State) (out string) {
+		for _, f := range s.SortedFiles() {
+			b, err := json.Marshal(f.Values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out += fmt.Sprintf("%s %q %s\n", f.Path, f.Partition, b)
+		}
+		return out
+	}
+	before := texts(w.at(9))
+	if strings.Count(before, `{"d":null}`) != 2 {
+		t.Errorf("%s", before)
+	}
+	log, err := deltalog.Open(t.Context(), deltalog.Options{Store: w.mem, Name: "t", KeepFiles: true,
+		Now: func() time.Time { return start.Add(8 * time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if err := log.WriteCheckpoint(t.Context(), 9, 5); err != nil {
+		t.Fatal(err)
+	}
+	s := w.at(9)
+	if after := texts(s); s.Checkpoint != 9 || after != before {
+		t.Errorf("from checkpoint %d:\n%swant\n%s", s.Checkpoint, after, before)
+	}
+	differs := func() {
+		t.Helper()
+		report, err := w.open().Check(t.Context(), CheckOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Findings {
+			if f.Kind == CheckpointDiffers {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	differs()
+
+	// The same checkpoint as another tool writes it, whose map has no null.
+	type plainAdd struct {
+		Path             string            `parquet:"path"`
+		PartitionValues  map[string]string `parquet:"partitionValues"`
+		Size             int64             `parquet:"size"`
+		ModificationTime int64             `parquet:"modificationTime"`
+		Stats            *string           `parquet:"stats,optional"`
+		Tags             map[string]string `parquet:"tags,optional"`
+	}
+	type row struct {
+		Txn      *deltalog.CheckpointTxn      `parquet:"txn,optional"`
+		Add      *plainAdd                    `parquet:"add,optional"`
+		Remove   *removeRow                   `parquet:"remove,optional"`
+		MetaData *deltalog.CheckpointMetadata `parquet:"metaData,optional"`
+		Protocol *deltalog.CheckpointProtocol `parquet:"protocol,optional"`
+	}
+	key := "t/_delta_log/00000000000000000009.checkpoint.parquet"
+	data, err := w.mem.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []row
+	open := func(f *parquet.File) (deltalog.RowReader[checkpointRow], error) {
+		return rowReader{parquet.NewGenericReader[checkpointRow](f)}, nil
+	}
+	if err := deltalog.EachRow(key, data, open, 64, func(r *checkpointRow) error {
+		o := row{Txn: r.Txn, Remove: r.Remove, MetaData: r.MetaData, Protocol: r.Protocol}
+		if a := r.Add; a != nil {
+			o.Add = &plainAdd{a.Path, a.PartitionValues, a.Size, a.ModificationTime, a.Stats, a.Tags}
+		}
+		rows = append(rows, o)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	writer := parquet.NewGenericWriter[row](&b)
+	if _, err := writer.Write(rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.mem.Overwrite(key, b.Bytes())
+	s = w.at(9)
+	if after := texts(s); s.Checkpoint != 9 || after != before {
+		t.Errorf("from a checkpoint of others (%d):\n%swant\n%s", s.Checkpoint, after, before)
+	}
+	differs()
 }

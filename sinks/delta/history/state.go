@@ -25,7 +25,7 @@ type Options struct {
 type File struct {
 	Path      string // as the log has it, URL-encoded
 	Partition string // column=value, separated by slashes, in the order of the names; "" for a table without
-	Values    map[string]string
+	Values    deltalog.Values
 	Size      int64 // bytes
 	Modified  int64 // Unix milliseconds, by the writer's clock
 	Records   int64 // rows in the file by its statistics, those that a deletion vector hides among them; -1 if unknown
@@ -37,7 +37,7 @@ type File struct {
 
 type partition struct {
 	text   string
-	values map[string]string
+	values deltalog.Values
 }
 
 // ID is the file's Add.ID.
@@ -124,7 +124,7 @@ func (s *State) add(a *Add) {
 	s.Files[id] = f
 }
 
-func partitionText(values map[string]string) string {
+func partitionText(values deltalog.Values) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		parts = append(parts, k+"="+values[k])

@@ -111,7 +111,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		Now:                w.clock.Now,
 		Sleep:              func(context.Context, time.Duration) error { return nil },
 		CheckpointInterval: 1 << 30, // made by hand below
-		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumn: "d",
+		Create: &deltalog.Creation{ClusterID: "c", Pipeline: "p", PartitionColumns: []string{"d"},
 			Fields: []deltalog.Field{{Name: "x", Type: "long"}, {Name: "d", Type: "date"}}},
 	})
 	if err != nil {
