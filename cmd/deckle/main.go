@@ -86,7 +86,8 @@ For completion in your shell: deckle completion --help`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newCertsCommand(), newCheckCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(),
-		newEncryptionCommand(), newPartitionsCommand(), newRunCommand(), newSimCommand(), newStatusCommand(),
-		newSupportCommand(), newSuppressCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
+		newEncryptionCommand(), newPartitionsCommand(), newRunCommand(), newSessionCommand(), newSimCommand(),
+		newStatusCommand(), newSupportCommand(), newSuppressCommand(), newTokenCommand(), newVerifyCommand(),
+		newVersionCommand())
 	return root
 }
