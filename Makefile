@@ -10,7 +10,7 @@ VULN_VERSION := v1.9.0
 
 .PHONY: build equal release demo test unit engine integration race lint rooms vuln licences fetch up down sim sim-bugs timers log-memory \
 	year \
-	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark readers \
+	sealed failpoints torture torture-ci torture-bug fuzz malformed restored upgrade kerberos rights world json json-spark checksum-spark catalog-spark readers \
 	spark-beside foreign-spark \
 	bench bench-full bench-ci bench-at-rest browser attacks profile clean
 
@@ -270,6 +270,11 @@ json-spark:
 # Version checksums of Delta tables, checked by Spark, and Spark's own commit behind them. Takes about five minutes.
 checksum-spark:
 	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestSparkTakesChecksums$$'
+
+# The Delta tables are registered in Spark's own catalog and in a Hive metastore, and read by name. Spark is fetched the
+# first time (1 GB). Takes about three minutes.
+catalog-spark:
+	DECKLE_TEST_SPARK=1 $(GO) test -count=1 -timeout 20m -v ./integration -run '^TestSparkRegisters$$'
 
 # Every version of tables of the real writer, after all that happens to them, read by Spark 3.5 and 4, too. Both are
 # fetched the first time (2 GB). The other clients are in make integration.
