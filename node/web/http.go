@@ -3,12 +3,14 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"deckle"
 	"deckle/node/access"
 	"deckle/node/condition"
 	"deckle/node/front"
@@ -46,6 +48,10 @@ type Commander func(ctx context.Context, c status.Command) (status.Outcome, erro
 
 // Tables carries out what an operator asks of a Delta table. The error wraps status.ErrRefused if nothing has changed.
 type Tables func(ctx context.Context, q *status.TableRequest) (*status.TableOutcome, error)
+
+// Config returns the configuration with which the node runs: as JSON is to show it, and as a file that says the same.
+// Secrets are masked in both.
+type Config func() (values any, yaml string)
 
 // Options are the other things that a handler uses. Each may be left out.
 type Options struct {
@@ -167,6 +173,14 @@ func (h *handler) serveEncryption(w http.ResponseWriter, r *http.Request) {
 	}
 	h.reply(w, http.StatusOK, keys)
 }
+
+func (h *handler) serveLive(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+
+func (h *handler) serveVersion(w http.ResponseWriter, _ *http.Request) {
+	h.reply(w, http.StatusOK, deckle.Build())
+}
+
+func (h *handler) serveMetrics(w http.ResponseWriter, r *http.Request) { h.metrics.ServeHTTP(w, r) }
 
 // list returns s, or an empty list for nil, so that JSON shows [] and not null.
 func list[T any](s []T) []T {

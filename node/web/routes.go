@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"deckle"
 	"deckle/node/access"
 	"deckle/node/front"
 	"deckle/node/status"
@@ -298,11 +297,3 @@ func (a answer) mark(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Deprecation", "true")
 	w.Header().Set("Link", "<"+c.visit.Base+strings.TrimSuffix(a.successor, "/"+rest)+`>; rel="successor-version"`)
 }
-
-func (h *handler) serveLive(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
-
-func (h *handler) serveVersion(w http.ResponseWriter, _ *http.Request) {
-	h.reply(w, http.StatusOK, deckle.Build())
-}
-
-func (h *handler) serveMetrics(w http.ResponseWriter, r *http.Request) { h.metrics.ServeHTTP(w, r) }

@@ -16,10 +16,6 @@ import (
 // verbSupport is what a support bundle is in the audit log.
 const verbSupport = "support.bundle"
 
-// Config returns the configuration with which the node runs: as JSON is to show it, and as a file that says the same.
-// Secrets are masked in both.
-type Config func() (values any, yaml string)
-
 func (h *handler) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	values, _ := h.config()
 	h.reply(w, http.StatusOK, values)
