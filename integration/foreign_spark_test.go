@@ -189,18 +189,57 @@ func TestSparkBesideDeckle(t *testing.T) {
 	must(t, write(state.SinkRevisions, 6, row(1, 1, "welt")))
 	look("a change data feed")
 	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableChangeDataFeed' = 'false')", table)
-	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')", table)
-	stops("deletion vectors", `feature "deletionVectors"`)
+	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true', "+
+		"'delta.checkpointInterval' = '2')", table)
+	vectors := func(what string, least int64) {
+		t.Helper()
+		tab, err := delta.OpenTable(t.Context(), store.NewLocal(vfs.Default, dir, "test"), "sessions")
+		must(t, err)
+		hidden, rows := int64(0), 0
+		for _, f := range tab.Snapshot().Files {
+			if f.Vector != nil {
+				hidden += f.Vector.Cardinality
+			}
+		}
+		must(t, tab.ReadSessions(t.Context(), tab.Snapshot().Files, func(r *schema.SessionRow) error {
+			if rows++; want[r.SessionID] == nil || want[r.SessionID][0] != r.Brand {
+				t.Errorf("after %s, read here: %s of %s, want %v", what, r.SessionID, r.Brand, want[r.SessionID])
+			}
+			return nil
+		}))
+		if hidden < least || rows != len(want) {
+			t.Errorf("after %s: %d rows are hidden, %d are read, want %d", what, hidden, rows, len(want))
+		}
+	}
+	var of []schema.SessionRow
+	for n := range 6 {
+		of = append(of, row(7, 10+n, "bild"))
+	}
+	must(t, write(state.SinkSessions, 7, of...))
+	spark.sql("DELETE FROM %s WHERE session_id IN ('s10', 's12')", table)
+	delete(want, "s10")
+	delete(want, "s12")
+	look("DELETE by a vector")
+	vectors("DELETE", 2)
+	must(t, write(state.SinkRevisions, 8, row(7, 11, "welt")))
+	look("a revision in a file with a vector")
+	vectors("a revision", 0)
+	spark.sql("UPDATE %s SET note = 'again' WHERE session_id = 's13'", table)
+	want["s13"] = []string{"bild", "again", ""}
+	spark.sql("DELETE FROM %s WHERE session_id = 's14'", table)
+	delete(want, "s14")
+	must(t, write(state.SinkSessions, 8, row(8, 17, "welt")))
+	must(t, write(state.SinkRevisions, 9, row(7, 13, "welt")))
+	must(t, write(state.SinkSessions, 9, row(9, 18, "welt")))
+	look("UPDATE and DELETE by vectors")
+	vectors("UPDATE and DELETE", 0)
 	if spark.version < "4" { // without its history, which must be a day old there, the feature stays
 		return
 	}
-	spark.sql("DELETE FROM %s WHERE session_id = 's3'", table)
-	delete(want, "s3")
-	stops("a deletion vector", "deletionVectors")
 	spark.sql("ALTER TABLE %s SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'false')", table)
 	spark.sql("REORG TABLE %s APPLY (PURGE)", table)
 	spark.sql("ALTER TABLE %s DROP FEATURE deletionVectors", table)
-	must(t, write(state.SinkSessions, 7, row(7, 9, "bild")))
-	must(t, write(state.SinkRevisions, 7, row(1, 1, "bild")))
+	must(t, write(state.SinkSessions, 10, row(10, 9, "bild")))
+	must(t, write(state.SinkRevisions, 10, row(1, 1, "bild")))
 	look("DROP FEATURE, with " + strings.Join(slices.Sorted(maps.Keys(want)), " "))
 }

@@ -90,6 +90,9 @@ func (d *sparkDeltaReader) Rows(ctx context.Context, _ string, yield func([]stri
 // rows reads columns from every file of the version that was read last.
 func (d *sparkDeltaReader) rows(ctx context.Context, columns []string, yield func(row []string) error) error {
 	for _, f := range d.table.Snapshot().Files {
+		if f.Vector != nil {
+			return fmt.Errorf("%s has a deletion vector, which is not read here", f.Path)
+		}
 		name, err := url.PathUnescape(f.Path)
 		if err != nil {
 			return fmt.Errorf("path %q in the log: %w", f.Path, err)

@@ -48,6 +48,10 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 			c.Removes = append(c.Removes, a.Remove.Path)
 		case a.Add != nil:
 			c.Rearranges, c.Changes = c.Rearranges || !a.Add.DataChange, c.Changes || a.Add.DataChange
+			if v := a.Add.Vector; len(v) > 0 && string(v) != "null" {
+				return nil, fmt.Errorf("%s version %d: %s has a deletion vector, which is not read here", table,
+					version, a.Add.Path)
+			}
 			name, err := url.PathUnescape(a.Add.Path)
 			if err != nil {
 				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
@@ -77,6 +81,7 @@ type file struct {
 	DataChange bool   `json:"dataChange"`
 	// PartitionValues are those of an add; null is "".
 	PartitionValues map[string]string `json:"partitionValues"`
+	Vector          json.RawMessage   `json:"deletionVector"`
 }
 
 type eventColumns struct {

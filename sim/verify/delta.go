@@ -16,6 +16,7 @@ import (
 
 	"deckle/sim"
 	"deckle/sinks/delta"
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/store"
 )
 
@@ -97,12 +98,25 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 		if int64(len(data)) != f.Size {
 			return fmt.Errorf("%s has %d bytes, the log says %d", key, len(data), f.Size)
 		}
-		rows, err := ParquetRows(data, t.columns, t.PartitionValues(f), yield)
+		hidden, err := deletionvector.Read(ctx, d.store, table, f.Vector)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		n := int64(0)
+		rows, err := ParquetRows(data, t.columns, t.PartitionValues(f), func(r []string) error {
+			if n++; hidden.Has(n - 1) {
+				return nil
+			}
+			return yield(r)
+		})
 		if err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
 		if f.NumRecords >= 0 && rows != f.NumRecords {
 			return fmt.Errorf("%s has %d rows, the log says %d", key, rows, f.NumRecords)
+		}
+		if err := hidden.Fits(rows); err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
 		}
 	}
 	return nil

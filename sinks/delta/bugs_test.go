@@ -13,7 +13,7 @@ import (
 // compaction, of shared commits, or of deletion. Each runs in a process of its own, with its failpoint switched on.
 func TestBugs(t *testing.T) {
 	const compaction, sharing = "TestCompactionKeepsRows", "TestSharedCommits"
-	const deletion = "TestDeletedStaysDeletedProperty"
+	const deletion, hidden = "TestDeletedStaysDeletedProperty", "TestHiddenRows"
 	for _, bug := range []struct{ by, point, what string }{
 		{compaction, "bugCompactTwice", "a row compacted twice: one of the files stays live"},
 		{compaction, "bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not " +
@@ -36,6 +36,10 @@ func TestBugs(t *testing.T) {
 		{sharing, "bugPassTxnLost", "the commit of a pass for several shards moves the txn of one of them"},
 		{sharing, "bugPassOfOne", "a pass for several shards has the rows of one of them"},
 		{deletion, "bugDeletedComesBack", "a revision writes a row that another tool has deleted"},
+		{hidden, "bugVectorUnchecked", "rows are hidden between the reading of a file and its replacement"},
+		{hidden, "bugVectorIgnored", "what a vector hides is found by ranges"},
+		{hidden, "bugVectorIgnoredWhole", "what a vector hides is read in whole files"},
+		{"TestCompactionOfHidden", "bugCompactHidden", "compaction writes what a vector hides"},
 		{deletion, "bugUnwrittenStands", "a row that was never written is taken for a deleted one: it is lost"},
 	} {
 		t.Run(bug.point, func(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
 	"deckle/sinks/delta/compact"
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/sinks/delta/vacuum"
@@ -52,7 +53,7 @@ type lakeWorld struct {
 	// notes are what another tool has written beside rows, by row; see annotate.
 	notes notes
 
-	jobs, conflicts, killed, restored, vacuumed int
+	jobs, conflicts, killed, restored, vacuumed, hidden int
 }
 
 var errKilled = errors.New("killed")
@@ -201,42 +202,64 @@ func (w *lakeWorld) restore() {
 		return
 	}
 	to := versions[w.rng.IntN(len(versions))]
-	adds, then := map[string]json.RawMessage{}, map[string]bool{}
+	adds, then := map[string]*deltalog.Add{}, map[string]bool{} // by path and deletion vector
 	for v := int64(0); v <= tab.Version; v++ {
 		log, err := w.mem.Get(w.t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", v))
 		w.must(err)
+		var removes, added []string
 		for line := range bytes.Lines(log) {
 			var a struct {
-				Add    json.RawMessage
-				Remove *struct{ Path string }
+				Add    *deltalog.Add
+				Remove *deltalog.Remove
 			}
 			w.must(json.Unmarshal(line, &a))
 			if a.Add != nil {
-				var p struct{ Path string }
-				w.must(json.Unmarshal(a.Add, &p))
-				if adds[p.Path] = a.Add; v <= to {
-					then[p.Path] = true
-				}
+				id := deletionvector.FileID(a.Add.Path, a.Add.Vector)
+				adds[id], added = a.Add, append(added, id)
 			}
-			if a.Remove != nil && v <= to {
-				delete(then, a.Remove.Path)
+			if a.Remove != nil {
+				removes = append(removes, deletionvector.FileID(a.Remove.Path, a.Remove.Vector))
 			}
+		}
+		for _, id := range removes {
+			delete(then, id)
+		}
+		for _, id := range added {
+			then[id] = true
+		}
+		if v == to {
+			break
 		}
 	}
 	contents := w.mem.Contents()
 	body := []byte(`{"commitInfo":{"operation":"RESTORE","timestamp":1}}` + "\n")
-	for _, p := range slices.Sorted(maps.Keys(then)) {
-		if contents["sessions/"+p] == nil {
-			return // vacuum has taken it: no tool restores that version
+	line := func(action string, a any) {
+		text, err := json.Marshal(map[string]any{action: a})
+		w.must(err)
+		body = append(append(body, text...), '\n')
+	}
+	for _, id := range slices.Sorted(maps.Keys(then)) {
+		a := adds[id]
+		keys := []string{a.Path}
+		if a.Vector != nil && a.Vector.StorageType == "u" {
+			key, err := a.Vector.Key()
+			w.must(err)
+			keys = append(keys, key)
 		}
-		if !slices.ContainsFunc(tab.Files, func(f *File) bool { return f.Path == p }) {
-			body = append(append(append(body, `{"add":`...), adds[p]...), "}\n"...)
+		for _, key := range keys {
+			if contents["sessions/"+key] == nil {
+				return // vacuum has taken it: no tool restores that version
+			}
+		}
+		if !slices.ContainsFunc(tab.Files, func(f *File) bool { return f.ID() == id }) {
+			line("add", a)
 		}
 	}
+	at := w.clock.Now().UnixMilli()
 	for _, f := range tab.Files {
-		if !then[f.Path] {
-			body = fmt.Appendf(body, `{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":%d,"size":%d}}`+"\n",
-				f.Path, w.clock.Now().UnixMilli(), f.Size)
+		if !then[f.ID()] {
+			line("remove", &deltalog.Remove{Path: f.Path, DataChange: true, DeletionTimestamp: &at, Size: &f.Size,
+				Vector: f.Vector})
 		}
 	}
 	w.must(w.mem.PutIfAbsent(w.t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", tab.Version+1), body))
@@ -245,6 +268,20 @@ func (w *lakeWorld) restore() {
 	w.forget()
 	w.note()
 	w.restored++
+}
+
+// hide has another tool delete a row of sessions by a deletion vector: it is revised no more.
+func (w *lakeWorld) hide() {
+	keys := slices.Sorted(maps.Keys(w.m.closed))
+	if len(keys) == 0 {
+		return
+	}
+	key := keys[w.rng.IntN(len(keys))]
+	w.hidden++
+	deleteRow(w.t, w.mem, w.hidden, key, true)
+	delete(w.m.closed, key)
+	w.forget()
+	w.note()
 }
 
 // forget has what was taken away revised no more: whether it is to come back, an operator says.
@@ -298,6 +335,8 @@ func (w *lakeWorld) hook() error {
 		w.annotate()
 	case 5: // a second runner
 		w.compact([]string{"sessions", "events"}[w.rng.IntN(2)], w.mem)
+	case 6:
+		w.hide()
 	}
 	return nil
 }
@@ -362,7 +401,7 @@ func TestCompactionKeepsRows(t *testing.T) {
 	if testing.Short() {
 		seeds = []uint64{2}
 	}
-	jobs, conflicts, killed, restored, vacuumed, noted := 0, 0, 0, 0, 0, 0
+	jobs, conflicts, killed, restored, vacuumed, hidden, noted := 0, 0, 0, 0, 0, 0, 0
 	for _, seed := range seeds {
 		w := newLakeWorld(t, seed)
 		for range 10 {
@@ -386,11 +425,12 @@ func TestCompactionKeepsRows(t *testing.T) {
 		}
 		w.must(w.d.Close())
 		jobs, conflicts, killed = jobs+w.jobs, conflicts+w.conflicts, killed+w.killed
-		restored, vacuumed = restored+w.restored, vacuumed+w.vacuumed
+		restored, vacuumed, hidden = restored+w.restored, vacuumed+w.vacuumed, hidden+w.hidden
 	}
-	told := fmt.Sprintf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed, %d rows with notes in "+
-		"compacted files", jobs, conflicts, killed, restored, vacuumed, noted)
-	if jobs < 5*len(seeds) || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 || noted == 0 {
+	told := fmt.Sprintf("%d jobs, %d conflicts, %d kills, %d RESTOREs, %d objects vacuumed, %d rows hidden by others, "+
+		"%d rows with notes in compacted files", jobs, conflicts, killed, restored, vacuumed, hidden, noted)
+	if jobs < 5*len(seeds) || conflicts == 0 || killed == 0 || restored == 0 || vacuumed == 0 || hidden == 0 ||
+		noted == 0 {
 		t.Errorf("the test shows little: %s", told)
 	}
 	t.Log(told)

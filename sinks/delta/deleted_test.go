@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -18,21 +19,29 @@ import (
 	"deckle/schema/level"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
+	"deckle/sinks/delta/deletionvector"
+	"deckle/sinks/delta/deletionvector/vectortest"
 	"deckle/sinks/delta/deltalog"
 	"deckle/state"
 	"deckle/state/statetest"
 )
 
 // foreignDelete deletes a row of a table of sessions as another tool would: its file is replaced by one without tags,
-// or by none if no row is left. It tries once, and says whether the row is in no file any more.
-func foreignDelete(t *testing.T, mem *objects.Mem, attempt int, key string) (gone bool) {
-	tab, err := OpenTable(context.Background(), mem, "sessions")
+// or by none if no row is left; or, by a vector, it stays and the row is hidden. It tries once, and says whether the
+// row is in no file any more.
+func foreignDelete(t *testing.T, mem *objects.Mem, attempt int, key string, byVector bool) (gone bool) {
+	ctx := context.Background()
+	tab, err := OpenTable(ctx, mem, "sessions")
 	if err != nil {
 		return false // a fault of the store
 	}
 	snap := tab.Snapshot()
 	for _, f := range snap.Files {
-		data, err := mem.Get(context.Background(), "sessions/"+f.Path)
+		data, err := mem.Get(ctx, "sessions/"+f.Path)
+		if err != nil {
+			return false
+		}
+		hidden, err := deletionvector.Read(ctx, mem, "sessions", f.Vector)
 		if err != nil {
 			return false
 		}
@@ -46,13 +55,18 @@ func foreignDelete(t *testing.T, mem *objects.Mem, attempt int, key string) (gon
 			of = wider.sessions[level.Real]
 		}
 		var rest []sessionRow
-		found := false
+		var places []int64 // of what is hidden now
+		n, found := int64(0), false
 		err = eachRow(f.Path, data, of.file, of.later, func(r parquet.Row) error {
-			if row := sessionRow(r).clone(); row.key() == key {
-				found = true
-			} else {
+			switch row := sessionRow(r).clone(); {
+			case hidden.Has(n):
+				places = append(places, n)
+			case row.key() == key:
+				found, places = true, append(places, n)
+			default:
 				rest = append(rest, row)
 			}
+			n++
 			return nil
 		})
 		if err != nil {
@@ -62,24 +76,62 @@ func foreignDelete(t *testing.T, mem *objects.Mem, attempt int, key string) (gon
 		if !found {
 			continue
 		}
-		lines := []string{`{"commitInfo":{"operation":"DELETE"}}`,
-			fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":1}}`, f.Path)}
-		if len(rest) > 0 {
+		type line map[string]any
+		at := int64(1)
+		lines := []line{{"commitInfo": line{"operation": "DELETE"}},
+			{"remove": deltalog.Remove{Path: f.Path, DataChange: true, DeletionTimestamp: &at, Vector: f.Vector}}}
+		add := deltalog.Add{Path: f.Path, PartitionValues: tab.PartitionValues(f), Size: f.Size,
+			ModificationTime: at, DataChange: true}
+		switch {
+		case len(rest) == 0:
+		case byVector:
+			add.Stats = fmt.Sprintf(`{"numRecords":%d,"tightBounds":false}`, n)
+			if attempt%2 == 0 {
+				add.Tags = deltalog.TagsOf(f.Origins())
+			}
+			if add.Vector = vectortest.Inline(t, places...); attempt%3 > 0 {
+				add.Vector = vectortest.Put(t, mem, "sessions", uint64(attempt), 17*(attempt%2),
+					vectortest.Encode(t, places...), int64(len(places)))
+			}
+			features := []string{"deletionVectors"}
+			lines = append(lines, line{"protocol": &deltalog.Protocol{MinReaderVersion: 3, MinWriterVersion: 7,
+				ReaderFeatures: features, WriterFeatures: append(features, "appendOnly", "invariants")}})
+		default:
 			data, _, err := wider.encodeSessions(of, rest, &parquet.Snappy, nil)
 			if err != nil {
 				t.Error(err)
 				return true
 			}
-			path := fmt.Sprintf("session_date=%s/part-foreign-%d.parquet", f.Partition, attempt)
-			mem.Overwrite("sessions/"+path, data)
-			lines = append(lines, fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"session_date":%q},"size":%d,`+
-				`"modificationTime":1,"dataChange":true}}`, path, f.Partition, len(data)))
+			add.Path = fmt.Sprintf("%s/part-foreign-%d.parquet", path.Dir(f.Path), attempt)
+			add.Size = int64(len(data))
+			mem.Overwrite("sessions/"+add.Path, data)
 		}
-		_ = mem.PutIfAbsent(context.Background(), fmt.Sprintf("sessions/_delta_log/%020d.json", snap.Version+1),
-			[]byte(strings.Join(lines, "\n")+"\n"))
+		if len(rest) > 0 {
+			lines = append(lines, line{"add": add})
+		}
+		var body []byte
+		for _, l := range lines {
+			b, err := json.Marshal(l)
+			if err != nil {
+				t.Error(err)
+				return true
+			}
+			body = append(append(body, b...), '\n')
+		}
+		_ = mem.PutIfAbsent(ctx, fmt.Sprintf("sessions/_delta_log/%020d.json", snap.Version+1), body)
 		return false // the next try tells what stands
 	}
 	return true
+}
+
+// deleteRow deletes a row of a table that nobody else writes meanwhile.
+func deleteRow(t *testing.T, mem *objects.Mem, number int, key string, byVector bool) {
+	t.Helper()
+	for try := 0; !foreignDelete(t, mem, 10*number+try, key, byVector); try++ {
+		if try > 1 {
+			t.Fatal("the test cannot delete a row")
+		}
+	}
 }
 
 // TestDeletedStaysDeleted: a session whose row another tool has deleted is not written again when it changes; one whose
@@ -97,11 +149,7 @@ func TestDeletedStaysDeleted(t *testing.T) {
 	l.must(l.sessions(0, 1, a, b, c)) // d was refused
 	l.must(l.sessions(1, 2, e))
 	for i, r := range []schema.SessionRow{a, e} { // of e's file nothing is left
-		for try := 0; !foreignDelete(t, l.mem, 10*i+try, r.Key()); try++ {
-			if try > 1 {
-				t.Fatal("the test cannot delete a row")
-			}
-		}
+		deleteRow(t, l.mem, i, r.Key(), false)
 	}
 	image := func(r schema.SessionRow, epoch uint64, stands bool) schema.SessionRow {
 		r = l.revised(r, epoch)
@@ -165,8 +213,8 @@ func TestDeletedStaysDeleted(t *testing.T) {
 }
 
 // TestDeletedStaysDeletedProperty: while leaders write random plans of revisions at once, crash between any two steps,
-// and the store fails in every way, another tool deletes rows between their commits. What it has deleted never comes
-// back; every other row is there once, with its newest image.
+// and the store fails in every way, another tool deletes rows between their commits, by deletion vectors, too. What it
+// has deleted never comes back; every other row is there once, with its newest image.
 func TestDeletedStaysDeletedProperty(t *testing.T) {
 	seeds := 2
 	if testing.Short() {
@@ -236,10 +284,11 @@ func deletedStaysDeleted(t *testing.T, seed uint64) {
 				victims = append(victims, r.Key())
 			}
 		}
-		pause := m.rng.IntN(3)
+		pause, vectors := m.rng.IntN(3), m.rng.IntN(4)
 		both(state.SinkRevisions, plan(state.SinkRevisions, b, revised), func() {
 			for i, k := range victims {
-				for try := 0; !foreignDelete(t, mem, int(b)*1_000_000+i*1000+try, k); try++ {
+				for try := 0; !foreignDelete(t, mem, int(b)*1_000_000+i*1000+try, k,
+					(i+vectors)%4 < 2); try++ {
 					for range pause {
 						_, _ = mem.Get(context.Background(), "nothing")
 					}

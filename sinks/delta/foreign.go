@@ -25,8 +25,9 @@ type foreign struct {
 	rows   [][]parquet.Value
 }
 
-// readForeign reads the values of the named columns of a data file, as far as it has them; nil if it has none.
-func readForeign(key string, data []byte, names []string) (f *foreign, err error) {
+// readForeign reads the values of the named columns of a data file, as far as it has them, in its visible rows; nil if
+// it has none.
+func readForeign(key string, data []byte, names []string, v *visible) (f *foreign, err error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -53,9 +54,9 @@ func readForeign(key string, data []byte, names []string) (f *foreign, err error
 		}
 		return rowReader{parquet.NewGenericReader[any](file)}, nil
 	}
-	err = deltalog.EachRow(key, data, open, 128, func(r *parquet.Row) error {
+	take := v.rows(func(r parquet.Row) error {
 		var values []parquet.Value
-		for _, v := range *r {
+		for _, v := range r {
 			if to, ok := f.leaves[v.Column()]; ok {
 				values = append(values, v.Clone().Level(v.RepetitionLevel(), v.DefinitionLevel(), to))
 			}
@@ -63,6 +64,7 @@ func readForeign(key string, data []byte, names []string) (f *foreign, err error
 		f.rows = append(f.rows, values)
 		return nil
 	})
+	err = deltalog.EachRow(key, data, open, 128, func(r *parquet.Row) error { return take(*r) })
 	if err != nil || len(f.fields) == 0 {
 		return nil, err
 	}

@@ -503,8 +503,8 @@ func checkLog(t *testing.T, mem *objects.Mem, name string) {
 		fmt.Fprintf(&b, "version %d, %d records, txns %v\n", s.Version, s.Records, s.Txns)
 		for _, f := range s.Files {
 			c := *f
-			c.Added = 0 // a checkpoint does not hold it
-			fmt.Fprintf(&b, "%+v\n", c)
+			c.Added, c.Vector = 0, nil // a checkpoint does not hold when it was added
+			fmt.Fprintf(&b, "%q %+v\n", f.ID(), c)
 		}
 		return b.String()
 	}

@@ -48,7 +48,7 @@ type Snapshot struct {
 	Version int64   // -1: the table does not exist
 	Files   []*File // live, ascending by path; not to be changed
 	Txns    map[string]int64
-	Records int64 // sum over the statistics of the files, -1 if one file has none
+	Records int64 // sum over the statistics of the files, without hidden rows; -1 if one file has none
 }
 
 // Snapshot returns the newest version that has been read.
@@ -66,6 +66,9 @@ func (t *Table) Snapshot() Snapshot {
 			break
 		}
 		s.Records += f.NumRecords
+		if f.Vector != nil {
+			s.Records -= f.Vector.Cardinality
+		}
 	}
 	return s
 }
@@ -99,8 +102,9 @@ type EventRow struct {
 // ErrTable says that a method was called that is only for the other table.
 var ErrTable = errors.New("delta: not a method of this table")
 
-// ReadEvents calls yield for every row of the files (those of Snapshot, or some of them), file by file; the row is
-// valid only during the call. It fails if an object's size or number of rows differs from what the log says.
+// ReadEvents calls yield for every row of the files (those of Snapshot, or some of them) that no deletion vector hides,
+// file by file; the row is valid only during the call. It fails if an object's size or number of rows differs from what
+// the log says.
 func (t *Table) ReadEvents(ctx context.Context, files []*File, yield func(*EventRow) error) error {
 	if t.name != eventsTable.name {
 		return ErrTable
@@ -151,16 +155,19 @@ func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 		if err != nil {
 			return &deltalog.CorruptionError{Key: key, Err: err}
 		}
-		rows := int64(0)
-		err = eachRow(key, data, of.file, of.later, func(r parquet.Row) error {
-			rows++
-			return yield(in, r)
-		})
+		v, err := visibleOf(ctx, t.store, t.name, f)
 		if err != nil {
 			return err
 		}
-		if f.NumRecords >= 0 && rows != f.NumRecords {
-			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d rows, the log says %d", rows, f.NumRecords)}
+		err = eachRow(key, data, of.file, of.later, v.rows(func(r parquet.Row) error { return yield(in, r) }))
+		if err != nil {
+			return err
+		}
+		if f.NumRecords >= 0 && v.n != f.NumRecords {
+			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d rows, the log says %d", v.n, f.NumRecords)}
+		}
+		if err := v.end(key); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"deckle/schema"
+	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/history"
 	"deckle/sinks/delta/store"
 )
@@ -87,8 +89,13 @@ func (w *restoreWorld) restoreTo(st store.Store) {
 	w.landed()
 }
 
-// delete does what a DELETE of another tool does: the rows of one file go, and are revised no more.
+// delete does what a DELETE of another tool does: a row is hidden, or the rows of one file go; they are revised no
+// more.
 func (w *restoreWorld) delete() {
+	if w.rng.IntN(2) == 0 {
+		w.hide()
+		return
+	}
 	tab := openTable(w.t, w.mem, "sessions")
 	files := tab.Snapshot().Files
 	if len(files) == 0 {
@@ -99,9 +106,11 @@ func (w *restoreWorld) delete() {
 		delete(w.m.closed, r.Key())
 		return nil
 	}))
-	body := fmt.Appendf(nil, `{"commitInfo":{"operation":"DELETE","timestamp":1}}`+"\n"+
-		`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":%d,"size":%d}}`+"\n", f.Path,
-		w.clock.Now().UnixMilli(), f.Size)
+	at := w.clock.Now().UnixMilli()
+	remove, err := json.Marshal(&deltalog.Remove{Path: f.Path, DataChange: true, DeletionTimestamp: &at, Size: &f.Size,
+		Vector: f.Vector})
+	w.must(err)
+	body := fmt.Appendf(nil, `{"commitInfo":{"operation":"DELETE","timestamp":1}}`+"\n"+`{"remove":%s}`+"\n", remove)
 	w.must(w.mem.PutIfAbsent(w.t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", tab.Snapshot().Version+1),
 		body))
 	w.forget()
@@ -196,6 +205,9 @@ func (w *restoreWorld) during() error {
 	case 1:
 		w.landed()
 		w.compact("sessions", w.mem)
+	case 2:
+		w.landed()
+		w.hide()
 	}
 	return nil
 }

@@ -151,8 +151,8 @@ type pass struct {
 
 	targets map[string]*target
 	images  map[string]sessionRow
-	// seen are the files that need nothing more, by path, each with the keys of the window's rows in it. Files never
-	// change.
+	// seen are the files that need nothing more, by their ids, each with the keys of the window's rows in it. A file
+	// with another deletion vector is another file; otherwise they never change.
 	seen map[string][]string
 	// judge and others are the rules of the table and its columns of other tools, as of this step.
 	judge   *judge
@@ -251,7 +251,7 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 	found := map[string]bool{}
 	rewritten := map[string][]string{}
 	for _, f := range candidates {
-		keys, ok := p.seen[f.Path]
+		keys, ok := p.seen[f.ID()]
 		if !ok {
 			if len(change.Removes) >= p.s.opts.RevisionFilesPerPass || rewrittenBytes(change) >= commitBytes {
 				// The next commit rewrites the rest.
@@ -263,7 +263,7 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 			if n := len(change.Removes); n > 0 && change.Removes[n-1] == f.Path {
 				rewritten[change.Adds[len(change.Adds)-1].Path] = keys
 			} else {
-				p.seen[f.Path] = keys
+				p.seen[f.ID()] = keys
 			}
 		}
 		for _, k := range keys {
@@ -309,7 +309,14 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 		return nil, elsewhere(b.table.name, err)
 	}
 	key := b.table.name + "/" + name
-	data, keys, older, err := p.find(f, key)
+	v, err := visibleOf(p.ctx, p.s.opts.Store, b.table.name, f)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, p.vanished(f, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	data, keys, older, err := p.find(f, key, v)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, p.vanished(f, err)
 	}
@@ -332,7 +339,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
-	more, err := readForeign(key, data, p.others)
+	more, err := readForeign(key, data, p.others, v)
 	if err != nil {
 		return nil, err
 	}
@@ -340,7 +347,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	var images []int // places in rows
 	var befores []sessionRow
 	y, newest := p.s.layout, p.s.layout.sessions[level.Current]
-	err = eachRow(key, data, newest.file, newest.later, func(row parquet.Row) error {
+	err = eachRow(key, data, newest.file, newest.later, v.rows(func(row parquet.Row) error {
 		r := sessionRow(row)
 		k := r.key()
 		if t := p.targets[k]; t != nil && r.epoch() < t.epoch {
@@ -353,7 +360,10 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 		}
 		rows = append(rows, r)
 		return nil
-	})
+	}))
+	if err == nil {
+		err = v.end(key)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -381,7 +391,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err := b.file(t, in, rows, more, f.Origins()...); err != nil {
 		return nil, err
 	}
-	b.change.Removes = append(b.change.Removes, f.Path)
+	b.change.Remove(f)
 	return keys, nil
 }
 
@@ -433,7 +443,7 @@ func (p *pass) get(key string) ([]byte, error) {
 
 // find returns the keys of the window's rows in a file, and whether one of them is older than its target. Most files of
 // a pass need no change, so a file is read whole, and its bytes returned, only if it is small.
-func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, older bool, err error) {
+func (p *pass) find(f *deltalog.File, key string, v *visible) (data []byte, keys []string, older bool, err error) {
 	see := func(r []parquet.Value) error {
 		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
 		if t := p.targets[k]; t != nil {
@@ -445,11 +455,15 @@ func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, o
 	}
 	if f.Size < p.s.opts.rangesFrom {
 		if data, err = p.get(key); err == nil {
-			err = eachRow(key, data, sessionKeys, nil, func(r parquet.Row) error { return see(r) })
+			err = eachRow(key, data, sessionKeys, nil, v.rows(func(r parquet.Row) error { return see(r) }))
+		}
+		if err == nil {
+			err = v.end(key)
 		}
 		return data, keys, older, err
 	}
-	want := deltalog.Lookup{Check: func(o *parquet.File) error { return checkTypes(key, o, sessionKeys, nil) }}
+	want := deltalog.Lookup{Hidden: v.hidden,
+		Check: func(o *parquet.File) error { return checkTypes(key, o, sessionKeys, nil) }}
 	for _, c := range sessionKeys.Fields() {
 		want.Columns = append(want.Columns, c.Name())
 	}
@@ -464,14 +478,14 @@ func (p *pass) find(f *deltalog.File, key string) (data []byte, keys []string, o
 	return nil, keys, older, err
 }
 
-// vanished gives the error for a file whose object is missing: ErrRebuild if the file is not live any more, and a
-// CorruptionError if it still is.
+// vanished gives the error for a file whose object, or that of its deletion vector, is missing: ErrRebuild if the file
+// is not live any more, and a CorruptionError if it still is.
 func (p *pass) vanished(f *deltalog.File, cause error) error {
 	if err := p.s.log.Refresh(p.ctx); err != nil {
 		return err
 	}
 	live := false
-	p.s.log.View(func(sn *deltalog.Snapshot) { live = sn.File(f.Path) != nil })
+	p.s.log.View(func(sn *deltalog.Snapshot) { live = sn.Live(f) })
 	if live {
 		return &deltalog.CorruptionError{Key: f.Path, Err: cause}
 	}

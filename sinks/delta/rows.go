@@ -1,11 +1,14 @@
 package delta
 
 import (
+	"context"
 	"errors"
 
 	"github.com/parquet-go/parquet-go"
 
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
+	"deckle/sinks/delta/store"
 )
 
 var errColumns = errors.New("a row that has not one value per column")
@@ -29,6 +32,49 @@ func eachRow(key string, data []byte, columns *parquet.Schema, later []string,
 		}
 		return yield(*r)
 	})
+}
+
+// visible are the rows of a file that its deletion vector does not hide.
+type visible struct {
+	hidden *deletionvector.Rows
+	n      int64 // rows of the file so far
+}
+
+// visibleOf reads the deletion vector of a file, if it has one. An error is one of the store, a CorruptionError, or a
+// *sinks.StopError for a vector that lies elsewhere.
+func visibleOf(ctx context.Context, s store.Store, table string, f *deltalog.File) (*visible, error) {
+	hidden, err := deletionvector.Read(ctx, s, table, f.Vector)
+	switch damage, ok := errors.AsType[*deletionvector.DamageError](err); {
+	case ok:
+		return nil, &deltalog.CorruptionError{Key: table + "/" + f.Path, Err: damage}
+	case errors.Is(err, deletionvector.ErrElsewhere):
+		return nil, elsewhere(table, err)
+	case err != nil:
+		return nil, err
+	}
+	return &visible{hidden: hidden}, nil
+}
+
+// rows returns what is called for each row of the file in its order, and passes on those that are not hidden.
+func (v *visible) rows(yield func(parquet.Row) error) func(parquet.Row) error {
+	v.n = 0
+	return func(r parquet.Row) error {
+		v.n++
+		// gofail: var bugVectorIgnoredWhole struct{}
+		// return yield(r)
+		if v.hidden.Has(v.n - 1) {
+			return nil
+		}
+		return yield(r)
+	}
+}
+
+// end gives a CorruptionError if the vector hides rows that the file, which has been read, does not have.
+func (v *visible) end(key string) error {
+	if err := v.hidden.Fits(v.n); err != nil {
+		return &deltalog.CorruptionError{Key: key, Err: err}
+	}
+	return nil
 }
 
 type rowReader struct{ r *parquet.GenericReader[any] }

@@ -16,6 +16,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/sinks"
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 )
@@ -304,7 +305,7 @@ func (c *Compactor) leaves(files []*deltalog.File, err error) bool {
 func (c *Compactor) standing(files []*deltalog.File) (live []*deltalog.File) {
 	c.opts.Log.View(func(s *deltalog.Snapshot) {
 		for _, f := range files {
-			if s.File(f.Path) != nil {
+			if s.Live(f) {
 				live = append(live, f)
 			}
 		}
@@ -321,14 +322,13 @@ func (c *Compactor) commit(ctx context.Context, j *Job, adds []deltalog.Add, row
 			return errStaged
 		}
 	}
-	removes := make([]string, len(j.Files))
-	for i, f := range j.Files {
-		removes[i] = f.Path
+	change := &deltalog.Change{Rearrange: true, Adds: adds, Rows: rows, Operation: "OPTIMIZE"}
+	for _, f := range j.Files {
+		change.Remove(f)
 	}
 	// gofail: var bugCompactTwice struct{}
-	// removes = removes[1:]
-	err := c.opts.Log.Submit(ctx, &deltalog.Change{Rearrange: true, Adds: adds, Removes: removes, Rows: rows,
-		Operation: "OPTIMIZE"})
+	// change.Removes = change.Removes[1:]
+	err := c.opts.Log.Submit(ctx, change)
 	// gofail: var deltaCompacted struct{}
 	return err
 }
@@ -384,7 +384,15 @@ func (c *Compactor) read(ctx context.Context, f *deltalog.File, m Merge, s *sort
 		return err
 	}
 	key := c.opts.Table + "/" + name
-	data, err := c.opts.Store.Get(ctx, key)
+	// What a deletion vector hides is left behind: the readers' rows stay the same.
+	hidden, err := deletionvector.Read(ctx, c.opts.Store, c.opts.Table, f.Vector)
+	var data []byte
+	if err == nil {
+		data, err = c.opts.Store.Get(ctx, key)
+	}
+	if _, ok := errors.AsType[*deletionvector.DamageError](err); ok || errors.Is(err, deletionvector.ErrElsewhere) {
+		return damaged(err)
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		if err := c.opts.Log.Refresh(ctx); err != nil {
 			return err
@@ -400,9 +408,15 @@ func (c *Compactor) read(ctx context.Context, f *deltalog.File, m Merge, s *sort
 	if int64(len(data)) != f.Size {
 		return damaged(fmt.Errorf("%d bytes, the log says %d", len(data), f.Size))
 	}
-	before := s.rows
+	rows := int64(0)
 	var spill error // an error of the disk says nothing about the file
 	err = m.Read(key, data, func(r parquet.Row) error {
+		rows++
+		// gofail: var bugCompactHidden struct{}
+		// hidden = nil
+		if hidden.Has(rows - 1) {
+			return nil
+		}
 		spill = s.add(r)
 		return spill
 	})
@@ -411,8 +425,11 @@ func (c *Compactor) read(ctx context.Context, f *deltalog.File, m Merge, s *sort
 		return spill
 	case err != nil:
 		return &fileError{f.Path, err}
-	case f.NumRecords >= 0 && s.rows-before != f.NumRecords:
-		return damaged(fmt.Errorf("%d rows, the log says %d", s.rows-before, f.NumRecords))
+	case f.NumRecords >= 0 && rows != f.NumRecords:
+		return damaged(fmt.Errorf("%d rows, the log says %d", rows, f.NumRecords))
+	}
+	if err := hidden.Fits(rows); err != nil {
+		return damaged(err)
 	}
 	return nil
 }

@@ -51,7 +51,8 @@
 //	a revision rewrites a source      the job is made again without that file. The other way round the revision is
 //	                                  made again once: it finds its file gone, or a new one that may hold its row
 //	                                  (Guard)
-//	a RESTORE, DELETE, OPTIMIZE       as a revision
+//	a RESTORE, DELETE, OPTIMIZE       as a revision; also if a deletion vector hides more rows of a source, which is
+//	                                  another file then
 //	vacuum meanwhile                  takes no source inside its retention, and no staged file within two days
 //	the disk is full, a run damaged   the job fails; the sources stand
 //	a table that takes appends only   is compacted: nothing changes

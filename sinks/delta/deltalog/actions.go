@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"deckle/sinks/delta/deletionvector"
 )
 
 // EngineInfo names this package in commits.
@@ -84,7 +87,12 @@ type Add struct {
 	DataChange       bool              `json:"dataChange"`
 	Stats            string            `json:"stats,omitempty"` // JSON text
 	Tags             map[string]string `json:"tags,omitempty"`
+	// Vector hides rows of the file: nothing here writes one.
+	Vector *deletionvector.Descriptor `json:"deletionVector,omitempty"`
 }
+
+// id is the name of the logical file.
+func (a *Add) id() string { return deletionvector.FileID(a.Path, a.Vector) }
 
 // Remove is the remove action.
 type Remove struct {
@@ -94,7 +102,12 @@ type Remove struct {
 	ExtendedFileMetadata bool   `json:"extendedFileMetadata"`
 	PartitionValues      Values `json:"partitionValues,omitempty"`
 	Size                 *int64 `json:"size,omitempty"`
+	// Vector is the one that the file had: with another one it is another logical file.
+	Vector *deletionvector.Descriptor `json:"deletionVector,omitempty"`
 }
+
+// id is the name of the logical file.
+func (r *Remove) id() string { return deletionvector.FileID(r.Path, r.Vector) }
 
 // Txn is the txn action.
 type Txn struct {
@@ -130,17 +143,8 @@ type action struct {
 	Add        *Add            `json:"add,omitempty"`
 }
 
-// readAction is a line of a commit as it is read: with what this package never writes.
-type readAction struct {
-	action
-	Add *struct {
-		Add
-		Vector json.RawMessage `json:"deletionVector"`
-	} `json:"add"`
-}
-
 // several reports whether a line has more than one of the actions that are read.
-func (a *readAction) several() bool {
+func (a *action) several() bool {
 	n := 0
 	for _, there := range []bool{a.Add != nil, a.Remove != nil, a.Txn != nil, a.MetaData != nil, a.Protocol != nil,
 		a.CommitInfo != nil} {
@@ -163,7 +167,6 @@ type commit struct {
 	inCommit int64 // in-commit timestamp in Unix milliseconds, 0 if there is none
 	// takesAway says that it is another tool's RESTORE, which removes files of Deckle's.
 	takesAway bool
-	vectors   map[string]bool // paths of the adds of which a deletion vector hides rows
 }
 
 // CorruptionError says which object of a table cannot be understood, and where.
@@ -214,7 +217,7 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			continue
 		}
 		lines++
-		var a readAction
+		var a action
 		err := json.Unmarshal(line, &a)
 		switch {
 		case err != nil:
@@ -222,16 +225,14 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			err = errSeveral
 		case a.Add != nil:
 			if err = first(adds, a.Add.Path); err == nil {
-				c.adds = append(c.adds, a.Add.Add)
-				if v := a.Add.Vector; len(v) > 0 && string(v) != "null" {
-					if c.vectors == nil {
-						c.vectors = map[string]bool{}
-					}
-					c.vectors[a.Add.Path] = true
-				}
+				c.adds, err = append(c.adds, *a.Add), checkVector(a.Add.Vector)
 			}
 		case a.Remove != nil:
-			if err = first(removes, a.Remove.Path); err == nil {
+			id := a.Remove.id()
+			if a.Remove.Path == "" {
+				id = ""
+			}
+			if err = first(removes, id); err == nil {
 				c.removes = append(c.removes, *a.Remove)
 			}
 		case a.Txn != nil:
@@ -274,13 +275,21 @@ func parseCommit(key string, data []byte) (*commit, error) {
 	if lines == 0 {
 		return nil, &CorruptionError{Key: key, Err: errEmpty}
 	}
-	c.takesAway = takesAway(c.own, operation, c.removes)
+	c.takesAway = takesAway(c.own, operation, c.removes, c.adds)
 	if c.own {
 		if err := c.counted(metrics); err != nil {
 			return nil, &CorruptionError{Key: key, Err: err}
 		}
 	}
 	return c, nil
+}
+
+// checkVector refuses a descriptor that is none of the protocol's.
+func checkVector(d *deletionvector.Descriptor) error {
+	if d == nil {
+		return nil
+	}
+	return d.Check()
 }
 
 // counted compares the files in a commit of this package with what its commitInfo says of them.
@@ -299,18 +308,19 @@ func (c *commit) counted(metrics json.RawMessage) error {
 	return nil
 }
 
-// takesAway reports whether a commit is another tool's RESTORE that removes files of Deckle's. What others delete,
-// update or overwrite they do on purpose, and it stays so.
-func takesAway(own bool, operation string, removes []Remove) bool {
+// takesAway reports whether a commit is another tool's RESTORE that removes files of Deckle's, or hides rows of them.
+// What others delete, update or overwrite they do on purpose, and it stays so.
+func takesAway(own bool, operation string, removes []Remove, adds []Add) bool {
 	if own || !strings.EqualFold(operation, "RESTORE") {
 		return false
 	}
-	for i := range removes {
-		if removes[i].DataChange && OwnName(removes[i].Path) {
-			return true
-		}
+	whole := map[string]bool{} // files of which no row is hidden afterwards
+	for i := range adds {
+		whole[adds[i].Path] = adds[i].Vector == nil
 	}
-	return false
+	return slices.ContainsFunc(removes, func(r Remove) bool {
+		return r.DataChange && OwnName(r.Path) && !whole[r.Path]
+	})
 }
 
 // encodeCommit renders a commit file.

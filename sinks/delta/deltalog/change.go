@@ -64,6 +64,10 @@ type Change struct {
 	Rearrange bool `json:",omitempty"`
 	Adds      []Add
 	Removes   []string // paths
+	// Vectors are the ids of the deletion vectors with which files of Removes were read, by path: the rows that they
+	// hide do not stand in Adds. If one of the files has another vector by now, or one where it had none, the change
+	// must be made again, or rows that somebody has deleted meanwhile would come back. See Remove.
+	Vectors map[string]string `json:",omitempty"`
 	// Changes are files of the rows that a change which removes files has replaced and added, if the table has a change
 	// data feed (Log.ChangeFeed).
 	Changes []Cdc `json:",omitempty"`
@@ -77,6 +81,17 @@ type Change struct {
 	Rows      int64  // for the commit's metrics
 	Deleted   int64  `json:"-"` // rows that others have deleted and that were to be replaced, for commitInfo
 	Operation string // WRITE, MERGE, OPTIMIZE
+}
+
+// Remove adds a file to Removes, as it was read.
+func (c *Change) Remove(f *File) {
+	c.Removes = append(c.Removes, f.Path)
+	if f.Vector != nil {
+		if c.Vectors == nil {
+			c.Vectors = map[string]string{}
+		}
+		c.Vectors[f.Path] = f.Vector.ID()
+	}
 }
 
 var errParts = errors.New("delta: a change must have parts, or rearrange rows")
@@ -121,8 +136,14 @@ func (c *Change) check(table string, s *Snapshot) (done bool, err error) {
 	for _, path := range c.Removes {
 		// gofail: var bugRemovesUnchecked struct{}
 		// continue
-		if s.File(path) == nil {
+		f := s.File(path)
+		if f == nil {
 			return false, fmt.Errorf("%w: %s is gone", ErrRebuild, path)
+		}
+		// gofail: var bugVectorUnchecked struct{}
+		// continue
+		if f.Vector.ID() != c.Vectors[path] {
+			return false, fmt.Errorf("%w: other rows of %s are deleted", ErrRebuild, path)
 		}
 	}
 	if err := c.checkFeed(s); err != nil {

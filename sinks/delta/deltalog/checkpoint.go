@@ -3,13 +3,14 @@ package deltalog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
+
+	"deckle/sinks/delta/deletionvector"
 )
 
 // readCheckpoint fills an empty snapshot.
@@ -34,8 +35,12 @@ func (l *folder) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error
 				r.entry(&e)
 				s.files.add(&e, v)
 			}
-			if r.has(addVector) {
-				s.vectors[string(r.bytes(addPath))] = true
+			d, err := r.vector(addVector)
+			if err != nil {
+				return &CorruptionError{Key: key, Err: err}
+			}
+			if d != nil {
+				s.vectors[string(r.bytes(addPath))] = d
 			}
 		case r.has(txnAppID):
 			t := r.txn()
@@ -59,14 +64,16 @@ func (l *folder) readCheckpoint(ctx context.Context, v int64, s *Snapshot) error
 
 // checkpointer folds commits over a former checkpoint and writes the rows of a new one.
 type checkpointer struct {
+	// adds are the logical files by their paths, as one of a data file is live; nil for one that is so no more: what
+	// the former checkpoint says of such a path does not hold.
 	adds     map[string]*Add
-	removes  map[string]*Remove
+	removes  map[string]*Remove // by logical file
 	txns     map[string]Txn
-	vectors  map[string]bool // files among the adds of which a deletion vector hides rows
 	protocol *Protocol
 	metaData *Metadata
 	codec    compress.Codec
-	cutoff   int64 // tombstones older than this are left out, Unix milliseconds
+	from     string // key of the former checkpoint
+	cutoff   int64  // tombstones older than this are left out, Unix milliseconds
 
 	w       *parquet.GenericWriter[checkpointRow]
 	rows    rowBuilder
@@ -85,24 +92,20 @@ func (c *checkpointer) fold(m *commit) {
 	for _, t := range m.txns {
 		c.txns[t.AppID] = t
 	}
-	// Without deletion vectors no commit adds and removes the same path, so the order of the two does not matter.
+	// The removes first, as in Snapshot.apply: a commit that deletes rows of a file by a vector removes it without one
+	// and adds it with one.
 	for i := range m.removes {
-		delete(c.adds, m.removes[i].Path)
-		delete(c.vectors, m.removes[i].Path)
-		c.removes[m.removes[i].Path] = &m.removes[i]
+		id := m.removes[i].id()
+		if a := c.adds[m.removes[i].Path]; a != nil && a.id() == id {
+			c.adds[m.removes[i].Path] = nil
+		}
+		c.removes[id] = &m.removes[i]
 	}
 	for i := range m.adds {
-		delete(c.removes, m.adds[i].Path)
+		delete(c.removes, m.adds[i].id())
 		c.adds[m.adds[i].Path] = &m.adds[i]
-		if delete(c.vectors, m.adds[i].Path); m.vectors[m.adds[i].Path] {
-			c.vectors[m.adds[i].Path] = true
-		}
 	}
 }
-
-// errVector says that a checkpoint was to be made of a version whose files have deletion vectors: it would bring back
-// the rows that they hide. The version cannot be one of this package's.
-var errVector = errors.New("a live file has a deletion vector")
 
 // end finishes the row that has been built.
 func (c *checkpointer) end() error {
@@ -121,7 +124,7 @@ func (c *checkpointer) flush() error {
 
 // writeAdd writes a file. DataChange is false, as an action in a checkpoint changes no data.
 func (c *checkpointer) writeAdd(path []byte, size, modified int64, stats []byte,
-	partition, tags pairs) error {
+	partition, tags pairs, vector *deletionvector.Descriptor) error {
 	c.totals.files++
 	c.totals.bytes += size
 	b := &c.rows
@@ -132,11 +135,12 @@ func (c *checkpointer) writeAdd(path []byte, size, modified int64, stats []byte,
 	b.bool(columnAddDataChange, false)
 	b.optional(columnAddStats, parquet.ByteArrayValue(stats), len(stats) > 0)
 	b.pairs(columnAddTags, tags, tags.some())
+	b.vector(&columnAddVector, vector)
 	return c.end()
 }
 
 func (c *checkpointer) writeRemove(path []byte, deleted *int64, extended bool, size *int64,
-	partition pairs) error {
+	partition pairs, vector *deletionvector.Descriptor) error {
 	b := &c.rows
 	b.text(columnRemovePath, path)
 	b.optional(columnRemoveDeleted, int64Value(deleted), deleted != nil)
@@ -144,6 +148,7 @@ func (c *checkpointer) writeRemove(path []byte, deleted *int64, extended bool, s
 	b.optional(columnRemoveExtended, parquet.BooleanValue(extended), true)
 	b.pairs(columnRemovePartition, partition, partition.some())
 	b.optional(columnRemoveSize, int64Value(size), size != nil)
+	b.vector(&columnRemoveVector, vector)
 	return c.end()
 }
 
@@ -155,22 +160,29 @@ func (c *checkpointer) base(r *checkpointView) error {
 	switch {
 	case r.has(addPath):
 		path := r.bytes(addPath)
-		if c.adds[string(path)] != nil || c.removes[string(path)] != nil {
+		vector, err := r.vector(addVector)
+		if err != nil {
+			return &CorruptionError{Key: c.from, Err: err}
+		}
+		_, since := c.adds[string(path)]
+		if since || c.removes[deletionvector.FileID(string(path), vector)] != nil {
 			return nil
 		}
-		if r.has(addVector) {
-			return fmt.Errorf("%w: %s", errVector, path)
-		}
 		return c.writeAdd(path, r.int(addSize), r.int(addModified), r.bytes(addStats),
-			pairs{r[addPartitionKey], r[addPartitionValue]}, pairs{r[addTagKey], r[addTagValue]})
+			pairs{r[addPartitionKey], r[addPartitionValue]}, pairs{r[addTagKey], r[addTagValue]}, vector)
 	case r.has(removePath):
 		path, deleted := r.bytes(removePath), r.time(removeDeleted)
-		if c.adds[string(path)] != nil || c.removes[string(path)] != nil || c.expired(deleted) {
+		vector, err := r.vector(removeVector)
+		if err != nil {
+			return &CorruptionError{Key: c.from, Err: err}
+		}
+		id := deletionvector.FileID(string(path), vector)
+		if a := c.adds[string(path)]; a != nil && a.id() == id || c.removes[id] != nil || c.expired(deleted) {
 			return nil
 		}
 		extended, _ := r.one(removeExtended)
 		return c.writeRemove(path, deleted, !extended.IsNull() && extended.Boolean(), r.time(removeSize),
-			pairs{r[removePartitionKey], r[removePartitionValue]})
+			pairs{r[removePartitionKey], r[removePartitionValue]}, vector)
 	case r.has(txnAppID):
 		if t := r.txn(); c.txns[t.AppID].AppID == "" {
 			c.txns[t.AppID] = t
@@ -190,21 +202,21 @@ func (c *checkpointer) base(r *checkpointView) error {
 // own writes the files and tombstones that the commits since the former checkpoint have left, and the txns, metaData
 // and protocol of checkpoint and commits together.
 func (c *checkpointer) own() error {
-	for p := range c.vectors {
-		return fmt.Errorf("%w: %s", errVector, p)
-	}
 	for _, p := range slices.Sorted(maps.Keys(c.adds)) {
 		a := c.adds[p]
+		if a == nil {
+			continue
+		}
 		err := c.writeAdd([]byte(p), a.Size, a.ModificationTime, []byte(a.Stats), sortedPairs(a.PartitionValues),
-			sortedPairs(a.Tags))
+			sortedPairs(a.Tags), a.Vector)
 		if err != nil {
 			return err
 		}
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.removes)) {
 		if r := c.removes[p]; !c.expired(r.DeletionTimestamp) {
-			err := c.writeRemove([]byte(p), r.DeletionTimestamp, r.ExtendedFileMetadata, r.Size,
-				sortedPairs(r.PartitionValues))
+			err := c.writeRemove([]byte(r.Path), r.DeletionTimestamp, r.ExtendedFileMetadata, r.Size,
+				sortedPairs(r.PartitionValues), r.Vector)
 			if err != nil {
 				return err
 			}
@@ -275,8 +287,9 @@ func (l *folder) render(ctx context.Context, c *checkpointer, base int64, to io.
 		parquet.DataPageStatistics(false), parquet.MaxRowsPerRowGroup(rowsPerGroup),
 		parquet.CreatedBy("deckle", "1", ""))
 	if base >= 0 {
+		c.from = l.checkpointKey(base)
 		every := func(leaf) bool { return true }
-		if err := eachCheckpointView(ctx, l.store, l.checkpointKey(base), every, c.base); err != nil {
+		if err := eachCheckpointView(ctx, l.store, c.from, every, c.base); err != nil {
 			return err
 		}
 		if c.protocol == nil || c.metaData == nil {

@@ -31,12 +31,21 @@ const (
 	addStats
 	addTagKey
 	addTagValue
-	addVector
+	addVector // storageType; the others of the descriptor follow
+	addVectorPath
+	addVectorOffset
+	addVectorSize
+	addVectorRows
 	removePath
 	removeDeleted
 	removeExtended
 	removePartitionKey
 	removePartitionValue
+	removeVector
+	removeVectorPath
+	removeVectorOffset
+	removeVectorSize
+	removeVectorRows
 	removeSize
 	metaID
 	metaName
@@ -78,11 +87,20 @@ var leafSpecs = [leaves]leafSpec{
 	addTagKey:              {[]string{"add", "tags"}, parquet.ByteArray, 2, 0},
 	addTagValue:            {[]string{"add", "tags"}, parquet.ByteArray, 2, 1},
 	addVector:              {[]string{"add", "deletionVector", "storageType"}, parquet.ByteArray, 1, 0},
+	addVectorPath:          {[]string{"add", "deletionVector", "pathOrInlineDv"}, parquet.ByteArray, 1, 0},
+	addVectorOffset:        {[]string{"add", "deletionVector", "offset"}, parquet.Int32, 1, 0},
+	addVectorSize:          {[]string{"add", "deletionVector", "sizeInBytes"}, parquet.Int32, 1, 0},
+	addVectorRows:          {[]string{"add", "deletionVector", "cardinality"}, parquet.Int64, 1, 0},
 	removePath:             {[]string{"remove", "path"}, parquet.ByteArray, 1, 0},
 	removeDeleted:          {[]string{"remove", "deletionTimestamp"}, parquet.Int64, 1, 0},
 	removeExtended:         {[]string{"remove", "extendedFileMetadata"}, parquet.Boolean, 1, 0},
 	removePartitionKey:     {[]string{"remove", "partitionValues"}, parquet.ByteArray, 2, 0},
 	removePartitionValue:   {[]string{"remove", "partitionValues"}, parquet.ByteArray, 2, 1},
+	removeVector:           {[]string{"remove", "deletionVector", "storageType"}, parquet.ByteArray, 1, 0},
+	removeVectorPath:       {[]string{"remove", "deletionVector", "pathOrInlineDv"}, parquet.ByteArray, 1, 0},
+	removeVectorOffset:     {[]string{"remove", "deletionVector", "offset"}, parquet.Int32, 1, 0},
+	removeVectorSize:       {[]string{"remove", "deletionVector", "sizeInBytes"}, parquet.Int32, 1, 0},
+	removeVectorRows:       {[]string{"remove", "deletionVector", "cardinality"}, parquet.Int64, 1, 0},
 	removeSize:             {[]string{"remove", "size"}, parquet.Int64, 1, 0},
 	metaID:                 {[]string{"metaData", "id"}, parquet.ByteArray, 1, 0},
 	metaName:               {[]string{"metaData", "name"}, parquet.ByteArray, 1, 0},

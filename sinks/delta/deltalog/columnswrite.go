@@ -33,6 +33,15 @@ type checkpointAdd struct {
 	DataChange       bool              `parquet:"dataChange"`
 	Stats            *string           `parquet:"stats,optional"`
 	Tags             map[string]string `parquet:"tags,optional"`
+	Vector           *checkpointVector `parquet:"deletionVector,optional"`
+}
+
+type checkpointVector struct {
+	StorageType string `parquet:"storageType"`
+	Path        string `parquet:"pathOrInlineDv"`
+	Offset      *int32 `parquet:"offset,optional"`
+	Size        int32  `parquet:"sizeInBytes"`
+	Cardinality int64  `parquet:"cardinality"`
 }
 
 type checkpointRemove struct {
@@ -42,6 +51,7 @@ type checkpointRemove struct {
 	ExtendedFileMetadata *bool             `parquet:"extendedFileMetadata,optional"`
 	PartitionValues      map[string]string `parquet:"partitionValues,optional" parquet-value:",optional"`
 	Size                 *int64            `parquet:"size,optional"`
+	Vector               *checkpointVector `parquet:"deletionVector,optional"`
 }
 
 type checkpointFormat struct {
@@ -101,12 +111,14 @@ var (
 	columnAddDataChange    = columnOf("add", "dataChange")
 	columnAddStats         = columnOf("add", "stats")
 	columnAddTags          = columnOf("add", "tags", "key_value", "key")
+	columnAddVector        = vectorOf("add")
 	columnRemovePath       = columnOf("remove", "path")
 	columnRemoveDeleted    = columnOf("remove", "deletionTimestamp")
 	columnRemoveDataChange = columnOf("remove", "dataChange")
 	columnRemoveExtended   = columnOf("remove", "extendedFileMetadata")
 	columnRemovePartition  = columnOf("remove", "partitionValues", "key_value", "key")
 	columnRemoveSize       = columnOf("remove", "size")
+	columnRemoveVector     = vectorOf("remove")
 
 	checkpointColumns = len(checkpointSchema.Columns())
 )

@@ -254,6 +254,7 @@ func (l *Log) build(ctx context.Context, group []*pending, txnID string) ([]byte
 			removes = append(removes, Remove{
 				Path: f.Path, DeletionTimestamp: &now, DataChange: !c.Rearrange, ExtendedFileMetadata: true,
 				PartitionValues: l.opts.Create.values(f.Partition), Size: &f.Size,
+				Vector: f.Vector,
 			})
 		}
 		for _, a := range c.Adds {

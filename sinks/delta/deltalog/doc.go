@@ -15,21 +15,24 @@
 //     that id, the commit is done. If it has another id, the race is lost. If there is no object, the same bytes are
 //     put again at the same version. A writer relies on a commit that it has read only after its name is durable
 //     (store.SyncNames).
-//  3. A commit has at most one txn per application id, and one add and one remove per path. A txn's version never
-//     decreases.
+//  3. A commit has at most one txn per application id, one add per path, and one remove per path and deletion vector. A
+//     txn's version never decreases.
 //  4. A checkpoint of version n holds what replay of 0..n holds (live adds, unexpired tombstones, newest txn,
 //     metaData, protocol), and is written after commit n exists.
 //  5. Cleanup deletes commits and checksums only below a checkpoint that is older than the retention, so that every
 //     version within it can be read, and nothing that a property of the table keeps. A property that cannot be read
 //     keeps everything.
-//  6. A table with a feature or a rule for rows that this package does not know, with a file of which a deletion vector
-//     hides rows, with the id of another cluster, without one of its columns, or with a txn retention is refused with a
-//     *sinks.StopError: nothing is written to it. So are changes that remove files from a table that takes appends
-//     only. Columns of others may be there, and are null in what is written here.
+//  6. A table with a feature or a rule for rows that this package does not know, with a file that has a deletion vector
+//     under a protocol that does not know them, with the id of another cluster, without one of its columns, or with a
+//     txn retention is refused with a *sinks.StopError: nothing is written to it. So are changes that remove files from
+//     a table that takes appends only. Columns of others may be there, and are null in what is written here.
 //  7. A version checksum is written by the process that wrote the version, if it is absent, and only if the number of
 //     live files is certain: no order of faults, and no put that takes effect late, leaves a wrong one.
 //  8. The rows of a commit's adds were judged by the rules that stand at its version (Change.Rules).
-//  9. While the table has a change data feed, a commit that removes files and changes data has files of changes, with
+//  9. A logical file is a path and the deletion vector that hides rows of it. A file is removed only by a change that
+//     was made with the vector that it has at the commit's version (Change.Vectors), so that rows which somebody
+//     deletes in the meantime do not come back; and a checkpoint has the vectors of live files and of tombstones.
+//  10. While the table has a change data feed, a commit that removes files and changes data has files of changes, with
 //     all rows that it replaces and adds.
 //  10. While the table has in-commit timestamps, each commit has one, greater than that of the version before.
 //  11. Nothing is written for an application id whose txn is less than this process has seen it (Snapshot.WentBack),

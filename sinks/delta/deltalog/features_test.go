@@ -17,8 +17,9 @@ func TestFeatures(t *testing.T) {
 	taken := map[string]bool{"appendOnly": false, "invariants": false, "checkConstraints": false,
 		"changeDataFeed": false, "generatedColumns": false, "identityColumns": false,
 		"allowColumnDefaults": false, "inCommitTimestamp": false,
-		"checkpointProtection": false, "vacuumProtocolCheck": true, "timestampNtz": true, "columnMapping": true}
-	refused := map[string]bool{"deletionVectors": true, "v2Checkpoint": true, "typeWidening": true,
+		"checkpointProtection": false, "vacuumProtocolCheck": true, "timestampNtz": true, "columnMapping": true,
+		"deletionVectors": true}
+	refused := map[string]bool{"v2Checkpoint": true, "typeWidening": true,
 		"typeWidening-preview": true, "variantType": true, "variantType-preview": true, "variantShredding": true,
 		"variantShredding-preview": true, "catalogManaged": true, "catalogOwned": true, "catalogOwned-preview": true,
 		"redirectReaderWriter-preview": true, "geospatial": true, "rowTracking": false, "domainMetadata": false,

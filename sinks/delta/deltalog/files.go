@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"deckle/sinks/delta/deletionvector"
 )
 
 // File is one live data file.
@@ -20,10 +22,15 @@ type File struct {
 	Origin     Origin // of a file with rows of one shard
 	// Parts are the origins of a file with rows of several shards, ascending by shard; Origin is not tagged then.
 	Parts []Origin
-	Stats string // only if the log was opened with KeepStats
+	// Vector hides rows of the file; nil: none does.
+	Vector *deletionvector.Descriptor
+	Stats  string // only if the log was opened with KeepStats
 	// Added is the version that added the file, or the version of the checkpoint from which it was read.
 	Added int64
 }
+
+// ID names the logical file: the data file, and which of its rows are hidden.
+func (f *File) ID() string { return deletionvector.FileID(f.Path, f.Vector) }
 
 // fileTable holds the live files of a table in about 80 bytes each, without a pointer per file: a writer of a million
 // files keeps 80 MB of them, and the garbage collector has nothing to follow. What a file is called is made from its

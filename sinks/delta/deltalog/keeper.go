@@ -175,7 +175,7 @@ func (l *Log) writeCheckpoint(ctx context.Context, version, base int64) (size in
 	}
 	c := &checkpointer{
 		adds: map[string]*Add{}, removes: map[string]*Remove{}, txns: map[string]Txn{},
-		vectors: map[string]bool{}, codec: l.opts.Codec,
+		codec:  l.opts.Codec,
 		cutoff: l.opts.Now().Add(-props.tombstoneRetention).UnixMilli(),
 	}
 	if err := l.readCommits(ctx, base+1, version, c.fold); err != nil {

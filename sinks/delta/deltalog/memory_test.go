@@ -78,7 +78,7 @@ func memoryTableOf(t *testing.T, dir string, n int) {
 	for i := range n {
 		path, date, stats, o := fileOf(rng, i)
 		err := c.writeAdd([]byte(path), rng.Int64N(2e5), 1767225600000+rng.Int64N(3e10), []byte(stats),
-			sortedPairs(map[string]string{"d": date}), sortedPairs(o.Tags()))
+			sortedPairs(map[string]string{"d": date}), sortedPairs(o.Tags()), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"deckle/sinks"
+	"deckle/sinks/delta/deletionvector"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 )
 
 // readerFeatures are the features that change nothing of what a reader of Deckle's columns sees, as long as no column
-// is mapped and no file has a deletion vector, which is looked at.
+// is mapped, which is looked at, and deletion vectors, which are applied.
 var readerFeatures = []string{featureMapping, featureVectors, "timestampNtz", "vacuumProtocolCheck"}
 
 // legacyFeatures are what a writer version stands for, each with those before it.
@@ -51,13 +52,13 @@ func (p *Protocol) Features() []string {
 // and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped), and so is a
 // default that is no literal (defaultOf). The others ask nothing of who writes Deckle's columns.
 var writerFeatures = []string{"allowColumnDefaults", "appendOnly", "invariants", "checkConstraints", "changeDataFeed",
-	"generatedColumns", featureMapping, "identityColumns", featureInCommit, featureProtection, "timestampNtz",
-	"vacuumProtocolCheck"}
+	"generatedColumns", featureMapping, featureVectors, "identityColumns", featureInCommit, featureProtection,
+	"timestampNtz", "vacuumProtocolCheck"}
 
 // Ways back from what is refused.
 const (
-	hintVectors = "rewrite the files with REORG TABLE ... APPLY (PURGE), and then ALTER TABLE ... DROP FEATURE " +
-		"deletionVectors (Spark); Deckle goes on by itself"
+	hintVectors = "give the table the feature deletionVectors (Spark: set the property delta.enableDeletionVectors), " +
+		"or rewrite or remove the file; Deckle goes on by itself"
 	hintMapping = "Spark: set the property " + configMapping + " to none, and then ALTER TABLE ... DROP FEATURE " +
 		"columnMapping; Deckle goes on by itself"
 	hintConstraint = "drop the constraint (ALTER TABLE ... DROP CONSTRAINT), or write it as comparisons of columns " +
@@ -75,10 +76,7 @@ func stop(root, hint, format string, args ...any) error {
 
 // hintFor is the way back from a feature.
 func hintFor(feature string) string {
-	switch feature {
-	case featureVectors:
-		return hintVectors
-	case featureMapping:
+	if feature == featureMapping {
 		return hintMapping
 	}
 	return hintFeature
@@ -91,7 +89,7 @@ func mapped(m *Metadata) bool {
 }
 
 // checkReader refuses a table that would be read wrongly. vectors are the live files that have deletion vectors.
-func checkReader(root string, p *Protocol, m *Metadata, vectors map[string]bool) error {
+func checkReader(root string, p *Protocol, m *Metadata, vectors map[string]*deletionvector.Descriptor) error {
 	if p.MinReaderVersion < 1 || p.MinReaderVersion > 3 {
 		return stop(root, hintFeature, "minReaderVersion %d is not supported", p.MinReaderVersion)
 	}
@@ -103,12 +101,10 @@ func checkReader(root string, p *Protocol, m *Metadata, vectors map[string]bool)
 	if p.MinReaderVersion > 1 && mapped(m) {
 		return stop(root, hintMapping, "%s is %q", configMapping, m.Configuration[configMapping])
 	}
-	if paths := slices.Sorted(maps.Keys(vectors)); len(paths) > 0 {
-		why := "which is not supported"
-		if !slices.Contains(p.ReaderFeatures, featureVectors) {
-			why = fmt.Sprintf("which the protocol (reader version %d) does not know", p.MinReaderVersion)
-		}
-		return stop(root, hintVectors, "%s has a deletion vector, %s: its deleted rows would come back", paths[0], why)
+	known := p.MinReaderVersion == 3 && slices.Contains(p.ReaderFeatures, featureVectors)
+	if paths := slices.Sorted(maps.Keys(vectors)); len(paths) > 0 && !known {
+		return stop(root, hintVectors, "%s has a deletion vector, which the protocol (reader version %d) does not "+
+			"know: in some readers its deleted rows come back", paths[0], p.MinReaderVersion)
 	}
 	return nil
 }

@@ -72,9 +72,6 @@ func TestCreateAndRefuse(t *testing.T) {
 		"partitioned by":     with(func(m *Metadata, _ *Protocol) { m.PartitionColumns = nil }),
 		"minReaderVersion 4": with(func(_ *Metadata, p *Protocol) { p.MinReaderVersion = 4 }),
 		"minWriterVersion 8": with(func(_ *Metadata, p *Protocol) { p.MinWriterVersion = 8 }),
-		"reader feature \"deletionVectors\"": with(func(_ *Metadata, p *Protocol) {
-			*p = Protocol{3, 7, []string{"deletionVectors"}, []string{"deletionVectors"}}
-		}),
 		"reader feature \"soon\"": with(func(_ *Metadata, p *Protocol) {
 			*p = Protocol{3, 7, []string{"soon"}, []string{"soon"}}
 		}),

@@ -13,12 +13,14 @@ type Restoration struct {
 	Timestamp string // by which it was named, "" if it was named by its number
 	Rows      string // what becomes of rows that were written since, for the commit's parameters
 	Adds      []Add
-	Removes   []string // paths
+	// Removes are paths. A file that is in Adds, too, changes its deletion vector.
+	Removes []string
 }
 
 // Restore commits what plan returns. plan is given the version on which the commit is to be built, and is called again
 // after each lost race, with a greater one. Its files must fit exactly: each of Removes is live in that version, and
-// none of Adds is. If there is nothing to change, nothing is committed, and the version is -1.
+// none of Adds is, but for those of Removes. If there is nothing to change, nothing is committed, and the version is
+// -1.
 //
 // The log must have been opened with KeepFiles, for this call alone: other callers wait until it returns. After an
 // error that is no *sinks.StopError the outcome is not known, and another call finds it out.
@@ -45,25 +47,25 @@ func (l *Log) buildRestore(r *Restoration) (*lone, error) {
 	now, read := l.opts.Now().UnixMilli(), l.snap.Version
 	var removes []Remove
 	var added, removed int64
-	named := map[string]bool{}
+	gone, named := map[string]bool{}, map[string]bool{}
+	for _, path := range r.Removes {
+		f := l.snap.File(path)
+		if f == nil || gone[path] {
+			return nil, fmt.Errorf("delta: table %s: %s is not live in version %d", l.name(), path, read)
+		}
+		gone[path] = true
+		removed += f.Size
+		removes = append(removes, Remove{Path: f.Path, DeletionTimestamp: &now, DataChange: true,
+			ExtendedFileMetadata: true, PartitionValues: l.opts.Create.values(f.Partition),
+			Size: &f.Size, Vector: f.Vector})
+	}
 	for i := range r.Adds {
 		a := &r.Adds[i]
-		if l.snap.File(a.Path) != nil || named[a.Path] {
+		if l.snap.File(a.Path) != nil && !gone[a.Path] || named[a.Path] {
 			return nil, fmt.Errorf("delta: table %s: %s is live already", l.name(), a.Path)
 		}
 		named[a.Path] = true
 		added += a.Size
-	}
-	for _, path := range r.Removes {
-		f := l.snap.File(path)
-		if f == nil || named[path] {
-			return nil, fmt.Errorf("delta: table %s: %s is not live in version %d", l.name(), path, read)
-		}
-		named[path] = true
-		removed += f.Size
-		removes = append(removes, Remove{Path: f.Path, DeletionTimestamp: &now, DataChange: true,
-			ExtendedFileMetadata: true, PartitionValues: l.opts.Create.values(f.Partition),
-			Size: &f.Size})
 	}
 	info := &CommitInfo{
 		Timestamp: now, Operation: "RESTORE", ReadVersion: &read, EngineInfo: engineInfo,

@@ -109,9 +109,9 @@ func (c *Change) in(made *commit) (have, want int, missing string) {
 	for _, t := range made.txns {
 		txns[t.AppID] = t.Version
 	}
-	removes, adds := map[string]bool{}, map[string]*Add{}
+	removes, adds := map[string]string{}, map[string]*Add{}
 	for i := range made.removes {
-		removes[made.removes[i].Path] = true
+		removes[made.removes[i].Path] = made.removes[i].Vector.ID()
 	}
 	for i := range made.adds {
 		adds[made.adds[i].Path] = &made.adds[i]
@@ -125,7 +125,8 @@ func (c *Change) in(made *commit) (have, want int, missing string) {
 		}
 	}
 	for _, path := range c.Removes {
-		count(removes[path], "the remove of %s", path)
+		vector, there := removes[path]
+		count(there && vector == c.Vectors[path], "the remove of %s", path)
 	}
 	for i := range c.Adds {
 		a := &c.Adds[i]
@@ -138,7 +139,7 @@ func (c *Change) in(made *commit) (have, want int, missing string) {
 func (a *Add) same(b *Add) bool {
 	return b != nil && a.Path == b.Path && a.Size == b.Size && a.ModificationTime == b.ModificationTime &&
 		a.DataChange == b.DataChange && a.Stats == b.Stats && maps.Equal(a.PartitionValues, b.PartitionValues) &&
-		maps.Equal(a.Tags, b.Tags)
+		maps.Equal(a.Tags, b.Tags) && a.Vector.ID() == b.Vector.ID()
 }
 
 // ForeignSince reports whether one of the newest commits, so many, is not one of Deckle's, as far as they have been

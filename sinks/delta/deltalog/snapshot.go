@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"deckle/sinks/delta/deletionvector"
 )
 
 // Snapshot is the state of a table as of a version.
@@ -27,9 +29,8 @@ type Snapshot struct {
 	checkpointSize int64              // bytes of that checkpoint, 0 if not known
 	since          []progress         // of the commits after it, ascending
 	files          *fileTable         // nil if the log was opened without KeepFiles
-	// vectors are the live files of which a deletion vector hides rows, whether files are kept or not: as long as there
-	// is one, nothing is read and nothing is written.
-	vectors      map[string]bool
+	// vectors hide rows of live files, by path, whether files are kept or not.
+	vectors      map[string]*deletionvector.Descriptor
 	totals       totals
 	properties   properties
 	rules        *Rules
@@ -68,7 +69,7 @@ type progress struct {
 
 func newSnapshot(keepFiles, keepStats bool, logRetention time.Duration) *Snapshot {
 	s := &Snapshot{Version: -1, Checkpoint: -1, Txns: map[string]Txn{}, totals: totals{exact: true},
-		logRetention: logRetention, vectors: map[string]bool{}, lowered: map[string]lowered{}}
+		logRetention: logRetention, vectors: map[string]*deletionvector.Descriptor{}, lowered: map[string]lowered{}}
 	if keepFiles {
 		s.files = newFileTable(keepStats)
 	}
@@ -126,10 +127,13 @@ func (s *Snapshot) apply(c *commit) {
 	p := progress{version: s.Version, change: totals{exact: c.own || len(c.removes)+len(c.adds) == 0}}
 	for i := range c.removes {
 		r := &c.removes[i]
-		if s.files != nil {
-			s.files.remove([]byte(r.Path))
+		// A remove with another vector is of a logical file that is not live.
+		if s.vectors[r.Path].ID() == r.Vector.ID() {
+			if s.files != nil {
+				s.files.remove([]byte(r.Path))
+			}
+			delete(s.vectors, r.Path)
 		}
-		delete(s.vectors, r.Path)
 		if p.change.files--; r.Size != nil {
 			p.change.bytes -= *r.Size
 		} else {
@@ -141,8 +145,8 @@ func (s *Snapshot) apply(c *commit) {
 		if s.files != nil {
 			s.files.add(a.entry(), s.Version)
 		}
-		if delete(s.vectors, a.Path); c.vectors[a.Path] {
-			s.vectors[a.Path] = true
+		if delete(s.vectors, a.Path); a.Vector != nil {
+			s.vectors[a.Path] = a.Vector
 		}
 		p.written += a.Size
 		p.change.files++
@@ -207,7 +211,15 @@ func (s *Snapshot) File(path string) *File {
 	if !ok {
 		return nil
 	}
-	return s.files.file(s.files.index[at] - 1)
+	f := s.files.file(s.files.index[at] - 1)
+	f.Vector = s.vectors[f.Path]
+	return f
+}
+
+// Live says whether a file is live with the deletion vector that it has.
+func (s *Snapshot) Live(f *File) bool {
+	is := s.File(f.Path)
+	return is != nil && is.ID() == f.ID()
 }
 
 // All yields the live files, in no order that means anything.
@@ -234,7 +246,16 @@ func (s *Snapshot) where(want func(*fileRecord) bool) iter.Seq[*File] {
 	if s.files == nil {
 		return func(func(*File) bool) {}
 	}
-	return s.files.files(want)
+	if len(s.vectors) == 0 {
+		return s.files.files(want)
+	}
+	return func(yield func(*File) bool) {
+		for f := range s.files.files(want) {
+			if f.Vector = s.vectors[f.Path]; !yield(f) {
+				return
+			}
+		}
+	}
 }
 
 // SortedFiles returns the live files in the order of their paths.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
 )
 
@@ -26,47 +27,17 @@ type Info struct {
 }
 
 // Vector is the descriptor of a file's deletion vector.
-type Vector struct {
-	StorageType string `json:"storageType"`
-	Path        string `json:"pathOrInlineDv"`
-	Offset      *int32 `json:"offset,omitempty"`
-	Size        int32  `json:"sizeInBytes"`
-	Cardinality int64  `json:"cardinality"` // deleted rows
-}
+type Vector = deletionvector.Descriptor
 
-func (v *Vector) id() string {
-	if v == nil {
-		return ""
-	}
-	id := v.StorageType + v.Path
-	if v.Offset != nil {
-		id += fmt.Sprintf("@%d", *v.Offset)
-	}
-	return id
-}
+// Add is an add action.
+type Add struct{ deltalog.Add }
 
-// Add is an add action with what package deltalog does not read.
-type Add struct {
-	deltalog.Add
-	DeletionVector *Vector `json:"deletionVector,omitempty"`
-}
-
-// Remove is a remove action with what package deltalog does not read.
-type Remove struct {
-	deltalog.Remove
-	DeletionVector *Vector `json:"deletionVector,omitempty"`
-}
+// Remove is a remove action.
+type Remove struct{ deltalog.Remove }
 
 // ID is what tells a logical file from every other one: path and deletion vector.
-func (a *Add) ID() string    { return fileID(a.Path, a.DeletionVector) }
-func (r *Remove) ID() string { return fileID(r.Path, r.DeletionVector) }
-
-func fileID(path string, v *Vector) string {
-	if v == nil {
-		return path
-	}
-	return path + "\x00" + v.id()
-}
+func (a *Add) ID() string    { return deletionvector.FileID(a.Path, a.Vector) }
+func (r *Remove) ID() string { return deletionvector.FileID(r.Path, r.Vector) }
 
 // Commit is one version as its file says it.
 type Commit struct {

@@ -109,7 +109,7 @@ func (s *State) take(r *checkpointRow) error {
 	switch {
 	case r.Add != nil:
 		a := Add{Add: deltalog.Add{Path: r.Add.Path, PartitionValues: r.Add.PartitionValues, Size: r.Add.Size,
-			ModificationTime: r.Add.ModificationTime, Tags: r.Add.Tags}, DeletionVector: r.Add.DeletionVector.vector()}
+			ModificationTime: r.Add.ModificationTime, Tags: r.Add.Tags, Vector: r.Add.DeletionVector.vector()}}
 		if r.Add.Stats != nil {
 			a.Stats = *r.Add.Stats
 		}
@@ -125,7 +125,7 @@ func (s *State) take(r *checkpointRow) error {
 			return errNoPath
 		}
 		rm := &Remove{Remove: deltalog.Remove{Path: r.Remove.Path, DeletionTimestamp: r.Remove.DeletionTimestamp,
-			Size: r.Remove.Size}, DeletionVector: r.Remove.DeletionVector.vector()}
+			Size: r.Remove.Size, Vector: r.Remove.DeletionVector.vector()}}
 		if err := s.free(rm.ID()); err != nil {
 			return err
 		}

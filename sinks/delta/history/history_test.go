@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"deckle/sim/testworld/objects"
+	"deckle/sinks/delta/deletionvector/vectortest"
 	"deckle/sinks/delta/deltalog"
 )
 
@@ -249,7 +250,7 @@ func TestCheck(t *testing.T) {
 		"vector": {func(w *tab) {
 			w.write(8, vector)
 			w.mem.Overwrite("t/d=2026-11-01/v.parquet", []byte("x"))
-		}, Unreadable, false},
+		}, Unreadable + " " + FilePath, false},
 		"absolute path": {func(w *tab) {
 			w.write(8, `{"add":{"path":"s3://b/x","partitionValues":{},"size":1,"modificationTime":1}}`)
 		}, FilePath, false},
@@ -269,6 +270,56 @@ func TestCheck(t *testing.T) {
 				t.Errorf("found %q, want %q: %+v", got, row.want, r.Findings)
 			}
 		})
+	}
+}
+
+// A check looks for the objects of deletion vectors, and reads them if it is deep.
+func TestCheckVectors(t *testing.T) {
+	for name, row := range map[string]struct {
+		harm func(w *tab, key string)
+		want string
+		deep bool
+	}{
+		"nothing": {func(*tab, string) {}, "", false},
+		"missing": {func(w *tab, key string) {
+			if err := w.mem.Delete(w.t.Context(), key); err != nil {
+				w.t.Fatal(err)
+			}
+		}, FileMissing, false},
+		"damaged":           {func(w *tab, key string) { w.mem.Overwrite(key, make([]byte, 100)) }, "", false},
+		"damaged, and read": {func(w *tab, key string) { w.mem.Overwrite(key, make([]byte, 100)) }, FileDamaged, true},
+	} {
+		w := newTab(t)
+		d := vectortest.Put(t, w.mem, "t", 1, 0, vectortest.Encode(t, 2, 5, 7), 3)
+		text, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.mem.Overwrite("t/d=2026-11-01/v.parquet", []byte("x"))
+		w.write(8, strings.Replace(vector, vector[strings.Index(vector, `{"storageType"`):], string(text)+"}}", 1),
+			`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],`+
+				`"writerFeatures":["deletionVectors"]}}`)
+		key, err := d.Key()
+		if err != nil {
+			t.Fatal(err)
+		}
+		row.harm(w, "t/"+key)
+		r, err := w.open().Check(t.Context(), CheckOptions{Deep: row.deep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]bool{}
+		for _, f := range r.Findings {
+			found[f.Kind] = found[f.Kind] || strings.Contains(f.Text, "deletion vector")
+		}
+		if row.want == "" && len(r.Findings) > 0 || row.want != "" && !found[row.want] {
+			t.Errorf("%s: %+v", name, r.Findings)
+		}
+		for _, l := range r.Loose {
+			if strings.Contains(l.Key, "deletion_vector") {
+				t.Errorf("%s: nothing is said to name %s", name, l.Key)
+			}
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 )
@@ -49,6 +50,9 @@ func (c *checker) objects(ctx context.Context) error {
 			continue
 		}
 		used[key] = true
+		if err := c.vector(ctx, f, there, used); err != nil {
+			return err
+		}
 		info, ok := there[key]
 		if !ok {
 			if info, ok, err = t.object(ctx, key); err != nil { // it may be younger than the listing
@@ -76,6 +80,11 @@ func (c *checker) objects(ctx context.Context) error {
 		if key, err := Key(r.Path); err == nil {
 			tombstones[key] = true
 		}
+		if r.Vector != nil {
+			if key, err := r.Vector.Key(); err == nil {
+				tombstones[key] = true
+			}
+		}
 	}
 	for key, info := range there {
 		if !used[key] {
@@ -83,6 +92,43 @@ func (c *checker) objects(ctx context.Context) error {
 		}
 	}
 	slices.SortFunc(c.r.Loose, func(a, b Loose) int { return strings.Compare(a.Key, b.Key) })
+	return nil
+}
+
+// vector looks for the object of a file's deletion vector, if it has one, and reads it in a deep check.
+func (c *checker) vector(ctx context.Context, f *File, there map[string]store.Info, used map[string]bool) error {
+	if f.Vector == nil {
+		return nil
+	}
+	key, err := f.Vector.Key()
+	if err != nil {
+		c.find(FilePath, f.Path, c.state.Version, "its deletion vector was not looked at: %v", err)
+		return nil
+	}
+	if used[key] = true; key != "" {
+		_, ok := there[key]
+		if !ok {
+			if _, ok, err = c.t.object(ctx, key); err != nil { // it may be younger than the listing
+				return err
+			}
+		}
+		if !ok {
+			c.find(FileMissing, c.t.root+key, c.state.Version, "the deletion vector of a live file is not in the store")
+			return nil
+		}
+	}
+	if !c.opts.Deep {
+		return nil
+	}
+	rows, err := deletionvector.Read(ctx, c.t.st, c.t.Name(), f.Vector)
+	if err == nil && f.Records >= 0 {
+		err = rows.Fits(f.Records)
+	} else if _, damaged := errors.AsType[*deletionvector.DamageError](err); err != nil && !damaged {
+		return fmt.Errorf("history: table %s: %w", c.t.Name(), err)
+	}
+	if err != nil {
+		c.find(FileDamaged, c.t.root+f.Path, c.state.Version, "%v", err)
+	}
 	return nil
 }
 

@@ -54,7 +54,7 @@ type Restorer struct {
 	lost, extra map[string]*File
 	passed      []int64 // versions passed over
 	metadata    []*deltalog.Metadata
-	there       map[string]bool // paths of lost whose objects have been seen
+	there       map[string]bool // files of lost whose objects have been seen, by Add.ID
 }
 
 // NewRestorer reads the version to which the table is to be restored, and for RowsGone the newest one.
@@ -125,7 +125,7 @@ func (r *Restorer) Restoration(ctx context.Context, version int64) (*deltalog.Re
 	for _, id := range slices.Sorted(maps.Keys(r.lost)) {
 		f := r.lost[id]
 		out.Adds = append(out.Adds, deltalog.Add{Path: f.Path, PartitionValues: f.Values, Size: f.Size,
-			ModificationTime: f.Modified, DataChange: true, Stats: f.Stats, Tags: f.Tags})
+			ModificationTime: f.Modified, DataChange: true, Stats: f.Stats, Tags: f.Tags, Vector: f.Vector})
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.extra)) {
 		out.Removes = append(out.Removes, r.extra[id].Path)
@@ -266,10 +266,10 @@ func (r *Restorer) judge() error {
 	if len(r.lost) == 0 {
 		return nil
 	}
-	for _, f := range r.lost {
-		if f.Vector != nil {
-			return r.refuse("%s had a deletion vector, which Deckle does not write. Restore it with the tool that "+
-				"made it, and remove the feature afterwards", f.Path)
+	for _, id := range slices.Sorted(maps.Keys(r.lost)) {
+		if f := r.lost[id]; f.Vector != nil && !knowsVectors(r.now.Protocol) {
+			return r.refuse("%s had a deletion vector, and the table's protocol does not know them any more. Give it "+
+				"the feature first (Spark: set the property delta.enableDeletionVectors)", f.Path)
 		}
 	}
 	// The columns and rules of now stay: files of then must fit.
@@ -308,11 +308,11 @@ func (r *Restorer) judge() error {
 	return nil
 }
 
-// look refuses if the object of a file that is to come back is gone.
+// look refuses if the object of a file that is to come back, or of its deletion vector, is gone.
 func (r *Restorer) look(ctx context.Context) error {
 	var unseen []*File
-	for _, f := range r.lost {
-		if !r.there[f.Path] {
+	for id, f := range r.lost {
+		if !r.there[id] {
 			unseen = append(unseen, f)
 		}
 	}
@@ -324,7 +324,7 @@ func (r *Restorer) look(ctx context.Context) error {
 func (r *Restorer) Stand(ctx context.Context, adds []deltalog.Add) error {
 	files := make([]*File, len(adds))
 	for i := range adds {
-		files[i] = &File{Path: adds[i].Path, Size: adds[i].Size}
+		files[i] = &File{Path: adds[i].Path, Size: adds[i].Size, Vector: adds[i].Vector}
 	}
 	return r.seen(ctx, files)
 }
@@ -343,9 +343,21 @@ func (r *Restorer) seen(ctx context.Context, files []*File) error {
 		if err != nil {
 			return r.refuse("%s is not in its folder: %v", f.Path, err)
 		}
-		size[r.t.root+name] = -1
-		if len(files) <= fewObjects {
-			prefixes = append(prefixes, r.t.root+name)
+		names := []string{name}
+		if f.Vector != nil {
+			vector, err := f.Vector.Key()
+			if err != nil {
+				return r.refuse("the deletion vector of %s cannot be looked up: %v", f.Path, err)
+			}
+			if vector != "" {
+				names = append(names, vector)
+			}
+		}
+		for _, name := range names {
+			size[r.t.root+name] = -1
+			if len(files) <= fewObjects {
+				prefixes = append(prefixes, r.t.root+name)
+			}
 		}
 	}
 	for _, p := range prefixes {
@@ -367,7 +379,12 @@ func (r *Restorer) seen(ctx context.Context, files []*File) error {
 		case n != f.Size:
 			return r.refuse("%s, which is needed, has %d bytes, the log says %d", f.Path, n, f.Size)
 		}
-		r.there[f.Path] = true
+		if f.Vector != nil {
+			if vector, _ := f.Vector.Key(); vector != "" && size[r.t.root+vector] < 0 {
+				return r.refuse("%s, the deletion vector of %s, is gone: a vacuum has removed it", vector, f.Path)
+			}
+		}
+		r.there[f.ID()] = true
 	}
 	return nil
 }

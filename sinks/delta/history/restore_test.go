@@ -42,13 +42,48 @@ func (w *tab) restoration(to int64, rows Rows) (adds, removes []string, err erro
 		return nil, nil, err
 	}
 	name := func(p string) string { return strings.TrimSuffix(strings.SplitN(p, "part-", 2)[1], ".parquet") }
+	vector := func(d *Vector) string {
+		if d == nil {
+			return ""
+		}
+		return ":" + d.StorageType + d.Path
+	}
 	for i := range out.Adds {
-		adds = append(adds, name(out.Adds[i].Path))
+		adds = append(adds, name(out.Adds[i].Path)+vector(out.Adds[i].Vector))
 	}
 	for _, p := range out.Removes {
-		removes = append(removes, name(p))
+		live := ""
+		for _, f := range w.at(t.Newest()).Files {
+			if f.Path == p {
+				live = vector(f.Vector)
+			}
+		}
+		removes = append(removes, name(p)+live)
 	}
 	return adds, removes, nil
+}
+
+// hidden is a commit by which rows of file 3 are hidden by another vector than before, "" for none: i1, i2, or u, whose
+// object is not in the store.
+func (w *tab) hidden(before, after string) []string {
+	of := func(name string) string {
+		switch name {
+		case "":
+			return ""
+		case "u":
+			return `,"deletionVector":{"storageType":"u","pathOrInlineDv":"ab^-aqEH.-t@S}K{vb[*k^","offset":1,` +
+				`"sizeInBytes":9,"cardinality":1}`
+		}
+		return fmt.Sprintf(`,"deletionVector":{"storageType":"i","pathOrInlineDv":%q,"sizeInBytes":1,"cardinality":1}`,
+			name[1:])
+	}
+	const path = day2 + "3" + pq
+	return []string{info("spark", "DELETE"),
+		fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":1,"size":103%s}}`, path, of(before)),
+		fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{"d":"2026-11-02"},"size":103,"modificationTime":1,`+
+			`"dataChange":true,"stats":"{\"numRecords\":10}"%s}}`, path, of(after)),
+		`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],` +
+			`"writerFeatures":["deletionVectors"]}}`}
 }
 
 const (
@@ -139,6 +174,24 @@ func TestRestoration(t *testing.T) {
 			more: func(w *tab) [][]string {
 				return [][]string{{info("spark", "RESTORE"), w.added(day1+"4"+pq, true, 0, 0, 4)},
 					{w.metadata("x", `"long"`, true, big)}}
+			}},
+		{name: "again, a DELETE by a vector", to: 7, rows: RowsAgain, adds: "3", removes: "3:i1",
+			more: func(w *tab) [][]string { return [][]string{w.hidden("", "i1")} }},
+		{name: "gone, a former vector", to: 8, rows: RowsGone, adds: "3:i1", removes: "3:i2",
+			more: func(w *tab) [][]string { return [][]string{w.hidden("", "i1"), w.hidden("i1", "i2")} }},
+		{name: "again, a revision of what a vector hides", to: 7, rows: RowsAgain,
+			refused: "version 9 has revised rows",
+			more: func(w *tab) [][]string {
+				of := w.hidden("i1", "i2")
+				of[0] = info("deckle", "MERGE")
+				return [][]string{w.hidden("", "i1"), of}
+			}},
+		{name: "a vector that is vacuumed", to: 8, rows: RowsGone, refused: "the deletion vector of",
+			more: func(w *tab) [][]string { return [][]string{w.hidden("", "u"), w.hidden("u", "i2")} }},
+		{name: "a protocol without vectors", to: 8, rows: RowsGone, refused: "does not know them any more",
+			more: func(w *tab) [][]string {
+				return [][]string{w.hidden("", "i1"), append(w.hidden("i1", "")[:3],
+					`{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}`)}
 			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

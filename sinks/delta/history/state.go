@@ -11,6 +11,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 )
@@ -41,7 +42,7 @@ type partition struct {
 }
 
 // ID is the file's Add.ID.
-func (f *File) ID() string { return fileID(f.Path, f.Vector) }
+func (f *File) ID() string { return deletionvector.FileID(f.Path, f.Vector) }
 
 // State is a table as of a version.
 type State struct {
@@ -97,15 +98,15 @@ func (s *State) Apply(c *Commit) {
 func (s *State) remove(r *Remove) {
 	id := r.ID()
 	delete(s.Files, id)
-	s.Removed[id] = Remove{Remove: deltalog.Remove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, Size: r.Size},
-		DeletionVector: r.DeletionVector}
+	s.Removed[id] = Remove{Remove: deltalog.Remove{Path: r.Path, DeletionTimestamp: r.DeletionTimestamp, Size: r.Size,
+		Vector: r.Vector}}
 }
 
 func (s *State) add(a *Add) {
 	id := a.ID()
 	delete(s.Removed, id)
 	f := &File{Path: a.Path, Size: a.Size, Modified: a.ModificationTime, Records: records(a.Stats),
-		Vector: a.DeletionVector}
+		Vector: a.Vector}
 	text := partitionText(a.PartitionValues)
 	p := s.partitions[text]
 	if p == nil {
@@ -174,6 +175,11 @@ func (e *FeatureError) Error() string {
 var readable = []string{"deletionVectors", "columnMapping", "timestampNtz", "typeWidening", "typeWidening-preview",
 	"v2Checkpoint", "vacuumProtocolCheck", "variantType", "variantType-preview"}
 
+// knowsVectors says whether files of a table with this protocol may have deletion vectors.
+func knowsVectors(p *deltalog.Protocol) bool {
+	return p.MinReaderVersion == 3 && slices.Contains(p.ReaderFeatures, "deletionVectors")
+}
+
 // checkReadable refuses a state that a reader without further features would take for another one.
 func (t *Table) checkReadable(s *State) error {
 	p := s.Protocol
@@ -188,7 +194,7 @@ func (t *Table) checkReadable(s *State) error {
 			return &FeatureError{t.Name(), "feature " + f}
 		}
 	}
-	if p.MinReaderVersion == 3 && slices.Contains(p.ReaderFeatures, "deletionVectors") {
+	if knowsVectors(p) {
 		return nil
 	}
 	for _, f := range s.Files {

@@ -40,8 +40,8 @@
 //
 // # Refused
 //
-// A table with a feature that this package does not know (it may name objects that are not in the log: deletion
-// vectors, v2 checkpoints, catalogs), with absolute paths (which may be objects of this folder by another name), with a
+// A table with a feature that this package does not know (it may name objects that are not in the log: v2 checkpoints,
+// catalogs), with absolute paths (which may be objects of this folder by another name), with a
 // log that cannot be read exactly, or whose retention cannot be understood. Objects with names that are no
 // text (control characters, no UTF-8) are left, and named.
 //

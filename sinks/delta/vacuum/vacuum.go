@@ -253,13 +253,13 @@ func (r *Run) readLog(ctx context.Context) error {
 	}
 	r.From, r.Version = base.Version, base.Version
 	for _, f := range base.Files {
-		if err := r.need(f.Path); err != nil {
+		if err := errors.Join(r.need(f.Path), r.needVector(f.Vector)); err != nil {
 			return err
 		}
 	}
 	for _, m := range base.Removed {
 		if m.DeletionTimestamp != nil && *m.DeletionTimestamp > r.cutoff.UnixMilli() {
-			if err := r.needRemoved(m.Path); err != nil {
+			if err := r.needRemoved(m.Path, m.Vector); err != nil {
 				return err
 			}
 		}
@@ -336,9 +336,12 @@ func (r *Run) take(m *history.Commit) error {
 	var paths []string
 	for i := range m.Adds {
 		paths = append(paths, m.Adds[i].Path)
+		if err := r.needVector(m.Adds[i].Vector); err != nil {
+			return err
+		}
 	}
 	for i := range m.Removes {
-		if err := r.needRemoved(m.Removes[i].Path); err != nil {
+		if err := r.needRemoved(m.Removes[i].Path, m.Removes[i].Vector); err != nil {
 			return err
 		}
 	}
@@ -360,18 +363,35 @@ func (r *Run) need(logPath string) error {
 }
 
 // needRemoved is need of a file that is not live any more, but was inside the retention.
-func (r *Run) needRemoved(path string) error {
+func (r *Run) needRemoved(path string, v *history.Vector) error {
 	// gofail: var bugVacuumForgetRemoved struct{}
 	// return nil
-	return r.need(path)
+	return errors.Join(r.need(path), r.needVector(v))
+}
+
+// needVector is need of the object of a deletion vector.
+func (r *Run) needVector(v *history.Vector) error {
+	if v == nil {
+		return nil
+	}
+	// gofail: var bugVacuumVector struct{}
+	// return nil
+	key, err := v.Key()
+	if err != nil {
+		return fmt.Errorf("%w: table %s: %w", ErrRefused, r.Table, err)
+	}
+	if key != "" {
+		r.needed[key] = true
+	}
+	return nil
 }
 
 // known are the features of writers and readers with which every object that a reader needs is named by the add, remove
-// and cdc actions of the log.
-var known = []string{"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns",
-	"columnMapping", "identityColumns", "rowTracking", "domainMetadata", "inCommitTimestamp", "typeWidening",
-	"typeWidening-preview", "timestampNtz", "vacuumProtocolCheck", "checkpointProtection", "allowColumnDefaults",
-	"clustering"}
+// and cdc actions of the log, the deletion vectors of the first two among them.
+var known = []string{"appendOnly", "deletionVectors", "invariants", "checkConstraints", "changeDataFeed",
+	"generatedColumns", "columnMapping", "identityColumns", "rowTracking", "domainMetadata", "inCommitTimestamp",
+	"typeWidening", "typeWidening-preview", "timestampNtz", "vacuumProtocolCheck", "checkpointProtection",
+	"allowColumnDefaults", "clustering"}
 
 func (r *Run) check(p *deltalog.Protocol) error {
 	if p.MinReaderVersion > 3 || p.MinWriterVersion > 7 {

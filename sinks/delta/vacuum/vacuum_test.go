@@ -1,6 +1,7 @@
 package vacuum
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"deckle/sim/testworld/objects"
+	"deckle/sinks/delta/deletionvector/vectortest"
 	"deckle/sinks/delta/store"
 )
 
@@ -81,9 +83,10 @@ func TestRefused(t *testing.T) {
 			`"],"writerFeatures":["` + f + `"]}}`
 	}
 	for name, line := range map[string]string{
-		"deletion vectors": feature("deletionVectors"), "v2 checkpoints": feature("v2Checkpoint"),
-		"unknown": feature("somethingNew"), "absolute": `{"add":{"path":"s3://b/t/x","partitionValues":{},"size":1}}`,
-		"outside": `{"add":{"path":"../x","partitionValues":{},"size":1}}`, "torn": `{"add":{"pa`,
+		"v2 checkpoints": feature("v2Checkpoint"),
+		"unknown":        feature("somethingNew"),
+		"absolute":       `{"add":{"path":"s3://b/t/x","partitionValues":{},"size":1}}`,
+		"outside":        `{"add":{"path":"../x","partitionValues":{},"size":1}}`, "torn": `{"add":{"pa`,
 		"made anew": `{"metaData":{"id":"other","format":{"provider":"parquet","options":{}},"schemaString":"{}",` +
 			`"partitionColumns":[],"configuration":{}}}`,
 	} {
@@ -229,5 +232,46 @@ func TestByRequests(t *testing.T) {
 	w.must(s3.List(t.Context(), table+"/d=1/", "", func(store.Info) error { left++; return nil }))
 	if left != 0 || batches != 3 || len(r.Removed) != 25 {
 		t.Errorf("%d left after %d requests, %d removed", left, batches, len(r.Removed))
+	}
+}
+
+// The objects of deletion vectors stay as long as the files that they are of: those of live files, and those of files
+// that were removed inside the retention.
+func TestVectorsStay(t *testing.T) {
+	w := leftovers(t, 3)
+	var keys []string
+	vector := func(n uint64) string {
+		d := vectortest.Put(t, w.mem, table, n, 0, vectortest.Encode(t, 1), 1)
+		key, err := d.Key()
+		w.must(err)
+		keys = append(keys, table+"/"+key)
+		b, err := json.Marshal(d)
+		w.must(err)
+		return `"deletionVector":` + string(b)
+	}
+	add := func(action, vector string, more string) string {
+		return `{"` + action + `":{"path":"d=2026-11-01/v.parquet","partitionValues":{"d":"2026-11-01"},"size":1,` +
+			`"modificationTime":1,"dataChange":true,` + more + vector + `}}`
+	}
+	live, former, _ := vector(1), vector(2), vector(3)
+	w.mem.Overwrite(table+"/d=2026-11-01/v.parquet", []byte("x"))
+	w.write(`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],` +
+		`"writerFeatures":["deletionVectors"]}}`)
+	w.write(add("add", former, ""))
+	w.pass(30 * 24 * time.Hour)
+	w.write(add("remove", former, fmt.Sprintf(`"deletionTimestamp":%d,`, w.now.UnixMilli())) + "\n" +
+		add("add", live, ""))
+	w.pass(49 * time.Hour)
+	r, err := w.prepare(nil)
+	w.must(err)
+	w.must(r.Remove(t.Context(), nil))
+	for n, key := range keys {
+		if _, err := w.mem.Get(t.Context(), key); (err == nil) != (n < 2) {
+			t.Errorf("vector %d: %v", n+1, err)
+		}
+	}
+	w.write(add("add", strings.Replace(live, `"u"`, `"p"`, 1), ""))
+	if _, err := w.prepare(nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("a vector elsewhere: %v", err)
 	}
 }
