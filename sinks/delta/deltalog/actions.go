@@ -233,7 +233,7 @@ func parseCommit(key string, data []byte) (*commit, error) {
 				id = ""
 			}
 			if err = first(removes, id); err == nil {
-				c.removes = append(c.removes, *a.Remove)
+				c.removes, err = append(c.removes, *a.Remove), checkVector(a.Remove.Vector)
 			}
 		case a.Txn != nil:
 			if err = first(txns, a.Txn.AppID); err == nil {

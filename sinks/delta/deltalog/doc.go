@@ -34,8 +34,8 @@
 //     deletes in the meantime do not come back; and a checkpoint has the vectors of live files and of tombstones.
 //  10. While the table has a change data feed, a commit that removes files and changes data has files of changes, with
 //     all rows that it replaces and adds.
-//  10. While the table has in-commit timestamps, each commit has one, greater than that of the version before.
-//  11. Nothing is written for an application id whose txn is less than this process has seen it (Snapshot.WentBack),
+//  11. While the table has in-commit timestamps, each commit has one, greater than that of the version before.
+//  12. Nothing is written for an application id whose txn is less than this process has seen it (Snapshot.WentBack),
 //     until it is as great again, or an operator has settled it.
 //
 // # Log

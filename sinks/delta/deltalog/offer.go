@@ -12,7 +12,8 @@ import (
 )
 
 // OfferFormat is the format of an Offer. 1, the first. A field that is not known refuses the whole offer, as it might
-// be a condition: so a field more is a new format.
+// be a condition: so a field more is a new format, unless it is left out where it says nothing. Then who does not know
+// it takes the offers without it, and the others are committed by their own nodes.
 const OfferFormat = 1
 
 // MaxOffer is the most bytes that an encoded offer may have: what does not fit into a frame between nodes, which is
@@ -125,8 +126,8 @@ func (o *Offer) check(r *OfferRules) error {
 	case !ok || o.Table != lane.table:
 		return errors.New("no such lane of this table")
 	case len(o.Parts) == 0:
-		if o.More || o.Last || len(o.Adds)+len(o.Removes)+len(o.Guard) > 0 || o.ReadVersion|o.Rows != 0 ||
-			o.Operation+o.Rules != "" {
+		if o.More || o.Last || len(o.Adds)+len(o.Removes)+len(o.Vectors)+len(o.Changes)+len(o.Guard) > 0 ||
+			o.ReadVersion|o.Rows != 0 || o.Operation+o.Rules != "" {
 			return errors.New("no parts, and yet a change")
 		}
 		return nil
@@ -134,7 +135,7 @@ func (o *Offer) check(r *OfferRules) error {
 		return errors.New("a negative number")
 	case o.Operation != "" && o.Operation != "WRITE":
 		return fmt.Errorf("operation %q", o.Operation)
-	case !o.Last || len(o.Adds) == 0 || len(o.Removes)+len(o.Guard)+len(o.Changes) > 0:
+	case !o.Last || len(o.Adds) == 0 || len(o.Removes)+len(o.Vectors)+len(o.Guard)+len(o.Changes) > 0:
 		return errors.New("it does more or less than to add files and move its txns")
 	}
 	shards, err := o.checkParts(r, lane.kind)
@@ -222,6 +223,8 @@ func (o *Offer) checkFiles(r *OfferRules, shards map[uint32]bool) error {
 			return fmt.Errorf("%s has the partition values %v", a.Path, a.PartitionValues)
 		case !a.DataChange || a.Size <= 0:
 			return fmt.Errorf("%s: no data that changes", a.Path)
+		case a.Vector != nil:
+			return fmt.Errorf("%s has a deletion vector: rows of a new file are hidden", a.Path)
 		case len(origins) == 0, slices.ContainsFunc(origins, func(g Origin) bool { return !shards[g.Shard] }):
 			return fmt.Errorf("%s has the tags %v", a.Path, a.Tags)
 		}

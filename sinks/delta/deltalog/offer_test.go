@@ -10,6 +10,7 @@ import (
 
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
+	"deckle/sinks/delta/deletionvector"
 )
 
 var testRules = &OfferRules{ClusterID: "c1", Pipeline: "p", PartitionColumns: []string{"d"}, Shards: 6,
@@ -20,6 +21,9 @@ func offered(path string, o Origin) Add {
 	a.ModificationTime = 7
 	return a
 }
+
+// hiding is a deletion vector of somebody.
+var hiding = &deletionvector.Descriptor{StorageType: "i", Path: "00000", Size: 4, Cardinality: 1}
 
 // offers returns an offer of each lane, as nodes make them.
 func offers() map[string]*Offer {
@@ -127,10 +131,16 @@ func TestOfferCheck(t *testing.T) {
 		{LaneSessions, "tags", func(o *Offer) { o.Adds[0].Tags = map[string]string{"deckle.shard": "4"} }},
 		{LaneSessions, "revisions", func(o *Offer) { o.Parts[0].AppID += ".revisions" }},
 		{LaneSessions, "a file of changes", func(o *Offer) { o.Changes = []Cdc{{Path: ChangeFolder + "/c"}} }},
+		{LaneSessions, "a vector of nothing", func(o *Offer) {
+			o.Vectors = map[string]string{"d=2024-01-02/part-9": hiding.ID()}
+		}},
+		{LaneSessions, "a hidden row", func(o *Offer) { o.Adds[0].Vector = hiding }},
 		{"empty", "more", func(o *Offer) { o.More = true }},
 		{"empty", "last", func(o *Offer) { o.Last = true }},
 		{"empty", "adds", func(o *Offer) { o.Adds = offers()[LaneEvents].Adds }},
 		{"empty", "removes", func(o *Offer) { o.Removes = []string{"x"} }},
+		{"empty", "vectors", func(o *Offer) { o.Vectors = map[string]string{"x": "u1"} }},
+		{"empty", "changes", func(o *Offer) { o.Changes = []Cdc{{Path: "x"}} }},
 		{"empty", "rows", func(o *Offer) { o.Rows = 1 }},
 	} {
 		o := offers()[tc.lane]
@@ -191,6 +201,8 @@ func TestLanded(t *testing.T) {
 		"other statistics":         {func(c *commit) { c.adds[0].Stats = "" }, "stop"},
 		"other tags":               {func(c *commit) { c.adds[0].Tags = nil }, "stop"},
 		"the remove lost":          {func(c *commit) { c.removes = nil }, "stop"},
+		"another vector":           {func(c *commit) { c.removes[0].Vector = hiding }, "stop"},
+		"hidden rows":              {func(c *commit) { c.adds[0].Vector = hiding }, "stop"},
 		"txns alone":               {func(c *commit) { c.adds, c.removes = nil, nil }, "stop"},
 	} {
 		mem := objects.NewMem(nil)
@@ -199,7 +211,8 @@ func TestLanded(t *testing.T) {
 			{AppID: change.Parts[1].AppID, Version: 1}}, removes: []Remove{{Path: change.Removes[0], DataChange: true}},
 			adds: []Add{change.Adds[0]}}
 		tc.spoil(c)
-		body, err := encodeCommit(&CommitInfo{EngineInfo: engineInfo}, nil, nil, c.txns, c.removes, c.adds)
+		protocol := snapshot(l).Protocol.WithVectors()
+		body, err := encodeCommit(&CommitInfo{EngineInfo: engineInfo}, protocol, nil, c.txns, c.removes, c.adds)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -120,8 +120,39 @@ func TestVectorsOfFiles(t *testing.T) {
 	for _, line := range []string{strings.Replace(withVector, `"u"`, `"x"`, 1),
 		strings.Replace(withVector, `"cardinality":6`, `"cardinality":-1`, 1),
 		strings.Replace(withVector, "ab^", "../^", 1)} {
-		if _, err := parseCommit("x", []byte(line)); err == nil {
-			t.Errorf("taken: %s", line)
+		for _, line := range []string{line, gone(line)} {
+			if _, err := parseCommit("x", []byte(line)); err == nil {
+				t.Errorf("taken: %s", line)
+			}
+		}
+	}
+}
+
+// The protocol with vectors asks for what it asked for before, too.
+func TestWithVectors(t *testing.T) {
+	for _, c := range []struct {
+		was    Protocol
+		reader []string
+		writer []string
+	}{
+		{Protocol{MinReaderVersion: 1, MinWriterVersion: 2}, []string{"deletionVectors"},
+			[]string{"appendOnly", "deletionVectors", "invariants"}},
+		{Protocol{MinReaderVersion: 2, MinWriterVersion: 5}, []string{"columnMapping", "deletionVectors"},
+			[]string{"appendOnly", "changeDataFeed", "checkConstraints", "columnMapping", "deletionVectors",
+				"generatedColumns", "invariants"}},
+		{Protocol{MinReaderVersion: 1, MinWriterVersion: 5}, []string{"deletionVectors"},
+			[]string{"appendOnly", "changeDataFeed", "checkConstraints", "deletionVectors", "generatedColumns",
+				"invariants"}},
+		{Protocol{MinReaderVersion: 1, MinWriterVersion: 7, WriterFeatures: []string{"inCommitTimestamp"}},
+			[]string{"deletionVectors"}, []string{"deletionVectors", "inCommitTimestamp"}},
+		{Protocol{MinReaderVersion: 3, MinWriterVersion: 7, ReaderFeatures: []string{"timestampNtz", "deletionVectors"},
+			WriterFeatures: []string{"timestampNtz", "deletionVectors", "appendOnly"}},
+			[]string{"deletionVectors", "timestampNtz"}, []string{"appendOnly", "deletionVectors", "timestampNtz"}},
+	} {
+		got := c.was.WithVectors()
+		if got.MinReaderVersion != 3 || got.MinWriterVersion != 7 || !slices.Equal(got.ReaderFeatures, c.reader) ||
+			!slices.Equal(got.WriterFeatures, c.writer) {
+			t.Errorf("%+v becomes %+v", c.was, *got)
 		}
 	}
 }
