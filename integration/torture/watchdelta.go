@@ -102,7 +102,7 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	c, err := history.ReadCommit(ctx, table, version, body, get)
+	c, err := history.ReadCommit(ctx, table, version, body, get, nil)
 	if err != nil {
 		return false, err
 	}

@@ -68,6 +68,8 @@ var bugs = []bug{
 	{name: "a row is compacted twice", points: map[string]string{"bugCompactTwice": "return"}},
 	{name: "a revision brings a deleted row back", points: map[string]string{"bugDeletedComesBack": "return"},
 		kinds: []string{"foreign_delete", "crash_leader", "store_lost_answer"}, tune: deleting},
+	{name: "a revision brings a hidden row back", points: map[string]string{"bugVectorIgnoredWhole": "return"},
+		kinds: []string{"foreign_delete", "crash_leader", "store_lost_answer"}, tune: deleting},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it",
 		points: map[string]string{"bugAckUnwritten": "10.0%return"}},

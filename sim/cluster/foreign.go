@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/parquet-go/parquet-go"
 
 	"deckle/schema"
 	"deckle/schema/level"
 	"deckle/sim"
 	"deckle/sinks/delta"
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deltalog"
 	"deckle/sinks/delta/store"
 	"deckle/state"
@@ -105,12 +108,17 @@ func (w *world) foreignInfo(ctx context.Context, version int64) (map[string]any,
 	return info, nil
 }
 
-// without stores what a file becomes without some of its rows, and returns the commit, with this commitInfo, and what
-// is gone. Of the file's partition values it writes null in one of the two forms that the protocol has for it.
+// without stores what a file becomes without some of its rows, or the deletion vector that hides them, and returns the
+// commit, with this commitInfo, and what is gone. Of the file's partition values it writes null in one of the two forms
+// that the protocol has for it.
 func (w *world) without(ctx context.Context, f *delta.File, partition deltalog.Values, info map[string]any) (
 	commit []byte, gone map[string]uint64, err error,
 ) {
 	data, err := w.objects.Mem.Get(ctx, "sessions/"+f.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	hidden, err := deletionvector.Read(ctx, w.objects.Mem, "sessions", f.Vector)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,16 +133,19 @@ func (w *world) without(ctx context.Context, f *delta.File, partition deltalog.V
 	var rest bytes.Buffer
 	out, left := parquet.NewWriter(&rest, columns), 0
 	gone = map[string]uint64{}
+	var places []int64 // of the rows that go
+	total := int64(0)
 	for _, g := range file.RowGroups() {
 		rows := g.Rows()
 		for buf := make([]parquet.Row, 1); ; {
 			n, err := rows.ReadRows(buf)
-			if n > 0 {
+			total += int64(n)
+			if n > 0 && !hidden.Has(total-1) {
 				r := buf[0]
 				key := schema.RowKey(r[session.ColumnIndex].String(), r[origin.ColumnIndex].String())
 				if _, epoch := schema.SplitBatchID(uint64(r[batch.ColumnIndex].Int64())); w.rng.IntN(3) == 0 &&
 					w.plans.stands(key) {
-					gone[strings.Clone(key)] = epoch
+					gone[strings.Clone(key)], places = epoch, append(places, total-1)
 				} else if _, err := out.WriteRows(buf[:1]); err != nil {
 					return nil, nil, err
 				} else {
@@ -158,9 +169,16 @@ func (w *world) without(ctx context.Context, f *delta.File, partition deltalog.V
 	at := time.Now().UnixMilli()
 	actions := []any{
 		map[string]any{"commitInfo": info},
-		map[string]any{"remove": map[string]any{"path": f.Path, "dataChange": true, "deletionTimestamp": at}},
+		map[string]any{"remove": deltalog.Remove{Path: f.Path, DataChange: true, DeletionTimestamp: &at,
+			Vector: f.Vector}},
 	}
-	if left > 0 && len(gone) > 0 {
+	if left > 0 && len(gone) > 0 && w.rng.IntN(2) == 0 {
+		hide, err := w.hide(ctx, f, partition, hidden.With(places...), total)
+		if err != nil {
+			return nil, nil, err
+		}
+		actions = append(actions, hide...)
+	} else if left > 0 && len(gone) > 0 {
 		n := w.foreign.file()
 		var values any = partition
 		if n%2 == 0 {
@@ -182,6 +200,35 @@ func (w *world) without(ctx context.Context, f *delta.File, partition deltalog.V
 		commit = append(append(commit, line...), '\n')
 	}
 	return commit, gone, nil
+}
+
+// hide stores the deletion vector by which rows of a file of so many rows are hidden, and returns the add, and the
+// protocol that the table must have.
+func (w *world) hide(ctx context.Context, f *delta.File, partition deltalog.Values, rows *deletionvector.Rows,
+	n int64) ([]any, error) {
+	log, err := deltalog.Open(ctx, deltalog.Options{Store: w.objects.Mem, Name: "sessions"})
+	if err != nil {
+		return nil, err
+	}
+	var protocol *deltalog.Protocol
+	log.View(func(s *deltalog.Snapshot) { protocol = s.Protocol.WithVectors() })
+	if err := log.Close(); err != nil {
+		return nil, err
+	}
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[8:], uint64(w.foreign.file()))
+	object := deletionvector.NewObject(id)
+	vector, err := object.Add(rows)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.objects.Mem.PutIfAbsent(ctx, "sessions/"+object.Key(), object.Data()); err != nil {
+		return nil, err
+	}
+	return []any{map[string]any{"protocol": protocol}, map[string]any{"add": deltalog.Add{Path: f.Path, Size: f.Size,
+		PartitionValues: partition, ModificationTime: f.Modified, DataChange: true,
+		Stats: fmt.Sprintf(`{"numRecords":%d,"tightBounds":false}`, n), Tags: deltalog.TagsOf(f.Origins()),
+		Vector: vector}}}, nil
 }
 
 // stands says whether the state must know that a session's row was written when it was closed: the plan of sessions

@@ -8,8 +8,9 @@ import (
 	"deckle/state"
 )
 
-// foreign is a tool of somebody else that deletes rows of table sessions, as delta-rs does it: a file is replaced by
-// one without the rows, and without Deckle's tags. It reaches the store past all faults.
+// foreign is a tool of somebody else that deletes rows of table sessions. As delta-rs does it, a file is replaced by
+// one without the rows, and without Deckle's tags; as Spark does it, rows of a file are hidden by a deletion vector. It
+// reaches the store past all faults.
 type foreign struct {
 	mu      sync.Mutex
 	files   int

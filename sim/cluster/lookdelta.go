@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -9,10 +10,12 @@ import (
 	"deckle/schema"
 	"deckle/sim/history"
 	"deckle/sinks/delta"
+	"deckle/sinks/delta/deletionvector"
 	"deckle/state"
 )
 
-// deltaLooks is what the Delta tables have shown so far. Data files never change, so each is read once.
+// deltaLooks is what the Delta tables have shown so far. A data file with one deletion vector, or none, never changes,
+// so each is read once.
 type deltaLooks struct {
 	plans   *plans
 	history *runHistory
@@ -25,7 +28,7 @@ type deltaLooks struct {
 	compactions int64 // versions of both tables
 
 	eventFiles map[string]map[uint64]int64    // rows of each batch_id in each file of events
-	files      map[string]map[string]tableRow // of sessions: rows by key of each file
+	files      map[string]map[string]tableRow // of sessions: rows by key of each file, by File.ID
 }
 
 func newDeltaLooks(p *plans, h *runHistory, o *objectStore) *deltaLooks {
@@ -74,7 +77,7 @@ func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snap
 		if err != nil {
 			return err
 		}
-		c, err := history.ReadCommit(ctx, t.name, t.next, log, d.objects.Mem.Get)
+		c, err := history.ReadCommit(ctx, t.name, t.next, log, d.objects.Mem.Get, d.hidden)
 		if err != nil {
 			return err
 		}
@@ -97,6 +100,21 @@ func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snap
 			snap.Version, t.name, len(snap.Files), len(t.live))
 	}
 	return nil
+}
+
+// hidden reads a deletion vector past all faults. It implements history.Hidden.
+func (d *deltaLooks) hidden(ctx context.Context, table string, vector json.RawMessage, rows int) (
+	func(row int64) bool, error,
+) {
+	var v deletionvector.Descriptor
+	if err := json.Unmarshal(vector, &v); err != nil {
+		return nil, err
+	}
+	hidden, err := deletionvector.Read(ctx, d.objects.Mem, table, &v)
+	if err == nil {
+		err = hidden.Fits(int64(rows))
+	}
+	return hidden.Has, err
 }
 
 // look looks at both tables, past all faults: what is stored is what any reader may see at this moment.
@@ -220,7 +238,7 @@ func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 	shown := map[string]tableRow{}
 	files := map[string]map[string]tableRow{}
 	for _, f := range snap.Files {
-		rows := d.files[f.Path]
+		rows := d.files[f.ID()]
 		if rows == nil {
 			rows = map[string]tableRow{}
 			err := d.sessions.table.ReadSessions(ctx, []*delta.File{f}, func(r *schema.SessionRow) error {
@@ -232,7 +250,7 @@ func (d *deltaLooks) lookAtSessions(ctx context.Context) error {
 				return err
 			}
 		}
-		files[f.Path] = rows
+		files[f.ID()] = rows
 		maps.Copy(shown, rows)
 	}
 	d.files = files

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -18,10 +19,15 @@ func CommitKey(table string, version int64) string {
 	return fmt.Sprintf("%s/_delta_log/%020d.json", table, version)
 }
 
+// Hidden reads a deletion vector of a table, as an add has it, of a file with so many rows. It returns which of them
+// are hidden, by their places from 0.
+type Hidden func(ctx context.Context, table string, vector json.RawMessage, rows int) (func(row int64) bool, error)
+
 // ReadCommit parses the log file of a version of the table events or sessions, and reads the rows that it adds from
-// their files. It knows nothing of the writer: what it reads is what any reader of the protocol would.
+// their files, without those that deletion vectors hide. It knows nothing of the writer: what it reads is what any
+// reader of the protocol would. Without hidden, a file with a deletion vector is an error.
 func ReadCommit(ctx context.Context, table string, version int64, log []byte,
-	get func(ctx context.Context, key string) ([]byte, error)) (*Commit, error) {
+	get func(ctx context.Context, key string) ([]byte, error), hidden Hidden) (*Commit, error) {
 	c := &Commit{Version: version, Txns: map[string]int64{}}
 	for line := range bytes.Lines(log) {
 		var a struct {
@@ -48,10 +54,6 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 			c.Removes = append(c.Removes, a.Remove.Path)
 		case a.Add != nil:
 			c.Rearranges, c.Changes = c.Rearranges || !a.Add.DataChange, c.Changes || a.Add.DataChange
-			if v := a.Add.Vector; len(v) > 0 && string(v) != "null" {
-				return nil, fmt.Errorf("%s version %d: %s has a deletion vector, which is not read here", table,
-					version, a.Add.Path)
-			}
 			name, err := url.PathUnescape(a.Add.Path)
 			if err != nil {
 				return nil, fmt.Errorf("%s version %d: %w", table, version, err)
@@ -69,10 +71,28 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 					rows[i].Opening = brand
 				}
 			}
+			if v := a.Add.Vector; len(v) > 0 && string(v) != "null" {
+				if rows, err = visible(ctx, table, rows, v, hidden); err != nil {
+					return nil, fmt.Errorf("%s version %d: %s: %w", table, version, name, err)
+				}
+			}
 			c.Adds = append(c.Adds, AddedFile{a.Add.Path, rows})
 		}
 	}
 	return c, nil
+}
+
+// visible are the rows of a file that its deletion vector does not hide.
+func visible(ctx context.Context, table string, rows []Row, vector json.RawMessage, hidden Hidden) ([]Row, error) {
+	if hidden == nil {
+		return nil, errors.New("it has a deletion vector, which is not read here")
+	}
+	has, err := hidden(ctx, table, vector, len(rows))
+	if err != nil {
+		return nil, err
+	}
+	place := int64(-1)
+	return slices.DeleteFunc(rows, func(Row) bool { place++; return has(place) }), nil
 }
 
 // file is what is read of an add or a remove.

@@ -1,5 +1,6 @@
-// Package deletionvector reads the deletion vectors of Delta tables: which rows of a data file are deleted although
-// they stand in it (protocol, "Deletion Vectors").
+// Package deletionvector reads and makes the deletion vectors of Delta tables: which rows of a data file are deleted
+// although they stand in it (protocol, "Deletion Vectors"). Nothing that Deckle's sinks write has one: they are made
+// for the tool of somebody else in the simulator.
 //
 // # Where the bytes are
 //

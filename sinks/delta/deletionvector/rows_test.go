@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/deletionvector/vectortest"
@@ -70,8 +72,8 @@ func TestExamples(t *testing.T) {
 
 // sparks is a vector that Spark 4.0.1 has written, of a file with the numbers from 0 to 199,999, of which DELETE took
 // those with the remainder 3 by 97, those from 70,000 to 140,000, and the last.
-var sparks = deletionvector.Descriptor{StorageType: "u", Path: "3@gV%Vop=WWSu6i(]o1Q", Offset: new(int32(1)), Size: 4005,
-	Cardinality: 71342}
+var sparks = deletionvector.Descriptor{StorageType: "u", Path: "3@gV%Vop=WWSu6i(]o1Q", Offset: new(int32(1)),
+	Size: 4005, Cardinality: 71342}
 
 func TestSparks(t *testing.T) {
 	key, err := sparks.Key()
@@ -122,6 +124,46 @@ func TestStored(t *testing.T) {
 		if r.Len() != int64(len(rows)) || r.Has(99_999) || r.Has(1<<34) {
 			t.Errorf("%s: %d rows", name, r.Len())
 		}
+	}
+}
+
+// What is written is read again, whatever was hidden before; vectors of one object do not meet.
+func TestWrite(t *testing.T) {
+	mem := objects.NewMem(nil)
+	var before *deletionvector.Rows
+	object := deletionvector.NewObject(uuid.UUID{1, 2, 3, 250})
+	var vectors []*deletionvector.Descriptor
+	var want [][]int64
+	for _, more := range [][]int64{{7}, {1, 7, 1<<32 + 3}, {0, 99_999, 70_000, 70_001}, nil} {
+		before = before.With(more...)
+		d, err := object.Add(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := slices.Clone(more)
+		if len(want) > 0 {
+			all = append(all, want[len(want)-1]...)
+		}
+		slices.Sort(all)
+		vectors, want = append(vectors, d), append(want, slices.Compact(all))
+	}
+	mem.Overwrite("t/"+object.Key(), object.Data())
+	for i, d := range vectors {
+		if key, err := d.Key(); key != object.Key() || err != nil {
+			t.Fatalf("key %q, %v, want %q", key, err, object.Key())
+		}
+		rows, err := deletionvector.Read(t.Context(), mem, "t", d)
+		if err != nil || rows.Len() != int64(len(want[i])) || d.Cardinality != rows.Len() {
+			t.Fatalf("vector %d: %d rows, %v", i, rows.Len(), err)
+		}
+		for _, r := range want[i] {
+			if !rows.Has(r) {
+				t.Errorf("vector %d lacks row %d", i, r)
+			}
+		}
+	}
+	if before.Fits(1<<32+3) == nil || before.Fits(1<<32+4) != nil {
+		t.Error("the last row is another one")
 	}
 }
 

@@ -6,8 +6,8 @@ import "slices"
 func (p *Protocol) WithVectors() *Protocol {
 	var reader, all []string
 	for _, f := range append(p.Features(), featureVectors) {
-		// A feature of readers must be in both lists. What a writer version of before lists stands for is a feature only
-		// where the reader version stands for it, too.
+		// A feature of readers must be in both lists. What a writer version of before lists stands for is a feature
+		// only where the reader version stands for it, too.
 		if f == featureMapping && p.MinReaderVersion < 2 && p.MinWriterVersion < 7 {
 			continue
 		}
