@@ -56,6 +56,8 @@ type Deps struct {
 	DeltaStore store.Store
 	// Compaction replaces defaults of compact.Options, so that little data is enough: Settle and sizes.
 	Compaction compact.Options
+	// MostHidden replaces the default of delta.Options, so that rows of small files are hidden. Zero means the default.
+	MostHidden float64
 	// WrapSink, if set, returns the sink to use in place of one that was opened, so that a test can observe its plans.
 	// What it returns for the sink of raw events must be a sinks.EventsSink.
 	WrapSink func(sinks.Sink) sinks.Sink

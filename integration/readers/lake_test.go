@@ -36,6 +36,12 @@ func must(t *testing.T, err error) {
 
 const shards = 3
 
+// lakeOptions say how the tables are made and written.
+type lakeOptions struct {
+	byBrand bool // sessions is partitioned by brand, too
+	hides   bool // revisions hide rows by deletion vectors
+}
+
 // lake is the two tables, and the truth about them.
 type lake struct {
 	t   *testing.T
@@ -45,7 +51,7 @@ type lake struct {
 	rng *rand.Rand
 	d   *delta.Delta
 
-	byBrand  bool // sessions is partitioned by brand, too
+	lakeOptions
 	level    level.Level
 	epochs   [shards]uint64
 	revised  [shards]uint64 // of the last plan of revisions
@@ -107,15 +113,15 @@ func (a *aging) PutStreamIfAbsent(ctx context.Context, key string, n int64, writ
 }
 
 // newLake makes the tables at level.First, 100 days ago.
-func newLake(t *testing.T, dir string, byBrand bool) *lake {
-	l := &lake{t: t, dir: dir, byBrand: byBrand, level: level.First,
+func newLake(t *testing.T, dir string, o lakeOptions) *lake {
+	l := &lake{t: t, dir: dir, lakeOptions: o, level: level.First,
 		now: time.Now().Add(-100 * 24 * time.Hour).Truncate(time.Hour),
 		rng: rand.New(rand.NewPCG(1, 2)), sessions: map[string][]any{}, events: map[string][]any{},
 		notes: map[string]any{}, item: map[uint64][]event.Item{}}
 	l.st = &aging{store.NewLocal(vfs.Default, dir, "test"), l}
 	all := schema.All()
 	sessions := &table{Key: "session_id", First: len(all.UpTo(level.First).Sessions)}
-	if byBrand { // it has that column, and those before it, from the beginning
+	if o.byBrand { // it has that column, and those before it, from the beginning
 		sessions.First = len(all.UpTo(level.Lake).Sessions)
 	}
 	for i := range all.Sessions {
@@ -155,7 +161,7 @@ func kindOf(k schema.Kind) string {
 func (l *lake) open() {
 	l.t.Helper()
 	d, err := delta.Open(l.t.Context(), delta.Options{Store: l.st, ClusterID: "c", Pipeline: "p", Node: "n",
-		Level: level.First, SessionsByBrand: l.byBrand, Events: true,
+		Level: level.First, SessionsByBrand: l.byBrand, Events: true, DeletionVectors: l.hides, VectorsFrom: 1,
 		EventSource:        func(uint32) sinks.EventSource { return source{l} },
 		CheckpointInterval: 5, Now: func() time.Time { return l.now }})
 	must(l.t, err)

@@ -12,6 +12,7 @@ import (
 
 	"deckle/schema"
 	"deckle/schema/level"
+	"deckle/sinks/delta"
 	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/vacuum"
 	"deckle/state"
@@ -49,6 +50,32 @@ var stages = []stage{
 var stagesByBrand = []stage{
 	{"young", stages[0].operations, 12, 40},
 	{"vacuumed", []operation{{"vacuum", removed}, {"revisions", revisions}}, 1, 10},
+}
+
+// stagesOfHidden are those of tables of which a writer hides rows by deletion vectors.
+var stagesOfHidden = []stage{
+	{"hidden", []operation{
+		{"many rows", many}, {"revisions", revisions}, {"columns of a level", columns}, {"revisions", revisions},
+		{"checkpoints", checkpoints}, {"revisions", revisions}, {"vectors", hidden},
+	}, 15, 20},
+}
+
+// many makes files of so many rows that a few of them are hidden by a revision.
+func many(_ *testing.T, l *lake) { l.insert(150) }
+
+// hidden wants files of sessions to have deletion vectors, with bounds in their statistics.
+func hidden(t *testing.T, l *lake) {
+	tab, err := delta.OpenTable(t.Context(), l.st, "sessions")
+	must(t, err)
+	n := 0
+	for _, f := range tab.Snapshot().Files {
+		if f.Vector != nil {
+			n++
+		}
+	}
+	if n < 3 {
+		t.Errorf("%d files have deletion vectors", n)
+	}
 }
 
 func inserts(_ *testing.T, l *lake) {

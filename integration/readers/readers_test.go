@@ -3,6 +3,7 @@ package readers
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -40,7 +41,7 @@ func TestReaders(t *testing.T) {
 		{name: "DuckDB", python: python, every: 6}, {name: "Polars", python: python, every: 6}}
 	dir := t.TempDir()
 	clients = append(clients, engine(t, cache, python, dir)...)
-	run(t, dir, false, clients)
+	run(t, dir, lakeOptions{}, clients)
 }
 
 // TestReadersByBrand is TestReaders with sessions partitioned by brand, too, whatever is in the brands, for clients
@@ -51,12 +52,26 @@ func TestReadersByBrand(t *testing.T) {
 	must(t, err)
 	python, err := cache.FetchPython(t.Context())
 	need(t, err)
-	run(t, t.TempDir(), true, []client{{name: "delta-rs", python: python, every: 4, feed: true},
+	run(t, t.TempDir(), lakeOptions{byBrand: true}, []client{{name: "delta-rs", python: python, every: 4, feed: true},
 		{name: "DuckDB", python: python, every: 4}, {name: "Polars", python: python, every: 4,
 			settings: map[string]any{"pyarrow": true}}})
 }
 
-// TestSparkReaders is TestReaders with Spark (make readers). What it needs is fetched the first time: 2 GB.
+// TestReadersOfHidden has every client read every version of a table of which Deckle hides rows by deletion vectors.
+func TestReadersOfHidden(t *testing.T) {
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	python, err := cache.FetchPython(t.Context())
+	need(t, err)
+	clients := []client{{name: "delta-rs", python: python, every: 10}, {name: "DuckDB", python: python, every: 10},
+		{name: "Polars", python: python, every: 10}}
+	dir := t.TempDir()
+	clients = append(clients, engine(t, cache, python, dir)...)
+	run(t, dir, lakeOptions{hides: true}, clients)
+}
+
+// TestSparkReaders is TestReaders and TestReadersOfHidden with Spark (make readers). What it needs is fetched the first
+// time: 2 GB.
 func TestSparkReaders(t *testing.T) {
 	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
 		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
@@ -72,8 +87,8 @@ func TestSparkReaders(t *testing.T) {
 		clients = append(clients, client{name: "Spark", python: s.Python, every: 20, feed: true,
 			settings: map[string]any{"jars": s.Jars}, env: []string{"SPARK_LOCAL_IP=127.0.0.1"}})
 	}
-	for _, byBrand := range []bool{false, true} {
-		run(t, t.TempDir(), byBrand, clients)
+	for _, o := range []lakeOptions{{}, {byBrand: true}, {hides: true}} {
+		t.Run(fmt.Sprintf("%+v", o), func(t *testing.T) { run(t, t.TempDir(), o, clients) })
 	}
 }
 
@@ -99,11 +114,14 @@ func engine(t *testing.T, cache *services.Cache, python, dir string) []client {
 		"clickhouse_user": c.User, "clickhouse_password": c.Password()}}}
 }
 
-func run(t *testing.T, dir string, byBrand bool, clients []client) {
-	l := newLake(t, filepath.Join(dir, "lake"), byBrand)
+func run(t *testing.T, dir string, o lakeOptions, clients []client) {
+	l := newLake(t, filepath.Join(dir, "lake"), o)
 	all := stages
-	if byBrand {
+	switch {
+	case o.byBrand:
 		all = stagesByBrand
+	case o.hides:
+		all = stagesOfHidden
 	}
 	for _, stage := range all {
 		for _, o := range stage.operations {

@@ -225,6 +225,7 @@ func (c *Config) checkDelta(k *checker) {
 	}
 	k.between("delta.revision_interval", d.RevisionInterval, 100*time.Millisecond, 24*time.Hour)
 	k.atLeast("delta.revision_files_per_pass", int64(d.RevisionFilesPerPass), 1)
+	k.atLeast("delta.deletion_vectors_from_bytes", d.DeletionVectorsFromBytes, 1)
 	k.between("delta.commit_wait", *d.CommitWait, 0, 2*time.Second)
 	if by := d.Sessions.PartitionBy; !slices.Equal(by, []string{"date"}) &&
 		!slices.Equal(by, []string{"opening_brand", "date"}) {

@@ -146,7 +146,13 @@ type Delta struct {
 	RevisionInterval time.Duration `yaml:"revision_interval" default:"3m"`
 	// the most files that one commit of them rewrites
 	RevisionFilesPerPass int `yaml:"revision_files_per_pass" default:"512"`
-	CheckpointInterval   int `yaml:"checkpoint_interval" default:"10"` // commits, at least
+	// DeletionVectors has a pass hide the former rows of a large file by a deletion vector, and write the new ones into
+	// a file of their own, instead of the file anew. The table sessions gets the feature of that name, which its
+	// readers must know from then on, for good: docs/operations.md says which do.
+	DeletionVectors bool `yaml:"deletion_vectors"`
+	// DeletionVectorsFromBytes is the size of the smallest file of which rows are hidden.
+	DeletionVectorsFromBytes int64 `yaml:"deletion_vectors_from_bytes" default:"8MiB"`
+	CheckpointInterval       int   `yaml:"checkpoint_interval" default:"10"` // commits, at least
 	// CommitWait is how long after a turn the one commit for all nodes waits for them; 0s: each node has its own part
 	// of the interval, and commits by itself.
 	CommitWait *time.Duration `yaml:"commit_wait" default:"550ms"`

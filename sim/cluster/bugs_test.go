@@ -70,6 +70,11 @@ var bugs = []bug{
 		kinds: []string{"foreign_delete", "crash_leader", "store_lost_answer"}, tune: deleting},
 	{name: "a revision brings a hidden row back", points: map[string]string{"bugVectorIgnoredWhole": "return"},
 		kinds: []string{"foreign_delete", "crash_leader", "store_lost_answer"}, tune: deleting},
+	{name: "a new deletion vector lacks what was hidden before", points: map[string]string{"bugVectorForgets": "return"},
+		kinds: []string{"crash_leader", "store_lost_answer"}, tune: hiding},
+	{name: "what is replaced by an image in another file is not hidden",
+		points: map[string]string{"bugVectorTwin": "return"}, kinds: []string{"crash_leader", "store_lost_answer"},
+		tune: hiding},
 	// More than was asked for.
 	{name: "acknowledged to the state before the sink has it",
 		points: map[string]string{"bugAckUnwritten": "10.0%return"}},
@@ -278,6 +283,12 @@ func sharing(o *Options) {
 func deleting(o *Options) {
 	o.Faults = 12
 	o.Workload = func(w *sim.Options) { w.Faults.Late = 0.2 }
+}
+
+// hiding has many sessions that change after they were closed, and revisions that hide their rows.
+func hiding(o *Options) {
+	deleting(o)
+	o.Tune = func(cfg *config.Config) { cfg.Delta.DeletionVectors, cfg.Delta.DeletionVectorsFromBytes = true, 1 }
 }
 
 // manyLetters has many records that cannot be used.

@@ -25,7 +25,8 @@ import (
 	"deckle/state"
 )
 
-// deleteRows has the tool delete rows a few times.
+// deleteRows has the foreign tool delete rows a few times: as delta-rs does it, a file is replaced by one without the
+// rows, and without Deckle's tags; or as Spark does it, by a deletion vector.
 func (w *world) deleteRows(ctx context.Context) {
 	n := 0
 	for range 1 + w.rng.IntN(4) {

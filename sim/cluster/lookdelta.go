@@ -25,7 +25,7 @@ type deltaLooks struct {
 	shownEvents      *history.Events
 	shownSessions    *history.Sessions
 
-	compactions int64 // versions of both tables
+	compactions, hiding int64 // versions of both tables: by compaction, and with deletion vectors that Deckle has made
 
 	eventFiles map[string]map[uint64]int64    // rows of each batch_id in each file of events
 	files      map[string]map[string]tableRow // of sessions: rows by key of each file, by File.ID
@@ -83,6 +83,9 @@ func (t *deltaTable) follow(ctx context.Context, d *deltaLooks, snap *delta.Snap
 		}
 		if judge(c); c.Rearranges {
 			d.compactions++
+		}
+		if c.Hides && !c.Deletes {
+			d.hiding++
 		}
 		for _, path := range c.Removes {
 			delete(t.live, path)

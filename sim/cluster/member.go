@@ -160,6 +160,7 @@ func (m *member) start(ctx context.Context) (*incarnation, error) {
 		})},
 		DeltaStore: &client{o: w.objects, gate: inc.gate},
 		Compaction: compact.Options{Settle: 2 * time.Second, HotBytes: 256 << 10, MemoryBytes: 64 << 10},
+		MostHidden: 0.7,
 		WrapSink:   w.plans.watch(inc.host, inc.gate),
 		Applied:    w.journal.watch(inc.gate),
 		LogBytes:   w.opts.LogBytes, CheckpointBytes: w.opts.CheckpointBytes,

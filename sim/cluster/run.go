@@ -22,6 +22,7 @@ type Result struct {
 	Looks  int64          `json:"looks"`  // at replicas and tables while it ran
 	// Compactions is how many versions of the Delta tables were made by compaction.
 	Compactions int64 `json:"compactions"`
+	Hidden      int64 `json:"hidden"` // versions with deletion vectors that Deckle has made
 	// Deleted is how many rows of sessions the foreign tool has deleted, Revised how many of them the cluster has
 	// revised afterwards.
 	Deleted  int64    `json:"deleted"`
@@ -48,6 +49,7 @@ func Run(ctx context.Context, o Options) *Result {
 		w.history.fail("%v", err)
 	}
 	r := &Result{Seed: o.Seed, Faults: w.history.faults, Looks: w.oracle.looks, Compactions: w.oracle.delta.compactions,
+		Hidden:  w.oracle.delta.hiding,
 		Virtual: time.Since(began).Seconds(), Failures: w.history.fails, history: w.history}
 	r.Deleted, r.Revised = w.foreign.counts(w.plans)
 	if w.truth != nil {

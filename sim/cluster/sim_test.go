@@ -36,6 +36,7 @@ type summary struct {
 	Looks  int64          `json:"looks"`  // at replicas and tables, while they ran
 	// Compactions is how many versions of the Delta tables were made by compaction.
 	Compactions int64     `json:"compactions"`
+	Hidden      int64     `json:"hidden"`  // versions with deletion vectors that Deckle has made
 	Deleted     int64     `json:"deleted"` // rows, by the foreign tool, and how many of them were revised afterwards
 	Revised     int64     `json:"revised"`
 	Virtual     float64   `json:"virtual_seconds"`
@@ -235,6 +236,7 @@ func (s *summary) add(r *Result) {
 	s.Events += r.Events
 	s.Looks += r.Looks
 	s.Compactions += r.Compactions
+	s.Hidden += r.Hidden
 	s.Deleted += r.Deleted
 	s.Revised += r.Revised
 	s.Virtual += r.Virtual
@@ -248,9 +250,9 @@ func (s *summary) write(file string) error {
 	for _, k := range slices.Sorted(maps.Keys(s.Faults)) {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.Faults[k]))
 	}
-	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, rows deleted %d and %d of them revised, "+
-		"virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
-		s.Seeds, s.First, s.Events, s.Looks, s.Compactions, s.Deleted, s.Revised, s.Virtual, s.Seconds,
+	fmt.Printf("seeds %d (from %d), events %d, looks %d, compactions %d, versions that hide rows %d, rows deleted %d "+
+		"and %d of them revised, virtual %.0f s, real %.1f s, failures %d\nfaults: %s\n",
+		s.Seeds, s.First, s.Events, s.Looks, s.Compactions, s.Hidden, s.Deleted, s.Revised, s.Virtual, s.Seconds,
 		len(s.Failures), strings.Join(kinds, ", "))
 	if file == "" {
 		return nil

@@ -101,6 +101,7 @@ func (w *world) config(m *member, f rulesFile) *config.Config {
 	if w.opts.Seed%8 >= 4 { // with each of the other two
 		cfg.Delta.Sessions.PartitionBy = []string{"opening_brand", "date"}
 	}
+	cfg.Delta.DeletionVectors, cfg.Delta.DeletionVectorsFromBytes = w.opts.Seed%5 < 2, 1
 	w.setRules(cfg, f)
 	if w.opts.Tune != nil {
 		w.opts.Tune(cfg)

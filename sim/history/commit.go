@@ -72,6 +72,7 @@ func ReadCommit(ctx context.Context, table string, version int64, log []byte,
 				}
 			}
 			if v := a.Add.Vector; len(v) > 0 && string(v) != "null" {
+				c.Hides = true
 				if rows, err = visible(ctx, table, rows, v, hidden); err != nil {
 					return nil, fmt.Errorf("%s version %d: %s: %w", table, version, name, err)
 				}

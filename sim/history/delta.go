@@ -16,8 +16,8 @@ type Commit struct {
 	Removes []string // paths
 	// Rearranges says that it has files whose adds or removes say that they change no data, Changes that it has others.
 	Rearranges, Changes bool
-	// Deletes says that another tool deletes rows with it.
-	Deletes bool
+	// Deletes says that another tool deletes rows with it, Hides that files have deletion vectors.
+	Deletes, Hides bool
 }
 
 // AddedFile is a data file that a version adds.

@@ -13,7 +13,7 @@ import (
 // compaction, of shared commits, or of deletion. Each runs in a process of its own, with its failpoint switched on.
 func TestBugs(t *testing.T) {
 	const compaction, sharing = "TestCompactionKeepsRows", "TestSharedCommits"
-	const deletion, hidden = "TestDeletedStaysDeletedProperty", "TestHiddenRows"
+	const deletion, hidden, hiding = "TestDeletedStaysDeletedProperty", "TestHiddenRows", "TestHide"
 	for _, bug := range []struct{ by, point, what string }{
 		{compaction, "bugCompactTwice", "a row compacted twice: one of the files stays live"},
 		{compaction, "bugRemovesUnchecked=return;bugRemovesGone", "a compaction outruns a revision: files are not " +
@@ -37,6 +37,10 @@ func TestBugs(t *testing.T) {
 		{sharing, "bugPassOfOne", "a pass for several shards has the rows of one of them"},
 		{deletion, "bugDeletedComesBack", "a revision writes a row that another tool has deleted"},
 		{hidden, "bugVectorUnchecked", "rows are hidden between the reading of a file and its replacement"},
+		{hiding, "bugVectorForgets", "a new deletion vector lacks what was hidden before"},
+		{hiding, "bugVectorTwin", "the image that is replaced by one in another file is not hidden"},
+		{"TestHideBesideAnother", "bugVectorUnchecked", "two revisions of a file have other vectors, both are taken"},
+		{"TestHideObeys", "bugVectorsUnwanted", "rows are hidden in a table whose readers do not know it any more"},
 		{hidden, "bugVectorIgnored", "what a vector hides is found by ranges"},
 		{hidden, "bugVectorIgnoredWhole", "what a vector hides is read in whole files"},
 		{"TestCompactionOfHidden", "bugCompactHidden", "compaction writes what a vector hides"},

@@ -69,6 +69,7 @@ func newLakeWorld(t *testing.T, seed uint64) *lakeWorld {
 	opts := testOptions(w.mem, w.rng)
 	opts.layout, opts.Now = w.layout, w.clock.Now
 	opts.rangesFrom = int64(seed%2*1e9) - 1 // files are looked through by ranges, or read whole
+	opts.DeletionVectors, opts.VectorsFrom, opts.MostHidden = seed%4 < 2, -1, 0.7
 	opts.EventSource = func(shard uint32) sinks.EventSource { return sourceOf{w.m, shard} }
 	w.d = mustOpen(t, opts)
 	return w

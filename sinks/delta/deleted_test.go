@@ -233,7 +233,8 @@ func deletedStaysDeleted(t *testing.T, seed uint64) {
 	mem.SetFaults(seed, objects.Faults{Before: 0.02, Lost: 0.04, OwnTwice: 0.04, Late: 0.04})
 	var workers []*worker
 	for l := range leaders {
-		w := &worker{t: t, mem: mem, rng: rand.New(rand.NewPCG(seed, uint64(300+l))), crash: 0.03}
+		w := &worker{t: t, mem: mem, rng: rand.New(rand.NewPCG(seed, uint64(300+l))), crash: 0.03,
+			vectors: l == 1}
 		w.open(source)
 		workers = append(workers, w)
 	}

@@ -17,9 +17,10 @@
 //     session is opened), sorted by (brand, session_id, origin), where the partition has the brand by (session_id,
 //     origin); one of events is sorted by (partition, offset). Its tags give each shard that it may have rows of, with
 //     the epochs (from, to] that contain the first closed image of each of them; without tags it may have any.
-//  4. A row (session_id, origin) is in one live file at most. Revisions replace it only by an image of a later epoch,
-//     in a commit that removes the file it was read from, and insert it only if no file that may hold it does, in a
-//     commit that is guarded against such a file appearing meanwhile. A row that was written before
+//  4. A row (session_id, origin) is visible in one live file at most. Revisions replace it only by an image of a later
+//     epoch, in a commit that removes the file it was read from, or that gives the file a deletion vector which hides
+//     it, and insert it only if no file that may hold it does, in a commit that is guarded against such a file
+//     appearing meanwhile. A row that was written before
 //     (schema.SessionRow.Stands) and that no file holds was deleted by another tool: it is counted, and stays away
 //     (docs/design.md §6 has the reasons).
 //  5. Memory: encoded events take up to Options.BufferMemoryBytes over all shards, and joined files, while they are
@@ -33,6 +34,21 @@
 //	sessions   rows, sorted in chunks of FileBytes ──────────────────────────────────────────► files ────────────────┤
 //	revisions  rows ─► candidate files by tags ─► read, replace, write again (≤ N files per commit) ─────────────────┤
 //	                                                                      put files, then deltalog.Submit ◄──────────┘
+//
+// # Rows that are hidden
+//
+// With Options.DeletionVectors, and where the table may have deletion vectors (deltalog.Log.GiveVectors), a revision of
+// a few rows of a large file (mayHide) hides the older images and writes the newer ones of a partition into one file of
+// their own, whose tags are those of these rows, of whatever shards they are:
+//
+//	images ─► put ─► vectors of all files of the step, in one object ─► put ─► one commit:
+//	  remove (file, former vector), add (same file, new vector, tightBounds false), add (images)
+//
+// A new vector hides what the former one did, too. Of two revisions of one file, and of a revision and a DELETE of
+// another tool, the later one is made again, as it has read the file with another vector (deltalog.Change.Vectors). The
+// vectors' object has a name that is used once, so a late put of an attempt that was given up is a leftover, as a data
+// file is. Statistics stay those of the whole data file: who skips by them may read a file in vain, and misses no row.
+// A file is rewritten once more than a tenth of its rows would be hidden, so never are all of them.
 //
 // # Turns
 //
@@ -98,5 +114,5 @@
 // file had, and adds that.
 //
 // Rejected: one file per shard that stays open over several epochs of events (a commit needs closed files); a separate
-// table for revisions (plain SELECTs must be exact); row-level deletes (deletion vectors need reader version 3).
+// table for revisions (plain SELECTs must be exact); vectors that stand in the log (a checkpoint repeats them).
 package delta

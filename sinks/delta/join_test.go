@@ -174,25 +174,25 @@ func checkLookup(t *testing.T, f *dataFile, session string) {
 	if err := st.Put(t.Context(), "f", f.data); err != nil {
 		t.Fatal(err)
 	}
-	find := func(yield func(partition, offset int64)) func([]parquet.Value) error {
-		return func(r []parquet.Value) error {
+	find := func(to *[][3]int64) func(int64, []parquet.Value) error { // place, partition and offset
+		return func(place int64, r []parquet.Value) error {
 			if textOf(r[0]) == session {
-				yield(r[1].Int64(), r[2].Int64())
+				*to = append(*to, [3]int64{place, r[1].Int64(), r[2].Int64()})
 			}
 			return nil
 		}
 	}
-	var got, want [][2]int64
+	var got, want [][3]int64
 	columns := []string{"session_id", "kafka_partition", "kafka_offset"}
 	read, err := deltalog.ReadWhere(t.Context(), st, "f", int64(len(f.data)),
-		&deltalog.Lookup{Columns: columns, Keys: []string{session}},
-		find(func(p, o int64) { got = append(got, [2]int64{p, o}) }))
+		&deltalog.Lookup{Columns: columns, Keys: []string{session}}, find(&got))
 	if err != nil {
 		t.Fatal(err)
 	}
-	see := find(func(p, o int64) { want = append(want, [2]int64{p, o}) })
+	see, place := find(&want), int64(-1)
 	err = eachRow("f", f.data, eventsTable.file, eventsTable.later, func(r parquet.Row) error {
-		return see([]parquet.Value{r[eventsTable.place(columns[0])], r[eventsTable.place(columns[1])],
+		place++
+		return see(place, []parquet.Value{r[eventsTable.place(columns[0])], r[eventsTable.place(columns[1])],
 			r[eventsTable.place(columns[2])]})
 	})
 	if err != nil {

@@ -36,6 +36,14 @@ type Options struct {
 	// InCommitTimestamps makes tables that are missing with in-commit timestamps.
 	InCommitTimestamps bool
 
+	// DeletionVectors lets revisions hide the former images of a few rows of a large file by a deletion vector, instead
+	// of writing the file anew.
+	DeletionVectors bool
+	// VectorsFrom is the size in bytes of the smallest file of which rows are hidden; default 8 MiB. Below 0: all.
+	VectorsFrom int64
+	// MostHidden is the share of a file's rows that is hidden at most, before it is written anew; default a tenth.
+	MostHidden float64
+
 	// Events keeps every raw event in the table events.
 	Events bool
 	// EventSource reads a shard's records again. It is called for each plan of which no buffer has all events.
@@ -124,6 +132,7 @@ func (o *Options) complete() error {
 	} else {
 		o.rangesFrom = cmp.Or(o.rangesFrom, 1<<20)
 	}
+	o.VectorsFrom, o.MostHidden = max(cmp.Or(o.VectorsFrom, 8<<20), 0), cmp.Or(o.MostHidden, 0.1)
 	o.join.plan, o.join.groups = cmp.Or(o.join.plan, 16<<20), cmp.Or(o.join.groups, 512)
 	o.Level = cmp.Or(o.Level, level.First)
 	if o.SessionsByBrand {

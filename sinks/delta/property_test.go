@@ -202,6 +202,8 @@ type worker struct {
 	opts  Options
 	// byBrand partitions the table of sessions by brand, too.
 	byBrand bool
+	// vectors says that its revisions hide rows.
+	vectors bool
 }
 
 func (w *worker) open(source func(uint32) sinks.EventSource) {
@@ -210,6 +212,7 @@ func (w *worker) open(source func(uint32) sinks.EventSource) {
 		w.opts.layout = widerByBrand
 	}
 	w.opts.rangesFrom = int64(w.rng.IntN(2))*1e9 - 1 // files are looked through by ranges, or read whole
+	w.opts.DeletionVectors, w.opts.VectorsFrom, w.opts.MostHidden = w.vectors, -1, 0.7
 	w.opts.EventSource = source
 	w.opts.step = func(string) error {
 		w.mu.Lock()
@@ -288,10 +291,12 @@ func exactlyOnce(t *testing.T, seed uint64) {
 	m.byBrand = seed%4 >= 2
 	mem := objects.NewMem(nil)
 	source := func(shard uint32) sinks.EventSource { return sourceOf{m, shard} }
+	hides := (seed+1)%4 < 2 // -short has it, too
 	mem.SetFaults(seed, objects.Faults{Before: 0.03, Lost: 0.05, OwnTwice: 0.05, Late: 0.05})
 	var workers []*worker
 	for l := range leaders {
-		w := &worker{t: t, mem: mem, rng: rand.New(rand.NewPCG(seed, uint64(100+l))), crash: 0.05, byBrand: m.byBrand}
+		w := &worker{t: t, mem: mem, rng: rand.New(rand.NewPCG(seed, uint64(100+l))), crash: 0.05, byBrand: m.byBrand,
+			vectors: hides}
 		w.open(source)
 		workers = append(workers, w)
 	}
@@ -386,6 +391,9 @@ func exactlyOnce(t *testing.T, seed uint64) {
 	}
 	checkSessions(t, mem, m)
 	checkEvents(t, mem, m)
+	if n := hidingVersions(t, mem); hides != (n > 0) {
+		t.Errorf("%d versions have deletion vectors", n)
+	}
 	if seed%2 == 0 {
 		if updates, inserts := checkFeed(t, mem); updates == 0 || inserts == 0 {
 			t.Errorf("the feed has %d updates and %d inserts", updates, inserts)
@@ -404,6 +412,22 @@ func exactlyOnce(t *testing.T, seed uint64) {
 	for _, name := range []string{"sessions", "events"} {
 		checkLog(t, mem, name)
 	}
+}
+
+// hidingVersions is how many versions of sessions have files with deletion vectors that Deckle has made.
+func hidingVersions(t *testing.T, mem *objects.Mem) (n int) {
+	t.Helper()
+	for _, key := range mem.Keys("sessions/_delta_log/") {
+		data, err := mem.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := string(data); strings.HasSuffix(key, ".json") && strings.Contains(text, `"engineInfo":"deckle"`) &&
+			strings.Contains(text, `"tightBounds`) {
+			n++
+		}
+	}
+	return n
 }
 
 func openTable(t *testing.T, st store.Store, name string) *Table {

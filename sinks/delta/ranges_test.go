@@ -153,7 +153,10 @@ func TestReadWhere(t *testing.T) {
 	mem := objects.NewMem(nil)
 	mem.Overwrite("f.parquet", data)
 	all := map[string]int{}
+	var places []string
+	sound := true
 	err := eachRow("f", data, sessionKeys, nil, func(r parquet.Row) error {
+		places = append(places, string(r[0].ByteArray()))
 		all[string(r[0].ByteArray())]++
 		return nil
 	})
@@ -163,7 +166,10 @@ func TestReadWhere(t *testing.T) {
 	ask := func(mem *objects.Mem, keys []string) (map[string]int, error) {
 		got := map[string]int{}
 		_, err := deltalog.ReadWhere(t.Context(), mem, "f.parquet", add.Size, &deltalog.Lookup{Keys: keys,
-			Columns: []string{"session_id", "origin", "batch_id"}}, func(r []parquet.Value) error {
+			Columns: []string{"session_id", "origin", "batch_id"}}, func(place int64, r []parquet.Value) error {
+			if at := places[place%int64(len(places))]; sound && at != string(r[0].ByteArray()) {
+				t.Fatalf("row %d is of %q, want %q", place, r[0].ByteArray(), at)
+			}
 			if len(r) != 3 || r[1].Kind() != parquet.ByteArray || r[2].Kind() != parquet.Int64 {
 				t.Fatalf("row %+v", r)
 			}
@@ -188,6 +194,7 @@ func TestReadWhere(t *testing.T) {
 			}
 		}
 	}
+	sound = false
 	failed := 0
 	for range 400 {
 		bad := bytes.Clone(data)
@@ -212,7 +219,7 @@ func TestReadWhere(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	if _, err := deltalog.ReadWhere(t.Context(), mem, "f.parquet", add.Size, &deltalog.Lookup{Keys: []string{idOf(1)},
-		Columns: []string{"session_id"}}, func([]parquet.Value) error { return stop }); !errors.Is(err, stop) {
+		Columns: []string{"session_id"}}, func(int64, []parquet.Value) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("the caller's error is %v", err)
 	}
 }

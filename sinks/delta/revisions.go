@@ -158,6 +158,9 @@ type pass struct {
 	judge   *judge
 	others  []string
 	changes *changes // of this step
+	hiding  hiding   // of this step
+	// rewritten are the keys of the window's rows in the files that this step makes, by their ids.
+	rewritten map[string][]string
 	// byPlace are the distinct places of the window's rows, by partition as the log names it.
 	byPlace map[string][]origin
 	// deleted are the keys of the window's rows that somebody has deleted, as of the last step.
@@ -249,21 +252,17 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 	change.Rules = p.judge.text()
 	b := &sessionsBuilder{ctx: p.ctx, w: &p.s.writer, table: p.table(), change: change, judge: p.judge}
 	found := map[string]bool{}
-	rewritten := map[string][]string{}
+	p.hiding, p.rewritten = hiding{}, map[string][]string{}
 	for _, f := range candidates {
 		keys, ok := p.seen[f.ID()]
 		if !ok {
-			if len(change.Removes) >= p.s.opts.RevisionFilesPerPass || rewrittenBytes(change) >= commitBytes {
+			if len(change.Removes)+len(p.hiding.files) >= p.s.opts.RevisionFilesPerPass ||
+				rewrittenBytes(change) >= commitBytes {
 				// The next commit rewrites the rest.
-				return false, p.commit(change, rewritten)
+				return false, p.commit(b)
 			}
-			if keys, err = p.rewrite(f, b); err != nil {
+			if keys, err = p.revise(f, b); err != nil {
 				return false, err
-			}
-			if n := len(change.Removes); n > 0 && change.Removes[n-1] == f.Path {
-				rewritten[change.Adds[len(change.Adds)-1].Path] = keys
-			} else {
-				p.seen[f.ID()] = keys
 			}
 		}
 		for _, k := range keys {
@@ -274,10 +273,10 @@ func (p *pass) step(change *deltalog.Change) (finished bool, err error) {
 		return false, err
 	}
 	change.Last, change.Deleted = p.last, int64(len(p.deleted))
-	if !change.Last && len(change.Adds) == 0 {
+	if !change.Last && len(change.Adds) == 0 && len(p.hiding.files) == 0 {
 		return true, nil
 	}
-	return true, p.commit(change, rewritten)
+	return true, p.commit(b)
 }
 
 // commitBytes is how many bytes of rewritten files end a commit: they are made again if another one was first.
@@ -290,20 +289,23 @@ func rewrittenBytes(c *deltalog.Change) (n int64) {
 	return n
 }
 
-func (p *pass) commit(change *deltalog.Change, rewritten map[string][]string) error {
-	if err := p.changes.finish(p.ctx, change); err != nil {
+func (p *pass) commit(b *sessionsBuilder) error {
+	if err := p.stageHidden(b); err != nil {
 		return err
 	}
-	if err := p.s.submit(p.ctx, &draft{change: change}, nil, false); err != nil {
+	if err := p.changes.finish(p.ctx, b.change); err != nil {
 		return err
 	}
-	maps.Copy(p.seen, rewritten)
+	if err := p.s.submit(p.ctx, &draft{change: b.change}, nil, false); err != nil {
+		return err
+	}
+	maps.Copy(p.seen, p.rewritten)
 	return nil
 }
 
-// rewrite reads a file and, if it holds an older image of a row of the window, uploads its successor with the same rows
-// and the same tags. It returns the keys of the window's rows in it.
-func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err error) {
+// revise looks for the window's rows in a file and, if it holds an older image of one, has the older images hidden or
+// the file rewritten. It returns the keys of the window's rows in it.
+func (p *pass) revise(f *deltalog.File, b *sessionsBuilder) (keys []string, err error) {
 	name, err := deltalog.Key(f.Path)
 	if err != nil {
 		return nil, elsewhere(b.table.name, err)
@@ -316,32 +318,58 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	if err != nil {
 		return nil, err
 	}
-	data, keys, older, err := p.find(f, key, v)
+	found, err := p.find(f, key, v)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, p.vanished(f, err)
 	}
-	if err != nil || !older {
-		return keys, err
+	if err != nil {
+		return nil, err
 	}
-	if data == nil {
-		if err := checkSize(b.table.name, name, f.Size, p.s.opts.largest); err != nil {
-			return nil, err
-		}
-		data, err = p.get(key)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil, p.vanished(f, err)
-		}
-		if err != nil {
-			return nil, err
-		}
+	if len(found.older) == 0 {
+		p.seen[f.ID()] = found.keys
+		return found.keys, nil
 	}
 	in, err := p.table().parse(f.Partition)
 	if err != nil {
 		return nil, &deltalog.CorruptionError{Key: key, Err: err}
 	}
-	more, err := readForeign(key, data, p.others, v)
+	hide, err := p.mayHide(f, v, found)
 	if err != nil {
 		return nil, err
+	}
+	if !hide || p.changes != nil {
+		if err := p.whole(f, b.table.name, name, found); err != nil {
+			return nil, err
+		}
+	}
+	if hide {
+		return found.keys, p.hide(f, key, v, in, found, b)
+	}
+	return found.keys, p.rewrite(f, key, v, in, found, b)
+}
+
+// whole reads the whole file, unless that was done.
+func (p *pass) whole(f *deltalog.File, table, name string, found *findings) (err error) {
+	if found.data != nil {
+		return nil
+	}
+	if err := checkSize(table, name, f.Size, p.s.opts.largest); err != nil {
+		return err
+	}
+	if found.data, err = p.get(table + "/" + name); errors.Is(err, store.ErrNotFound) {
+		return p.vanished(f, err)
+	}
+	return err
+}
+
+// rewrite uploads a file's successor with the same rows, in which images of the window stand for older ones, and the
+// same tags.
+func (p *pass) rewrite(f *deltalog.File, key string, v *visible, in partition, found *findings,
+	b *sessionsBuilder) error {
+	data := found.data
+	more, err := readForeign(key, data, p.others, v)
+	if err != nil {
+		return err
 	}
 	var rows []sessionRow
 	var images []int // places in rows
@@ -365,7 +393,7 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 		err = v.end(key)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Another tool may have merged files of several levels: what stands there is kept.
 	t := y.holding(b.table, rows)
@@ -374,25 +402,26 @@ func (p *pass) rewrite(f *deltalog.File, b *sessionsBuilder) (keys []string, err
 	}
 	for _, i := range images {
 		if err := p.allow(y.fit(t, slices.Clip(rows[i])), in, more.values(i)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := p.note(t, in, befores, rows, images, more, b.change); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range rows {
 		if more == nil {
 			break
 		}
 		if rows[i], err = more.widen(y.fit(newest, slices.Clip(rows[i])), i); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := b.file(t, in, rows, more, f.Origins()...); err != nil {
-		return nil, err
+		return err
 	}
 	b.change.Remove(f)
-	return keys, nil
+	p.rewritten[b.change.Adds[len(b.change.Adds)-1].Path] = found.keys
+	return nil
 }
 
 // note collects, for the change data feed, the rows of a file that are replaced by images. rows have the images at the
@@ -441,29 +470,46 @@ func (p *pass) get(key string) ([]byte, error) {
 	return data, err
 }
 
-// find returns the keys of the window's rows in a file, and whether one of them is older than its target. Most files of
-// a pass need no change, so a file is read whole, and its bytes returned, only if it is small.
-func (p *pass) find(f *deltalog.File, key string, v *visible) (data []byte, keys []string, older bool, err error) {
-	see := func(r []parquet.Value) error {
+// findings are the window's rows in a file.
+type findings struct {
+	keys []string
+	// older are the places in the file, ascending, of images that are older than their targets, and olderKeys the keys
+	// of these.
+	older     []int64
+	olderKeys []string
+	file      *parquet.File // of which the footer was read
+	data      []byte        // the whole file, if it was read whole
+}
+
+// find looks for the window's rows in a file. Most files of a pass need no change, so a file is read whole only if it
+// is small.
+func (p *pass) find(f *deltalog.File, key string, v *visible) (*findings, error) {
+	found := &findings{}
+	see := func(place int64, r []parquet.Value) error {
 		k := schema.RowKey(textOf(r[0]), textOf(r[1]))
 		if t := p.targets[k]; t != nil {
-			keys = append(keys, k)
-			_, epoch := schema.SplitBatchID(uint64(r[2].Int64()))
-			older = older || epoch < t.epoch
+			found.keys = append(found.keys, k)
+			if _, epoch := schema.SplitBatchID(uint64(r[2].Int64())); epoch < t.epoch {
+				found.older, found.olderKeys = append(found.older, place), append(found.olderKeys, k)
+			}
 		}
 		return nil
 	}
 	if f.Size < p.s.opts.rangesFrom {
-		if data, err = p.get(key); err == nil {
-			err = eachRow(key, data, sessionKeys, nil, v.rows(func(r parquet.Row) error { return see(r) }))
+		data, err := p.get(key)
+		if err == nil {
+			found.data = data
+			err = eachRow(key, data, sessionKeys, nil, v.rows(func(r parquet.Row) error { return see(v.n-1, r) }))
 		}
 		if err == nil {
 			err = v.end(key)
 		}
-		return data, keys, older, err
+		return found, err
 	}
-	want := deltalog.Lookup{Hidden: v.hidden,
-		Check: func(o *parquet.File) error { return checkTypes(key, o, sessionKeys, nil) }}
+	want := deltalog.Lookup{Hidden: v.hidden, Check: func(o *parquet.File) error {
+		found.file = o
+		return checkTypes(key, o, sessionKeys, nil)
+	}}
 	for _, c := range sessionKeys.Fields() {
 		want.Columns = append(want.Columns, c.Name())
 	}
@@ -475,7 +521,7 @@ func (p *pass) find(f *deltalog.File, key string, v *visible) (data []byte, keys
 	slices.Sort(want.Keys)
 	read, err := deltalog.ReadWhere(p.ctx, p.s.opts.Store, key, f.Size, &want, see)
 	p.s.metrics.RevisionRead(p.s.layout.sessions[level.First].name, read)
-	return nil, keys, older, err
+	return found, err
 }
 
 // vanished gives the error for a file whose object, or that of its deletion vector, is missing: ErrRebuild if the file

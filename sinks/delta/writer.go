@@ -223,11 +223,12 @@ func (w *writer) offered(o deltalog.Outcome) {
 	}
 }
 
-// young gives an error if a file of the change was staged too long ago.
+// young gives an error if a file of the change was staged too long ago. An object of deletion vectors is staged with
+// files, and after them.
 func (w *writer) young(c *deltalog.Change) error {
-	for i := range c.Adds {
-		if at := time.UnixMilli(c.Adds[i].ModificationTime); w.opts.Now().Sub(at) > StagedLife {
-			return fmt.Errorf("%w: %s at %s", errStaged, c.Adds[i].Path, at.UTC().Format(time.RFC3339))
+	for _, a := range c.Written() {
+		if at := time.UnixMilli(a.ModificationTime); w.opts.Now().Sub(at) > StagedLife {
+			return fmt.Errorf("%w: %s at %s", errStaged, a.Path, at.UTC().Format(time.RFC3339))
 		}
 	}
 	return nil
@@ -266,8 +267,8 @@ func (w *writer) submit(ctx context.Context, d *draft, seat *seat, gathered bool
 	bytes := d.bytes
 	if d.rows == nil {
 		bytes = 0
-		for i := range c.Adds {
-			bytes += c.Adds[i].Size
+		for _, a := range c.Written() {
+			bytes += a.Size
 		}
 	}
 	sinks.Wrote(ctx, c.Rows, bytes)

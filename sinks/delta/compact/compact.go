@@ -238,11 +238,11 @@ func (c *Compactor) Do(ctx context.Context, j Job) (Result, error) {
 func (c *Compactor) do(ctx context.Context, j Job) (Result, error) {
 	r := Result{Table: c.opts.Table, Partition: j.Partition, Cold: j.Cold}
 	for range maxTries {
-		if j.Files = c.standing(j.Files); len(j.Files) < 2 {
+		if j.Files = c.standing(j.Files); len(j.Files) < j.least() {
 			return r, nil
 		}
 		adds, rows, err := c.merge(ctx, &j, &r)
-		if err == nil && len(adds) >= len(j.Files) {
+		if err == nil && len(adds) >= len(j.Files) && !j.hidden {
 			err = ErrNoGain
 		}
 		if err == nil {
@@ -353,7 +353,7 @@ func (c *Compactor) merge(ctx context.Context, j *Job, r *Result) (adds []deltal
 			return nil, 0, err
 		}
 	}
-	if len(j.Files) < 2 {
+	if len(j.Files) < j.least() {
 		return nil, 0, errFew
 	}
 	// gofail: var deltaCompactRead struct{}

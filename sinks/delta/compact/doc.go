@@ -4,7 +4,7 @@
 //
 // Every row that stood in the table stands there once, with the same values, in every version; a commit of compaction
 // changes no data and says so (dataChange is false). Appends never wait for it and never fail by it. It ends: each
-// commit leaves fewer files than it found.
+// commit leaves fewer files than it found, or fewer rows that a deletion vector hides.
 //
 // # Invariants
 //
@@ -21,8 +21,9 @@
 //     none, "not known", if a source has none. So whoever looks for a row never passes over the file that has it.
 //  6. A staged file is committed within Options.StagedLife or never (vacuum takes none that is younger than twice
 //     that), and is never deleted here.
-//  7. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes), and a row group of the new
-//     file. Disk: the rows of one job (JobBytes, as it is stored), packed, and one new file; removed at every beginning
+//  7. Memory: Options.MemoryBytes of rows, one source file (at most half of ColdBytes; one of which much is hidden:
+//     five quarters of it), and a row group of the new file. Disk: the rows of one job (JobBytes, as it is stored),
+//     packed, and one new file; removed at every beginning
 //     and end. Run by one goroutine.
 //
 // # What is compacted
@@ -35,6 +36,8 @@
 // the whole files, as many small ones as its size can be halved. A job has four files at least, except for the last one
 // of a closed date that has been quiet for a day, and JobFiles at most, so that it gets to its end where nodes restart
 // often. In a date with more than 500 small files a minute's age is enough.
+//
+// A file of which deletion vectors hide more than a fifth of the rows is written anew without them, whatever its size.
 //
 // # A job
 //

@@ -16,6 +16,17 @@ type Job struct {
 	Cold      bool   // it is closed
 	Files     []*deltalog.File
 	most      int64 // about the size at which a new file is ended
+	// hidden says that deletion vectors hide much of the files: they are written anew without those rows, be they one
+	// or many.
+	hidden bool
+}
+
+// least is how few files the job is worth.
+func (j *Job) least() int {
+	if j.hidden {
+		return 1
+	}
+	return 2
 }
 
 // Bytes is the sum of the files' sizes.
@@ -74,7 +85,12 @@ func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
 		if j.Cold {
 			j.most = c.opts.ColdBytes
 		}
-		if j.Files = c.pick(files, &j, now); len(j.Files) > 0 {
+		if j.Files = c.pickHidden(files, now); len(j.Files) > 0 {
+			j.hidden = true
+		} else {
+			j.Files = c.pick(files, &j, now)
+		}
+		if len(j.Files) > 0 {
 			jobs = append(jobs, j)
 		}
 	}
@@ -83,6 +99,24 @@ func (c *Compactor) Plan(ctx context.Context) ([]Job, error) {
 		return cmp.Or(strings.Compare(date(&a), date(&b)), strings.Compare(a.Partition, b.Partition))
 	})
 	return jobs, nil
+}
+
+// pickHidden takes files of which more than a fifth of the rows is hidden, whatever their size: each reader reads those
+// rows, too. What is larger than compaction makes its files stays as it is, because a source is held in memory.
+func (c *Compactor) pickHidden(files []*deltalog.File, now time.Time) (out []*deltalog.File) {
+	sum := int64(0)
+	slices.SortFunc(files, func(a, b *deltalog.File) int { return strings.Compare(a.Path, b.Path) })
+	for _, f := range files {
+		if f.Vector == nil || f.NumRecords < 0 || f.Vector.Cardinality <= f.NumRecords/5 ||
+			f.Size > c.opts.ColdBytes+c.opts.ColdBytes/4 || now.Sub(time.UnixMilli(f.Modified)) < c.opts.Settle {
+			continue
+		}
+		if len(out) == c.opts.JobFiles || len(out) > 0 && sum+f.Size > c.opts.JobBytes {
+			break
+		}
+		out, sum = append(out, f), sum+f.Size
+	}
+	return out
 }
 
 // pick takes the smallest files first. The next one is taken if it is not larger than all before it together: so a byte

@@ -1,6 +1,5 @@
 // Package deletionvector reads and makes the deletion vectors of Delta tables: which rows of a data file are deleted
-// although they stand in it (protocol, "Deletion Vectors"). Nothing that Deckle's sinks write has one: they are made
-// for the tool of somebody else in the simulator.
+// although they stand in it (protocol, "Deletion Vectors"). Those that are made stand in objects of their own.
 //
 // # Where the bytes are
 //

@@ -87,7 +87,7 @@ type Add struct {
 	DataChange       bool              `json:"dataChange"`
 	Stats            string            `json:"stats,omitempty"` // JSON text
 	Tags             map[string]string `json:"tags,omitempty"`
-	// Vector hides rows of the file: nothing here writes one.
+	// Vector hides rows of the file.
 	Vector *deletionvector.Descriptor `json:"deletionVector,omitempty"`
 }
 

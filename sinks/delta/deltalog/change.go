@@ -149,6 +149,9 @@ func (c *Change) check(table string, s *Snapshot) (done bool, err error) {
 	if err := c.checkFeed(s); err != nil {
 		return false, err
 	}
+	if err := c.checkVectors(s); err != nil {
+		return false, err
+	}
 	if len(c.Adds) > 0 && !c.Rearrange && c.Rules != s.rules.text {
 		return false, fmt.Errorf("%w: it has other constraints", ErrRebuild)
 	}
@@ -167,6 +170,17 @@ func (c *Change) check(table string, s *Snapshot) (done bool, err error) {
 func (c *Change) checkFeed(s *Snapshot) error {
 	if on := s.properties.changeData; len(c.Removes) > 0 && !c.Rearrange && on != (len(c.Changes) > 0) {
 		return fmt.Errorf("%w: its change data feed is on: %t", ErrRebuild, on)
+	}
+	return nil
+}
+
+// checkVectors gives ErrRebuild if a change gives a file a deletion vector, and the table is not to have any by now:
+// under a protocol that does not know them, in some readers hidden rows come back.
+func (c *Change) checkVectors(s *Snapshot) error {
+	// gofail: var bugVectorsUnwanted struct{}
+	// return nil
+	if !s.Vectors() && slices.ContainsFunc(c.Adds, func(a Add) bool { return a.Vector != nil }) {
+		return fmt.Errorf("%w: its files are not to have deletion vectors any more", ErrRebuild)
 	}
 	return nil
 }

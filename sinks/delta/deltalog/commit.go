@@ -70,7 +70,7 @@ func (l *Log) commit(ctx context.Context, group []*pending) {
 			l.snap.apply(c)
 			l.listed = start
 			l.checksum(txnID)
-			l.committed(group, version, len(c.adds), l.opts.Now().Sub(start))
+			l.committed(group, version, l.opts.Now().Sub(start))
 			for _, p := range group {
 				p.finish(version, nil)
 			}
@@ -257,7 +257,7 @@ func (l *Log) build(ctx context.Context, group []*pending, txnID string) ([]byte
 				Vector: f.Vector,
 			})
 		}
-		for _, a := range c.Adds {
+		for _, a := range c.Written() {
 			bytes += a.Size
 		}
 		adds, changes = append(adds, c.Adds...), append(changes, c.Changes...)
@@ -340,15 +340,16 @@ func (l *Log) pause(ctx context.Context, n int) error {
 }
 
 // committed counts a commit and calls keep.
-func (l *Log) committed(group []*pending, version int64, files int, took time.Duration) {
+func (l *Log) committed(group []*pending, version int64, took time.Duration) {
 	m, name := l.metrics, l.name()
 	m.commits.WithLabelValues(name).Inc()
 	m.commitSeconds.WithLabelValues(name).Observe(took.Seconds())
-	m.files.WithLabelValues(name).Add(float64(files))
 	m.version.WithLabelValues(name).Set(float64(version))
 	for _, p := range group {
 		m.rows.WithLabelValues(name).Add(float64(p.change.Rows))
-		for _, a := range p.change.Adds {
+		written := p.change.Written()
+		m.files.WithLabelValues(name).Add(float64(len(written)))
+		for _, a := range written {
 			m.bytes.WithLabelValues(name).Add(float64(a.Size))
 		}
 	}

@@ -32,6 +32,7 @@
 //  9. A logical file is a path and the deletion vector that hides rows of it. A file is removed only by a change that
 //     was made with the vector that it has at the commit's version (Change.Vectors), so that rows which somebody
 //     deletes in the meantime do not come back; and a checkpoint has the vectors of live files and of tombstones.
+//     Deckle gives a file another vector by a change that removes it and adds it again (Change.Hide).
 //  10. While the table has a change data feed, a commit that removes files and changes data has files of changes, with
 //     all rows that it replaces and adds.
 //  11. While the table has in-commit timestamps, each commit has one, greater than that of the version before.

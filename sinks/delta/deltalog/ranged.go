@@ -32,13 +32,14 @@ type Lookup struct {
 // whole.
 const maxIndex = 64 << 20
 
-// ReadWhere reads a data file of size bytes in ranges, and calls yield with the values of Columns for each row that may
-// have one of the keys, and perhaps for others; the values are valid only during the call. What the file says about the
+// ReadWhere reads a data file of size bytes in ranges, and calls yield with the place in the file, from 0, and the
+// values of Columns of each row that may have one of the keys, and perhaps of others; the values are valid only during
+// the call. What the file says about the
 // bounds of row groups and pages decides what is not read: of a file that says nothing the columns are read whole. It
 // returns how many bytes were read. Damage is a CorruptionError; errors of the store, of Check and of yield are
 // returned unchanged.
 func ReadWhere(ctx context.Context, s store.Store, key string, size int64, want *Lookup,
-	yield func([]parquet.Value) error) (read int64, err error) {
+	yield func(place int64, row []parquet.Value) error) (read int64, err error) {
 	var callers error // an error that is not about the file
 	defer func() {
 		if p := recover(); p != nil {
@@ -52,9 +53,9 @@ func ReadWhere(ctx context.Context, s store.Store, key string, size int64, want 
 	if err != nil {
 		return 0, err
 	}
-	l := &lookup{Lookup: want, source: o, yield: func(row []parquet.Value) error {
+	l := &lookup{Lookup: want, source: o, yield: func(place int64, row []parquet.Value) error {
 		callers = errYield
-		if err := yield(row); err != nil {
+		if err := yield(place, row); err != nil {
 			callers = err
 			return err
 		}
@@ -81,7 +82,7 @@ var errYield = errors.New("delta: the caller panicked")
 type lookup struct {
 	*Lookup
 	source  *source
-	yield   func([]parquet.Value) error
+	yield   func(int64, []parquet.Value) error
 	file    *parquet.File
 	read    int64
 	before  int64 // rows of the row groups before the one that is read
@@ -371,10 +372,11 @@ func (l *lookup) rowsOf(columns []column, want []rows) error {
 				}
 				// gofail: var bugVectorIgnored struct{}
 				// l.Hidden = nil
-				if l.Hidden.Has(l.before + r.from + n) {
+				place := l.before + r.from + n
+				if l.Hidden.Has(place) {
 					continue
 				}
-				if err := l.yield(row); err != nil {
+				if err := l.yield(place, row); err != nil {
 					return err
 				}
 			}

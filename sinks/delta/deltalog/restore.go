@@ -83,7 +83,7 @@ func (l *Log) buildRestore(r *Restoration) (*lone, error) {
 	if r.Timestamp != "" {
 		info.OperationParameters["timestamp"] = r.Timestamp
 	}
-	return &lone{info, l.settled(now), removes, r.Adds}, nil
+	return &lone{info: info, txns: l.settled(now), removes: removes, adds: r.Adds}, nil
 }
 
 // settled are the txn of a commit at now on the current snapshot that settles what RESTOREs of others took away.
@@ -109,10 +109,12 @@ func (l *Log) AcceptRemoved(ctx context.Context) (version int64, err error) {
 
 // lone is a commit that is made for itself, without the changes of plans.
 type lone struct {
-	info    *CommitInfo // without TxnID
-	txns    []Txn
-	removes []Remove
-	adds    []Add
+	info     *CommitInfo // without TxnID
+	protocol *Protocol   // nil: as it is
+	meta     *Metadata   // nil: as it is
+	txns     []Txn
+	removes  []Remove
+	adds     []Add
 }
 
 // commitAlone has build make a commit on the newest version, again after each lost race, and writes it. It returns its
@@ -148,7 +150,10 @@ func (l *Log) putAlone(ctx context.Context, c *lone) (version int64, won bool, e
 	if c.info.TxnID, err = l.uniqueID(); err != nil {
 		return -1, false, err
 	}
-	body, err := l.encode(ctx, c.info, nil, c.txns, c.removes, c.adds)
+	if err := l.stamp(ctx, c.info); err != nil {
+		return -1, false, err
+	}
+	body, err := encodeCommit(c.info, c.protocol, c.meta, c.txns, c.removes, c.adds)
 	if err != nil {
 		return -1, false, err
 	}

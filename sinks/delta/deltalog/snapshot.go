@@ -148,7 +148,9 @@ func (s *Snapshot) apply(c *commit) {
 		if delete(s.vectors, a.Path); a.Vector != nil {
 			s.vectors[a.Path] = a.Vector
 		}
-		p.written += a.Size
+		if a.Vector == nil { // one with a vector was there before
+			p.written += a.Size
+		}
 		p.change.files++
 		p.change.bytes += a.Size
 	}

@@ -3,6 +3,7 @@ package deltalog
 import (
 	"encoding/json"
 	"math"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -58,6 +59,9 @@ func (c *ColumnStats) Text(v string) {
 // Null folds in a null.
 func (c *ColumnStats) Null() { c.nulls++ }
 
+// Nulls folds in many of them.
+func (c *ColumnStats) Nulls(n int64) { c.nulls += n }
+
 // Merge folds in what was collected of the same column in another file, which stays as it is. The bounds are those of
 // all values; there are none if either file had a text that was not UTF-8 among its bounds.
 func (c *ColumnStats) Merge(o *ColumnStats) {
@@ -111,6 +115,11 @@ func Stats(rows int64, cols []ColumnStats) string {
 		panic(err) // cannot happen: every value in it can be marshalled
 	}
 	return string(b)
+}
+
+// WideStats are Stats of a data file of which a deletion vector hides rows: the bounds are those of all its rows.
+func WideStats(rows int64, cols []ColumnStats) string {
+	return strings.TrimSuffix(Stats(rows, cols), "}") + `,"tightBounds":false}`
 }
 
 // statsTime floors to milliseconds, before 1970 too, and always shows three digits.

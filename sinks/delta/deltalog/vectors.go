@@ -1,6 +1,70 @@
 package deltalog
 
-import "slices"
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"deckle/sinks/delta/deletionvector"
+)
+
+const (
+	configVectors = "delta.enableDeletionVectors"
+	// ConfigVectorsGiven says that Deckle has given the table its deletion vectors once: who takes them away afterwards
+	// means it.
+	ConfigVectorsGiven = "deckle.deletionVectorsGiven"
+)
+
+// Vectors reports whether files may be given deletion vectors: the protocol has the feature, and the property switches
+// it on, as the protocol of Delta asks.
+func (s *Snapshot) Vectors() bool {
+	p, m := s.Protocol, s.Metadata
+	return p != nil && m != nil && p.MinReaderVersion >= 3 && p.MinWriterVersion >= 7 &&
+		slices.Contains(p.ReaderFeatures, featureVectors) && slices.Contains(p.WriterFeatures, featureVectors) &&
+		strings.EqualFold(m.Configuration[configVectors], "true")
+}
+
+// vectorsTaken reports whether somebody does not want the table to be given deletion vectors.
+func (s *Snapshot) vectorsTaken() bool {
+	_, said := s.Metadata.Configuration[configVectors]
+	return said || s.Metadata.Configuration[ConfigVectorsGiven] != ""
+}
+
+// GiveVectors gives the table deletion vectors by a commit of its own, unless somebody has taken them away: the
+// feature, the property, or both are gone although Deckle has given them, or the property says no. It returns whether
+// files may be given vectors now.
+func (l *Log) GiveVectors(ctx context.Context) (may bool, err error) {
+	taken := false
+	if l.View(func(s *Snapshot) { may, taken = s.Vectors(), s.vectorsTaken() }); may || taken {
+		return may, nil
+	}
+	version, err := l.commitAlone(ctx, func() (*lone, error) {
+		if may = l.snap.Vectors(); may || l.snap.vectorsTaken() {
+			return nil, nil
+		}
+		if err := l.snap.checkTable(l.root, l.opts.Create); err != nil {
+			return nil, err
+		}
+		meta := *l.snap.Metadata
+		meta.Configuration = maps.Clone(meta.Configuration)
+		if meta.Configuration == nil {
+			meta.Configuration = map[string]string{}
+		}
+		meta.Configuration[configVectors], meta.Configuration[ConfigVectorsGiven] = "true", "true"
+		read := l.snap.Version
+		info := &CommitInfo{Timestamp: l.opts.Now().UnixMilli(), Operation: "SET TBLPROPERTIES",
+			OperationParameters: map[string]string{"properties": `{"` + configVectors + `":"true"}`},
+			ReadVersion:         &read, EngineInfo: engineInfo, Node: l.opts.Node}
+		return &lone{info: info, protocol: l.snap.Protocol.WithVectors(), meta: &meta,
+			txns: l.snap.notices(info.Timestamp)}, nil
+	})
+	if version >= 0 {
+		may = true
+		l.opts.Logger.Info("delta: the table has deletion vectors from now on", "table", l.name(), "version", version)
+	}
+	return may && err == nil, err
+}
 
 // WithVectors is the protocol with deletion vectors. What its versions stand for without lists of features is listed.
 func (p *Protocol) WithVectors() *Protocol {
@@ -20,4 +84,20 @@ func (p *Protocol) WithVectors() *Protocol {
 	slices.Sort(all)
 	return &Protocol{MinReaderVersion: 3, MinWriterVersion: 7, ReaderFeatures: slices.Compact(reader),
 		WriterFeatures: slices.Compact(all)}
+}
+
+// Hide has the change hide more rows of a file: as it was read, the file goes, and it comes back with another deletion
+// vector. values are those of its partition, and stats those of the data file, hidden rows among them.
+func (c *Change) Hide(f *File, values Values, stats string, vector *deletionvector.Descriptor) {
+	c.Remove(f)
+	c.Adds = append(c.Adds, Add{Path: f.Path, PartitionValues: values, Size: f.Size, ModificationTime: f.Modified,
+		DataChange: true, Stats: stats, Tags: TagsOf(f.Origins()), Vector: vector})
+}
+
+// Written are the adds of files that were written for the change: not those that only have another deletion vector.
+func (c *Change) Written() []Add {
+	if !slices.ContainsFunc(c.Adds, func(a Add) bool { return a.Vector != nil }) {
+		return c.Adds
+	}
+	return slices.DeleteFunc(slices.Clone(c.Adds), func(a Add) bool { return slices.Contains(c.Removes, a.Path) })
 }
