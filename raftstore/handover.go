@@ -2,8 +2,10 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,6 +24,57 @@ type handover struct {
 	unfit    func() error                // why this node cannot lead the group, nil if it can
 	withdraw func(error)                 // ends the leadership for the proposing side
 	barrier  func() (<-chan error, bool) // commits an entry of the library's own
+
+	mu     sync.Mutex
+	failed map[raft.ServerID]attempt // the last one, of those that have not gone through
+}
+
+// attempt is a handover to a node that has not gone through.
+type attempt struct {
+	term  uint64
+	index uint64 // the last one of the log when it was over
+}
+
+// errStuck says that a node has got nothing since it has last not taken the leadership over.
+var errStuck = errors.New("raftstore: nothing has reached the node since it was last offered the leadership")
+
+// again says whether a node may be offered the leadership. After an offer that has not gone through, in the same term,
+// it must have got an entry meanwhile: the library (hashicorp/raft 1.8.0, leadershipTransfer) asks the goroutine that
+// replicates to the node, by a channel with room for one, and the question of the last offer may still be there. A
+// second one would wait for ever, and the group would take no entry any more, also in later terms.
+func (h *handover) again(ctx context.Context, id raft.ServerID, term uint64) error {
+	h.mu.Lock()
+	last, ok := h.failed[id]
+	h.mu.Unlock()
+	if !ok || last.term != term {
+		return nil
+	}
+	p, ok := h.opts.peer(nodeOf(id))
+	if !ok {
+		return errStuck
+	}
+	health, err := h.peers.call(ctx, p, &request{Op: opHealth, Shard: h.shard})
+	switch {
+	case err != nil:
+		return err
+	case health.LastIndex <= last.index:
+		return errStuck
+	}
+	return nil
+}
+
+// over keeps what has become of an offer.
+func (h *handover) over(id raft.ServerID, term uint64, r *instance, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		delete(h.failed, id)
+		return
+	}
+	if h.failed == nil {
+		h.failed = map[raft.ServerID]attempt{}
+	}
+	h.failed[id] = attempt{term, r.raft.LastIndex()}
 }
 
 // preferred is the name of the node that should lead the group.
@@ -171,16 +224,22 @@ func (h *handover) to(ctx context.Context, node string) error {
 		if nodeOf(server.ID) != node || server.Suffrage != raft.Voter {
 			continue
 		}
+		term := r.raft.CurrentTerm()
+		if err := h.again(ctx, server.ID, term); err != nil {
+			return fmt.Errorf("raftstore: hand shard %d to %s: %w", h.shard, node, err)
+		}
 		f := r.raft.LeadershipTransferToServer(server.ID, server.Address)
 		answer := make(chan error, 1)
 		go func() { answer <- f.Error() }()
 		select {
 		case err := <-answer:
+			h.over(server.ID, term, r, err)
 			if err != nil {
 				return fmt.Errorf("raftstore: hand shard %d to %s: %w", h.shard, node, err)
 			}
 			return nil
 		case <-ctx.Done():
+			h.over(server.ID, term, r, ctx.Err())
 			return fmt.Errorf("raftstore: hand shard %d to %s: %w", h.shard, node, ctx.Err())
 		}
 	}

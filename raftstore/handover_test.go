@@ -1,10 +1,50 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 )
+
+// A node that is away is offered the leadership twice. The second offer is refused before the library gets it, where it
+// would wait for ever, and the group would take nothing any more. Once the node is back, it is offered again.
+func TestLeadershipIsOfferedTwice(t *testing.T) {
+	c := newCluster(t, 3, 1, nil)
+	c.start(c.all()...)
+	c.ready(c.all()...)
+	c.put(0, 10)
+	away := c.others(c.leader(0))[0]
+	c.stop(away)
+	for from := time.Now(); time.Since(from) < 2*time.Second; { // the pauses between attempts to reach it grow
+		c.put(0, 10)
+		time.Sleep(20 * time.Millisecond)
+	}
+	offer := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		return c.nodes[c.leader(0)].store.Group(0).TransferLeadership(ctx, c.peers[away].Name)
+	}
+	if err := offer(); err == nil || errors.Is(err, errStuck) {
+		t.Fatalf("the first offer: %v", err)
+	}
+	for range 3 {
+		if err := offer(); err == nil {
+			t.Fatal("a node that is away has taken the leadership")
+		}
+	}
+	c.put(0, 10)
+	c.start(away)
+	c.ready(away)
+	c.eventually("the node takes the leadership", func() bool {
+		if c.leader(0) != away {
+			c.put(0, 10)
+			_ = offer()
+		}
+		return c.leader(0) == away
+	})
+	c.put(0, 10)
+}
 
 // A node that cannot keep the leadership is given it less and less often, and as often as before once it has kept it.
 func TestPreferredNodeThatCannotKeepTheLeadership(t *testing.T) {
