@@ -19,6 +19,25 @@ func (w *world) olderRules(m *member) string {
 	return ""
 }
 
+// olderList says which list of suppressed readers of a member is older than another one's: what changed it last, which
+// no record follows, is still on its way.
+func (w *world) olderList(m *member) string {
+	for shard := range uint32(w.shards) {
+		s := m.store(shard)
+		if s == nil {
+			continue
+		}
+		has := s.Peek().Suppress.Number
+		for _, o := range w.members {
+			if other := o.store(shard); other != nil && other.Peek().Suppress.Number > has {
+				return fmt.Sprintf("it has list %d of suppressed readers in shard %d, %s has a newer one", has, shard,
+					o.name)
+			}
+		}
+	}
+	return ""
+}
+
 // newestRules wants every replica to have the rules that all files have.
 func (o *oracle) newestRules() {
 	for _, m := range o.w.members {

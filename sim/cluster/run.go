@@ -247,7 +247,8 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 }
 
 // drain waits until every record is applied, every session closed and every epoch acknowledged, on every replica, and
-// until each has the rules that all files have: their entry may come after the last record's.
+// until each has the rules that all files have, and the newest list of suppressed readers: their entries may come after
+// the last record's.
 func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
 	what := ""
 	err := w.until(ctx, 15*time.Minute, "the drain", func() bool {
@@ -257,7 +258,7 @@ func (w *world) drain(ctx context.Context, sum *sim.Summary) error {
 				what = m.name + " is down"
 				return false
 			}
-			if what = cmp.Or(undrained(inc.node, sum, w.shards), w.olderRules(m)); what != "" {
+			if what = cmp.Or(undrained(inc.node, sum, w.shards), w.olderRules(m), w.olderList(m)); what != "" {
 				what = m.name + ": " + what
 				return false
 			}
