@@ -32,10 +32,8 @@ type sharing struct {
 	asking map[string]bool // the nodes that are being asked
 }
 
-const (
-	// askWithin is how long a node may take to hear of a turn: after that it is better off with turns of its own.
-	askWithin = 2 * time.Second
-)
+// askWithin is how long a node may take to hear of a turn: after that it is better off with turns of its own.
+const askWithin = 2 * time.Second
 
 // shares says whether the Delta tables are written by one commit for all nodes.
 func shares(cfg *config.Config) bool { return cfg.Delta != nil && *cfg.Delta.CommitWait > 0 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"net/http/httptest"
 	"os"
@@ -60,9 +59,7 @@ func serveStatus(t *testing.T, p *pretended) string {
 }
 
 func runStatus(args ...string) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	code = run(context.Background(), append([]string{"status"}, args...), &out, &errs)
-	return code, out.String(), errs.String()
+	return runCommand(append([]string{"status"}, args...)...)
 }
 
 // The screen, word for word: who is down since when, whether one more may be lost, what to do. What a text has for a

@@ -45,6 +45,8 @@ func FileID(path string, d *Descriptor) string {
 // Check returns an error if the descriptor is not one of the protocol's.
 func (d *Descriptor) Check() error {
 	switch {
+	case d == nil:
+		return nil
 	case d.StorageType != "u" && d.StorageType != "i" && d.StorageType != "p":
 		return fmt.Errorf("deletion vector: storage type %q", d.StorageType)
 	case d.Size < 0 || d.Size > MaxSize:

@@ -225,7 +225,7 @@ func parseCommit(key string, data []byte) (*commit, error) {
 			err = errSeveral
 		case a.Add != nil:
 			if err = first(adds, a.Add.Path); err == nil {
-				c.adds, err = append(c.adds, *a.Add), checkVector(a.Add.Vector)
+				c.adds, err = append(c.adds, *a.Add), a.Add.Vector.Check()
 			}
 		case a.Remove != nil:
 			id := a.Remove.id()
@@ -233,7 +233,7 @@ func parseCommit(key string, data []byte) (*commit, error) {
 				id = ""
 			}
 			if err = first(removes, id); err == nil {
-				c.removes, err = append(c.removes, *a.Remove), checkVector(a.Remove.Vector)
+				c.removes, err = append(c.removes, *a.Remove), a.Remove.Vector.Check()
 			}
 		case a.Txn != nil:
 			if err = first(txns, a.Txn.AppID); err == nil {
@@ -282,14 +282,6 @@ func parseCommit(key string, data []byte) (*commit, error) {
 		}
 	}
 	return c, nil
-}
-
-// checkVector refuses a descriptor that is none of the protocol's.
-func checkVector(d *deletionvector.Descriptor) error {
-	if d == nil {
-		return nil
-	}
-	return d.Check()
 }
 
 // counted compares the files in a commit of this package with what its commitInfo says of them.

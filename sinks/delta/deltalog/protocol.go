@@ -47,6 +47,11 @@ func (p *Protocol) Features() []string {
 	return slices.Compact(all)
 }
 
+// KnowsVectors reports whether a reader of the protocol obeys deletion vectors.
+func (p *Protocol) KnowsVectors() bool {
+	return p.MinReaderVersion == 3 && slices.Contains(p.ReaderFeatures, featureVectors)
+}
+
 // writerFeatures are the features that this package takes. appendOnly, checkConstraints and checkpointProtection are
 // obeyed, and so are changeDataFeed and inCommitTimestamp while their properties are set. What invariants, generated
 // and identity columns, and mapped columns ask for is refused where a column has it (checkSchema, mapped), and so is a
@@ -101,7 +106,7 @@ func checkReader(root string, p *Protocol, m *Metadata, vectors map[string]*dele
 	if p.MinReaderVersion > 1 && mapped(m) {
 		return stop(root, hintMapping, "%s is %q", configMapping, m.Configuration[configMapping])
 	}
-	known := p.MinReaderVersion == 3 && slices.Contains(p.ReaderFeatures, featureVectors)
+	known := p.KnowsVectors()
 	if paths := slices.Sorted(maps.Keys(vectors)); len(paths) > 0 && !known {
 		return stop(root, hintVectors, "%s has a deletion vector, which the protocol (reader version %d) does not "+
 			"know: in some readers its deleted rows come back", paths[0], p.MinReaderVersion)

@@ -267,7 +267,7 @@ func (r *Restorer) judge() error {
 		return nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.lost)) {
-		if f := r.lost[id]; f.Vector != nil && !knowsVectors(r.now.Protocol) {
+		if f := r.lost[id]; f.Vector != nil && !r.now.Protocol.KnowsVectors() {
 			return r.refuse("%s had a deletion vector, and the table's protocol does not know them any more. Give it "+
 				"the feature first (Spark: set the property delta.enableDeletionVectors)", f.Path)
 		}

@@ -175,11 +175,6 @@ func (e *FeatureError) Error() string {
 var readable = []string{"deletionVectors", "columnMapping", "timestampNtz", "typeWidening", "typeWidening-preview",
 	"v2Checkpoint", "vacuumProtocolCheck", "variantType", "variantType-preview"}
 
-// knowsVectors says whether files of a table with this protocol may have deletion vectors.
-func knowsVectors(p *deltalog.Protocol) bool {
-	return p.MinReaderVersion == 3 && slices.Contains(p.ReaderFeatures, "deletionVectors")
-}
-
 // checkReadable refuses a state that a reader without further features would take for another one.
 func (t *Table) checkReadable(s *State) error {
 	p := s.Protocol
@@ -194,7 +189,7 @@ func (t *Table) checkReadable(s *State) error {
 			return &FeatureError{t.Name(), "feature " + f}
 		}
 	}
-	if knowsVectors(p) {
+	if p.KnowsVectors() {
 		return nil
 	}
 	for _, f := range s.Files {
