@@ -66,15 +66,19 @@ func TestIdleChild(t *testing.T) {
 // up other clients of HTTP for some seconds at most, and nothing else.
 func TestIdleConnections(t *testing.T) {
 	b := nodetest.NewBroker(t, 2)
-	port := func() string {
+	var held [2]net.Listener // both are chosen before one is given back, or they may be the same
+	for i := range held {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer ln.Close()
-		return ln.Addr().String()
+		held[i] = ln
 	}
-	c := idleChild{Brokers: b.ListenAddrs(), HTTP: port(), Raft: port(), Dir: t.TempDir()}
+	for _, ln := range held {
+		_ = ln.Close()
+	}
+	c := idleChild{Brokers: b.ListenAddrs(), HTTP: held[0].Addr().String(), Raft: held[1].Addr().String(),
+		Dir: t.TempDir()}
 	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)

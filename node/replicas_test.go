@@ -91,10 +91,10 @@ func newReplicas(t *testing.T, rng *rand.Rand) *replicas {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = ln.Close() }() // not before all have one, or two may be given the same port
 		name := string(rune('a' + i))
 		r.peers = append(r.peers, raftstore.Peer{Name: name, Addr: ln.Addr().String()})
 		r.members = append(r.members, &replica{name: name, fs: vfs.NewCrashableMem()})
-		_ = ln.Close()
 	}
 	t.Cleanup(func() {
 		for i := range r.members {

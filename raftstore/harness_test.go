@@ -223,8 +223,8 @@ func newCluster(t *testing.T, n, shards int, tune func(i int, o *Options)) *clus
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = ln.Close() }() // not before all have one, or two may be given the same port
 		c.peers = append(c.peers, Peer{Name: string(rune('a' + i)), Addr: ln.Addr().String()})
-		_ = ln.Close()
 		c.nodes = append(c.nodes, &node{i: i, fs: vfs.NewCrashableMem()})
 	}
 	t.Cleanup(func() {
