@@ -179,8 +179,8 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		counter(descEventGaps, gaps, shard)
 		counter(descSkippedEvents, skipped, shard)
-		for r, n := range v.DeadLetters {
-			counter(descLetters, n, shard, r.String())
+		for _, r := range event.Reasons() { // from 0 on: a rate of what appears with its first letter misses it
+			counter(descLetters, v.DeadLetters[r], shard, r.String())
 		}
 		counter(descShortened, v.MetricsOmitted, shard, "engagement_metrics")
 		counter(descShortened, v.FullByBytes, shard, "session")

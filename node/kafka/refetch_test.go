@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"deckle/event"
@@ -139,6 +140,55 @@ func TestRefetchAroundAGap(t *testing.T) {
 		}); err != nil || !slices.Equal(got, []int64{0, 2, 3, 5, 7, 8, 9}) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
+	}
+}
+
+// A range with transactions in it has offsets of which no record comes: markers and aborted records. They are no loss:
+// neither inside the range, nor at its end, nor where the log ends with them, however the range was cut.
+func TestRefetchTransactions(t *testing.T) {
+	b := nodetest.NewBroker(t, 1)
+	cl, err := kgo.NewClient(append(slices.Clip(b.Opts), kgo.TransactionalID("tx"),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx := nodetest.Context(t)
+	for i, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.ProduceSync(ctx, nodetest.Record(0, "s", i)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.EndTransaction(ctx, how); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// 0 committed, 1 marker, 2 aborted, 3 marker, 4 committed, 5 marker, 6 aborted, 7 marker
+	f := NewRefetch(clientOf(b), noKey)
+	f.quiet = 50 * time.Millisecond
+	for _, c := range []struct {
+		from, to int64
+		want     []int64
+	}{
+		{0, 8, []int64{0, 4}}, {0, 7, []int64{0, 4}}, {0, 3, []int64{0}}, {1, 5, []int64{4}}, {5, 8, nil}, {2, 4, nil},
+	} {
+		var got []int64
+		r := event.Range{Partition: 0, From: c.from, To: c.to}
+		err := f.Events(ctx, planOf(state.Config{}, int64(len(c.want)), r), func(it *event.Item) error {
+			got = append(got, it.Offset)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("from %d to %d: %v, %v; want %v", c.from, c.to, got, err, c.want)
+		}
+	}
+	var lost *LostError
+	err = f.Events(ctx, planOf(state.Config{}, 3, event.Range{Partition: 0, From: 0, To: 8}),
+		func(*event.Item) error { return nil })
+	if !errors.As(err, &lost) || len(lost.Ranges) == 0 || lost.Ranges[0].From != 2 {
+		t.Errorf("one more was read before than Kafka has: %v", err)
 	}
 }
 
