@@ -55,6 +55,22 @@ func (r *Rows) Len() int64 {
 	return r.n
 }
 
+// In says whether every row of r is one of the others, too.
+func (r *Rows) In(others *Rows) bool {
+	if r.Len() == 0 {
+		return true
+	}
+	for upper, b := range r.bitmaps {
+		if b.IsEmpty() {
+			continue
+		}
+		if others == nil || others.bitmaps[upper] == nil || !roaring.AndNot(b, others.bitmaps[upper]).IsEmpty() {
+			return false
+		}
+	}
+	return true
+}
+
 // Fits returns an error if a row is deleted that a file of so many rows does not have.
 func (r *Rows) Fits(rows int64) error {
 	if r != nil && r.last >= rows {

@@ -127,6 +127,25 @@ func TestStored(t *testing.T) {
 	}
 }
 
+// Rows are among others if each of them is, wherever it stands.
+func TestIn(t *testing.T) {
+	var none *deletionvector.Rows
+	few := none.With(1, 70_000, 1<<32+3)
+	many := few.With(2, 1<<33)
+	for _, c := range []struct {
+		rows, others *deletionvector.Rows
+		is           bool
+	}{
+		{none, none, true}, {none, few, true}, {none.With(), none, true}, {few, none, false}, {few, few, true},
+		{few, many, true}, {many, few, false}, {none.With(1<<32 + 4), many, false}, {none.With(1 << 34), many, false},
+		{none.With(3), many, false},
+	} {
+		if c.rows.In(c.others) != c.is {
+			t.Errorf("%d rows among %d: %t", c.rows.Len(), c.others.Len(), !c.is)
+		}
+	}
+}
+
 // What is written is read again, whatever was hidden before; vectors of one object do not meet.
 func TestWrite(t *testing.T) {
 	mem := objects.NewMem(nil)

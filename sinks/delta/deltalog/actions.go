@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -165,8 +164,9 @@ type commit struct {
 	removes  []Remove
 	adds     []Add
 	inCommit int64 // in-commit timestamp in Unix milliseconds, 0 if there is none
-	// takesAway says that it is another tool's RESTORE, which removes files of Deckle's.
+	// takesAway says that it is another tool's RESTORE, which removes files of Deckle's, or hides more rows of them.
 	takesAway bool
+	swaps     []swap // of a RESTORE that does not remove any; see folder.compare
 }
 
 // CorruptionError says which object of a table cannot be understood, and where.
@@ -275,7 +275,9 @@ func parseCommit(key string, data []byte) (*commit, error) {
 	if lines == 0 {
 		return nil, &CorruptionError{Key: key, Err: errEmpty}
 	}
-	c.takesAway = takesAway(c.own, operation, c.removes, c.adds)
+	if !c.own && strings.EqualFold(operation, "RESTORE") {
+		c.takesAway, c.swaps = takesAway(c.removes, c.adds)
+	}
 	if c.own {
 		if err := c.counted(metrics); err != nil {
 			return nil, &CorruptionError{Key: key, Err: err}
@@ -298,21 +300,6 @@ func (c *commit) counted(metrics json.RawMessage) error {
 			len(c.removes), said.Adds, said.Removes)
 	}
 	return nil
-}
-
-// takesAway reports whether a commit is another tool's RESTORE that removes files of Deckle's, or hides rows of them.
-// What others delete, update or overwrite they do on purpose, and it stays so.
-func takesAway(own bool, operation string, removes []Remove, adds []Add) bool {
-	if own || !strings.EqualFold(operation, "RESTORE") {
-		return false
-	}
-	whole := map[string]bool{} // files of which no row is hidden afterwards
-	for i := range adds {
-		whole[adds[i].Path] = adds[i].Vector == nil
-	}
-	return slices.ContainsFunc(removes, func(r Remove) bool {
-		return r.DataChange && OwnName(r.Path) && !whole[r.Path]
-	})
 }
 
 // encodeCommit renders a commit file.

@@ -154,7 +154,11 @@ func (l *folder) readCommit(ctx context.Context, v int64) (*commit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseCommit(l.commitKey(v), data)
+	c, err := parseCommit(l.commitKey(v), data)
+	if err == nil {
+		err = l.compare(ctx, c)
+	}
+	return c, err
 }
 
 // hasCheckpoint reports whether there is a checkpoint of the version in one file, and its size in bytes.

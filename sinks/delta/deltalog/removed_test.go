@@ -10,6 +10,9 @@ import (
 
 	"deckle/sim/testworld/objects"
 	"deckle/sinks"
+	"deckle/sinks/delta/deletionvector"
+	"deckle/sinks/delta/deletionvector/vectortest"
+	"deckle/sinks/delta/store"
 )
 
 // ownFile is a file with a name that Deckle gives.
@@ -117,6 +120,108 @@ func TestRestoreByAnother(t *testing.T) {
 	if err := l.Refresh(t.Context()); err != nil || unsettled(l) != newest+2 {
 		t.Errorf("a second RESTORE: %v, %d", err, unsettled(l))
 	}
+}
+
+// A RESTORE by another tool that gives files other deletion vectors takes rows away if one of them hides a row that its
+// former one did not, or if that cannot be known; to bring rows back takes none. That is so for one who reads the log
+// from a checkpoint, too.
+func TestRestoreOfVectors(t *testing.T) {
+	rows := func(places ...int64) *deletionvector.Descriptor { return vectortest.Inline(t, places...) }
+	for name, c := range map[string]struct {
+		was, is *deletionvector.Descriptor
+		takes   bool
+	}{
+		"none again":          {was: rows(1, 2)},
+		"fewer":               {was: rows(1, 2, 70_000), is: rows(1, 70_000)},
+		"as many":             {was: rows(1, 2), is: rows(1, 2)},
+		"the first one":       {is: rows(1), takes: true},
+		"more":                {was: rows(1), is: rows(1, 2), takes: true},
+		"as many, but others": {was: rows(1, 2), is: rows(1, 3), takes: true},
+		"fewer, but others":   {was: rows(1, 2, 3), is: rows(4), takes: true},
+		"one that is gone": {was: &deletionvector.Descriptor{StorageType: "u", Path: "ab^-aqEH.-t@S}K{vb[*k^",
+			Offset: new(int32(4)), Size: 40, Cardinality: 6}, is: rows(1), takes: true},
+		"one that is damaged": {was: rows(1, 2, 3), is: &deletionvector.Descriptor{StorageType: "i", Path: "00000",
+			Size: 4, Cardinality: 1}, takes: true},
+		"one that is elsewhere": {was: &deletionvector.Descriptor{StorageType: "p", Path: "s3://other/x.bin",
+			Offset: new(int32(4)), Size: 40, Cardinality: 6}, is: rows(1), takes: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := objects.NewMem(nil)
+			opts := writerOptions(mem)
+			opts.CheckpointInterval = 1 << 30
+			l := open(t, opts)
+			f := ownFile(1)
+			submit(t, l, &Change{Parts: on(l, "a", 1), Last: true, Adds: []Add{f, ownFile(2)}})
+			put := func(version int64, operation string, was, is *deletionvector.Descriptor) {
+				t.Helper()
+				a := f
+				a.Vector, a.DataChange = is, true
+				info := map[string]string{"operation": operation}
+				gone := Remove{Path: f.Path, DataChange: true, Vector: was}
+				body := []byte(knowsVectors)
+				for _, action := range []any{map[string]any{"commitInfo": info}, map[string]any{"remove": gone},
+					map[string]any{"add": a}} {
+					b, err := json.Marshal(action)
+					if err != nil {
+						t.Fatal(err)
+					}
+					body = append(append(body, b...), '\n')
+				}
+				if err := mem.PutIfAbsent(t.Context(), l.commitKey(version), body); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put(2, "DELETE", nil, c.was)
+			put(3, "RESTORE", c.was, c.is)
+			want := int64(0)
+			if c.takes {
+				want = 3
+			}
+			elsewhere := c.was != nil && c.was.StorageType == "p"
+			if err := l.Refresh(t.Context()); err != nil && !elsewhere {
+				t.Fatal(err)
+			}
+			if got := unsettled(l); got != want {
+				t.Errorf("unsettled %d, want %d", got, want)
+			}
+			if err := l.WriteCheckpoint(t.Context(), 3, -1); err != nil {
+				t.Fatal(err)
+			}
+			if got := unsettled(open(t, opts)); got != want {
+				t.Errorf("from a checkpoint: unsettled %d, want %d", got, want)
+			}
+		})
+	}
+	// A store that does not answer says nothing of the rows.
+	var broken error
+	mem := objects.NewMem(nil)
+	opts := writerOptions(mem)
+	failing := &failingRanges{mem, &broken}
+	opts.Store = failing
+	l := open(t, opts)
+	broken = errors.New("no answer")
+	d := vectortest.Put(t, mem, "t", 1, 0, vectortest.Encode(t, 1, 2), 2)
+	c := &commit{swaps: []swap{{d, rows(1)}}}
+	if err := l.compare(t.Context(), c); !errors.Is(err, broken) || c.takesAway {
+		t.Errorf("%v, %t", err, c.takesAway)
+	}
+	broken = nil
+	if err := l.compare(t.Context(), c); err != nil || c.takesAway {
+		t.Errorf("%v, %t", err, c.takesAway)
+	}
+}
+
+// failingRanges is a store that reads no ranges while there is an error.
+type failingRanges struct {
+	*objects.Mem
+	err *error
+}
+
+func (f *failingRanges) GetRange(ctx context.Context, key string, off int64, p []byte) (store.Range, error) {
+	if *f.err != nil {
+		return store.Range{}, *f.err
+	}
+	return f.Mem.GetRange(ctx, key, off, p)
 }
 
 // A restore commits what fits its version exactly, is made again after a lost race, and settles what was taken away.
