@@ -18,6 +18,7 @@ import (
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/node/letters"
 	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/raftstore"
@@ -61,6 +62,7 @@ type Node struct {
 	written      shard.Tally
 	members      *members
 	commands     *commands
+	letters      *letters.Letters
 	lake         *lake       // nil: there are no Delta tables
 	opened       atomic.Bool // Open is nearly over: there is something to tell
 	started      time.Time
@@ -149,6 +151,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		pass: func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error) {
 			return n.raft.Do(ctx, node, what)
 		}}
+	n.letters = openLetters(cfg, &n.deps, n.kafka, n.hmac, n.commands)
 	n.commands.lists = &lists{commands: n.commands, random: deps.Random, now: deps.Now}
 	fsys, layer, err := folder.Begin()
 	if err != nil {

@@ -85,7 +85,7 @@ For completion in your shell: deckle completion --help`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newCertsCommand(), newCheckCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(),
+	root.AddCommand(newCertsCommand(), newCheckCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(), newDLQCommand(),
 		newEncryptionCommand(), newPartitionsCommand(), newRunCommand(), newSessionCommand(), newSimCommand(),
 		newStatusCommand(), newSupportCommand(), newSuppressCommand(), newTokenCommand(), newVerifyCommand(),
 		newVersionCommand())

@@ -49,6 +49,12 @@ type Commander func(ctx context.Context, c status.Command) (status.Outcome, erro
 // Tables carries out what an operator asks of a Delta table. The error wraps status.ErrRefused if nothing has changed.
 type Tables func(ctx context.Context, q *status.TableRequest) (*status.TableOutcome, error)
 
+// Letters are the dead letters of the source topic. The errors wrap status.ErrRefused if nothing has changed.
+type Letters interface {
+	List(ctx context.Context, q *status.LetterQuery) (*status.LetterPage, error)
+	Show(ctx context.Context, ref status.LetterRef) (*status.Letter, error)
+}
+
 // Config returns the configuration with which the node runs: as JSON is to show it, and as a file that says the same.
 // Secrets are masked in both.
 type Config func() (values any, yaml string)
@@ -63,6 +69,8 @@ type Options struct {
 	Suppressions SuppressionList
 	// Tables carries out what is asked of Delta tables; without it there are none.
 	Tables Tables
+	// Letters are the dead letters; without it there are none.
+	Letters Letters
 	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
 	// without it there is nothing to show.
 	Encryption func() (any, error)
@@ -97,6 +105,7 @@ type handler struct {
 	// suppressions is nil where there is no list.
 	suppressions SuppressionList
 	tables       Tables // nil: there are none
+	letters      Letters
 	config       Config // nil: it is not shown
 	recent       func() []byte
 	metrics      http.Handler

@@ -40,6 +40,7 @@ var problems = map[string]struct {
 	"media-type":        {http.StatusUnsupportedMediaType, http.StatusBadRequest, "The body is of another type"},
 	"host-unknown":      {status: http.StatusMisdirectedRequest, title: "This node is not known under that name"},
 	"too-many-requests": {status: http.StatusTooManyRequests, title: "Too many requests, ask later"},
+	"kafka-failing":     {status: http.StatusServiceUnavailable, title: "Kafka does not give it, nothing has changed"},
 	"internal":          {status: http.StatusInternalServerError, title: "The node has failed to answer"},
 	"outcome-unknown":   {status: http.StatusBadGateway, title: "It is not known whether it was done"},
 	"no-leader": {http.StatusServiceUnavailable, http.StatusConflict,

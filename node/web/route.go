@@ -24,6 +24,7 @@ type route struct {
 	list    bool // there is no list of suppressed readers without Options.Suppressions
 	tables  bool // there are no Delta tables without Options.Tables
 	keys    bool // there is nothing to show without Options.Encryption
+	letters bool // there are no letters without Options.Letters
 	config  bool // there is nothing to show without Options.Config
 	login   bool // there is nothing to do where nobody has to say who they are
 }

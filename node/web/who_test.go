@@ -72,7 +72,7 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	g.list = &fakeList{}
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
 		Access: a, Audit: audit, Open: func() []string { return open }, Encryption: noKeys, Suppressions: g.list,
-		Config: noConfig,
+		Config: noConfig, Letters: &fakeLetters{},
 		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
 			g.tables = append(g.tables, q)
 			return &status.TableOutcome{}, nil

@@ -23,8 +23,8 @@ const (
 	LetterBytes = maxRow + 16<<10
 )
 
-// timeFormat is RFC 3339 with milliseconds, in UTC.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+// TimeFormat is RFC 3339 with milliseconds, in UTC.
+const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // headers collects a record's headers in order.
 type headers []kgo.RecordHeader
@@ -116,8 +116,8 @@ func (s *Sink) sourceRecord(plan *state.Plan, rs redactors, l *state.DeadLetter,
 	h.add("source_topic", s.opts.Topic)
 	h.add("source_partition", strconv.Itoa(int(l.Partition)))
 	h.add("source_offset", strconv.FormatInt(l.Offset, 10))
-	h.add("source_timestamp", time.UnixMilli(l.KafkaTimestamp).UTC().Format(timeFormat))
-	h.add("rejected_at", at.Format(timeFormat))
+	h.add("source_timestamp", time.UnixMilli(l.KafkaTimestamp).UTC().Format(TimeFormat))
+	h.add("rejected_at", at.Format(TimeFormat))
 	switch {
 	case lost:
 		h.add("original_lost", "true")
@@ -157,7 +157,7 @@ func (s *Sink) rowRecord(plan *state.Plan, rs redactors, l *state.DeadLetter) *k
 	h.add("shard", strconv.FormatUint(uint64(plan.Config.Shard), 10))
 	h.add("epoch", strconv.FormatUint(l.Epoch, 10))
 	h.add("row_key", row)
-	h.add("rejected_at", at.Format(timeFormat))
+	h.add("rejected_at", at.Format(TimeFormat))
 	if len(value) > maxRow {
 		value, cut = value[:maxRow], true
 	}

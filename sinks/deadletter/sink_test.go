@@ -255,7 +255,7 @@ func TestLettersAreProducedOnceByKey(t *testing.T) {
 			t.Errorf("%s:\n got %v\nwant %v", tc.key, got, tc.headers)
 		}
 		// A real broker puts its own time in the place of this one: see message.timestamp.type above.
-		if got := r.Timestamp.UTC().Format(timeFormat); got != tc.headers["rejected_at"] {
+		if got := r.Timestamp.UTC().Format(TimeFormat); got != tc.headers["rejected_at"] {
 			t.Errorf("%s: timestamp %s", tc.key, got)
 		}
 	}
