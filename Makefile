@@ -200,9 +200,11 @@ failpoints:
 # Three real nodes and real services under SIGKILL, SIGSTOP, failpoints, bad links and restarts, while readers watch;
 # writes torture.json. SEED repeats a plan; 0 draws one.
 KILLS ?= 20
+# on, off or drawn (by the seed): revisions hide rows by deletion vectors.
+VECTORS ?= drawn
 SEED ?= 0
 torture:
-	$(GO) run ./integration/torture -kills $(KILLS) -seed $(SEED)
+	$(GO) run ./integration/torture -kills $(KILLS) -seed $(SEED) -vectors $(VECTORS)
 
 # The short form: at least 5 kills besides those at each failpoint, some of the bad links, and half of the events, since
 # comparing them with the truth takes longer than the rounds.

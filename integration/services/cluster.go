@@ -66,6 +66,8 @@ type ClusterOptions struct {
 	CommitWait                 *time.Duration // delta.commit_wait; 0s lets each node commit by itself
 	// CompactionEvery is delta.compaction.every; zero for its default.
 	CompactionEvery time.Duration
+	// DeletionVectors has revisions hide rows of files of any size by deletion vectors.
+	DeletionVectors bool
 
 	LogLevel string // default info
 	Profiles bool   // the nodes show their profiles, at Node.Debug
@@ -155,6 +157,9 @@ func NewCluster(o ClusterOptions, k *Kafka, m *S3, c *ClickHouse) (*Cluster, err
 		}
 		if o.CompactionEvery > 0 { // nor this one
 			wait += fmt.Sprintf("  compaction: {every: %s}\n", o.CompactionEvery)
+		}
+		if o.DeletionVectors {
+			wait += "  deletion_vectors: true\n  deletion_vectors_from_bytes: 1\n"
 		}
 		secure := ""
 		if o.Secure || o.Guarded {

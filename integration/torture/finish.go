@@ -59,9 +59,12 @@ func (t *torture) watched(rep *report) {
 	if d.merged == 0 {
 		rep.Failures = append(rep.Failures, "no job of compaction has committed")
 	}
+	if d.hiding == 0 && t.opts.vectors {
+		rep.Failures = append(rep.Failures, "no revision has hidden rows by a deletion vector")
+	}
 	rep.Watched = watched{
 		EventVersions: d.next["events"], SessionVersions: d.next["sessions"], Snapshots: d.replayed,
-		Compactions: d.merged, Looks: c.looks,
+		Compactions: d.merged, Hiding: d.hiding, Looks: c.looks,
 		FullLooks: c.full, AtRest: c.history.AtRest(), SlowestLookMS: c.slowest.Milliseconds(),
 		Failed: d.failures + c.failures,
 	}

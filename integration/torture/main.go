@@ -32,10 +32,16 @@ func main() {
 	f.StringVar(&o.out, "out", "torture.json", "file for the report")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder")
 	f.BoolVar(&o.debug, "debug", false, "let the nodes log everything")
+	vectors := f.String("vectors", "drawn",
+		"on, off or drawn (from the seed): revisions hide rows by deletion vectors")
 	f.DurationVar(&o.limit, "limit", 4*time.Hour, "give up after this time")
 	_ = f.Parse(os.Args[1:]) // exits on error
 	if o.seed == 0 {
 		o.seed = rand.Uint64() >> 20
+	}
+	if err := o.setVectors(*vectors); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends at once

@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
 
 // options are the flags of the command.
 type options struct {
@@ -16,4 +20,19 @@ type options struct {
 	keep     bool
 	debug    bool
 	limit    time.Duration
+	vectors  bool // revisions hide rows by deletion vectors
+}
+
+// setVectors takes the value of the flag -vectors. Drawn says that the seed decides.
+func (o *options) setVectors(value string) error {
+	switch value {
+	case "on", "off":
+		o.vectors = value == "on"
+	case "drawn":
+		// A generator of its own: the plan of a seed stays what it is.
+		o.vectors = rand.New(rand.NewPCG(o.seed, 2)).IntN(2) == 0
+	default:
+		return fmt.Errorf("-vectors %q: want on, off or drawn", value)
+	}
+	return nil
 }

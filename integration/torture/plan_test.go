@@ -81,6 +81,33 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// Where rows are hidden by deletion vectors the nodes are killed there, too; where they are not, no round waits for it.
+func TestVectors(t *testing.T) {
+	all := points(t)
+	for _, on := range []bool{false, true} {
+		o := options{kills: 100, vectors: on}
+		drawn, _ := kindsOf(plan(rand.New(rand.NewPCG(3, 1)), stops(all, o), o))
+		if slices.Contains(drawn, "kill at deltaVectorsPut") != on {
+			t.Errorf("vectors %t: %q", on, drawn)
+		}
+	}
+	seen := map[bool]int{}
+	for seed := range uint64(100) {
+		o := options{seed: seed}
+		if err := o.setVectors("drawn"); err != nil {
+			t.Fatal(err)
+		}
+		seen[o.vectors]++
+		if o.setVectors("on") != nil || !o.vectors || o.setVectors("off") != nil || o.vectors ||
+			o.setVectors("some") == nil {
+			t.Fatal("the flag says something else")
+		}
+	}
+	if seen[true] < 30 || seen[false] < 30 {
+		t.Errorf("drawn are %v", seen)
+	}
+}
+
 func TestPlanAgainstABug(t *testing.T) {
 	kinds, _ := kindsOf(plan(rand.New(rand.NewPCG(1, 1)), points(t), options{bug: "bugDeltaNoTxn"}))
 	for _, want := range []string{

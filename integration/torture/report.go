@@ -19,6 +19,8 @@ type report struct {
 	Passed bool   `json:"passed"`
 	Seed   uint64 `json:"seed"`
 	Bug    string `json:"planted_bug,omitempty"`
+	// Vectors says that revisions hid rows by deletion vectors.
+	Vectors bool `json:"deletion_vectors"`
 	Kills  int    `json:"kills"`
 	Rounds int    `json:"rounds"`
 	// KilledCompactions are the jobs of compaction of which a node was killed, at one of the failpoints there.
@@ -67,6 +69,7 @@ type watched struct {
 	SessionVersions int64 `json:"delta_sessions_versions"`
 	Snapshots       int64 `json:"delta_snapshots_compared"`
 	Compactions     int64 `json:"delta_compactions"` // jobs that have committed
+	Hiding          int64 `json:"delta_hiding"`      // versions that hide rows by deletion vectors
 	Looks           int64 `json:"clickhouse_looks"`
 	FullLooks       int64 `json:"clickhouse_full_looks"`
 	AtRest          int64 `json:"clickhouse_shards_at_rest"` // compared exactly
@@ -76,13 +79,16 @@ type watched struct {
 
 func newReport(o options) *report {
 	return &report{
-		Seed: o.seed, Bug: o.bug, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{},
+		Seed: o.seed, Bug: o.bug, Vectors: o.vectors, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{},
 		FirstViolations: []history.Violation{}, began: time.Now(),
 	}
 }
 
 // compactionPoints is how the names of compaction's failpoints begin.
 const compactionPoints = "deltaCompact"
+
+// vectorPoints is how the names of those begin that are reached only where revisions hide rows by deletion vectors.
+const vectorPoints = "deltaVectors"
 
 // add counts a round.
 func (r *report) add(kind string, res *result) {

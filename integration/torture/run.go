@@ -22,7 +22,8 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 	if err := t.dataFolder(); err != nil {
 		return nil, err
 	}
-	t.say("seed %d, at least %d kills; configurations and logs in %s, data in %s", o.seed, o.kills, t.dir, t.data)
+	t.say("seed %d, at least %d kills, deletion vectors %t; configurations and logs in %s, data in %s", o.seed, o.kills,
+		o.vectors, t.dir, t.data)
 	defer func() {
 		err = errors.Join(err, t.end())
 		passed := err == nil && (rep.Passed || o.mustFail && rep.wrong() != "")

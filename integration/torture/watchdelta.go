@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"hash/fnv"
 	"net/http"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"deckle/integration/services"
 	"deckle/sim/history"
 	"deckle/sinks/delta"
+	"deckle/sinks/delta/deletionvector"
 	"deckle/sinks/delta/store"
 )
 
@@ -35,6 +37,7 @@ type deltaWatch struct {
 	pending  []checkpointed              // snapshots whose version was not read yet
 	replayed int64                       // snapshots that were equal to the versions read one by one
 	merged   int64                       // versions that compaction has made
+	hiding   int64                       // versions that hide rows by deletion vectors
 	failures int64
 	failed   error // the last failure
 }
@@ -102,12 +105,27 @@ func (w *deltaWatch) step(ctx context.Context, table string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	c, err := history.ReadCommit(ctx, table, version, body, get, nil)
+	c, err := history.ReadCommit(ctx, table, version, body, get, w.hidden)
 	if err != nil {
 		return false, err
 	}
 	w.judge(table, c)
 	return true, nil
+}
+
+// hidden reads a deletion vector. It implements history.Hidden.
+func (w *deltaWatch) hidden(ctx context.Context, table string, vector json.RawMessage, rows int) (
+	func(row int64) bool, error,
+) {
+	var v deletionvector.Descriptor
+	if err := json.Unmarshal(vector, &v); err != nil {
+		return nil, err
+	}
+	hidden, err := deletionvector.Read(ctx, w.fresh, table, &v)
+	if err == nil {
+		err = hidden.Fits(int64(rows))
+	}
+	return hidden.Has, err
 }
 
 // judge adds a version to the history and wakes those that wait for something in it.
@@ -122,6 +140,9 @@ func (w *deltaWatch) judge(table string, c *history.Commit) {
 	}
 	if c.Rearranges {
 		w.merged++
+	}
+	if c.Hides {
+		w.hiding++
 	}
 	for _, f := range c.Adds {
 		w.live[table] += hashOf(f.Path)

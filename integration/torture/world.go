@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -84,7 +85,7 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.points = points.Stops()
+	w.points = stops(points.Stops(), w.opts)
 	bug := w.opts.bug
 	if bug != "" && !slices.ContainsFunc(points.Points, func(p overlay.Point) bool { return p.Name == bug }) {
 		return fmt.Errorf("there is no planted bug %q; there are %v", bug, points.Bugs())
@@ -102,6 +103,13 @@ func (w *world) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	return w.WaitReady(ctx)
+}
+
+// stops are those of all failpoints that a run reaches.
+func stops(all []string, o options) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(p string) bool {
+		return !o.vectors && strings.HasPrefix(p, vectorPoints)
+	})
 }
 
 func (w *world) startServices(ctx context.Context, f services.Fetched) (err error) {
@@ -161,7 +169,7 @@ func (w *world) wire(binary string) (err error) {
 		Binary: binary, Dir: w.dir, Data: w.data, Topic: topic, Bucket: bucket, Shards: shards,
 		FlushInterval: time.Second, Grace: time.Second, IdleTimeout: idleTimeout, Retention: retention,
 		IdleAfter: 5 * time.Second, RevisionInterval: 5 * time.Second,
-		CompactionEvery: 3 * time.Second, LogLevel: level, Guarded: true,
+		CompactionEvery: 3 * time.Second, DeletionVectors: w.opts.vectors, LogLevel: level, Guarded: true,
 		Wire: func(node int, listen []string) (a services.Addresses, err error) {
 			for i, addr := range listen {
 				if i != node {

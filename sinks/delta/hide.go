@@ -148,6 +148,9 @@ func (p *pass) stageHidden(b *sessionsBuilder) error {
 	if err := p.s.opts.Store.Put(p.ctx, b.table.name+"/"+object.Key(), object.Data()); err != nil {
 		return fmt.Errorf("delta: deletion vectors: %w", err)
 	}
+
+	// gofail: var deltaVectorsPut struct{}
+
 	return p.s.opts.step("uploaded vectors")
 }
 
