@@ -21,8 +21,8 @@ type report struct {
 	Bug    string `json:"planted_bug,omitempty"`
 	// Vectors says that revisions hid rows by deletion vectors.
 	Vectors bool `json:"deletion_vectors"`
-	Kills  int    `json:"kills"`
-	Rounds int    `json:"rounds"`
+	Kills   int  `json:"kills"`
+	Rounds  int  `json:"rounds"`
 	// KilledCompactions are the jobs of compaction of which a node was killed, at one of the failpoints there.
 	KilledCompactions int   `json:"delta_compactions_killed"`
 	Events            int64 `json:"events"` // records acknowledged by Kafka
