@@ -85,9 +85,27 @@ For completion in your shell: deckle completion --help`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newCertsCommand(), newCheckCommand(), newConfigCommand(), newDeltaCommand(), newDemoCommand(), newDLQCommand(),
-		newEncryptionCommand(), newPartitionsCommand(), newRunCommand(), newSessionCommand(), newSimCommand(),
-		newStatusCommand(), newSupportCommand(), newSuppressCommand(), newTokenCommand(), newVerifyCommand(),
-		newVersionCommand())
+	for _, command := range []func() *cobra.Command{
+		newCertsCommand,
+		newCheckCommand,
+		newConfigCommand,
+		newDeltaCommand,
+		newDemoCommand,
+		newDLQCommand,
+		newEncryptionCommand,
+		newPartitionsCommand,
+		newReconcileCommand,
+		newRunCommand,
+		newSessionCommand,
+		newSimCommand,
+		newStatusCommand,
+		newSupportCommand,
+		newSuppressCommand,
+		newTokenCommand,
+		newVerifyCommand,
+		newVersionCommand,
+	} {
+		root.AddCommand(command())
+	}
 	return root
 }

@@ -20,7 +20,7 @@ func newVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "verify --config FILE --truth FILE[,FILE…]",
 		Short:      "Compare the tables of a cluster with the ground truth",
-		SuggestFor: []string{"check", "compare", "reconcile"},
+		SuggestFor: []string{"check", "compare"},
 		Long: `Compare the tables that a node's configuration names with the truth that "deckle sim"
 has written: counts, sums of every metric column, and every row of events, sessions,
 pages and rollups. The cluster may run or be stopped. What differs is named by table,

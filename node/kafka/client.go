@@ -148,9 +148,14 @@ func dialTLS(present func() *tls.Config) func(ctx context.Context, network, addr
 // kept so that the position can pass them, no reset whatever happens, bounded memory. fetchBytes bounds one fetch per
 // broker.
 func (c *Client) reader(from map[int32]kgo.Offset, fetchBytes int64, extra ...kgo.Opt) (*kgo.Client, error) {
+	return c.readerOf(c.topic, from, fetchBytes, extra...)
+}
+
+func (c *Client) readerOf(topic string, from map[int32]kgo.Offset, fetchBytes int64, extra ...kgo.Opt) (
+	*kgo.Client, error) {
 	bytes := min(max(fetchBytes, fewestFetchBytes), 1<<30)
 	opts := append(c.Options(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.topic: from}),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),

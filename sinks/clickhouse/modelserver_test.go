@@ -165,6 +165,33 @@ func TestModelIsTruthful(t *testing.T) {
 	}
 }
 
+// byDate reads all sessions, date by date.
+func byDate(t *testing.T, r *clickhouse.Reader) (rows [][]string, err error) {
+	dates, err := r.Dates(t.Context(), 1, 60_000)
+	if err != nil {
+		return nil, err
+	}
+	if len(dates) > 1 {
+		between, err := r.Dates(t.Context(), dates[0]+1, dates[len(dates)-1])
+		if err != nil || !slices.Equal(between, dates[1:]) {
+			t.Errorf("dates %v without the first: %v, %v", dates, between, err)
+		}
+	}
+	for _, d := range dates {
+		n := len(rows)
+		err := r.SessionsOf(t.Context(), d, []string{"session_date", "session_id", "origin", "total_events", "status"},
+			func(row []string) error {
+				rows = append(rows, slices.Clone(row))
+				return nil
+			})
+		if err != nil {
+			return nil, err
+		}
+		slices.SortFunc(rows[n:], slices.Compare)
+	}
+	return rows, nil
+}
+
 // compareServers reads everything that the Reader can from both and compares it.
 func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 	t.Helper()
@@ -184,11 +211,17 @@ func compareServers(t *testing.T, when string, both []*clickhouse.Sink) {
 				counts[i][k], err = r.Count(t.Context(), v)
 			}
 		}
+		if err == nil {
+			rows[i]["by date"], err = byDate(t, r)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, view := range clickhouse.ModelViews() {
+	if n := len(rows[0]["by date"]); n == 0 || n != len(rows[0]["session_metrics"]) {
+		t.Fatalf("%s: %d rows of session_metrics by date, %d at once", when, n, len(rows[0]["session_metrics"]))
+	}
+	for _, view := range append(clickhouse.ModelViews(), "by date") {
 		if !reflect.DeepEqual(rows[0][view], rows[1][view]) {
 			t.Fatalf("%s: %s differ:\nengine %q\nmodel  %q", when, view, rows[0][view], rows[1][view])
 		}

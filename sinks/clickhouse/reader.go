@@ -79,24 +79,43 @@ func (r *Reader) Positions(ctx context.Context) (map[uint32]uint64, error) {
 // can be null has no empty text), and everything else as it is stored. Rows come in the byte order of the view's key.
 // The slice is reused after the call; its texts are not.
 func (r *Reader) Rows(ctx context.Context, view string, columns []string, yield func(row []string) error) error {
-	v, key, err := r.sink.layouts[level.Current].viewNamed(view)
+	_, key, err := r.sink.layouts[level.Current].viewNamed(view)
 	if err != nil {
 		return err
+	}
+	result, texts, err := r.results(view, columns)
+	if err != nil {
+		return err
+	}
+	return r.rows(ctx, view, fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", strings.Join(columns, ", "),
+		r.sink.table(view), strings.Join(key, ", ")), result, texts, yield)
+}
+
+// results are what takes the named columns of a view, and the texts of their row i.
+func (r *Reader) results(view string, columns []string) (proto.Results, []func(i int) string, error) {
+	v, _, err := r.sink.layouts[level.Current].viewNamed(view)
+	if err != nil {
+		return nil, nil, err
 	}
 	result := make(proto.Results, len(columns))
 	texts := make([]func(i int) string, len(columns))
 	for i, name := range columns {
 		at := slices.IndexFunc(v.columns, func(c column) bool { return c.name == name })
 		if at < 0 {
-			return fmt.Errorf("clickhouse: view %s has no column %q", view, name)
+			return nil, nil, fmt.Errorf("clickhouse: view %s has no column %q", view, name)
 		}
 		result[i].Name = name
 		result[i].Data, texts[i] = resultColumn(v.columns[at].typ)
 	}
-	row := make([]string, len(columns))
-	err = r.sink.query(ctx, ch.Query{
-		Body: fmt.Sprintf("SELECT %s FROM %s ORDER BY %s", strings.Join(columns, ", "), r.sink.table(view),
-			strings.Join(key, ", ")),
+	return result, texts, nil
+}
+
+// rows calls yield for each row that a query about a view gives.
+func (r *Reader) rows(ctx context.Context, view, query string, result proto.Results, texts []func(i int) string,
+	yield func(row []string) error) error {
+	row := make([]string, len(texts))
+	err := r.sink.query(ctx, ch.Query{
+		Body:   query,
 		Result: result,
 		OnResult: func(_ context.Context, b proto.Block) error {
 			for i := range b.Rows {

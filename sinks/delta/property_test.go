@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/parquet-go/parquet-go"
+
 	"deckle/event"
 	"deckle/schema"
 	"deckle/schema/level"
@@ -469,9 +471,14 @@ func checkSessions(t *testing.T, st store.Store, m *model) {
 
 func checkEvents(t *testing.T, st store.Store, m *model) {
 	t.Helper()
-	tab := openTable(t, st, "events")
+	tab, err := OpenTableWithBounds(t.Context(), st, "events")
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := 0
-	for _, f := range tab.Snapshot().Files {
+	snapshot := tab.Snapshot()
+	for _, f := range snapshot.Files {
+		var rows, columns []state.Position
 		last := state.Position{Partition: -1}
 		err := tab.ReadEvents(context.Background(), []*File{f}, func(r *EventRow) error {
 			n++
@@ -486,12 +493,26 @@ func checkEvents(t *testing.T, st store.Store, m *model) {
 			if comparePositions(last, pos) >= 0 {
 				t.Errorf("%s: %v follows %v", f.Path, pos, last)
 			}
-			last = pos
+			last, rows = pos, append(rows, pos)
 			return nil
 		})
 		if err != nil {
 			t.Error(err)
 		}
+		names := []string{"kafka_offset", "kafka_partition"}
+		err = tab.ReadColumns(t.Context(), f, names, func(v []parquet.Value) error {
+			p := state.Position{Partition: v[1].Int32(), Offset: v[0].Int64()}
+			if columns = append(columns, p); !slices.Contains(snapshot.Within("kafka_offset", p.Offset, p.Offset), f) {
+				t.Errorf("%s is not among the files that may have offset %d", f.Path, p.Offset)
+			}
+			return nil
+		})
+		if err != nil || !slices.Equal(rows, columns) {
+			t.Errorf("%s: rows %v, by columns %v, %v", f.Path, rows, columns, err)
+		}
+	}
+	if far := snapshot.Within("kafka_offset", 1<<40, 1<<41); len(far) > 0 {
+		t.Errorf("%d files may have offsets that there are none of", len(far))
 	}
 	if n != len(m.events) {
 		t.Errorf("%d events, want %d", n, len(m.events))

@@ -2,9 +2,11 @@ package delta
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -30,10 +32,19 @@ type Table struct {
 // OpenTable reads the newest version of the table "sessions" or "events". A table that does not exist yet has
 // Version -1, and appears with Refresh.
 func OpenTable(ctx context.Context, st store.Store, name string) (*Table, error) {
+	return tableOf(ctx, st, name, false)
+}
+
+// OpenTableWithBounds is OpenTable with the statistics of the files, some hundred bytes each: see Snapshot.Within.
+func OpenTableWithBounds(ctx context.Context, st store.Store, name string) (*Table, error) {
+	return tableOf(ctx, st, name, true)
+}
+
+func tableOf(ctx context.Context, st store.Store, name string, bounds bool) (*Table, error) {
 	if name != sessionsTable.name && name != eventsTable.name {
 		return nil, fmt.Errorf("delta: no table %q: want %s or %s", name, sessionsTable.name, eventsTable.name)
 	}
-	log, err := deltalog.Open(ctx, deltalog.Options{Store: st, Name: name, KeepFiles: true})
+	log, err := deltalog.Open(ctx, deltalog.Options{Store: st, Name: name, KeepFiles: true, KeepStats: bounds})
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +82,33 @@ func (t *Table) Snapshot() Snapshot {
 		}
 	}
 	return s
+}
+
+// Within returns the files that may have a row whose value of an integer column lies in [least, most], by their
+// statistics; a file without them may. The table must have been opened with bounds.
+func (s *Snapshot) Within(column string, least, most int64) (files []*File) {
+	for _, f := range s.Files {
+		var stats struct {
+			MinValues, MaxValues map[string]any
+		}
+		d := json.NewDecoder(strings.NewReader(f.Stats))
+		d.UseNumber()
+		if d.Decode(&stats) == nil {
+			low, known := integer(stats.MinValues[column])
+			high, alsoKnown := integer(stats.MaxValues[column])
+			if known && low > most || alsoKnown && high < least {
+				continue
+			}
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+func integer(v any) (int64, bool) {
+	number, _ := v.(json.Number)
+	n, err := number.Int64()
+	return n, err == nil
 }
 
 // PartitionValues are the values of the partition columns of a file.
@@ -134,6 +172,39 @@ func (t *Table) ReadSessions(ctx context.Context, files []*File, yield func(*sch
 		row := y.image(sessionRow(r).clone(), in)
 		return yield(&row)
 	})
+}
+
+// ReadColumns calls yield for every row of a file that no deletion vector hides, with the values of the named columns,
+// which must stand in the file. It reads those columns alone, by ranges of the object. The values are valid only during
+// the call. It fails if the object's size or number of rows differs from what the log says.
+func (t *Table) ReadColumns(ctx context.Context, f *File, columns []string,
+	yield func(row []parquet.Value) error) error {
+	name, err := deltalog.Key(f.Path)
+	if err != nil {
+		return elsewhere(t.name, err)
+	}
+	key := t.name + "/" + name
+	v, err := visibleOf(ctx, t.store, t.name, f)
+	if err != nil {
+		return err
+	}
+	n := int64(0)
+	_, err = deltalog.ReadWhere(ctx, t.store, key, f.Size, &deltalog.Lookup{Columns: columns, All: true,
+		Hidden: v.hidden}, func(_ int64, row []parquet.Value) error {
+		n++
+		return yield(row)
+	})
+	if err != nil {
+		return fmt.Errorf("delta: read %s: %w", t.name, err)
+	}
+	want := f.NumRecords
+	if f.Vector != nil {
+		want -= f.Vector.Cardinality
+	}
+	if f.NumRecords >= 0 && n != want {
+		return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d visible rows, the log says %d", n, want)}
+	}
+	return nil
 }
 
 func readFiles(ctx context.Context, t *Table, of *table, files []*File,

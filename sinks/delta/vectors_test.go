@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
+
 	"deckle/schema"
 	"deckle/sinks"
 	"deckle/sinks/delta/deletionvector/vectortest"
@@ -58,8 +60,19 @@ func TestHiddenRows(t *testing.T) {
 		deleteRow(t, l.mem, 1, rows[0].Key(), true)
 		deleteRow(t, l.mem, 2, rows[5].Key(), true)
 		want("hidden", map[int]uint64{1: 1, 2: 1, 3: 1, 4: 1})
-		if n := openTable(t, l.mem, "sessions").Snapshot().Records; n != 4 {
+		tab := openTable(t, l.mem, "sessions")
+		if n := tab.Snapshot().Records; n != 4 {
 			t.Errorf("%d records", n)
+		}
+		ids := map[string]bool{}
+		for _, f := range tab.Snapshot().Files {
+			l.must(tab.ReadColumns(t.Context(), f, []string{"session_id"}, func(v []parquet.Value) error {
+				ids[string(v[0].ByteArray())] = true
+				return nil
+			}))
+		}
+		if len(ids) != 4 || ids[rows[0].SessionID] || ids[rows[5].SessionID] {
+			t.Errorf("by columns: %v", ids)
 		}
 		l.must(l.revisions(1, 2, image(0, 2), image(1, 2)))
 		want("revised", map[int]uint64{1: 2, 2: 1, 3: 1, 4: 1})

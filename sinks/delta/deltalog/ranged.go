@@ -20,8 +20,10 @@ import (
 type Lookup struct {
 	// Columns are the columns that are read: at the top level, not repeated. The first one is of texts.
 	Columns []string
-	// Keys are the values of the first column that are wanted, ascending.
+	// Keys are the values of the first column that are wanted, ascending. All wants every row, whatever Keys are; the
+	// first column may be one of any type then.
 	Keys []string
+	All  bool
 	// Check, if it is set, judges the file before anything of its columns is read.
 	Check func(*parquet.File) error
 	// Hidden are rows that are passed over.
@@ -163,11 +165,14 @@ func (l *lookup) group(g parquet.RowGroup, metas []format.ColumnChunk, places []
 	want := []rows{{0, g.NumRows()}}
 	for i := range columns {
 		c := &columns[i]
+		if l.All {
+			break // a column that is read whole needs no index of its pages
+		}
 		if err := l.locate(c, &metas[places[i]], g.NumRows()); err != nil {
 			return err
 		}
 	}
-	if c := &columns[0]; c.pages != nil {
+	if c := &columns[0]; c.pages != nil && !l.All {
 		var err error
 		if want, err = l.pagesWithKeys(c, &metas[places[0]], g.NumRows()); err != nil {
 			return err
@@ -179,7 +184,7 @@ func (l *lookup) group(g parquet.RowGroup, metas []format.ColumnChunk, places []
 // within reports whether one of the keys may lie between two bounds of a column. Bounds that are not there say nothing,
 // and neither do those of a file that does not say how its columns are ordered.
 func (l *lookup) within(lo, hi []byte) bool {
-	if len(hi) == 0 || len(l.file.Metadata().ColumnOrders) == 0 {
+	if l.All || len(hi) == 0 || len(l.file.Metadata().ColumnOrders) == 0 {
 		return true
 	}
 	i, _ := slices.BinarySearch(l.Keys, string(lo))
