@@ -12,6 +12,7 @@ import (
 	"deckle/event"
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/node/letters"
 	"deckle/node/reconcile"
 	"deckle/node/shard"
 	"deckle/sinks/clickhouse"
@@ -71,7 +72,8 @@ func openReconcile(ctx context.Context, cfg *config.Config, deps *Deps, o *Recon
 	closers = append(closers, func() error { k.Close(); return nil })
 	wire := &sinkWiring{cfg: cfg, deps: deps, files: files}
 	compared = reconcile.Options{From: o.From, To: o.To, Settle: o.Settle, Limit: o.Limit, Progress: o.Progress,
-		Log: k, Topic: cfg.Kafka.Topic, LettersTopic: cfg.Kafka.DLQ, Now: deps.Now,
+		Log: k, Topic: cfg.Kafka.Topic, LettersTopic: cfg.Kafka.DLQ,
+		ReviewTopic: cfg.Kafka.DLQ + letters.ReviewSuffix, Now: deps.Now,
 		Decoder: &event.Decoder{Rules: shard.EventRules(&cfg.Rules, keys.First()), Key: keys.Key(keys.First())}}
 	if d := cfg.Delta; d != nil {
 		st, err := wire.deltaStore(d)

@@ -192,6 +192,15 @@ func TestReconcile(t *testing.T) {
 			t.Errorf("%v %v", r.Notes, r.Findings)
 		}
 	})
+	t.Run("a letter that was purged, and one that was not", func(t *testing.T) {
+		purged := &kgo.Record{Topic: cfg.Kafka.DLQ + ".review", Key: fmt.Appendf(nil, "%s/0/11", nodetest.Topic),
+			Value: []byte(`{"state":"discarded"}`)}
+		if _, err := b.Adm.CreateTopic(t.Context(), 1, 1, nil, purged.Topic); err != nil {
+			t.Fatal(err)
+		}
+		b.Produce(purged)
+		wantFound(t, compare(t, nil), map[reconcile.Kind]int64{reconcile.RowMissing: 1}, "0/10")
+	})
 	quiet := func(o *reconcile.Options) { // leaves out the two
 		o.Log = spoiledLog{o.Log, o.Topic, func(r *kgo.Record) bool { return r.Partition != 0 || r.Offset < 10 }}
 	}

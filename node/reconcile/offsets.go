@@ -91,31 +91,44 @@ type lettersOf struct {
 // letterMargin is how much older than its record a letter may be by its own time, which is a shard's clock.
 const letterMargin = 24 * time.Hour
 
-// letters reads the topic of dead letters from the stretch's beginning to its end.
+// letters reads the topic of dead letters, and that of reviews, from the stretch's beginning to their ends.
 func (r *run) letters(ctx context.Context) (*lettersOf, error) {
 	r.Progress("reading dead letters")
 	all := &lettersOf{records: map[int32][]int64{}, rows: map[string]bool{}}
-	s, err := r.Log.Between(ctx, r.LettersTopic, r.From.Add(-letterMargin), r.Now().Add(letterMargin))
-	if err != nil {
-		return nil, err
-	}
-	return all, r.Log.ReadStretches(ctx, r.LettersTopic, s, func(rec *kgo.Record) error {
-		name := string(rec.Key)
-		if rest, ok := strings.CutPrefix(name, "sink/"); ok {
-			if p := strings.SplitN(rest, "/", 4); len(p) == 4 { // sink, shard, epoch, row
-				all.rows[p[0]+"/"+p[3]] = true
-			}
+	for _, topic := range []string{r.LettersTopic, r.ReviewTopic} {
+		if topic == "" {
+			continue
+		}
+		s, err := r.Log.Between(ctx, topic, r.From.Add(-letterMargin), r.Now().Add(letterMargin))
+		if err != nil {
+			return nil, err
+		}
+		err = r.Log.ReadStretches(ctx, topic, s, func(rec *kgo.Record) error {
+			all.add(string(rec.Key), r.Topic)
 			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		rest, ok := strings.CutPrefix(name, r.Topic+"/")
-		partition, offset, _ := strings.Cut(rest, "/")
-		p, err1 := strconv.ParseInt(partition, 10, 32)
-		o, err2 := strconv.ParseInt(offset, 10, 64)
-		if ok && err1 == nil && err2 == nil {
-			all.records[int32(p)] = append(all.records[int32(p)], o)
+	}
+	return all, nil
+}
+
+// add takes the key of a letter.
+func (l *lettersOf) add(name, topic string) {
+	if rest, ok := strings.CutPrefix(name, "sink/"); ok {
+		if p := strings.SplitN(rest, "/", 4); len(p) == 4 { // sink, shard, epoch, row
+			l.rows[p[0]+"/"+p[3]] = true
 		}
-		return nil
-	})
+		return
+	}
+	rest, ok := strings.CutPrefix(name, topic+"/")
+	partition, offset, _ := strings.Cut(rest, "/")
+	p, err1 := strconv.ParseInt(partition, 10, 32)
+	o, err2 := strconv.ParseInt(offset, 10, 64)
+	if ok && err1 == nil && err2 == nil {
+		l.records[int32(p)] = append(l.records[int32(p)], o)
+	}
 }
 
 // offsets accounts for every offset of the stretch.

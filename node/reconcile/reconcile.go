@@ -39,8 +39,9 @@ type Options struct {
 	// From and To bound the stretch by Kafka's time. Letters of its records are looked for to the end of their topic.
 	From, To time.Time
 	Log      Log
-	// Topic is that of the records, LettersTopic that of dead letters.
-	Topic, LettersTopic string
+	// Topic is that of the records, LettersTopic that of dead letters, and ReviewTopic that of what was decided about
+	// them under the same keys, which stays when a letter is purged; "" for none.
+	Topic, LettersTopic, ReviewTopic string
 	// Decoder judges records by the present rules.
 	Decoder *event.Decoder
 	// Events and Sessions are the Delta tables, the former opened with bounds; nil: there is none.
