@@ -18,6 +18,7 @@ import (
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/node/letters"
 	"deckle/node/shard"
 	"deckle/raftstore"
 	"deckle/sinks/deadletter"
@@ -228,6 +229,15 @@ func (c *connector) rights(ctx context.Context, k *kafka.Client) (found []Findin
 	}
 	if len(missing) == 0 {
 		found = append(found, Finding{"rights in Kafka", Fine, "none is known to be missing", ""})
+	}
+	review := c.cfg.Kafka.DLQ + letters.ReviewSuffix
+	lacks, err := k.MissingToReview(ctx, c.cfg.Kafka.DLQ, review, letters.TransactionalID(c.cfg.Kafka.DLQ))
+	if err != nil {
+		found = append(found, Finding{"rights to review letters", Unknown, err.Error(), ""})
+	}
+	for _, r := range lacks {
+		found = append(found, Finding{"rights to review letters", Advice, "the account lacks " + r.String(),
+			"deckle dlq is refused without it, and nothing else; deploy/rights/kafka.sh --letters has all."})
 	}
 	if !there {
 		found = append(found, Finding{"kafka.dlq", Fine, c.cfg.Kafka.DLQ + " is not there yet: the node creates it",

@@ -27,23 +27,28 @@ type dlqAPI struct {
 func newDLQCommand() *cobra.Command {
 	api := &dlqAPI{nodeAPI: nodeAPI{patience: 2 * time.Minute}}
 	cmd := &cobra.Command{
-		Use:        "dlq list|show",
-		Short:      "Look at dead letters",
+		Use:        "dlq list|show|edit|replay|purge",
+		Short:      "Look at dead letters, mend them, and let their records in again",
 		SuggestFor: []string{"letters", "letter", "deadletters", "dead-letters", "deadletter", "rejects"},
 		Long: `Look at the dead letters: records that could not be used, and rows that a sink has refused,
-each with its reason. What a letter shows of its record is said by rules.dead_letters and
-rules.privacy.
+each with its reason; and decide about them. What a letter shows of its record is said by
+rules.dead_letters and rules.privacy. A letter is open until it was replayed (as it was, or
+edited) or purged; rows that a sink has refused can be purged only.
 
 The commands ask the running node on this machine: any node of the cluster will do, and it
 reads the topic of letters with its own account in Kafka.`,
 		Example: `  deckle dlq list --config deckle.yaml --reason too_late
-  deckle dlq show web_clicks/3/5120 --config deckle.yaml`,
+  deckle dlq show web_clicks/3/5120 --config deckle.yaml
+  deckle dlq replay --config deckle.yaml --reason session_full --from 24h --dry-run
+  deckle dlq edit web_clicks/3/5120 --config deckle.yaml --file record.json
+  deckle dlq purge --config deckle.yaml --reason malformed --until 168h`,
 		Args: noArgs,
-		RunE: nameOneOf("list or show"),
+		RunE: nameOneOf("list, show, edit, replay or purge"),
 	}
 	api.flags(cmd)
 	cmd.PersistentFlags().BoolVar(&api.asJSON, "json", false, "print JSON, one object for each letter or answer")
-	cmd.AddCommand(newDLQListCommand(api), newDLQShowCommand(api))
+	cmd.AddCommand(newDLQListCommand(api), newDLQShowCommand(api), newDLQEditCommand(api), newDLQReplayCommand(api),
+		newDLQPurgeCommand(api))
 	return cmd
 }
 

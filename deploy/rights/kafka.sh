@@ -2,7 +2,7 @@
 # Gives an account the rights in Kafka that Deckle needs, and no others; by default it only prints the commands.
 #
 #   deploy/rights/kafka.sh --bootstrap-server BROKER [--command-config FILE] --user NAME --topic TOPIC
-#       [--dlq TOPIC.dlq] [--group deckle-deckle] [--run]
+#       [--dlq TOPIC.dlq] [--group deckle-deckle] [--letters] [--run]
 #
 # NAME is the account as brokers see it: the user of SCRAM and PLAIN, the principal of Kerberos without its realm.
 # KAFKA_ACLS names the command (kafka-acls.sh).
@@ -13,11 +13,21 @@
 #                 Create           to make the topic; needless where it exists, compacted
 #                 DescribeConfigs  to tell that it is not compacted
 #   group         Read             to write the offsets that tools for lag show; nothing reads them back
+#
+# With --letters also those of deckle dlq, by which people look at dead letters and let their records in again:
+#
+#   topic         Write            to write the records of letters there again
+#   dead letters  Read             to read them
+#   review topic  Read, Write      what was decided about them: TOPIC.dlq.review
+#                 Create           to make it; needless where it exists, compacted
+#                 DescribeConfigs  to be sure that it is compacted, and forgets nothing
+#   transactional id  Write, Describe  of deckle/TOPIC.dlq.review: record and decision are one transaction
 set -eu
-acls=${KAFKA_ACLS:-kafka-acls.sh} server='' config='' user='' topic='' dlq='' group=deckle-deckle run=echo
+acls=${KAFKA_ACLS:-kafka-acls.sh} server='' config='' user='' topic='' dlq='' group=deckle-deckle letters='' run=echo
 while [ $# -gt 0 ]; do
 	case $1 in
 	--run) run='' && shift && continue ;;
+	--letters) letters=yes && shift && continue ;;
 	--bootstrap-server | --command-config | --user | --topic | --dlq | --group) ;;
 	*) echo "kafka.sh: what is $1?" >&2 && exit 2 ;;
 	esac
@@ -45,3 +55,9 @@ grant() {
 grant --operation Read --operation DescribeConfigs --topic "$topic"
 grant --operation Write --operation Create --operation DescribeConfigs --topic "$dlq"
 grant --operation Read --group "$group"
+if [ -n "$letters" ]; then
+	grant --operation Write --topic "$topic"
+	grant --operation Read --topic "$dlq"
+	grant --operation Read --operation Write --operation Create --operation DescribeConfigs --topic "$dlq.review"
+	grant --operation Write --operation Describe --transactional-id "deckle/$dlq.review"
+fi

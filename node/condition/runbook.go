@@ -49,8 +49,8 @@ var look = map[ID]string{
 	PartitionPaused: "`ahead_partitions` of the shard in `/api/v1/status`; [Lag](#lag) of the others.",
 	PartitionUnread: "`deckle partitions status`; `deckle_source_unread_partitions`.",
 	TransactionOpen: "`deckle_source_open_transaction_records`; [Lag](#lag).",
-	RecordsRejected: "`deckle_state_dead_letters_total` by reason; the dead letter topic: each letter has its " +
-		"reason, place and field in its headers.",
+	RecordsRejected: "`deckle_state_dead_letters_total` by reason; `deckle dlq list --reason R`, `deckle dlq show`; " +
+		"[Letters](#letters-look-mend-replay).",
 	KafkaTimesFalse: "`deckle_state_kafka_times_false_total`.",
 	ValuesZeroed:    "`deckle_state_values_zeroed_total` by field.",
 	KeysInDisagreement: "`keys` of the shard in `/api/v1/status`; [Keys that do not keep sessions together]" +

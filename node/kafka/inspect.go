@@ -109,6 +109,58 @@ func (c *Client) Missing(ctx context.Context, dlq string) (missing []rights.Righ
 	return missing, there, nil
 }
 
+// MissingToReview returns the rights that an account lacks to read letters and to review them (package letters), as
+// far as the brokers tell. It changes nothing.
+func (c *Client) MissingToReview(ctx context.Context, dlq, review, transactionalID string) (missing []rights.Right,
+	err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.IncludeTopicAuthorizedOperations = true
+	for _, name := range []string{c.topic, dlq, review} {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = new(name)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, c.admin)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: rights: %w", err)
+	}
+	type need struct {
+		bit   int32
+		right string
+	}
+	needs := map[string][]need{c.topic: {{mayWrite, "Write"}}, dlq: {{mayRead, "Read"}, {mayWrite, "Write"}},
+		review: {{mayRead, "Read"}, {mayWrite, "Write"}, {mayDescribeConfigs, "DescribeConfigs"}}}
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		if t.Topic == nil {
+			continue
+		}
+		err := kerr.ErrorForCode(t.ErrorCode)
+		may := t.AuthorizedOperations
+		for _, n := range needs[*t.Topic] {
+			known := err == nil && may != 0 && may != math.MinInt32
+			if errors.Is(err, kerr.TopicAuthorizationFailed) || known && may&n.bit == 0 {
+				missing = append(missing, rights.Topic(n.right, *t.Topic))
+			}
+		}
+	}
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.CoordinatorKey, find.CoordinatorKeys, find.CoordinatorType = transactionalID, []string{transactionalID}, 1
+	found, err := find.RequestWith(ctx, c.admin)
+	if err != nil {
+		return missing, nil // a broker that knows no transactions, or none that answers
+	}
+	code := found.ErrorCode
+	for _, f := range found.Coordinators {
+		code = f.ErrorCode
+	}
+	if errors.Is(kerr.ErrorForCode(code), kerr.TransactionalIDAuthorizationFailed) {
+		missing = append(missing, rights.TransactionalID("Describe", transactionalID),
+			rights.TransactionalID("Write", transactionalID))
+	}
+	return missing, nil
+}
+
 // Newest reads up to n of the newest records, evenly from all partitions, and returns them. Records of the client are
 // not kept by anybody. What cannot be read in the time of a sample is left out, unless that is everything.
 func (c *Client) Newest(ctx context.Context, n int) (records []*kgo.Record, err error) {

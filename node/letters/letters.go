@@ -48,14 +48,15 @@ type Judge struct {
 
 // Letters reads the dead letters of a topic, and carries out what is decided about them. It is safe for concurrent use.
 type Letters struct {
-	o Options
+	o        Options
+	patience time.Duration // for the end of a transaction that has failed
 
 	mu   sync.Mutex
 	busy string // who is reviewing, and since when; "" if nobody is
 }
 
 // New returns a Letters. It connects to nothing.
-func New(o Options) *Letters { return &Letters{o: o} }
+func New(o Options) *Letters { return &Letters{o: o, patience: endTimeout} }
 
 func (l *Letters) review() string { return l.o.Letters + ReviewSuffix }
 
@@ -102,8 +103,8 @@ func (l *Letters) List(ctx context.Context, q *status.LetterQuery) (*status.Lett
 	return out, nil
 }
 
-func (x *letter) reviewed(found reviews) {
-	if v, ok := found[x.Key]; ok {
+func (x *letter) reviewed(found *reviews) {
+	if v, ok := found.last[x.Key]; ok {
 		x.State, x.Review = v.State, &v.LetterReview
 	}
 }

@@ -27,14 +27,17 @@ type review struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// reviews are what was decided about some letters, by key.
-type reviews map[string]review
+// reviews are what was decided about some letters.
+type reviews struct {
+	last     map[string]review // by key
+	requests map[string]bool   // those that decided, of the last few as far as compaction has not come
+}
 
-// readReviews reads the review topic up to its end, and returns what it has of the letters that are wanted. committed
-// is where it ends: to be sure of everything that was committed before, ask for the high watermark.
+// readReviews reads the review topic up to its end, and returns what it has of the letters that are wanted. end says
+// where that is: to be sure of everything that was committed before, the high watermark.
 func readReviews(ctx context.Context, cl *kgo.Client, name string, end listing, wanted func(key string) bool) (
-	reviews, error) {
-	found := reviews{}
+	*reviews, error) {
+	found := &reviews{last: map[string]review{}, requests: map[string]bool{}}
 	t, err := openTopic(ctx, cl, name)
 	if errors.Is(err, errNoTopic) {
 		return found, nil
@@ -61,8 +64,9 @@ func readReviews(ctx context.Context, cl *kgo.Client, name string, end listing, 
 				broken = fmt.Errorf("letters: %s/%d offset %d is no review: %w", name, p, r.Offset, err)
 				return false
 			}
-			if old, ok := found[string(r.Key)]; !ok || v.Revision >= old.Revision {
-				found[string(r.Key)] = v
+			found.requests[v.Request] = true
+			if old, ok := found.last[string(r.Key)]; !ok || v.Revision >= old.Revision {
+				found.last[string(r.Key)] = v
 			}
 			return true
 		})

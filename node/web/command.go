@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net"
@@ -14,6 +15,22 @@ import (
 
 // maxCommand bounds the body of a command, in bytes.
 const maxCommand = 16 << 10
+
+// The verbs that commands are, in the table of routes and in the audit log.
+const (
+	verbSkip   = "partitions.skip"
+	verbResume = "partitions.resume"
+)
+
+// VerbOf returns what a command is in the audit log: the verb, which the table of routes has, too, what it is done to,
+// and how.
+func VerbOf(c *status.Command) (verb, target string, args map[string]any) {
+	target = fmt.Sprint("partition ", c.Partition)
+	if c.Resume {
+		return verbResume, target, map[string]any{}
+	}
+	return verbSkip, target, map[string]any{"from": c.From, "to": c.To, "reason": c.Reason, "sink": c.Sink}
+}
 
 var errMediaType = errors.New("the body must be JSON, with Content-Type: application/json")
 

@@ -53,6 +53,7 @@ type Tables func(ctx context.Context, q *status.TableRequest) (*status.TableOutc
 type Letters interface {
 	List(ctx context.Context, q *status.LetterQuery) (*status.LetterPage, error)
 	Show(ctx context.Context, ref status.LetterRef) (*status.Letter, error)
+	Do(ctx context.Context, q *status.LetterRequest) (*status.LetterOutcome, error)
 }
 
 // Config returns the configuration with which the node runs: as JSON is to show it, and as a file that says the same.

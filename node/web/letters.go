@@ -17,7 +17,83 @@ const (
 	verbLetter  = "letters.show"
 	// letterPatience is how long an answer may take: letters are read from Kafka.
 	letterPatience = 2 * time.Minute
+	// maxLettersBody bounds the body of a verb of letters, in bytes: status.MaxReview letters, or a value.
+	maxLettersBody = 2 << 20
+	// maxNamed is how many keys of letters a line of the audit log has.
+	maxNamed = 20
 )
+
+// LetterVerb returns what an operation on letters is in the audit log and in the table of routes.
+func LetterVerb(op status.LetterOp) string { return "letters." + string(op) }
+
+// letterBody is the body of a verb of letters; again is none of a purge, and value is of an edit.
+type letterBody struct {
+	Letters []status.LetterRef `json:"letters"`
+	Value   *string            `json:"value"`
+	DryRun  bool               `json:"dry_run"`
+	Again   bool               `json:"again"`
+}
+
+func (h *handler) serveLetterReplay(w http.ResponseWriter, r *http.Request) {
+	h.serveLetterVerb(w, r, status.LetterReplay)
+}
+
+func (h *handler) serveLetterEdit(w http.ResponseWriter, r *http.Request) {
+	h.serveLetterVerb(w, r, status.LetterEdit)
+}
+
+func (h *handler) serveLetterPurge(w http.ResponseWriter, r *http.Request) {
+	h.serveLetterVerb(w, r, status.LetterPurge)
+}
+
+func (h *handler) serveLetterVerb(w http.ResponseWriter, r *http.Request, op status.LetterOp) {
+	q, ok := accept(h, w, r, func() (*status.LetterRequest, error) { return readLetterVerb(w, r, op) })
+	if !ok {
+		return
+	}
+	q.Asker = h.asker(r)
+	keys := []string{}
+	for _, l := range q.Letters[:min(len(q.Letters), maxNamed)] {
+		keys = append(keys, l.Key)
+	}
+	args := map[string]any{"letters": len(q.Letters), "keys": keys, "dry_run": q.DryRun, "again": q.Again}
+	tell, ok := h.begin(w, r, LetterVerb(op), "letters", args)
+	if !ok {
+		return
+	}
+	h.waitForKafka(w)
+	out, err := h.letters.Do(r.Context(), q)
+	if err == nil {
+		args["done"] = out.Done
+	}
+	h.conclude(w, r, tell, out, err)
+}
+
+func readLetterVerb(w http.ResponseWriter, r *http.Request, op status.LetterOp) (*status.LetterRequest, error) {
+	var b letterBody
+	if err := readBody(w, r, maxLettersBody, &b); err != nil {
+		return nil, err
+	}
+	q := &status.LetterRequest{Op: op, Letters: b.Letters, DryRun: b.DryRun, Again: b.Again}
+	edit := op == status.LetterEdit
+	switch n := len(b.Letters); {
+	case n == 0 || n > status.MaxReview || edit && n != 1:
+		return nil, fmt.Errorf(
+			`"letters" are 1 to %d of {"key": "…", "place": "…"}, and one for an edit`, status.MaxReview)
+	case edit != (b.Value != nil):
+		return nil, errors.New(`"value" is what an edit writes in the place of the letter's`)
+	case op == status.LetterPurge && b.Again:
+		return nil, errors.New(`a purge takes "letters" and "dry_run" only`)
+	case edit:
+		q.Value = []byte(*b.Value)
+	}
+	for _, l := range b.Letters {
+		if l.Key == "" {
+			return nil, errors.New(`a letter is named by its "key"`)
+		}
+	}
+	return q, nil
+}
 
 // serveLetters serves GET /api/v1/letters.
 func (h *handler) serveLetters(w http.ResponseWriter, r *http.Request) {

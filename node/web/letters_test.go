@@ -16,6 +16,12 @@ type fakeLetters struct {
 	err     error
 	queries []status.LetterQuery
 	shown   []status.LetterRef
+	done    []status.LetterRequest
+}
+
+func (f *fakeLetters) Do(_ context.Context, q *status.LetterRequest) (*status.LetterOutcome, error) {
+	f.done = append(f.done, *q)
+	return &status.LetterOutcome{Done: len(q.Letters), Letters: []status.LetterResult{}}, f.err
 }
 
 func (f *fakeLetters) List(_ context.Context, q *status.LetterQuery) (*status.LetterPage, error) {
@@ -61,5 +67,41 @@ func TestLetters(t *testing.T) {
 	f.err = fmt.Errorf("%w: there is no letter", status.ErrRefused)
 	if w := ask(h, http.MethodGet, "/api/v1/letters/show?key=a", ""); w.Code != 404 {
 		t.Errorf("no letter: %d %s", w.Code, w.Body)
+	}
+}
+
+// A verb that is not understood is carried out by nobody; one that is has its asker, and an audit line with keys.
+func TestLetterVerbs(t *testing.T) {
+	g := newGuarded(t)
+	const replay, edit, purge = "/api/v1/letters/replay", "/api/v1/letters/edit", "/api/v1/letters/purge"
+	many := strings.Repeat(`{"key":"a"},`, status.MaxReview) + `{"key":"a"}`
+	for name, x := range map[string]struct{ path, body string }{
+		"nothing":            {replay, `{}`},
+		"no key":             {replay, `{"letters":[{"place":"0/1"}]}`},
+		"too many":           {replay, `{"letters":[` + many + `]}`},
+		"a value":            {replay, `{"letters":[{"key":"a"}],"value":"x"}`},
+		"no value":           {edit, `{"letters":[{"key":"a"}]}`},
+		"two to edit":        {edit, `{"letters":[{"key":"a"},{"key":"b"}],"value":"x"}`},
+		"a purge once more":  {purge, `{"letters":[{"key":"a"}],"again":true}`},
+		"an unknown element": {purge, `{"letters":[{"key":"a"}],"all":true}`},
+	} {
+		if w := g.as("operator", http.MethodPost, x.path, x.body); w.Code != 400 || len(g.letters.done) > 0 {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	w := g.as("operator", http.MethodPost, edit, `{"letters":[{"key":"a","place":"0/1"}],"value":"{}","again":true}`)
+	if w.Code != 200 || len(g.letters.done) != 1 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	q := g.letters.done[0]
+	if q.Op != status.LetterEdit || string(q.Value) != "{}" || !q.Again || q.Asker.Principal == "" ||
+		q.Letters[0].Place != "0/1" {
+		t.Errorf("%+v", q)
+	}
+	for err, want := range map[error]int{fmt.Errorf("%w: no", status.ErrRefused): 409, errors.New("unknown"): 502} {
+		g.letters.err = err
+		if w := g.as("operator", http.MethodPost, purge, `{"letters":[{"key":"a"}]}`); w.Code != want {
+			t.Errorf("%v: %d %s", err, w.Code, w.Body)
+		}
 	}
 }

@@ -87,11 +87,21 @@ var routes = []route{
 	{method: http.MethodGet, path: "/api/v1/letters", role: access.Analyst, class: front.Heavy, verb: verbLetters,
 		serve: (*handler).serveLetters, letters: true,
 		about: "dead letters without their values; `?from=` and `until=` (RFC 3339, time of rejection), `partition=` " +
-			"(of the source), `reason=`, `state=` (open, replayed, discarded), `limit=` ≤ 10000, `place=` the `next` of " +
-			"the page before"},
+			"(of the source), `reason=`, `state=` (open, replayed, discarded), `limit=` ≤ 10000, `place=` the `next` " +
+			"of the page before"},
 	{method: http.MethodGet, path: "/api/v1/letters/show", role: access.Analyst, class: front.Person,
 		verb: verbLetter, serve: (*handler).serveLetter, letters: true,
 		about: "`?key=`: one dead letter with what it shows; `place=` finds it at once"},
+	{method: http.MethodPost, path: "/api/v1/letters/replay", role: access.Operator, class: front.Verb,
+		verb: LetterVerb(status.LetterReplay), serve: (*handler).serveLetterReplay, letters: true,
+		about: "`{\"letters\": [{\"key\": …, \"place\": …}], \"dry_run\": …, \"again\": …}`, up to 500: writes their " +
+			"records into the source topic again, in one transaction"},
+	{method: http.MethodPost, path: "/api/v1/letters/edit", role: access.Operator, class: front.Verb,
+		verb: LetterVerb(status.LetterEdit), serve: (*handler).serveLetterEdit, letters: true,
+		about: "the same of one letter, with the `value` to write in the place of its own"},
+	{method: http.MethodPost, path: "/api/v1/letters/purge", role: access.Operator, class: front.Verb,
+		verb: LetterVerb(status.LetterPurge), serve: (*handler).serveLetterPurge, letters: true,
+		about: "the same, without `again`: deletes them from their topic"},
 	{method: http.MethodGet, path: "/api/v1/suppressions", role: access.Admin, class: front.Read, verb: verbList,
 		serve: (*handler).serveSuppressions, list: true,
 		about: "the list of suppressed readers, by hashes, as this node has it; `?from=` a place, `?limit=` ≤ 1000"},
@@ -118,7 +128,8 @@ var routes = []route{
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
-		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters, config: opts.Config, recent: opts.Recent}
+		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters,
+		config: opts.Config, recent: opts.Recent}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -164,7 +175,8 @@ func newRouter(h *handler) *router {
 	for i := range routes {
 		r := &routes[i]
 		if r.command && h.command == nil || r.list && h.suppressions == nil || r.tables && h.tables == nil ||
-			r.letters && h.letters == nil || r.keys && h.encryption.read == nil || r.config && h.config == nil || r.login && !h.access.Required() {
+			r.letters && h.letters == nil || r.keys && h.encryption.read == nil || r.config && h.config == nil ||
+			r.login && !h.access.Required() {
 			continue
 		}
 		add(r.path, r, "")

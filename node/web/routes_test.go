@@ -52,6 +52,10 @@ var bodies = map[string]string{
 	"/api/v1/tables/restore":     `{"table":"events","version":3,"rows":"gone"}`,
 	"/api/v1/tables/forget-gaps": `{"table":"sessions"}`,
 
+	"/api/v1/letters/replay": `{"letters":[{"key":"web_clicks/3/17","place":"0/5"}],"dry_run":true}`,
+	"/api/v1/letters/edit":   `{"letters":[{"key":"web_clicks/3/17"}],"value":"{}"}`,
+	"/api/v1/letters/purge":  `{"letters":[{"key":"web_clicks/3/17"}]}`,
+
 	"/api/v1/suppressions/add":    `{"user_ids":["7"],"session_ids":["s"]}`,
 	"/api/v1/suppressions/remove": `{"user_ids":["7"]}`,
 	"/api/v1/suppressions/check":  `{"session_ids":["s"]}`,
@@ -113,7 +117,8 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		if (r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters) != (code == http.StatusNotFound) {
+		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters
+		if absent != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}
 	}

@@ -26,12 +26,13 @@ import (
 // guarded is a handler with a token for each role, and for two that are held to the brand welt.
 type guarded struct {
 	http.Handler
-	tokens map[string]string // by role, with "/welt" behind it for those that are held
-	audit  string
-	done   []status.Command
-	tables []*status.TableRequest
-	list   *fakeList
-	local  string // the token of this machine
+	tokens  map[string]string // by role, with "/welt" behind it for those that are held
+	audit   string
+	done    []status.Command
+	tables  []*status.TableRequest
+	list    *fakeList
+	letters *fakeLetters
+	local   string // the token of this machine
 }
 
 func newGuarded(t *testing.T, open ...string) *guarded {
@@ -69,10 +70,10 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = audit.Close() })
-	g.list = &fakeList{}
+	g.list, g.letters = &fakeList{}, &fakeLetters{}
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
 		Access: a, Audit: audit, Open: func() []string { return open }, Encryption: noKeys, Suppressions: g.list,
-		Config: noConfig, Letters: &fakeLetters{},
+		Config: noConfig, Letters: g.letters,
 		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
 			g.tables = append(g.tables, q)
 			return &status.TableOutcome{}, nil
@@ -174,14 +175,14 @@ func TestEveryRole(t *testing.T) {
 					if to.path == "/api/v1/login" {
 						body = `{"token":"` + g.tokens["viewer"] + `"}`
 					}
-					changes := to.command || to.tables || to.list && to.method == http.MethodPost
-					before, lines := len(g.done)+len(g.list.done)+len(g.tables), g.count(t)
+					changes := to.command || to.tables || (to.list || to.letters) && to.method == http.MethodPost
+					before, lines := len(g.done)+len(g.list.done)+len(g.tables)+len(g.letters.done), g.count(t)
 					w := g.as(name, to.method, pathOf(path), body)
 					if w.Code != want {
 						t.Errorf("open %v: %s %s as %q: %d %s, want %d", open, to.method, path, name, w.Code, w.Body,
 							want)
 					}
-					did := len(g.done) + len(g.list.done) + len(g.tables) - before
+					did := len(g.done) + len(g.list.done) + len(g.tables) + len(g.letters.done) - before
 					if verb := changes && want == http.StatusOK; did > 0 != verb {
 						t.Errorf("%s as %q: %d verbs are carried out", path, name, did)
 					}

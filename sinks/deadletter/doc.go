@@ -35,7 +35,8 @@
 //     what the topic takes. The timestamp that it is produced with (unless the topic refuses it) and rejected_at are
 //     the epoch's clock, not the producer's. A topic that is created here sets the timestamp itself: it deletes by it,
 //     and the clock of a leader may be wrong.
-//  2. No record has a null value, because compaction would take it for a deletion. A letter without its original has
+//  2. No record has a null value, because compaction would take it for a deletion, which is what package letters writes
+//     for a letter that somebody purges. A letter without its original has
 //     an empty value and says original_lost=true.
 //  3. The bytes of a value that is shown whole have the letter's SHA-256, unless they are truncated. If Kafka now holds
 //     something else at the position than what was judged, the original counts as lost.

@@ -22,6 +22,7 @@ const (
 	topic kind = iota
 	group
 	cluster
+	transactionalID
 )
 
 // Topic is a right on a topic.
@@ -33,6 +34,9 @@ func Group(operation, name string) Right { return Right{operation, group, name} 
 // Cluster is a right on the cluster.
 func Cluster(operation string) Right { return Right{operation, cluster, ""} }
 
+// TransactionalID is a right on a transactional id.
+func TransactionalID(operation, name string) Right { return Right{operation, transactionalID, name} }
+
 // String is for people: Read on topic "x".
 func (r Right) String() string {
 	switch r.kind {
@@ -40,6 +44,8 @@ func (r Right) String() string {
 		return fmt.Sprintf("%s on topic %q", r.Operation, r.name)
 	case group:
 		return fmt.Sprintf("%s on group %q", r.Operation, r.name)
+	case transactionalID:
+		return fmt.Sprintf("%s on transactional id %q", r.Operation, r.name)
 	}
 	return r.Operation + " on the cluster"
 }
@@ -52,6 +58,8 @@ func (r Right) command() string {
 		on = "--topic '" + r.name + "'"
 	case group:
 		on = "--group '" + r.name + "'"
+	case transactionalID:
+		on = "--transactional-id '" + r.name + "'"
 	}
 	return fmt.Sprintf("kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:NAME --operation %s %s",
 		r.Operation, on)
@@ -76,6 +84,8 @@ var refusals = map[kind]*kerr.Error{
 	topic:   kerr.TopicAuthorizationFailed,
 	group:   kerr.GroupAuthorizationFailed,
 	cluster: kerr.ClusterAuthorizationFailed,
+
+	transactionalID: kerr.TransactionalIDAuthorizationFailed,
 }
 
 // Explain returns err, wrapped in a *MissingError if it is, or wraps, a refusal for want of one of the rights that the

@@ -32,8 +32,10 @@ func TestExplain(t *testing.T) {
 	}{
 		{kerr.GroupAuthorizationFailed, `Read on group "g"`},
 		{kerr.ClusterAuthorizationFailed, "IdempotentWrite on the cluster"},
+		{kerr.TransactionalIDAuthorizationFailed, "--operation Write --transactional-id 'deckle/t.dlq.review'"},
 	} {
-		got := Explain(tc.err, Topic("Read", "t"), Group("Read", "g"), Cluster("IdempotentWrite"))
+		got := Explain(tc.err, TransactionalID("Write", "deckle/t.dlq.review"), Topic("Read", "t"),
+			Group("Read", "g"), Cluster("IdempotentWrite"))
 		if !strings.Contains(got.Error(), tc.want) {
 			t.Errorf("%v: no %q", got, tc.want)
 		}
