@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -152,6 +153,11 @@ func (c *connector) ports(ctx context.Context) (found []Finding) {
 	}
 	for _, p := range ports {
 		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p[1])
+		if errors.Is(err, syscall.EADDRNOTAVAIL) {
+			found = append(found, Finding{p[0], Unknown, err.Error(), "It is no address of this machine: run this on " +
+				"the node's."})
+			continue
+		}
 		if err != nil {
 			found = append(found, failing(p[0], err, "A node that runs here already has it, or another program: then "+
 				"name another address.", false))

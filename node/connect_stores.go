@@ -139,24 +139,32 @@ func clock(whose string, ahead time.Duration) Finding {
 	return Finding{"clock", Fine, text, ""}
 }
 
+// inspecting returns a sink that only asks.
+func (c *connector) inspecting(h *config.ClickHouse) (*clickhouse.Sink, error) {
+	present, err := client(c.files, "clickhouse.tls", h.TLS)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := password(c.files, "clickhouse.password", h.Password)
+	if err != nil {
+		return nil, err
+	}
+	return clickhouse.New(clickhouse.Options{Address: h.Address, Database: h.Database, User: h.User, Password: secret,
+		TLS: present, Compression: h.Compression, ReadTimeout: askTimeout, DialTimeout: askTimeout,
+		ClusterID: "check", Pipeline: c.cfg.Cluster.Pipeline, NodeName: c.cfg.Node, Logger: c.deps.Logger,
+		Now: c.deps.Now, Dial: c.deps.ClickHouseDial}), nil
+}
+
 // clickHouse connects, and asks for version, clock, database and grants.
 func (c *connector) clickHouse(ctx context.Context) (found []Finding) {
 	h := c.cfg.ClickHouse
 	if h == nil {
 		return nil
 	}
-	present, err := client(c.files, "clickhouse.tls", h.TLS)
+	sink, err := c.inspecting(h)
 	if err != nil {
 		return []Finding{failing("clickhouse", err, "", true)}
 	}
-	secret, err := password(c.files, "clickhouse.password", h.Password)
-	if err != nil {
-		return []Finding{failing("clickhouse", err, "", true)}
-	}
-	sink := clickhouse.New(clickhouse.Options{Address: h.Address, Database: h.Database, User: h.User, Password: secret,
-		TLS: present, Compression: h.Compression, ReadTimeout: askTimeout, DialTimeout: askTimeout,
-		ClusterID: "check", Pipeline: c.cfg.Cluster.Pipeline, NodeName: c.cfg.Node, Logger: c.deps.Logger,
-		Now: c.deps.Now, Dial: c.deps.ClickHouseDial})
 	defer func() { _ = sink.Close() }()
 	server, err := sink.Inspect(ctx)
 	if err != nil && server == nil {

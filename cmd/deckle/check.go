@@ -110,15 +110,20 @@ func (c *checked) assumed(l *config.Loaded) {
 var outcomeMarks = map[node.Outcome]string{node.Fine: "✓", node.Unknown: "?", node.Advice: "!", node.Failed: "✗",
 	node.Refused: "✗"}
 
-// print prints the list, and returns errNotEqual if something is wrong.
-func (c *checked) print(w io.Writer, asJSON bool) error {
-	wrong := 0
+// judge sets Good, and returns how many are wrong.
+func (c *checked) judge() (wrong int) {
 	for i := range c.Findings {
 		if o := c.Findings[i].Outcome; o == node.Failed || o == node.Refused {
 			wrong++
 		}
 	}
 	c.Good = wrong == 0
+	return wrong
+}
+
+// print prints the list, and returns errNotEqual if something is wrong.
+func (c *checked) print(w io.Writer, asJSON bool) error {
+	wrong := c.judge()
 	if asJSON {
 		if err := printJSON(w, c); err != nil {
 			return err

@@ -86,8 +86,8 @@ func (s *Sink) ensureSchema(ctx context.Context, y *layout) error {
 		return err
 	}
 	if len(found) == 0 {
-		if err := s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdent(db)); err != nil {
-			return fmt.Errorf("clickhouse: create database %s: %w", db, err)
+		if err := s.CreateDatabase(ctx); err != nil {
+			return err
 		}
 	}
 	planned := false

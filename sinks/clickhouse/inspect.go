@@ -55,6 +55,14 @@ func (s *Sink) Inspect(ctx context.Context) (*Server, error) {
 	return v, err
 }
 
+// CreateDatabase makes the database if it is not there.
+func (s *Sink) CreateDatabase(ctx context.Context) error {
+	if err := s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteIdent(s.opts.Database)); err != nil {
+		return fmt.Errorf("clickhouse: create database %s: %w", s.opts.Database, err)
+	}
+	return nil
+}
+
 // Refused says whether an error of a server stays until somebody acts, and what to do.
 func Refused(err error) (todo string, refused bool) {
 	switch {

@@ -184,7 +184,7 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	}
 	partitions := max(1, len(source.Topics[s.opts.Topic].Partitions))
 	replicas := min(3, max(1, len(meta.Brokers)))
-	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), topicConfig(s.opts.Retention), s.opts.DLQ)
+	_, err = adm.CreateTopic(ctx, int32(partitions), int16(replicas), TopicConfig(s.opts.Retention), s.opts.DLQ)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("deadletter: create topic %s: %w", s.opts.DLQ,
 			rights.Explain(err, rights.Topic("Create", s.opts.DLQ), rights.Cluster("Create")))
@@ -194,11 +194,11 @@ func (s *Sink) ensureTopic(ctx context.Context) error {
 	return nil
 }
 
-// topicConfig are the settings of a topic of letters. A letter goes once it is older than the retention, by the
+// TopicConfig are the settings of a topic of letters. A letter goes once it is older than the retention, by the
 // broker's clock: the epoch's clock, which is that of a leader, may be wrong by more than that, and its letters would
 // go at once. What a broker deletes are whole segments, and what it compacts are closed ones, hence at least one
 // segment a day.
-func topicConfig(retention time.Duration) map[string]*string {
+func TopicConfig(retention time.Duration) map[string]*string {
 	config := map[string]*string{}
 	for key, value := range map[string]string{
 		"cleanup.policy":         "compact,delete",

@@ -29,6 +29,8 @@ type S3 struct {
 	// Fault, if set, may answer a request in place of the server, before or after a put took effect: a status other
 	// than 0 is sent.
 	Fault func(r *http.Request, applied bool) int
+	// Missing says that the bucket is not there until it is made.
+	Missing bool
 	// PageSize limits a listing; default 1000.
 	PageSize int
 }
@@ -53,6 +55,14 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.objects = map[string]object{}
 	}
 	switch {
+	case key == "" && r.Method == http.MethodPut:
+		if !s.Missing {
+			s3Error(w, http.StatusConflict, "BucketAlreadyOwnedByYou")
+		}
+		s.Missing = false
+	case s.Missing:
+		s3Error(w, http.StatusNotFound, "NoSuchBucket")
+	case key == "" && r.Method == http.MethodHead:
 	case r.Method == http.MethodGet && key == "":
 		s.list(w, r)
 	case r.Method == http.MethodPost && key == "" && r.URL.Query().Has("delete"):

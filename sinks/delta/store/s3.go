@@ -41,6 +41,7 @@ type S3 struct {
 	client    *minio.Client
 	transport *transport
 	bucket    string
+	region    string
 	prefix    string
 	name      string
 	sse       encrypt.ServerSide
@@ -88,7 +89,7 @@ func NewS3(opts S3Options) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: S3 client: %w", err)
 	}
-	return &S3{client: client, transport: transport, bucket: opts.Bucket, prefix: prefix,
+	return &S3{client: client, transport: transport, bucket: opts.Bucket, region: region, prefix: prefix,
 		sse: opts.SSE, name: fmt.Sprintf("%s/%s/%s", strings.TrimSuffix(opts.Endpoint, "/"), opts.Bucket, prefix)}, nil
 }
 
@@ -98,6 +99,27 @@ func (s *S3) String() string { return s.name }
 // Close drops idle connections.
 func (s *S3) Close() error {
 	s.transport.close()
+	return nil
+}
+
+// HasBucket says whether the bucket is there.
+func (s *S3) HasBucket(ctx context.Context) (bool, error) {
+	there, err := s.client.BucketExists(ctx, s.bucket)
+	if err != nil {
+		return false, fmt.Errorf("store: look at bucket %s: %w", s.bucket, err)
+	}
+	return there, nil
+}
+
+// MakeBucket makes the bucket, in the region of the options. It returns ErrExists if these keys' account has it.
+func (s *S3) MakeBucket(ctx context.Context) error {
+	err := s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{Region: s.region})
+	if minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou {
+		return fmt.Errorf("store: make bucket %s: %w", s.bucket, ErrExists)
+	}
+	if err != nil {
+		return fmt.Errorf("store: make bucket %s: %w", s.bucket, err)
+	}
 	return nil
 }
 
