@@ -269,20 +269,35 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 	shards := int64(max(cfg.Cluster.Shards, 1))
 	o.FS, o.Dir, o.Listen, o.Listener = fsys, cfg.DataDir, cfg.Cluster.Listen, n.deps.RaftListener
 	o.MaxLevel = uint32(cfg.Cluster.MaxLevel)
+	var founded atomic.Pointer[[]raftstore.Setting] // as the first shard with a state was created
 	o.NewStateMachine = func(
-		ctx context.Context, shard uint32, dir string, fatal func(error),
+		ctx context.Context, id uint32, dir string, fatal func(error),
 	) (raftstore.StateMachine, error) {
 		var applied func(index uint64, data []byte, result any)
 		if tell := n.deps.Applied; tell != nil {
-			applied = func(index uint64, data []byte, result any) { tell(shard, index, data, result) }
+			applied = func(index uint64, data []byte, result any) { tell(id, index, data, result) }
 		}
-		return state.Open(ctx, state.Options{
+		s, err := state.Open(ctx, state.Options{
 			Applied: applied,
 			FS:      fsys, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
 			CheckpointBytes: n.deps.CheckpointBytes,
-			Logger:          n.deps.Logger.With("shard", shard),
-			OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", shard, err)) },
+			Logger:          n.deps.Logger.With("shard", id),
+			OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", id, err)) },
 		})
+		if err != nil {
+			return nil, err
+		}
+		if view := s.View(); view.Configured {
+			founded.CompareAndSwap(nil, new(shard.Founded(&view.Config)))
+		}
+		return s, nil
+	}
+	o.Fixed = shard.Fixed(cfg)
+	o.Founded = func() []raftstore.Setting {
+		if f := founded.Load(); f != nil {
+			return *f
+		}
+		return nil
 	}
 	o.LogBytes, o.SegmentBytes, o.Logger = n.deps.LogBytes, n.deps.SegmentBytes, n.raftLogger
 	o.Registerer, o.OnFatal = n.deps.Registerer, n.fail

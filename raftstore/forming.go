@@ -57,6 +57,9 @@ func (f *forming) step(ctx context.Context) (ready bool, err error) {
 	case phaseFounding:
 		return false, f.found(ctx, id)
 	}
+	if err := f.fits(ctx, id); err != nil {
+		return false, err
+	}
 	if err := f.startGroups(); err != nil {
 		f.fatal(err)
 		return false, err
@@ -109,6 +112,9 @@ func (f *forming) discover(ctx context.Context, id identity) error {
 			return fmt.Errorf("the other nodes are of different clusters, %s and %s", cluster, resp.Cluster)
 		case resp.Cluster != "":
 			cluster = resp.Cluster
+		}
+		if err := f.opts.differs(resp.Fixed, "on node "+p.Name); err != nil {
+			return err
 		}
 		founders = append(founders, member{p.Name, resp.ServerID, p.Addr})
 	}

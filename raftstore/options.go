@@ -54,6 +54,12 @@ type Options struct {
 	Plain bool
 	// Shards is the number of groups, fixed when the cluster is created.
 	Shards int
+	// Fixed are the values of this node's configuration that are fixed when a cluster is created, beside Nodes and
+	// Shards. Nodes that differ found no cluster, and one that differs from its cluster does not join it.
+	Fixed []Setting
+	// Founded returns these values as the state of this node has them; nil: it has none yet. It is asked once the state
+	// machines are open, and before anything is applied.
+	Founded func() []Setting
 	// NewStateMachine opens (or creates) a shard's state machine in dir, which is on FS. The state machine may call
 	// fatal, from any goroutine, with an error that makes it unusable and that no caller would learn of: one of its
 	// background work.

@@ -86,9 +86,11 @@ type response struct {
 	Phase    phase    `json:",omitempty"`
 	Nodes    []string `json:",omitempty"`
 	Shards   int      `json:",omitempty"`
-	Stand    string   `json:",omitempty"` // join
-	Leader   string   `json:",omitempty"` // join: a node's name
-	Refused  string   `json:",omitempty"` // join: why the caller is not let in
+	// Fixed are Options.Fixed of the node that answers; missing before v0.2.0, whose values are then not compared.
+	Fixed   []Setting `json:",omitempty"` // hello
+	Stand   string    `json:",omitempty"` // join
+	Leader  string    `json:",omitempty"` // join: a node's name
+	Refused string    `json:",omitempty"` // join: why the caller is not let in
 	// health
 	Term      uint64 `json:",omitempty"`
 	LastIndex uint64 `json:",omitempty"` // of the log

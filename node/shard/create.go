@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/raftstore"
 	"deckle/state"
 )
 
@@ -104,26 +106,31 @@ func (l *leadership) newConfig(ctx context.Context) (*state.Config, error) {
 	return c, nil
 }
 
+// Fixed are the values of a configuration that a shard keeps from its creation on.
+func Fixed(cfg *config.Config) []raftstore.Setting {
+	return settings(cfg.Cluster.Pipeline, cfg.Cluster.Shards, cfg.Kafka.Topic, &cfg.Session, WantedSinks(cfg))
+}
+
+// Founded are the same values as a shard was created with.
+func Founded(c *state.Config) []raftstore.Setting {
+	return settings(c.Pipeline, int(c.Shards), c.Topic, &config.Session{IdleTimeout: c.IdleTimeout, Grace: c.Grace,
+		Retention: c.Retention}, c.Sinks)
+}
+
+func settings(pipeline string, shards int, topic string, s *config.Session, sinks []state.SinkID) []raftstore.Setting {
+	return []raftstore.Setting{
+		{Key: "cluster.pipeline", Value: pipeline}, {Key: "cluster.shards", Value: strconv.Itoa(shards)},
+		{Key: "kafka.topic", Value: topic}, {Key: "session.idle_timeout", Value: s.IdleTimeout.String()},
+		{Key: "session.grace", Value: s.Grace.String()}, {Key: "session.retention", Value: s.Retention.String()},
+		{Key: "the sinks (delta, delta.events, clickhouse)", Value: fmt.Sprint(sinks)},
+	}
+}
+
 // checkConfig compares what is fixed at creation with what this node is configured for.
 func (l *leadership) checkConfig(c *state.Config) error {
-	cfg := l.Config
-	for _, f := range []struct {
-		name         string
-		fixed, wants any
-	}{
-		{"cluster.pipeline", c.Pipeline, cfg.Cluster.Pipeline},
-		{"cluster.shards", int(c.Shards), cfg.Cluster.Shards},
-		{"kafka.topic", c.Topic, cfg.Kafka.Topic},
-		{"session.idle_timeout", c.IdleTimeout, cfg.Session.IdleTimeout},
-		{"session.grace", c.Grace, cfg.Session.Grace},
-		{"session.retention", c.Retention, cfg.Session.Retention},
-		{"the sinks", fmt.Sprint(c.Sinks), fmt.Sprint(WantedSinks(cfg))},
-	} {
-		if f.fixed != f.wants {
-			return stopf("%s was fixed at %v when the shard was created, and is configured as %v: set it back, or "+
-				"start a "+
-				"new cluster in an empty folder", f.name, f.fixed, f.wants)
-		}
+	if text := raftstore.Differ(Fixed(l.Config), Founded(c), "in the shard"); text != "" {
+		return stopf("%s: these were fixed when the shard was created. Set them back, or start a new cluster in an "+
+			"empty folder", text)
 	}
 	if c.ClusterID != l.ClusterID {
 		return stopf("the shard belongs to cluster %s, this node to %s", c.ClusterID, l.ClusterID)
