@@ -103,6 +103,7 @@ For completion in your shell: deckle completion --help`,
 		newSupportCommand,
 		newSuppressCommand,
 		newTokenCommand,
+		newTopCommand,
 		newVerifyCommand,
 		newVersionCommand,
 	} {

@@ -37,7 +37,7 @@ func newStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "status",
 		Short:      "Show how the cluster is, and what to do about it",
-		SuggestFor: []string{"health", "cluster", "nodes", "members", "top", "conditions", "info"},
+		SuggestFor: []string{"health", "cluster", "nodes", "members", "conditions", "info"},
 		Long: `Show how the cluster is on one screen: each node with its shards, lag, disk, memory, open
 files, clock and certificates, the sinks, whether one more node may be lost and why, and
 every condition, the gravest first, with what to do about it.

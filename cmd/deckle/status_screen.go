@@ -53,8 +53,11 @@ type clusterFigures struct {
 	DiskBytes  int64     `json:"disk_bytes"`
 	DiskLimit  *int64    `json:"disk_limit_bytes"`
 	Memory     int64     `json:"memory_bytes"`
+	Sessions   int64     `json:"session_memory_bytes"`
 	Files      *int64    `json:"open_files"`
 	FileLimit  *int64    `json:"open_files_limit"`
+	// SessionLimit bounds Sessions.
+	SessionLimit *int64 `json:"session_memory_limit_bytes"`
 	// Certificates are those in use, the first to expire first.
 	Certificates []clusterCertificate `json:"certificates"`
 }
@@ -67,6 +70,7 @@ type clusterCertificate struct {
 type clusterSink struct {
 	Sink   string   `json:"sink"`
 	Behind uint64   `json:"epochs_behind"`
+	P50    *float64 `json:"visible_p50_ms"`
 	P99    *float64 `json:"visible_p99_ms"`
 }
 
