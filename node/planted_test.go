@@ -315,7 +315,8 @@ func TestPlanted(t *testing.T) {
 	shown["the logs"] = logs.String()
 	for name, want := range map[string]string{"config.yaml": "topic: web_clicks", "log.txt": "level=DEBUG",
 		"metrics.txt": "deckle_shard_leader", "cluster.json": `"members"`, "goroutines.txt": "deckle/",
-		"ready.json": `"ready": true`, "status.json": `"shards"`, "version.json": "{", "about.txt": "support bundle"} {
+		"ready.json": `"ready": true`, "status.json": `"shards"`, "version.json": "{", "about.txt": "support bundle",
+		"commits.json": `"adds": 1`} {
 		if text := shown["success /api/v1/support-bundle "+name]; !strings.Contains(text, want) {
 			t.Errorf("%s of the bundle has no %q:\n%.500s", name, want, text)
 		}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"net/http"
 
 	"deckle/node/config"
@@ -17,8 +18,9 @@ func (n *Node) Handler() http.Handler {
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
 		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Letters: n.letters, Gate: n.http.gate, Access: n.http.access,
 		Audit: n.http.audit.Load(), Insecure: n.cfg.HTTP.Insecure,
-		Open:   func() []string { return n.reloads.live.Load().HTTP.Open },
-		Recent: n.deps.RecentLog,
+		Open:    func() []string { return n.reloads.live.Load().HTTP.Open },
+		Recent:  n.deps.RecentLog,
+		Commits: func(ctx context.Context) any { return n.commits(ctx) },
 		Config: func() (any, string) {
 			values := n.reloads.live.Load().Values()
 			return values, config.ShowYAML(values)

@@ -79,6 +79,9 @@ type Options struct {
 	Config Config
 	// Recent returns the newest lines of the log, for a support bundle; without it there are none.
 	Recent func() []byte
+	// Commits returns what JSON is to show of the newest commits of the Delta tables, for a support bundle; without it
+	// there are none.
+	Commits func(ctx context.Context) any
 	// Gate judges requests first; by default one that answers under localhost and the server's addresses, without
 	// metrics.
 	Gate *front.Gate
@@ -109,6 +112,7 @@ type handler struct {
 	letters      Letters
 	config       Config // nil: it is not shown
 	recent       func() []byte
+	commits      func(context.Context) any
 	metrics      http.Handler
 	analytics    cached[*Analytics]
 	// encryption reads the beginning of every file: those who ask at once wait for one look.

@@ -129,7 +129,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
 		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters,
-		config: opts.Config, recent: opts.Recent}
+		config: opts.Config, recent: opts.Recent, commits: opts.Commits}
 	if h.now == nil {
 		h.now = time.Now
 	}

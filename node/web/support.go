@@ -3,6 +3,7 @@ package web
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,9 @@ func (h *handler) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	values, _ := h.config()
 	h.reply(w, http.StatusOK, values)
 }
+
+// commitsPatience is how long a bundle waits for the store of the Delta tables, which may be what is wrong.
+const commitsPatience = 10 * time.Second
 
 // kept keeps an answer.
 type kept struct {
@@ -42,6 +46,7 @@ config.yaml      what the node runs with; of a secret it says where it comes fro
 metrics.txt      all metrics, for Prometheus
 process.json     memory and processors, as the Go runtime has them
 goroutines.txt   what each goroutine is at; no values
+commits.json     the newest commits of the Delta tables: sizes, transactions and operations
 log.txt          the newest lines of the log, 5,000 and 4 MiB at most; empty if deckle run has not started the node
 
 No events, no sessions, no letters and no secrets are in it. Names of hosts, topics, tables and nodes are.
@@ -96,6 +101,14 @@ func (h *handler) bundle(to io.Writer, r *http.Request, now time.Time) error {
 	if h.recent != nil {
 		log = h.recent()
 	}
+	commits := []byte("null\n")
+	if h.commits != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), commitsPatience)
+		defer cancel()
+		if commits, err = json.MarshalIndent(h.commits(ctx), "", " "); err != nil {
+			return err
+		}
+	}
 	z := zip.NewWriter(to)
 	for _, f := range []struct {
 		name string
@@ -105,7 +118,7 @@ func (h *handler) bundle(to io.Writer, r *http.Request, now time.Time) error {
 		{"version.json", answer(h.serveVersion)}, {"ready.json", answer(h.serveReady)},
 		{"cluster.json", answer(h.serveCluster)}, {"status.json", answer(h.serveStatus)},
 		{"config.yaml", []byte(yaml)}, {"metrics.txt", answer(h.serveMetrics)}, {"process.json", process},
-		{"goroutines.txt", goroutines.Bytes()}, {"log.txt", log},
+		{"goroutines.txt", goroutines.Bytes()}, {"commits.json", commits}, {"log.txt", log},
 	} {
 		in, err := z.CreateHeader(&zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: now.UTC()})
 		if err == nil {
