@@ -244,3 +244,42 @@ func TestFalseMember(t *testing.T) {
 	c.put(0, 10)
 	c.agree(0, c.all()...)
 }
+
+// A leader tells a follower with an append up to where its log is committed; that counts only as far as the append has
+// been compared with the follower's log. An entry behind it, which a former leader has left there, is not committed.
+func TestCommitEndsWithTheAppend(t *testing.T) {
+	c := newCluster(t, 3, 1, calm)
+	c.start(0, 1, 2)
+	c.ready(c.all()...)
+	c.put(0, 10)
+	c.agree(0, c.all()...)
+	leads := c.leader(0)
+	to, other := (leads+1)%3, (leads+2)%3
+	h := as(string(c.nodes[leads].store.self.serverID()), c.peers[leads].Addr)
+	term := c.nodes[leads].store.Status().Groups[0].Term
+	c.stop(leads) // its name is ours
+	c.stop(other)
+	w, end := c.wireTo(to), c.end(to)
+	applied := c.image(to, 0)
+	send := func(prev raft.Log, commit uint64, entries ...*raft.Log) {
+		t.Helper()
+		var resp raft.AppendEntriesResponse
+		//nolint:staticcheck // older versions of the library look at Leader
+		if err := w.trans.AppendEntries("", w.to, &raft.AppendEntriesRequest{
+			RPCHeader: h, Term: term, Leader: h.Addr, PrevLogEntry: prev.Index, PrevLogTerm: prev.Term,
+			Entries: entries, LeaderCommitIndex: commit,
+		}, &resp); err != nil || !resp.Success {
+			t.Fatalf("append: %v, %+v", err, resp)
+		}
+	}
+	left := &raft.Log{Index: end.Index + 1, Term: term, Data: []byte("of a former leader")}
+	send(end, 0, left)
+	send(end, end.Index+1)
+	// Whatever is committed now comes behind it.
+	time.Sleep(50 * time.Millisecond)
+	if st := c.nodes[to].store.Status().Groups[0]; st.CommitIndex > end.Index || c.image(to, 0) != applied {
+		t.Errorf("entry %d is committed up to %d: %+v, before %+v", left.Index, st.CommitIndex, c.image(to, 0), applied)
+	}
+	send(*left, left.Index) // now it has been compared
+	c.eventually("it is applied", func() bool { return c.image(to, 0) != applied })
+}

@@ -135,6 +135,7 @@
 //	security      what the connections' certificates are asked
 //	places        how many connections come in, of whom
 //	network       the node's port: listens, dials, knows every connection and its peer
+//	longer        makes full appends longer, for a follower that is behind and far away
 //	transport     one group's view of the port, and Raft's transport over it
 //	peers         sends control requests to the other nodes; asks for their cluster before anything is opened
 //	hclog         Raft's messages in slog

@@ -51,8 +51,10 @@ func (e *engine) config(notify chan bool) *raft.Config {
 	c.LocalID = e.self.serverID()
 	c.HeartbeatTimeout, c.ElectionTimeout = t.Heartbeat, t.Election
 	c.LeaderLeaseTimeout, c.CommitTimeout = t.Lease, t.Commit
-	c.MaxAppendEntries = 16 // a count: entries of 64 KiB, the default, or of four times that, fit one transport timeout
-	c.BatchApplyCh = true   // so that entries which arrive during an fsync share the next one
+	// A count: entries of 64 KiB, the default, or of four times that, fit one transport timeout. Small ones that a
+	// follower lacks are added by their bytes (longer.go).
+	c.MaxAppendEntries = fullAppend
+	c.BatchApplyCh = true // so that entries which arrive during an fsync share the next one
 	c.ShutdownOnRemove = false
 	c.NoSnapshotRestoreOnStart = true
 	c.RestoreCommittedLogs = false
@@ -90,6 +92,7 @@ func (e *engine) start() (err error) {
 			}))
 		}
 	}
+	r.trans.longer = newLonger(e.opts.Timings.Transport, e.log.inner.GetLog)
 	r.trans.maySend, r.trans.noteSent = e.snaps.send.check, e.snaps.send.note
 	r.trans.refusedAnswer = func(from raft.ServerID, why *refusal) {
 		e.refusals.answer(shardLabel(e.shard), nodeOf(from), why)

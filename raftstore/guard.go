@@ -30,7 +30,9 @@ import (
 //
 // An append whose previous entry is older than the log's begin is shortened to where the log can check it: what lies
 // below is committed, and so the same as the leader's. An append that carries entries is refused while the log of the
-// node is too long.
+// node is too long. The commit index of an append counts up to the last entry that the append has compared with the
+// log: the library commits up to the end of the log, where entries of a former leader may lie that no one has asked
+// for yet, if the append ends before them.
 type guard struct {
 	logger         *slog.Logger
 	log            *logStore
@@ -88,6 +90,7 @@ func (g *guard) answered(r *instance, rpc raft.RPC, peer string) bool {
 			return true
 		}
 		g.shorten(req)
+		req.LeaderCommitIndex = min(req.LeaderCommitIndex, req.PrevLogEntry+uint64(len(req.Entries)))
 	case *raft.InstallSnapshotRequest:
 		return g.install(r, rpc, req)
 	}

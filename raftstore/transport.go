@@ -80,7 +80,8 @@ const dialSeparator = "\x00"
 //   - an answer is taken only if it may be one (held): the library takes over any term that stands in it;
 //   - calls to a peer that does not answer wait until a heartbeat to it is answered, so that the library's backoff,
 //     which grows to seconds, does not delay a peer that has come back;
-//   - a snapshot is sent only to a server that can read it, and what became of it is noted.
+//   - a snapshot is sent only to a server that can read it, and what became of it is noted;
+//   - a full append to a follower that is behind is made longer (longer.go).
 type transport struct {
 	*raft.NetworkTransport // embedded, so that its pre-vote and its Close stay visible
 
@@ -96,6 +97,7 @@ type transport struct {
 	noteSent func(raft.ServerID, error)
 	// refusedAnswer is told of an answer that was not taken.
 	refusedAnswer func(raft.ServerID, *refusal)
+	longer        *longer
 
 	mu sync.Mutex
 	// down holds the silent peers; a channel is closed when its peer answers again, or nobody is to wait any more.
@@ -180,10 +182,12 @@ func (t *transport) AppendEntries(
 	// 	resp.Term, resp.LastLog, resp.Success = req.Term, req.Entries[n-1].Index, true
 	// 	return nil
 	// }
+	ended, start := t.longer.lengthen(id, req), time.Now()
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
 	if err = t.held(id, err, resp.ID, resp.Term, req.Term); err != nil {
 		*resp = raft.AppendEntriesResponse{}
 	}
+	ended(time.Since(start), err == nil && resp.Success)
 	t.noteAnswer(id, err == nil, heartbeat)
 	return err
 }
