@@ -7,29 +7,18 @@ TABLES is the folder of the tables sessions and events. Prints one JSON object: 
 before, their partition columns, all rows, and the session ids with each brand ("" is null).
 """
 
-import glob
 import json
 import sys
 
-from pyspark.sql import SparkSession
+import deltaspark
 
 jars, folder, catalog, tables, brands = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:]
-spark = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config("spark.driver.memory", "1g")
-         .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-         .config("spark.jars", ",".join(glob.glob(jars + "/*.jar")))
-         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-         .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-         .config("spark.sql.shuffle.partitions", "1")
-         .config("spark.databricks.delta.snapshotPartitions", "1")
-         .config("spark.sql.session.timeZone", "UTC")
-         .config("spark.sql.catalogImplementation", catalog)
-         .config("spark.sql.warehouse.dir", folder + "/warehouse")
-         .config("spark.hadoop.javax.jdo.option.ConnectionURL",
-                 f"jdbc:derby:;databaseName={folder}/metastore;create=true")
-         .config("spark.hadoop.datanucleus.schema.autoCreateAll", "true")
-         .config("spark.hadoop.hive.metastore.schema.verification", "false")
-         .getOrCreate())
-spark.sparkContext.setLogLevel("ERROR")
+spark, _ = deltaspark.start(jars, {
+    "spark.sql.catalogImplementation": catalog, "spark.sql.warehouse.dir": folder + "/warehouse",
+    "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder}/metastore;create=true",
+    "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
+    "spark.hadoop.hive.metastore.schema.verification": "false",
+})
 
 
 def rows(sql, *args):

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -58,15 +57,10 @@ func (r registered) Originals(context.Context, []state.Position, func(int, []byt
 // Spark's own catalog and in a Hive metastore, and are read by name from then on; what is written later shows without a
 // further step. Spark is fetched for that (1 GB) if DECKLE_TEST_SPARK=1: make catalog-spark.
 func TestSparkRegisters(t *testing.T) {
-	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
-		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
-	}
 	cache, err := services.OpenCache(os.Stderr)
 	must(t, err)
-	spark, err := cache.FetchSpark(t.Context())
+	spark, err := cache.TestSpark(t.Context())
 	need(t, err)
-	script, err := filepath.Abs("catalog_spark.py")
-	must(t, err)
 	dir, catalogs := folder(t), t.TempDir()
 	from := registered{[]string{"", "50% ü", "bild", "le monde/fr"}}
 	d, err := delta.Open(t.Context(), delta.Options{Store: store.NewLocal(vfs.Default, dir, "test"), ClusterID: "c",
@@ -119,9 +113,9 @@ func TestSparkRegisters(t *testing.T) {
 		t.Helper()
 		at := filepath.Join(catalogs, catalog)
 		must(t, os.MkdirAll(at, 0o755))
-		args := slices.Concat([]string{script, spark.Jars, at, catalog, dir}, from.brands)
-		cmd := exec.CommandContext(t.Context(), spark.Python, args...)
-		cmd.Env, cmd.Dir = append(os.Environ(), "SPARK_LOCAL_IP=127.0.0.1", "TZ=UTC"), t.TempDir()
+		args := slices.Concat([]string{spark.Jars, at, catalog, dir}, from.brands)
+		cmd, err := spark.Command(t.Context(), t.TempDir(), "catalog_spark.py", args...)
+		must(t, err)
 		out, err := cmd.CombinedOutput()
 		_, result, _ := bytes.Cut(out, []byte("RESULT "))
 		var got answer

@@ -3,24 +3,14 @@
 usage: python delta_spark.py JARS TABLE VERSION…      the last one is the newest; prints one JSON object
 """
 
-import glob
 import json
 import sys
 
-from pyspark.sql import SparkSession
+import deltaspark
 
 jars, table, versions = sys.argv[1], sys.argv[2], [int(v) for v in sys.argv[3:]]
-spark = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config("spark.driver.memory", "1g")
-         .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-         .config("spark.jars", ",".join(glob.glob(jars + "/*.jar")))
-         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-         .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-         .config("spark.sql.shuffle.partitions", "1")
-         .config("spark.databricks.delta.snapshotPartitions", "1")
-         .config("spark.databricks.delta.incrementalCommit.enabled", "true")
-         .config("spark.databricks.delta.checksum_mismatch_is_fatal", "true")
-         .getOrCreate())
-spark.sparkContext.setLogLevel("ERROR")
+spark, _ = deltaspark.start(jars, {"spark.databricks.delta.incrementalCommit.enabled": "true",
+                                   "spark.databricks.delta.checksum_mismatch_is_fatal": "true"})
 logs = spark._jvm.org.apache.spark.sql.delta.DeltaLog
 
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -21,12 +20,9 @@ import (
 // commits a property, makes its own checksum from Deckle's without a replay, and Deckle goes on behind it. Spark is
 // fetched for that (1 GB) if DECKLE_TEST_SPARK=1: make checksum-spark.
 func TestSparkTakesChecksums(t *testing.T) {
-	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
-		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
-	}
 	cache, err := services.OpenCache(os.Stderr)
 	must(t, err)
-	spark, err := cache.FetchSpark(t.Context())
+	spark, err := cache.TestSpark(t.Context())
 	need(t, err)
 	dir := folder(t)
 	open := func() *deltalog.Log {
@@ -66,14 +62,12 @@ func TestSparkTakesChecksums(t *testing.T) {
 		Files, Bytes int64
 	}
 	ask := func(at ...int) (versions map[string]look, after look) {
-		script, err := filepath.Abs("delta_spark.py")
-		must(t, err)
-		args := []string{script, spark.Jars, filepath.Join(dir, "t")}
+		args := []string{spark.Jars, filepath.Join(dir, "t")}
 		for _, v := range at {
 			args = append(args, fmt.Sprint(v))
 		}
-		cmd := exec.CommandContext(t.Context(), spark.Python, args...)
-		cmd.Env, cmd.Dir = append(os.Environ(), "SPARK_LOCAL_IP=127.0.0.1"), t.TempDir()
+		cmd, err := spark.Command(t.Context(), t.TempDir(), "delta_spark.py", args...)
+		must(t, err)
 		out, err := cmd.CombinedOutput()
 		_, result, _ := bytes.Cut(out, []byte("RESULT "))
 		var got struct {

@@ -3,21 +3,12 @@
 usage: python foreign_spark.py JARS                   an error is printed as {"error": text}
 """
 
-import glob
 import json
 import sys
 
-from pyspark.sql import SparkSession
+import deltaspark
 
-spark = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config("spark.driver.memory", "1g")
-         .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-         .config("spark.jars", ",".join(glob.glob(sys.argv[1] + "/*.jar")))
-         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-         .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-         .config("spark.sql.shuffle.partitions", "1").config("spark.databricks.delta.snapshotPartitions", "1")
-         .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-         .getOrCreate())
-spark.sparkContext.setLogLevel("ERROR")
+spark, _ = deltaspark.start(sys.argv[1])
 print("RESULT " + json.dumps(spark.version), flush=True)
 for line in sys.stdin:
     try:

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -34,12 +33,10 @@ type sparkSession struct {
 	version string
 }
 
-func startSpark(t *testing.T, python, jars string) *sparkSession {
+func startSpark(t *testing.T, spark *services.Spark) *sparkSession {
 	t.Helper()
-	script, err := filepath.Abs("foreign_spark.py")
+	cmd, err := spark.Command(t.Context(), t.TempDir(), "foreign_spark.py", spark.Jars)
 	must(t, err)
-	cmd := exec.CommandContext(t.Context(), python, script, jars)
-	cmd.Env, cmd.Dir = append(os.Environ(), "SPARK_LOCAL_IP=127.0.0.1"), t.TempDir()
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
@@ -77,22 +74,12 @@ func (s *sparkSession) sql(format string, args ...any) (rows [][]*string) {
 
 // TestSparkBesideDeckle: Spark changes a table between what Deckle's sinks write; both go on, and Spark reads what
 // each of the two has written. What Deckle cannot write stops its sinks by name, and they go on once Spark has undone
-// it. DECKLE_TEST_SPARK_FOLDER names a folder with another Spark (jars, python/bin/python) than the one that is
-// fetched.
+// it.
 func TestSparkBesideDeckle(t *testing.T) {
-	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
-		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
-	}
-	python, jars := "", ""
-	if folder := os.Getenv("DECKLE_TEST_SPARK_FOLDER"); folder != "" {
-		python, jars = filepath.Join(folder, "python", "bin", "python"), filepath.Join(folder, "jars")
-	} else {
-		cache, err := services.OpenCache(os.Stderr)
-		must(t, err)
-		spark, err := cache.FetchSpark(t.Context())
-		need(t, err)
-		python, jars = spark.Python, spark.Jars
-	}
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	with, err := cache.TestSpark(t.Context())
+	need(t, err)
 	dir := folder(t)
 	d, err := delta.Open(t.Context(), delta.Options{Store: store.NewLocal(vfs.Default, dir, "test"), ClusterID: "c",
 		Pipeline: "p"})
@@ -133,7 +120,7 @@ func TestSparkBesideDeckle(t *testing.T) {
 	}
 	must(t, write(state.SinkSessions, 1, row(1, 1, "bild"), row(1, 2, "bild")))
 	must(t, write(state.SinkSessions, 2, row(2, 3, "welt")))
-	spark := startSpark(t, python, jars)
+	spark := startSpark(t, with)
 	table := "delta.`" + filepath.Join(dir, "sessions") + "`"
 	look := func(what string) {
 		t.Helper()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -73,10 +74,9 @@ func TestJSONReaders(t *testing.T) {
 		}
 		t.Logf("%d texts, %d differ from what Go reads", len(got), differ)
 	}
-	if os.Getenv("DECKLE_TEST_SPARK") == "1" {
-		spark, err := cache.FetchSpark(ctx)
+	if spark, err := cache.TestSpark(ctx); !errors.Is(err, services.ErrNotAsked) {
 		need(t, err)
-		t.Run("spark", func(t *testing.T) { read(t, texts, spark.Python, "spark", "SPARK_LOCAL_IP=127.0.0.1") })
+		t.Run("spark", func(t *testing.T) { read(t, texts, spark.Python, "spark", services.SparkEnv...) })
 		return
 	}
 	python, err := cache.FetchPython(ctx)

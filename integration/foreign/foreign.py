@@ -4,8 +4,8 @@ usage: python foreign.py TOOL TABLE JARS      each answer is a line "RESULT " wi
 """
 
 import datetime
-import glob
 import json
+import os
 import sys
 
 NOTE = "note"  # the column that the tool adds
@@ -76,23 +76,11 @@ class DeltaRS:
 
 class Spark:
     def __init__(self, path, jars):
-        import pyspark
-        from pyspark.sql import SparkSession
+        sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+        import deltaspark
 
         self.path = path
-        self.spark = (
-            SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-            .config("spark.driver.memory", "1g").config("spark.driver.host", "127.0.0.1")
-            .config("spark.driver.bindAddress", "127.0.0.1").config("spark.jars", ",".join(glob.glob(jars + "/*.jar")))
-            .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-            .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-            .config("spark.sql.shuffle.partitions", "1").config("spark.databricks.delta.snapshotPartitions", "1")
-            .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-            .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "1")  # VACUUM takes minutes otherwise
-            .getOrCreate())
-        self.spark.sparkContext.setLogLevel("OFF")
-        delta = [j for j in glob.glob(jars + "/delta-spark*.jar")][0].rsplit("/", 1)[1]
-        self.name = f"Spark {pyspark.__version__} with {delta.removesuffix('.jar')}"
+        self.spark, self.name = deltaspark.start(jars, log="OFF")
         self.sql(f"CREATE TABLE sessions USING DELTA LOCATION '{path}'")
 
     def sql(self, text):

@@ -247,20 +247,13 @@ func TestDeltaRS(t *testing.T) {
 
 // TestSpark has Spark 3.5 and Spark 4 do all of it (make foreign-spark). They are fetched the first time: 2 GB.
 func TestSpark(t *testing.T) {
-	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
-		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
-	}
 	cache, err := services.OpenCache(os.Stderr)
+	need(t, err)
+	sparks, err := cache.TestSparks(t.Context())
 	need(t, err)
 	binary, err := services.BuildDeckle(t.Context(), "../..", t.TempDir())
 	need(t, err)
-	for name, fetch := range map[string]func(context.Context) (*services.Spark, error){
-		"3.5": cache.FetchSpark, "4.0": cache.FetchSpark4,
-	} {
-		t.Run(name, func(t *testing.T) {
-			spark, err := fetch(t.Context())
-			need(t, err)
-			run(t, binary, spark.Python, "Spark", spark.Jars)
-		})
+	for _, spark := range sparks {
+		t.Run(spark.Version, func(t *testing.T) { run(t, binary, spark.Python, "Spark", spark.Jars) })
 	}
 }

@@ -285,7 +285,7 @@ func (w *world) startTool(python, kind, jars string) {
 	script, err := filepath.Abs("foreign.py")
 	w.must(err)
 	cmd := exec.CommandContext(w.ctx, python, script, kind, filepath.Join(w.dir, "sessions"), jars)
-	cmd.Env, cmd.Dir = append(os.Environ(), "SPARK_LOCAL_IP=127.0.0.1", "TZ=UTC"), w.t.TempDir()
+	cmd.Env, cmd.Dir = append(os.Environ(), services.SparkEnv...), w.t.TempDir()
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	in, err := cmd.StdinPipe()

@@ -5,7 +5,9 @@ usage: python matrix.py CLIENT SETTINGS.json      prints one JSON object; exit c
 
 import collections
 import datetime
+import glob
 import json
+import os
 import sys
 
 UTC = datetime.timezone.utc
@@ -80,9 +82,6 @@ class DeltaRS(SQL):
 
 class DuckDB(SQL):
     def __init__(self, s):
-        import glob
-        import os
-
         import duckdb
         import duckdb_extension_delta
 
@@ -153,25 +152,10 @@ class ChDB(SQL):
 
 class Spark(SQL):
     def __init__(self, s):
-        import glob
-        import os
+        sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+        import deltaspark
 
-        import pyspark
-        from pyspark.sql import SparkSession
-
-        os.environ["TZ"] = "UTC"
-        jars = glob.glob(s["jars"] + "/*.jar")
-        self.spark = (
-            SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-            .config("spark.driver.memory", "1g").config("spark.driver.host", "127.0.0.1")
-            .config("spark.driver.bindAddress", "127.0.0.1").config("spark.jars", ",".join(jars))
-            .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-            .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-            .config("spark.sql.shuffle.partitions", "1").config("spark.sql.session.timeZone", "UTC")
-            .config("spark.databricks.delta.snapshotPartitions", "1").getOrCreate())
-        self.spark.sparkContext.setLogLevel("OFF")
-        delta = [os.path.basename(j) for j in jars if os.path.basename(j).startswith("delta-spark")][0]
-        self.name = f"Spark {pyspark.__version__} with {delta.removesuffix('.jar')}"
+        self.spark, self.name = deltaspark.start(s["jars"], log="OFF")
 
     def quote(self, name):
         return f"`{name}`"

@@ -73,19 +73,14 @@ func TestReadersOfHidden(t *testing.T) {
 // TestSparkReaders is TestReaders and TestReadersOfHidden with Spark (make readers). What it needs is fetched the first
 // time: 2 GB.
 func TestSparkReaders(t *testing.T) {
-	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
-		t.Skip("skipped: DECKLE_TEST_SPARK is not 1")
-	}
 	cache, err := services.OpenCache(os.Stderr)
 	must(t, err)
-	three, err := cache.FetchSpark(t.Context())
-	need(t, err)
-	four, err := cache.FetchSpark4(t.Context())
+	sparks, err := cache.TestSparks(t.Context())
 	need(t, err)
 	var clients []client
-	for _, s := range []*services.Spark{three, four} {
+	for _, s := range sparks {
 		clients = append(clients, client{name: "Spark", python: s.Python, every: 20, feed: true,
-			settings: map[string]any{"jars": s.Jars}, env: []string{"SPARK_LOCAL_IP=127.0.0.1"}})
+			settings: map[string]any{"jars": s.Jars}, env: services.SparkEnv})
 	}
 	for _, o := range []lakeOptions{{}, {byBrand: true}, {hides: true}} {
 		t.Run(fmt.Sprintf("%+v", o), func(t *testing.T) { run(t, t.TempDir(), o, clients) })

@@ -23,8 +23,11 @@ func (e *MissingError) Error() string {
 }
 
 // MaySkip reports whether err says that this machine lacks a tool, and a test that needs it may be skipped: with
-// DECKLE_REQUIRE_SERVICES=1 none may.
+// DECKLE_REQUIRE_SERVICES=1 none may. ErrNotAsked always may.
 func MaySkip(err error) bool {
+	if errors.Is(err, ErrNotAsked) {
+		return true
+	}
 	_, missing := errors.AsType[*MissingError](err)
 	return missing && os.Getenv("DECKLE_REQUIRE_SERVICES") != "1"
 }

@@ -2,7 +2,10 @@ package services
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -66,11 +69,51 @@ const spark4POM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 `
 
+// ErrNotAsked says that a test is not run unless it is asked for.
+var ErrNotAsked = errors.New("services: DECKLE_TEST_SPARK is not 1")
+
 // Spark is what a pyspark job runs with.
 type Spark struct {
-	Python string // an interpreter with pyspark, clickhouse-driver, pyarrow, numpy and pandas
-	Jars   string // the folder of the jars for Kafka, Delta and S3 that pyspark does not have
+	Version string
+	Python  string // an interpreter with pyspark, clickhouse-driver, pyarrow, numpy and pandas
+	Jars    string // the folder of the jars for Kafka, Delta and S3 that pyspark does not have
 }
+
+// TestSpark is FetchSpark for a test, which takes minutes and a GB: ErrNotAsked unless DECKLE_TEST_SPARK=1.
+// DECKLE_TEST_SPARK_FOLDER names a folder with another Spark (jars, python/bin/python) than the one that is fetched.
+func (c *Cache) TestSpark(ctx context.Context) (*Spark, error) {
+	if os.Getenv("DECKLE_TEST_SPARK") != "1" {
+		return nil, ErrNotAsked
+	}
+	if dir := os.Getenv("DECKLE_TEST_SPARK_FOLDER"); dir != "" {
+		return sparkIn(dir, "in "+dir), nil
+	}
+	return c.FetchSpark(ctx)
+}
+
+// TestSparks is TestSpark with Spark 4, too.
+func (c *Cache) TestSparks(ctx context.Context) ([]*Spark, error) {
+	three, err := c.TestSpark(ctx)
+	if err != nil {
+		return nil, err
+	}
+	four, err := c.FetchSpark4(ctx)
+	return []*Spark{three, four}, err
+}
+
+// Command is a Python script that runs with Spark, in a folder. Delta's scripts are given Jars.
+func (s *Spark) Command(ctx context.Context, dir, script string, args ...string) (*exec.Cmd, error) {
+	script, err := filepath.Abs(script)
+	if err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, s.Python, append([]string{script}, args...)...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), SparkEnv...)
+	return cmd, nil
+}
+
+// SparkEnv is what a process with Spark has in its environment.
+var SparkEnv = []string{"SPARK_LOCAL_IP=127.0.0.1", "TZ=UTC"}
 
 // FetchSpark returns a Python interpreter with pyspark and the jars of its connectors.
 func (c *Cache) FetchSpark(ctx context.Context) (*Spark, error) {
@@ -103,5 +146,10 @@ func (c *Cache) fetchSpark(ctx context.Context, version, pom, packages string) (
 	if err != nil {
 		return nil, err
 	}
-	return &Spark{Python: filepath.Join(dir, "python", "bin", "python"), Jars: filepath.Join(dir, "jars")}, nil
+	return sparkIn(dir, version), nil
+}
+
+func sparkIn(dir, version string) *Spark {
+	return &Spark{Version: version, Python: filepath.Join(dir, "python", "bin", "python"),
+		Jars: filepath.Join(dir, "jars")}
 }
