@@ -102,9 +102,9 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 		if err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
-		n := int64(0)
+		sieve := deletionvector.NewSieve(hidden)
 		rows, err := ParquetRows(data, t.columns, t.PartitionValues(f), func(r []string) error {
-			if n++; hidden.Has(n - 1) {
+			if !sieve.Next() {
 				return nil
 			}
 			return yield(r)
@@ -115,7 +115,7 @@ func (d *deltaReader) Rows(ctx context.Context, table string, yield func([]strin
 		if f.NumRecords >= 0 && rows != f.NumRecords {
 			return fmt.Errorf("%s has %d rows, the log says %d", key, rows, f.NumRecords)
 		}
-		if err := hidden.Fits(rows); err != nil {
+		if err := sieve.End(); err != nil {
 			return fmt.Errorf("read %s: %w", key, err)
 		}
 	}

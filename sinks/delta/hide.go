@@ -94,7 +94,7 @@ func (p *pass) hide(f *deltalog.File, key string, v *visible, in partition, foun
 func (p *pass) befores(key string, v *visible, found *findings) (rows []sessionRow, err error) {
 	newest := p.s.layout.sessions[level.Current]
 	err = eachRow(key, found.data, newest.file, newest.later, v.rows(func(row parquet.Row) error {
-		if _, ok := slices.BinarySearch(found.older, v.n-1); ok {
+		if _, ok := slices.BinarySearch(found.older, v.N()-1); ok {
 			rows = append(rows, sessionRow(row).clone())
 		}
 		return nil

@@ -234,8 +234,8 @@ func readFiles(ctx context.Context, t *Table, of *table, files []*File,
 		if err != nil {
 			return err
 		}
-		if f.NumRecords >= 0 && v.n != f.NumRecords {
-			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d rows, the log says %d", v.n, f.NumRecords)}
+		if f.NumRecords >= 0 && v.N() != f.NumRecords {
+			return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d rows, the log says %d", v.N(), f.NumRecords)}
 		}
 		if err := v.end(key); err != nil {
 			return err

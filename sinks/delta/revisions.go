@@ -499,7 +499,7 @@ func (p *pass) find(f *deltalog.File, key string, v *visible) (*findings, error)
 		data, err := p.get(key)
 		if err == nil {
 			found.data = data
-			err = eachRow(key, data, sessionKeys, nil, v.rows(func(r parquet.Row) error { return see(v.n-1, r) }))
+			err = eachRow(key, data, sessionKeys, nil, v.rows(func(r parquet.Row) error { return see(v.N()-1, r) }))
 		}
 		if err == nil {
 			err = v.end(key)

@@ -37,7 +37,7 @@ func eachRow(key string, data []byte, columns *parquet.Schema, later []string,
 // visible are the rows of a file that its deletion vector does not hide.
 type visible struct {
 	hidden *deletionvector.Rows
-	n      int64 // rows of the file so far
+	*deletionvector.Sieve
 }
 
 // visibleOf reads the deletion vector of a file, if it has one. An error is one of the store, a CorruptionError, or a
@@ -52,17 +52,17 @@ func visibleOf(ctx context.Context, s store.Store, table string, f *deltalog.Fil
 	case err != nil:
 		return nil, err
 	}
-	return &visible{hidden: hidden}, nil
+	return &visible{hidden: hidden, Sieve: deletionvector.NewSieve(hidden)}, nil
 }
 
 // rows returns what is called for each row of the file in its order, and passes on those that are not hidden.
 func (v *visible) rows(yield func(parquet.Row) error) func(parquet.Row) error {
-	v.n = 0
+	v.Sieve = deletionvector.NewSieve(v.hidden)
 	return func(r parquet.Row) error {
-		v.n++
+		seen := v.Next()
 		// gofail: var bugVectorIgnoredWhole struct{}
-		// return yield(r)
-		if v.hidden.Has(v.n - 1) {
+		// seen = true
+		if !seen {
 			return nil
 		}
 		return yield(r)
@@ -71,7 +71,7 @@ func (v *visible) rows(yield func(parquet.Row) error) func(parquet.Row) error {
 
 // end gives a CorruptionError if the vector hides rows that the file, which has been read, does not have.
 func (v *visible) end(key string) error {
-	if err := v.hidden.Fits(v.n); err != nil {
+	if err := v.End(); err != nil {
 		return &deltalog.CorruptionError{Key: key, Err: err}
 	}
 	return nil

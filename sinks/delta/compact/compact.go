@@ -408,13 +408,13 @@ func (c *Compactor) read(ctx context.Context, f *deltalog.File, m Merge, s *sort
 	if int64(len(data)) != f.Size {
 		return damaged(fmt.Errorf("%d bytes, the log says %d", len(data), f.Size))
 	}
-	rows := int64(0)
+	sieve := deletionvector.NewSieve(hidden)
 	var spill error // an error of the disk says nothing about the file
 	err = m.Read(key, data, func(r parquet.Row) error {
-		rows++
+		seen := sieve.Next()
 		// gofail: var bugCompactHidden struct{}
-		// hidden = nil
-		if hidden.Has(rows - 1) {
+		// seen = true
+		if !seen {
 			return nil
 		}
 		spill = s.add(r)
@@ -425,10 +425,10 @@ func (c *Compactor) read(ctx context.Context, f *deltalog.File, m Merge, s *sort
 		return spill
 	case err != nil:
 		return &fileError{f.Path, err}
-	case f.NumRecords >= 0 && rows != f.NumRecords:
-		return damaged(fmt.Errorf("%d rows, the log says %d", rows, f.NumRecords))
+	case f.NumRecords >= 0 && sieve.N() != f.NumRecords:
+		return damaged(fmt.Errorf("%d rows, the log says %d", sieve.N(), f.NumRecords))
 	}
-	if err := hidden.Fits(rows); err != nil {
+	if err := sieve.End(); err != nil {
 		return damaged(err)
 	}
 	return nil

@@ -79,6 +79,28 @@ func (r *Rows) Fits(rows int64) error {
 	return nil
 }
 
+// Sieve goes through the rows of one file in their order, and tells those that readers see from those that a vector
+// hides.
+type Sieve struct {
+	hidden *Rows
+	n      int64
+}
+
+// NewSieve begins before the first row of a file of which rows are hidden.
+func NewSieve(hidden *Rows) *Sieve { return &Sieve{hidden: hidden} }
+
+// Next goes to the next row, and says whether readers see it.
+func (s *Sieve) Next() bool {
+	s.n++
+	return !s.hidden.Has(s.n - 1)
+}
+
+// N is how many rows were passed, hidden ones among them.
+func (s *Sieve) N() int64 { return s.n }
+
+// End returns an error if a row is hidden that has not come: the vector is another file's.
+func (s *Sieve) End() error { return s.hidden.Fits(s.n) }
+
 // Read reads a vector of a table, whose folder is given. A descriptor of nil gives nil. Damage is a *DamageError; an
 // error of the store is returned unchanged, store.ErrNotFound among them.
 func Read(ctx context.Context, s store.Store, table string, d *Descriptor) (*Rows, error) {
