@@ -40,6 +40,8 @@ type lake struct {
 
 	compaction *compact.Metrics
 	vacuums    *vacuumMetrics
+	brands     prometheus.Gauge // of sessions, by the node that leads shard 0
+	mostBrands int              // 0: manyBrands
 
 	// Each has one goroutine.
 	compactors map[string]*compactor // by table; of compactAll
@@ -81,6 +83,10 @@ func (l *lake) may(shard uint32) bool {
 func newLake(l *lake) *lake {
 	l.compaction = compact.NewMetrics(l.deps.Registerer)
 	l.vacuums = newVacuumMetrics(l.deps.Registerer)
+	l.brands = prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_delta_session_brands",
+		Help: "Brands (opening_brand) that live files of sessions have, if it is partitioned by brand; 0 on nodes that " +
+			"do not lead shard 0."})
+	l.deps.Registerer.MustRegister(l.brands)
 	l.compactors, l.vacuumed = map[string]*compactor{}, map[string]time.Time{}
 	return l
 }
@@ -100,6 +106,9 @@ func (l *lake) run(ctx context.Context) {
 		wait.Go(func() { l.compactAll(ctx) })
 	}
 	wait.Go(func() { l.watchRemoved(ctx) })
+	if l.cfg().Delta.Sessions.ByBrand() {
+		wait.Go(func() { l.watchBrands(ctx) })
+	}
 	if on(l.cfg().Delta.Vacuum.Enabled) {
 		wait.Go(func() { l.vacuumAll(ctx) })
 	}

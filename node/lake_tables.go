@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,40 @@ func (l *lake) watchRemoved(ctx context.Context) {
 				l.list.Set(condition.RowsRemoved, "table "+table, 0, l.removedText(ctx, table, v), "")
 			}
 			said[table] = v
+		}
+	}
+}
+
+// manyBrands is how many brands a table may have that is partitioned by them, before somebody should know. Publishers
+// have some dozens; each costs a request and a file in the flushes that it has rows in.
+const manyBrands = 500
+
+// watchBrands keeps the condition that the table of sessions has many brands, on the node that leads shard 0. A brand is
+// fixed when its session is opened, by a record of which nobody asks where it comes from, and stands in the folder of its
+// files and nowhere else: what is written cannot be bounded here any more.
+func (l *lake) watchBrands(ctx context.Context) {
+	most, said := cmp.Or(l.mostBrands, manyBrands), 0 // of how many the condition tells
+	for wait(ctx, removedLook) {
+		n := 0
+		if l.leads(0) {
+			d, err := l.tables(ctx)
+			if err != nil {
+				continue // who writes the table tells of it
+			}
+			if log, _ := d.Committer("sessions"); log != nil {
+				log.View(func(s *deltalog.Snapshot) { n = s.Distinct(delta.BrandColumn) })
+			}
+		}
+		l.brands.Set(float64(n))
+		switch {
+		case n == said || n <= most && said == 0:
+		case n <= most:
+			l.list.Clear(condition.BrandsMany, "table sessions")
+			said = 0
+		default:
+			l.list.Set(condition.BrandsMany, "table sessions", 0, fmt.Sprintf("its files have %d brands, more than %d: "+
+				"each flush makes a file for each brand in it", n, most), "")
+			said = n
 		}
 	}
 }

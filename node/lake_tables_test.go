@@ -10,10 +10,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/status"
 	"deckle/schema"
+	"deckle/schema/level"
 	"deckle/sim/testworld/objects"
 	"deckle/sinks/delta"
 	"deckle/sinks/delta/store"
@@ -141,5 +144,73 @@ func TestRowsRemoved(t *testing.T) {
 		if _, err := l.table(t.Context(), &q); !errors.Is(err, status.ErrRefused) {
 			t.Errorf("a table that there is not: %v", err)
 		}
+	})
+}
+
+// A table by brand that has more brands than publishers have tells of it on the node that leads shard 0, and of how many
+// they are, until it has fewer.
+func TestBrandsMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := objects.NewMem(nil)
+		d, err := delta.Open(t.Context(), delta.Options{Store: mem, ClusterID: "c", Pipeline: "p", Level: level.Lake,
+			SessionsByBrand: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		write := func(epoch uint64, brand string) {
+			row := schema.SessionRow{SessionID: fmt.Sprint("s", epoch), Origin: "0/1", SessionDate: 20_000, Epoch: epoch,
+				OpeningBrand: brand, BatchID: schema.BatchID(0, epoch), Categories: "[]", PageEvents: "[]"}
+			p := statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil,
+				statetest.Content{Rows: []schema.SessionRow{row}})
+			p.Level = level.Lake
+			if err := d.Sessions().Write(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var leads atomic.Bool
+		deps := &Deps{}
+		deps.complete()
+		l := newLake(&lake{deps: deps, list: condition.New("n1", time.Now, deps.Logger), mostBrands: 2,
+			leads:  func(uint32) bool { return leads.Load() },
+			tables: func(context.Context) (*delta.Delta, error) { return d, nil }})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go l.watchBrands(ctx)
+		want := func(what, text string, brands float64) {
+			t.Helper()
+			time.Sleep(2 * removedLook)
+			synctest.Wait()
+			l.list.Ripen()
+			got := ""
+			for _, c := range l.list.Snapshot() {
+				got += string(c.ID) + ", " + c.Subject + ": " + c.Text
+			}
+			if !strings.HasPrefix(got, text) || (got == "") != (text == "") || testutil.ToFloat64(l.brands) != brands {
+				t.Errorf("%s: %q, %v brands; want %q, %v", what, got, testutil.ToFloat64(l.brands), text, brands)
+			}
+		}
+		write(1, "bild")
+		write(2, "")
+		write(3, "bild")
+		leads.Store(true)
+		want("two brands", "", 2)
+		write(4, "a/b c")
+		want("three brands", "brands-many, table sessions: its files have 3 brands, more than 2", 3)
+		leads.Store(false)
+		want("another node", "", 0)
+		leads.Store(true)
+		want("again", "brands-many, table sessions: its files have 3 brands", 3)
+		gone := ""
+		for _, k := range mem.Keys("sessions/opening_brand=a") {
+			gone = strings.TrimPrefix(k, "sessions/")
+		}
+		body := fmt.Sprintf(`{"commitInfo":{"operation":"DELETE"}}`+"\n"+`{"remove":{"path":%q,"dataChange":true,`+
+			`"deletionTimestamp":1,"size":1}}`+"\n", gone)
+		if err := mem.PutIfAbsent(t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", 5), []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		write(5, "bild")
+		want("a brand less", "", 2)
 	})
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// brandColumn is the partition column of a table of sessions that is partitioned by brand and date. As the date, it
+// BrandColumn is the partition column of a table of sessions that is partitioned by brand and date. As the date, it
 // then stands in the log and not in the files.
-const brandColumn = "opening_brand"
+const BrandColumn = "opening_brand"
 
 // partition says where a row lies in its table. Both values are fixed when the session is opened.
 type partition struct {

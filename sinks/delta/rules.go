@@ -94,7 +94,7 @@ func (j *judge) row(r parquet.Row, p partition, of map[string]constraint.Value) 
 		switch {
 		case column == j.table.partition:
 			return constraint.Value{N: int64(p.date)}
-		case column == brandColumn && j.table.byBrand:
+		case column == BrandColumn && j.table.byBrand:
 			return constraint.Value{Text: p.brand, Null: p.brand == ""}
 		}
 		if at, ok := j.places[column]; ok && at < len(r) {

@@ -21,7 +21,7 @@ type table struct {
 	description string
 	level       level.Level
 	partition   string // name of the column of the date, by which it is partitioned; it is not in the files
-	byBrand     bool   // it is partitioned by brandColumn, too, which is not in the files then
+	byBrand     bool   // it is partitioned by BrandColumn, too, which is not in the files then
 	fields      []deltalog.Field
 	comments    map[string]string // by column, of those that have one
 	stats       []string          // columns with bounds
@@ -52,7 +52,7 @@ func newLayout(all schema.Set, byBrand bool) *layout {
 		all.Events[first:])
 	inFolder := "" // a column that is in the names of folders only
 	if byBrand {
-		inFolder = brandColumn
+		inFolder = BrandColumn
 	}
 	y := &layout{sessionColumns: fileColumns(all.Sessions, level.Current, inFolder)}
 	for l := level.First; l <= level.Current; l++ {
@@ -220,7 +220,7 @@ func (t *table) of(r *schema.SessionRow) partition {
 // columns are the partition columns, in the order of their names.
 func (t *table) columns() []string {
 	if t.byBrand {
-		return []string{brandColumn, t.partition}
+		return []string{BrandColumn, t.partition}
 	}
 	return []string{t.partition}
 }
@@ -250,7 +250,7 @@ func (t *table) folder(p partition) string { return deltalog.Folder(t.columns(),
 func (t *table) values(p partition) deltalog.Values {
 	v := deltalog.Values{t.partition: schema.DateText(p.date)}
 	if t.byBrand {
-		v[brandColumn] = p.brand
+		v[BrandColumn] = p.brand
 	}
 	return v
 }

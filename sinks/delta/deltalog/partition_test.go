@@ -217,3 +217,27 @@ func TestValues(t *testing.T) {
 		t.Errorf("%s: %+v, %v", b, again, err)
 	}
 }
+
+// Distinct counts the values of a partition column among live files, null among them, and no others.
+func TestDistinct(t *testing.T) {
+	s := newSnapshot(true, false, 0)
+	s.Metadata = &Metadata{PartitionColumns: []string{"date", "brand"}}
+	file := func(brand, date string) Add {
+		return Add{Path: fmt.Sprint(brand, date), PartitionValues: Values{"brand": brand, "date": date}}
+	}
+	put := func(a Add) { s.files.add(a.entry(), 1) }
+	if n := s.Distinct("brand"); n != 0 {
+		t.Errorf("no file has %d brands", n)
+	}
+	for _, a := range []Add{file("a", "1"), file("a", "2"), file("b/c d", "1"), file("", "2"), file("gone", "3")} {
+		put(a)
+	}
+	s.files.remove([]byte("gone3"))
+	if b, d, x := s.Distinct("brand"), s.Distinct("date"), s.Distinct("other"); b != 3 || d != 2 || x != 0 {
+		t.Errorf("%d brands, %d dates, %d others", b, d, x)
+	}
+	put(file("gone", "3"))
+	if n := s.Distinct("brand"); n != 4 {
+		t.Errorf("%d brands", n)
+	}
+}

@@ -260,6 +260,28 @@ func (s *Snapshot) where(want func(*fileRecord) bool) iter.Seq[*File] {
 	}
 }
 
+// Distinct is how many values a partition column has among the live files, null among them; 0 for a column that is none.
+func (s *Snapshot) Distinct(column string) int {
+	if s.Metadata == nil || s.files == nil {
+		return 0
+	}
+	at := slices.Index(slices.Sorted(slices.Values(s.Metadata.PartitionColumns)), column)
+	if at < 0 {
+		return 0
+	}
+	used := make([]bool, len(s.files.partitions))
+	for range s.files.files(func(r *fileRecord) bool { used[r.partition] = true; return false }) {
+		break // nothing is yielded
+	}
+	values := map[string]bool{}
+	for i, p := range s.files.partitions {
+		if v := strings.Split(p, "/"); used[i] && at < len(v) {
+			values[v[at]] = true
+		}
+	}
+	return len(values)
+}
+
 // SortedFiles returns the live files in the order of their paths.
 func (s *Snapshot) SortedFiles() []*File {
 	return slices.SortedFunc(s.All(), func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
