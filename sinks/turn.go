@@ -6,7 +6,7 @@ import (
 )
 
 // Turn is one moment at which all shards of the cluster are cut together, so that their plans can be written together.
-// docs/proposals/lake.md §1 says who asks for turns, and what becomes of a node that hears of none.
+// Package node/shard says who asks for turns, and what becomes of a node that hears of none.
 type Turn struct {
 	// Number is the moment, by the wall clock of the node that asked, in units of Every since 1970. Turns are told
 	// apart by it, and follow one another by it.

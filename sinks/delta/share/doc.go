@@ -39,6 +39,25 @@
 // second. Where machines are always slow the tokens settle where rounds are just long enough that few are late: a token
 // is used each 130 s. Package delta's TestLateness has the figures, with flushers and gathers.
 //
+// # Exactly once, with a kill at every step
+//
+// A commit has a part's rows if and only if it moves that part's txn from what it was when the change was made to what
+// it is to be, and version n + 1 is written once, on a version n on which every check held (deltalog, invariant 1).
+//
+//	killed, cut off or slow         what stands       how it goes on
+//	node, while it uploads          maybe files       the new leader writes the plan; vacuum takes the files
+//	node, after its offer           an offer here     committed or withdrawn; the new leader sees the txn, or writes
+//	                                                  the plan alone: the later of the two is done, or split
+//	committer, before the PUT       nothing           nodes get an error, or hear of another leader, and commit alone
+//	committer, PUT unanswered       maybe the commit  the nodes' own commits race for the version: they lose, read it
+//	                                                  and are done, or the late PUT finds the version taken
+//	committer, after the PUT        the commit        the nodes read it, and are done
+//	answer lost or repeated         the commit        Landed, or the check of the own commit
+//	committer paused for an hour    an old snapshot   its offers are withdrawn; its PUT finds the version taken
+//	two committers                  offers with both  one wins; the other checks anew, and what is done falls out
+//	a shard's former leader offers  two offers        one is committed; the other is done, or split
+//	store accepts and answers 503   maybe the commit  it is read back by its unique id
+//
 // # Clocks
 //
 // Numbers of turns are by the wall clock of whoever asked for them, and may come from two clocks. They decide only who
