@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,38 +25,9 @@ func Differ(here, there []Setting, whose string) string {
 	return strings.Join(all, "; ")
 }
 
-// fits returns why the groups must not start: a value is configured here that was fixed as another one. What the state
-// here says of it counts. A node without a state asks those that belong to its cluster; where none of them answers, or
-// all are of versions that do not tell, it is let through, and finds out when it leads.
-//
-// A member is not compared with the others: one of them that is configured wrongly must not keep two from starting.
-func (f *forming) fits(ctx context.Context, id identity) error {
-	if f.started.Load() || len(f.opts.Fixed) == 0 {
-		return nil
-	}
-	if f.opts.Founded != nil {
-		if founded := f.opts.Founded(); founded != nil {
-			return f.opts.differs(founded, "in the state in "+f.opts.Dir)
-		}
-	}
-	for _, p := range f.opts.Nodes {
-		if p.Name == f.opts.Name {
-			continue
-		}
-		resp, err := f.peers.call(ctx, p, &request{Op: opHello})
-		if err != nil || resp.Cluster != id.Cluster {
-			continue
-		}
-		if err := f.opts.differs(resp.Fixed, "on node "+p.Name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// differs returns an error that wraps ErrConfig if Fixed is not what somebody else has.
-func (o *Options) differs(there []Setting, whose string) error {
-	if text := Differ(o.Fixed, there, whose); text != "" {
+// differs returns an error that wraps ErrConfig if one has other settings than somebody else.
+func differs(here, there []Setting, whose string) error {
+	if text := Differ(here, there, whose); text != "" {
 		return fmt.Errorf("%w: %s: these are fixed when a cluster is created. Set them back, or start a new cluster "+
 			"in an empty folder", ErrConfig, text)
 	}

@@ -85,6 +85,35 @@ func (f *forming) step(ctx context.Context) (ready bool, err error) {
 	return true, nil
 }
 
+// fits returns why the groups must not start: a value is configured here that was fixed as another one. What the state
+// here says of it counts. A node without a state asks those that belong to its cluster; where none of them answers, or
+// all are of versions that do not tell, it is let through, and finds out when it leads.
+//
+// A member is not compared with the others: one of them that is configured wrongly must not keep two from starting.
+func (f *forming) fits(ctx context.Context, id identity) error {
+	if f.started.Load() || len(f.opts.Fixed) == 0 {
+		return nil
+	}
+	if f.opts.Founded != nil {
+		if founded := f.opts.Founded(); founded != nil {
+			return differs(f.opts.Fixed, founded, "in the state in "+f.opts.Dir)
+		}
+	}
+	for _, p := range f.opts.Nodes {
+		if p.Name == f.opts.Name {
+			continue
+		}
+		resp, err := f.peers.call(ctx, p, &request{Op: opHello})
+		if err != nil || resp.Cluster != id.Cluster {
+			continue
+		}
+		if err := differs(f.opts.Fixed, resp.Fixed, "on node "+p.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // discover asks the peers. If one has a cluster this node joins it. If all answer that they have none, the first of the
 // configured nodes founds one.
 func (f *forming) discover(ctx context.Context, id identity) error {
@@ -113,7 +142,7 @@ func (f *forming) discover(ctx context.Context, id identity) error {
 		case resp.Cluster != "":
 			cluster = resp.Cluster
 		}
-		if err := f.opts.differs(resp.Fixed, "on node "+p.Name); err != nil {
+		if err := differs(f.opts.Fixed, resp.Fixed, "on node "+p.Name); err != nil {
 			return err
 		}
 		founders = append(founders, member{p.Name, resp.ServerID, p.Addr})
