@@ -21,7 +21,7 @@
 #   review topic  Read, Write      what was decided about them: TOPIC.dlq.review
 #                 Create           to make it; needless where it exists, compacted
 #                 DescribeConfigs  to be sure that it is compacted, and forgets nothing
-#   transactional id  Write, Describe  of deckle/TOPIC.dlq.review: record and decision are one transaction
+#   transactional id  Write  of deckle/TOPIC.dlq.review: record and decision are one transaction
 set -eu
 acls=${KAFKA_ACLS:-kafka-acls.sh} server='' config='' user='' topic='' dlq='' group=deckle-deckle letters='' run=echo
 while [ $# -gt 0 ]; do
@@ -59,5 +59,5 @@ if [ -n "$letters" ]; then
 	grant --operation Write --topic "$topic"
 	grant --operation Read --topic "$dlq"
 	grant --operation Read --operation Write --operation Create --operation DescribeConfigs --topic "$dlq.review"
-	grant --operation Write --operation Describe --transactional-id "deckle/$dlq.review"
+	grant --operation Write --transactional-id "deckle/$dlq.review"
 fi

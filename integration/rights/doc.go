@@ -1,3 +1,3 @@
-// Package rights holds a test of a node over a real Kafka broker and a real store that give it the rights of
+// Package rights holds tests of a node over a real Kafka broker and a real store that give it the rights of
 // deploy/rights and no others.
 package rights

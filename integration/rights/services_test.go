@@ -135,6 +135,9 @@ func one(d *kadm.DescribedACL) *kadm.ACLBuilder {
 	if d.Type.String() == "GROUP" {
 		return a.Groups(d.Name)
 	}
+	if d.Type.String() == "TRANSACTIONAL_ID" {
+		return a.TransactionalIDs(d.Name)
+	}
 	return a.Topics(d.Name)
 }
 

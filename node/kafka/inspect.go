@@ -155,8 +155,7 @@ func (c *Client) MissingToReview(ctx context.Context, dlq, review, transactional
 		code = f.ErrorCode
 	}
 	if errors.Is(kerr.ErrorForCode(code), kerr.TransactionalIDAuthorizationFailed) {
-		missing = append(missing, rights.TransactionalID("Describe", transactionalID),
-			rights.TransactionalID("Write", transactionalID))
+		missing = append(missing, rights.TransactionalID("Write", transactionalID)) // which implies Describe
 	}
 	return missing, nil
 }

@@ -122,19 +122,19 @@ func parseTime(v string) *time.Time {
 }
 
 // intact says whether the bytes of the letter are those of which it has the hash.
-func (l *letter) intact() bool {
-	sum := sha256.Sum256(l.rec.Value)
-	return hex.EncodeToString(sum[:]) == l.SHA256
+func (x *letter) intact() bool {
+	sum := sha256.Sum256(x.rec.Value)
+	return hex.EncodeToString(sum[:]) == x.SHA256
 }
 
 // matches says whether a query asks for the letter, whose State is known.
-func (l *letter) matches(q *status.LetterQuery) bool {
+func (x *letter) matches(q *status.LetterQuery) bool {
 	switch {
-	case !q.From.IsZero() && (l.RejectedAt == nil || l.RejectedAt.Before(q.From)),
-		!q.Until.IsZero() && (l.RejectedAt == nil || !l.RejectedAt.Before(q.Until)),
-		q.Partition != nil && (l.Partition == nil || *l.Partition != *q.Partition),
-		q.Reason != "" && l.Reason != q.Reason,
-		q.State != "" && l.State != q.State:
+	case !q.From.IsZero() && (x.RejectedAt == nil || x.RejectedAt.Before(q.From)),
+		!q.Until.IsZero() && (x.RejectedAt == nil || !x.RejectedAt.Before(q.Until)),
+		q.Partition != nil && (x.Partition == nil || *x.Partition != *q.Partition),
+		q.Reason != "" && x.Reason != q.Reason,
+		q.State != "" && x.State != q.State:
 		return false
 	}
 	return true

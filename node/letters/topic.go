@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -36,6 +37,7 @@ type topic struct {
 	leaders    map[int32]int32 // by partition; without those that have none
 	partitions int32
 	replicas   int
+	may        int32           // bits of the operations that the account may carry out; 0 or the least number: not told
 	ends       map[int32]int64 // where the committed records ended at first; nil until at asks for it
 }
 
@@ -47,6 +49,7 @@ func openTopic(ctx context.Context, cl *kgo.Client, name string) (*topic, error)
 
 func (t *topic) describe(ctx context.Context) error {
 	req := kmsg.NewPtrMetadataRequest()
+	req.IncludeTopicAuthorizedOperations = true
 	asked := kmsg.NewMetadataRequestTopic()
 	asked.Topic = &t.name
 	req.Topics = append(req.Topics, asked)
@@ -64,6 +67,7 @@ func (t *topic) describe(ctx context.Context) error {
 		return fmt.Errorf("letters: metadata of %s: %w", t.name, t.mayRead(err))
 	}
 	got := &resp.Topics[0]
+	t.may = got.AuthorizedOperations
 	t.id, t.leaders, t.partitions = got.TopicID, map[int32]int32{}, int32(len(got.Partitions))
 	for _, p := range got.Partitions {
 		t.replicas = max(t.replicas, len(p.Replicas))
@@ -72,6 +76,17 @@ func (t *topic) describe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lacks returns an error that names a right on the topic, Read or Write, if the brokers say that it is missing. A
+// transaction that is refused does not say for which of its topics, and an empty topic is read by nobody.
+func (t *topic) lacks(operation string) error {
+	bit := map[string]int32{"Read": 1 << 3, "Write": 1 << 4}[operation]
+	if t.may == 0 || t.may == math.MinInt32 || t.may&bit != 0 {
+		return nil
+	}
+	return fmt.Errorf("letters: %s: %w", t.name, rights.Explain(kerr.TopicAuthorizationFailed,
+		rights.Topic(operation, t.name)))
 }
 
 func (t *topic) mayRead(err error) error { return rights.Explain(err, rights.Topic("Read", t.name)) }
@@ -156,8 +171,8 @@ func (t *topic) read(ctx context.Context, partition int32, from, to int64, take 
 			share *= 2
 		default: // it is behind what it has said before, or a transaction is open
 			if failed++; failed >= attempts {
-				return from, fmt.Errorf("letters: %s/%d gives nothing from offset %d on, although it ends at %d", t.name,
-					partition, from, to)
+				return from, fmt.Errorf("letters: %s/%d gives nothing from offset %d on, although it ends at %d",
+					t.name, partition, from, to)
 			}
 		}
 	}

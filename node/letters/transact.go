@@ -1,6 +1,7 @@
 package letters
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,24 +114,29 @@ func (p *producer) commit(ctx context.Context, records []*kgo.Record) error {
 	return fmt.Errorf("letters: %w: %w", errUnknown, err)
 }
 
-// produce waits until all records are acknowledged, one has failed, or ctx ends: the client itself goes on waiting for
-// what a broker may have, whatever its context.
-func (p *producer) produce(ctx context.Context, records []*kgo.Record) error {
-	results := make(chan error, len(records))
+// produce waits until all records are acknowledged or have failed, or ctx ends: the client itself goes on waiting for
+// what a broker may have, whatever its context. The error is that of a record which has failed for itself, if there is
+// one, and names the right on its topic that is missing.
+func (p *producer) produce(ctx context.Context, records []*kgo.Record) (failed error) {
+	type result struct {
+		topic string
+		err   error
+	}
+	results := make(chan result, len(records))
 	for _, r := range records {
-		p.cl.Produce(ctx, r, func(_ *kgo.Record, err error) { results <- err })
+		p.cl.Produce(ctx, r, func(_ *kgo.Record, err error) { results <- result{r.Topic, err} })
 	}
 	for range records {
 		select {
-		case err := <-results:
-			if err != nil {
-				return err
+		case r := <-results:
+			if r.err != nil && (failed == nil || errors.Is(failed, kerr.OperationNotAttempted)) {
+				failed = rights.Explain(r.err, rights.Topic("Write", r.topic))
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return cmp.Or(failed, ctx.Err())
 		}
 	}
-	return nil
+	return failed
 }
 
 func (p *producer) close() { p.cl.Close() }

@@ -94,6 +94,13 @@ func (r *reviewing) run(ctx context.Context) (*status.LetterOutcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	into := r.letters
+	if r.source != nil {
+		into = r.source
+	}
+	if err := errors.Join(into.lacks("Write"), review.lacks("Read"), review.lacks("Write")); err != nil {
+		return nil, err
+	}
 	p, err := r.l.fence(ctx, r.l.review(), r.l.o.Source, r.l.o.Letters)
 	if err != nil {
 		return nil, err
@@ -279,6 +286,6 @@ func (r *reviewing) settle(ctx context.Context, cause error) (*status.LetterOutc
 	if r.found.requests[r.request] {
 		return r.outcome(), nil
 	}
-	return nil, fmt.Errorf("%w: the transaction was not committed, and nothing has changed; ask again (%v)",
-		status.ErrRefused, cause)
+	return nil, fmt.Errorf("%w: the transaction was not committed, and nothing has changed; ask again (%s)",
+		status.ErrRefused, cause.Error())
 }
