@@ -84,8 +84,8 @@ func newLake(l *lake) *lake {
 	l.compaction = compact.NewMetrics(l.deps.Registerer)
 	l.vacuums = newVacuumMetrics(l.deps.Registerer)
 	l.brands = prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_delta_session_brands",
-		Help: "Brands (opening_brand) that live files of sessions have, if it is partitioned by brand; 0 on nodes that " +
-			"do not lead shard 0."})
+		Help: "Brands (opening_brand) that live files of sessions have, if it is partitioned by brand; 0 on nodes " +
+			"that do not lead shard 0."})
 	l.deps.Registerer.MustRegister(l.brands)
 	l.compactors, l.vacuumed = map[string]*compactor{}, map[string]time.Time{}
 	return l

@@ -92,9 +92,9 @@ func (l *lake) watchRemoved(ctx context.Context) {
 // have some dozens; each costs a request and a file in the flushes that it has rows in.
 const manyBrands = 500
 
-// watchBrands keeps the condition that the table of sessions has many brands, on the node that leads shard 0. A brand is
-// fixed when its session is opened, by a record of which nobody asks where it comes from, and stands in the folder of its
-// files and nowhere else: what is written cannot be bounded here any more.
+// watchBrands keeps the condition that the table of sessions has many brands, on the node that leads shard 0. A brand
+// is fixed when its session is opened, by a record of which nobody asks where it comes from, and stands in the folder
+// of its files and nowhere else: what is written cannot be bounded here any more.
 func (l *lake) watchBrands(ctx context.Context) {
 	most, said := cmp.Or(l.mostBrands, manyBrands), 0 // of how many the condition tells
 	for wait(ctx, removedLook) {
@@ -115,8 +115,8 @@ func (l *lake) watchBrands(ctx context.Context) {
 			l.list.Clear(condition.BrandsMany, "table sessions")
 			said = 0
 		default:
-			l.list.Set(condition.BrandsMany, "table sessions", 0, fmt.Sprintf("its files have %d brands, more than %d: "+
-				"each flush makes a file for each brand in it", n, most), "")
+			l.list.Set(condition.BrandsMany, "table sessions", 0, fmt.Sprintf("its files have %d brands, more than "+
+				"%d: each flush makes a file for each brand in it", n, most), "")
 			said = n
 		}
 	}

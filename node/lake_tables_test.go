@@ -147,8 +147,8 @@ func TestRowsRemoved(t *testing.T) {
 	})
 }
 
-// A table by brand that has more brands than publishers have tells of it on the node that leads shard 0, and of how many
-// they are, until it has fewer.
+// A table by brand that has more brands than publishers have tells of it on the node that leads shard 0, and of how
+// many they are, until it has fewer.
 func TestBrandsMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := objects.NewMem(nil)
@@ -159,8 +159,8 @@ func TestBrandsMany(t *testing.T) {
 		}
 		defer d.Close()
 		write := func(epoch uint64, brand string) {
-			row := schema.SessionRow{SessionID: fmt.Sprint("s", epoch), Origin: "0/1", SessionDate: 20_000, Epoch: epoch,
-				OpeningBrand: brand, BatchID: schema.BatchID(0, epoch), Categories: "[]", PageEvents: "[]"}
+			row := schema.SessionRow{SessionID: fmt.Sprint("s", epoch), Origin: "0/1", SessionDate: 20_000,
+				Epoch: epoch, OpeningBrand: brand, BatchID: schema.BatchID(0, epoch), Categories: "[]", PageEvents: "[]"}
 			p := statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil,
 				statetest.Content{Rows: []schema.SessionRow{row}})
 			p.Level = level.Lake
@@ -207,7 +207,8 @@ func TestBrandsMany(t *testing.T) {
 		}
 		body := fmt.Sprintf(`{"commitInfo":{"operation":"DELETE"}}`+"\n"+`{"remove":{"path":%q,"dataChange":true,`+
 			`"deletionTimestamp":1,"size":1}}`+"\n", gone)
-		if err := mem.PutIfAbsent(t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", 5), []byte(body)); err != nil {
+		if err := mem.PutIfAbsent(t.Context(), fmt.Sprintf("sessions/_delta_log/%020d.json", 5),
+			[]byte(body)); err != nil {
 			t.Fatal(err)
 		}
 		write(5, "bild")

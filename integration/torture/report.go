@@ -79,7 +79,8 @@ type watched struct {
 
 func newReport(o options) *report {
 	return &report{
-		Seed: o.seed, Bug: o.bug, Vectors: o.vectors, RoundsByKind: map[string]int{}, Failures: []string{}, Unchecked: []string{},
+		Seed: o.seed, Bug: o.bug, Vectors: o.vectors, RoundsByKind: map[string]int{},
+		Failures: []string{}, Unchecked: []string{},
 		FirstViolations: []history.Violation{}, began: time.Now(),
 	}
 }

@@ -68,8 +68,8 @@ var look = map[ID]string{
 	VacuumFailing: "[Vacuum](#vacuum); `deckle delta vacuum --dry-run`, and the node's log.",
 	RowsRemoved: "`deckle delta log`, and `deckle delta diff` of the versions around the RESTORE; [Other tools " +
 		"write, too](#other-tools-write-too).",
-	BrandsMany: "`deckle_delta_session_brands`; `deckle delta show sessions` lists the partitions; [By brand and date]" +
-		"(#by-brand-and-date).",
+	BrandsMany: "`deckle_delta_session_brands`; `deckle delta show sessions` lists the partitions; [By brand and " +
+		"date](#by-brand-and-date).",
 	GroupOffsetsFailing: "`deckle_source_group_commits_total` by result; `deckle run --check`.",
 	LettersUndelivered:  "`deckle_deadletter_undeliverable_total` by reason.",
 	LettersCut:          "`kafka-configs.sh --describe` of the dead letter topic.",

@@ -348,10 +348,11 @@ var table = []Spec{
 			"delta forget-gaps gives them up. New rows are written; revisions of the table wait, and so do " +
 			"compaction and vacuum while they do."},
 	{BrandsMany, Degraded, "the table",
-		"sessions is partitioned by brand (delta.sessions.partition_by), and its files have more than 500 brands", Never,
-		"Find the producer that sends them (SELECT opening_brand, count(*) … GROUP BY 1) and stop it. Nothing is lost; " +
-			"flushes take longer with each brand, and readers find more small files. A table keeps the brands that it " +
-			"has: where they are no short list, give sessions a new location and partition it by date."},
+		"sessions is partitioned by brand (delta.sessions.partition_by), and its files have more than 500 brands",
+		Never,
+		"Find the producer that sends them (SELECT opening_brand, count(*) … GROUP BY 1) and stop it. Nothing is " +
+			"lost; flushes take longer with each brand, and readers find more small files. A table keeps the brands " +
+			"that it has: where they are no short list, give sessions a new location and partition it by date."},
 	{GroupOffsetsFailing, Notice, "the shard",
 		"the offsets of Kafka's consumer group cannot be written", Never,
 		"Grant READ on the group, or ignore it: the offsets serve tools that show lag, nobody reads them back."},

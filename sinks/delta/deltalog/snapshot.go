@@ -260,7 +260,8 @@ func (s *Snapshot) where(want func(*fileRecord) bool) iter.Seq[*File] {
 	}
 }
 
-// Distinct is how many values a partition column has among the live files, null among them; 0 for a column that is none.
+// Distinct is how many values a partition column has among the live files, null among them; 0 for a column that is
+// none.
 func (s *Snapshot) Distinct(column string) int {
 	if s.Metadata == nil || s.files == nil {
 		return 0
