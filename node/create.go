@@ -85,8 +85,9 @@ func (cr Create) topics(ctx context.Context, c *connector) (steps []Step) {
 		steps = append(steps, Step{Subject: "kafka.topic", Made: MadeThere, Text: fmt.Sprintf("%s has %d partitions",
 			source, partitions)})
 	case cr.TopicPartitions == 0:
-		steps = append(steps, Step{Subject: "kafka.topic", Made: MadeLater, Text: source + " is not there, and belongs " +
-			"to those who write to it", Todo: "Have it made, or let deckle init make it: --topic-partitions N."})
+		steps = append(steps, Step{Subject: "kafka.topic", Made: MadeLater,
+			Text: source + " is not there, and belongs " +
+				"to those who write to it", Todo: "Have it made, or let deckle init make it: --topic-partitions N."})
 	default:
 		partitions = cr.TopicPartitions
 		steps = append(steps, cr.topic(ctx, k, "kafka.topic", source, partitions, cr.sourceSettings))
@@ -99,8 +100,9 @@ func (cr Create) topics(ctx context.Context, c *connector) (steps []Step) {
 		steps = append(steps, Step{Subject: "kafka.dlq", Made: MadeThere, Text: fmt.Sprintf("%s has %d partitions",
 			letters, have)})
 	case partitions == 0:
-		steps = append(steps, Step{Subject: "kafka.dlq", Made: MadeLater, Text: letters + " has as many partitions as " +
-			"the source: the node makes it once that is there"})
+		steps = append(steps, Step{Subject: "kafka.dlq", Made: MadeLater,
+			Text: letters + " has as many partitions as " +
+				"the source: the node makes it once that is there"})
 	default:
 		steps = append(steps, cr.topic(ctx, k, "kafka.dlq", letters, partitions, func(int) map[string]*string {
 			return deadletter.TopicConfig(c.cfg.Kafka.DLQRetention)

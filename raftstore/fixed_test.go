@@ -15,8 +15,8 @@ func TestFixedValuesNotTold(t *testing.T) {
 	c.wipe(2)
 	c.start(2)
 	c.ready(2)
-	if text := Differ([]Setting{{"a", "1"}, {"b", "2"}, {"c", "3"}}, []Setting{{"b", "4"}, {"a", "1"}}, "there"); text !=
-		"b is 2 here, and 4 there" {
+	text := Differ([]Setting{{"a", "1"}, {"b", "2"}, {"c", "3"}}, []Setting{{"b", "4"}, {"a", "1"}}, "there")
+	if text != "b is 2 here, and 4 there" {
 		t.Error(text)
 	}
 }

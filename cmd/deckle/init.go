@@ -141,7 +141,8 @@ var madeMarks = map[node.Made]string{node.MadeNow: "+", node.MadeThere: "✓", n
 func (o *initialised) print(w io.Writer) {
 	var b strings.Builder
 	for _, s := range o.Steps {
-		what := map[node.Made]string{node.MadeNow: "made", node.MadeThere: "there already", node.MadeToBe: "would be made",
+		what := map[node.Made]string{node.MadeNow: "made", node.MadeThere: "there already",
+			node.MadeToBe:  "would be made",
 			node.MadeLater: "not made", node.MadeNot: "NOT MADE", node.MadeOther: "there already, but"}[s.Made]
 		fmt.Fprintf(&b, "%s %s: %s: %s\n", madeMarks[s.Made], s.Subject, what, oneLine(s.Text))
 		if s.Todo != "" {
@@ -284,7 +285,8 @@ func certificates(f *nodeFile, dry bool) (steps []node.Step) {
 		subject, file, todo string
 		make                func() ([]string, error)
 	}{
-		{"certificate of the CA", cl.TLS.CA, "Whoever has ca-key.pem can be any node: put it where no node can read it.",
+		{"certificate of the CA", cl.TLS.CA,
+			"Whoever has ca-key.pem can be any node: put it where no node can read it.",
 			func() ([]string, error) { return folder.Init(cl.Name, caDays, false) }},
 		{"certificate of node " + name, cl.TLS.Cert, "Copy both and ca.pem to the node, to where its file says.",
 			func() ([]string, error) {

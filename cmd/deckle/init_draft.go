@@ -64,7 +64,8 @@ func (d *draft) ask(cmd *cobra.Command, create *node.Create) error {
 		{"brokers", "Kafka brokers, as HOST:PORT,…", &d.brokers, nil},
 		{"kafka-user", "User of Kafka (none: without SASL)", &d.kafkaUser, nil},
 		{"topic", "Topic of the events", &d.topic, nil},
-		{"topic-partitions", "Make this topic if it is missing, with how many partitions (none: do not)", &partitions, nil},
+		{"topic-partitions", "Make this topic if it is missing, with how many partitions (none: do not)", &partitions,
+			nil},
 		{"s3-endpoint", "Delta tables in S3, at http(s)://HOST:PORT (none: in a folder, or none at all)", &d.endpoint,
 			func() bool { return d.lake == "" }},
 		{"s3-bucket", "Bucket", &d.bucket, func() bool { return d.endpoint != "" }},
@@ -150,8 +151,9 @@ func (d *draft) render(nodes []config.Node, i int, folder string) []byte {
 		dataDir = filepath.Join(folder, "data", n.Name)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Node %s. Written by deckle init; deckle.example.yaml shows every key, docs/configuration.md says\n"+
-		"# what each means.\nnode: %s\ndata_dir: %s\n\ncluster:\n  pipeline: %s\n  nodes:\n", oneLine(n.Name), text(n.Name),
+	fmt.Fprintf(&b, "# Node %s. Written by deckle init; deckle.example.yaml shows every key,\n"+
+		"# docs/configuration.md says what each means.\nnode: %s\ndata_dir: %s\n\n"+
+		"cluster:\n  pipeline: %s\n  nodes:\n", oneLine(n.Name), text(n.Name),
 		text(dataDir), text(d.pipeline))
 	for _, o := range nodes {
 		fmt.Fprintf(&b, "    - {name: %s, address: %s}\n", text(o.Name), text(o.Address))
@@ -161,7 +163,8 @@ func (d *draft) render(nodes []config.Node, i int, folder string) []byte {
 	}
 	if !here && len(nodes) > 1 {
 		at := func(name string) string { return text(filepath.Join(folder, "pki", name)) }
-		fmt.Fprintf(&b, "  tls: # where they are on this node's machine\n    ca: %s\n    cert: %s\n    key: %s\n", at("ca.pem"),
+		fmt.Fprintf(&b, "  tls: # where they are on this node's machine\n    ca: %s\n    cert: %s\n    key: %s\n",
+			at("ca.pem"),
 			at(n.Name+".pem"), at(n.Name+"-key.pem"))
 	}
 	fmt.Fprintf(&b, "\nkafka:\n  brokers: %s\n  topic: %s\n", texts(d.brokers), text(d.topic))
@@ -187,7 +190,8 @@ func (d *draft) render(nodes []config.Node, i int, folder string) []byte {
 		b.WriteString("    access_key: {env: DECKLE_S3_ACCESS_KEY}\n    secret_key: {env: DECKLE_S3_SECRET_KEY}\n")
 	}
 	if d.clickhouse != "" {
-		fmt.Fprintf(&b, "\nclickhouse:\n  address: %s\n  database: %s\n  user: %s\n", text(d.clickhouse), text(d.database),
+		fmt.Fprintf(&b, "\nclickhouse:\n  address: %s\n  database: %s\n  user: %s\n",
+			text(d.clickhouse), text(d.database),
 			text(d.clickhouseUser))
 		if os.Getenv("DECKLE_CLICKHOUSE_PASSWORD") != "" || d.clickhouseUser != "default" {
 			b.WriteString("  password: {env: DECKLE_CLICKHOUSE_PASSWORD}\n")

@@ -243,7 +243,8 @@ func TestInitAsks(t *testing.T) {
 func TestInitRefused(t *testing.T) {
 	w, dir := newInitWorld(t, "web_clicks"), t.TempDir()
 	w.bucket.Bucket = "another" // its answer to any other is that there is none, also when it is made
-	code, made, out, text := initWith(t, "--config", filepath.Join(dir, "deckle.yaml"), "--yes", "--brokers", w.brokers[0],
+	code, made, out, text := initWith(t, "--config", filepath.Join(dir, "deckle.yaml"), "--yes",
+		"--brokers", w.brokers[0],
 		"--s3-endpoint", w.store, "--s3-bucket", "lake", "--http-listen", "127.0.0.1:0", "--nodes", "a=127.0.0.1:1")
 	if code != exitFailure || made["delta.s3.bucket"] != node.MadeNot || made["kafka.dlq"] != node.MadeNow ||
 		!out.wrong() || !strings.Contains(text, "s3:CreateBucket") {

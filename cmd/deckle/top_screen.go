@@ -99,12 +99,14 @@ func (m *topModel) head() []topLine {
 	if c.LagSeconds != nil {
 		lag += fmt.Sprintf(", %.1f s", *c.LagSeconds)
 	}
-	lines = append(lines, lose, topLine{fmt.Sprintf("events/s %s   lag %s   live sessions %d   dead letters %d", rate, lag,
+	lines = append(lines, lose, topLine{fmt.Sprintf("events/s %s   lag %s   live sessions %d   dead letters %d",
+		rate, lag,
 		t.Sessions, t.Letters), ""})
 	const most = 3
 	for i := range c.Conditions {
 		if i == most {
-			return append(lines, topLine{fmt.Sprintf("! and %d more conditions (deckle status)", len(c.Conditions)-most),
+			return append(lines, topLine{fmt.Sprintf("! and %d more conditions (deckle status)",
+				len(c.Conditions)-most),
 				""})
 		}
 		f := &c.Conditions[i]
@@ -156,7 +158,8 @@ func (f *topFrame) nodes() []topLine {
 			if g.Files != nil {
 				files = gauge(*g.Files, g.FileLimit)
 			}
-			row = []string{printable(n.Node), state, numbers(g.Leads), known(g.LagRecords), gauge(g.DiskBytes, g.DiskLimit),
+			row = []string{printable(n.Node), state, numbers(g.Leads), known(g.LagRecords),
+				gauge(g.DiskBytes, g.DiskLimit),
 				gauge(g.Sessions, g.SessionLimit), files, size(g.Memory)}
 			if !n.Answers { // nobody knows what it does now
 				row[2], row[3] = "-", "-"

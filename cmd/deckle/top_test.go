@@ -46,7 +46,8 @@ const (
 func frameOf(t *testing.T, cluster, node string) *topFrame {
 	t.Helper()
 	f := &topFrame{}
-	if err := errors.Join(json.Unmarshal([]byte(cluster), &f.cluster), json.Unmarshal([]byte(node), &f.status)); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(cluster), &f.cluster),
+		json.Unmarshal([]byte(node), &f.status)); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -77,7 +78,7 @@ func TestTop(t *testing.T) {
 			return m.all() + "\n"
 		}
 		text := m.View().Content
-		for _, line := range strings.Split(text, "\n") {
+		for line := range strings.SplitSeq(text, "\n") {
 			if n := len([]rune(line)); n > m.width {
 				t.Errorf("a line has %d characters: %s", n, line)
 			}
