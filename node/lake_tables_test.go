@@ -160,7 +160,8 @@ func TestBrandsMany(t *testing.T) {
 		defer d.Close()
 		write := func(epoch uint64, brand string) {
 			row := schema.SessionRow{SessionID: fmt.Sprint("s", epoch), Origin: "0/1", SessionDate: 20_000,
-				Epoch: epoch, OpeningBrand: brand, BatchID: schema.BatchID(0, epoch), Categories: "[]", PageEvents: "[]"}
+				Epoch: epoch, OpeningBrand: brand, BatchID: schema.BatchID(0, epoch), Categories: "[]",
+				PageEvents: "[]"}
 			p := statetest.NewPlan(state.Config{}, state.SinkSessions, epoch-1, epoch, nil,
 				statetest.Content{Rows: []schema.SessionRow{row}})
 			p.Level = level.Lake

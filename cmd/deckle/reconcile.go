@@ -66,8 +66,8 @@ Exit code 0: all is accounted for; 1: it is not, or it could not be compared.`,
 				return usagef("--limit %d: give 1 or more", o.Limit)
 			}
 			if d := cfg.Delta; d != nil && o.Settle < d.RevisionInterval+2*cfg.Flush.Interval {
-				fmt.Fprintf(cmd.ErrOrStderr(), "deckle: --settle %s is shorter than delta.revision_interval and two flushes: "+
-					"sessions that have changed since will differ\n", o.Settle)
+				fmt.Fprintf(cmd.ErrOrStderr(), "deckle: --settle %s is shorter than delta.revision_interval and two "+
+					"flushes: sessions that have changed since will differ\n", o.Settle)
 			}
 			shown := time.Now()
 			o.Progress = func(text string) {
