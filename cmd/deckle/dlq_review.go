@@ -215,7 +215,7 @@ func (a *dlqAPI) carryOut(cmd *cobra.Command, r *reviewing, op status.LetterOp, 
 	if a.asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(done)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d letters, %d decided by somebody else meanwhile, %d refused\n",
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d; decided by somebody else meanwhile: %d; refused: %d\n",
 		map[status.LetterOp]string{status.LetterPurge: "purged", status.LetterReplay: "replayed",
 			status.LetterEdit: "edited and replayed"}[op], done.Done, done.Already, done.Refused)
 	return nil
@@ -280,9 +280,9 @@ func printWould(to io.Writer, op status.LetterOp, o *status.LetterOutcome) {
 		fmt.Fprintf(to, "and %d more (--dry-run --json shows all)\n", -left)
 	}
 	what := map[status.LetterOp]string{
-		status.LetterReplay: "%d letters: their records go into the source topic again.",
-		status.LetterEdit:   "%d letter: the value goes into the source topic in the place of its own.",
-		status.LetterPurge:  "%d letters are deleted for good.",
+		status.LetterReplay: "Letters whose records go into the source topic again",
+		status.LetterEdit:   "Letters in whose place the value goes into the source topic",
+		status.LetterPurge:  "Letters that are deleted for good",
 	}[op]
-	fmt.Fprintf(to, what+" %d are decided, %d cannot be.\n", o.Done, o.Already, o.Refused)
+	fmt.Fprintf(to, "%s: %d. Decided already: %d. That cannot be: %d.\n", what, o.Done, o.Already, o.Refused)
 }

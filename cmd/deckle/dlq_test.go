@@ -108,7 +108,7 @@ func TestDLQReplay(t *testing.T) {
 	address := withLetters(t, s)
 	choose := []string{"dlq", "replay", "--reason", "too_late", "--address", address}
 	code, _, stderr := runCommand(append(choose, "--dry-run")...)
-	if code != 0 || len(s.done) > 0 || !strings.Contains(stderr, "1080 letters") ||
+	if code != 0 || len(s.done) > 0 || !strings.Contains(stderr, "again: 1080. Decided") ||
 		!strings.Contains(stderr, "t/0/3: refused: it would be too late again") ||
 		!strings.Contains(stderr, "and 100 more") {
 		t.Errorf("dry run: %d %s", code, stderr)
@@ -120,7 +120,7 @@ func TestDLQReplay(t *testing.T) {
 	code, stdout, stderr := runCommand(append(choose, "--yes")...)
 	slices.Sort(s.done)
 	if code != 0 || len(s.done) != 1080 || len(slices.Compact(s.done)) != 1080 ||
-		!strings.Contains(stdout, "replayed: 1080 letters") || s.done[0] != "t/0/0 0/0" {
+		!strings.Contains(stdout, "replayed: 1080;") || s.done[0] != "t/0/0 0/0" {
 		t.Errorf("%d, %d done, %s%s", code, len(s.done), stdout, stderr)
 	}
 	if code, _, stderr := runCommand("dlq", "purge", "t/0/3", "--address", address, "--yes"); code != 1 ||
