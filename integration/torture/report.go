@@ -91,6 +91,10 @@ const compactionPoints = "deltaCompact"
 // vectorPoints is how the names of those begin that are reached only where revisions hide rows by deletion vectors.
 const vectorPoints = "deltaVectors"
 
+// verbPoints is how the names of those begin that only somebody's decision about dead letters reaches. Nobody decides
+// here: package node/letters kills a node at each of its requests.
+const verbPoints = "letters"
+
 // add counts a round.
 func (r *report) add(kind string, res *result) {
 	r.Rounds++

@@ -108,7 +108,7 @@ func (w *world) start(ctx context.Context) error {
 // stops are those of all failpoints that a run reaches.
 func stops(all []string, o options) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(p string) bool {
-		return !o.vectors && strings.HasPrefix(p, vectorPoints)
+		return !o.vectors && strings.HasPrefix(p, vectorPoints) || strings.HasPrefix(p, verbPoints)
 	})
 }
 
