@@ -416,7 +416,8 @@ func TestSinkAheadOfTheStateStopsTheShard(t *testing.T) {
 	}
 }
 
-func TestChangedConfigurationStopsTheShard(t *testing.T) {
+// What is fixed when a cluster is created stops a node that is configured otherwise, before its groups start.
+func TestChangedConfigurationStopsTheNode(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
 	grace := time.Second
 	c := newCluster(t, b, 1, func(cfg *config.Config) { cfg.Session.Grace = grace })
@@ -427,9 +428,12 @@ func TestChangedConfigurationStopsTheShard(t *testing.T) {
 	grace = 2 * time.Second
 	c.start(0)
 	nodetest.Until(t, "stopped", func() bool {
-		_, _, s := c.leader(0)
-		return strings.Contains(s.Stopped["shard"], "session.grace")
+		return strings.Contains(fmt.Sprint(c.nodes[0].Status().Reasons),
+			"session.grace is 2s here, and 1s in the state")
 	})
+	if c.nodes[0].shardList() != nil || c.nodes[0].Status().Ready {
+		t.Error("the node runs its shards")
+	}
 }
 
 func TestClockMovesOnWhenAllIsQuiet(t *testing.T) {
