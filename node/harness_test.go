@@ -21,6 +21,7 @@ import (
 	"deckle/node/status"
 	"deckle/schema"
 	"deckle/schema/level"
+	"deckle/sim/testworld/network"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -280,7 +281,7 @@ func newCluster(t *testing.T, b *nodetest.Broker, n int, tune func(*config.Confi
 	t.Helper()
 	c := &cluster{t: t, b: b, table: newTable(), fs: vfs.NewMem(), tune: tune, nodes: make([]*Node, n)}
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := network.Listen()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ import (
 
 	"deckle/node/config"
 	"deckle/node/nodetest"
+	"deckle/sim/testworld/network"
 )
 
 // idleLimit is how many files the child of TestIdleConnections may open.
@@ -68,7 +69,7 @@ func TestIdleConnections(t *testing.T) {
 	b := nodetest.NewBroker(t, 2)
 	var held [2]net.Listener // both are chosen before one is given back, or they may be the same
 	for i := range held {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := network.Listen()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"deckle/event"
 	"deckle/raftstore"
+	"deckle/sim/testworld/network"
 	"deckle/state"
 )
 
@@ -87,7 +88,7 @@ func (l cutListener) Accept() (net.Conn, error) { return l.m.link(l.Listener.Acc
 func newReplicas(t *testing.T, rng *rand.Rand) *replicas {
 	r := &replicas{t: t, rng: rng, acked: map[int32]int64{}}
 	for i := range 3 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := network.Listen()
 		if err != nil {
 			t.Fatal(err)
 		}

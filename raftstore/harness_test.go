@@ -9,7 +9,6 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -22,6 +21,7 @@ import (
 
 	"deckle/cipherfs/cipherfstest"
 	"deckle/schema/level"
+	testnet "deckle/sim/testworld/network"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -219,7 +219,7 @@ func newCluster(t *testing.T, n, shards int, tune func(i int, o *Options)) *clus
 	t.Helper()
 	c := &cluster{t: t, shards: shards, tune: tune}
 	for i := range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := testnet.Listen()
 		if err != nil {
 			t.Fatal(err)
 		}
