@@ -140,6 +140,21 @@ func exactly(t *config.TLS) (*tls.Config, error) {
 // errTooMany is wrapped by the error of a request that came too soon after others.
 var errTooMany = errors.New("too many requests")
 
+// patiently asks again where the node says that this was one request too many.
+func (a *nodeAPI) patiently(ctx context.Context, ask func() error) error {
+	for {
+		err := ask()
+		if !errors.Is(err, errTooMany) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 // do sends a request and decodes a good answer into out.
 func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out any) error {
 	text, _, err := a.ask(ctx, method, path, body)

@@ -83,11 +83,8 @@ func (l *letterFilter) query(cmd *cobra.Command) (url.Values, error) {
 		if text == "" {
 			continue
 		}
-		at, err := time.Parse(time.RFC3339, text)
-		if ago, derr := time.ParseDuration(text); derr == nil && ago >= 0 {
-			at, err = time.Now().Add(-ago), nil
-		}
-		if err != nil {
+		at, ok := instant(text, time.Now(), time.RFC3339)
+		if !ok {
 			return nil, usagef("--%s %q: give a time (2026-11-30T12:00:00Z) or a duration (36h)", name, text)
 		}
 		q.Set(name, at.UTC().Format(time.RFC3339Nano))
@@ -121,21 +118,6 @@ func (a *dlqAPI) pages(ctx context.Context, q url.Values, take func(*status.Lett
 			return err
 		}
 		q.Set("place", page.Next)
-	}
-}
-
-// patiently asks again where the node says that this was one request too many.
-func (a *dlqAPI) patiently(ctx context.Context, ask func() error) error {
-	for {
-		err := ask()
-		if !errors.Is(err, errTooMany) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
 	}
 }
 

@@ -51,11 +51,15 @@ Exit code 0: all is accounted for; 1: it is not, or it could not be compared.`,
 			if to == "" {
 				to = o.Settle.String()
 			}
-			if o.From, err = instant("--from", from, now); err != nil {
-				return err
-			}
-			if o.To, err = instant("--to", to, now); err != nil {
-				return err
+			for _, f := range []struct {
+				name, text string
+				at         *time.Time
+			}{{"--from", from, &o.From}, {"--to", to, &o.To}} {
+				var ok bool
+				if *f.at, ok = instant(f.text, now, time.RFC3339, time.DateOnly); !ok {
+					return usagef("%s %q: give a time of RFC 3339, a date, or a duration before now such as 24h",
+						f.name, f.text)
+				}
 			}
 			switch {
 			case o.Settle <= 0:
@@ -102,18 +106,17 @@ Exit code 0: all is accounted for; 1: it is not, or it could not be compared.`,
 	return cmd
 }
 
-// instant is a time as it is given: RFC 3339, a date, or how long it is before now.
-func instant(flag, text string, now time.Time) (time.Time, error) {
+// instant is a time as it is given: in one of the layouts, or how long it is before now.
+func instant(text string, now time.Time, layouts ...string) (t time.Time, ok bool) {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return now.Add(-ago), nil
+		return now.Add(-ago), true
 	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+	for _, layout := range layouts {
 		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
+			return t, true
 		}
 	}
-	return time.Time{}, usagef("%s %q: give a time of RFC 3339, a date, or a duration before now such as 24h", flag,
-		text)
+	return time.Time{}, false
 }
 
 // suppressed asks the node which of the readers are on the list.

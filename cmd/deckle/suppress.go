@@ -211,17 +211,9 @@ func (a *suppressAPI) post(ctx context.Context, verb string, body any, out *stat
 	if err != nil {
 		return err
 	}
-	for {
-		err := a.do(ctx, http.MethodPost, "/api/v1/suppressions/"+verb, b, out)
-		if !errors.Is(err, errTooMany) {
-			return err
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return a.patiently(ctx, func() error {
+		return a.do(ctx, http.MethodPost, "/api/v1/suppressions/"+verb, b, out)
+	})
 }
 
 // total adds up what has come of all ids.
