@@ -144,25 +144,7 @@ func TestCompareTombstone(t *testing.T) {
 // many records as there were markers and aborted ones.
 func TestCompareTransactions(t *testing.T) {
 	b := nodetest.NewBroker(t, 3)
-	cl, err := kgo.NewClient(append(slices.Clip(b.Opts), kgo.TransactionalID("tx"),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ctx := nodetest.Context(t)
-	transact := func(how kgo.TransactionEndTry, rs ...*kgo.Record) {
-		t.Helper()
-		if err := cl.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.ProduceSync(ctx, rs...).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.EndTransaction(ctx, how); err != nil {
-			t.Fatal(err)
-		}
-	}
+	transact := b.Transactional()
 	committed := nodetest.Record(0, "s", 1)
 	transact(kgo.TryCommit, committed)
 	transact(kgo.TryAbort, nodetest.Record(0, "s", 2), nodetest.Record(0, "s", 3))

@@ -147,23 +147,9 @@ func TestRefetchAroundAGap(t *testing.T) {
 // neither inside the range, nor at its end, nor where the log ends with them, however the range was cut.
 func TestRefetchTransactions(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
-	cl, err := kgo.NewClient(append(slices.Clip(b.Opts), kgo.TransactionalID("tx"),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ctx := nodetest.Context(t)
+	transact := b.Transactional()
 	for i, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
-		if err := cl.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.ProduceSync(ctx, nodetest.Record(0, "s", i)).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		if err := cl.EndTransaction(ctx, how); err != nil {
-			t.Fatal(err)
-		}
+		transact(how, nodetest.Record(0, "s", i))
 	}
 	// 0 committed, 1 marker, 2 aborted, 3 marker, 4 committed, 5 marker, 6 aborted, 7 marker
 	f := NewRefetch(clientOf(b), noKey)
@@ -176,7 +162,7 @@ func TestRefetchTransactions(t *testing.T) {
 	} {
 		var got []int64
 		r := event.Range{Partition: 0, From: c.from, To: c.to}
-		err := f.Events(ctx, planOf(state.Config{}, int64(len(c.want)), r), func(it *event.Item) error {
+		err := f.Events(nodetest.Context(t), planOf(state.Config{}, int64(len(c.want)), r), func(it *event.Item) error {
 			got = append(got, it.Offset)
 			return nil
 		})
@@ -185,7 +171,7 @@ func TestRefetchTransactions(t *testing.T) {
 		}
 	}
 	var lost *LostError
-	err = f.Events(ctx, planOf(state.Config{}, 3, event.Range{Partition: 0, From: 0, To: 8}),
+	err := f.Events(nodetest.Context(t), planOf(state.Config{}, 3, event.Range{Partition: 0, From: 0, To: 8}),
 		func(*event.Item) error { return nil })
 	if !errors.As(err, &lost) || len(lost.Ranges) == 0 || lost.Ranges[0].From != 2 {
 		t.Errorf("one more was read before than Kafka has: %v", err)

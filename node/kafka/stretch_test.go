@@ -16,12 +16,7 @@ import (
 // in order, and no markers. What was aborted, and what the log has no more, is left out.
 func TestStretches(t *testing.T) {
 	b := nodetest.NewBroker(t, 2)
-	tx, err := kgo.NewClient(append(slices.Clip(b.Opts), kgo.TransactionalID("tx"),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(nodetest.Topic))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Close()
+	transact := b.Transactional()
 	ctx := nodetest.Context(t)
 	began := time.Now().Add(time.Minute).Truncate(time.Second) // later than what brokers say of their markers
 	at := func(minute int) *kgo.Record {
@@ -31,15 +26,7 @@ func TestStretches(t *testing.T) {
 	}
 	b.Produce(at(0), at(1), at(2)) // 0 to 2
 	for _, how := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
-		if err := tx.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		if err := tx.ProduceSync(ctx, at(3), at(4)).FirstErr(); err != nil { // 3, 4, marker 5; 6, 7, marker 8
-			t.Fatal(err)
-		}
-		if err := tx.EndTransaction(ctx, how); err != nil {
-			t.Fatal(err)
-		}
+		transact(how, at(3), at(4)) // 3, 4, marker 5; 6, 7, marker 8
 	}
 	b.Produce(at(5)) // 9
 	c := clientOf(b)
@@ -94,7 +81,7 @@ func TestStretches(t *testing.T) {
 	}
 	c.quiet = 50 * time.Millisecond
 	s[0].To = 12
-	err = c.ReadStretches(ctx, nodetest.Topic, s, func(*kgo.Record) error { return nil })
+	err := c.ReadStretches(ctx, nodetest.Topic, s, func(*kgo.Record) error { return nil })
 	if !errors.Is(err, errSilent) {
 		t.Errorf("%v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,6 +85,30 @@ func (b *Broker) Produce(rs ...*kgo.Record) {
 	b.T.Helper()
 	if err := b.Out.ProduceSync(Context(b.T), rs...).FirstErr(); err != nil {
 		b.T.Fatal(err)
+	}
+}
+
+// Transactional returns what writes records in one transaction, and ends that; its id is tx.
+func (b *Broker) Transactional() func(how kgo.TransactionEndTry, rs ...*kgo.Record) {
+	b.T.Helper()
+	cl, err := kgo.NewClient(append(slices.Clip(b.Opts), kgo.TransactionalID("tx"),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(Topic))...)
+	if err != nil {
+		b.T.Fatal(err)
+	}
+	b.T.Cleanup(cl.Close)
+	return func(how kgo.TransactionEndTry, rs ...*kgo.Record) {
+		b.T.Helper()
+		ctx := Context(b.T)
+		if err := cl.BeginTransaction(); err != nil {
+			b.T.Fatal(err)
+		}
+		if err := cl.ProduceSync(ctx, rs...).FirstErr(); err != nil {
+			b.T.Fatal(err)
+		}
+		if err := cl.EndTransaction(ctx, how); err != nil {
+			b.T.Fatal(err)
+		}
 	}
 }
 

@@ -186,22 +186,10 @@ func (in *intake) isFailing(part string) string {
 
 func TestSourcePassesTransactionMarkers(t *testing.T) {
 	b := nodetest.NewBroker(t, 1)
-	txn, err := kgo.NewClient(append(b.Opts, kgo.TransactionalID("t"), kgo.DefaultProduceTopic(nodetest.Topic))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer txn.Close()
+	transact := b.Transactional()
 	ctx := nodetest.Context(t)
 	for i, commit := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
-		if err := txn.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		if err := txn.ProduceSync(ctx, nodetest.Record(0, "s", i)).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		if err := txn.EndTransaction(ctx, commit); err != nil {
-			t.Fatal(err)
-		}
+		transact(commit, nodetest.Record(0, "s", i))
 	}
 	cl, err := kafka.Open(&config.Kafka{Topic: nodetest.Topic}, "test", kafka.Secure{}, nodetest.Log(t), b.Opts)
 	if err != nil {
