@@ -140,19 +140,14 @@ func clock(whose string, ahead time.Duration) Finding {
 }
 
 // inspecting returns a sink that only asks.
-func (c *connector) inspecting(h *config.ClickHouse) (*clickhouse.Sink, error) {
-	present, err := client(c.files, "clickhouse.tls", h.TLS)
+func (c *connector) inspecting() (*clickhouse.Sink, error) {
+	o, _, err := c.wire.clickHouseOptions()
 	if err != nil {
 		return nil, err
 	}
-	secret, err := password(c.files, "clickhouse.password", h.Password)
-	if err != nil {
-		return nil, err
-	}
-	return clickhouse.New(clickhouse.Options{Address: h.Address, Database: h.Database, User: h.User, Password: secret,
-		TLS: present, Compression: h.Compression, ReadTimeout: askTimeout, DialTimeout: askTimeout,
-		ClusterID: "check", Pipeline: c.cfg.Cluster.Pipeline, NodeName: c.cfg.Node, Logger: c.deps.Logger,
-		Now: c.deps.Now, Dial: c.deps.ClickHouseDial}), nil
+	o.ReadTimeout, o.DialTimeout, o.Logger, o.Now = askTimeout, askTimeout, c.deps.Logger, c.deps.Now
+	o.ClusterID, o.Pipeline, o.NodeName = "check", c.cfg.Cluster.Pipeline, c.cfg.Node
+	return clickhouse.New(o), nil
 }
 
 // clickHouse connects, and asks for version, clock, database and grants.
@@ -161,7 +156,7 @@ func (c *connector) clickHouse(ctx context.Context) (found []Finding) {
 	if h == nil {
 		return nil
 	}
-	sink, err := c.inspecting(h)
+	sink, err := c.inspecting()
 	if err != nil {
 		return []Finding{failing("clickhouse", err, "", true)}
 	}

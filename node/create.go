@@ -179,7 +179,7 @@ func (cr Create) database(ctx context.Context, c *connector) []Step {
 		return nil
 	}
 	const subject = "clickhouse.database"
-	sink, err := c.inspecting(h)
+	sink, err := c.inspecting()
 	if err != nil {
 		return []Step{notMade(subject, err, "")}
 	}

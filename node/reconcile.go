@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"deckle/sinks/clickhouse"
 	"deckle/sinks/delta"
 	"deckle/state"
-	"deckle/trust"
 )
 
 // ReconcileOptions say what Reconcile compares; see reconcile.Options.
@@ -56,16 +54,7 @@ func openReconcile(ctx context.Context, cfg *config.Config, deps *Deps, o *Recon
 		}
 		return err
 	}
-	if err := shard.CheckRules(&cfg.Rules); err != nil {
-		return compared, done, err
-	}
-	log := slog.New(slog.DiscardHandler)
-	files := trust.NewFiles(deps.ReadFile, deps.Now, log)
-	keys, err := openKeys(files, cfg)
-	if err != nil {
-		return compared, done, err
-	}
-	k, err := openKafka(cfg, deps, files, log)
+	files, keys, k, err := openTopic(cfg, deps)
 	if err != nil {
 		return compared, done, err
 	}
@@ -74,6 +63,10 @@ func openReconcile(ctx context.Context, cfg *config.Config, deps *Deps, o *Recon
 	compared = reconcile.Options{From: o.From, To: o.To, Settle: o.Settle, Limit: o.Limit, Progress: o.Progress,
 		Log: k, Topic: cfg.Kafka.Topic, LettersTopic: cfg.Kafka.DLQ,
 		ReviewTopic: cfg.Kafka.DLQ + letters.ReviewSuffix, Now: deps.Now,
+		Pause: func(ctx context.Context, d time.Duration) error {
+			wait(ctx, d)
+			return ctx.Err()
+		},
 		Decoder: &event.Decoder{Rules: shard.EventRules(&cfg.Rules, keys.First()), Key: keys.Key(keys.First())}}
 	if d := cfg.Delta; d != nil {
 		st, err := wire.deltaStore(d)
@@ -89,8 +82,12 @@ func openReconcile(ctx context.Context, cfg *config.Config, deps *Deps, o *Recon
 			return compared, done, err
 		}
 	}
-	if h := cfg.ClickHouse; h != nil {
-		reader, err := wire.clickHouseReader(ctx, h)
+	if cfg.ClickHouse != nil {
+		at, _, err := wire.clickHouseOptions()
+		if err != nil {
+			return compared, done, err
+		}
+		reader, err := clickhouse.OpenReader(ctx, at)
 		if err != nil {
 			return compared, done, err
 		}
@@ -104,21 +101,6 @@ func openReconcile(ctx context.Context, cfg *config.Config, deps *Deps, o *Recon
 		}
 	}
 	return compared, done, nil
-}
-
-// clickHouseReader reads the views with the node's own user.
-func (w *sinkWiring) clickHouseReader(ctx context.Context, h *config.ClickHouse) (*clickhouse.Reader, error) {
-	tls, err := client(w.files, "clickhouse.tls", h.TLS)
-	if err != nil {
-		return nil, fmt.Errorf("node: %w", err)
-	}
-	secret, err := password(w.files, "clickhouse.password", h.Password)
-	if err != nil {
-		return nil, fmt.Errorf("node: %w", err)
-	}
-	return clickhouse.OpenReader(ctx, clickhouse.Options{Address: h.Address, Database: h.Database, User: h.User,
-		Password: secret, TLS: tls, Compression: h.Compression, ReadTimeout: h.ReadTimeout,
-		Dial: w.deps.ClickHouseDial})
 }
 
 // listed reads records again and says which of them are of readers on the list.

@@ -6,6 +6,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/config"
+	"deckle/node/kafka"
 	"deckle/node/shard"
 	"deckle/trust"
 )
@@ -27,16 +28,7 @@ type Sampled struct {
 // Sample decodes up to n of the newest records of the topic. It writes nothing anywhere.
 func Sample(ctx context.Context, cfg *config.Config, deps Deps, n int) (*Sampled, error) {
 	deps.complete()
-	if err := shard.CheckRules(&cfg.Rules); err != nil {
-		return nil, err
-	}
-	log := slog.New(slog.DiscardHandler)
-	files := trust.NewFiles(deps.ReadFile, deps.Now, log)
-	keys, err := openKeys(files, cfg)
-	if err != nil {
-		return nil, err
-	}
-	k, err := openKafka(cfg, &deps, files, log)
+	_, keys, k, err := openTopic(cfg, &deps)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +71,21 @@ func Sample(ctx context.Context, cfg *config.Config, deps Deps, n int) (*Sampled
 		dec.Reset()
 	}
 	return s, nil
+}
+
+// openTopic opens what a command needs that reads the topic and judges its records, beside the node and without its
+// log. The caller closes the client.
+func openTopic(cfg *config.Config, deps *Deps) (files *trust.Files, keys shard.Keys, k *kafka.Client, err error) {
+	if err := shard.CheckRules(&cfg.Rules); err != nil {
+		return nil, keys, nil, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	files = trust.NewFiles(deps.ReadFile, deps.Now, log)
+	if keys, err = openKeys(files, cfg); err != nil {
+		return nil, keys, nil, err
+	}
+	k, err = openKafka(cfg, deps, files, log)
+	return files, keys, k, err
 }
 
 // CheckRules says what is wrong with the rules of a configuration, beyond what reading it says.

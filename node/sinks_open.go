@@ -226,28 +226,37 @@ func encryption(files *trust.Files, e *config.SSE) (encrypt.ServerSide, error) {
 	return store.NewSSE(e.Kind, e.KMSKey, key)
 }
 
+// clickHouseOptions say where ClickHouse is, and what this node proves itself with there; wrong is the key of the
+// configuration that an error is about.
+func (w *sinkWiring) clickHouseOptions() (o clickhouse.Options, wrong string, err error) {
+	cfg := w.cfg.ClickHouse
+	wrong = "clickhouse.tls"
+	tls, err := client(w.files, wrong, cfg.TLS)
+	if err != nil {
+		return o, wrong, err
+	}
+	wrong = "clickhouse.password"
+	secret, err := password(w.files, wrong, cfg.Password)
+	if err != nil {
+		return o, wrong, err
+	}
+	return clickhouse.Options{Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: secret, TLS: tls,
+		Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, Dial: w.deps.ClickHouseDial}, "", nil
+}
+
 // clickHouse returns the opener of the ClickHouse sink: the sink is made once, and returned only when its schema is
 // known to exist.
 func (w *sinkWiring) clickHouse() func(context.Context) (sinks.Sink, error) {
 	var sink *clickhouse.Sink // sinkSlot.get makes one call at a time
 	return func(ctx context.Context) (sinks.Sink, error) {
 		if sink == nil {
-			cfg := w.cfg.ClickHouse
-			tls, err := client(w.files, "clickhouse.tls", cfg.TLS)
+			o, wrong, err := w.clickHouseOptions()
 			if err != nil {
-				return nil, &sinks.StopError{Err: err, Hint: "correct clickhouse.tls in the configuration"}
+				return nil, &sinks.StopError{Err: err, Hint: "correct " + wrong + " in the configuration"}
 			}
-			secret, err := password(w.files, "clickhouse.password", cfg.Password)
-			if err != nil {
-				return nil, &sinks.StopError{Err: err, Hint: "correct clickhouse.password in the configuration"}
-			}
-			sink = clickhouse.New(clickhouse.Options{
-				Address: cfg.Address, Database: cfg.Database, User: cfg.User, Password: secret, TLS: tls,
-				Compression: cfg.Compression, ReadTimeout: cfg.ReadTimeout, Level: w.level(),
-				ClusterID: w.clusterID(), Pipeline: w.cfg.Cluster.Pipeline, NodeName: w.cfg.Node,
-				Logger:     w.deps.Logger.With("part", "clickhouse"),
-				Registerer: w.deps.Registerer, Now: w.deps.Now, Dial: w.deps.ClickHouseDial,
-			})
+			o.Level, o.ClusterID, o.Pipeline, o.NodeName = w.level(), w.clusterID(), w.cfg.Cluster.Pipeline, w.cfg.Node
+			o.Logger, o.Registerer, o.Now = w.deps.Logger.With("part", "clickhouse"), w.deps.Registerer, w.deps.Now
+			sink = clickhouse.New(o)
 		}
 		if err := sink.EnsureSchema(ctx); err != nil {
 			return nil, err

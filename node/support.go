@@ -42,6 +42,10 @@ func (n *Node) commits(ctx context.Context) map[string]*lakeCommits {
 		return nil
 	}
 	out := map[string]*lakeCommits{}
+	st, storeErr := n.lake.store()
+	if storeErr == nil {
+		st = store.WithTimeouts(st, 5*time.Second)
+	}
 	for _, table := range []string{"events", "sessions"} {
 		log, _ := n.delta.committer(table)
 		if log == nil {
@@ -50,12 +54,10 @@ func (n *Node) commits(ctx context.Context) map[string]*lakeCommits {
 		t := &lakeCommits{Version: -1, Commits: []lakeCommit{}}
 		log.View(func(s *deltalog.Snapshot) { t.Version = s.Version })
 		out[table] = t
-		st, err := n.lake.store()
-		if err != nil {
-			t.Error = err.Error()
+		if storeErr != nil {
+			t.Error = storeErr.Error()
 			continue
 		}
-		st = store.WithTimeouts(st, 5*time.Second)
 		for v := t.Version; v >= 0 && v > t.Version-supportCommits; v-- {
 			key := fmt.Sprintf("%s/_delta_log/%020d.json", table, v)
 			data, err := st.Get(ctx, key)

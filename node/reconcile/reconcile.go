@@ -57,7 +57,7 @@ type Options struct {
 	Limit int
 	// Progress, if set, is told what is going on.
 	Progress func(text string)
-	// Now is the clock; default time.Now. Pause waits between two looks at totals that differ.
+	// Now is the clock; default time.Now. Pause waits between two looks at totals that differ, and must be set.
 	Now   func() time.Time
 	Pause func(context.Context, time.Duration) error
 }
@@ -88,9 +88,6 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Pause == nil {
-		o.Pause = pause
-	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
@@ -112,17 +109,6 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 	})
 	r.report.Equal = len(r.report.Found) == 0
 	return r.report, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (r *run) find(f Finding) {
