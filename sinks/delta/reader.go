@@ -76,12 +76,17 @@ func (t *Table) Snapshot() Snapshot {
 			s.Records = -1
 			break
 		}
-		s.Records += f.NumRecords
-		if f.Vector != nil {
-			s.Records -= f.Vector.Cardinality
-		}
+		s.Records += visibleIn(f)
 	}
 	return s
+}
+
+// visibleIn is how many rows of a file with statistics no deletion vector hides.
+func visibleIn(f *File) int64 {
+	if f.Vector == nil {
+		return f.NumRecords
+	}
+	return f.NumRecords - f.Vector.Cardinality
 }
 
 // Within returns the files that may have a row whose value of an integer column lies in [least, most], by their
@@ -197,11 +202,7 @@ func (t *Table) ReadColumns(ctx context.Context, f *File, columns []string,
 	if err != nil {
 		return fmt.Errorf("delta: read %s: %w", t.name, err)
 	}
-	want := f.NumRecords
-	if f.Vector != nil {
-		want -= f.Vector.Cardinality
-	}
-	if f.NumRecords >= 0 && n != want {
+	if want := visibleIn(f); f.NumRecords >= 0 && n != want {
 		return &deltalog.CorruptionError{Key: key, Err: fmt.Errorf("%d visible rows, the log says %d", n, want)}
 	}
 	return nil
