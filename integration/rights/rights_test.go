@@ -29,29 +29,15 @@ const (
 func TestRights(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
-	cache, err := services.OpenCache(os.Stderr)
-	must(t, err)
-	libs, err := cache.FetchKafka(ctx)
+	w := newWorld(ctx, t)
+	binary, err := w.cache.FetchMinIO(ctx)
 	need(t, err)
-	binary, err := cache.FetchMinIO(ctx)
-	need(t, err)
-	w := &world{t: t, ctx: ctx}
-	w.deckle, err = services.BuildDeckle(ctx, "../..", t.TempDir())
-	must(t, err)
-	w.broker = startBroker(ctx, t, libs)
 	w.minio, err = services.StartMinIO(ctx, binary, t.TempDir(), bucket, nil)
 	if w.minio != nil {
 		t.Cleanup(func() { must(t, w.minio.Kill()) })
 	}
 	must(t, err)
-	_, err = w.broker.admin.CreateTopic(ctx, 1, 1, nil, topic)
-	must(t, err)
-	grant := exec.CommandContext(ctx, "../../deploy/rights/kafka.sh", "--bootstrap-server", w.broker.addr, "--user",
-		"deckle", "--topic", topic, "--run")
-	grant.Env = append(os.Environ(), "KAFKA_ACLS="+w.broker.acls)
-	if out, err := grant.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	w.grant()
 	lists := w.broker.lists(ctx, t)
 	if len(lists) != 6 {
 		t.Fatalf("%d lists: %+v", len(lists), lists)
@@ -114,9 +100,37 @@ func camel(operation string) string {
 type world struct {
 	t      *testing.T
 	ctx    context.Context
+	cache  *services.Cache
 	deckle string
 	broker *broker
 	minio  *services.S3
+}
+
+// newWorld starts a broker and builds the binary.
+func newWorld(ctx context.Context, t *testing.T) *world {
+	t.Helper()
+	cache, err := services.OpenCache(os.Stderr)
+	must(t, err)
+	libs, err := cache.FetchKafka(ctx)
+	need(t, err)
+	w := &world{t: t, ctx: ctx, cache: cache}
+	w.deckle, err = services.BuildDeckle(ctx, "../..", t.TempDir())
+	must(t, err)
+	w.broker = startBroker(ctx, t, libs)
+	return w
+}
+
+// grant makes the topic and gives deckle the rights that the script names with these options.
+func (w *world) grant(options ...string) {
+	w.t.Helper()
+	_, err := w.broker.admin.CreateTopic(w.ctx, 1, 1, nil, topic)
+	must(w.t, err)
+	args := append([]string{"--bootstrap-server", w.broker.addr, "--user", "deckle", "--topic", topic}, options...)
+	grant := exec.CommandContext(w.ctx, "../../deploy/rights/kafka.sh", append(args, "--run")...)
+	grant.Env = append(os.Environ(), "KAFKA_ACLS="+w.broker.acls)
+	if out, err := grant.CombinedOutput(); err != nil {
+		w.t.Fatalf("%v\n%s", err, out)
+	}
 }
 
 // run starts a node with a folder, and so a cluster, of its own. Its tables are in a folder of the prefix.
@@ -124,6 +138,27 @@ func (w *world) run(name, policy string) *services.Node {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	session(w.t, w.minio, policy, dir)
+	return w.node(dir, fmt.Sprintf(`
+  revision_interval: 1s
+  s3:
+    endpoint: http://%[2]s
+    bucket: %[3]s
+    prefix: %[4]s/%[5]s
+    access_key: {file: %[1]s/access}
+    secret_key: {file: %[1]s/secret}
+    session_token: {file: %[1]s/token}`, dir, w.minio.Addr, bucket, prefix, name))
+}
+
+// local starts a node whose tables are on its own disk.
+func (w *world) local() *services.Node {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	return w.node(dir, fmt.Sprintf(" {path: %s/lake}", dir))
+}
+
+// node starts a node whose folder, and its configuration, are in dir; delta is the block of that name.
+func (w *world) node(dir, delta string) *services.Node {
+	w.t.Helper()
 	raft, err := services.FreePort()
 	must(w.t, err)
 	http, err := services.FreePort()
@@ -139,17 +174,9 @@ kafka:
   idle_after: 1s
   sasl: {mechanism: scram-sha-512, user: deckle, password: {file: %[1]s/password}}
 flush: {interval: 500ms}
-delta:
-  revision_interval: 1s
-  s3:
-    endpoint: http://%[5]s
-    bucket: %[6]s
-    prefix: %[7]s/%[8]s
-    access_key: {file: %[1]s/access}
-    secret_key: {file: %[1]s/secret}
-    session_token: {file: %[1]s/token}
-http: {listen: "127.0.0.1:%[9]d"}
-`, dir, raft, w.broker.addr, topic, w.minio.Addr, bucket, prefix, name, http), 0o600))
+delta:%[5]s
+http: {listen: "127.0.0.1:%[6]d"}
+`, dir, raft, w.broker.addr, topic, delta, http), 0o600))
 	n := &services.Node{Name: "a", Config: path, DataDir: filepath.Join(dir, "data"),
 		HTTP:    fmt.Sprintf("127.0.0.1:%d", http),
 		Process: services.NewProcess("a", dir, nil, w.deckle, "run", "--config", path)}
