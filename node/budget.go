@@ -32,7 +32,7 @@ type budget struct {
 	metrics *metrics
 	list    *condition.Registry
 
-	limit        int64        // bytes of the data folder; 0: no budget
+	limit        func() int64 // bytes of the data folder, as of the moment; 0: no budget
 	sessionLimit int64        // bytes of sessions in memory
 	sessions     func() int64 // bytes of sessions in memory now
 	judged       atomic.Pointer[verdict]
@@ -85,15 +85,16 @@ func (b *budget) judge() {
 		}
 		return condition.BudgetShare
 	}
+	limit := b.limit()
 	pause, disk, memory := "", "", ""
 	used := folderBytes(b.fs, b.dir)
 	b.metrics.diskBytes.Set(float64(used))
 	free := int64(-1)
-	text := fmt.Sprintf("the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", used>>20, b.limit>>20)
-	if b.limit > 0 && float64(used) > float64(b.limit)*near(before.disk) {
+	text := fmt.Sprintf("the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", used>>20, limit>>20)
+	if limit > 0 && float64(used) > float64(limit)*near(before.disk) {
 		disk = text
 	}
-	if b.limit > 0 && float64(used) > float64(b.limit)*share(status.PauseDisk, 1, resumeShare) {
+	if limit > 0 && float64(used) > float64(limit)*share(status.PauseDisk, 1, resumeShare) {
 		pause = status.PauseDisk + ": " + text
 	}
 	if du, err := b.fs.GetDiskUsage(b.dir); err == nil {
@@ -120,7 +121,7 @@ func (b *budget) judge() {
 	}
 	b.list.Keep(condition.DiskHigh, subjectNode, disk)
 	b.list.Keep(condition.MemoryHigh, subjectNode, memory)
-	u := usage{disk: status.Fill{Used: used, Limit: b.limit}, free: free, memory: processBytes(), files: openFilesNow(),
+	u := usage{disk: status.Fill{Used: used, Limit: limit}, free: free, memory: processBytes(), files: openFilesNow(),
 		sessions: status.Fill{Used: sum, Limit: b.sessionLimit}}
 	b.judged.Store(&verdict{pause, disk, memory, u})
 }

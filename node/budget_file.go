@@ -7,8 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"deckle/node/config"
 )
 
 // budgetName is the file of the data folder that holds the default disk budget: {"disk_bytes":N}. It is written once,
@@ -53,6 +56,34 @@ func diskBudget(fsys, disk vfs.FS, dir string, configured int64, log *slog.Logge
 	}
 	log.Info("disk budget decided", "bytes", bytes)
 	return bytes, nil
+}
+
+// presentBudget returns what tells the budget of the data folder: the configured one of the moment, or else the one
+// that was decided when the folder was created, or is decided when it is first asked for.
+func presentBudget(
+	fsys vfs.FS, deps *Deps, cfg *config.Config, live func() *config.Config,
+) (limit func() int64, err error) {
+	start, err := diskBudget(fsys, deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger)
+	if err != nil {
+		return nil, err
+	}
+	decided := sync.OnceValue(func() int64 {
+		if cfg.Limits.DiskBytes == 0 {
+			return start
+		}
+		bytes, err := diskBudget(fsys, deps.FS, cfg.DataDir, 0, deps.Logger)
+		if err != nil {
+			deps.Logger.Warn("the disk budget stays that of the start", "error", err)
+			return start
+		}
+		return bytes
+	})
+	return func() int64 {
+		if bytes := live().Limits.DiskBytes; bytes > 0 {
+			return bytes
+		}
+		return decided()
+	}, nil
 }
 
 // readBudget returns fs.ErrNotExist, wrapped, if there is none, and errBudgetFile if it is damaged.

@@ -3,8 +3,11 @@ package node
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,7 +141,7 @@ func TestBudgetHysteresis(t *testing.T) {
 	}
 	var memory int64
 	list := condition.New("a", time.Now, nodetest.Log(t))
-	b := &budget{fs: fs, dir: "d", metrics: m, list: list, limit: 1000, sessionLimit: 1000,
+	b := &budget{fs: fs, dir: "d", metrics: m, list: list, limit: func() int64 { return 1000 }, sessionLimit: 1000,
 		sessions: func() int64 {
 			return memory
 		}}
@@ -252,10 +255,36 @@ func TestDiskBudgetOutlivesARestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, nodetest.NewBroker(t, 1), 1, func(cfg *config.Config) { cfg.Limits.DiskBytes = 0 })
 	setFree(c.memFS(), 100<<30, 1<<40)
-	first := c.start(0).budget.limit
+	first := c.start(0).budget.limit()
 	c.stop(0)
 	setFree(c.memFS(), 10<<30, 1<<40)
-	if again := c.start(0).budget.limit; again != first || first < 50<<30 {
+	if again := c.start(0).budget.limit(); again != first || first < 50<<30 {
 		t.Errorf("budget %d, then %d", first, again)
 	}
+}
+
+// TestBudgetReloaded: a changed limits.disk_bytes counts while the node runs, and taken out of the file it is the
+// budget that is decided for the folder.
+func TestBudgetReloaded(t *testing.T) {
+	c := newCluster(t, nodetest.NewBroker(t, 1), 1, nil)
+	signals := make(chan os.Signal)
+	var bytes atomic.Int64
+	c.adapt = func(d *Deps) {
+		d.Reread, d.Reload = signals, func() (*config.Config, error) {
+			cfg := *c.config(0)
+			cfg.Limits.DiskBytes = bytes.Load()
+			return &cfg, nil
+		}
+	}
+	n := c.start(0)
+	c.ready()
+	for _, want := range []int64{1, 1 << 40} {
+		bytes.Store(want)
+		signals <- syscall.SIGHUP
+		nodetest.Until(t, "the limit", func() bool { return n.budget.limit() == want })
+		nodetest.Until(t, "pause or none", func() bool { return (n.budget.paused() != "") == (want == 1) })
+	}
+	bytes.Store(0)
+	signals <- syscall.SIGHUP
+	nodetest.Until(t, "no limit", func() bool { return n.budget.limit() == 0 }) // in memory: nothing tells what is free
 }

@@ -10,13 +10,14 @@ import (
 type memberCollector struct {
 	seen   func() look
 	self   string
-	limits map[string]int64 // bytes by key of limits; without those that are not set
+	limits map[string]int64 // bytes by key of limits; without those that are not set, and disk_bytes
+	disk   func() int64     // disk_bytes as of the moment
 }
 
-// newMemberCollector takes the limits of a configuration; disk is the budget of the data folder, 0 for none.
-func newMemberCollector(seen func() look, cfg *config.Config, disk int64) *memberCollector {
-	c := &memberCollector{seen: seen, self: cfg.Node, limits: map[string]int64{}}
-	for key, bytes := range map[string]int64{"disk_bytes": disk, "session_memory_bytes": cfg.Limits.SessionMemoryBytes,
+// newMemberCollector takes the limits of a configuration; disk tells the budget of the data folder, 0 for none.
+func newMemberCollector(seen func() look, cfg *config.Config, disk func() int64) *memberCollector {
+	c := &memberCollector{seen: seen, self: cfg.Node, limits: map[string]int64{}, disk: disk}
+	for key, bytes := range map[string]int64{"session_memory_bytes": cfg.Limits.SessionMemoryBytes,
 		"buffer_memory_bytes": cfg.Limits.BufferMemoryBytes, "fetch_memory_bytes": cfg.Limits.FetchMemoryBytes,
 		"cache_bytes": cfg.Limits.CacheBytes} {
 		if bytes > 0 {
@@ -67,6 +68,9 @@ func (c *memberCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if l.canLoseOne != nil {
 		gauge(descCanLoseOne, flag(*l.canLoseOne))
+	}
+	if bytes := c.disk(); bytes > 0 {
+		gauge(descLimit, float64(bytes), "disk_bytes")
 	}
 	for key, bytes := range c.limits {
 		gauge(descLimit, float64(bytes), key)

@@ -170,11 +170,11 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.budget = &budget{fs: deps.FS, dir: cfg.DataDir, metrics: n.metrics, list: n.list,
 		sessionLimit: cfg.Limits.SessionMemoryBytes, sessions: n.sessionMemory}
-	if n.budget.limit, err = diskBudget(fsys, deps.FS, cfg.DataDir, cfg.Limits.DiskBytes, deps.Logger); err != nil {
+	if n.budget.limit, err = presentBudget(fsys, &n.deps, cfg, n.reloads.live.Load); err != nil {
 		return nil, err
 	}
 	n.topics = &topics{cfg: cfg, list: n.list, kafka: n.kafka, now: deps.Now, needs: func() kafka.Needs {
-		return kafka.Needs{LetterBytes: deadletter.LetterBytes, DiskBytes: n.budget.limit}
+		return kafka.Needs{LetterBytes: deadletter.LetterBytes, DiskBytes: n.budget.limit()}
 	}}
 	n.files.tellInsecure()
 	n.list.Keep(condition.Insecure, "http", opens(&cfg.HTTP))
@@ -333,6 +333,7 @@ func (n *Node) run(ctx context.Context) {
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
 		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
+		Live:       n.reloads.live.Load,
 		Background: n.flushers.Go, Renewed: n.files.renewed}
 	if !n.deps.Force && n.deps.openSink == nil {
 		f := newFounding(connector{cfg: n.cfg, deps: &n.deps, files: n.files.files, wire: n.wiring})

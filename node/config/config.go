@@ -107,17 +107,18 @@ type Session struct {
 
 // Flush says when an epoch is closed.
 type Flush struct {
-	Interval  time.Duration `yaml:"interval" default:"10s"`     // how often
-	MaxEvents int64         `yaml:"max_events" default:"75000"` // an epoch with this many events is closed early
+	Interval time.Duration `yaml:"interval" default:"10s"` // how often
+	// an epoch with this many events is closed early
+	MaxEvents int64 `yaml:"max_events" default:"75000" reload:"yes"`
 }
 
 // Limits are the budgets at which intake pauses.
 type Limits struct {
 	// DiskBytes bounds the data folder. By default (zero) it is half of what is free when the folder is
 	// created.
-	DiskBytes       int64 `yaml:"disk_bytes" zero:"unset"`
-	InFlightEntries int   `yaml:"in_flight_entries" default:"4"` // per shard
-	EntryBytes      int   `yaml:"entry_bytes" default:"64KiB"`   // size at which a Batch entry is proposed
+	DiskBytes       int64 `yaml:"disk_bytes" zero:"unset" reload:"yes"`
+	InFlightEntries int   `yaml:"in_flight_entries" default:"4"`            // per shard
+	EntryBytes      int   `yaml:"entry_bytes" default:"64KiB" reload:"yes"` // size at which a Batch entry is proposed
 	// SessionMemoryBytes bounds the sessions in memory, of all shards together.
 	SessionMemoryBytes int64 `yaml:"session_memory_bytes" default:"256MiB"`
 	// BufferMemoryBytes bounds the encoded events that wait for a flush, of all shards together.
@@ -129,7 +130,7 @@ type Limits struct {
 	CacheBytes int64 `yaml:"cache_bytes" default:"32MiB"`
 	// UnflushedEpochs is how many closed epochs a sink may be behind before intake pauses. Zero, the default, means
 	// that only the disk decides.
-	UnflushedEpochs int `yaml:"unflushed_epochs"`
+	UnflushedEpochs int `yaml:"unflushed_epochs" reload:"yes"`
 }
 
 // Delta is the Delta sink: exactly one of Path and S3 is given.

@@ -226,6 +226,11 @@ deckle config show prints every value with where it comes from; deckle config di
 A running node reads its file anew within ten seconds after a change, at once on SIGHUP (systemctl reload deckle). It
 takes over the keys that say *Without a restart*, and logs each with its old and its new value; the condition
 restart-needed names what else differs from what it runs with. A file that is not good changes nothing.
+
+A lower limit counts at once, too. Below what the data folder holds, limits.disk_bytes lets intake rest and has closed
+sessions forgotten before session.retention is over, as at a restart: raising it again does not bring them back.
+flush.interval and delta.revision_interval need a restart: the turns in which nodes flush are numbered by them, and a
+greater one would take the numbers back.
 `
 
 // The reference page and the schema for editors are what the code says. DECKLE_WRITE_DOCS=1 writes them.

@@ -24,7 +24,8 @@ func TestTake(t *testing.T) {
 	running := load("delta: {path: /l}\nhttp: {open: [livez]}\n")
 	before := running.Values()
 	other := load("delta: {path: /m, compaction: {every: 1m, rate_bytes: 1MiB}, vacuum: {every: 1h, retain: 72h}}\n" +
-		"http: {open: [livez, metrics]}\nlog: {level: debug, format: text}\nflush: {interval: 20s}\n")
+		"http: {open: [livez, metrics]}\nlog: {level: debug, format: text}\nflush: {interval: 20s, max_events: 5}\n" +
+		"limits: {disk_bytes: 1GiB, entry_bytes: 32KiB, unflushed_epochs: 7, cache_bytes: 64MiB}\n")
 	otherBefore := other.Values()
 	taken := running.Take(other)
 	var changed, left []string
@@ -35,11 +36,13 @@ func TestTake(t *testing.T) {
 		left = append(left, c.Key)
 	}
 	want := []string{"delta.compaction.every", "delta.compaction.rate_bytes", "delta.vacuum.every",
-		"delta.vacuum.retain", "http.open", "log.level"}
+		"delta.vacuum.retain", "flush.max_events", "http.open", "limits.disk_bytes", "limits.entry_bytes",
+		"limits.unflushed_epochs", "log.level"}
 	if slices.Sort(changed); !slices.Equal(changed, want) {
 		t.Errorf("taken over: %q, want %q", changed, want)
 	}
-	if slices.Sort(left); !slices.Equal(left, []string{"delta.path", "flush.interval", "log.format"}) {
+	want = []string{"delta.path", "flush.interval", "limits.cache_bytes", "log.format"}
+	if slices.Sort(left); !slices.Equal(left, want) {
 		t.Errorf("left: %q", left)
 	}
 	if len(Diff(before, running.Values())) > 0 || len(Diff(otherBefore, other.Values())) > 0 {

@@ -39,7 +39,7 @@ type result struct {
 
 // full says that the current batch is as large as an entry shall be.
 func (in *intake) full() bool {
-	return in.cur.count >= maxEntryItems || float64(in.cur.raw)*in.ratio >= float64(in.Config.Limits.EntryBytes)
+	return in.cur.count >= maxEntryItems || float64(in.cur.raw)*in.ratio >= float64(in.present().Limits.EntryBytes)
 }
 
 // fill decodes pending records into the current batch until that is full.
@@ -80,7 +80,7 @@ func (in *intake) fill() {
 func (in *intake) propose() {
 	limit := in.entriesInFlight()
 	now := in.Now()
-	cut := in.cutDue || in.events >= in.Config.Flush.MaxEvents
+	cut := in.cutDue || in.events >= in.present().Flush.MaxEvents
 	if !in.cur.empty() && in.inFlight < limit && (cut || in.full() || now.Sub(in.cur.began) >= linger) {
 		in.proposeBatch(now)
 	}

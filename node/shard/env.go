@@ -14,7 +14,10 @@ import (
 // Env is what the shards of a node share: everything that a shard needs of its node. It is never changed once the first
 // shard runs.
 type Env struct {
-	Config    *config.Config // complete
+	Config *config.Config // complete, as of the node's start
+	// Live returns the configuration of the moment, in which the keys may differ that a running node takes over; nil:
+	// it is Config.
+	Live      func() *config.Config
 	ClusterID string
 	Now       func() time.Time // carries a monotonic reading, or never goes back
 	Kafka     *kafka.Client
@@ -49,6 +52,14 @@ type Env struct {
 	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the
 	// sinks and the state.
 	Background func(work func())
+}
+
+// present is the configuration of the moment. What it returns is never changed.
+func (e *Env) present() *config.Config {
+	if e.Live == nil {
+		return e.Config
+	}
+	return e.Live()
 }
 
 // Sinks opens the node's sinks, which all shards share.

@@ -302,7 +302,7 @@ func (f *flusher) alone(noted uint64) (bool, error) {
 	}
 	v := f.store.View()
 	last := min(v.LastFor(f.sink.ID), noted)
-	b, err := f.arrivals.reach(v.Sinks[f.sink.ID].Acked, last, unwrittenEpochs*f.Config.Flush.MaxEvents,
+	b, err := f.arrivals.reach(v.Sinks[f.sink.ID].Acked, last, unwrittenEpochs*f.present().Flush.MaxEvents,
 		f.store.EpochEvents)
 	return b < last, err
 }

@@ -22,7 +22,7 @@ func (in *intake) decidePause(view *state.View) {
 	if status.PauseReason(why) == status.PauseDisk {
 		in.forceHorizon(view)
 	}
-	if limit := in.Config.Limits.UnflushedEpochs; why == "" && limit > 0 {
+	if limit := in.present().Limits.UnflushedEpochs; why == "" && limit > 0 {
 		for _, id := range view.Config.Sinks {
 			if id.Spec().Trails {
 				continue // behind by design

@@ -4,9 +4,30 @@ import (
 	"strings"
 	"testing"
 
+	"deckle/node/config"
 	"deckle/node/status"
 	"deckle/state"
 )
+
+// A limit is that of the moment: another one counts from the next look on, and the configuration of the start no more.
+func TestLimitsOfTheMoment(t *testing.T) {
+	in := &intake{leadership: newTestLeadership(t)}
+	in.cur = in.newBuf()
+	in.cur.raw, in.ratio = 1000, 1
+	in.Config.Limits.EntryBytes, in.Config.Limits.UnflushedEpochs = 64<<10, 9
+	now := *in.Config
+	in.Live = func() *config.Config { return &now }
+	view := &state.View{LastClosed: 10}
+	view.Config.Sinks = []state.SinkID{state.SinkClickHouse}
+	view.Sinks[state.SinkClickHouse].Acked = 5
+	if in.decidePause(view); in.paused != "" || in.full() {
+		t.Errorf("%q, full %v, with room for both", in.paused, in.full())
+	}
+	now.Limits.EntryBytes, now.Limits.UnflushedEpochs = 1000, 4
+	if in.decidePause(view); status.PauseReason(in.paused) != status.PauseEpochs || !in.full() {
+		t.Errorf("%q, full %v, with room for neither", in.paused, in.full())
+	}
+}
 
 // Every sink counts but revisions, which is behind by a pass by design.
 func TestUnflushedEpochs(t *testing.T) {
