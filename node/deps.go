@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/config"
+	"deckle/node/tap"
 	"deckle/sinks"
 	"deckle/sinks/delta/compact"
 	"deckle/sinks/delta/store"
@@ -40,6 +41,9 @@ type Deps struct {
 	Force bool
 	// LogLevel, if set, is the least level of Logger, and follows log.level.
 	LogLevel *slog.LevelVar
+	// Tap, if set, is where people look at what passes, of several nodes of a process at once. Whoever has made it
+	// closes it. By default a node has one of its own.
+	Tap *tap.Board
 	// RecentLog, if set, returns the newest lines of what Logger has written, for support bundles.
 	RecentLog func() []byte
 	// Reread has the node look at files and configuration at once; it is told the signal for which it does.

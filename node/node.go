@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"deckle/node/letters"
 	"deckle/node/shard"
 	"deckle/node/status"
+	"deckle/node/tap"
 	"deckle/raftstore"
 	"deckle/schema/level"
 	"deckle/sinks/deadletter"
@@ -63,6 +65,7 @@ type Node struct {
 	members      *members
 	commands     *commands
 	letters      *letters.Letters
+	tap          *tap.Board
 	lake         *lake       // nil: there are no Delta tables
 	opened       atomic.Bool // Open is nearly over: there is something to tell
 	started      time.Time
@@ -96,7 +99,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		return nil, err
 	}
 	n := &Node{cfg: cfg, deps: deps, keys: keys, raftLogger: raftLogger, done: make(chan struct{}),
-		started: deps.Now(), rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger)}
+		started: deps.Now(), rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger),
+		tap: cmp.Or(deps.Tap, tap.NewBoard(deps.Now))}
 	defer func() {
 		if err == nil {
 			return
@@ -333,7 +337,7 @@ func (n *Node) run(ctx context.Context) {
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
 		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
-		Live:       n.reloads.live.Load,
+		Live: n.reloads.live.Load, Tap: n.tap,
 		Background: n.flushers.Go, Renewed: n.files.renewed}
 	if !n.deps.Force && n.deps.openSink == nil {
 		f := newFounding(connector{cfg: n.cfg, deps: &n.deps, files: n.files.files, wire: n.wiring})
@@ -392,6 +396,9 @@ func (n *Node) Close(ctx context.Context) error {
 
 func (n *Node) close(ctx context.Context) error {
 	n.deps.Logger.Info("closing")
+	if n.deps.Tap == nil {
+		n.tap.Close() // whoever looks is told before the server waits for the answer's end
+	}
 	n.stop()
 	var errs []error
 	errs = append(errs, within(ctx, "intake", n.work.Wait))

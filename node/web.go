@@ -16,7 +16,7 @@ func (n *Node) Handler() http.Handler {
 		tables = n.lake.table
 	}
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
-		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Letters: n.letters,
+		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Letters: n.letters, Tap: n.tap,
 		Gate: n.http.gate, Access: n.http.access, Audit: n.http.audit.Load(), Insecure: n.cfg.HTTP.Insecure,
 		Open:    func() []string { return n.reloads.live.Load().HTTP.Open },
 		Recent:  n.deps.RecentLog,

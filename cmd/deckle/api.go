@@ -169,15 +169,29 @@ func (a *nodeAPI) do(ctx context.Context, method, path string, body []byte, out 
 
 // ask sends a request and returns a good answer.
 func (a *nodeAPI) ask(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
-	t, err := a.target()
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.patience, 30*time.Second))
+	defer cancel()
+	resp, err := a.open(ctx, method, path, body)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.patience, 30*time.Second))
-	defer cancel()
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the node's answer: %w", err)
+	}
+	return text, resp.Header, nil
+}
+
+// open sends a request and returns a good answer before it has been read. The caller closes its body.
+func (a *nodeAPI) open(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
 	req, err := http.NewRequestWithContext(ctx, method, t.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -188,24 +202,24 @@ func (a *nodeAPI) ask(ctx context.Context, method, path string, body []byte) ([]
 	}
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: t.tls}}).Do(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the node does not answer: %w", err)
+		return nil, fmt.Errorf("the node does not answer: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the node's answer: %w", err)
+		return nil, fmt.Errorf("the node's answer: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		var problem struct {
-			Detail string `json:"detail"`
-		}
-		if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
-			return nil, nil, fmt.Errorf("%s %s: %s", method, t.url+path, resp.Status)
-		}
-		if resp.StatusCode == http.StatusTooManyRequests {
-			return nil, nil, fmt.Errorf("%w: %s", errTooMany, problem.Detail)
-		}
-		return nil, nil, errors.New(problem.Detail)
+	var problem struct {
+		Detail string `json:"detail"`
 	}
-	return text, resp.Header, nil
+	if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
+		return nil, fmt.Errorf("%s %s: %s", method, t.url+path, resp.Status)
+	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return nil, fmt.Errorf("%w: %s", errTooMany, problem.Detail)
+	}
+	return nil, errors.New(problem.Detail)
 }

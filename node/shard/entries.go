@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"deckle/event"
+	"deckle/node/tap"
 	"deckle/raftstore"
 	"deckle/schema/level"
 	"deckle/state"
@@ -45,7 +46,7 @@ func (in *intake) full() bool {
 // fill decodes pending records into the current batch until that is full.
 func (in *intake) fill() {
 	began := in.Now()
-	took := false
+	took, tapped := false, in.Tap.Watched(tap.Source, tap.Decoded)
 	for len(in.pending) > 0 && !in.full() {
 		part := &in.pending[0]
 		p := in.parts[part.Partition]
@@ -60,6 +61,9 @@ func (in *intake) fill() {
 			}
 			if reason := in.cur.add(r, p.next, in.cfg.Shards > 1); reason != 0 {
 				in.Metrics.rejects.WithLabelValues(reason.String()).Inc()
+			}
+			if tapped {
+				tapRecord(in.Tap, in.id, &in.rules.Event, in.cur, r)
 			}
 			if in.placing > 0 && len(in.sizes) > 0 {
 				in.placing--
@@ -274,6 +278,9 @@ func (in *intake) applied(buf *batchBuf, res *state.BatchResult, now time.Time) 
 		in.log.Warn("events are not buffered, the epoch will be fetched again", "epoch", res.Epoch, "error", err)
 	}
 	in.arrivals.add(buf.counted(res.Left))
+	if in.Tap.Watched(tap.Session) {
+		tapSessions(in.Tap, in.id, in.store, buf, res.Left)
+	}
 	for _, b := range buf.parts {
 		p := in.parts[b.rng.Partition]
 		p.applied, p.moved, p.atEnd, p.silent = b.rng.To, now, time.Time{}, time.Time{}

@@ -7,6 +7,7 @@ import (
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
+	"deckle/node/tap"
 	"deckle/sinks"
 	"deckle/state"
 )
@@ -49,6 +50,8 @@ type Env struct {
 	Turns *Turns
 	// ClickHouse is the gate of plans to ClickHouse; nil: all are written at once.
 	ClickHouse *Gate
+	// Tap is where people look at what passes; nil: nobody does.
+	Tap *tap.Board
 	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the
 	// sinks and the state.
 	Background func(work func())

@@ -13,6 +13,7 @@ import (
 
 	"deckle/event"
 	"deckle/node/kafka"
+	"deckle/node/tap"
 	"deckle/raftstore"
 	"deckle/sinks"
 	"deckle/state"
@@ -404,6 +405,11 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 		return err
 	}
 	f.acknowledged(plan, now)
+	if f.Tap.Watched(tap.Row, tap.Letter) {
+		if err := tapPlan(f.Tap, f.id, plan); err != nil {
+			log.Debug("a plan cannot be read again for a tap", "error", err)
+		}
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"deckle/node/condition"
 	"deckle/node/front"
 	"deckle/node/status"
+	"deckle/node/tap"
 	"deckle/schema"
 )
 
@@ -72,6 +73,8 @@ type Options struct {
 	Tables Tables
 	// Letters are the dead letters; without it there are none.
 	Letters Letters
+	// Tap is where to look at what passes through the node; without it there is nothing to look at.
+	Tap *tap.Board
 	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
 	// without it there is nothing to show.
 	Encryption func() (any, error)
@@ -110,7 +113,8 @@ type handler struct {
 	suppressions SuppressionList
 	tables       Tables // nil: there are none
 	letters      Letters
-	config       Config // nil: it is not shown
+	tap          *tap.Board // nil: there is none
+	config       Config     // nil: it is not shown
 	recent       func() []byte
 	commits      func(context.Context) any
 	metrics      http.Handler

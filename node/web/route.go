@@ -25,6 +25,7 @@ type route struct {
 	tables  bool // there are no Delta tables without Options.Tables
 	keys    bool // there is nothing to show without Options.Encryption
 	letters bool // there are no letters without Options.Letters
+	taps    bool // there is nothing to look at without Options.Tap
 	config  bool // there is nothing to show without Options.Config
 	login   bool // there is nothing to do where nobody has to say who they are
 }

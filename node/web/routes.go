@@ -102,6 +102,11 @@ var routes = []route{
 	{method: http.MethodPost, path: "/api/v1/letters/purge", role: access.Operator, class: front.Verb,
 		verb: LetterVerb(status.LetterPurge), serve: (*handler).serveLetterPurge, letters: true,
 		about: "the same, without `again`: deletes them from their topic"},
+	{method: http.MethodGet, path: "/api/v1/tap", role: access.Analyst, class: front.Person, verb: verbTap,
+		serve: (*handler).serveTap, taps: true,
+		about: "lines of JSON while it is open: what passes a `?stage=` (source, decoded, session, row, letter) of " +
+			"what this node leads; `session=`, `partition=`, `sample=N`, `for=` (100ms to 10m, 1m by default), and " +
+			"`clear=true` (admin) for records as they came; four at a time, 200 lines a second"},
 	{method: http.MethodGet, path: "/api/v1/suppressions", role: access.Admin, class: front.Read, verb: verbList,
 		serve: (*handler).serveSuppressions, list: true,
 		about: "the list of suppressed readers, by hashes, as this node has it; `?from=` a place, `?limit=` ≤ 1000"},
@@ -128,7 +133,7 @@ var routes = []route{
 func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
-		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters,
+		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters, tap: opts.Tap,
 		config: opts.Config, recent: opts.Recent, commits: opts.Commits}
 	if h.now == nil {
 		h.now = time.Now
@@ -175,7 +180,8 @@ func newRouter(h *handler) *router {
 	for i := range routes {
 		r := &routes[i]
 		if r.command && h.command == nil || r.list && h.suppressions == nil || r.tables && h.tables == nil ||
-			r.letters && h.letters == nil || r.keys && h.encryption.read == nil || r.config && h.config == nil ||
+			r.letters && h.letters == nil || r.taps && h.tap == nil ||
+			r.keys && h.encryption.read == nil || r.config && h.config == nil ||
 			r.login && !h.access.Required() {
 			continue
 		}

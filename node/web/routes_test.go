@@ -17,6 +17,7 @@ import (
 
 	"deckle/node/front"
 	"deckle/node/status"
+	"deckle/node/tap"
 )
 
 // ask is a request from this machine, as a command is, with a body where the method takes one.
@@ -32,7 +33,8 @@ func ask(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 func commandHandler(err error) http.Handler {
 	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
 		Now:        func() time.Time { return testNow },
-		Encryption: noKeys, Config: noConfig, Letters: &fakeLetters{err: err}, Suppressions: &fakeList{err: err},
+		Encryption: noKeys, Config: noConfig, Letters: &fakeLetters{err: err},
+		Tap: tap.NewBoard(time.Now), Suppressions: &fakeList{err: err},
 		Tables: func(context.Context, *status.TableRequest) (*status.TableOutcome, error) {
 			return &status.TableOutcome{Table: "events"}, err
 		},
@@ -67,6 +69,9 @@ func noConfig() (values any, yaml string) { return []string{}, "" }
 func pathOf(path string) string {
 	if path == "/api/v1/letters/show" {
 		return path + "?key=web_clicks%2F3%2F17"
+	}
+	if path == "/api/v1/tap" {
+		return path + "?stage=source&for=100ms"
 	}
 	if path == "/api/v1/sessions" || path == "/api/session" {
 		return path + "?id=s%2F1"
@@ -117,7 +122,7 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters
+		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters || r.taps
 		if absent != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}

@@ -1,13 +1,11 @@
 package web
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"deckle/event"
 	"deckle/schema"
@@ -40,7 +38,7 @@ func (s apiSession) MarshalJSON() ([]byte, error) {
 	for i := range schema.Sessions {
 		c := &schema.Sessions[i]
 		if c.Source.From != schema.EventCount && !notShown[c.Name] && err == nil {
-			err = add(c.Name, apiValue(c, s.row))
+			err = add(c.Name, c.JSON(s.row))
 		}
 	}
 	counts := map[string]uint32{}
@@ -57,38 +55,6 @@ func (s apiSession) MarshalJSON() ([]byte, error) {
 	}
 	b[0] = '{'
 	return append(b, '}'), nil
-}
-
-func apiValue(c *schema.Column[schema.SessionRow], r *schema.SessionRow) any {
-	if !c.Has(r) {
-		return nil
-	}
-	switch c.Kind {
-	case schema.JSON:
-		return json.RawMessage(cmp.Or(c.Text(r), "[]"))
-	case schema.Seconds:
-		return time.Unix(int64(c.Number(r)), 0).UTC()
-	case schema.Date:
-		return c.String(r)
-	case schema.Uint64:
-		return exact(c.Number(r))
-	}
-	if c.Kind.IsText() {
-		return c.Text(r)
-	}
-	return int64(c.Number(r))
-}
-
-// maxExact is the greatest integer up to which a double, which is what JavaScript makes of any number, holds each one.
-const maxExact = 1<<53 - 1
-
-// exact returns what JSON shows of a number: beyond maxExact a text, as in all JSON of Deckle's, so that every reader
-// has the same value.
-func exact(n uint64) any {
-	if n > maxExact {
-		return strconv.FormatUint(n, 10)
-	}
-	return n
 }
 
 // sessionRead is the verb of who has looked at which session.

@@ -21,6 +21,7 @@ import (
 	"deckle/node/access"
 	"deckle/node/front"
 	"deckle/node/status"
+	"deckle/node/tap"
 )
 
 // guarded is a handler with a token for each role, and for two that are held to the brand welt.
@@ -73,7 +74,7 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	g.list, g.letters = &fakeList{}, &fakeLetters{}
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
 		Access: a, Audit: audit, Open: func() []string { return open }, Encryption: noKeys, Suppressions: g.list,
-		Config: noConfig, Letters: g.letters,
+		Config: noConfig, Letters: g.letters, Tap: tap.NewBoard(now),
 		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
 			g.tables = append(g.tables, q)
 			return &status.TableOutcome{}, nil

@@ -14,6 +14,7 @@ import (
 	"deckle/node"
 	"deckle/node/config"
 	"deckle/node/status"
+	"deckle/node/tap"
 	"deckle/node/web"
 	"deckle/sim"
 	"deckle/state"
@@ -32,6 +33,7 @@ type cluster struct {
 	names   []string
 	members []member
 	fatal   chan error // the first node that gave up
+	tap     *tap.Board // of all nodes
 }
 
 // config returns the configuration of one node but for what differs between nodes.
@@ -74,7 +76,7 @@ func (o *Options) config(r *runPlace, brokers []string) config.Config {
 // openCluster starts the nodes on loopback ports that the kernel chooses.
 func openCluster(ctx context.Context, o *Options, r *runPlace, brokers []string, reg prometheus.Registerer,
 	log *slog.Logger) (c *cluster, err error) {
-	c = &cluster{fatal: make(chan error, 1)}
+	c = &cluster{fatal: make(chan error, 1), tap: tap.NewBoard(o.Now)}
 	base := o.config(r, brokers)
 	var listeners []net.Listener
 	defer func() {
@@ -104,7 +106,7 @@ func openCluster(ctx context.Context, o *Options, r *runPlace, brokers []string,
 			return c, err
 		}
 		n, err := node.Open(ctx, &cfg, node.Deps{
-			Now: o.Now, Logger: log, RaftListener: listeners[i],
+			Now: o.Now, Logger: log, RaftListener: listeners[i], Tap: c.tap,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, reg),
 		})
 		if err != nil {

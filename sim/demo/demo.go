@@ -255,10 +255,12 @@ func (d *demo) servePage(ctx context.Context, reg *prometheus.Registry, log *slo
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	gate := front.NewGate(front.GateOptions{Names: []string{d.o.HTTP}, Now: d.o.Now})
-	h := web.NewHandler(d.cluster, web.Options{Gatherer: reg, Now: d.o.Now, Logger: log, Gate: gate})
+	h := web.NewHandler(d.cluster, web.Options{Gatherer: reg, Now: d.o.Now, Logger: log, Gate: gate,
+		Tap: d.cluster.tap})
 	ln = front.Limit(ln, front.Limits{Connections: pageConnections})
 	go func() { served <- front.Serve(ctx, ln, front.Server{Handler: h, Logger: log}) }()
 	return func() error {
+		d.cluster.tap.Close()
 		cancel()
 		return <-served
 	}, nil
