@@ -539,7 +539,7 @@ func (n *Node) created() (partitions int) {
 		if !v.Configured {
 			return 0
 		}
-		partitions += len(v.Config.Partitions)
+		partitions += v.Founded
 	}
 	return partitions
 }

@@ -83,7 +83,7 @@ type PartitionStatus struct {
 
 // View is a copy of the shard's counters as of an applied index.
 type View struct {
-	Config      Config
+	Config      Config // with the partitions that the shard reads now
 	Level       level.Level
 	Rules       Rules
 	Configured  bool
@@ -91,8 +91,12 @@ type View struct {
 	Clock       int64 // Unix seconds of event time, 0 when unset
 	Horizon     int64 // Unix seconds
 	Partitions  []PartitionStatus
-	OpenEpoch   uint64
-	LastClosed  uint64
+	// TopicPartitions is how many partitions the topic had as of the last Partitions entry, 0 if there was none (level 5),
+	// and Founded how many the shard read when it was created.
+	TopicPartitions int32
+	Founded         int
+	OpenEpoch       uint64
+	LastClosed      uint64
 	// LastChecksum is the checksum of epoch LastClosed, for the next Cut.
 	LastChecksum uint64
 	Sinks        [NumSinks]Progress

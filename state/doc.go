@@ -14,6 +14,7 @@
 //	SkipEvents ─► or, for the table events alone, offsets that have                       memory only
 //	Horizon ─► force the horizon up                                                       memory only
 //	Suppress ► change the list of suppressed readers                                      memory only
+//	Partitions ► read partitions that were added to the topic                             memory only
 //
 // "Memory only" is safe because the Raft log holds the entry. A checkpoint (with every Cut, after every
 // Options.CheckpointBytes of change, with every Snapshot) writes all of it to Pebble in one batch, together with the

@@ -27,6 +27,7 @@ const (
 	kindSkip
 	kindSkipEvents
 	kindSuppress
+	kindPartitions
 )
 
 // EncodeConfig encodes the entry that creates a shard. A second such entry is ignored.
@@ -95,6 +96,7 @@ type entry struct {
 	rules    Rules
 	gap      Gap
 	suppress SuppressEntry
+	added    PartitionsEntry
 }
 
 func decodeEntry(b []byte) (entry, error) {
@@ -160,6 +162,8 @@ func decodeEntry(b []byte) (entry, error) {
 		e.gap = d.gap()
 	case kindSuppress:
 		e.suppress = d.suppress()
+	case kindPartitions:
+		e.added = d.addedPartitions()
 	case 0:
 		return e, fmt.Errorf("%w: entry of kind 0", ErrCorrupt)
 	default: // only a newer binary has written it: the log has its own checksums

@@ -59,7 +59,7 @@ func TestFormatVersions(t *testing.T) {
 			t.Errorf("rules with letters %+v have version %d, want that of level %d", letters, got, want)
 		}
 	}
-	if _, err := decodeEntry([]byte{kindSuppress + 1, 1}); !tooNew(err) || errors.Is(err, ErrCorrupt) {
+	if _, err := decodeEntry([]byte{kindPartitions + 1, 1}); !tooNew(err) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("an entry of a kind of the next level: %v", err)
 	}
 	if _, err := decodeEntry([]byte{0, 1}); !errors.Is(err, ErrCorrupt) {

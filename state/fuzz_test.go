@@ -34,6 +34,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add([]byte{200, firstVersion})
 	f.Add(EncodeSuppress(&SuppressEntry{Now: 1, Op: SuppressAdd, Salt: event.Salt{1}, By: "n1",
 		Listings: []event.Listing{madeUp(1), madeUp(2)}}))
+	f.Add(EncodePartitions(&PartitionsEntry{From: 6, Have: 1, Count: 12, Starts: []int64{0, 1 << 40}}))
 	for range 3 {
 		f.Add(AppendBatch(nil, g.batch()))
 	}
@@ -142,6 +143,7 @@ func FuzzEntryAgain(f *testing.F) {
 	f.Add(EncodeRules(1700000000000, Rules{Number: 1, Revision: 7}))
 	f.Add(EncodeSuppress(&SuppressEntry{Now: 1700000000000, Op: SuppressRemove, Salt: event.Salt{1}, By: "n1",
 		Listings: []event.Listing{madeUp(1), madeUp(2)}}))
+	f.Add(EncodePartitions(&PartitionsEntry{From: 6, Have: 1, Count: 12, Starts: []int64{0, 1 << 40}}))
 	f.Add(EncodeSkip(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "flipped bit"}))
 	f.Add(EncodeSkipEvents(&Gap{Partition: 2, From: 7, To: 9, At: 1700000000000, By: "n1", Reason: "trimmed"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -173,6 +175,8 @@ func encodeEntry(e *entry) []byte {
 		return EncodeLevel(e.now, e.level)
 	case kindRules:
 		return EncodeRules(e.now, e.rules)
+	case kindPartitions:
+		return EncodePartitions(&e.added)
 	case kindSuppress:
 		return EncodeSuppress(&e.suppress)
 	case kindSkip, kindSkipEvents:

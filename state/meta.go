@@ -58,6 +58,10 @@ type meta struct {
 	Suppress storedSuppress `json:",omitzero"`
 	// Unwritten are the closed sessions of which the table of sessions may have no row (level 4).
 	Unwritten unwritten `json:",omitzero"`
+	// TopicPartitions is Count of the last Partitions entry, AddedStarts are the first offsets of the partitions that
+	// such entries have added, ascending by partition (level 5).
+	TopicPartitions int32   `json:",omitempty"`
+	AddedStarts     []int64 `json:",omitempty"`
 
 	stay int64 // instead of longestStay, in seconds, for tests; not stored
 }

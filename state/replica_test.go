@@ -54,10 +54,13 @@ type generator struct {
 	level level.Level
 	rules Rules
 	list  uint64
+	parts int32 // that the shard reads; ids from 0 on
+	count int32 // View.TopicPartitions
 }
 
 func newGenerator(seed uint64) *generator {
-	return &generator{r: rand.New(rand.NewPCG(seed, 1)), next: map[int32]int64{}, now: t0, ids: map[string][]event.ID{}}
+	return &generator{r: rand.New(rand.NewPCG(seed, 1)), next: map[int32]int64{}, now: t0, ids: map[string][]event.ID{},
+		parts: 3}
 }
 
 func testConfig() Config {
@@ -79,6 +82,8 @@ func (g *generator) entry() []byte {
 			e.Listings = append(e.Listings, madeUp(g.r.IntN(20)))
 		}
 		return EncodeSuppress(&e)
+	case n == 3 && g.level >= level.Operate && g.r.IntN(3) == 0:
+		return g.addPartitions()
 	case n == 1 && g.r.IntN(8) == 0: // some come too early, or twice
 		return EncodeRules(g.now*1000, Rules{Number: g.rules.Number + 1 - uint32(g.r.IntN(4)/3), Revision: 7,
 			ClockSlack: 20 * time.Second, LeaveOut: 30 * time.Second, MaxSessionBytes: int64(g.r.IntN(3)) * 500})
@@ -86,7 +91,7 @@ func (g *generator) entry() []byte {
 		return AppendBatch(nil, g.batch())
 	case n < 13:
 		return AppendBatch(nil, &BatchEntry{Now: g.now * 1000,
-			Elapsed: time.Duration(g.r.IntN(3000)) * time.Millisecond, Idle: []int32{0, 1, 2}})
+			Elapsed: time.Duration(g.r.IntN(3000)) * time.Millisecond, Idle: Share(0, 1, g.parts)})
 	case n < 15:
 		return EncodeCut(g.now*1000, 0, 0)
 	case n < 17:
@@ -109,9 +114,26 @@ func (g *generator) entry() []byte {
 	}
 }
 
+// addPartitions adds up to two partitions, of at most eight in all; now and then as seen from elsewhere.
+func (g *generator) addPartitions() []byte {
+	e := PartitionsEntry{From: g.count, Have: g.parts, Count: min(g.parts+int32(g.r.IntN(3)), 8)}
+	for range e.Count - e.Have {
+		e.Starts = append(e.Starts, int64(g.r.IntN(30)))
+	}
+	switch g.r.IntN(8) {
+	case 0:
+		e.From = min(e.From+1, e.Count)
+	case 1:
+		e.Starts = append(e.Starts, 0)
+	case 2:
+		e.Have--
+	}
+	return EncodePartitions(&e)
+}
+
 // skip gives up some offsets of a partition, or none; now and then from where the state is not.
 func (g *generator) skip() []byte {
-	p := int32(g.r.IntN(3))
+	p := g.r.Int32N(g.parts)
 	from := g.next[p]
 	if from > 0 && g.r.IntN(5) == 0 {
 		from--
@@ -122,7 +144,7 @@ func (g *generator) skip() []byte {
 
 // skipEvents gives up raw events of some offsets that have been read, of which the sink may have acknowledged some.
 func (g *generator) skipEvents() []byte {
-	p := int32(g.r.IntN(3))
+	p := g.r.Int32N(g.parts)
 	from := max(0, g.next[p]-int64(g.r.IntN(40)))
 	return EncodeSkipEvents(&Gap{Partition: p, From: from, To: from + int64(g.r.IntN(12)), At: g.now * 1000, By: "n",
 		Reason: "test"})
@@ -138,7 +160,7 @@ func (g *generator) batch() *BatchEntry {
 	if g.level >= level.Guarded {
 		e.Batch.List = g.list
 	}
-	for p := range int32(3) {
+	for p := range g.parts {
 		if g.r.IntN(4) == 0 {
 			e.Idle = append(e.Idle, p)
 			continue
@@ -179,7 +201,7 @@ func (g *generator) batch() *BatchEntry {
 		}
 	}
 	if g.level >= level.Real && g.r.IntN(6) == 0 {
-		e.Out = append(e.Out, int32(g.r.IntN(3)))
+		e.Out = append(e.Out, g.r.Int32N(g.parts))
 	}
 	return e
 }
@@ -231,6 +253,7 @@ func (g *generator) learn(entry []byte, res any, s *Store) {
 	for i, p := range s.View().Sinks {
 		g.plans[i] = p.PlanB
 	}
+	g.parts, g.count = int32(len(s.View().Partitions)), s.View().TopicPartitions
 	g.level, g.rules, g.list = s.View().Level, s.View().Rules, s.Suppression().Number
 }
 

@@ -165,6 +165,24 @@ func (sc *script) run(d *datadriven.TestData) string {
 			what = "rejected"
 		}
 		out("%s; [%d, %d) is not acknowledged; %d gaps with %d offsets", what, res.From, res.To, of.Count, of.Offsets)
+	case "partitions":
+		e := &PartitionsEntry{From: int32(num("from", 0)), Have: int32(num("have", 0)), Count: int32(num("count", 0))}
+		for _, a := range d.CmdArgs {
+			if a.Key == "starts" {
+				for _, v := range a.Vals {
+					o, err := strconv.ParseInt(v, 10, 64)
+					must(sc.t, err)
+					e.Starts = append(e.Starts, o)
+				}
+			}
+		}
+		res := sc.apply(EncodePartitions(e)).(*PartitionsResult)
+		v := sc.s.View()
+		for _, p := range v.Partitions { // a batch of the script begins where its partition does
+			sc.next[p.Partition] = p.Next
+		}
+		out("%s: %d added, count %d; reads %v from %v, founded with %d, next %v", res.Refused, res.Added, res.Count,
+			v.Config.Partitions, v.Config.Starts, v.Founded, offsets(v.Partitions))
 	case "suppress", "unsuppress":
 		sc.suppress(d, num, out)
 	case "listed":

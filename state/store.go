@@ -340,6 +340,9 @@ func (s *Store) apply(data []byte) (any, error) {
 		s.dirtyBytes += dirty
 		s.meta.Suppress = s.readers.stored()
 		return res, nil
+	case kindPartitions:
+		s.dirtyBytes += 1 + int64(100*len(e.added.Starts))
+		return s.meta.addPartitions(&e.added), nil
 	case kindPlan:
 		return s.applyPlan(e), nil
 	case kindAck:

@@ -34,10 +34,11 @@ func (s *Store) publish() {
 func (s *Store) view() View {
 	m := &s.meta
 	v := View{
-		Config: m.Config, Level: m.level(), Rules: m.Rules, Configured: m.Configured, Index: m.Index, Term: m.Term,
+		Config: m.presentConfig(), Level: m.level(), Rules: m.Rules, Configured: m.Configured, Index: m.Index, Term: m.Term,
 		Clock: s.meta.clock(), Horizon: s.meta.horizon(),
-		Partitions: slices.Clone(m.Partitions),
-		OpenEpoch:  m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
+		Partitions: slices.Clone(m.Partitions), TopicPartitions: m.TopicPartitions,
+		Founded:   len(m.Config.Partitions),
+		OpenEpoch: m.OpenEpoch, LastClosed: m.LastClosed, LastChecksum: m.LastSum,
 		Sinks: m.Sinks, OpenEvents: s.open.applied(), OpenSessions: int64(len(s.changed)),
 		Applied: m.Applied, Counted: m.Counted, Duplicates: m.Duplicates, Nulls: m.Nulls,
 		FullByBytes: m.FullByBytes, MetricsOmitted: m.MetricsOmitted, Keys: m.Keys,

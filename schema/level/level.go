@@ -5,8 +5,8 @@
 // A binary reads the formats of its own level and of every level below, and writes those of its group's level. What is
 // above its level it cannot read yet: it waits for a newer binary, and nothing is called damaged (docs/design.md §11).
 //
-// Level 2 grows until version 0.2.0 is released, and levels 3 and 4 until the release after it; each is fixed from then
-// on.
+// Level 2 grows until version 0.2.0 is released, and levels 3 to 5 until the release after it; each is fixed from then
+// on, with what it has by then. What comes later is of the next level.
 package level
 
 import "fmt"
@@ -27,8 +27,11 @@ const (
 	// tool has deleted is not written again, and the brand with which each row was opened (the column opening_brand).
 	// From Guarded to Lake the nodes may be restarted one after the other.
 	Lake Level = 4
+	// Operate is the level that knows the verbs of operators: partitions that are added to the topic are read. From Lake
+	// to Operate the nodes may be restarted one after the other.
+	Operate Level = 5
 	// Current is the level of this binary.
-	Current = Lake
+	Current = Operate
 )
 
 // Format is something that is stored or sent, with the version of it that each level writes.
@@ -42,19 +45,19 @@ type Format struct {
 var (
 	// Entry is an entry of a shard's Raft log. Its version is raised whenever that of anything within it is. The entry
 	// that raises the level has the version of the level before, so that it can be read up to there.
-	Entry = Format{"entry", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
+	Entry = Format{"entry", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3, Operate: 4}}
 	// Batch is a batch of events within an entry.
-	Batch = Format{"batch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
+	Batch = Format{"batch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3, Operate: 3}}
 	// Store is the Pebble store of a shard as a whole: its keys, and the values without a version of their own.
-	Store = Format{"state", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 4}}
+	Store = Format{"state", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 4, Operate: 5}}
 	// Session is the image of a session in the store.
-	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 3}}
+	Session = Format{"session", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 3, Operate: 3}}
 	// Epoch is what is known of an epoch, in the store.
-	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3}}
+	Epoch = Format{"epoch", [...]byte{First: 1, Real: 2, Guarded: 3, Lake: 3, Operate: 3}}
 	// Stream is the stream that carries a snapshot to another node.
-	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2}}
+	Stream = Format{"snapshot stream", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 2, Operate: 2}}
 	// Tables are the columns of the Delta and ClickHouse tables; package schema says since which level each exists.
-	Tables = Format{"tables", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 3}}
+	Tables = Format{"tables", [...]byte{First: 1, Real: 2, Guarded: 2, Lake: 3, Operate: 3}}
 )
 
 // At returns the version that a group at level l writes. It panics if l is 0 or above Current, because nobody writes
