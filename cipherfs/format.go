@@ -48,10 +48,12 @@ const (
 // unsealed are the names at the top of the data folder that the layer has nothing to do with.
 var unsealed = map[string]bool{
 	ProofName: true, ProofName + temporarySuffix: true, "local-token": true, "audit": true,
+	"reserve": true, "reserve" + temporarySuffix: true,
 }
 
 // Unsealed tells whether a name at the top of the data folder is of something that is there before, or beside, what a
-// node keeps: the proof of keys, the local token, the audit log. It says nothing of whether the folder is in use.
+// node keeps: the proof of keys, the local token, the audit log, the reserve for a full disk. It says nothing of
+// whether the folder is in use.
 func Unsealed(name string) bool { return unsealed[name] }
 
 // KeyID names a key without telling anything of it: 16 bytes of an HMAC under the key. It prints as 32 hexadecimal

@@ -31,6 +31,7 @@ type budget struct {
 	dir     string // the data folder
 	metrics *metrics
 	list    *condition.Registry
+	reserve *reserve
 
 	limit        func() int64 // bytes of the data folder, as of the moment; 0: no budget
 	sessionLimit int64        // bytes of sessions in memory
@@ -53,7 +54,12 @@ func (b *budget) last() verdict {
 }
 
 // paused says why intake must rest on the whole node, "" if it need not.
-func (b *budget) paused() string { return b.last().pause }
+func (b *budget) paused() string {
+	if why := b.reserve.full(); why != "" {
+		return status.PauseFull + ": " + why
+	}
+	return b.last().pause
+}
 
 // near says what is nearly used up, "" if nothing is.
 func (b *budget) near() string {
@@ -87,7 +93,9 @@ func (b *budget) judge() {
 	}
 	limit := b.limit()
 	pause, disk, memory := "", "", ""
-	used := folderBytes(b.fs, b.dir)
+	b.reserve.keep()
+	b.metrics.reserveBytes.Set(float64(b.reserve.held.Load()))
+	used := folderBytes(b.fs, b.dir) - b.reserve.held.Load()
 	b.metrics.diskBytes.Set(float64(used))
 	free := int64(-1)
 	text := fmt.Sprintf("the data folder holds %d MiB, its budget is %d MiB (limits.disk_bytes)", used>>20, limit>>20)
@@ -119,6 +127,7 @@ func (b *budget) judge() {
 		float64(sum) > float64(b.sessionLimit)*memoryPause*near(before.memory) {
 		memory = fmt.Sprintf("%s, intake pauses at %.0f times that", text, memoryPause)
 	}
+	b.list.Keep(condition.DiskFull, subjectNode, b.reserve.full())
 	b.list.Keep(condition.DiskHigh, subjectNode, disk)
 	b.list.Keep(condition.MemoryHigh, subjectNode, memory)
 	u := usage{disk: status.Fill{Used: used, Limit: limit}, free: free, memory: processBytes(), files: openFilesNow(),

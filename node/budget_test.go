@@ -141,7 +141,9 @@ func TestBudgetHysteresis(t *testing.T) {
 	}
 	var memory int64
 	list := condition.New("a", time.Now, nodetest.Log(t))
-	b := &budget{fs: fs, dir: "d", metrics: m, list: list, limit: func() int64 { return 1000 }, sessionLimit: 1000,
+	none, _ := openReserve(fs, "d", 0, nodetest.Log(t))
+	b := &budget{reserve: none, fs: fs, dir: "d", metrics: m, list: list, limit: func() int64 { return 1000 },
+		sessionLimit: 1000,
 		sessions: func() int64 {
 			return memory
 		}}

@@ -62,6 +62,7 @@ func TestReadinessRules(t *testing.T) {
 		{condition.TransactionOpen, 24 * time.Hour, true},
 		{condition.GroupOffsetsFailing, 24 * time.Hour, true},
 		{condition.MemberDown, 24 * time.Hour, true},
+		{condition.DiskFull, 0, false},
 		{condition.DiskHigh, 24 * time.Hour, true},
 		{condition.MemoryHigh, 24 * time.Hour, true},
 	} {

@@ -83,7 +83,7 @@ func (c *connector) local(context.Context) (found []Finding) {
 
 // disk proves keys and folder, and measures how long the disk takes for what the log does: append and fsync.
 func (c *connector) disk(context.Context) (found []Finding) {
-	if _, _, err := proveFolder(c.cfg, c.deps); err != nil {
+	if _, _, err := proveFolder(c.cfg, c.deps, c.deps.FS); err != nil {
 		return append(found, failing("data_dir", err, "", !errors.Is(err, fs.ErrPermission)))
 	}
 	fsys, dir := c.deps.FS, c.cfg.DataDir

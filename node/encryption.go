@@ -20,12 +20,15 @@ import (
 
 // proveFolder reads the keys, and finds out whether they are those of the data folder. It comes before anything else is
 // opened, and writes nothing: a key that is wrong must not look like a damaged disk, for which a node gives up its
-// folder.
-func proveFolder(cfg *config.Config, deps *Deps) (folder *cipherfs.Folder, keys []*cipherfs.Key, err error) {
+// folder. The folder is opened on fsys: deps.FS, or what lies above it.
+func proveFolder(
+	cfg *config.Config, deps *Deps, fsys vfs.FS,
+) (folder *cipherfs.Folder, keys []*cipherfs.Key, err error) {
 	o, err := sealing(cfg, deps)
 	if err != nil {
 		return nil, nil, err
 	}
+	o.FS = fsys
 	folder, err = cipherfs.Prove(o, cfg.DataDir, lakeWithin(deps.FS, cfg)...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("node: data_dir %s: %w", cfg.DataDir, err)

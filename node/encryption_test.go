@@ -249,7 +249,7 @@ func TestKeyFiles(t *testing.T) {
 				return nil, errors.New("no such file")
 			}
 			return []byte(c.text), nil
-		}})
+		}}, vfs.NewMem())
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "c2Vj") {
 			t.Errorf("%v, want %s", err, c.want)
 		}

@@ -311,7 +311,7 @@ func (c *cluster) config(i int) *config.Config {
 		Session:    config.Session{IdleTimeout: 30 * time.Minute, Grace: time.Second, Retention: 6 * time.Hour},
 		Flush:      config.Flush{Interval: 200 * time.Millisecond},
 		Delta:      &config.Delta{Path: "delta", RevisionInterval: 200 * time.Millisecond},
-		Limits:     config.Limits{DiskBytes: 1 << 40},
+		Limits:     config.Limits{DiskBytes: 1 << 40, ReserveBytes: new(int64)},
 		ClickHouse: &config.ClickHouse{Address: "127.0.0.1:1"},
 	}
 	cfg.Cluster.StoreDeadline = 20 * time.Second // a disk in memory is slow only where the CPU is

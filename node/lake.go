@@ -35,8 +35,9 @@ type lake struct {
 	level  func() level.Level           // of the cluster
 	tables func(ctx context.Context) (*delta.Delta, error)
 	store  func() (store.Store, error)
-	fs     vfs.FS // of the data folder, sealed if that is
-	dir    string // where rows wait
+	fs     vfs.FS        // of the data folder, sealed if that is
+	dir    string        // where rows wait
+	full   func() string // why the disk counts as full, "" if it does not
 
 	compaction *compact.Metrics
 	vacuums    *vacuumMetrics
@@ -80,6 +81,9 @@ func (l *lake) may(shard uint32) bool {
 	})
 }
 
+// mayCompact says whether this node compacts now. While its disk is full it does not: what compaction writes can wait.
+func (l *lake) mayCompact(shard uint32) bool { return l.may(shard) && l.full() == "" }
+
 func newLake(l *lake) *lake {
 	l.compaction = compact.NewMetrics(l.deps.Registerer)
 	l.vacuums = newVacuumMetrics(l.deps.Registerer)
@@ -122,7 +126,7 @@ func (l *lake) compactAll(ctx context.Context) {
 	shard := uint32(1 % max(l.cfg().Cluster.Shards, 1))
 	budget := bucket{rate: func() int64 { return l.cfg().Delta.Compaction.RateBytes }, now: l.deps.Now}
 	take := func(ctx context.Context, n int64) error {
-		if !l.may(shard) {
+		if !l.mayCompact(shard) {
 			return errNotOurs
 		}
 		return budget.take(ctx, n)
@@ -134,7 +138,7 @@ func (l *lake) compactAll(ctx context.Context) {
 			continue // a node of an earlier version would read the new files rightly, and whole
 		}
 		for _, table := range l.names() {
-			if !l.may(shard) {
+			if !l.mayCompact(shard) {
 				break
 			}
 			err := l.compactTable(ctx, table, take)

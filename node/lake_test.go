@@ -46,8 +46,9 @@ func TestBucket(t *testing.T) {
 // While a shard is stopped, or a sink of a Delta table, nothing is done to the tables.
 func TestLakeRests(t *testing.T) {
 	var holds []condition.Condition
+	full := ""
 	l := &lake{leads: func(shard uint32) bool { return shard == 1 },
-		holds: func() []condition.Condition { return holds }}
+		holds: func() []condition.Condition { return holds }, full: func() string { return full }}
 	for _, c := range []struct {
 		id      condition.ID
 		subject string
@@ -61,6 +62,13 @@ func TestLakeRests(t *testing.T) {
 		holds = []condition.Condition{{ID: condition.MemberDown, Subject: "n2"}, {ID: c.id, Subject: c.subject}}
 		if l.may(1) != c.want || l.may(0) {
 			t.Errorf("%s, %s: %v, want %v", c.id, c.subject, l.may(1), c.want)
+		}
+		full = "the disk is full"
+		if l.mayCompact(1) || l.may(1) != c.want {
+			t.Errorf("%s, %s: on a full disk it compacts, or no longer takes files away", c.id, c.subject)
+		}
+		if full = ""; l.mayCompact(1) != c.want {
+			t.Errorf("%s, %s: it compacts: %v, want %v", c.id, c.subject, !c.want, c.want)
 		}
 	}
 }
@@ -120,6 +128,7 @@ func TestLakeRequests(t *testing.T) {
 			cfg:    func() *config.Config { return cfg },
 			leads:  func(uint32) bool { return leads.Load() },
 			holds:  func() []condition.Condition { return nil },
+			full:   func() string { return "" },
 			level:  func() level.Level { return level.Current },
 			tables: func(context.Context) (*delta.Delta, error) { return d, nil },
 			store:  func() (store.Store, error) { return mem, nil },

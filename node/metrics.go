@@ -16,6 +16,7 @@ import (
 // metrics are the figures of the node as a whole. The shards, raftstore, wal and the Pebble stores have their own.
 type metrics struct {
 	diskBytes, freeBytes prometheus.Gauge
+	reserveBytes         prometheus.Gauge
 	layer                atomic.Pointer[cipherfs.FS] // nil without encryption
 }
 
@@ -26,6 +27,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_free_bytes",
 			Help: "Bytes free on its file system."}),
 	}
+	m.reserveBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_reserve_bytes",
+		Help: "Bytes of the reserve file; 0 while it is given up because the disk is full, and where there is none."})
 	unauthentic := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "deckle_encryption_unauthentic_total",
 		Help: "Reads of bytes in the data folder that were not what was sealed, and read as zeros."}, func() float64 {
 		if l := m.layer.Load(); l != nil {
@@ -33,7 +36,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}
 		return 0
 	})
-	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes), reg.Register(unauthentic))
+	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes), reg.Register(m.reserveBytes),
+		reg.Register(unauthentic))
 }
 
 // statusCollector turns Node.Status and the latency histograms into metrics whenever they are collected.

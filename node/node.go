@@ -51,6 +51,7 @@ type Node struct {
 	delta        *deltaTables
 	sharing      atomic.Pointer[sharing] // nil before Open has got so far, and without Delta tables
 	budget       *budget
+	reserve      *reserve
 	keys         []*cipherfs.Key // of the data folder
 	files        *fileWatch
 	hmac         shard.Keys // of rules that hash
@@ -94,11 +95,12 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	deps.complete()
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
-	folder, keys, err := proveFolder(cfg, &deps)
+	room, above := openReserve(deps.FS, cfg.DataDir, *cfg.Limits.ReserveBytes, deps.Logger)
+	folder, keys, err := proveFolder(cfg, &deps, above)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, deps: deps, keys: keys, raftLogger: raftLogger, done: make(chan struct{}),
+	n := &Node{cfg: cfg, deps: deps, keys: keys, reserve: room, raftLogger: raftLogger, done: make(chan struct{}),
 		started: deps.Now(), rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger),
 		tap: cmp.Or(deps.Tap, tap.NewBoard(deps.Now))}
 	defer func() {
@@ -172,7 +174,8 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	for _, p := range cfg.Cluster.Nodes {
 		n.members.names = append(n.members.names, p.Name)
 	}
-	n.budget = &budget{fs: deps.FS, dir: cfg.DataDir, metrics: n.metrics, list: n.list,
+	n.reserve.keep() // the lock of the folder is held now
+	n.budget = &budget{reserve: n.reserve, fs: deps.FS, dir: cfg.DataDir, metrics: n.metrics, list: n.list,
 		sessionLimit: cfg.Limits.SessionMemoryBytes, sessions: n.sessionMemory}
 	if n.budget.limit, err = presentBudget(fsys, &n.deps, cfg, n.reloads.live.Load); err != nil {
 		return nil, err
@@ -194,7 +197,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			holds: func() []condition.Condition { return slices.Concat(n.list.Snapshot(), n.members.last().others) },
 			level: n.level,
 			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
-			dir:   fsys.PathJoin(cfg.DataDir, "compact")})
+			dir:   fsys.PathJoin(cfg.DataDir, "compact"), full: n.reserve.full})
 	}
 	if shares(cfg) {
 		n.sharing.Store(newSharing(n))
@@ -284,9 +287,9 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 		s, err := state.Open(ctx, state.Options{
 			Applied: applied,
 			FS:      fsys, Dir: dir, Cache: n.cache, SessionMemoryBytes: cfg.Limits.SessionMemoryBytes / shards,
-			CheckpointBytes: n.deps.CheckpointBytes,
-			Logger:          n.deps.Logger.With("shard", id),
-			OnFatal:         func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", id, err)) },
+			CheckpointBytes: n.deps.CheckpointBytes, Room: n.reserve.room,
+			Logger:  n.deps.Logger.With("shard", id),
+			OnFatal: func(err error) { fatal(fmt.Errorf("node: state of shard %d: %w", id, err)) },
 		})
 		if err != nil {
 			return nil, err
@@ -304,7 +307,7 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 		return nil
 	}
 	o.LogBytes, o.SegmentBytes, o.Logger = n.deps.LogBytes, n.deps.SegmentBytes, n.raftLogger
-	o.Registerer, o.OnFatal = n.deps.Registerer, n.fail
+	o.Registerer, o.OnFatal, o.NoRoom = n.deps.Registerer, n.fail, n.reserve.noRoom
 	o.Tell = func() json.RawMessage {
 		if !n.opened.Load() {
 			return nil

@@ -102,7 +102,7 @@ func Check(ctx context.Context, cfg *config.Config, deps Deps) (notices []string
 		return nil, err
 	}
 	deps.complete()
-	switch _, _, err := proveFolder(cfg, &deps); {
+	switch _, _, err := proveFolder(cfg, &deps, deps.FS); {
 	case errors.Is(err, fs.ErrPermission): // somebody else's folder; the keys, too, are for the node to read
 		notices = append(notices, fmt.Sprintf("whether the keys are those of the data folder was not looked at: %v",
 			err))

@@ -8,13 +8,16 @@ import (
 // boundFactor is how often Options.WALBytes the log of a node may be long because of a held group.
 const boundFactor = 4
 
-// logBound keeps a held group from filling the disk. The log is one per node, and a held group keeps the segments of
+// logBound keeps this node from taking entries for which it has no room: because the disk is full (Options.NoRoom), or
+// because a held group would fill it. The log is one per node, and a held group keeps the segments of
 // all groups from its marker on. Beyond the bound the node is as if it were away: it takes no entries, for any group,
 // and leads none; it answers heartbeats, gives its vote, and has lost nothing that it promised. It catches up once the
 // newer binary runs on it.
 type logBound struct {
 	limit int64        // bytes
 	size  func() int64 // of the log, in bytes
+
+	room func() error // why the disk is full, nil if it is not
 
 	held atomic.Pointer[heldShard] // the first group that is held
 }
@@ -29,6 +32,11 @@ func (b *logBound) note(shard uint32, h *hold) { b.held.CompareAndSwap(nil, &hel
 
 // exceeded returns why no entries are taken, nil if they are. It is cheap while no group is held.
 func (b *logBound) exceeded() error {
+	if b.room != nil {
+		if err := b.room(); err != nil {
+			return err
+		}
+	}
 	h := b.held.Load()
 	if h == nil {
 		return nil

@@ -34,6 +34,10 @@ var (
 	ErrStoreDeadline = errors.New("raftstore: the disk took longer than the store deadline")
 )
 
+// ErrNoRoom is wrapped by what says that the disk of a node is full: by Options.NoRoom, and by a checkpoint of a state
+// machine that may not fit. It ends when there is room.
+var ErrNoRoom = errors.New("no room on the disk")
+
 // ErrRefused says that another node has answered a request, with an error: it runs, whatever else it lacks.
 var ErrRefused = errors.New("raftstore: the other node answers")
 

@@ -144,7 +144,7 @@ func newGroup(
 	}
 	g.handover = &handover{
 		opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx,
-		unfit: g.unfit, withdraw: g.proposer.withdraw, barrier: g.proposer.barrier,
+		unfit: g.unfit, withdraw: g.proposer.withdraw, restore: g.proposer.restore, barrier: g.proposer.barrier,
 	}
 	g.levels = &levels{opts: o, self: env.self, peers: env.peers, run: g.run, fsm: f}
 	snaps.send.levelOf = func(ctx context.Context, id raft.ServerID) (uint32, error) {

@@ -26,13 +26,13 @@ import (
 //
 //	any of these, of a level that is not read here     refused after its head; what follows is not read
 //	any of these, while the group is held, or the      refused, unless all of it is here; nothing of it is read
-//	log of the node is too long (logBound)
+//	node has no room for entries (logBound)
 //
 // An append whose previous entry is older than the log's begin is shortened to where the log can check it: what lies
-// below is committed, and so the same as the leader's. An append that carries entries is refused while the log of the
-// node is too long. The commit index of an append counts up to the last entry that the append has compared with the
-// log: the library commits up to the end of the log, where entries of a former leader may lie that no one has asked
-// for yet, if the append ends before them.
+// below is committed, and so the same as the leader's. An append that carries entries is refused while the node has no
+// room for them. The commit index of an append counts up to the last entry that the append has compared with the log:
+// the library commits up to the end of the log, where entries of a former leader may lie that no one has asked for yet,
+// if the append ends before them.
 type guard struct {
 	logger         *slog.Logger
 	log            *logStore

@@ -23,6 +23,7 @@ type handover struct {
 
 	unfit    func() error                // why this node cannot lead the group, nil if it can
 	withdraw func(error)                 // ends the leadership for the proposing side
+	restore  func()                      // begins it again
 	barrier  func() (<-chan error, bool) // commits an entry of the library's own
 
 	mu     sync.Mutex
@@ -146,6 +147,9 @@ func (h *handover) stepAside() {
 		}
 		why := h.unfit()
 		if why == nil || !h.run.isLeader() {
+			if why == nil { // nobody may have taken a leadership that was withdrawn
+				h.restore()
+			}
 			pause, next = 0, time.Time{}
 			continue
 		}

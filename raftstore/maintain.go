@@ -57,7 +57,8 @@ func (m *maintainer) watch() {
 			return
 		case <-tick.C:
 		}
-		if err := m.truncateIfDue(); err != nil && m.ctx.Err() == nil && !errors.Is(err, raft.ErrRaftShutdown) {
+		if err := m.truncateIfDue(); err != nil && m.ctx.Err() == nil && !errors.Is(err, raft.ErrRaftShutdown) &&
+			!errors.Is(err, ErrNoRoom) { // the node says so
 			m.logger.Warn("could not truncate the log", "error", err)
 		}
 		if err := m.send.sweep(false); err != nil {

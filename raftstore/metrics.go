@@ -54,8 +54,8 @@ func newMetrics(groups func() []GroupStatus) *metrics {
 		install: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_snapshots_installed_total",
 			Help: "Snapshots received and swapped in."}, shard),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_appends_refused_total",
-			Help: "Appends with entries that were refused because a held group has made the log of the node too long."},
-			shard),
+			Help: "Appends with entries that were refused because the disk of the node is full, or a held group has " +
+				"made its log too long."}, shard),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "deckle_raft_requests_refused_total",
 			Help: "Requests that were refused because of who sends them, or for their term; those about no shard " +
 				"have an empty one."}, []string{"shard", "why"}),

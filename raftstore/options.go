@@ -80,6 +80,11 @@ type Options struct {
 	SegmentBytes int64
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // optional
+	// NoRoom, if set, returns why the disk of this node counts as full, nil if it does not. One of three nodes then
+	// takes no entries and no snapshots, for any group, and keeps no leadership; heartbeats, votes and truncation go
+	// on. A single node goes on: it has nobody to leave the groups to, and what makes room is entries, too. It is
+	// called often, from any goroutine, and must not wait.
+	NoRoom func() error
 	// Tell returns what this node says of itself when another one asks it (Store.Ask): JSON of at most MaxTold bytes.
 	// It is called from any goroutine and must not wait.
 	Tell func() json.RawMessage

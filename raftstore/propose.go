@@ -65,6 +65,7 @@ type proposer struct {
 	leading bool
 	term    uint64 // of leading
 	refused bool   // an entry was refused though this node leads: none is taken until the leadership is announced again
+	benched bool   // no entry is taken because this node was unfit
 }
 
 func newProposer(
@@ -192,26 +193,41 @@ func (p *proposer) announce(leads bool, term uint64) {
 		p.met.changes.Inc()
 		p.logger.Info("leadership", "leads", leads, "term", term)
 	}
-	p.leading, p.term, p.refused = leads, term, false
+	p.leading, p.term, p.refused, p.benched = leads, term, false, false
 	if leads {
 		if why := p.unfit(); why != nil {
 			p.logger.Warn("leadership is not announced", "term", term, "reason", why)
-			p.refused = true
+			p.refused, p.benched = true, true
 		}
 	}
 	p.publish(Leadership{Leader: leads && !p.refused, Term: term})
 }
 
-// withdraw ends a leadership for the proposing side, because this node has become unfit. It is not announced again.
+// withdraw ends a leadership for the proposing side, because this node has become unfit. If it is fit again and still
+// leads, restore announces the leadership again.
 func (p *proposer) withdraw(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.refused || !p.leading || p.closing {
+	if !p.leading || p.closing {
+		return
+	}
+	if p.benched = true; p.refused {
 		return
 	}
 	p.logger.Warn("leadership is withdrawn", "term", p.term, "reason", why)
 	p.refused = true
 	p.publish(Leadership{Term: p.term})
+}
+
+// restore announces a leadership again that was withdrawn, or never announced, because this node was unfit.
+func (p *proposer) restore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.benched && p.leading && !p.closing {
+		p.benched = false
+		term := p.term
+		p.wg.Go(func() { p.renew(term) })
+	}
 }
 
 // publish replaces a notice that was not received yet. It is called with mu held.

@@ -163,6 +163,9 @@ func (s *Store) openGroups(ctx context.Context) (err error) {
 	}
 	log := s.wal
 	s.bound = &logBound{limit: boundFactor * o.WALBytes, size: func() int64 { return log.Stats().Bytes }}
+	if len(o.Nodes) > 1 {
+		s.bound.room = o.NoRoom
+	}
 	env := &groupEnv{
 		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, refusals: s.refusals, bound: s.bound,
 		fatal: s.fatal, superseded: s.superseded,

@@ -7,6 +7,14 @@ import (
 
 // Checkpoint makes a checkpoint of everything applied and waits until it is on disk.
 func (s *Store) Checkpoint(ctx context.Context) error {
+	if s.opts.Room != nil {
+		s.mu.Lock()
+		bytes := s.dirtyBytes
+		s.mu.Unlock()
+		if err := s.opts.Room(bytes); err != nil {
+			return fmt.Errorf("state: checkpoint: %w", err)
+		}
+	}
 	_, _, err := s.checkpointNow(ctx)
 	return err
 }

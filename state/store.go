@@ -36,7 +36,10 @@ type Options struct {
 	// CheckpointBytes is how much may change before a checkpoint is made; default 32 MiB. It bounds the batch, the
 	// memory, and the entries that are applied again after a restart.
 	CheckpointBytes int64
-	Logger          *slog.Logger
+	// Room, if set, returns why a checkpoint that would write about so many bytes should wait, nil if it may be made.
+	// Checkpoint asks it, and returns what it says; what Apply and Snapshot need is made all the same.
+	Room   func(bytes int64) error
+	Logger *slog.Logger
 	// OnFatal is called with every error of Pebble's background work, and with a *DamageError for every damaged file,
 	// whichever method met it. The store is unusable then. OnFatal may be called while the store's lock is held, and
 	// more than once.

@@ -9,6 +9,8 @@ var look = map[ID]string{
 		"whether that one hears it.",
 	MemberDown: "`deckle status`, column STATE; `deckle_peer_up` on each of the other nodes: if only one of them " +
 		"misses it, it is the network between those two.",
+	DiskFull: "`df` of data_dir on that node; `deckle_node_disk_free_bytes`, `deckle_node_disk_reserve_bytes`, " +
+		"`deckle_node_disk_bytes`: whose files are they, Deckle's or others'? See [A full disk](#a-full-disk).",
 	DiskHigh: "`deckle status`, columns DISK and sinks; `deckle_node_disk_bytes`, `deckle_sink_behind_epochs`, " +
 		"`deckle_wal_size_bytes`.",
 	MemoryHigh: "`deckle_state_memory_bytes` by shard, `deckle_state_resident_sessions`, `deckle_sink_behind_epochs`.",

@@ -6,6 +6,7 @@ import "time"
 const (
 	NodeNotRunning      ID = "node-not-running"      // node
 	MemberDown          ID = "member-down"           // node: members
+	DiskFull            ID = "disk-full"             // node: budget
 	DiskHigh            ID = "disk-high"             // node: budget
 	MemoryHigh          ID = "memory-high"           // node: budget
 	CertificateExpiring ID = "certificate-expiring"  // node: files
@@ -149,6 +150,13 @@ var table = []Spec{
 		"Start that node again, or mend the network between the two. One that is lost for good is replaced: start a " +
 			"node of its name with an empty folder. Until then take no other node down if the text says that none " +
 			"can be lost."},
+	{DiskFull, Failing, "node",
+		"a write has found the file system full, and limits.reserve_bytes were given up for it; or it has no room " +
+			"for them",
+		AtOnce,
+		"Make room on the file system of data_dir: the node goes on by itself with twice limits.reserve_bytes free. " +
+			"Until then intake rests, and of three nodes this one takes no entries and leads no shard; it loses " +
+			"nothing."},
 	{DiskHigh, Degraded, "node",
 		"the data folder takes more than 80 % of limits.disk_bytes, or free space is within 25 % of its lower bound",
 		Never,

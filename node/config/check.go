@@ -182,6 +182,9 @@ func (c *Config) checkLimits(k *checker) {
 	if l.DiskBytes != 0 {
 		k.atLeast("limits.disk_bytes", l.DiskBytes, 64<<20)
 	}
+	if l.ReserveBytes != nil && *l.ReserveBytes != 0 { // less does not hold what one checkpoint writes
+		k.atLeast("limits.reserve_bytes", *l.ReserveBytes, 16<<20)
+	}
 	k.atLeast("limits.in_flight_entries", int64(l.InFlightEntries), 1)
 	k.atLeast("limits.entry_bytes", int64(l.EntryBytes), 4<<10)
 	if l.EntryBytes > 8<<20 {

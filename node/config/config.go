@@ -116,9 +116,12 @@ type Flush struct {
 type Limits struct {
 	// DiskBytes bounds the data folder. By default (zero) it is half of what is free when the folder is
 	// created.
-	DiskBytes       int64 `yaml:"disk_bytes" zero:"unset" reload:"yes"`
-	InFlightEntries int   `yaml:"in_flight_entries" default:"4"`            // per shard
-	EntryBytes      int   `yaml:"entry_bytes" default:"64KiB" reload:"yes"` // size at which a Batch entry is proposed
+	DiskBytes int64 `yaml:"disk_bytes" zero:"unset" reload:"yes"`
+	// ReserveBytes is the size of a file that is removed when the file system is full, so that the node lives on; with
+	// twice as much free it is made again. 0 means that there is none.
+	ReserveBytes    *int64 `yaml:"reserve_bytes" default:"64MiB"`
+	InFlightEntries int    `yaml:"in_flight_entries" default:"4"`            // per shard
+	EntryBytes      int    `yaml:"entry_bytes" default:"64KiB" reload:"yes"` // size at which a Batch entry is proposed
 	// SessionMemoryBytes bounds the sessions in memory, of all shards together.
 	SessionMemoryBytes int64 `yaml:"session_memory_bytes" default:"256MiB"`
 	// BufferMemoryBytes bounds the encoded events that wait for a flush, of all shards together.

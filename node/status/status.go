@@ -86,12 +86,15 @@ type Latency struct {
 const (
 	PauseDisk   = "disk"   // the data folder is over its budget
 	PauseFree   = "free"   // the file system is nearly full
+	PauseFull   = "full"   // the file system is full: the reserve is given up
 	PauseMemory = "memory" // sessions in memory are far over their budget
 	PauseEpochs = "epochs" // a sink is too many epochs behind
 )
 
 // PauseReasons lists the reasons for which intake pauses.
-func PauseReasons() []string { return []string{PauseDisk, PauseFree, PauseMemory, PauseEpochs} }
+func PauseReasons() []string {
+	return []string{PauseDisk, PauseFree, PauseFull, PauseMemory, PauseEpochs}
+}
 
 // PauseReason returns the reason with which Shard.Paused begins, "" for "".
 func PauseReason(paused string) string {
