@@ -158,7 +158,7 @@
 //	maintain      keeps the log short
 //	members       the leader's part in replacing a server
 //	standing      the new server's part
-//	handover      gives the leadership to another node
+//	handover      gives the leadership to another node; drained, kept
 //	levels        asks the members for their levels
 //	group         puts the parts together; the public Group
 //

@@ -38,6 +38,10 @@ var (
 // machine that may not fit. It ends when there is room.
 var ErrNoRoom = errors.New("no room on the disk")
 
+// ErrUnfit says that a node was not offered a leadership, because it could not take it, or because this node does not
+// lead: nothing has changed.
+var ErrUnfit = errors.New("raftstore: not offered the leadership")
+
 // ErrRefused says that another node has answered a request, with an error: it runs, whatever else it lacks.
 var ErrRefused = errors.New("raftstore: the other node answers")
 
@@ -73,6 +77,8 @@ var (
 	// errOvertaken says that a local snapshot came after one that was installed meanwhile.
 	errOvertaken = errors.New("raftstore: a newer snapshot is there")
 	errStopped   = errors.New("raftstore: stopped")
+	// errDrained says that an operator wants the node to lead nothing.
+	errDrained = errors.New("raftstore: the node is drained")
 	// errLogBound says that a held group has made the log of this node too long.
 	errLogBound = errors.New("raftstore: no entries are taken: the log of this node is too long")
 )

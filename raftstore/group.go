@@ -40,6 +40,7 @@ type Group struct {
 	levels     *levels
 	speaker    *speaker
 	bound      *logBound
+	drained    func() bool // the node is to lead no group that another one can lead
 
 	cancel         context.CancelFunc // ends the group's tasks
 	endCheckpoints context.CancelFunc // ends a checkpoint that waits for a disk, before the library is shut down
@@ -56,6 +57,7 @@ type groupEnv struct {
 	met        *metrics
 	refusals   *refusals
 	bound      *logBound
+	drained    func() bool // see Store.Drain
 	fatal      func(error) // takes the first error after which this node can keep no promise
 	superseded func()      // is called when another incarnation has taken this node's place
 }
@@ -103,7 +105,7 @@ func newGroup(
 	o, logger := env.opts, env.opts.Logger.With("shard", shard)
 	g := &Group{
 		shard: shard, sm: sm, log: log, snaps: snaps, send: snaps.send, fsm: f, run: &current{self: env.self.serverID},
-		single: len(o.Nodes) == 1, bound: env.bound,
+		single: len(o.Nodes) == 1, bound: env.bound, drained: env.drained,
 	}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())
@@ -144,7 +146,8 @@ func newGroup(
 	}
 	g.handover = &handover{
 		opts: o, shard: shard, logger: logger, run: g.run, peers: env.peers, ctx: ctx,
-		unfit: g.unfit, withdraw: g.proposer.withdraw, restore: g.proposer.restore, barrier: g.proposer.barrier,
+		unfit: g.unfit, drained: env.drained, withdraw: g.proposer.withdraw, restore: g.proposer.restore,
+		barrier: g.proposer.barrier,
 	}
 	g.levels = &levels{opts: o, self: env.self, peers: env.peers, run: g.run, fsm: f}
 	snaps.send.levelOf = func(ctx context.Context, id raft.ServerID) (uint32, error) {
@@ -263,6 +266,14 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 	return g.handover.to(ctx, node)
 }
 
+// Offer hands the group to the named node, if that reports that it can lead it, and returns when this node no longer
+// leads. The error wraps ErrUnfit if nothing has been tried; after any other one the group may have changed hands.
+func (g *Group) Offer(ctx context.Context, node string) error { return g.handover.offer(ctx, node) }
+
+// Keep lets this node keep the group, once it leads it, until it loses it: it does not hand it to the group's preferred
+// node. Keep(false) ends that.
+func (g *Group) Keep(on bool) { g.handover.keep(on) }
+
 // StateMachine returns the group's state machine.
 func (g *Group) StateMachine() StateMachine { return g.sm }
 
@@ -274,6 +285,9 @@ func (g *Group) health() (*response, error) {
 	}
 	if err := g.unfit(); err != nil {
 		return nil, err
+	}
+	if g.drained() {
+		return nil, errDrained
 	}
 	return &response{
 		Stand: g.run.suffrage(), Term: r.raft.CurrentTerm(), LastIndex: r.raft.LastIndex(), Applied: g.fsm.known(),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,9 +23,12 @@ type handover struct {
 	ctx    context.Context // ends with the group
 
 	unfit    func() error                // why this node cannot lead the group, nil if it can
+	drained  func() bool                 // this node is to lead no group that another one can lead
 	withdraw func(error)                 // ends the leadership for the proposing side
 	restore  func()                      // begins it again
 	barrier  func() (<-chan error, bool) // commits an entry of the library's own
+
+	kept atomic.Int32 // see keep
 
 	mu     sync.Mutex
 	failed map[raft.ServerID]attempt // the last one, of those that have not gone through
@@ -109,7 +113,8 @@ func (h *handover) watch() {
 		case <-tick.C:
 		}
 		r := h.run.Load()
-		if r == nil || r.raft.State() != raft.Leader || h.unfit() != nil {
+		leads := r != nil && r.raft.State() == raft.Leader
+		if h.keeps(leads) || !leads || h.unfit() != nil || h.drained() {
 			pace.lost()
 			continue
 		}
@@ -131,8 +136,33 @@ func (h *handover) watch() {
 	}
 }
 
-// stepAside gives away a leadership that this node cannot use, because it is unfit: at once, and again and again if
-// nobody could take it.
+// What Keep has asked for.
+const (
+	keepNot     int32 = iota
+	keepAsked         // from the next leadership on
+	keepLeading       // until this leadership ends
+)
+
+func (h *handover) keep(on bool) {
+	if on {
+		h.kept.Store(keepAsked)
+	} else {
+		h.kept.Store(keepNot)
+	}
+}
+
+// keeps says whether the group stays here, of which it is known whether this node leads it.
+func (h *handover) keeps(leads bool) bool {
+	if leads {
+		h.kept.CompareAndSwap(keepAsked, keepLeading)
+	} else {
+		h.kept.CompareAndSwap(keepLeading, keepNot)
+	}
+	return leads && h.kept.Load() != keepNot
+}
+
+// stepAside gives away a leadership that this node cannot use, because it is unfit, or is not to have, because it is
+// drained: at once, and again and again if nobody could take it. One that is drained leads until another one does.
 func (h *handover) stepAside() {
 	every := h.opts.Timings.Heartbeat / 2
 	tick := time.NewTicker(max(every, time.Millisecond))
@@ -146,22 +176,26 @@ func (h *handover) stepAside() {
 		case <-tick.C:
 		}
 		why := h.unfit()
-		if why == nil || !h.run.isLeader() {
-			if why == nil { // nobody may have taken a leadership that was withdrawn
-				h.restore()
-			}
+		if why == nil { // nobody may have taken a leadership that was withdrawn
+			h.restore()
+		}
+		if why == nil && !h.drained() || !h.run.isLeader() {
 			pause, next = 0, time.Time{}
 			continue
 		}
-		h.withdraw(why)
+		if why != nil {
+			h.withdraw(why)
+		} else {
+			why = errDrained
+		}
 		if len(h.opts.Nodes) == 1 || time.Now().Before(next) {
 			continue
 		}
 		err := h.afterBarrier()
 		if err != nil && h.ctx.Err() == nil {
-			h.logger.Warn("could not hand on a leadership that is of no use here", "reason", why, "error", err)
+			h.logger.Warn("could not hand a leadership on", "reason", why, "error", err)
 		}
-		// The group stands still until somebody takes it: the pauses stay short.
+		// The group of an unfit leader stands still until somebody takes it: the pauses stay short.
 		pause = min(max(2*pause, every), 10*time.Second)
 		next = time.Now().Add(pause)
 	}
@@ -172,19 +206,53 @@ func (h *handover) stepAside() {
 func (h *handover) afterBarrier() error {
 	ctx, cancel := context.WithTimeout(h.ctx, 4*h.opts.Timings.Transport)
 	defer cancel()
+	if leads, err := h.settled(ctx); err != nil || !leads {
+		return err
+	}
+	return h.toBest(ctx)
+}
+
+// settled returns once an entry of this leadership is committed; leads is false if there is no leadership.
+func (h *handover) settled(ctx context.Context) (leads bool, err error) {
 	answer, ok := h.barrier()
 	if !ok {
-		return nil
+		return false, nil
 	}
 	select {
 	case err := <-answer:
-		if err != nil {
-			return err
-		}
+		return true, err
 	case <-ctx.Done():
-		return ctx.Err()
+		return true, ctx.Err()
 	}
-	return h.toBest(ctx)
+}
+
+// offer hands the group to the named node if that is fit.
+func (h *handover) offer(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*h.opts.Timings.Transport)
+	defer cancel()
+	unfit := func(err error) error {
+		return fmt.Errorf("%w: node %s, shard %d: %w", ErrUnfit, node, h.shard, err)
+	}
+	p, ok := h.opts.peer(node)
+	if !ok || node == h.opts.Name {
+		return unfit(errors.New("it is none of the other nodes"))
+	}
+	leads, err := h.settled(ctx)
+	r := h.run.Load()
+	switch {
+	case err != nil:
+		return unfit(err)
+	case !leads || r == nil || r.raft.State() != raft.Leader:
+		return unfit(ErrNotLeader)
+	}
+	health, err := h.peers.call(ctx, p, &request{Op: opHealth, Shard: h.shard})
+	if err != nil {
+		return unfit(err)
+	}
+	if !h.fit(health, r) {
+		return unfit(errors.New("it is no voter of the shard, or has not caught up, or its disk is slow"))
+	}
+	return h.to(ctx, node)
 }
 
 // toBest hands the group to another node that is fit, the preferred one first.

@@ -10,6 +10,7 @@ type Status struct {
 	Ready     bool
 	Reasons   []string // why the node is not ready, or what is wrong; for people
 	Troubles  []string // what is wrong, and does not keep this node from being ready; for people
+	Drained   bool     // see Store.Drain
 	Groups    []GroupStatus
 	WALBytes  int64 // length of the node's log
 	// Refusing is why no entries are taken, for any group: a group that is held has made the log too long; "" if they

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -34,6 +35,7 @@ type Store struct {
 	groups   []*Group // by shard; fixed once Open returns
 	forming  *forming // set before Open returns
 	control  *control // set before Open returns
+	drained  atomic.Bool
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -168,7 +170,7 @@ func (s *Store) openGroups(ctx context.Context) (err error) {
 	}
 	env := &groupEnv{
 		opts: o, self: s.self, net: s.net, peers: s.peers, wal: s.wal, met: s.met, refusals: s.refusals, bound: s.bound,
-		fatal: s.fatal, superseded: s.superseded,
+		drained: s.drained.Load, fatal: s.fatal, superseded: s.superseded,
 	}
 	for shard := range uint32(o.Shards) {
 		g, err := openGroup(ctx, env, shard)
@@ -284,7 +286,8 @@ func (s *Store) Group(shard uint32) *Group {
 func (s *Store) Status() Status {
 	id := s.self.get()
 	s.mu.Lock()
-	st := Status{Node: id.Name, ServerID: string(id.serverID()), ClusterID: id.Cluster, Ready: s.isReady}
+	st := Status{Node: id.Name, ServerID: string(id.serverID()), ClusterID: id.Cluster, Ready: s.isReady,
+		Drained: s.Drained()}
 	for _, k := range slices.Sorted(maps.Keys(s.statusReasons)) {
 		st.Reasons = append(st.Reasons, k+": "+s.statusReasons[k])
 	}
