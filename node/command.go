@@ -34,6 +34,8 @@ type commands struct {
 	log    *slog.Logger
 	shards func() []*shard.Shard // none before the groups run
 	lists  *lists
+	// others take what another node passes on in an array of two elements of which this is the first.
+	others map[string]func(ctx context.Context, from string, what json.RawMessage) json.RawMessage
 	pass   func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error)
 }
 
@@ -86,6 +88,9 @@ func (r *refusal) Unwrap() error { return status.ErrRefused }
 
 // obey answers what another node, from, has passed on. It is not passed on again.
 func (k *commands) obey(ctx context.Context, from string, what json.RawMessage) json.RawMessage {
+	if name, call := envelopeOf(what); k.others[name] != nil {
+		return k.others[name](ctx, from, call)
+	}
 	if c, ours, err := listCallOf(what); ours {
 		if err != nil {
 			return encoded(&listReply{List: true, Refused: true, Error: err.Error()})
@@ -111,6 +116,15 @@ func (k *commands) obey(ctx context.Context, from string, what json.RawMessage) 
 		r.Refused, r.Error = errors.Is(err, status.ErrRefused), err.Error()
 	}
 	return encoded(&r)
+}
+
+// envelopeOf returns the two elements of an array whose first one is a text, or nothing.
+func envelopeOf(what json.RawMessage) (name string, call json.RawMessage) {
+	var parts []json.RawMessage
+	if json.Unmarshal(what, &parts) != nil || len(parts) != 2 || json.Unmarshal(parts[0], &name) != nil {
+		return "", nil
+	}
+	return name, parts[1]
 }
 
 func encoded(reply any) json.RawMessage {

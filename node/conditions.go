@@ -47,6 +47,7 @@ func (n *Node) look(rs *raftstore.Status) {
 	default:
 	}
 	n.list.Keep(condition.NodeNotRunning, subjectNode, strings.Join(lacks, "; "))
+	n.list.Keep(condition.NodeDrained, subjectNode, drainedText(rs))
 	for i := range rs.Groups {
 		g := &rs.Groups[i]
 		subject := fmt.Sprintf("shard %d", g.Shard)

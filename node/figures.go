@@ -22,7 +22,8 @@ type usage struct {
 func figuresOf(rs *raftstore.Status, lags []ledLag, u usage, files []trust.FileState, started time.Time,
 	maxLevel uint32) *status.Figures {
 	f := &status.Figures{Version: deckle.Build().Version, Knows: uint32(level.Current), Started: started, Disk: u.disk,
-		DiskFree: u.free, Memory: u.memory, Sessions: u.sessions, Files: u.files}
+		DiskFree: u.free, Memory: u.memory, Sessions: u.sessions, Files: u.files,
+		Drained: rs.Drained}
 	if maxLevel > 0 {
 		f.Knows = min(f.Knows, maxLevel)
 	}

@@ -65,6 +65,7 @@ type Node struct {
 	written      shard.Tally
 	members      *members
 	commands     *commands
+	mover        *mover
 	letters      *letters.Letters
 	tap          *tap.Board
 	lake         *lake       // nil: there are no Delta tables
@@ -159,6 +160,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		}}
 	n.letters = openLetters(cfg, &n.deps, n.kafka, n.hmac, n.commands)
 	n.commands.lists = &lists{commands: n.commands, random: deps.Random, now: deps.Now}
+	n.mover = newMover(n.commands, cfg.Cluster.Nodes, func() look { return n.members.last() }, n.openedRaft)
 	fsys, layer, err := folder.Begin()
 	if err != nil {
 		return nil, fmt.Errorf("node: data_dir %s: %w", cfg.DataDir, err)
@@ -369,6 +371,14 @@ func (n *Node) run(ctx context.Context) {
 		all.Go(func() { s.Run(ctx) })
 	}
 	all.Wait()
+}
+
+// openedRaft returns the groups once Open is nearly over, nil before: other nodes may ask meanwhile.
+func (n *Node) openedRaft() *raftstore.Store {
+	if !n.opened.Load() {
+		return nil
+	}
+	return n.raft
 }
 
 // clickHousePlans is how many plans a node writes to ClickHouse at a time where all shards are cut together.

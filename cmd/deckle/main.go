@@ -88,6 +88,7 @@ For completion in your shell: deckle completion --help`,
 	for _, command := range []func() *cobra.Command{
 		newCertsCommand,
 		newCheckCommand,
+		newClusterCommand,
 		newConfigCommand,
 		newDeltaCommand,
 		newDemoCommand,

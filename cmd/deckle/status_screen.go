@@ -49,6 +49,7 @@ type clusterFigures struct {
 	Started    time.Time `json:"started"`
 	Leads      []uint32  `json:"shards_led"`
 	Follows    []uint32  `json:"shards_followed"`
+	Drained    bool      `json:"drained"`
 	LagRecords *int64    `json:"lag_records"`
 	DiskBytes  int64     `json:"disk_bytes"`
 	DiskLimit  *int64    `json:"disk_limit_bytes"`
@@ -219,6 +220,9 @@ func (c *clusterStatus) node(m *clusterMember) []string {
 	}
 	if since != nil && m.UpToDate || since != nil && !m.Answers {
 		state += " " + short(c.Now.Sub(*since))
+	}
+	if m.Answers && f != nil && f.Drained {
+		state += ", drained"
 	}
 	clock := "-"
 	if m.Clock != nil {

@@ -11,6 +11,7 @@ var look = map[ID]string{
 		"misses it, it is the network between those two.",
 	DiskFull: "`df` of data_dir on that node; `deckle_node_disk_free_bytes`, `deckle_node_disk_reserve_bytes`, " +
 		"`deckle_node_disk_bytes`: whose files are they, Deckle's or others'? See [A full disk](#a-full-disk).",
+	NodeDrained: "`deckle status`: which shards it leads still; the audit log says who has drained it.",
 	DiskHigh: "`deckle status`, columns DISK and sinks; `deckle_node_disk_bytes`, `deckle_sink_behind_epochs`, " +
 		"`deckle_wal_size_bytes`.",
 	MemoryHigh: "`deckle_state_memory_bytes` by shard, `deckle_state_resident_sessions`, `deckle_sink_behind_epochs`.",

@@ -7,6 +7,7 @@ const (
 	NodeNotRunning      ID = "node-not-running"      // node
 	MemberDown          ID = "member-down"           // node: members
 	DiskFull            ID = "disk-full"             // node: budget
+	NodeDrained         ID = "node-drained"          // node
 	DiskHigh            ID = "disk-high"             // node: budget
 	MemoryHigh          ID = "memory-high"           // node: budget
 	CertificateExpiring ID = "certificate-expiring"  // node: files
@@ -157,6 +158,9 @@ var table = []Spec{
 		"Make room on the file system of data_dir: the node goes on by itself with twice limits.reserve_bytes free. " +
 			"Until then intake rests, and of three nodes this one takes no entries and leads no shard; it loses " +
 			"nothing."},
+	{NodeDrained, Notice, "node",
+		"an operator has drained the node: it leads no shard that another node can lead", Never,
+		"Stop it for what it was drained for, or end it: `deckle cluster undrain NODE`. A restart ends it, too."},
 	{DiskHigh, Degraded, "node",
 		"the data folder takes more than 80 % of limits.disk_bytes, or free space is within 25 % of its lower bound",
 		Never,

@@ -38,6 +38,8 @@ type Figures struct {
 	Memory   int64
 	Sessions Fill
 	Files    Fill // open files of the process; zero where the system does not tell
+	// Drained says that an operator wants it to lead no shard that another node can lead.
+	Drained bool `json:",omitempty"`
 	// Certificates are those in use, of every file that the configuration names.
 	Certificates []Certificate `json:",omitempty"`
 }

@@ -52,6 +52,7 @@ type apiFigures struct {
 	Started time.Time `json:"started"`
 	Leads   []uint32  `json:"shards_led"`
 	Follows []uint32  `json:"shards_followed"`
+	Drained bool      `json:"drained"`
 
 	LagRecords *int64   `json:"lag_records"` // of the shards that it leads
 	LagSeconds *float64 `json:"lag_seconds"`
@@ -115,9 +116,10 @@ func newAPINode(m *status.Member) apiNode {
 		return &n
 	}
 	out.Figures = &apiFigures{Version: f.Version, Level: f.Level, Knows: f.Knows, Started: f.Started.UTC(),
-		Leads: list(f.Leads), Follows: list(f.Follows), LagRecords: f.LagRecords, LagSeconds: f.LagSeconds,
-		DiskBytes: f.Disk.Used, DiskLimit: limit(f.Disk.Limit), Memory: f.Memory, Sessions: f.Sessions.Used,
-		SessionLimit: limit(f.Sessions.Limit), FileLimit: limit(f.Files.Limit), Certificates: []apiCertificate{}}
+		Leads: list(f.Leads), Follows: list(f.Follows), Drained: f.Drained, LagRecords: f.LagRecords,
+		LagSeconds: f.LagSeconds, DiskBytes: f.Disk.Used, DiskLimit: limit(f.Disk.Limit), Memory: f.Memory,
+		Sessions: f.Sessions.Used, SessionLimit: limit(f.Sessions.Limit), FileLimit: limit(f.Files.Limit),
+		Certificates: []apiCertificate{}}
 	if f.DiskFree >= 0 {
 		out.Figures.DiskFree = &f.DiskFree
 	}

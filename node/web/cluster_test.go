@@ -15,7 +15,8 @@ func TestCluster(t *testing.T) {
 	src := newFakeSource()
 	st := &src.status
 	figures := &status.Figures{Version: "9", Level: 2, Knows: 3, Started: testNow.Add(-time.Hour), Leads: []uint32{0},
-		Disk: status.Fill{Used: 7, Limit: 10}, DiskFree: -1, Memory: 5, Certificates: []status.Certificate{
+		Drained: true,
+		Disk:    status.Fill{Used: 7, Limit: 10}, DiskFree: -1, Memory: 5, Certificates: []status.Certificate{
 			{Key: "late", NotAfter: testNow.Add(time.Hour)}, {Key: "soon", NotAfter: testNow}}}
 	st.Members = []status.Member{{Node: "a", Answers: true, UpToDate: true, Since: testNow, Figures: figures,
 		At: testNow, Clock: new(250 * time.Millisecond)}, {Node: "b"}}
@@ -29,7 +30,7 @@ func TestCluster(t *testing.T) {
 	a, b := c.Members[0], c.Members[1]
 	f := a.Figures
 	if !a.Answers || !a.UpToDate || !a.Since.Equal(testNow) || *a.Clock != 0.25 || f.Version != "9" || f.Level != 2 ||
-		f.Knows != 3 || f.Leads[0] != 0 || f.Follows == nil || f.DiskBytes != 7 || *f.DiskLimit != 10 ||
+		f.Knows != 3 || f.Leads[0] != 0 || f.Follows == nil || f.DiskBytes != 7 || !f.Drained || *f.DiskLimit != 10 ||
 		f.DiskFree != nil || f.Files != nil || f.FileLimit != nil || f.LagRecords != nil || f.Memory != 5 ||
 		f.Certificates[0].Key != "soon" {
 		t.Errorf("%+v", f)

@@ -57,6 +57,12 @@ type Letters interface {
 	Do(ctx context.Context, q *status.LetterRequest) (*status.LetterOutcome, error)
 }
 
+// Mover moves leaderships between the nodes. The errors wrap status.ErrRefused if nothing has changed.
+type Mover interface {
+	Transfer(ctx context.Context, q *status.TransferRequest) (*status.TransferOutcome, error)
+	Drain(ctx context.Context, q *status.DrainRequest) (*status.DrainOutcome, error)
+}
+
 // Config returns the configuration with which the node runs: as JSON is to show it, and as a file that says the same.
 // Secrets are masked in both.
 type Config func() (values any, yaml string)
@@ -75,6 +81,8 @@ type Options struct {
 	Letters Letters
 	// Tap is where to look at what passes through the node; without it there is nothing to look at.
 	Tap *tap.Board
+	// Mover moves leaderships between the nodes; without it there are no such commands.
+	Mover Mover
 	// Encryption looks at what the files of the data folder are sealed with, and returns what JSON is to show of it;
 	// without it there is nothing to show.
 	Encryption func() (any, error)
@@ -114,6 +122,7 @@ type handler struct {
 	tables       Tables // nil: there are none
 	letters      Letters
 	tap          *tap.Board // nil: there is none
+	mover        Mover      // nil: there is none
 	config       Config     // nil: it is not shown
 	recent       func() []byte
 	commits      func(context.Context) any

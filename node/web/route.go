@@ -26,6 +26,7 @@ type route struct {
 	keys    bool // there is nothing to show without Options.Encryption
 	letters bool // there are no letters without Options.Letters
 	taps    bool // there is nothing to look at without Options.Tap
+	cluster bool // there is nobody to ask without Options.Mover
 	config  bool // there is nothing to show without Options.Config
 	login   bool // there is nothing to do where nobody has to say who they are
 }

@@ -71,6 +71,15 @@ var routes = []route{
 	{method: http.MethodGet, path: "/api/v1/support-bundle", role: access.Operator, verb: verbSupport,
 		class: front.Heavy, serve: (*handler).serveSupport, config: true,
 		about: "a zip with conditions, figures, configuration and log of this node; `deckle support-bundle` keeps it"},
+	{method: http.MethodPost, path: "/api/v1/cluster/transfer", role: access.Operator, class: front.Verb,
+		verb: ClusterVerb(status.ClusterTransfer), serve: (*handler).serveTransfer, cluster: true,
+		about: "`{\"shard\": 3, \"to\": \"b\"}`, or `\"all\": true`: hands shards to a node, which keeps them"},
+	{method: http.MethodPost, path: "/api/v1/cluster/drain", role: access.Operator, class: front.Verb,
+		verb: ClusterVerb(status.ClusterDrain), serve: (*handler).serveDrain, cluster: true,
+		about: "`{\"node\": \"b\"}`: lets the node lead no shard that another one can lead, until it is restarted"},
+	{method: http.MethodPost, path: "/api/v1/cluster/undrain", role: access.Operator, class: front.Verb,
+		verb: ClusterVerb(status.ClusterUndrain), serve: (*handler).serveUndrain, cluster: true,
+		about: "the same: lets it lead again"},
 	{method: http.MethodPost, path: "/api/v1/partitions/skip", role: access.Operator, verb: verbSkip,
 		old: "/api/partitions/skip", class: front.Verb, serve: (*handler).serveSkip, command: true,
 		about: "gives up offsets of a partition"},
@@ -134,7 +143,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
 		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters, tap: opts.Tap,
-		config: opts.Config, recent: opts.Recent, commits: opts.Commits}
+		config: opts.Config, recent: opts.Recent, commits: opts.Commits, mover: opts.Mover}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -180,7 +189,7 @@ func newRouter(h *handler) *router {
 	for i := range routes {
 		r := &routes[i]
 		if r.command && h.command == nil || r.list && h.suppressions == nil || r.tables && h.tables == nil ||
-			r.letters && h.letters == nil || r.taps && h.tap == nil ||
+			r.letters && h.letters == nil || r.taps && h.tap == nil || r.cluster && h.mover == nil ||
 			r.keys && h.encryption.read == nil || r.config && h.config == nil ||
 			r.login && !h.access.Required() {
 			continue

@@ -33,6 +33,7 @@ func ask(h http.Handler, method, path, body string) *httptest.ResponseRecorder {
 func commandHandler(err error) http.Handler {
 	return NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Gate: patientGate(),
 		Now:        func() time.Time { return testNow },
+		Mover:      &fakeMover{err: err},
 		Encryption: noKeys, Config: noConfig, Letters: &fakeLetters{err: err},
 		Tap: tap.NewBoard(time.Now), Suppressions: &fakeList{err: err},
 		Tables: func(context.Context, *status.TableRequest) (*status.TableOutcome, error) {
@@ -50,6 +51,10 @@ var bodies = map[string]string{
 	"/api/v1/partitions/skip":   `{"partition":3,"from":5,"to":9,"reason":"lost"}`,
 	"/api/v1/partitions/resume": `{"partition":3}`,
 	"/api/v1/logout":            `{}`,
+
+	"/api/v1/cluster/transfer": `{"shard":0,"to":"b"}`,
+	"/api/v1/cluster/drain":    `{"node":"b"}`,
+	"/api/v1/cluster/undrain":  `{"node":"b"}`,
 
 	"/api/v1/tables/restore":     `{"table":"events","version":3,"rows":"gone"}`,
 	"/api/v1/tables/forget-gaps": `{"table":"sessions"}`,
@@ -122,7 +127,7 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters || r.taps
+		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters || r.taps || r.cluster
 		if absent != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}

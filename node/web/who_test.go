@@ -33,6 +33,7 @@ type guarded struct {
 	tables  []*status.TableRequest
 	list    *fakeList
 	letters *fakeLetters
+	mover   *fakeMover
 	local   string // the token of this machine
 }
 
@@ -71,10 +72,10 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = audit.Close() })
-	g.list, g.letters = &fakeList{}, &fakeLetters{}
+	g.list, g.letters, g.mover = &fakeList{}, &fakeLetters{}, &fakeMover{}
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
 		Access: a, Audit: audit, Open: func() []string { return open }, Encryption: noKeys, Suppressions: g.list,
-		Config: noConfig, Letters: g.letters, Tap: tap.NewBoard(now),
+		Config: noConfig, Letters: g.letters, Tap: tap.NewBoard(now), Mover: g.mover,
 		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
 			g.tables = append(g.tables, q)
 			return &status.TableOutcome{}, nil
@@ -100,6 +101,12 @@ func (g *guarded) as(role, method, path, body string, change ...func(*http.Reque
 	w := httptest.NewRecorder()
 	g.ServeHTTP(w, r)
 	return w
+}
+
+// did is how many verbs were carried out.
+func (g *guarded) did() int {
+	return len(g.done) + len(g.list.done) + len(g.tables) + len(g.letters.done) + len(g.mover.moved) +
+		len(g.mover.drained)
 }
 
 func (g *guarded) lines(t *testing.T) (out []access.Line) {
@@ -176,14 +183,15 @@ func TestEveryRole(t *testing.T) {
 					if to.path == "/api/v1/login" {
 						body = `{"token":"` + g.tokens["viewer"] + `"}`
 					}
-					changes := to.command || to.tables || (to.list || to.letters) && to.method == http.MethodPost
-					before, lines := len(g.done)+len(g.list.done)+len(g.tables)+len(g.letters.done), g.count(t)
+					changes := to.command || to.tables || to.cluster ||
+						(to.list || to.letters) && to.method == http.MethodPost
+					before, lines := g.did(), g.count(t)
 					w := g.as(name, to.method, pathOf(path), body)
 					if w.Code != want {
 						t.Errorf("open %v: %s %s as %q: %d %s, want %d", open, to.method, path, name, w.Code, w.Body,
 							want)
 					}
-					did := len(g.done) + len(g.list.done) + len(g.tables) + len(g.letters.done) - before
+					did := g.did() - before
 					if verb := changes && want == http.StatusOK; did > 0 != verb {
 						t.Errorf("%s as %q: %d verbs are carried out", path, name, did)
 					}
