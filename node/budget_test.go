@@ -135,7 +135,7 @@ func TestBudgetHysteresis(t *testing.T) {
 	if err := fs.MkdirAll("d", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMetrics(prometheus.NewRegistry())
+	m, err := newMetrics(prometheus.NewRegistry(), new(rereadFS))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ type metrics struct {
 	layer                atomic.Pointer[cipherfs.FS] // nil without encryption
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, read *rereadFS) (*metrics, error) {
 	m := &metrics{
 		diskBytes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "deckle_node_disk_bytes",
 			Help: "Bytes in the data folder."}),
@@ -36,8 +36,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}
 		return 0
 	})
+	again := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "deckle_node_disk_reads_again_total",
+		Help: "Reads of the data folder that gave EIO, and went well when they were made again."},
+		func() float64 { return float64(read.again.Load()) })
 	return m, errors.Join(reg.Register(m.diskBytes), reg.Register(m.freeBytes), reg.Register(m.reserveBytes),
-		reg.Register(unauthentic))
+		reg.Register(unauthentic), reg.Register(again))
 }
 
 // statusCollector turns Node.Status and the latency histograms into metrics whenever they are collected.

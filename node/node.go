@@ -97,13 +97,15 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	raftLogger := deps.Logger // raftstore adds the name of the node itself
 	deps.Logger = deps.Logger.With("node", cfg.Node)
 	room, above := openReserve(deps.FS, cfg.DataDir, *cfg.Limits.ReserveBytes, deps.Logger)
-	folder, keys, err := proveFolder(cfg, &deps, above)
+	readable := &rereadFS{FS: above, log: deps.Logger, wait: time.Sleep, failed: func(error) {}}
+	folder, keys, err := proveFolder(cfg, &deps, readable)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, deps: deps, keys: keys, reserve: room, raftLogger: raftLogger, done: make(chan struct{}),
 		started: deps.Now(), rules: waitingRules{}, list: condition.New(cfg.Node, deps.Now, deps.Logger),
 		tap: cmp.Or(deps.Tap, tap.NewBoard(deps.Now))}
+	readable.failed = func(err error) { n.fail(fmt.Errorf("node: data_dir: %w", err)) }
 	defer func() {
 		if err == nil {
 			return
@@ -115,7 +117,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 		}
 		n.release()
 	}()
-	if n.metrics, err = newMetrics(deps.Registerer); err != nil {
+	if n.metrics, err = newMetrics(deps.Registerer, readable); err != nil {
 		return nil, fmt.Errorf("node: metrics: %w", err)
 	}
 	if n.shardMetrics, err = shard.NewMetrics(deps.Registerer); err != nil {
