@@ -21,7 +21,8 @@ type usage struct {
 // figuresOf puts together what a node tells of itself. maxLevel is the configuration's bound of its level, 0 for none.
 func figuresOf(rs *raftstore.Status, lags []ledLag, u usage, files []trust.FileState, started time.Time,
 	maxLevel uint32) *status.Figures {
-	f := &status.Figures{Version: deckle.Build().Version, Knows: uint32(level.Current), Started: started, Disk: u.disk,
+	f := &status.Figures{Version: deckle.Build().Version, Knows: uint32(level.Current),
+		Has: uint32(level.Current), Started: started, Disk: u.disk,
 		DiskFree: u.free, Memory: u.memory, Sessions: u.sessions, Files: u.files,
 		Drained: rs.Drained}
 	if maxLevel > 0 {
@@ -33,6 +34,7 @@ func figuresOf(rs *raftstore.Status, lags []ledLag, u usage, files []trust.FileS
 			if f.Level == 0 || g.Level < f.Level {
 				f.Level = g.Level
 			}
+			f.Highest = max(f.Highest, g.Level)
 			if g.IsLeader {
 				f.Leads = append(f.Leads, g.Shard)
 			} else {

@@ -44,6 +44,7 @@ const (
 	moveFree = "free" // of that node: it does not come, do not keep it
 	moveRest = "rest" // lead no shard that another node can lead
 	moveLead = "lead" // lead again
+	moveRise = "rise" // of the leader of a shard: let its level rise
 )
 
 // moveCall is what a node asks of another one.
@@ -62,6 +63,8 @@ func (c *moveCall) verb() string {
 		return web.ClusterVerb(status.ClusterDrain)
 	case moveLead:
 		return web.ClusterVerb(status.ClusterUndrain)
+	case moveRise:
+		return web.VerbFinalize
 	}
 	return web.ClusterVerb(status.ClusterTransfer)
 }
@@ -71,6 +74,7 @@ type moveReply struct {
 	Refused bool   // Error is a refusal: nothing has changed
 	Error   string // "" if it was done
 	Drain   *status.DrainOutcome
+	Risen   *status.ShardRisen
 }
 
 // moveWithin bounds a handover, so that there is an answer before the connection between two nodes ends.
@@ -202,13 +206,17 @@ func (m *mover) obey(ctx context.Context, from string, what json.RawMessage) jso
 		target, args := fmt.Sprint("shard ", c.Shard), map[string]any{}
 		if c.Op == moveRest || c.Op == moveLead {
 			target = "node " + m.commands.self
-		} else {
+		} else if c.Op != moveRise {
 			args["to"] = c.To
 		}
 		a := &asked{by: c.By, asker: &c.Asker, verb: c.verb(), target: target, args: args, whole: true,
 			quiet: c.Op == moveKeep || c.Op == moveFree}
 		err = m.commands.judged(from, a, func() (err error) {
-			r.Drain, err = m.serve(ctx, &c)
+			if c.Op == moveRise {
+				r.Risen, err = m.raise(ctx, c.Shard)
+			} else {
+				r.Drain, err = m.serve(ctx, &c)
+			}
 			return err
 		})
 	}

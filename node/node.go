@@ -279,7 +279,7 @@ func (n *Node) openRaft(ctx context.Context, o raftstore.Options, fsys vfs.FS) (
 	n.cache = pebble.NewCache(max(cfg.Limits.CacheBytes, 1<<20))
 	shards := int64(max(cfg.Cluster.Shards, 1))
 	o.FS, o.Dir, o.Listen, o.Listener = fsys, cfg.DataDir, cfg.Cluster.Listen, n.deps.RaftListener
-	o.MaxLevel = uint32(cfg.Cluster.MaxLevel)
+	o.MaxLevel, o.Manual = uint32(cfg.Cluster.MaxLevel), cfg.Cluster.Manual()
 	var founded atomic.Pointer[[]raftstore.Setting] // as the first shard with a state was created
 	o.NewStateMachine = func(
 		ctx context.Context, id uint32, dir string, fatal func(error),
@@ -507,6 +507,7 @@ func (n *Node) tell() *told {
 	t := tellOf(&rs, n.list.Snapshot(), lags)
 	t.Figures = figuresOf(&rs, lags, n.budget.last().usage, n.files.files.State(), n.started,
 		uint32(n.cfg.Cluster.MaxLevel))
+	t.Figures.Manual = n.cfg.Cluster.Manual()
 	t.Now = n.deps.Now()
 	return t
 }

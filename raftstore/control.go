@@ -107,7 +107,8 @@ func (s *control) answer(ctx context.Context, req *request) (*response, error) {
 	case opHello:
 		return &response{
 			ServerID: string(id.serverID()), Cluster: id.Cluster, Phase: id.Phase, Nodes: id.Nodes, Shards: id.Shards,
-			Level: s.opts.Level, MaxLevel: s.opts.MaxLevel, Shares: s.opts.Share != nil, Fixed: s.opts.Fixed,
+			Level: s.opts.Level, MaxLevel: s.opts.MaxLevel, Manual: s.opts.Manual,
+			Shares: s.opts.Share != nil, Fixed: s.opts.Fixed,
 		}, nil
 	case opFound:
 		return &response{}, s.self.found(req)

@@ -48,6 +48,15 @@ func TestDrain(t *testing.T) {
 	}
 	for range 20 {
 		c.put(0, 10)
+		for i, n := range c.nodes {
+			p := n.store.Group(0).proposer
+			p.mu.Lock()
+			benched := p.benched
+			p.mu.Unlock()
+			if benched {
+				t.Fatalf("node %d takes no entries", i)
+			}
+		}
 		time.Sleep(testTimings.Heartbeat / 2)
 	}
 	for _, i := range c.all() {

@@ -151,7 +151,7 @@ func newGroup(
 	}
 	g.levels = &levels{opts: o, self: env.self, peers: env.peers, run: g.run, fsm: f}
 	snaps.send.levelOf = func(ctx context.Context, id raft.ServerID) (uint32, error) {
-		has, _, err := g.levels.of(ctx, id)
+		has, _, _, err := g.levels.of(ctx, id)
 		return has, err
 	}
 	return g

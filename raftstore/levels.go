@@ -18,6 +18,7 @@ type MemberLevel struct {
 	Voter  bool
 	Level  uint32 // of its binary; 0 if it did not answer, as Err says
 	Allows uint32 // up to which level it lets its groups rise: Level, or less if the configuration of its node says so
+	Manual bool   // its node wants its groups to rise only when an operator says so
 	Err    error  // why Level is not known
 }
 
@@ -61,32 +62,32 @@ func (l *levels) ask(ctx context.Context) ([]MemberLevel, error) {
 	for i, s := range servers {
 		m := &members[i]
 		m.Server, m.Node, m.Voter = string(s.ID), nodeOf(s.ID), s.Suffrage == raft.Voter
-		wg.Go(func() { m.Level, m.Allows, m.Err = l.of(ctx, s.ID) })
+		wg.Go(func() { m.Level, m.Allows, m.Manual, m.Err = l.of(ctx, s.ID) })
 	}
 	wg.Wait()
 	return members, nil
 }
 
-// of asks one server for its level, and for the greatest level that it allows.
-func (l *levels) of(ctx context.Context, id raft.ServerID) (has, allows uint32, err error) {
-	resp := &response{Level: l.opts.Level, MaxLevel: l.opts.MaxLevel}
+// of asks one server for its level, for the greatest level that it allows, and whether it wants to be asked first.
+func (l *levels) of(ctx context.Context, id raft.ServerID) (has, allows uint32, manual bool, err error) {
+	resp := &response{Level: l.opts.Level, MaxLevel: l.opts.MaxLevel, Manual: l.opts.Manual}
 	if id != l.self.serverID() {
 		p, ok := l.opts.peer(nodeOf(id))
 		if !ok {
-			return 0, 0, fmt.Errorf("raftstore: %s is not one of the configured nodes", id)
+			return 0, 0, false, fmt.Errorf("raftstore: %s is not one of the configured nodes", id)
 		}
 		if resp, err = l.peers.call(ctx, p, &request{Op: opHello}); err != nil {
-			return 0, 0, err
+			return 0, 0, false, err
 		}
 		if resp.ServerID != string(id) {
-			return 0, 0, fmt.Errorf("raftstore: the node at %s is %s", p.Addr, resp.ServerID)
+			return 0, 0, false, fmt.Errorf("raftstore: the node at %s is %s", p.Addr, resp.ServerID)
 		}
 	}
 	has = toldLevel(resp.Level)
 	if allows = has; resp.MaxLevel > 0 {
 		allows = min(has, resp.MaxLevel)
 	}
-	return has, allows, nil
+	return has, allows, resp.Manual, nil
 }
 
 // toldLevel is the level that a request or a response tells: v0.1.0, which has the first, tells none.

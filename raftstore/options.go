@@ -70,6 +70,9 @@ type Options struct {
 	Level uint32
 	// MaxLevel is the highest level to which this node lets its groups rise; 0 means that there is no bound.
 	MaxLevel uint32
+	// Manual says that this node wants its groups to rise only when an operator says so. It is told to the other nodes,
+	// and nothing here heeds it.
+	Manual bool
 	// LogBytes is the length of one group's log, in bytes, beyond which the group makes a checkpoint and truncates its
 	// log; default 64 MiB. About half of it is kept behind the checkpoint for followers that were away.
 	LogBytes int64

@@ -81,6 +81,7 @@ type response struct {
 	ServerID string   `json:",omitempty"` // hello
 	Level    uint32   `json:",omitempty"` // hello: of the binary; missing in v0.1.0, which has level 1
 	MaxLevel uint32   `json:",omitempty"` // hello: up to which level the node lets its groups rise; 0: any
+	Manual   bool     `json:",omitempty"` // hello: Options.Manual
 	Shares   bool     `json:",omitempty"` // hello: it takes connections of kind share; missing in v0.1.0
 	Cluster  string   `json:",omitempty"`
 	Phase    phase    `json:",omitempty"`

@@ -106,6 +106,7 @@ For completion in your shell: deckle completion --help`,
 		newTapCommand,
 		newTokenCommand,
 		newTopCommand,
+		newUpgradeCommand,
 		newVerifyCommand,
 		newVersionCommand,
 	} {

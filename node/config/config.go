@@ -41,6 +41,9 @@ type Cluster struct {
 	// MaxLevel holds the level of the formats down, so that an older version can still take over. Zero, the default, is
 	// no bound. A level never falls (docs/design.md §11).
 	MaxLevel int `yaml:"max_level"`
+	// Finalize says when the level rises once all nodes run a version that has it: auto, at once; manual, when deckle
+	// upgrade finalize says so. Any node that says manual holds all of them. A new cluster rises at once.
+	Finalize string `yaml:"finalize" default:"auto" enum:"auto,manual"`
 	// Insecure lets nodes that others can reach go without TLS. Together with TLS they take both: while a cluster goes
 	// from one to the other.
 	Insecure bool `yaml:"insecure"`
@@ -104,6 +107,9 @@ type Session struct {
 	// how long the state keeps a session that is over, and takes late events for it
 	Retention time.Duration `yaml:"retention" default:"6h"`
 }
+
+// Manual says that the level rises only when an operator says so.
+func (cl *Cluster) Manual() bool { return cl.Finalize == "manual" }
 
 // Flush says when an epoch is closed.
 type Flush struct {

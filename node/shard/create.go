@@ -51,6 +51,7 @@ func (l *leadership) configure(ctx context.Context) error {
 			if _, err := l.group.Propose(state.EncodeConfig(*cfg)).Wait(ctx); err != nil {
 				return err
 			}
+			l.founded = true
 			view := l.store.View()
 			return l.checkConfig(&view.Config)
 		}

@@ -34,7 +34,8 @@ func newTestLeadership(t *testing.T) *leadership {
 		Conditions: condition.New("test", time.Now, nodetest.Log(t)), Written: &Tally{},
 		Created: func() int { return 0 }, Elsewhere: func(uint32, string) bool { return false }}
 	return &leadership{Env: env, log: nodetest.Log(t), cond: newStanding(env, 0), epochs: newEpochBoard(0),
-		foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
+		finalized: new(atomic.Uint32),
+		foreign:   map[int32]time.Time{}, halts: map[int32]*halted{}}
 }
 
 // newTestIntake is an intake of one partition that has no group: enough for what a poll brings.

@@ -20,6 +20,11 @@ type leadership struct {
 	store *state.Store
 	cond  *standing
 
+	// finalized is up to which level an operator has said that the shard may rise; of the shard. founded says that this
+	// leadership has created the shard: it rises at once, since there is nothing to go back to.
+	finalized *atomic.Uint32
+	founded   bool
+
 	end      context.CancelCauseFunc // ends this leadership; a *stopError stops the shard
 	epochs   *epochBoard
 	turns    *turnBoard // nil: see Env.Turns

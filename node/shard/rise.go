@@ -69,18 +69,29 @@ func (l *leadership) levelAllowed(ctx context.Context, view *state.View) risen {
 	if to <= view.Level {
 		return risen{to: view.Level}
 	}
-	ctx, cancel := context.WithTimeout(ctx, riseEvery)
-	defer cancel()
-	members, err := l.group.Levels(ctx)
-	if err != nil {
-		return risen{to: view.Level, why: fmt.Sprintf("the shard's level is %d and could be %d: its members cannot be "+
-			"asked: %v", view.Level, to, err)}
+	finalized := level.Level(l.finalized.Load())
+	if l.founded {
+		finalized = to
 	}
-	return judgeLevel(members, view.Level, to)
+	return askLevel(ctx, l.group, view.Level, to, finalized)
 }
 
-// judgeLevel returns how far a shard of level now may rise towards the level to.
-func judgeLevel(members []raftstore.MemberLevel, now, to level.Level) risen {
+// askLevel asks the members of a group of level now how far it may rise towards the level to. Up to the level finalized
+// an operator has said so.
+func askLevel(ctx context.Context, group *raftstore.Group, now, to, finalized level.Level) risen {
+	ctx, cancel := context.WithTimeout(ctx, riseEvery)
+	defer cancel()
+	members, err := group.Levels(ctx)
+	if err != nil {
+		return risen{to: now, why: fmt.Sprintf("the shard's level is %d and could be %d: its members cannot be "+
+			"asked: %v", now, to, err)}
+	}
+	return judgeLevel(members, now, to, finalized)
+}
+
+// judgeLevel returns how far a shard of level now may rise towards the level to. What is above the level finalized
+// waits for an operator where a member wants it so.
+func judgeLevel(members []raftstore.MemberLevel, now, to, finalized level.Level) risen {
 	r := risen{to: max(min(to, level.Level(raftstore.RiseTo(members))), now), asked: true}
 	var holds []string
 	for _, m := range members {
@@ -91,6 +102,11 @@ func judgeLevel(members []raftstore.MemberLevel, now, to level.Level) risen {
 			holds, r.asked = append(holds, fmt.Sprintf("the version of node %s has level %d", m.Node, m.Level)), false
 		case m.Allows < uint32(to):
 			holds = append(holds, fmt.Sprintf("cluster.max_level of node %s is %d", m.Node, m.Allows))
+		}
+		if m.Manual && to > finalized {
+			holds = append(holds, fmt.Sprintf("cluster.finalize of node %s is manual (deckle upgrade finalize)",
+				m.Node))
+			r.to = max(min(r.to, finalized), now)
 		}
 	}
 	if len(holds) > 0 {
@@ -128,7 +144,11 @@ func (in *intake) askRise(view *state.View, now time.Time) error {
 		}
 	default:
 	}
-	if in.level == level.Current || now.Sub(in.askedRise) < riseEvery {
+	every := riseEvery
+	if level.Level(in.finalized.Load()) > in.level { // an operator waits for it
+		every = time.Second
+	}
+	if in.level == level.Current || now.Sub(in.askedRise) < every {
 		return nil
 	}
 	in.askedRise = now

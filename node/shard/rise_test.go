@@ -33,9 +33,35 @@ func TestJudgeLevel(t *testing.T) {
 		{m("b", to, first, nil), m("c", 0, 0, away),
 			risen{to: first, why: begin + "cluster.max_level of node b is 1; node c does not answer: refused"}},
 	} {
-		got := judgeLevel([]raftstore.MemberLevel{m("a", to, to, nil), c.b, c.c}, first, to)
+		got := judgeLevel([]raftstore.MemberLevel{m("a", to, to, nil), c.b, c.c}, first, to, first)
 		if got != c.want {
 			t.Errorf("%+v and %+v: %+v, want %+v", c.b, c.c, got, c.want)
+		}
+	}
+}
+
+// One member that wants to be asked holds a shard, up to the level that an operator has said, and that is no trouble.
+func TestJudgeManualLevel(t *testing.T) {
+	m := func(node string, has level.Level, manual bool) raftstore.MemberLevel {
+		return raftstore.MemberLevel{Node: node, Level: uint32(has), Allows: uint32(has), Manual: manual}
+	}
+	const why = "the shard's level is 2 and could be 4: cluster.finalize of node b is manual (deckle upgrade finalize)"
+	for _, c := range []struct {
+		finalized level.Level
+		others    level.Level
+		manual    bool
+		want      risen
+	}{
+		{0, 4, false, risen{to: 4, asked: true}},
+		{0, 4, true, risen{to: 2, why: why, asked: true}},
+		{2, 4, true, risen{to: 2, why: why, asked: true}},
+		{3, 4, true, risen{to: 3, why: why, asked: true}}, // it was said when no more was to be had
+		{4, 4, true, risen{to: 4, asked: true}},
+		{4, 3, true, risen{to: 3, why: "the shard's level is 2 and could be 4: the version of node a has level 3"}},
+	} {
+		got := judgeLevel([]raftstore.MemberLevel{m("a", c.others, false), m("b", 4, c.manual)}, 2, 4, c.finalized)
+		if got != c.want {
+			t.Errorf("%+v: %+v", c, got)
 		}
 	}
 }

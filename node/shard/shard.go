@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,8 @@ type Shard struct {
 	cond    *standing
 	visible [state.NumSinks]histogram
 	orders  chan *order // to the intake
+	// finalized is up to which level an operator has said, at this node, that the shard may rise.
+	finalized atomic.Uint32
 	// listOrders are changes of the list of suppressed readers, to the intake.
 	listOrders chan *listOrder
 	// passed tells the flusher of raw events that a gap has been recorded.
@@ -98,7 +101,8 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	l := &leadership{Env: s.env, id: s.id, log: log, group: s.group, store: s.store, cond: s.cond, visible: &s.visible,
-		orders: s.orders, listOrders: s.listOrders, passed: s.passed, arrivals: newEpochArrivals(),
+		finalized: &s.finalized,
+		orders:    s.orders, listOrders: s.listOrders, passed: s.passed, arrivals: newEpochArrivals(),
 		offsets: newGroupOffsets(), backlog: true, foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
 	if err := l.configure(ctx); err != nil {
 		return err

@@ -31,6 +31,20 @@ type ShardMoved struct {
 	Error string `json:"error,omitempty"` // "" if it is led by the node that was asked for
 }
 
+// FinalizeOutcome is what has come of an upgrade that was finalized.
+type FinalizeOutcome struct {
+	Whole  bool         `json:"whole"` // every shard has the highest level that all nodes have and allow
+	Shards []ShardRisen `json:"shards"`
+}
+
+// ShardRisen is what has come of it in one shard.
+type ShardRisen struct {
+	Shard uint32 `json:"shard"`
+	From  uint32 `json:"from"` // the level that it had; 0: not known
+	To    uint32 `json:"to"`
+	Error string `json:"error,omitempty"` // "" if it has risen, or had that level
+}
+
 // DrainRequest asks a node to lead no shard that another one can lead, or, with Off, to lead again.
 type DrainRequest struct {
 	Node  string

@@ -25,6 +25,10 @@ type Figures struct {
 	// Level is the lowest level of its shards, 0 while they do not run; Knows is the highest that its binary reads and
 	// its configuration lets it rise to.
 	Level, Knows uint32
+	// Has is the level of its binary, and Highest the highest level of its shards; 0 of a node of an earlier version.
+	// Manual says that its configuration wants an operator to say when the level rises.
+	Has, Highest uint32    `json:",omitempty"`
+	Manual       bool      `json:",omitempty"`
 	Started      time.Time // by its own clock
 	// Leads and Follows are the shards of which it is the leader, and the other ones that it has; ascending.
 	Leads, Follows []uint32

@@ -57,10 +57,13 @@ type Letters interface {
 	Do(ctx context.Context, q *status.LetterRequest) (*status.LetterOutcome, error)
 }
 
-// Mover moves leaderships between the nodes. The errors wrap status.ErrRefused if nothing has changed.
+// Mover moves leaderships between the nodes, and the level of their shards. The errors wrap status.ErrRefused if nothing
+// has changed.
 type Mover interface {
 	Transfer(ctx context.Context, q *status.TransferRequest) (*status.TransferOutcome, error)
 	Drain(ctx context.Context, q *status.DrainRequest) (*status.DrainOutcome, error)
+	// Finalize lets the level of every shard rise.
+	Finalize(ctx context.Context, asker *status.Asker) (*status.FinalizeOutcome, error)
 }
 
 // Config returns the configuration with which the node runs: as JSON is to show it, and as a file that says the same.

@@ -14,7 +14,9 @@ import (
 type fakeMover struct {
 	moved   []status.TransferRequest
 	drained []status.DrainRequest
-	err     error
+
+	finalized int
+	err       error
 }
 
 func (f *fakeMover) Transfer(_ context.Context, q *status.TransferRequest) (*status.TransferOutcome, error) {
@@ -25,6 +27,11 @@ func (f *fakeMover) Transfer(_ context.Context, q *status.TransferRequest) (*sta
 func (f *fakeMover) Drain(_ context.Context, q *status.DrainRequest) (*status.DrainOutcome, error) {
 	f.drained = append(f.drained, *q)
 	return &status.DrainOutcome{Node: q.Node, Drained: !q.Off}, f.err
+}
+
+func (f *fakeMover) Finalize(context.Context, *status.Asker) (*status.FinalizeOutcome, error) {
+	f.finalized++
+	return &status.FinalizeOutcome{Whole: true, Shards: []status.ShardRisen{}}, f.err
 }
 
 // An operator moves leaderships, and nobody below; what is not understood does nothing; a refusal is 409 with its

@@ -71,6 +71,13 @@ var routes = []route{
 	{method: http.MethodGet, path: "/api/v1/support-bundle", role: access.Operator, verb: verbSupport,
 		class: front.Heavy, serve: (*handler).serveSupport, config: true,
 		about: "a zip with conditions, figures, configuration and log of this node; `deckle support-bundle` keeps it"},
+	{method: http.MethodGet, path: "/api/v1/upgrade", role: access.Viewer, class: front.Read,
+		serve: (*handler).serveUpgrade,
+		about: "the level of the shards, what holds it down, whether an older version may come back; version and " +
+			"level of each node"},
+	{method: http.MethodPost, path: "/api/v1/upgrade/finalize", role: access.Operator, class: front.Verb,
+		verb: VerbFinalize, serve: (*handler).serveFinalize, cluster: true,
+		about: "`{}`: lets the level rise where `cluster.finalize` is manual; there is no way back"},
 	{method: http.MethodPost, path: "/api/v1/cluster/transfer", role: access.Operator, class: front.Verb,
 		verb: ClusterVerb(status.ClusterTransfer), serve: (*handler).serveTransfer, cluster: true,
 		about: "`{\"shard\": 3, \"to\": \"b\"}`, or `\"all\": true`: hands shards to a node, which keeps them"},

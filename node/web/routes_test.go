@@ -55,6 +55,7 @@ var bodies = map[string]string{
 	"/api/v1/cluster/transfer": `{"shard":0,"to":"b"}`,
 	"/api/v1/cluster/drain":    `{"node":"b"}`,
 	"/api/v1/cluster/undrain":  `{"node":"b"}`,
+	"/api/v1/upgrade/finalize": `{}`,
 
 	"/api/v1/tables/restore":     `{"table":"events","version":3,"rows":"gone"}`,
 	"/api/v1/tables/forget-gaps": `{"table":"sessions"}`,

@@ -106,7 +106,7 @@ func (g *guarded) as(role, method, path, body string, change ...func(*http.Reque
 // did is how many verbs were carried out.
 func (g *guarded) did() int {
 	return len(g.done) + len(g.list.done) + len(g.tables) + len(g.letters.done) + len(g.mover.moved) +
-		len(g.mover.drained)
+		len(g.mover.drained) + g.mover.finalized
 }
 
 func (g *guarded) lines(t *testing.T) (out []access.Line) {
