@@ -68,6 +68,7 @@ type Node struct {
 	mover        *mover
 	letters      *letters.Letters
 	tap          *tap.Board
+	tracing      *tracing    // nil: there are no traces
 	lake         *lake       // nil: there are no Delta tables
 	opened       atomic.Bool // Open is nearly over: there is something to tell
 	started      time.Time
@@ -131,6 +132,9 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 	}
 	n.files.tightenData()
 	if n.http, err = openHTTP(cfg, &n.deps, n.files.files); err != nil {
+		return nil, err
+	}
+	if n.tracing, err = openTracing(ctx, cfg, &n.deps, n.files.files); err != nil {
 		return nil, err
 	}
 	if n.kafka, err = openKafka(cfg, &n.deps, n.files.files, n.deps.Logger); err != nil {
@@ -344,7 +348,7 @@ func (n *Node) run(ctx context.Context) {
 	env := &shard.Env{Config: n.cfg, ClusterID: n.raft.ClusterID(), Now: n.deps.Now, Kafka: n.kafka, Watch: n.watch,
 		Sinks: n.sinks, Metrics: n.shardMetrics, Keys: n.hmac, Conditions: n.list, Written: &n.written,
 		Paused: n.budget.paused, Near: n.budget.near, Created: n.created, Elsewhere: n.elsewhere,
-		Live: n.reloads.live.Load, Tap: n.tap,
+		Live: n.reloads.live.Load, Tap: n.tap, Tracer: n.tracing.tracer(),
 		Background: n.flushers.Go, Renewed: n.files.renewed}
 	if !n.deps.Force && n.deps.openSink == nil {
 		f := newFounding(connector{cfg: n.cfg, deps: &n.deps, files: n.files.files, wire: n.wiring})
@@ -467,6 +471,7 @@ const raftEnd = time.Minute
 
 // release frees what may be closed in any order.
 func (n *Node) release() {
+	n.tracing.close()
 	if n.kafka != nil {
 		n.kafka.Close()
 	}

@@ -35,6 +35,7 @@ func (c *Config) problems() []Problem {
 	c.checkDelta(k)
 	c.checkClickHouse(k)
 	c.checkHTTP(k)
+	c.Tracing.check(k)
 	lake := ""
 	if c.Delta != nil {
 		lake = c.Delta.Path

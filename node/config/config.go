@@ -27,6 +27,7 @@ type Config struct {
 	HTTP       HTTP        `yaml:"http"`       // health, metrics, API and page
 	Debug      Debug       `yaml:"debug"`      // profiles of the process
 	Log        Log         `yaml:"log"`        // the log on standard error
+	Tracing    *Tracing    `yaml:"tracing"`    // nil: there are no traces
 }
 
 // Cluster says who the nodes are: one or three.

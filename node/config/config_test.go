@@ -96,6 +96,7 @@ func TestExampleLoads(t *testing.T) {
 	full.Cluster.Listen, full.Cluster.TLS = plain.Cluster.Listen, plain.Cluster.TLS
 	full.Kafka.TLS, full.Kafka.SASL = nil, nil
 	full.Limits.DiskBytes, full.Encryption, full.Debug.Listen = 0, nil, ""
+	full.Tracing = nil
 	full.Rules.Consent, full.Privacy = nil, Privacy{}
 	full.HTTP = HTTP{Listen: full.HTTP.Listen, MaxConnections: full.HTTP.MaxConnections, Open: full.HTTP.Open,
 		Audit: full.HTTP.Audit}

@@ -303,6 +303,7 @@ func (in *intake) closed(res *state.CutResult) {
 	in.arrivals.close(res.Epoch, res.Events)
 	in.Metrics.cuts.WithLabelValues(in.label()).Inc()
 	in.log.Debug("epoch closed", "epoch", res.Epoch, "sessions", res.Sessions, "events", res.Events)
+	in.cuts.note(res.Epoch, in.Now())
 	// gofail: var nodeCutApplied struct{}
 	in.epochs.note(res.Epoch)
 }

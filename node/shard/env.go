@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"deckle/node/condition"
 	"deckle/node/config"
 	"deckle/node/kafka"
@@ -52,6 +54,8 @@ type Env struct {
 	ClickHouse *Gate
 	// Tap is where people look at what passes; nil: nobody does.
 	Tap *tap.Board
+	// Tracer takes the trace of each plan; nil: there are none.
+	Tracer trace.Tracer
 	// Background runs work that may end after the leadership that began it. The node waits for it before it closes the
 	// sinks and the state.
 	Background func(work func())

@@ -155,6 +155,7 @@ func (f *flusher) loop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		proposed := f.Now()
 		res, err := f.group.Propose(state.EncodePlan(f.sink.ID, last)).Wait(ctx)
 		if err != nil {
 			return err
@@ -168,7 +169,10 @@ func (f *flusher) loop(ctx context.Context) error {
 			continue
 		}
 		// gofail: var nodePlanApplied struct{}
-		if err := f.flush(ctx, sink, plan); err != nil {
+		traced := f.tracePlan(ctx, plan, proposed, f.Now())
+		err = f.flush(ctx, sink, plan, traced)
+		traced.end(err)
+		if err != nil {
 			return err
 		}
 		f.began = true
@@ -326,7 +330,7 @@ func (f *flusher) lastOfPlan() (uint64, error) {
 }
 
 // flush writes the outstanding plan and acknowledges it.
-func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResult) error {
+func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResult, traced *planTrace) error {
 	log := f.log.With("from", p.A, "epoch", p.B)
 	var plan *state.Plan // nil: to be opened
 	written := Written{Flushes: 1, Epochs: p.B - p.A}
@@ -358,12 +362,15 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 			wctx = sinks.WithTurn(wctx, *f.turn)
 			f.turn = nil
 		}
+		wctx, end := traced.step(wctx, "write")
 		err = f.through(wctx, sink, plan)
 		took := f.Now().Sub(attempt)
+		rows, size := amount.Load()
+		end(err, rows, size)
 		if err == nil {
 			f.goesOn()
 			f.Metrics.flush.WithLabelValues(f.sink.Name).Observe(took.Seconds())
-			written.Rows, written.Bytes = amount.Load()
+			written.Rows, written.Bytes = rows, size
 			written.Took = f.Now().Sub(began)
 			f.Written.add(f.sink.ID, written)
 			log.Debug("epochs flushed", "seconds", took.Seconds(), "rows", written.Rows, "bytes", written.Bytes)
@@ -395,9 +402,12 @@ func (f *flusher) flush(ctx context.Context, sink sinks.Sink, p *state.PlanResul
 	}
 	now := f.Now().UnixMilli()
 	// gofail: var nodeSinkWritten struct{}
+	_, end := traced.step(ctx, "ack")
 	ack := f.group.Propose(state.EncodeAck(f.sink.ID, plan.B))
 	// gofail: var nodeAckProposed struct{}
-	if _, err := ack.Wait(ctx); err != nil {
+	_, err = ack.Wait(ctx)
+	end(err, written.Rows, written.Bytes)
+	if err != nil {
 		return err
 	}
 	// The plan may end at an epoch that the state has closed and the intake has not heard of yet.

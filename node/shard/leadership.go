@@ -31,6 +31,7 @@ type leadership struct {
 	arrivals *epochArrivals
 	visible  *[state.NumSinks]histogram // of the shard, over all its leaderships here
 	offsets  *groupOffsets
+	cuts     *cutTimes // nil: there are no traces
 	orders   <-chan *order
 	passed   <-chan struct{}
 	// listOrders are changes of the list of suppressed readers.

@@ -104,6 +104,9 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 		finalized: &s.finalized,
 		orders:    s.orders, listOrders: s.listOrders, passed: s.passed, arrivals: newEpochArrivals(),
 		offsets: newGroupOffsets(), backlog: true, foreign: map[int32]time.Time{}, halts: map[int32]*halted{}}
+	if s.env.Tracer != nil {
+		l.cuts = &cutTimes{}
+	}
 	if err := l.configure(ctx); err != nil {
 		return err
 	}
