@@ -57,8 +57,8 @@ type Letters interface {
 	Do(ctx context.Context, q *status.LetterRequest) (*status.LetterOutcome, error)
 }
 
-// Mover moves leaderships between the nodes, and the level of their shards. The errors wrap status.ErrRefused if nothing
-// has changed.
+// Mover moves leaderships between the nodes, and the level of their shards. The errors wrap status.ErrRefused if
+// nothing has changed.
 type Mover interface {
 	Transfer(ctx context.Context, q *status.TransferRequest) (*status.TransferOutcome, error)
 	Drain(ctx context.Context, q *status.DrainRequest) (*status.DrainOutcome, error)
