@@ -135,6 +135,15 @@ func (b *budget) judge() {
 	b.judged.Store(&verdict{pause, disk, memory, u})
 }
 
+// sessionMemory adds up what the sessions of all shards take in memory.
+func (n *Node) sessionMemory() int64 {
+	var sum int64
+	for _, s := range n.shardList() {
+		sum += s.Store().Peek().MemoryBytes
+	}
+	return sum
+}
+
 // folderBytes adds up the sizes of the files below dir. Files that vanish meanwhile do not count.
 func folderBytes(fs vfs.FS, dir string) int64 {
 	names, err := fs.List(dir)

@@ -592,12 +592,3 @@ func (n *Node) level() level.Level {
 	}
 	return top
 }
-
-// sessionMemory adds up what the sessions of all shards take in memory.
-func (n *Node) sessionMemory() int64 {
-	var sum int64
-	for _, s := range n.shardList() {
-		sum += s.Store().Peek().MemoryBytes
-	}
-	return sum
-}
