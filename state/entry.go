@@ -78,6 +78,32 @@ func EncodeHorizon(seconds int64) []byte {
 	return binary.AppendVarint([]byte{kindHorizon, firstVersion}, seconds)
 }
 
+// MaxTopicPartitions is the greatest number of partitions of a topic that a Partitions entry may name.
+const MaxTopicPartitions = 1 << 20
+
+// PartitionsEntry has the shard read partitions that were added to the topic (level 5): its share of the topic's first
+// Count partitions, as far as it does not read them yet. It begins with each at an offset of its own. From and Have are
+// what whoever asks has been shown, so that two who ask at once cannot both be taken.
+type PartitionsEntry struct {
+	From  int32 // View.TopicPartitions of the shard
+	Have  int32 // how many partitions the shard reads
+	Count int32 // how many the topic has; at most MaxTopicPartitions
+	// Starts are the first offsets to apply, for each partition of the share that the shard does not read yet, ascending
+	// by partition.
+	Starts []int64
+}
+
+// EncodePartitions encodes the entry.
+func EncodePartitions(e *PartitionsEntry) []byte {
+	b := binary.AppendUvarint([]byte{kindPartitions, level.Entry.At(level.Operate)}, uint64(e.From))
+	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(e.Have)), uint64(e.Count))
+	b = binary.AppendUvarint(b, uint64(len(e.Starts)))
+	for _, o := range e.Starts {
+		b = binary.AppendUvarint(b, uint64(o))
+	}
+	return b
+}
+
 // entry is a decoded entry other than Batch.
 type entry struct {
 	kind     byte
@@ -204,4 +230,27 @@ func decodeBatchEntry(b []byte, e *BatchEntry, scratch *event.BatchScratch) erro
 		return fmt.Errorf("%w: batch at byte %d: %w", ErrCorrupt, d.pos, err)
 	}
 	return nil
+}
+
+func (d *decoder) addedPartitions() (e PartitionsEntry) {
+	from, have, count := d.uvarint(), d.uvarint(), d.uvarint()
+	if d.err == nil && max(from, have, count) > MaxTopicPartitions {
+		d.fail("number of partitions")
+	}
+	n := d.length(1)
+	if d.err == nil && n > MaxTopicPartitions {
+		d.fail("number of first offsets")
+	}
+	if d.err != nil {
+		return e
+	}
+	e = PartitionsEntry{From: int32(from), Have: int32(have), Count: int32(count)}
+	for range n {
+		o := int64(d.uvarint())
+		if o < 0 {
+			d.fail("first offset of a partition")
+		}
+		e.Starts = append(e.Starts, o)
+	}
+	return e
 }

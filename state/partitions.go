@@ -1,27 +1,11 @@
 package state
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 
 	"deckle/schema/level"
 )
-
-// MaxTopicPartitions is the greatest number of partitions of a topic that a Partitions entry may name.
-const MaxTopicPartitions = 1 << 20
-
-// PartitionsEntry has the shard read partitions that were added to the topic (level 5): its share of the topic's first
-// Count partitions, as far as it does not read them yet. It begins with each at an offset of its own. From and Have are
-// what whoever asks has been shown, so that two who ask at once cannot both be taken.
-type PartitionsEntry struct {
-	From  int32 // View.TopicPartitions of the shard
-	Have  int32 // how many partitions the shard reads
-	Count int32 // how many the topic has; at most MaxTopicPartitions
-	// Starts are the first offsets to apply, for each partition of the share that the shard does not read yet, ascending
-	// by partition.
-	Starts []int64
-}
 
 // PartitionsRefusal says why a Partitions entry has changed nothing.
 type PartitionsRefusal uint8
@@ -51,40 +35,6 @@ func Share(shard, shards uint32, count int32) (ids []int32) {
 		ids = append(ids, int32(p))
 	}
 	return ids
-}
-
-// EncodePartitions encodes the entry.
-func EncodePartitions(e *PartitionsEntry) []byte {
-	b := binary.AppendUvarint([]byte{kindPartitions, level.Entry.At(level.Operate)}, uint64(e.From))
-	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(e.Have)), uint64(e.Count))
-	b = binary.AppendUvarint(b, uint64(len(e.Starts)))
-	for _, o := range e.Starts {
-		b = binary.AppendUvarint(b, uint64(o))
-	}
-	return b
-}
-
-func (d *decoder) addedPartitions() (e PartitionsEntry) {
-	from, have, count := d.uvarint(), d.uvarint(), d.uvarint()
-	if d.err == nil && max(from, have, count) > MaxTopicPartitions {
-		d.fail("number of partitions")
-	}
-	n := d.length(1)
-	if d.err == nil && n > MaxTopicPartitions {
-		d.fail("number of first offsets")
-	}
-	if d.err != nil {
-		return e
-	}
-	e = PartitionsEntry{From: int32(from), Have: int32(have), Count: int32(count)}
-	for range n {
-		o := int64(d.uvarint())
-		if o < 0 {
-			d.fail("first offset of a partition")
-		}
-		e.Starts = append(e.Starts, o)
-	}
-	return e
 }
 
 // addPartitions takes partitions that were added to the topic. A new one has no watermark, so the shard's clock stands
