@@ -34,6 +34,7 @@ type commands struct {
 	log    *slog.Logger
 	shards func() []*shard.Shard // none before the groups run
 	lists  *lists
+	adding *adding
 	// others take what another node passes on in an array of two elements of which this is the first.
 	others map[string]func(ctx context.Context, from string, what json.RawMessage) json.RawMessage
 	pass   func(ctx context.Context, node string, what json.RawMessage) (json.RawMessage, error)

@@ -165,8 +165,12 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			return n.raft.Do(ctx, node, what)
 		}}
 	n.letters = openLetters(cfg, &n.deps, n.kafka, n.hmac, n.commands)
+	n.commands.adding = &adding{commands: n.commands, ends: func(ctx context.Context) *kafka.Listing {
+		return n.kafka.ListEnds(ctx, deps.Now)
+	}}
 	n.commands.lists = &lists{commands: n.commands, random: deps.Random, now: deps.Now}
 	n.mover = newMover(n.commands, cfg.Cluster.Nodes, func() look { return n.members.last() }, n.openedRaft)
+	n.commands.others[addEnvelope] = n.commands.adding.obey
 	fsys, layer, err := folder.Begin()
 	if err != nil {
 		return nil, fmt.Errorf("node: data_dir %s: %w", cfg.DataDir, err)

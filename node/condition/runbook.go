@@ -50,7 +50,7 @@ var look = map[ID]string{
 	PartitionFailing: "`deckle partitions status`; [A partition that cannot be read]" +
 		"(#a-partition-that-cannot-be-read).",
 	PartitionPaused: "`ahead_partitions` of the shard in `/api/v1/status`; [Lag](#lag) of the others.",
-	PartitionUnread: "`deckle partitions status`; `deckle_source_unread_partitions`.",
+	PartitionUnread: "`deckle partitions add --dry-run`; `deckle_source_unread_partitions`.",
 	TransactionOpen: "`deckle_source_open_transaction_records`; [Lag](#lag).",
 	RecordsRejected: "`deckle_state_dead_letters_total` by reason; `deckle dlq list --reason R`, `deckle dlq show`; " +
 		"[Letters](#letters-look-mend-replay).",

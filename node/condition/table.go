@@ -298,7 +298,8 @@ var table = []Spec{
 		"Nothing: the others are a backlog that is being read. Near a budget, what disk-high or memory-high says."},
 	{PartitionUnread, Degraded, "the partition",
 		"it was added to the topic after the cluster was created, and nobody reads it", Never,
-		"Let producers use the old partitions only, or create a new cluster that reads all of them."},
+		"deckle partitions add --dry-run shows what is in it and which open sessions may split; deckle partitions " +
+			"add reads it from its beginning. Before Kafka's retention deletes what it has."},
 	{TransactionOpen, Degraded, "the shard",
 		"records have waited for 10 flush intervals behind an open transaction of another producer", Never,
 		"Find the producer (kafka-transactions.sh find-hanging) and end or abort its transaction."},

@@ -144,6 +144,11 @@ func (c *Client) listEnds(ctx context.Context, l *Listing) {
 	}
 }
 
+// ListAll asks for all that a Listing may have.
+func (c *Client) ListAll(ctx context.Context, now func() time.Time) *Listing {
+	return c.listAll(ctx, now, true)
+}
+
 // listAll asks for all that a Listing may have; withStarts says whether for Starts, too.
 func (c *Client) listAll(ctx context.Context, now func() time.Time, withStarts bool) *Listing {
 	l := &Listing{Begun: now()}

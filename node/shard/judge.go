@@ -74,7 +74,7 @@ func (j *judge) judgeKeys(view *state.View, now time.Time) string {
 	return j.keys.judge(view, *p, j.lookups.looks, now)
 }
 
-// unread shows the partitions that nobody reads. They stay unread for as long as the shard lives.
+// unread shows the partitions that nobody reads. They stay unread until an operator has them added.
 func (j *judge) unread(ids []int32) {
 	if len(ids) > 0 {
 		j.Watch.WantStarts()
@@ -82,7 +82,7 @@ func (j *judge) unread(ids []int32) {
 	for _, id := range ids {
 		if !slices.Contains(j.known, id) {
 			j.cond.keep(condition.PartitionUnread, partName(id),
-				"the topic has this partition since after the cluster was created, and nobody reads it")
+				"it was added to the topic, and nobody reads it before deckle partitions add")
 		}
 	}
 	for _, id := range j.known {

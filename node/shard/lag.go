@@ -63,7 +63,7 @@ func sortLag(lag *status.Lag) {
 }
 
 // unread are the partitions of the topic that would be the shard's, ascending, if they had been there when the cluster
-// was created.
+// was created, and that nobody has added since.
 func unread(view *state.View, l *kafka.Listing) (ids []int32) {
 	for p := int64(view.Config.Shard); p < int64(l.Info.Partitions); p += int64(max(view.Config.Shards, 1)) {
 		if !slices.ContainsFunc(view.Partitions, func(s state.PartitionStatus) bool {

@@ -24,6 +24,9 @@ const (
 func (in *intake) maintain() error {
 	now := in.Now()
 	view := in.store.View()
+	if len(view.Partitions) != len(in.order) {
+		return fmt.Errorf("%w: it has %d instead of %d", errMore, len(view.Partitions), len(in.order))
+	}
 	if l := in.Watch.Latest(); l != nil && l != in.listed {
 		if err := in.observe(l, now); err != nil {
 			return err

@@ -108,7 +108,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			Help: "Time of one successful write of a plan.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)},
 			[]string{"sink"}),
 		unread: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "deckle_source_unread_partitions",
-			Help: "Partitions added to the topic after the cluster was created; nobody reads them."}, shard),
+			Help: "Partitions that were added to the topic; nobody reads them before `deckle partitions add`."}, shard),
 	}
 	if err = errors.Join(err, reg.Register(m.flush), reg.Register(m.unread), reg.Register(m.commits)); err != nil {
 		return nil, err

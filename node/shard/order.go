@@ -12,6 +12,9 @@ import (
 // clients of its own, so that nothing is left of what the former one has fetched.
 var errOrdered = errors.New("shard: the partitions begin anew after a command")
 
+// errMore ends a run of the intake after partitions were added to the shard: the next one reads them, too.
+var errMore = errors.New("shard: the shard reads more partitions")
+
 // errRelisted ends a run of the intake whose records were judged by a former list of suppressed readers: the list has
 // changed past the intake. The next run begins at once.
 var errRelisted = errors.New("shard: records are judged again")

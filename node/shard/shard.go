@@ -31,6 +31,7 @@ type Shard struct {
 	listOrders chan *listOrder
 	// passed tells the flusher of raw events that a gap has been recorded.
 	passed chan struct{}
+	leads  atomic.Pointer[leadership] // the one under way; nil: this node does not lead
 }
 
 // New returns the shard of a group whose state machine is store. It does nothing before Run.
@@ -107,6 +108,8 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 	if s.env.Tracer != nil {
 		l.cuts = &cutTimes{}
 	}
+	s.leads.Store(l)
+	defer s.leads.Store(nil)
 	if err := l.configure(ctx); err != nil {
 		return err
 	}
@@ -145,7 +148,7 @@ func (s *Shard) lead(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 		if errors.Is(err, errRise) || errors.Is(err, errOrdered) || errors.Is(err, errGoesOn) ||
-			errors.Is(err, errRelisted) {
+			errors.Is(err, errRelisted) || errors.Is(err, errMore) {
 			continue
 		}
 		if s.env.Now().Sub(began) > time.Minute {

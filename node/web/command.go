@@ -20,6 +20,8 @@ const maxCommand = 16 << 10
 const (
 	verbSkip   = "partitions.skip"
 	verbResume = "partitions.resume"
+	// VerbAdd is status.AddPartitions.
+	VerbAdd = "partitions.add"
 )
 
 // VerbOf returns what a command is in the audit log: the verb, which the table of routes has, too, what it is done to,

@@ -76,6 +76,8 @@ type Options struct {
 	Now      func() time.Time    // default time.Now
 	Logger   *slog.Logger
 	Command  Commander // without it there are no commands
+	// AddPartitions has partitions be read that were added to the topic; without it none are.
+	AddPartitions func(context.Context, status.AddPartitions) (*status.PartitionsAdded, error)
 	// Suppressions is the list of suppressed readers; without it there is none.
 	Suppressions SuppressionList
 	// Tables carries out what is asked of Delta tables; without it there are none.
@@ -120,6 +122,8 @@ type handler struct {
 	open     func() []string
 	insecure bool
 	command  Commander // nil: there are no commands
+	// add is nil where no partitions are added.
+	add func(context.Context, status.AddPartitions) (*status.PartitionsAdded, error)
 	// suppressions is nil where there is no list.
 	suppressions SuppressionList
 	tables       Tables // nil: there are none

@@ -21,6 +21,7 @@ type route struct {
 	// serve answers. For a path that ends with {id}, call.rest is the id.
 	serve   func(*handler, http.ResponseWriter, *http.Request)
 	command bool // there is nobody to ask without Options.Command
+	adds    bool // no partitions are added without Options.AddPartitions
 	list    bool // there is no list of suppressed readers without Options.Suppressions
 	tables  bool // there are no Delta tables without Options.Tables
 	keys    bool // there is nothing to show without Options.Encryption

@@ -94,6 +94,10 @@ var routes = []route{
 		verb: verbResume, old: "/api/partitions/resume", class: front.Verb,
 		serve: (*handler).serveResume, command: true,
 		about: "tries a partition again"},
+	{method: http.MethodPost, path: "/api/v1/partitions/add", role: access.Admin, verb: VerbAdd,
+		class: front.Verb, serve: (*handler).serveAddPartitions, adds: true,
+		about: "`{\"to\": …, \"from\": …, \"dry_run\": …}`: reads partitions that were added to the topic, from their " +
+			"beginning"},
 	{method: http.MethodPost, path: "/api/v1/tables/restore", role: access.Operator, class: front.Verb,
 		verb: TableVerb(status.TableRestore), serve: (*handler).serveTableRestore, tables: true,
 		about: "restores a Delta table to a former version, as `deckle delta restore` does"},
@@ -150,6 +154,7 @@ func NewHandler(src Source, opts Options) http.Handler {
 	h := &handler{src: src, now: opts.Now, log: opts.Logger, command: opts.Command, gate: opts.Gate,
 		access: opts.Access, audit: opts.Audit, open: opts.Open, insecure: opts.Insecure,
 		suppressions: opts.Suppressions, tables: opts.Tables, letters: opts.Letters, tap: opts.Tap,
+		add:    opts.AddPartitions,
 		config: opts.Config, recent: opts.Recent, commits: opts.Commits, mover: opts.Mover}
 	if h.now == nil {
 		h.now = time.Now
@@ -198,7 +203,7 @@ func newRouter(h *handler) *router {
 		if r.command && h.command == nil || r.list && h.suppressions == nil || r.tables && h.tables == nil ||
 			r.letters && h.letters == nil || r.taps && h.tap == nil || r.cluster && h.mover == nil ||
 			r.keys && h.encryption.read == nil || r.config && h.config == nil ||
-			r.login && !h.access.Required() {
+			r.login && !h.access.Required() || r.adds && h.add == nil {
 			continue
 		}
 		add(r.path, r, "")

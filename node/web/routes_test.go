@@ -36,6 +36,9 @@ func commandHandler(err error) http.Handler {
 		Mover:      &fakeMover{err: err},
 		Encryption: noKeys, Config: noConfig, Letters: &fakeLetters{err: err},
 		Tap: tap.NewBoard(time.Now), Suppressions: &fakeList{err: err},
+		AddPartitions: func(_ context.Context, q status.AddPartitions) (*status.PartitionsAdded, error) {
+			return &status.PartitionsAdded{To: q.To}, err
+		},
 		Tables: func(context.Context, *status.TableRequest) (*status.TableOutcome, error) {
 			return &status.TableOutcome{Table: "events"}, err
 		},
@@ -50,6 +53,7 @@ func noKeys() (any, error) { return map[string]any{"keys": []any{}}, nil }
 var bodies = map[string]string{
 	"/api/v1/partitions/skip":   `{"partition":3,"from":5,"to":9,"reason":"lost"}`,
 	"/api/v1/partitions/resume": `{"partition":3}`,
+	"/api/v1/partitions/add":    `{"to":9,"from":6}`,
 	"/api/v1/logout":            `{}`,
 
 	"/api/v1/cluster/transfer": `{"shard":0,"to":"b"}`,
@@ -128,7 +132,8 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters || r.taps || r.cluster
+		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters || r.taps || r.cluster ||
+			r.adds
 		if absent != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
 		}

@@ -30,6 +30,7 @@ type guarded struct {
 	tokens  map[string]string // by role, with "/welt" behind it for those that are held
 	audit   string
 	done    []status.Command
+	added   []status.AddPartitions
 	tables  []*status.TableRequest
 	list    *fakeList
 	letters *fakeLetters
@@ -76,6 +77,10 @@ func newGuarded(t *testing.T, open ...string) *guarded {
 	g.Handler = NewHandler(newFakeSource(), Options{Gatherer: prometheus.NewRegistry(), Now: now, Gate: patientGate(),
 		Access: a, Audit: audit, Open: func() []string { return open }, Encryption: noKeys, Suppressions: g.list,
 		Config: noConfig, Letters: g.letters, Tap: tap.NewBoard(now), Mover: g.mover,
+		AddPartitions: func(_ context.Context, q status.AddPartitions) (*status.PartitionsAdded, error) {
+			g.added = append(g.added, q)
+			return &status.PartitionsAdded{To: q.To}, nil
+		},
 		Tables: func(_ context.Context, q *status.TableRequest) (*status.TableOutcome, error) {
 			g.tables = append(g.tables, q)
 			return &status.TableOutcome{}, nil
@@ -105,7 +110,7 @@ func (g *guarded) as(role, method, path, body string, change ...func(*http.Reque
 
 // did is how many verbs were carried out.
 func (g *guarded) did() int {
-	return len(g.done) + len(g.list.done) + len(g.tables) + len(g.letters.done) + len(g.mover.moved) +
+	return len(g.done) + len(g.added) + len(g.list.done) + len(g.tables) + len(g.letters.done) + len(g.mover.moved) +
 		len(g.mover.drained) + g.mover.finalized
 }
 
@@ -183,7 +188,7 @@ func TestEveryRole(t *testing.T) {
 					if to.path == "/api/v1/login" {
 						body = `{"token":"` + g.tokens["viewer"] + `"}`
 					}
-					changes := to.command || to.tables || to.cluster ||
+					changes := to.command || to.adds || to.tables || to.cluster ||
 						(to.list || to.letters) && to.method == http.MethodPost
 					before, lines := g.did(), g.count(t)
 					w := g.as(name, to.method, pathOf(path), body)
