@@ -22,25 +22,27 @@ type partitionsAPI struct{ nodeAPI }
 func newPartitionsCommand() *cobra.Command {
 	api := &partitionsAPI{}
 	cmd := &cobra.Command{
-		Use:        "partitions status|skip|resume",
-		Short:      "Show partitions that cannot be read, and the way out",
+		Use:        "partitions status|skip|resume|add",
+		Short:      "Show partitions that cannot be read, and the way out; read new ones",
 		SuggestFor: []string{"partition", "offsets", "skip", "resume"},
 		Long: `Show where the partitions stand, and bring one on that cannot be read.
 
 A partition stops or fails when what it should read next is lost or broken; nothing is
 ever skipped by itself. "resume" tries it again, "skip" gives offsets up for good. What has
 been read and cannot be fetched again for the table of raw events is given up for that table
-alone: "skip --sink events".
+alone: "skip --sink events". Partitions that were added to the topic are read after "add".
 The commands ask the running node on this machine: any node of the cluster will do.`,
 		Example: `  deckle partitions status --config deckle.yaml
   deckle partitions skip --config deckle.yaml --partition 3 --to 5120 --reason "retention"
   deckle partitions skip --config deckle.yaml --sink events --partition 3 --from 500 --to 620
-  deckle partitions resume --config deckle.yaml --partition 3`,
+  deckle partitions resume --config deckle.yaml --partition 3
+  deckle partitions add --config deckle.yaml --dry-run`,
 		Args: noArgs,
-		RunE: nameOneOf("status, skip or resume"),
+		RunE: nameOneOf("status, skip, resume or add"),
 	}
 	api.flags(cmd)
-	cmd.AddCommand(newPartitionsStatusCommand(api), newPartitionsSkipCommand(api), newPartitionsResumeCommand(api))
+	cmd.AddCommand(newPartitionsStatusCommand(api), newPartitionsSkipCommand(api), newPartitionsResumeCommand(api),
+		newPartitionsAddCommand(api))
 	return cmd
 }
 

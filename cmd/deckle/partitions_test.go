@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +25,21 @@ func TestPartitions(t *testing.T) {
 "gaps":[{"from":1,"to":3,"at":"2026-11-22T12:00:00Z","by":"a","reason":"flipped bit"}],
 "events_gap_count":1,"events_skipped_offsets":1,
 "events_gaps":[{"from":4,"to":5,"at":"2026-11-22T12:00:00Z","by":"b","reason":"trimmed"}]}]}]}`)
+		case strings.HasSuffix(r.URL.Path, "/add"):
+			if strings.Contains(string(body), `"to":3`) { // all of them are read
+				_, _ = io.WriteString(w, `{"dry_run":true,"from":3,"to":3,"whole":true}`)
+				return
+			}
+			whole := !strings.Contains(string(body), `"to":7`) && !strings.Contains(string(body), `"from":3,"to":6`)
+			to := map[bool]int{true: 5, false: 6}[whole]
+			if strings.Contains(string(body), "dry_run") {
+				whole = !strings.Contains(string(body), `"to":7`)
+			}
+			_, _ = fmt.Fprintf(w, `{"dry_run":%t,"from":3,"to":%d,"whole":%t,"shards":[{"shard":0,"have":2,
+"added":[{"partition":4,"from_offset":7,"end_offset":9}]},{"shard":1,"have":1%s}],
+"split":{"none":false,"partitioner":"murmur2","sessions":2,"named":["a","b"],"unknown":1,"whole":true}}`,
+				strings.Contains(string(body), "dry_run"), to, whole,
+				map[bool]string{false: `,"error":"no leader"`}[whole])
 		case strings.Contains(string(body), `"partition":9`):
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusConflict)
@@ -77,6 +93,20 @@ partition 3, raw events that are not in table events, the last 1 of 1 gaps with 
 			"GET /api/v1/status, " + `POST /api/v1/partitions/skip {"from":5,"partition":3,"reason":"","to":9}`},
 		{"resume --partition 3", exitOK, "partition 3 is tried again from offset 9 on\n",
 			`POST /api/v1/partitions/resume {"partition":3}`},
+		{"add --dry-run", exitOK, `5 partitions would be read, 3 before
+PARTITION  SHARD  FROM  RECORDS
+4          0      7     2
+2 of the open sessions go on as a second row if their readers come back, since their keys went to another shard ` +
+			"when the topic grew (by murmur2). Of 1 open sessions the key is not known. Some of them: a b\n",
+			`POST /api/v1/partitions/add {"dry_run":true}`},
+		{"add", exitFailure, "", `POST /api/v1/partitions/add {"dry_run":true}`}, // nobody says yes
+		{"add --to 3 --yes", exitOK, "all 3 partitions are read; there is nothing to add\n",
+			`POST /api/v1/partitions/add {"dry_run":true,"to":3}`},
+		{"add --yes", exitOK, "5 partitions are read now, 3 before\nPARTITION  SHARD  FROM  RECORDS\n" +
+			"4          0      7     2\n", `POST /api/v1/partitions/add {"dry_run":true}, ` +
+			`POST /api/v1/partitions/add {"from":3,"to":5}`},
+		{"add --to 7 --yes", exitFailure, "", `POST /api/v1/partitions/add {"dry_run":true,"to":7}`}, // a shard cannot
+		{"add --to 0", exitUsage, "", ""},
 		{"resume --partition 9", exitFailure, "", `POST /api/v1/partitions/resume {"partition":9}`},
 	} {
 		asked = nil
