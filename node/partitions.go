@@ -115,8 +115,8 @@ func (a *adding) Do(ctx context.Context, q status.AddPartitions) (*status.Partit
 	return out, nil
 }
 
-// split counts the open sessions whose key goes to another shard with the partitions that the topic has now. Partition p
-// belongs to shard p mod S, and (h mod n) mod S is h mod S where S divides n: then no key changes its shard.
+// split counts the open sessions whose key goes to another shard with the partitions that the topic has now. Partition
+// p belongs to shard p mod S, and (h mod n) mod S is h mod S where S divides n: then no key changes its shard.
 func (a *adding) split(ctx context.Context, out *status.PartitionsAdded, topic int32) {
 	shards := a.commands.shards()
 	n, of := int32(len(shards)), &out.Split
@@ -144,8 +144,8 @@ func (a *adding) split(ctx context.Context, out *status.PartitionsAdded, topic i
 	slices.Sort(of.Named)
 }
 
-// partitioner is the one that explains most records that this node has looked at; if it leads no shard, the usual one of
-// Kafka's own client is assumed.
+// partitioner is the one that explains most records that this node has looked at; if it leads no shard, the usual one
+// of Kafka's own client is assumed.
 func (a *adding) partitioner(shards []*shard.Shard, of *status.SessionsSplit) (by kafka.Partitioner) {
 	most := int64(0)
 	for _, s := range shards {

@@ -91,8 +91,8 @@ type View struct {
 	Clock       int64 // Unix seconds of event time, 0 when unset
 	Horizon     int64 // Unix seconds
 	Partitions  []PartitionStatus
-	// TopicPartitions is how many partitions the topic had as of the last Partitions entry, 0 if there was none (level 5),
-	// and Founded how many the shard read when it was created.
+	// TopicPartitions is how many partitions the topic had as of the last Partitions entry, 0 if there was none (level
+	// 5), and Founded how many the shard read when it was created.
 	TopicPartitions int32
 	Founded         int
 	OpenEpoch       uint64

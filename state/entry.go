@@ -88,8 +88,8 @@ type PartitionsEntry struct {
 	From  int32 // View.TopicPartitions of the shard
 	Have  int32 // how many partitions the shard reads
 	Count int32 // how many the topic has; at most MaxTopicPartitions
-	// Starts are the first offsets to apply, for each partition of the share that the shard does not read yet, ascending
-	// by partition.
+	// Starts are the first offsets to apply, for each partition of the share that the shard does not read yet,
+	// ascending by partition.
 	Starts []int64
 }
 

@@ -218,8 +218,8 @@ func (s *Store) EpochEvents(epoch uint64) (int64, error) {
 }
 
 // OpenKeys shows the sessions that are open: the id of each, and whether the id is the Kafka key of its first record;
-// otherwise the key is not known. Entries are applied meanwhile: one that comes to memory or leaves it may be missing or
-// be shown twice. whole is false if ctx has ended before all were looked at.
+// otherwise the key is not known. Entries are applied meanwhile: one that comes to memory or leaves it may be missing
+// or be shown twice. whole is false if ctx has ended before all were looked at.
 func (s *Store) OpenKeys(ctx context.Context, see func(id string, byID bool)) (whole bool, err error) {
 	show := func(ss *session) {
 		if ss.status == schema.StatusOpen {

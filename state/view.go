@@ -34,7 +34,8 @@ func (s *Store) publish() {
 func (s *Store) view() View {
 	m := &s.meta
 	v := View{
-		Config: m.presentConfig(), Level: m.level(), Rules: m.Rules, Configured: m.Configured, Index: m.Index, Term: m.Term,
+		Config: m.presentConfig(), Level: m.level(), Rules: m.Rules, Configured: m.Configured,
+		Index: m.Index, Term: m.Term,
 		Clock: s.meta.clock(), Horizon: s.meta.horizon(),
 		Partitions: slices.Clone(m.Partitions), TopicPartitions: m.TopicPartitions,
 		Founded:   len(m.Config.Partitions),

@@ -38,8 +38,8 @@ type AddedPartition struct {
 	End       int64 `json:"end_offset"`
 }
 
-// SessionsSplit are the open sessions whose key goes to another shard since the topic has grown: the records that follow
-// open a second row there, and the first one ends by its idle timeout. The counts are of this node's replicas.
+// SessionsSplit are the open sessions whose key goes to another shard since the topic has grown: the records that
+// follow open a second row there, and the first one ends by its idle timeout. The counts are of this node's replicas.
 type SessionsSplit struct {
 	// None says that no session can split: the number of shards divides both numbers of partitions.
 	None bool `json:"none"`

@@ -33,8 +33,7 @@ func (h *handler) serveAddPartitions(w http.ResponseWriter, r *http.Request) {
 		}
 		switch {
 		case b.To != nil && *b.To <= 0:
-			return c, fmt.Errorf(`"to" is %d; it is how many partitions are to be read, without it as many as there are`,
-				*b.To)
+			return c, fmt.Errorf(`"to" is %d; it is how many partitions are to be read, and without it all`, *b.To)
 		case b.To != nil:
 			c.To = *b.To
 		case !b.DryRun:

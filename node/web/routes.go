@@ -96,8 +96,8 @@ var routes = []route{
 		about: "tries a partition again"},
 	{method: http.MethodPost, path: "/api/v1/partitions/add", role: access.Admin, verb: VerbAdd,
 		class: front.Verb, serve: (*handler).serveAddPartitions, adds: true,
-		about: "`{\"to\": …, \"from\": …, \"dry_run\": …}`: reads partitions that were added to the topic, from their " +
-			"beginning"},
+		about: "`{\"to\": …, \"from\": …, \"dry_run\": …}`: reads partitions that were added to the topic, from " +
+			"their beginning"},
 	{method: http.MethodPost, path: "/api/v1/tables/restore", role: access.Operator, class: front.Verb,
 		verb: TableVerb(status.TableRestore), serve: (*handler).serveTableRestore, tables: true,
 		about: "restores a Delta table to a former version, as `deckle delta restore` does"},

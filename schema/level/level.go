@@ -27,8 +27,8 @@ const (
 	// tool has deleted is not written again, and the brand with which each row was opened (the column opening_brand).
 	// From Guarded to Lake the nodes may be restarted one after the other.
 	Lake Level = 4
-	// Operate is the level that knows the verbs of operators: partitions that are added to the topic are read. From Lake
-	// to Operate the nodes may be restarted one after the other.
+	// Operate is the level that knows the verbs of operators: partitions that are added to the topic are read. From
+	// Lake to Operate the nodes may be restarted one after the other.
 	Operate Level = 5
 	// Current is the level of this binary.
 	Current = Operate
