@@ -588,6 +588,12 @@ func (n *Node) Command(ctx context.Context, c status.Command) (status.Outcome, e
 	return n.commands.command(ctx, c)
 }
 
+// AddPartitions has partitions be read that were added to the topic, at whatever nodes lead the shards. The error wraps
+// status.ErrRefused if nothing has changed anywhere.
+func (n *Node) AddPartitions(ctx context.Context, q status.AddPartitions) (*status.PartitionsAdded, error) {
+	return n.commands.adding.Do(ctx, q)
+}
+
 // level is the highest level of the node's shards.
 func (n *Node) level() level.Level {
 	top := level.First

@@ -17,7 +17,7 @@ func (n *Node) Handler() http.Handler {
 	}
 	return web.NewHandler(nodeSource{n}, web.Options{Gatherer: n.deps.Gatherer, Now: n.deps.Now, Logger: n.deps.Logger,
 		Command: n.Command, Suppressions: n.commands.lists, Tables: tables, Letters: n.letters, Tap: n.tap,
-		Mover: n.mover, AddPartitions: n.commands.adding.Do,
+		Mover: n.mover, AddPartitions: n.AddPartitions,
 		Gate: n.http.gate, Access: n.http.access, Audit: n.http.audit.Load(), Insecure: n.cfg.HTTP.Insecure,
 		Open:    func() []string { return n.reloads.live.Load().HTTP.Open },
 		Recent:  n.deps.RecentLog,

@@ -44,6 +44,7 @@ type Options struct {
 
 	EventsPerSession float64 // mean number of counted events per session (geometric); default 12
 	Unkeyed          bool    // no record key, as the publisher's producers do it
+	Grows            bool    // the topic may get more partitions: a key stays where it was first
 	Sharded          bool    // the cluster has several shards: a record without a key is a dead letter
 	Faults           Faults
 

@@ -144,12 +144,32 @@ func byPlace(topic string) func(*kgo.Record, int) int {
 	}
 }
 
+// keeping is byPlace, but that a key stays in the partition where it was first, whatever the topic gets later: so no
+// session is split, and the truth stays that of whole sessions. The client calls it for one record at a time.
+func keeping(topic string) func(*kgo.Record, int) int {
+	usual, first := byPlace(topic), map[string]int{}
+	return func(r *kgo.Record, n int) int {
+		place, ok := r.Context.Value(placeOf{}).([]byte)
+		if !ok {
+			place = r.Key
+		}
+		p, ok := first[string(place)]
+		if !ok {
+			p = usual(r, n)
+			first[string(place)] = p
+		}
+		return p
+	}
+}
+
 // partitioner is the usual one by key, where keys do not lie. Unkeyed records are spread by their bytes, so that a
 // duplicate follows its original into the same partition: which of the two is the duplicate is then decided by their
 // offsets alone.
 func partitioner(o *Options) kgo.Partitioner {
 	switch {
 	case o.Unkeyed:
+	case o.Grows:
+		return kgo.BasicConsistentPartitioner(keeping)
 	case o.Faults.Keys > 0:
 		return kgo.BasicConsistentPartitioner(byPlace)
 	default:

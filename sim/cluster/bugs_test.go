@@ -127,6 +127,8 @@ var bugs = []bug{
 		points: map[string]string{"bugSharedAddLost": "return", "bugSharedTrusted": "return"}, tune: sharing},
 	{name: "acknowledged on the committer's word, which comes before the commit",
 		points: map[string]string{"bugSharedWord": "return", "bugSharedTrusted": "return"}, tune: sharing},
+	{name: "a partition that was added is read from its end", points: map[string]string{"bugAddedFromEnd": "return"},
+		kinds: []string{"partitions"}},
 	{name: "a letter has the value as it came", points: map[string]string{"bugLetterWhole": "return"}},
 }
 

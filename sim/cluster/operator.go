@@ -72,6 +72,7 @@ func (w *world) gone(partition int32, to int64) bool {
 // leaves alone.
 func (w *world) operate(ctx context.Context) {
 	for sim.Pause(ctx, time.Second) == nil {
+		w.addPartitions(ctx)
 		for shard := range uint32(w.shards) {
 			lead, st := w.leaderNow(shard)
 			if lead == nil {

@@ -245,6 +245,7 @@ var kinds = []kind{
 	{"skipped_batches", 0, 20 * time.Second, func(_ context.Context, w *world) func() {
 		return w.spoil("skipped_batches", damages[:1])
 	}},
+	{"partitions", 5, time.Second, func(ctx context.Context, w *world) func() { return w.grow(ctx) }},
 	// The object store.
 	{"store_down", 4, 12 * time.Second, func(_ context.Context, w *world) func() {
 		w.history.fault("store_down", "")

@@ -5,9 +5,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node"
 	"deckle/sim"
@@ -224,9 +227,11 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 		Faults: sim.Faults{Duplicates: 0.03, Late: 0.03, OutOfOrder: 0.04, Malformed: 0.02, Odd: 0.06,
 			Readers: 0.4, Excluded: 0.01, Private: 0.3, KafkaTimes: 0.005, Keys: 0.05, Doubtful: 0.02},
 		DrainTimeout: 5 * time.Minute, Sharded: w.shards > 1,
-		OnAck: w.listing.note,
+		OnAck: w.listing.note, Grows: true,
 	}
-	if w.opts.Seed%3 == 1 { // the state keeps the events of such sessions apart from their images
+	// So that it sees partitions that are added.
+	o.KafkaOpts = append(o.KafkaOpts, kgo.MetadataMinAge(time.Second), kgo.MetadataMaxAge(2*time.Second))
+	if w.opts.Seed%3 == 1 {                                              // the state keeps the events of such sessions apart from their images
 		o.Faults.Huge = 0.15
 	}
 	if w.opts.Workload != nil {
@@ -285,6 +290,11 @@ func undrained(n *node.Node, sum *sim.Summary, shards int) string {
 		}
 		if !v.Configured {
 			return fmt.Sprintf("shard %d is not configured", s.Shard)
+		}
+		for p := range sum.Partitions {
+			if int(p)%shards == int(s.Shard) && !slices.Contains(v.Config.Partitions, p) {
+				return fmt.Sprintf("partition %d is not read", p)
+			}
 		}
 		for _, p := range v.Partitions {
 			if to := sum.Partitions[p.Partition].To; p.Next < to {

@@ -59,6 +59,7 @@ type world struct {
 	rules     []sim.PrivateRules // by revision
 	oneRules  sync.Mutex         // held by the fault that changes the rules, until all nodes have them
 
+	grown       grown
 	trimmedLock sync.Mutex
 	trimmed     map[int32]int64 // by partition: where its log begins since a fault has trimmed it
 
