@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -14,14 +13,6 @@ import (
 // maxGrown bounds the partitions of the topic.
 const maxGrown = 12
 
-// grown is what the topic has got, and when the operator has it read.
-type grown struct {
-	mu    sync.Mutex
-	to    int32 // partitions of the topic; 0: as many as at the beginning
-	added int32 // partitions that are read as a whole, as the operator was told
-	due   time.Time
-}
-
 // grow gives the topic one to four partitions more. Records go there at once, and the operator has them read later.
 func (w *world) grow(ctx context.Context) func() {
 	w.grown.mu.Lock()
@@ -29,11 +20,11 @@ func (w *world) grow(ctx context.Context) func() {
 	n := 1 + w.rng.IntN(4)
 	before := max(w.grown.to, w.opts.Partitions)
 	if before+int32(n) > maxGrown {
-		return nothing
+		return func() {}
 	}
 	cl, err := kgo.NewClient(w.kafkaOpts("grower")...)
 	if err != nil {
-		return nothing
+		return func() {}
 	}
 	defer cl.Close()
 	cctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -46,7 +37,7 @@ func (w *world) grow(ctx context.Context) func() {
 	w.grown.to = before + int32(n)
 	w.grown.due = time.Now().Add(w.rng.between(0, 15*time.Second))
 	w.history.fault("partitions", "%d instead of %d; %v", w.grown.to, before, err)
-	return nothing
+	return func() {}
 }
 
 // addPartitions has new partitions be read, as an operator does who repeats it until every shard has done it.

@@ -231,7 +231,7 @@ func (w *world) produce(ctx context.Context) (*sim.Summary, error) {
 	}
 	// So that it sees partitions that are added.
 	o.KafkaOpts = append(o.KafkaOpts, kgo.MetadataMinAge(time.Second), kgo.MetadataMaxAge(2*time.Second))
-	if w.opts.Seed%3 == 1 {                                              // the state keeps the events of such sessions apart from their images
+	if w.opts.Seed%3 == 1 { // the state keeps the events of such sessions apart from their images
 		o.Faults.Huge = 0.15
 	}
 	if w.opts.Workload != nil {

@@ -217,3 +217,11 @@ func (w *world) newest() int {
 	defer w.rulesLock.Unlock()
 	return len(w.rules) - 1
 }
+
+// grown is what the topic has got, and when the operator has it read.
+type grown struct {
+	mu    sync.Mutex
+	to    int32 // partitions of the topic; 0: as many as at the beginning
+	added int32 // partitions that are read as a whole, as the operator was told
+	due   time.Time
+}
