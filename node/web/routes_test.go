@@ -132,7 +132,8 @@ func TestEveryRoute(t *testing.T) {
 	// Without somebody who carries commands out, or looks at keys, there are none.
 	for _, r := range routes {
 		code := ask(testHandler(newFakeSource()), r.method, pathOf(r.path), bodies[r.path]).Code
-		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters || r.taps || r.cluster ||
+		absent := r.command || r.keys || r.login || r.list || r.tables || r.config || r.letters ||
+			r.taps || r.cluster ||
 			r.adds
 		if absent != (code == http.StatusNotFound) {
 			t.Errorf("without commands %s: %d", r.path, code)
