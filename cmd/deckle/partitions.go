@@ -24,7 +24,7 @@ func newPartitionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "partitions status|skip|resume|add",
 		Short:      "Show partitions that cannot be read, and the way out; read new ones",
-		SuggestFor: []string{"partition", "offsets", "skip", "resume"},
+		SuggestFor: []string{"partition", "skip", "resume"},
 		Long: `Show where the partitions stand, and bring one on that cannot be read.
 
 A partition stops or fails when what it should read next is lost or broken; nothing is

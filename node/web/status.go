@@ -145,6 +145,11 @@ type apiPartition struct {
 	Next      *int64 `json:"next_offset"` // null for one that nobody reads
 	Idle      bool   `json:"idle"`
 	Unread    bool   `json:"unread,omitempty"`
+	// Clock is how far the partition's event time has come, null if it has none. The shard's clock waits for the
+	// partitions that hold it: of those that are neither idle nor left out, those that are furthest behind.
+	Clock      *time.Time `json:"clock"`
+	LeftOut    bool       `json:"left_out,omitempty"`
+	HoldsClock bool       `json:"holds_clock,omitempty"`
 	Lag       *int64 `json:"lag_records"`
 	Held      *int64 `json:"open_transaction_records"`
 	// GapCount and Skipped are the ranges that operators have given up, and the offsets in them; Gaps are the latest
@@ -168,8 +173,21 @@ type apiGap struct {
 
 func newAPIPartition(v *state.View, p *state.PartitionStatus) apiPartition {
 	g, e := v.Gaps[p.Partition], v.EventGaps[p.Partition]
-	return apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle, GapCount: g.Count, Skipped: g.Offsets,
+	out := apiPartition{Partition: p.Partition, Next: &p.Next, Idle: p.Idle, LeftOut: p.Out, HoldsClock: holds(v, p),
+		GapCount: g.Count, Skipped: g.Offsets,
 		Gaps: apiGaps(g.Last), EventsGapCount: e.Count, EventsSkipped: e.Offsets, EventsGaps: apiGaps(e.Last)}
+	if p.Watermark > 0 {
+		clock := time.Unix(p.Watermark, 0).UTC()
+		out.Clock = &clock
+	}
+	return out
+}
+
+// holds says whether the shard's clock waits for a partition: none that it waits for is further behind.
+func holds(v *state.View, p *state.PartitionStatus) bool {
+	return !p.Idle && !p.Out && !slices.ContainsFunc(v.Partitions, func(o state.PartitionStatus) bool {
+		return !o.Idle && !o.Out && o.Watermark < p.Watermark
+	})
 }
 
 func apiGaps(gaps []state.Gap) (out []apiGap) {
