@@ -131,7 +131,7 @@ func (s *control) answer(ctx context.Context, req *request) (*response, error) {
 		if s.leaving() {
 			return nil, errStopped
 		}
-		return g.health()
+		return g.health(req.Rescue)
 	}
 	return nil, fmt.Errorf("%w: operation %q", errFrame, req.Op)
 }

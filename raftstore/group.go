@@ -278,7 +278,7 @@ func (g *Group) Keep(on bool) { g.handover.keep(on) }
 func (g *Group) StateMachine() StateMachine { return g.sm }
 
 // health says whether this node could lead the group.
-func (g *Group) health() (*response, error) {
+func (g *Group) health(rescue bool) (*response, error) {
 	r := g.run.Load()
 	if r == nil || g.fsm.err() != nil {
 		return nil, errNotReady
@@ -286,7 +286,7 @@ func (g *Group) health() (*response, error) {
 	if err := g.unfit(); err != nil {
 		return nil, err
 	}
-	if g.drained() {
+	if g.drained() && !rescue {
 		return nil, errDrained
 	}
 	return &response{

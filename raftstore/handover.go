@@ -263,12 +263,16 @@ func (h *handover) toBest(ctx context.Context) error {
 	}
 	var last error
 	nodes := h.opts.Nodes
-	for i := range nodes {
+	rounds := 1
+	if h.unfit() != nil { // a drained node is better than none
+		rounds = 2
+	}
+	for i := range rounds * len(nodes) {
 		p := nodes[(int(h.shard)+i)%len(nodes)]
 		if p.Name == h.opts.Name {
 			continue
 		}
-		health, err := h.peers.call(ctx, p, &request{Op: opHealth, Shard: h.shard})
+		health, err := h.peers.call(ctx, p, &request{Op: opHealth, Shard: h.shard, Rescue: i >= len(nodes)})
 		switch {
 		case err != nil:
 		case !h.fit(health, r):

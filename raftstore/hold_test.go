@@ -97,7 +97,7 @@ func TestEntryAboveTheLevelHoldsTheGroup(t *testing.T) {
 		t.Fatalf("the log began at %d, begins at %d; marker %d, was %d",
 			first, now, g.snaps.marker().Index, marker.Index)
 	}
-	if _, err := g.health(); !errors.Is(err, ErrTooNew) {
+	if _, err := g.health(false); !errors.Is(err, ErrTooNew) {
 		t.Fatalf("it calls itself fit to lead: %v", err)
 	}
 	st := c.nodes[old].store.Status()
@@ -264,7 +264,7 @@ func TestLogOfAHeldNodeIsBounded(t *testing.T) {
 			return false
 		}
 	})
-	if _, err := s.groups[1].health(); !errors.Is(err, errLogBound) || !errors.Is(err, ErrTooNew) {
+	if _, err := s.groups[1].health(false); !errors.Is(err, errLogBound) || !errors.Is(err, ErrTooNew) {
 		t.Fatalf("it calls itself fit to lead another shard: %v", err)
 	}
 	before := s.Status()

@@ -94,6 +94,11 @@ func (p *proposer) enqueue(call func(*raft.Raft) raft.Future) *Future {
 	r := p.run.Load()
 	if why := p.unfit(); p.closing || !p.leading || p.refused || r == nil || why != nil {
 		<-p.slots
+		if why != nil {
+			// Whoever is refused gives the leadership up, and waits for news of it. What makes this node unfit may pass
+			// before stepAside sees it: then restore must find that there is news to give.
+			p.bench(why)
+		}
 		if f.err = ErrNotLeader; why != nil {
 			f.err = fmt.Errorf("%w: %w", ErrNotLeader, why)
 		}
@@ -208,6 +213,11 @@ func (p *proposer) announce(leads bool, term uint64) {
 func (p *proposer) withdraw(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.bench(why)
+}
+
+// bench is withdraw with mu held.
+func (p *proposer) bench(why error) {
 	if !p.leading || p.closing {
 		return
 	}
@@ -266,8 +276,11 @@ func (p *proposer) renew(term uint64) {
 		}
 		p.mu.Lock()
 		over := !p.refused || p.term != term
+		if !over && p.unfit() != nil { // it begins anew once this node is fit
+			p.benched, over = true, true
+		}
 		p.mu.Unlock()
-		if over || p.unfit() != nil {
+		if over {
 			return
 		}
 		answer, ok := p.barrier()

@@ -33,7 +33,7 @@ func TestNoRoom(t *testing.T) {
 	full[was].Store(true)
 	c.eventually("another node leads", func() bool { l := c.leader(0); return l != was })
 	g := c.nodes[was].store.Group(0)
-	if _, err := g.health(); !errors.Is(err, ErrNoRoom) {
+	if _, err := g.health(false); !errors.Is(err, ErrNoRoom) {
 		t.Errorf("it calls itself fit to lead: %v", err)
 	}
 	if st := c.nodes[was].store.Status(); st.Refusing == "" || len(st.Reasons) == 0 {
@@ -109,4 +109,54 @@ func TestNoRoomOfASingleNode(t *testing.T) {
 	c.ready(0)
 	c.put(0, 10)
 	c.alive(0)
+}
+
+// A disk that is full for so short that nobody has looked meanwhile costs a leader nothing: whoever was refused an
+// entry hears of the leadership again.
+func TestBlipIsNews(t *testing.T) {
+	c, full := fullDisks(t, 3)
+	c.start(0, 1, 2)
+	c.ready(c.all()...)
+	c.put(0, 10)
+	c.eventually("each shard is at home", func() bool { return c.homes(-1) })
+	led := c.leader(0)
+	g := c.nodes[led].store.Group(0)
+	for heard := true; heard; { // what was said until now
+		select {
+		case <-g.Leadership():
+		case <-time.After(time.Second):
+			heard = false
+		}
+	}
+	full[led].Store(true)
+	_, err := g.Propose([]byte("12345678")).Wait(t.Context())
+	full[led].Store(false)
+	if !errors.Is(err, ErrNoRoom) {
+		t.Fatalf("an entry on a full disk: %v", err)
+	}
+	c.eventually("the leadership is told again", func() bool {
+		select {
+		case l := <-g.Leadership():
+			return l.Leader || c.leader(0) != led
+		default:
+			return c.leader(0) != led
+		}
+	})
+}
+
+// A drained node leads rather than nobody: where the only other one has no room.
+func TestDrainedNodesRescue(t *testing.T) {
+	c, full := fullDisks(t, 3)
+	c.start(0, 1, 2)
+	c.ready(c.all()...)
+	c.put(0, 10)
+	c.eventually("each shard is at home", func() bool { return c.homes(-1) })
+	led := c.leader(0)
+	for _, i := range c.others(led) {
+		c.nodes[i].store.Drain(true)
+	}
+	full[led].Store(true)
+	c.eventually("a drained node leads", func() bool { l := c.leader(0); return l >= 0 && l != led })
+	c.put(0, 10)
+	c.agree(0, c.others(led)...)
 }

@@ -69,6 +69,7 @@ type request struct {
 	Shards   int      `json:",omitempty"`
 	Founders []member `json:",omitempty"` // found
 	Shard    uint32   `json:",omitempty"` // join, health
+	Rescue   bool     `json:",omitempty"` // health: the caller cannot lead, so a drained node will do
 	Inquiry  bool     `json:",omitempty"` // join: only say where I stand
 	Applied  uint64   `json:",omitempty"` // join: how far the caller has come
 	// Do is JSON that only Options.Do reads.
