@@ -56,7 +56,9 @@ func openTracing(ctx context.Context, cfg *config.Config, deps *Deps, files *tru
 		}
 	}
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(target.String()),
-		otlptracehttp.WithHTTPClient(&http.Client{Transport: way, Timeout: sendTracesIn}),
+		otlptracehttp.WithHTTPClient(&http.Client{Transport: way, Timeout: sendTracesIn,
+			// The token is for this host alone, and so are the spans.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
 		otlptracehttp.WithTimeout(sendTracesIn))
 	if err != nil {
 		return nil, fmt.Errorf("node: tracing: %w", err)

@@ -174,6 +174,33 @@ func TestTraces(t *testing.T) {
 	}
 }
 
+// A collector that sends its clients elsewhere is not followed: neither token nor spans are for others.
+func TestTracesGoNowhereElse(t *testing.T) {
+	var others atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) }))
+	t.Cleanup(other.Close)
+	var asked atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.Redirect(w, r, other.URL+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(srv.Close)
+	deps := Deps{Logger: nodetest.Log(t)}
+	deps.complete()
+	cfg := &config.Config{Node: "a", Tracing: &config.Tracing{Endpoint: srv.URL, Sample: 1,
+		Token: config.SecretValue("open sesame")}}
+	x, err := openTracing(t.Context(), cfg, &deps, openFiles(cfg, &deps))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, span := x.tracer().Start(t.Context(), "flush events")
+	span.End()
+	x.close()
+	if asked.Load() == 0 || others.Load() != 0 {
+		t.Errorf("the collector was asked %d times, another host %d times", asked.Load(), others.Load())
+	}
+}
+
 // exporter fails as it is told.
 type exporter struct{ err error }
 

@@ -93,6 +93,8 @@ func tapRecord(board *tap.Board, shard uint32, rules *event.Rules, b *batchBuf, 
 			line.Verdict, line.Detail, withheld = j.Reason.String(), j.Detail, j.Withheld
 		} else if n := len(p.left); n > 0 && p.left[n-1].Offset == r.Offset {
 			line.Verdict, withheld = event.Suppressed.String(), true
+		} else { // excluded: it may be of somebody who has not agreed, or of whom nobody knows who it is
+			withheld = b.dec.Withheld() || rules.Consent != nil
 		}
 	}
 	o := &tap.Offer{Partition: r.Partition}

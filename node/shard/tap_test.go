@@ -98,6 +98,45 @@ func TestTapSource(t *testing.T) {
 	}
 }
 
+// Of a record that the rules leave out nothing is shown if it may be of somebody who has objected, or has not agreed.
+func TestTapOfTheLeftOut(t *testing.T) {
+	const rest = `,"event_id":"e","event_type":"search","timestamp":1700000000,"ip":"10.1.1.1"}`
+	for name, x := range map[string]struct {
+		rules func(*event.Rules)
+		value string
+		shown string
+	}{
+		"a robot": {func(*event.Rules) {}, `{"session_id":"s9","user_id":8,"browser":"robot"` + rest, "whole"},
+		"a robot that may be on the list": {func(*event.Rules) {},
+			`{"session_id":"s9","user_id":[7],"browser":"robot"` + rest, "none"},
+		"without consent": {func(r *event.Rules) {
+			r.Exclude, r.Consent = nil, &event.Consent{Field: "consent", Equal: []string{"yes"}}
+		}, `{"session_id":"s9","user_id":8,"consent":"no"` + rest, "none"},
+	} {
+		for _, clear := range []bool{false, true} {
+			in, _ := newTestIntake(t)
+			in.Tap = tap.NewBoard(time.Now)
+			in.rules = state.DefaultRules()
+			in.rules.Event.Exclude = []event.Exclude{{Name: "robots", Field: "browser", Equal: []string{"robot"}}}
+			x.rules(&in.rules.Event)
+			in.cur.judgeBy(&in.rules, nil, listOf(t, "7"))
+			y, err := in.Tap.Open(tap.Query{Stage: tap.Source, Clear: clear})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := &kgo.Record{Key: []byte("s9"), Value: []byte(x.value)}
+			in.cur.add(rec, 0, false)
+			tapRecord(in.Tap, in.id, &in.rules.Event, in.cur, rec)
+			lines := y.Take()
+			if len(lines) != 1 || !strings.Contains(string(lines[0]), `"verdict":"excluded"`) ||
+				!strings.Contains(string(lines[0]), `"shown":"`+x.shown+`"`) ||
+				strings.Contains(string(lines[0]), "s9") != (x.shown == "whole") {
+				t.Errorf("%s, clear %t: %s", name, clear, lines)
+			}
+		}
+	}
+}
+
 // Masked values are masked here, too.
 func TestTapMasks(t *testing.T) {
 	in, _ := newTestIntake(t)
