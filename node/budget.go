@@ -55,10 +55,23 @@ func (b *budget) last() verdict {
 
 // paused says why intake must rest on the whole node, "" if it need not.
 func (b *budget) paused() string {
+	// Over its budget a shard lets the state forget, which makes room on a full disk, too.
+	if why := b.last().pause; status.PauseReason(why) == status.PauseDisk {
+		return why
+	}
 	if why := b.reserve.full(); why != "" {
 		return status.PauseFull + ": " + why
 	}
 	return b.last().pause
+}
+
+// cramped says why nothing may begin that needs room for scratch files, "" if it may: what room there is, and what is
+// given up for it, is for the log.
+func (b *budget) cramped() string {
+	if why := b.paused(); status.PauseReason(why) == status.PauseFree {
+		return why
+	}
+	return b.reserve.full()
 }
 
 // near says what is nearly used up, "" if nothing is.

@@ -134,7 +134,7 @@ func (l *lake) compactAll(ctx context.Context) {
 	failed := map[string]int{}
 	defer l.dropAll()
 	for pass(ctx, func() time.Duration { return l.cfg().Delta.Compaction.Every }) {
-		if l.leads(shard) && l.level() < level.Current {
+		if l.leads(shard) && l.level() < level.Lake {
 			continue // a node of an earlier version would read the new files rightly, and whole
 		}
 		for _, table := range l.names() {

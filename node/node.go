@@ -209,7 +209,7 @@ func Open(ctx context.Context, cfg *config.Config, deps Deps) (_ *Node, err erro
 			holds: func() []condition.Condition { return slices.Concat(n.list.Snapshot(), n.members.last().others) },
 			level: n.level,
 			store: func() (store.Store, error) { return w.deltaStore(cfg.Delta) },
-			dir:   fsys.PathJoin(cfg.DataDir, "compact"), full: n.reserve.full})
+			dir:   fsys.PathJoin(cfg.DataDir, "compact"), full: n.budget.cramped})
 	}
 	if shares(cfg) {
 		n.sharing.Store(newSharing(n))
