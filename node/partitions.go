@@ -67,7 +67,7 @@ func (a *adding) Do(ctx context.Context, q status.AddPartitions) (*status.Partit
 		q.To = topic
 	}
 	out := &status.PartitionsAdded{DryRun: q.DryRun, To: q.To, Whole: true}
-	begun := false // some shard has taken it already
+	begun, done := false, true // some shard has taken it already; all have
 	for _, s := range shards {
 		v := s.Store().Peek()
 		if !v.Configured {
@@ -75,6 +75,7 @@ func (a *adding) Do(ctx context.Context, q status.AddPartitions) (*status.Partit
 		}
 		out.From += len(v.Partitions)
 		begun = begun || v.TopicPartitions == q.To
+		done = done && len(v.Partitions) == len(state.Share(s.ID(), uint32(len(shards)), q.To))
 		out.Shards = append(out.Shards, status.ShardPartitions{Shard: s.ID(), Have: len(v.Partitions)})
 	}
 	switch {
@@ -84,7 +85,7 @@ func (a *adding) Do(ctx context.Context, q status.AddPartitions) (*status.Partit
 		return nil, listRefused("%d partitions are read already; none can be taken away", out.From)
 	case q.From != nil && *q.From != out.From && !begun:
 		return nil, listRefused("%d partitions are read now, and %d when it was shown", out.From, *q.From)
-	case int(q.To) == out.From:
+	case done:
 		out.Split = status.SessionsSplit{None: true, Whole: true}
 		return out, nil
 	}
@@ -121,7 +122,9 @@ func (a *adding) split(ctx context.Context, out *status.PartitionsAdded, topic i
 	shards := a.commands.shards()
 	n, of := int32(len(shards)), &out.Split
 	of.Whole = true
-	if before := int32(out.From); before == 0 || before%n == 0 && topic%n == 0 {
+	// What is read now is a number that the topic had only if no shard has begun.
+	whole := !slices.ContainsFunc(out.Shards, func(s status.ShardPartitions) bool { return s.Have*int(n) != out.From })
+	if before := int32(out.From); before == 0 || whole && before%n == 0 && topic%n == 0 {
 		of.None = true
 		return
 	}
@@ -133,7 +136,7 @@ func (a *adding) split(ctx context.Context, out *status.PartitionsAdded, topic i
 			switch key := []byte(id); {
 			case !byID || len(key) == 0:
 				of.Unknown++
-			case by.Partition(key, int32(out.From))%n != by.Partition(key, topic)%n:
+			case uint32(by.Partition(key, topic)%n) != s.ID(): // its next record goes to another shard
 				if of.Sessions++; len(of.Named) < maxSplitNamed {
 					of.Named = append(of.Named, id)
 				}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -51,7 +52,7 @@ Exit code 0: added, or nothing to add; 1: refused, not confirmed, or not every s
 			if err != nil {
 				return err
 			}
-			if dryRun || int(plan.To) == plan.From {
+			if dryRun || nothingToAdd(plan) {
 				return showAdded(cmd.OutOrStdout(), plan, asJSON)
 			}
 			if !plan.Whole {
@@ -94,11 +95,18 @@ func (a *partitionsAPI) add(ctx context.Context, body map[string]any) (*status.P
 	return out, a.do(ctx, http.MethodPost, "/api/v1/partitions/add", b, out)
 }
 
+// nothingToAdd says whether every shard reads its share already.
+func nothingToAdd(a *status.PartitionsAdded) bool {
+	return int(a.To) == a.From && !slices.ContainsFunc(a.Shards, func(s status.ShardPartitions) bool {
+		return len(s.Added) > 0 || s.Error != ""
+	})
+}
+
 func showAdded(to io.Writer, a *status.PartitionsAdded, asJSON bool) error {
 	switch {
 	case asJSON:
 		return json.NewEncoder(to).Encode(a)
-	case int(a.To) == a.From:
+	case nothingToAdd(a):
 		_, err := fmt.Fprintf(to, "all %d partitions are read; there is nothing to add\n", a.From)
 		return err
 	}
@@ -118,6 +126,12 @@ func showAdded(to io.Writer, a *status.PartitionsAdded, asJSON bool) error {
 		return err
 	}
 	for i := range a.Shards {
+		for _, p := range a.Shards[i].Added {
+			if p.From > 0 {
+				fmt.Fprintf(to, "partition %d: Kafka has deleted its first %d offsets, which are read by nobody\n",
+					p.Partition, p.From)
+			}
+		}
 		if s := &a.Shards[i]; s.Error != "" {
 			fmt.Fprintf(to, "shard %d: %s\n", s.Shard, s.Error)
 		}

@@ -96,6 +96,7 @@ partition 3, raw events that are not in table events, the last 1 of 1 gaps with 
 		{"add --dry-run", exitOK, `5 partitions would be read, 3 before
 PARTITION  SHARD  FROM  RECORDS
 4          0      7     2
+partition 4: Kafka has deleted its first 7 offsets, which are read by nobody
 2 of the open sessions go on as a second row if their readers come back, since their keys went to another shard ` +
 			"when the topic grew (by murmur2). Of 1 open sessions the key is not known. Some of them: a b\n",
 			`POST /api/v1/partitions/add {"dry_run":true}`},
@@ -103,8 +104,9 @@ PARTITION  SHARD  FROM  RECORDS
 		{"add --to 3 --yes", exitOK, "all 3 partitions are read; there is nothing to add\n",
 			`POST /api/v1/partitions/add {"dry_run":true,"to":3}`},
 		{"add --yes", exitOK, "5 partitions are read now, 3 before\nPARTITION  SHARD  FROM  RECORDS\n" +
-			"4          0      7     2\n", `POST /api/v1/partitions/add {"dry_run":true}, ` +
-			`POST /api/v1/partitions/add {"from":3,"to":5}`},
+			"4          0      7     2\npartition 4: Kafka has deleted its first 7 offsets, which are read by nobody\n",
+			`POST /api/v1/partitions/add {"dry_run":true}, ` +
+				`POST /api/v1/partitions/add {"from":3,"to":5}`},
 		{"add --to 7 --yes", exitFailure, "", `POST /api/v1/partitions/add {"dry_run":true,"to":7}`}, // a shard cannot
 		{"add --to 0", exitUsage, "", ""},
 		{"resume --partition 9", exitFailure, "", `POST /api/v1/partitions/resume {"partition":9}`},

@@ -153,7 +153,7 @@ func (l *Letters) decode(c *candidate, rec *kgo.Record, j *Judge, partitions int
 			}
 		}
 	case reason == event.ReasonNone:
-		c.key = keyOf(&ev, *c.letter.Partition, partitions)
+		c.key = keyOf(&ev, *c.letter.Partition, append([]int32{partitions}, j.Sizes...))
 	}
 	if j.Keyed && len(c.key) == 0 {
 		c.refuse("its record has no key, so its session's shard is not known; its producer must send it again with one")
@@ -161,13 +161,16 @@ func (l *Letters) decode(c *candidate, rec *kgo.Record, j *Judge, partitions int
 }
 
 // keyOf is the key that a record had, of which that is not known: the id of its session or, if that leads to another
-// one of the partitions and the id of the user to this one, by a usual partitioner, the user's.
-func keyOf(ev *event.Event, partition, partitions int32) []byte {
+// partition and the id of the user to this one, by a usual partitioner, the user's. sizes are the numbers of partitions
+// that the topic has had.
+func keyOf(ev *event.Event, partition int32, sizes []int32) []byte {
 	session, user := []byte(ev.SessionID), strconv.AppendUint(nil, ev.UserID, 10)
 	for _, key := range [][]byte{session, user} {
-		for p := range kafka.NumPartitioners {
-			if len(key) > 0 && p.Partition(key, partitions) == partition {
-				return key
+		for _, partitions := range sizes {
+			for p := range kafka.NumPartitioners {
+				if len(key) > 0 && partitions > partition && p.Partition(key, partitions) == partition {
+					return key
+				}
 			}
 		}
 	}

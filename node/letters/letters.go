@@ -44,6 +44,7 @@ type Judge struct {
 	Horizon int64              // Unix seconds: an event before it is too late
 	Keyed   bool               // a record without a key is a letter
 	TopicID [16]byte           // of the topic that the shard reads; zero if it is not known
+	Sizes   []int32            // numbers of partitions that the topic has had, as far as they are known
 }
 
 // Letters reads the dead letters of a topic, and carries out what is decided about them. It is safe for concurrent use.

@@ -176,4 +176,8 @@ func TestWhereKeysAre(t *testing.T) {
 			t.Errorf("%+v: %s", s, got)
 		}
 	}
+	if got := fmt.Sprint(topicSizes(6, 18, 12, 6), topicSizes(6, 18, 18, 6), topicSizes(6, 12, 0, 12)); got !=
+		"[18 12 6] [18 6] [12]" {
+		t.Errorf("grown twice: %s", got)
+	}
 }

@@ -90,7 +90,7 @@ func (in *intake) observe(l *kafka.Listing, now time.Time) error {
 		in.stopForeign()
 		return nil
 	}
-	in.sizes = topicSizes(in.cfg.Shards, l.Info.Partitions, in.Created())
+	in.sizes = topicSizes(in.cfg.Shards, l.Info.Partitions, int(in.store.Peek().TopicPartitions), in.Created())
 	if in.familiar(l.Info.ID, l.Begun) {
 		return fmt.Errorf("%w: the topic has the id again that this cluster was created with", errResync)
 	}

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,7 +27,10 @@ func (s *Shard) AddPartitions(ctx context.Context, c *status.AddPartitions) (out
 	out.Have = len(view.Partitions)
 	if !view.Configured || view.Level < level.Operate {
 		return out, refused("shard %d has level %d, in which no partition can be added; it rises once all nodes run "+
-			"this version", s.id, view.Level)
+			"this version, and cluster.finalize and cluster.max_level let it (deckle upgrade status)", s.id, view.Level)
+	}
+	if c.To < 1 || c.To > state.MaxTopicPartitions { // another node may ask for anything
+		return out, refused("%d is no number of partitions", c.To)
 	}
 	share := state.Share(view.Config.Shard, view.Config.Shards, c.To)
 	switch {
@@ -73,7 +77,8 @@ func (s *Shard) beginnings(
 	for _, id := range added {
 		from, end := found(l.Starts, id), found(l.Ends, id)
 		if from == nil || end == nil {
-			return nil, refused("where partition %d begins and ends is not known: %w", id, l.Missing(id))
+			return nil, refused("where partition %d begins and ends is not known: %w", id,
+				errors.Join(l.Missing(id), kafka.ErrSilent))
 		}
 		// gofail: var bugAddedFromEnd struct{}
 		// from = end

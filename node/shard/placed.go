@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"deckle/node/kafka"
@@ -52,15 +54,18 @@ func (p *placed) best(first *placed) (by kafka.Partitioner, n int64) {
 	return by, n
 }
 
-// topicSizes are the numbers of partitions by which keys may be placed: what the topic has now and, if that is another,
-// what it had when the cluster was created (0 if that is not known yet). There is none if the topic has one partition,
-// or the cluster one shard: nothing depends on where a key is then.
-func topicSizes(shards uint32, now, created int) []int32 {
-	switch {
-	case shards < 2 || now < 2:
+// topicSizes are the numbers of partitions by which keys may be placed: what the topic has now, and what it had before:
+// when the shard last took partitions that were added, and when the cluster was created (0 if that is not known yet).
+// There is none if the topic has one partition, or the cluster one shard: nothing depends on where a key is then.
+func topicSizes(shards uint32, now int, before ...int) []int32 {
+	if shards < 2 || now < 2 {
 		return nil
-	case created > 0 && created < now:
-		return []int32{int32(now), int32(created)}
 	}
-	return []int32{int32(now)}
+	sizes := []int32{int32(now)}
+	for _, n := range before {
+		if n > 0 && n < now && !slices.Contains(sizes, int32(n)) {
+			sizes = append(sizes, int32(n))
+		}
+	}
+	return sizes
 }

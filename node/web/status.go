@@ -150,8 +150,8 @@ type apiPartition struct {
 	Clock      *time.Time `json:"clock"`
 	LeftOut    bool       `json:"left_out,omitempty"`
 	HoldsClock bool       `json:"holds_clock,omitempty"`
-	Lag       *int64 `json:"lag_records"`
-	Held      *int64 `json:"open_transaction_records"`
+	Lag        *int64     `json:"lag_records"`
+	Held       *int64     `json:"open_transaction_records"`
 	// GapCount and Skipped are the ranges that operators have given up, and the offsets in them; Gaps are the latest
 	// 100.
 	GapCount int64    `json:"gap_count"`
