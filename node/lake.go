@@ -82,7 +82,10 @@ func (l *lake) may(shard uint32) bool {
 }
 
 // mayCompact says whether this node compacts now. While its disk is full it does not: what compaction writes can wait.
-func (l *lake) mayCompact(shard uint32) bool { return l.may(shard) && l.full() == "" }
+// Nor does it below level.Lake: a node of an earlier version would read the new files rightly, and whole.
+func (l *lake) mayCompact(shard uint32) bool {
+	return l.may(shard) && l.full() == "" && l.level() >= level.Lake
+}
 
 func newLake(l *lake) *lake {
 	l.compaction = compact.NewMetrics(l.deps.Registerer)
@@ -134,9 +137,6 @@ func (l *lake) compactAll(ctx context.Context) {
 	failed := map[string]int{}
 	defer l.dropAll()
 	for pass(ctx, func() time.Duration { return l.cfg().Delta.Compaction.Every }) {
-		if l.leads(shard) && l.level() < level.Lake {
-			continue // a node of an earlier version would read the new files rightly, and whole
-		}
 		for _, table := range l.names() {
 			if !l.mayCompact(shard) {
 				break

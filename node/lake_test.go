@@ -46,8 +46,8 @@ func TestBucket(t *testing.T) {
 // While a shard is stopped, or a sink of a Delta table, nothing is done to the tables.
 func TestLakeRests(t *testing.T) {
 	var holds []condition.Condition
-	full := ""
-	l := &lake{leads: func(shard uint32) bool { return shard == 1 },
+	full, now := "", level.Lake // and not the newest level: a cluster may be held there
+	l := &lake{leads: func(shard uint32) bool { return shard == 1 }, level: func() level.Level { return now },
 		holds: func() []condition.Condition { return holds }, full: func() string { return full }}
 	for _, c := range []struct {
 		id      condition.ID
@@ -70,6 +70,10 @@ func TestLakeRests(t *testing.T) {
 		if full = ""; l.mayCompact(1) != c.want {
 			t.Errorf("%s, %s: it compacts: %v, want %v", c.id, c.subject, !c.want, c.want)
 		}
+		if now = level.Guarded; l.mayCompact(1) {
+			t.Errorf("%s, %s: it compacts below the level whose files those are", c.id, c.subject)
+		}
+		now = level.Lake
 	}
 }
 
