@@ -195,6 +195,9 @@ func TestTracesGoNowhereElse(t *testing.T) {
 	}
 	_, span := x.tracer().Start(t.Context(), "flush events")
 	span.End()
+	if err := x.provider.ForceFlush(t.Context()); err != nil { // close would wait for a moment only
+		t.Fatal(err)
+	}
 	x.close()
 	if asked.Load() == 0 || others.Load() != 0 {
 		t.Errorf("the collector was asked %d times, another host %d times", asked.Load(), others.Load())

@@ -48,7 +48,7 @@ func TestTap(t *testing.T) {
 		!strings.Contains(stderr, "Node a leads 0 of 1 shards []") {
 		t.Errorf("%d\n%s\n%s", code, stdout, stderr)
 	}
-	code, stdout, stderr = runCommand("tap", "--stage", "source", "--for", "300ms", "--address", address)
+	code, stdout, stderr = runCommand("tap", "--stage", "source", "--for", "2s", "--address", address)
 	stop()
 	if lines := strings.Count(stdout, "\n"); code != 0 || lines == 0 ||
 		!strings.Contains(stderr, "its time is over: ") ||
