@@ -61,24 +61,39 @@ func (k *commands) command(ctx context.Context, c status.Command) (status.Outcom
 	if err != nil {
 		return status.Outcome{}, err
 	}
-	answer, err := k.pass(ctx, leader, what)
+	var r commandReply
+	silent := fmt.Sprintf("node %s has not answered, see the status", leader)
+	if err := k.passOn(ctx, leader, what, silent, &r); err != nil {
+		return status.Outcome{}, err
+	}
+	return r.Outcome, refusedThere(r.Refused, r.Error)
+}
+
+// passOn asks another node, and decodes what it answers into reply; silent is the error where it answers nothing. The
+// error wraps status.ErrRefused if that node has not looked at it.
+func (k *commands) passOn(ctx context.Context, node string, what json.RawMessage, silent string, reply any) error {
+	answer, err := k.pass(ctx, node, what)
 	if errors.Is(err, raftstore.ErrRefused) {
-		return status.Outcome{}, fmt.Errorf("%w: %w", status.ErrRefused, err)
+		return fmt.Errorf("%w: %w", status.ErrRefused, err)
 	}
 	if err != nil {
-		return status.Outcome{}, fmt.Errorf("node %s has not answered, see the status: %w", leader, err)
+		return fmt.Errorf("%s: %w", silent, err)
 	}
-	var r commandReply
-	if err := json.Unmarshal(answer, &r); err != nil {
-		return status.Outcome{}, fmt.Errorf("answer of node %s: %w", leader, err)
+	if err := json.Unmarshal(answer, reply); err != nil {
+		return fmt.Errorf("answer of node %s: %w", node, err)
 	}
+	return nil
+}
+
+// refusedThere is the error of another node's reply, nil if what it was asked is done.
+func refusedThere(refused bool, text string) error {
 	switch {
-	case r.Refused:
-		return r.Outcome, &refusal{r.Error}
-	case r.Error != "":
-		return r.Outcome, errors.New(r.Error)
+	case refused:
+		return &refusal{text}
+	case text != "":
+		return errors.New(text)
 	}
-	return r.Outcome, nil
+	return nil
 }
 
 // refusal is the text of another node's refusal.

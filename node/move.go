@@ -175,22 +175,13 @@ func (m *mover) call(ctx context.Context, node string, c *moveCall) (*moveReply,
 	if err != nil {
 		return nil, err
 	}
-	answer, err := m.commands.pass(ctx, node, what)
-	if errors.Is(err, raftstore.ErrRefused) {
-		return nil, fmt.Errorf("%w: %w", status.ErrRefused, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("node %s has not answered, see the status: %w", node, err)
-	}
 	var r moveReply
-	if err := json.Unmarshal(answer, &r); err != nil {
-		return nil, fmt.Errorf("answer of node %s: %w", node, err)
+	silent := fmt.Sprintf("node %s has not answered, see the status", node)
+	if err := m.commands.passOn(ctx, node, what, silent, &r); err != nil {
+		return nil, err
 	}
-	switch {
-	case r.Refused:
-		return nil, &refusal{r.Error}
-	case r.Error != "":
-		return nil, errors.New(r.Error)
+	if err := refusedThere(r.Refused, r.Error); err != nil {
+		return nil, err
 	}
 	return &r, nil
 }

@@ -13,7 +13,6 @@ import (
 	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/node/web"
-	"deckle/raftstore"
 	"deckle/state"
 )
 
@@ -183,24 +182,16 @@ func (a *adding) call(ctx context.Context, c *addCall) (*status.ShardPartitions,
 	if err != nil {
 		return nil, err
 	}
-	answer, err := k.pass(ctx, leader, what)
-	if errors.Is(err, raftstore.ErrRefused) {
-		return nil, fmt.Errorf("%w: %w", status.ErrRefused, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("node %s, which leads shard %d, has not answered, and it is not known whether it has "+
-			"added its partitions; ask again: %w", leader, c.Shard, err)
-	}
 	var r addReply
-	if err := json.Unmarshal(answer, &r); err != nil {
-		return nil, fmt.Errorf("answer of node %s: %w", leader, err)
+	silent := fmt.Sprintf("node %s, which leads shard %d, has not answered, and it is not known whether it has added "+
+		"its partitions; ask again", leader, c.Shard)
+	if err := k.passOn(ctx, leader, what, silent, &r); err != nil {
+		return nil, err
 	}
-	switch {
-	case r.Refused:
-		return nil, &refusal{r.Error}
-	case r.Error != "":
-		return nil, errors.New(r.Error)
-	case r.Out == nil:
+	if err := refusedThere(r.Refused, r.Error); err != nil {
+		return nil, err
+	}
+	if r.Out == nil {
 		return nil, listRefused("node %s, which leads shard %d, is of an earlier version, which adds no partitions",
 			leader, c.Shard)
 	}

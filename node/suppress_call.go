@@ -11,7 +11,6 @@ import (
 	"deckle/node/shard"
 	"deckle/node/status"
 	"deckle/node/web"
-	"deckle/raftstore"
 	"deckle/state"
 )
 
@@ -122,26 +121,18 @@ func (l *lists) call(ctx context.Context, c *listCall) (*listReply, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := k.pass(ctx, leader, what)
-	if errors.Is(err, raftstore.ErrRefused) {
-		return nil, fmt.Errorf("%w: %w", status.ErrRefused, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("node %s, which leads shard %d, has not answered, and it is not known whether its list "+
-			"has changed: %w", leader, c.Shard, err)
-	}
 	var r listReply
-	if err := json.Unmarshal(answer, &r); err != nil {
-		return nil, fmt.Errorf("answer of node %s: %w", leader, err)
+	silent := fmt.Sprintf("node %s, which leads shard %d, has not answered, and it is not known whether its list has "+
+		"changed", leader, c.Shard)
+	if err := k.passOn(ctx, leader, what, silent, &r); err != nil {
+		return nil, err
 	}
-	switch {
-	case !r.List:
+	if !r.List {
 		return nil, listRefused("node %s, which leads shard %d, is of an earlier version, which knows no list of "+
 			"suppressed readers", leader, c.Shard)
-	case r.Refused:
-		return nil, &refusal{r.Error}
-	case r.Error != "":
-		return nil, errors.New(r.Error)
+	}
+	if err := refusedThere(r.Refused, r.Error); err != nil {
+		return nil, err
 	}
 	return &r, nil
 }

@@ -111,15 +111,20 @@ func TestNoRoomOfASingleNode(t *testing.T) {
 	c.alive(0)
 }
 
-// A disk that is full for so short that nobody has looked meanwhile costs a leader nothing: whoever was refused an
-// entry hears of the leadership again.
-func TestBlipIsNews(t *testing.T) {
-	c, full := fullDisks(t, 3)
+// settled is such a cluster of three with some entries, led where it is at home.
+func settled(t *testing.T) (c *cluster, full []atomic.Bool, led int) {
+	c, full = fullDisks(t, 3)
 	c.start(0, 1, 2)
 	c.ready(c.all()...)
 	c.put(0, 10)
 	c.eventually("each shard is at home", func() bool { return c.homes(-1) })
-	led := c.leader(0)
+	return c, full, c.leader(0)
+}
+
+// A disk that is full for so short that nobody has looked meanwhile costs a leader nothing: whoever was refused an
+// entry hears of the leadership again.
+func TestBlipIsNews(t *testing.T) {
+	c, full, led := settled(t)
 	g := c.nodes[led].store.Group(0)
 	for heard := true; heard; { // what was said until now
 		select {
@@ -146,12 +151,7 @@ func TestBlipIsNews(t *testing.T) {
 
 // A drained node leads rather than nobody: where the only other one has no room.
 func TestDrainedNodesRescue(t *testing.T) {
-	c, full := fullDisks(t, 3)
-	c.start(0, 1, 2)
-	c.ready(c.all()...)
-	c.put(0, 10)
-	c.eventually("each shard is at home", func() bool { return c.homes(-1) })
-	led := c.leader(0)
+	c, full, led := settled(t)
 	for _, i := range c.others(led) {
 		c.nodes[i].store.Drain(true)
 	}
